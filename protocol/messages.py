@@ -1,0 +1,331 @@
+"""Control messages of the two WebSockets, as JSON text frames tagged by `type`.
+
+Terminal bytes never pass through here. On the agent's socket a binary frame is `OUTPUT_HEADER` (the absolute
+offset of its first byte, 8 bytes, big-endian) and then raw bytes; on a terminal's socket a binary frame from the
+server is raw bytes and nothing else, since the viewer was told where they start and counts.
+
+Agent's socket `/v1/agent`, subprotocol `onsembl.agent.v1`, access token in the `Authorization` header:
+
+    agent                               server
+      hello            →
+                       ←                  welcome          where to resume, the connection's epoch
+      (binary output)  →
+                       ←                  acknowledged     these bytes need not be kept
+                       ←                  offer            run this command
+      accepted         →                                   once for each command id, however often it is offered
+      ended            →                                   repeated until recorded
+                       ←                  end_recorded
+                       ←                  cancel
+      cancel_step      →                                   each step of the ladder, as it is taken
+                       ←                  resize
+      resized          →
+      ping / pong      ↔                  ping / pong      any frame extends the deadline
+
+Terminal's socket `/v1/agents/{id}/terminal`, subprotocol `onsembl.terminal.v1`:
+
+    browser                             server
+      attach           →                                   the access token and the last place seen
+                       ←                  attached         exact, tail or gap
+                       ←                  (binary output)
+                       ←                  gap              bytes that left the ring before this viewer took them
+                       ←                  stream_started   the agent began anew: offset 0 of another stream
+                       ←                  resized
+      resize           →
+      token            →                                   a newer access token for the same operator
+      ping / pong      ↔                  ping / pong
+"""
+
+from __future__ import annotations
+
+import struct
+from datetime import datetime
+from typing import Annotated, Literal, TypeVar
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from onsembl.protocol.states import AgentKind, AgentMode
+
+AGENT_SUBPROTOCOL = "onsembl.agent.v1"
+TERMINAL_SUBPROTOCOL = "onsembl.terminal.v1"
+MAX_MESSAGE_BYTES = 1024 * 1024
+FIRST_MESSAGE_SECONDS = 5.0
+
+OUTPUT_HEADER = struct.Struct(">Q")
+MAX_OUTPUT_BYTES = 64 * 1024
+"""Longest run of terminal bytes in one frame: small enough that control messages never wait long behind one."""
+
+Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+ShortText = Annotated[str, Meta(max_length=256)]
+Reason = Annotated[str, Meta(max_length=1024)]
+CommandText = Annotated[str, Meta(min_length=1, max_length=100_000)]
+Columns = Annotated[int, Meta(ge=2, le=1000)]
+Rows = Annotated[int, Meta(ge=1, le=1000)]
+OffsetField = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", rename=None):
+    """A control message; its tag is the snake-case name that subclasses give."""
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run of a coding CLI used, as the CLI reported it; tokens counted once a message id."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    cost_usd: float | None = None
+    turns: int | None = None
+    model: str | None = None
+
+
+# Both directions
+
+
+class Ping(Message, tag="ping", frozen=True):
+    """Answer with `pong`."""
+
+
+class Pong(Message, tag="pong", frozen=True):
+    """The answer to `ping`."""
+
+
+# Agent to server
+
+
+class StreamTail(msgspec.Struct, frozen=True, kw_only=True):
+    """The bytes of a stream that the agent still holds: from `start` up to `end`."""
+
+    id: UUID
+    start: OffsetField
+    end: OffsetField
+
+
+Outcome = Literal["succeeded", "failed", "cancelled", "timed_out", "lost"]
+
+
+class Ended(Message, tag="ended", frozen=True):
+    """A command's end. Repeated after each reconnect until `end_recorded` comes.
+
+    `cancelled` is said only when every process of the command is gone. `exit_code` is that of the process, or None
+    when a signal ended it (`signal`, its number). Output of the command is the half-open range of the stream.
+    """
+
+    command_id: UUID
+    outcome: Outcome
+    started_at: datetime | None = None
+    ended_at: datetime
+    exit_code: int | None = None
+    signal: int | None = None
+    error: ShortText | None = None
+    output_start: OffsetField | None = None
+    output_end: OffsetField | None = None
+    usage: Usage | None = None
+
+
+class Accepted(Message, tag="accepted", frozen=True):
+    """The agent has written the command down and starts it; said again when the command is offered again."""
+
+    command_id: UUID
+    started_at: datetime
+    output_start: OffsetField
+
+
+class Hello(Message, tag="hello", frozen=True):
+    """The first message of an agent: who it is, what it still holds, what it still runs.
+
+    `stream` is None at the agent's first start and whenever it begins a new terminal. `running` and `ended` name
+    every command that the server may believe is not over; one in neither list never reached the agent.
+    """
+
+    version: ShortText
+    kind: AgentKind
+    mode: AgentMode
+    host: ShortText
+    platform: ShortText
+    columns: Columns
+    rows: Rows
+    stream: StreamTail | None = None
+    running: Annotated[list[Accepted], Meta(max_length=16)] = []
+    ended: Annotated[list[Ended], Meta(max_length=256)] = []
+
+
+CancelRung = Literal["interrupt", "sigint", "sigterm", "sigkill", "sweep", "failed"]
+
+
+class CancelStep(Message, tag="cancel_step", frozen=True):
+    """A rung of the ladder was climbed; `processes_left` of the command were alive just after it."""
+
+    command_id: UUID
+    step: CancelRung
+    at: datetime
+    processes_left: Annotated[int, Meta(ge=0)]
+
+
+class Resized(Message, tag="resized", frozen=True):
+    """The pseudo-terminal has this size from here on."""
+
+    columns: Columns
+    rows: Rows
+
+
+# Server to agent
+
+
+class Welcome(Message, tag="welcome", frozen=True):
+    """The answer to `hello`. The agent sends its stream's bytes from `resume_offset` on."""
+
+    agent_id: UUID
+    name: Name
+    epoch: int
+    stream_id: UUID
+    resume_offset: OffsetField
+    heartbeat_seconds: float
+    heartbeat_timeout_seconds: float
+
+
+class Acknowledged(Message, tag="acknowledged", frozen=True):
+    """Bytes below `offset` are kept by the server; the agent may forget them."""
+
+    offset: OffsetField
+
+
+class Offer(Message, tag="offer", frozen=True):
+    """Run this command. Offered again after a reconnect: an id seen before is accepted again, not run again."""
+
+    command_id: UUID
+    text: CommandText
+
+
+class EndRecorded(Message, tag="end_recorded", frozen=True):
+    """The end of the command is written; the agent may forget it."""
+
+    command_id: UUID
+
+
+class Cancel(Message, tag="cancel", frozen=True):
+    """Stop the command: interrupt, then the ladder. Harmless when repeated or when the command is over."""
+
+    command_id: UUID
+    reason: Reason | None = None
+
+
+class Resize(Message, tag="resize", frozen=True):
+    """Give the pseudo-terminal this size."""
+
+    columns: Columns
+    rows: Rows
+
+
+# Browser to server
+
+
+class Attach(Message, tag="attach", frozen=True):
+    """The first message of a viewer: its access token and, on a return, the first byte it has not seen."""
+
+    access_token: Annotated[str, Meta(min_length=1, max_length=16_384)]
+    stream_id: UUID | None = None
+    offset: OffsetField | None = None
+
+
+class Token(Message, tag="token", frozen=True):
+    """A newer access token of the same operator, before the last one ends."""
+
+    access_token: Annotated[str, Meta(min_length=1, max_length=16_384)]
+
+
+# Server to browser
+
+AttachMode = Literal["exact", "tail", "gap"]
+
+
+class Attached(Message, tag="attached", frozen=True):
+    """What follows starts at `offset` of the stream.
+
+    `exact`: just where the viewer left off. `tail`: the viewer is new, the ring's tail follows. `gap`: bytes between
+    the viewer's place and `offset` have left the ring.
+    """
+
+    stream_id: UUID
+    mode: AttachMode
+    offset: OffsetField
+    columns: Columns
+    rows: Rows
+
+
+class Gap(Message, tag="gap", frozen=True):
+    """This viewer was too slow: `missing` bytes left the ring, and what follows starts at `offset`."""
+
+    offset: OffsetField
+    missing: int
+
+
+class StreamStarted(Message, tag="stream_started", frozen=True):
+    """The agent began another terminal; what follows starts at `offset` of it."""
+
+    stream_id: UUID
+    offset: OffsetField
+    columns: Columns
+    rows: Rows
+
+
+AgentMessage = Hello | Accepted | Ended | CancelStep | Resized | Ping | Pong
+ServerToAgentMessage = Welcome | Acknowledged | Offer | EndRecorded | Cancel | Resize | Ping | Pong
+ViewerMessage = Attach | Resize | Token | Ping | Pong
+ServerToViewerMessage = Attached | Gap | StreamStarted | Resized | Ping | Pong
+
+_encoder = msgspec.json.Encoder()
+_agent_decoder = msgspec.json.Decoder(AgentMessage)
+_server_to_agent_decoder = msgspec.json.Decoder(ServerToAgentMessage)
+_viewer_decoder = msgspec.json.Decoder(ViewerMessage)
+
+
+M = TypeVar("M")
+
+
+class BadMessage(ValueError):
+    """A text frame that is not a message of this direction; its text says what is wrong with it."""
+
+
+def encode(message: Message) -> str:
+    """The text frame of a message."""
+    return _encoder.encode(message).decode()
+
+
+def _decode(decoder: msgspec.json.Decoder[M], frame: str | bytes) -> M:
+    try:
+        return decoder.decode(frame)
+    except msgspec.MsgspecError as error:
+        raise BadMessage(str(error)) from error
+
+
+def decode_from_agent(frame: str | bytes) -> AgentMessage:
+    """What an agent sent. Raises BadMessage."""
+    return _decode(_agent_decoder, frame)
+
+
+def decode_from_server(frame: str | bytes) -> ServerToAgentMessage:
+    """What the server sent to an agent. Raises BadMessage."""
+    return _decode(_server_to_agent_decoder, frame)
+
+
+def decode_from_viewer(frame: str | bytes) -> ViewerMessage:
+    """What a browser sent. Raises BadMessage."""
+    return _decode(_viewer_decoder, frame)
+
+
+def encode_output(offset: int, data: bytes) -> bytes:
+    """The binary frame that carries `data`, whose first byte is at `offset` of the stream."""
+    return OUTPUT_HEADER.pack(offset) + data
+
+
+def decode_output(frame: bytes) -> tuple[int, bytes]:
+    """`(offset, data)` of a binary frame. Raises BadMessage."""
+    if len(frame) <= OUTPUT_HEADER.size:
+        raise BadMessage("an output frame needs an 8-byte offset and at least one byte")
+    (offset,) = OUTPUT_HEADER.unpack_from(frame)
+    if offset > 2**63 - 1 - len(frame):
+        raise BadMessage("the offset is out of range")
+    return offset, frame[OUTPUT_HEADER.size :]
