@@ -84,11 +84,11 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 # Both directions
 
 
-class Ping(Message, tag="ping", frozen=True):
+class Ping(Message, tag="ping", frozen=True, kw_only=True):
     """Answer with `pong`."""
 
 
-class Pong(Message, tag="pong", frozen=True):
+class Pong(Message, tag="pong", frozen=True, kw_only=True):
     """The answer to `ping`."""
 
 
@@ -106,7 +106,7 @@ class StreamTail(msgspec.Struct, frozen=True, kw_only=True):
 Outcome = Literal["succeeded", "failed", "cancelled", "timed_out", "lost"]
 
 
-class Ended(Message, tag="ended", frozen=True):
+class Ended(Message, tag="ended", frozen=True, kw_only=True):
     """A command's end. Repeated after each reconnect until `end_recorded` comes.
 
     `cancelled` is said only when every process of the command is gone. `exit_code` is that of the process, or None
@@ -125,7 +125,7 @@ class Ended(Message, tag="ended", frozen=True):
     usage: Usage | None = None
 
 
-class Accepted(Message, tag="accepted", frozen=True):
+class Accepted(Message, tag="accepted", frozen=True, kw_only=True):
     """The agent has written the command down and starts it; said again when the command is offered again."""
 
     command_id: UUID
@@ -133,7 +133,7 @@ class Accepted(Message, tag="accepted", frozen=True):
     output_start: OffsetField
 
 
-class Hello(Message, tag="hello", frozen=True):
+class Hello(Message, tag="hello", frozen=True, kw_only=True):
     """The first message of an agent: who it is, what it still holds, what it still runs.
 
     `stream` is None at the agent's first start and whenever it begins a new terminal. `running` and `ended` name
@@ -155,7 +155,7 @@ class Hello(Message, tag="hello", frozen=True):
 CancelRung = Literal["interrupt", "sigint", "sigterm", "sigkill", "sweep", "failed"]
 
 
-class CancelStep(Message, tag="cancel_step", frozen=True):
+class CancelStep(Message, tag="cancel_step", frozen=True, kw_only=True):
     """A rung of the ladder was climbed; `processes_left` of the command were alive just after it."""
 
     command_id: UUID
@@ -164,7 +164,7 @@ class CancelStep(Message, tag="cancel_step", frozen=True):
     processes_left: Annotated[int, Meta(ge=0)]
 
 
-class Resized(Message, tag="resized", frozen=True):
+class Resized(Message, tag="resized", frozen=True, kw_only=True):
     """The pseudo-terminal has this size from here on."""
 
     columns: Columns
@@ -174,7 +174,7 @@ class Resized(Message, tag="resized", frozen=True):
 # Server to agent
 
 
-class Welcome(Message, tag="welcome", frozen=True):
+class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
     """The answer to `hello`. The agent sends its stream's bytes from `resume_offset` on."""
 
     agent_id: UUID
@@ -186,33 +186,33 @@ class Welcome(Message, tag="welcome", frozen=True):
     heartbeat_timeout_seconds: float
 
 
-class Acknowledged(Message, tag="acknowledged", frozen=True):
+class Acknowledged(Message, tag="acknowledged", frozen=True, kw_only=True):
     """Bytes below `offset` are kept by the server; the agent may forget them."""
 
     offset: OffsetField
 
 
-class Offer(Message, tag="offer", frozen=True):
+class Offer(Message, tag="offer", frozen=True, kw_only=True):
     """Run this command. Offered again after a reconnect: an id seen before is accepted again, not run again."""
 
     command_id: UUID
     text: CommandText
 
 
-class EndRecorded(Message, tag="end_recorded", frozen=True):
+class EndRecorded(Message, tag="end_recorded", frozen=True, kw_only=True):
     """The end of the command is written; the agent may forget it."""
 
     command_id: UUID
 
 
-class Cancel(Message, tag="cancel", frozen=True):
+class Cancel(Message, tag="cancel", frozen=True, kw_only=True):
     """Stop the command: interrupt, then the ladder. Harmless when repeated or when the command is over."""
 
     command_id: UUID
     reason: Reason | None = None
 
 
-class Resize(Message, tag="resize", frozen=True):
+class Resize(Message, tag="resize", frozen=True, kw_only=True):
     """Give the pseudo-terminal this size."""
 
     columns: Columns
@@ -222,7 +222,7 @@ class Resize(Message, tag="resize", frozen=True):
 # Browser to server
 
 
-class Attach(Message, tag="attach", frozen=True):
+class Attach(Message, tag="attach", frozen=True, kw_only=True):
     """The first message of a viewer: its access token and, on a return, the first byte it has not seen."""
 
     access_token: Annotated[str, Meta(min_length=1, max_length=16_384)]
@@ -230,7 +230,7 @@ class Attach(Message, tag="attach", frozen=True):
     offset: OffsetField | None = None
 
 
-class Token(Message, tag="token", frozen=True):
+class Token(Message, tag="token", frozen=True, kw_only=True):
     """A newer access token of the same operator, before the last one ends."""
 
     access_token: Annotated[str, Meta(min_length=1, max_length=16_384)]
@@ -241,7 +241,7 @@ class Token(Message, tag="token", frozen=True):
 AttachMode = Literal["exact", "tail", "gap"]
 
 
-class Attached(Message, tag="attached", frozen=True):
+class Attached(Message, tag="attached", frozen=True, kw_only=True):
     """What follows starts at `offset` of the stream.
 
     `exact`: just where the viewer left off. `tail`: the viewer is new, the ring's tail follows. `gap`: bytes between
@@ -255,14 +255,14 @@ class Attached(Message, tag="attached", frozen=True):
     rows: Rows
 
 
-class Gap(Message, tag="gap", frozen=True):
+class Gap(Message, tag="gap", frozen=True, kw_only=True):
     """This viewer was too slow: `missing` bytes left the ring, and what follows starts at `offset`."""
 
     offset: OffsetField
     missing: int
 
 
-class StreamStarted(Message, tag="stream_started", frozen=True):
+class StreamStarted(Message, tag="stream_started", frozen=True, kw_only=True):
     """The agent began another terminal; what follows starts at `offset` of it."""
 
     stream_id: UUID
