@@ -245,10 +245,11 @@ class Attached(Message, tag="attached", frozen=True, kw_only=True):
     """What follows starts at `offset` of the stream.
 
     `exact`: just where the viewer left off. `tail`: the viewer is new, the ring's tail follows. `gap`: bytes between
-    the viewer's place and `offset` have left the ring.
+    the viewer's place and `offset` have left the ring. `stream_id` is None while the agent has never been connected:
+    `stream_started` follows when it is.
     """
 
-    stream_id: UUID
+    stream_id: UUID | None
     mode: AttachMode
     offset: OffsetField
     columns: Columns

@@ -96,7 +96,8 @@ create table onsembl.commands (
     output_start bigint,                        -- its output is [output_start, output_end) of the stream
     output_end bigint,
     usage jsonb,
-    job_id bigint                               -- the Procrastinate job that runs it
+    job_id bigint,                              -- the Procrastinate job that runs it
+    delivery_attempts smallint not null default 0 -- times it was offered in vain
 );
 
 -- One line an agent: at most one command of an agent is dispatched or running.

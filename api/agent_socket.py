@@ -1,0 +1,333 @@
+"""The agents' WebSocket, `/v1/agent`: authenticated at the door, then one session until either side leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+
+import psycopg
+from psycopg_pool import PoolTimeout
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from onsembl.api.agent_tokens import AgentIdentity
+from onsembl.api.client_address import client_address
+from onsembl.api.hub import Hub
+from onsembl.api.presence import Presence, Turned
+from onsembl.api.problems import Problem, unauthenticated
+from onsembl.api.services import Services
+from onsembl.api.terminal import Size, Terminal
+from onsembl.protocol.close_codes import CloseCode
+from onsembl.protocol.heartbeat import Heartbeat
+from onsembl.protocol.ids import AgentId, Epoch, StreamId
+from onsembl.protocol.messages import (
+    AGENT_SUBPROTOCOL,
+    FIRST_MESSAGE_SECONDS,
+    MAX_MESSAGE_BYTES,
+    Accepted,
+    Acknowledged,
+    AgentMessage,
+    BadMessage,
+    CancelStep,
+    Ended,
+    EndRecorded,
+    Hello,
+    Ping,
+    Pong,
+    Resized,
+    ServerToAgentMessage,
+    Welcome,
+    decode_from_agent,
+    decode_output,
+    encode,
+)
+from onsembl.protocol.stream import GapRefused, OffsetOutOfRange
+from onsembl.sql.audit import Actor
+
+logger = logging.getLogger(__name__)
+
+DATABASE_ERRORS = (psycopg.Error, PoolTimeout)
+ACKNOWLEDGE_SECONDS = 0.05
+PENDING_REPORTS = 64
+"""Reports of one agent that may wait for the database; with more, its frames are not read on."""
+
+
+async def agent_socket(websocket: WebSocket) -> None:
+    """The ASGI endpoint."""
+    services: Services = websocket.app.state.services
+    try:
+        identity = _authenticate(websocket, services)
+    except Problem as problem:
+        await websocket.send_denial_response(problem.response())
+        return
+    await websocket.accept(subprotocol=AGENT_SUBPROTOCOL)
+    await AgentSession(websocket, services, identity).run()
+
+
+def _authenticate(websocket: WebSocket, services: Services) -> AgentIdentity:
+    if "origin" in websocket.headers:
+        raise Problem(403, "This socket is for agents, not for pages.")
+    if AGENT_SUBPROTOCOL not in websocket.scope["subprotocols"]:
+        raise Problem(400, f"This socket speaks the subprotocol {AGENT_SUBPROTOCOL}.")
+    scheme, _, token = websocket.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise unauthenticated("An agent presents its access token in the Authorization header.")
+    return services.agent_tokens.verify(token)
+
+
+class AgentSession:
+    """One connection of one agent, from its hello to its end."""
+
+    def __init__(self, websocket: WebSocket, services: Services, identity: AgentIdentity) -> None:
+        self._websocket = websocket
+        self._hub: Hub = services.hub
+        self._presence: Presence = services.presence
+        self._settings = services.settings
+        self._identity = identity
+        self.agent_id: AgentId = identity.id
+        self.epoch = Epoch(0)
+        self._actor = Actor("agent", identity.id, "", client_address(websocket))
+        self._closing: tuple[CloseCode, str] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._reports: asyncio.Queue[AgentMessage] = asyncio.Queue(PENDING_REPORTS)
+        self._heartbeat = Heartbeat(self._settings.heartbeat, self._settings.heartbeat_timeout, now=time.monotonic())
+        self._acknowledging: asyncio.TimerHandle | None = None
+
+    # As the hub sees it (AgentLink)
+
+    async def send(self, message: ServerToAgentMessage) -> None:
+        # A peer that is gone ends the session where it is read; its agent will ask again.
+        with suppress(WebSocketDisconnect, RuntimeError):
+            await self._websocket.send_text(encode(message))
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        if self._closing is None and self._task is not None:
+            self._closing = (code, reason)
+            self._task.cancel()
+
+    # The session
+
+    async def run(self) -> None:
+        """Serve the agent until the connection ends; presence is written whatever ends it."""
+        self._task = asyncio.current_task()
+        assert self._task is not None
+        try:
+            await self._serve()
+        except asyncio.CancelledError:
+            if self._closing is None:
+                raise
+            self._task.uncancel()
+        except WebSocketDisconnect:
+            return
+        except Turned as turned:
+            self._closing = (turned.code, turned.reason)
+        except BadMessage as error:
+            self._closing = (CloseCode.BAD_MESSAGE, str(error))
+        except (GapRefused, OffsetOutOfRange) as error:
+            self._closing = (CloseCode.STREAM_REFUSED, str(error))
+        except DATABASE_ERRORS as error:
+            logger.warning(
+                "The database failed an agent's session: %s",
+                error,
+                extra={"action": "agent_session_failed", "agent_id": str(self.agent_id)},
+            )
+            self._closing = (CloseCode.INTERNAL_ERROR, "the database is out of reach; come back")
+        await self._say_goodbye()
+
+    async def _say_goodbye(self) -> None:
+        if self._closing is None:
+            return  # the agent left
+        code, reason = self._closing
+        if self._websocket.application_state is WebSocketState.CONNECTED:
+            with suppress(WebSocketDisconnect, RuntimeError):
+                await self._websocket.close(code, reason[:120])
+
+    async def _serve(self) -> None:
+        try:
+            async with asyncio.timeout(FIRST_MESSAGE_SECONDS):
+                hello = decode_from_agent(await self._receive_text())
+        except TimeoutError as error:
+            raise Turned(CloseCode.HELLO_TIMEOUT, "no hello within 5 s") from error
+        if not isinstance(hello, Hello):
+            raise BadMessage("the first message is hello")
+        # From here on the agent's presence is ours to write, whatever happens.
+        async with self._hub.connecting[self.agent_id]:
+            terminal = await self._connect(hello)
+        try:
+            await self._converse(hello, terminal)
+        finally:
+            self._hub.forget(self.agent_id, self)
+            if self._acknowledging is not None:
+                self._acknowledging.cancel()
+            await asyncio.shield(self._disconnect())
+
+    async def _connect(self, hello: Hello) -> Terminal:
+        self._hub.close(self.agent_id, CloseCode.SUPERSEDED, "the agent has connected again")
+        terminal = self._hub.terminals.get(self.agent_id)
+        connected = await self._presence.connect(
+            self.agent_id, hello, keep_stream=_agrees(hello, terminal), address=self._actor.address
+        )
+        self.epoch = connected.epoch
+        self._actor = Actor("agent", self.agent_id, connected.name, self._actor.address)
+        terminal = self._resume(hello, connected.stream_id)
+        await self._websocket.send_text(
+            encode(
+                Welcome(
+                    agent_id=self.agent_id,
+                    name=connected.name,
+                    epoch=self.epoch,
+                    stream_id=connected.stream_id,
+                    resume_offset=terminal.inbox.end,
+                    heartbeat_seconds=self._settings.heartbeat,
+                    heartbeat_timeout_seconds=self._settings.heartbeat_timeout,
+                )
+            )
+        )
+        self._hub.links[self.agent_id] = self
+        return terminal
+
+    def _resume(self, hello: Hello, stream_id: StreamId) -> Terminal:
+        size = Size(hello.columns, hello.rows)
+        start = hello.stream.start if hello.stream is not None and hello.stream.id == stream_id else 0
+        terminal = self._hub.terminal(self.agent_id, stream_id, size)
+        if terminal.stream_id != stream_id or terminal.inbox.end < start:
+            # Another stream, or bytes that went to another instance or to this one before it was restarted.
+            terminal.begin(stream_id, start, size)
+        elif terminal.size != size:
+            terminal.resize(size)
+        return terminal
+
+    async def _disconnect(self) -> None:
+        async with self._hub.connecting[self.agent_id]:
+            try:
+                await self._presence.disconnect(self.agent_id, self.epoch)
+            except DATABASE_ERRORS as error:
+                # The sweep of dead instances, or the agent's return, puts it right.
+                logger.warning(
+                    "Presence could not be written: %s",
+                    error,
+                    extra={"action": "presence_failed", "agent_id": str(self.agent_id)},
+                )
+
+    async def _converse(self, hello: Hello, terminal: Terminal) -> None:
+        for ended in hello.ended:
+            await self.send(EndRecorded(command_id=ended.command_id))
+        await self._hub.attend(self.agent_id)
+        loop = asyncio.get_running_loop()
+        expiry = loop.call_later(
+            max(0.0, self._identity.expires_at - time.time()),
+            self.close,
+            CloseCode.TOKEN_EXPIRED,
+            "the access token has ended",
+        )
+        side = [
+            asyncio.create_task(self._beat(), name=f"heartbeat of {self.agent_id}"),
+            asyncio.create_task(self._work_off_reports(), name=f"reports of {self.agent_id}"),
+        ]
+        try:
+            await self._read(terminal)
+        finally:
+            expiry.cancel()
+            for task in side:
+                task.cancel()
+            await asyncio.gather(*side, return_exceptions=True)
+
+    async def _read(self, terminal: Terminal) -> None:
+        """The loop that terminal bytes go through: nothing in it waits for the database."""
+        receive, heartbeat, monotonic = self._websocket.receive, self._heartbeat, time.monotonic
+        while True:
+            event = await receive()
+            if event["type"] == "websocket.disconnect":
+                return
+            heartbeat.received(monotonic())
+            frame = event.get("bytes")
+            if frame is not None:
+                if len(frame) > MAX_MESSAGE_BYTES:
+                    raise Turned(CloseCode.MESSAGE_TOO_BIG, "a frame holds at most 1 MiB")
+                terminal.ingest(*decode_output(frame))
+                self._acknowledge_soon(terminal)
+                continue
+            text: str = event["text"]
+            if len(text) > MAX_MESSAGE_BYTES:
+                raise Turned(CloseCode.MESSAGE_TOO_BIG, "a frame holds at most 1 MiB")
+            await self._take(decode_from_agent(text), terminal)
+
+    async def _receive_text(self) -> str:
+        event = await self._websocket.receive()
+        if event["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(event.get("code", 1005))
+        text = event.get("text")
+        if text is None:
+            raise BadMessage("the first message is hello, a text frame")
+        return text
+
+    async def _take(self, message: AgentMessage, terminal: Terminal) -> None:
+        match message:
+            case Pong():
+                pass
+            case Ping():
+                await self.send(Pong())
+            case Hello():
+                raise BadMessage("hello is said once")
+            case Resized():
+                terminal.resize(Size(message.columns, message.rows))
+                await self._reports.put(message)
+            case Accepted() | Ended() | CancelStep():
+                await self._reports.put(message)
+
+    async def _work_off_reports(self) -> None:
+        """Write what the agent reports, in order, beside the loop that reads its bytes."""
+        try:
+            while True:
+                await self._write(await self._reports.get())
+        except DATABASE_ERRORS as error:
+            # Nothing was acknowledged: the agent says it again when it is back.
+            logger.warning(
+                "An agent's report could not be written: %s",
+                error,
+                extra={"action": "report_failed", "agent_id": str(self.agent_id)},
+            )
+            self.close(CloseCode.INTERNAL_ERROR, "the database is out of reach; come back")
+
+    async def _write(self, report: AgentMessage) -> None:
+        terminal = self._hub.terminals[self.agent_id]
+        match report:
+            case Accepted():
+                assert terminal.stream_id is not None
+                await self._presence.accepted(self.agent_id, terminal.stream_id, report)
+            case Ended():
+                await self._presence.ended(self.agent_id, report, self._actor)
+                await self.send(EndRecorded(command_id=report.command_id))
+            case CancelStep():
+                await self._presence.cancel_step(self.agent_id, report, self._actor)
+            case Resized():
+                await self._presence.resized(self.agent_id, self.epoch, report)
+            case _:
+                raise AssertionError(report)
+
+    def _acknowledge_soon(self, terminal: Terminal) -> None:
+        if self._acknowledging is None:
+            loop = asyncio.get_running_loop()
+            self._acknowledging = loop.call_later(ACKNOWLEDGE_SECONDS, self._acknowledge, terminal)
+
+    def _acknowledge(self, terminal: Terminal) -> None:
+        self._acknowledging = None
+        self._sending = asyncio.create_task(self.send(Acknowledged(offset=terminal.inbox.end)))
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(max(0.0, self._heartbeat.deadline - time.monotonic()))
+            match self._heartbeat.poll(time.monotonic()):
+                case "ping":
+                    await self.send(Ping())
+                case "lost":
+                    self.close(CloseCode.HEARTBEAT_LOST, "three heartbeats went unanswered")
+                    return
+                case None:
+                    pass
+
+
+def _agrees(hello: Hello, terminal: Terminal | None) -> bool:
+    """Whether the agent's stream can go on here: False when it no longer has bytes that it sent before."""
+    return terminal is None or hello.stream is None or terminal.inbox.end <= hello.stream.end

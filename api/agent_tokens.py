@@ -1,0 +1,185 @@
+"""Agents' tokens: a short ES256 access token that is checked in memory, and an opaque refresh token kept hashed."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from uuid import UUID, uuid4
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+from psycopg_pool import AsyncConnectionPool
+
+from onsembl.api.models import AgentCredentials, Enrolment
+from onsembl.api.problems import Problem, unauthenticated
+from onsembl.protocol.ids import AgentId
+from onsembl.sql import agents, audit, enrolment, signing_keys
+
+ISSUER = "onsembl"
+AUDIENCE = "onsembl-agent"
+ALGORITHM = "ES256"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentIdentity:
+    """The agent that an access token names, until `expires_at` (Unix time)."""
+
+    id: AgentId
+    expires_at: float
+
+
+class AgentTokens:
+    """Issues and verifies agents' tokens; keys live in the database and are held in memory."""
+
+    def __init__(
+        self, pool: AsyncConnectionPool[AsyncConnection[DictRow]], access_seconds: float, refresh_seconds: float
+    ) -> None:
+        self._pool = pool
+        self._access_seconds = access_seconds
+        self._refresh_seconds = refresh_seconds
+        self._signing: tuple[str, ec.EllipticCurvePrivateKey] | None = None
+        self._verifying: dict[str, ec.EllipticCurvePublicKey] = {}
+
+    async def load(self) -> None:
+        """Read the keys; the first instance of all makes the first one."""
+        async with self._pool.connection() as conn:
+            rows = await signing_keys.live(conn)
+            if not rows:
+                await signing_keys.add_first(conn, secrets.token_hex(8), _new_private_pem())
+                rows = await signing_keys.live(conn)
+        self._verifying = {}
+        for row in reversed(rows):
+            key = serialization.load_pem_private_key(row["private_pem"].encode(), password=None)
+            assert isinstance(key, ec.EllipticCurvePrivateKey)
+            self._verifying[row["kid"]] = key.public_key()
+            self._signing = (row["kid"], key)
+
+    def verify(self, token: str) -> AgentIdentity:
+        """Who holds the access token; in memory. Raises Problem 401."""
+        try:
+            kid = jwt.get_unverified_header(token).get("kid")
+            key = self._verifying.get(kid) if isinstance(kid, str) else None
+            if key is None:
+                raise unauthenticated("The access token was signed by a key that is not known here.")
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=[ALGORITHM],
+                audience=AUDIENCE,
+                issuer=ISSUER,
+                options={"require": ["exp", "iat", "sub"]},
+            )
+            return AgentIdentity(AgentId(UUID(claims["sub"])), float(claims["exp"]))
+        except jwt.ExpiredSignatureError as error:
+            raise unauthenticated("The access token has expired.") from error
+        except (jwt.PyJWTError, ValueError) as error:
+            raise unauthenticated("The access token is not valid here.") from error
+
+    async def enrol(self, token: str, request: Enrolment, address: str) -> AgentCredentials:
+        """Make an agent of whoever holds a one-time token. Raises Problem 401, 403 or 409."""
+        async with self._pool.connection() as conn:
+            found = await enrolment.find_token(conn, token)
+            if found is None:
+                raise unauthenticated("The enrolment token is not known, used up or past its time.")
+            if not fnmatchcase(request.name, found["name_pattern"]):
+                raise Problem(403, f"The token enrols only agents named like {found['name_pattern']!r}.")
+            agent = await agents.create(
+                conn,
+                name=request.name,
+                kind=request.kind,
+                mode=request.mode,
+                host=request.host,
+                platform=request.platform,
+            )
+            if agent is None:
+                raise Problem(409, f"There is an agent named {request.name!r} already.")
+            await enrolment.use_token(conn, token, agent["id"])
+            await audit.write(
+                conn,
+                audit.Event(
+                    actor=audit.Actor("agent", agent["id"], request.name, address),
+                    action="agent.enrolled",
+                    target_kind="agent",
+                    target_id=str(agent["id"]),
+                    detail={"kind": request.kind, "host": request.host},
+                ),
+            )
+            return await self._issue(conn, agent["id"], request.name, family=uuid4())
+
+    async def refresh(self, token: str, address: str) -> AgentCredentials:
+        """Exchange a refresh token, once. One that is seen again revokes all that came of it. Raises Problem 401."""
+        async with self._pool.connection() as conn:
+            found = await enrolment.take_refresh_token(conn, token)
+            if found is None:
+                raise unauthenticated("The refresh token is not known.")
+            refusal = _refusal(found)
+            if refusal is None:
+                await enrolment.use_refresh_token(conn, token)
+                return await self._issue(conn, found["agent_id"], found["name"], family=found["family"])
+            if found["used"]:
+                await enrolment.revoke_family(conn, found["family"])
+            await audit.write(
+                conn,
+                audit.Event(
+                    actor=audit.Actor("agent", found["agent_id"], found["name"], address),
+                    action="agent.refresh",
+                    target_kind="agent",
+                    target_id=str(found["agent_id"]),
+                    outcome="refused",
+                    detail={"reason": refusal},
+                ),
+            )
+        raise unauthenticated(refusal)
+
+    async def _issue(
+        self, conn: AsyncConnection[DictRow], agent_id: AgentId, name: str, family: UUID
+    ) -> AgentCredentials:
+        refresh_token = "onr_" + secrets.token_urlsafe(32)
+        await enrolment.add_refresh_token(conn, refresh_token, family, agent_id, self._refresh_seconds)
+        return AgentCredentials(
+            agent_id=agent_id,
+            name=name,
+            access_token=self._sign(agent_id),
+            expires_in=int(self._access_seconds),
+            refresh_token=refresh_token,
+            refresh_expires_in=int(self._refresh_seconds),
+        )
+
+    def _sign(self, agent_id: AgentId) -> str:
+        assert self._signing is not None, "load() comes first"
+        kid, key = self._signing
+        now = int(time.time())
+        claims = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": str(agent_id),
+            "iat": now,
+            "exp": now + int(self._access_seconds),
+            "jti": secrets.token_hex(8),
+        }
+        return jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": kid})
+
+
+def _refusal(token: DictRow) -> str | None:
+    if token["disabled"]:
+        return "The agent is disabled."
+    if token["used"]:
+        return "The refresh token was used before; every token of its family is revoked."
+    if token["revoked"]:
+        return "The refresh token is revoked."
+    if token["expired"]:
+        return "The refresh token has expired."
+    return None
+
+
+def _new_private_pem() -> str:
+    return (
+        ec.generate_private_key(ec.SECP256R1())
+        .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        .decode()
+    )

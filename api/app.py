@@ -1,0 +1,166 @@
+"""The API process: its routes, and what runs beside them from start to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import httpx
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+from psycopg_pool import AsyncConnectionPool
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+
+from onsembl.api.agent_socket import agent_socket
+from onsembl.api.agent_tokens import AgentTokens
+from onsembl.api.endpoint import Endpoint
+from onsembl.api.health import healthz, readyz
+from onsembl.api.hub import Hub
+from onsembl.api.instance import keep_alive, take_notices
+from onsembl.api.openapi import openapi
+from onsembl.api.operator_tokens import FetchKeys, OperatorTokens
+from onsembl.api.page import SecurityHeaders, config, page_routes
+from onsembl.api.presence import Presence
+from onsembl.api.problems import Problem, http_error_answer, problem_answer, server_error_answer
+from onsembl.api.routes import ENDPOINTS
+from onsembl.api.services import Services
+from onsembl.api.settings import Settings
+from onsembl.api.sign_in_audit import audit_sign_ins
+from onsembl.api.terminal_socket import terminal_socket
+from onsembl.realtime.standin import Standin
+from onsembl.sql import instances
+from onsembl.sql.database import create_pool
+from onsembl.tasks.worker import run_worker
+
+logger = logging.getLogger(__name__)
+
+Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
+
+
+def create_app(settings: Settings) -> Starlette:
+    """The ASGI application of one instance."""
+    pool = create_pool(settings.database_url, role="onsembl_api", min_size=2, max_size=settings.pool_size)
+    standin: Standin | None = None
+    if settings.hosted is None:
+        standin = Standin(
+            database_url=settings.database_url,
+            issuer=f"{settings.public_url}/auth/v1",
+            on_event=audit_sign_ins(pool),
+        )
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(pool)
+            if standin is not None:
+                await standin.start()
+                stack.push_async_callback(standin.stop)
+            fetch_keys = await _fetch_keys(settings, standin, stack)
+            services = await _start(settings, pool, stack, fetch_keys, _supabase_key(settings, standin))
+            app.state.services = services
+            yield
+
+    routes: list[BaseRoute] = [
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+        Route("/config.json", config),
+        Route("/openapi.json", openapi),
+        *(_rest_route(endpoint) for endpoint in ENDPOINTS),
+        WebSocketRoute("/v1/agent", agent_socket),
+        WebSocketRoute("/v1/agents/{agent_id:uuid}/terminal", terminal_socket),
+        *(standin.routes if standin is not None else []),
+        *page_routes(settings.dashboard),
+    ]
+    return Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        middleware=[
+            Middleware(SecurityHeaders, connect_to=settings.hosted.url if settings.hosted is not None else None)
+        ],
+        exception_handlers={
+            Problem: problem_answer,
+            HTTPException: http_error_answer,
+            Exception: server_error_answer,
+        },
+    )
+
+
+def _rest_route(endpoint: Endpoint) -> Route:
+    return endpoint.route()
+
+
+def _supabase_key(settings: Settings, standin: Standin | None) -> str:
+    if settings.hosted is not None:
+        return settings.hosted.publishable_key
+    assert standin is not None
+    return standin.publishable_key
+
+
+async def _fetch_keys(settings: Settings, standin: Standin | None, stack: AsyncExitStack) -> FetchKeys:
+    """How the issuer's JWKS is read: over HTTPS, or straight from the stand-in that publishes it in this process."""
+    if standin is not None:
+        return standin.jwks
+    assert settings.hosted is not None
+    url = f"{settings.hosted.issuer}/.well-known/jwks.json"
+    client = await stack.enter_async_context(httpx.AsyncClient(timeout=10.0))
+
+    async def fetch() -> Mapping[str, Any]:
+        response = await client.get(url)
+        response.raise_for_status()
+        return response.json()
+
+    return fetch
+
+
+async def _start(
+    settings: Settings, pool: Pool, stack: AsyncExitStack, fetch_keys: FetchKeys, supabase_key: str
+) -> Services:
+    agent_tokens = AgentTokens(pool, settings.agent_access_token, settings.agent_refresh_token)
+    await agent_tokens.load()
+    async with pool.connection() as conn:
+        instance_id = await instances.register(conn, settings.address)
+
+    async def deregister() -> None:
+        async with pool.connection() as conn:
+            await instances.remove(conn, instance_id)
+
+    stack.push_async_callback(deregister)
+    hub = Hub(pool, settings.ring_bytes)
+    issuer = settings.hosted.issuer if settings.hosted is not None else f"{settings.public_url}/auth/v1"
+    services = Services(
+        settings=settings,
+        pool=pool,
+        hub=hub,
+        presence=Presence(pool, instance_id),
+        agent_tokens=agent_tokens,
+        operator_tokens=OperatorTokens(issuer, fetch_keys),
+        supabase_key=supabase_key,
+    )
+    background = [
+        keep_alive(pool, instance_id, settings.address, settings.instance_heartbeat),
+        take_notices(settings.database_url, hub, instance_id),
+    ]
+    if settings.worker is not None:
+        background.append(run_worker(settings.database_url, settings.worker, local=hub))
+    tasks = [asyncio.create_task(coroutine) for coroutine in background]
+    for task in tasks:
+        task.add_done_callback(_log_failure)
+
+    async def stop() -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    stack.push_async_callback(stop)
+    return services
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("A background task failed", exc_info=error, extra={"action": "background_failed"})

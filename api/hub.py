@@ -1,0 +1,113 @@
+"""The agents and terminals of this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+from psycopg_pool import AsyncConnectionPool
+
+from onsembl.api.terminal import Size, Terminal
+from onsembl.protocol.close_codes import CloseCode
+from onsembl.protocol.ids import AgentId, Epoch, StreamId
+from onsembl.protocol.messages import Cancel, Offer, ServerToAgentMessage
+from onsembl.protocol.states import CommandState
+from onsembl.sql import commands
+
+
+class AgentLink(Protocol):
+    """The connection of one agent, as the rest of the process sees it."""
+
+    epoch: Epoch
+
+    async def send(self, message: ServerToAgentMessage) -> None:
+        """Send a control message; a connection that is gone swallows it, for the agent will return."""
+        ...
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """End the connection with this code."""
+        ...
+
+
+@dataclass
+class Hub:
+    """Who is connected here, and the terminals that viewers read."""
+
+    pool: AsyncConnectionPool[AsyncConnection[DictRow]]
+    ring_bytes: int
+    links: dict[AgentId, AgentLink] = field(default_factory=dict[AgentId, AgentLink])
+    terminals: dict[AgentId, Terminal] = field(default_factory=dict[AgentId, Terminal])
+    connecting: defaultdict[AgentId, asyncio.Lock] = field(
+        default_factory=lambda: defaultdict[AgentId, asyncio.Lock](asyncio.Lock)
+    )
+    """Held while an agent's connection is made or ended, so that two of one agent cannot interleave."""
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """End the connection with this code."""
+
+
+@dataclass
+class Hub:
+    """Who is connected here, and the terminals that viewers read."""
+
+    pool: AsyncConnectionPool[AsyncConnection[DictRow]]
+    ring_bytes: int
+    links: dict[AgentId, AgentLink] = field(default_factory=dict[AgentId, AgentLink])
+    terminals: dict[AgentId, Terminal] = field(default_factory=dict[AgentId, Terminal])
+    connecting: defaultdict[AgentId, asyncio.Lock] = field(
+        default_factory=lambda: defaultdict[AgentId, asyncio.Lock](asyncio.Lock)
+    )
+    """Held while an agent's connection is made or ended, so that two of one agent cannot interleave."""
+    _arrivals: defaultdict[AgentId, set[asyncio.Event]] = field(
+        default_factory=lambda: defaultdict[AgentId, set[asyncio.Event]](set)
+    )
+
+    def terminal(self, agent_id: AgentId, stream_id: StreamId | None, size: Size) -> Terminal:
+        """The agent's terminal; an empty one, at the start of `stream_id`, if nothing of it came here yet."""
+        terminal = self.terminals.get(agent_id)
+        if terminal is None:
+            terminal = self.terminals[agent_id] = Terminal(self.ring_bytes, stream_id, 0, size)
+        return terminal
+
+    def close(self, agent_id: AgentId, code: CloseCode, reason: str) -> None:
+        """End the agent's connection here, if there is one; it is forgotten at once and reads no further."""
+        link = self.links.pop(agent_id, None)
+        if link is not None:
+            link.close(code, reason)
+
+    def forget(self, agent_id: AgentId, link: AgentLink) -> None:
+        """The connection has ended by itself."""
+        if self.links.get(agent_id) is link:
+            del self.links[agent_id]
+
+    async def attend(self, agent_id: AgentId) -> bool:
+        """Send the agent what its active command needs; False when it is not connected here."""
+        link = self.links.get(agent_id)
+        if link is None:
+            return False
+        async with self.pool.connection() as conn:
+            rows = await commands.active(conn, [agent_id])
+        for row in rows:
+            await _send_what_is_due(link, row)
+        return True
+
+    async def attend_all(self) -> None:
+        """As `attend`, for every agent here: after notices may have been missed."""
+        async with self.pool.connection() as conn:
+            rows = await commands.active(conn, list(self.links))
+        for row in rows:
+            link = self.links.get(row["agent_id"])
+            if link is not None:
+                await _send_what_is_due(link, row)
+
+
+async def _send_what_is_due(link: AgentLink, row: DictRow) -> None:
+    if row["cancel_requested_at"] is not None:
+        # Also to an agent that may not have accepted it yet: it then never starts it.
+        await link.send(Cancel(command_id=row["id"], reason=row["cancel_reason"]))
+    elif row["state"] == CommandState.DISPATCHED:
+        await link.send(Offer(command_id=row["id"], text=row["text"]))

@@ -1,0 +1,50 @@
+"""This process as one instance of several: its row, its heartbeat, and what others tell it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import msgspec
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from onsembl.api.hub import Hub
+from onsembl.protocol.close_codes import CloseCode
+from onsembl.protocol.ids import AgentId, InstanceId
+from onsembl.sql import instances
+from onsembl.tasks.delivery import Notice
+from onsembl.tasks.listener import listen
+
+logger = logging.getLogger(__name__)
+
+
+async def keep_alive(
+    pool: AsyncConnectionPool[AsyncConnection[DictRow]], instance_id: InstanceId, address: str, interval: float
+) -> None:
+    """Say every `interval` seconds that this instance lives, until cancelled."""
+    while True:
+        await asyncio.sleep(interval)
+        try:
+            async with pool.connection() as conn:
+                await instances.heartbeat(conn, instance_id, address)
+        except (psycopg.Error, PoolTimeout) as error:
+            logger.warning("A heartbeat could not be written: %s", error, extra={"action": "heartbeat_failed"})
+
+
+async def take_notices(url: str, hub: Hub, instance_id: InstanceId) -> None:
+    """Do what other processes ask of this one's agents, until cancelled."""
+
+    async def take(_channel: str, payload: str) -> None:
+        notice = msgspec.json.decode(payload, type=Notice)
+        agent_id = AgentId(notice.agent_id)
+        if notice.op == "attend":
+            await hub.attend(agent_id)
+            return
+        link = hub.links.get(agent_id)
+        if link is not None and notice.epoch is not None and link.epoch < notice.epoch:
+            hub.close(agent_id, CloseCode.SUPERSEDED, "the agent has connected to another instance")
+
+    await listen(url, [instances.channel(instance_id)], take, hub.attend_all)

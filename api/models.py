@@ -1,0 +1,167 @@
+"""Requests and answers of the REST API. The OpenAPI document is generated from these types."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from onsembl.protocol.messages import CommandText, Name, Reason, ShortText
+from onsembl.protocol.states import AgentKind, AgentMode, AgentStatus, CommandState, Role
+
+Priority = Annotated[int, Meta(ge=1, le=10, description="1 is first, 10 is last.")]
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A request's body: a field that is not known is an error."""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a route answers."""
+
+
+class NoBody(Body, frozen=True, kw_only=True):
+    """For routes that take none."""
+
+
+class Me(Answer, frozen=True, kw_only=True):
+    """Who the token says is asking."""
+
+    id: UUID
+    email: str
+    role: Role
+
+
+class Agent(Answer, frozen=True, kw_only=True):
+    """An enrolled agent: a row of `onsembl.agents`."""
+
+    id: UUID
+    name: str
+    kind: AgentKind
+    mode: AgentMode
+    host: str
+    platform: str
+    version: str
+    created_at: datetime
+    disabled_at: datetime | None
+    status: AgentStatus
+    epoch: int
+    instance_id: UUID | None
+    connected_at: datetime | None
+    disconnected_at: datetime | None
+    stream_id: UUID | None
+    columns: int
+    rows: int
+
+
+class Agents(Answer, frozen=True, kw_only=True):
+    """Every agent, by name."""
+
+    agents: list[Agent]
+
+
+class NewCommand(Body, frozen=True, kw_only=True):
+    """An instruction for one agent."""
+
+    text: CommandText
+    priority: Priority = 5
+
+
+class Command(Answer, frozen=True, kw_only=True):
+    """A command: a row of `onsembl.commands`."""
+
+    id: UUID
+    seq: int
+    agent_id: UUID
+    text: str
+    priority: Priority
+    state: CommandState
+    requested_by: UUID | None
+    requested_by_name: str
+    created_at: datetime
+    dispatched_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    cancel_requested_at: datetime | None
+    cancel_requested_by: UUID | None
+    cancel_reason: str | None
+    cancel_step: dict[str, Any] | None
+    exit_code: int | None
+    signal: int | None
+    error: str | None
+    stream_id: UUID | None
+    output_start: int | None
+    output_end: int | None
+    usage: dict[str, Any] | None
+    job_id: int | None
+    delivery_attempts: int
+
+
+class Commands(Answer, frozen=True, kw_only=True):
+    """A page of commands, newest first. `next_before` asks for the next page; None on the last."""
+
+    commands: list[Command]
+    next_before: int | None
+
+
+class CommandQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which commands."""
+
+    agent_id: UUID | None = None
+    state: CommandState | None = None
+    before: Annotated[int, Meta(ge=1)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=200)] = 50
+
+
+class CancelRequest(Body, frozen=True, kw_only=True):
+    """Why, if the operator says."""
+
+    reason: Reason | None = None
+
+
+class NewEnrolmentToken(Body, frozen=True, kw_only=True):
+    """A one-time token to enrol an agent whose name fits a glob pattern, for `expires_in` seconds."""
+
+    name_pattern: Annotated[str, Meta(min_length=1, max_length=64)] = "*"
+    expires_in: Annotated[int, Meta(ge=60, le=30 * 24 * 3600)] = 3600
+
+
+class EnrolmentToken(Answer, frozen=True, kw_only=True):
+    """The token, shown this once."""
+
+    token: str
+    name_pattern: str
+    expires_at: datetime
+
+
+class Enrolment(Body, frozen=True, kw_only=True):
+    """An agent that presents itself."""
+
+    name: Name
+    kind: AgentKind
+    mode: AgentMode = AgentMode.EXEC
+    host: ShortText = ""
+    platform: ShortText = ""
+
+
+class AgentCredentials(Answer, frozen=True, kw_only=True):
+    """What an agent keeps: a short access token and the refresh token for the next one. Times in seconds."""
+
+    agent_id: UUID
+    name: str
+    access_token: str
+    expires_in: int
+    refresh_token: str
+    refresh_expires_in: int
+
+
+class ProblemDetails(Answer, frozen=True, kw_only=True):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str

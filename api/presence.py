@@ -1,0 +1,167 @@
+"""What an agent's connection changes in the database, each a transaction of its own.
+
+Presence is written under the connection's epoch, so an older connection's last words change nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+from psycopg_pool import AsyncConnectionPool
+
+from onsembl.protocol.close_codes import CloseCode
+from onsembl.protocol.ids import AgentId, CommandId, Epoch, InstanceId, StreamId
+from onsembl.protocol.messages import Accepted, CancelStep, Ended, Hello, Resized
+from onsembl.sql import agents, audit, commands, instances, streams
+from onsembl.tasks.delivery import Notice
+from onsembl.tasks.line import promote
+
+Connection = AsyncConnection[DictRow]
+
+
+class Turned(Exception):
+    """The agent may not connect; carries the close code."""
+
+    def __init__(self, code: CloseCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """What an agent's arrival came to."""
+
+    name: str
+    epoch: Epoch
+    stream_id: StreamId
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Writes the presence and the commands of agents connected to this instance."""
+
+    pool: AsyncConnectionPool[Connection]
+    instance_id: InstanceId
+
+    async def connect(self, agent_id: AgentId, hello: Hello, keep_stream: bool, address: str) -> Connected:
+        """An agent has said hello: it is online, its reports are written, its line moves. Raises Turned."""
+        async with self.pool.connection() as conn:
+            row = await agents.lock(conn, agent_id)
+            if row is None:
+                raise Turned(CloseCode.NOT_FOUND, "this agent is not enrolled here")
+            if row["disabled_at"] is not None:
+                raise Turned(CloseCode.REVOKED, "this agent is disabled")
+            same = keep_stream and hello.stream is not None and hello.stream.id == row["stream_id"]
+            stream_id = StreamId(row["stream_id"]) if same else await streams.create(conn, agent_id)
+            epoch = await agents.connected(conn, agent_id, self.instance_id, hello, stream_id)
+            actor = audit.Actor("agent", agent_id, row["name"], address)
+            await self._settle(conn, agent_id, stream_id, hello, actor)
+            await self._supersede(conn, row, epoch)
+            await audit.write(
+                conn,
+                audit.Event(
+                    actor=actor,
+                    action="agent.connected",
+                    target_kind="agent",
+                    target_id=str(agent_id),
+                    detail={"epoch": epoch, "version": hello.version},
+                ),
+            )
+            return Connected(row["name"], epoch, stream_id)
+
+    async def _settle(
+        self, conn: Connection, agent_id: AgentId, stream_id: StreamId, hello: Hello, actor: audit.Actor
+    ) -> None:
+        for ended in hello.ended:
+            await self._write_end(conn, agent_id, ended, actor)
+        for accepted in hello.running:
+            await self._write_accepted(conn, agent_id, stream_id, accepted)
+        known = [report.command_id for report in (*hello.running, *hello.ended)]
+        for row in await commands.forget_unheard(conn, agent_id, known):
+            await commands.notify_changed(conn, row["id"])
+        await promote(conn, agent_id)
+        for row in await commands.active(conn, [agent_id]):
+            await commands.notify_changed(conn, row["id"])  # its job may be waiting for the agent's return
+
+    async def _supersede(self, conn: Connection, row: DictRow, epoch: Epoch) -> None:
+        if row["instance_id"] not in (None, self.instance_id):
+            notice = Notice(op="superseded", agent_id=row["id"], epoch=epoch)
+            await instances.notify(conn, row["instance_id"], msgspec.json.encode(notice).decode())
+
+    async def disconnect(self, agent_id: AgentId, epoch: Epoch) -> None:
+        """The connection of this epoch is over."""
+        async with self.pool.connection() as conn:
+            if await agents.disconnected(conn, agent_id, epoch):
+                await audit.write(
+                    conn,
+                    audit.Event(
+                        actor=audit.SYSTEM,
+                        action="agent.disconnected",
+                        target_kind="agent",
+                        target_id=str(agent_id),
+                        detail={"epoch": epoch},
+                    ),
+                )
+
+    async def accepted(self, agent_id: AgentId, stream_id: StreamId, report: Accepted) -> None:
+        """The agent runs the command."""
+        async with self.pool.connection() as conn:
+            await self._write_accepted(conn, agent_id, stream_id, report)
+
+    async def _write_accepted(self, conn: Connection, agent_id: AgentId, stream_id: StreamId, report: Accepted) -> None:
+        command_id = CommandId(report.command_id)
+        if await commands.accepted(conn, agent_id, command_id, stream_id, report.started_at, report.output_start):
+            await commands.notify_changed(conn, command_id)
+
+    async def ended(self, agent_id: AgentId, report: Ended, actor: audit.Actor) -> None:
+        """The command is over: its end is written once, and the next in line is promoted with it."""
+        async with self.pool.connection() as conn:
+            await agents.lock(conn, agent_id)
+            if await self._write_end(conn, agent_id, report, actor):
+                await promote(conn, agent_id)
+
+    async def _write_end(self, conn: Connection, agent_id: AgentId, report: Ended, actor: audit.Actor) -> bool:
+        row = await commands.ended(conn, agent_id, report)
+        if row is None:
+            return False
+        await commands.notify_changed(conn, row["id"])
+        await audit.write(
+            conn,
+            audit.Event(
+                actor=actor,
+                action="command.ended",
+                target_kind="command",
+                target_id=str(row["id"]),
+                detail={"state": row["state"], "exit_code": row["exit_code"], "signal": row["signal"]},
+            ),
+        )
+        return True
+
+    async def cancel_step(self, agent_id: AgentId, report: CancelStep, actor: audit.Actor) -> None:
+        """A rung of the ladder was climbed: shown on the command, and audited."""
+        step: dict[str, object] = {
+            "step": report.step,
+            "at": report.at.isoformat(),
+            "processes_left": report.processes_left,
+        }
+        async with self.pool.connection() as conn:
+            if await commands.cancel_step(conn, agent_id, CommandId(report.command_id), step):
+                await audit.write(
+                    conn,
+                    audit.Event(
+                        actor=actor,
+                        action="command.cancel_step",
+                        target_kind="command",
+                        target_id=str(report.command_id),
+                        detail=step,
+                    ),
+                )
+
+    async def resized(self, agent_id: AgentId, epoch: Epoch, report: Resized) -> None:
+        """The pseudo-terminal has another size."""
+        async with self.pool.connection() as conn:
+            await agents.resized(conn, agent_id, epoch, report.columns, report.rows)

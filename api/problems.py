@@ -1,0 +1,51 @@
+"""Errors as people and programs meet them: `application/problem+json` (RFC 9457)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+
+class Problem(Exception):
+    """An error with an answer. `detail` is written for the person who meets it."""
+
+    def __init__(self, status: int, detail: str, *, headers: Mapping[str, str] | None = None, **extra: Any) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.extra = extra
+
+    def response(self) -> Response:
+        """The answer to send."""
+        title = HTTPStatus(self.status).phrase
+        body = {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail, **self.extra}
+        return Response(orjson.dumps(body), self.status, headers=self.headers, media_type="application/problem+json")
+
+
+def unauthenticated(detail: str) -> Problem:
+    """401, with the scheme that the route takes (RFC 6750)."""
+    return Problem(401, detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+async def problem_answer(_request: Request, error: Exception) -> Response:
+    """Starlette's exception handler for Problem."""
+    assert isinstance(error, Problem)
+    return error.response()
+
+
+async def http_error_answer(_request: Request, error: Exception) -> Response:
+    """Starlette's own errors (no such route, method not allowed) in the same form."""
+    assert isinstance(error, HTTPException)
+    return Problem(error.status_code, str(error.detail), headers=error.headers).response()
+
+
+async def server_error_answer(_request: Request, _error: Exception) -> Response:
+    """Anything unforeseen: the log has the details, the client does not."""
+    return Problem(500, "Something went wrong here; it has been logged.").response()

@@ -1,0 +1,45 @@
+"""What one API process holds, given to every route and socket."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+from psycopg_pool import AsyncConnectionPool
+
+from onsembl.api.agent_tokens import AgentTokens
+from onsembl.api.hub import Hub
+from onsembl.api.operator_tokens import Operator, OperatorTokens
+from onsembl.api.presence import Presence
+from onsembl.api.problems import Problem
+from onsembl.api.settings import Settings
+from onsembl.protocol.ids import OperatorId
+from onsembl.protocol.states import Role
+from onsembl.sql import operators
+
+
+@dataclass
+class Services:
+    """One process's parts."""
+
+    settings: Settings
+    pool: AsyncConnectionPool[AsyncConnection[DictRow]]
+    hub: Hub
+    presence: Presence
+    agent_tokens: AgentTokens
+    operator_tokens: OperatorTokens
+    supabase_key: str
+    _seen: dict[OperatorId, tuple[str, Role]] = field(default_factory=dict[OperatorId, tuple[str, Role]])
+
+    async def authorize(self, token: str, least: Role) -> Operator:
+        """The operator behind an access token, if their role includes `least`. Raises Problem 401 or 403."""
+        operator = await self.operator_tokens.verify(token)
+        if operator.role is None or not operator.role.includes(least):
+            raise Problem(403, f"This takes the role {least}; yours is {operator.role or 'none'}.")
+        if self._seen.get(operator.id) != (operator.email, operator.role):
+            async with self.pool.connection() as conn:
+                if not await operators.seen(conn, operator.id, operator.email, operator.role):
+                    raise Problem(403, "This operator is disabled.")
+            self._seen[operator.id] = (operator.email, operator.role)
+        return operator

@@ -1,0 +1,35 @@
+"""What an API process is told when it starts; every setting has a default that suits one machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from onsembl.realtime.hosted import HostedProject
+from onsembl.tasks.worker import WorkerSettings
+
+DAY = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Times are in seconds, sizes in bytes.
+
+    `public_url` is where browsers and agents reach this instance, `address` where other instances do. `hosted` is the
+    Supabase project; without one the stand-in is mounted. `worker` runs jobs in this process too.
+    """
+
+    database_url: str
+    public_url: str
+    address: str = "127.0.0.1"
+    hosted: HostedProject | None = None
+    dashboard: Path | None = None
+    worker: WorkerSettings | None = field(default_factory=WorkerSettings)
+    allowed_origins: tuple[str, ...] = ()
+    ring_bytes: int = 2 * 1024 * 1024
+    heartbeat: float = 30.0
+    heartbeat_timeout: float = 10.0
+    instance_heartbeat: float = 10.0
+    agent_access_token: float = 15 * 60.0
+    agent_refresh_token: float = 7 * DAY
+    pool_size: int = 10

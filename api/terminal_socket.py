@@ -1,0 +1,203 @@
+"""The viewers' WebSocket, `/v1/agents/{id}/terminal`: attach, then the terminal's bytes as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from uuid import UUID
+
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from onsembl.api.hub import Hub
+from onsembl.api.operator_tokens import Operator
+from onsembl.api.origins import origin_allowed
+from onsembl.api.problems import Problem
+from onsembl.api.services import Services
+from onsembl.api.terminal import Size, Terminal
+from onsembl.api.viewer import Viewer
+from onsembl.protocol.close_codes import CloseCode
+from onsembl.protocol.heartbeat import Heartbeat
+from onsembl.protocol.ids import AgentId, StreamId
+from onsembl.protocol.messages import (
+    FIRST_MESSAGE_SECONDS,
+    MAX_MESSAGE_BYTES,
+    TERMINAL_SUBPROTOCOL,
+    Attach,
+    BadMessage,
+    Message,
+    Ping,
+    Pong,
+    Resize,
+    Token,
+    ViewerMessage,
+    decode_from_viewer,
+    encode,
+)
+from onsembl.protocol.states import Role
+from onsembl.sql import agents
+
+
+class Closed(Exception):
+    """The session ends with this code."""
+
+    def __init__(self, code: CloseCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+async def terminal_socket(websocket: WebSocket) -> None:
+    """The ASGI endpoint."""
+    services: Services = websocket.app.state.services
+    settings = services.settings
+    if not origin_allowed(websocket, settings.public_url, settings.allowed_origins):
+        await websocket.send_denial_response(Problem(403, "A page of another site asks.").response())
+        return
+    if TERMINAL_SUBPROTOCOL not in websocket.scope["subprotocols"]:
+        problem = Problem(400, f"This socket speaks the subprotocol {TERMINAL_SUBPROTOCOL}.")
+        await websocket.send_denial_response(problem.response())
+        return
+    await websocket.accept(subprotocol=TERMINAL_SUBPROTOCOL)
+    agent_id = AgentId(websocket.path_params["agent_id"])
+    try:
+        await ViewerSession(websocket, services, agent_id).run()
+    except Closed as closed:
+        if websocket.application_state is WebSocketState.CONNECTED:
+            with suppress(WebSocketDisconnect, RuntimeError):
+                await websocket.close(closed.code, closed.reason[:120])
+    except WebSocketDisconnect:
+        return
+
+
+class ViewerSession:
+    """One viewer of one agent's terminal."""
+
+    def __init__(self, websocket: WebSocket, services: Services, agent_id: AgentId) -> None:
+        self._websocket = websocket
+        self._services = services
+        self._hub: Hub = services.hub
+        self._agent_id = agent_id
+        self._operator: Operator
+        settings = services.settings
+        self._heartbeat = Heartbeat(settings.heartbeat, settings.heartbeat_timeout, now=time.monotonic())
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve the viewer. Raises Closed or WebSocketDisconnect when it is over."""
+        attach = await self._first_message()
+        self._operator = await self._authorize(attach.access_token)
+        terminal = await self._terminal()
+        viewer = Viewer(terminal, StreamId(attach.stream_id) if attach.stream_id else None, attach.offset)
+        terminal.subscribe(self._changed)
+        tasks = [
+            asyncio.create_task(self._pump(viewer), name=f"viewer of {self._agent_id}"),
+            asyncio.create_task(self._read(), name=f"viewer's messages of {self._agent_id}"),
+            asyncio.create_task(self._beat(), name=f"viewer's heartbeat of {self._agent_id}"),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            terminal.unsubscribe(self._changed)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _first_message(self) -> Attach:
+        try:
+            async with asyncio.timeout(FIRST_MESSAGE_SECONDS):
+                message = await self._receive()
+        except TimeoutError as error:
+            raise Closed(CloseCode.HELLO_TIMEOUT, "no attach within 5 s") from error
+        if not isinstance(message, Attach):
+            raise Closed(CloseCode.BAD_MESSAGE, "the first message is attach")
+        return message
+
+    async def _authorize(self, token: str) -> Operator:
+        try:
+            return await self._services.authorize(token, Role.VIEWER)
+        except Problem as problem:
+            code = CloseCode.FORBIDDEN if problem.status == 403 else CloseCode.UNAUTHENTICATED
+            raise Closed(code, problem.detail) from problem
+
+    async def _terminal(self) -> Terminal:
+        terminal = self._hub.terminals.get(self._agent_id)
+        if terminal is not None:
+            return terminal
+        async with self._services.pool.connection() as conn:
+            row = await agents.get(conn, self._agent_id)
+        if row is None:
+            raise Closed(CloseCode.NOT_FOUND, "there is no such agent")
+        stream_id: UUID | None = row["stream_id"]
+        return self._hub.terminal(
+            self._agent_id, StreamId(stream_id) if stream_id else None, Size(row["columns"], row["rows"])
+        )
+
+    async def _pump(self, viewer: Viewer) -> None:
+        """Send what the viewer lacks, as fast as it takes it: a slow one waits here, alone."""
+        await self._send(viewer.attached)
+        while True:
+            self._changed.clear()
+            while (frame := viewer.next()) is not None:
+                if isinstance(frame, bytes):
+                    await self._websocket.send_bytes(frame)
+                else:
+                    await self._send(frame)
+            await self._changed.wait()
+
+    async def _send(self, message: Message) -> None:
+        await self._websocket.send_text(encode(message))
+
+    async def _receive(self) -> ViewerMessage:
+        event = await self._websocket.receive()
+        if event["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(event.get("code", 1005))
+        text = event.get("text")
+        if text is None or len(text) > MAX_MESSAGE_BYTES:
+            raise Closed(CloseCode.BAD_MESSAGE, "a viewer sends text frames of at most 1 MiB")
+        try:
+            return decode_from_viewer(text)
+        except BadMessage as error:
+            raise Closed(CloseCode.BAD_MESSAGE, str(error)) from error
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._receive()
+            self._heartbeat.received(time.monotonic())
+            match message:
+                case Pong():
+                    pass
+                case Ping():
+                    await self._send(Pong())
+                case Attach():
+                    raise Closed(CloseCode.BAD_MESSAGE, "attach is said once")
+                case Token():
+                    operator = await self._authorize(message.access_token)
+                    if operator.id != self._operator.id:
+                        raise Closed(CloseCode.FORBIDDEN, "the token is another operator's")
+                    self._operator = operator
+                case Resize():
+                    await self._resize(message)
+
+    async def _resize(self, message: Resize) -> None:
+        """The size of the operator's window becomes the pseudo-terminal's; a viewer only looks, so its is ignored."""
+        role = self._operator.role
+        link = self._hub.links.get(self._agent_id)
+        if link is not None and role is not None and role.includes(Role.OPERATOR):
+            await link.send(message)
+
+    async def _beat(self) -> None:
+        while True:
+            left = self._operator.expires_at - time.time()
+            if left <= 0:
+                raise Closed(CloseCode.TOKEN_EXPIRED, "the access token has ended")
+            await asyncio.sleep(max(0.0, min(left, self._heartbeat.deadline - time.monotonic())))
+            match self._heartbeat.poll(time.monotonic()):
+                case "ping":
+                    await self._send(Ping())
+                case "lost":
+                    raise Closed(CloseCode.HEARTBEAT_LOST, "three heartbeats went unanswered")
+                case None:
+                    pass

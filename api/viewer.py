@@ -1,0 +1,68 @@
+"""One viewer of a terminal: a cursor into the ring, and what to send next. No I/O."""
+
+from __future__ import annotations
+
+from onsembl.api.terminal import Terminal
+from onsembl.protocol.ids import StreamId
+from onsembl.protocol.messages import Attached, Gap, Message, Resized, StreamStarted
+from onsembl.protocol.ring import BehindRing, attach
+
+MAX_FRAME_BYTES = 64 * 1024
+"""A slow viewer gets what it missed in frames of at most this size, so that its browser can draw between them."""
+
+
+class Viewer:
+    """Where one viewer is, and what it has been told. Memory does not grow with how far it is behind."""
+
+    def __init__(self, terminal: Terminal, stream_id: StreamId | None, offset: int | None) -> None:
+        self._terminal = terminal
+        self._ring = terminal.ring
+        self._stream_id = terminal.stream_id
+        self._size = terminal.size
+        answer = attach(self._ring, self._stream_id, stream_id, offset)
+        self._offset = answer.offset
+        self.attached = Attached(
+            stream_id=self._stream_id,
+            mode=answer.mode,
+            offset=answer.offset,
+            columns=self._size.columns,
+            rows=self._size.rows,
+        )
+
+    def next(self) -> bytes | Message | None:
+        """The next frame: terminal bytes or a message; None when the viewer has everything."""
+        if self._offset < self._ring.end:
+            return self._next_bytes()
+        terminal = self._terminal
+        if self._ring is not terminal.ring:
+            return self._move_on()
+        if self._size != terminal.size:
+            self._size = terminal.size
+            return Resized(columns=self._size.columns, rows=self._size.rows)
+        return None
+
+    def _next_bytes(self) -> bytes | Message:
+        try:
+            data = self._ring.read(self._offset, MAX_FRAME_BYTES)
+        except BehindRing as behind:
+            return self._skip_to(behind.start)
+        self._offset += len(data)
+        return data
+
+    def _skip_to(self, offset: int) -> Gap:
+        missing = offset - self._offset
+        self._offset = offset
+        return Gap(offset=offset, missing=missing)
+
+    def _move_on(self) -> Message:
+        """The old ring is read to its end: on to the one that took its place."""
+        terminal = self._terminal
+        same_stream = self._stream_id == terminal.stream_id
+        self._ring, self._stream_id, self._size = terminal.ring, terminal.stream_id, terminal.size
+        if same_stream and self._offset <= self._ring.start:
+            return self._skip_to(self._ring.start)
+        self._offset = self._ring.start
+        assert self._stream_id is not None, "a terminal that has begun again has a stream"
+        return StreamStarted(
+            stream_id=self._stream_id, offset=self._offset, columns=self._size.columns, rows=self._size.rows
+        )

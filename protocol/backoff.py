@@ -1,0 +1,31 @@
+"""How long to wait before trying again: exponential, with full jitter so that many clients do not come at once."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+
+class Backoff:
+    """Delays in seconds: each is drawn evenly from 0 to a bound that grows by `factor` up to `cap`."""
+
+    def __init__(
+        self,
+        base: float = 0.5,
+        factor: float = 2.0,
+        cap: float = 30.0,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._base, self._factor, self._cap = base, factor, cap
+        self._uniform = uniform
+        self._bound = base
+
+    def next_delay(self) -> float:
+        """The next delay; the bound grows."""
+        delay = self._uniform(0.0, self._bound)
+        self._bound = min(self._bound * self._factor, self._cap)
+        return delay
+
+    def reset(self) -> None:
+        """It worked: begin at the first bound again."""
+        self._bound = self._base

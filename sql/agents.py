@@ -1,0 +1,117 @@
+"""The `agents` table: enrolled runners, their presence and their terminal.
+
+Presence is written by the API instance that holds the agent's connection, and only under the epoch it was given
+when the agent connected: an older connection's writes find no row.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+
+from onsembl.protocol.ids import AgentId, Epoch, InstanceId, StreamId
+from onsembl.protocol.messages import Hello
+
+Connection = AsyncConnection[DictRow]
+
+COLUMNS = """id, name, kind, mode, host, platform, version, created_at, disabled_at, status, epoch, instance_id,
+    connected_at, disconnected_at, stream_id, columns, rows"""
+
+
+async def list_agents(conn: Connection) -> list[DictRow]:
+    """Every agent, by name."""
+    cursor = await conn.execute(f"select {COLUMNS} from agents order by name")
+    return await cursor.fetchall()
+
+
+async def get(conn: Connection, agent_id: AgentId) -> DictRow | None:
+    """One agent's row."""
+    cursor = await conn.execute(f"select {COLUMNS} from agents where id = %s", [agent_id])
+    return await cursor.fetchone()
+
+
+async def create(conn: Connection, *, name: str, kind: str, mode: str, host: str, platform: str) -> DictRow | None:
+    """Enrol an agent; None when the name is taken."""
+    cursor = await conn.execute(
+        f"""insert into agents (name, kind, mode, host, platform)
+            values (%s, %s, %s, %s, %s)
+            on conflict (name) do nothing
+            returning {COLUMNS}""",
+        [name, kind, mode, host, platform],
+    )
+    return await cursor.fetchone()
+
+
+async def lock(conn: Connection, agent_id: AgentId) -> DictRow | None:
+    """Take the agent's row until the transaction ends: whoever changes its line of commands holds it."""
+    cursor = await conn.execute(f"select {COLUMNS} from agents where id = %s for update", [agent_id])
+    return await cursor.fetchone()
+
+
+async def connected(
+    conn: Connection, agent_id: AgentId, instance_id: InstanceId, hello: Hello, stream_id: StreamId
+) -> Epoch:
+    """Mark the agent online on this instance under a new epoch, which is returned."""
+    cursor = await conn.execute(
+        """update agents set
+            epoch = epoch + 1, status = 'online', instance_id = %(instance_id)s, connected_at = now(),
+            disconnected_at = null, stream_id = %(stream_id)s, kind = %(kind)s, mode = %(mode)s, host = %(host)s,
+            platform = %(platform)s, version = %(version)s, columns = %(columns)s, rows = %(rows)s
+        where id = %(agent_id)s
+        returning epoch""",
+        {
+            "agent_id": agent_id,
+            "instance_id": instance_id,
+            "stream_id": stream_id,
+            "kind": hello.kind,
+            "mode": hello.mode,
+            "host": hello.host,
+            "platform": hello.platform,
+            "version": hello.version,
+            "columns": hello.columns,
+            "rows": hello.rows,
+        },
+    )
+    row = await cursor.fetchone()
+    assert row is not None, "the caller holds the row"
+    return Epoch(row["epoch"])
+
+
+async def disconnected(conn: Connection, agent_id: AgentId, epoch: Epoch) -> bool:
+    """Mark the agent offline if `epoch` is still the newest; whether it was."""
+    cursor = await conn.execute(
+        """update agents set status = 'offline', instance_id = null, disconnected_at = now()
+           where id = %s and epoch = %s and status = 'online'""",
+        [agent_id, epoch],
+    )
+    return cursor.rowcount == 1
+
+
+async def resized(conn: Connection, agent_id: AgentId, epoch: Epoch, columns: int, rows: int) -> None:
+    """Record the size of the agent's pseudo-terminal."""
+    await conn.execute(
+        "update agents set columns = %s, rows = %s where id = %s and epoch = %s", [columns, rows, agent_id, epoch]
+    )
+
+
+async def online_at(conn: Connection, agent_id: AgentId) -> InstanceId | None:
+    """The instance that holds the agent's connection; None when it is offline."""
+    cursor = await conn.execute("select instance_id from agents where id = %s and status = 'online'", [agent_id])
+    row = await cursor.fetchone()
+    return row["instance_id"] if row else None
+
+
+async def strand(conn: Connection, dead_after: float) -> list[dict[str, Any]]:
+    """Mark offline the agents of instances that are gone or silent for `dead_after` seconds; their ids and names."""
+    cursor = await conn.execute(
+        """update agents set status = 'offline', instance_id = null, disconnected_at = now()
+           where status = 'online' and not exists (
+               select from instances
+               where instances.id = agents.instance_id
+                 and heartbeat_at > now() - make_interval(secs => %s))
+           returning id, name""",
+        [dead_after],
+    )
+    return await cursor.fetchall()

@@ -1,0 +1,232 @@
+"""The `commands` table: an operator's instruction to one agent, from queued to a final state.
+
+Each change of state is one guarded UPDATE: it names the states it may leave, so a final state never changes. Whoever
+waits for a command hears of the change by NOTIFY on `CHANGED`, whose payload is the command's id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from uuid import UUID
+
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
+
+from onsembl.protocol.ids import AgentId, CommandId, OperatorId, StreamId
+from onsembl.protocol.messages import Ended
+
+Connection = AsyncConnection[DictRow]
+
+CHANGED = "onsembl_command"
+
+COLUMNS = """id, seq, agent_id, text, priority, state, requested_by, requested_by_name, created_at, dispatched_at,
+    started_at, ended_at, cancel_requested_at, cancel_requested_by, cancel_reason, cancel_step, exit_code, signal,
+    error, stream_id, output_start, output_end, usage, job_id, delivery_attempts"""
+
+
+async def insert(
+    conn: Connection, agent_id: AgentId, text: str, priority: int, operator_id: OperatorId, operator_name: str
+) -> DictRow:
+    """Write a command down, queued."""
+    cursor = await conn.execute(
+        f"""insert into commands (agent_id, text, priority, requested_by, requested_by_name)
+            values (%s, %s, %s, %s, %s)
+            returning {COLUMNS}""",
+        [agent_id, text, priority, operator_id, operator_name],
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return row
+
+
+async def get(conn: Connection, command_id: CommandId) -> DictRow | None:
+    """One command's row."""
+    cursor = await conn.execute(f"select {COLUMNS} from commands where id = %s", [command_id])
+    return await cursor.fetchone()
+
+
+async def history(
+    conn: Connection, agent_id: AgentId | None, state: str | None, before: int | None, limit: int
+) -> list[DictRow]:
+    """Commands, newest first, those with a `seq` below `before`; of one agent and in one state when given."""
+    cursor = await conn.execute(
+        f"""select {COLUMNS} from commands
+            where (%(agent_id)s::uuid is null or agent_id = %(agent_id)s)
+              and (%(state)s::text is null or state = %(state)s)
+              and (%(before)s::bigint is null or seq < %(before)s)
+            order by seq desc
+            limit %(limit)s""",
+        {"agent_id": agent_id, "state": state, "before": before, "limit": limit},
+    )
+    return await cursor.fetchall()
+
+
+async def active(conn: Connection, agent_ids: Collection[AgentId]) -> list[DictRow]:
+    """The commands that occupy these agents: at most one each."""
+    cursor = await conn.execute(
+        f"select {COLUMNS} from commands where agent_id = any(%s) and state in ('dispatched', 'running')",
+        [list(agent_ids)],
+    )
+    return await cursor.fetchall()
+
+
+async def promote(conn: Connection, agent_id: AgentId) -> DictRow | None:
+    """Make the head of the agent's line `dispatched`, if the agent is online and free; the caller holds its row."""
+    cursor = await conn.execute(
+        f"""update commands set state = 'dispatched', dispatched_at = now()
+            where id = (
+                select id from commands as line
+                where agent_id = %(agent_id)s and state = 'queued'
+                  and exists (
+                      select from agents where id = %(agent_id)s and status = 'online' and disabled_at is null)
+                  and not exists (
+                      select from commands as occupant
+                      where occupant.agent_id = %(agent_id)s and occupant.state in ('dispatched', 'running'))
+                order by priority, seq
+                limit 1)
+            returning {COLUMNS}""",
+        {"agent_id": agent_id},
+    )
+    return await cursor.fetchone()
+
+
+async def set_job(conn: Connection, command_id: CommandId, job_id: int) -> None:
+    """Name the job that runs the command."""
+    await conn.execute("update commands set job_id = %s where id = %s", [job_id, command_id])
+
+
+async def accepted(
+    conn: Connection,
+    agent_id: AgentId,
+    command_id: CommandId,
+    stream_id: StreamId,
+    started_at: datetime,
+    output_start: int,
+) -> bool:
+    """The agent runs the command; whether that is news."""
+    cursor = await conn.execute(
+        """update commands
+           set state = 'running', started_at = %s, stream_id = %s, output_start = %s
+           where id = %s and agent_id = %s and state = 'dispatched'""",
+        [started_at, stream_id, output_start, command_id, agent_id],
+    )
+    return cursor.rowcount == 1
+
+
+async def ended(conn: Connection, agent_id: AgentId, end: Ended) -> DictRow | None:
+    """Write the end that the agent reports; the row, or None when its end was written before."""
+    cursor = await conn.execute(
+        f"""update commands
+            set state = %(state)s, ended_at = %(ended_at)s, started_at = coalesce(started_at, %(started_at)s),
+                exit_code = %(exit_code)s, signal = %(signal)s, error = %(error)s,
+                output_start = coalesce(output_start, %(output_start)s), output_end = %(output_end)s,
+                usage = %(usage)s
+            where id = %(id)s and agent_id = %(agent_id)s and state in ('dispatched', 'running')
+            returning {COLUMNS}""",
+        {
+            "id": end.command_id,
+            "agent_id": agent_id,
+            "state": end.outcome,
+            "started_at": end.started_at,
+            "ended_at": end.ended_at,
+            "exit_code": end.exit_code,
+            "signal": end.signal,
+            "error": end.error,
+            "output_start": end.output_start,
+            "output_end": end.output_end,
+            "usage": Jsonb({f: getattr(end.usage, f) for f in end.usage.__struct_fields__}) if end.usage else None,
+        },
+    )
+    return await cursor.fetchone()
+
+
+async def undelivered(conn: Connection, command_id: CommandId, final: bool) -> int | None:
+    """Count an offer that nobody took up, and fail the command when that was the last.
+
+    The count; None when the command is no longer waiting to be accepted.
+    """
+    cursor = await conn.execute(
+        """update commands
+           set delivery_attempts = delivery_attempts + 1,
+               state = case when %(final)s then 'failed' else state end,
+               ended_at = case when %(final)s then now() end,
+               error = case when %(final)s then 'The agent did not take the command up.' end
+           where id = %(id)s and state = 'dispatched'
+           returning delivery_attempts""",
+        {"id": command_id, "final": final},
+    )
+    row = await cursor.fetchone()
+    return row["delivery_attempts"] if row else None
+
+
+async def request_cancel(
+    conn: Connection, command_id: CommandId, operator_id: OperatorId, reason: str | None
+) -> DictRow | None:
+    """Cancel a queued command at once; note the wish on one that its agent has. None when it is over already.
+
+    A second request changes nothing: who asked first is kept.
+    """
+    cursor = await conn.execute(
+        f"""update commands
+            set cancel_requested_at = coalesce(cancel_requested_at, now()),
+                cancel_requested_by = case when cancel_requested_at is null then %(by)s else cancel_requested_by end,
+                cancel_reason = case when cancel_requested_at is null then %(reason)s else cancel_reason end,
+                state = case state when 'queued' then 'cancelled' else state end,
+                ended_at = case state when 'queued' then now() end
+            where id = %(id)s and state in ('queued', 'dispatched', 'running')
+            returning {COLUMNS}""",
+        {"id": command_id, "by": operator_id, "reason": reason},
+    )
+    return await cursor.fetchone()
+
+
+async def cancel_step(conn: Connection, agent_id: AgentId, command_id: CommandId, step: dict[str, object]) -> bool:
+    """Show the rung of the ladder that the agent reached; whether the command is still running."""
+    cursor = await conn.execute(
+        "update commands set cancel_step = %s where id = %s and agent_id = %s and state in ('dispatched', 'running')",
+        [Jsonb(step), command_id, agent_id],
+    )
+    return cursor.rowcount == 1
+
+
+async def forget_unheard(conn: Connection, agent_id: AgentId, known: Collection[UUID]) -> list[DictRow]:
+    """Put right what a returning agent does not know of: commands in neither list of its `hello`.
+
+    One that was only dispatched never reached it: back into the line, or cancelled if that was wished. One that ran
+    is lost. The changed rows.
+    """
+    cursor = await conn.execute(
+        f"""update commands
+            set state = case
+                    when state = 'running' then 'lost'
+                    when cancel_requested_at is not null then 'cancelled'
+                    else 'queued' end,
+                ended_at = case when state = 'running' or cancel_requested_at is not null then now() end,
+                error = case when state = 'running' then 'The agent came back without it.' end,
+                job_id = null
+            where agent_id = %s and state in ('dispatched', 'running') and id <> all(%s::uuid[])
+            returning {COLUMNS}""",
+        [agent_id, list(known)],
+    )
+    return await cursor.fetchall()
+
+
+async def without_job(conn: Connection) -> list[DictRow]:
+    """Commands that occupy an agent while no job of theirs is waiting or running, locked until the end of the
+    transaction."""
+    cursor = await conn.execute(
+        f"""select {COLUMNS} from commands
+            where state in ('dispatched', 'running')
+              and not exists (
+                  select from procrastinate_jobs
+                  where procrastinate_jobs.id = commands.job_id and status in ('todo', 'doing'))
+            for update skip locked"""
+    )
+    return await cursor.fetchall()
+
+
+async def notify_changed(conn: Connection, command_id: CommandId) -> None:
+    """Tell whoever waits for this command, once the transaction is committed."""
+    await conn.execute("select pg_notify(%s, %s)", [CHANGED, str(command_id)])

@@ -1,0 +1,61 @@
+"""Connections to Postgres, set up the same way everywhere.
+
+What is set is set by statements, not by start-up options, since poolers in session mode refuse the latter.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg import AsyncConnection, sql
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool
+
+Connection = AsyncConnection[DictRow]
+Pool = AsyncConnectionPool[Connection]
+
+SEARCH_PATH = ("onsembl", "procrastinate", "public")
+CONNECT_SECONDS = 10
+
+
+async def connect(url: str, *, role: str | None = None, autocommit: bool = False) -> Connection:
+    """A connection of one's own, acting as `role`. Raises psycopg.OperationalError."""
+    conn = await AsyncConnection.connect(
+        url, autocommit=autocommit, row_factory=dict_row, connect_timeout=CONNECT_SECONDS
+    )
+    try:
+        await _set_up(conn, role)
+    except BaseException:
+        await conn.close()
+        raise
+    return conn
+
+
+def create_pool(url: str, *, role: str | None = None, min_size: int = 1, max_size: int = 10) -> Pool:
+    """A pool whose connections act as `role`; the caller opens it (`async with`).
+
+    A connection that died with the database is found out when it is taken, and replaced.
+    """
+
+    async def configure(conn: AsyncConnection[Any]) -> None:
+        await _set_up(conn, role)
+
+    return AsyncConnectionPool(
+        url,
+        connection_class=AsyncConnection[DictRow],
+        kwargs={"row_factory": dict_row, "connect_timeout": CONNECT_SECONDS},
+        configure=configure,
+        min_size=min_size,
+        max_size=max_size,
+        timeout=15.0,
+        open=False,
+    )
+
+
+async def _set_up(conn: AsyncConnection[Any], role: str | None) -> None:
+    statement = sql.SQL("set search_path to {}").format(sql.SQL(", ").join(map(sql.Identifier, SEARCH_PATH)))
+    if role is not None:
+        statement += sql.SQL("; set role {}").format(sql.Identifier(role))
+    await conn.execute(statement)
+    if not conn.autocommit:
+        await conn.commit()

@@ -1,0 +1,16 @@
+"""Advisory locks: what only one process at a time may do."""
+
+from __future__ import annotations
+
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+
+
+async def try_take(conn: AsyncConnection[DictRow], name: str) -> bool:
+    """Take the lock of this name until the transaction ends; False when another holds it."""
+    cursor = await conn.execute(
+        "select pg_try_advisory_xact_lock(hashtextextended('onsembl:' || %s, 0)) as taken", [name]
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return row["taken"]

@@ -1,0 +1,164 @@
+"""Bringing a database to the newest schema: numbered files, forward only, each applied once in its own transaction.
+
+Three sets, in this order: what a Supabase project would have (only where the stand-in serves), Procrastinate's own
+schema, and ours. What was applied is kept with a checksum, so a file that changed afterwards is noticed.
+
+    MigrationError
+    ├── ChangedMigration      a file differs from what was applied
+    └── UnknownMigration      the database is newer than this program
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from procrastinate.schema import SchemaManager
+from psycopg import sql
+
+from onsembl.sql.database import Connection, connect
+
+logger = logging.getLogger(__name__)
+
+LOCK = 0x6F6E7365  # one migrator at a time; any number that is ours
+
+
+class MigrationError(Exception):
+    """The database cannot be brought to this program's schema."""
+
+
+class ChangedMigration(MigrationError):
+    """A migration was edited after it was applied."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The migration {name} is not what was applied to this database; migrations are never edited.")
+
+
+class UnknownMigration(MigrationError):
+    """The database knows a migration that this program does not."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The database has the migration {name}, which this version does not know: use a newer one.")
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file. `schema` is where its unqualified names go."""
+
+    name: str
+    text: str
+    schema: str = "public"
+    checked: bool = True
+
+    @property
+    def checksum(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def migrations(*, standin: bool) -> list[Migration]:
+    """All of them, in order."""
+    found = list(_files("standin")) if standin else []
+    return [*found, *_procrastinate(), *_files("migrations")]
+
+
+def _files(folder: str) -> Iterator[Migration]:
+    package = files("onsembl.sql").joinpath(folder)
+    for file in sorted(package.iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".sql"):
+            yield Migration(f"{folder}/{file.name}", file.read_text())
+
+
+def _procrastinate() -> Iterator[Migration]:
+    """Its schema at the library's version. The text is the library's, so a newer library may differ: not checked."""
+    yield Migration("procrastinate/schema", SchemaManager.get_schema(), schema="procrastinate", checked=False)
+
+
+def _procrastinate_upgrades() -> dict[str, str]:
+    folder = Path(SchemaManager.get_migrations_path())
+    return {file.name: file.read_text() for file in sorted(folder.glob("*.sql"))}
+
+
+async def migrate(url: str, *, standin: bool) -> list[str]:
+    """Apply what is missing; the names of what was applied. Raises MigrationError."""
+    async with await connect(url) as conn:
+        await conn.execute("select pg_advisory_lock(%s)", [LOCK])
+        await conn.commit()
+        try:
+            return await _apply_missing(conn, migrations(standin=standin))
+        finally:
+            await conn.rollback()
+            await conn.execute("select pg_advisory_unlock(%s)", [LOCK])
+            await conn.commit()
+
+
+async def _apply_missing(conn: Connection, wanted: list[Migration]) -> list[str]:
+    applied = await _applied(conn)
+    _check(applied, wanted)
+    done: list[str] = []
+    for migration in wanted:
+        if migration.name not in applied:
+            await _apply(conn, migration)
+            done.append(migration.name)
+    done += await _upgrade_procrastinate(conn, fresh="procrastinate/schema" in done)
+    return done
+
+
+def _check(applied: dict[str, str], wanted: list[Migration]) -> None:
+    known = {migration.name: migration for migration in wanted}
+    for name, checksum in applied.items():
+        folder = name.partition("/")[0]
+        if folder == "procrastinate" or (folder == "standin" and name not in known):
+            continue
+        if name not in known:
+            raise UnknownMigration(name)
+        if known[name].checksum != checksum:
+            raise ChangedMigration(name)
+
+
+async def _applied(conn: Connection) -> dict[str, str]:
+    await conn.execute(
+        """create schema if not exists onsembl_migrations;
+        create table if not exists onsembl_migrations.applied (
+            name text primary key,
+            checksum text not null,
+            applied_at timestamptz not null default now());
+        alter table onsembl_migrations.applied enable row level security"""
+    )
+    await conn.commit()
+    cursor = await conn.execute("select name, checksum from onsembl_migrations.applied order by name")
+    return {row["name"]: row["checksum"] for row in await cursor.fetchall()}
+
+
+async def _apply(conn: Connection, migration: Migration) -> None:
+    async with conn.transaction():
+        if migration.schema != "public":
+            await conn.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(migration.schema)))
+        await conn.execute(sql.SQL("set local search_path to {}").format(sql.Identifier(migration.schema)))
+        await conn.execute(migration.text.encode())
+        await _note(conn, migration.name, migration.checksum)
+    logger.info("Applied %s", migration.name, extra={"action": "migrated", "migration": migration.name})
+
+
+async def _note(conn: Connection, name: str, checksum: str) -> None:
+    await conn.execute("insert into onsembl_migrations.applied (name, checksum) values (%s, %s)", [name, checksum])
+
+
+async def _upgrade_procrastinate(conn: Connection, *, fresh: bool) -> list[str]:
+    """The library's own migrations: all are in a fresh schema; later, those that a newer library brings."""
+    applied = await _applied(conn)
+    done: list[str] = []
+    for file, text in _procrastinate_upgrades().items():
+        migration = Migration(f"procrastinate/{file}", text, schema="procrastinate", checked=False)
+        if migration.name in applied:
+            continue
+        if fresh:
+            await _note(conn, migration.name, migration.checksum)
+        else:
+            await _apply(conn, migration)
+            done.append(migration.name)
+    await conn.commit()
+    return done

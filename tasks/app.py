@@ -1,0 +1,18 @@
+"""The Procrastinate application that a worker runs: every task of ours, on the queue in Postgres."""
+
+from __future__ import annotations
+
+from procrastinate import App, PsycopgConnector
+
+from onsembl.tasks.names import REMOVE_OLD_JOBS, RUN_COMMAND
+from onsembl.tasks.retention import remove_old_jobs
+from onsembl.tasks.run_command import DeliveryRetry, run_command
+
+
+def new_app() -> App:
+    """An application for one run of a worker; it is opened on the worker's pool."""
+    app = App(connector=PsycopgConnector())
+    app.task(name=RUN_COMMAND, pass_context=True, retry=DeliveryRetry())(run_command)
+    hourly = app.periodic(cron="17 * * * *")
+    hourly(app.task(name=REMOVE_OLD_JOBS, queueing_lock=REMOVE_OLD_JOBS, pass_context=True)(remove_old_jobs))
+    return app

@@ -1,0 +1,51 @@
+"""Cancelling a command: the wish is on the row, and its job is told in the same transaction."""
+
+from __future__ import annotations
+
+from procrastinate import App, PsycopgConnector
+from procrastinate.jobs import Status
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+
+from onsembl.protocol.ids import CommandId, OperatorId
+from onsembl.protocol.states import CommandState
+from onsembl.sql import audit, commands
+
+_cancelling = App(connector=PsycopgConnector())
+"""Never opened: it works on the caller's connection."""
+
+
+async def request_cancel(
+    conn: AsyncConnection[DictRow], command_id: CommandId, actor: audit.Actor, reason: str | None
+) -> DictRow | None:
+    """Cancel a command; None when it is over, or not there.
+
+    One in the line is cancelled at once. One that its agent may have is interrupted by its job, which stays until the
+    processes are gone.
+    """
+    assert actor.id is not None
+    row = await commands.request_cancel(conn, command_id, OperatorId(actor.id), reason)
+    if row is None:
+        return None
+    if row["state"] != CommandState.CANCELLED:
+        await _abort_job(conn, row)
+    await commands.notify_changed(conn, command_id)
+    await audit.write(
+        conn,
+        audit.Event(
+            actor=actor,
+            action="command.cancel_requested",
+            target_kind="command",
+            target_id=str(command_id),
+            detail={"reason": reason, "state": row["state"]},
+        ),
+    )
+    return row
+
+
+async def _abort_job(conn: AsyncConnection[DictRow], row: DictRow) -> None:
+    """Abort the job if it runs. One that still waits is left to: it finds the wish on the row."""
+    jobs = _cancelling.job_manager
+    if row["job_id"] is None or await jobs.get_job_status_async(row["job_id"], connection=conn) is not Status.DOING:
+        return
+    await jobs.cancel_job_by_id_async(row["job_id"], abort=True, connection=conn)

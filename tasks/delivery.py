@@ -1,0 +1,57 @@
+"""How a job reaches the agent's connection, which one API instance holds."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal, Protocol
+from uuid import UUID
+
+import msgspec
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+from psycopg_pool import AsyncConnectionPool
+
+from onsembl.protocol.ids import AgentId
+from onsembl.sql import agents, instances
+
+logger = logging.getLogger(__name__)
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """What an instance is told of one of its agents, as JSON.
+
+    `attend`: see what the agent's active command needs (an offer, a cancel) and send it. `superseded`: the agent has
+    connected elsewhere, under this epoch.
+    """
+
+    op: Literal["attend", "superseded"]
+    agent_id: UUID
+    epoch: int | None = None
+
+
+class LocalHub(Protocol):
+    """The agents' connections in this process."""
+
+    async def attend(self, agent_id: AgentId) -> bool:
+        """Send the agent what its active command needs; False when its connection is not here."""
+        ...
+
+
+class Delivery:
+    """Tells the instance that holds an agent to attend to its command: in memory when it is this process."""
+
+    def __init__(self, pool: AsyncConnectionPool[AsyncConnection[DictRow]], local: LocalHub | None = None) -> None:
+        self._pool = pool
+        self._local = local
+
+    async def attend(self, agent_id: AgentId) -> bool:
+        """Whether some instance was told; False when the agent is offline."""
+        if self._local is not None and await self._local.attend(agent_id):
+            return True
+        async with self._pool.connection() as conn:
+            instance_id = await agents.online_at(conn, agent_id)
+            if instance_id is None:
+                return False
+            notice = Notice(op="attend", agent_id=agent_id)
+            await instances.notify(conn, instance_id, msgspec.json.encode(notice).decode())
+        return True

@@ -1,0 +1,49 @@
+"""A connection that listens for NOTIFY, and comes back by itself when the database does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+import psycopg
+from psycopg import sql
+
+from onsembl.protocol.backoff import Backoff
+from onsembl.sql.database import connect
+
+logger = logging.getLogger(__name__)
+
+CHECK_SECONDS = 20.0
+"""How long a quiet connection is trusted before it is asked whether it still lives."""
+
+
+async def listen(
+    url: str,
+    channels: Sequence[str],
+    on_notify: Callable[[str, str], Awaitable[None]],
+    on_listening: Callable[[], Awaitable[None]],
+) -> None:
+    """Call `on_notify(channel, payload)` for each notification, until cancelled.
+
+    `on_listening` is called each time the connection has just been made: what was notified before then was not heard,
+    so the caller reads its state again there.
+    """
+    backoff = Backoff()
+    while True:
+        try:
+            async with await connect(url, autocommit=True) as conn:
+                for channel in channels:
+                    await conn.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
+                await on_listening()
+                backoff.reset()
+                while True:
+                    async for notify in conn.notifies(timeout=CHECK_SECONDS):
+                        await on_notify(notify.channel, notify.payload)
+                    await conn.execute("select 1")
+        except psycopg.OperationalError as error:
+            delay = backoff.next_delay()
+            logger.warning(
+                "Lost the connection that listens: %s", error, extra={"action": "listen_lost", "retry_in": delay}
+            )
+            await asyncio.sleep(delay)

@@ -1,0 +1,6 @@
+"""The names under which jobs are kept in the queue."""
+
+from __future__ import annotations
+
+RUN_COMMAND = "onsembl:run_command"
+REMOVE_OLD_JOBS = "onsembl:remove_old_jobs"

@@ -1,0 +1,143 @@
+"""The job that runs one command: it sees that the agent has it, waits for its end, and cancels it when told.
+
+The job keeps nothing. The agent runs the command and reports its end to the API, which writes it; so a job whose
+worker died is simply run again, finds the command where it is, and waits on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from uuid import UUID
+
+from procrastinate import BaseRetryStrategy, JobContext, RetryDecision
+from procrastinate.exceptions import JobAborted
+from procrastinate.job_context import AbortReason
+from procrastinate.jobs import Job
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+from psycopg_pool import AsyncConnectionPool
+
+from onsembl.protocol.ids import AgentId, CommandId
+from onsembl.protocol.states import AgentStatus, CommandState
+from onsembl.sql import agents, audit, commands
+from onsembl.tasks.delivery import Delivery
+from onsembl.tasks.line import promote
+from onsembl.tasks.watch import CommandWatch
+
+logger = logging.getLogger(__name__)
+
+MAX_DELIVERIES = 3
+ACCEPT_SECONDS = 10.0
+"""How long an online agent may take to accept an offer."""
+
+
+class NotDeliveredError(Exception):
+    """The agent is online and did not take the command up in time."""
+
+    def __init__(self, attempts: int) -> None:
+        super().__init__(f"not accepted after {attempts} offers")
+        self.attempts = attempts
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a worker gives its jobs."""
+
+    pool: AsyncConnectionPool[AsyncConnection[DictRow]]
+    delivery: Delivery
+    watch: CommandWatch
+    accept_seconds: float = ACCEPT_SECONDS
+
+
+class DeliveryRetry(BaseRetryStrategy):
+    """Again after 2 s, then 4 s, for a failure to deliver; at once when the worker only stops."""
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        if isinstance(exception, NotDeliveredError):
+            return RetryDecision(retry_in={"seconds": 2**exception.attempts})
+        if isinstance(exception, asyncio.CancelledError):
+            return RetryDecision(retry_in={"seconds": 0})
+        return None
+
+
+async def run_command(context: JobContext, *, command_id: str) -> None:
+    """See a command through. Raises JobAborted when it was cancelled, NotDeliveredError when it is to be tried again."""
+    services: Services = context.additional_context["services"]
+    run = Run(services, CommandId(UUID(command_id)), context)
+    await run.see_through()
+
+
+class Run:
+    """One job's stay with one command."""
+
+    def __init__(self, services: Services, command_id: CommandId, context: JobContext) -> None:
+        self._services = services
+        self._command_id = command_id
+        self._context = context
+
+    async def see_through(self) -> None:
+        async with self._services.watch.watching(self._command_id) as changed:
+            while True:
+                changed.clear()
+                try:
+                    row = await self._read()
+                    if row is None or not CommandState(row["state"]).is_active or row["job_id"] != self._context.job.id:
+                        break
+                    await self._wait(row, changed)
+                except asyncio.CancelledError:
+                    if self._context.abort_reason() is not AbortReason.USER_REQUEST:
+                        raise
+                    # An operator's cancel reaches a job as its own cancellation. The wish is on the row already:
+                    # from here the agent is told, and the job stays until the processes are gone.
+                    task = asyncio.current_task()
+                    assert task is not None
+                    task.uncancel()
+        if row is not None and row["state"] == CommandState.CANCELLED:
+            raise JobAborted
+
+    async def _read(self) -> DictRow | None:
+        async with self._services.pool.connection() as conn:
+            return await commands.get(conn, self._command_id)
+
+    async def _wait(self, row: DictRow, changed: asyncio.Event) -> None:
+        """Have the agent attended to if the command needs something of it, and wait for the next change."""
+        agent_id = AgentId(row["agent_id"])
+        offered = row["state"] == CommandState.DISPATCHED
+        online = True
+        if offered or row["cancel_requested_at"] is not None:
+            online = await self._services.delivery.attend(agent_id)
+        if not (offered and online):
+            await changed.wait()
+            return
+        try:
+            async with asyncio.timeout(self._services.accept_seconds):
+                await changed.wait()
+        except TimeoutError:
+            await self._not_accepted(agent_id, row["delivery_attempts"] + 1)
+
+    async def _not_accepted(self, agent_id: AgentId, attempt: int) -> None:
+        async with self._services.pool.connection() as conn:
+            agent = await agents.lock(conn, agent_id)
+            if agent is None or agent["status"] != AgentStatus.ONLINE:
+                return  # It went away meanwhile; its return wakes this job.
+            final = attempt >= MAX_DELIVERIES
+            attempts = await commands.undelivered(conn, self._command_id, final=final)
+            if attempts is None:
+                return
+            if final:
+                await audit.write(
+                    conn,
+                    audit.Event(
+                        actor=audit.SYSTEM,
+                        action="command.undelivered",
+                        target_kind="command",
+                        target_id=str(self._command_id),
+                        outcome="failed",
+                        detail={"attempts": attempts},
+                    ),
+                )
+                await promote(conn, agent_id)
+                return
+        raise NotDeliveredError(attempts)

@@ -1,0 +1,104 @@
+"""A worker: takes jobs, keeps nothing, and may be started and stopped at will.
+
+It outlives its database: when Postgres goes away the worker starts over once it is back, and the jobs that it had are
+recovered like those of any dead worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+import psycopg
+from procrastinate.exceptions import ProcrastinateException
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from onsembl.protocol.backoff import Backoff
+from onsembl.sql.database import create_pool
+from onsembl.tasks import recovery
+from onsembl.tasks.app import new_app
+from onsembl.tasks.delivery import Delivery, LocalHub
+from onsembl.tasks.run_command import ACCEPT_SECONDS, Services
+from onsembl.tasks.watch import CommandWatch
+
+logger = logging.getLogger(__name__)
+
+DATABASE_ERRORS = (psycopg.Error, PoolTimeout, ProcrastinateException)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """How a worker behaves; times in seconds.
+
+    `concurrency` bounds the commands in flight, which only wait. A worker silent for `dead_after` is dead to the
+    others. A worker that stops hands its jobs over after `drain`.
+    """
+
+    concurrency: int = 1000
+    heartbeat: float = 3.0
+    dead_after: float = 12.0
+    drain: float = 0.5
+    accept: float = ACCEPT_SECONDS
+
+
+async def run_worker(
+    url: str,
+    settings: WorkerSettings,
+    *,
+    local: LocalHub | None = None,
+    until_idle: bool = False,
+) -> None:
+    """Run jobs until cancelled, or with `until_idle` until none is waiting.
+
+    `local` are the agents' connections when the worker shares its process with the API.
+    """
+    pool = create_pool(url, role="onsembl_api", min_size=2, max_size=8)
+    async with pool, asyncio.TaskGroup() as group:
+        watch = CommandWatch(url)
+        services = Services(pool, Delivery(pool, local), watch, settings.accept)
+        side = [group.create_task(watch.run()), group.create_task(_sweep_for_ever(pool, settings))]
+        try:
+            await _run_jobs(pool, services, settings, until_idle)
+        finally:
+            for task in side:
+                task.cancel()
+
+
+async def _run_jobs(
+    pool: AsyncConnectionPool[AsyncConnection[DictRow]], services: Services, settings: WorkerSettings, until_idle: bool
+) -> None:
+    backoff = Backoff()
+    while True:
+        worker_app = new_app()
+        await worker_app.open_async(pool)
+        try:
+            await worker_app.run_worker_async(
+                concurrency=settings.concurrency,
+                wait=not until_idle,
+                install_signal_handlers=False,
+                update_heartbeat_interval=settings.heartbeat,
+                stalled_worker_timeout=settings.dead_after,
+                shutdown_graceful_timeout=None if until_idle else settings.drain,
+                additional_context={"services": services},
+            )
+        except DATABASE_ERRORS as error:
+            logger.warning("The worker lost its database: %s", error, extra={"action": "worker_lost_database"})
+        else:
+            if until_idle:
+                return
+            logger.warning("The worker stopped and starts again", extra={"action": "worker_restart"})
+        await asyncio.sleep(backoff.next_delay())
+
+
+async def _sweep_for_ever(pool: AsyncConnectionPool[AsyncConnection[DictRow]], settings: WorkerSettings) -> None:
+    sweep_app = new_app()
+    await sweep_app.open_async(pool)
+    while True:
+        try:
+            await recovery.sweep(pool, sweep_app, settings.dead_after)
+        except DATABASE_ERRORS as error:
+            logger.warning("A sweep failed: %s", error, extra={"action": "sweep_failed"})
+        await asyncio.sleep(recovery.SWEEP_SECONDS)

@@ -1,0 +1,94 @@
+"""Fixtures for every test: a real Postgres, shared by all, and a fresh database for each test that asks."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from onsembl.cli.embedded_postgres import EmbeddedPostgres
+from onsembl.sql.migrate import migrate
+
+SHARED = "ONSEMBL_TEST_FOLDER"
+FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "500"}
+TEMPLATE = "template_onsembl"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The first process of the run names the folder that all of its workers share."""
+    if SHARED not in os.environ:
+        folder = Path(tempfile.mkdtemp(prefix="onsembl-tests-"))
+        folder.chmod(0o755)
+        os.environ[SHARED] = str(folder)
+        config.stash[_OWNED] = folder
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    folder = config.stash.get(_OWNED, None)
+    if folder is not None:
+        server = EmbeddedPostgres(folder / "shared", FAST)
+        if (folder / "shared" / "started").exists():
+            server.start()  # takes over the one that a worker started
+            server.stop(signal.SIGQUIT)
+        shutil.rmtree(folder, ignore_errors=True)
+        del os.environ[SHARED]
+
+
+_OWNED = pytest.StashKey[Path]()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="session")
+def postgres() -> EmbeddedPostgres:
+    """The server that all tests of the run share; it holds a migrated template."""
+    folder = Path(os.environ[SHARED])
+    server = EmbeddedPostgres(folder / "shared", FAST)
+    with _locked(folder / "lock"):
+        server.start()
+        started = folder / "shared" / "started"
+        if not started.exists():
+            with psycopg.connect(server.url("postgres"), autocommit=True) as conn:
+                conn.execute(f"create database {TEMPLATE}")
+            asyncio.run(migrate(server.url(TEMPLATE), standin=True))
+            started.touch()
+    return server
+
+
+@pytest.fixture
+def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """A fresh, migrated database of the test's own."""
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
+        conn.execute(f"create database {name} template {TEMPLATE}")
+    yield postgres.url(name)
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
+        conn.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[EmbeddedPostgres]:
+    """A server of the test's own, to stop, kill and start again; its database is migrated."""
+    folder = Path(tempfile.mkdtemp(prefix="onsembl-own-"))
+    folder.chmod(0o755)
+    server = EmbeddedPostgres(folder, FAST)
+    server.start()
+    asyncio.run(migrate(server.url(), standin=True))
+    yield server
+    server.stop(signal.SIGQUIT)
+    shutil.rmtree(folder, ignore_errors=True)
