@@ -67,7 +67,7 @@ class Call(Generic[B]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One route. `role` None means that the bearer token is not an operator's but what `token_for` says."""
+    """One route. `role` None means that the bearer token is not an operator's but what `presents` says."""
 
     method: str
     path: str
@@ -75,7 +75,7 @@ class Endpoint:
     summary: str
     answer: type[msgspec.Struct]
     role: Role | None = Role.VIEWER
-    token_for: str = "an operator's access token"
+    presents: str = "an operator's access token"
     body: type[msgspec.Struct] = NoBody
     query: type[msgspec.Struct] | None = None
     status: int = 200

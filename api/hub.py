@@ -46,26 +46,6 @@ class Hub:
     )
     """Held while an agent's connection is made or ended, so that two of one agent cannot interleave."""
 
-    def close(self, code: CloseCode, reason: str) -> None:
-        """End the connection with this code."""
-
-
-@dataclass
-class Hub:
-    """Who is connected here, and the terminals that viewers read."""
-
-    pool: AsyncConnectionPool[AsyncConnection[DictRow]]
-    ring_bytes: int
-    links: dict[AgentId, AgentLink] = field(default_factory=dict[AgentId, AgentLink])
-    terminals: dict[AgentId, Terminal] = field(default_factory=dict[AgentId, Terminal])
-    connecting: defaultdict[AgentId, asyncio.Lock] = field(
-        default_factory=lambda: defaultdict[AgentId, asyncio.Lock](asyncio.Lock)
-    )
-    """Held while an agent's connection is made or ended, so that two of one agent cannot interleave."""
-    _arrivals: defaultdict[AgentId, set[asyncio.Event]] = field(
-        default_factory=lambda: defaultdict[AgentId, set[asyncio.Event]](set)
-    )
-
     def terminal(self, agent_id: AgentId, stream_id: StreamId | None, size: Size) -> Terminal:
         """The agent's terminal; an empty one, at the start of `stream_id`, if nothing of it came here yet."""
         terminal = self.terminals.get(agent_id)

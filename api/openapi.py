@@ -52,7 +52,7 @@ def document() -> dict[str, Any]:
 
 
 def _operation(endpoint: Endpoint, references: dict[type, dict[str, Any]]) -> dict[str, Any]:
-    token = endpoint.token_for if endpoint.role is None else f"{endpoint.token_for}, role `{endpoint.role}` or above"
+    token = endpoint.presents if endpoint.role is None else f"{endpoint.presents}, role `{endpoint.role}` or above"
     operation: dict[str, Any] = {
         "operationId": endpoint.handler.__name__,
         "summary": endpoint.summary,

@@ -192,7 +192,7 @@ ENDPOINTS = [
         summary="Enrol an agent",
         answer=AgentCredentials,
         role=None,
-        token_for="a one-time enrolment token",
+        presents="a one-time enrolment token",
         body=Enrolment,
         status=201,
         problems=(403, 409),
@@ -204,6 +204,6 @@ ENDPOINTS = [
         summary="Exchange an agent's refresh token",
         answer=AgentCredentials,
         role=None,
-        token_for="an agent's refresh token",
+        presents="an agent's refresh token",
     ),
 ]

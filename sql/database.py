@@ -20,7 +20,7 @@ CONNECT_SECONDS = 10
 
 async def connect(url: str, *, role: str | None = None, autocommit: bool = False) -> Connection:
     """A connection of one's own, acting as `role`. Raises psycopg.OperationalError."""
-    conn = await AsyncConnection.connect(
+    conn = await AsyncConnection[DictRow].connect(
         url, autocommit=autocommit, row_factory=dict_row, connect_timeout=CONNECT_SECONDS
     )
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from typing import cast
 from uuid import UUID
 
 from procrastinate import BaseRetryStrategy, JobContext, RetryDecision
@@ -63,8 +64,8 @@ class DeliveryRetry(BaseRetryStrategy):
 
 
 async def run_command(context: JobContext, *, command_id: str) -> None:
-    """See a command through. Raises JobAborted when it was cancelled, NotDeliveredError when it is to be tried again."""
-    services: Services = context.additional_context["services"]
+    """See a command through. Raises JobAborted when it was cancelled, NotDeliveredError to be tried again."""
+    services = cast("Services", context.additional_context["services"])  # pyright: ignore[reportUnknownMemberType]
     run = Run(services, CommandId(UUID(command_id)), context)
     await run.see_through()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -25,7 +25,7 @@ class CommandWatch:
         await listen(self._url, [CHANGED], self._changed, self._wake_all)
 
     @asynccontextmanager
-    async def watching(self, command_id: CommandId) -> AsyncIterator[asyncio.Event]:
+    async def watching(self, command_id: CommandId) -> AsyncGenerator[asyncio.Event]:
         """An event that is set at each change; clear it, then read the row."""
         event = asyncio.Event()
         self._waiting[command_id].add(event)

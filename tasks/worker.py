@@ -81,7 +81,7 @@ async def _run_jobs(
                 install_signal_handlers=False,
                 update_heartbeat_interval=settings.heartbeat,
                 stalled_worker_timeout=settings.dead_after,
-                shutdown_graceful_timeout=None if until_idle else settings.drain,
+                shutdown_graceful_timeout=settings.drain,
                 additional_context={"services": services},
             )
         except DATABASE_ERRORS as error:

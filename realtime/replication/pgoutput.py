@@ -1,0 +1,189 @@
+"""Decoding PostgreSQL's logical replication stream, plugin `pgoutput`, protocol version 1. No I/O.
+
+The format is that of "Logical Replication Message Formats" in PostgreSQL's manual.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Literal
+
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class Unchanged(Enum):
+    """A large value that the update did not touch: the log does not repeat it."""
+
+    UNCHANGED = "unchanged"
+
+
+UNCHANGED = Unchanged.UNCHANGED
+Value = str | None | Unchanged
+"""A column's value in PostgreSQL's text form."""
+
+
+class BadReplicationMessage(ValueError):
+    """Bytes that are not what the plugin sends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    name: str
+    type_oid: int
+    in_identity: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A table as the changes that follow see it. `identity` is d, n, f or i, as in pg_class.relreplident."""
+
+    oid: int
+    schema: str
+    table: str
+    identity: str
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The changes up to the next commit are of this transaction."""
+
+    final_lsn: int
+    committed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    end_lsn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row's change; `new` is None for a deletion, `old` holds what the replica identity keeps, if anything."""
+
+    kind: Literal["INSERT", "UPDATE", "DELETE"]
+    relation: Relation
+    new: dict[str, Value] | None
+    old: dict[str, Value] | None
+
+
+Message = Begin | Commit | Change | Relation
+
+
+class Decoder:
+    """Reads one message after another; it remembers the relations that changes refer to."""
+
+    def __init__(self) -> None:
+        self._relations: dict[int, Relation] = {}
+
+    def decode(self, data: bytes) -> Message | None:
+        """The next message; None for kinds that carry no row. Raises BadReplicationMessage."""
+        reader = _Reader(data)
+        try:
+            match reader.character():
+                case "B":
+                    lsn, microseconds, _ = reader.unpack(">QqI")
+                    return Begin(lsn, EPOCH + timedelta(microseconds=microseconds))
+                case "C":
+                    _, _, end_lsn, _ = reader.unpack(">BQQq")
+                    return Commit(end_lsn)
+                case "R":
+                    relation = _relation(reader)
+                    self._relations[relation.oid] = relation
+                    return relation
+                case "I":
+                    return self._insert(reader)
+                case "U":
+                    return self._update(reader)
+                case "D":
+                    return self._delete(reader)
+                case _:
+                    return None
+        except (struct.error, IndexError, KeyError, UnicodeDecodeError) as error:
+            raise BadReplicationMessage(f"{data[:16]!r}…: {error}") from error
+
+    def _insert(self, reader: _Reader) -> Change:
+        relation = self._relations[reader.unpack(">I")[0]]
+        reader.character()
+        return Change("INSERT", relation, _row(reader, relation), None)
+
+    def _update(self, reader: _Reader) -> Change:
+        relation = self._relations[reader.unpack(">I")[0]]
+        old = None
+        kind = reader.character()
+        if kind in "KO":
+            old = _old_row(reader, relation, kind)
+            reader.character()
+        return Change("UPDATE", relation, _row(reader, relation), old)
+
+    def _delete(self, reader: _Reader) -> Change:
+        relation = self._relations[reader.unpack(">I")[0]]
+        return Change("DELETE", relation, None, _old_row(reader, relation, reader.character()))
+
+
+class _Reader:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def unpack(self, layout: str) -> tuple[int, ...]:
+        values = struct.unpack_from(layout, self._data, self._at)
+        self._at += struct.calcsize(layout)
+        return values
+
+    def character(self) -> str:
+        self._at += 1
+        return chr(self._data[self._at - 1])
+
+    def string(self) -> str:
+        end = self._data.index(0, self._at)
+        text = self._data[self._at : end].decode()
+        self._at = end + 1
+        return text
+
+    def text(self, length: int) -> str:
+        if self._at + length > len(self._data):
+            raise IndexError("the message is cut short")
+        text = self._data[self._at : self._at + length].decode()
+        self._at += length
+        return text
+
+
+def _relation(reader: _Reader) -> Relation:
+    (oid,) = reader.unpack(">I")
+    schema, table, identity = reader.string(), reader.string(), reader.character()
+    (count,) = reader.unpack(">H")
+    columns: list[Column] = []
+    for _ in range(count):
+        (flags,) = reader.unpack(">B")
+        name = reader.string()
+        type_oid, _ = reader.unpack(">Ii")
+        columns.append(Column(name, type_oid, bool(flags & 1)))
+    return Relation(oid, schema, table, identity, tuple(columns))
+
+
+def _row(reader: _Reader, relation: Relation) -> dict[str, Value]:
+    (count,) = reader.unpack(">H")
+    row: dict[str, Value] = {}
+    for column in relation.columns[:count]:
+        match reader.character():
+            case "n":
+                row[column.name] = None
+            case "u":
+                row[column.name] = UNCHANGED
+            case "t":
+                (length,) = reader.unpack(">I")
+                row[column.name] = reader.text(length)
+            case other:
+                raise BadReplicationMessage(f"a column of kind {other!r}")
+    return row
+
+
+def _old_row(reader: _Reader, relation: Relation, kind: str) -> dict[str, Value]:
+    row = _row(reader, relation)
+    if kind == "K":
+        return {column.name: row[column.name] for column in relation.columns if column.in_identity}
+    return row
