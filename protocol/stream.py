@@ -163,6 +163,16 @@ class Outbox:
             self._cursor_offset += len(self._chunks[self._cursor])
             self._cursor += 1
 
+    def renumber(self) -> None:
+        """The receiver begins another stream: what it has not acknowledged of this one is the beginning of that."""
+        shift = self.start
+        skip = self.start - self._first
+        if skip and self._chunks:
+            self._chunks[0] = self._chunks[0][skip:]
+        self._first = self._cursor = self._cursor_offset = 0
+        self.start = self.sent = 0
+        self.end -= shift
+
     def _forget(self, offset: int) -> None:
         if offset <= self.start:
             return

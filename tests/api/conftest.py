@@ -1,144 +1,14 @@
-"""The API as it ships, on a real socket, with a fresh database behind it."""
+"""A running API with a fresh database behind it."""
 
 from __future__ import annotations
 
-import asyncio
-import socket
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import AsyncGenerator
 
-import httpx
 import pytest
-import uvicorn
-from websockets.asyncio.client import ClientConnection, connect
+from support.server import Api, running
 
-from onsembl.api.app import create_app
 from onsembl.api.settings import Settings
-from onsembl.protocol.messages import AGENT_SUBPROTOCOL, TERMINAL_SUBPROTOCOL
-from onsembl.protocol.states import Role
-from onsembl.realtime.auth.passwords import hash_password
-from onsembl.realtime.standin import AUTH_ROLE, add_operator
-from onsembl.sql.database import connect as connect_database
-from onsembl.sql.enrolment import add_token
 from onsembl.tasks.worker import WorkerSettings
-
-PASSWORD = "correct horse battery"
-
-
-@dataclass(frozen=True)
-class Account:
-    """An operator with a session."""
-
-    email: str
-    access_token: str
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.access_token}"}
-
-
-@dataclass
-class Enrolled:
-    """An agent's credentials."""
-
-    id: str
-    name: str
-    access_token: str
-    refresh_token: str
-
-
-class Api:
-    """A running instance, and what tests do with it."""
-
-    def __init__(self, url: str, database_url: str, http: httpx.AsyncClient) -> None:
-        self.url = url
-        self.database_url = database_url
-        self.http = http
-
-    async def operator(self, role: Role = Role.ADMIN) -> Account:
-        """Make an operator and sign in."""
-        email = f"{role}@example.org"
-        async with await connect_database(self.database_url, role=AUTH_ROLE) as conn:
-            await add_operator(conn, email, await hash_password(PASSWORD), role)
-        response = await self.http.post(
-            "/auth/v1/token?grant_type=password",
-            json={"email": email, "password": PASSWORD},
-            headers={"apikey": await self.key()},
-        )
-        response.raise_for_status()
-        return Account(email, response.json()["access_token"])
-
-    async def key(self) -> str:
-        """The publishable key."""
-        return (await self.http.get("/config.json")).json()["supabase_key"]
-
-    async def enrolment_token(self, pattern: str = "*") -> str:
-        token = f"one_{pattern}_{id(object())}"
-        async with await connect_database(self.database_url, role="onsembl_api") as conn:
-            await add_token(conn, token, pattern, 600, None)
-        return token
-
-    async def enrol(self, name: str = "one", kind: str = "shell") -> Enrolled:
-        """Enrol an agent."""
-        response = await self.http.post(
-            "/v1/agents/enrol",
-            json={"name": name, "kind": kind},
-            headers={"Authorization": f"Bearer {await self.enrolment_token()}"},
-        )
-        response.raise_for_status()
-        body = response.json()
-        return Enrolled(body["agent_id"], body["name"], body["access_token"], body["refresh_token"])
-
-    def agent_socket(self, agent: Enrolled) -> connect:
-        return connect(
-            self.url.replace("http", "ws") + "/v1/agent",
-            additional_headers={"Authorization": f"Bearer {agent.access_token}"},
-            subprotocols=[AGENT_SUBPROTOCOL],  # type: ignore[list-item]
-            compression=None,
-        )
-
-    def terminal_socket(self, agent_id: str, **kwargs: Any) -> connect:
-        return connect(
-            self.url.replace("http", "ws") + f"/v1/agents/{agent_id}/terminal",
-            subprotocols=[TERMINAL_SUBPROTOCOL],  # type: ignore[list-item]
-            compression=None,
-            **kwargs,
-        )
-
-
-ApiFactory = Callable[..., AbstractAsyncContextManager[Api]]
-
-
-@asynccontextmanager
-async def running(settings: Settings) -> AsyncGenerator[Api]:
-    """Serve with these settings on a port of the system's choosing."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    config = uvicorn.Config(
-        create_app(replace(settings, public_url=url)),
-        ws="websockets-sansio",
-        ws_max_size=5_000_000,
-        ws_ping_interval=None,
-        ws_per_message_deflate=False,
-        log_config=None,
-        lifespan="on",
-        timeout_graceful_shutdown=5,
-    )
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    async with httpx.AsyncClient(base_url=url, timeout=30) as http:
-        while not server.started:
-            assert not serving.done(), "the server did not start"
-            await asyncio.sleep(0.01)
-        try:
-            yield Api(url, settings.database_url, http)
-        finally:
-            server.should_exit = True
-            await serving
-            listener.close()
 
 
 @pytest.fixture
@@ -150,6 +20,3 @@ def settings(database_url: str) -> Settings:
 async def api(settings: Settings) -> AsyncGenerator[Api]:
     async with running(settings) as api:
         yield api
-
-
-__all__ = ["Account", "Api", "ClientConnection", "Enrolled", "running"]

@@ -1,0 +1,48 @@
+"""What an agent needs to know of a coding CLI: how a command is run, shown, and interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from onsembl.agent.process import Process
+from onsembl.agent.terminal import AgentTerminal
+from onsembl.protocol.messages import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where a run happens: the folder, the terminal that shows it, and the operator's own arguments for the CLI."""
+
+    cwd: Path
+    terminal: AgentTerminal
+    arguments: Sequence[str] = ()
+
+
+class Run(Protocol):
+    """One command that runs."""
+
+    process: Process
+
+    def interrupt(self) -> None:
+        """Ask the CLI to stop in its own way."""
+        ...
+
+    def finish(self) -> str | None:
+        """The process has ended and its output is drained: show the rest. An error that the CLI reported, if any."""
+        ...
+
+    @property
+    def usage(self) -> Usage | None:
+        """What it used, if the CLI says."""
+        ...
+
+
+class Adapter(Protocol):
+    """A kind of agent."""
+
+    def start(self, command_id: str, text: str, surroundings: Surroundings) -> Run:
+        """Run a command. Raises OSError when the CLI cannot be started."""
+        ...

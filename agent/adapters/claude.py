@@ -1,0 +1,56 @@
+"""Kind `claude`: a command is one headless run of Claude Code, its structured output shown for people."""
+
+from __future__ import annotations
+
+import signal
+
+from onsembl.agent.adapters.adapter import Surroundings
+from onsembl.agent.adapters.claude_events import ClaudeEvents
+from onsembl.agent.process import Process
+from onsembl.agent.terminal import AgentTerminal
+from onsembl.protocol.messages import Usage
+
+ARGV = ("claude", "-p", "--output-format", "stream-json", "--verbose")
+
+
+class ClaudeRun:
+    """One run."""
+
+    process: Process
+
+    def __init__(self, terminal: AgentTerminal) -> None:
+        self._terminal = terminal
+        self._events = ClaudeEvents()
+
+    def take(self, data: bytes) -> None:
+        """Output of the CLI."""
+        self._terminal.write(self._events.feed(data))
+
+    def interrupt(self) -> None:
+        # Headless, it has no keyboard; SIGINT is what Ctrl-C would be.
+        self.process.tree.signal_group(signal.SIGINT)
+
+    def finish(self) -> str | None:
+        self._terminal.write(self._events.end())
+        return self._events.error
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._events.usage
+
+
+class ClaudeAdapter:
+    """Runs prompts. The prompt goes in by standard input, so the list of processes does not show it."""
+
+    def start(self, command_id: str, text: str, surroundings: Surroundings) -> ClaudeRun:
+        run = ClaudeRun(surroundings.terminal)
+        run.process = Process.on_pipes(
+            [*ARGV, *surroundings.arguments],
+            command_id,
+            surroundings.terminal,
+            surroundings.cwd,
+            {},
+            text,
+            run.take,
+        )
+        return run

@@ -1,0 +1,32 @@
+"""Kind `shell`: a command is a line for the shell, in a pseudo-terminal."""
+
+from __future__ import annotations
+
+from onsembl.agent.adapters.adapter import Surroundings
+from onsembl.agent.process import Process
+
+SHELL = ("/bin/bash", "-c")
+CTRL_C = b"\x03"
+
+
+class ShellRun:
+    """A command line that runs."""
+
+    usage = None
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+
+    def interrupt(self) -> None:
+        self.process.press(CTRL_C)
+
+    def finish(self) -> str | None:
+        return None
+
+
+class ShellAdapter:
+    """Runs command lines."""
+
+    def start(self, command_id: str, text: str, surroundings: Surroundings) -> ShellRun:
+        argv = [*SHELL, text, *surroundings.arguments]
+        return ShellRun(Process.in_terminal(argv, command_id, surroundings.terminal, surroundings.cwd, {}))

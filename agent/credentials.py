@@ -1,0 +1,57 @@
+"""What an agent keeps of its enrolment, in a file that only its owner can read."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from pathlib import Path
+
+import msgspec
+
+from onsembl.agent.errors import AgentError
+
+FILE_NAME = "credentials.json"
+
+
+class Credentials(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom the agent is to which server. `access_expires_at` is Unix time by this machine's clock."""
+
+    server: str
+    agent_id: str
+    name: str
+    kind: str
+    access_token: str
+    access_expires_at: float
+    refresh_token: str
+
+    def fresh_for(self, seconds: float) -> bool:
+        """Whether the access token is good for that long still."""
+        return self.access_expires_at - time.time() > seconds
+
+
+def load(folder: Path) -> Credentials:
+    """The credentials in an agent's folder. Raises AgentError when there are none or others can read them."""
+    path = folder / FILE_NAME
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            raise AgentError(f"{path} can be read by others (mode {mode:o}). Mend it with: chmod 600 {path}")
+        return msgspec.json.decode(path.read_bytes(), type=Credentials)
+    except FileNotFoundError as error:
+        raise AgentError(f"This agent is not enrolled: there is no {path}. Use `onsembl agent enrol`.") from error
+    except msgspec.MsgspecError as error:
+        raise AgentError(f"{path} is damaged ({error}). Enrol the agent again.") from error
+
+
+def save(folder: Path, credentials: Credentials) -> None:
+    """Keep the credentials: whole or not at all, also when the machine loses power."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / FILE_NAME
+    partial = path.with_suffix(".partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.encode(credentials))
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

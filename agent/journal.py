@@ -1,0 +1,126 @@
+"""What an agent must not forget: the commands it took, and the ends that the server has not written down yet.
+
+A file of lines, each on disk before it is acted on. An agent that starts again finds the commands that it had not
+ended, and reports them lost.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+
+from onsembl.protocol.messages import Accepted, Ended
+
+FILE_NAME = "journal.jsonl"
+REMEMBERED = 10_000
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="recorded"):
+    """The server has the end of this command."""
+
+    command_id: UUID
+
+
+_decoder: msgspec.json.Decoder[Accepted | Ended | Recorded] = msgspec.json.Decoder(Accepted | Ended | Recorded)
+_encoder = msgspec.json.Encoder()
+
+
+class Journal:
+    """`running` and `ended` are what the agent says in its hello."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path = folder / FILE_NAME
+        self.running: dict[UUID, Accepted] = {}
+        self.ended: dict[UUID, Ended] = {}
+        self._recorded: OrderedDict[UUID, None] = OrderedDict()
+        self._load()
+        self.lost = list(self.running)
+        """Commands that an earlier run of the agent took and did not end."""
+        self._rewrite()
+        self._file = self._path.open("ab")
+
+    def knows(self, command_id: UUID) -> bool:
+        """Whether the command was taken before, whatever became of it."""
+        return command_id in self.running or command_id in self.ended or command_id in self._recorded
+
+    def accepted(self, report: Accepted) -> None:
+        """The agent takes a command: on disk before anyone is told."""
+        self.running[report.command_id] = report
+        self._append(report)
+
+    def end(self, report: Ended) -> None:
+        """The command is over: kept until the server has it."""
+        self.running.pop(report.command_id, None)
+        self.ended[report.command_id] = report
+        self._append(report)
+
+    def recorded(self, command_id: UUID) -> None:
+        """The server has the end; only the id is remembered."""
+        if self.ended.pop(command_id, None) is not None:
+            self._remember(command_id)
+            self._append(Recorded(command_id=command_id), durable=False)
+
+    def lose(self, command_id: UUID) -> None:
+        """An earlier run's command ended with that run."""
+        taken = self.running[command_id]
+        self.end(
+            Ended(
+                command_id=command_id,
+                outcome="lost",
+                started_at=taken.started_at,
+                ended_at=datetime.now(UTC),
+                error="The agent was restarted while the command ran.",
+            )
+        )
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _load(self) -> None:
+        if not self._path.exists():
+            return
+        for line in self._path.read_bytes().splitlines():
+            try:
+                entry = _decoder.decode(line)
+            except msgspec.MsgspecError:
+                continue  # the last line of a run that was cut off in the middle of it
+            match entry:
+                case Accepted():
+                    self.running[entry.command_id] = entry
+                case Ended():
+                    self.running.pop(entry.command_id, None)
+                    self.ended[entry.command_id] = entry
+                case Recorded():
+                    self.ended.pop(entry.command_id, None)
+                    self._remember(entry.command_id)
+
+    def _remember(self, command_id: UUID) -> None:
+        self._recorded[command_id] = None
+        if len(self._recorded) > REMEMBERED:
+            self._recorded.popitem(last=False)
+
+    def _append(self, entry: msgspec.Struct, *, durable: bool = True) -> None:
+        self._file.write(_encoder.encode(entry) + b"\n")
+        self._file.flush()
+        if durable:
+            os.fsync(self._file.fileno())
+
+    def _rewrite(self) -> None:
+        """The same, without what is of no more use."""
+        entries: list[msgspec.Struct] = [
+            *(Recorded(command_id=command_id) for command_id in self._recorded),
+            *self.ended.values(),
+            *self.running.values(),
+        ]
+        partial = self._path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            file.writelines(_encoder.encode(entry) + b"\n" for entry in entries)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self._path)

@@ -1,0 +1,54 @@
+"""How a command is stopped: from a polite interrupt to a kill, one rung after another. No I/O; times in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onsembl.protocol.messages import CancelRung
+
+
+@dataclass(frozen=True, slots=True)
+class LadderTimes:
+    """How long each rung has before the next is climbed."""
+
+    interrupt: float = 5.0
+    """The CLI's own way: what a person would press."""
+    sigint: float = 2.0
+    sigterm: float = 10.0
+    sigkill: float = 1.0
+    sweep: float = 5.0
+    """A kill to each process that left the group."""
+
+
+class Ladder:
+    """Climbed until no process is left, or until there is no higher rung."""
+
+    def __init__(self, times: LadderTimes, now: float) -> None:
+        self._rungs: list[tuple[CancelRung, float]] = [
+            ("interrupt", times.interrupt),
+            ("sigint", times.sigint),
+            ("sigterm", times.sigterm),
+            ("sigkill", times.sigkill),
+            ("sweep", times.sweep),
+        ]
+        self._next = 0
+        self.deadline = now
+        """When the next rung is due."""
+
+    def climb(self, now: float) -> CancelRung | None:
+        """The rung to act on now; None before the deadline. After the last one comes `failed`, once and for good."""
+        if now < self.deadline:
+            return None
+        if self._next == len(self._rungs):
+            return "failed"
+        rung, patience = self._rungs[self._next]
+        self._next += 1
+        self.deadline = now + patience
+        return rung
+
+    def skip_to(self, rung: CancelRung) -> None:
+        """The leader is gone and something of it lives on: no use in asking politely."""
+        index = next(i for i, (name, _) in enumerate(self._rungs) if name == rung)
+        if self._next < index:
+            self._next = index
+            self.deadline = float("-inf")

@@ -1,0 +1,65 @@
+"""The agent's one terminal: its bytes, numbered and kept until the server has them, and its size."""
+
+from __future__ import annotations
+
+import fcntl
+import struct
+import termios
+from collections.abc import Callable
+
+from onsembl.protocol.stream import Outbox
+
+OUTBOX_BYTES = 8 * 1024 * 1024
+"""What may wait for the server before the program has to."""
+
+
+class AgentTerminal:
+    """Where every program of the agent writes. `on_output` is called when there is something to send."""
+
+    def __init__(self, columns: int, rows: int, capacity: int = OUTBOX_BYTES) -> None:
+        self.columns, self.rows = columns, rows
+        self.outbox = Outbox(capacity)
+        self.on_output: Callable[[], None] = lambda: None
+        self._on_room: list[Callable[[], None]] = []
+        self._ends_line = True
+
+    @property
+    def end(self) -> int:
+        """The offset of the next byte."""
+        return self.outbox.end
+
+    def write(self, data: bytes) -> None:
+        """Bytes of a program, as they are."""
+        if data:
+            self.outbox.append(data)
+            self._ends_line = data.endswith(b"\n")
+            self.on_output()
+
+    def write_line(self, text: str) -> None:
+        """A line of the agent's own, on a line of its own."""
+        begin = b"" if self._ends_line else b"\r\n"
+        self.write(begin + text.encode() + b"\r\n")
+
+    def when_there_is_room(self, callback: Callable[[], None]) -> None:
+        """Call back once the server has taken enough."""
+        self._on_room.append(callback)
+
+    def acknowledged(self, offset: int) -> None:
+        """The server keeps what is below `offset`. Raises AcknowledgedUnsent."""
+        self.outbox.acknowledge(offset)
+        self._let_programs_go_on()
+
+    def resume(self, offset: int) -> None:
+        """A new connection: the server has what is below `offset`. Raises CannotResume."""
+        self.outbox.resume(offset)
+        self._let_programs_go_on()
+
+    def _let_programs_go_on(self) -> None:
+        if not self.outbox.full:
+            waiting, self._on_room = self._on_room, []
+            for callback in waiting:
+                callback()
+
+    def apply_size(self, descriptor: int) -> None:
+        """Give a pseudo-terminal the present size; its programs are told by SIGWINCH."""
+        fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", self.rows, self.columns, 0, 0))

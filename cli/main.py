@@ -1,0 +1,25 @@
+"""The `onsembl` command. What a machine lacks (the server's packages) is missed only by the commands that need it."""
+
+from __future__ import annotations
+
+import click
+
+from onsembl.cli.lazy import LazyGroup
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "agent": "onsembl.cli.agent_commands:agent",
+        "up": "onsembl.cli.up:up",
+        "worker": "onsembl.cli.worker:worker",
+        "migrate": "onsembl.cli.migrate:migrate",
+    },
+)
+@click.version_option(package_name="onsembl")
+def main() -> None:
+    """One control center for a fleet of coding agents."""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""A command's whole way: from the REST API through the queue to a real agent's process, and back."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import random
+from dataclasses import replace
+
+import pytest
+from support.agents import FINAL, CuttableLink, Operator, agent_running, attach, read_until, sleepers, until
+from support.server import running
+
+
+@pytest.fixture
+async def operator(api) -> Operator:
+    return Operator(api, await api.operator())
+
+
+async def test_a_command_runs_and_its_output_is_seen(api, operator, tmp_path):
+    """The viewer sees the bytes, the row says how it ended and where its output is."""
+    async with agent_running(api, tmp_path) as agent, api.terminal_socket(agent.id) as viewer:
+        attached = await attach(viewer, operator.headers["Authorization"].removeprefix("Bearer "))
+        assert attached["mode"] == "tail"
+        command = await operator.send(agent.id, "echo $((40 + 2)); exit 3")
+        seen = await read_until(viewer, b"exit 3 \xc2\xb7")
+        assert b"\r\n42\r\n" in seen
+        row = await operator.until_state(command, *FINAL)
+        assert (row["state"], row["exit_code"]) == ("failed", 3)
+        assert 0 < row["output_start"] + 1 < row["output_end"]
+
+
+async def test_commands_of_one_agent_run_in_order_of_priority(api, operator, tmp_path):
+    """The most urgent goes first, equals in the order they came, one at a time."""
+    agent_id = None
+    async with agent_running(api, tmp_path) as agent:
+        agent_id = agent.id
+    log = tmp_path / "log"
+    commands = [
+        await operator.send(agent_id, f"echo {name} >> {log}", priority=priority)
+        for name, priority in (("c", 9), ("a", 1), ("b", 5), ("b2", 5))
+    ]
+    async with agent_running(api, tmp_path):
+        for command in commands:
+            assert (await operator.until_state(command, *FINAL))["state"] == "succeeded"
+    assert log.read_text().split() == ["a", "b", "b2", "c"]
+
+
+async def test_a_running_command_is_cancelled_when_its_processes_are_gone(api, operator, tmp_path):
+    """`cancelled` is said only after the last process is gone."""
+    async with agent_running(api, tmp_path) as agent:
+        command = await operator.send(agent.id, "sleep 1000 & sleep 1001")
+        await operator.until_state(command, "running")
+        await until(lambda: sleepers(command), "both sleepers")
+        await operator.cancel(command)
+        row = await operator.until_state(command, *FINAL)
+        assert await sleepers(command) == []
+        assert row["state"] == "cancelled"
+        assert row["cancel_step"]["step"] in ("interrupt", "sigterm")
+
+
+async def test_a_command_for_an_offline_agent_waits_and_runs_when_it_returns(api, operator, tmp_path):
+    """It stays queued, has no job, and needs nobody's help later."""
+    async with agent_running(api, tmp_path) as agent:
+        agent_id = agent.id
+    await until(lambda: _status(api, operator, agent_id, "offline"), "offline")
+    command = await operator.send(agent_id, "echo back")
+    row = await operator.read(command)
+    assert (row["state"], row["job_id"]) == ("queued", None)
+    async with agent_running(api, tmp_path):
+        assert (await operator.until_state(command, *FINAL))["state"] == "succeeded"
+
+
+async def _status(api, operator, agent_id: str, status: str) -> bool:
+    row = (await api.http.get(f"/v1/agents/{agent_id}", headers=operator.headers)).json()
+    return row["status"] == status
+
+
+async def test_an_agent_that_is_killed_reports_its_command_lost(api, operator, tmp_path):
+    """After `kill -9` and a restart the command is lost, once, and none of its processes lives."""
+    async with agent_running(api, tmp_path) as agent:
+        command = await operator.send(agent.id, "sleep 1000")
+        await operator.until_state(command, "running")
+        await until(lambda: sleepers(command), "the sleeper")
+        agent.process.kill()
+        await agent.process.wait()
+        async with agent_running(api, tmp_path):
+            assert (await operator.until_state(command, *FINAL))["state"] == "lost"
+            assert await sleepers(command) == []
+
+
+async def test_random_bytes_survive_ten_cut_links(settings, tmp_path):
+    """20 MB from a program in a pseudo-terminal reach the viewer unchanged while the agent's link is cut ten times."""
+    data = random.Random(7).randbytes(20_000_000)
+    (tmp_path / "data").write_bytes(data)
+    # A ring that holds it all: what this test is about is the agent's link, not a viewer that is too slow.
+    async with running(replace(settings, ring_bytes=32_000_000)) as api, CuttableLink(api.url) as link:
+        operator = Operator(api, await api.operator())
+        async with (
+            agent_running(api, tmp_path, server=link.url) as agent,
+            api.terminal_socket(agent.id, max_size=None) as viewer,
+        ):
+            await attach(viewer, operator.headers["Authorization"].removeprefix("Bearer "))
+            # Raw, so that the terminal passes every byte as it is.
+            command = await operator.send(agent.id, "stty raw -echo; printf 'BEG''IN'; cat data; stty sane")
+            received = bytearray((await read_until(viewer, b"BEGIN")).split(b"BEGIN", 1)[1])
+            cuts = 0
+            async with asyncio.timeout(150):
+                while len(received) < len(data):
+                    frame = await viewer.recv()
+                    if isinstance(frame, str):
+                        assert json.loads(frame)["type"] == "ping", frame
+                        await viewer.send('{"type": "pong"}')
+                        continue
+                    received += frame
+                    if cuts < 10 and len(received) > (cuts + 1) * len(data) // 11:
+                        cuts += 1
+                        link.cut()
+            assert cuts == 10
+            assert hashlib.sha256(received[: len(data)]).digest() == hashlib.sha256(data).digest()
+            assert (await operator.until_state(command, *FINAL))["state"] == "succeeded"

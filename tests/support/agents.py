@@ -1,0 +1,159 @@
+"""Real agents in processes of their own, operators who use them, and a link that can be cut."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+from support.server import Api
+
+from onsembl.agent import credentials as store
+from onsembl.agent.enrolment import enrol
+from onsembl.agent.process_tree import MARK
+from onsembl.protocol.states import AgentKind
+
+FINAL = {"succeeded", "failed", "cancelled", "timed_out", "lost"}
+
+
+class RunningAgent:
+    """An `onsembl agent run` that the test started."""
+
+    def __init__(self, id: str, process: asyncio.subprocess.Process) -> None:
+        self.id = id
+        self.process = process
+
+    async def stop(self) -> None:
+        if self.process.returncode is None:
+            self.process.terminate()
+        await self.process.wait()
+
+
+@asynccontextmanager
+async def agent_running(
+    api: Api, tmp_path: Path, name: str = "one", kind: str = "shell", server: str | None = None
+) -> AsyncGenerator[RunningAgent]:
+    """An enrolled agent's own program, until the block ends."""
+    folder = tmp_path / "agents"
+    if not (folder / name).exists():
+        store.save(folder / name, await enrol(server or api.url, await api.enrolment_token(), name, AgentKind(kind)))
+    agent = RunningAgent(
+        store.load(folder / name).agent_id,
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "onsembl.cli.main", "agent", "run", "--verbose"),
+            *("--name", name, "--state-dir", str(folder), "--cwd", str(tmp_path)),
+        ),
+    )
+    try:
+        yield agent
+    finally:
+        await agent.stop()
+
+
+async def until(probe: Callable[[], Awaitable[object]], what: str) -> object:
+    """Wait for something that can only be asked for."""
+    async with asyncio.timeout(60):
+        while not (found := await probe()):
+            await asyncio.sleep(0.02)
+        return found
+
+
+class Operator:
+    """An operator at the REST API."""
+
+    def __init__(self, api, account) -> None:
+        self.api, self.headers = api, account.headers
+
+    async def send(self, agent_id: str, text: str, **fields) -> dict:
+        response = await self.api.http.post(
+            f"/v1/agents/{agent_id}/commands", json={"text": text, **fields}, headers=self.headers
+        )
+        assert response.status_code == 201, response.text
+        return response.json()
+
+    async def read(self, command: dict) -> dict:
+        return (await self.api.http.get(f"/v1/commands/{command['id']}", headers=self.headers)).json()
+
+    async def until_state(self, command: dict, *states: str) -> dict:
+        async def reached():
+            row = await self.read(command)
+            return row if row["state"] in states else None
+
+        return await until(reached, f"{states}")
+
+    async def cancel(self, command: dict) -> None:
+        response = await self.api.http.post(f"/v1/commands/{command['id']}/cancel", json={}, headers=self.headers)
+        assert response.status_code == 202, response.text
+
+
+async def attach(socket, token: str, **place) -> dict:
+    await socket.send(json.dumps({"type": "attach", "access_token": token, **place}))
+    return json.loads(await socket.recv())
+
+
+async def read_until(socket, wanted: bytes) -> bytes:
+    seen = b""
+    async with asyncio.timeout(30):
+        while wanted not in seen:
+            frame = await socket.recv()
+            if isinstance(frame, bytes):
+                seen += frame
+    return seen
+
+
+async def sleepers(command: dict) -> list[int]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.name() == "sleep" and process.environ().get(MARK) == command["id"]:
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+class CuttableLink:
+    """A TCP relay before the API, whose connections the test breaks as a dead network would."""
+
+    def __init__(self, target: str) -> None:
+        self._target = urlsplit(target)
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> CuttableLink:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        self.cut()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def cut(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        there_reader, there_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
+        self._writers |= {writer, there_writer}
+        await asyncio.gather(self._pump(reader, there_writer), self._pump(there_reader, writer))
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
