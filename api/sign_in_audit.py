@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from onsembl.realtime.auth.service import AuthEvent, OnAuthEvent
+from onsembl.realtime.auth.events import AuthEvent, OnAuthEvent
 from onsembl.sql import audit
 from onsembl.sql.database import Pool
 
 
 def audit_sign_ins(pool: Pool) -> OnAuthEvent:
-    """What the stand-in calls for each sign-in, refresh refused, and sign-out."""
+    """What the stand-in calls for each sign-in, refresh refused, sign-out, and change to a user."""
 
     async def on_event(event: AuthEvent) -> None:
-        kind = "operator" if event.user_id is not None else "anonymous"
+        if event.by_admin:
+            actor = audit.Actor("system", name="secret key", address=event.address)
+        else:
+            kind = "operator" if event.user_id is not None else "anonymous"
+            actor = audit.Actor(kind, event.user_id, event.email, event.address)
         async with pool.connection() as conn:
             await audit.write(
                 conn,
                 audit.Event(
-                    actor=audit.Actor(kind, event.user_id, event.email, event.address),
+                    actor=actor,
                     action=f"operator.{event.action}",
                     target_kind="operator",
                     target_id=str(event.user_id or ""),
                     outcome=event.outcome,
-                    detail={"reason": event.reason} if event.reason else {},
+                    detail={
+                        **({"reason": event.reason} if event.reason else {}),
+                        **({"email": event.email} if event.by_admin else {}),
+                    },
                 ),
             )
 

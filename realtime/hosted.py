@@ -2,8 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, urlsplit
+
+POOLER_PORT = 6543
+
+
+class IncompleteProject(ValueError):
+    """`SUPABASE_URL` is set, but not all that must come with it; the text names what is missing."""
+
+
+class TransactionPooler(ValueError):
+    """The database address leads to a pooler that gives a connection away after each transaction."""
+
+    def __init__(self, sign: str) -> None:
+        super().__init__(
+            f"DATABASE_URL leads to a transaction pooler ({sign}). Such a pooler hands the connection to another "
+            "client after each transaction, so LISTEN, session locks and SET ROLE do not hold, and Onsembl needs them. "
+            "Use the direct connection (port 5432 of db.<project>.supabase.co) or the session pooler (port 5432 of "
+            "<region>.pooler.supabase.com)."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,18 +32,48 @@ class HostedProject:
 
     url: str
     publishable_key: str
-    secret_key: str
+    secret_key: str = field(repr=False)
     issuer: str
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> HostedProject | None:
-        """The project that `SUPABASE_URL` names; None without one. Raises KeyError for a key that is missing."""
-        url = environment.get("SUPABASE_URL", "").rstrip("/")
+        """The project that `SUPABASE_URL` names; None without one. `SUPABASE_ISSUER` is for a self-hosted project whose
+        tokens name another address. Raises IncompleteProject."""
+        url = environment.get("SUPABASE_URL", "").strip().rstrip("/")
         if not url:
             return None
+        if not url.startswith(("https://", "http://")):
+            raise IncompleteProject(f"SUPABASE_URL must begin with https://, and is {url!r}.")
+        names = ("SUPABASE_PUBLISHABLE_KEY", "SUPABASE_SECRET_KEY")
+        keys = {name: environment.get(name, "").strip() for name in names}
+        missing = [name for name, value in keys.items() if not value]
+        if missing:
+            raise IncompleteProject(f"SUPABASE_URL is set, and then {' and '.join(missing)} must be too.")
+        if keys["SUPABASE_PUBLISHABLE_KEY"].startswith("sb_secret_"):
+            raise IncompleteProject(
+                "SUPABASE_PUBLISHABLE_KEY holds a secret key. It is given to every browser: put the one there that "
+                "begins with sb_publishable_."
+            )
         return cls(
             url=url,
-            publishable_key=environment["SUPABASE_PUBLISHABLE_KEY"],
-            secret_key=environment["SUPABASE_SECRET_KEY"],
-            issuer=environment.get("SUPABASE_ISSUER", f"{url}/auth/v1"),
+            publishable_key=keys["SUPABASE_PUBLISHABLE_KEY"],
+            secret_key=keys["SUPABASE_SECRET_KEY"],
+            issuer=environment.get("SUPABASE_ISSUER", "").strip().rstrip("/") or f"{url}/auth/v1",
         )
+
+
+def refuse_transaction_pooler(database_url: str) -> None:
+    """Raises TransactionPooler for an address (a URL or `keyword=value` words) that is recognisably one's."""
+    if "://" in database_url:
+        parts = urlsplit(database_url)
+        query = parse_qs(parts.query)
+        ports = re.findall(r":(\d+)(?:,|$)", parts.netloc.rpartition("@")[2]) + query.get("port", [])
+        pgbouncer = query.get("pgbouncer", [""])[-1]
+    else:
+        words = dict(re.findall(r"(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|\S+)", database_url))
+        ports = words.get("port", "").strip("'").split(",")
+        pgbouncer = words.get("pgbouncer", "").strip("'")
+    if str(POOLER_PORT) in ports:
+        raise TransactionPooler(f"port {POOLER_PORT}")
+    if pgbouncer.lower() == "true":
+        raise TransactionPooler("pgbouncer=true")

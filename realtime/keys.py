@@ -1,6 +1,7 @@
 """The API keys of a project: which caller of the stand-in is a page, and which may do anything.
 
-A key is `sb_publishable_` or `sb_secret_`, 22 random characters, `_`, and 8 that check the rest.
+A key is `sb_publishable_` or `sb_secret_`, 22 random characters, `_`, and 8 characters that check the rest, all of
+them of the base64url alphabet (as Supabase makes them since 2025).
 """
 
 from __future__ import annotations
@@ -16,26 +17,32 @@ Prefix = Literal["sb_publishable_", "sb_secret_"]
 PUBLISHABLE: Prefix = "sb_publishable_"
 SECRET: Prefix = "sb_secret_"  # noqa: S105
 
+_RANDOM_BYTES = 16  # 22 characters
+_CHECKSUM_CHARACTERS = 8
+
 
 def new_key(prefix: Prefix) -> str:
     """A fresh key."""
-    random = _characters(secrets.token_bytes(17))[:22]
-    return f"{prefix}{random}_{_checksum(prefix + random)}"
+    body = prefix + _characters(secrets.token_bytes(_RANDOM_BYTES))
+    return f"{body}_{_checksum(body)}"
 
 
 def is_well_formed(key: str) -> bool:
     """Whether the key's last characters fit the rest: a mistyped key is told from a foreign one."""
-    body, _, checksum = key.rpartition("_")
-    return body.startswith((PUBLISHABLE, SECRET)) and hmac.compare_digest(_checksum(body), checksum)
+    body, separator, checksum = key[:-9], key[-9:-8], key[-8:]
+    return (
+        body.startswith((PUBLISHABLE, SECRET))
+        and separator == "_"
+        and hmac.compare_digest(_checksum(body).encode(), checksum.encode())
+    )
 
 
 def _checksum(body: str) -> str:
-    return _characters(hashlib.sha256(f"onsembl|{body}".encode()).digest())[:8]
+    return _characters(hashlib.sha256(f"onsembl|{body}".encode()).digest())[:_CHECKSUM_CHARACTERS]
 
 
 def _characters(data: bytes) -> str:
-    # `-` and `_` would look like separators.
-    return base64.b64encode(data, altchars=b"AB").decode().rstrip("=")
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,102 +2,155 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from psycopg.rows import DictRow
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from onsembl.protocol.states import Role
+from onsembl.realtime.auth.accounts import Accounts
+from onsembl.realtime.auth.directory import StandinOperators
+from onsembl.realtime.auth.events import OnAuthEvent
+from onsembl.realtime.auth.gateway import Gateway
+from onsembl.realtime.auth.passwords import Passwords
+from onsembl.realtime.auth.rotation import Rotation
 from onsembl.realtime.auth.routes import AuthRoutes
-from onsembl.realtime.auth.service import AuthService, OnAuthEvent
+from onsembl.realtime.auth.sessions import Sessions
+from onsembl.realtime.auth.settings import AuthSettings
 from onsembl.realtime.channels.app import ChannelsApp
 from onsembl.realtime.keys import PUBLISHABLE, SECRET, ProjectKeys, new_key
-from onsembl.realtime.tokens import AccessTokens, SigningKey
-from onsembl.sql import auth_project
-from onsembl.sql import auth_users as users
+from onsembl.realtime.tokens import AccessTokens
+from onsembl.sql import auth_project, auth_users
 from onsembl.sql.database import Connection, create_pool
 
 AUTH_ROLE = "onsembl_auth"
-ACCESS_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
-    service: AuthService
+class _Started:
     keys: ProjectKeys
+    auth: ASGIApp
 
 
 class Standin:
-    """Serves `/auth/v1` and `/realtime/v1`; `issuer` is what its access tokens name, `…/auth/v1`."""
+    """Serves `/auth/v1` and `/realtime/v1`; `issuer` is what its access tokens name, `…/auth/v1`.
 
-    def __init__(self, *, database_url: str, issuer: str, on_event: OnAuthEvent) -> None:
-        self._url = database_url
-        self._issuer = issuer
+    `on_event` is told of sign-ins and of changes to users, for the audit log; a request waits for it, and fails with
+    it.
+    """
+
+    def __init__(
+        self,
+        *,
+        database_url: str,
+        issuer: str,
+        on_event: OnAuthEvent,
+        settings: AuthSettings | None = None,
+        passwords: Passwords | None = None,
+    ) -> None:
+        self._settings = settings or AuthSettings()
         self._on_event = on_event
         self._pool = create_pool(database_url, role=AUTH_ROLE, min_size=1, max_size=4)
-        self._parts: _Parts | None = None
-        self._auth: Any = None
+        self._tokens = AccessTokens(issuer, self._settings.access_token)
+        self._passwords = passwords or Passwords()
+        self._rotation = Rotation(self._pool, self._tokens, self._settings)
         self._channels = ChannelsApp(database_url)
+        self._started: _Started | None = None
+        self._stack = AsyncExitStack()
         self.routes: list[BaseRoute] = [
             Mount("/auth/v1", self._serve_auth),
             Mount("/realtime/v1", self._channels.app),
         ]
 
     async def start(self) -> None:
-        """Read the keys, or make them the first time; then serve."""
-        await self._pool.open(wait=True)
-        async with self._pool.connection() as conn:
-            project = await _project(conn)
-            signing = await _signing_keys(conn)
-        keys = ProjectKeys(project["publishable_key"], project["secret_key"])
-        tokens = AccessTokens(self._issuer, ACCESS_SECONDS, signing)
-        service = AuthService(self._pool, tokens, bytes(project["refresh_secret"]), self._on_event)
-        self._parts = _Parts(service, keys)
-        self._auth = AuthRoutes(service, keys).app()
-        await self._channels.start(keys.role_of, tokens.verify)
+        """Read the keys, or make them the first time; then serve. Raises psycopg.OperationalError."""
+        async with AsyncExitStack() as stack:
+            stack.callback(self._passwords.close)
+            await stack.enter_async_context(self._pool)
+            async with self._pool.connection() as conn:
+                project = await _project(conn)
+            await self._rotation.load()
+            following = asyncio.create_task(self._rotation.follow(), name="signing keys")
+            stack.push_async_callback(_cancelled, following)
+            keys = ProjectKeys(project["publishable_key"], project["secret_key"])
+            await self._channels.start(keys.role_of, self._tokens.verify)
+            stack.push_async_callback(self._channels.stop)
+            self._started = _Started(keys, self._auth(keys, bytes(project["refresh_secret"])))
+            self._stack = stack.pop_all()
 
     async def stop(self) -> None:
-        await self._channels.stop()
-        await self._pool.close()
-
-    async def _serve_auth(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._auth(scope, receive, send)
+        """Close the sockets and the connections."""
+        await self._stack.aclose()
 
     @property
     def publishable_key(self) -> str:
-        return self._started.keys.publishable
+        return self._running.keys.publishable
 
     @property
     def secret_key(self) -> str:
-        return self._started.keys.secret
+        return self._running.keys.secret
+
+    @property
+    def operators(self) -> StandinOperators:
+        """The users, while this runs; see `standin_operators` for a process that serves nothing."""
+        return StandinOperators(self._pool)
 
     async def jwks(self) -> Mapping[str, Any]:
         """The public keys, as `/auth/v1/.well-known/jwks.json` gives them."""
-        return self._started.service.tokens.jwks()
+        return self._tokens.jwks()
+
+    async def rotate_signing_key(self, *, revoke: bool = False) -> str:
+        """A new signing key beside the present one, or in its place with `revoke`; its id. Raises RotationTooSoon."""
+        return await self._rotation.rotate(revoke=revoke)
+
+    def _auth(self, keys: ProjectKeys, refresh_secret: bytes) -> ASGIApp:
+        sessions = Sessions(self._pool, self._tokens, refresh_secret, self._passwords, self._settings, self._on_event)
+        accounts = Accounts(self._pool, self._passwords, self._on_event)
+        return AuthRoutes(sessions, accounts, Gateway(keys, self._tokens)).app()
+
+    async def _serve_auth(self, scope: Scope, receive: Receive, send: Send) -> None:
+        auth = self._started.auth if self._started is not None else Response(status_code=503)
+        await auth(scope, receive, send)
 
     @property
-    def _started(self) -> _Parts:
-        assert self._parts is not None, "start() comes first"
-        return self._parts
+    def _running(self) -> _Started:
+        assert self._started is not None, "start() comes first"
+        return self._started
+
+
+@asynccontextmanager
+async def standin_operators(database_url: str) -> AsyncGenerator[StandinOperators]:
+    """The stand-in's users, for a process that serves nothing. The database is migrated."""
+    pool = create_pool(database_url, role=AUTH_ROLE, min_size=1, max_size=1)
+    async with pool:
+        yield StandinOperators(pool)
+
+
+@asynccontextmanager
+async def standin_rotation(database_url: str, settings: AuthSettings | None = None) -> AsyncGenerator[Rotation]:
+    """The stand-in's signing keys, for a process that serves nothing: the servers read them anew by themselves."""
+    settings = settings or AuthSettings()
+    pool = create_pool(database_url, role=AUTH_ROLE, min_size=1, max_size=1)
+    async with pool:
+        yield Rotation(pool, AccessTokens("", settings.access_token), settings)
+
+
+async def add_operator(conn: Connection, email: str, password_hash: str, role: Role) -> bool:
+    """Make an operator who can sign in; False when the address is taken. The connection acts as `AUTH_ROLE`."""
+    return await auth_users.create(conn, email, password_hash, {"role": role}, {}) is not None
 
 
 async def _project(conn: Connection) -> DictRow:
     return await auth_project.ensure(conn, new_key(PUBLISHABLE), new_key(SECRET), secrets.token_bytes(32))
 
 
-async def _signing_keys(conn: Connection) -> list[SigningKey]:
-    rows = await auth_project.live_keys(conn)
-    if not rows:
-        first = SigningKey.new()
-        await auth_project.add_key(conn, first.kid, first.pem(), only_if_none=True)
-        rows = await auth_project.live_keys(conn)
-    return [SigningKey.from_pem(row["kid"], row["private_pem"]) for row in rows]
-
-
-async def add_operator(conn: Connection, email: str, password_hash: str, role: Role) -> bool:
-    """Make an operator who can sign in; False when the address is taken. The connection acts as `AUTH_ROLE`."""
-    return await users.create(conn, email, password_hash, {"role": role}, {}) is not None
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

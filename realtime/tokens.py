@@ -56,51 +56,61 @@ class SigningKey:
 
 
 class AccessTokens:
-    """Issues and verifies. The first key signs, every key verifies."""
+    """Issues and verifies. Every key verifies; the one named `signing`, or else the first, signs."""
 
-    def __init__(self, issuer: str, lifetime: int, keys: Sequence[SigningKey]) -> None:
+    def __init__(self, issuer: str, lifetime: int, keys: Sequence[SigningKey] = ()) -> None:
         self.issuer = issuer
         self.lifetime = lifetime
-        self.keys = list(keys)
+        self.use(keys)
+
+    def use(self, keys: Sequence[SigningKey], signing: str | None = None) -> None:
+        """From now on these keys; `signing` is the id of the one that signs."""
+        self._keys = {key.kid: key for key in keys}
+        self._signing = signing if signing is not None else next(iter(self._keys), None)
 
     def jwks(self) -> dict[str, Any]:
-        """The public keys, for whoever verifies."""
-        return {"keys": [key.jwk() for key in self.keys]}
+        """The public keys, for whoever verifies (RFC 7517)."""
+        return {"keys": [key.jwk() for key in self._keys.values()]}
 
     def issue(self, claims: Mapping[str, Any]) -> tuple[str, int]:
         """A token with these claims and when it ends (Unix time)."""
         now = int(time.time())
         expires_at = now + self.lifetime
         payload = {**claims, "iss": self.issuer, "aud": AUDIENCE, "iat": now, "exp": expires_at}
-        key = self.keys[0]
+        assert self._signing is not None, "there is no key to sign with"
+        key = self._keys[self._signing]
         return jwt.encode(payload, key.private, algorithm=ALGORITHM, headers={"kid": key.kid}), expires_at
 
     def verify(self, token: str) -> dict[str, Any]:
         """The claims of a good token. Raises BadToken, with the texts of Supabase Realtime."""
         try:
-            kid = jwt.get_unverified_header(token).get("kid")
-            key = next((key for key in self.keys if key.kid == kid), None)
-            if key is None:
-                raise BadToken(
-                    "JwtSignerError",
-                    f'Failed to generate JWT signer for key ID (kid) "{kid}", '
-                    "check your JWT secret or JWKS configuration",
-                )
             claims: dict[str, Any] = jwt.decode(
                 token,
-                key.private.public_key(),
+                self._key_of(token).private.public_key(),
                 algorithms=[ALGORITHM],
                 audience=AUDIENCE,
                 issuer=self.issuer,
-                options={"require": ["exp", "role"], "verify_exp": False},
+                # The end is looked at below, for its text; `iat` would refuse a token of a clock slightly ahead.
+                options={"require": ["exp", "role"], "verify_exp": False, "verify_iat": False},
             )
         except jwt.MissingRequiredClaimError as error:
             raise BadToken("InvalidJWTToken", "Fields `role` and `exp` are required in JWT") from error
-        except jwt.InvalidSignatureError as error:
+        except (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError) as error:
             raise BadToken("JwtSignatureError", "Failed to validate JWT signature") from error
         except jwt.PyJWTError as error:
             raise BadToken("MalformedJWT", "The token provided is not a valid JWT") from error
-        past = int(time.time() - float(claims["exp"]))
+        past = time.time() - claims["exp"]
         if past >= 0:
-            raise BadToken("InvalidJWTToken", f"Token has expired {past} seconds ago")
+            raise BadToken("InvalidJWTToken", f"Token has expired {int(past)} seconds ago")
         return claims
+
+    def _key_of(self, token: str) -> SigningKey:
+        kid = jwt.get_unverified_header(token).get("kid")
+        if kid is None:
+            raise BadToken("JwtSignatureError", "Failed to validate JWT signature")
+        if kid not in self._keys:
+            raise BadToken(
+                "JwtSignerError",
+                f'Failed to generate JWT signer for key ID (kid) "{kid}", check your JWT secret or JWKS configuration',
+            )
+        return self._keys[kid]

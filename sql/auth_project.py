@@ -21,30 +21,48 @@ async def ensure(conn: Connection, publishable_key: str, secret_key: str, refres
     return row
 
 
-async def live_keys(conn: Connection) -> list[DictRow]:
-    """Keys that verify, newest first; the first one signs."""
+async def live_keys(conn: Connection, published_seconds: float) -> list[DictRow]:
+    """Keys that verify, newest first. `ready` are those that have been published long enough to sign."""
     cursor = await conn.execute(
-        "select kid, private_pem from auth.signing_keys where retired_at is null order by created_at desc, kid"
+        """select kid, private_pem, created_at <= now() - make_interval(secs => %s) as ready
+           from auth.signing_keys where retired_at is null order by created_at desc, kid""",
+        [published_seconds],
     )
     return await cursor.fetchall()
 
 
-async def add_key(conn: Connection, kid: str, private_pem: str, *, only_if_none: bool = False) -> None:
-    """A new key to sign with; with `only_if_none` unless there is one already."""
-    await conn.execute("lock table auth.signing_keys in share row exclusive mode")
+async def add_first_key(conn: Connection, kid: str, private_pem: str) -> None:
+    """Keep this key if there is none: of several processes that start at once, one's key wins."""
+    await _lock(conn)
     await conn.execute(
         """insert into auth.signing_keys (kid, private_pem)
-           select %s, %s
-           where not %s or not exists (select from auth.signing_keys where retired_at is null)""",
-        [kid, private_pem, only_if_none],
+           select %s, %s where not exists (select from auth.signing_keys where retired_at is null)""",
+        [kid, private_pem],
     )
 
 
-async def retire_all_but_newest(conn: Connection, keep: int) -> None:
-    """Of the live keys, only the newest `keep` stay."""
+async def rotate(conn: Connection, kid: str, private_pem: str, keep: int, settled_seconds: float) -> bool:
+    """Add a key and, of the live ones, keep the newest `keep`; False, with nothing done, while the newest is younger
+    than `settled_seconds`."""
+    await _lock(conn)
+    cursor = await conn.execute(
+        """insert into auth.signing_keys (kid, private_pem, created_at)
+           select %s, %s, clock_timestamp()
+           where not exists (
+               select from auth.signing_keys
+               where retired_at is null and created_at > clock_timestamp() - make_interval(secs => %s))""",
+        [kid, private_pem, settled_seconds],
+    )
+    if cursor.rowcount == 0:
+        return False
     await conn.execute(
         """update auth.signing_keys set retired_at = now()
            where retired_at is null and kid not in (
                select kid from auth.signing_keys where retired_at is null order by created_at desc, kid limit %s)""",
         [keep],
     )
+    return True
+
+
+async def _lock(conn: Connection) -> None:
+    await conn.execute("lock table auth.signing_keys in share row exclusive mode")

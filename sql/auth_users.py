@@ -1,4 +1,4 @@
-"""The stand-in's tables of users and sessions (`auth.users`, `auth.sessions`)."""
+"""The stand-in's users (`auth.users`). Only the role `onsembl_auth` reads them."""
 
 from __future__ import annotations
 
@@ -6,26 +6,41 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, errors
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 Connection = AsyncConnection[DictRow]
 
-COLUMNS = """id, email, encrypted_password, app_metadata, user_metadata, banned_until, created_at, updated_at,
-    last_sign_in_at"""
+COLUMNS = """id, email, encrypted_password, app_metadata, user_metadata, email_confirmed_at, banned_until, created_at,
+    updated_at, last_sign_in_at, coalesce(banned_until > now(), false) as banned"""
+
+
+class EmailTaken(Exception):
+    """Another user has this address."""
 
 
 async def create(
-    conn: Connection, email: str, password_hash: str, app_metadata: Mapping[str, Any], user_metadata: Mapping[str, Any]
+    conn: Connection,
+    email: str,
+    password_hash: str,
+    app_metadata: Mapping[str, Any],
+    user_metadata: Mapping[str, Any],
+    *,
+    user_id: UUID | None = None,
+    confirmed: bool = True,
+    ban_seconds: float | None = None,
 ) -> DictRow | None:
-    """A new user; None when the address is taken."""
+    """A new user; None when the address or the id is taken."""
     cursor = await conn.execute(
-        f"""insert into auth.users (email, encrypted_password, app_metadata, user_metadata)
-            values (%s, %s, '{{"provider": "email", "providers": ["email"]}}'::jsonb || %s, %s)
-            on conflict (lower(email)) do nothing
+        f"""insert into auth.users
+                (id, email, encrypted_password, app_metadata, user_metadata, email_confirmed_at, banned_until)
+            values (coalesce(%s, gen_random_uuid()), lower(%s), %s,
+                    '{{"provider": "email", "providers": ["email"]}}'::jsonb || %s, %s,
+                    case when %s then now() end, now() + make_interval(secs => %s))
+            on conflict do nothing
             returning {COLUMNS}""",
-        [email, password_hash, Jsonb(dict(app_metadata)), Jsonb(dict(user_metadata))],
+        [user_id, email, password_hash, Jsonb(dict(app_metadata)), Jsonb(dict(user_metadata)), confirmed, ban_seconds],
     )
     return await cursor.fetchone()
 
@@ -43,11 +58,19 @@ async def get(conn: Connection, user_id: UUID) -> DictRow | None:
 
 
 async def list_users(conn: Connection, limit: int, offset: int) -> list[DictRow]:
-    """Users, oldest first."""
+    """Users, newest first, as Supabase lists them."""
     cursor = await conn.execute(
-        f"select {COLUMNS} from auth.users order by created_at, id limit %s offset %s", [limit, offset]
+        f"select {COLUMNS} from auth.users order by created_at desc, id limit %s offset %s", [limit, offset]
     )
     return await cursor.fetchall()
+
+
+async def count(conn: Connection) -> int:
+    """How many users there are."""
+    cursor = await conn.execute("select count(*) as users from auth.users")
+    row = await cursor.fetchone()
+    assert row is not None
+    return row["users"]
 
 
 async def update(
@@ -58,25 +81,36 @@ async def update(
     password_hash: str | None = None,
     app_metadata: Mapping[str, Any] | None = None,
     user_metadata: Mapping[str, Any] | None = None,
+    confirm: bool = False,
 ) -> DictRow | None:
-    """Change what is given; metadata is merged into what is there."""
-    cursor = await conn.execute(
-        f"""update auth.users
-            set email = coalesce(%(email)s, email),
-                encrypted_password = coalesce(%(password)s, encrypted_password),
-                app_metadata = app_metadata || coalesce(%(app)s, '{{}}'::jsonb),
-                user_metadata = user_metadata || coalesce(%(user)s, '{{}}'::jsonb),
-                updated_at = now()
-            where id = %(id)s
-            returning {COLUMNS}""",
-        {
-            "id": user_id,
-            "email": email,
-            "password": password_hash,
-            "app": Jsonb(dict(app_metadata)) if app_metadata is not None else None,
-            "user": Jsonb(dict(user_metadata)) if user_metadata is not None else None,
-        },
-    )
+    """Change what is given. Metadata is merged into what is there, by its first level; a null removes its key.
+    Raises EmailTaken."""
+    app, user = dict(app_metadata or {}), dict(user_metadata or {})
+    try:
+        cursor = await conn.execute(
+            f"""update auth.users
+                set email = coalesce(lower(%(email)s), email),
+                    encrypted_password = coalesce(%(password)s, encrypted_password),
+                    app_metadata = (app_metadata || %(app)s) - %(app_gone)s::text[],
+                    user_metadata = (user_metadata || %(user)s) - %(user_gone)s::text[],
+                    email_confirmed_at = case when %(confirm)s then coalesce(email_confirmed_at, now())
+                                              else email_confirmed_at end,
+                    updated_at = now()
+                where id = %(id)s
+                returning {COLUMNS}""",
+            {
+                "id": user_id,
+                "email": email,
+                "password": password_hash,
+                "app": Jsonb(app),
+                "app_gone": _nulls(app),
+                "user": Jsonb(user),
+                "user_gone": _nulls(user),
+                "confirm": confirm,
+            },
+        )
+    except errors.UniqueViolation as error:
+        raise EmailTaken from error
     return await cursor.fetchone()
 
 
@@ -90,55 +124,22 @@ async def ban(conn: Connection, user_id: UUID, seconds: float | None) -> DictRow
     return await cursor.fetchone()
 
 
-async def delete(conn: Connection, user_id: UUID) -> bool:
-    """Remove a user and their sessions; whether there was one."""
-    cursor = await conn.execute("delete from auth.users where id = %s", [user_id])
-    return cursor.rowcount == 1
+async def delete(conn: Connection, user_id: UUID) -> DictRow | None:
+    """Remove a user and their sessions; who it was."""
+    cursor = await conn.execute(f"delete from auth.users where id = %s returning {COLUMNS}", [user_id])
+    return await cursor.fetchone()
 
 
-async def begin_session(conn: Connection, user_id: UUID) -> DictRow:
-    """The user has signed in."""
-    await conn.execute("update auth.users set last_sign_in_at = now() where id = %s", [user_id])
+async def signed_in(conn: Connection, user_id: UUID, password_hash: str) -> DictRow | None:
+    """The user has signed in with the password of this hash; None when that, or the user, has changed meanwhile."""
     cursor = await conn.execute(
-        "insert into auth.sessions (user_id) values (%s) returning id, user_id, created_at, counter", [user_id]
-    )
-    row = await cursor.fetchone()
-    assert row is not None
-    return row
-
-
-async def lock_session(conn: Connection, session_id: UUID) -> DictRow | None:
-    """A session, until the end of the transaction; `idle` is the time in seconds since its last refresh."""
-    cursor = await conn.execute(
-        """select id, user_id, created_at, counter, extract(epoch from now() - refreshed_at)::float8 as idle
-           from auth.sessions where id = %s for update""",
-        [session_id],
+        f"""update auth.users set last_sign_in_at = now()
+            where id = %s and encrypted_password = %s and (banned_until is null or banned_until <= now())
+            returning {COLUMNS}""",
+        [user_id, password_hash],
     )
     return await cursor.fetchone()
 
 
-async def advance_session(conn: Connection, session_id: UUID) -> None:
-    """The next refresh token is the good one."""
-    await conn.execute(
-        "update auth.sessions set counter = counter + 1, refreshed_at = now() where id = %s", [session_id]
-    )
-
-
-async def session_exists(conn: Connection, session_id: UUID) -> bool:
-    """Whether the session has not been ended."""
-    cursor = await conn.execute("select 1 from auth.sessions where id = %s", [session_id])
-    return await cursor.fetchone() is not None
-
-
-async def end_sessions(conn: Connection, user_id: UUID, session_id: UUID | None, scope: str) -> None:
-    """Sign out: this session (`local`), all but this one (`others`), or all (`global`)."""
-    await conn.execute(
-        """delete from auth.sessions
-           where user_id = %(user)s
-             and case %(scope)s
-                     when 'local' then id = %(session)s
-                     when 'others' then id <> %(session)s
-                     else true
-                 end""",
-        {"user": user_id, "session": session_id, "scope": scope},
-    )
+def _nulls(metadata: Mapping[str, Any]) -> list[str]:
+    return [key for key, value in metadata.items() if value is None]

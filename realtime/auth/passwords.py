@@ -3,38 +3,68 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-AT_ONCE = 2
+from onsembl.realtime.auth.errors import TooManyAttempts
 
-_hasher = PasswordHasher()
-_room = asyncio.Semaphore(AT_ONCE)
-_nobody = _hasher.hash("no such user")
-"""What the password of an unknown address is compared with, so that it takes as long as that of a known one."""
+P = ParamSpec("P")
+T = TypeVar("T")
+BUSY_SECONDS = 5.0
+
+
+class Passwords:
+    """Hashes and compares, `at_once` of them; when more than `waiting` wait, the next is refused."""
+
+    def __init__(self, hasher: PasswordHasher | None = None, *, at_once: int = 2, waiting: int = 64) -> None:
+        self._hasher = hasher or PasswordHasher()
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="argon2")
+        self._room = at_once + waiting
+        self._nobody: str | None = None
+
+    async def hash(self, password: str) -> str:
+        """A hash to keep. Raises TooManyAttempts."""
+        return await self._in_thread(self._hasher.hash, password)
+
+    async def fits(self, password: str, password_hash: str | None) -> bool:
+        """Whether it is the password of this hash. None is the hash of nobody, and takes as long as one of somebody.
+        Raises TooManyAttempts."""
+        fits = await self._in_thread(self._verify, password, password_hash)
+        return fits and password_hash is not None
+
+    def needs_rehash(self, password_hash: str) -> bool:
+        """Whether it was made with other parameters than today's."""
+        return self._hasher.check_needs_rehash(password_hash)
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._room == 0:
+            raise TooManyAttempts(BUSY_SECONDS)
+        self._room -= 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads, functools.partial(work, *args, **kwargs)
+            )
+        finally:
+            self._room += 1
+
+    def _verify(self, password: str, password_hash: str | None) -> bool:
+        if self._nobody is None:
+            self._nobody = self._hasher.hash("nobody's password")
+        try:
+            return self._hasher.verify(password_hash or self._nobody, password)
+        except (VerificationError, InvalidHashError):
+            return False
 
 
 async def hash_password(password: str) -> str:
-    """A hash to keep."""
-    async with _room:
-        return await asyncio.to_thread(_hasher.hash, password)
-
-
-async def password_fits(password: str, password_hash: str | None) -> bool:
-    """Whether it is the password of this hash; None is the hash of nobody."""
-    async with _room:
-        fits = await asyncio.to_thread(_verify, password, password_hash or _nobody)
-    return fits and password_hash is not None
-
-
-def needs_rehash(password_hash: str) -> bool:
-    """Whether today's parameters are stronger than those it was made with."""
-    return _hasher.check_needs_rehash(password_hash)
-
-
-def _verify(password: str, password_hash: str) -> bool:
-    try:
-        return _hasher.verify(password_hash, password)
-    except (VerificationError, InvalidHashError):
-        return False
+    """A hash to keep, for a caller that makes one now and then."""
+    return await asyncio.to_thread(PasswordHasher().hash, password)

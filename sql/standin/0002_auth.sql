@@ -16,6 +16,7 @@ create table auth.users (
     encrypted_password text not null,
     app_metadata jsonb not null default '{"provider": "email", "providers": ["email"]}',
     user_metadata jsonb not null default '{}',
+    email_confirmed_at timestamptz,
     banned_until timestamptz,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
@@ -30,6 +31,7 @@ create table auth.sessions (
     user_id uuid not null references auth.users (id) on delete cascade,
     created_at timestamptz not null default now(),
     refreshed_at timestamptz not null default now(),
+    not_after timestamptz,
     counter integer not null default 0
 );
 create index on auth.sessions (user_id);

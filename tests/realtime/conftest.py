@@ -21,8 +21,8 @@ import pytest
 import uvicorn
 
 from onsembl.protocol.states import Role
+from onsembl.realtime.auth.events import AuthEvent
 from onsembl.realtime.auth.passwords import hash_password
-from onsembl.realtime.auth.service import AuthEvent
 from onsembl.realtime.serve import create_project_app
 from onsembl.realtime.standin import AUTH_ROLE, Standin, add_operator
 from onsembl.sql.database import connect

@@ -1,0 +1,189 @@
+"""Users of the Auth stand-in: made and changed by the secret key, or by themselves as far as they may."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import DictRow
+
+from onsembl.realtime.auth.errors import AuthError
+from onsembl.realtime.auth.events import Action, AuthEvent, OnAuthEvent
+from onsembl.realtime.auth.passwords import Passwords
+from onsembl.realtime.auth.sessions import Asker
+from onsembl.sql import auth_sessions, auth_users
+from onsembl.sql.database import Pool
+
+MIN_PASSWORD = 6
+MAX_PASSWORD = 1024
+EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f]{1,64}@[^@\s\x00-\x1f\x7f]{1,255}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What an admin changes of a user; None is left as it is. `ban` is in seconds, 0 lifts it."""
+
+    email: str | None = None
+    password: str | None = None
+    app_metadata: Mapping[str, Any] | None = None
+    user_metadata: Mapping[str, Any] | None = None
+    confirm: bool = False
+    ban: float | None = None
+
+
+@dataclass
+class Accounts:
+    """Over a pool whose connections act as `onsembl_auth`. Every method raises AuthError."""
+
+    pool: Pool
+    passwords: Passwords
+    on_event: OnAuthEvent
+
+    async def create(self, changes: Changes, address: str, *, user_id: UUID | None = None) -> DictRow:
+        """A new user, made by the secret key. Without a password there is none that fits."""
+        email = valid_email(changes.email or "")
+        if changes.password is not None:
+            check_password(changes.password)
+        password_hash = await self.passwords.hash(changes.password or secrets.token_urlsafe(48))
+        async with self.pool.connection() as conn:
+            user = await auth_users.create(
+                conn,
+                email,
+                password_hash,
+                changes.app_metadata or {},
+                changes.user_metadata or {},
+                user_id=user_id,
+                confirmed=changes.confirm,
+                ban_seconds=changes.ban or None,
+            )
+        if user is None:
+            raise email_exists()
+        await self._tell("user_created", user, address, by_admin=True)
+        return user
+
+    async def sign_up(self, email: str, password: str, data: Mapping[str, Any], address: str) -> DictRow:
+        """A new user, made by themselves: without any right until an admin gives one."""
+        email = valid_email(email)
+        if not password:
+            raise AuthError(400, "validation_failed", "Signup requires a valid password")
+        check_password(password)
+        password_hash = await self.passwords.hash(password)
+        async with self.pool.connection() as conn:
+            user = await auth_users.create(conn, email, password_hash, {}, data)
+        if user is None:
+            raise AuthError(422, "user_already_exists", "User already registered")
+        await self._tell("sign_up", user, address)
+        return user
+
+    async def get(self, user_id: UUID) -> DictRow:
+        """A user."""
+        async with self.pool.connection() as conn:
+            return _found(await auth_users.get(conn, user_id))
+
+    async def list(self, limit: int, offset: int) -> tuple[list[DictRow], int]:
+        """Users, newest first, and how many there are in all."""
+        async with self.pool.connection() as conn:
+            return await auth_users.list_users(conn, limit, offset), await auth_users.count(conn)
+
+    async def change(self, user_id: UUID, changes: Changes, address: str) -> DictRow:
+        """Change a user by the secret key. A new password ends all their sessions."""
+        email = valid_email(changes.email) if changes.email else None
+        password_hash = None
+        if changes.password is not None:
+            check_password(changes.password)
+            password_hash = await self.passwords.hash(changes.password)
+        try:
+            async with self.pool.connection() as conn:
+                user = _found(
+                    await auth_users.update(
+                        conn,
+                        user_id,
+                        email=email,
+                        password_hash=password_hash,
+                        app_metadata=changes.app_metadata,
+                        user_metadata=changes.user_metadata,
+                        confirm=changes.confirm,
+                    )
+                )
+                if changes.ban is not None:
+                    user = _found(await auth_users.ban(conn, user_id, changes.ban or None))
+                if password_hash is not None:
+                    await auth_sessions.end(conn, user_id, None, "global")
+        except auth_users.EmailTaken as error:
+            raise email_exists() from error
+        await self._tell("user_changed", user, address, by_admin=True)
+        return user
+
+    async def change_own(
+        self, asker: Asker, password: str | None, data: Mapping[str, Any] | None, address: str
+    ) -> DictRow:
+        """Change one's own password or metadata. A new password ends one's other sessions."""
+        password_hash = None
+        if password is not None:
+            check_password(password)
+            if await self.passwords.fits(password, asker.user["encrypted_password"]):
+                raise AuthError(422, "same_password", "New password should be different from the old password.")
+            password_hash = await self.passwords.hash(password)
+        async with self.pool.connection() as conn:
+            user = _found(
+                await auth_users.update(conn, asker.user["id"], password_hash=password_hash, user_metadata=data)
+            )
+            if password_hash is not None:
+                await auth_sessions.end(conn, user["id"], asker.session_id, "others")
+        if password_hash is not None:
+            await self._tell("password_changed", user, address)
+        return user
+
+    async def delete(self, user_id: UUID, address: str) -> None:
+        """Remove a user and their sessions."""
+        async with self.pool.connection() as conn:
+            user = _found(await auth_users.delete(conn, user_id))
+        await self._tell("user_deleted", user, address, by_admin=True)
+
+    async def _tell(self, action: Action, user: DictRow, address: str, *, by_admin: bool = False) -> None:
+        await self.on_event(
+            AuthEvent(
+                action=action,
+                outcome="ok",
+                address=address,
+                email=user["email"],
+                user_id=user["id"],
+                by_admin=by_admin,
+            )
+        )
+
+
+def valid_email(email: str) -> str:
+    """The address as it is kept. Raises AuthError."""
+    email = email.strip().lower()
+    if not EMAIL.fullmatch(email):
+        raise AuthError(400, "validation_failed", "Unable to validate email address: invalid format")
+    return email
+
+
+def check_password(password: str) -> None:
+    """Raises AuthError for one that is too short or too long."""
+    if len(password) < MIN_PASSWORD:
+        raise AuthError(
+            422,
+            "weak_password",
+            f"Password should be at least {MIN_PASSWORD} characters.",
+            weak_password={"reasons": ["length"]},
+        )
+    if len(password) > MAX_PASSWORD:
+        raise AuthError(400, "validation_failed", f"Password cannot be longer than {MAX_PASSWORD} characters")
+
+
+def email_exists() -> AuthError:
+    """Another user has the address."""
+    return AuthError(422, "email_exists", "A user with this email address has already been registered")
+
+
+def _found(user: DictRow | None) -> DictRow:
+    if user is None:
+        raise AuthError(404, "user_not_found", "User not found")
+    return user

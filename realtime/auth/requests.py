@@ -1,0 +1,106 @@
+"""The bodies of requests to the Auth stand-in, and how they are read."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+
+from onsembl.realtime.auth.errors import AuthError
+
+MAX_BODY_BYTES = 64 * 1024
+B = TypeVar("B")
+
+Text = Annotated[str, Meta(max_length=4096)]
+
+
+class PasswordGrant(msgspec.Struct, frozen=True):
+    """`POST /token?grant_type=password`."""
+
+    email: Text = ""
+    password: Text = ""
+    phone: Text | None = None
+
+
+class RefreshGrant(msgspec.Struct, frozen=True):
+    """`POST /token?grant_type=refresh_token`."""
+
+    refresh_token: Text = ""
+
+
+class SignUp(msgspec.Struct, frozen=True):
+    """`POST /signup`."""
+
+    email: Text | None = None
+    phone: Text | None = None
+    password: Text | None = None
+    data: dict[str, Any] | None = None
+
+
+class OwnChanges(msgspec.Struct, frozen=True):
+    """`PUT /user`."""
+
+    email: Text | None = None
+    phone: Text | None = None
+    password: Text | None = None
+    data: dict[str, Any] | None = None
+    app_metadata: dict[str, Any] | None = None
+
+
+class AdminChanges(msgspec.Struct, frozen=True):
+    """`POST /admin/users` and `PUT /admin/users/{id}`. `role` is the database role: there is one for users."""
+
+    id: UUID | None = None
+    email: Text | None = None
+    phone: Text | None = None
+    password: Text | None = None
+    role: Text | None = None
+    app_metadata: dict[str, Any] | None = None
+    user_metadata: dict[str, Any] | None = None
+    email_confirm: bool | None = None
+    ban_duration: Text | None = None
+
+
+async def read_body(request: Request, model: type[B]) -> B:
+    """The body as `model`. Raises AuthError."""
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > MAX_BODY_BYTES:
+            raise AuthError(413, "request_entity_too_large", f"Request body too large (max {MAX_BODY_BYTES} bytes)")
+    try:
+        return msgspec.json.decode(raw, type=model)
+    except msgspec.ValidationError as error:
+        raise AuthError(400, "validation_failed", str(error)) from error
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise AuthError(400, "bad_json", f"Could not parse request body as JSON: {error}") from error
+
+
+def page_of(request: Request) -> tuple[int, int]:
+    """Which page, from 1, and its size. Raises AuthError."""
+    return _number(request, "page", 1, 1_000_000), _number(request, "per_page", 50, 1000)
+
+
+def seconds_of(duration: str) -> float:
+    """Go's notation of a time, as the clients send it: `24h`, `1h30m`, or `none` for 0. Raises AuthError."""
+    if duration == "none":
+        return 0.0
+    if not _DURATION.fullmatch(duration):
+        raise AuthError(400, "validation_failed", f"invalid format for ban duration: {duration!r}")
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(duration))
+
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3}
+_PART = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|h|m|s)")
+_DURATION = re.compile(f"(?:{_PART.pattern})+")
+
+
+def _number(request: Request, name: str, default: int, largest: int) -> int:
+    text = request.query_params.get(name) or str(default)
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise AuthError(400, "validation_failed", f"Bad Pagination Parameters: {name} is not a number")
+    return min(largest, max(1, int(text)))

@@ -1,0 +1,46 @@
+"""A user in the shape that the clients expect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg.rows import DictRow
+
+_LEFT_OUT_IF_NULL = ("email_confirmed_at", "confirmed_at", "last_sign_in_at", "banned_until")
+
+
+def user_json(user: DictRow) -> dict[str, Any]:
+    """A user, and the one identity they have: that of their address."""
+    identity = {
+        "identity_id": user["id"],
+        "id": user["id"],
+        "user_id": user["id"],
+        "identity_data": {
+            "email": user["email"],
+            "sub": user["id"],
+            "email_verified": user["email_confirmed_at"] is not None,
+        },
+        "provider": "email",
+        "last_sign_in_at": user["last_sign_in_at"],
+        "created_at": user["created_at"],
+        "updated_at": user["updated_at"],
+        "email": user["email"],
+    }
+    whole = {
+        "id": user["id"],
+        "aud": "authenticated",
+        "role": "authenticated",
+        "email": user["email"],
+        "email_confirmed_at": user["email_confirmed_at"],
+        "phone": "",
+        "confirmed_at": user["email_confirmed_at"],
+        "last_sign_in_at": user["last_sign_in_at"],
+        "app_metadata": user["app_metadata"],
+        "user_metadata": user["user_metadata"],
+        "identities": [identity],
+        "created_at": user["created_at"],
+        "updated_at": user["updated_at"],
+        "banned_until": user["banned_until"],
+        "is_anonymous": False,
+    }
+    return {key: value for key, value in whole.items() if value is not None or key not in _LEFT_OUT_IF_NULL}

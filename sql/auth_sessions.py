@@ -1,0 +1,66 @@
+"""The stand-in's sessions (`auth.sessions`): one for each sign-in, ended by signing out."""
+
+from __future__ import annotations
+
+from typing import Literal
+from uuid import UUID
+
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+
+Connection = AsyncConnection[DictRow]
+Scope = Literal["local", "others", "global"]
+
+
+async def begin(conn: Connection, user_id: UUID, idle_seconds: float) -> DictRow:
+    """A new session. Those of the user's that were not refreshed for `idle_seconds` are cleared away."""
+    await conn.execute(
+        """delete from auth.sessions
+           where user_id = %s and (not_after <= now() or refreshed_at <= now() - make_interval(secs => %s))""",
+        [user_id, idle_seconds],
+    )
+    cursor = await conn.execute(
+        "insert into auth.sessions (user_id) values (%s) returning id, user_id, created_at, counter", [user_id]
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return row
+
+
+async def lock(conn: Connection, session_id: UUID) -> DictRow | None:
+    """A session, for this transaction alone. `idle` is the time in seconds since its token last changed; `over` is
+    whether its end has passed."""
+    cursor = await conn.execute(
+        """select id, user_id, created_at, counter, extract(epoch from now() - refreshed_at)::float8 as idle,
+                  coalesce(not_after <= now(), false) as over
+           from auth.sessions where id = %s for update""",
+        [session_id],
+    )
+    return await cursor.fetchone()
+
+
+async def advance(conn: Connection, session_id: UUID) -> None:
+    """The next refresh token is the good one."""
+    await conn.execute(
+        "update auth.sessions set counter = counter + 1, refreshed_at = now() where id = %s", [session_id]
+    )
+
+
+async def exists(conn: Connection, session_id: UUID, user_id: UUID) -> bool:
+    """Whether the user's session has not been ended."""
+    cursor = await conn.execute("select 1 from auth.sessions where id = %s and user_id = %s", [session_id, user_id])
+    return await cursor.fetchone() is not None
+
+
+async def end(conn: Connection, user_id: UUID, session_id: UUID | None, scope: Scope) -> None:
+    """Sign out: this session (`local`), all but this one (`others`), or all (`global`)."""
+    await conn.execute(
+        """delete from auth.sessions
+           where user_id = %(user)s
+             and case %(scope)s
+                     when 'local' then id = %(session)s
+                     when 'others' then id <> %(session)s
+                     else true
+                 end""",
+        {"user": user_id, "session": session_id, "scope": scope},
+    )
