@@ -1,0 +1,57 @@
+import { expect, test, vi } from "vitest";
+
+import { Api, ApiError } from "./api.ts";
+
+function api(...answers: (Response | Error)[]) {
+  const fetcher = vi.fn<typeof fetch>(async () => {
+    const answer = answers.shift();
+    if (answer instanceof Error) throw answer;
+    return answer ?? new Response(null, { status: 500 });
+  });
+  const tokens = { current: async () => "old", renewed: vi.fn(async (): Promise<string | null> => "new") };
+  return { api: new Api(tokens, fetcher), fetcher, tokens };
+}
+
+function authorization(call: unknown[] | undefined): unknown {
+  return ((call?.[1] as RequestInit).headers as Record<string, string>)["Authorization"];
+}
+
+test("a refused token is renewed and the request made again, once", async () => {
+  const { api: client, fetcher } = api(new Response(null, { status: 401 }), Response.json({ agents: [] }));
+  expect(await client.agents()).toEqual({ agents: [] });
+  expect(fetcher.mock.calls.map(authorization)).toEqual(["Bearer old", "Bearer new"]);
+});
+
+test("without a new token the refusal stands", async () => {
+  const { api: client, tokens, fetcher } = api(new Response(null, { status: 401 }));
+  tokens.renewed.mockResolvedValue(null);
+  await expect(client.agents()).rejects.toMatchObject({ status: 401 });
+  expect(fetcher).toHaveBeenCalledTimes(1);
+});
+
+test("a problem's detail is what the person reads", async () => {
+  const problem = { type: "about:blank", title: "Conflict", status: 409, detail: "The command is over: lost." };
+  const answer = new Response(JSON.stringify(problem), {
+    status: 409,
+    headers: { "content-type": "application/problem+json" },
+  });
+  const { api: client } = api(answer);
+  await expect(client.cancel("id")).rejects.toEqual(new ApiError(409, "The command is over: lost."));
+});
+
+test("no answer at all is an error of its own, which passes", async () => {
+  const { api: client } = api(new TypeError("Failed to fetch"));
+  await expect(client.me()).rejects.toMatchObject({ status: 0, isPassing: true });
+});
+
+test("all pages of a query are read", async () => {
+  const { api: client, fetcher } = api(
+    Response.json({ commands: [{ seq: 9 }], next_before: 9 }),
+    Response.json({ commands: [{ seq: 3 }], next_before: null }),
+  );
+  expect(await client.allCommands({ state: "running" })).toEqual([{ seq: 9 }, { seq: 3 }]);
+  expect(fetcher.mock.calls.map((call) => call[0])).toEqual([
+    "/v1/commands?state=running&limit=200",
+    "/v1/commands?state=running&limit=200&before=9",
+  ]);
+});

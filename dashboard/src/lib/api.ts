@@ -1,0 +1,143 @@
+import type {
+  Agents,
+  Command,
+  Commands,
+  CommandState,
+  EnrolmentToken,
+  Me,
+  NewCommand,
+  NewEnrolmentToken,
+  ProblemDetails,
+} from "./protocol.ts";
+
+const TIMEOUT_MS = 20_000;
+
+/** What went wrong with a request, in words for the person. `status` is 0 when no answer came. */
+export class ApiError extends Error {
+  readonly status: number;
+
+  constructor(status: number, detail: string) {
+    super(detail);
+    this.name = "ApiError";
+    this.status = status;
+  }
+
+  /** Whether the same request may go well later, without anyone's doing. */
+  get isPassing(): boolean {
+    return this.status === 0 || this.status === 429 || this.status >= 500;
+  }
+}
+
+/** Where tokens come from: `renewed` fetches another one when the server has refused the present one. */
+export interface Tokens {
+  current(): Promise<string | null>;
+  renewed(): Promise<string | null>;
+}
+
+export interface CommandQuery {
+  agent_id?: string;
+  state?: CommandState;
+  limit?: number;
+  before?: number;
+}
+
+/** The REST API. Each call raises ApiError. */
+export class Api {
+  readonly #tokens: Tokens;
+  readonly #fetch: typeof fetch;
+  /** How far the server's clock is ahead of this one, in ms; differences below 2 s cannot be told apart from delay. */
+  clockAhead = 0;
+
+  constructor(tokens: Tokens, fetcher: typeof fetch = (...args) => fetch(...args)) {
+    this.#tokens = tokens;
+    this.#fetch = fetcher;
+  }
+
+  me(): Promise<Me> {
+    return this.#call("GET", "/v1/me");
+  }
+
+  agents(): Promise<Agents> {
+    return this.#call("GET", "/v1/agents");
+  }
+
+  command(id: string): Promise<Command> {
+    return this.#call("GET", `/v1/commands/${id}`);
+  }
+
+  /** Newest first; `next_before` of the answer asks for the next page. */
+  commands(query: CommandQuery): Promise<Commands> {
+    const search = new URLSearchParams();
+    for (const [name, value] of Object.entries(query)) if (value !== undefined) search.set(name, String(value));
+    return this.#call("GET", `/v1/commands?${search}`);
+  }
+
+  /** All pages of a query that has few answers. */
+  async allCommands(query: CommandQuery): Promise<Command[]> {
+    const found: Command[] = [];
+    let before: number | null = null;
+    do {
+      const page: Commands = await this.commands({ ...query, limit: 200, ...(before === null ? {} : { before }) });
+      found.push(...page.commands);
+      before = page.next_before;
+    } while (before !== null);
+    return found;
+  }
+
+  send(agentId: string, command: NewCommand): Promise<Command> {
+    return this.#call("POST", `/v1/agents/${agentId}/commands`, command);
+  }
+
+  cancel(commandId: string): Promise<Command> {
+    return this.#call("POST", `/v1/commands/${commandId}/cancel`, {});
+  }
+
+  enrolmentToken(body: NewEnrolmentToken = {}): Promise<EnrolmentToken> {
+    return this.#call("POST", "/v1/enrolment-tokens", body);
+  }
+
+  async #call<T>(method: string, path: string, body?: object): Promise<T> {
+    let response = await this.#request(method, path, await this.#tokens.current(), body);
+    if (response.status === 401) {
+      const token = await this.#tokens.renewed();
+      if (token !== null) response = await this.#request(method, path, token, body);
+    }
+    if (!response.ok) throw await refusal(response);
+    this.#readClock(response);
+    return (await response.json()) as T;
+  }
+
+  async #request(method: string, path: string, token: string | null, body?: object): Promise<Response> {
+    const headers: Record<string, string> = { Accept: "application/json" };
+    if (token !== null) headers["Authorization"] = `Bearer ${token}`;
+    if (body !== undefined) headers["Content-Type"] = "application/json";
+    try {
+      return await this.#fetch(path, {
+        method,
+        headers,
+        cache: "no-store",
+        signal: AbortSignal.timeout(TIMEOUT_MS),
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      });
+    } catch (error) {
+      const late = error instanceof DOMException && error.name === "TimeoutError";
+      throw new ApiError(0, late ? "The server did not answer in time." : "The server cannot be reached.");
+    }
+  }
+
+  #readClock(response: Response): void {
+    const date = Date.parse(response.headers.get("date") ?? "");
+    if (Number.isNaN(date)) return;
+    const ahead = date + 500 - Date.now(); // the header has whole seconds: half a one is its middle
+    this.clockAhead = Math.abs(ahead) < 2000 ? 0 : ahead;
+  }
+}
+
+async function refusal(response: Response): Promise<ApiError> {
+  const type = response.headers.get("content-type") ?? "";
+  if (type.startsWith("application/problem+json")) {
+    const problem = (await response.json()) as ProblemDetails;
+    return new ApiError(response.status, problem.detail || problem.title);
+  }
+  return new ApiError(response.status, `The server answered ${response.status} ${response.statusText}`.trim() + ".");
+}

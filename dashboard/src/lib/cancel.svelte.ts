@@ -1,0 +1,46 @@
+import { type Api, ApiError } from "./api.ts";
+import { notices } from "./notices.svelte.ts";
+import { FINAL_STATES, type Command } from "./protocol.ts";
+
+const ARMED_MS = 4000;
+
+/** Cancelling by a second press: the first one arms the button for a few seconds. */
+export class Cancel {
+  /** The command whose next press cancels it. */
+  armed = $state<string | null>(null);
+  /** The command whose cancellation is on its way to the server. */
+  sending = $state<string | null>(null);
+  readonly #api: Api;
+  readonly #answered: (command: Command) => void;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(api: Api, answered: (command: Command) => void) {
+    this.#api = api;
+    this.#answered = answered;
+  }
+
+  /** Whether there is still something to ask for. */
+  possible(command: Command): boolean {
+    return !FINAL_STATES.has(command.state) && command.cancel_requested_at === null;
+  }
+
+  async press(command: Command): Promise<void> {
+    if (!this.possible(command) || this.sending !== null) return;
+    clearTimeout(this.#timer);
+    if (this.armed !== command.id) {
+      this.armed = command.id;
+      this.#timer = setTimeout(() => (this.armed = null), ARMED_MS);
+      return;
+    }
+    this.armed = null;
+    this.sending = command.id;
+    try {
+      this.#answered(await this.#api.cancel(command.id));
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      notices.error(`Not cancelled: ${error.message}`);
+    } finally {
+      this.sending = null;
+    }
+  }
+}

@@ -1,0 +1,97 @@
+import type { CancelStep, Command, CommandState } from "./protocol.ts";
+import { counted } from "./format.ts";
+
+/** How each state is called on the page. */
+export const STATE_LABELS: Record<CommandState, string> = {
+  queued: "queued",
+  dispatched: "dispatched",
+  running: "running",
+  succeeded: "succeeded",
+  failed: "failed",
+  cancelled: "cancelled",
+  timed_out: "timed out",
+  lost: "lost",
+};
+
+const RUNGS: Record<CancelStep["step"], string> = {
+  interrupt: "interrupt sent",
+  sigint: "SIGINT sent",
+  sigterm: "SIGTERM sent",
+  sigkill: "SIGKILL sent",
+  sweep: "looking for processes that left the group",
+  failed: "could not be stopped",
+};
+
+/** How far a cancellation has come; null when none was asked for. */
+export function cancelProgress(command: Command): string | null {
+  if (command.cancel_requested_at === null) return null;
+  const step = command.cancel_step as Partial<CancelStep> | null;
+  if (step?.step === undefined) return "cancel requested";
+  const rung = RUNGS[step.step] ?? step.step;
+  const left = step.processes_left ?? 0;
+  return left > 0 ? `${rung}, ${counted(left, "process", "processes")} left` : rung;
+}
+
+/** How the command ended, beyond its state: exit code, signal, error. */
+export function outcome(command: Command): string | null {
+  if (command.exit_code !== null && (command.exit_code !== 0 || command.state !== "succeeded")) {
+    return `exit ${command.exit_code}`;
+  }
+  if (command.signal !== null) return signalName(command.signal);
+  return null;
+}
+
+const SIGNALS: Record<number, string> = {
+  1: "SIGHUP",
+  2: "SIGINT",
+  3: "SIGQUIT",
+  6: "SIGABRT",
+  9: "SIGKILL",
+  11: "SIGSEGV",
+  13: "SIGPIPE",
+  14: "SIGALRM",
+  15: "SIGTERM",
+};
+
+function signalName(signal: number): string {
+  return SIGNALS[signal] ?? `signal ${signal}`;
+}
+
+/** From start to end in ms, or to `now` while it runs; null before it has started. */
+export function ran(command: Command, now: number): number | null {
+  if (command.started_at === null) return null;
+  const end = command.ended_at === null ? now : Date.parse(command.ended_at);
+  return end - Date.parse(command.started_at);
+}
+
+/** Texts that were sent before, newest last, for the command box to go back through. */
+export class History {
+  readonly #sent: string[];
+  #at: number;
+  #draft = "";
+
+  constructor(sent: Iterable<string> = []) {
+    this.#sent = [...sent];
+    this.#at = this.#sent.length;
+  }
+
+  add(text: string): void {
+    if (this.#sent.at(-1) !== text) this.#sent.push(text);
+    this.#at = this.#sent.length;
+  }
+
+  /** The text before the one shown; null at the oldest. `shown` is kept when it is the draft. */
+  older(shown: string): string | null {
+    if (this.#at === 0) return null;
+    if (this.#at === this.#sent.length) this.#draft = shown;
+    this.#at -= 1;
+    return this.#sent[this.#at] ?? null;
+  }
+
+  /** The text after the one shown, the draft at last; null when the draft is shown. */
+  newer(): string | null {
+    if (this.#at >= this.#sent.length) return null;
+    this.#at += 1;
+    return this.#sent[this.#at] ?? this.#draft;
+  }
+}

@@ -1,0 +1,33 @@
+export interface Notice {
+  id: number;
+  kind: "info" | "error";
+  text: string;
+}
+
+const SHOWN_MS = { info: 2500, error: 8000 };
+
+/** Short messages in the corner of the page; each goes by itself, or when it is dismissed. */
+class Notices {
+  list = $state<Notice[]>([]);
+  #next = 0;
+
+  info(text: string): void {
+    this.#add("info", text);
+  }
+
+  error(text: string): void {
+    this.#add("error", text);
+  }
+
+  dismiss(id: number): void {
+    this.list = this.list.filter((notice) => notice.id !== id);
+  }
+
+  #add(kind: Notice["kind"], text: string): void {
+    const id = this.#next++;
+    this.list = [...this.list.filter((notice) => notice.text !== text), { id, kind, text }].slice(-4);
+    setTimeout(() => this.dismiss(id), SHOWN_MS[kind]);
+  }
+}
+
+export const notices = new Notices();

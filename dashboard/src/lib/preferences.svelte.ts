@@ -1,0 +1,81 @@
+/** What a person has chosen for this browser; kept between visits where the browser allows it. */
+
+export type Theme = "system" | "dark" | "light";
+
+export const FONT_SIZES = { least: 9, usual: 13, most: 24 };
+
+const KEY = "onsembl-preferences";
+
+interface Kept {
+  theme: Theme;
+  fontSize: number;
+  screenReader: boolean;
+}
+
+function kept(): Kept {
+  const usual: Kept = { theme: "system", fontSize: FONT_SIZES.usual, screenReader: false };
+  try {
+    return { ...usual, ...(JSON.parse(localStorage.getItem(KEY) ?? "{}") as Partial<Kept>) };
+  } catch {
+    return usual; // storage is denied, or holds what another version wrote
+  }
+}
+
+class Preferences {
+  #chosen = $state(kept());
+  #systemDark = $state(true);
+
+  constructor() {
+    const query = matchMedia("(prefers-color-scheme: dark)");
+    this.#systemDark = query.matches;
+    query.addEventListener("change", () => (this.#systemDark = query.matches));
+    this.#show();
+  }
+
+  get theme(): Theme {
+    return this.#chosen.theme;
+  }
+  set theme(theme: Theme) {
+    this.#chosen.theme = theme;
+    this.#show();
+    this.#keep();
+  }
+
+  /** Whether the page is dark now. */
+  get dark(): boolean {
+    return this.#chosen.theme === "system" ? this.#systemDark : this.#chosen.theme === "dark";
+  }
+
+  /** Of the terminal, in pixels. */
+  get fontSize(): number {
+    return this.#chosen.fontSize;
+  }
+  set fontSize(pixels: number) {
+    this.#chosen.fontSize = Math.min(Math.max(Math.round(pixels), FONT_SIZES.least), FONT_SIZES.most);
+    this.#keep();
+  }
+
+  /** The terminal keeps a copy of its text for screen readers; drawing costs more with it. */
+  get screenReader(): boolean {
+    return this.#chosen.screenReader;
+  }
+  set screenReader(on: boolean) {
+    this.#chosen.screenReader = on;
+    this.#keep();
+  }
+
+  #show(): void {
+    if (this.#chosen.theme === "system") delete document.documentElement.dataset["theme"];
+    else document.documentElement.dataset["theme"] = this.#chosen.theme;
+  }
+
+  #keep(): void {
+    try {
+      localStorage.setItem(KEY, JSON.stringify(this.#chosen));
+    } catch {
+      // Storage is denied: the choice holds for this visit.
+    }
+  }
+}
+
+export const preferences = new Preferences();

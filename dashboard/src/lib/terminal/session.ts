@@ -1,0 +1,132 @@
+import { bytes as amount } from "../format.ts";
+import type { Attached } from "../protocol.ts";
+import { Flow, type Place } from "./flow.ts";
+import { TerminalSocket, type LinkStatus, type SocketTokens } from "./socket.ts";
+import { Screen, type ScreenOptions, type Size } from "./terminal.ts";
+
+export interface SessionOptions extends ScreenOptions {
+  url: string;
+  tokens: SocketTokens;
+  /** Whether this window gives the pseudo-terminal its size: it is wide enough, and its person may. */
+  sizes: () => boolean;
+  onStatus: (status: LinkStatus) => void;
+  onSize: (size: Size, fitting: Size | null) => void;
+}
+
+const RESIZE_MS = 120;
+
+/**
+ * One agent's terminal in one window: the socket's bytes through the flow control to the screen.
+ *
+ * The size is the pseudo-terminal's and the screen follows it. As in tmux, the window that was used last says what it
+ * is: on attaching, when its own size changes, and when the person comes back to it.
+ */
+export class TerminalSession {
+  readonly screen: Screen;
+  readonly #socket: TerminalSocket;
+  readonly #flow: Flow;
+  readonly #options: SessionOptions;
+  readonly #observer: ResizeObserver;
+  #streamId: string | null = null;
+  #resizeTimer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(host: HTMLElement, options: SessionOptions) {
+    this.#options = options;
+    this.screen = new Screen(host, options);
+    this.#flow = new Flow((data, drawn) => this.screen.write(data, drawn), {
+      overflowed: () => this.#socket.pause(),
+      drained: () => {
+        this.#flow.restart();
+        this.#socket.resume(this.#flow.place);
+      },
+    });
+    this.#socket = new TerminalSocket({
+      url: options.url,
+      tokens: options.tokens,
+      events: {
+        status: options.onStatus,
+        attached: (message) => {
+          const after = { streamId: message.stream_id, offset: message.offset };
+          this.#flow.then(() => this.#attached(message), after);
+        },
+        bytes: (data, after) => this.#flow.bytes(data, after),
+        gap: (message, after) => this.#flow.then(() => this.#gap(message.missing), after),
+        started: (message) => {
+          const after = { streamId: message.stream_id, offset: message.offset };
+          this.#flow.then(() => this.#begin(message.stream_id, message), after);
+        },
+        resized: (message) => this.#flow.then(() => this.#resize(message)),
+      },
+    });
+    this.#observer = new ResizeObserver(() => this.#propose(RESIZE_MS));
+    this.#observer.observe(host);
+    addEventListener("focus", this.#focused);
+    addEventListener("online", this.retry);
+  }
+
+  /** The place of the next byte that the screen lacks. */
+  get place(): Place {
+    return this.#flow.place;
+  }
+
+  readonly retry = (): void => this.#socket.retry();
+
+  token(accessToken: string): void {
+    this.#socket.token(accessToken);
+  }
+
+  setFontSize(pixels: number): void {
+    this.screen.fontSize = pixels;
+    this.#propose(RESIZE_MS);
+  }
+
+  close(): void {
+    clearTimeout(this.#resizeTimer);
+    removeEventListener("focus", this.#focused);
+    removeEventListener("online", this.retry);
+    this.#observer.disconnect();
+    this.#socket.close();
+    this.#flow.abandon();
+    this.screen.dispose();
+  }
+
+  readonly #focused = (): void => this.#propose(0);
+
+  #attached(message: Attached): void {
+    if (message.mode === "tail" || message.stream_id !== this.#streamId) {
+      this.#begin(message.stream_id, message);
+      return;
+    }
+    if (message.mode === "gap") this.screen.mark("output is missing here: it left the buffer while this window was away");
+    this.#resize(message);
+    this.#propose(0);
+  }
+
+  #begin(streamId: string | null, size: Size): void {
+    this.#streamId = streamId;
+    this.screen.clear();
+    this.#resize(size);
+    this.#propose(0);
+  }
+
+  #gap(missing: number): void {
+    this.screen.mark(`${amount(missing)} are missing here: they came faster than this window took them`);
+  }
+
+  #resize(size: Size): void {
+    this.screen.resize(size);
+    this.#options.onSize(this.screen.size, this.screen.fitting);
+  }
+
+  #propose(delay: number): void {
+    clearTimeout(this.#resizeTimer);
+    this.#resizeTimer = setTimeout(() => {
+      const fitting = this.screen.fitting;
+      const size = this.screen.size;
+      this.#options.onSize(size, fitting);
+      if (fitting === null || !this.#options.sizes() || document.visibilityState !== "visible") return;
+      if (fitting.columns === size.columns && fitting.rows === size.rows) return;
+      this.#socket.resize(fitting.columns, fitting.rows);
+    }, delay);
+  }
+}

@@ -1,0 +1,238 @@
+import { Backoff } from "../backoff.ts";
+import {
+  CloseCode,
+  PERMANENT_CLOSE_CODES,
+  TERMINAL_SUBPROTOCOL,
+  type Attached,
+  type Gap,
+  type Resized,
+  type ServerToViewerMessage,
+  type StreamStarted,
+  type ViewerMessage,
+} from "../protocol.ts";
+import type { Place } from "./flow.ts";
+
+/** What the link to an agent's terminal is doing. */
+export type LinkStatus =
+  | { name: "connecting" }
+  | { name: "attached" }
+  | { name: "waiting"; why: string }
+  | { name: "paused" }
+  | { name: "stopped"; why: string };
+
+export interface TerminalEvents {
+  status(status: LinkStatus): void;
+  attached(message: Attached): void;
+  /** Bytes as they came; `after` is the place of the next one. */
+  bytes(data: Uint8Array, after: Place): void;
+  gap(message: Gap, after: Place): void;
+  started(message: StreamStarted): void;
+  resized(message: Resized): void;
+}
+
+/** Where access tokens come from; null when nobody is signed in any more. */
+export interface SocketTokens {
+  current(): Promise<string | null>;
+  renewed(): Promise<string | null>;
+}
+
+export interface SocketOptions {
+  url: string;
+  tokens: SocketTokens;
+  events: TerminalEvents;
+  backoff?: Backoff;
+  open?: (url: string, protocol: string) => WebSocket;
+}
+
+/** After so long without a frame the server is asked for one… */
+const SILENCE_MS = 40_000;
+/** …and given so long to send it. */
+const ANSWER_MS = 10_000;
+
+/**
+ * The viewer's side of `/v1/agents/{id}/terminal`: attaches, counts bytes, and comes back to the byte it had reached.
+ *
+ * Close codes are obeyed: after a permanent one it stays away until `retry`; after one about the token it comes back at
+ * once with another, the first time.
+ */
+export class TerminalSocket {
+  readonly #options: SocketOptions;
+  readonly #backoff: Backoff;
+  #socket: WebSocket | null = null;
+  #place: Place | null = null;
+  #attached = false;
+  #renewNext = false;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #watch: ReturnType<typeof setTimeout> | undefined;
+  #state: "running" | "paused" | "stopped" | "closed" = "running";
+
+  constructor(options: SocketOptions) {
+    this.#options = options;
+    this.#backoff = options.backoff ?? new Backoff();
+    void this.#connect();
+  }
+
+  /** Tell the server how large the window is. */
+  resize(columns: number, rows: number): void {
+    if (this.#attached) this.#send({ type: "resize", columns, rows });
+  }
+
+  /** The session was refreshed: the server gets the newer token before the old one ends. */
+  token(accessToken: string): void {
+    if (this.#attached) this.#send({ type: "token", access_token: accessToken });
+  }
+
+  /** Leave the stream; `resume` comes back to `place`. */
+  pause(): void {
+    if (this.#state !== "running") return;
+    this.#state = "paused";
+    this.#drop();
+    this.#options.events.status({ name: "paused" });
+  }
+
+  /** Come back after `pause`, to the first byte that was not taken. */
+  resume(place: Place): void {
+    if (this.#state !== "paused") return;
+    this.#state = "running";
+    this.#place = place;
+    void this.#connect();
+  }
+
+  /** Try now: the person asks for it, or the network has come back. */
+  retry(): void {
+    if (this.#state === "closed" || this.#state === "paused" || this.#socket !== null) return;
+    this.#state = "running";
+    clearTimeout(this.#timer);
+    void this.#connect();
+  }
+
+  close(): void {
+    this.#state = "closed";
+    this.#drop();
+  }
+
+  async #connect(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#options.events.status({ name: "connecting" });
+    const { tokens } = this.#options;
+    const renew = this.#renewNext;
+    this.#renewNext = false;
+    let token: string | null;
+    try {
+      token = await (renew ? tokens.renewed() : tokens.current());
+    } catch {
+      // Whoever holds the session says why it cannot be refreshed; here it only means to try again later.
+      this.#comeBack("no access token");
+      return;
+    }
+    if (this.#state !== "running" || this.#socket !== null) return;
+    if (token === null) {
+      this.#stop("Nobody is signed in.");
+      return;
+    }
+    const open = this.#options.open ?? ((url, protocol) => new WebSocket(url, protocol));
+    const socket = open(this.#options.url, TERMINAL_SUBPROTOCOL);
+    socket.binaryType = "arraybuffer";
+    this.#socket = socket;
+    const accessToken = token;
+    socket.onopen = () => {
+      const place = this.#place?.streamId ? { stream_id: this.#place.streamId, offset: this.#place.offset } : {};
+      this.#send({ type: "attach", access_token: accessToken, ...place });
+      this.#heard();
+    };
+    socket.onmessage = (event: MessageEvent<ArrayBuffer | string>) => {
+      if (socket !== this.#socket) return;
+      this.#heard();
+      if (typeof event.data === "string") this.#take(JSON.parse(event.data) as ServerToViewerMessage);
+      else this.#takeBytes(new Uint8Array(event.data));
+    };
+    socket.onclose = (event) => {
+      if (socket === this.#socket) this.#lost(event.code, event.reason);
+    };
+  }
+
+  #takeBytes(data: Uint8Array): void {
+    if (this.#place === null) return;
+    this.#place = { streamId: this.#place.streamId, offset: this.#place.offset + data.byteLength };
+    this.#options.events.bytes(data, this.#place);
+  }
+
+  #take(message: ServerToViewerMessage): void {
+    const { events } = this.#options;
+    switch (message.type) {
+      case "attached":
+        this.#attached = true;
+        this.#backoff.reset();
+        this.#place = { streamId: message.stream_id, offset: message.offset };
+        events.status({ name: "attached" });
+        events.attached(message);
+        return;
+      case "gap":
+        this.#place = { streamId: this.#place?.streamId ?? null, offset: message.offset };
+        events.gap(message, this.#place);
+        return;
+      case "stream_started":
+        this.#place = { streamId: message.stream_id, offset: message.offset };
+        events.started(message);
+        return;
+      case "resized":
+        events.resized(message);
+        return;
+      case "ping":
+        this.#send({ type: "pong" });
+        return;
+      case "pong":
+        return;
+    }
+  }
+
+  #lost(code: number, reason: string): void {
+    const hadAttached = this.#attached;
+    this.#drop();
+    if (PERMANENT_CLOSE_CODES.has(code)) {
+      this.#stop(reason || `closed with code ${code}`);
+      return;
+    }
+    this.#renewNext = code === CloseCode.TOKEN_EXPIRED || code === CloseCode.UNAUTHENTICATED;
+    if (this.#renewNext && hadAttached) void this.#connect();
+    else this.#comeBack(reason || reasonOf(code));
+  }
+
+  #comeBack(why: string): void {
+    this.#options.events.status({ name: "waiting", why });
+    this.#timer = setTimeout(() => void this.#connect(), this.#backoff.next());
+  }
+
+  #stop(why: string): void {
+    this.#state = "stopped";
+    this.#options.events.status({ name: "stopped", why });
+  }
+
+  #drop(): void {
+    clearTimeout(this.#timer);
+    clearTimeout(this.#watch);
+    const socket = this.#socket;
+    this.#socket = null;
+    this.#attached = false;
+    socket?.close();
+  }
+
+  /** A frame came: the deadline moves. */
+  #heard(): void {
+    clearTimeout(this.#watch);
+    this.#watch = setTimeout(() => {
+      this.#send({ type: "ping" });
+      this.#watch = setTimeout(() => {
+        if (this.#socket !== null) this.#lost(CloseCode.HEARTBEAT_LOST, "the server does not answer");
+      }, ANSWER_MS);
+    }, SILENCE_MS);
+  }
+
+  #send(message: ViewerMessage): void {
+    if (this.#socket?.readyState === 1) this.#socket.send(JSON.stringify(message));
+  }
+}
+
+function reasonOf(code: number): string {
+  return code === CloseCode.GOING_AWAY ? "the server restarts" : "the connection was lost";
+}

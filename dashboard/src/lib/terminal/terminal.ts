@@ -1,0 +1,219 @@
+import { FitAddon } from "@xterm/addon-fit";
+import { SearchAddon } from "@xterm/addon-search";
+import { Unicode11Addon } from "@xterm/addon-unicode11";
+import { WebLinksAddon } from "@xterm/addon-web-links";
+import { WebglAddon } from "@xterm/addon-webgl";
+import { Terminal } from "@xterm/xterm";
+
+import { DARK, LIGHT, MATCHES } from "./themes.ts";
+
+export interface Size {
+  columns: number;
+  rows: number;
+}
+
+export interface Matches {
+  /** Counted from 0; -1 when there are more than are counted, or none. */
+  index: number;
+  count: number;
+}
+
+export interface SearchOptions {
+  caseSensitive: boolean;
+  regex: boolean;
+}
+
+export interface ScreenOptions {
+  fontSize: number;
+  dark: boolean;
+  screenReader: boolean;
+  onMatches: (matches: Matches) => void;
+  onCopied: (characters: number) => void;
+}
+
+const SCROLLBACK = 10_000;
+const FONT = 'ui-monospace, "SF Mono", "Cascadia Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace';
+
+/** The emulator on the page: what is drawn, searched and copied. It takes bytes as they are and decodes none itself. */
+export class Screen {
+  readonly #host: HTMLElement;
+  readonly #terminal: Terminal;
+  readonly #fit = new FitAddon();
+  readonly #search = new SearchAddon({ highlightLimit: 2000 });
+  readonly #options: ScreenOptions;
+  #dark: boolean;
+  #gone = false;
+  /** What draws: WebGL where there is one, else the document. */
+  renderer: "webgl" | "dom" = "dom";
+
+  constructor(host: HTMLElement, options: ScreenOptions) {
+    this.#host = host;
+    this.#options = options;
+    this.#dark = options.dark;
+    this.#terminal = new Terminal({
+      allowProposedApi: true, // the width of characters by Unicode's version is still a proposed interface
+      disableStdin: true,
+      cursorInactiveStyle: "outline",
+      fontFamily: FONT,
+      fontSize: options.fontSize,
+      lineHeight: 1.15,
+      scrollback: SCROLLBACK,
+      screenReaderMode: options.screenReader,
+      minimumContrastRatio: 4.5,
+      theme: options.dark ? DARK : LIGHT,
+    });
+    this.#terminal.loadAddon(this.#fit);
+    this.#terminal.loadAddon(this.#search);
+    this.#terminal.loadAddon(new Unicode11Addon());
+    this.#terminal.unicode.activeVersion = "11";
+    this.#terminal.loadAddon(new WebLinksAddon());
+    this.#terminal.open(host);
+    this.#draw();
+    this.#search.onDidChangeResults(({ resultIndex, resultCount }) =>
+      options.onMatches({ index: resultIndex, count: resultCount }),
+    );
+    host.addEventListener("mouseup", this.#copySelection);
+    // Keys go on to the page: nothing is typed here, except to copy what is selected and to scroll.
+    this.#terminal.attachCustomKeyEventHandler((event) => {
+      if (event.type === "keydown" && (event.ctrlKey || event.metaKey) && event.key === "c") void this.copy();
+      return event.shiftKey && (event.key === "PageUp" || event.key === "PageDown");
+    });
+  }
+
+  get size(): Size {
+    return { columns: this.#terminal.cols, rows: this.#terminal.rows };
+  }
+
+  /** The size that would fill the window; null while it is not visible. */
+  get fitting(): Size | null {
+    const found = this.#fit.proposeDimensions();
+    if (found === undefined || !Number.isFinite(found.cols) || !Number.isFinite(found.rows)) return null;
+    if (this.#host.clientWidth === 0) return null;
+    return { columns: Math.min(Math.max(found.cols, 20), 1000), rows: Math.min(Math.max(found.rows, 4), 1000) };
+  }
+
+  write(data: Uint8Array, drawn: () => void): void {
+    this.#terminal.write(data, drawn);
+  }
+
+  /** Another stream, or its tail: nothing of what is shown belongs to it. */
+  clear(): void {
+    this.#terminal.reset();
+  }
+
+  resize(size: Size): void {
+    if (size.columns !== this.#terminal.cols || size.rows !== this.#terminal.rows) {
+      this.#terminal.resize(size.columns, size.rows);
+    }
+  }
+
+  /** A line of our own between the program's: where bytes are missing. Its text is ours, never the program's. */
+  mark(text: string): void {
+    const line = ` ${text} `;
+    const width = this.#terminal.cols;
+    const left = Math.max(2, Math.floor((width - line.length) / 2));
+    const right = Math.max(2, width - line.length - left - 1);
+    this.#terminal.write(`\r\n\x1b[0;33m${"─".repeat(left)}${line}${"─".repeat(right)}\x1b[0m\r\n`);
+  }
+
+  set fontSize(pixels: number) {
+    this.#terminal.options.fontSize = pixels;
+  }
+
+  set dark(dark: boolean) {
+    this.#dark = dark;
+    this.#terminal.options.theme = dark ? DARK : LIGHT;
+  }
+
+  set screenReader(on: boolean) {
+    this.#terminal.options.screenReaderMode = on;
+  }
+
+  find(text: string, direction: "next" | "previous", options: SearchOptions, incremental = false): void {
+    if (text === "") {
+      this.#search.clearDecorations();
+      this.#options.onMatches({ index: -1, count: 0 });
+      return;
+    }
+    const colours = MATCHES[this.#dark ? "dark" : "light"];
+    const search = {
+      ...options,
+      incremental,
+      decorations: {
+        matchBackground: colours.match,
+        matchOverviewRuler: colours.ruler,
+        activeMatchBackground: colours.active,
+        activeMatchColorOverviewRuler: colours.ruler,
+      },
+    };
+    try {
+      if (direction === "next") this.#search.findNext(text, search);
+      else this.#search.findPrevious(text, search);
+    } catch (error) {
+      if (!(error instanceof SyntaxError)) throw error;
+      this.#options.onMatches({ index: -1, count: 0 }); // a regular expression that is not finished
+    }
+  }
+
+  endSearch(): void {
+    this.#search.clearDecorations();
+    this.#terminal.clearSelection();
+  }
+
+  async copy(): Promise<void> {
+    const text = this.#terminal.getSelection();
+    if (text === "") return;
+    try {
+      await navigator.clipboard.writeText(text);
+      this.#options.onCopied(text.length);
+    } catch {
+      // The browser withholds the clipboard (plain http, or no gesture): its own copy command still works.
+    }
+  }
+
+  focus(): void {
+    this.#terminal.focus();
+  }
+
+  scrollToEnd(): void {
+    this.#terminal.scrollToBottom();
+  }
+
+  /** Everything that the emulator holds, as text: scrollback and screen, wrapped lines joined. */
+  text(): string {
+    const buffer = this.#terminal.buffer.active;
+    const lines: string[] = [];
+    for (let y = 0; y < buffer.length; y++) {
+      const line = buffer.getLine(y);
+      if (line === undefined) continue;
+      const text = line.translateToString(true);
+      if (line.isWrapped && lines.length > 0) lines[lines.length - 1] += text;
+      else lines.push(text);
+    }
+    return lines.join("\n");
+  }
+
+  dispose(): void {
+    this.#gone = true;
+    this.#host.removeEventListener("mouseup", this.#copySelection);
+    this.#terminal.dispose();
+  }
+
+  readonly #copySelection = (): void => {
+    if (this.#terminal.hasSelection()) void this.copy();
+  };
+
+  #draw(): void {
+    try {
+      const webgl = new WebglAddon();
+      webgl.onContextLoss(() => {
+        this.renderer = "dom";
+        if (!this.#gone) webgl.dispose(); // the document draws from here on
+      });
+      this.#terminal.loadAddon(webgl);
+      this.renderer = "webgl";
+    } catch {
+      this.renderer = "dom"; // no WebGL 2 on this machine
+    }
+  }
+}

@@ -1,0 +1,21 @@
+import { svelte } from "@sveltejs/vite-plugin-svelte";
+import { defineConfig } from "vite";
+
+// `npm run dev` serves the page with hot reload in front of a control center that runs on its usual address.
+const server = process.env["ONSEMBL_URL"] ?? "http://127.0.0.1:8400";
+
+export default defineConfig({
+  plugins: [svelte()],
+  build: {
+    target: "es2022",
+    cssTarget: ["chrome123", "firefox120", "safari17.5"], // light-dark() stays as it is written
+    // The page loads all of its scripts at once, and the policy it is served under allows no inline ones.
+    modulePreload: { polyfill: false },
+    chunkSizeWarningLimit: 900,
+  },
+  server: {
+    proxy: Object.fromEntries(
+      ["/v1", "/auth", "/realtime", "/config.json"].map((path) => [path, { target: server, ws: true }]),
+    ),
+  },
+});
