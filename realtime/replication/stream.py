@@ -59,9 +59,10 @@ async def follow(
 async def _stream(url: str, publication: str) -> AsyncIterator[Message | None]:
     """Messages of one connection; first a None, when the slot stands."""
     slot = f"onsembl_{secrets.token_hex(6)}"
-    async with await AsyncConnection.connect(
+    conn = await AsyncConnection.connect(
         url, autocommit=True, replication="database", options="-c timezone=UTC", connect_timeout=10
-    ) as conn:
+    )
+    try:
         await conn.execute(f"CREATE_REPLICATION_SLOT {slot} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT".encode())
         copy = _CopyBoth(conn)
         await copy.start(
@@ -73,6 +74,8 @@ async def _stream(url: str, publication: str) -> AsyncIterator[Message | None]:
             message = decoder.decode(payload)
             if message is not None:
                 yield message
+    finally:
+        await conn.close()  # and nothing else: a stream cannot be rolled back
 
 
 class _CopyBoth:

@@ -1,0 +1,133 @@
+"""`onsembl up`: everything, from one command."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import click
+
+from onsembl.cli.data_folder import DataFolder, data_dir_option
+from onsembl.cli.database_url import database_url_option, require_database
+from onsembl.cli.errors import StartError
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8400, show_default=True, help="0: any that is free.")
+@click.option("--public-url", envvar="ONSEMBL_PUBLIC_URL", help="Where browsers and agents reach it, if not there.")
+@click.option("--demo", is_flag=True, help="Run a demo agent beside it.")
+@click.option("--no-worker", is_flag=True, help="Leave the jobs to `onsembl worker`.")
+@database_url_option
+@data_dir_option
+def up(
+    host: str,
+    port: int,
+    public_url: str | None,
+    demo: bool,
+    no_worker: bool,
+    database_url: str | None,
+    data_dir: Path,
+) -> None:
+    """Start the control center: database, API, worker and dashboard."""
+    began = time.monotonic()
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    listener = _listen(host, port)
+    address = public_url or f"http://{host}:{listener.getsockname()[1]}"
+    data_dir = data_dir.expanduser().absolute()
+    DataFolder(data_dir).hold(address)
+    signal.signal(signal.SIGTERM, _terminate)
+    from onsembl.cli.dashboard_build import dashboard_files
+
+    dashboard = dashboard_files(click.echo)
+    if database_url is not None:
+        require_database(database_url)
+        _serve(listener, address, database_url, dashboard, data_dir, demo, no_worker, began)
+        return
+    from onsembl.cli.embedded_postgres import EmbeddedPostgres
+
+    postgres = EmbeddedPostgres(data_dir)
+    if not (data_dir / "postgres").exists():
+        click.echo(f"Making a database in {data_dir}")
+    postgres.start()
+    try:
+        _serve(listener, address, postgres.url(), dashboard, data_dir, demo, no_worker, began)
+    finally:
+        postgres.stop()
+
+
+def _terminate(_number: int, _frame: object) -> None:
+    """While we start: as Ctrl-C, so that what was started is stopped."""
+    raise SystemExit(143)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), backlog=2048)
+    except OSError as error:
+        raise StartError(
+            f"Port {port} on {host} cannot be used ({error.strerror or error}): another program may have it. "
+            "Choose another with --port."
+        ) from error
+
+
+def _serve(
+    listener: socket.socket,
+    address: str,
+    database_url: str,
+    dashboard: Path | None,
+    data_dir: Path,
+    demo: bool,
+    no_worker: bool,
+    began: float,
+) -> None:
+    from onsembl.api.settings import Settings
+    from onsembl.cli.demo import DemoAgent
+    from onsembl.cli.serve import serve
+    from onsembl.realtime.hosted import HostedProject
+    from onsembl.sql.migrate import MigrationError, migrate
+    from onsembl.tasks.worker import WorkerSettings
+
+    try:
+        hosted = HostedProject.from_environment(os.environ)
+    except KeyError as error:
+        raise StartError(f"SUPABASE_URL is set, but {error.args[0]} is not.") from error
+    try:
+        asyncio.run(migrate(database_url, standin=hosted is None))
+    except MigrationError as error:
+        raise StartError(str(error)) from error
+    settings = Settings(
+        database_url=database_url,
+        public_url=address,
+        hosted=hosted,
+        dashboard=dashboard,
+        worker=None if no_worker else WorkerSettings(),
+    )
+    agent = DemoAgent(data_dir / "demo") if demo else None
+
+    async def started() -> None:
+        if hosted is None:
+            await _introduce(database_url)
+        click.echo(f"Onsembl is ready at {address} ({time.monotonic() - began:.1f} s). Stop it with Ctrl-C.")
+        if agent is not None:
+            await agent.start(f"http://127.0.0.1:{listener.getsockname()[1]}", database_url)
+
+    async def stopping() -> None:
+        if agent is not None:
+            await agent.stop()
+
+    serve(settings, listener, started, stopping)
+
+
+async def _introduce(database_url: str) -> None:
+    from onsembl.cli.first_operator import make_first_operator
+
+    made = await make_first_operator(database_url)
+    if made is not None:
+        email, password = made
+        click.echo(f"\n  Sign in with   {email}\n  and password   {password}\n  (shown this once)\n")
