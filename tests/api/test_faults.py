@@ -1,0 +1,95 @@
+"""What is killed, and how everything ends right all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from support.agents import FINAL, Operator, agent_running, sleepers, until
+from support.server import running
+
+from onsembl.sql.database import connect
+
+
+@asynccontextmanager
+async def worker_running(database_url: str):
+    """An `onsembl worker` in a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "onsembl.cli.main", "worker", "--database-url", database_url)
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def job_of(database_url: str, command: dict) -> dict | None:
+    async with await connect(database_url) as conn:
+        cursor = await conn.execute(
+            "select j.status, j.attempts, j.worker_id from procrastinate_jobs j join commands c on c.job_id = j.id"
+            " where c.id = %s",
+            [command["id"]],
+        )
+        return await cursor.fetchone()
+
+
+async def test_a_killed_workers_command_ends_right_and_once(settings, tmp_path):
+    """`kill -9` of the worker while a command runs: it ends as it would have, it ran once, and its job is finished."""
+    async with running(replace(settings, worker=None)) as api:
+        operator = Operator(api, await api.operator())
+        ran = tmp_path / "ran"
+        async with agent_running(api, tmp_path) as agent:
+            async with worker_running(settings.database_url) as worker:
+                command = await operator.send(agent.id, f"echo once >> {ran}; until test -e go; do sleep 0.05; done")
+                await operator.until_state(command, "running")
+                worker.kill()
+                await worker.wait()
+            (tmp_path / "go").touch()
+            assert (await operator.until_state(command, *FINAL))["state"] == "succeeded"
+            assert ran.read_text() == "once\n"
+            async with worker_running(settings.database_url):
+                await until(lambda: _finished(settings.database_url, command), "the job's end")
+                # The agent's line goes on.
+                after = await operator.send(agent.id, "true")
+                assert (await operator.until_state(after, *FINAL))["state"] == "succeeded"
+        assert (await operator.read(command))["state"] == "succeeded"
+
+
+async def _finished(database_url: str, command: dict) -> bool:
+    job = await job_of(database_url, command)
+    return job is not None and job["status"] in ("succeeded", "failed", "aborted", "cancelled")
+
+
+async def test_a_cancel_wished_while_no_worker_lives_is_done_by_the_next(settings, tmp_path):
+    """The wish is on the row, so a worker that comes later carries it out."""
+    async with running(replace(settings, worker=None)) as api:
+        operator = Operator(api, await api.operator())
+        async with agent_running(api, tmp_path) as agent:
+            async with worker_running(settings.database_url) as worker:
+                command = await operator.send(agent.id, "sleep 1000")
+                await operator.until_state(command, "running")
+                worker.kill()
+                await worker.wait()
+            await operator.cancel(command)
+            async with worker_running(settings.database_url):
+                assert (await operator.until_state(command, *FINAL))["state"] == "cancelled"
+            assert await sleepers(command) == []
+
+
+async def test_the_database_restarted_while_a_command_runs(own_postgres, settings, tmp_path):
+    """Postgres goes away and comes back: the command's end is written, and the next command runs."""
+    async with running(replace(settings, database_url=own_postgres.url())) as api:
+        operator = Operator(api, await api.operator())
+        async with agent_running(api, tmp_path) as agent:
+            command = await operator.send(agent.id, "until test -e go; do sleep 0.05; done")
+            await operator.until_state(command, "running")
+            await asyncio.to_thread(own_postgres.stop)
+            (tmp_path / "go").touch()
+            await asyncio.to_thread(own_postgres.start)
+            assert (await operator.until_state(command, *FINAL))["state"] == "succeeded"
+            after = await operator.send(agent.id, "true")
+            assert (await operator.until_state(after, *FINAL))["state"] == "succeeded"
