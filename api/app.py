@@ -9,9 +9,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
+import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -27,7 +28,7 @@ from onsembl.api.openapi import openapi
 from onsembl.api.operator_tokens import FetchKeys, OperatorTokens
 from onsembl.api.page import SecurityHeaders, config, page_routes
 from onsembl.api.presence import Presence
-from onsembl.api.problems import Problem, http_error_answer, problem_answer, server_error_answer
+from onsembl.api.problems import Problem, http_error_answer, no_database_answer, problem_answer, server_error_answer
 from onsembl.api.routes import ENDPOINTS
 from onsembl.api.services import Services
 from onsembl.api.settings import Settings
@@ -86,6 +87,8 @@ def create_app(settings: Settings) -> Starlette:
         exception_handlers={
             Problem: problem_answer,
             HTTPException: http_error_answer,
+            psycopg.OperationalError: no_database_answer,
+            PoolTimeout: no_database_answer,
             Exception: server_error_answer,
         },
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -10,6 +11,8 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+
+logger = logging.getLogger(__name__)
 
 
 class Problem(Exception):
@@ -44,6 +47,12 @@ async def http_error_answer(_request: Request, error: Exception) -> Response:
     """Starlette's own errors (no such route, method not allowed) in the same form."""
     assert isinstance(error, HTTPException)
     return Problem(error.status_code, str(error.detail), headers=error.headers).response()
+
+
+async def no_database_answer(_request: Request, error: Exception) -> Response:
+    """The database is away: nothing was changed, and it is worth coming back."""
+    logger.warning("The database failed a request: %s", error, extra={"action": "request_failed"})
+    return Problem(503, "The database is out of reach; try again.", headers={"Retry-After": "2"}).response()
 
 
 async def server_error_answer(_request: Request, _error: Exception) -> Response:

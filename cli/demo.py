@@ -27,9 +27,11 @@ for n in $(seq 0 4 100); do
 done
 printf '\n\n'
 if command -v top >/dev/null; then
-    printf 'A full-screen program:\n'
-    sleep 1
-    top -d 1 -n 4
+    printf 'And now a full-screen program for a few seconds.\n'
+    sleep 2
+    printf '\033[?1049h'
+    top -d 1 -n 5
+    printf '\033[?1049l'
 fi
 printf '\n\033[32mReady.\033[0m Try: \033[1mls -la\033[0m, or \033[1mping -c 3 127.0.0.1\033[0m\n'
 """

@@ -57,9 +57,11 @@ MAX_OUTPUT_BYTES = 64 * 1024
 """Longest run of terminal bytes in one frame: small enough that control messages never wait long behind one."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-ShortText = Annotated[str, Meta(max_length=256)]
-Reason = Annotated[str, Meta(max_length=1024)]
-CommandText = Annotated[str, Meta(min_length=1, max_length=100_000)]
+# PostgreSQL's text holds every character but this one.
+NO_NUL = r"^[^\x00]*$"
+ShortText = Annotated[str, Meta(max_length=256, pattern=NO_NUL)]
+Reason = Annotated[str, Meta(max_length=1024, pattern=NO_NUL)]
+CommandText = Annotated[str, Meta(min_length=1, max_length=100_000, pattern=NO_NUL)]
 Columns = Annotated[int, Meta(ge=2, le=1000)]
 Rows = Annotated[int, Meta(ge=1, le=1000)]
 OffsetField = Annotated[int, Meta(ge=0, le=2**63 - 1)]

@@ -72,6 +72,8 @@ async def test_a_viewer_looks_and_does_not_command(api):
         (b'{"text": "ls", "priority": 0}', 422),
         (b'{"text": "ls", "priority": 11}', 422),
         (b'{"text": "ls", "shell": true}', 422),
+        (b'{"text": "a\\u0000b"}', 422),
+        (b'{"text": "\\ud800"}', 400),
         (b"[]", 422),
         (b'{"text": "' + b"x" * 1024 * 1024 + b'"}', 413),
     ],

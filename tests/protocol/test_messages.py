@@ -1,0 +1,177 @@
+"""Messages survive the wire, and nothing but messages is taken from it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import get_args
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onsembl.protocol import messages as m
+from onsembl.protocol.close_codes import CloseCode, is_permanent
+from onsembl.protocol.states import ACTIVE_STATES, FINAL_STATES, TRANSITIONS, CommandState, Role
+
+ID = UUID("b7d6a1f0-0000-4000-8000-000000000001")
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+ACCEPTED = m.Accepted(command_id=ID, started_at=NOW, output_start=0)
+ENDED = m.Ended(command_id=ID, outcome="failed", ended_at=NOW, exit_code=1, usage=m.Usage(input_tokens=3))
+
+FROM_AGENT = [
+    m.Hello(
+        version="1",
+        kind="shell",
+        mode="exec",
+        host="h",
+        platform="p",
+        columns=80,
+        rows=24,
+        stream=m.StreamTail(id=ID, start=1, end=2),
+        running=[ACCEPTED],
+        ended=[ENDED],
+    ),
+    ACCEPTED,
+    ENDED,
+    m.CancelStep(command_id=ID, step="sigterm", at=NOW, processes_left=3),
+    m.Resized(columns=80, rows=24),
+    m.Ping(),
+    m.Pong(),
+]
+FROM_SERVER = [
+    m.Welcome(
+        agent_id=ID,
+        name="one",
+        epoch=1,
+        stream_id=ID,
+        resume_offset=5,
+        heartbeat_seconds=30,
+        heartbeat_timeout_seconds=10,
+    ),
+    m.Acknowledged(offset=9),
+    m.Offer(command_id=ID, text="ls"),
+    m.EndRecorded(command_id=ID),
+    m.Cancel(command_id=ID, reason="why"),
+    m.Resize(columns=80, rows=24),
+    m.Ping(),
+    m.Pong(),
+]
+FROM_VIEWER = [
+    m.Attach(access_token="t", stream_id=ID, offset=3),
+    m.Resize(columns=80, rows=24),
+    m.Token(access_token="t"),
+    m.Ping(),
+    m.Pong(),
+]
+DECODERS = [
+    (m.decode_from_agent, m.AgentMessage, FROM_AGENT),
+    (m.decode_from_server, m.ServerToAgentMessage, FROM_SERVER),
+    (m.decode_from_viewer, m.ViewerMessage, FROM_VIEWER),
+]
+
+
+@pytest.mark.parametrize(("decode", "union", "examples"), DECODERS)
+def test_every_message_survives_the_wire(decode, union, examples):
+    """Each type of a direction is decoded to what was encoded."""
+    assert {type(example) for example in examples} == set(get_args(union))
+    for example in examples:
+        assert decode(m.encode(example)) == example
+
+
+@pytest.mark.parametrize(("decode", "union", "examples"), DECODERS)
+def test_messages_of_another_direction_are_refused(decode, union, examples):
+    """A type that this side does not say is no message."""
+    others = {type(x): x for x in [*FROM_AGENT, *FROM_SERVER, *FROM_VIEWER]}
+    for kind, example in others.items():
+        if kind not in get_args(union):
+            with pytest.raises(m.BadMessage):
+                decode(m.encode(example))
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "",
+        "{",
+        "null",
+        "[]",
+        "{}",
+        '{"type":"nothing"}',
+        '{"type":"resized","columns":1,"rows":24}',
+        '{"type":"resized","columns":80,"rows":1e9}',
+        '{"type":"resized","columns":80.5,"rows":24}',
+        '{"type":"resized","columns":NaN,"rows":24}',
+        '{"type":"accepted","command_id":"x","started_at":"2026-01-01T00:00:00Z","output_start":0}',
+        '{"type":"accepted","command_id":"b7d6a1f0-0000-4000-8000-000000000001","started_at":"?","output_start":0}',
+        '{"type":"cancel_step","command_id":"b7d6a1f0-0000-4000-8000-000000000001","step":"nuke"}',
+        b"\xff\xfe",
+    ],
+)
+def test_what_is_no_message_is_refused(frame):
+    """Bad JSON, a wrong type, a number out of range: one error, whatever is wrong."""
+    with pytest.raises(m.BadMessage):
+        m.decode_from_agent(frame)
+
+
+@given(st.one_of(st.binary(max_size=200), st.text(max_size=200)))
+def test_no_frame_does_worse_than_be_refused(frame):
+    """Whatever comes is a message or BadMessage."""
+    for decode, _, _ in DECODERS:
+        with suppress(m.BadMessage):
+            assert isinstance(decode(frame), m.Message)
+
+
+@given(st.integers(0, 2**62), st.binary(min_size=1, max_size=100))
+def test_output_frames_carry_offset_and_bytes(offset, data):
+    """The header is eight bytes, the rest is as it was."""
+    assert m.decode_output(m.encode_output(offset, data)) == (offset, data)
+
+
+@pytest.mark.parametrize("frame", [b"", b"1234567", b"12345678", b"\xff" * 20, (2**63 - 1).to_bytes(8) + b"x"])
+def test_bad_output_frames_are_refused(frame):
+    """Too short, or past the end of all streams."""
+    with pytest.raises(m.BadMessage):
+        m.decode_output(frame)
+
+
+def test_the_docstring_names_every_message():
+    """The table at the top of the module is complete."""
+    tags = {
+        msgspec.inspect.type_info(kind).tag
+        for union in (m.AgentMessage, m.ServerToAgentMessage, m.ViewerMessage, m.ServerToViewerMessage)
+        for kind in get_args(union)
+    }
+    assert [tag for tag in tags if str(tag) not in (m.__doc__ or "")] == []
+
+
+def test_final_states_are_final():
+    """Nothing follows them, everything else leads somewhere, and every state is reached from queued."""
+    for state in CommandState:
+        assert state.is_final == (not TRANSITIONS[state])
+        assert not (state.is_final and state.is_active)
+    reached, pending = {CommandState.QUEUED}, [CommandState.QUEUED]
+    while pending:
+        for following in TRANSITIONS[pending.pop()] - reached:
+            reached.add(following)
+            pending.append(following)
+    assert reached == set(CommandState)
+    assert FINAL_STATES | ACTIVE_STATES | {CommandState.QUEUED} == set(CommandState)
+
+
+def test_roles_include_those_below():
+    """An admin may what an operator may, who may what a viewer may."""
+    assert [[a.includes(b) for b in Role] for a in Role] == [
+        [True, False, False],
+        [True, True, False],
+        [True, True, True],
+    ]
+
+
+def test_close_codes_say_whether_to_come_back():
+    """A restart is passing, a revocation is not, and foreign codes are passing."""
+    assert is_permanent(CloseCode.REVOKED) and CloseCode.FORBIDDEN.is_permanent
+    assert not is_permanent(CloseCode.GOING_AWAY) and not is_permanent(CloseCode.TOKEN_EXPIRED)
+    assert not is_permanent(1006)
