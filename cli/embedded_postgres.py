@@ -24,9 +24,9 @@ from pathlib import Path
 
 import psutil
 import psycopg
-from psycopg.conninfo import make_conninfo
 
 from onsembl.cli.errors import StartError
+from onsembl.sql.cluster import answers, ensure_database
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class EmbeddedPostgres:
             logger.info("Taking over a Postgres that runs", extra={"action": "postgres_adopted", "pid": running.pid})
             self._process = running
         self._require_answer()
-        self._ensure_database()
+        ensure_database(self.url("postgres"), DATABASE)
 
     def url(self, database: str = DATABASE) -> str:
         """Where to connect, password included: for the environment of a process, never for its arguments or a log."""
@@ -211,17 +211,9 @@ class EmbeddedPostgres:
 
     def _require_answer(self) -> None:
         try:
-            psycopg.connect(self._conninfo("postgres"), connect_timeout=int(START_SECONDS)).close()
+            answers(self.url("postgres"), START_SECONDS)
         except psycopg.OperationalError as error:
             raise StartError(f"The Postgres in {self._folder} does not answer: {str(error).strip()}") from error
-
-    def _ensure_database(self) -> None:
-        with psycopg.connect(self._conninfo("postgres"), autocommit=True) as conn:
-            if conn.execute("select 1 from pg_database where datname = %s", [DATABASE]).fetchone() is None:
-                conn.execute(f"create database {DATABASE}")
-
-    def _conninfo(self, database: str) -> str:
-        return make_conninfo(self.url(database))
 
     def _log_tail(self) -> str:
         if not self._log.exists():

@@ -1,0 +1,254 @@
+"""The agents' socket, from outside, one frame at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+from support.agents import until
+from support.server import Enrolled, running
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from onsembl.protocol.close_codes import CloseCode
+from onsembl.protocol.messages import AGENT_SUBPROTOCOL, encode_output
+from onsembl.sql.database import connect as connect_database
+
+HELLO = {
+    "type": "hello",
+    "version": "0",
+    "kind": "shell",
+    "mode": "exec",
+    "host": "here",
+    "platform": "test",
+    "columns": 80,
+    "rows": 24,
+}
+
+
+async def greet(socket, **fields) -> dict:
+    """Say hello; the welcome."""
+    await socket.send(json.dumps({**HELLO, **fields}))
+    return json.loads(await socket.recv())
+
+
+async def next_message(socket, kind: str) -> dict:
+    """The next message of this type; others are passed over."""
+    async with asyncio.timeout(30):
+        while True:
+            message = json.loads(await socket.recv())
+            if message["type"] == kind:
+                return message
+
+
+async def closed_with(socket) -> int:
+    async with asyncio.timeout(30):
+        try:
+            while True:
+                await socket.recv()
+        except ConnectionClosed as closed:
+            assert closed.rcvd is not None
+            return closed.rcvd.code
+
+
+async def refused(url: str, **kwargs) -> int:
+    with pytest.raises(InvalidStatus) as refusal:
+        async with connect(url, compression=None, **kwargs):
+            pass
+    assert refusal.value.response.headers["content-type"] == "application/problem+json"
+    return refusal.value.response.status_code
+
+
+async def test_nobody_gets_in_without_a_token_of_an_agent(api):
+    """No token, a foreign one and an operator's are 401; a page and another protocol are refused too."""
+    agent = await api.enrol()
+    operator = await api.operator()
+    url = api.url.replace("http", "ws") + "/v1/agent"
+    good = {"Authorization": f"Bearer {agent.access_token}"}
+    assert await refused(url, subprotocols=[AGENT_SUBPROTOCOL]) == 401
+    for token in ("x", operator.access_token, agent.access_token[:-4] + "AAAA"):
+        headers = {"Authorization": f"Bearer {token}"}
+        assert await refused(url, subprotocols=[AGENT_SUBPROTOCOL], additional_headers=headers) == 401
+    assert await refused(url, additional_headers=good) == 400
+    page = {**good, "Origin": api.url}
+    assert await refused(url, subprotocols=[AGENT_SUBPROTOCOL], additional_headers=page) == 403
+
+
+async def test_a_connected_agent_is_online_until_it_leaves(api):
+    """Presence is written at hello and at the end, each under the connection's epoch."""
+    agent, operator = await api.enrol(), await api.operator()
+
+    async def row() -> dict:
+        return (await api.http.get(f"/v1/agents/{agent.id}", headers=operator.headers)).json()
+
+    async with api.agent_socket(agent) as socket:
+        welcome = await greet(socket)
+        assert (welcome["name"], welcome["epoch"], welcome["resume_offset"]) == ("one", 1, 0)
+        online = await row()
+        assert (online["status"], online["host"], online["epoch"]) == ("online", "here", 1)
+
+    async def offline() -> bool:
+        return (await row())["status"] == "offline"
+
+    await until(offline, "offline")
+
+
+async def test_the_newest_connection_wins_and_the_old_one_cannot_write(api):
+    """A second connection of the same agent ends the first; the first one's end does not make it offline."""
+    agent, operator = await api.enrol(), await api.operator()
+    async with api.agent_socket(agent) as first:
+        assert (await greet(first))["epoch"] == 1
+        async with api.agent_socket(agent) as second:
+            assert (await greet(second))["epoch"] == 2
+            assert await closed_with(first) == CloseCode.SUPERSEDED
+            await second.send('{"type":"ping"}')
+            await next_message(second, "pong")
+            row = (await api.http.get(f"/v1/agents/{agent.id}", headers=operator.headers)).json()
+            assert (row["status"], row["epoch"]) == ("online", 2)
+
+
+@pytest.mark.parametrize(
+    ("frames", "code"),
+    [
+        (["{"], CloseCode.BAD_MESSAGE),
+        (['{"type":"ping"}'], CloseCode.BAD_MESSAGE),
+        ([b"bytes before hello"], CloseCode.BAD_MESSAGE),
+        ([json.dumps(HELLO), json.dumps(HELLO)], CloseCode.BAD_MESSAGE),
+        ([json.dumps(HELLO), "nonsense"], CloseCode.BAD_MESSAGE),
+        ([json.dumps(HELLO), b"short"], CloseCode.BAD_MESSAGE),
+        ([json.dumps(HELLO), encode_output(1, b"gap")], CloseCode.STREAM_REFUSED),
+        ([json.dumps(HELLO), b"\0" * 8 + b"x" * (1024 * 1024)], CloseCode.MESSAGE_TOO_BIG),
+    ],
+)
+async def test_frames_that_the_protocol_does_not_allow_end_the_connection(api, frames, code):
+    """Each with the close code that says what was wrong."""
+    async with api.agent_socket(await api.enrol()) as socket:
+        for frame in frames:
+            await socket.send(frame)
+        assert await closed_with(socket) == code
+
+
+async def test_output_is_acknowledged_and_resumed(api):
+    """The server says how far it has the bytes, and a new connection goes on from there."""
+    agent = await api.enrol()
+    async with api.agent_socket(agent) as socket:
+        stream = (await greet(socket))["stream_id"]
+        await socket.send(encode_output(0, b"0123456789"))
+        assert (await next_message(socket, "acknowledged"))["offset"] == 10
+    tail = {"id": stream, "start": 4, "end": 20}
+    async with api.agent_socket(agent) as socket:
+        welcome = await greet(socket, stream=tail)
+        assert (welcome["stream_id"], welcome["resume_offset"]) == (stream, 10)
+        await socket.send(encode_output(8, b"89abc"))
+        assert (await next_message(socket, "acknowledged"))["offset"] == 13
+    async with api.agent_socket(agent) as socket:
+        # An agent that no longer has what it sent before begins anew.
+        welcome = await greet(socket, stream={"id": stream, "start": 4, "end": 12})
+        assert welcome["stream_id"] != stream and welcome["resume_offset"] == 0
+
+
+async def test_a_command_is_offered_again_until_it_is_accepted_and_its_end_taken_once(api):
+    """A lost connection costs nothing: the offer comes again, and an end that is said twice is written once."""
+    agent, operator = await api.enrol(), await api.operator()
+    async with api.agent_socket(agent) as socket:
+        await greet(socket)
+        command = (
+            await api.http.post(f"/v1/agents/{agent.id}/commands", json={"text": "ls"}, headers=operator.headers)
+        ).json()
+        assert command["state"] == "dispatched"
+        assert (await next_message(socket, "offer"))["command_id"] == command["id"]
+    accepted = {"command_id": command["id"], "started_at": "2026-01-01T00:00:00Z", "output_start": 0}
+    async with api.agent_socket(agent) as socket:
+        await greet(socket)
+        assert (await next_message(socket, "offer"))["text"] == "ls"
+        await socket.send(json.dumps({"type": "accepted", **accepted}))
+        await until(lambda: has_state(api, operator, command, "running"), "running")
+    ended = {"command_id": command["id"], "outcome": "succeeded", "ended_at": "2026-01-01T00:00:09Z", "exit_code": 0}
+    async with api.agent_socket(agent) as socket:
+        await greet(socket, running=[accepted])
+        for _ in range(2):
+            await socket.send(json.dumps({"type": "ended", **ended}))
+            assert (await next_message(socket, "end_recorded"))["command_id"] == command["id"]
+        changed = {**ended, "outcome": "failed"}
+        await socket.send(json.dumps({"type": "ended", **changed}))
+        await next_message(socket, "end_recorded")
+        assert await has_state(api, operator, command, "succeeded")
+
+
+async def test_a_command_that_the_agent_no_longer_knows_is_lost(api):
+    """It ran, and the agent comes back without it."""
+    agent, operator = await api.enrol(), await api.operator()
+    async with api.agent_socket(agent) as socket:
+        await greet(socket)
+        command = (
+            await api.http.post(f"/v1/agents/{agent.id}/commands", json={"text": "ls"}, headers=operator.headers)
+        ).json()
+        accepted = {"command_id": command["id"], "started_at": "2026-01-01T00:00:00Z", "output_start": 0}
+        await socket.send(json.dumps({"type": "accepted", **accepted}))
+        await until(lambda: has_state(api, operator, command, "running"), "running")
+    async with api.agent_socket(agent) as socket:
+        await greet(socket)
+        assert await has_state(api, operator, command, "lost")
+
+
+async def test_one_agent_cannot_end_anothers_command(api):
+    """A report about a command that is not the agent's changes nothing."""
+    one, two, operator = await api.enrol("one"), await api.enrol("two"), await api.operator()
+    async with api.agent_socket(one) as socket, api.agent_socket(two) as thief:
+        await greet(socket)
+        await greet(thief)
+        command = (
+            await api.http.post(f"/v1/agents/{one.id}/commands", json={"text": "ls"}, headers=operator.headers)
+        ).json()
+        ended = {"type": "ended", "command_id": command["id"], "outcome": "failed", "ended_at": "2026-01-01T00:00:09Z"}
+        await thief.send(json.dumps(ended))
+        await next_message(thief, "end_recorded")
+        assert not await has_state(api, operator, command, "failed")
+
+
+async def has_state(api, operator, command: dict, state: str) -> bool:
+    row = (await api.http.get(f"/v1/commands/{command['id']}", headers=operator.headers)).json()
+    return row["state"] == state
+
+
+async def test_a_silent_agent_is_pinged_and_given_up(settings):
+    """Three pings without an answer, and the connection ends with its own code."""
+    async with (
+        running(replace(settings, heartbeat=0.1, heartbeat_timeout=0.1)) as api,
+        api.agent_socket(await api.enrol()) as socket,
+    ):
+        await greet(socket)
+        assert await closed_with(socket) == CloseCode.HEARTBEAT_LOST
+
+
+async def test_the_connection_ends_with_its_token(settings):
+    """The close code tells the agent to get another."""
+    async with (
+        running(replace(settings, agent_access_token=2.0)) as api,
+        api.agent_socket(await api.enrol()) as socket,
+    ):
+        await greet(socket)
+        assert await closed_with(socket) == CloseCode.TOKEN_EXPIRED
+
+
+async def test_a_disabled_agent_is_sent_away_for_good(api):
+    """Its token is still good; it is not."""
+    agent = await api.enrol()
+    async with await connect_database(api.database_url) as conn:
+        await conn.execute("update agents set disabled_at = now() where id = %s", [agent.id])
+    async with api.agent_socket(agent) as socket:
+        await socket.send(json.dumps(HELLO))
+        assert await closed_with(socket) == CloseCode.REVOKED
+
+
+async def test_an_agent_that_was_removed_is_not_found(api):
+    """Its token outlives its row."""
+    agent = await api.enrol()
+    async with await connect_database(api.database_url) as conn:
+        await conn.execute("delete from agents where id = %s", [agent.id])
+    async with api.agent_socket(Enrolled(str(uuid4()), "x", agent.access_token, "")) as socket:
+        await socket.send(json.dumps(HELLO))
+        assert await closed_with(socket) == CloseCode.NOT_FOUND

@@ -1,0 +1,174 @@
+"""The viewers' socket, from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+from support.server import running
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from onsembl.protocol.close_codes import CloseCode
+from onsembl.protocol.messages import encode_output
+from onsembl.protocol.states import Role
+
+HELLO = json.dumps(
+    {
+        "type": "hello",
+        "version": "0",
+        "kind": "shell",
+        "mode": "exec",
+        "host": "",
+        "platform": "",
+        "columns": 80,
+        "rows": 24,
+    }
+)
+
+
+async def attach(socket, token: str, **place) -> dict:
+    await socket.send(json.dumps({"type": "attach", "access_token": token, **place}))
+    return json.loads(await socket.recv())
+
+
+async def closed_with(socket) -> int:
+    async with asyncio.timeout(30):
+        try:
+            while True:
+                await socket.recv()
+        except ConnectionClosed as closed:
+            assert closed.rcvd is not None
+            return closed.rcvd.code
+
+
+async def bytes_of(socket, count: int) -> bytes:
+    seen = b""
+    async with asyncio.timeout(30):
+        while len(seen) < count:
+            frame = await socket.recv()
+            assert isinstance(frame, bytes), frame
+            seen += frame
+    return seen
+
+
+async def test_a_page_of_another_site_is_refused_before_the_upgrade(api):
+    """An unknown Origin is 403; our own, and none, are let in."""
+    agent = await api.enrol()
+    with pytest.raises(InvalidStatus) as refusal:
+        async with api.terminal_socket(agent.id, additional_headers={"Origin": "https://evil.example"}):
+            pass
+    assert refusal.value.response.status_code == 403
+    for headers in ({"Origin": api.url}, {}):
+        async with api.terminal_socket(agent.id, additional_headers=headers):
+            pass
+
+
+async def test_only_an_operator_may_look(api):
+    """A bad token, an agent's token and an agent that does not exist each have their code."""
+    agent, operator = await api.enrol(), await api.operator(Role.VIEWER)
+    for agent_id, token, code in (
+        (agent.id, "x", CloseCode.UNAUTHENTICATED),
+        (agent.id, agent.access_token, CloseCode.UNAUTHENTICATED),
+        (str(uuid4()), operator.access_token, CloseCode.NOT_FOUND),
+    ):
+        async with api.terminal_socket(agent_id) as socket:
+            await socket.send(json.dumps({"type": "attach", "access_token": token}))
+            assert await closed_with(socket) == code
+
+
+@pytest.mark.parametrize("frame", ["{", '{"type":"ping"}', b"bytes", '{"type":"attach"}'])
+async def test_the_first_message_is_attach(api, frame):
+    """Anything else ends the connection."""
+    async with api.terminal_socket((await api.enrol()).id) as socket:
+        await socket.send(frame)
+        assert await closed_with(socket) == CloseCode.BAD_MESSAGE
+
+
+async def test_a_viewer_that_comes_before_the_agent_sees_its_first_byte(api):
+    """The terminal begins when the agent connects."""
+    agent, operator = await api.enrol(), await api.operator()
+    async with api.terminal_socket(agent.id) as viewer:
+        assert (await attach(viewer, operator.access_token))["stream_id"] is None
+        async with api.agent_socket(agent) as socket:
+            await socket.send(HELLO)
+            started = json.loads(await viewer.recv())
+            assert (started["type"], started["offset"]) == ("stream_started", 0)
+            await socket.recv()
+            await socket.send(encode_output(0, b"first"))
+            assert await bytes_of(viewer, 5) == b"first"
+
+
+async def test_a_viewer_goes_on_where_it_was_or_is_told_that_it_cannot(settings):
+    """Attach answers tail, exact or gap, and the bytes that follow are those from there on."""
+    async with running(replace(settings, ring_bytes=16)) as api:
+        agent, operator = await api.enrol(), await api.operator()
+        async with api.agent_socket(agent) as socket:
+            await socket.send(HELLO)
+            stream = json.loads(await socket.recv())["stream_id"]
+            for offset in range(0, 40, 8):
+                await socket.send(encode_output(offset, b"%08d" % offset))
+            await acknowledged(socket, 40)
+            for place, mode, offset in (
+                ({}, "tail", 24),
+                ({"stream_id": stream, "offset": 33}, "exact", 33),
+                ({"stream_id": stream, "offset": 40}, "exact", 40),
+                ({"stream_id": stream, "offset": 3}, "gap", 24),
+                ({"stream_id": stream, "offset": 99}, "gap", 24),
+                ({"stream_id": str(uuid4()), "offset": 33}, "gap", 24),
+            ):
+                async with api.terminal_socket(agent.id) as viewer:
+                    attached = await attach(viewer, operator.access_token, **place)
+                    assert (attached["mode"], attached["offset"], attached["columns"]) == (mode, offset, 80)
+                    assert await bytes_of(viewer, 40 - offset) == b"0000002400000032"[offset - 24 :]
+
+
+async def acknowledged(socket, upto: int) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            message = json.loads(await socket.recv())
+            if message["type"] == "acknowledged" and message["offset"] == upto:
+                return
+
+
+async def test_an_operators_window_sizes_the_terminal_and_a_viewers_does_not(api):
+    """The agent is asked by an operator's page only; everyone is told the new size."""
+    agent = await api.enrol()
+    operator, looker = await api.operator(), await api.operator(Role.VIEWER)
+    async with (
+        api.agent_socket(agent) as socket,
+        api.terminal_socket(agent.id) as one,
+        api.terminal_socket(agent.id) as two,
+    ):
+        await socket.send(HELLO)
+        await socket.recv()
+        await attach(one, looker.access_token)
+        await attach(two, operator.access_token)
+        await one.send('{"type":"resize","columns":10,"rows":10}')
+        await one.send('{"type":"ping"}')
+        assert json.loads(await one.recv())["type"] == "pong"
+        await two.send('{"type":"resize","columns":100,"rows":30}')
+        assert json.loads(await socket.recv()) == {"type": "resize", "columns": 100, "rows": 30}
+        await socket.send('{"type":"resized","columns":100,"rows":30}')
+        assert json.loads(await one.recv()) == {"type": "resized", "columns": 100, "rows": 30}
+
+
+async def test_another_operators_token_does_not_take_over_a_socket(api):
+    """A newer token is taken only of the same person."""
+    agent = await api.enrol()
+    one, two = await api.operator(), await api.operator(Role.VIEWER)
+    async with api.terminal_socket(agent.id) as viewer:
+        await attach(viewer, one.access_token)
+        await viewer.send(json.dumps({"type": "token", "access_token": two.access_token}))
+        assert await closed_with(viewer) == CloseCode.FORBIDDEN
+
+
+async def test_a_silent_viewer_is_given_up(settings):
+    """A browser that vanished costs nothing for long."""
+    async with running(replace(settings, heartbeat=0.1, heartbeat_timeout=0.1)) as api:
+        operator = await api.operator()
+        async with api.terminal_socket((await api.enrol()).id) as viewer:
+            await attach(viewer, operator.access_token)
+            assert await closed_with(viewer) == CloseCode.HEARTBEAT_LOST

