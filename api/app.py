@@ -20,12 +20,13 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from onsembl.api.agent_socket import agent_socket
 from onsembl.api.agent_tokens import AgentTokens
+from onsembl.api.asked_tokens import AskedTokens
 from onsembl.api.endpoint import Endpoint
 from onsembl.api.health import healthz, readyz
 from onsembl.api.hub import Hub
 from onsembl.api.instance import keep_alive, take_notices
 from onsembl.api.openapi import openapi
-from onsembl.api.operator_tokens import FetchKeys, OperatorTokens
+from onsembl.api.operator_tokens import OperatorTokens
 from onsembl.api.page import SecurityHeaders, config, page_routes
 from onsembl.api.presence import Presence
 from onsembl.api.problems import Problem, http_error_answer, no_database_answer, problem_answer, server_error_answer
@@ -62,8 +63,8 @@ def create_app(settings: Settings) -> Starlette:
             if standin is not None:
                 await standin.start()
                 stack.push_async_callback(standin.stop)
-            fetch_keys = await _fetch_keys(settings, standin, stack)
-            services = await _start(settings, pool, stack, fetch_keys, _supabase_key(settings, standin))
+            operator_tokens = await _operator_tokens(settings, standin, stack)
+            services = await _start(settings, pool, stack, operator_tokens, _supabase_key(settings, standin))
             app.state.services = services
             yield
 
@@ -105,24 +106,24 @@ def _supabase_key(settings: Settings, standin: Standin | None) -> str:
     return standin.publishable_key
 
 
-async def _fetch_keys(settings: Settings, standin: Standin | None, stack: AsyncExitStack) -> FetchKeys:
-    """How the issuer's JWKS is read: over HTTPS, or straight from the stand-in that publishes it in this process."""
-    if standin is not None:
-        return standin.jwks
-    assert settings.hosted is not None
-    url = f"{settings.hosted.issuer}/.well-known/jwks.json"
+async def _operator_tokens(settings: Settings, standin: Standin | None, stack: AsyncExitStack) -> OperatorTokens:
+    """How operators' tokens are checked: by the keys that the hosted project, or the stand-in here, publishes."""
+    if settings.hosted is None:
+        assert standin is not None
+        return OperatorTokens(f"{settings.public_url}/auth/v1", standin.jwks)
+    hosted = settings.hosted
     client = await stack.enter_async_context(httpx.AsyncClient(timeout=10.0))
 
     async def fetch() -> Mapping[str, Any]:
-        response = await client.get(url)
+        response = await client.get(f"{hosted.issuer}/.well-known/jwks.json")
         response.raise_for_status()
         return response.json()
 
-    return fetch
+    return OperatorTokens(hosted.issuer, fetch, AskedTokens(client, hosted.issuer, hosted.publishable_key))
 
 
 async def _start(
-    settings: Settings, pool: Pool, stack: AsyncExitStack, fetch_keys: FetchKeys, supabase_key: str
+    settings: Settings, pool: Pool, stack: AsyncExitStack, operator_tokens: OperatorTokens, supabase_key: str
 ) -> Services:
     agent_tokens = AgentTokens(pool, settings.agent_access_token, settings.agent_refresh_token)
     await agent_tokens.load()
@@ -135,14 +136,13 @@ async def _start(
 
     stack.push_async_callback(deregister)
     hub = Hub(pool, settings.ring_bytes)
-    issuer = settings.hosted.issuer if settings.hosted is not None else f"{settings.public_url}/auth/v1"
     services = Services(
         settings=settings,
         pool=pool,
         hub=hub,
         presence=Presence(pool, instance_id),
         agent_tokens=agent_tokens,
-        operator_tokens=OperatorTokens(issuer, fetch_keys),
+        operator_tokens=operator_tokens,
         supabase_key=supabase_key,
     )
     background = [

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from onsembl.api.client_address import client_address
 from onsembl.api.models import NoBody
-from onsembl.api.operator_tokens import Operator
+from onsembl.api.operator_claims import Operator
 from onsembl.api.origins import origin_allowed
 from onsembl.api.problems import Problem, unauthenticated
 from onsembl.api.services import Services

@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 import httpx
 import jwt
 
+from onsembl.api.asked_tokens import AskedTokens
+from onsembl.api.operator_claims import Operator, operator_from
 from onsembl.api.problems import unauthenticated
-from onsembl.protocol.ids import OperatorId
-from onsembl.protocol.states import Role
 
 ALGORITHMS = ["ES256", "RS256"]
 AUDIENCE = "authenticated"
@@ -26,29 +24,15 @@ LEEWAY_SECONDS = 5.0
 FetchKeys = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Operator:
-    """Who is asking, by a token that was good until `expires_at` (Unix time); `role` is None for one with no rights."""
-
-    id: OperatorId
-    email: str
-    role: Role | None
-    session_id: str
-    expires_at: float
-
-
-def role_of(claims: Mapping[str, Any]) -> Role | None:
-    """The role in `app_metadata`, which only the project's admin can set; None when it is not one of ours."""
-    metadata: object = claims.get("app_metadata")
-    role: object = metadata.get("role") if isinstance(metadata, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    return Role(role) if isinstance(role, str) and role in list(Role) else None
-
-
 class OperatorTokens:
-    """Verifies access tokens by the issuer's JWKS: signature, issuer, audience and times."""
+    """Verifies access tokens by the issuer's JWKS: signature, issuer, audience and times.
 
-    def __init__(self, issuer: str, fetch_keys: FetchKeys) -> None:
+    `asked` is for a hosted project that may sign with a shared secret.
+    """
+
+    def __init__(self, issuer: str, fetch_keys: FetchKeys, asked: AskedTokens | None = None) -> None:
         self._issuer = issuer
+        self._asked = asked
         self._fetch_keys = fetch_keys
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched_at = float("-inf")
@@ -57,7 +41,10 @@ class OperatorTokens:
     async def verify(self, token: str) -> Operator:
         """Who holds the token. Raises Problem 401 when it is not a good one."""
         try:
-            kid = jwt.get_unverified_header(token).get("kid")
+            header = jwt.get_unverified_header(token)
+            if self._asked is not None and header.get("alg") == "HS256":
+                return await self._asked.verify(token)
+            kid = header.get("kid")
             key = await self._key(kid) if isinstance(kid, str) else None
             if key is None:
                 raise unauthenticated("The access token was signed by a key that is not known here.")
@@ -70,16 +57,10 @@ class OperatorTokens:
                 leeway=LEEWAY_SECONDS,
                 options={"require": ["exp", "sub", "role"]},
             )
-            return Operator(
-                id=OperatorId(UUID(claims["sub"])),
-                email=str(claims.get("email") or ""),
-                role=role_of(claims),
-                session_id=str(claims.get("session_id") or ""),
-                expires_at=float(claims["exp"]),
-            )
+            return operator_from(claims)
         except jwt.ExpiredSignatureError as error:
             raise unauthenticated("The access token has expired.") from error
-        except (jwt.PyJWTError, ValueError) as error:
+        except (jwt.PyJWTError, KeyError, ValueError) as error:
             raise unauthenticated("The access token is not valid here.") from error
 
     async def _key(self, kid: str) -> jwt.PyJWK | None:

@@ -10,7 +10,8 @@ from psycopg_pool import AsyncConnectionPool
 
 from onsembl.api.agent_tokens import AgentTokens
 from onsembl.api.hub import Hub
-from onsembl.api.operator_tokens import Operator, OperatorTokens
+from onsembl.api.operator_claims import Operator
+from onsembl.api.operator_tokens import OperatorTokens
 from onsembl.api.presence import Presence
 from onsembl.api.problems import Problem
 from onsembl.api.settings import Settings

@@ -10,7 +10,7 @@ from uuid import UUID
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from onsembl.api.hub import Hub
-from onsembl.api.operator_tokens import Operator
+from onsembl.api.operator_claims import Operator
 from onsembl.api.origins import origin_allowed
 from onsembl.api.problems import Problem
 from onsembl.api.services import Services

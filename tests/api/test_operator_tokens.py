@@ -1,0 +1,162 @@
+"""Whose access tokens are believed, and whose are not."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from onsembl.api import operator_tokens
+from onsembl.api.asked_tokens import AskedTokens
+from onsembl.api.operator_tokens import OperatorTokens
+from onsembl.api.problems import Problem
+from onsembl.protocol.states import Role
+from onsembl.realtime.tokens import SigningKey
+
+ISSUER = "https://project.example/auth/v1"
+SUBJECT = str(uuid4())
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    now = int(time.time())
+    whole = {
+        "iss": ISSUER,
+        "aud": "authenticated",
+        "sub": SUBJECT,
+        "role": "authenticated",
+        "email": "a@example.org",
+        "exp": now + 60,
+        "iat": now,
+        "session_id": "s",
+        "app_metadata": {"role": "operator"},
+    }
+    return {name: value for name, value in {**whole, **changes}.items() if value is not None}
+
+
+class Issuer:
+    """Publishes keys and counts how often it is asked for them."""
+
+    def __init__(self) -> None:
+        self.keys = [SigningKey.new()]
+        self.asked = 0
+        self.down = False
+
+    async def jwks(self) -> dict[str, Any]:
+        self.asked += 1
+        if self.down:
+            raise httpx.ConnectError("no")
+        return {"keys": [key.jwk() for key in self.keys]}
+
+    def sign(self, key: SigningKey | None = None, **changes: Any) -> str:
+        key = key or self.keys[0]
+        return jwt.encode(claims(**changes), key.private, algorithm="ES256", headers={"kid": key.kid})
+
+
+@pytest.fixture
+def issuer() -> Issuer:
+    return Issuer()
+
+
+@pytest.fixture
+def tokens(issuer: Issuer) -> OperatorTokens:
+    return OperatorTokens(ISSUER, issuer.jwks)
+
+
+async def refused(tokens: OperatorTokens, token: str) -> int:
+    with pytest.raises(Problem) as problem:
+        await tokens.verify(token)
+    return problem.value.status
+
+
+async def test_a_good_token_names_its_operator(tokens, issuer):
+    """Id, address and role are those of the claims; the keys are fetched once."""
+    for _ in range(3):
+        operator = await tokens.verify(issuer.sign())
+    assert (str(operator.id), operator.email, operator.role) == (SUBJECT, "a@example.org", Role.OPERATOR)
+    assert issuer.asked == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"iss": "https://other.example/auth/v1"},
+        {"aud": "somebody"},
+        {"exp": int(time.time()) - 60},
+        {"exp": None},
+        {"sub": None},
+        {"sub": "not-a-uuid"},
+        {"role": None},
+    ],
+)
+async def test_claims_that_are_not_right_are_refused(tokens, issuer, changes):
+    """Another issuer or audience, an end that has passed, a holder that is none."""
+    assert await refused(tokens, issuer.sign(**changes)) == 401
+
+
+@pytest.mark.parametrize("role", ["root", "", None, 7, ["admin"]])
+async def test_a_role_that_is_not_ours_is_none(tokens, issuer, role):
+    """The token is good; its holder has no rights."""
+    assert (await tokens.verify(issuer.sign(app_metadata={"role": role}))).role is None
+
+
+async def test_signatures_of_others_are_refused(tokens, issuer):
+    """A foreign key, even under a known id; no algorithm; and a public key used as a shared secret."""
+    foreign = SigningKey.new()
+    assert await refused(tokens, issuer.sign(foreign)) == 401
+    disguised = SigningKey(issuer.keys[0].kid, foreign.private)
+    assert await refused(tokens, issuer.sign(disguised)) == 401
+    kid = {"kid": issuer.keys[0].kid}
+    assert await refused(tokens, jwt.encode(claims(), None, algorithm="none", headers=kid)) == 401
+    assert await refused(tokens, jwt.encode(claims(), "x" * 64, algorithm="HS256", headers=kid)) == 401
+    key = rsa.generate_private_key(65537, 2048)
+    assert await refused(tokens, jwt.encode(claims(), key, algorithm="RS256", headers=kid)) == 401
+    other_curve = ec.generate_private_key(ec.SECP384R1())
+    assert await refused(tokens, jwt.encode(claims(), other_curve, algorithm="ES384", headers=kid)) == 401
+    for nonsense in ("", "a.b.c", "x" * 5000):
+        assert await refused(tokens, nonsense) == 401
+
+
+async def test_a_new_key_is_found_without_a_restart_and_not_hammered_for(tokens, issuer, monkeypatch):
+    """An unknown key id makes the keys be read again, but not at every such token."""
+    await tokens.verify(issuer.sign())
+    new = SigningKey.new()
+    assert await refused(tokens, issuer.sign(new)) == 401
+    assert issuer.asked == 1  # too soon
+    monkeypatch.setattr(operator_tokens, "REFETCH_SECONDS", -1.0)
+    issuer.keys.append(new)
+    assert (await tokens.verify(issuer.sign(new))).email == "a@example.org"
+    assert issuer.asked == 2
+
+
+async def test_known_keys_serve_while_the_issuer_is_away(tokens, issuer, monkeypatch):
+    """A sign-in service that is down does not sign everybody out."""
+    await tokens.verify(issuer.sign())
+    issuer.down = True
+    monkeypatch.setattr(operator_tokens, "KEYS_KEPT_SECONDS", -1.0)
+    assert (await tokens.verify(issuer.sign())).email == "a@example.org"
+
+
+async def test_tokens_under_a_shared_secret_are_asked_about():
+    """The issuer says who holds one; the answer is believed for a while, and a refusal is a refusal."""
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers["authorization"].removeprefix("Bearer "))
+        assert (str(request.url), request.headers["apikey"]) == (f"{ISSUER}/user", "key")
+        if asked[-1] == good:
+            return httpx.Response(200, json={"id": SUBJECT, "email": "a@x", "app_metadata": {"role": "admin"}})
+        return httpx.Response(403, json={"code": "bad_jwt"})
+
+    good, bad = (jwt.encode(claims(), secret * 32, algorithm="HS256") for secret in ("s", "t"))
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        tokens = OperatorTokens(ISSUER, Issuer().jwks, AskedTokens(client, ISSUER, "key"))
+        for _ in range(2):
+            # The role is the issuer's, not the one that the token may have been given long ago.
+            assert (await tokens.verify(good)).role is Role.ADMIN
+        assert asked == [good]
+        assert await refused(tokens, bad) == 401
