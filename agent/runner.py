@@ -25,8 +25,11 @@ logger = logging.getLogger(__name__)
 
 RECHECK_SECONDS = 0.02
 LEFTOVER_TIMES = LadderTimes(sigterm=2.0)
-RESTORE_SCREEN = b"\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[0m"
-"""What a full-screen program that was killed could not put back."""
+RESTORE_SCREEN = b"\x1b7\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[0m"
+"""What a full-screen program that was killed could not put back.
+
+Leaving the alternate screen restores the cursor even where there was none to leave: it is saved first.
+"""
 DIM, PROMPT, RED, RESET = "\x1b[2m", "\x1b[1;36m❯\x1b[0m ", "\x1b[31m", "\x1b[0m"
 
 

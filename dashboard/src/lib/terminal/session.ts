@@ -121,6 +121,7 @@ export class TerminalSession {
   #propose(delay: number): void {
     clearTimeout(this.#resizeTimer);
     this.#resizeTimer = setTimeout(() => {
+      this.screen.shrink();
       const fitting = this.screen.fitting;
       const size = this.screen.size;
       this.#options.onSize(size, fitting);

@@ -32,6 +32,7 @@ export interface ScreenOptions {
 }
 
 const SCROLLBACK = 10_000;
+const LEAST_FONT_SIZE = 8;
 const FONT = 'ui-monospace, "SF Mono", "Cascadia Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace';
 
 /** The emulator on the page: what is drawn, searched and copied. It takes bytes as they are and decodes none itself. */
@@ -43,6 +44,7 @@ export class Screen {
   readonly #options: ScreenOptions;
   #dark: boolean;
   #gone = false;
+  #fontSize: number;
   /** What draws: WebGL where there is one, else the document. */
   renderer: "webgl" | "dom" = "dom";
 
@@ -50,6 +52,7 @@ export class Screen {
     this.#host = host;
     this.#options = options;
     this.#dark = options.dark;
+    this.#fontSize = options.fontSize;
     this.#terminal = new Terminal({
       allowProposedApi: true, // the width of characters by Unicode's version is still a proposed interface
       disableStdin: true,
@@ -84,12 +87,13 @@ export class Screen {
     return { columns: this.#terminal.cols, rows: this.#terminal.rows };
   }
 
-  /** The size that would fill the window; null while it is not visible. */
+  /** The size that would fill the window, in the person's own font size; null while it is not visible. */
   get fitting(): Size | null {
-    const found = this.#fit.proposeDimensions();
-    if (found === undefined || !Number.isFinite(found.cols) || !Number.isFinite(found.rows)) return null;
-    if (this.#host.clientWidth === 0) return null;
-    return { columns: Math.min(Math.max(found.cols, 20), 1000), rows: Math.min(Math.max(found.rows, 4), 1000) };
+    const shrunk = this.#terminal.options.fontSize;
+    this.#terminal.options.fontSize = this.#fontSize;
+    const found = this.#proposed();
+    this.#terminal.options.fontSize = shrunk ?? this.#fontSize;
+    return found;
   }
 
   write(data: Uint8Array, drawn: () => void): void {
@@ -101,9 +105,24 @@ export class Screen {
     this.#terminal.reset();
   }
 
+  /** The pseudo-terminal has this size. Where it is larger than the window, the text shrinks to show all of it. */
   resize(size: Size): void {
     if (size.columns !== this.#terminal.cols || size.rows !== this.#terminal.rows) {
       this.#terminal.resize(size.columns, size.rows);
+    }
+    this.shrink();
+  }
+
+  /** Make the text as small as it must be to show every column and row, but no smaller than can be read. */
+  shrink(): void {
+    const { options, cols, rows } = this.#terminal;
+    let size = this.#fontSize;
+    options.fontSize = size;
+    for (let fits = this.#proposed(); fits !== null && size > LEAST_FONT_SIZE; fits = this.#proposed()) {
+      const scale = Math.min(fits.columns / cols, fits.rows / rows);
+      if (scale >= 1) return;
+      size = Math.max(Math.min(Math.floor(size * scale * 4) / 4, size - 0.25), LEAST_FONT_SIZE);
+      options.fontSize = size;
     }
   }
 
@@ -117,7 +136,8 @@ export class Screen {
   }
 
   set fontSize(pixels: number) {
-    this.#terminal.options.fontSize = pixels;
+    this.#fontSize = pixels;
+    this.shrink();
   }
 
   set dark(dark: boolean) {
@@ -202,6 +222,13 @@ export class Screen {
   readonly #copySelection = (): void => {
     if (this.#terminal.hasSelection()) void this.copy();
   };
+
+  #proposed(): Size | null {
+    const found = this.#fit.proposeDimensions();
+    if (found === undefined || !Number.isFinite(found.cols) || !Number.isFinite(found.rows)) return null;
+    if (this.#host.clientWidth === 0) return null;
+    return { columns: Math.min(Math.max(found.cols, 20), 1000), rows: Math.min(Math.max(found.rows, 4), 1000) };
+  }
 
   #draw(): void {
     try {
