@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -73,7 +74,7 @@ class Api:
         return (await self.http.get("/config.json")).json()["supabase_key"]
 
     async def enrolment_token(self, pattern: str = "*") -> str:
-        token = f"one_{pattern}_{id(object())}"
+        token = f"one_{secrets.token_hex(16)}"
         async with await connect_database(self.database_url, role="onsembl_api") as conn:
             await add_token(conn, token, pattern, 600, None)
         return token

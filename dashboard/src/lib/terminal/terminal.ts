@@ -45,6 +45,7 @@ export class Screen {
   #dark: boolean;
   #gone = false;
   #fontSize: number;
+  #searchedHow = "";
   /** What draws: WebGL where there is one, else the document. */
   renderer: "webgl" | "dom" = "dom";
 
@@ -124,6 +125,7 @@ export class Screen {
       size = Math.max(Math.min(Math.floor(size * scale * 4) / 4, size - 0.25), LEAST_FONT_SIZE);
       options.fontSize = size;
     }
+    this.#host.scrollTop = this.#host.scrollHeight; // what does not fit even so: the newest lines are in view
   }
 
   /** A line of our own between the program's: where bytes are missing. Its text is ours, never the program's. */
@@ -155,6 +157,10 @@ export class Screen {
       this.#options.onMatches({ index: -1, count: 0 });
       return;
     }
+    // The addon overlooks a change of options alone.
+    const how = `${options.caseSensitive} ${options.regex}`;
+    if (how !== this.#searchedHow) this.#search.clearDecorations();
+    this.#searchedHow = how;
     const colours = MATCHES[this.#dark ? "dark" : "light"];
     const search = {
       ...options,

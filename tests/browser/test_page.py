@@ -1,0 +1,298 @@
+"""What an operator does on the page, and what the page does for them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+
+from playwright.async_api import expect
+from support.agents import CuttableLink, agent_running
+from support.server import PASSWORD, Api
+
+from onsembl.protocol.states import Role
+
+PHONE = {"width": 390, "height": 844}
+
+
+async def test_a_wrong_password_is_told(center: Api, visit) -> None:
+    """Nobody gets in with a wrong password, and the page says so in words."""
+    account = await center.operator()
+    visitor = await visit(center.url)
+    visitor.console.expect("400")
+    page = visitor.page
+    await page.goto(center.url)
+    await page.get_by_label("E-mail").fill(account.email)
+    await page.get_by_label("Password").fill("not this")
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("alert")).to_have_text("This e-mail and password do not match.")
+
+
+async def test_an_empty_fleet_says_how_to_enrol(center: Api, visit) -> None:
+    """With no agent, an admin is shown the lines to copy and makes a token on the spot."""
+    visitor = await visit(center.url)
+    await visitor.sign_in((await center.operator()).email)
+    page = visitor.page
+    await expect(page.get_by_text(f"onsembl agent enrol --server {center.url}")).to_be_visible()
+    await page.get_by_role("button", name="Make a token").click()
+    await expect(page.get_by_text(re.compile("^one_"))).to_be_visible()
+    await center.enrol("newcomer")
+    await expect(page.locator('[data-agent="newcomer"]')).to_be_visible()
+
+
+async def test_a_person_without_a_role_is_told(center: Api, visit) -> None:
+    """Whoever may sign in to Supabase but has no role here sees that, and nothing else."""
+    account = await center.operator()
+    async with asyncio.timeout(30):
+        await _set_role(center, account.email, None)
+    visitor = await visit(center.url)
+    visitor.console.expect("403")
+    page = visitor.page
+    await page.goto(center.url)
+    await page.get_by_label("E-mail").fill(account.email)
+    await page.get_by_label("Password").fill(PASSWORD)
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_text("has no role here")).to_be_visible()
+
+
+async def test_a_viewer_only_looks(center: Api, visit, tmp_path: Path) -> None:
+    """A viewer sees terminal and commands live, but has no box to write in and nothing to cancel."""
+    async with agent_running(center, tmp_path):
+        operator = await visit(center.url)
+        await operator.sign_in((await center.operator(Role.OPERATOR)).email)
+        viewer = await visit(center.url)
+        await viewer.sign_in((await center.operator(Role.VIEWER)).email)
+        await operator.send("echo shown-$((1+1)); sleep 1000")
+        await viewer.sees("shown-2")
+        await expect(viewer.command("echo shown-$((1+1)); sleep 1000", "running")).to_be_visible()
+        assert await viewer.page.get_by_role("textbox", name="Command for").count() == 0
+        assert await viewer.page.get_by_role("button", name=re.compile("^Cancel")).count() == 0
+
+
+async def test_a_phone_stops_a_command(center: Api, visit, tmp_path: Path) -> None:
+    """On a phone's screen the running command is in view beside the terminal, and two taps cancel it."""
+    account = await center.operator(Role.OPERATOR)
+    async with agent_running(center, tmp_path):
+        desk = await visit(center.url)
+        await desk.sign_in(account.email)
+        await desk.attached()
+        size = await desk.page.locator(".size").inner_text()
+        await desk.send("sleep 1000")
+        phone = await visit(center.url, PHONE, has_touch=True, is_mobile=True)
+        await phone.sign_in(account.email)
+        await phone.page.locator('[data-agent="one"]').tap()
+        bar = phone.page.locator(".now")
+        await bar.get_by_role("button", name="Cancel").tap()
+        await bar.get_by_role("button", name="Press again").tap()
+        await phone.page.get_by_role("button", name="Commands").tap()
+        await expect(phone.command("sleep 1000", "cancelled")).to_be_visible()
+        # It looked at the terminal without giving it a phone's size.
+        assert await desk.page.locator(".size").inner_text() == size
+
+
+async def test_keys_lead_everywhere(center: Api, visit) -> None:
+    """The palette, the list of agents, the command box and the help are reached without a mouse."""
+    for name in ("alpha", "beta", "gamma"):
+        await center.enrol(name)
+    visitor = await visit(center.url)
+    page = visitor.page
+    await visitor.sign_in((await center.operator()).email)
+    current = page.locator('[data-agent][aria-current="page"]')
+    await expect(current).to_have_attribute("data-agent", "alpha")
+    await page.keyboard.press("j")
+    await expect(current).to_have_attribute("data-agent", "beta")
+    await page.keyboard.press("k")
+    await expect(current).to_have_attribute("data-agent", "alpha")
+    await page.keyboard.press("Control+k")
+    await page.keyboard.type("gam")
+    await page.keyboard.press("Enter")
+    await expect(current).to_have_attribute("data-agent", "gamma")
+    await page.keyboard.press("c")
+    await expect(page.get_by_role("textbox", name="Command for gamma")).to_be_focused()
+    await page.keyboard.type("echo j?k")
+    await expect(current).to_have_attribute("data-agent", "gamma")
+    await page.keyboard.press("Escape")
+    await page.keyboard.press("?")
+    await expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await page.keyboard.press("Control+f")
+    await expect(page.get_by_role("textbox", name="Find in the terminal")).to_be_focused()
+
+
+async def test_commands_written_fast_all_arrive_in_order(center: Api, visit, tmp_path: Path) -> None:
+    """The box is free at once: what is typed while a command is on its way is not lost, and the order is kept."""
+    async with agent_running(center, tmp_path):
+        visitor = await visit(center.url)
+        await visitor.sign_in((await center.operator()).email)
+        await visitor.attached()
+        for n in range(8):
+            await visitor.send(f"echo n{n}e")
+        for n in range(8):
+            await expect(visitor.command(f"echo n{n}e", "succeeded")).to_be_visible()
+        await visitor.sees("n7e")
+        lines = (await visitor.terminal()).splitlines()
+        assert [line for line in lines if re.fullmatch(r"n\de", line)] == [f"n{n}e" for n in range(8)]
+
+
+async def test_what_was_typed_stays_with_its_agent(center: Api, visit) -> None:
+    """A command that was begun for one agent is not sent to another, and is there on coming back."""
+    for name in ("alpha", "beta"):
+        await center.enrol(name)
+    visitor = await visit(center.url)
+    page = visitor.page
+    await visitor.sign_in((await center.operator()).email)
+    await page.get_by_role("textbox", name="Command for alpha").fill("rm -r build")
+    await page.locator('[data-agent="beta"]').click()
+    await expect(page.get_by_role("textbox", name="Command for beta")).to_have_value("")
+    await page.locator('[data-agent="alpha"]').click()
+    await expect(page.get_by_role("textbox", name="Command for alpha")).to_have_value("rm -r build")
+
+
+async def test_the_live_mark_follows_the_network(center: Api, visit, tmp_path: Path) -> None:
+    """A cut connection shows as reconnecting; once back, what happened meanwhile is there and the terminal whole."""
+    account = await center.operator(Role.OPERATOR)
+    async with agent_running(center, tmp_path) as agent, CuttableLink(center.url) as link:
+        visitor = await visit(link.url)
+        visitor.console.expect("WebSocket|ERR_")
+        await visitor.sign_in(account.email)
+        await visitor.send("echo before")
+        await expect(visitor.command("echo before", "succeeded")).to_be_visible()
+        await visitor.page.context.set_offline(True)
+        link.cut()
+        await expect(visitor.page.locator('[data-mark="reconnecting"]')).to_be_visible()
+        response = await center.http.post(
+            f"/v1/agents/{agent.id}/commands", json={"text": "echo mean$((1))while"}, headers=account.headers
+        )
+        assert response.status_code == 201
+        await visitor.page.context.set_offline(False)
+        await visitor.live()
+        await expect(visitor.command("echo mean$((1))while", "succeeded")).to_be_visible()
+        await visitor.sees("mean1while")
+        text = await visitor.terminal()
+        assert text.count("\nbefore") == 1 and text.count("\nmean1while") == 1
+
+
+async def test_a_session_that_ended_leads_back_to_sign_in(center: Api, visit) -> None:
+    """A session that the server does not renew any more ends at the sign-in page, with the reason."""
+    visitor = await visit(center.url)
+    visitor.console.expect("400")
+    await visitor.sign_in((await center.operator()).email)
+    await visitor.page.evaluate(
+        """() => {
+            const key = Object.keys(localStorage).find((key) => key.endsWith("-auth-token"));
+            const session = JSON.parse(localStorage.getItem(key));
+            localStorage.setItem(key, JSON.stringify({...session, expires_at: 1, refresh_token: "revoked"}));
+        }"""
+    )
+    await visitor.page.reload()
+    await expect(visitor.page.get_by_text("Your session has ended.")).to_be_visible()
+
+
+async def test_signing_out_stays_signed_out(center: Api, visit) -> None:
+    """After sign-out a reload shows the sign-in page, and no reason is given: the person knows it."""
+    visitor = await visit(center.url)
+    await visitor.sign_in((await center.operator()).email)
+    await visitor.page.get_by_role("button", name="Sign out").click()
+    await expect(visitor.page.get_by_label("E-mail")).to_be_visible()
+    await visitor.page.reload()
+    await expect(visitor.page.get_by_label("E-mail")).to_be_visible()
+    assert await visitor.page.get_by_text("has ended").count() == 0
+
+
+async def test_a_flood_ends_with_its_last_line(center: Api, visit, tmp_path: Path) -> None:
+    """Output faster than a browser draws it neither stalls the page nor loses the end."""
+    async with agent_running(center, tmp_path):
+        visitor = await visit(center.url)
+        await visitor.sign_in((await center.operator()).email)
+        await visitor.attached()
+        await visitor.send("head -c 30000000 /dev/zero | tr '\\0' x | fold -w 99; echo flood-is-$((1))-over")
+        await visitor.sees("flood-is-1-over")
+        await visitor.page.keyboard.press("Escape")
+        await visitor.page.keyboard.press("?")
+        await expect(visitor.page.get_by_role("dialog", name="Keys")).to_be_visible()
+
+
+async def test_search_finds_what_scrolled_away(center: Api, visit, tmp_path: Path) -> None:
+    """The terminal's search counts its matches in the scrollback and goes from one to the next."""
+    async with agent_running(center, tmp_path):
+        visitor = await visit(center.url)
+        await visitor.sign_in((await center.operator()).email)
+        await visitor.attached()
+        await visitor.send("for i in 1 2 3; do echo needle-$i; seq 100; done; echo at-the-$((1))-end")
+        await visitor.sees("at-the-1-end")
+        page = visitor.page
+        await page.keyboard.press("Control+f")
+        await page.keyboard.type("needle-\\d")
+        await page.get_by_role("button", name="Regular expression").click()
+        told = page.get_by_role("search").get_by_role("status")
+        await expect(told).to_have_text("3 of 3")
+        await page.get_by_role("button", name="Earlier match").click()
+        await expect(told).to_have_text("2 of 3")
+
+
+async def test_texts_stand_out_from_their_ground(center: Api, visit, tmp_path: Path) -> None:
+    """Every text of the page reaches the contrast of WCAG AA (4.5 : 1) in the dark and in the light."""
+    account = await center.operator()
+    async with agent_running(center, tmp_path):
+        for scheme in ("dark", "light"):
+            visitor = await visit(center.url, color_scheme=scheme)
+            await visitor.sign_in(account.email)
+            await visitor.send("false")
+            await expect(visitor.command("false", "failed").first).to_be_visible()
+            await visitor.send("true")
+            await expect(visitor.command("true", "succeeded").first).to_be_visible()
+            await visitor.send("sleep 1000")
+            await visitor.send("echo later", priority=2)
+            await expect(visitor.command("echo later", "queued")).to_be_visible()
+            faint = await visitor.page.evaluate(CONTRAST)
+            assert faint == [], json.dumps(faint, indent=1)
+            for text in ("echo later", "sleep 1000"):
+                row = visitor.command(text).filter(has=visitor.page.get_by_role("button", name=re.compile("^Cancel")))
+                await row.get_by_role("button", name=re.compile("^Cancel")).click()
+                await visitor.page.get_by_role("button", name="Press again").click()
+                await expect(visitor.command(text, "cancelled").first).to_be_visible()
+
+
+CONTRAST = """() => {
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
+  const rgba = (colour) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const over = (top, below) => top.slice(0, 3).map((v, i) => v * top[3] / 255 + below[i] * (1 - top[3] / 255));
+  const ground = (element) => {
+    const layers = [];
+    for (let e = element; e; e = e.parentElement) layers.push(rgba(getComputedStyle(e).backgroundColor));
+    return layers.reverse().reduce((below, top) => over(top, below), [255, 255, 255]);
+  };
+  const luminance = (colour) => {
+    const [r, g, b] = colour.map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const faint = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node; (node = walker.nextNode()); ) {
+    const element = node.parentElement;
+    if (!node.textContent.trim() || element.closest(".xterm, :disabled") || !element.checkVisibility()) continue;
+    const below = ground(element);
+    const [light, dark] = [luminance(over(rgba(getComputedStyle(element).color), below)), luminance(below)]
+      .sort((a, b) => b - a);
+    const ratio = (light + 0.05) / (dark + 0.05);
+    if (ratio < 4.5) faint.push({text: node.textContent.trim().slice(0, 40), ratio: ratio.toFixed(2)});
+  }
+  return faint;
+}"""
+
+
+async def _set_role(center: Api, email: str, role: Role | None) -> None:
+    """As an admin of the Supabase project would."""
+    from onsembl.realtime.standin import AUTH_ROLE
+    from onsembl.sql import auth_users
+    from onsembl.sql.database import connect
+
+    async with await connect(center.database_url, role=AUTH_ROLE) as conn:
+        user = next(row for row in await auth_users.list_users(conn, 10, 0) if row["email"] == email)
+        await auth_users.update(conn, user["id"], app_metadata={"role": role})

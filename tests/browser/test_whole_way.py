@@ -1,0 +1,145 @@
+"""The whole way, as a newcomer goes it: `onsembl up --demo`, a browser, and the printed e-mail and password."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from playwright.async_api import expect
+
+READY = re.compile(r"ready at (http://\S+)")
+ACCOUNT = re.compile(r"Sign in with\s+(\S+)\s+and password\s+(\S+)")
+
+
+class ControlCenter:
+    """An `onsembl up --demo` in a process and a data folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process: asyncio.subprocess.Process | None = None
+        self.port = 0
+        self.url = ""
+        self.email = ""
+        self.password = ""
+
+    async def start(self) -> None:
+        """Start, and wait until it says that it is ready; again on the same port."""
+        onsembl = Path(sys.executable).with_name("onsembl")
+        self._process = await asyncio.create_subprocess_exec(
+            *(onsembl, "up", "--demo", "--port", str(self.port), "--data-dir", self._folder),
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        assert self._process.stdout is not None
+        said = ""
+        while not (ready := READY.search(said)):
+            line = await self._process.stdout.readline()
+            assert line, f"it ended before it was ready:\n{said}"
+            said += line.decode()
+        self.url = ready[1]
+        self.port = int(self.url.rpartition(":")[2])
+        if account := ACCOUNT.search(said):
+            self.email, self.password = account.groups()
+
+    async def stop(self) -> None:
+        if self._process is None or self._process.returncode is not None:
+            return
+        self._process.terminate()
+        await self._process.communicate()
+
+
+@pytest.fixture
+async def demo(dashboard: Path) -> AsyncGenerator[ControlCenter]:
+    folder = Path(tempfile.mkdtemp(prefix="onsembl-up-"))
+    folder.chmod(0o755)
+    center = ControlCenter(folder / "data")
+    await center.start()
+    yield center
+    await center.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def sleeping(seconds: str) -> list[int]:
+    """Processes that are `sleep` for so long."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cmdline() == ["sleep", seconds]:
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+async def test_from_one_command_to_a_cancelled_one(demo: ControlCenter, visit) -> None:
+    """Sign in with what was printed, see the demo agent live, run a command, cancel another: its processes are gone."""
+    visitor = await visit(demo.url)
+    await visitor.sign_in(demo.email, demo.password)
+    await expect(visitor.page.locator('[data-agent="demo"][data-status="online"]')).to_be_visible()
+    await visitor.sees("This is the demo agent.")
+
+    await visitor.send("echo hello-$((40+2))")
+    await visitor.sees("hello-42")
+    await expect(visitor.command("echo hello-$((40+2))", "succeeded")).to_be_visible()
+
+    seconds = f"1000.{os.getpid()}"  # told apart from another test's
+    await visitor.send(f"sleep {seconds}")
+    running = visitor.command(f"sleep {seconds}", "running")
+    await expect(running).to_be_visible()
+    assert len(sleeping(seconds)) == 1
+    await running.get_by_role("button", name="Cancel").click()
+    await running.get_by_role("button", name="Press again").click()
+    await expect(visitor.command(f"sleep {seconds}", "cancelled")).to_be_visible()
+    assert sleeping(seconds) == []
+
+    await visitor.page.reload()
+    await visitor.live()
+    await visitor.sees("hello-42")
+    await expect(visitor.command(f"sleep {seconds}", "cancelled")).to_be_visible()
+
+
+async def test_the_page_outlives_its_server(demo: ControlCenter, visit) -> None:
+    """While the server is gone the page says so and keeps what it knows; when it is back so is the page, all true."""
+    visitor = await visit(demo.url)
+    visitor.console.expect("ERR_CONNECTION_REFUSED|WebSocket|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|503")
+    await visitor.sign_in(demo.email, demo.password)
+    await visitor.send("echo before-$((1+1))")
+    await expect(visitor.command("echo before-$((1+1))", "succeeded")).to_be_visible()
+    await visitor.send("sleep 1000")
+    await expect(visitor.command("sleep 1000", "running")).to_be_visible()
+
+    await demo.stop()
+    await expect(visitor.page.locator('[data-mark="reconnecting"]')).to_be_visible()
+    await expect(visitor.page.locator('.host:not([data-link="attached"])')).to_be_visible()
+    await expect(visitor.command("echo before-$((1+1))", "succeeded")).to_be_visible()
+
+    await demo.start()
+    await visitor.live()
+    await visitor.attached()
+    await expect(visitor.page.locator('[data-agent="demo"][data-status="online"]')).to_be_visible()
+    await visitor.send("echo after-$((1+1))")
+    await visitor.sees("after-2")
+    await expect(visitor.command("echo after-$((1+1))", "succeeded")).to_be_visible()
+    shown = await visitor.page.eval_on_selector_all(
+        "li[data-command]", "(rows) => Object.fromEntries(rows.map((row) => [row.dataset.command, row.dataset.state]))"
+    )
+    assert shown == await _states(demo, visitor)
+
+
+async def _states(demo: ControlCenter, visitor) -> dict[str, str]:
+    """Every command's state, as REST has it."""
+    token = await visitor.page.evaluate(
+        """() => JSON.parse(localStorage[Object.keys(localStorage).find((key) => key.endsWith("-auth-token"))])
+            .access_token"""
+    )
+    async with httpx.AsyncClient(base_url=demo.url, headers={"Authorization": f"Bearer {token}"}) as http:
+        return {row["id"]: row["state"] for row in (await http.get("/v1/commands")).json()["commands"]}
