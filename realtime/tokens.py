@@ -99,6 +99,8 @@ class AccessTokens:
             raise BadToken("JwtSignatureError", "Failed to validate JWT signature") from error
         except jwt.PyJWTError as error:
             raise BadToken("MalformedJWT", "The token provided is not a valid JWT") from error
+        if not isinstance(claims["exp"], int | float):
+            raise BadToken("MalformedJWT", "The token provided is not a valid JWT")
         past = time.time() - claims["exp"]
         if past >= 0:
             raise BadToken("InvalidJWTToken", f"Token has expired {int(past)} seconds ago")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 from uuid import UUID
 
 import msgspec
@@ -13,6 +13,8 @@ from starlette.requests import Request
 from onsembl.realtime.auth.errors import AuthError
 
 MAX_BODY_BYTES = 64 * 1024
+MAX_DEPTH = 32
+MAX_NUMBER = 2**63
 B = TypeVar("B")
 
 Text = Annotated[str, Meta(max_length=4096)]
@@ -73,11 +75,24 @@ async def read_body(request: Request, model: type[B]) -> B:
         if len(raw) > MAX_BODY_BYTES:
             raise AuthError(413, "request_entity_too_large", f"Request body too large (max {MAX_BODY_BYTES} bytes)")
     try:
-        return msgspec.json.decode(raw, type=model)
+        body = msgspec.json.decode(raw, type=model)
     except msgspec.ValidationError as error:
         raise AuthError(400, "validation_failed", str(error)) from error
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise AuthError(400, "bad_json", f"Could not parse request body as JSON: {error}") from error
+    for name in ("data", "app_metadata", "user_metadata"):
+        _check_metadata(name, getattr(body, name, None), 0)
+    return body
+
+
+def _check_metadata(name: str, value: object, depth: int) -> None:
+    """Refuse what could not be written out again: the JSON of answers has 64-bit integers and so many levels."""
+    if depth > MAX_DEPTH or (isinstance(value, int | float) and abs(value) >= MAX_NUMBER):
+        raise AuthError(400, "validation_failed", f"{name} is nested too deep, or holds too large a number")
+    if isinstance(value, dict | list):
+        inner = cast("dict[str, object] | list[object]", value)
+        for item in inner.values() if isinstance(inner, dict) else inner:
+            _check_metadata(name, item, depth + 1)
 
 
 def page_of(request: Request) -> tuple[int, int]:

@@ -1,0 +1,112 @@
+"""The Auth stand-in alone, called in this process, with hashes that cost nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+from argon2 import PasswordHasher
+
+from onsembl.realtime.auth.accounts import Accounts
+from onsembl.realtime.auth.events import AuthEvent
+from onsembl.realtime.auth.gateway import Gateway
+from onsembl.realtime.auth.passwords import Passwords
+from onsembl.realtime.auth.rotation import Rotation
+from onsembl.realtime.auth.routes import AuthRoutes
+from onsembl.realtime.auth.sessions import Sessions
+from onsembl.realtime.auth.settings import AuthSettings
+from onsembl.realtime.keys import PUBLISHABLE, SECRET, ProjectKeys, new_key
+from onsembl.realtime.standin import AUTH_ROLE
+from onsembl.realtime.tokens import AccessTokens
+from onsembl.sql.database import Pool, create_pool
+
+EMAIL = "ann@example.org"
+PASSWORD = "correct horse battery"
+CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+
+@dataclass
+class Auth:
+    """`http` calls it as a page would, with the publishable key; `admin` are the headers of a server."""
+
+    http: httpx.AsyncClient
+    sessions: Sessions
+    accounts: Accounts
+    rotation: Rotation
+    keys: ProjectKeys
+    pool: Pool
+    events: list[AuthEvent] = field(default_factory=list)
+
+    @property
+    def admin(self) -> dict[str, str]:
+        return {"apikey": self.keys.secret, "Authorization": f"Bearer {self.keys.secret}"}
+
+    async def create(self, email: str = EMAIL, **attributes: Any) -> dict[str, Any]:
+        """A user, made by the secret key, who can sign in with `PASSWORD`."""
+        body = {"email": email, "password": PASSWORD, "email_confirm": True, **attributes}
+        response = await self.http.post("/admin/users", json=body, headers=self.admin)
+        assert response.status_code == 200, response.text
+        self.events.clear()
+        return response.json()
+
+    async def sign_in(self, email: str = EMAIL, password: str = PASSWORD) -> httpx.Response:
+        return await self.http.post("/token?grant_type=password", json={"email": email, "password": password})
+
+    async def session(self, email: str = EMAIL, password: str = PASSWORD) -> dict[str, Any]:
+        response = await self.sign_in(email, password)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    async def refresh(self, token: str) -> httpx.Response:
+        return await self.http.post("/token?grant_type=refresh_token", json={"refresh_token": token})
+
+    async def user(self, access_token: str) -> httpx.Response:
+        return await self.http.get("/user", headers=bearer(access_token))
+
+    async def execute(self, statement: str, *values: Any) -> None:
+        """As the database's owner would: what time does, a test does."""
+        async with self.pool.connection() as conn:
+            await conn.execute(statement, values)  # type: ignore[arg-type]
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def code(response: httpx.Response) -> tuple[int, str]:
+    """The status and Supabase's code of a refusal."""
+    assert response.headers["x-sb-error-code"] == response.json()["code"]
+    return response.status_code, response.json()["code"]
+
+
+@pytest.fixture
+def auth_settings() -> AuthSettings:
+    return AuthSettings(published=0.0)
+
+
+@pytest.fixture
+async def auth(database_url: str, auth_settings: AuthSettings) -> AsyncGenerator[Auth]:
+    events: list[AuthEvent] = []
+
+    async def on_event(event: AuthEvent) -> None:
+        events.append(event)
+
+    passwords = Passwords(CHEAP)
+    tokens = AccessTokens("http://project.test/auth/v1", auth_settings.access_token)
+    keys = ProjectKeys(new_key(PUBLISHABLE), new_key(SECRET))
+    async with create_pool(database_url, role=AUTH_ROLE, max_size=4) as pool:
+        rotation = Rotation(pool, tokens, auth_settings)
+        await rotation.load()
+        sessions = Sessions(pool, tokens, b"secret" * 6, passwords, auth_settings, on_event)
+        accounts = Accounts(pool, passwords, on_event)
+        app = AuthRoutes(sessions, accounts, Gateway(keys, tokens)).app()
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app, client=("192.0.2.1", 1000)),
+            base_url="http://project.test",
+            headers={"apikey": keys.publishable, "X-Supabase-Api-Version": "2024-01-01"},
+        ) as http:
+            yield Auth(http, sessions, accounts, rotation, keys, pool, events)
+    passwords.close()

@@ -1,0 +1,77 @@
+"""Argon2 in threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from argon2 import PasswordHasher
+
+from onsembl.realtime.auth.errors import TooManyAttempts
+from onsembl.realtime.auth.passwords import Passwords, hash_password
+
+
+async def test_takes_the_right_password_only() -> None:
+    """A hash fits its password, and no other; nobody's hash fits none."""
+    passwords = Passwords()
+    kept = await hash_password("correct")
+    assert kept.startswith("$argon2id$")
+    assert await passwords.fits("correct", kept)
+    assert not await passwords.fits("wrong", kept)
+    assert not await passwords.fits("nobody's password", None)
+    assert not await passwords.fits("correct", "not a hash")
+    assert not passwords.needs_rehash(kept)
+    passwords.close()
+
+
+class Counting(PasswordHasher):
+    """Counts, and holds the threads until it is released."""
+
+    def __init__(self) -> None:
+        super().__init__(time_cost=1, memory_cost=8, parallelism=1)
+        self.release = threading.Event()
+        self.running = 0
+        self.most = 0
+        self.verified: list[str] = []
+        self._lock = threading.Lock()
+
+    def verify(self, hash: str | bytes, password: str | bytes) -> bool:
+        with self._lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+            self.verified.append(str(hash))
+        self.release.wait(20)
+        with self._lock:
+            self.running -= 1
+        return super().verify(hash, password)
+
+
+async def test_an_unknown_user_costs_one_comparison_like_a_known_one() -> None:
+    """The time of an answer does not tell whether the address is known: each compares once, at the same cost."""
+    hasher = Counting()
+    hasher.release.set()
+    passwords = Passwords(hasher)
+    known = await passwords.hash("correct")
+    await passwords.fits("wrong", known)
+    await passwords.fits("wrong", None)
+    assert len(hasher.verified) == 2
+    parameters = [kept.rsplit("$", 2)[0] for kept in hasher.verified]
+    assert parameters[0] == parameters[1]
+    passwords.close()
+
+
+async def test_computes_a_few_at_once_and_refuses_beyond_the_queue() -> None:
+    """Two hashes run, two wait, and the fifth caller is told to come again."""
+    hasher = Counting()
+    passwords = Passwords(hasher, at_once=2, waiting=2)
+    kept = hasher.hash("correct")
+    waiting = [asyncio.create_task(passwords.fits("correct", kept)) for _ in range(4)]
+    await asyncio.sleep(0)
+    with pytest.raises(TooManyAttempts):
+        await passwords.fits("correct", kept)
+    hasher.release.set()
+    assert await asyncio.gather(*waiting) == [True] * 4
+    assert hasher.most <= 2
+    assert await passwords.fits("correct", kept)
+    passwords.close()

@@ -1,0 +1,58 @@
+"""Refresh tokens that are derived, not stored."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onsembl.realtime.auth.refresh_tokens import RefreshToken, Use, use_of
+
+SECRET = b"s" * 32
+
+
+@given(st.uuids(), st.integers(min_value=0, max_value=2**32 - 1))
+def test_is_read_back_as_it_was_made(session_id: UUID, counter: int) -> None:
+    """A token's text names its session and number."""
+    token = RefreshToken(session_id, counter)
+    assert RefreshToken.parse(token.text(SECRET), SECRET) == token
+
+
+@given(st.integers(min_value=0), st.sampled_from("Aa0-_"))
+def test_no_changed_token_is_taken(position: int, character: str) -> None:
+    """A token with any character changed is not one of ours."""
+    text = RefreshToken(uuid4(), 3).text(SECRET)
+    position %= len(text)
+    changed = text[:position] + character + text[position + 1 :]
+    assert changed == text or RefreshToken.parse(changed, SECRET) is None
+
+
+@given(st.text())
+def test_no_text_breaks_it(text: str) -> None:
+    """Whatever is presented, the answer is a token or None."""
+    assert RefreshToken.parse(text, SECRET) is None
+
+
+def test_another_server_s_token_is_not_taken() -> None:
+    """The secret of the project decides."""
+    assert RefreshToken.parse(RefreshToken(uuid4(), 0).text(b"other" * 7), SECRET) is None
+
+
+@pytest.mark.parametrize(
+    ("presented", "good", "since_refresh", "use"),
+    [
+        (5, 5, 0.0, Use.FIRST),
+        (5, 5, 1e6, Use.FIRST),
+        (4, 5, 1.0, Use.REPEATED),
+        (4, 5, 1e6, Use.REPEATED),
+        (2, 5, 9.9, Use.REPEATED),
+        (3, 5, 10.0, Use.STOLEN),
+        (0, 5, 1e6, Use.STOLEN),
+        (6, 5, 1.0, Use.FOREIGN),
+    ],
+)
+def test_judges_a_token_by_its_number(presented: int, good: int, since_refresh: float, use: Use) -> None:
+    """The good one is used, its parent repeated, older ones repeated for ten seconds and stolen after."""
+    assert use_of(presented, good, since_refresh, 10.0) is use

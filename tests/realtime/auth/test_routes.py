@@ -1,0 +1,215 @@
+"""What every endpoint has in common: keys, error bodies, CORS, limits, and bodies that are wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    from .conftest import Auth
+
+ENDPOINTS = [
+    ("POST", "/token?grant_type=password"),
+    ("GET", "/user"),
+    ("PUT", "/user"),
+    ("POST", "/logout"),
+    ("POST", "/signup"),
+    ("GET", "/settings"),
+    ("POST", "/factors"),
+    ("GET", "/admin/users"),
+    ("POST", "/admin/users"),
+    ("GET", "/admin/users/00000000-0000-0000-0000-000000000000"),
+    ("PUT", "/admin/users/00000000-0000-0000-0000-000000000000"),
+    ("DELETE", "/admin/users/00000000-0000-0000-0000-000000000000"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), ENDPOINTS)
+@pytest.mark.parametrize("key", ["", "sb_publishable_wrong", "sb_secret_wrong"])
+async def test_no_endpoint_answers_without_a_key(auth: Auth, method: str, path: str, key: str) -> None:
+    """The gateway's 401, before anything is read."""
+    response = await auth.http.request(method, path, headers={"apikey": key})
+    assert response.status_code == 401
+    assert response.json()["message"] == ("Invalid API key" if key else "No API key found in request")
+
+
+@pytest.mark.parametrize("path", ["/.well-known/jwks.json", "/health"])
+async def test_what_a_verifier_and_a_monitor_ask_for_needs_no_key(auth: Auth, path: str) -> None:
+    """And no database row is read for it."""
+    response = await auth.http.get(path, headers={"apikey": ""})
+    assert response.status_code == 200
+
+
+async def test_the_jwks_may_be_kept_for_ten_minutes(auth: Auth) -> None:
+    """As long as the clients keep it."""
+    response = await auth.http.get("/.well-known/jwks.json")
+    assert response.headers["Cache-Control"] == "public, max-age=600"
+    assert len(response.json()["keys"]) == 1
+
+
+@pytest.mark.parametrize("version", ["2024-01-01", "2026-06-01"])
+async def test_a_client_that_names_a_version_gets_the_new_error_body(auth: Auth, version: str) -> None:
+    """The code is a word, and the version that was spoken is named."""
+    response = await auth.http.get("/user", headers={"X-Supabase-Api-Version": version})
+    assert response.json() == {
+        "code": "no_authorization",
+        "message": "This endpoint requires a valid Bearer token",
+    }
+    assert response.headers["X-Supabase-Api-Version"] == "2024-01-01"
+    assert response.headers["x-sb-error-code"] == "no_authorization"
+
+
+@pytest.mark.parametrize("version", ["", "2023-12-31", "newest"])
+async def test_other_clients_get_the_old_error_body(auth: Auth, version: str) -> None:
+    """The code is the status."""
+    response = await auth.http.get("/user", headers={"X-Supabase-Api-Version": version})
+    assert response.json() == {
+        "code": 401,
+        "error_code": "no_authorization",
+        "msg": "This endpoint requires a valid Bearer token",
+    }
+    assert "X-Supabase-Api-Version" not in response.headers
+    assert response.headers["x-sb-error-code"] == "no_authorization"
+
+
+async def test_a_page_of_any_origin_may_ask(auth: Auth) -> None:
+    """The preflight allows the headers that supabase-js sends; a refusal can be read too."""
+    asked = "apikey,authorization,content-type,x-client-info,x-supabase-api-version,traceparent"
+    preflight = await auth.http.options(
+        "/token",
+        headers={
+            "Origin": "https://page.example",
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": asked,
+        },
+    )
+    assert preflight.status_code == 200
+    assert preflight.headers["Access-Control-Allow-Origin"] == "*"
+    allowed = preflight.headers["Access-Control-Allow-Headers"].lower().replace(" ", "").split(",")
+    assert set(asked.split(",")) <= set(allowed)
+    refused = await auth.http.get("/user", headers={"Origin": "https://page.example"})
+    assert refused.headers["Access-Control-Allow-Origin"] == "*"
+    assert "x-sb-error-code" in refused.headers["Access-Control-Expose-Headers"].lower()
+
+
+async def test_no_answer_with_a_token_is_kept(auth: Auth) -> None:
+    """Neither a session nor a refusal may be stored by anything between."""
+    await auth.create()
+    assert (await auth.sign_in()).headers["Cache-Control"] == "no-store"
+    assert (await auth.sign_in(password="x")).headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"", "bad_json"),
+        (b"{", "bad_json"),
+        (b"\xff", "bad_json"),
+        (b"[" * 60_000, "validation_failed"),
+        (b'{"email": "a@b.c", "password": "\\ud800"}', "bad_json"),
+        (b"[]", "validation_failed"),
+        (b'{"email": 1}', "validation_failed"),
+        (b'{"email": null, "password": "x"}', "validation_failed"),
+        (b'{"email": "", "password": "x"}', "validation_failed"),
+        (b'{"email": "\\u0000@b.c", "password": "x"}', "validation_failed"),
+    ],
+)
+async def test_a_wrong_body_is_refused(auth: Auth, body: bytes, expected: str) -> None:
+    """400 with a code, never a 500: the clients would try again."""
+    response = await auth.http.post("/token?grant_type=password", content=body)
+    assert (response.status_code, response.json()["code"]) == (400, expected)
+
+
+async def test_a_large_body_is_refused(auth: Auth) -> None:
+    """Before it is read whole."""
+    sent = 0
+
+    async def chunks() -> Any:
+        nonlocal sent
+        for _ in range(1000):
+            sent += 1
+            yield b"x" * 10_000
+
+    response = await auth.http.post("/token?grant_type=password", content=chunks())
+    assert (response.status_code, response.json()["code"]) == (413, "request_entity_too_large")
+
+
+@pytest.mark.parametrize("grant", ["", "?grant_type=", "?grant_type=pkce", "?grant_type=id_token"])
+async def test_no_other_grant_is_known(auth: Auth, grant: str) -> None:
+    """Nor is the body looked at."""
+    response = await auth.http.post(f"/token{grant}", json={})
+    assert (response.status_code, response.json()["message"]) == (400, "unsupported_grant_type")
+
+
+async def test_what_the_stand_in_does_not_do_is_refused_with_the_real_code(auth: Auth) -> None:
+    """Phones, other providers, second factors; and paths that there are not."""
+    await auth.create()
+    headers = {"Authorization": f"Bearer {(await auth.session())['access_token']}"}
+    phone = await auth.http.post("/token?grant_type=password", json={"phone": "1", "password": "x"})
+    assert (phone.status_code, phone.json()["code"]) == (422, "phone_provider_disabled")
+    factor = await auth.http.post("/factors", json={"factor_type": "totp"}, headers=headers)
+    assert (factor.status_code, factor.json()["code"]) == (422, "mfa_totp_enroll_not_enabled")
+    provider = await auth.http.get("/authorize?provider=github", headers={"apikey": ""})
+    assert (provider.status_code, provider.json()["code"]) == (400, "validation_failed")
+    assert provider.json()["message"].startswith("Unsupported provider: ")
+    assert (await auth.http.post("/otp", json={})).json()["code"] == "not_found"
+    wrong_method = await auth.http.get("/token")
+    assert wrong_method.status_code == 405
+    assert wrong_method.headers["Allow"] == "POST"
+
+
+async def test_a_database_that_is_away_makes_the_clients_try_again(auth: Auth) -> None:
+    """503, which supabase-js retries: a session is not forgotten for it."""
+    await auth.create()
+    session = await auth.session()
+    await auth.pool.close()
+    for response in (await auth.refresh(session["refresh_token"]), await auth.user(session["access_token"])):
+        assert (response.status_code, response.json()["code"]) == (503, "unexpected_failure")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+emails = st.sampled_from(["ann@example.org", "x" * 300 + "@y"]) | json_values
+metadata = st.dictionaries(st.text(max_size=5), json_values, max_size=3) | json_values
+bodies = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": st.uuids().map(str) | json_values,
+        "email": emails,
+        "password": st.just("correct horse battery") | json_values,
+        "phone": json_values,
+        "data": metadata,
+        "app_metadata": metadata,
+        "user_metadata": metadata,
+        "ban_duration": st.from_regex(r"[0-9]{1,9}[hms]", fullmatch=True) | json_values,
+        "email_confirm": json_values,
+        "refresh_token": json_values,
+    },
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=bodies, endpoint=st.sampled_from(ENDPOINTS))
+async def test_no_body_makes_it_fail(auth: Auth, body: dict[str, Any], endpoint: tuple[str, str]) -> None:
+    """Whatever JSON comes in, every endpoint answers, and none with a 5xx; what was kept is read back."""
+    method, path = endpoint
+    response = await auth.http.request(method, path, json=body, headers=auth.admin)
+    assert response.status_code < 500
+    if response.status_code == 200 and path == "/admin/users" and method == "POST":
+        one = f"/admin/users/{response.json()['id']}"
+        assert (await auth.http.get(one, headers=auth.admin)).json() == response.json()
+        assert (await auth.http.request("DELETE", one, headers=auth.admin)).status_code == 200
+
+
+@pytest.mark.parametrize("value", ["1180591620717411303424", "1e20", "1e308", "[" * 40 + "]" * 40, '"\\u0000"'])
+async def test_metadata_that_could_not_be_given_back_is_refused(auth: Auth, value: str) -> None:
+    """Numbers beyond 64 bits, deep nesting, and what Postgres cannot keep."""
+    body = f'{{"email": "ann@example.org", "password": "correct horse", "user_metadata": {{"a": {value}}}}}'
+    response = await auth.http.post("/admin/users", content=body, headers=auth.admin)
+    assert (response.status_code, response.json()["code"]) == (400, "validation_failed")
