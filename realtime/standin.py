@@ -110,6 +110,10 @@ class Standin:
         """A new signing key beside the present one, or in its place with `revoke`; its id. Raises RotationTooSoon."""
         return await self._rotation.rotate(revoke=revoke)
 
+    async def reload_signing_keys(self) -> None:
+        """Read the keys now, rather than within seconds. Raises psycopg.OperationalError."""
+        await self._rotation.load()
+
     def _auth(self, keys: ProjectKeys, refresh_secret: bytes) -> ASGIApp:
         sessions = Sessions(self._pool, self._tokens, refresh_secret, self._passwords, self._settings, self._on_event)
         accounts = Accounts(self._pool, self._passwords, self._on_event)

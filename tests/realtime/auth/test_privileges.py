@@ -1,0 +1,39 @@
+"""Who may read what the stand-in's Auth keeps."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from onsembl.realtime.standin import AUTH_ROLE
+from onsembl.sql.database import connect
+
+TABLES = ["users", "sessions", "signing_keys", "project"]
+
+
+@pytest.mark.parametrize("role", ["onsembl_api", "anon", "authenticated", "service_role"])
+@pytest.mark.parametrize("table", TABLES)
+async def test_no_other_role_reads_or_writes(database_url: str, role: str, table: str) -> None:
+    """Password hashes and keys are for the stand-in alone, not for the server's own role."""
+    for statement in (f"select * from auth.{table}", f"delete from auth.{table}"):
+        async with await connect(database_url, role=role, autocommit=True) as conn:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                await conn.execute(statement)  # type: ignore[arg-type]
+
+
+async def test_the_stand_in_s_role_reads_nothing_else(database_url: str) -> None:
+    """Not the product's tables."""
+    async with await connect(database_url, role=AUTH_ROLE, autocommit=True) as conn:
+        for table in ("agents", "commands", "audit", "signing_keys"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                await conn.execute(f"select * from onsembl.{table}")  # type: ignore[arg-type]
+
+
+async def test_every_table_has_row_level_security(database_url: str) -> None:
+    """On, for each table of the schema."""
+    async with await connect(database_url) as conn:
+        cursor = await conn.execute(
+            "select relname from pg_class where relnamespace = 'auth'::regnamespace and relkind = 'r'"
+            " and not relrowsecurity"
+        )
+        assert await cursor.fetchall() == []

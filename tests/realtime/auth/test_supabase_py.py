@@ -1,0 +1,207 @@
+"""The stand-in's Auth, by the unmodified Python client over a real socket."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import httpx
+import pytest
+from supabase import AsyncClient, AsyncClientOptions
+from supabase_auth.errors import AuthApiError, AuthRetryableError, AuthWeakPasswordError
+
+EMAIL = "ann@example.org"
+PASSWORD = "correct horse battery"
+Connect = Callable[..., AsyncClient]
+
+
+@pytest.fixture
+async def client(project: Any) -> AsyncGenerator[Connect]:
+    """Makes clients of the project, with the publishable key unless another is given."""
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(httpx.AsyncClient(timeout=30))
+
+        def connect(key: str = "") -> AsyncClient:
+            options = AsyncClientOptions(persist_session=False, auto_refresh_token=False, httpx_client=http)
+            return AsyncClient(project.url, key or project.key, options)
+
+        yield connect
+
+
+async def signed_in(project: Any, client: AsyncClient) -> Any:
+    if not project.events:
+        await project.operator(EMAIL)
+    answer = await client.auth.sign_in_with_password({"email": EMAIL, "password": PASSWORD})
+    assert answer.session is not None
+    return answer.session
+
+
+async def test_signs_in_and_knows_the_user(project: Any, client: Connect) -> None:
+    """The session is the operator's, and get_user asks for the same user."""
+    supabase = client()
+    session = await signed_in(project, supabase)
+    user = await supabase.auth.get_user()
+    assert user is not None
+    assert user.user.id == session.user.id
+    assert user.user.email == EMAIL
+    assert user.user.app_metadata["role"] == "admin"
+
+
+async def test_a_wrong_password_is_told_with_its_code(project: Any, client: Connect) -> None:
+    """invalid_credentials, and the message that pages show."""
+    await project.operator(EMAIL)
+    with pytest.raises(AuthApiError, match="Invalid login credentials") as caught:
+        await client().auth.sign_in_with_password({"email": EMAIL, "password": "wrong"})
+    assert (caught.value.code, caught.value.status) == ("invalid_credentials", 400)
+
+
+async def test_refreshes(project: Any, client: Connect) -> None:
+    """New tokens, which serve."""
+    supabase = client()
+    session = await signed_in(project, supabase)
+    refreshed = await supabase.auth.refresh_session()
+    assert refreshed.session is not None
+    assert refreshed.session.refresh_token != session.refresh_token
+    assert await supabase.auth.get_user() is not None
+
+
+async def test_a_stolen_refresh_token_ends_the_session_for_both(project: Any, client: Connect) -> None:
+    """Whoever presents a token of long ago is refused, and then the one who held the good one."""
+    supabase, thief = client(), client()
+    session = await signed_in(project, supabase)
+    await supabase.auth.refresh_session()
+    await supabase.auth.refresh_session()
+    await project.execute("update auth.sessions set refreshed_at = refreshed_at - interval '11 s'")
+    with pytest.raises(AuthApiError) as caught:
+        await thief.auth.refresh_session(session.refresh_token)
+    assert caught.value.code == "refresh_token_already_used"
+    with pytest.raises(AuthApiError) as caught:
+        await supabase.auth.refresh_session()
+    assert caught.value.code == "refresh_token_not_found"
+
+
+async def test_verifies_claims_by_the_published_keys(project: Any, client: Connect) -> None:
+    """get_claims checks the signature itself, without asking for the user."""
+    supabase = client()
+    session = await signed_in(project, supabase)
+    await project.execute("delete from auth.sessions")
+    answer = await supabase.auth.get_claims(session.access_token)
+    assert answer is not None
+    claims = answer["claims"]
+    assert claims["sub"] == session.user.id
+    assert claims["iss"] == f"{project.url}/auth/v1"
+    assert claims["exp"] > time.time()
+
+
+async def test_a_rotation_is_not_noticed(project: Any, client: Connect) -> None:
+    """A client that has kept the keys verifies tokens of the old key and of the new one."""
+    supabase = client()
+    session = await signed_in(project, supabase)
+    await supabase.auth.get_claims(session.access_token)
+    await project.execute("update auth.signing_keys set created_at = created_at - interval '1 day'")
+    kid = await project.standin.rotate_signing_key()
+    await project.execute("update auth.signing_keys set created_at = created_at - interval '1 minute'")
+    await project.standin.reload_signing_keys()
+    refreshed = await supabase.auth.refresh_session()
+    assert refreshed.session is not None
+    for token in (session.access_token, refreshed.session.access_token):
+        answer = await supabase.auth.get_claims(token)
+        assert answer is not None
+        assert answer["claims"]["sub"] == session.user.id
+    newest = await supabase.auth.get_claims(refreshed.session.access_token)
+    assert newest is not None
+    assert newest["headers"]["kid"] == kid
+
+
+async def test_a_revoked_session_is_no_user(project: Any, client: Connect) -> None:
+    """get_user says so although the access token has not ended."""
+    supabase = client()
+    session = await signed_in(project, supabase)
+    await client().auth.admin.sign_out(session.access_token, "global")
+    with pytest.raises(AuthApiError) as caught:
+        await supabase.auth.get_user()
+    assert caught.value.code == "session_not_found"
+
+
+@pytest.mark.parametrize("scope", ["global", "local", "others"])
+async def test_signs_out_by_scope(project: Any, client: Connect, scope: Any) -> None:
+    """The sessions of the scope end, and no other."""
+    mine, other = client(), client()
+    first = await signed_in(project, mine)
+    second = await signed_in(project, other)
+    await mine.auth.sign_out({"scope": scope})
+    asking = client()
+    for session, alive in ((first, scope == "others"), (second, scope == "local")):
+        if alive:
+            assert await asking.auth.get_user(session.access_token) is not None
+        else:
+            with pytest.raises(AuthApiError) as caught:
+                await asking.auth.get_user(session.access_token)
+            assert caught.value.code == "session_not_found"
+
+
+async def test_nobody_signs_up(client: Connect) -> None:
+    """signup_disabled."""
+    with pytest.raises(AuthApiError) as caught:
+        await client().auth.sign_up({"email": EMAIL, "password": PASSWORD})
+    assert (caught.value.code, caught.value.status) == ("signup_disabled", 422)
+
+
+async def test_changes_one_s_password(project: Any, client: Connect) -> None:
+    """A weak one is told with its reasons."""
+    supabase = client()
+    await signed_in(project, supabase)
+    with pytest.raises(AuthWeakPasswordError) as caught:
+        await supabase.auth.update_user({"password": "short"})
+    assert caught.value.reasons == ["length"]
+    await supabase.auth.update_user({"password": "another horse", "data": {"theme": "dark"}})
+    answer = await client().auth.sign_in_with_password({"email": EMAIL, "password": "another horse"})
+    assert answer.user is not None
+    assert answer.user.user_metadata == {"theme": "dark"}
+
+
+async def test_looks_after_users_with_the_secret_key(project: Any, client: Connect) -> None:
+    """Create, read, list, change, ban and delete; the publishable key may not."""
+    admin = client(project.secret).auth.admin
+    created = await admin.create_user(
+        {"email": EMAIL, "password": PASSWORD, "email_confirm": True, "app_metadata": {"role": "viewer"}}
+    )
+    user_id = created.user.id
+    assert (await admin.get_user_by_id(user_id)).user.email == EMAIL
+    assert [user.id for user in await admin.list_users()] == [user_id]
+    assert [user.id for user in await admin.list_users(page=2, per_page=1)] == []
+    changed = await admin.update_user_by_id(user_id, {"app_metadata": {"role": "admin"}, "ban_duration": "1h"})
+    assert changed.user.app_metadata["role"] == "admin"
+    assert changed.user.banned_until is not None
+    await admin.delete_user(user_id)
+    assert await admin.list_users() == []
+    with pytest.raises(AuthApiError) as caught:
+        await client().auth.admin.list_users()
+    assert (caught.value.code, caught.value.status) == ("not_admin", 403)
+
+
+async def test_an_operator_has_no_second_factor(project: Any, client: Connect) -> None:
+    """The client's own questions about factors find none, and enrolling is refused."""
+    supabase = client()
+    await signed_in(project, supabase)
+    assert (await supabase.auth.mfa.list_factors()).all == []
+    level = await supabase.auth.mfa.get_authenticator_assurance_level()
+    assert (level.current_level, level.next_level) == ("aal1", "aal1")
+    with pytest.raises(AuthApiError) as caught:
+        await supabase.auth.mfa.enroll({"factor_type": "totp", "friendly_name": "phone", "issuer": "x"})
+    assert caught.value.code == "mfa_totp_enroll_not_enabled"
+
+
+async def test_a_database_that_is_away_is_worth_another_try(serve_project: Any, own_postgres: Any) -> None:
+    """The client's error says so, and once Postgres is back the same session goes on."""
+    async with serve_project(database_url=own_postgres.url()) as project, httpx.AsyncClient(timeout=30) as http:
+        options = AsyncClientOptions(persist_session=False, auto_refresh_token=False, httpx_client=http)
+        supabase = AsyncClient(project.url, project.key, options)
+        await signed_in(project, supabase)
+        own_postgres.stop()
+        with pytest.raises(AuthRetryableError):
+            await supabase.auth.refresh_session()
+        own_postgres.start()
+        assert (await supabase.auth.refresh_session()).session is not None

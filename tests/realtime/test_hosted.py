@@ -1,0 +1,90 @@
+"""The settings of a hosted project."""
+
+from __future__ import annotations
+
+import pytest
+
+from onsembl.realtime.hosted import HostedProject, IncompleteProject, TransactionPooler, refuse_transaction_pooler
+
+WHOLE = {
+    "SUPABASE_URL": "https://abc.supabase.co/",
+    "SUPABASE_PUBLISHABLE_KEY": "sb_publishable_x",
+    "SUPABASE_SECRET_KEY": "sb_secret_x",
+}
+
+
+def test_reads_the_project_from_the_environment() -> None:
+    """The issuer follows from the address, unless it is given."""
+    project = HostedProject.from_environment(WHOLE)
+    assert project == HostedProject(
+        url="https://abc.supabase.co",
+        publishable_key="sb_publishable_x",
+        secret_key="sb_secret_x",
+        issuer="https://abc.supabase.co/auth/v1",
+    )
+    elsewhere = HostedProject.from_environment({**WHOLE, "SUPABASE_ISSUER": "https://auth.example/"})
+    assert elsewhere is not None
+    assert elsewhere.issuer == "https://auth.example"
+
+
+def test_there_is_none_without_an_address() -> None:
+    """Then the stand-in serves."""
+    assert HostedProject.from_environment({}) is None
+    assert HostedProject.from_environment({**WHOLE, "SUPABASE_URL": " "}) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"SUPABASE_SECRET_KEY": ""}, "SUPABASE_SECRET_KEY"),
+        ({"SUPABASE_PUBLISHABLE_KEY": ""}, "SUPABASE_PUBLISHABLE_KEY"),
+        ({"SUPABASE_URL": "abc.supabase.co"}, "SUPABASE_URL"),
+        ({"SUPABASE_PUBLISHABLE_KEY": "sb_secret_x"}, "given to every browser"),
+    ],
+)
+def test_what_is_missing_or_misplaced_is_named(change: dict[str, str], named: str) -> None:
+    """The error says which variable; a secret key never passes for the one that pages are given."""
+    with pytest.raises(IncompleteProject, match=named):
+        HostedProject.from_environment({**WHOLE, **change})
+
+
+def test_the_secret_key_is_not_shown() -> None:
+    """A project that is logged does not tell it."""
+    assert "sb_secret_x" not in repr(HostedProject.from_environment(WHOLE))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://postgres.abc:pw@aws-0-eu.pooler.supabase.com:6543/postgres",
+        "postgres://u:p@h:6543",
+        "postgresql://u:p@db.abc.supabase.co:6543/postgres?sslmode=require",
+        "postgresql://u:p@h1:5432,h2:6543/postgres",
+        "postgresql://u:p@[::1]:6543/postgres",
+        "postgresql://u:p@h:5432/postgres?pgbouncer=true",
+        "postgresql:///postgres?host=h&port=6543",
+        "host=h port=6543 dbname=postgres",
+        "host=h port='6543'",
+    ],
+)
+def test_a_transaction_pooler_is_refused_with_the_reason(url: str) -> None:
+    """Its connections change hands after each transaction."""
+    with pytest.raises(TransactionPooler, match=r"LISTEN.*session pooler"):
+        refuse_transaction_pooler(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://postgres.abc:pw@aws-0-eu.pooler.supabase.com:5432/postgres",
+        "postgresql://postgres:6543@db.abc.supabase.co:5432/postgres",
+        "postgresql://u:p@h/postgres6543",
+        "postgresql://u:p@h:5432/postgres?pgbouncer=false",
+        "postgresql://u:p@/postgres?host=/tmp/s:6543x",
+        "host=h dbname=postgres",
+        "host=h port=5432 password='port=6543'",
+    ],
+)
+def test_other_addresses_pass(url: str) -> None:
+    """Direct ones and session poolers, even where 6543 is in a password or a name."""
+    refuse_transaction_pooler(url)
