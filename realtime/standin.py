@@ -31,6 +31,8 @@ from onsembl.sql import auth_project, auth_users
 from onsembl.sql.database import Connection, create_pool
 
 AUTH_ROLE = "onsembl_auth"
+PATIENCE_SECONDS = 5.0
+"""How long a sign-in waits for a database that does not answer, before the client is told to try again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,9 @@ class Standin:
     ) -> None:
         self._settings = settings or AuthSettings()
         self._on_event = on_event
-        self._pool = create_pool(database_url, role=AUTH_ROLE, min_size=1, max_size=4)
+        self._pool = create_pool(
+            database_url, role=AUTH_ROLE, min_size=1, max_size=4, patience=PATIENCE_SECONDS, check=True
+        )
         self._tokens = AccessTokens(issuer, self._settings.access_token)
         self._passwords = passwords or Passwords()
         self._rotation = Rotation(self._pool, self._tokens, self._settings)

@@ -16,6 +16,7 @@ Pool = AsyncConnectionPool[Connection]
 
 SEARCH_PATH = ("onsembl", "procrastinate", "public")
 CONNECT_SECONDS = 10
+RECONNECT_SECONDS = 3.0
 
 
 async def connect(url: str, *, role: str | None = None, autocommit: bool = False) -> Connection:
@@ -31,10 +32,20 @@ async def connect(url: str, *, role: str | None = None, autocommit: bool = False
     return conn
 
 
-def create_pool(url: str, *, role: str | None = None, min_size: int = 1, max_size: int = 10) -> Pool:
-    """A pool whose connections act as `role`; the caller opens it (`async with`).
+def create_pool(
+    url: str,
+    *,
+    role: str | None = None,
+    min_size: int = 1,
+    max_size: int = 10,
+    patience: float = 15.0,
+    check: bool = False,
+) -> Pool:
+    """A pool whose connections act as `role`; the caller opens it (`async with`). One who takes a connection waits
+    `patience` seconds for it.
 
-    A connection that died with the database is found out when it is taken, and replaced.
+    A connection that died with the database is found out by the statement that fails on it, and replaced. With `check`
+    it is found out when it is taken, for the price of a round trip: nobody's statement fails for a restart long past.
     """
 
     async def configure(conn: AsyncConnection[Any]) -> None:
@@ -47,7 +58,11 @@ def create_pool(url: str, *, role: str | None = None, min_size: int = 1, max_siz
         configure=configure,
         min_size=min_size,
         max_size=max_size,
-        timeout=15.0,
+        timeout=patience,
+        # The pauses between attempts double. Given up soon, the next who waits begins again with a short one, so that a
+        # database that was away for minutes is in use again within seconds of its return.
+        reconnect_timeout=RECONNECT_SECONDS,
+        check=AsyncConnectionPool[Connection].check_connection if check else None,
         open=False,
     )
 

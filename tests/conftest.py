@@ -78,6 +78,10 @@ def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
         conn.execute(f"create database {name} template {TEMPLATE}")
     yield postgres.url(name)
     with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
+        # A replication stream may be ending still, and no force drops a database under one.
+        slots = "select pg_terminate_backend(active_pid, 5000) from pg_replication_slots where database = %s"
+        while conn.execute(slots, [name]).fetchall():
+            pass
         conn.execute(f"drop database {name} with (force)")
 
 

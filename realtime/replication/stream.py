@@ -132,7 +132,11 @@ class _CopyBoth:
             self._loop.remove_reader(self._pgconn.socket)
 
     def _report(self) -> None:
-        """Everything up to here may be forgotten ("Standby status update")."""
-        lsn = self._received + 1 if self._received else 0
+        """Everything up to here may be forgotten ("Standby status update").
+
+        Exactly up to here: a server that shuts down waits for its own position to be confirmed, and one byte more is
+        another position.
+        """
+        lsn = self._received
         self._pgconn.put_copy_data(b"r" + struct.pack(">QQQQB", lsn, lsn, lsn, 0, 0))
         self._pgconn.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack
@@ -195,13 +196,16 @@ async def test_an_operator_has_no_second_factor(project: Any, client: Connect) -
 
 
 async def test_a_database_that_is_away_is_worth_another_try(serve_project: Any, own_postgres: Any) -> None:
-    """The client's error says so, and once Postgres is back the same session goes on."""
+    """The client's error says so, and as soon as Postgres is back the same session goes on."""
     async with serve_project(database_url=own_postgres.url()) as project, httpx.AsyncClient(timeout=30) as http:
         options = AsyncClientOptions(persist_session=False, auto_refresh_token=False, httpx_client=http)
         supabase = AsyncClient(project.url, project.key, options)
         await signed_in(project, supabase)
-        own_postgres.stop()
+        await asyncio.to_thread(own_postgres.stop)
         with pytest.raises(AuthRetryableError):
-            await supabase.auth.refresh_session()
-        own_postgres.start()
+            await supabase.auth.get_user()
+        await asyncio.to_thread(own_postgres.start)
+        began = time.monotonic()
+        assert await supabase.auth.get_user() is not None
+        assert time.monotonic() - began < 5.0
         assert (await supabase.auth.refresh_session()).session is not None
