@@ -13,9 +13,7 @@ from onsembl.protocol.stream import Outbox
 OUTBOX_BYTES = 8 * 1024 * 1024
 """What may wait for the server before the program has to."""
 RESTORE_COLOURS = b"\x1b[0m"
-RESTORE_SCREEN = (
-    b"\x1b7\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l" + RESTORE_COLOURS
-)
+RESTORE_SCREEN = b"\x1b7\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l" + RESTORE_COLOURS
 """What a full-screen program that was killed could not put back.
 
 Leaving the alternate screen restores the cursor even where there was none to leave: it is saved first.
