@@ -1,4 +1,7 @@
-"""The dashboard's files: carried by the installed package, or built from sources that are newer than they are."""
+"""Building the dashboard from its sources, when they are newer than what was built from them.
+
+Of the standard library alone: wheels are built by it too, where nothing of ours is installed.
+"""
 
 from __future__ import annotations
 
@@ -9,69 +12,75 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from onsembl.cli.errors import StartError
-from onsembl.cli.node import node_environment, npm_command
+from onsembl.cli.node import NodeMissing, node_environment, npm_command
 
 Say = Callable[[str], None]
 
 SOURCES = ("src", "public", "index.html", "package.json", "package-lock.json")
 STAMP = ".built-from"
+LINES_OF_FAILURE = 15
 
 
-def dashboard_files(say: Say) -> Path | None:
-    """The folder with `index.html`; None when this installation has neither files nor sources. Raises StartError."""
-    here = Path(__file__).resolve()
-    sources = here.parents[1] / "dashboard"
-    if (sources / "package.json").exists():
-        build(sources, say)
-        return sources / "dist"
-    installed = here.parents[1] / "dashboard" / "dist"
-    return installed if (installed / "index.html").exists() else None
+class DashboardNotBuilt(Exception):
+    """Its sources could not be built; the text ends with what the failing step said."""
+
+
+def is_built(sources: Path) -> bool:
+    """Whether `dist` holds what these sources build."""
+    stamp = sources / "dist" / STAMP
+    return stamp.exists() and stamp.read_text() == _fingerprint(sources)
 
 
 def build(sources: Path, say: Say) -> None:
-    """Build if the sources are not those that the files were built from. Raises StartError."""
-    with (sources / ".build-lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # several may start at once
-        if _stamp(sources / "dist") == _fingerprint(sources):
-            return
-        say("Building the dashboard, because it is new or has changed:")
-        locked = _digest([sources / "package-lock.json"])
-        if _stamp(sources / "node_modules") != locked:
-            _run([*npm_command(), "ci", "--no-audit", "--no-fund"], sources, "installing its packages", say)
-            (sources / "node_modules" / STAMP).write_text(locked)
-        _run([*npm_command(), "run", "build"], sources, "compiling", say)
-        (sources / "dist" / STAMP).write_text(_fingerprint(sources))
+    """Build unless it is built. Raises DashboardNotBuilt."""
+    if is_built(sources):
+        return
+    try:
+        with (sources / ".build-lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # several may start at once
+            if not is_built(sources):
+                _build(sources, say)
+    except OSError as error:
+        raise DashboardNotBuilt(f"The dashboard could not be built in {sources}: {error.strerror or error}.") from error
+    except NodeMissing as error:
+        raise DashboardNotBuilt(f"The dashboard could not be built: {error}") from error
+
+
+def _build(sources: Path, say: Say) -> None:
+    say("Building the dashboard, because it is new or has changed:")
+    before = _fingerprint(sources)  # what is changed meanwhile is built the next time
+    if not _packages_are_installed(sources):
+        _run([*npm_command(), "ci", "--omit=dev", "--no-audit", "--no-fund"], sources, "installing its packages", say)
+    _run([*npm_command(), "run", "build"], sources, "compiling", say)
+    (sources / "dist" / STAMP).write_text(before)
+
+
+def _packages_are_installed(sources: Path) -> bool:
+    """npm writes its own copy of the lock file when it has installed all of it."""
+    installed = sources / "node_modules" / ".package-lock.json"
+    return installed.exists() and installed.stat().st_mtime >= (sources / "package-lock.json").stat().st_mtime
 
 
 def _run(command: list[str], folder: Path, what: str, say: Say) -> None:
+    say(f"  {what} …")
     began = time.monotonic()
     result = subprocess.run(command, cwd=folder, env=node_environment(), capture_output=True, text=True, check=False)
     if result.returncode != 0:
-        tail = "\n".join((result.stdout + result.stderr).splitlines()[-15:])
-        raise StartError(f"The dashboard could not be built ({what}). The end of what was said:\n{tail}")
+        tail = "\n".join((result.stdout + result.stderr).splitlines()[-LINES_OF_FAILURE:])
+        raise DashboardNotBuilt(f"The dashboard could not be built ({what}). The end of what was said:\n{tail}")
     say(f"  {what}: {time.monotonic() - began:.1f} s")
 
 
 def _fingerprint(sources: Path) -> str:
-    files = [path for name in SOURCES for path in _files(sources / name)]
-    files += [path for path in sources.glob("*.config.*") if path.is_file()]
-    files += list(sources.glob("tsconfig*.json"))
-    return _digest(sorted(files))
-
-
-def _files(path: Path) -> list[Path]:
-    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path] * path.exists()
-
-
-def _digest(files: list[Path]) -> str:
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
-        digest.update(file.read_bytes())
+    for file in sorted(_files(sources)):
+        content = file.read_bytes()
+        digest.update(f"{file.relative_to(sources).as_posix()}\0{len(content)}\0".encode())
+        digest.update(content)
     return digest.hexdigest()
 
 
-def _stamp(folder: Path) -> str | None:
-    stamp = folder / STAMP
-    return stamp.read_text() if stamp.exists() else None
+def _files(sources: Path) -> set[Path]:
+    found = {path for name in SOURCES for path in [sources / name, *(sources / name).rglob("*")]}
+    found |= {*sources.glob("*.config.*"), *sources.glob("tsconfig*.json")}
+    return {path for path in found if path.is_file()}

@@ -42,7 +42,7 @@ def up(
     data_dir = data_dir.expanduser().absolute()
     DataFolder(data_dir).hold(address)
     signal.signal(signal.SIGTERM, _terminate)
-    from onsembl.cli.dashboard_build import dashboard_files
+    from onsembl.cli.dashboard import dashboard_files
 
     dashboard = dashboard_files(click.echo)
     if database_url is not None:

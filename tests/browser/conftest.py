@@ -14,7 +14,7 @@ from playwright.async_api import Browser, ConsoleMessage, Error, Page, ViewportS
 from support.server import PASSWORD, Api, running
 
 from onsembl.api.settings import Settings
-from onsembl.cli.dashboard_build import dashboard_files
+from onsembl.cli.dashboard import dashboard_files
 from onsembl.tasks.worker import WorkerSettings
 
 expect.set_options(timeout=20_000)
