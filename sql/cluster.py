@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import time
+
 import psycopg
 from psycopg import sql
+from psycopg.pq import PGconn, Ping
+
+REFUSED_SECONDS = 0.02
 
 
 def answers(url: str, within: float) -> None:
-    """Connect once, waiting at most `within` seconds. Raises psycopg.OperationalError."""
+    """Connect once, waiting at most `within` seconds. Raises psycopg.OperationalError.
+
+    A server that is starting, or recovering after a crash, refuses connections for a moment.
+    """
+    deadline = time.monotonic() + within
+    while PGconn.ping(url.encode()) == Ping.REJECT and time.monotonic() < deadline:
+        time.sleep(REFUSED_SECONDS)
     psycopg.connect(url, connect_timeout=int(within)).close()
 
 

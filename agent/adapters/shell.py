@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from onsembl.agent.process import Process, Surroundings
+from onsembl.agent.adapters.adapter import Surroundings
+from onsembl.agent.process import Process
 
 SHELL = ("/bin/bash", "-c")
 CTRL_C = b"\x03"
@@ -28,4 +29,4 @@ class ShellAdapter:
 
     def start(self, command_id: str, text: str, surroundings: Surroundings) -> ShellRun:
         argv = [*SHELL, text, *surroundings.arguments]
-        return ShellRun(Process.in_terminal(argv, command_id, surroundings))
+        return ShellRun(Process.in_terminal(argv, command_id, surroundings.terminal, surroundings.cwd, {}))

@@ -1,0 +1,169 @@
+"""`onsembl up` as a person meets it: it starts, starts again, and says in one paragraph what stands in its way."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from support.control_center import ControlCenter, clean_environment
+
+from onsembl.cli.embedded_postgres import EmbeddedPostgres
+
+PARAGRAPH = re.compile(r"\AError: [^\n]+\n\Z")
+SIGN_IN = re.compile(r"Sign in with\s+(\S+)\s+and password\s+(\S+)")
+
+
+def sign_in(address: str, email: str, password: str) -> httpx.Response:
+    key = httpx.get(f"{address}/config.json").json()["supabase_key"]
+    return httpx.post(
+        f"{address}/auth/v1/token?grant_type=password",
+        json={"email": email, "password": password},
+        headers={"apikey": key},
+    )
+
+
+def postmaster(folder: Path) -> int:
+    return int((folder / "postgres" / "postmaster.pid").read_text().split("\n", 1)[0])
+
+
+def test_the_first_start_shows_a_sign_in_that_works_and_later_ones_show_none(folder: Path):
+    """E-mail and password are printed once, and are still good after a restart, which is quick."""
+    with ControlCenter(folder) as first:
+        first.ready()
+        email, password = SIGN_IN.search(first.said).groups()
+        assert sign_in(first.address, email, password).status_code == 200
+        assert httpx.get(f"{first.address}/readyz").status_code == 200
+        assert "<title>" in httpx.get(first.address).text
+    began = time.monotonic()
+    with ControlCenter(folder) as second:
+        second.ready()
+        print(f"ready again after {time.monotonic() - began:.2f} s")
+        assert not SIGN_IN.search(second.said)
+        assert sign_in(second.address, email, password).status_code == 200
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_ends_everything_and_is_no_failure(folder: Path, how: signal.Signals):
+    """After Ctrl-C or SIGTERM Postgres is gone too, shut down cleanly, and nothing was complained about."""
+    center = ControlCenter(folder).ready()
+    server = postmaster(folder)
+    assert center.stop(how) == 0, center.said
+    assert "Traceback" not in center.said
+    assert "ERROR" not in center.said
+    assert not psutil.pid_exists(server)
+    assert not (folder / "postgres" / "postmaster.pid").exists()
+
+
+def test_a_second_one_on_the_same_folder_names_the_first(folder: Path):
+    """It ends with one paragraph that says which process runs and where, and the first goes on."""
+    with ControlCenter(folder) as first:
+        first.ready()
+        with ControlCenter(folder) as second:
+            assert second.ended() == 1
+            assert PARAGRAPH.match(second.said), second.said
+            assert f"process {first.process.pid}" in second.said
+            assert first.address in second.said
+        assert httpx.get(f"{first.address}/readyz").status_code == 200
+
+
+def test_a_start_after_a_kill_takes_the_running_postgres_over(folder: Path):
+    """`kill -9` leaves Postgres running; the next start uses it, and stops it when it is stopped."""
+    first = ControlCenter(folder).ready()
+    server = postmaster(folder)
+    first.stop(signal.SIGKILL)
+    assert psutil.pid_exists(server)
+    with ControlCenter(folder) as second:
+        second.ready()
+        assert postmaster(folder) == server
+        assert httpx.get(f"{second.address}/readyz").status_code == 200
+    assert not psutil.pid_exists(server)
+
+
+def test_a_start_after_everything_was_killed_recovers(folder: Path):
+    """A Postgres that was killed a moment ago is started again, and recovers its data."""
+    first = ControlCenter(folder).ready()
+    server = postmaster(folder)
+    first.stop(signal.SIGKILL)
+    psutil.Process(server).kill()
+    with ControlCenter(folder) as second:
+        second.ready()
+        assert postmaster(folder) != server
+        assert not SIGN_IN.search(second.said)
+
+
+def test_a_lock_file_that_names_a_stranger_is_stale(folder: Path, postgres: EmbeddedPostgres):
+    """The number in the lock file may have gone to another program since: it is left alone, and no obstacle."""
+    ControlCenter(folder).ready().stop()
+    (folder / "postgres" / "postmaster.pid").write_text(f"{postgres.pid}\n{folder / 'postgres'}\n0\n5432\n")
+    with ControlCenter(folder) as center:
+        center.ready()
+    assert psutil.pid_exists(postgres.pid)
+
+
+def test_an_interrupted_first_start_is_made_good(folder: Path):
+    """A cluster that was half made when the machine went down is made anew."""
+    half = folder / "postgres.partial"
+    half.mkdir()
+    (half / "PG_VERSION").write_text("18\n")
+    with ControlCenter(folder) as center:
+        center.ready()
+
+
+def test_a_taken_port_is_named(folder: Path):
+    """One paragraph with the port and what to do, before anything is made."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with ControlCenter(folder, port=port) as center:
+            assert center.ended() == 1
+    assert PARAGRAPH.match(center.said), center.said
+    assert str(port) in center.said
+    assert "--port" in center.said
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
+def test_an_address_that_is_not_ours_is_named(folder: Path, host: str):
+    """A name that does not resolve, or another machine's address."""
+    with ControlCenter(folder, "--host", host) as center:
+        assert center.ended() == 1
+    assert PARAGRAPH.match(center.said), center.said
+    assert host in center.said
+
+
+@pytest.mark.parametrize("path", ["/proc/onsembl", "{folder}/file/inside"])
+def test_a_folder_that_cannot_be_written_is_named(folder: Path, path: str):
+    """One paragraph with the folder and what to do."""
+    (folder / "file").touch()
+    path = path.format(folder=folder)
+    with ControlCenter(Path(path)) as center:
+        assert center.ended() == 1
+    assert PARAGRAPH.match(center.said), center.said
+    assert path in center.said
+    assert "--data-dir" in center.said
+
+
+def test_a_database_that_does_not_answer_is_named_without_its_password(folder: Path):
+    """The address is shown as far as it is no secret."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    url = f"postgresql://somebody:hidden@127.0.0.1:{port}/onsembl"
+    with ControlCenter(folder, environment=clean_environment(DATABASE_URL=url)) as center:
+        assert center.ended() == 1
+    assert center.said.startswith("Error: ")
+    assert "Traceback" not in center.said
+    assert str(port) in center.said
+    assert "hidden" not in center.said
+
+
+def test_a_database_of_ones_own_is_used_instead_of_the_embedded_one(folder: Path, database_url: str):
+    """With DATABASE_URL no Postgres is made."""
+    with ControlCenter(folder, environment=clean_environment(DATABASE_URL=database_url)) as center:
+        center.ready()
+        assert httpx.get(f"{center.address}/readyz").status_code == 200
+    assert not (folder / "postgres").exists()
