@@ -13,6 +13,8 @@ from onsembl.cli.lazy import LazyGroup
         "agent": "onsembl.cli.agent_commands:agent",
         "up": "onsembl.cli.up:up",
         "worker": "onsembl.cli.worker:worker",
+        "operator": "onsembl.cli.operator_commands:operator",
+        "supabase": "onsembl.cli.supabase_commands:supabase",
         "migrate": "onsembl.cli.migrate:migrate",
     },
 )

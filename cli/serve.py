@@ -1,4 +1,4 @@
-"""The API under uvicorn, until a signal."""
+"""An application under uvicorn, until a signal."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import socket
 from collections.abc import Awaitable, Callable
 
 import uvicorn
+from starlette.applications import Starlette
 
-from onsembl.api.app import create_app
-from onsembl.api.settings import Settings
 from onsembl.cli.errors import StartError
 
 MAX_FRAME_BYTES = 5_000_000
@@ -18,14 +17,14 @@ MAX_FRAME_BYTES = 5_000_000
 
 
 def serve(
-    settings: Settings,
+    app: Starlette,
     listener: socket.socket,
     started: Callable[[], Awaitable[None]],
     stopping: Callable[[], Awaitable[None]],
 ) -> None:
     """Serve on `listener`; `started` runs once requests are answered, `stopping` before they no longer are."""
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         ws="websockets-sansio",
         ws_max_size=MAX_FRAME_BYTES,
         ws_ping_interval=None,  # the protocol has heartbeats of its own

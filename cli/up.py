@@ -15,6 +15,7 @@ import click
 from onsembl.cli.data_folder import DataFolder, data_dir_option
 from onsembl.cli.database_url import database_url_option, require_database
 from onsembl.cli.errors import StartError
+from onsembl.cli.listener import listen
 
 
 @click.command()
@@ -37,7 +38,7 @@ def up(
     """Start the control center: database, API, worker and dashboard."""
     began = time.monotonic()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    listener = _listen(host, port)
+    listener = listen(host, port)
     address = public_url or f"http://{host}:{listener.getsockname()[1]}"
     data_dir = data_dir.expanduser().absolute()
     DataFolder(data_dir).hold(address)
@@ -45,6 +46,8 @@ def up(
     from onsembl.cli.dashboard import dashboard_files
 
     dashboard = dashboard_files(click.echo)
+    if database_url is None and "SUPABASE_URL" in os.environ:
+        raise StartError("SUPABASE_URL is set, and then DATABASE_URL must be too: the project's own database.")
     if database_url is not None:
         require_database(database_url)
         _serve(listener, address, database_url, dashboard, data_dir, demo, no_worker, began)
@@ -66,16 +69,6 @@ def _terminate(_number: int, _frame: object) -> None:
     raise SystemExit(143)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port), backlog=2048)
-    except OSError as error:
-        raise StartError(
-            f"Port {port} on {host} cannot be used ({error.strerror or error}): another program may have it. "
-            "Choose another with --port."
-        ) from error
-
-
 def _serve(
     listener: socket.socket,
     address: str,
@@ -86,17 +79,17 @@ def _serve(
     no_worker: bool,
     began: float,
 ) -> None:
+    from onsembl.api.app import create_app
     from onsembl.api.settings import Settings
     from onsembl.cli.demo import DemoAgent
+    from onsembl.cli.hosted_project import hosted_project, require_session_database
     from onsembl.cli.serve import serve
-    from onsembl.realtime.hosted import HostedProject
     from onsembl.sql.migrate import MigrationError, migrate
     from onsembl.tasks.worker import WorkerSettings
 
-    try:
-        hosted = HostedProject.from_environment(os.environ)
-    except KeyError as error:
-        raise StartError(f"SUPABASE_URL is set, but {error.args[0]} is not.") from error
+    hosted = hosted_project()
+    if hosted is not None:
+        require_session_database(database_url)
     try:
         asyncio.run(migrate(database_url, standin=hosted is None))
     except MigrationError as error:
@@ -121,7 +114,7 @@ def _serve(
         if agent is not None:
             await agent.stop()
 
-    serve(settings, listener, started, stopping)
+    serve(create_app(settings), listener, started, stopping)
 
 
 async def _introduce(database_url: str) -> None:

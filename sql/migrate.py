@@ -59,10 +59,10 @@ class Migration:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
-def migrations(*, standin: bool) -> list[Migration]:
+def migrations(*, standin: bool, ours: bool = True) -> list[Migration]:
     """All of them, in order."""
     found = list(_files("standin")) if standin else []
-    return [*found, *_procrastinate(), *_files("migrations")]
+    return [*found, *_procrastinate(), *_files("migrations")] if ours else found
 
 
 def _files(folder: str) -> Iterator[Migration]:
@@ -82,13 +82,25 @@ def _procrastinate_upgrades() -> dict[str, str]:
     return {file.name: file.read_text() for file in sorted(folder.glob("*.sql"))}
 
 
-async def migrate(url: str, *, standin: bool) -> list[str]:
-    """Apply what is missing; the names of what was applied. Raises MigrationError."""
+async def missing_migrations(url: str) -> list[str]:
+    """The names of ours that are not applied. Raises MigrationError."""
+    async with await connect(url) as conn:
+        applied = await _applied(conn)
+    _check(applied, migrations(standin=True))
+    wanted = migrations(standin=False)
+    return [migration.name for migration in wanted if migration.name not in applied]
+
+
+async def migrate(url: str, *, standin: bool, ours: bool = True) -> list[str]:
+    """Apply what is missing; the names of what was applied. Raises MigrationError.
+
+    `standin` where no Supabase project serves; without `ours` only what such a project would have.
+    """
     async with await connect(url) as conn:
         await conn.execute("select pg_advisory_lock(%s)", [LOCK])
         await conn.commit()
         try:
-            return await _apply_missing(conn, migrations(standin=standin))
+            return await _apply_missing(conn, migrations(standin=standin, ours=ours))
         finally:
             await conn.rollback()
             await conn.execute("select pg_advisory_unlock(%s)", [LOCK])
@@ -97,13 +109,14 @@ async def migrate(url: str, *, standin: bool) -> list[str]:
 
 async def _apply_missing(conn: Connection, wanted: list[Migration]) -> list[str]:
     applied = await _applied(conn)
-    _check(applied, wanted)
+    _check(applied, migrations(standin=True))
     done: list[str] = []
     for migration in wanted:
         if migration.name not in applied:
             await _apply(conn, migration)
             done.append(migration.name)
-    done += await _upgrade_procrastinate(conn, fresh="procrastinate/schema" in done)
+    if any(migration.name == "procrastinate/schema" for migration in wanted):
+        done += await _upgrade_procrastinate(conn, fresh="procrastinate/schema" in done)
     return done
 
 
@@ -111,7 +124,7 @@ def _check(applied: dict[str, str], wanted: list[Migration]) -> None:
     known = {migration.name: migration for migration in wanted}
     for name, checksum in applied.items():
         folder = name.partition("/")[0]
-        if folder == "procrastinate" or (folder == "standin" and name not in known):
+        if folder == "procrastinate":
             continue
         if name not in known:
             raise UnknownMigration(name)
