@@ -7,7 +7,7 @@ import socket
 import click
 
 from onsembl.cli.serve import serve
-from onsembl.realtime.auth.service import AuthEvent
+from onsembl.realtime.auth.events import AuthEvent
 from onsembl.realtime.serve import create_project_app
 from onsembl.realtime.standin import Standin
 

@@ -17,6 +17,7 @@ from onsembl.realtime.hosted import HostedProject, TransactionPooler, refuse_tra
 from onsembl.sql import supabase_setup as setup
 from onsembl.sql.database import connect
 from onsembl.sql.migrate import MigrationError, missing_migrations
+from realtime import RealtimePostgresChangesListenEvent
 
 MAX_SKEW_SECONDS = 5.0
 OLDEST_POSTGRES = 150000
@@ -159,7 +160,7 @@ class Checks:
         seen, ready = asyncio.Event(), asyncio.Event()
         channel = client.channel(name)
         channel.on_postgres_changes(
-            "INSERT",
+            RealtimePostgresChangesListenEvent.Insert,
             schema="onsembl",
             table="agents",
             callback=lambda change: seen.set() if name in str(change) else None,

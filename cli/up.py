@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import socket
 import time
@@ -15,7 +14,9 @@ import click
 from onsembl.cli.data_folder import DataFolder, data_dir_option
 from onsembl.cli.database_url import database_url_option, require_database
 from onsembl.cli.errors import StartError
+from onsembl.cli.hosted_project import hosted_project, require_session_database
 from onsembl.cli.listener import listen
+from onsembl.realtime.hosted import HostedProject
 
 
 @click.command()
@@ -41,16 +42,16 @@ def up(
     listener = listen(host, port)
     address = public_url or f"http://{host}:{listener.getsockname()[1]}"
     data_dir = data_dir.expanduser().absolute()
+    hosted = _hosted(database_url)
+    if database_url is not None:
+        require_database(database_url)
     DataFolder(data_dir).hold(address)
     signal.signal(signal.SIGTERM, _terminate)
     from onsembl.cli.dashboard import dashboard_files
 
     dashboard = dashboard_files(click.echo)
-    if database_url is None and "SUPABASE_URL" in os.environ:
-        raise StartError("SUPABASE_URL is set, and then DATABASE_URL must be too: the project's own database.")
     if database_url is not None:
-        require_database(database_url)
-        _serve(listener, address, database_url, dashboard, data_dir, demo, no_worker, began)
+        _serve(listener, address, database_url, hosted, dashboard, data_dir, demo, no_worker, began)
         return
     from onsembl.cli.embedded_postgres import EmbeddedPostgres
 
@@ -59,9 +60,19 @@ def up(
         click.echo(f"Making a database in {data_dir}")
     postgres.start()
     try:
-        _serve(listener, address, postgres.url(), dashboard, data_dir, demo, no_worker, began)
+        _serve(listener, address, postgres.url(), hosted, dashboard, data_dir, demo, no_worker, began)
     finally:
         postgres.stop()
+
+
+def _hosted(database_url: str | None) -> HostedProject | None:
+    hosted = hosted_project()
+    if hosted is None:
+        return None
+    if database_url is None:
+        raise StartError("SUPABASE_URL is set, and then DATABASE_URL must be too: the project's own database.")
+    require_session_database(database_url)
+    return hosted
 
 
 def _terminate(_number: int, _frame: object) -> None:
@@ -73,6 +84,7 @@ def _serve(
     listener: socket.socket,
     address: str,
     database_url: str,
+    hosted: HostedProject | None,
     dashboard: Path | None,
     data_dir: Path,
     demo: bool,
@@ -82,14 +94,10 @@ def _serve(
     from onsembl.api.app import create_app
     from onsembl.api.settings import Settings
     from onsembl.cli.demo import DemoAgent
-    from onsembl.cli.hosted_project import hosted_project, require_session_database
     from onsembl.cli.serve import serve
     from onsembl.sql.migrate import MigrationError, migrate
     from onsembl.tasks.worker import WorkerSettings
 
-    hosted = hosted_project()
-    if hosted is not None:
-        require_session_database(database_url)
     try:
         asyncio.run(migrate(database_url, standin=hosted is None))
     except MigrationError as error:

@@ -84,7 +84,7 @@ def _procrastinate_upgrades() -> dict[str, str]:
 
 async def missing_migrations(url: str) -> list[str]:
     """The names of ours that are not applied. Raises MigrationError."""
-    async with await connect(url) as conn:
+    async with await connect(url, autocommit=True) as conn:
         applied = await _applied(conn)
     _check(applied, migrations(standin=True))
     wanted = migrations(standin=False)
@@ -96,15 +96,13 @@ async def migrate(url: str, *, standin: bool, ours: bool = True) -> list[str]:
 
     `standin` where no Supabase project serves; without `ours` only what such a project would have.
     """
-    async with await connect(url) as conn:
+    # Autocommit, so that each migration is a transaction of its own.
+    async with await connect(url, autocommit=True) as conn:
         await conn.execute("select pg_advisory_lock(%s)", [LOCK])
-        await conn.commit()
         try:
             return await _apply_missing(conn, migrations(standin=standin, ours=ours))
         finally:
-            await conn.rollback()
             await conn.execute("select pg_advisory_unlock(%s)", [LOCK])
-            await conn.commit()
 
 
 async def _apply_missing(conn: Connection, wanted: list[Migration]) -> list[str]:
@@ -141,7 +139,6 @@ async def _applied(conn: Connection) -> dict[str, str]:
             applied_at timestamptz not null default now());
         alter table onsembl_migrations.applied enable row level security"""
     )
-    await conn.commit()
     cursor = await conn.execute("select name, checksum from onsembl_migrations.applied order by name")
     return {row["name"]: row["checksum"] for row in await cursor.fetchall()}
 
@@ -173,5 +170,4 @@ async def _upgrade_procrastinate(conn: Connection, *, fresh: bool) -> list[str]:
         else:
             await _apply(conn, migration)
             done.append(migration.name)
-    await conn.commit()
     return done

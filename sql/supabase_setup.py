@@ -42,10 +42,10 @@ async def published(conn: Connection) -> set[str]:
 async def readable(conn: Connection) -> set[str]:
     """Tables of ours that `authenticated` may select from."""
     cursor = await conn.execute(
-        """select tablename from pg_tables
-           where schemaname = 'onsembl' and has_schema_privilege('authenticated', 'onsembl', 'usage')
-             and has_table_privilege('authenticated', format('onsembl.%%I', tablename), 'select')""",
-        [],
+        """select relname as tablename from pg_class
+           where relnamespace = 'onsembl'::regnamespace and relkind in ('r', 'p')
+             and has_schema_privilege('authenticated', relnamespace, 'usage')
+             and has_table_privilege('authenticated', oid, 'select')"""
     )
     return {row["tablename"] for row in await cursor.fetchall()}
 
@@ -53,10 +53,9 @@ async def readable(conn: Connection) -> set[str]:
 async def writable(conn: Connection) -> set[str]:
     """Tables of ours that a browser could write to: there must be none."""
     cursor = await conn.execute(
-        """select tablename from pg_tables, unnest(array['anon', 'authenticated']) as role
-           where schemaname = 'onsembl'
-             and has_table_privilege(role, format('onsembl.%%I', tablename), 'insert, update, delete, truncate')""",
-        [],
+        """select relname as tablename from pg_class, unnest(array['anon', 'authenticated']) as role
+           where relnamespace = 'onsembl'::regnamespace and relkind in ('r', 'p')
+             and has_table_privilege(role, oid, 'insert, update, delete, truncate')"""
     )
     return {row["tablename"] for row in await cursor.fetchall()}
 

@@ -1,0 +1,124 @@
+"""Hosted mode, against a second process that plays the Supabase project."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+
+from onsembl.cli.embedded_postgres import EmbeddedPostgres
+
+ONSEMBL = (sys.executable, "-m", "onsembl.cli.main")
+
+
+@dataclass
+class PlayedProject:
+    """What the environment of an Onsembl that uses it holds."""
+
+    environment: dict[str, str]
+
+    def onsembl(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*ONSEMBL, *arguments],
+            env={**self.environment, **more},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=40,
+        )
+
+
+@pytest.fixture
+def project(postgres: EmbeddedPostgres) -> Iterator[PlayedProject]:
+    """A project that knows nothing of Onsembl yet."""
+    name = f"project_{os.getpid()}_{os.urandom(4).hex()}"
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
+        conn.execute(f"create database {name}")
+    url = postgres.url(name)
+    process = subprocess.Popen(
+        [*ONSEMBL, "supabase", "serve", "--port", "0"],
+        env={**os.environ, "DATABASE_URL": url},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    said = "".join(process.stdout.readline() for _ in range(4))
+    variables = dict(re.findall(r"export (\w+)=(\S+)", said))
+    try:
+        yield PlayedProject({**os.environ, **variables, "DATABASE_URL": url})
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+        with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
+            conn.execute(f"drop database {name} with (force)")
+
+
+def test_a_project_is_set_up_and_then_holds(project: PlayedProject):
+    """`check` names what is missing; after `setup`, which may run twice, every line of it is ok."""
+    before = project.onsembl("supabase", "check", "--json")
+    assert before.returncode == 1
+    missing = {finding["check"]: finding for finding in json.loads(before.stdout)}
+    assert not missing["migrations"]["ok"] and "setup" in missing["migrations"]["mend"]
+    for _ in range(2):
+        setup = project.onsembl("supabase", "setup")
+        assert setup.returncode == 0, setup.stderr
+    after = project.onsembl("supabase", "check")
+    assert after.returncode == 0, after.stdout + after.stderr
+    assert [line.split()[0] for line in after.stdout.splitlines()] == ["ok"] * 9
+
+
+def test_what_is_taken_away_is_found_and_mended(project: PlayedProject):
+    """A table out of the publication, a grant revoked, a table opened to browsers: each has its line."""
+    project.onsembl("supabase", "setup")
+    with psycopg.connect(project.environment["DATABASE_URL"], autocommit=True) as conn:
+        conn.execute("alter publication supabase_realtime drop table onsembl.commands")
+        conn.execute("revoke select on onsembl.agents from authenticated")
+        conn.execute("alter table onsembl.audit disable row level security")
+    broken = {f["check"]: f for f in json.loads(project.onsembl("supabase", "check", "--json").stdout)}
+    assert "commands" in broken["publication"]["detail"]
+    assert "agents" in broken["grants"]["detail"]
+    assert "onsembl.audit" in broken["policies"]["detail"]
+    project.onsembl("supabase", "setup")
+    mended = {f["check"]: f["ok"] for f in json.loads(project.onsembl("supabase", "check", "--json").stdout)}
+    assert mended["publication"] and mended["grants"] and not mended["policies"]
+
+
+def test_operators_of_the_project_are_looked_after(project: PlayedProject):
+    """Added, listed, given another role, disabled and enabled, by the project's admin interface."""
+    added = project.onsembl(
+        "operator", "add", "a@example.org", "--role", "viewer", ONSEMBL_OPERATOR_PASSWORD="good one"
+    )
+    assert added.returncode == 0, added.stderr
+    assert "good one" not in added.stdout
+    again = project.onsembl("operator", "add", "a@example.org")
+    assert again.returncode == 1 and "a@example.org" in again.stderr
+    assert project.onsembl("operator", "set-role", "a@example.org", "admin").returncode == 0
+    assert project.onsembl("operator", "disable", "a@example.org").returncode == 0
+    listed = json.loads(project.onsembl("operator", "list", "--json").stdout)
+    assert [(o["email"], o["role"], o["disabled"]) for o in listed] == [("a@example.org", "admin", True)]
+    assert project.onsembl("operator", "enable", "a@example.org").returncode == 0
+    assert "enabled" in project.onsembl("operator", "list").stdout
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"SUPABASE_URL": "https://p.example", "SUPABASE_SECRET_KEY": ""}, "SUPABASE_SECRET_KEY"),
+        ({"DATABASE_URL": "postgresql://u:p@db.example.org:6543/postgres"}, "transaction pooler"),
+        ({"DATABASE_URL": "postgresql://u:hidden@127.0.0.1:1/postgres"}, "does not answer"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_in_a_paragraph(project: PlayedProject, changes, said, tmp_path):
+    """`up` and `setup` say what is wrong, without a traceback and without the password."""
+    for command in (["up", "--port", "0", "--data-dir", str(tmp_path)], ["supabase", "setup"]):
+        refused = project.onsembl(*command, **changes)
+        assert refused.returncode == 1
+        assert said in refused.stderr and "Traceback" not in refused.stderr and "hidden" not in refused.stderr
