@@ -1,0 +1,95 @@
+"""Row-level security from the other side: what a browser's role may do with each table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+READABLE = {"agents", "commands", "streams"}
+
+
+@pytest.fixture
+def conn(database_url: str) -> Iterator[psycopg.Connection]:
+    """A database with one agent, one stream and one command."""
+    with psycopg.connect(database_url, autocommit=True, row_factory=dict_row) as conn:
+        agent = conn.execute("insert into onsembl.agents (name, kind) values ('one', 'shell') returning id").fetchone()
+        assert agent is not None
+        conn.execute("insert into onsembl.streams (agent_id) values (%s)", [agent["id"]])
+        conn.execute("insert into onsembl.commands (agent_id, text) values (%s, 'ls')", [agent["id"]])
+        yield conn
+
+
+def become(conn: psycopg.Connection, role: str, app_role: object = None) -> None:
+    """Act as Supabase does for a request with these claims."""
+    claims = {"sub": str(uuid4()), "role": role, "app_metadata": {"role": app_role} if app_role else {}}
+    conn.execute("select set_config('request.jwt.claims', %s, false)", [json.dumps(claims)])
+    conn.execute(f"set role {role}")
+
+
+def tables(conn: psycopg.Connection) -> list[str]:
+    return [
+        row["relname"]
+        for row in conn.execute(
+            "select relname from pg_class where relnamespace = 'onsembl'::regnamespace and relkind in ('r', 'p')"
+        )
+    ]
+
+
+@pytest.mark.parametrize("app_role", ["viewer", "operator", "admin"])
+def test_an_operator_reads_the_dashboards_tables_and_nothing_else(conn, app_role):
+    """Agents, streams and commands; credentials, keys and the audit log are closed."""
+    names = tables(conn)
+    become(conn, "authenticated", app_role)
+    for name in names:
+        if name in READABLE:
+            assert conn.execute(f"select count(*) from onsembl.{name}").fetchone()["count"] == 1, name
+        else:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                conn.execute(f"select * from onsembl.{name}")
+
+
+@pytest.mark.parametrize(("role", "app_role"), [("authenticated", None), ("authenticated", "root")])
+def test_somebody_signed_in_without_a_role_sees_no_row(conn, role, app_role):
+    """Being a user of the project is not enough."""
+    become(conn, role, app_role)
+    for name in READABLE:
+        assert conn.execute(f"select count(*) from onsembl.{name}").fetchone()["count"] == 0, name
+
+
+def test_nobody_who_is_not_signed_in_reads_anything(conn):
+    """`anon` does not even enter the schema."""
+    become(conn, "anon")
+    for name in READABLE:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            conn.execute(f"select * from onsembl.{name}")
+
+
+@pytest.mark.parametrize("app_role", ["viewer", "operator", "admin"])
+def test_no_browser_writes(conn, app_role):
+    """Commands go through the API: not even an admin's token inserts, changes or deletes a row."""
+    names = tables(conn)
+    become(conn, "authenticated", app_role)
+    for name in names:
+        for statement in (f"delete from onsembl.{name}", f"insert into onsembl.{name} default values"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                conn.execute(statement)
+
+
+def test_the_server_cannot_change_the_audit_log_or_read_passwords(conn):
+    """The API's own role adds to the log, and does not see what the sign-in service keeps."""
+    conn.execute("set role onsembl_api")
+    conn.execute("insert into onsembl.audit (actor_kind, action, outcome) values ('system', 'test', 'ok')")
+    for statement in (
+        "update onsembl.audit set action = 'x'",
+        "delete from onsembl.audit",
+        "truncate onsembl.audit",
+        "select * from auth.users",
+        "select * from auth.project",
+    ):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            conn.execute(statement)
