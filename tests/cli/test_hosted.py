@@ -3,62 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import psycopg
 import pytest
-
-from onsembl.cli.embedded_postgres import EmbeddedPostgres
-
-ONSEMBL = (sys.executable, "-m", "onsembl.cli.main")
-
-
-@dataclass
-class PlayedProject:
-    """What the environment of an Onsembl that uses it holds."""
-
-    environment: dict[str, str]
-
-    def onsembl(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*ONSEMBL, *arguments],
-            env={**self.environment, **more},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=40,
-        )
+from support.project import PlayedProject, played_project
 
 
 @pytest.fixture
-def project(postgres: EmbeddedPostgres) -> Iterator[PlayedProject]:
-    """A project that knows nothing of Onsembl yet."""
-    name = f"project_{os.getpid()}_{os.urandom(4).hex()}"
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
-        conn.execute(f"create database {name}")
-    url = postgres.url(name)
-    process = subprocess.Popen(
-        [*ONSEMBL, "supabase", "serve", "--port", "0"],
-        env={**os.environ, "DATABASE_URL": url},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    said = "".join(process.stdout.readline() for _ in range(4))
-    variables = dict(re.findall(r"export (\w+)=(\S+)", said))
-    try:
-        yield PlayedProject({**os.environ, **variables, "DATABASE_URL": url})
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
-        with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
-            conn.execute(f"drop database {name} with (force)")
+def project(postgres) -> Iterator[PlayedProject]:
+    with played_project(postgres) as project:
+        yield project
 
 
 def test_a_project_is_set_up_and_then_holds(project: PlayedProject):

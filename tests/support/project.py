@@ -1,0 +1,61 @@
+"""A second process that plays a hosted Supabase project."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+from support.control_center import clean_environment
+
+from onsembl.cli.embedded_postgres import EmbeddedPostgres
+
+ONSEMBL = (sys.executable, "-m", "onsembl.cli.main")
+
+
+@dataclass
+class PlayedProject:
+    """What the environment of an Onsembl that uses it holds."""
+
+    environment: dict[str, str]
+
+    def onsembl(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*ONSEMBL, *arguments],
+            env={**self.environment, **more},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=40,
+        )
+
+
+@contextmanager
+def played_project(postgres: EmbeddedPostgres) -> Iterator[PlayedProject]:
+    """A project that knows nothing of Onsembl yet, on a database of its own."""
+    name = f"project_{os.getpid()}_{os.urandom(4).hex()}"
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
+        conn.execute(f"create database {name}")
+    url = postgres.url(name)
+    process = subprocess.Popen(
+        [*ONSEMBL, "supabase", "serve", "--port", "0"],
+        env=clean_environment(DATABASE_URL=url),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    said = "".join(process.stdout.readline() for _ in range(4))
+    variables = dict(re.findall(r"export (\w+)=(\S+)", said))
+    try:
+        yield PlayedProject(clean_environment(**variables, DATABASE_URL=url))
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+        with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
+            conn.execute(f"drop database {name} with (force)")
