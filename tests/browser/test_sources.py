@@ -1,0 +1,26 @@
+"""The page's own checks and tests, which are written in its language."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from onsembl.cli.node import node_environment, npm_command
+
+SOURCES = Path(__file__).resolve().parents[2] / "dashboard"
+
+
+@pytest.mark.parametrize("script", ["check", "lint", "test"])
+def test_the_pages_sources_hold(dashboard: Path, script: str) -> None:
+    """Types, lint and unit tests, as `npm run` knows them."""
+    result = subprocess.run(
+        [*npm_command(), "run", script],
+        cwd=SOURCES,
+        env=node_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
