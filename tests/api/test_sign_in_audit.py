@@ -1,0 +1,32 @@
+"""Sign-ins at the stand-in, in the audit log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from onsembl.sql.database import connect
+
+if TYPE_CHECKING:
+    from .conftest import Api
+
+
+async def test_sign_ins_and_failures_are_in_the_audit_log(api: Api) -> None:
+    """Who, from where, and how it ended; a wrong password is never written down."""
+    account = await api.operator()
+    refused = await api.http.post(
+        "/auth/v1/token?grant_type=password",
+        json={"email": account.email, "password": "hunter2 hunter2"},
+        headers={"apikey": await api.key()},
+    )
+    assert refused.status_code == 400
+    async with await connect(api.database_url) as conn:
+        cursor = await conn.execute(
+            "select actor_kind, actor_name, address, outcome, detail, row_to_json(audit)::text as whole"
+            " from audit where action = 'operator.sign_in' order by id"
+        )
+        rows = await cursor.fetchall()
+    assert [(row["actor_kind"], row["outcome"]) for row in rows] == [("operator", "ok"), ("anonymous", "refused")]
+    assert {row["actor_name"] for row in rows} == {account.email}
+    assert {row["address"] for row in rows} == {"127.0.0.1"}
+    assert rows[1]["detail"] == {"reason": "wrong address or password"}
+    assert not any("hunter2" in row["whole"] for row in rows)
