@@ -9,7 +9,8 @@ import fcntl
 import hashlib
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 from onsembl.cli.node import NodeMissing, node_environment, npm_command
@@ -19,6 +20,7 @@ Say = Callable[[str], None]
 SOURCES = ("src", "public", "index.html", "package.json", "package-lock.json")
 STAMP = ".built-from"
 LINES_OF_FAILURE = 15
+QUIET = ("--no-audit", "--no-fund")
 
 
 class DashboardNotBuilt(Exception):
@@ -35,11 +37,25 @@ def build(sources: Path, say: Say) -> None:
     """Build unless it is built. Raises DashboardNotBuilt."""
     if is_built(sources):
         return
+    with _alone_in(sources):
+        if not is_built(sources):
+            _build(sources, say)
+
+
+def install_for_checks(sources: Path, say: Say) -> None:
+    """Have the packages that types, lint and unit tests need, too. Raises DashboardNotBuilt."""
+    with _alone_in(sources):
+        if not _packages_are_installed(sources, for_checks=True):
+            _run([*npm_command(), "ci", *QUIET], sources, "installing its packages", say)
+
+
+@contextmanager
+def _alone_in(sources: Path) -> Generator[None]:
+    """Several may start at once."""
     try:
         with (sources / ".build-lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # several may start at once
-            if not is_built(sources):
-                _build(sources, say)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
     except OSError as error:
         raise DashboardNotBuilt(f"The dashboard could not be built in {sources}: {error.strerror or error}.") from error
     except NodeMissing as error:
@@ -50,15 +66,17 @@ def _build(sources: Path, say: Say) -> None:
     say("Building the dashboard, because it is new or has changed:")
     before = _fingerprint(sources)  # what is changed meanwhile is built the next time
     if not _packages_are_installed(sources):
-        _run([*npm_command(), "ci", "--omit=dev", "--no-audit", "--no-fund"], sources, "installing its packages", say)
+        _run([*npm_command(), "ci", "--omit=dev", *QUIET], sources, "installing its packages", say)
     _run([*npm_command(), "run", "build"], sources, "compiling", say)
     (sources / "dist" / STAMP).write_text(before)
 
 
-def _packages_are_installed(sources: Path) -> bool:
-    """npm writes its own copy of the lock file when it has installed all of it."""
+def _packages_are_installed(sources: Path, *, for_checks: bool = False) -> bool:
+    """npm writes a lock file of what it installed when it has installed all of it."""
     installed = sources / "node_modules" / ".package-lock.json"
-    return installed.exists() and installed.stat().st_mtime >= (sources / "package-lock.json").stat().st_mtime
+    if not installed.exists() or installed.stat().st_mtime < (sources / "package-lock.json").stat().st_mtime:
+        return False
+    return not for_checks or '"dev": true' in installed.read_text()
 
 
 def _run(command: list[str], folder: Path, what: str, say: Say) -> None:
