@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import time
 from pathlib import Path
 
 import msgspec
 
+from onsembl.agent.durable import replace
 from onsembl.agent.errors import AgentError
 
 FILE_NAME = "credentials.json"
@@ -31,27 +31,23 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load(folder: Path) -> Credentials:
-    """The credentials in an agent's folder. Raises AgentError when there are none or others can read them."""
+    """The credentials in an agent's folder. Raises AgentError when there are none or others can get at them."""
     path = folder / FILE_NAME
     try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & 0o077:
-            raise AgentError(f"{path} can be read by others (mode {mode:o}). Mend it with: chmod 600 {path}")
+        for place, private in ((folder, "700"), (path, "600")):
+            mode = stat.S_IMODE(place.stat().st_mode)
+            if mode & 0o077:
+                raise AgentError(f"{place} is open to others (mode {mode:o}). Mend it with: chmod {private} {place}")
         return msgspec.json.decode(path.read_bytes(), type=Credentials)
     except FileNotFoundError as error:
         raise AgentError(f"This agent is not enrolled: there is no {path}. Use `onsembl agent enrol`.") from error
-    except msgspec.MsgspecError as error:
+    except OSError as error:
+        raise AgentError(f"{path} cannot be read: {error.strerror}.") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise AgentError(f"{path} is damaged ({error}). Enrol the agent again.") from error
 
 
 def save(folder: Path, credentials: Credentials) -> None:
-    """Keep the credentials: whole or not at all, also when the machine loses power."""
+    """Keep the credentials: whole or not at all, also when the machine loses power. Raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / FILE_NAME
-    partial = path.with_suffix(".partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.encode(credentials))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    replace(folder / FILE_NAME, [msgspec.json.encode(credentials)])

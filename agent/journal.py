@@ -6,6 +6,7 @@ ended, and reports them lost.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import OrderedDict
 from datetime import UTC, datetime
@@ -14,10 +15,16 @@ from uuid import UUID
 
 import msgspec
 
+from onsembl.agent.durable import replace
 from onsembl.protocol.messages import Accepted, Ended
+
+logger = logging.getLogger(__name__)
 
 FILE_NAME = "journal.jsonl"
 REMEMBERED = 10_000
+"""How many commands that are over and reported are still known, should one be offered again."""
+REWRITE_AT = 5 * REMEMBERED
+"""Lines after which the file is written anew."""
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="recorded"):
@@ -31,11 +38,12 @@ _encoder = msgspec.json.Encoder()
 
 
 class Journal:
-    """`running` and `ended` are what the agent says in its hello."""
+    """`running` and `ended` are what the agent says in its hello. Raises OSError where the folder cannot be used."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, rewrite_at: int = REWRITE_AT) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path = folder / FILE_NAME
+        self._rewrite_at = rewrite_at
         self.running: dict[UUID, Accepted] = {}
         self.ended: dict[UUID, Ended] = {}
         self._recorded: OrderedDict[UUID, None] = OrderedDict()
@@ -43,31 +51,38 @@ class Journal:
         self.lost = list(self.running)
         """Commands that an earlier run of the agent took and did not end."""
         self._rewrite()
-        self._file = self._path.open("ab")
 
     def knows(self, command_id: UUID) -> bool:
         """Whether the command was taken before, whatever became of it."""
         return command_id in self.running or command_id in self.ended or command_id in self._recorded
 
     def accepted(self, report: Accepted) -> None:
-        """The agent takes a command: on disk before anyone is told."""
-        self.running[report.command_id] = report
+        """The agent takes a command: on disk before anyone is told. Raises OSError, and then it is not taken."""
         self._append(report)
+        self.running[report.command_id] = report
 
     def end(self, report: Ended) -> None:
-        """The command is over: kept until the server has it."""
+        """The command is over: kept until the server has it. Raises OSError when it is kept in memory only."""
         self.running.pop(report.command_id, None)
         self.ended[report.command_id] = report
         self._append(report)
 
     def recorded(self, command_id: UUID) -> None:
         """The server has the end; only the id is remembered."""
-        if self.ended.pop(command_id, None) is not None:
-            self._remember(command_id)
+        if self.ended.pop(command_id, None) is None:
+            return
+        self._remember(command_id)
+        try:
+            # Not forced to the disk: at worst the end is reported again, and recorded again.
             self._append(Recorded(command_id=command_id), durable=False)
+            if self._lines >= self._rewrite_at:
+                self._file.close()
+                self._rewrite()
+        except OSError as error:
+            logger.warning("The journal cannot be written: %s", error, extra={"action": "journal_failed"})
 
     def lose(self, command_id: UUID) -> None:
-        """An earlier run's command ended with that run."""
+        """An earlier run's command ended with that run. Raises OSError as `end` does."""
         taken = self.running[command_id]
         self.end(
             Ended(
@@ -89,7 +104,7 @@ class Journal:
             try:
                 entry = _decoder.decode(line)
             except msgspec.MsgspecError:
-                continue  # the last line of a run that was cut off in the middle of it
+                continue  # one that was cut off in the middle, by a crash or a full disk
             match entry:
                 case Accepted():
                     self.running[entry.command_id] = entry
@@ -106,8 +121,14 @@ class Journal:
             self._recorded.popitem(last=False)
 
     def _append(self, entry: msgspec.Struct, *, durable: bool = True) -> None:
-        self._file.write(_encoder.encode(entry) + b"\n")
-        self._file.flush()
+        # A line that a full disk cut short ends here: it must not swallow this one.
+        line = (b"\n" if self._torn else b"") + _encoder.encode(entry) + b"\n"
+        self._torn = True
+        written = self._file.write(line)
+        if written != len(line):
+            raise OSError(f"only {written} of {len(line)} bytes fitted into {self._path}")
+        self._torn = False
+        self._lines += 1
         if durable:
             os.fsync(self._file.fileno())
 
@@ -118,9 +139,7 @@ class Journal:
             *self.ended.values(),
             *self.running.values(),
         ]
-        partial = self._path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            file.writelines(_encoder.encode(entry) + b"\n" for entry in entries)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self._path)
+        replace(self._path, (_encoder.encode(entry) + b"\n" for entry in entries))
+        self._file = self._path.open("ab", buffering=0)
+        self._lines = len(entries)
+        self._torn = False

@@ -13,7 +13,7 @@ class LadderTimes:
 
     interrupt: float = 5.0
     """The CLI's own way: what a person would press."""
-    sigint: float = 2.0
+    sigint: float = 0.0
     sigterm: float = 10.0
     sigkill: float = 1.0
     sweep: float = 5.0
@@ -46,9 +46,23 @@ class Ladder:
         self.deadline = now + patience
         return rung
 
-    def skip_to(self, rung: CancelRung) -> None:
-        """The leader is gone and something of it lives on: no use in asking politely."""
-        index = next(i for i, (name, _) in enumerate(self._rungs) if name == rung)
-        if self._next < index:
-            self._next = index
-            self.deadline = float("-inf")
+    def leader_is_gone(self, now: float) -> None:
+        """Something of the command outlived its leader: there is nobody left to ask politely.
+
+        Before `sigterm` that is the next rung, at once; after `sigkill`, which reaches only the group, the sweep is,
+        once what was killed has had time to go.
+        """
+        if self._next <= _SIGTERM:
+            self._next = _SIGTERM
+            self.deadline = now
+        elif self._next == _SWEEP:
+            self.deadline = min(self.deadline, now + _DYING_SECONDS)
+
+    @property
+    def sweeping(self) -> bool:
+        """Whether the last rung is reached: kill again whatever turns up, for it may fork as it dies."""
+        return self._next > _SWEEP
+
+
+_SIGTERM, _SWEEP = 2, 4
+_DYING_SECONDS = 0.1

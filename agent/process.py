@@ -7,45 +7,61 @@ import errno
 import os
 import pty
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from onsembl.agent.process_tree import MARK, RESERVED, ProcessTree
+from onsembl.agent.environment import command_environment
+from onsembl.agent.process_tree import ProcessTree
+from onsembl.agent.reaper import Reaper
 from onsembl.agent.terminal import AgentTerminal
 
 READ_BYTES = 64 * 1024
-_SECRET_VARIABLES = ("ONSEMBL_ENROLMENT_TOKEN",)
+LAST_BYTES_SECONDS = 2.0
+"""How long to wait for the end of the output when no process of the command is left: the rest is in the kernel, and
+only a stranger who holds the other end can keep it from ending."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where a program runs: the folder, the terminal that shows it, and who waits for its end."""
+
+    cwd: Path
+    terminal: AgentTerminal
+    reaper: Reaper
+    arguments: Sequence[str] = ()
+    """The operator's own arguments for the coding CLI."""
 
 
 class Process:
-    """A running program. `tree` has all that comes of it; `drain` waits for its last byte."""
+    """A running program. `tree` has all that comes of it; `drain` takes its last bytes."""
 
-    def __init__(self, child: subprocess.Popen[bytes], command_id: str, terminal: AgentTerminal) -> None:
+    def __init__(self, child: subprocess.Popen[bytes], command_id: str, surroundings: Surroundings) -> None:
         self._child = child
-        self._terminal = terminal
+        self._terminal = surroundings.terminal
+        self._reaper = surroundings.reaper
         self._loop = asyncio.get_running_loop()
         self._readers: set[int] = set()
+        self._writers: set[int] = set()
+        self._resumed: list[Callable[[], None]] = []
+        self._draining = False
         self._drained = asyncio.Event()
         self._control: int | None = None
-        self.tree = ProcessTree(child.pid, command_id)
-        RESERVED.add(child.pid)
-        self.exited = asyncio.create_task(asyncio.to_thread(child.wait))
+        self.exited = self._reaper.watch(child)
         """Done when the program itself has ended: its exit status, or minus the signal that ended it."""
+        self.tree = ProcessTree(self._reaper, command_id, child.pid)
 
     @classmethod
-    def in_terminal(
-        cls, argv: Sequence[str], command_id: str, terminal: AgentTerminal, cwd: Path, extra: Mapping[str, str]
-    ) -> Process:
-        """Start `argv` in a pseudo-terminal whose bytes go to `terminal`. Raises OSError."""
+    def in_terminal(cls, argv: Sequence[str], command_id: str, surroundings: Surroundings) -> Process:
+        """Start `argv` in a pseudo-terminal whose bytes go to the terminal. Raises OSError."""
         control, inside = pty.openpty()
         try:
-            terminal.apply_size(inside)
+            surroundings.terminal.apply_size(inside)
             child = subprocess.Popen(
                 argv,
-                cwd=cwd,
-                env=_environment(command_id, extra),
+                cwd=surroundings.cwd,
+                env=command_environment(os.environ, command_id),
                 preexec_fn=lambda: os.login_tty(inside),
-                close_fds=True,
                 pass_fds=(inside,),
             )
         except BaseException:
@@ -54,9 +70,9 @@ class Process:
         finally:
             os.close(inside)
         os.set_blocking(control, False)
-        process = cls(child, command_id, terminal)
+        process = cls(child, command_id, surroundings)
         process._control = control
-        process._read_from(control, terminal.write)
+        process._read_from(control, surroundings.terminal.write)
         return process
 
     @classmethod
@@ -64,27 +80,25 @@ class Process:
         cls,
         argv: Sequence[str],
         command_id: str,
-        terminal: AgentTerminal,
-        cwd: Path,
-        extra: Mapping[str, str],
+        surroundings: Surroundings,
         text: str,
         on_output: Callable[[bytes], None],
     ) -> Process:
-        """Start `argv` with `text` as its input and its output given to `on_output`; errors go to `terminal`.
+        """Start `argv` with `text` as its input and its output given to `on_output`; errors go to the terminal.
 
         Raises OSError.
         """
         child = subprocess.Popen(
             argv,
-            cwd=cwd,
-            env=_environment(command_id, extra),
+            cwd=surroundings.cwd,
+            env=command_environment(os.environ, command_id),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
         assert child.stdin is not None and child.stdout is not None and child.stderr is not None
-        process = cls(child, command_id, terminal)
+        process = cls(child, command_id, surroundings)
         process._feed(os.dup(child.stdin.fileno()), text.encode())
         child.stdin.close()
         for stream, sink in ((child.stdout, on_output), (child.stderr, process._write_lines)):
@@ -95,9 +109,15 @@ class Process:
         return process
 
     async def drain(self) -> None:
-        """Wait for the last byte, which comes when no process holds the other end."""
+        """The processes are gone: take what they wrote and was not read yet, also into a full terminal."""
+        self._draining = True
+        for resume in self._resumed:
+            resume()
         if self._readers:
-            await self._drained.wait()
+            try:
+                await asyncio.wait_for(self._drained.wait(), LAST_BYTES_SECONDS)
+            except TimeoutError:
+                return
 
     def press(self, keys: bytes) -> None:
         """Write to the program as a keyboard would; on pipes there is none."""
@@ -113,10 +133,13 @@ class Process:
             self._terminal.apply_size(self._control)
 
     def close(self) -> None:
-        """Let go of what is left; the processes are gone."""
+        """Let go of what is left."""
         for descriptor in list(self._readers):
             self._end_reading(descriptor)
-        RESERVED.discard(self._child.pid)
+        for descriptor in list(self._writers):
+            self._end_writing(descriptor)
+        self.tree.close()
+        self._reaper.forget(self._child)
 
     def _write_lines(self, data: bytes) -> None:
         # Pipes carry bare line feeds; a terminal needs the carriage returned.
@@ -138,7 +161,7 @@ class Process:
                 self._end_reading(descriptor)
                 return
             sink(data)
-            if self._terminal.outbox.full:
+            if self._terminal.outbox.full and not self._draining:
                 self._loop.remove_reader(descriptor)
                 self._terminal.when_there_is_room(resume)
 
@@ -146,6 +169,7 @@ class Process:
             if descriptor in self._readers:
                 self._loop.add_reader(descriptor, readable)
 
+        self._resumed.append(resume)
         resume()
 
     def _end_reading(self, descriptor: int) -> None:
@@ -159,6 +183,7 @@ class Process:
 
     def _feed(self, descriptor: int, data: bytes) -> None:
         os.set_blocking(descriptor, False)
+        self._writers.add(descriptor)
         left = memoryview(data)
 
         def writable() -> None:
@@ -170,14 +195,11 @@ class Process:
             except BrokenPipeError:
                 left = left[len(left) :]
             if not left:
-                self._loop.remove_writer(descriptor)
-                os.close(descriptor)
+                self._end_writing(descriptor)
 
         self._loop.add_writer(descriptor, writable)
 
-
-def _environment(command_id: str, extra: Mapping[str, str]) -> dict[str, str]:
-    environment = {name: value for name, value in os.environ.items() if name not in _SECRET_VARIABLES}
-    environment |= {"TERM": "xterm-256color", "COLORTERM": "truecolor", MARK: command_id, **extra}
-    environment.setdefault("LANG", "C.UTF-8")
-    return environment
+    def _end_writing(self, descriptor: int) -> None:
+        self._loop.remove_writer(descriptor)
+        self._writers.discard(descriptor)
+        os.close(descriptor)

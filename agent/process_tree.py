@@ -1,39 +1,97 @@
 """All processes of a command: those of its session, its descendants, and those that tried to leave both.
 
-A process is known by its session, by descent, or by the mark that every command finds in its environment and hands
-down. On Linux the agent is also made the reaper of its descendants, so none can hide behind a dead parent.
+Where the agent is the reaper of its descendants (see `reaper`), whatever lives below it belongs to a command. Elsewhere
+a process is known by its session, by descent, or by the mark that every command finds in its environment and hands
+down. The mark alone tells what an agent that was killed has left behind.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
 
 import psutil
 
+from onsembl.agent.reaper import Reaper
+
 MARK = "ONSEMBL_COMMAND_ID"
-_PR_SET_CHILD_SUBREAPER = 36
-
-
-def adopt_orphans() -> bool:
-    """Make this process the parent of descendants whose own parents die; False where the system has no such thing."""
-    if sys.platform != "linux":
-        return False
-    return ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
 
 class ProcessTree:
-    """The processes of one command, whose leader began a session of its own."""
+    """The processes of one command, whose leader began a session of its own.
 
-    def __init__(self, leader: int, command_id: str) -> None:
-        self._leader = leader
-        self._mark = f"{MARK}={command_id}".encode()
+    Without a leader it is what an agent that died may have left of a command.
+    """
+
+    def __init__(self, reaper: Reaper, command_id: str, leader: int | None) -> None:
+        self._reaper = reaper
+        self._mark = _mark(command_id)
+        self._leader = psutil.Process(leader) if leader is not None else None  # with its birth: pids come again
         self._known: set[psutil.Process] = set()
+        _trees.add(self)
 
     def alive(self) -> list[psutil.Process]:
-        """Those that live now, zombies aside (those that are ours are reaped)."""
+        """Those that live now; zombies do not. Looking at every process of the machine costs milliseconds."""
+        self._reaper.collect()
+        if self._leader is None or not self._reaper.adopts:
+            self._known = self._search()
+        elif self._reaper.childless():
+            self._known = set()
+        else:
+            self._known = self._below_us()
+        return sorted(self._known - _given_up, key=lambda process: process.pid)
+
+    def gone(self) -> bool:
+        """Whether nothing of it is left.
+
+        A search passes from process to process while they fork, so that one look may miss a child whose parent died
+        meanwhile; a second one finds it.
+        """
+        if self.alive():
+            return False
+        return (self._reaper.adopts and self._leader is not None and self._reaper.childless()) or not self.alive()
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """To the leader's process group, as a terminal would. The leader must not have been waited for."""
+        if self._leader is not None:
+            try:
+                os.killpg(self._leader.pid, number)
+            except (ProcessLookupError, PermissionError):  # PermissionError: none of them is ours to signal
+                return
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """To every process, wherever it went."""
+        for process in self.alive():
+            try:
+                process.send_signal(number)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+
+    def close(self) -> None:
+        """Nobody looks after it any more; what will not die is held against no later command."""
+        _given_up.difference_update({process for process in _given_up if not _lives(process)})
+        _given_up.update(process for process in self._known if _lives(process))
+        _trees.discard(self)
+
+    def _below_us(self) -> set[psutil.Process]:
+        """Descendants of this process, less those of other commands."""
+        assert self._leader is not None
+        found: set[psutil.Process] = set()
+        others = [tree for tree in _trees if tree is not self]
+        for child in psutil.Process().children():
+            if child.pid in self._reaper.leaders and child != self._leader:
+                continue
+            if others and any(tree._mark in _environment(child) for tree in others):
+                continue
+            try:
+                found.update(process for process in (child, *child.children(recursive=True)) if _lives(process))
+            except psutil.NoSuchProcess:
+                continue
+        return found
+
+    def _search(self) -> set[psutil.Process]:
+        """Through all processes of the machine, by every sign."""
         found = {process for process in self._known if _lives(process)}
         children: dict[int, list[psutil.Process]] = {}
         for process in psutil.process_iter():
@@ -49,38 +107,32 @@ class ProcessTree:
                 if child not in found and _lives(child):
                     found.add(child)
                     pending.append(child.pid)
-        self._known = found
-        return sorted(found, key=lambda process: process.pid)
-
-    def signal_group(self, number: signal.Signals) -> None:
-        """To the leader's process group, as a terminal would."""
-        try:
-            os.killpg(self._leader, number)
-        except ProcessLookupError:
-            return
-
-    def signal_all(self, number: signal.Signals) -> None:
-        """To every process, wherever it went."""
-        for process in self.alive():
-            try:
-                process.send_signal(number)
-            except psutil.NoSuchProcess:
-                continue
+        return found
 
     def _is_ours(self, process: psutil.Process) -> bool:
-        if process.pid == self._leader:
-            return True
-        try:
-            if os.getsid(process.pid) == self._leader:
-                return True
-        except (ProcessLookupError, PermissionError):
+        if process.pid == os.getpid():
             return False
+        if self._leader is not None:
+            if process == self._leader:
+                return True
+            try:
+                if os.getsid(process.pid) == self._leader.pid and not self._leader_was_replaced():
+                    return True
+            except (ProcessLookupError, PermissionError):
+                return False
         return self._mark in _environment(process)
 
+    def _leader_was_replaced(self) -> bool:
+        """Whether another program has the leader's pid, and with it a session of that number."""
+        assert self._leader is not None
+        try:
+            return psutil.Process(self._leader.pid) != self._leader
+        except psutil.NoSuchProcess:
+            return False
 
-def stragglers(command_id: str) -> ProcessTree:
-    """What an agent that died may have left of a command: found by the mark alone."""
-    return ProcessTree(-1, command_id)
+
+def _mark(command_id: str) -> bytes:
+    return f"{MARK}={command_id}".encode()
 
 
 def _environment(process: psutil.Process) -> bytes:
@@ -94,28 +146,15 @@ def _environment(process: psutil.Process) -> bytes:
         environment = process.environ()
     except (psutil.Error, OSError):
         return b""
-    return f"{MARK}={environment.get(MARK, '')}".encode()
+    return _mark(environment.get(MARK, ""))
 
 
 def _lives(process: psutil.Process) -> bool:
     try:
-        if process.status() != psutil.STATUS_ZOMBIE:
-            return process.is_running()
-        if process.ppid() == os.getpid():
-            _reap(process.pid)
+        return process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) and process.is_running()
     except psutil.Error:
         return False
-    return False
 
 
-def _reap(pid: int) -> None:
-    if pid in RESERVED:
-        return
-    try:
-        os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return
-
-
-RESERVED: set[int] = set()
-"""Leaders, whose exit status their own waiter takes."""
+_trees: set[ProcessTree] = set()
+_given_up: set[psutil.Process] = set()

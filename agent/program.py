@@ -14,18 +14,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
+import msgspec
+
 from onsembl.agent import credentials as store
-from onsembl.agent.adapters.adapter import Adapter, Surroundings
+from onsembl.agent.adapters.adapter import Adapter
 from onsembl.agent.adapters.claude import ClaudeAdapter
 from onsembl.agent.adapters.shell import ShellAdapter
 from onsembl.agent.connection import AgentConnection
+from onsembl.agent.conversation import Conversation
 from onsembl.agent.errors import AgentError
 from onsembl.agent.journal import Journal
 from onsembl.agent.ladder import LadderTimes
-from onsembl.agent.process_tree import adopt_orphans
+from onsembl.agent.process import Surroundings
+from onsembl.agent.reaper import Reaper
 from onsembl.agent.runner import Runner
+from onsembl.agent.startup import Startup
 from onsembl.agent.terminal import AgentTerminal
-from onsembl.protocol.messages import Hello, Message, Offer, StreamTail
+from onsembl.protocol.messages import Hello, Offer, StreamTail
 from onsembl.protocol.states import AgentKind, AgentMode
 
 logger = logging.getLogger(__name__)
@@ -35,6 +40,8 @@ ADAPTERS: dict[AgentKind, type[ShellAdapter | ClaudeAdapter]] = {
     AgentKind.CLAUDE: ClaudeAdapter,
 }
 FLUSH_SECONDS = 5.0
+MAX_ENDED = 256
+"""What one hello may hold; the rest is said in the next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +52,8 @@ class AgentConfig:
     kind: AgentKind
     cwd: Path
     version: str
+    server: str | None = None
+    """Another address of the server than the one that it was enrolled at."""
     arguments: Sequence[str] = ()
     startup_script: Path | None = None
     times: LadderTimes = field(default_factory=LadderTimes)
@@ -54,18 +63,41 @@ class AgentConfig:
 
 async def run_agent(config: AgentConfig) -> None:
     """Run until SIGTERM or SIGINT. Raises AgentError when a person has to act."""
-    credentials = store.load(config.folder)
     lock = _lock(config.folder)
     try:
-        agent = Agent(config, credentials)
+        credentials = store.load(config.folder)
+        if config.server is not None:
+            credentials = msgspec.structs.replace(credentials, server=config.server)
+        try:
+            agent = Agent(config, credentials)
+        except OSError as error:
+            raise AgentError(f"The agent's journal in {config.folder} cannot be used: {error}") from error
         await agent.run()
     finally:
         os.close(lock)
 
 
+async def _told_to_stop() -> None:
+    """Until SIGTERM, SIGINT, or the terminal that the agent was started in is closed."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # Under `nohup` the hang-up is ignored, and stays so for the agent; its commands get the usual ways back.
+        ignored = number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
+        loop.add_signal_handler(number, _nothing if ignored else told.set)
+    await told.wait()
+
+
+def _nothing() -> None:
+    pass
+
+
 def _lock(folder: Path) -> int:
     """One agent at a time works in a folder."""
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise AgentError(f"The agent's folder {folder} cannot be used: {error.strerror}.") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -75,30 +107,31 @@ def _lock(folder: Path) -> int:
 
 
 class Agent:
-    """The parts of one agent (`Orders` for its connection)."""
+    """The parts of one agent (`Orders` for its conversation with the server)."""
 
     def __init__(self, config: AgentConfig, credentials: store.Credentials) -> None:
         self._config = config
         self._terminal = AgentTerminal(config.columns, config.rows)
         self._journal = Journal(config.folder)
+        self._reaper = Reaper(adopt=True)
         adapter: Adapter = ADAPTERS[config.kind]()
-        surroundings = Surroundings(config.cwd, self._terminal, config.arguments)
-        self._connection = AgentConnection(config.folder, credentials, self._terminal, self)
-        self._runner = Runner(adapter, surroundings, self._journal, config.times, self._send)
+        surroundings = Surroundings(config.cwd, self._terminal, self._reaper, config.arguments)
+        self._startup = Startup(config.startup_script, f"startup-{credentials.agent_id}", surroundings)
+        self._conversation = Conversation(self._terminal, self)
+        self._connection = AgentConnection(config.folder, credentials, self._conversation)
+        self._runner = Runner(adapter, surroundings, self._journal, config.times, self._conversation.say, self._startup)
 
     async def run(self) -> None:
         """Until a signal."""
-        if not adopt_orphans():
+        if not self._reaper.adopts:
             logger.info("This system cannot adopt orphans; escaped processes are found by their mark alone")
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        await self._runner.settle_the_past()
-        if self._config.startup_script is not None:
-            self._runner.start_up(self._config.startup_script)
+        stopping = asyncio.create_task(_told_to_stop(), name="signal")
+        try:
+            await self._runner.settle_the_past()
+        except OSError as error:
+            raise AgentError(f"The agent's journal in {self._config.folder} cannot be written: {error}") from error
+        self._startup.begin()
         connected = asyncio.create_task(self._connection.run(), name="connection")
-        stopping = asyncio.create_task(stop.wait(), name="signal")
         try:
             await asyncio.wait({connected, stopping}, return_when=asyncio.FIRST_COMPLETED)
             await self._runner.stop()
@@ -107,23 +140,20 @@ class Agent:
         finally:
             stopping.cancel()
             connected.cancel()
-            await asyncio.gather(stopping, return_exceptions=True)
+            await asyncio.gather(stopping, connected, return_exceptions=True)
+            await self._connection.settle(FLUSH_SECONDS)
             self._journal.close()
-        try:
-            await connected
-        except asyncio.CancelledError:
-            return
+            self._reaper.close()
+        if not connected.cancelled():
+            connected.result()
 
     async def _flush(self, connected: asyncio.Task[None]) -> None:
         """Give the server a moment to take the last bytes and reports."""
         deadline = asyncio.get_running_loop().time() + FLUSH_SECONDS
         while asyncio.get_running_loop().time() < deadline and not connected.done():
-            if self._connection.idle and not self._journal.ended:
+            if self._conversation.idle and not self._journal.ended:
                 return
             await asyncio.sleep(0.02)
-
-    def _send(self, message: Message) -> None:
-        self._connection.send(message)
 
     # Orders
 
@@ -150,5 +180,5 @@ class Agent:
             rows=self._terminal.rows,
             stream=stream,
             running=list(self._journal.running.values()),
-            ended=list(self._journal.ended.values()),
+            ended=list(self._journal.ended.values())[:MAX_ENDED],
         )

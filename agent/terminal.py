@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import re
 import struct
 import termios
 from collections.abc import Callable
@@ -11,6 +12,24 @@ from onsembl.protocol.stream import Outbox
 
 OUTBOX_BYTES = 8 * 1024 * 1024
 """What may wait for the server before the program has to."""
+RESTORE_COLOURS = b"\x1b[0m"
+RESTORE_SCREEN = b"\x1b7\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l" + RESTORE_COLOURS
+"""What a full-screen program that was killed could not put back.
+
+Leaving the alternate screen restores the cursor even where there was none to leave: it is saved first.
+"""
+
+_SEQUENCE = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI (ECMA-48, 5.4)
+    r"|\x1b[PX\]^_][^\x07\x1b]*(?:\x07|\x1b\\|$)"  # control strings: OSC, DCS, SOS, PM, APC (5.6)
+    r"|\x1b[ -/]*[0-~]"
+)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def printable(text: str) -> str:
+    """Text that was not meant for a terminal, safe for one: line feeds and tabs are all it may do."""
+    return _CONTROL.sub("", _SEQUENCE.sub("", text.replace("\r\n", "\n")))
 
 
 class AgentTerminal:
@@ -34,6 +53,11 @@ class AgentTerminal:
             self.outbox.append(data)
             self._ends_line = data.endswith(b"\n")
             self.on_output()
+
+    def control(self, sequence: bytes) -> None:
+        """A sequence of the agent's own, which prints nothing."""
+        self.outbox.append(sequence)
+        self.on_output()
 
     def write_line(self, text: str) -> None:
         """A line of the agent's own, on a line of its own."""

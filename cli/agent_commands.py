@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
+import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import TextIO
+from urllib.parse import urlsplit
 
 import click
 import platformdirs
@@ -14,21 +18,36 @@ import platformdirs
 from onsembl.agent import credentials as store
 from onsembl.agent.enrolment import enrol as enrol_at
 from onsembl.agent.errors import AgentError
-from onsembl.agent.program import ADAPTERS, AgentConfig, run_agent
 from onsembl.protocol.states import AgentKind
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+_KINDS = click.Choice([AgentKind.SHELL.value, AgentKind.CLAUDE.value])
 
 
 @click.group()
 def agent() -> None:
     """Enrol and run an agent on this machine."""
+    if os.name != "posix":
+        raise click.ClickException("An agent needs pseudo-terminals: run it on Linux, macOS, or Windows' WSL.")
 
 
 def _name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     if not _NAME.match(value):
         raise click.BadParameter("letters, digits, '.', '_' and '-', at most 64, the first a letter or digit")
     return value
+
+
+def _server(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        raise click.BadParameter("an address such as https://onsembl.example.org")
+    return value.rstrip("/")
 
 
 _name_option = click.option("--name", required=True, callback=_name, help="The agent's name, unique on its server.")
@@ -42,34 +61,43 @@ _state_option = click.option(
 
 
 @agent.command()
-@click.option("--server", required=True, help="The control center's address, as https://onsembl.example.org.")
+@click.option("--server", required=True, callback=_server, help="The control center's address.")
 @_name_option
-@click.option("--kind", type=click.Choice([kind.value for kind in ADAPTERS]), required=True, help="What it runs.")
+@click.option("--kind", type=_KINDS, required=True, help="What it runs.")
+@click.option("--token-file", type=click.File(), help="A file that holds the one-time token; - is standard input.")
 @_state_option
-def enrol(server: str, name: str, kind: str, state_dir: Path) -> None:
-    """Make this machine an agent by a one-time token, which is asked for.
+def enrol(server: str, name: str, kind: str, token_file: TextIO | None, state_dir: Path) -> None:
+    """Make this machine an agent by a one-time token.
 
-    For machines without a person, the token may be in ONSEMBL_ENROLMENT_TOKEN. It is never an argument: the list of
+    The token is asked for, or read from a file or from ONSEMBL_ENROLMENT_TOKEN. It is never an argument: the list of
     processes would show it.
     """
-    token = _enrolment_token()
+    folder = state_dir / name
     try:
-        credentials = asyncio.run(enrol_at(server.rstrip("/"), token, name, AgentKind(kind)))
+        # First of all, for the token works only once.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise click.ClickException(f"The agent's folder {folder} cannot be used: {error.strerror}.") from error
+    token = token_file.read().strip() if token_file is not None else _enrolment_token()
+    try:
+        credentials = asyncio.run(enrol_at(server, token, name, AgentKind(kind)))
     except AgentError as error:
         raise click.ClickException(f"The agent was not enrolled: {error}") from error
-    store.save(state_dir / name, credentials)
+    store.save(folder, credentials)
     click.echo(f"Enrolled as {name}. Start it with: onsembl agent run --name {name}")
 
 
 def _enrolment_token() -> str:
-    import os
-
-    return os.environ.get("ONSEMBL_ENROLMENT_TOKEN") or str(click.prompt("Enrolment token", hide_input=True))
+    token = os.environ.get("ONSEMBL_ENROLMENT_TOKEN") or str(click.prompt("Enrolment token", hide_input=True))
+    return token.strip()
 
 
 @agent.command()
 @_name_option
-@click.option("--kind", type=click.Choice([kind.value for kind in ADAPTERS]), help="What it runs; as enrolled.")
+@click.option("--kind", type=_KINDS, help="What it runs; as enrolled.")
+@click.option("--server", callback=_server, help="The control center's address; as enrolled.")
 @click.option(
     "--cwd",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -88,6 +116,7 @@ def _enrolment_token() -> str:
 def run(
     name: str,
     kind: str | None,
+    server: str | None,
     cwd: Path,
     startup_script: Path | None,
     verbose: bool,
@@ -96,8 +125,13 @@ def run(
 ) -> None:
     """Run an enrolled agent until it is stopped. ARGUMENTS after `--` are handed to the coding CLI."""
     logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stderr,
     )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    from onsembl.agent.program import AgentConfig, run_agent  # what only POSIX systems have
+
     folder = state_dir / name
     try:
         enrolled = store.load(folder)
@@ -106,6 +140,7 @@ def run(
             kind=AgentKind(kind or enrolled.kind),
             cwd=cwd.resolve(),
             version=version("onsembl"),
+            server=server,
             arguments=arguments,
             startup_script=startup_script.resolve() if startup_script else None,
         )

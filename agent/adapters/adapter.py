@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-from onsembl.agent.process import Process
-from onsembl.agent.terminal import AgentTerminal
+from onsembl.agent.process import Process, Surroundings
 from onsembl.protocol.messages import Usage
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """Where a run happens: the folder, the terminal that shows it, and the operator's own arguments for the CLI."""
-
-    cwd: Path
-    terminal: AgentTerminal
-    arguments: Sequence[str] = ()
 
 
 class Run(Protocol):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import signal
 
-from onsembl.agent.adapters.adapter import Surroundings
 from onsembl.agent.adapters.claude_events import ClaudeEvents
-from onsembl.agent.process import Process
+from onsembl.agent.process import Process, Surroundings
 from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.messages import Usage
 
-ARGV = ("claude", "-p", "--output-format", "stream-json", "--verbose")
+ARGV = ("claude", "-p", "--output-format", "stream-json", "--verbose", "--include-partial-messages")
 
 
 class ClaudeRun:
@@ -44,13 +43,6 @@ class ClaudeAdapter:
 
     def start(self, command_id: str, text: str, surroundings: Surroundings) -> ClaudeRun:
         run = ClaudeRun(surroundings.terminal)
-        run.process = Process.on_pipes(
-            [*ARGV, *surroundings.arguments],
-            command_id,
-            surroundings.terminal,
-            surroundings.cwd,
-            {},
-            text,
-            run.take,
-        )
+        argv = [*ARGV, *surroundings.arguments]
+        run.process = Process.on_pipes(argv, command_id, surroundings, text, run.take)
         return run

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from onsembl.agent.adapters.adapter import Surroundings
-from onsembl.agent.process import Process
+from onsembl.agent.process import Process, Surroundings
 
 SHELL = ("/bin/bash", "-c")
 CTRL_C = b"\x03"
@@ -29,4 +28,4 @@ class ShellAdapter:
 
     def start(self, command_id: str, text: str, surroundings: Surroundings) -> ShellRun:
         argv = [*SHELL, text, *surroundings.arguments]
-        return ShellRun(Process.in_terminal(argv, command_id, surroundings.terminal, surroundings.cwd, {}))
+        return ShellRun(Process.in_terminal(argv, command_id, surroundings))

@@ -1,0 +1,71 @@
+"""Up the ladder: signals to a command's processes, until none is left."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+
+from onsembl.agent.ladder import Ladder
+from onsembl.agent.process_tree import ProcessTree
+from onsembl.agent.reaper import Reaper
+from onsembl.protocol.messages import CancelRung
+
+RECHECK_SECONDS = 0.02
+
+
+async def climb(
+    tree: ProcessTree,
+    ladder: Ladder,
+    reaper: Reaper,
+    *,
+    leader: asyncio.Future[int] | None = None,
+    interrupt: Callable[[], None] = lambda: None,
+    on_rung: Callable[[CancelRung, int], None] = lambda _rung, _left: None,
+) -> list[int]:
+    """Until nothing of the tree is left; the pids of what would not die, if any.
+
+    `leader` is done when the command's own program has ended: while it lives its group is signalled, as a terminal
+    would, and afterwards every process by itself. `on_rung` hears of each rung with the number of processes alive
+    just after it.
+    """
+    while True:
+        leader_lives = leader is not None and not leader.done()
+        if not leader_lives:
+            if tree.gone():
+                return []
+            ladder.leader_is_gone(time.monotonic())
+        rung = ladder.climb(time.monotonic())
+        if rung is not None:
+            _act(rung, tree, interrupt, everywhere=not leader_lives)
+            left = tree.alive()
+            on_rung(rung, len(left))
+            if rung == "failed":
+                return [process.pid for process in left]
+        elif ladder.sweeping:
+            tree.signal_all(signal.SIGKILL)
+        longest = max(0.0, ladder.deadline - time.monotonic())
+        if leader_lives:
+            assert leader is not None
+            await asyncio.wait({leader}, timeout=longest)
+        else:
+            await reaper.wait_for_some_end(min(longest, RECHECK_SECONDS))
+
+
+def _act(rung: CancelRung, tree: ProcessTree, interrupt: Callable[[], None], *, everywhere: bool) -> None:
+    send = tree.signal_all if everywhere else tree.signal_group
+    match rung:
+        case "interrupt":
+            interrupt()
+        case "sigint":
+            send(signal.SIGINT)
+        case "sigterm":
+            send(signal.SIGTERM)
+            send(signal.SIGCONT)  # one that is stopped cannot obey
+        case "sigkill":
+            send(signal.SIGKILL)
+        case "sweep":
+            tree.signal_all(signal.SIGKILL)
+        case "failed":
+            pass

@@ -1,0 +1,142 @@
+"""What an agent and the server say to each other over one connection after another. No I/O and no clock."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+from uuid import UUID
+
+from onsembl.agent.errors import AgentError
+from onsembl.agent.terminal import AgentTerminal
+from onsembl.protocol.messages import (
+    MAX_OUTPUT_BYTES,
+    Acknowledged,
+    BadMessage,
+    Cancel,
+    EndRecorded,
+    Hello,
+    Message,
+    Offer,
+    Ping,
+    Pong,
+    Resize,
+    Resized,
+    StreamTail,
+    Welcome,
+    decode_from_server,
+    encode,
+    encode_output,
+)
+from onsembl.protocol.stream import StreamError
+
+
+class Orders(Protocol):
+    """What the server's messages are handed to, and what is asked when it is time to say hello."""
+
+    def offer(self, offer: Offer) -> None: ...
+    def cancel(self, command_id: UUID) -> None: ...
+    def resize(self, columns: int, rows: int) -> None: ...
+    def recorded(self, command_id: UUID) -> None: ...
+    def hello(self, stream: StreamTail | None) -> Hello: ...
+
+
+class Conversation:
+    """Frames out by `next_frame`, frames in by `receive`; `on_frame` is called when there is a frame to send."""
+
+    def __init__(self, terminal: AgentTerminal, orders: Orders) -> None:
+        self._terminal = terminal
+        self._orders = orders
+        self._stream_id: UUID | None = None
+        self._control: deque[Message] = deque()
+        self._open = False
+        self.on_frame: Callable[[], None] = lambda: None
+        self.taken = 0
+        """How many times the server has taken output; a connection over which it does is a good one."""
+        terminal.on_output = self._there_is_output
+
+    @property
+    def idle(self) -> bool:
+        """Whether the server has everything."""
+        return not self._control and self._terminal.outbox.start == self._terminal.outbox.end
+
+    def begin(self) -> str:
+        """A new connection: the frame to send first.
+
+        It says all that is so now. What is said from here on waits for the welcome, and is not lost should the
+        connection break: the next hello has it.
+        """
+        outbox = self._terminal.outbox
+        stream = None
+        if self._stream_id is not None:
+            stream = StreamTail(id=self._stream_id, start=outbox.start, end=outbox.end)
+        self._control.clear()
+        self._open = True
+        return encode(self._orders.hello(stream))
+
+    def welcomed(self, frame: str | bytes) -> Welcome:
+        """The server's answer to the first frame. Raises AgentError."""
+        welcome = _decode(frame)
+        if not isinstance(welcome, Welcome):
+            raise AgentError("The server does not speak this version of the protocol.")
+        if self._stream_id not in (None, welcome.stream_id):
+            # The server begins a new stream: what it has not taken of the old one comes first in the new.
+            self._terminal.outbox.renumber()
+        self._stream_id = welcome.stream_id
+        try:
+            self._terminal.resume(welcome.resume_offset)
+        except StreamError as error:
+            raise AgentError(f"The server wants what this agent does not have: {error}") from error
+        return welcome
+
+    def end(self) -> None:
+        """The connection is over."""
+        self._open = False
+
+    def say(self, message: Message) -> None:
+        """Send a message ahead of output. With no connection it is dropped: the next hello says it all."""
+        if self._open:
+            self._control.append(message)
+            self.on_frame()
+
+    def next_frame(self) -> str | bytes | None:
+        """The next frame to send; None when there is nothing to say. Output never keeps a message waiting for long."""
+        if self._control:
+            return encode(self._control.popleft())
+        output = self._terminal.outbox.next_frame(MAX_OUTPUT_BYTES)
+        return encode_output(*output) if output is not None else None
+
+    def receive(self, frame: str | bytes) -> None:
+        """A frame of the server. Raises AgentError when it makes no sense."""
+        match message := _decode(frame):
+            case Acknowledged():
+                try:
+                    self._terminal.acknowledged(message.offset)
+                except StreamError as error:
+                    raise AgentError(f"The server contradicts itself: {error}") from error
+                self.taken += 1
+            case Offer():
+                self._orders.offer(message)
+            case Cancel():
+                self._orders.cancel(message.command_id)
+            case EndRecorded():
+                self._orders.recorded(message.command_id)
+            case Resize():
+                self._orders.resize(message.columns, message.rows)
+                self.say(Resized(columns=message.columns, rows=message.rows))
+            case Ping():
+                self.say(Pong())
+            case Pong():
+                pass
+            case _:
+                raise AgentError(f"The server says {type(message).__name__.lower()} where it has no place.")
+
+    def _there_is_output(self) -> None:
+        self.on_frame()
+
+
+def _decode(frame: str | bytes) -> Message:
+    try:
+        return decode_from_server(frame)
+    except BadMessage as error:
+        raise AgentError(f"The server says what this version does not understand: {error}") from error

@@ -1,0 +1,27 @@
+"""Files that are whole or not there, also when the machine loses power."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+PRIVATE = 0o600
+
+
+def replace(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file that only its owner can read, in the place of what was there. Raises OSError."""
+    partial = path.with_name(path.name + ".partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, PRIVATE)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, PRIVATE)  # one that a crash left may have been more open
+        file.writelines(pieces)
+        file.flush()
+        os.fsync(descriptor)
+    partial.replace(path)
+    # The name, too, is on disk only when its folder is.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

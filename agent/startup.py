@@ -1,0 +1,65 @@
+"""The script that an agent shows at its start: lines in its terminal that are no command of anyone's."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+
+from onsembl.agent.climb import climb
+from onsembl.agent.ladder import Ladder, LadderTimes
+from onsembl.agent.process import Process, Surroundings
+from onsembl.agent.terminal import RESTORE_SCREEN
+
+logger = logging.getLogger(__name__)
+
+_TIMES = LadderTimes(interrupt=0.0, sigterm=2.0)
+
+
+class Startup:
+    """Runs once, and makes way for the first command. `mark` finds what a killed agent left of it."""
+
+    def __init__(self, script: Path | None, mark: str, surroundings: Surroundings) -> None:
+        self._script = script
+        self.mark = mark
+        self._surroundings = surroundings
+        self._process: Process | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._unwanted = asyncio.Event()
+
+    def begin(self) -> None:
+        """Start the script, if there is one."""
+        if self._script is not None:
+            self._task = asyncio.create_task(self._run(self._script), name="startup script")
+
+    async def end(self) -> None:
+        """Stop it, if it runs, and wait until nothing of it is left."""
+        self._unwanted.set()
+        if self._task is not None:
+            await self._task
+
+    def resize(self) -> None:
+        """The terminal has another size."""
+        if self._process is not None:
+            self._process.resize()
+
+    async def _run(self, script: Path) -> None:
+        terminal, reaper = self._surroundings.terminal, self._surroundings.reaper
+        try:
+            process = Process.in_terminal(["/bin/bash", str(script)], self.mark, self._surroundings)
+        except OSError as error:
+            logger.warning("The startup script could not be started: %s", error, extra={"action": "startup_failed"})
+            return
+        self._process = process
+        unwanted = asyncio.create_task(self._unwanted.wait())
+        try:
+            await asyncio.wait({process.exited, unwanted}, return_when=asyncio.FIRST_COMPLETED)
+            leader = process.exited
+            await climb(process.tree, Ladder(_TIMES, time.monotonic()), reaper, leader=leader)
+            await process.drain()
+        finally:
+            unwanted.cancel()
+            self._process = None
+            process.close()
+        terminal.control(RESTORE_SCREEN)

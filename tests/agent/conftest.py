@@ -1,0 +1,127 @@
+"""Agents without a server, for what happens on their own machine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+import pytest
+
+from onsembl.agent.process import Surroundings
+from onsembl.agent.reaper import Reaper
+from onsembl.agent.terminal import AgentTerminal
+
+TESTS = Path(__file__).parents[1]
+QUICK = {"interrupt": 0.4, "sigterm": 0.4, "sigkill": 0.5}
+
+
+class Alone:
+    """A running `support.agent_alone`."""
+
+    def __init__(self, folder: Path, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self._terminal = folder / "terminal"
+        self.reports: list[dict] = []
+
+    @property
+    def shown(self) -> bytes:
+        """The terminal's bytes so far."""
+        return self._terminal.read_bytes()
+
+    def order(self, *order: object) -> None:
+        self.process.stdin.write(json.dumps(order).encode() + b"\n")
+
+    def offer(self, text: str) -> str:
+        command_id = str(uuid4())
+        self.order("offer", command_id, text)
+        return command_id
+
+    async def report(self, kind: str) -> dict:
+        """The next report of a kind; those between are in `reports`."""
+        async with asyncio.timeout(60):
+            while line := await self.process.stdout.readline():
+                self.reports.append(json.loads(line))
+                if self.reports[-1]["type"] == kind:
+                    return self.reports[-1]
+        raise AssertionError(f"it ended without {kind}: {self.reports}")
+
+    async def run(self, text: str) -> dict:
+        """A command's end."""
+        self.offer(text)
+        return await self.report("ended")
+
+    async def until_shown(self, wanted: bytes) -> None:
+        await until(lambda: self._terminal.exists() and wanted in self.shown, wanted)
+
+    def steps(self) -> list[str]:
+        return [report["step"] for report in self.reports if report["type"] == "cancel_step"]
+
+
+@asynccontextmanager
+async def alone(
+    folder: Path, kind: str = "shell", adopt: bool | None = None, times: dict | None = None, **environment: str
+) -> AsyncIterator[Alone]:
+    adopt = sys.platform == "linux" if adopt is None else adopt
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "support.agent_alone", str(folder), kind, "adopt" if adopt else "search"),
+        json.dumps(QUICK if times is None else times),
+        cwd=TESTS,
+        env={**_inherited(), **environment},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=2**24,
+    )
+    try:
+        yield Alone(folder, process)
+    finally:
+        process.stdin.close()
+        async with asyncio.timeout(30):
+            await process.stdout.read()
+            await process.wait()
+    assert process.returncode in (0, -9)
+
+
+def _inherited() -> dict[str, str]:
+    import os
+
+    return {name: value for name, value in os.environ.items() if name not in ("LC_ALL", "LANG")}
+
+
+async def until(probe: Callable[[], object], what: object) -> None:
+    """Wait for something that can only be asked for."""
+    async with asyncio.timeout(30):
+        while not probe():
+            await asyncio.sleep(0.01)
+    assert probe(), what
+
+
+def sleeping(seconds: str) -> list[int]:
+    """The processes that sleep for exactly this long, which only one test asks for."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cmdline()[:2] == ["sleep", seconds] and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+        except (psutil.Error, IndexError):
+            continue
+    return found
+
+
+@pytest.fixture
+def nap() -> str:
+    """A number of seconds that no other test sleeps for."""
+    return f"1000.{uuid4().int % 10**12}"
+
+
+@pytest.fixture
+async def surroundings(tmp_path: Path) -> AsyncIterator[Surroundings]:
+    """A folder and a terminal. Children of the test's own process are not for an agent to adopt."""
+    reaper = Reaper(adopt=False)
+    yield Surroundings(tmp_path, AgentTerminal(80, 24), reaper)
+    reaper.close()

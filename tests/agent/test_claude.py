@@ -1,0 +1,65 @@
+"""Kind `claude`, on recorded runs of the real CLI."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from agent.conftest import TESTS, alone
+
+TRANSCRIPTS = TESTS / "agent" / "transcripts"
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """A search path with a `claude` on it."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "claude").symlink_to(TESTS / "support" / "play_claude.py")
+    import os
+
+    return {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "TRANSCRIPTS": str(TRANSCRIPTS)}
+
+
+async def test_a_prompt_is_answered(tmp_path, environment):
+    """The terminal shows the answer, not its JSON; the end has the usage."""
+    async with alone(tmp_path, kind="claude", **environment) as agent:
+        end = await agent.run("tool please")
+        assert (end["outcome"], end["error"]) == ("succeeded", None)
+        assert (end["usage"]["input_tokens"], end["usage"]["output_tokens"], end["usage"]["turns"]) == (200, 32, 2)
+        assert end["usage"]["model"] == "claude-opus-4-8[1m]"
+        shown = agent.shown.decode()
+        assert "The command printed: one\r\ntwo\r\n" in shown
+        assert "● \x1b[1mBash" in shown
+        assert "a warning\r\n" in shown
+        assert '"type"' not in shown
+
+
+async def test_the_prompt_is_not_in_the_list_of_processes(tmp_path, environment):
+    """It goes in by standard input."""
+    async with alone(tmp_path, kind="claude", **environment) as agent:
+        await agent.run("words and a secret")
+    called = json.loads((tmp_path / "called.json").read_text())
+    assert called["prompt"] == "words and a secret"
+    assert called["argv"][:4] == ["-p", "--output-format", "stream-json", "--verbose"]
+    assert "secret" not in " ".join(called["argv"])
+
+
+async def test_an_error_of_the_model_fails_the_command(tmp_path, environment):
+    """With the CLI's own words."""
+    async with alone(tmp_path, kind="claude", **environment) as agent:
+        end = await agent.run("api_error")
+        assert (end["outcome"], end["exit_code"], end["error"]) == ("failed", 1, "API Error: 400 scripted failure")
+        assert agent.shown.count(b"API Error") == 1
+
+
+async def test_an_answer_is_interrupted(tmp_path, environment):
+    """SIGINT is the CLI's own way: it says what it has, and what was used is known."""
+    async with alone(tmp_path, kind="claude", times={}, **environment) as agent:
+        command = agent.offer("interrupted KEEP_ON")
+        await agent.until_shown(b"step0")
+        agent.order("cancel", command)
+        end = await agent.report("ended")
+        assert (end["outcome"], end["exit_code"], agent.steps()) == ("cancelled", 0, ["interrupt"])
+        assert end["usage"]["input_tokens"] == 100
+        assert b"[Request interrupted by user]" in agent.shown

@@ -1,0 +1,237 @@
+"""The runner, on real processes: what a command's end says, and that nothing outlives it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from agent.conftest import alone, sleeping, until
+
+MODES = [pytest.param(True, id="adopting"), pytest.param(False, id="searching")]
+if sys.platform != "linux":
+    MODES = MODES[1:]
+
+# A double fork: its own session, no living parent, no open descriptor of the terminal, deaf to what asks politely.
+DAEMON = """
+import os, signal, sys
+if os.fork(): os._exit(0)
+os.setsid()
+if os.fork(): os._exit(0)
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)
+for descriptor in range(3): os.close(descriptor)
+os.execvp("sleep", ["sleep", sys.argv[1]])
+"""
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> str:
+    path = tmp_path / "daemon.py"
+    path.write_text(DAEMON)
+    return f"{sys.executable} {path}"
+
+
+async def test_the_end_tells_the_exit_status_and_where_the_output_is(tmp_path):
+    """The range of the stream holds the command's header, its output and its exit line."""
+    async with alone(tmp_path) as agent:
+        end = await agent.run("echo $((40 + 2)); exit 3")
+        assert (end["outcome"], end["exit_code"], end["signal"]) == ("failed", 3, None)
+        output = agent.shown[end["output_start"] : end["output_end"]]
+        assert b"echo $((40 + 2))" in output
+        assert b"\r\n42\r\n" in output
+        assert b"exit 3" in output
+        end = await agent.run("kill -SEGV $$")
+        assert (end["outcome"], end["exit_code"], end["signal"]) == ("failed", None, 11)
+        assert (await agent.run("true"))["outcome"] == "succeeded"
+
+
+async def test_a_command_offered_twice_runs_once(tmp_path):
+    """While it runs the acceptance is said again, after its end the end is, until that is recorded."""
+    async with alone(tmp_path) as agent:
+        text = "echo ran >> log; until [ -e go ]; do sleep 0.05; done"
+        command = agent.offer(text)
+        first = await agent.report("accepted")
+        agent.order("offer", command, text)
+        assert await agent.report("accepted") == first
+        (tmp_path / "go").touch()
+        end = await agent.report("ended")
+        agent.order("offer", command, text)
+        assert await agent.report("ended") == end
+        agent.order("recorded", command)
+        agent.order("offer", command, text)
+        agent.order("cancel", command)
+        assert (await agent.run("true"))["outcome"] == "succeeded"
+    assert (tmp_path / "log").read_text() == "ran\n"
+
+
+async def test_a_cancel_that_comes_before_its_command_wins(tmp_path):
+    """A command that was cancelled before it came here ends without running."""
+    async with alone(tmp_path) as agent:
+        command = "6f0a4ac5-98e4-4a55-a5b0-000000000001"
+        agent.order("cancel", command)
+        assert (await agent.report("ended"))["outcome"] == "cancelled"
+        agent.order("offer", command, "touch ran")
+        assert (await agent.report("ended"))["outcome"] == "cancelled"
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("adopt", MODES)
+async def test_a_program_that_obeys_is_gone_at_the_first_rung(tmp_path, nap, adopt):
+    """Ctrl-C is enough, and nothing more is tried."""
+    async with alone(tmp_path, adopt=adopt, times={}) as agent:
+        command = agent.offer(f"sleep {nap}")
+        await until(lambda: sleeping(nap), "the sleeper")
+        agent.order("cancel", command)
+        end = await agent.report("ended")
+        assert sleeping(nap) == []
+        assert (end["outcome"], agent.steps()) == ("cancelled", ["interrupt"])
+
+
+@pytest.mark.parametrize("adopt", MODES)
+async def test_what_ignores_every_request_is_killed(tmp_path, nap, adopt):
+    """The whole ladder is climbed, and `cancelled` is said when nothing is left."""
+    async with alone(tmp_path, adopt=adopt) as agent:
+        command = agent.offer(f"trap '' INT TERM HUP; sleep {nap}; sleep {nap}; sleep {nap}")
+        await until(lambda: sleeping(nap), "the sleeper")
+        agent.order("cancel", command)
+        end = await agent.report("ended")
+        assert sleeping(nap) == []
+        assert (end["outcome"], end["signal"]) == ("cancelled", 9)
+        assert agent.steps()[:4] == ["interrupt", "sigint", "sigterm", "sigkill"]
+        counts = [report["processes_left"] for report in agent.reports if report["type"] == "cancel_step"]
+        assert counts[0] == 2
+
+
+@pytest.mark.parametrize("adopt", MODES)
+async def test_what_left_the_group_is_found_and_killed(tmp_path, nap, daemon, adopt):
+    """A session of its own, a dead parent and deafness do not save a process."""
+    async with alone(tmp_path, adopt=adopt) as agent:
+        command = agent.offer(f"{daemon} {nap}; setsid nohup sleep {nap} & sleep {nap}")
+        await until(lambda: len(sleeping(nap)) == 3, "three sleepers")
+        agent.order("cancel", command)
+        end = await agent.report("ended")
+        assert sleeping(nap) == []
+        assert end["outcome"] == "cancelled"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands orphans to the agent")
+async def test_what_also_wiped_its_environment_is_found_and_killed(tmp_path, nap, daemon):
+    """The mark is gone, and still there is no other parent to hide behind than the agent."""
+    async with alone(tmp_path, adopt=True) as agent:
+        command = agent.offer(f"env -i {daemon} {nap}; sleep {nap}")
+        await until(lambda: len(sleeping(nap)) == 2, "both sleepers")
+        agent.order("cancel", command)
+        assert (await agent.report("ended"))["outcome"] == "cancelled"
+        assert sleeping(nap) == []
+
+
+@pytest.mark.parametrize("adopt", MODES)
+async def test_what_a_command_leaves_behind_ends_with_it(tmp_path, nap, daemon, adopt):
+    """The end of the leader is the command's; it is reported when its leftovers are gone too."""
+    async with alone(tmp_path, adopt=adopt) as agent:
+        end = await agent.run(f"sleep {nap} & nohup sleep {nap} & {daemon} {nap}; exit 4")
+        assert sleeping(nap) == []
+        assert (end["outcome"], end["exit_code"], agent.steps()) == ("failed", 4, [])
+
+
+async def test_a_stopped_program_can_obey(tmp_path, nap):
+    """One that was suspended is continued, so that it may clean up."""
+    async with alone(tmp_path) as agent:
+        text = f"trap 'touch cleaned; exit 0' TERM; trap '' INT; sleep {nap} & kill -STOP $$; wait"
+        command = agent.offer(text)
+        await until(lambda: sleeping(nap), "the sleeper")
+        agent.order("cancel", command)
+        assert (await agent.report("ended"))["outcome"] == "cancelled"
+        assert sleeping(nap) == []
+    assert (tmp_path / "cleaned").exists()
+
+
+async def test_no_zombie_is_kept(tmp_path):
+    """Orphans that end while a command runs are reaped at once."""
+    async with alone(tmp_path) as agent:
+        agent.offer(
+            "for n in 1 2 3 4 5; do (setsid true &) ; done; sleep 0.3; touch done; until [ -e go ]; do sleep 0.05; done"
+        )
+        await until((tmp_path / "done").exists, "done")
+        me = psutil.Process(agent.process.pid)
+        await until(lambda: [child.status() for child in me.children()].count(psutil.STATUS_ZOMBIE) == 0, "no zombie")
+        (tmp_path / "go").touch()
+        assert (await agent.report("ended"))["outcome"] == "succeeded"
+        assert me.children() == []
+
+
+async def test_a_killed_agent_settles_its_past(tmp_path, nap, daemon):
+    """After `kill -9` the next run ends the survivors, then reports the command lost; ids are still known."""
+    async with alone(tmp_path) as agent:
+        finished = agent.offer("echo ran >> log")
+        await agent.report("ended")
+        command = agent.offer(f"echo ran >> log; {daemon} {nap}; trap '' HUP; sleep {nap}")
+        await until(lambda: len(sleeping(nap)) == 2, "both sleepers")
+        agent.process.kill()
+    assert len(sleeping(nap)) >= 1
+    async with alone(tmp_path) as agent:
+        ends = [await agent.report("ended") for _ in range(2)]
+        assert sleeping(nap) == []
+        assert {end["command_id"]: end["outcome"] for end in ends} == {finished: "succeeded", command: "lost"}
+        agent.order("recorded", finished)
+        agent.order("recorded", command)
+        agent.order("offer", finished, "echo ran >> log")
+        agent.order("offer", command, "echo ran >> log")
+        assert (await agent.run("true"))["outcome"] == "succeeded"
+    assert (tmp_path / "log").read_text() == "ran\nran\n"
+
+
+async def test_a_stopped_agent_ends_its_command_and_takes_no_more(tmp_path, nap):
+    """What runs is ended by the ladder and reported with the reason."""
+    async with alone(tmp_path) as agent:
+        agent.offer(f"sleep {nap}")
+        await until(lambda: sleeping(nap), "the sleeper")
+        agent.process.stdin.close()
+        end = await agent.report("ended")
+        assert (end["outcome"], end["error"]) == ("cancelled", "The agent was stopped.")
+        assert sleeping(nap) == []
+
+
+async def test_the_first_command_replaces_the_startup_script(tmp_path, nap):
+    """The script is no command; it makes way for one, with all its processes."""
+    (tmp_path / "startup.sh").write_text(f"echo hello; sleep {nap}")
+    async with alone(tmp_path) as agent:
+        await agent.until_shown(b"hello")
+        await until(lambda: sleeping(nap), "the sleeper")
+        end = await agent.run("echo mine")
+        assert end["outcome"] == "succeeded"
+        assert sleeping(nap) == []
+        assert agent.reports[0]["type"] == "accepted"
+
+
+async def test_a_command_that_cannot_be_started_fails_with_the_reason(tmp_path):
+    """The CLI is not on this machine: the command says so, the agent lives on."""
+    async with alone(tmp_path, kind="claude", PATH="/nonexistent") as agent:
+        end = await agent.run("hello")
+        assert end["outcome"] == "failed"
+        assert "No such file" in end["error"]
+        assert (await agent.run("hello"))["outcome"] == "failed"
+
+
+async def test_a_journal_that_cannot_be_written_fails_the_command(tmp_path):
+    """What is not written down could run twice, so it does not run at all."""
+    async with alone(tmp_path) as agent:
+        assert (await agent.run("true"))["outcome"] == "succeeded"
+        limit = psutil.Process(agent.process.pid).rlimit(psutil.RLIMIT_FSIZE)
+        size = (tmp_path / "journal.jsonl").stat().st_size
+        psutil.Process(agent.process.pid).rlimit(psutil.RLIMIT_FSIZE, (size + 10, limit[1]))
+        end = await agent.run("touch ran")
+        assert end["outcome"] == "failed"
+        assert "journal" in end["error"]
+        psutil.Process(agent.process.pid).rlimit(psutil.RLIMIT_FSIZE, limit)
+        assert (await agent.run("true"))["outcome"] == "succeeded"
+    assert not (tmp_path / "ran").exists()
+
+
+async def test_control_characters_of_a_command_do_not_reach_the_terminal(tmp_path):
+    """The line that shows the command is text."""
+    async with alone(tmp_path) as agent:
+        await agent.run(": '\x1b]0;owned\x07\x1b[2J'")
+        assert b"owned" not in agent.shown
+        assert b"\x1b[2J" not in agent.shown

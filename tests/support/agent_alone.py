@@ -1,0 +1,72 @@
+"""The agent's runner in a program of its own, with pipes where the server would be.
+
+    python -m support.agent_alone FOLDER KIND ADOPT TIMES
+
+Orders are JSON lines on standard input, reports JSON lines on standard output; the terminal's bytes go into
+FOLDER/terminal, and are taken as fast as they come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from uuid import UUID
+
+from onsembl.agent.adapters.claude import ClaudeAdapter
+from onsembl.agent.adapters.shell import ShellAdapter
+from onsembl.agent.journal import Journal
+from onsembl.agent.ladder import LadderTimes
+from onsembl.agent.process import Surroundings
+from onsembl.agent.reaper import Reaper
+from onsembl.agent.runner import Runner
+from onsembl.agent.startup import Startup
+from onsembl.agent.terminal import AgentTerminal
+from onsembl.protocol.messages import Offer, encode
+
+
+async def main(folder: Path, kind: str, adopt: bool, times: LadderTimes) -> None:
+    terminal = AgentTerminal(80, 24)
+    shown = (folder / "terminal").open("ab", buffering=0)
+
+    def take() -> None:
+        while (frame := terminal.outbox.next_frame(65536)) is not None:
+            shown.write(frame[1])
+            terminal.acknowledged(terminal.outbox.sent)
+
+    terminal.on_output = take
+    reaper = Reaper(adopt=adopt)
+    assert reaper.adopts == adopt
+    journal = Journal(folder)
+    surroundings = Surroundings(folder, terminal, reaper)
+    adapter = {"shell": ShellAdapter, "claude": ClaudeAdapter}[kind]()
+    script = folder / "startup.sh"
+    startup = Startup(script if script.exists() else None, "startup-of-this-test", surroundings)
+    runner = Runner(adapter, surroundings, journal, times, lambda message: print(encode(message), flush=True), startup)
+    await runner.settle_the_past()
+    for end in journal.ended.values():
+        print(encode(end), flush=True)
+    startup.begin()
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := await reader.readline():
+        match json.loads(line):
+            case ["offer", command_id, text]:
+                runner.offer(Offer(command_id=UUID(command_id), text=text))
+            case ["cancel", command_id]:
+                runner.cancel(UUID(command_id))
+            case ["resize", columns, rows]:
+                runner.resize(columns, rows)
+            case ["recorded", command_id]:
+                journal.recorded(UUID(command_id))
+            case order:
+                raise AssertionError(order)
+    await runner.stop()
+    journal.close()
+    reaper.close()
+    shown.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "adopt", LadderTimes(**json.loads(sys.argv[4]))))
