@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from playwright.async_api import expect
-from support.agents import CuttableLink, agent_running
+from support.agents import CuttableLink, Operator, agent_running
 from support.server import PASSWORD, Api
 
 from onsembl.protocol.states import Role
@@ -173,6 +173,27 @@ async def test_the_live_mark_follows_the_network(center: Api, visit, tmp_path: P
         assert text.count("\nbefore") == 1 and text.count("\nmean1while") == 1
 
 
+async def test_missing_output_is_marked(center: Api, visit, tmp_path: Path) -> None:
+    """What left the buffer while a window was away is marked where it is missing, and the rest follows."""
+    account = await center.operator()
+    async with agent_running(center, tmp_path) as agent, CuttableLink(center.url) as link:
+        visitor = await visit(link.url)
+        visitor.console.expect("WebSocket|ERR_")
+        await visitor.sign_in(account.email)
+        await visitor.send("echo seen-$((1))")
+        await visitor.sees("seen-1")
+        await visitor.page.context.set_offline(True)
+        link.cut()
+        await expect(visitor.page.locator('.host[data-link="waiting"]')).to_be_visible()
+        operator = Operator(center, account)
+        flood = await operator.send(agent.id, "head -c 6000000 /dev/zero | tr '\\0' '\\r'; echo last-$((1))")
+        await operator.until_state(flood, "succeeded")
+        await visitor.page.context.set_offline(False)
+        await visitor.sees("last-1")
+        text = await visitor.terminal()
+        assert "output is missing here" in text and text.index("seen-1") < text.index("missing")
+
+
 async def test_a_session_that_ended_leads_back_to_sign_in(center: Api, visit) -> None:
     """A session that the server does not renew any more ends at the sign-in page, with the reason."""
     visitor = await visit(center.url)
@@ -243,6 +264,7 @@ async def test_texts_stand_out_from_their_ground(center: Api, visit, tmp_path: P
             await visitor.send("true")
             await expect(visitor.command("true", "succeeded").first).to_be_visible()
             await visitor.send("sleep 1000")
+            await expect(visitor.command("sleep 1000", "running")).to_be_visible()
             await visitor.send("echo later", priority=2)
             await expect(visitor.command("echo later", "queued")).to_be_visible()
             faint = await visitor.page.evaluate(CONTRAST)
@@ -250,6 +272,7 @@ async def test_texts_stand_out_from_their_ground(center: Api, visit, tmp_path: P
             for text in ("echo later", "sleep 1000"):
                 row = visitor.command(text).filter(has=visitor.page.get_by_role("button", name=re.compile("^Cancel")))
                 await row.get_by_role("button", name=re.compile("^Cancel")).click()
+                assert await visitor.page.evaluate(CONTRAST) == []
                 await visitor.page.get_by_role("button", name="Press again").click()
                 await expect(visitor.command(text, "cancelled").first).to_be_visible()
 

@@ -55,3 +55,8 @@ test("all pages of a query are read", async () => {
     "/v1/commands?state=running&limit=200&before=9",
   ]);
 });
+
+test("an answer that breaks off is an error that passes", async () => {
+  const { api: client } = api(new Response('{"agents": [', { headers: { "content-type": "application/json" } }));
+  await expect(client.agents()).rejects.toMatchObject({ status: 0, isPassing: true });
+});

@@ -28,7 +28,10 @@ export class ApiError extends Error {
   }
 }
 
-/** Where tokens come from: `renewed` fetches another one when the server has refused the present one. */
+/**
+ * Where tokens come from: `renewed` fetches another one when the server has refused the present one. Null when nobody
+ * is signed in. Both raise ApiError when the sign-in service does not answer.
+ */
 export interface Tokens {
   current(): Promise<string | null>;
   renewed(): Promise<string | null>;
@@ -104,7 +107,9 @@ export class Api {
     }
     if (!response.ok) throw await refusal(response);
     this.#readClock(response);
-    return (await response.json()) as T;
+    const answer = await readJson<T>(response);
+    if (answer === null) throw new ApiError(0, "The server's answer was cut off.");
+    return answer;
   }
 
   async #request(method: string, path: string, token: string | null, body?: object): Promise<Response> {
@@ -135,9 +140,16 @@ export class Api {
 
 async function refusal(response: Response): Promise<ApiError> {
   const type = response.headers.get("content-type") ?? "";
-  if (type.startsWith("application/problem+json")) {
-    const problem = (await response.json()) as ProblemDetails;
-    return new ApiError(response.status, problem.detail || problem.title);
+  const problem = type.startsWith("application/problem+json") ? await readJson<ProblemDetails>(response) : null;
+  const plain = `The server answered ${response.status} ${response.statusText}`.trim() + ".";
+  return new ApiError(response.status, problem?.detail || problem?.title || plain);
+}
+
+/** The body; null when the connection ended within it, or something between here and the server wrote its own. */
+async function readJson<T>(response: Response): Promise<T | null> {
+  try {
+    return (await response.json()) as T;
+  } catch {
+    return null;
   }
-  return new ApiError(response.status, `The server answered ${response.status} ${response.statusText}`.trim() + ".");
 }

@@ -1,6 +1,6 @@
-import type { Session } from "@supabase/supabase-js";
+import { isAuthRetryableFetchError, type Session } from "@supabase/supabase-js";
 
-import { Api } from "./api.ts";
+import { Api, ApiError, type Tokens } from "./api.ts";
 import { Live, type Mark } from "./live.ts";
 import { createSupabase, hadSession, readConfig, signIn, type PageConfig, type Supabase } from "./session.ts";
 import { Fleet } from "./state.svelte.ts";
@@ -124,16 +124,18 @@ export class Workspace {
   }
 
   /** Where the API and the terminals get their access tokens. */
-  readonly tokens = {
-    current: async (): Promise<string | null> => {
-      const { data } = await this.#supabase.auth.getSession();
+  readonly tokens: Tokens = {
+    current: async () => {
+      const { data, error } = await this.#supabase.auth.getSession();
+      if (isAuthRetryableFetchError(error)) throw new ApiError(0, "The sign-in service cannot be reached.");
       return data.session?.access_token ?? null;
     },
-    renewed: async (): Promise<string | null> => {
+    renewed: async () => {
       const { data, error } = await this.#supabase.auth.refreshSession();
-      if (data.session !== null) return data.session.access_token;
-      if (error !== null && error.status !== undefined && error.status >= 400 && error.status < 500) this.#ended();
-      return null;
+      if (isAuthRetryableFetchError(error)) throw new ApiError(0, "The sign-in service cannot be reached.");
+      if (error?.status === 429) throw new ApiError(429, "Too many requests to the sign-in service. Wait a minute.");
+      if (data.session === null) this.#ended();
+      return data.session?.access_token ?? null;
     },
   };
 

@@ -34,6 +34,7 @@ export class Subscription {
   #flowTimer: ReturnType<typeof setTimeout> | undefined;
   #reopenTimer: ReturnType<typeof setTimeout> | undefined;
   #closed = false;
+  #opened = 0;
 
   constructor(supabase: Supabase, events: SubscriptionEvents) {
     this.#supabase = supabase;
@@ -72,7 +73,8 @@ export class Subscription {
   async #open(): Promise<void> {
     await this.#supabase.realtime.setAuth();
     if (this.#closed) return;
-    const channel = this.#supabase.channel("fleet");
+    // A name of its own: one that is being left keeps its name until the server has answered.
+    const channel = this.#supabase.channel(`fleet-${++this.#opened}`);
     this.#channel = channel;
     for (const table of ["agents", "commands"] as const) {
       channel.on("postgres_changes", { event: "*", schema: "onsembl", table }, (payload) => {

@@ -1,12 +1,13 @@
+import type { Tokens } from "../api.ts";
 import { bytes as amount } from "../format.ts";
-import type { Attached } from "../protocol.ts";
+import type { Attached, StreamStarted } from "../protocol.ts";
 import { Flow, type Place } from "./flow.ts";
-import { TerminalSocket, type LinkStatus, type SocketTokens } from "./socket.ts";
+import { TerminalSocket, type LinkStatus } from "./socket.ts";
 import { Screen, type ScreenOptions, type Size } from "./terminal.ts";
 
 export interface SessionOptions extends ScreenOptions {
   url: string;
-  tokens: SocketTokens;
+  tokens: Tokens;
   /** Whether this window gives the pseudo-terminal its size: it is wide enough, and its person may. */
   sizes: () => boolean;
   onStatus: (status: LinkStatus) => void;
@@ -53,7 +54,7 @@ export class TerminalSession {
         gap: (message, after) => this.#flow.then(() => this.#gap(message.missing), after),
         started: (message) => {
           const after = { streamId: message.stream_id, offset: message.offset };
-          this.#flow.then(() => this.#begin(message.stream_id, message), after);
+          this.#flow.then(() => this.#begin(message), after);
         },
         resized: (message) => this.#flow.then(() => this.#resize(message)),
       },
@@ -94,7 +95,7 @@ export class TerminalSession {
 
   #attached(message: Attached): void {
     if (message.mode === "tail" || message.stream_id !== this.#streamId) {
-      this.#begin(message.stream_id, message);
+      this.#begin(message);
       return;
     }
     if (message.mode === "gap") this.screen.mark("output is missing here: it left the buffer while this window was away");
@@ -102,10 +103,11 @@ export class TerminalSession {
     this.#propose(0);
   }
 
-  #begin(streamId: string | null, size: Size): void {
-    this.#streamId = streamId;
+  #begin(stream: Attached | StreamStarted): void {
+    this.#streamId = stream.stream_id;
     this.screen.clear();
-    this.#resize(size);
+    this.#resize(stream);
+    if (stream.offset > 0) this.screen.mark("what came before has left the server's memory");
     this.#propose(0);
   }
 

@@ -1,3 +1,4 @@
+import { ApiError, type Tokens } from "../api.ts";
 import { Backoff } from "../backoff.ts";
 import {
   CloseCode,
@@ -30,15 +31,9 @@ export interface TerminalEvents {
   resized(message: Resized): void;
 }
 
-/** Where access tokens come from; null when nobody is signed in any more. */
-export interface SocketTokens {
-  current(): Promise<string | null>;
-  renewed(): Promise<string | null>;
-}
-
 export interface SocketOptions {
   url: string;
-  tokens: SocketTokens;
+  tokens: Tokens;
   events: TerminalEvents;
   backoff?: Backoff;
   open?: (url: string, protocol: string) => WebSocket;
@@ -120,9 +115,9 @@ export class TerminalSocket {
     let token: string | null;
     try {
       token = await (renew ? tokens.renewed() : tokens.current());
-    } catch {
-      // Whoever holds the session says why it cannot be refreshed; here it only means to try again later.
-      this.#comeBack("no access token");
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      if (this.#state === "running") this.#comeBack(error.message);
       return;
     }
     if (this.#state !== "running" || this.#socket !== null) return;
@@ -199,7 +194,8 @@ export class TerminalSocket {
   }
 
   #comeBack(why: string): void {
-    this.#options.events.status({ name: "waiting", why });
+    clearTimeout(this.#timer);
+    this.#options.events.status({ name: "waiting", why: why.replace(/\.$/, "") });
     this.#timer = setTimeout(() => void this.#connect(), this.#backoff.next());
   }
 

@@ -35,6 +35,21 @@ const SCROLLBACK = 10_000;
 const LEAST_FONT_SIZE = 8;
 const FONT = 'ui-monospace, "SF Mono", "Cascadia Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace';
 
+let fast: boolean | null = null;
+
+/** Whether WebGL is drawn by hardware. Where a program plays the hardware, the document draws four times as fast. */
+function graphicsAreFast(): boolean {
+  if (fast === null) {
+    // Chromium grants `failIfMajorPerformanceCaveat` to its own software, so that its name is asked for as well.
+    const context = document.createElement("canvas").getContext("webgl2", { failIfMajorPerformanceCaveat: true });
+    const names = context?.getExtension("WEBGL_debug_renderer_info");
+    const drawer: unknown = names ? context?.getParameter(names.UNMASKED_RENDERER_WEBGL) : null;
+    fast = context !== null && !/swiftshader|llvmpipe|softpipe|software|basic render/i.test(String(drawer));
+    context?.getExtension("WEBGL_lose_context")?.loseContext();
+  }
+  return fast;
+}
+
 /** The emulator on the page: what is drawn, searched and copied. It takes bytes as they are and decodes none itself. */
 export class Screen {
   readonly #host: HTMLElement;
@@ -119,13 +134,15 @@ export class Screen {
     const { options, cols, rows } = this.#terminal;
     let size = this.#fontSize;
     options.fontSize = size;
-    for (let fits = this.#proposed(); fits !== null && size > LEAST_FONT_SIZE; fits = this.#proposed()) {
+    let fits = this.#proposed();
+    while (fits !== null && size > LEAST_FONT_SIZE && (fits.columns < cols || fits.rows < rows)) {
       const scale = Math.min(fits.columns / cols, fits.rows / rows);
-      if (scale >= 1) return;
       size = Math.max(Math.min(Math.floor(size * scale * 4) / 4, size - 0.25), LEAST_FONT_SIZE);
       options.fontSize = size;
+      fits = this.#proposed();
     }
-    this.#host.scrollTop = this.#host.scrollHeight; // what does not fit even so: the newest lines are in view
+    // Where rows do not fit even so, the newest are in view.
+    this.#host.scrollTop = fits !== null && fits.rows < rows ? this.#host.scrollHeight : 0;
   }
 
   /** A line of our own between the program's: where bytes are missing. Its text is ours, never the program's. */
@@ -134,7 +151,8 @@ export class Screen {
     const width = this.#terminal.cols;
     const left = Math.max(2, Math.floor((width - line.length) / 2));
     const right = Math.max(2, width - line.length - left - 1);
-    this.#terminal.write(`\r\n\x1b[0;33m${"─".repeat(left)}${line}${"─".repeat(right)}\x1b[0m\r\n`);
+    const above = this.#terminal.buffer.active.cursorX > 0 ? "\r\n" : "";
+    this.#terminal.write(`${above}\x1b[0;33m${"─".repeat(left)}${line}${"─".repeat(right)}\x1b[0m\r\n`);
   }
 
   set fontSize(pixels: number) {
@@ -237,6 +255,7 @@ export class Screen {
   }
 
   #draw(): void {
+    if (!graphicsAreFast()) return;
     try {
       const webgl = new WebglAddon();
       webgl.onContextLoss(() => {
