@@ -7,14 +7,21 @@ import os
 import secrets
 import sys
 from pathlib import Path
+from uuid import uuid4
+
+import psutil
 
 from onsembl.agent import credentials as store
 from onsembl.agent.enrolment import enrol
+from onsembl.agent.errors import AgentError
 from onsembl.protocol.states import AgentKind
+from onsembl.sql import agents, enrolment
 from onsembl.sql.database import connect
-from onsembl.sql.enrolment import add_token
 
 NAME = "demo"
+TOKEN_SECONDS = 60.0
+"""It is used at once."""
+STOP_SECONDS = 20.0
 
 SCRIPT = r"""
 printf '\033[1mThis is the demo agent.\033[0m A shell in a folder of its own; send it a command below.\n\n'
@@ -42,35 +49,68 @@ class DemoAgent:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._state = folder / "agents"
+        self._pid_file = folder / "pid"
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self, server: str, database_url: str) -> None:
-        """Enrol the first time; then run. Raises AgentError."""
+        """Enrol it, or give it new credentials, and run it. Raises AgentError."""
         scratch = self._folder / "scratch"
         scratch.mkdir(parents=True, exist_ok=True)
         script = self._folder / "demo.sh"
         script.write_text(SCRIPT)
-        state = self._folder / "agents"
-        if not (state / NAME / store.FILE_NAME).exists():
-            await self._enrol(server, database_url, state)
+        await asyncio.to_thread(self._end_left_behind)
+        store.save(self._state / NAME, await _credentials(server, database_url))
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "onsembl.cli.main", "agent", "run", "--name", NAME),
-            *("--state-dir", str(state), "--cwd", str(scratch), "--startup-script", str(script)),
+            *("--state-dir", str(self._state), "--cwd", str(scratch), "--startup-script", str(script)),
             env=_environment(),
             start_new_session=True,
         )
+        self._pid_file.write_text(str(self._process.pid))
 
-    async def _enrol(self, server: str, database_url: str, state: Path) -> None:
-        token = "one_" + secrets.token_urlsafe(32)
-        async with await connect(database_url, role="onsembl_api") as conn:
-            await add_token(conn, token, NAME, 60.0, None)
-        store.save(state / NAME, await enrol(server, token, NAME, AgentKind.SHELL))
+    def _end_left_behind(self) -> None:
+        """The one of a server that was killed lives on, and holds the folder."""
+        try:
+            process = psutil.Process(int(self._pid_file.read_text()))
+            if str(self._state) in process.cmdline():
+                process.terminate()
+                process.wait(STOP_SECONDS)
+        except psutil.TimeoutExpired as error:
+            raise AgentError("The demo agent of an earlier start does not end.") from error
+        except (FileNotFoundError, ValueError, psutil.Error):
+            pass
 
     async def stop(self) -> None:
         """End it, and what it runs."""
-        if self._process is not None and self._process.returncode is None:
+        if self._process is None:
+            return
+        if self._process.returncode is None:
             self._process.terminate()
-            await self._process.wait()
+        await self._process.wait()
+        self._pid_file.unlink(missing_ok=True)
+
+
+async def _credentials(server: str, database_url: str) -> store.Credentials:
+    """Made anew at each start: the old ones may be past their time, or of another database or address."""
+    token = "one_" + secrets.token_urlsafe(32)
+    async with await connect(database_url, role="onsembl_api") as conn:
+        known = [agent for agent in await agents.list_agents(conn) if agent["name"] == NAME]
+        if known:
+            await enrolment.add_refresh_token(conn, token, uuid4(), known[0]["id"], TOKEN_SECONDS)
+        else:
+            await enrolment.add_token(conn, token, NAME, TOKEN_SECONDS, None)
+    if not known:
+        return await enrol(server, token, NAME, AgentKind.SHELL)
+    return store.Credentials(
+        server=server,
+        agent_id=str(known[0]["id"]),
+        name=NAME,
+        kind=AgentKind.SHELL,
+        access_token="",
+        access_expires_at=0.0,
+        refresh_token=token,
+    )
 
 
 def _environment() -> dict[str, str]:

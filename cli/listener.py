@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 from onsembl.cli.errors import StartError
+
+BACKLOG = 2048
+EVERY_ADDRESS: dict[str, str] = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what others listen on is looked up, not listened on
 
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 takes any that is free. Raises StartError."""
     try:
-        return socket.create_server((host, port), backlog=2048)
-    except OSError as error:
-        raise StartError(
-            f"Port {port} on {host} cannot be used ({error.strerror or error}): another program may have it. "
-            "Choose another with --port."
-        ) from error
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        advice = "Choose another with --host."
+        if isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EACCES):
+            taken = error.errno == errno.EADDRINUSE
+            advice = f"{'Another program has it. ' if taken else ''}Choose another with --port."
+        raise StartError(f"Port {port} on {host} cannot be used ({reason}). {advice}") from error
+
+
+def address_of(listener: socket.socket) -> str:
+    """A URL that reaches it from this machine."""
+    bound: tuple[str, int] = listener.getsockname()[:2]
+    host, port = EVERY_ADDRESS.get(bound[0], bound[0]), bound[1]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

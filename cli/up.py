@@ -15,7 +15,7 @@ from onsembl.cli.data_folder import DataFolder, data_dir_option
 from onsembl.cli.database_url import database_url_option, require_database
 from onsembl.cli.errors import StartError
 from onsembl.cli.hosted_project import hosted_project, require_session_database
-from onsembl.cli.listener import listen
+from onsembl.cli.listener import address_of, listen
 from onsembl.realtime.hosted import HostedProject
 
 
@@ -40,7 +40,7 @@ def up(
     began = time.monotonic()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     listener = listen(host, port)
-    address = public_url or f"http://{host}:{listener.getsockname()[1]}"
+    address = (public_url or address_of(listener)).rstrip("/")
     data_dir = data_dir.expanduser().absolute()
     hosted = _hosted(database_url)
     if database_url is not None:
@@ -58,8 +58,8 @@ def up(
     postgres = EmbeddedPostgres(data_dir)
     if not (data_dir / "postgres").exists():
         click.echo(f"Making a database in {data_dir}")
-    postgres.start()
     try:
+        postgres.start()
         _serve(listener, address, postgres.url(), hosted, dashboard, data_dir, demo, no_worker, began)
     finally:
         postgres.stop()
@@ -91,6 +91,7 @@ def _serve(
     no_worker: bool,
     began: float,
 ) -> None:
+    from onsembl.agent.errors import AgentError
     from onsembl.api.app import create_app
     from onsembl.api.settings import Settings
     from onsembl.cli.demo import DemoAgent
@@ -116,7 +117,10 @@ def _serve(
             await _introduce(database_url)
         click.echo(f"Onsembl is ready at {address} ({time.monotonic() - began:.1f} s). Stop it with Ctrl-C.")
         if agent is not None:
-            await agent.start(f"http://127.0.0.1:{listener.getsockname()[1]}", database_url)
+            try:
+                await agent.start(address_of(listener), database_url)
+            except AgentError as error:
+                click.echo(f"The demo agent could not be started: {error}", err=True)
 
     async def stopping() -> None:
         if agent is not None:

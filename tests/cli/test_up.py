@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import socket
 import time
@@ -113,6 +114,50 @@ def test_an_interrupted_first_start_is_made_good(folder: Path):
     (half / "PG_VERSION").write_text("18\n")
     with ControlCenter(folder) as center:
         center.ready()
+
+
+def test_the_demo_agent_is_there_at_every_start_and_gone_with_each(folder: Path):
+    """Also after a kill, at another address, and when its own folder was lost."""
+
+    def demo_agents() -> list[psutil.Process]:
+        return [process for process in psutil.process_iter(["cmdline"]) if _is_demo(process, folder)]
+
+    def online(center: ControlCenter, email: str, password: str) -> None:
+        token = sign_in(center.address, email, password).json()["access_token"]
+        deadline = time.monotonic() + 60
+        while True:
+            answer = httpx.get(f"{center.address}/v1/agents", headers={"Authorization": f"Bearer {token}"}).json()
+            if [(agent["name"], agent["status"]) for agent in answer["agents"]] == [("demo", "online")]:
+                return
+            assert time.monotonic() < deadline, answer
+            time.sleep(0.05)
+
+    first = ControlCenter(folder, "--demo").ready()
+    email, password = SIGN_IN.search(first.said).groups()
+    online(first, email, password)
+    first.stop(signal.SIGKILL)
+    assert len(demo_agents()) == 1
+    with ControlCenter(folder, "--demo") as second:
+        online(second.ready(), email, password)
+        assert len(demo_agents()) == 1
+    assert demo_agents() == []
+    shutil.rmtree(folder / "demo")
+    with ControlCenter(folder, "--demo") as third:
+        online(third.ready(), email, password)
+    assert demo_agents() == []
+
+
+def _is_demo(process: psutil.Process, folder: Path) -> bool:
+    command = process.info["cmdline"] or []
+    return "agent" in command and str(folder / "demo" / "agents") in command
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::1"])
+def test_it_listens_where_it_is_told(folder: Path, host: str):
+    """The address that it names is one that a browser on this machine can open."""
+    with ControlCenter(folder, "--host", host) as center:
+        center.ready()
+        assert httpx.get(f"{center.address}/readyz").status_code == 200
 
 
 def test_a_taken_port_is_named(folder: Path):
