@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -25,14 +26,16 @@ from onsembl.protocol.messages import (
     FIRST_MESSAGE_SECONDS,
     MAX_MESSAGE_BYTES,
     Ping,
+    Refresh,
+    Tokens,
 )
 
 logger = logging.getLogger(__name__)
 
 FRESH_SECONDS = 30.0
 """An access token that ends sooner is not worth connecting with."""
-RENEW_SECONDS = 60.0
-"""How long before its end the access token is renewed, so that the next connection need not wait for that."""
+ANSWER_SECONDS = 20.0
+"""How long the server may take to answer before it is asked again."""
 STABLE_SECONDS = 30.0
 """A connection that held this long was a good one: the next failure waits briefly again."""
 
@@ -52,7 +55,9 @@ class AgentConnection:
         self._refusals = 0
         """How many in a row, with no welcome between."""
         self._renewing: asyncio.Task[None] | None = None
+        self._renewed = asyncio.Event()
         conversation.on_frame = self._something.set
+        conversation.on_tokens = self._take
 
     async def run(self) -> None:
         """Stay connected until cancelled. Raises AgentError when only a person can help."""
@@ -162,17 +167,23 @@ class AgentConnection:
                     pass
 
     async def _renew_ahead(self) -> None:
-        """Have the next access token before this one ends; while the server cannot give one, this one goes on."""
-        backoff = Backoff(base=5.0)
+        """Ask for the next tokens, over this connection, when about two thirds of the present one's life are over.
+
+        Jittered, so that a fleet that was started together does not ask together.
+        """
         while True:
-            await asyncio.sleep(max(0.0, self._credentials.access_expires_at - time.time() - RENEW_SECONDS))
-            try:
-                await self._renew()
-            except ServerUnreachable as error:
-                logger.warning("%s", error, extra={"action": "token_not_renewed"})
-                await asyncio.sleep(backoff.next_delay())
-            else:
-                return
+            held = self._credentials
+            due = held.access_expires_at - held.access_lifetime * random.uniform(0.25, 0.4)  # noqa: S311 — no secret
+            await asyncio.sleep(max(0.0, due - time.time()))
+            self._renewed.clear()
+            self._conversation.say(Refresh(refresh_token=held.refresh_token))
+            with suppress(TimeoutError):  # asked again then: the server answers a repeated question again
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await self._renewed.wait()
+
+    def _take(self, tokens: Tokens) -> None:
+        self._keep(self._credentials.renewed(tokens.access_token, tokens.expires_in, tokens.refresh_token))
+        self._renewed.set()
 
     async def settle(self, longest: float) -> None:
         """Let a renewal that has begun come to its end: its answer holds the only tokens that are still good."""
@@ -194,8 +205,10 @@ class AgentConnection:
                 self._renewing = None
 
     async def _exchange(self) -> None:
-        # On disk before anyone uses them.
-        credentials = await refresh(self._credentials)
+        self._keep(await refresh(self._credentials))
+
+    def _keep(self, credentials: Credentials) -> None:
+        """On disk before anyone uses them."""
         try:
             store.save(self._folder, credentials)
         except OSError:

@@ -23,6 +23,7 @@ from onsembl.protocol.messages import (
     Resize,
     Resized,
     StreamTail,
+    Tokens,
     Welcome,
     decode_from_server,
     encode,
@@ -42,7 +43,8 @@ class Orders(Protocol):
 
 
 class Conversation:
-    """Frames out by `next_frame`, frames in by `receive`; `on_frame` is called when there is a frame to send."""
+    """Frames out by `next_frame`, frames in by `receive`; `on_frame` is called when there is a frame to send,
+    `on_tokens` when the server gives the next pair."""
 
     def __init__(self, terminal: AgentTerminal, orders: Orders) -> None:
         self._terminal = terminal
@@ -51,6 +53,7 @@ class Conversation:
         self._control: deque[Message] = deque()
         self._open = False
         self.on_frame: Callable[[], None] = lambda: None
+        self.on_tokens: Callable[[Tokens], None] = lambda tokens: None
         self.taken = 0
         """How many times the server has taken output; a connection over which it does is a good one."""
         terminal.on_output = self._there_is_output
@@ -126,6 +129,8 @@ class Conversation:
                 self.say(Resized(columns=message.columns, rows=message.rows))
             case Ping():
                 self.say(Pong())
+            case Tokens():
+                self.on_tokens(message)
             case Pong():
                 pass
             case _:

@@ -15,7 +15,8 @@ FILE_NAME = "credentials.json"
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom the agent is to which server. `access_expires_at` is Unix time by this machine's clock."""
+    """Whom the agent is to which server. `access_expires_at` is Unix time by this machine's clock, `access_lifetime`
+    is in seconds."""
 
     server: str
     agent_id: str
@@ -23,7 +24,18 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     access_token: str
     access_expires_at: float
+    access_lifetime: float = 900.0
     refresh_token: str
+
+    def renewed(self, access_token: str, expires_in: float, refresh_token: str) -> Credentials:
+        """The same agent with the next pair of tokens."""
+        return msgspec.structs.replace(
+            self,
+            access_token=access_token,
+            access_expires_at=time.time() + expires_in,
+            access_lifetime=expires_in,
+            refresh_token=refresh_token,
+        )
 
     def fresh_for(self, seconds: float) -> bool:
         """Whether the access token is good for that long still."""

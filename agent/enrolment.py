@@ -45,7 +45,7 @@ async def refresh(credentials: Credentials) -> Credentials:
         raise
     except AgentError as error:
         raise RefreshRefused(f"The server refuses this agent: {error}") from error
-    return _credentials(credentials.server, credentials.kind, answer)
+    return credentials.renewed(answer.access_token, answer.expires_in, answer.refresh_token)
 
 
 async def _post(url: str, token: str, body: object) -> _Answer:
@@ -79,5 +79,6 @@ def _credentials(server: str, kind: str, answer: _Answer) -> Credentials:
         kind=kind,
         access_token=answer.access_token,
         access_expires_at=time.time() + answer.expires_in,
+        access_lifetime=answer.expires_in,
         refresh_token=answer.refresh_token,
     )

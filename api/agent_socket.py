@@ -11,7 +11,7 @@ import psycopg
 from psycopg_pool import PoolTimeout
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from onsembl.api.agent_tokens import AgentIdentity
+from onsembl.api.agent_tokens import AgentIdentity, RefreshRefused
 from onsembl.api.client_address import client_address
 from onsembl.api.hub import Hub
 from onsembl.api.presence import Presence, Turned
@@ -35,8 +35,10 @@ from onsembl.protocol.messages import (
     Hello,
     Ping,
     Pong,
+    Refresh,
     Resized,
     ServerToAgentMessage,
+    Tokens,
     Welcome,
     decode_from_agent,
     decode_output,
@@ -49,6 +51,10 @@ logger = logging.getLogger(__name__)
 
 DATABASE_ERRORS = (psycopg.Error, PoolTimeout)
 ACKNOWLEDGE_SECONDS = 0.05
+GRACE = (Refresh, Ping, Pong)
+"""What may still be said when the access token has ended, for `GRACE_SECONDS`."""
+GRACE_SECONDS = 60.0
+EXPIRED = "the access token has ended"
 PENDING_REPORTS = 64
 """Reports of one agent that may wait for the database; with more, its frames are not read on."""
 
@@ -83,8 +89,8 @@ class AgentSession:
         self._websocket = websocket
         self._hub: Hub = services.hub
         self._presence: Presence = services.presence
+        self._tokens = services.agent_tokens
         self._settings = services.settings
-        self._identity = identity
         self.agent_id: AgentId = identity.id
         self.epoch = Epoch(0)
         self._actor = Actor("agent", identity.id, "", client_address(websocket))
@@ -93,6 +99,7 @@ class AgentSession:
         self._reports: asyncio.Queue[AgentMessage] = asyncio.Queue(PENDING_REPORTS)
         self._heartbeat = Heartbeat(self._settings.heartbeat, self._settings.heartbeat_timeout, now=time.monotonic())
         self._acknowledging: asyncio.TimerHandle | None = None
+        self._expires(identity.expires_at)
 
     # As the hub sees it (AgentLink)
 
@@ -214,21 +221,14 @@ class AgentSession:
         for ended in hello.ended:
             await self.send(EndRecorded(command_id=ended.command_id))
         await self._hub.attend(self.agent_id)
-        loop = asyncio.get_running_loop()
-        expiry = loop.call_later(
-            max(0.0, self._identity.expires_at - time.time()),
-            self.close,
-            CloseCode.TOKEN_EXPIRED,
-            "the access token has ended",
-        )
         side = [
             asyncio.create_task(self._beat(), name=f"heartbeat of {self.agent_id}"),
             asyncio.create_task(self._work_off_reports(), name=f"reports of {self.agent_id}"),
+            asyncio.create_task(self._watch_expiry(), name=f"expiry of {self.agent_id}"),
         ]
         try:
             await self._read(terminal)
         finally:
-            expiry.cancel()
             for task in side:
                 task.cancel()
             await asyncio.gather(*side, return_exceptions=True)
@@ -240,18 +240,24 @@ class AgentSession:
             event = await receive()
             if event["type"] == "websocket.disconnect":
                 return
-            heartbeat.received(monotonic())
+            now = monotonic()
+            heartbeat.received(now)
             frame = event.get("bytes")
             if frame is not None:
                 if len(frame) > MAX_MESSAGE_BYTES:
                     raise Turned(CloseCode.MESSAGE_TOO_BIG, "a frame holds at most 1 MiB")
+                if now > self._ends_at:
+                    raise Turned(CloseCode.TOKEN_EXPIRED, EXPIRED)
                 terminal.ingest(*decode_output(frame))
                 self._acknowledge_soon(terminal)
                 continue
             text: str = event["text"]
             if len(text) > MAX_MESSAGE_BYTES:
                 raise Turned(CloseCode.MESSAGE_TOO_BIG, "a frame holds at most 1 MiB")
-            await self._take(decode_from_agent(text), terminal)
+            message = decode_from_agent(text)
+            if now > self._ends_at and not isinstance(message, GRACE):
+                raise Turned(CloseCode.TOKEN_EXPIRED, EXPIRED)
+            await self._take(message, terminal)
 
     async def _receive_text(self) -> str:
         event = await self._websocket.receive()
@@ -273,7 +279,7 @@ class AgentSession:
             case Resized():
                 terminal.resize(Size(message.columns, message.rows))
                 await self._reports.put(message)
-            case Accepted() | Ended() | CancelStep():
+            case Accepted() | Ended() | CancelStep() | Refresh():
                 await self._reports.put(message)
 
     async def _work_off_reports(self) -> None:
@@ -301,10 +307,40 @@ class AgentSession:
                 await self.send(EndRecorded(command_id=report.command_id))
             case CancelStep():
                 await self._presence.cancel_step(self.agent_id, report, self._actor)
+            case Refresh():
+                await self._refresh(report)
             case Resized():
                 await self._presence.resized(self.agent_id, self.epoch, report)
             case _:
                 raise AssertionError(report)
+
+    async def _refresh(self, message: Refresh) -> None:
+        """The next tokens, over the connection in use; a token that is not good ends it."""
+        try:
+            issued = await self._tokens.refresh(message.refresh_token, self._actor.address, self.agent_id)
+        except RefreshRefused as refused:
+            code = CloseCode.TOKEN_REUSED if refused.reused else CloseCode.REFRESH_REFUSED
+            self.close(code, refused.detail)
+            return
+        self._expires(time.time() + issued.expires_in)
+        await self.send(
+            Tokens(
+                access_token=issued.access_token,
+                expires_in=issued.expires_in,
+                refresh_token=issued.refresh_token,
+                refresh_expires_in=issued.refresh_expires_in,
+            )
+        )
+
+    def _expires(self, at: float) -> None:
+        """Note when the token ends (Unix time), on the clock that every frame is checked by."""
+        self._ends_at = time.monotonic() + at - time.time()
+
+    async def _watch_expiry(self) -> None:
+        """A connection that says nothing ends with its token too, once the grace for a refresh is over."""
+        while (left := self._ends_at + GRACE_SECONDS - time.monotonic()) > 0:  # noqa: ASYNC110 — each refresh moves it
+            await asyncio.sleep(left)
+        self.close(CloseCode.TOKEN_EXPIRED, EXPIRED)
 
     def _acknowledge_soon(self, terminal: Terminal) -> None:
         if self._acknowledging is None:

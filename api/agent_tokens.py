@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Literal
 from uuid import UUID, uuid4
 
 import jwt
+import msgspec
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from psycopg import AsyncConnection
@@ -18,11 +21,24 @@ from psycopg_pool import AsyncConnectionPool
 from onsembl.api.models import AgentCredentials, Enrolment
 from onsembl.api.problems import Problem, unauthenticated
 from onsembl.protocol.ids import AgentId
-from onsembl.sql import agents, audit, enrolment, signing_keys
+from onsembl.sql import agents, alerts, audit, enrolment, instances, refresh_tokens, signing_keys
+from onsembl.tasks.delivery import Notice
 
 ISSUER = "onsembl"
 AUDIENCE = "onsembl-agent"
 ALGORITHM = "ES256"
+
+
+REPEAT_SECONDS = 300.0
+"""How long a used refresh token is answered again, if the answer was never used."""
+
+
+class RefreshRefused(Problem):
+    """The refresh token is not good; `reused` when it shows that one was stolen."""
+
+    def __init__(self, detail: str, *, reused: bool = False) -> None:
+        super().__init__(401, detail, headers={"WWW-Authenticate": "Bearer"})
+        self.reused = reused
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,38 +125,49 @@ class AgentTokens:
                     detail={"kind": request.kind, "host": request.host},
                 ),
             )
-            return await self._issue(conn, agent["id"], request.name, family=uuid4())
+            return await self._issue(conn, agent["id"], request.name, family=uuid4(), parent=None)
 
-    async def refresh(self, token: str, address: str) -> AgentCredentials:
-        """Exchange a refresh token, once. One that is seen again revokes all that came of it. Raises Problem 401."""
+    async def refresh(self, token: str, address: str, agent_id: AgentId | None = None) -> AgentCredentials:
+        """Exchange a refresh token, once; over a connection only that of its agent, `agent_id`.
+
+        One that comes again just after is answered again, for the answer may have been lost; one that comes again later
+        is stolen, or its rightful successor was: nothing of its family is good any more. Raises RefreshRefused.
+        """
         async with self._pool.connection() as conn:
-            found = await enrolment.take_refresh_token(conn, token)
-            if found is None:
-                raise unauthenticated("The refresh token is not known.")
+            found = await refresh_tokens.take(conn, token, REPEAT_SECONDS)
+            if found is None or agent_id not in (None, found.agent_id):
+                raise RefreshRefused("The refresh token is not known.")
             refusal = _refusal(found)
+            actor = audit.Actor("agent", found.agent_id, found.agent_name, address)
             if refusal is None:
-                await enrolment.use_refresh_token(conn, token)
-                return await self._issue(conn, found["agent_id"], found["name"], family=found["family"])
-            if found["used"]:
-                await enrolment.revoke_family(conn, found["family"])
-            await audit.write(
-                conn,
-                audit.Event(
-                    actor=audit.Actor("agent", found["agent_id"], found["name"], address),
-                    action="agent.refresh",
-                    target_kind="agent",
-                    target_id=str(found["agent_id"]),
-                    outcome="refused",
-                    detail={"reason": refusal},
-                ),
-            )
-        raise unauthenticated(refusal)
+                await refresh_tokens.use(conn, token)
+                await audit.write(conn, _refreshed(actor, "ok", {}))
+                return await self._issue(conn, found.agent_id, found.agent_name, found.family, parent=token)
+            if refusal.reused:
+                await self._revoke(conn, found)
+            await audit.write(conn, _refreshed(actor, "refused", {"reason": str(refusal)}))
+        raise refusal
+
+    async def _revoke(self, conn: AsyncConnection[DictRow], found: refresh_tokens.RefreshToken) -> None:
+        """Somebody else has a token of this agent: everything that came of its enrolment ends, connection included."""
+        await refresh_tokens.revoke_family(conn, found.family)
+        await alerts.raise_alert(
+            conn,
+            "refresh_token_reused",
+            found.agent_id,
+            f"A refresh token of {found.agent_name} was used twice. Its credentials are revoked: enrol it again, "
+            "and find out who has read its files.",
+        )
+        instance_id = await agents.online_at(conn, found.agent_id)
+        if instance_id is not None:
+            notice = Notice(op="reused", agent_id=found.agent_id)
+            await instances.notify(conn, instance_id, msgspec.json.encode(notice).decode())
 
     async def _issue(
-        self, conn: AsyncConnection[DictRow], agent_id: AgentId, name: str, family: UUID
+        self, conn: AsyncConnection[DictRow], agent_id: AgentId, name: str, family: UUID, parent: str | None
     ) -> AgentCredentials:
         refresh_token = "onr_" + secrets.token_urlsafe(32)
-        await enrolment.add_refresh_token(conn, refresh_token, family, agent_id, self._refresh_seconds)
+        await refresh_tokens.add(conn, refresh_token, family, agent_id, self._refresh_seconds, parent)
         return AgentCredentials(
             agent_id=agent_id,
             name=name,
@@ -153,28 +180,40 @@ class AgentTokens:
     def _sign(self, agent_id: AgentId) -> str:
         assert self._signing is not None, "load() comes first"
         kid, key = self._signing
-        now = int(time.time())
+        now = time.time()
         claims = {
             "iss": ISSUER,
             "aud": AUDIENCE,
             "sub": str(agent_id),
-            "iat": now,
-            "exp": now + int(self._access_seconds),
+            "iat": int(now),
+            # Whole seconds, and never fewer than the agent is told.
+            "exp": math.ceil(now + self._access_seconds),
             "jti": secrets.token_hex(8),
         }
         return jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": kid})
 
 
-def _refusal(token: DictRow) -> str | None:
-    if token["disabled"]:
-        return "The agent is disabled."
-    if token["used"]:
-        return "The refresh token was used before; every token of its family is revoked."
-    if token["revoked"]:
-        return "The refresh token is revoked."
-    if token["expired"]:
-        return "The refresh token has expired."
+def _refusal(token: refresh_tokens.RefreshToken) -> RefreshRefused | None:
+    if token.disabled:
+        return RefreshRefused("The agent is disabled.")
+    if token.revoked:
+        return RefreshRefused("The refresh token is revoked.")
+    if token.superseded or (token.used and not token.repeatable):
+        return RefreshRefused("The refresh token was used before; every token of its family is revoked.", reused=True)
+    if token.expired:
+        return RefreshRefused("The refresh token has expired.")
     return None
+
+
+def _refreshed(actor: audit.Actor, outcome: Literal["ok", "refused"], detail: dict[str, object]) -> audit.Event:
+    return audit.Event(
+        actor=actor,
+        action="agent.refresh",
+        target_kind="agent",
+        target_id=str(actor.id),
+        outcome=outcome,
+        detail=detail,
+    )
 
 
 def _new_private_pem() -> str:

@@ -40,11 +40,16 @@ async def take_notices(url: str, hub: Hub, instance_id: InstanceId) -> None:
     async def take(_channel: str, payload: str) -> None:
         notice = msgspec.json.decode(payload, type=Notice)
         agent_id = AgentId(notice.agent_id)
-        if notice.op == "attend":
-            await hub.attend(agent_id)
-            return
-        link = hub.links.get(agent_id)
-        if link is not None and notice.epoch is not None and link.epoch < notice.epoch:
-            hub.close(agent_id, CloseCode.SUPERSEDED, "the agent has connected to another instance")
+        match notice.op:
+            case "attend":
+                await hub.attend(agent_id)
+            case "superseded":
+                link = hub.links.get(agent_id)
+                if link is not None and notice.epoch is not None and link.epoch < notice.epoch:
+                    hub.close(agent_id, CloseCode.SUPERSEDED, "the agent has connected to another instance")
+            case "reused":
+                hub.close(agent_id, CloseCode.TOKEN_REUSED, "a refresh token of this agent was used twice")
+            case "disabled":
+                hub.close(agent_id, CloseCode.REVOKED, "this agent is disabled")
 
     await listen(url, [instances.channel(instance_id)], take, hub.attend_all)

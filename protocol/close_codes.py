@@ -39,8 +39,12 @@ class CloseCode(IntEnum):
     """Output that leaves a gap, or runs backwards over what was never sent."""
     TOKEN_EXPIRED = 4461
     """The access token ended: get another and come back."""
+    REFRESH_REFUSED = 4462
+    """The refresh token is not good: only a person can enrol the agent again."""
     REVOKED = 4463
     """The agent or the operator was disabled, or the credential revoked."""
+    TOKEN_REUSED = 4464
+    """A refresh token came a second time, so one of the two who have it stole it: the whole family is revoked."""
 
     @property
     def is_permanent(self) -> bool:
@@ -55,7 +59,9 @@ _PERMANENT = frozenset(
         CloseCode.NOT_FOUND,
         CloseCode.SUPERSEDED,
         CloseCode.UNSUPPORTED_PROTOCOL,
+        CloseCode.REFRESH_REFUSED,
         CloseCode.REVOKED,
+        CloseCode.TOKEN_REUSED,
     }
 )
 

@@ -19,6 +19,8 @@ Agent's socket `/v1/agent`, subprotocol `onsembl.agent.v1`, access token in the 
       cancel_step      →                                   each step of the ladder, as it is taken
                        ←                  resize
       resized          →
+      refresh          →                                   before the access token ends
+                       ←                  tokens           the next pair
       ping / pong      ↔                  ping / pong      any frame extends the deadline
 
 Terminal's socket `/v1/agents/{id}/terminal`, subprotocol `onsembl.terminal.v1`:
@@ -173,7 +175,22 @@ class Resized(Message, tag="resized", frozen=True, kw_only=True):
     rows: Rows
 
 
+class Refresh(Message, tag="refresh", frozen=True, kw_only=True):
+    """Exchange the refresh token, over the connection that is in use."""
+
+    refresh_token: Annotated[str, Meta(min_length=1, max_length=1024)]
+
+
 # Server to agent
+
+
+class Tokens(Message, tag="tokens", frozen=True, kw_only=True):
+    """The next pair, good from now on for this connection too. Times in seconds."""
+
+    access_token: str
+    expires_in: int
+    refresh_token: str
+    refresh_expires_in: int
 
 
 class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
@@ -274,8 +291,8 @@ class StreamStarted(Message, tag="stream_started", frozen=True, kw_only=True):
     rows: Rows
 
 
-AgentMessage = Hello | Accepted | Ended | CancelStep | Resized | Ping | Pong
-ServerToAgentMessage = Welcome | Acknowledged | Offer | EndRecorded | Cancel | Resize | Ping | Pong
+AgentMessage = Hello | Accepted | Ended | CancelStep | Resized | Refresh | Ping | Pong
+ServerToAgentMessage = Welcome | Acknowledged | Offer | EndRecorded | Cancel | Resize | Tokens | Ping | Pong
 ViewerMessage = Attach | Resize | Token | Ping | Pong
 ServerToViewerMessage = Attached | Gap | StreamStarted | Resized | Ping | Pong
 

@@ -1,4 +1,4 @@
-"""The `enrolment_tokens` and `refresh_tokens` tables: how an agent comes to hold a credential, and keeps it.
+"""The `enrolment_tokens` table: how an agent comes to hold a credential.
 
 Tokens are kept as SHA-256 only: they are random and long, so a slow hash would add nothing.
 """
@@ -6,8 +6,6 @@ Tokens are kept as SHA-256 only: they are random and long, so a slow hash would 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
-from uuid import UUID
 
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
@@ -52,38 +50,4 @@ async def use_token(conn: Connection, token: str, agent_id: AgentId) -> None:
     """The token has enrolled this agent and is of no further use."""
     await conn.execute(
         "update enrolment_tokens set used_at = now(), agent_id = %s where token_hash = %s", [agent_id, digest(token)]
-    )
-
-
-async def add_refresh_token(conn: Connection, token: str, family: UUID, agent_id: AgentId, expires_in: float) -> None:
-    """A refresh token of `family`, good for `expires_in` seconds."""
-    await conn.execute(
-        """insert into refresh_tokens (token_hash, family, agent_id, expires_at)
-           values (%s, %s, %s, now() + make_interval(secs => %s))""",
-        [digest(token), family, agent_id, expires_in],
-    )
-
-
-async def take_refresh_token(conn: Connection, token: str) -> dict[str, Any] | None:
-    """A refresh token's row with what may be wrong with it, locked until the end of the transaction."""
-    cursor = await conn.execute(
-        """select family, agent_id, used_at is not null as used, revoked_at is not null as revoked,
-                  refresh_tokens.expires_at <= now() as expired, agents.name, agents.disabled_at is not null as disabled
-           from refresh_tokens join agents on agents.id = agent_id
-           where token_hash = %s
-           for update of refresh_tokens""",
-        [digest(token)],
-    )
-    return await cursor.fetchone()
-
-
-async def use_refresh_token(conn: Connection, token: str) -> None:
-    """The token has been exchanged: seen again, it is stolen."""
-    await conn.execute("update refresh_tokens set used_at = now() where token_hash = %s", [digest(token)])
-
-
-async def revoke_family(conn: Connection, family: UUID) -> None:
-    """No token of the family is good any more."""
-    await conn.execute(
-        "update refresh_tokens set revoked_at = now() where family = %s and revoked_at is null", [family]
     )

@@ -7,9 +7,9 @@ from psycopg.rows import DictRow
 
 Connection = AsyncConnection[DictRow]
 
-PUBLISHED = ("agents", "commands")
+PUBLISHED = ("agents", "alerts", "commands")
 """Tables of ours whose changes the dashboard follows."""
-READABLE = ("agents", "commands", "streams")
+READABLE = ("agents", "alerts", "commands", "streams")
 """Tables that an operator's browser may read."""
 
 

@@ -21,10 +21,10 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     """What an instance is told of one of its agents, as JSON.
 
     `attend`: see what the agent's active command needs (an offer, a cancel) and send it. `superseded`: the agent has
-    connected elsewhere, under this epoch.
+    connected elsewhere, under this epoch. `reused`: a refresh token of it came twice. `disabled`: it is.
     """
 
-    op: Literal["attend", "superseded"]
+    op: Literal["attend", "superseded", "reused", "disabled"]
     agent_id: UUID
     epoch: int | None = None
 

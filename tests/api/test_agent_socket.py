@@ -224,16 +224,6 @@ async def test_a_silent_agent_is_pinged_and_given_up(settings):
         assert await closed_with(socket) == CloseCode.HEARTBEAT_LOST
 
 
-async def test_the_connection_ends_with_its_token(settings):
-    """The close code tells the agent to get another."""
-    async with (
-        running(replace(settings, agent_access_token=2.0)) as api,
-        api.agent_socket(await api.enrol()) as socket,
-    ):
-        await greet(socket)
-        assert await closed_with(socket) == CloseCode.TOKEN_EXPIRED
-
-
 async def test_a_disabled_agent_is_sent_away_for_good(api):
     """Its token is still good; it is not."""
     agent = await api.enrol()

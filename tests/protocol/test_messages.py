@@ -38,6 +38,7 @@ FROM_AGENT = [
     ENDED,
     m.CancelStep(command_id=ID, step="sigterm", at=NOW, processes_left=3),
     m.Resized(columns=80, rows=24),
+    m.Refresh(refresh_token="r"),
     m.Ping(),
     m.Pong(),
 ]
@@ -55,6 +56,7 @@ FROM_SERVER = [
     m.Offer(command_id=ID, text="ls"),
     m.EndRecorded(command_id=ID),
     m.Cancel(command_id=ID, reason="why"),
+    m.Tokens(access_token="a", expires_in=900, refresh_token="r", refresh_expires_in=3600),
     m.Resize(columns=80, rows=24),
     m.Ping(),
     m.Pong(),

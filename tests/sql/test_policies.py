@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-READABLE = {"agents", "commands", "streams"}
+READABLE = {"agents", "alerts", "commands", "streams"}
 
 
 @pytest.fixture
@@ -19,6 +19,7 @@ def conn(database_url: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(database_url, autocommit=True, row_factory=dict_row) as conn:
         agent = conn.execute("insert into onsembl.agents (name, kind) values ('one', 'shell') returning id").fetchone()
         assert agent is not None
+        conn.execute("insert into onsembl.alerts (kind, text) values ('refresh_token_reused', 'x')")
         conn.execute("insert into onsembl.streams (agent_id) values (%s)", [agent["id"]])
         conn.execute("insert into onsembl.commands (agent_id, text) values (%s, 'ls')", [agent["id"]])
         yield conn

@@ -32,7 +32,7 @@ class PlayedProject:
             capture_output=True,
             text=True,
             check=False,
-            timeout=40,
+            timeout=150,
         )
 
 

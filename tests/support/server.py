@@ -12,9 +12,11 @@ from typing import Any
 
 import httpx
 import uvicorn
+from starlette.applications import Starlette
 from websockets.asyncio.client import connect
 
 from onsembl.api.app import create_app
+from onsembl.api.services import Services
 from onsembl.api.settings import Settings
 from onsembl.protocol.messages import AGENT_SUBPROTOCOL, TERMINAL_SUBPROTOCOL
 from onsembl.protocol.states import Role
@@ -51,10 +53,16 @@ class Enrolled:
 class Api:
     """A running instance, and what tests do with it."""
 
-    def __init__(self, url: str, database_url: str, http: httpx.AsyncClient) -> None:
+    def __init__(self, url: str, database_url: str, http: httpx.AsyncClient, app: Starlette) -> None:
+        self._app = app
         self.url = url
         self.database_url = database_url
         self.http = http
+
+    @property
+    def services(self) -> Services:
+        """The instance's parts, for faults that cannot be caused from outside."""
+        return self._app.state.services
 
     async def operator(self, role: Role = Role.ADMIN) -> Account:
         """Make an operator and sign in."""
@@ -112,8 +120,9 @@ async def running(settings: Settings) -> AsyncGenerator[Api]:
     """Serve with these settings on a port of the system's choosing."""
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    app = create_app(replace(settings, public_url=url))
     config = uvicorn.Config(
-        create_app(replace(settings, public_url=url)),
+        app,
         ws="websockets-sansio",
         ws_max_size=5_000_000,
         ws_ping_interval=None,
@@ -130,7 +139,7 @@ async def running(settings: Settings) -> AsyncGenerator[Api]:
             assert not serving.done(), "the server did not start"
             await asyncio.sleep(0.01)
         try:
-            yield Api(url, settings.database_url, http)
+            yield Api(url, settings.database_url, http, app)
         finally:
             server.should_exit = True
             await serving

@@ -1,0 +1,86 @@
+"""The `refresh_tokens` table: what an agent exchanges for its next access token, once.
+
+A token is exchanged for a *successor*. While no successor was used, the token may come again for a short while: the
+answer was lost. Then the successor that never arrived is superseded by another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+
+from onsembl.protocol.ids import AgentId
+from onsembl.sql.enrolment import digest
+
+Connection = AsyncConnection[DictRow]
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshToken:
+    """A token's row, and what may be wrong with it. `repeatable`: used, but only just, and no successor was."""
+
+    family: UUID
+    agent_id: AgentId
+    agent_name: str
+    used: bool
+    repeatable: bool
+    revoked: bool
+    superseded: bool
+    expired: bool
+    disabled: bool
+
+
+async def add(
+    conn: Connection, token: str, family: UUID, agent_id: AgentId, expires_in: float, parent: str | None
+) -> None:
+    """A refresh token of `family`, good for `expires_in` seconds, given for `parent`."""
+    await conn.execute(
+        """insert into refresh_tokens (token_hash, family, agent_id, parent_hash, expires_at)
+           values (%s, %s, %s, %s, now() + make_interval(secs => %s))""",
+        [digest(token), family, agent_id, digest(parent) if parent is not None else None, expires_in],
+    )
+
+
+async def take(conn: Connection, token: str, repeat_seconds: float) -> RefreshToken | None:
+    """The token, locked until the end of the transaction."""
+    cursor = await conn.execute(
+        """select family, agent_id, agents.name as agent_name, used_at is not null as used,
+                  coalesce(used_at > now() - make_interval(secs => %(repeat)s), false) and not exists (
+                      select from refresh_tokens as successor
+                      where successor.parent_hash = refresh_tokens.token_hash and successor.used_at is not null
+                  ) as repeatable,
+                  revoked_at is not null as revoked, superseded_at is not null as superseded,
+                  refresh_tokens.expires_at <= now() as expired, agents.disabled_at is not null as disabled
+           from refresh_tokens join agents on agents.id = agent_id
+           where token_hash = %(hash)s
+           for update of refresh_tokens""",
+        {"hash": digest(token), "repeat": repeat_seconds},
+    )
+    row = await cursor.fetchone()
+    return RefreshToken(**row) if row is not None else None
+
+
+async def use(conn: Connection, token: str) -> None:
+    """The token is exchanged; successors that it was exchanged for before never arrived."""
+    await conn.execute(
+        "update refresh_tokens set used_at = coalesce(used_at, now()) where token_hash = %s", [digest(token)]
+    )
+    await conn.execute(
+        "update refresh_tokens set superseded_at = now() where parent_hash = %s and superseded_at is null",
+        [digest(token)],
+    )
+
+
+async def revoke_family(conn: Connection, family: UUID) -> None:
+    """No token of the family is good any more."""
+    await conn.execute(
+        "update refresh_tokens set revoked_at = now() where family = %s and revoked_at is null", [family]
+    )
+
+
+async def remove_expired(conn: Connection) -> None:
+    """Forget tokens that ended a week ago: nothing can be learnt from them any more."""
+    await conn.execute("delete from refresh_tokens where expires_at < now() - interval '7 days'")

@@ -1,0 +1,162 @@
+"""Agents' tokens, rotated over the live connection, and what becomes of stolen ones."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import replace
+
+import pytest
+from support.agents import FINAL, Operator, agent_running, attach, read_until
+from support.server import running
+from websockets.exceptions import ConnectionClosed
+
+from onsembl.api import agent_socket
+from onsembl.protocol.close_codes import CloseCode
+from onsembl.protocol.messages import encode_output
+from onsembl.sql.database import connect
+
+HELLO = json.dumps(
+    {
+        "type": "hello",
+        "version": "0",
+        "kind": "shell",
+        "mode": "exec",
+        "host": "",
+        "platform": "",
+        "columns": 80,
+        "rows": 24,
+    }
+)
+
+
+async def ask(socket, token: str) -> dict:
+    """Refresh over the connection; the next tokens."""
+    await socket.send(json.dumps({"type": "refresh", "refresh_token": token}))
+    async with asyncio.timeout(30):
+        while (message := json.loads(await socket.recv()))["type"] != "tokens":
+            pass
+    return message
+
+
+async def by_http(api, token: str) -> int:
+    return (await api.http.post("/v1/agents/token", headers={"Authorization": f"Bearer {token}"})).status_code
+
+
+async def closed_with(socket) -> int:
+    async with asyncio.timeout(30):
+        try:
+            while True:
+                await socket.recv()
+        except ConnectionClosed as closed:
+            assert closed.rcvd is not None
+            return closed.rcvd.code
+
+
+async def test_three_hundred_rotations_and_not_a_byte_is_missing(api):
+    """Tokens change between frames of output; the stream goes on over the same connection."""
+    agent, operator = await api.enrol(), await api.operator()
+    async with api.agent_socket(agent) as socket, api.terminal_socket(agent.id) as viewer:
+        await socket.send(HELLO)
+        await socket.recv()
+        await attach(viewer, operator.access_token)
+        token, sent = agent.refresh_token, b""
+        for n in range(300):
+            piece = b"%06d" % n
+            await socket.send(encode_output(len(sent), piece))
+            sent += piece
+            token = (await ask(socket, token))["refresh_token"]
+        assert (await read_until(viewer, b"000299")).endswith(sent[-6:])
+        row = (await api.http.get(f"/v1/agents/{agent.id}", headers=operator.headers)).json()
+        assert row["epoch"] == 1, "the same connection"
+
+
+async def test_an_agent_with_short_tokens_stays_connected_while_a_command_runs(settings, tmp_path):
+    """The real program, tokens of 4 s, a command of two lives of them: one connection, all output."""
+    async with running(replace(settings, agent_access_token=4.0)) as api:
+        operator = Operator(api, await api.operator())
+        async with agent_running(api, tmp_path) as agent, api.terminal_socket(agent.id) as viewer:
+            await attach(viewer, operator.headers["Authorization"].removeprefix("Bearer "))
+            command = await operator.send(agent.id, "for n in $(seq 1 80); do echo line-$n; sleep 0.1; done")
+            seen = await read_until(viewer, b"line-80")
+            assert [b"line-%d\r\n" % n in seen for n in range(1, 80)] == [True] * 79
+            assert (await operator.until_state(command, *FINAL))["state"] == "succeeded"
+            row = (await api.http.get(f"/v1/agents/{agent.id}", headers=operator.headers)).json()
+            assert row["epoch"] == 1
+
+
+async def test_an_answer_that_was_lost_is_given_again(api):
+    """The token before the last one is good until one that it was exchanged for is used."""
+    agent = await api.enrol()
+    async with api.agent_socket(agent) as socket:
+        await socket.send(HELLO)
+        lost = await ask(socket, agent.refresh_token)
+        again = await ask(socket, agent.refresh_token)
+        assert again["refresh_token"] != lost["refresh_token"]
+        newest = await ask(socket, again["refresh_token"])
+        # Now somebody uses the one that was never meant to arrive.
+        assert await by_http(api, lost["refresh_token"]) == 401
+        assert await by_http(api, newest["refresh_token"]) == 401, "the family is revoked"
+        assert await closed_with(socket) == CloseCode.TOKEN_REUSED
+
+
+async def test_a_stolen_token_ends_everything_and_raises_an_alert(api):
+    """A token that comes again after its successor was used: connection closed, family revoked, operators told."""
+    agent = await api.enrol()
+    async with api.agent_socket(agent) as socket:
+        await socket.send(HELLO)
+        second = await ask(socket, agent.refresh_token)
+        await ask(socket, second["refresh_token"])
+        assert await by_http(api, agent.refresh_token) == 401
+        assert await closed_with(socket) == CloseCode.TOKEN_REUSED
+    async with await connect(api.database_url) as conn:
+        cursor = await conn.execute("select kind, agent_id::text, text from alerts")
+        assert [(row["kind"], row["agent_id"]) for row in await cursor.fetchall()] == [
+            ("refresh_token_reused", agent.id)
+        ]
+
+
+async def test_another_agents_token_is_not_known(api):
+    """Both tokens are bound to the agent: over one's connection another's is refused, and stays good."""
+    one, two = await api.enrol("one"), await api.enrol("two")
+    async with api.agent_socket(one) as socket:
+        await socket.send(HELLO)
+        await socket.recv()
+        await socket.send(json.dumps({"type": "refresh", "refresh_token": two.refresh_token}))
+        assert await closed_with(socket) == CloseCode.REFRESH_REFUSED
+    assert await by_http(api, two.refresh_token) == 200
+
+
+@pytest.mark.parametrize("frame", [encode_output(0, b"late"), '{"type":"resized","columns":9,"rows":9}'])
+async def test_after_the_end_only_a_refresh_is_taken(api, frame):
+    """In the grace a refresh mends it; anything else ends the connection, and nothing of it is kept."""
+    agent = await api.enrol()
+    async with api.agent_socket(agent) as socket:
+        await socket.send(HELLO)
+        await socket.recv()
+        end_token(api)
+        await ask(socket, agent.refresh_token)
+        await socket.send(encode_output(0, b"in time"))
+        async with asyncio.timeout(30):
+            while json.loads(await socket.recv())["type"] != "acknowledged":
+                pass
+        end_token(api)
+        await socket.send(frame)
+        assert await closed_with(socket) == CloseCode.TOKEN_EXPIRED
+
+
+def end_token(api) -> None:
+    """As if the only connection's access token had just ended."""
+    next(iter(api.services.hub.links.values()))._ends_at = time.monotonic() - 1
+
+
+async def test_a_silent_connection_ends_after_the_grace(settings, monkeypatch):
+    """Nobody holds a socket open with a token that has ended."""
+    monkeypatch.setattr(agent_socket, "GRACE_SECONDS", 0.2)
+    async with (
+        running(replace(settings, agent_access_token=2.0)) as api,
+        api.agent_socket(await api.enrol()) as socket,
+    ):
+        await socket.send(HELLO)
+        assert await closed_with(socket) == CloseCode.TOKEN_EXPIRED
