@@ -28,12 +28,13 @@ def reopen(tmp_path):
     opened: list[Journal] = []
 
     def reopen(**options) -> Journal:
+        for journal in opened:
+            journal.close()
         opened.append(Journal(tmp_path / "agent", **options))
         return opened[-1]
 
     yield reopen
-    for journal in opened:
-        journal.close()
+    opened[-1].close()
 
 
 def test_what_was_accepted_and_not_ended_is_lost(reopen):

@@ -1,0 +1,233 @@
+"""`onsembl agent` as it ships, at a running API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+from support.agents import FINAL, Operator, agent_running, attach, read_until, sleepers, until
+from support.server import Api, running
+
+from onsembl.agent import credentials as store
+from onsembl.api.settings import Settings
+from onsembl.tasks.worker import WorkerSettings
+
+ONSEMBL_AGENT = (sys.executable, "-m", "onsembl.cli.main", "agent")
+
+
+@pytest.fixture
+def settings(database_url: str) -> Settings:
+    return Settings(database_url=database_url, public_url="", worker=WorkerSettings(heartbeat=0.5, dead_after=2.0))
+
+
+@pytest.fixture
+async def api(settings: Settings) -> AsyncGenerator[Api]:
+    async with running(settings) as api:
+        yield api
+
+
+@pytest.fixture
+async def operator(api) -> Operator:
+    return Operator(api, await api.operator())
+
+
+class Said:
+    """How a run of `onsembl agent …` ended."""
+
+    def __init__(self, code: int, text: str) -> None:
+        self.code, self.text = code, text
+
+
+async def onsembl_agent(*arguments: str, given: str | None = None, **environment: str) -> Said:
+    process = await asyncio.create_subprocess_exec(
+        *(*ONSEMBL_AGENT, *arguments),
+        env={**os.environ, **environment},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(60):
+        told, _ = await process.communicate((given or "").encode())
+    return Said(process.returncode, told.decode())
+
+
+def enrolling(api: Api, folder: Path, name: str = "one") -> list[str]:
+    return ["enrol", "--server", api.url + "/", "--name", name, "--kind", "shell", "--state-dir", str(folder)]
+
+
+@asynccontextmanager
+async def the_agent(folder: Path, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """An enrolled agent's program, with what it says kept."""
+    process = await asyncio.create_subprocess_exec(
+        *(*ONSEMBL_AGENT, "run", "--name", "one", "--state-dir", str(folder), "--cwd", str(folder.parent), *arguments),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+# Enrolment
+
+
+async def test_an_agent_is_enrolled_by_a_token_from_its_environment_a_file_or_a_pipe(api, tmp_path):
+    """Never by an argument; afterwards it has what it needs, for itself alone."""
+    folder = tmp_path / "agents"
+    said = await onsembl_agent(*enrolling(api, folder), ONSEMBL_ENROLMENT_TOKEN=await api.enrolment_token())
+    assert (said.code, "Enrolled as one" in said.text) == (0, True), said.text
+    (tmp_path / "token").write_text(await api.enrolment_token() + "\n")
+    said = await onsembl_agent(*enrolling(api, folder, "two"), "--token-file", str(tmp_path / "token"))
+    assert said.code == 0, said.text
+    token = await api.enrolment_token()
+    said = await onsembl_agent(*enrolling(api, folder, "three"), "--token-file", "-", given=token)
+    assert said.code == 0, said.text
+    assert token not in said.text
+    for name in ("one", "two", "three"):
+        assert store.load(folder / name).name == name
+        assert store.load(folder / name).server == api.url
+
+
+async def test_an_enrolment_that_fails_says_why(api, tmp_path):
+    """In a sentence, and leaves no credentials."""
+    folder = tmp_path / "agents"
+    for name, token, wanted in (
+        ("one", "wrong", "not known"),
+        ("one", await api.enrolment_token("only-*"), "only agents named like"),
+    ):
+        said = await onsembl_agent(*enrolling(api, folder, name), ONSEMBL_ENROLMENT_TOKEN=token)
+        assert (said.code, wanted in said.text, "Traceback" in said.text) == (1, True, False), said.text
+    (tmp_path / "file").touch()
+    token = await api.enrolment_token()
+    said = await onsembl_agent(*enrolling(api, tmp_path / "file" / "below"), ONSEMBL_ENROLMENT_TOKEN=token)
+    assert (said.code, "cannot be used" in said.text) == (1, True), said.text
+    for server in ("nonsense", "ftp://x", "http://", "http://[::1"):
+        said = await onsembl_agent("enrol", "--server", server, "--name", "one", "--kind", "shell")
+        assert (said.code, "an address such as" in said.text) == (2, True), said.text
+    unreachable = ["enrol", "--server", "http://127.0.0.1:1", "--name", "one", "--kind", "shell"]
+    said = await onsembl_agent(*unreachable, "--state-dir", str(folder), ONSEMBL_ENROLMENT_TOKEN=token)
+    assert (said.code, "cannot be reached" in said.text) == (1, True), said.text
+    assert not (folder / "one" / store.FILE_NAME).exists()
+    # The token was not spent by any of that.
+    assert (await onsembl_agent(*enrolling(api, folder), ONSEMBL_ENROLMENT_TOKEN=token)).code == 0
+
+
+# Running
+
+
+@pytest.fixture
+async def folder(api, tmp_path) -> Path:
+    """Where an enrolled agent keeps its things."""
+    folder = tmp_path / "agents"
+    said = await onsembl_agent(*enrolling(api, folder), ONSEMBL_ENROLMENT_TOKEN=await api.enrolment_token())
+    assert said.code == 0, said.text
+    return folder
+
+
+async def test_without_credentials_or_with_open_ones_it_does_not_run(folder, tmp_path):
+    """With what to do about it."""
+    said = await onsembl_agent("run", "--name", "other", "--state-dir", str(folder))
+    assert (said.code, "onsembl agent enrol" in said.text) == (1, True), said.text
+    (folder / "one" / store.FILE_NAME).chmod(0o644)
+    said = await onsembl_agent("run", "--name", "one", "--state-dir", str(folder))
+    assert (said.code, "chmod 600" in said.text) == (1, True), said.text
+
+
+async def test_credentials_that_the_server_refuses_end_it(folder):
+    """It does not try for ever with what will never do."""
+    found = store.load(folder / "one")
+    store.save(folder / "one", msgspec.structs.replace(found, access_token="x", refresh_token="onr_wrong"))
+    said = await onsembl_agent("run", "--name", "one", "--state-dir", str(folder))
+    assert (said.code, "refuses this agent" in said.text, "Traceback" in said.text) == (1, True, False), said.text
+
+
+async def test_one_agent_at_a_time_works_in_a_folder(api, operator, folder):
+    """A second one says so, and does not disturb the first."""
+    async with the_agent(folder) as agent:
+        agent_id = store.load(folder / "one").agent_id
+        await until(lambda: online(api, operator, agent_id), "online")
+        said = await onsembl_agent("run", "--name", "one", "--state-dir", str(folder))
+        assert (said.code, "runs already" in said.text) == (1, True), said.text
+        command = await operator.send(agent_id, "true")
+        assert (await operator.until_state(command, *FINAL))["state"] == "succeeded"
+        assert agent.returncode is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_told_to_stop_it_ends_its_command_and_reports_it(api, operator, folder, number):
+    """The server has the end and the last bytes before the agent is gone, with 0."""
+    async with the_agent(folder) as agent:
+        agent_id = store.load(folder / "one").agent_id
+        command = await operator.send(
+            agent_id, "trap 'echo cleaned; exit 0' INT; echo begun; while :; do sleep 0.1; done"
+        )
+        await operator.until_state(command, "running")
+        async with api.terminal_socket(agent_id) as viewer:
+            await attach(viewer, operator.headers["Authorization"].removeprefix("Bearer "))
+            await read_until(viewer, b"begun\r\n")
+            agent.send_signal(number)
+            assert b"cleaned" in await read_until(viewer, b"cancelled \xc2\xb7 exit 0")
+        told, _ = await agent.communicate()
+        assert agent.returncode == 0, told
+        row = await operator.read(command)
+        assert (row["state"], row["error"]) == ("cancelled", "The agent was stopped.")
+        assert await sleepers(command) == []
+        # The next in line stays there: an agent that stops takes nothing more.
+    waiting = await operator.send(agent_id, "true")
+    async with the_agent(folder):
+        assert (await operator.until_state(waiting, *FINAL))["state"] == "succeeded"
+
+
+async def online(api: Api, operator: Operator, agent_id: str) -> bool:
+    row = (await api.http.get(f"/v1/agents/{agent_id}", headers=operator.headers)).json()
+    return row["status"] == "online"
+
+
+async def test_work_goes_on_while_tokens_come_and_go(settings, tmp_path):
+    """A command outlives several access tokens; its output has no gap, and it never knows."""
+    async with running(replace(settings, agent_access_token=2.0)) as api:
+        operator = Operator(api, await api.operator())
+        async with agent_running(api, tmp_path) as agent, api.terminal_socket(agent.id) as viewer:
+            credentials = tmp_path / "agents" / "one"
+            seen = {store.load(credentials).refresh_token}
+            await attach(viewer, operator.headers["Authorization"].removeprefix("Bearer "))
+            command = await operator.send(agent.id, "n=0; until [ -e stop ]; do echo line $((n++)) .; sleep 0.01; done")
+            shown = b""
+            while len(seen) < 4:
+                shown += await read_until(viewer, b".\r\n")
+                seen.add(store.load(credentials).refresh_token)
+            (tmp_path / "stop").touch()
+            shown += await read_until(viewer, b"exit 0")
+            assert (await operator.until_state(command, *FINAL))["state"] == "succeeded"
+            numbers = [int(line.split()[1]) for line in shown.split(b"\r\n") if line.startswith(b"line ")]
+            assert numbers == list(range(len(numbers)))
+
+
+async def test_a_startup_script_is_seen_and_is_no_command(api, operator, folder, tmp_path):
+    """It runs in the terminal on its own; the first command takes its place."""
+    script = tmp_path / "demo.sh"
+    script.write_text("printf '\\033[32mhello\\033[0m\\n'; stty size; sleep 1000")
+    async with the_agent(folder, "--startup-script", str(script)):
+        agent_id = store.load(folder / "one").agent_id
+        async with api.terminal_socket(agent_id) as viewer:
+            await attach(viewer, operator.headers["Authorization"].removeprefix("Bearer "))
+            await read_until(viewer, b"\x1b[32mhello\x1b[0m\r\n32 120\r\n")
+            commands = (await api.http.get("/v1/commands", headers=operator.headers)).json()["commands"]
+            assert commands == []
+            await viewer.send(json.dumps({"type": "resize", "columns": 99, "rows": 33}))
+            command = await operator.send(agent_id, "stty size")
+            await read_until(viewer, b"\r\n33 99\r\n")
+            assert (await operator.until_state(command, *FINAL))["state"] == "succeeded"
