@@ -23,6 +23,7 @@ data_dir_option = click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
     envvar="ONSEMBL_DATA_DIR",
+    show_envvar=True,
     default=default_folder,
     show_default="the user's data folder",
     help="Where the embedded Postgres and the rest of the data are.",

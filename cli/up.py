@@ -22,7 +22,12 @@ from onsembl.realtime.hosted import HostedProject
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8400, show_default=True, help="0: any that is free.")
-@click.option("--public-url", envvar="ONSEMBL_PUBLIC_URL", help="Where browsers and agents reach it, if not there.")
+@click.option(
+    "--public-url",
+    envvar="ONSEMBL_PUBLIC_URL",
+    show_envvar=True,
+    help="Where browsers and agents reach it, if not there.",
+)
 @click.option("--demo", is_flag=True, help="Run a demo agent beside it.")
 @click.option("--no-worker", is_flag=True, help="Leave the jobs to `onsembl worker`.")
 @database_url_option

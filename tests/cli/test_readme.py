@@ -1,0 +1,91 @@
+"""What README.md, the Dockerfile and fly.toml tell people to run and to set exists."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from onsembl.api.app import create_app
+from onsembl.api.settings import Settings
+from onsembl.cli.main import main
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+SOURCES = [path for part in ("agent", "api", "cli", "realtime") for path in (ROOT / part).rglob("*.py")]
+NOT_SETTINGS = {"ONSEMBL_COMMAND_ID"}
+"""Given to what an agent runs, not by people."""
+
+
+def shell_lines() -> Iterator[str]:
+    for block in re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL):
+        yield from (line for line in block.replace("\\\n", " ").splitlines() if line.strip())
+
+
+def commands() -> list[list[str]]:
+    """Every `onsembl …` that README.md and the Dockerfile have, split as a shell would."""
+    started = re.search(r"^CMD (\[.*\])$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[1]
+    lines = [shlex.split(line, comments=True) for line in shell_lines()] + [json.loads(started)]
+    lines = [line[2:] if line[:2] == ["uv", "run"] else line for line in lines]
+    found = [line[1:] for line in lines if line[0] == "onsembl"]
+    return found + [shlex.split(text)[1:] for text in re.findall(r"`(onsembl [a-z-]+[^`…]*)`", README)]
+
+
+@pytest.mark.parametrize("arguments", commands(), ids=" ".join)
+def test_the_command_exists(arguments: list[str]):
+    """Its name, its options and their values are known."""
+    command: click.Command = main
+    context = click.Context(main, info_name="onsembl")
+    while isinstance(command, click.Group) and arguments:
+        name, *arguments = arguments
+        found = command.get_command(context, name)
+        assert found is not None, f"there is no {name}"
+        command, context = found, click.Context(found, info_name=name, parent=context)
+    values, rest, _ = command.make_parser(context).parse_args(arguments)
+    assert rest == []
+    for parameter in command.params:
+        value = values.get(parameter.name)
+        if isinstance(parameter.type, click.Choice | click.types.IntParamType) and isinstance(value, str):
+            parameter.type_cast_value(context, value)
+        if arguments and parameter.required:
+            assert value is not None, f"{parameter.name} is missing"
+
+
+def test_there_are_commands_to_look_at():
+    """The pattern still finds them, the two first of all among them."""
+    assert ["up", "--demo"] in commands()
+    assert "uv run pytest" in list(shell_lines())
+    assert len(commands()) > 10
+
+
+def test_every_setting_is_in_the_table_and_exists():
+    """A variable that is read is described, and one that is described is read."""
+    read = {
+        name
+        for path in SOURCES
+        for name in re.findall(r'"((?:ONSEMBL|SUPABASE)_[A-Z_]+|DATABASE_URL)"', path.read_text())
+    }
+    described = set(re.findall(r"^\| `([A-Z_]+)` \|", README, re.MULTILINE))
+    assert described == read - NOT_SETTINGS
+
+
+def test_files_that_are_linked_are_there():
+    """No link of README.md leads nowhere."""
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_fly_asks_the_port_and_the_path_that_are_served():
+    """Its health check finds the server that the Dockerfile starts."""
+    service = tomllib.loads((ROOT / "fly.toml").read_text())["http_service"]
+    up = main.get_command(click.Context(main), "up")
+    port = next(parameter.default for parameter in up.params if parameter.name == "port")
+    assert service["internal_port"] == port
+    served = {route.path for route in create_app(Settings(database_url="", public_url="")).routes}
+    assert {check["path"] for check in service["checks"]} <= served
