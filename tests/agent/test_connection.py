@@ -184,20 +184,6 @@ async def test_a_token_that_is_about_to_end_is_renewed_first(door, connected, re
     assert [token for _, token in door.came] == ["access-2"]
 
 
-async def test_a_token_is_renewed_ahead_of_its_end(door, connected, renewals):
-    """While the connection lives on; the next one is begun with the new token, without an exchange before it."""
-    door.answers = [0]
-    connection = connected(seconds=connection_module.RENEW_SECONDS + 0.2)
-    running = asyncio.create_task(connection.run())
-    async with asyncio.timeout(30):
-        while not renewals:
-            await asyncio.sleep(0.01)
-    assert len(door.came) == 1
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-    assert renewals == ["refresh-1"]
-
-
 async def test_an_exchange_that_has_begun_is_not_given_up(door, connected, monkeypatch, tmp_path):
     """Its answer holds the only tokens that are still good, whoever has stopped waiting for them."""
     begun, go = asyncio.Event(), asyncio.Event()
