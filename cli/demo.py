@@ -15,7 +15,7 @@ from onsembl.agent import credentials as store
 from onsembl.agent.enrolment import enrol
 from onsembl.agent.errors import AgentError
 from onsembl.protocol.states import AgentKind
-from onsembl.sql import agents, enrolment
+from onsembl.sql import agents, enrolment, refresh_tokens
 from onsembl.sql.database import connect
 
 NAME = "demo"
@@ -97,7 +97,7 @@ async def _credentials(server: str, database_url: str) -> store.Credentials:
     async with await connect(database_url, role="onsembl_api") as conn:
         known = [agent for agent in await agents.list_agents(conn) if agent["name"] == NAME]
         if known:
-            await enrolment.add_refresh_token(conn, token, uuid4(), known[0]["id"], TOKEN_SECONDS)
+            await refresh_tokens.add(conn, token, uuid4(), known[0]["id"], TOKEN_SECONDS, None)
         else:
             await enrolment.add_token(conn, token, NAME, TOKEN_SECONDS, None)
     if not known:
