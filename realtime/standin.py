@@ -25,6 +25,7 @@ from onsembl.realtime.auth.routes import AuthRoutes
 from onsembl.realtime.auth.sessions import Sessions
 from onsembl.realtime.auth.settings import AuthSettings
 from onsembl.realtime.channels.app import ChannelsApp
+from onsembl.realtime.channels.limits import Limits
 from onsembl.realtime.keys import PUBLISHABLE, SECRET, ProjectKeys, new_key
 from onsembl.realtime.tokens import AccessTokens
 from onsembl.sql import auth_project, auth_users
@@ -56,6 +57,7 @@ class Standin:
         on_event: OnAuthEvent,
         settings: AuthSettings | None = None,
         passwords: Passwords | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._settings = settings or AuthSettings()
         self._on_event = on_event
@@ -65,7 +67,7 @@ class Standin:
         self._tokens = AccessTokens(issuer, self._settings.access_token)
         self._passwords = passwords or Passwords()
         self._rotation = Rotation(self._pool, self._tokens, self._settings)
-        self._channels = ChannelsApp(database_url)
+        self._channels = ChannelsApp(database_url, limits)
         self._started: _Started | None = None
         self._stack = AsyncExitStack()
         self.routes: list[BaseRoute] = [

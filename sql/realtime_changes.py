@@ -1,10 +1,10 @@
-"""What the Realtime stand-in asks of the catalog and of row-level security."""
+"""What the Realtime stand-in asks the database about changes: columns, who may see a row, filters, JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from psycopg import AsyncConnection, sql
+from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
 Connection = AsyncConnection[DictRow]
@@ -12,27 +12,17 @@ Connection = AsyncConnection[DictRow]
 PUBLICATION = "supabase_realtime"
 
 
-async def published(conn: Connection) -> list[DictRow]:
-    """The tables of the publication: `schema`, `table` and `oid`."""
-    cursor = await conn.execute(
-        """select n.nspname as schema, c.relname as table, c.oid
-           from pg_publication_tables p
-           join pg_namespace n on n.nspname = p.schemaname
-           join pg_class c on c.relnamespace = n.oid and c.relname = p.tablename
-           where p.pubname = %s""",
-        [PUBLICATION],
-    )
-    return await cursor.fetchall()
-
-
 async def columns(conn: Connection, table: int, role: str) -> list[DictRow]:
-    """A table's columns in order, with whether they are of the primary key and whether `role` may read them."""
+    """A table's columns in order, with whether they are of the primary key and whether `role` may read them.
+
+    No rows when there is no such role.
+    """
     cursor = await conn.execute(
-        """select a.attname as name, t.typname as type, format_type(a.atttypid, a.atttypmod) as sql_type,
+        """select a.attname as name, t.typname as type, format_type(a.atttypid, -1) as sql_type,
                   a.attnum = any (coalesce(i.indkey::int2[], '{}')) as key,
-                  has_column_privilege(%(role)s, a.attrelid, a.attnum, 'select') as readable,
+                  has_column_privilege(r.oid, a.attrelid, a.attnum, 'select') as readable,
                   c.relrowsecurity as row_security,
-                  r.rolbypassrls as bypass
+                  r.rolbypassrls or r.rolsuper as bypass
            from pg_attribute a
            join pg_class c on c.oid = a.attrelid
            join pg_type t on t.oid = a.atttypid
@@ -45,38 +35,71 @@ async def columns(conn: Connection, table: int, role: str) -> list[DictRow]:
     return await cursor.fetchall()
 
 
-async def visible_to(
-    conn: Connection, table: int, keys: dict[str, str], roles: Sequence[str], claims: Sequence[str]
-) -> list[bool]:
-    """For each subscriber, whether it may see the row with this primary key."""
+async def await_commits(conn: Connection, xids: Sequence[int]) -> None:
+    """Until what these transactions did is seen by others."""
+    await conn.execute("select realtime.await_commits(%s::bigint[])", [list(xids)])
+
+
+async def visible_rows(
+    conn: Connection,
+    table: int,
+    key_columns: Sequence[str],
+    key_types: Sequence[str],
+    keys: Sequence[Sequence[str | None]],
+    identities: Sequence[tuple[str, str]],
+) -> list[set[int]]:
+    """For each identity, a role and its claims, the indexes of the keys whose rows it may see."""
     cursor = await conn.execute(
-        "select realtime.visible_to(%s::oid::regclass, %s, %s, %s, %s) as visible",
-        [table, list(keys), list(keys.values()), list(roles), list(claims)],
+        "select visible from realtime.visible_rows(%s::oid::regclass, %s, %s, %s, %s, %s) order by subscriber",
+        [
+            table,
+            list(key_columns),
+            list(key_types),
+            [value for key in keys for value in key],
+            [role for role, _ in identities],
+            [claims for _, claims in identities],
+        ],
+    )
+    return [{number - 1 for number in row["visible"]} for row in await cursor.fetchall()]
+
+
+async def passing(conn: Connection, questions: Sequence[tuple[str | None, str, str, str, bool]]) -> list[bool]:
+    """Whether each passes: a value, its type, the operator, the argument, and whether the operator is negated."""
+    values, types, operators, arguments, negated = (list(part) for part in zip(*questions, strict=True))
+    cursor = await conn.execute(
+        "select realtime.passing(%s::text[], %s::text[], %s::text[], %s::text[], %s::boolean[]) as passing",
+        [values, types, operators, arguments, negated],
     )
     row = await cursor.fetchone()
     assert row is not None
-    return row["visible"]
+    return row["passing"]
 
 
-async def passes(conn: Connection, value: str | None, sql_type: str, operator: str, argument: str) -> bool:
-    """Whether a column's value passes one filter. Raises psycopg.Error for an argument that is not of its type."""
+async def json_texts(conn: Connection, values: Sequence[tuple[str, str]]) -> list[str]:
+    """The JSON of each value, given its type."""
+    texts, types = (list(part) for part in zip(*values, strict=True))
+    cursor = await conn.execute("select realtime.json_texts(%s::text[], %s::text[]) as texts", [texts, types])
+    row = await cursor.fetchone()
+    assert row is not None
+    return row["texts"]
+
+
+async def check_subscription(
+    conn: Connection,
+    schema: str,
+    table: str,
+    role: str,
+    filters: Sequence[tuple[str, str, str]],
+    selected: Sequence[str] | None,
+) -> int:
+    """How many published tables it concerns. Raises psycopg.Error when a filter (column, operator, argument) does not
+    fit."""
+    names, operators, arguments = (list(part) for part in zip(*filters, strict=True)) if filters else ([], [], [])
     cursor = await conn.execute(
-        "select realtime.passes(%s, %s::regtype, %s, %s) as passed", [value, sql_type, operator, argument]
+        """select realtime.check_subscription(
+               %s, %s, %s, %s, %s::text[], %s::text[], %s::text[], %s::text[]) as found""",
+        [PUBLICATION, schema, table, role, names, operators, arguments, list(selected) if selected else None],
     )
     row = await cursor.fetchone()
     assert row is not None
-    return row["passed"]
-
-
-async def current_values(
-    conn: Connection, schema: str, table: str, names: Sequence[str], keys: dict[str, str]
-) -> dict[str, str | None]:
-    """Columns of a row as text: for values that the log leaves out because they did not change."""
-    query = sql.SQL("select {} from {} where {}").format(
-        sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in names),
-        sql.Identifier(schema, table),
-        sql.SQL(" and ").join(sql.SQL("{}::text = %s").format(sql.Identifier(name)) for name in keys),
-    )
-    cursor = await conn.execute(query, list(keys.values()))
-    row = await cursor.fetchone()
-    return dict(zip(names, row.values(), strict=True)) if row else {}
+    return row["found"]

@@ -1,121 +1,136 @@
-"""The Realtime stand-in: its socket, and the one stream of changes that feeds every channel."""
+"""The Realtime stand-in: its socket, its endpoints, and the streams that feed every channel."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from datetime import UTC, datetime
+import time
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import psycopg
 from psycopg_pool import PoolTimeout
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
-from starlette.routing import WebSocketRoute
+from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from onsembl.realtime.channels.changes import ChangeDelivery
-from onsembl.realtime.channels.channel import Channel
+from onsembl.realtime.channels.center import Center
+from onsembl.realtime.channels.limits import Limits
+from onsembl.realtime.channels.rest import BroadcastRoutes
 from onsembl.realtime.channels.serializer import Version
 from onsembl.realtime.channels.socket import RESTART, ClientSocket
-from onsembl.realtime.replication.pgoutput import Begin, Change, Message, Relation
-from onsembl.realtime.replication.stream import follow
+from onsembl.realtime.replication.source import Source
+from onsembl.realtime.tokens import BadToken
+from onsembl.sql import realtime_changes, realtime_messages
 from onsembl.sql.database import create_pool
-from onsembl.sql.realtime_changes import PUBLICATION
 
 logger = logging.getLogger(__name__)
 
-SUBSCRIBED = "Subscribed to PostgreSQL"
+CHECK_SECONDS = 0.5
+MAINTAIN_SECONDS = 3600.0
+MAINTAIN_RETRY_SECONDS = 10.0
 
 
 class ChannelsApp:
-    """Serves `/realtime/v1`. Subscribers see what row-level security lets them see."""
+    """Serves `/realtime/v1`. Subscribers see what row-level security lets them see.
 
-    def __init__(self, database_url: str) -> None:
+    The database's user owns the schema `realtime`, may `set role` to every role that a token names, reads the catalog,
+    and has REPLICATION where the log is to be followed.
+    """
+
+    def __init__(self, database_url: str, limits: Limits | None = None) -> None:
         self._url = database_url
         self._pool = create_pool(database_url, min_size=1, max_size=4)
-        self._delivery = ChangeDelivery(self._pool)
-        self._sockets: set[ClientSocket] = set()
-        self._subscribers: dict[Channel, None] = {}  # in the order they came
-        self._streaming = False
-        self._committed_at = datetime.now(UTC)
-        self._following: asyncio.Task[None] | None = None
+        self._limits = limits or Limits()
+        self.center = Center(self._pool, self._limits, RESTART)
+        self._tasks: list[asyncio.Task[None]] = []
         self._role_of_key: Callable[[str], str | None]
-        self._verify: Callable[[str], dict[str, Any]]
-        self.app = Starlette(routes=[WebSocketRoute("/websocket", self._socket)])
-
-    async def start(self, role_of_key: Callable[[str], str | None], verify: Callable[[str], dict[str, Any]]) -> None:
-        """Begin to follow the log. `verify` raises BadToken."""
-        self._role_of_key = role_of_key
-        self._verify = verify
-        await self._pool.open(wait=True)
-        self._following = asyncio.create_task(
-            follow(self._url, PUBLICATION, self._stream_began, self._take, self._stream_ended)
+        rest = BroadcastRoutes(self.center, self._authenticate)
+        self.app = Starlette(
+            routes=[
+                WebSocketRoute("/websocket", self._socket),
+                Route("/api/broadcast", rest.many, methods=["POST"]),
+                Route("/api/broadcast/{topic}/events/{event}", rest.one, methods=["POST"]),
+            ],
+            middleware=[Middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["POST"], allow_headers=["*"])],
         )
 
+    async def start(self, role_of_key: Callable[[str], str | None], verify: Callable[[str], dict[str, Any]]) -> None:
+        """Begin to follow the database. `verify` raises BadToken. Raises psycopg.OperationalError, PoolTimeout."""
+        self._role_of_key = role_of_key
+        self.center.verify = verify
+        await self._pool.open(wait=True)
+        async with self._pool.connection() as conn:
+            await realtime_messages.maintain(conn)
+        source = Source(self._url)
+        self._begin("changes", source.follow(realtime_changes.PUBLICATION, self.center.feed))
+        self._begin("database messages", source.follow(realtime_messages.PUBLICATION, self.center.messages))
+        self._begin("sockets", self._check())
+        self._begin("message partitions", self._maintain())
+
+    def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.create_task(work, name=f"realtime {name}"))
+
     async def stop(self) -> None:
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
-        for socket in list(self._sockets):
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for socket in list(self.center.sockets):
             socket.close(RESTART)
         await self._pool.close()
 
-    # What the sockets share (Center)
+    async def _check(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            now, unix_time = time.monotonic(), time.time()
+            for socket in list(self.center.sockets):
+                socket.check(now, unix_time)
 
-    def verify(self, token: str) -> dict[str, Any]:
-        return self._verify(token)
-
-    def joined(self, channel: Channel) -> None:
-        self._subscribers[channel] = None
-        if self._streaming:
-            channel.system("postgres_changes", "ok", SUBSCRIBED)
-
-    def left(self, channel: Channel) -> None:
-        self._subscribers.pop(channel, None)
+    async def _maintain(self) -> None:
+        pause = MAINTAIN_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                async with self._pool.connection() as conn:
+                    await realtime_messages.maintain(conn)
+                pause = MAINTAIN_SECONDS
+            except (psycopg.Error, PoolTimeout) as error:
+                pause = MAINTAIN_RETRY_SECONDS
+                logger.warning("Could not make partitions: %s", error, extra={"action": "realtime_maintain_failed"})
 
     async def _socket(self, websocket: WebSocket) -> None:
         key = websocket.headers.get("x-api-key") or websocket.query_params.get("apikey", "")
-        role = self._role_of_key(key)
-        if role is None:
-            error = "API key is missing" if not key else "Invalid API key"
-            await websocket.send_denial_response(JSONResponse({"error": error}, 401))
-            return
+        try:
+            claims = self._authenticate(key)
+        except BadToken as error:
+            return await self._refuse(websocket, 401, _handshake_text(error))
+        if len(self.center.sockets) >= self._limits.concurrent_users:
+            return await self._refuse(websocket, 429, "Too many connected users")
         await websocket.accept()
         version: Version = "2.0.0" if websocket.query_params.get("vsn", "1.0.0").startswith("2") else "1.0.0"
-        socket = ClientSocket(websocket, version, {"role": role}, self)
-        self._sockets.add(socket)
+        socket = ClientSocket(websocket, version, claims, self.center)
+        self.center.sockets.add(socket)
         try:
             await socket.run()
         finally:
-            self._sockets.discard(socket)
+            self.center.sockets.discard(socket)
+        return None
 
-    # The stream of changes
+    async def _refuse(self, websocket: WebSocket, status: int, error: str) -> None:
+        self.center.counters.sockets_refused += 1
+        await asyncio.sleep(self._limits.connect_error_backoff)
+        await websocket.send_denial_response(JSONResponse({"error": error}, status))
 
-    async def _stream_began(self) -> None:
-        self._streaming = True
-        self._delivery.forget_columns()
-        for channel in self._subscribers:
-            channel.system("postgres_changes", "ok", SUBSCRIBED)
+    def _authenticate(self, credential: str) -> dict[str, Any]:
+        """The claims of a key or a token, as Supabase's gateway finds them. Raises BadToken."""
+        if not credential:
+            raise BadToken("MissingKey", "API key is missing")
+        role = self._role_of_key(credential)
+        return {"role": role} if role is not None else self.center.verify(credential)
 
-    async def _stream_ended(self) -> None:
-        """Changes were missed. The clients that follow them are sent off: they come back and read their state anew."""
-        self._streaming = False
-        for socket in list(self._sockets):
-            if socket.follows_changes:
-                socket.close(RESTART)
 
-    async def _take(self, message: Message) -> None:
-        match message:
-            case Begin():
-                self._committed_at = message.committed_at
-            case Relation():
-                self._delivery.forget_columns()
-            case Change():
-                try:
-                    await self._delivery.deliver(message, self._committed_at, list(self._subscribers))
-                except PoolTimeout as error:
-                    raise psycopg.OperationalError("no connection to check subscribers with") from error
-            case _:
-                pass
+def _handshake_text(error: BadToken) -> str:
+    return "Token has expired" if error.message.startswith("Token has expired") else error.message

@@ -1,17 +1,36 @@
-"""The two wire forms of Phoenix channels that Supabase's clients speak: 1.0.0 (objects) and 2.0.0 (arrays). No I/O."""
+"""The wire forms of Phoenix channels that Supabase's clients speak. No I/O.
+
+Version 1.0.0 is JSON objects; 2.0.0 is JSON arrays, and binary frames for broadcasts:
+
+    kind 0, from a client    an event whose payload is bytes (Phoenix's own; nothing here takes one)
+    kind 3, from a client    a broadcast: 3, then the lengths (a byte each) of join_ref, ref, topic, event and meta, the
+                             encoding of the payload (0 bytes, 1 JSON), then these fields and the payload
+    kind 4, to a client      a broadcast: 4, the lengths of topic, event and meta, the encoding, the fields, the payload
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
 
 import orjson
 
 Version = Literal["1.0.0", "2.0.0"]
+Ref = str | int | None
+"""What a client numbers its messages with; it is given back as it came."""
+
+PUSH_KIND, BROADCAST_PUSH_KIND, BROADCAST_KIND = 0, 3, 4
+MAX_FIELD_BYTES = 255
 
 
 class BadFrame(ValueError):
     """Not a frame of this version; the socket stays open."""
+
+
+class Unencodable(ValueError):
+    """What cannot be said in this version, such as bytes in 1.0.0; it is not sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,41 +39,159 @@ class Frame:
 
     topic: str
     event: str
-    payload: dict[str, Any]
-    ref: str | None = None
-    join_ref: str | None = None
+    payload: Mapping[str, Any]
+    ref: Ref = None
+    join_ref: Ref = None
 
 
-def decode(text: str, version: Version) -> Frame:
-    """A client's text frame. Raises BadFrame."""
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """A broadcast as a binary frame carries it; `event` is the sender's word. `body` is JSON, or any bytes."""
+
+    topic: str
+    event: str
+    body: bytes
+    is_json: bool
+    meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    ref: Ref = None
+    join_ref: Ref = None
+
+
+Message = Frame | Broadcast
+
+
+def decode(data: str | bytes, version: Version) -> Message:
+    """A client's frame. Raises BadFrame."""
+    if isinstance(data, bytes):
+        if version == "1.0.0":
+            raise BadFrame("binary frames are of version 2.0.0")
+        return _decode_binary(data)
     try:
-        raw: Any = orjson.loads(text)
+        raw: object = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise BadFrame(f"not JSON: {error}") from error
     if version == "1.0.0":
         if not isinstance(raw, dict):
             raise BadFrame("not an object")
-        fields = [raw.get(name) for name in ("join_ref", "ref", "topic", "event", "payload")]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        record = cast(dict[str, object], raw)
+        fields = [record.get(name) for name in ("join_ref", "ref", "topic", "event", "payload")]
     else:
-        if not isinstance(raw, list) or len(raw) != 5:  # pyright: ignore[reportUnknownArgumentType]
+        fields = cast(list[object], raw)
+        if not isinstance(raw, list) or len(fields) != 5:
             raise BadFrame("not an array of five")
-        fields = list(raw)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    join_ref, ref, topic, event, payload = fields  # pyright: ignore[reportUnknownVariableType]
+    join_ref, ref, topic, event, payload = fields
     if not isinstance(topic, str) or not isinstance(event, str):
         raise BadFrame("topic and event are strings")
+    if not _is_ref(ref) or not _is_ref(join_ref):
+        raise BadFrame("refs are strings")
     if not isinstance(payload, dict):
         payload = {}
-    return Frame(topic, event, payload, _ref(ref), _ref(join_ref))  # pyright: ignore[reportUnknownArgumentType]
+    return Frame(topic, event, cast(dict[str, Any], payload), cast(Ref, ref), cast(Ref, join_ref))
 
 
-def encode(frame: Frame, version: Version) -> str:
-    """The server's text frame."""
-    if version == "1.0.0":
-        return orjson.dumps(
-            {"topic": frame.topic, "event": frame.event, "payload": frame.payload, "ref": frame.ref}
-        ).decode()
-    return orjson.dumps([frame.join_ref, frame.ref, frame.topic, frame.event, frame.payload]).decode()
+def encode(message: Message, version: Version) -> str | bytes:
+    """The server's frame: text, or bytes for a broadcast in 2.0.0. Raises Unencodable."""
+    if isinstance(message, Broadcast):
+        if version == "2.0.0" and _fits(message):
+            return _encode_binary(message)
+        message = _as_frame(message)
+    try:
+        if version == "1.0.0":
+            return orjson.dumps(
+                {"topic": message.topic, "event": message.event, "payload": message.payload, "ref": message.ref}
+            ).decode()
+        return orjson.dumps([message.join_ref, message.ref, message.topic, message.event, message.payload]).decode()
+    except TypeError as error:
+        raise Unencodable(str(error)) from error
 
 
-def _ref(value: object) -> str | None:
-    return str(value) if isinstance(value, str | int) else None
+def reply(to: Message, status: str, response: Mapping[str, Any], join_ref: Ref = None) -> Frame:
+    """The answer to a client's message; `join_ref` is that of its channel, for a client that did not say it."""
+    payload = {"status": status, "response": response}
+    return Frame(to.topic, "phx_reply", payload, to.ref, to.join_ref if to.join_ref is not None else join_ref)
+
+
+def is_writable(value: object) -> bool:
+    """Whether what a client sent can be sent on: more deeply nested JSON is read than is written."""
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _is_ref(value: object) -> bool:
+    return value is None or (isinstance(value, str | int) and not isinstance(value, bool))
+
+
+def _as_frame(message: Broadcast) -> Frame:
+    """For a client that does not know the binary form."""
+    if not message.is_json:
+        raise Unencodable("bytes have no text form")
+    try:
+        orjson.loads(message.body)
+    except orjson.JSONDecodeError as error:
+        raise Unencodable(f"the payload is not JSON: {error}") from error
+    payload: dict[str, Any] = {"event": message.event, "payload": orjson.Fragment(message.body), "type": "broadcast"}
+    if message.meta:
+        payload["meta"] = message.meta
+    return Frame(message.topic, "broadcast", payload)
+
+
+def _fits(message: Broadcast) -> bool:
+    return all(len(part) <= MAX_FIELD_BYTES for part in _fields(message))
+
+
+def _fields(message: Broadcast) -> tuple[bytes, bytes, bytes]:
+    meta = orjson.dumps(message.meta) if message.meta else b""
+    return message.topic.encode(), message.event.encode(), meta
+
+
+def _encode_binary(message: Broadcast) -> bytes:
+    topic, event, meta = _fields(message)
+    head = bytes((BROADCAST_KIND, len(topic), len(event), len(meta), int(message.is_json)))
+    return b"".join((head, topic, event, meta, message.body))
+
+
+def _decode_binary(data: bytes) -> Message:
+    try:
+        match data[0]:
+            case 3:
+                return _decode_broadcast(data)
+            case 0:
+                lengths = struct.unpack_from("4B", data, 1)
+                (join_ref, ref, topic, event), _ = _cut(data, 5, lengths)
+                return Frame(topic, event, {}, ref or None, join_ref or None)
+            case kind:
+                raise BadFrame(f"no such kind of binary frame: {kind}")
+    except (struct.error, IndexError) as error:
+        raise BadFrame("a binary frame is cut short") from error
+
+
+def _decode_broadcast(data: bytes) -> Broadcast:
+    *lengths, encoding = struct.unpack_from("6B", data, 1)
+    if encoding not in (0, 1):
+        raise BadFrame(f"no such encoding: {encoding}")
+    (join_ref, ref, topic, event, meta), end = _cut(data, 7, lengths)
+    try:
+        parsed: object = orjson.loads(meta) if meta else {}
+    except orjson.JSONDecodeError as error:
+        raise BadFrame(f"meta is not JSON: {error}") from error
+    if not isinstance(parsed, dict):
+        raise BadFrame("meta is an object")
+    known = cast(dict[str, Any], parsed)
+    return Broadcast(topic, event, data[end:], encoding == 1, known, ref or None, join_ref or None)
+
+
+def _cut(data: bytes, at: int, lengths: tuple[int, ...] | list[int]) -> tuple[list[str], int]:
+    """Strings of these lengths, and where they end."""
+    parts: list[str] = []
+    for length in lengths:
+        if at + length > len(data):
+            raise BadFrame("a binary frame is cut short")
+        try:
+            parts.append(data[at : at + length].decode())
+        except UnicodeDecodeError as error:
+            raise BadFrame("not UTF-8") from error
+        at += length
+    return parts, at

@@ -5,182 +5,229 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Any, Protocol
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from onsembl.realtime.channels.channel import PREFIX, Channel
-from onsembl.realtime.channels.serializer import BadFrame, Frame, Version, decode, encode
+from onsembl.realtime.channels.center import Center
+from onsembl.realtime.channels.channel import Channel
+from onsembl.realtime.channels.join import parse_join
+from onsembl.realtime.channels.limits import Rate
+from onsembl.realtime.channels.questions import Question
+from onsembl.realtime.channels.serializer import BadFrame, Frame, Message, Version, decode, reply
+from onsembl.realtime.channels.shared import Shared
+from onsembl.realtime.channels.topics import PREFIX
 from onsembl.realtime.tokens import BadToken
 
 logger = logging.getLogger(__name__)
 
-IDLE_SECONDS = 60.0
-QUEUE_FRAMES = 2000
-"""A client that is this far behind is cut off; it comes back and reads its state anew."""
-MAX_CHANNELS = 100
+NORMAL = 1000
 RESTART = 1012
 TRY_AGAIN = 1013
 
 
-class Center(Protocol):
-    """What the sockets share."""
-
-    def verify(self, token: str) -> dict[str, Any]:
-        """The claims of a token. Raises BadToken."""
-        ...
-
-    def joined(self, channel: Channel) -> None:
-        """The channel follows changes from here on; it is told when they flow."""
-        ...
-
-    def left(self, channel: Channel) -> None: ...
-
-
 class ClientSocket:
-    """The session of one client."""
+    """The session of one client; it is the port of its channels."""
 
     def __init__(self, websocket: WebSocket, version: Version, claims: dict[str, Any], center: Center) -> None:
         self._websocket = websocket
         self._version: Version = version
         self._claims = claims
         self._center = center
+        self._limits = center.limits
         self._channels: dict[str, Channel] = {}
-        self._outgoing: asyncio.Queue[Frame] = asyncio.Queue(QUEUE_FRAMES)
+        self._asking: dict[Channel, set[asyncio.Task[None]]] = {}
+        self._joins = Rate(self._limits.joins_per_second, self._limits.rate_window)
+        self._events = Rate(self._limits.events_per_second, self._limits.rate_window)
+        self._outgoing: deque[str | bytes] = deque()
+        self._outgoing_size = 0
+        self._something_to_send = asyncio.Event()
         self._closing: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._heard_at = self._had_channel_at = time.monotonic()
 
     @property
     def follows_changes(self) -> bool:
-        return any(channel.follows_changes for channel in self._channels.values())
+        return any(channel in self._center.feed.followers for channel in self._channels.values())
+
+    @property
+    def channels(self) -> int:
+        return len(self._channels)
 
     def close(self, code: int) -> None:
-        """End the session; the client comes back."""
+        """End the session."""
         if not self._closing.done():
             self._closing.set_result(code)
 
     async def run(self) -> None:
         """Serve the client until it leaves or is cut off."""
-        tasks: list[asyncio.Task[Any]] = [
-            asyncio.create_task(self._read()),
-            asyncio.create_task(self._write()),
-            asyncio.create_task(self._watch_expiry()),
-        ]
+        reading = asyncio.create_task(self._read())
+        writing = asyncio.create_task(self._write())
         try:
-            await asyncio.wait([*tasks, self._closing], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([reading, writing, self._closing], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for channel in self._channels.values():
-                self._center.left(channel)
-            for task in tasks:
+            for channel in list(self._channels.values()):
+                channel.drop()
+            asking = [task for tasks in self._asking.values() for task in tasks]
+            for task in (reading, writing, *asking):
                 task.cancel()
-            results = await asyncio.gather(*tasks, return_exceptions=True)
+            results = await asyncio.gather(reading, writing, *asking, return_exceptions=True)
         for result in results:
-            if isinstance(result, Exception) and not isinstance(result, WebSocketDisconnect | TimeoutError):
+            if isinstance(result, Exception) and not isinstance(result, WebSocketDisconnect):
                 raise result
         if self._closing.done():
             await self._websocket.close(self._closing.result())
 
-    def push(self, frame: Frame) -> None:
-        """Queue a frame; a client whose queue is full is cut off, at no cost to others."""
-        try:
-            self._outgoing.put_nowait(frame)
-        except asyncio.QueueFull:
+    def check(self, now: float, unix_time: float) -> None:
+        """To be called about once a second: tokens may have expired, or the client may have gone silent."""
+        for channel in list(self._channels.values()):
+            channel.check(unix_time)
+        if self._channels:
+            self._had_channel_at = now
+        if now - self._heard_at > self._limits.idle or now - self._had_channel_at > self._limits.no_channel:
+            self.close(NORMAL)
+
+    # The port of its channels
+
+    def push(self, message: Message | Shared) -> None:
+        """Queue a message; a client that does not take what waits for it is cut off, at no cost to others."""
+        shared = message if isinstance(message, Shared) else Shared(message)
+        data = shared.encoded(self._version)
+        if data is None or self._closing.done():
+            return
+        self._outgoing.append(data)
+        self._outgoing_size += len(data)
+        self._something_to_send.set()
+        if self._outgoing_size > self._limits.queue_bytes:
+            self._center.counters.sockets_cut_off += 1
+            logger.warning("A client was too slow and is cut off", extra={"action": "realtime_cut_off"})
             self.close(TRY_AGAIN)
+
+    def refuse(self, refusal: Frame) -> None:
+        asyncio.get_running_loop().call_later(self._limits.join_error_backoff, self.push, refusal)
+
+    def follow_changes(self, channel: Channel) -> None:
+        async def follow() -> None:
+            channel.subscribed(await self._center.feed.subscribe(channel))
+
+        self._run_for(channel, follow())
+
+    def follow_replication(self, channel: Channel) -> None:
+        async def follow() -> None:
+            try:
+                async with asyncio.timeout(self._limits.replication_ready):
+                    await self._center.messages.ready()
+            except TimeoutError:
+                channel.replication_ready(ready=False)
+            else:
+                channel.replication_ready(ready=True)
+
+        self._run_for(channel, follow())
+
+    def closed(self, channel: Channel) -> None:
+        if self._channels.get(channel.topic) is channel:
+            del self._channels[channel.topic]
+        self._center.feed.unsubscribe(channel)
+        for task in self._asking.get(channel, ()):
+            if task is not asyncio.current_task():
+                task.cancel()
+
+    # Bytes
 
     async def _write(self) -> None:
         while True:
-            await self._websocket.send_text(encode(await self._outgoing.get(), self._version))
+            while self._outgoing:
+                data = self._outgoing.popleft()
+                self._outgoing_size -= len(data)
+                kind = "bytes" if isinstance(data, bytes) else "text"
+                await self._websocket.send({"type": "websocket.send", kind: data})
+            self._something_to_send.clear()
+            await self._something_to_send.wait()
 
     async def _read(self) -> None:
         while True:
-            async with asyncio.timeout(IDLE_SECONDS):
-                event = await self._websocket.receive()
+            event = await self._websocket.receive()
             if event["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(event.get("code", 1005))
-            text = event.get("text")
-            if text is None:
-                continue
+            self._heard_at = time.monotonic()
+            text: str | None = event.get("text")
+            data: str | bytes = text if text is not None else event["bytes"]
             try:
-                self._take(decode(text, self._version))
+                self._take(decode(data, self._version), len(data))
             except BadFrame as error:
+                self._center.counters.bad_frames += 1
                 logger.info("Dropped a frame: %s", error, extra={"action": "realtime_bad_frame"})
 
-    async def _watch_expiry(self) -> None:
-        while True:
-            soonest = min((c.expires_at for c in self._channels.values()), default=float("inf"))
-            await asyncio.sleep(max(0.05, min(1.0, soonest - time.time())))
-            for channel in [c for c in self._channels.values() if c.expires_at <= time.time()]:
-                past = int(time.time() - channel.expires_at)
-                self._shut(channel, f"Token has expired {past} seconds ago")
+    # Messages
 
-    def _shut(self, channel: Channel, message: str) -> None:
-        channel.system("system", "error", message)
-        channel.close()
-        self._drop(channel)
+    def _take(self, message: Message, size: int) -> None:
+        channel = self._channels.get(message.topic)
+        event = message.event if isinstance(message, Frame) else "broadcast"
+        if event == "phx_join" and message.topic.startswith(PREFIX):
+            self._join(message)
+        elif channel is not None:
+            self._go_on(channel, channel.receive(message, size, time.monotonic()))
+        elif (message.topic == "phoenix" and event == "heartbeat") or event == "phx_leave":
+            self.push(reply(message, "ok", {}))
+        else:
+            self.push(reply(message, "error", {"reason": "unmatched topic"}))
 
-    def _drop(self, channel: Channel) -> None:
-        del self._channels[channel.topic]
-        self._center.left(channel)
-
-    def _reply(self, frame: Frame, status: str, response: dict[str, Any]) -> None:
-        payload = {"status": status, "response": response}
-        self.push(Frame(frame.topic, "phx_reply", payload, frame.ref, frame.join_ref))
-
-    def _take(self, frame: Frame) -> None:
-        if frame.topic == "phoenix":
-            if frame.event == "heartbeat":
-                self._reply(frame, "ok", {})
-            return
-        match frame.event:
-            case "phx_join":
-                self._join(frame)
-            case "phx_leave":
-                self._leave(frame)
-            case _ if frame.topic not in self._channels:
-                self._reply(frame, "error", {"reason": "unmatched topic"})
-            case "access_token":
-                self._renew(self._channels[frame.topic], frame.payload.get("access_token"))
-            case _:
-                pass  # as the real service does with events that it does not know
-
-    def _join(self, frame: Frame) -> None:
-        if not frame.topic.startswith(PREFIX) or frame.topic == PREFIX:
-            self._reply(frame, "error", {"reason": "TopicNameRequired: You must provide a topic name"})
-            return
-        token = frame.payload.get("access_token") or frame.payload.get("user_token")
-        claims = self._claims
-        if isinstance(token, str) and not token.startswith("sb_"):
-            try:
-                claims = self._center.verify(token)
-            except BadToken as error:
-                self._reply(frame, "error", {"reason": f"{error.code}: {error.message}"})
-                return
+    def _join(self, frame: Message) -> None:
+        assert isinstance(frame, Frame)
         if (old := self._channels.get(frame.topic)) is not None:
             old.close()
-            self._drop(old)
-        if len(self._channels) >= MAX_CHANNELS:
-            self._reply(frame, "error", {"reason": "ChannelRateLimitReached: Too many channels"})
-            return
-        channel = Channel(frame.topic, frame.join_ref, claims, self.push)
-        config: object = frame.payload.get("config")
-        answer = channel.subscribe(config if isinstance(config, dict) else {})  # pyright: ignore[reportUnknownArgumentType]
-        self._channels[frame.topic] = channel
-        self._reply(frame, "ok", {"postgres_changes": answer})
-        if channel.refusal is not None:
-            channel.system("postgres_changes", "error", channel.refusal)
-        elif channel.follows_changes:
-            self._center.joined(channel)
-
-    def _leave(self, frame: Frame) -> None:
-        self._reply(frame, "ok", {})
-        channel = self._channels.get(frame.topic)
-        if channel is not None:
-            channel.close()
-            self._drop(channel)
-
-    def _renew(self, channel: Channel, token: object) -> None:
-        if not isinstance(token, str) or token.startswith("sb_"):
-            return
+        if frame.topic == PREFIX:
+            return self.refuse(reply(frame, "error", {"reason": "TopicNameRequired: You must provide a topic name"}))
+        request = parse_join(frame.payload)
+        if request.problems:
+            logger.info("A join was not understood: %s", request.problems, extra={"action": "realtime_bad_join"})
+        if self._limits.private_only and not request.private:
+            return self.refuse(
+                reply(frame, "error", {"reason": "PrivateOnly: This project only allows private channels"})
+            )
+        if not self._joins.add(time.monotonic()):
+            self.push(reply(frame, "error", {"reason": "ClientJoinRateLimitReached: Too many joins per second"}))
+            return self.close(NORMAL)
+        if len(self._channels) >= self._limits.channels_per_socket:
+            return self.refuse(reply(frame, "error", {"reason": "ChannelRateLimitReached: Too many channels"}))
         try:
-            channel.authorize(self._center.verify(token))
+            claims = self._claims if request.token is None else self._center.verify(request.token)
         except BadToken as error:
-            self._shut(channel, error.message)
+            return self.refuse(reply(frame, "error", {"reason": f"{error.code}: {error.message}"}))
+        channel = Channel(
+            frame,
+            request,
+            claims,
+            port=self,
+            topics=self._center.topics,
+            verify=self._center.verify,
+            limits=self._limits,
+            events=self._events,
+        )
+        self._channels[frame.topic] = channel
+        return self._go_on(channel, channel.open())
+
+    def _go_on(self, channel: Channel, question: Question | None) -> None:
+        if question is not None:
+            self._run_for(channel, self._answer(channel, question))
+
+    async def _answer(self, channel: Channel, question: Question | None) -> None:
+        while question is not None:
+            question = channel.answer(await self._center.answer(channel, question))
+
+    def _run_for(self, channel: Channel, work: Coroutine[Any, Any, None]) -> None:
+        """In the background, for as long as the channel lives."""
+        task = asyncio.create_task(work)
+        tasks = self._asking.setdefault(channel, set())
+        tasks.add(task)
+        task.add_done_callback(lambda done: self._done(channel, done))
+
+    def _done(self, channel: Channel, task: asyncio.Task[None]) -> None:
+        tasks = self._asking[channel]
+        tasks.discard(task)
+        if not tasks:
+            del self._asking[channel]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("A channel failed", exc_info=error, extra={"action": "realtime_channel_failed"})
+            channel.crash()

@@ -1,67 +1,94 @@
-"""PostgreSQL's text form of a value as the JSON that `to_jsonb` makes of it, by type name."""
+"""PostgreSQL's text form of a value as the JSON that `to_jsonb` makes of it, by type name. No I/O."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable
 
 import orjson
 
-_INTEGERS = frozenset({"int2", "int4", "int8", "oid"})
-_DECIMALS = frozenset({"float4", "float8", "numeric"})
-_SHORT_ZONE = re.compile(r"([+-]\d\d)$")
+_SPACED = re.compile(r"^(\d+-\d\d-\d\d) ")
+_SHORT_ZONE = re.compile(r"([+-]\d\d)(?= BC$|$)")
 
 
-def json_value(text: str | None, type_name: str) -> Any:
-    """The value of a column whose `pg_type.typname` is `type_name`."""
+def _plain(text: str) -> bytes:
+    return text.encode()
+
+
+def _decimal(text: str) -> bytes:
+    return text.encode() if text not in ("NaN", "Infinity", "-Infinity") else _string(text)
+
+
+def _boolean(text: str) -> bytes:
+    return b"true" if text == "t" else b"false"
+
+
+def _string(text: str) -> bytes:
+    return orjson.dumps(text)
+
+
+def _timestamp(text: str) -> bytes:
+    return _string(_SPACED.sub(r"\1T", text))
+
+
+def _timestamptz(text: str) -> bytes:
+    return _string(_SHORT_ZONE.sub(r"\1:00", _SPACED.sub(r"\1T", text)))
+
+
+_CONVERTERS: dict[str, Callable[[str], bytes]] = {
+    "int2": _plain,
+    "int4": _plain,
+    "int8": _plain,
+    "numeric": _decimal,
+    "bool": _boolean,
+    "jsonb": _plain,
+    "timestamp": _timestamp,
+    "timestamptz": _timestamptz,
+    **dict.fromkeys(("text", "varchar", "bpchar", "name", "uuid", "date", "time", "interval", "bytea"), _string),
+}
+
+
+def knows(type_name: str) -> bool:
+    """Whether values of the type (`pg_type.typname`) can be converted here; the others only by the database."""
+    return type_name.removeprefix("_") in _CONVERTERS
+
+
+def json_text(text: str | None, type_name: str) -> bytes:
+    """The JSON of a value of a known type. Numbers keep all of their digits."""
     if text is None:
-        return None
+        return b"null"
     if type_name.startswith("_"):
-        return _array(text, type_name[1:])
-    if type_name in _INTEGERS:
-        return int(text)
-    if type_name in _DECIMALS:
-        return text if text in ("NaN", "Infinity", "-Infinity") else _number(text)
-    if type_name == "bool":
-        return text == "t"
-    if type_name in ("json", "jsonb"):
-        return orjson.loads(text)
-    if type_name == "timestamptz":
-        return _SHORT_ZONE.sub(r"\1:00", text.replace(" ", "T"))
-    if type_name == "timestamp":
-        return text.replace(" ", "T")
-    return text
+        return _array(text, _CONVERTERS[type_name[1:]])
+    return _CONVERTERS[type_name](text)
 
 
-def _number(text: str) -> int | float:
-    return float(text) if any(c in text for c in ".eE") else int(text)
+_ITEM = re.compile(r'"((?:[^"\\]|\\.)*)"|([^,{}"]+)', re.DOTALL)
 
 
-_ITEM = re.compile(r'"((?:[^"\\]|\\.)*)"|([^,{}"]+)')
-
-
-def _array(text: str, type_name: str) -> list[Any]:
-    """An array in curly braces; its items may be arrays."""
-    stack: list[list[Any]] = [[]]
+def _array(text: str, convert: Callable[[str], bytes]) -> bytes:
+    """An array in curly braces; its items may be arrays. Bounds, as in `[0:1]={1,2}`, are not told."""
+    if text.startswith("["):
+        text = text.partition("=")[2]
+    out: list[bytes] = []
     at = 0
     while at < len(text):
-        if text[at] == "{":
-            stack.append([])
-            at += 1
-        elif text[at] == "}":
-            done = stack.pop()
-            stack[-1].append(done)
-            at += 1
-        elif text[at] == ",":
-            at += 1
-        else:
-            found = _ITEM.match(text, at)
-            if found is None:
-                raise ValueError(f"not an array: {text!r}")
-            quoted, plain = found.groups()
-            if quoted is not None:
-                stack[-1].append(json_value(re.sub(r"\\(.)", r"\1", quoted), type_name))
-            else:
-                stack[-1].append(None if plain == "NULL" else json_value(plain, type_name))
-            at = found.end()
-    return stack[0][0]
+        match text[at]:
+            case "{":
+                out.append(b"[")
+            case "}":
+                out.append(b"]")
+            case ",":
+                out.append(b",")
+            case _:
+                found = _ITEM.match(text, at)
+                if found is None:
+                    raise ValueError(f"not an array: {text!r}")
+                quoted, plain = found.groups()
+                if quoted is not None:
+                    out.append(convert(re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL)))
+                else:
+                    out.append(b"null" if plain == "NULL" else convert(plain))
+                at = found.end()
+                continue
+        at += 1
+    return b"".join(out)

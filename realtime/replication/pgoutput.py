@@ -1,6 +1,7 @@
-"""Decoding PostgreSQL's logical replication stream, plugin `pgoutput`, protocol version 1. No I/O.
+"""Decoding PostgreSQL's logical replication stream, plugin `pgoutput`, protocol versions 1 and 2. No I/O.
 
-The format is that of "Logical Replication Message Formats" in PostgreSQL's manual.
+The format is that of "Logical Replication Message Formats" in PostgreSQL's manual. Version 2 may stream a transaction
+before it commits (only when asked to): its changes then carry the transaction's number, and count once it commits.
 """
 
 from __future__ import annotations
@@ -48,16 +49,28 @@ class Relation:
 
 
 @dataclass(frozen=True, slots=True)
+class Type:
+    """A type that is not built in, before the relation that has a column of it."""
+
+    oid: int
+    schema: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Begin:
-    """The changes up to the next commit are of this transaction."""
+    """The changes up to the next commit are of this transaction. `xid` is the low half of its number, None where it is
+    known that others see what it did."""
 
     final_lsn: int
     committed_at: datetime
+    xid: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
     end_lsn: int
+    committed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +81,48 @@ class Change:
     relation: Relation
     new: dict[str, Value] | None
     old: dict[str, Value] | None
+    xid: int | None = None
 
 
-Message = Begin | Commit | Change | Relation
+@dataclass(frozen=True, slots=True)
+class Truncate:
+    relations: tuple[Relation, ...]
+    cascade: bool
+    restart_identity: bool
+    xid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStart:
+    """What follows, up to the stop, is of a transaction that has not ended."""
+
+    xid: int
+    first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStop:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCommit:
+    """The streamed transaction has committed."""
+
+    xid: int
+    end_lsn: int
+    committed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAbort:
+    """The streamed transaction, or only its part `subxid`, never was."""
+
+    xid: int
+    subxid: int
+
+
+Message = Begin | Commit | Change | Relation | Type | Truncate | StreamStart | StreamStop | StreamCommit | StreamAbort
 
 
 class Decoder:
@@ -78,50 +130,87 @@ class Decoder:
 
     def __init__(self) -> None:
         self._relations: dict[int, Relation] = {}
+        self._streaming = False
 
     def decode(self, data: bytes) -> Message | None:
-        """The next message; None for kinds that carry no row. Raises BadReplicationMessage."""
+        """The next message; None for kinds that say nothing of rows. Raises BadReplicationMessage."""
         reader = _Reader(data)
         try:
-            match reader.character():
-                case "B":
-                    lsn, microseconds, _ = reader.unpack(">QqI")
-                    return Begin(lsn, EPOCH + timedelta(microseconds=microseconds))
-                case "C":
-                    _, _, end_lsn, _ = reader.unpack(">BQQq")
-                    return Commit(end_lsn)
-                case "R":
-                    relation = _relation(reader)
-                    self._relations[relation.oid] = relation
-                    return relation
-                case "I":
-                    return self._insert(reader)
-                case "U":
-                    return self._update(reader)
-                case "D":
-                    return self._delete(reader)
-                case _:
-                    return None
-        except (struct.error, IndexError, KeyError, UnicodeDecodeError) as error:
+            return self._decode(reader)
+        except (struct.error, IndexError, KeyError, ValueError, OverflowError) as error:
             raise BadReplicationMessage(f"{data[:16]!r}…: {error}") from error
 
+    def _decode(self, reader: _Reader) -> Message | None:
+        match reader.character():
+            case "B":
+                lsn, microseconds, xid = reader.unpack(">QqI")
+                return Begin(lsn, _time(microseconds), xid)
+            case "C":
+                _, _, end_lsn, microseconds = reader.unpack(">BQQq")
+                return Commit(end_lsn, _time(microseconds))
+            case "R":
+                self._xid(reader)
+                relation = _relation(reader)
+                self._relations[relation.oid] = relation
+                return relation
+            case "Y":
+                self._xid(reader)
+                (oid,) = reader.unpack(">I")
+                return Type(oid, reader.string(), reader.string())
+            case "I":
+                return self._insert(reader)
+            case "U":
+                return self._update(reader)
+            case "D":
+                return self._delete(reader)
+            case "T":
+                return self._truncate(reader)
+            case "S":
+                xid, first = reader.unpack(">IB")
+                self._streaming = True
+                return StreamStart(xid, bool(first))
+            case "E":
+                self._streaming = False
+                return StreamStop()
+            case "c":
+                xid, _, _, end_lsn, microseconds = reader.unpack(">IBQQq")
+                return StreamCommit(xid, end_lsn, _time(microseconds))
+            case "A":
+                xid, subxid = reader.unpack(">II")
+                return StreamAbort(xid, subxid)
+            case _:
+                return None
+
+    def _xid(self, reader: _Reader) -> int | None:
+        """The transaction's number, which changes carry only while one is streamed."""
+        return reader.unpack(">I")[0] if self._streaming else None
+
     def _insert(self, reader: _Reader) -> Change:
+        xid = self._xid(reader)
         relation = self._relations[reader.unpack(">I")[0]]
         reader.character()
-        return Change("INSERT", relation, _row(reader, relation), None)
+        return Change("INSERT", relation, _row(reader, relation), None, xid)
 
     def _update(self, reader: _Reader) -> Change:
+        xid = self._xid(reader)
         relation = self._relations[reader.unpack(">I")[0]]
         old = None
         kind = reader.character()
         if kind in "KO":
             old = _old_row(reader, relation, kind)
             reader.character()
-        return Change("UPDATE", relation, _row(reader, relation), old)
+        return Change("UPDATE", relation, _row(reader, relation), old, xid)
 
     def _delete(self, reader: _Reader) -> Change:
+        xid = self._xid(reader)
         relation = self._relations[reader.unpack(">I")[0]]
-        return Change("DELETE", relation, None, _old_row(reader, relation, reader.character()))
+        return Change("DELETE", relation, None, _old_row(reader, relation, reader.character()), xid)
+
+    def _truncate(self, reader: _Reader) -> Truncate:
+        xid = self._xid(reader)
+        count, options = reader.unpack(">IB")
+        relations = tuple(self._relations[reader.unpack(">I")[0]] for _ in range(count))
+        return Truncate(relations, bool(options & 1), bool(options & 2), xid)
 
 
 class _Reader:
@@ -150,6 +239,10 @@ class _Reader:
         text = self._data[self._at : self._at + length].decode()
         self._at += length
         return text
+
+
+def _time(microseconds: int) -> datetime:
+    return EPOCH + timedelta(microseconds=microseconds)
 
 
 def _relation(reader: _Reader) -> Relation:

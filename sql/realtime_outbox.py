@@ -1,0 +1,94 @@
+"""The outbox of changes, `realtime.outbox`, and whether the log could be followed instead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+
+Connection = AsyncConnection[DictRow]
+
+CHANNEL = "realtime_outbox"
+"""What NOTIFY wakes the readers by."""
+
+
+async def why_not_the_log(conn: Connection) -> str | None:
+    """Why the write-ahead log cannot be followed over such a connection; None when it can."""
+    cursor = await conn.execute(
+        """select current_setting('wal_level') as wal_level, session_user as name,
+                  r.rolreplication or r.rolsuper as may_replicate
+           from pg_roles r where r.rolname = session_user"""
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    if row["wal_level"] != "logical":
+        return f"wal_level is {row['wal_level']}, not logical"
+    if not row["may_replicate"]:
+        return f"the role {row['name']} has not the attribute REPLICATION"
+    return None
+
+
+async def install(conn: Connection, publication: str) -> list[int]:
+    """Put the triggers on the published tables, where they are not yet; the tables."""
+    cursor = await conn.execute("select realtime.install_outbox(%s)::bigint[] as tables", [publication])
+    row = await cursor.fetchone()
+    assert row is not None
+    return row["tables"]
+
+
+async def remove(conn: Connection) -> None:
+    """Take the triggers off."""
+    await conn.execute("select realtime.remove_outbox()")
+
+
+async def installed(conn: Connection) -> bool:
+    cursor = await conn.execute("select exists (select from pg_trigger where tgname = 'realtime_outbox') as installed")
+    row = await cursor.fetchone()
+    assert row is not None
+    return row["installed"]
+
+
+async def snapshot(conn: Connection) -> str:
+    """What the transaction at hand sees; a later one is told what is new since."""
+    cursor = await conn.execute("select pg_current_snapshot()::text as snapshot")
+    row = await cursor.fetchone()
+    assert row is not None
+    return row["snapshot"]
+
+
+async def new_since(conn: Connection, snapshot: str, tables: Sequence[int]) -> list[DictRow]:
+    """Changes to these tables that were not visible in the snapshot, in the order in which they were written."""
+    cursor = await conn.execute(
+        """select relation, kind, new, old, at from realtime.outbox
+           where xid >= pg_snapshot_xmin(%(snapshot)s::pg_snapshot)
+               and not pg_visible_in_snapshot(xid, %(snapshot)s::pg_snapshot)
+               and relation = any (%(tables)s::oid[])
+           order by id""",
+        {"snapshot": snapshot, "tables": list(tables)},
+    )
+    return await cursor.fetchall()
+
+
+async def delete_old(conn: Connection) -> None:
+    """Changes that every reader has had the time to read."""
+    await conn.execute("delete from realtime.outbox where at < now() - interval '5 minutes'")
+
+
+async def relation(conn: Connection, oid: int) -> list[DictRow]:
+    """A table as the log would describe it, one row a column: `schema`, `table`, `identity`, `name`, `type_oid`,
+    `in_identity`."""
+    cursor = await conn.execute(
+        """select n.nspname as schema, c.relname as "table", c.relreplident::text as identity,
+                  a.attname as name, a.atttypid as type_oid,
+                  c.relreplident = 'f' or a.attnum = any (coalesce(i.indkey::int2[], '{}')) as in_identity
+           from pg_class c
+           join pg_namespace n on n.oid = c.relnamespace
+           join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+           left join pg_index i on i.indrelid = c.oid and
+               case c.relreplident when 'i' then i.indisreplident when 'd' then i.indisprimary else false end
+           where c.oid = %s
+           order by a.attnum""",
+        [oid],
+    )
+    return await cursor.fetchall()
