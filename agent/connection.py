@@ -48,7 +48,7 @@ class AgentConnection:
         self._credentials = credentials
         self._conversation = conversation
         self._something = asyncio.Event()
-        self._backoff = Backoff()
+        self._backoff = Backoff(cap=5.0)
         self._presented: str | None = None
         self._refused: str | None = None
         """The access token that the server refused, or whose time it called up."""

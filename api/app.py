@@ -54,6 +54,7 @@ def create_app(settings: Settings) -> Starlette:
             database_url=settings.database_url,
             issuer=f"{settings.public_url}/auth/v1",
             on_event=audit_sign_ins(pool),
+            settings=settings.auth,
         )
 
     @asynccontextmanager

@@ -52,4 +52,9 @@ async def take_notices(url: str, hub: Hub, instance_id: InstanceId) -> None:
             case "disabled":
                 hub.close(agent_id, CloseCode.REVOKED, "this agent is disabled")
 
-    await listen(url, [instances.channel(instance_id)], take, hub.attend_all)
+    async def catch_up() -> None:
+        # What broke this connection broke the pool's too: they are replaced before a request finds out.
+        await hub.pool.check()
+        await hub.attend_all()
+
+    await listen(url, [instances.channel(instance_id)], take, catch_up)

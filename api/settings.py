@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from onsembl.realtime.auth.settings import AuthSettings
 from onsembl.realtime.hosted import HostedProject
 from onsembl.tasks.worker import WorkerSettings
 
@@ -16,7 +17,7 @@ class Settings:
     """Times are in seconds, sizes in bytes.
 
     `public_url` is where browsers and agents reach this instance, `address` where other instances do. `hosted` is the
-    Supabase project; without one the stand-in is mounted. `worker` runs jobs in this process too.
+    Supabase project; without one the stand-in is mounted, set up by `auth`. `worker` runs jobs in this process too.
     """
 
     database_url: str
@@ -27,6 +28,7 @@ class Settings:
     worker: WorkerSettings | None = field(default_factory=WorkerSettings)
     allowed_origins: tuple[str, ...] = ()
     ring_bytes: int = 2 * 1024 * 1024
+    auth: AuthSettings = field(default_factory=AuthSettings)
     heartbeat: float = 30.0
     heartbeat_timeout: float = 10.0
     instance_heartbeat: float = 10.0

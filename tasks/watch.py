@@ -10,14 +10,16 @@ from uuid import UUID
 
 from onsembl.protocol.ids import CommandId
 from onsembl.sql.commands import CHANGED
+from onsembl.sql.database import Pool
 from onsembl.tasks.listener import listen
 
 
 class CommandWatch:
     """Wakes those who wait for a command whenever its row may have changed."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, pool: Pool) -> None:
         self._url = url
+        self._pool = pool
         self._waiting: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
 
     async def run(self) -> None:
@@ -41,6 +43,8 @@ class CommandWatch:
             event.set()
 
     async def _wake_all(self) -> None:
+        # What broke this connection broke the pool's too: they are replaced before a job finds out.
+        await self._pool.check()
         for events in self._waiting.values():
             for event in events:
                 event.set()

@@ -57,7 +57,7 @@ async def run_worker(
     """
     pool = create_pool(url, role="onsembl_api", min_size=2, max_size=8)
     async with pool, asyncio.TaskGroup() as group:
-        watch = CommandWatch(url)
+        watch = CommandWatch(url, pool)
         services = Services(pool, Delivery(pool, local), watch, settings.accept)
         side = [group.create_task(watch.run()), group.create_task(_sweep_for_ever(pool, settings))]
         try:

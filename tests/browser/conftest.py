@@ -141,8 +141,12 @@ async def visit(browser: Browser) -> AsyncGenerator[Callable[..., object]]:
 
 
 @pytest.fixture
-async def center(database_url: str, dashboard: Path) -> AsyncGenerator[Api]:
+def settings(database_url: str) -> Settings:
+    return Settings(database_url=database_url, public_url="", worker=WorkerSettings(heartbeat=0.5, dead_after=2.0))
+
+
+@pytest.fixture
+async def center(settings: Settings, dashboard: Path) -> AsyncGenerator[Api]:
     """A control center in this process, with its page."""
-    settings = Settings(database_url=database_url, public_url="", worker=WorkerSettings(heartbeat=0.5, dead_after=2.0))
     async with running(replace(settings, dashboard=dashboard)) as api:
         yield api

@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
+from dataclasses import replace
 from pathlib import Path
 
 from playwright.async_api import expect
 from support.agents import CuttableLink, Operator, agent_running
-from support.server import PASSWORD, Api
+from support.server import PASSWORD, Api, running
 
+from onsembl.api.settings import Settings
+from onsembl.cli.embedded_postgres import EmbeddedPostgres
 from onsembl.protocol.states import Role
+from onsembl.realtime.auth.settings import AuthSettings
 
 PHONE = {"width": 390, "height": 844}
 
@@ -319,3 +324,53 @@ async def _set_role(center: Api, email: str, role: Role | None) -> None:
     async with await connect(center.database_url, role=AUTH_ROLE) as conn:
         user = next(row for row in await auth_users.list_users(conn, 10, 0) if row["email"] == email)
         await auth_users.update(conn, user["id"], app_metadata={"role": role})
+
+
+async def test_a_refreshed_token_keeps_the_page_live(
+    settings: Settings, dashboard: Path, visit, tmp_path: Path
+) -> None:
+    """The session's token is renewed under the page: channel and terminal go on, with nothing joined anew."""
+    # The client renews a token that has less than 90 s left, so one of 95 s is renewed within seconds.
+    short = replace(settings, dashboard=dashboard, auth=AuthSettings(access_token=95))
+    async with running(short) as center, agent_running(center, tmp_path):
+        visitor = await visit(center.url)
+        joins, renewals = [], []
+        visitor.page.on("websocket", lambda socket: joins.append(socket.url))
+        visitor.page.on(
+            "request", lambda request: renewals.append(request.url) if "refresh_token" in request.url else 0
+        )
+        await visitor.sign_in((await center.operator()).email)
+        await visitor.attached()
+        opened = len(joins)
+        async with asyncio.timeout(90):
+            async with visitor.page.expect_request(
+                lambda request: "grant_type=refresh_token" in request.url, timeout=80_000
+            ):
+                pass
+        await visitor.send("echo after-$((1+1))")
+        await visitor.sees("after-2")
+        await expect(visitor.command("echo after-$((1+1))", "succeeded")).to_be_visible()
+        await visitor.live()
+        assert renewals and len(joins) == opened, "no socket was opened again"
+
+
+async def test_the_page_is_right_again_after_its_database_was_restarted(
+    own_postgres: EmbeddedPostgres, settings: Settings, dashboard: Path, visit, tmp_path: Path
+) -> None:
+    """Postgres goes away under load and comes back: with no reload, the page shows what is so."""
+    here = replace(settings, dashboard=dashboard, database_url=own_postgres.url())
+    async with running(here) as center, agent_running(center, tmp_path):
+        visitor = await visit(center.url)
+        visitor.console.expect("503|WebSocket|ERR_")
+        account = await center.operator()
+        await visitor.sign_in(account.email)
+        await visitor.send("until test -e go; do sleep 0.05; done")
+        await expect(visitor.command("until test -e go; do sleep 0.05; done", "running")).to_be_visible()
+        await asyncio.to_thread(own_postgres.stop)
+        (tmp_path / "go").touch()
+        await expect(visitor.page.locator('[data-mark="reconnecting"]')).to_be_visible()
+        await asyncio.to_thread(own_postgres.start)
+        began = time.monotonic()
+        await expect(visitor.command("until test -e go; do sleep 0.05; done", "succeeded")).to_be_visible()
+        await visitor.live()
+        print(f"right again {time.monotonic() - began:.1f} s after the database was back")
