@@ -21,6 +21,7 @@ from onsembl.agent import credentials as store
 from onsembl.api.settings import Settings
 from onsembl.tasks.worker import WorkerSettings
 
+TESTS = Path(__file__).parents[1]
 ONSEMBL_AGENT = (sys.executable, "-m", "onsembl.cli.main", "agent")
 
 
@@ -231,3 +232,24 @@ async def test_a_startup_script_is_seen_and_is_no_command(api, operator, folder,
             command = await operator.send(agent_id, "stty size")
             await read_until(viewer, b"\r\n33 99\r\n")
             assert (await operator.until_state(command, *FINAL))["state"] == "succeeded"
+
+
+async def test_a_prompt_runs_its_whole_way(api, operator, tmp_path, monkeypatch):
+    """Kind `claude`: the answer is in the terminal, tokens and cost are in the command's row."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "claude").symlink_to(TESTS / "support" / "play_claude.py")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("TRANSCRIPTS", str(TESTS / "agent" / "transcripts"))
+    async with agent_running(api, tmp_path, kind="claude") as agent, api.terminal_socket(agent.id) as viewer:
+        await attach(viewer, operator.headers["Authorization"].removeprefix("Bearer "))
+        command = await operator.send(agent.id, "tool")
+        assert b"The command printed: one\r\n" in await read_until(viewer, b"$0.0018")
+        row = await operator.until_state(command, *FINAL)
+        assert (row["state"], row["exit_code"], row["error"]) == ("succeeded", 0, None)
+        assert (row["usage"]["input_tokens"], row["usage"]["output_tokens"]) == (200, 32)
+        assert row["usage"]["cost_usd"] == pytest.approx(0.0018)
+        command = await operator.send(agent.id, "interrupted KEEP_ON")
+        await read_until(viewer, b"step0")
+        await operator.cancel(command)
+        row = await operator.until_state(command, *FINAL)
+        assert (row["state"], row["cancel_step"]["step"]) == ("cancelled", "interrupt")
