@@ -242,11 +242,13 @@ def _tokens(usage: object) -> list[int]:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and 0 <= value < 2**53 else 0
+    return value if type(value) is int and 0 <= value < 2**53 else 0  # a bool is an int to isinstance
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < 2**53 else None
 
 
 def _lines(text: str) -> bytes:

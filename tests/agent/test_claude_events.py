@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from onsembl.agent.adapters.claude_events import ClaudeEvents
@@ -172,6 +172,8 @@ RECORDED = [line for path in TRANSCRIPTS for line in path.read_bytes().splitline
 OTHER = [None, True, -1, 2**70, 0.5, "", "x\x1b[31m", [], [None], ["x"], {}, {"type": "text"}]
 
 
+@example([(lines({"type": "result", "num_turns": 1, "duration_ms": 1}).strip(), 1, True)])
+@example([(lines({"type": "result", "num_turns": 1, "duration_ms": 1}).strip(), 2, 2**70)])
 @given(st.lists(st.tuples(st.sampled_from(RECORDED), st.integers(0, 200), st.sampled_from(OTHER)), max_size=4))
 def test_nothing_that_a_later_version_says_breaks_it(changes):
     """A field of another type or with another value: something is shown, and the usage is a valid one."""
