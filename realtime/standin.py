@@ -25,6 +25,7 @@ from onsembl.realtime.auth.routes import AuthRoutes
 from onsembl.realtime.auth.sessions import Sessions
 from onsembl.realtime.auth.settings import AuthSettings
 from onsembl.realtime.channels.app import ChannelsApp
+from onsembl.realtime.channels.center import Center
 from onsembl.realtime.channels.limits import Limits
 from onsembl.realtime.keys import PUBLISHABLE, SECRET, ProjectKeys, new_key
 from onsembl.realtime.tokens import AccessTokens
@@ -102,6 +103,11 @@ class Standin:
     @property
     def secret_key(self) -> str:
         return self._running.keys.secret
+
+    @property
+    def realtime(self) -> Center:
+        """The sockets of Realtime, their topics and counters."""
+        return self._channels.center
 
     @property
     def operators(self) -> StandinOperators:

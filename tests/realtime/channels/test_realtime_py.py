@@ -1,0 +1,114 @@
+"""The stand-in's Realtime, by the unmodified Python client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import pytest
+from supabase import AsyncClient, AsyncClientOptions, acreate_client
+
+from onsembl.realtime.auth.settings import AuthSettings
+from onsembl.sql.database import connect
+
+from .conftest import NOTES, PATIENCE
+
+PASSWORD = "correct horse battery"
+
+
+class Told:
+    """What callbacks were given, to wait for."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Any] = asyncio.Queue()
+
+    def __call__(self, *args: Any) -> None:
+        self._queue.put_nowait(args[0] if len(args) == 1 else args)
+
+    async def next(self) -> Any:
+        return await asyncio.wait_for(self._queue.get(), PATIENCE)
+
+
+@pytest.fixture
+async def client() -> AsyncGenerator[Callable[..., Any]]:
+    """Makes clients signed in as an operator: `supabase = await client(project, "ann")`."""
+    clients: list[AsyncClient] = []
+
+    async def make(project: Any, email: str) -> AsyncClient:
+        await project.operator(email)
+        options = AsyncClientOptions(auto_refresh_token=False, persist_session=False)
+        made = await acreate_client(project.url, project.key, options)
+        clients.append(made)
+        session = (await made.auth.sign_in_with_password({"email": email, "password": PASSWORD})).session
+        assert session is not None
+        await made.realtime.set_auth(session.access_token)
+        return made
+
+    yield make
+    for made in clients:
+        await made.realtime.close()
+        await made.remove_all_channels()
+
+
+@pytest.fixture
+async def notes(project: Any) -> Any:
+    async with await connect(project.database_url, autocommit=True) as conn:
+        await conn.execute(NOTES)
+        yield conn
+
+
+async def follow(client: Any, **params: Any) -> tuple[Told, Told]:
+    """The changes, and the statuses that follow."""
+    changes, system, statuses = Told(), Told(), Told()
+    channel = client.channel("notes")
+    channel.on_postgres_changes("*", changes, table="notes", schema="public", **params)
+    channel.on_system(system)
+    await channel.subscribe(statuses)
+    assert (await statuses.next())[0].value == "SUBSCRIBED"
+    assert (await system.next()).status == "ok"
+    return changes, statuses
+
+
+async def test_changes_arrive_filtered_and_by_right(project, client, notes):
+    """Insert, update and delete of the rows that the filter and row-level security let through."""
+    ann, bob = await client(project, "ann"), await client(project, "bob")
+    (anns, _), (bobs, _) = await follow(ann), await follow(bob, filter="number=gt.1")
+    await notes.execute("insert into notes (owner, number) values ('ann', 1), ('bob', 1), ('bob', 2), ('all', 3)")
+    assert [(await anns.next())["data"]["record"]["number"] for _ in range(2)] == [1, 3]
+    assert [(await bobs.next())["data"]["record"]["number"] for _ in range(2)] == [2, 3]
+    await notes.execute("update notes set text = 'x' where number = 3")
+    assert (await anns.next())["data"]["record"]["text"] == "x"
+    await notes.execute("delete from notes where number = 3")
+    assert (await anns.next())["data"]["old_record"] == {"id": 4}
+
+
+async def test_broadcast_and_presence(project, client):
+    """Two clients in one room."""
+    ann, bob = await client(project, "ann"), await client(project, "bob")
+    rooms, heard, synced = [], Told(), Told()
+    for name, supabase in (("ann", ann), ("bob", bob)):
+        room = supabase.channel("room", {"config": {"presence": {"key": name}, "broadcast": {"ack": True}}})
+        room.on_broadcast("hello", heard)
+        room.on_presence_sync(lambda room=room: synced(room.presence_state()))
+        statuses = Told()
+        await room.subscribe(statuses)
+        assert (await statuses.next())[0].value == "SUBSCRIBED"
+        rooms.append(room)
+    await rooms[0].send_broadcast("hello", {"n": 1})
+    assert (await heard.next())["payload"] == {"n": 1}
+    await rooms[0].track({"at": "desk"})
+    await rooms[1].track({"at": "home"})
+    while set(await synced.next()) != {"ann", "bob"}:
+        pass
+
+
+async def test_an_expired_token_errors_the_channel(serve_project, client):
+    """The client takes the system message and the close for an error of the channel."""
+    async with serve_project(settings=AuthSettings(access_token=3)) as project:
+        supabase = await client(project, "ann")
+        statuses = Told()
+        channel = supabase.channel("room")
+        await channel.subscribe(statuses)
+        assert (await statuses.next())[0].value == "SUBSCRIBED"
+        assert (await statuses.next())[0].value == "CHANNEL_ERROR"

@@ -1,0 +1,234 @@
+"""The socket: its door, joins, tokens, limits, and what becomes of clients that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from onsembl.realtime.auth.settings import AuthSettings
+
+from .conftest import IMPATIENT, PATIENCE, open_wire
+
+
+async def refusal(url: str, query: str) -> tuple[int, dict[str, Any]]:
+    with pytest.raises(InvalidStatus) as caught:
+        async with connect(f"{url.replace('http', 'ws')}/realtime/v1/websocket{query}"):
+            pass
+    response = caught.value.response
+    return response.status_code, json.loads(response.body or b"{}")
+
+
+async def test_the_door_says_why(impatient):
+    """A client without a good key is refused before the upgrade, with the real service's texts."""
+    assert await refusal(impatient.url, "") == (401, {"error": "API key is missing"})
+    assert await refusal(impatient.url, "?apikey=nonsense") == (401, {"error": "The token provided is not a valid JWT"})
+
+
+async def test_a_token_is_a_key_too(impatient):
+    """An access token in the key's place opens the socket."""
+    await impatient.operator("ann")
+    token = (await impatient.sign_in("ann"))["access_token"]
+    async with open_wire(impatient.url, token) as wire:
+        assert (await wire.join("room"))["status"] == "ok"
+
+
+async def test_too_many_users_are_refused(serve_project):
+    """Who comes when the house is full is told so, and may come when somebody left."""
+    async with serve_project(limits=replace(IMPATIENT, concurrent_users=1)) as project:
+        async with open_wire(project.url, project.key) as wire:
+            await wire.flush()
+            assert await refusal(project.url, f"?apikey={project.key}") == (429, {"error": "Too many connected users"})
+        while project.standin.realtime.sockets:
+            await asyncio.sleep(0.01)
+        async with open_wire(project.url, project.key) as wire:
+            await wire.flush()
+
+
+async def test_heartbeats_joins_and_leaves(wire):
+    """Each is answered under its ref; after a leave the topic is closed."""
+    ref = await wire.send("phoenix", "heartbeat", {})
+    assert await wire.reply(ref) == {"status": "ok", "response": {}}
+    assert await wire.join("room") == {"status": "ok", "response": {"postgres_changes": []}}
+    ref = await wire.send("realtime:room", "phx_leave", {}, join_ref="1")
+    assert (await wire.reply(ref))["status"] == "ok"
+    await wire.expect("phx_close", "realtime:room")
+    ref = await wire.send("realtime:room", "phx_leave", {})
+    assert (await wire.reply(ref))["status"] == "ok"
+    ref = await wire.send("realtime:room", "broadcast", {})
+    assert await wire.reply(ref) == {"status": "error", "response": {"reason": "unmatched topic"}}
+
+
+async def test_a_heartbeat_without_a_ref_is_answered(wire):
+    """The Python client sends none."""
+    await wire.send("phoenix", "heartbeat", {}, ref=None)
+    assert (await wire.expect("phx_reply"))["status"] == "ok"
+
+
+async def test_joining_again_closes_the_old_channel(impatient):
+    """The old join is closed under its own ref, then the new one is granted."""
+    async with open_wire(impatient.url, impatient.key) as wire:
+        await wire.join("room")
+        await wire.send("realtime:room", "phx_join", {"config": {}}, join_ref="9", ref="9")
+        close = await wire.receive()
+        assert close == ["1", "1", "realtime:room", "phx_close", {}]
+        assert (await wire.reply("9"))["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "reason"),
+    [
+        ("realtime:", {}, "TopicNameRequired: You must provide a topic name"),
+        ("elsewhere", {}, "unmatched topic"),
+        ("realtime:x", {"access_token": "junk"}, "MalformedJWT: The token provided is not a valid JWT"),
+    ],
+)
+async def test_joins_that_cannot_be_are_refused(wire, topic, payload, reason):
+    """With the real service's texts."""
+    ref = await wire.send(topic, "phx_join", payload, join_ref="1")
+    assert await wire.reply(ref) == {"status": "error", "response": {"reason": reason}}
+
+
+async def test_refusals_take_their_time(serve_project):
+    """A refused join is answered after a pause, and holds up nothing else."""
+    async with serve_project(limits=replace(IMPATIENT, join_error_backoff=0.5)) as project:
+        async with open_wire(project.url, project.key) as wire:
+            began = time.monotonic()
+            ref = await wire.send("realtime:", "phx_join", {}, join_ref="1")
+            assert (await wire.join("room"))["status"] == "ok"
+            assert time.monotonic() - began < 0.5
+            await wire.reply(ref)
+            assert time.monotonic() - began >= 0.5
+
+
+async def test_malformed_frames_are_dropped(wire, impatient):
+    """The socket stays; the frames are counted."""
+    for frame in [
+        "",
+        "{",
+        "[]",
+        "[1,2,3,4,5]",
+        '{"topic": 1}',
+        b"",
+        b"\x03",
+        b"\x09abc",
+        b"\x03\x01\x01\x01\x01\xff\x01",
+    ]:
+        await wire.connection.send(frame)
+    assert (await wire.join("room"))["status"] == "ok"
+    assert impatient.standin.realtime.counters.bad_frames == 9
+
+
+async def test_channels_of_a_socket_are_limited(serve_project):
+    """One too many is refused."""
+    async with serve_project(limits=replace(IMPATIENT, channels_per_socket=2)) as project:
+        async with open_wire(project.url, project.key) as wire:
+            assert (await wire.join("1"))["status"] == "ok"
+            assert (await wire.join("2"))["status"] == "ok"
+            assert (await wire.join("2"))["status"] == "ok"
+            assert (await wire.join("3"))["response"] == {"reason": "ChannelRateLimitReached: Too many channels"}
+
+
+async def test_joins_are_limited(serve_project):
+    """Who joins too often is told, and disconnected."""
+    async with serve_project(limits=replace(IMPATIENT, joins_per_second=0.2)) as project:
+        async with open_wire(project.url, project.key) as wire:
+            assert (await wire.join("1"))["status"] == "ok"
+            assert (await wire.join("2"))["status"] == "ok"
+            assert (await wire.join("3"))["response"] == {
+                "reason": "ClientJoinRateLimitReached: Too many joins per second"
+            }
+            with pytest.raises(ConnectionClosed):
+                await asyncio.wait_for(wire.connection.recv(), PATIENCE)
+
+
+async def test_messages_are_limited(serve_project):
+    """Who sends too much loses the channel; the others on the topic do not notice."""
+    async with serve_project(limits=replace(IMPATIENT, events_per_second=1)) as project:
+        async with open_wire(project.url, project.key) as wire, open_wire(project.url, project.key) as other:
+            await wire.join("room")
+            await other.join("room")
+            for _ in range(11):
+                await wire.send("realtime:room", "broadcast", {"event": "e", "payload": {}})
+            assert (await wire.expect("system"))["message"] == "Too many messages per second"
+            await wire.expect("phx_close")
+            assert not [frame for frame in await other.flush() if frame[3] != "broadcast"]
+
+
+async def test_an_expired_token_ends_the_channel(serve_project):
+    """A channel whose token has expired is told so and closed; one on the key goes on."""
+    async with serve_project(limits=IMPATIENT, settings=AuthSettings(access_token=2)) as project:
+        await project.operator("ann")
+        token = (await project.sign_in("ann"))["access_token"]
+        async with open_wire(project.url, project.key) as wire:
+            assert (await wire.join("ann", token))["status"] == "ok"
+            assert (await wire.join("key"))["status"] == "ok"
+            system = await wire.expect("system")
+            assert system["channel"] == "ann"
+            assert system["message"].startswith("Token has expired ")
+            await wire.expect("phx_close", "realtime:ann")
+            reply = await wire.join("ann", token)
+            assert reply["response"]["reason"].startswith("InvalidJWTToken: Token has expired ")
+            assert not [frame for frame in await wire.flush() if frame[2] == "realtime:key"]
+
+
+async def test_a_new_token_in_time_keeps_the_channel(serve_project):
+    """Access tokens are renewed on the live channel; a bad one ends it."""
+    async with serve_project(limits=IMPATIENT, settings=AuthSettings(access_token=3)) as project:
+        await project.operator("ann")
+        async with open_wire(project.url, project.key) as wire:
+            first = (await project.sign_in("ann"))["access_token"]
+            await wire.join("ann", first)
+            for _ in range(3):
+                await asyncio.sleep(1.5)  # a token's own seconds pass
+                token = (await project.sign_in("ann"))["access_token"]
+                await wire.send("realtime:ann", "access_token", {"access_token": token})
+            assert await wire.flush() == []
+            for ignored in (None, "sb_publishable_x", token):
+                await wire.send("realtime:ann", "access_token", {"access_token": ignored})
+            await wire.send("realtime:ann", "access_token", {"access_token": "junk"})
+            assert (await wire.expect("system"))["message"] == "The token provided is not a valid JWT"
+            await wire.expect("phx_close")
+
+
+async def test_silent_clients_are_closed(serve_project):
+    """A socket with nothing coming in is closed; so is one without a channel."""
+    async with serve_project(limits=replace(IMPATIENT, idle=0.5)) as project:
+        async with open_wire(project.url, project.key) as wire:
+            await wire.join("room")
+            await asyncio.wait_for(wire.connection.wait_closed(), PATIENCE)
+    async with serve_project(limits=replace(IMPATIENT, no_channel=0.5)) as project:
+        async with open_wire(project.url, project.key) as wire:
+            await asyncio.wait_for(wire.connection.wait_closed(), PATIENCE)
+
+
+async def test_a_slow_client_is_cut_off_and_costs_no_other(serve_project):
+    """A client that does not read is closed once too much waits for it; the others get everything."""
+    limits = replace(IMPATIENT, queue_bytes=1024 * 1024, events_per_second=10_000)
+    async with serve_project(limits=limits) as project:
+        async with open_wire(project.url, project.key) as sender, open_wire(project.url, project.key) as quick:
+            slow_address = f"{project.url.replace('http', 'ws')}/realtime/v1/websocket?apikey={project.key}&vsn=2.0.0"
+            async with connect(slow_address, max_queue=1, compression=None) as slow:
+                await slow.send(json.dumps(["1", "1", "realtime:room", "phx_join", {}]))
+                await slow.recv()
+                await sender.join("room")
+                await quick.join("room")
+                for n in range(400):
+                    payload = {"event": "e", "payload": {"n": n, "x": "x" * 50_000}}
+                    await sender.send("realtime:room", "broadcast", payload)
+                    assert (await quick.expect("broadcast"))["payload"]["n"] == n
+                assert project.standin.realtime.counters.sockets_cut_off == 1
+
+
+async def test_booleans_may_be_strings_and_nonsense_is_as_if_not_said(wire):
+    """A join is not refused for what it says wrongly."""
+    reply = await wire.join("room", broadcast={"self": "TRUE", "ack": 7}, presence=[], postgres_changes=[None])
+    assert reply == {"status": "ok", "response": {"postgres_changes": []}}
+    await wire.send("realtime:room", "broadcast", {"event": "e"})
+    await wire.expect("broadcast")
