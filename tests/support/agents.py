@@ -81,8 +81,8 @@ class Operator:
 
     async def until_state(self, command: dict, *states: str) -> dict:
         async def reached():
-            row = await self.read(command)
-            return row if row["state"] in states else None
+            row = await self.read(command)  # a problem document while the database is away
+            return row if row.get("state") in states else None
 
         return await until(reached, f"{states}")
 

@@ -42,11 +42,13 @@ export const CloseCode = {
   RATE_LIMITED: 4429,
   STREAM_REFUSED: 4460,
   TOKEN_EXPIRED: 4461,
+  REFRESH_REFUSED: 4462,
   REVOKED: 4463,
+  TOKEN_REUSED: 4464,
 } as const;
 
 /** Codes after which coming back without a person's help is pointless. */
-export const PERMANENT_CLOSE_CODES: ReadonlySet<number> = new Set<number>([CloseCode.BAD_MESSAGE, CloseCode.FORBIDDEN, CloseCode.NOT_FOUND, CloseCode.SUPERSEDED, CloseCode.UNSUPPORTED_PROTOCOL, CloseCode.REVOKED]);
+export const PERMANENT_CLOSE_CODES: ReadonlySet<number> = new Set<number>([CloseCode.BAD_MESSAGE, CloseCode.FORBIDDEN, CloseCode.NOT_FOUND, CloseCode.SUPERSEDED, CloseCode.UNSUPPORTED_PROTOCOL, CloseCode.REFRESH_REFUSED, CloseCode.REVOKED, CloseCode.TOKEN_REUSED]);
 
 export const TERMINAL_SUBPROTOCOL = "onsembl.terminal.v1";
 
