@@ -14,14 +14,12 @@ import jwt
 import msgspec
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
-from psycopg_pool import AsyncConnectionPool
 
 from onsembl.api.models import AgentCredentials, Enrolment
 from onsembl.api.problems import Problem, unauthenticated
 from onsembl.protocol.ids import AgentId
 from onsembl.sql import agents, alerts, audit, enrolment, instances, refresh_tokens, signing_keys
+from onsembl.sql.database import Connection, Pool
 from onsembl.tasks.delivery import Notice
 
 ISSUER = "onsembl"
@@ -52,9 +50,7 @@ class AgentIdentity:
 class AgentTokens:
     """Issues and verifies agents' tokens; keys live in the database and are held in memory."""
 
-    def __init__(
-        self, pool: AsyncConnectionPool[AsyncConnection[DictRow]], access_seconds: float, refresh_seconds: float
-    ) -> None:
+    def __init__(self, pool: Pool, access_seconds: float, refresh_seconds: float) -> None:
         self._pool = pool
         self._access_seconds = access_seconds
         self._refresh_seconds = refresh_seconds
@@ -148,7 +144,7 @@ class AgentTokens:
             await audit.write(conn, _refreshed(actor, "refused", {"reason": str(refusal)}))
         raise refusal
 
-    async def _revoke(self, conn: AsyncConnection[DictRow], found: refresh_tokens.RefreshToken) -> None:
+    async def _revoke(self, conn: Connection, found: refresh_tokens.RefreshToken) -> None:
         """Somebody else has a token of this agent: everything that came of its enrolment ends, connection included."""
         await refresh_tokens.revoke_family(conn, found.family)
         await alerts.raise_alert(
@@ -164,7 +160,7 @@ class AgentTokens:
             await instances.notify(conn, instance_id, msgspec.json.encode(notice).decode())
 
     async def _issue(
-        self, conn: AsyncConnection[DictRow], agent_id: AgentId, name: str, family: UUID, parent: str | None
+        self, conn: Connection, agent_id: AgentId, name: str, family: UUID, parent: str | None
     ) -> AgentCredentials:
         refresh_token = "onr_" + secrets.token_urlsafe(32)
         await refresh_tokens.add(conn, refresh_token, family, agent_id, self._refresh_seconds, parent)

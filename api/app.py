@@ -10,9 +10,7 @@ from typing import Any
 
 import httpx
 import psycopg
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import PoolTimeout
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -37,12 +35,10 @@ from onsembl.api.sign_in_audit import audit_sign_ins
 from onsembl.api.terminal_socket import terminal_socket
 from onsembl.realtime.standin import Standin
 from onsembl.sql import instances
-from onsembl.sql.database import create_pool
+from onsembl.sql.database import Pool, create_pool
 from onsembl.tasks.worker import run_worker
 
 logger = logging.getLogger(__name__)
-
-Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
 
 
 def create_app(settings: Settings) -> Starlette:

@@ -7,9 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from psycopg import AsyncConnection
 from psycopg.rows import DictRow
-from psycopg_pool import AsyncConnectionPool
 
 from onsembl.api.terminal import Size, Terminal
 from onsembl.protocol.close_codes import CloseCode
@@ -17,6 +15,7 @@ from onsembl.protocol.ids import AgentId, Epoch, StreamId
 from onsembl.protocol.messages import Cancel, Offer, ServerToAgentMessage
 from onsembl.protocol.states import CommandState
 from onsembl.sql import commands
+from onsembl.sql.database import Pool
 
 
 class AgentLink(Protocol):
@@ -37,7 +36,7 @@ class AgentLink(Protocol):
 class Hub:
     """Who is connected here, and the terminals that viewers read."""
 
-    pool: AsyncConnectionPool[AsyncConnection[DictRow]]
+    pool: Pool
     ring_bytes: int
     links: dict[AgentId, AgentLink] = field(default_factory=dict[AgentId, AgentLink])
     terminals: dict[AgentId, Terminal] = field(default_factory=dict[AgentId, Terminal])

@@ -7,23 +7,20 @@ import logging
 
 import msgspec
 import psycopg
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import PoolTimeout
 
 from onsembl.api.hub import Hub
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, InstanceId
 from onsembl.sql import instances
+from onsembl.sql.database import Pool
 from onsembl.tasks.delivery import Notice
 from onsembl.tasks.listener import listen
 
 logger = logging.getLogger(__name__)
 
 
-async def keep_alive(
-    pool: AsyncConnectionPool[AsyncConnection[DictRow]], instance_id: InstanceId, address: str, interval: float
-) -> None:
+async def keep_alive(pool: Pool, instance_id: InstanceId, address: str, interval: float) -> None:
     """Say every `interval` seconds that this instance lives, until cancelled."""
     while True:
         await asyncio.sleep(interval)

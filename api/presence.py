@@ -8,18 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import msgspec
-from psycopg import AsyncConnection
 from psycopg.rows import DictRow
-from psycopg_pool import AsyncConnectionPool
 
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, CommandId, Epoch, InstanceId, StreamId
 from onsembl.protocol.messages import Accepted, CancelStep, Ended, Hello, Resized
 from onsembl.sql import agents, audit, commands, instances, streams
+from onsembl.sql.database import Connection, Pool
 from onsembl.tasks.delivery import Notice
 from onsembl.tasks.line import promote
-
-Connection = AsyncConnection[DictRow]
 
 
 class Turned(Exception):
@@ -44,7 +41,7 @@ class Connected:
 class Presence:
     """Writes the presence and the commands of agents connected to this instance."""
 
-    pool: AsyncConnectionPool[Connection]
+    pool: Pool
     instance_id: InstanceId
 
     async def connect(self, agent_id: AgentId, hello: Hello, keep_stream: bool, address: str) -> Connected:

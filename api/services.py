@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
-from psycopg_pool import AsyncConnectionPool
-
 from onsembl.api.agent_tokens import AgentTokens
 from onsembl.api.hub import Hub
 from onsembl.api.operator_claims import Operator
@@ -18,6 +14,7 @@ from onsembl.api.settings import Settings
 from onsembl.protocol.ids import OperatorId
 from onsembl.protocol.states import Role
 from onsembl.sql import operators
+from onsembl.sql.database import Pool
 
 
 @dataclass
@@ -25,7 +22,7 @@ class Services:
     """One process's parts."""
 
     settings: Settings
-    pool: AsyncConnectionPool[AsyncConnection[DictRow]]
+    pool: Pool
     hub: Hub
     presence: Presence
     agent_tokens: AgentTokens

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
 from onsembl.protocol.ids import AgentId, Epoch, InstanceId, StreamId
 from onsembl.protocol.messages import Hello
-
-Connection = AsyncConnection[DictRow]
+from onsembl.sql.database import Connection
 
 COLUMNS = """id, name, kind, mode, host, platform, version, created_at, disabled_at, status, epoch, instance_id,
     connected_at, disconnected_at, stream_id, columns, rows"""

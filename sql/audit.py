@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
 
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
-Connection = AsyncConnection[DictRow]
+from onsembl.sql.database import Connection
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal
 from uuid import UUID
 
-from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
-Connection = AsyncConnection[DictRow]
+from onsembl.sql.database import Connection
+
 Scope = Literal["local", "others", "global"]
 
 

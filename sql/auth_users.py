@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from psycopg import AsyncConnection, errors
+from psycopg import errors
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
-Connection = AsyncConnection[DictRow]
+from onsembl.sql.database import Connection
 
 COLUMNS = """id, email, encrypted_password, app_metadata, user_metadata, email_confirmed_at, banned_until, created_at,
     updated_at, last_sign_in_at, coalesce(banned_until > now(), false) as banned"""

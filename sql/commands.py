@@ -10,14 +10,12 @@ from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
-from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from onsembl.protocol.ids import AgentId, CommandId, OperatorId, StreamId
 from onsembl.protocol.messages import Ended
-
-Connection = AsyncConnection[DictRow]
+from onsembl.sql.database import Connection
 
 CHANGED = "onsembl_command"
 

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import hashlib
 
-from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
 from onsembl.protocol.ids import AgentId, OperatorId
-
-Connection = AsyncConnection[DictRow]
+from onsembl.sql.database import Connection
 
 
 def digest(token: str) -> bytes:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
-
 from onsembl.protocol.ids import InstanceId
-
-Connection = AsyncConnection[DictRow]
+from onsembl.sql.database import Connection
 
 
 def channel(instance_id: UUID) -> str:

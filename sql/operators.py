@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
-
 from onsembl.protocol.ids import OperatorId
-
-Connection = AsyncConnection[DictRow]
+from onsembl.sql.database import Connection
 
 
 async def seen(conn: Connection, operator_id: OperatorId, email: str, role: str) -> bool:

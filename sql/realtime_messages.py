@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
-Connection = AsyncConnection[DictRow]
+from onsembl.sql.database import Connection
 
 PUBLICATION = "supabase_realtime_messages_publication"
 

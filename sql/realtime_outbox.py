@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
-Connection = AsyncConnection[DictRow]
+from onsembl.sql.database import Connection
 
 CHANNEL = "realtime_outbox"
 """What NOTIFY wakes the readers by."""

@@ -9,13 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
-
 from onsembl.protocol.ids import AgentId
+from onsembl.sql.database import Connection
 from onsembl.sql.enrolment import digest
-
-Connection = AsyncConnection[DictRow]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
-
 from onsembl.protocol.ids import AgentId, StreamId
-
-Connection = AsyncConnection[DictRow]
+from onsembl.sql.database import Connection
 
 
 async def create(conn: Connection, agent_id: AgentId) -> StreamId:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
-Connection = AsyncConnection[DictRow]
+from onsembl.sql.database import Connection
 
 PUBLISHED = ("agents", "alerts", "commands")
 """Tables of ours whose changes the dashboard follows."""

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from procrastinate import App, PsycopgConnector
 from procrastinate.jobs import Status
-from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
 from onsembl.protocol.ids import CommandId, OperatorId
 from onsembl.protocol.states import CommandState
 from onsembl.sql import audit, commands
+from onsembl.sql.database import Connection
 
 _cancelling = App(connector=PsycopgConnector())
 """Never opened: it works on the caller's connection."""
 
 
 async def request_cancel(
-    conn: AsyncConnection[DictRow], command_id: CommandId, actor: audit.Actor, reason: str | None
+    conn: Connection, command_id: CommandId, actor: audit.Actor, reason: str | None
 ) -> DictRow | None:
     """Cancel a command; None when it is over, or not there.
 
@@ -43,7 +43,7 @@ async def request_cancel(
     return row
 
 
-async def _abort_job(conn: AsyncConnection[DictRow], row: DictRow) -> None:
+async def _abort_job(conn: Connection, row: DictRow) -> None:
     """Abort the job if it runs. One that still waits is left to: it finds the wish on the row."""
     jobs = _cancelling.job_manager
     if row["job_id"] is None or await jobs.get_job_status_async(row["job_id"], connection=conn) is not Status.DOING:

@@ -7,12 +7,10 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 import msgspec
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
-from psycopg_pool import AsyncConnectionPool
 
 from onsembl.protocol.ids import AgentId
 from onsembl.sql import agents, instances
+from onsembl.sql.database import Pool
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +38,7 @@ class LocalHub(Protocol):
 class Delivery:
     """Tells the instance that holds an agent to attend to its command: in memory when it is this process."""
 
-    def __init__(self, pool: AsyncConnectionPool[AsyncConnection[DictRow]], local: LocalHub | None = None) -> None:
+    def __init__(self, pool: Pool, local: LocalHub | None = None) -> None:
         self._pool = pool
         self._local = local
 

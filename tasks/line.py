@@ -7,14 +7,12 @@ queued command would make each fetch slower by the length of every line.
 from __future__ import annotations
 
 from procrastinate import App, PsycopgConnector
-from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
 from onsembl.protocol.ids import AgentId, CommandId
 from onsembl.sql import commands
+from onsembl.sql.database import Connection
 from onsembl.tasks.names import RUN_COMMAND
-
-Connection = AsyncConnection[DictRow]
 
 _deferring = App(connector=PsycopgConnector())
 """Never opened: each job is made on the caller's connection, inside its transaction."""

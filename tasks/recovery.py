@@ -11,12 +11,10 @@ import logging
 from procrastinate import App
 from procrastinate.exceptions import ProcrastinateException
 from procrastinate.utils import utcnow
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
-from psycopg_pool import AsyncConnectionPool
 
 from onsembl.protocol.ids import AgentId
 from onsembl.sql import agents, audit, commands, instances, locks
+from onsembl.sql.database import Pool
 from onsembl.tasks.line import defer_job
 
 logger = logging.getLogger(__name__)
@@ -25,9 +23,7 @@ SWEEP_SECONDS = 5.0
 DEAD_INSTANCE_SECONDS = 30.0
 
 
-async def sweep(
-    pool: AsyncConnectionPool[AsyncConnection[DictRow]], worker_app: App, dead_worker_seconds: float
-) -> None:
+async def sweep(pool: Pool, worker_app: App, dead_worker_seconds: float) -> None:
     """Retry the jobs of dead workers, give a job to each command that lost its own, and mark the agents of dead
     instances offline."""
     for job in await worker_app.job_manager.get_stalled_jobs(seconds_since_heartbeat=dead_worker_seconds):

@@ -16,13 +16,12 @@ from procrastinate import BaseRetryStrategy, JobContext, RetryDecision
 from procrastinate.exceptions import JobAborted
 from procrastinate.job_context import AbortReason
 from procrastinate.jobs import Job
-from psycopg import AsyncConnection
 from psycopg.rows import DictRow
-from psycopg_pool import AsyncConnectionPool
 
 from onsembl.protocol.ids import AgentId, CommandId
 from onsembl.protocol.states import AgentStatus, CommandState
 from onsembl.sql import agents, audit, commands
+from onsembl.sql.database import Pool
 from onsembl.tasks.delivery import Delivery
 from onsembl.tasks.line import promote
 from onsembl.tasks.watch import CommandWatch
@@ -46,7 +45,7 @@ class NotDeliveredError(Exception):
 class Services:
     """What a worker gives its jobs."""
 
-    pool: AsyncConnectionPool[AsyncConnection[DictRow]]
+    pool: Pool
     delivery: Delivery
     watch: CommandWatch
     accept_seconds: float = ACCEPT_SECONDS

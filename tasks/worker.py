@@ -12,12 +12,10 @@ from dataclasses import dataclass
 
 import psycopg
 from procrastinate.exceptions import ProcrastinateException
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import PoolTimeout
 
 from onsembl.protocol.backoff import Backoff
-from onsembl.sql.database import create_pool
+from onsembl.sql.database import Pool, create_pool
 from onsembl.tasks import recovery
 from onsembl.tasks.app import new_app
 from onsembl.tasks.delivery import Delivery, LocalHub
@@ -67,9 +65,7 @@ async def run_worker(
                 task.cancel()
 
 
-async def _run_jobs(
-    pool: AsyncConnectionPool[AsyncConnection[DictRow]], services: Services, settings: WorkerSettings, until_idle: bool
-) -> None:
+async def _run_jobs(pool: Pool, services: Services, settings: WorkerSettings, until_idle: bool) -> None:
     backoff = Backoff()
     while True:
         worker_app = new_app()
@@ -93,7 +89,7 @@ async def _run_jobs(
         await asyncio.sleep(backoff.next_delay())
 
 
-async def _sweep_for_ever(pool: AsyncConnectionPool[AsyncConnection[DictRow]], settings: WorkerSettings) -> None:
+async def _sweep_for_ever(pool: Pool, settings: WorkerSettings) -> None:
     sweep_app = new_app()
     await sweep_app.open_async(pool)
     while True:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support.agents import FINAL, Operator, agent_running, attach, read_until, sleepers, until
+from support.agents import FINAL, Operator, agent_running, read_until, sleepers, until
+from support.frames import attach
 from support.server import Api, running
 
 from onsembl.agent import credentials as store

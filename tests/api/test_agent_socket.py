@@ -2,56 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 from support.agents import until
+from support.frames import HELLO, closed_with, next_message
 from support.server import Enrolled, running
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import InvalidStatus
 
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.messages import AGENT_SUBPROTOCOL, encode_output
 from onsembl.sql.database import connect as connect_database
-
-HELLO = {
-    "type": "hello",
-    "version": "0",
-    "kind": "shell",
-    "mode": "exec",
-    "host": "here",
-    "platform": "test",
-    "columns": 80,
-    "rows": 24,
-}
 
 
 async def greet(socket, **fields) -> dict:
     """Say hello; the welcome."""
     await socket.send(json.dumps({**HELLO, **fields}))
     return json.loads(await socket.recv())
-
-
-async def next_message(socket, kind: str) -> dict:
-    """The next message of this type; others are passed over."""
-    async with asyncio.timeout(30):
-        while True:
-            message = json.loads(await socket.recv())
-            if message["type"] == kind:
-                return message
-
-
-async def closed_with(socket) -> int:
-    async with asyncio.timeout(30):
-        try:
-            while True:
-                await socket.recv()
-        except ConnectionClosed as closed:
-            assert closed.rcvd is not None
-            return closed.rcvd.code
 
 
 async def refused(url: str, **kwargs) -> int:

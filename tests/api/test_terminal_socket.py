@@ -8,40 +8,13 @@ from dataclasses import replace
 from uuid import uuid4
 
 import pytest
+from support.frames import SAID_HELLO, attach, closed_with
 from support.server import running
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import InvalidStatus
 
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.messages import encode_output
 from onsembl.protocol.states import Role
-
-HELLO = json.dumps(
-    {
-        "type": "hello",
-        "version": "0",
-        "kind": "shell",
-        "mode": "exec",
-        "host": "",
-        "platform": "",
-        "columns": 80,
-        "rows": 24,
-    }
-)
-
-
-async def attach(socket, token: str, **place) -> dict:
-    await socket.send(json.dumps({"type": "attach", "access_token": token, **place}))
-    return json.loads(await socket.recv())
-
-
-async def closed_with(socket) -> int:
-    async with asyncio.timeout(30):
-        try:
-            while True:
-                await socket.recv()
-        except ConnectionClosed as closed:
-            assert closed.rcvd is not None
-            return closed.rcvd.code
 
 
 async def bytes_of(socket, count: int) -> bytes:
@@ -93,7 +66,7 @@ async def test_a_viewer_that_comes_before_the_agent_sees_its_first_byte(api):
     async with api.terminal_socket(agent.id) as viewer:
         assert (await attach(viewer, operator.access_token))["stream_id"] is None
         async with api.agent_socket(agent) as socket:
-            await socket.send(HELLO)
+            await socket.send(SAID_HELLO)
             started = json.loads(await viewer.recv())
             assert (started["type"], started["offset"]) == ("stream_started", 0)
             await socket.recv()
@@ -106,7 +79,7 @@ async def test_a_viewer_goes_on_where_it_was_or_is_told_that_it_cannot(settings)
     async with running(replace(settings, ring_bytes=16)) as api:
         agent, operator = await api.enrol(), await api.operator()
         async with api.agent_socket(agent) as socket:
-            await socket.send(HELLO)
+            await socket.send(SAID_HELLO)
             stream = json.loads(await socket.recv())["stream_id"]
             for offset in range(0, 40, 8):
                 await socket.send(encode_output(offset, b"%08d" % offset))
@@ -142,7 +115,7 @@ async def test_an_operators_window_sizes_the_terminal_and_a_viewers_does_not(api
         api.terminal_socket(agent.id) as one,
         api.terminal_socket(agent.id) as two,
     ):
-        await socket.send(HELLO)
+        await socket.send(SAID_HELLO)
         await socket.recv()
         await attach(one, looker.access_token)
         await attach(two, operator.access_token)

@@ -2,63 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from dataclasses import replace
 
 import pytest
-from support.agents import FINAL, Operator, agent_running, attach, read_until
+from support.agents import FINAL, Operator, agent_running, read_until
+from support.frames import SAID_HELLO, attach, closed_with, next_message
 from support.server import running
-from websockets.exceptions import ConnectionClosed
 
 from onsembl.api import agent_socket
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.messages import encode_output
 from onsembl.sql.database import connect
 
-HELLO = json.dumps(
-    {
-        "type": "hello",
-        "version": "0",
-        "kind": "shell",
-        "mode": "exec",
-        "host": "",
-        "platform": "",
-        "columns": 80,
-        "rows": 24,
-    }
-)
-
 
 async def ask(socket, token: str) -> dict:
     """Refresh over the connection; the next tokens."""
     await socket.send(json.dumps({"type": "refresh", "refresh_token": token}))
-    async with asyncio.timeout(30):
-        while (message := json.loads(await socket.recv()))["type"] != "tokens":
-            pass
-    return message
+    return await next_message(socket, "tokens")
 
 
 async def by_http(api, token: str) -> int:
     return (await api.http.post("/v1/agents/token", headers={"Authorization": f"Bearer {token}"})).status_code
 
 
-async def closed_with(socket) -> int:
-    async with asyncio.timeout(30):
-        try:
-            while True:
-                await socket.recv()
-        except ConnectionClosed as closed:
-            assert closed.rcvd is not None
-            return closed.rcvd.code
-
-
 async def test_three_hundred_rotations_and_not_a_byte_is_missing(api):
     """Tokens change between frames of output; the stream goes on over the same connection."""
     agent, operator = await api.enrol(), await api.operator()
     async with api.agent_socket(agent) as socket, api.terminal_socket(agent.id) as viewer:
-        await socket.send(HELLO)
+        await socket.send(SAID_HELLO)
         await socket.recv()
         await attach(viewer, operator.access_token)
         token, sent = agent.refresh_token, b""
@@ -90,7 +63,7 @@ async def test_an_answer_that_was_lost_is_given_again(api):
     """The token before the last one is good until one that it was exchanged for is used."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
-        await socket.send(HELLO)
+        await socket.send(SAID_HELLO)
         lost = await ask(socket, agent.refresh_token)
         again = await ask(socket, agent.refresh_token)
         assert again["refresh_token"] != lost["refresh_token"]
@@ -105,7 +78,7 @@ async def test_a_stolen_token_ends_everything_and_raises_an_alert(api):
     """A token that comes again after its successor was used: connection closed, family revoked, operators told."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
-        await socket.send(HELLO)
+        await socket.send(SAID_HELLO)
         second = await ask(socket, agent.refresh_token)
         await ask(socket, second["refresh_token"])
         assert await by_http(api, agent.refresh_token) == 401
@@ -121,7 +94,7 @@ async def test_another_agents_token_is_not_known(api):
     """Both tokens are bound to the agent: over one's connection another's is refused, and stays good."""
     one, two = await api.enrol("one"), await api.enrol("two")
     async with api.agent_socket(one) as socket:
-        await socket.send(HELLO)
+        await socket.send(SAID_HELLO)
         await socket.recv()
         await socket.send(json.dumps({"type": "refresh", "refresh_token": two.refresh_token}))
         assert await closed_with(socket) == CloseCode.REFRESH_REFUSED
@@ -133,14 +106,12 @@ async def test_after_the_end_only_a_refresh_is_taken(api, frame):
     """In the grace a refresh mends it; anything else ends the connection, and nothing of it is kept."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
-        await socket.send(HELLO)
+        await socket.send(SAID_HELLO)
         await socket.recv()
         end_token(api)
         await ask(socket, agent.refresh_token)
         await socket.send(encode_output(0, b"in time"))
-        async with asyncio.timeout(30):
-            while json.loads(await socket.recv())["type"] != "acknowledged":
-                pass
+        await next_message(socket, "acknowledged")
         end_token(api)
         await socket.send(frame)
         assert await closed_with(socket) == CloseCode.TOKEN_EXPIRED
@@ -158,5 +129,5 @@ async def test_a_silent_connection_ends_after_the_grace(settings, monkeypatch):
         running(replace(settings, agent_access_token=2.0)) as api,
         api.agent_socket(await api.enrol()) as socket,
     ):
-        await socket.send(HELLO)
+        await socket.send(SAID_HELLO)
         assert await closed_with(socket) == CloseCode.TOKEN_EXPIRED

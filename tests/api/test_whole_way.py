@@ -9,7 +9,8 @@ import random
 from dataclasses import replace
 
 import pytest
-from support.agents import FINAL, CuttableLink, Operator, agent_running, attach, read_until, sleepers, until
+from support.agents import FINAL, CuttableLink, Operator, agent_running, read_until, sleepers, until
+from support.frames import attach
 from support.server import running
 
 

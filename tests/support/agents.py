@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -89,11 +88,6 @@ class Operator:
     async def cancel(self, command: dict) -> None:
         response = await self.api.http.post(f"/v1/commands/{command['id']}/cancel", json={}, headers=self.headers)
         assert response.status_code == 202, response.text
-
-
-async def attach(socket, token: str, **place) -> dict:
-    await socket.send(json.dumps({"type": "attach", "access_token": token, **place}))
-    return json.loads(await socket.recv())
 
 
 async def read_until(socket, wanted: bytes) -> bytes:
