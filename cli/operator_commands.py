@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 import os
 import secrets
@@ -21,6 +22,8 @@ from onsembl.protocol.states import Role
 from onsembl.realtime.hosted_operators import hosted_operators
 from onsembl.realtime.operators import OperatorAccount, OperatorDirectory, OperatorError
 from onsembl.realtime.standin import standin_operators
+from onsembl.sql import audit
+from onsembl.sql.database import connect
 
 T = TypeVar("T")
 
@@ -50,7 +53,7 @@ def add(email: str, role: str, database_url: str | None, data_dir: Path) -> None
     """
     given = os.environ.get("ONSEMBL_OPERATOR_PASSWORD")
     password = given or secrets.token_urlsafe(12)
-    _with_directory(lambda directory: directory.add(email, password, Role(role)), database_url, data_dir)
+    _change("added", email, lambda directory: directory.add(email, password, Role(role)), database_url, data_dir)
     click.echo(f"{email} may sign in as {role}.")
     if not given:
         click.echo(f"Password: {password}   (shown this once)")
@@ -80,7 +83,7 @@ def list_operators(as_json: bool, database_url: str | None, data_dir: Path) -> N
 @data_dir_option
 def set_role(email: str, role: str, database_url: str | None, data_dir: Path) -> None:
     """Give an operator another role."""
-    _with_directory(lambda directory: directory.set_role(email, Role(role)), database_url, data_dir)
+    _change("role_set", email, lambda directory: directory.set_role(email, Role(role)), database_url, data_dir)
     click.echo(f"{email} is {role} from the next refresh of their token on.")
 
 
@@ -90,7 +93,7 @@ def set_role(email: str, role: str, database_url: str | None, data_dir: Path) ->
 @data_dir_option
 def disable(email: str, database_url: str | None, data_dir: Path) -> None:
     """Refuse an operator from now on."""
-    _with_directory(lambda directory: directory.disable(email), database_url, data_dir)
+    _change("disabled", email, lambda directory: directory.disable(email), database_url, data_dir)
     click.echo(f"{email} cannot sign in any more.")
 
 
@@ -100,8 +103,32 @@ def disable(email: str, database_url: str | None, data_dir: Path) -> None:
 @data_dir_option
 def enable(email: str, database_url: str | None, data_dir: Path) -> None:
     """Let a disabled operator in again."""
-    _with_directory(lambda directory: directory.enable(email), database_url, data_dir)
+    _change("enabled", email, lambda directory: directory.enable(email), database_url, data_dir)
     click.echo(f"{email} may sign in again.")
+
+
+def _change(
+    action: str,
+    email: str,
+    act: Callable[[OperatorDirectory], Awaitable[OperatorAccount]],
+    database_url: str | None,
+    data_dir: Path,
+) -> None:
+    """Change an operator, and add to the audit log who of this machine's users did it."""
+    account = _with_directory(act, database_url, data_dir)
+    asyncio.run(_audit(running_database(database_url, data_dir), action, account))
+
+
+async def _audit(url: str, action: str, account: OperatorAccount) -> None:
+    event = audit.Event(
+        actor=audit.Actor("system", name=f"{getpass.getuser()} at the command line"),
+        action=f"operator.{action}",
+        target_kind="operator",
+        target_id=str(account.id),
+        detail={"email": account.email, "role": account.role},
+    )
+    async with await connect(url, role="onsembl_api") as conn:
+        await audit.write(conn, event)
 
 
 def _with_directory(act: Callable[[OperatorDirectory], Awaitable[T]], database_url: str | None, data_dir: Path) -> T:

@@ -82,6 +82,7 @@ async def test_a_phone_stops_a_command(center: Api, visit, tmp_path: Path) -> No
         desk = await visit(center.url)
         await desk.sign_in(account.email)
         await desk.attached()
+        await expect(desk.page.locator(".size")).not_to_have_text("120×32")  # the agent's own, before the desk's
         size = await desk.page.locator(".size").inner_text()
         await desk.send("sleep 1000")
         phone = await visit(center.url, PHONE, has_touch=True, is_mobile=True)

@@ -47,7 +47,8 @@ def test_what_is_taken_away_is_found_and_mended(project: PlayedProject):
 
 
 def test_operators_of_the_project_are_looked_after(project: PlayedProject):
-    """Added, listed, given another role, disabled and enabled, by the project's admin interface."""
+    """Added, listed, given a role, disabled and enabled, by the project's own admin interface; all is logged."""
+    project.onsembl("supabase", "setup")
     added = project.onsembl(
         "operator", "add", "a@example.org", "--role", "viewer", ONSEMBL_OPERATOR_PASSWORD="good one"
     )
@@ -61,6 +62,10 @@ def test_operators_of_the_project_are_looked_after(project: PlayedProject):
     assert [(o["email"], o["role"], o["disabled"]) for o in listed] == [("a@example.org", "admin", True)]
     assert project.onsembl("operator", "enable", "a@example.org").returncode == 0
     assert "enabled" in project.onsembl("operator", "list").stdout
+    with psycopg.connect(project.environment["DATABASE_URL"]) as conn:
+        logged = conn.execute("select action, detail ->> 'email' from onsembl.audit order by id").fetchall()
+    actions = ["operator.added", "operator.role_set", "operator.disabled", "operator.enabled"]
+    assert logged == [(action, "a@example.org") for action in actions]
 
 
 @pytest.mark.parametrize(
