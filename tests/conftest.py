@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+import hypothesis
 import psycopg
 import pytest
 
@@ -20,8 +21,18 @@ from onsembl.cli.embedded_postgres import EmbeddedPostgres
 from onsembl.sql.migrate import migrate
 
 SHARED = "ONSEMBL_TEST_FOLDER"
-FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "500"}
+FAST = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_connections": "500",
+    "max_wal_senders": "50",
+    "max_replication_slots": "50",
+}
 TEMPLATE = "template_onsembl"
+
+# How long an example takes says more of the machine's load than of the code.
+hypothesis.settings.register_profile("loaded", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("loaded")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections import deque
@@ -23,6 +24,8 @@ from onsembl.realtime.tokens import BadToken
 
 logger = logging.getLogger(__name__)
 
+FRAMES_AT_ONCE = 32
+"""So many of one client's frames are taken before the other clients have their turn."""
 NORMAL = 1000
 RESTART = 1012
 TRY_AGAIN = 1013
@@ -146,7 +149,9 @@ class ClientSocket:
             await self._something_to_send.wait()
 
     async def _read(self) -> None:
-        while True:
+        for count in itertools.count():
+            if count % FRAMES_AT_ONCE == 0:
+                await asyncio.sleep(0)
             event = await self._websocket.receive()
             if event["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(event.get("code", 1005))

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Literal, cast
 
+import psycopg
 from psycopg import IsolationLevel
 from psycopg.rows import DictRow
 
@@ -33,7 +34,6 @@ async def stream_outbox(url: str, publication: str) -> AsyncGenerator[list[Messa
         await conn.commit()
         seen = await outbox.snapshot(conn)
         await conn.commit()
-        relations: dict[int, Relation] = {}
         due = time.monotonic() + UPKEEP_SECONDS
         yield []
         while True:
@@ -42,13 +42,11 @@ async def stream_outbox(url: str, publication: str) -> AsyncGenerator[list[Messa
             rows = await outbox.new_since(conn, seen, published)
             await conn.commit()
             seen = now
-            for oid in {row["relation"] for row in rows} - set(relations):
-                relations[oid] = await _relation(conn, oid)
-            await conn.commit()
             if rows:
+                relations = {oid: await _relation(conn, oid) for oid in {row["relation"] for row in rows}}
+                await conn.commit()
                 yield _messages(rows, relations)
             if time.monotonic() >= due:
-                relations.clear()
                 published = await outbox.install(conn, publication)
                 await outbox.delete_old(conn)
                 await conn.commit()
@@ -66,6 +64,8 @@ async def _wait(conn: Connection, seconds: float) -> None:
 
 async def _relation(conn: Connection, oid: int) -> Relation:
     rows = await outbox.relation(conn, oid)
+    if not rows:
+        raise psycopg.OperationalError("a table was dropped since its change was written")
     columns = tuple(Column(row["name"], row["type_oid"], row["in_identity"]) for row in rows)
     return Relation(oid, rows[0]["schema"], rows[0]["table"], rows[0]["identity"], columns)
 
@@ -93,4 +93,7 @@ def _change(row: dict[str, Any], relation: Relation) -> Change:
 def _row(text: str | None, relation: Relation) -> dict[str, Value] | None:
     if text is None:
         return None
-    return dict(zip((column.name for column in relation.columns), parse_record(text), strict=True))
+    values = parse_record(text)
+    if len(values) != len(relation.columns):
+        raise psycopg.OperationalError(f"{relation.table} was altered since the change was written")
+    return dict(zip((column.name for column in relation.columns), values, strict=True))

@@ -1,0 +1,175 @@
+"""What becomes of subscribers when the stream of changes is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from onsembl.cli.embedded_postgres import EmbeddedPostgres
+from onsembl.sql.database import connect
+from onsembl.sql.migrate import migrate
+
+from .conftest import IMPATIENT, NOTES, PATIENCE, open_wire
+
+ALL_NOTES = {"event": "*", "schema": "public", "table": "notes"}
+MIRROR = """
+    state.client = createClient(args.url, args.key, { auth: { persistSession: false, autoRefreshToken: false } });
+    await state.client.auth.signInWithPassword({ email: "ann", password: "correct horse battery" });
+    await state.client.realtime.setAuth();
+    state.channel = state.client.channel("mirror");
+    state.numbers = {};
+    state.channel.on("postgres_changes", { event: "*", schema: "public", table: "notes" },
+        (payload) => { state.numbers[payload.new.id] = payload.new.number; });
+    state.channel.on("system", {}, (payload) => emit("system", payload.status));
+    state.channel.subscribe((status) => {
+        if (status === "SUBSCRIBED") state.numbers = {}; // what was known may be old
+        emit("status", status);
+    });
+"""
+
+
+async def test_subscribers_come_back_by_themselves(own_postgres, serve_project, node):
+    """Postgres is restarted under load: five seconds after it answers again, the unmodified client is subscribed again,
+    was told to read its state anew, and then misses nothing."""
+    async with serve_project(database_url=own_postgres.url(), limits=IMPATIENT) as project:
+        await project.operator("ann")
+        async with await connect(own_postgres.url(), autocommit=True) as conn:
+            await conn.execute(NOTES)
+            await conn.execute("insert into notes (number) select 0 from generate_series(1, 20)")
+        js = await node()
+        await js.run(MIRROR, url=project.url, key=project.key)
+        assert await js.event("status") == "SUBSCRIBED"
+        assert await js.event("system") == "ok"
+
+        stop = asyncio.Event()
+        written = {}
+
+        async def load() -> None:
+            n = 0
+            while not stop.is_set():
+                try:
+                    async with await connect(own_postgres.url(), autocommit=True) as conn:
+                        while not stop.is_set():
+                            n += 1
+                            await conn.execute("update notes set number = %s where id = %s", [n, n % 20 + 1])
+                            written[n % 20 + 1] = n
+                            await asyncio.sleep(0.005)
+                except psycopg.Error:
+                    await asyncio.sleep(0.05)
+
+        loading = asyncio.create_task(load())
+        try:
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(own_postgres.stop, signal.SIGQUIT)
+            await asyncio.to_thread(own_postgres.start)
+            back = time.monotonic()
+            while await js.event("status") != "SUBSCRIBED":
+                pass
+            assert await js.event("system") == "ok"
+            took = time.monotonic() - back
+            assert took < 5, took
+            # What the dashboard does: read everything once changes flow; from here on the changes complete it.
+            async with await connect(own_postgres.url()) as conn:
+                cursor = await conn.execute("select id, number from notes")
+                snapshot = {str(row["id"]): int(row["number"]) for row in await cursor.fetchall()}
+            await js.run("state.numbers = { ...args.snapshot, ...state.numbers };", snapshot=snapshot)
+            await asyncio.sleep(0.5)
+        finally:
+            stop.set()
+            await loading
+        wanted, numbers = {str(id_): n for id_, n in written.items()}, {}
+        give_up = time.monotonic() + 5
+        while numbers != wanted and time.monotonic() < give_up:
+            numbers = await js.run("return state.numbers;")
+            await asyncio.sleep(0.05)
+        assert numbers == wanted
+
+
+async def test_only_followers_of_changes_are_sent_off(own_postgres, serve_project):
+    """A socket that follows no changes stays open, and its broadcasts go on without a database."""
+    async with serve_project(database_url=own_postgres.url(), limits=IMPATIENT) as project:
+        async with await connect(own_postgres.url(), autocommit=True) as conn:
+            await conn.execute(NOTES)
+        async with open_wire(project.url, project.key) as follower, open_wire(project.url, project.key) as other:
+            await follower.follow(project.key, ALL_NOTES)
+            await other.join("room", broadcast={"self": True})
+            await asyncio.to_thread(own_postgres.stop)
+            with pytest.raises(ConnectionClosed) as caught:
+                while True:
+                    await asyncio.wait_for(follower.connection.recv(), PATIENCE)
+            assert caught.value.rcvd is not None
+            assert caught.value.rcvd.code == 1012
+            await other.send("realtime:room", "broadcast", {"event": "e", "payload": {}})
+            await other.expect("broadcast")
+            ref = await other.send("realtime:private", "phx_join", {"config": {"private": True}}, join_ref="1")
+            assert (await other.reply(ref))["response"]["reason"].startswith("UnableToConnectToProject: ")
+            await asyncio.to_thread(own_postgres.start)
+
+
+@pytest.fixture
+def without_the_log() -> Iterator[EmbeddedPostgres]:
+    """A server whose log cannot be followed."""
+    folder = Path(tempfile.mkdtemp(prefix="onsembl-own-"))
+    folder.chmod(0o755)
+    server = EmbeddedPostgres(folder, {"fsync": "off", "wal_level": "replica"})
+    server.start()
+    asyncio.run(migrate(server.url(), standin=True))
+    yield server
+    server.stop(signal.SIGQUIT)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+async def test_the_outbox_takes_over_where_the_log_cannot_be_followed(without_the_log, serve_project, caplog):
+    """Changes and messages by the database arrive all the same; the log says so once. Once the write-ahead log can be
+    followed, the triggers are gone."""
+    caplog.set_level(logging.WARNING)
+    url = without_the_log.url()
+    async with serve_project(database_url=url, limits=IMPATIENT) as project:
+        await project.operator("ann")
+        token = (await project.sign_in("ann"))["access_token"]
+        async with await connect(url, autocommit=True) as conn:
+            await conn.execute(NOTES + "create policy p on realtime.messages for select to authenticated using (true)")
+    async with serve_project(database_url=url, limits=IMPATIENT) as project:
+        token = (await project.sign_in("ann"))["access_token"]
+        async with open_wire(project.url, project.key) as wire, await connect(url, autocommit=True) as conn:
+            await wire.follow(token, ALL_NOTES)
+            await conn.execute(
+                "insert into notes (owner, text, tags) values ('eve', 'no', null), ('ann', 'yes', '{a}')"
+            )
+            data = await wire.change()
+            assert (data["type"], data["record"]["text"], data["record"]["tags"]) == ("INSERT", "yes", ["a"])
+            await conn.execute("update notes set number = 1.5 where owner = 'ann'")
+            data = await wire.change()
+            assert (data["record"]["number"], data["old_record"]) == (1.5, {"id": 2})
+            await conn.execute("delete from notes where owner = 'ann'")
+            assert (await wire.change())["old_record"] == {"id": 2}
+            await wire.join("room", token, private=True, broadcast={"replication_ready": True})
+            await wire.expect("system", "realtime:room", extension="system")
+            await conn.execute("""select realtime.send('{"n": 1}', 'e', 'room')""")
+            assert (await wire.expect("broadcast"))["payload"]["n"] == 1
+    told = [record for record in caplog.records if getattr(record, "action", None) == "changes_from_outbox"]
+    assert len(told) == 2  # two servers, each once
+
+    await asyncio.to_thread(without_the_log.stop)
+    again = EmbeddedPostgres(without_the_log._folder, {"fsync": "off", "wal_level": "logical"})
+    await asyncio.to_thread(again.start)
+    async with serve_project(database_url=url, limits=IMPATIENT) as project:
+        token = (await project.sign_in("ann"))["access_token"]
+        async with open_wire(project.url, project.key) as wire, await connect(url, autocommit=True) as conn:
+            await wire.follow(token, ALL_NOTES)
+            cursor = await conn.execute("select count(*) as n from pg_trigger where tgname = 'realtime_outbox'")
+            assert await cursor.fetchone() == {"n": 0}
+            await conn.execute("insert into notes (text) values ('by the log')")
+            assert (await wire.change())["record"]["text"] == "by the log"
+    await asyncio.to_thread(again.stop)
+    without_the_log._process = None

@@ -1,0 +1,139 @@
+"""Both wire forms."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onsembl.realtime.channels.serializer import (
+    BadFrame,
+    Broadcast,
+    Frame,
+    Unencodable,
+    decode,
+    encode,
+)
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+FIELD = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+REFS = st.none() | FIELD.filter(bool)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | TEXT,
+    lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner),
+)
+PAYLOADS = st.dictionaries(TEXT, JSON)
+
+
+@given(TEXT, TEXT, PAYLOADS, REFS, REFS)
+def test_text_frames_of_2_0_0_come_back(topic, event, payload, ref, join_ref):
+    """What is written is read."""
+    frame = Frame(topic, event, payload, ref, join_ref)
+    text = encode(frame, "2.0.0")
+    assert json.loads(text) == [join_ref, ref, topic, event, payload]
+    assert decode(text, "2.0.0") == frame
+
+
+@given(TEXT, TEXT, PAYLOADS, REFS)
+def test_text_frames_of_1_0_0_come_back(topic, event, payload, ref):
+    """Without a join_ref, and with a ref even where there is none."""
+    text = encode(Frame(topic, event, payload, ref, "ignored"), "1.0.0")
+    assert json.loads(text) == {"topic": topic, "event": event, "payload": payload, "ref": ref}
+    assert decode(text, "1.0.0") == Frame(topic, event, payload, ref)
+
+
+def pushed(message: Broadcast) -> bytes:
+    """As a client sends it."""
+    meta = json.dumps(message.meta).encode() if message.meta else b""
+    fields = [str(f or "").encode() for f in (message.join_ref, message.ref, message.topic, message.event)] + [meta]
+    return bytes([3, *map(len, fields), message.is_json]) + b"".join(fields) + message.body
+
+
+@given(FIELD, FIELD, st.binary(), st.booleans(), st.sampled_from([{}, {"a": 1}]), REFS, REFS)
+def test_binary_broadcasts_are_read(topic, event, body, is_json, meta, ref, join_ref):
+    """Kind 3, with lengths in bytes of UTF-8."""
+    message = Broadcast(topic, event, body, is_json, meta, ref, join_ref)
+    assert decode(pushed(message), "2.0.0") == message
+
+
+@given(FIELD, FIELD, st.binary(), st.booleans(), st.sampled_from([{}, {"id": "x"}]))
+def test_binary_broadcasts_are_written(topic, event, body, is_json, meta):
+    """Kind 4."""
+    data = encode(Broadcast(topic, event, body, is_json, meta), "2.0.0")
+    assert isinstance(data, bytes)
+    kind, *lengths, encoding = data[:5]
+    assert (kind, encoding) == (4, is_json)
+    rest, parts = data[5:], []
+    for length in lengths:
+        parts.append(rest[:length].decode())
+        rest = rest[length:]
+    assert parts[:2] == [topic, event]
+    assert json.loads(parts[2] or "{}") == meta
+    assert rest == body
+
+
+def test_a_broadcast_in_1_0_0_is_json():
+    """With its meta, when it has one."""
+    text = encode(Broadcast("t", "e", b'{"a":1}', True, {"id": "x"}), "1.0.0")
+    payload = {"event": "e", "payload": {"a": 1}, "type": "broadcast", "meta": {"id": "x"}}
+    assert json.loads(text) == {"topic": "t", "event": "broadcast", "payload": payload, "ref": None}
+
+
+@pytest.mark.parametrize("message", [Broadcast("t", "e", b"\0", False), Broadcast("t", "e", b"{", True)])
+def test_what_1_0_0_cannot_say_is_not_sent(message):
+    """Bytes, and what claims to be JSON and is not."""
+    with pytest.raises(Unencodable):
+        encode(message, "1.0.0")
+
+
+def test_long_names_go_as_text():
+    """A length is one byte; a topic that does not fit is sent in the text form."""
+    text = encode(Broadcast("t" * 300, "e", b'{"a":1}', True), "2.0.0")
+    assert json.loads(text)[4]["payload"] == {"a": 1}
+    with pytest.raises(Unencodable):
+        encode(Broadcast("t" * 300, "e", b"", False), "2.0.0")
+
+
+def test_phoenix_own_binary_push():
+    """Kind 0 is read as an event without a payload."""
+    assert decode(b"\x00\x01\x01\x01\x0112te" + b"data", "2.0.0") == Frame("t", "e", {}, "2", "1")
+
+
+@given(st.binary() | st.text() | st.binary().map(lambda rest: b"\x03" + rest))
+def test_nonsense_raises_its_own_error(data):
+    """Whatever it is."""
+    for version in ("1.0.0", "2.0.0"):
+        with contextlib.suppress(BadFrame):
+            decode(data, version)
+
+
+@pytest.mark.parametrize(
+    "data",
+    ["", "1", "{}", '{"topic":1,"event":"e"}', "[1,2,3,4]", '["1","1",null,"e",{}]', '[{},"1","t","e",{}]', "[" * 5000],
+)
+def test_malformed_text_is_refused(data):
+    """In both versions."""
+    for version in ("1.0.0", "2.0.0"):
+        with pytest.raises(BadFrame):
+            decode(data, version)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\x03", b"\x03\x00\x00\x00\x00\x00\x02", b"\x03\x00\x00\x01\x00\x00\x00", b"\x03\x00\x00\x00\x00\x01\x001"],
+)
+def test_malformed_bytes_are_refused(data):
+    """Cut short, an unknown encoding, and meta that is no object."""
+    with pytest.raises(BadFrame):
+        decode(data, "2.0.0")
+
+
+def test_what_is_nested_too_deeply_to_write_is_not_sent():
+    """JSON is read more deeply nested than it is written."""
+    deep = "[" * 500 + "]" * 500
+    frame = decode(f'[null,null,"t","e",{{"a":{deep}}}]', "2.0.0")
+    with pytest.raises(Unencodable):
+        encode(frame, "2.0.0")

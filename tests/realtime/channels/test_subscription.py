@@ -1,0 +1,130 @@
+"""Parsing what is asked of postgres_changes."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onsembl.realtime.channels.subscription import (
+    OPERATORS,
+    BadSubscription,
+    Filter,
+    parse,
+    parse_filters,
+    subscription_id,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "filters"),
+    [
+        ("", []),
+        ("  ", []),
+        ("id=eq.1", [("id", "eq", "1", False)]),
+        ("id=not.eq.1", [("id", "eq", "1", True)]),
+        ("id=gt.0,id=lt.100", [("id", "gt", "0", False), ("id", "lt", "100", False)]),
+        ("name=in.(hidee,ho)", [("name", "in", "{hidee,ho}", False)]),
+        ('name=in.("a,b",c),id=eq.1', [("name", "in", '{"a,b",c}', False), ("id", "eq", "1", False)]),
+        ('name=eq."a,b"', [("name", "eq", "a,b", False)]),
+        ('name=eq."a\\"b\\\\"', [("name", "eq", 'a"b\\', False)]),
+        ('name=eq.a"b', [("name", "eq", 'a"b', False)]),
+        ('name=eq."a"b"', [("name", "eq", '"a"b"', False)]),
+        ("name=eq.a=b.c", [("name", "eq", "a=b.c", False)]),
+        ("name=eq.", [("name", "eq", "", False)]),
+        ("name=is.null", [("name", "is", "null", False)]),
+        ("name=eq.f(a,b)", [("name", "eq", "f(a,b)", False)]),
+    ],
+)
+def test_filters(text, filters):
+    """Columns, operators and values."""
+    assert parse_filters(text) == tuple(Filter(*f) for f in filters)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("undefined", 'Error parsing `filter` params: ["undefined"]'),
+        ("a=foo.hey", 'Error parsing `filter` params: ["foo", "hey"]'),
+        ("a=eq", 'Error parsing `filter` params: ["eq"]'),
+        ("a=in.1,2", "Error parsing `filter` params: `in` filter value must be wrapped by parentheses"),
+        (
+            "a=eq.1,,b=eq.2",
+            "Error parsing `filter` params: filter must not contain empty segments (check for extra commas)",
+        ),
+    ],
+)
+def test_wrong_filters(text, message):
+    """With the real service's words."""
+    with pytest.raises(BadSubscription) as caught:
+        parse_filters(text)
+    assert str(caught.value) == message
+
+
+@given(st.lists(st.tuples(st.sampled_from(sorted(OPERATORS - {"in"})), st.text(), st.booleans()), min_size=1))
+def test_quoted_values_come_back(conditions):
+    """A value in quotes is any text."""
+
+    def quoted(value: str) -> str:
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+    text = ",".join(f"c={'not.' * negated}{op}.{quoted(value)}" for op, value, negated in conditions)
+    assert parse_filters(text) == tuple(Filter("c", op, value, negated) for op, value, negated in conditions)
+
+
+@given(st.text())
+def test_any_text_is_filters_or_refused(text):
+    """And never another error."""
+    with contextlib.suppress(BadSubscription):
+        parse_filters(text)
+
+
+@pytest.mark.parametrize(
+    ("params", "wanted"),
+    [
+        ({"schema": "a", "table": "b"}, ("*", "a", "b")),
+        ({"schema": "a"}, ("*", "a", "*")),
+        ({"table": "b"}, ("*", "public", "b")),
+        ({"event": "insert", "schema": "a"}, ("INSERT", "a", "*")),
+        ({"event": "nonsense", "schema": "a"}, ("*", "a", "*")),
+    ],
+)
+def test_tables_and_events(params, wanted):
+    """What is not said is everything, of the schema public."""
+    subscription = parse(params)
+    assert (subscription.event, subscription.schema, subscription.table) == wanted
+
+
+@pytest.mark.parametrize(
+    "params", [{}, {"schema": 1}, {"filter": "a=eq.1"}, {"schema": "a", "filter": "a=eq.1"}, {"table": []}]
+)
+def test_params_without_a_table(params):
+    """Are refused."""
+    with pytest.raises(BadSubscription, match="No subscription params provided"):
+        parse(params)
+
+
+def test_a_token_is_not_repeated():
+    """A text of an error goes into logs."""
+    with pytest.raises(BadSubscription, match="<redacted>"):
+        parse({"user_token": "secret"})
+
+
+@pytest.mark.parametrize(
+    ("select", "schema", "message"),
+    [("id", "public", "expected a list of column name strings"), (["id"], "*", "not supported for wildcard")],
+)
+def test_wrong_selections(select, schema, message):
+    """A list of names, of one table."""
+    with pytest.raises(BadSubscription, match=message):
+        parse({"schema": schema, "table": "t", "select": select})
+
+
+def test_ids_are_stable_and_small():
+    """The same parameters have the same id, in whatever order; never 0."""
+    one = subscription_id({"event": "*", "schema": "public"})
+    assert one == subscription_id({"schema": "public", "event": "*"})
+    assert 0 < one < 2**27
+    assert one != subscription_id({"event": "INSERT", "schema": "public"})
