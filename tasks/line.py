@@ -10,7 +10,7 @@ from procrastinate import App, PsycopgConnector
 from psycopg.rows import DictRow
 
 from onsembl.protocol.ids import AgentId, CommandId
-from onsembl.sql import commands
+from onsembl.sql import commands, jobs
 from onsembl.sql.database import Connection
 from onsembl.tasks.names import RUN_COMMAND
 
@@ -35,6 +35,8 @@ async def defer_job(conn: Connection, agent_id: AgentId, command_id: CommandId) 
     One job an agent runs at a time (`lock`) and one waits (`queueing_lock`).
     """
     line = f"agent:{agent_id}"
+    # A job may wait whose command is over: its worker was stopped or died, and meanwhile the agent told of the end.
+    await jobs.make_room(conn, line)
     job_id = await _deferring.configure_task(RUN_COMMAND, lock=line, queueing_lock=line, connection=conn).defer_async(
         command_id=str(command_id)
     )

@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import logging
 
-from procrastinate import App
-from procrastinate.exceptions import ProcrastinateException
-from procrastinate.utils import utcnow
-
 from onsembl.protocol.ids import AgentId
-from onsembl.sql import agents, audit, commands, instances, locks
+from onsembl.sql import agents, audit, commands, instances, jobs, locks
 from onsembl.sql.database import Pool
 from onsembl.tasks.line import defer_job
 
@@ -23,20 +19,16 @@ SWEEP_SECONDS = 5.0
 DEAD_INSTANCE_SECONDS = 30.0
 
 
-async def sweep(pool: Pool, worker_app: App, dead_worker_seconds: float) -> None:
+async def sweep(pool: Pool, dead_worker_seconds: float) -> None:
     """Retry the jobs of dead workers, give a job to each command that lost its own, and mark the agents of dead
     instances offline."""
-    for job in await worker_app.job_manager.get_stalled_jobs(seconds_since_heartbeat=dead_worker_seconds):
-        try:
-            await worker_app.job_manager.retry_job(job, retry_at=utcnow())
-        except ProcrastinateException:
-            # Another worker's sweep was quicker, or the job has just ended.
-            logger.info("A stalled job moved on by itself", extra={"action": "stalled_job_gone", "job_id": job.id})
-        else:
-            logger.warning("Recovered a dead worker's job", extra={"action": "job_recovered", "job_id": job.id})
     async with pool.connection() as conn:
         if not await locks.try_take(conn, "recovery"):
             return
+        for job in await jobs.stalled(conn, dead_worker_seconds):
+            # Only a command that still goes on needs its job: another of its agent may be waiting already.
+            await (jobs.retry if job["needed"] else jobs.give_up)(conn, job["id"])
+            logger.warning("Recovered a dead worker's job", extra={"action": "job_recovered", "job_id": job["id"]})
         for command in await commands.without_job(conn):
             await defer_job(conn, AgentId(command["agent_id"]), command["id"])
             logger.warning(

@@ -90,11 +90,9 @@ async def _run_jobs(pool: Pool, services: Services, settings: WorkerSettings, un
 
 
 async def _sweep_for_ever(pool: Pool, settings: WorkerSettings) -> None:
-    sweep_app = new_app()
-    await sweep_app.open_async(pool)
     while True:
         try:
-            await recovery.sweep(pool, sweep_app, settings.dead_after)
+            await recovery.sweep(pool, settings.dead_after)
         except DATABASE_ERRORS as error:
             logger.warning("A sweep failed: %s", error, extra={"action": "sweep_failed"})
         await asyncio.sleep(recovery.SWEEP_SECONDS)

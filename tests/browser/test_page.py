@@ -164,14 +164,13 @@ async def test_the_live_mark_follows_the_network(center: Api, visit, tmp_path: P
         await visitor.sign_in(account.email)
         await visitor.send("echo before")
         await expect(visitor.command("echo before", "succeeded")).to_be_visible()
-        await visitor.page.context.set_offline(True)
-        link.cut()
+        link.sever()
         await expect(visitor.page.locator('[data-mark="reconnecting"]')).to_be_visible()
         response = await center.http.post(
             f"/v1/agents/{agent.id}/commands", json={"text": "echo mean$((1))while"}, headers=account.headers
         )
         assert response.status_code == 201
-        await visitor.page.context.set_offline(False)
+        link.mend()
         await visitor.live()
         await expect(visitor.command("echo mean$((1))while", "succeeded")).to_be_visible()
         await visitor.sees("mean1while")
@@ -188,13 +187,12 @@ async def test_missing_output_is_marked(center: Api, visit, tmp_path: Path) -> N
         await visitor.sign_in(account.email)
         await visitor.send("echo seen-$((1))")
         await visitor.sees("seen-1")
-        await visitor.page.context.set_offline(True)
-        link.cut()
+        link.sever()
         await expect(visitor.page.locator('.host[data-link="waiting"]')).to_be_visible()
         operator = Operator(center, account)
         flood = await operator.send(agent.id, "head -c 6000000 /dev/zero | tr '\\0' '\\r'; echo last-$((1))")
         await operator.until_state(flood, "succeeded")
-        await visitor.page.context.set_offline(False)
+        link.mend()
         await visitor.sees("last-1")
         text = await visitor.terminal()
         assert "output is missing here" in text and text.index("seen-1") < text.index("missing")
@@ -335,6 +333,7 @@ async def test_a_refreshed_token_keeps_the_page_live(
     short = replace(settings, dashboard=dashboard, auth=AuthSettings(access_token=95))
     async with running(short) as center, agent_running(center, tmp_path):
         visitor = await visit(center.url)
+        visitor.console.expect("ERR_CONNECTION_REFUSED")  # the window outlives the server
         joins, renewals = [], []
         visitor.page.on("websocket", lambda socket: joins.append(socket.url))
         visitor.page.on(

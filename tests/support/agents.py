@@ -116,6 +116,7 @@ class CuttableLink:
 
     def __init__(self, target: str) -> None:
         self._target = urlsplit(target)
+        self._severed = False
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -129,6 +130,14 @@ class CuttableLink:
         self.cut()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def sever(self) -> None:
+        """Cut, and let nobody through until it is mended."""
+        self._severed = True
+        self.cut()
+
+    def mend(self) -> None:
+        self._severed = False
+
     def cut(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
@@ -138,6 +147,9 @@ class CuttableLink:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        if self._severed:
+            writer.transport.abort()
+            return
         there_reader, there_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
         self._writers |= {writer, there_writer}
         await asyncio.gather(self._pump(reader, there_writer), self._pump(there_reader, writer))

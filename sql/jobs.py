@@ -1,0 +1,49 @@
+"""Procrastinate's table of jobs, where its own interface would act outside our transaction.
+
+The functions called are the library's own, of the schema that the migrations hold to its version.
+"""
+
+from __future__ import annotations
+
+from psycopg.rows import DictRow
+
+from onsembl.sql.database import Connection
+
+
+async def stalled(conn: Connection, dead_after: float) -> list[DictRow]:
+    """Jobs of workers that are gone or silent for `dead_after` seconds, locked until the end of the transaction.
+
+    `needed` is whether the command that the job runs is not over.
+    """
+    cursor = await conn.execute(
+        """select jobs.id,
+                  exists (
+                      select from commands where job_id = jobs.id and state in ('dispatched', 'running')) as needed
+           from procrastinate_jobs as jobs
+           left join procrastinate_workers as workers on workers.id = jobs.worker_id
+           where jobs.status = 'doing'
+             and (workers.id is null or workers.last_heartbeat < now() - make_interval(secs => %s))
+           order by jobs.id
+           for update of jobs skip locked""",
+        [dead_after],
+    )
+    return await cursor.fetchall()
+
+
+async def retry(conn: Connection, job_id: int) -> None:
+    """Have a stalled job taken up again; one whose abort was asked for fails instead."""
+    await conn.execute("select procrastinate_retry_job_v2(%s, now(), null, null, null)", [job_id])
+
+
+async def give_up(conn: Connection, job_id: int) -> None:
+    """A stalled job has nothing more to do."""
+    await conn.execute("select procrastinate_finish_job_v1(%s, 'failed', false)", [job_id])
+
+
+async def make_room(conn: Connection, queueing_lock: str) -> None:
+    """Cancel the job that waits under this lock: its command is over, and only one job may wait."""
+    await conn.execute(
+        """update procrastinate_jobs set status = 'cancelled'
+           where queueing_lock = %(lock)s and lock = %(lock)s and status = 'todo'""",
+        {"lock": queueing_lock},
+    )

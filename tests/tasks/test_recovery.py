@@ -1,0 +1,94 @@
+"""What a sweep mends, in the database as it finds it."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+
+from onsembl.protocol.ids import AgentId, CommandId, OperatorId
+from onsembl.sql import agents, commands
+from onsembl.sql.database import Connection, connect, create_pool
+from onsembl.tasks import recovery
+from onsembl.tasks.line import promote
+
+ANN = OperatorId(UUID(int=1))
+
+
+@pytest.fixture
+async def pool(database_url):
+    async with create_pool(database_url, role="onsembl_api") as pool:
+        yield pool
+
+
+async def an_agent(conn: Connection) -> AgentId:
+    row = await agents.create(conn, name="one", kind="shell", mode="exec", host="", platform="")
+    assert row is not None
+    await conn.execute("update agents set status = 'online' where id = %s", [row["id"]])
+    return row["id"]
+
+
+async def a_command(conn: Connection, agent_id: AgentId) -> CommandId:
+    return (await commands.insert(conn, agent_id, "ls", 5, ANN, "ann"))["id"]
+
+
+async def jobs_of(conn: Connection) -> list[tuple[str, bool]]:
+    """Every job's status, and whether it is the newest of its command."""
+    cursor = await conn.execute(
+        """select status, exists (select from commands where job_id = jobs.id) as held
+           from procrastinate_jobs as jobs order by id"""
+    )
+    return [(row["status"], row["held"]) for row in await cursor.fetchall()]
+
+
+async def test_a_dead_workers_job_of_a_command_that_is_over_is_given_up(pool, database_url):
+    """The agent's next command has a job that waits already; the old one must not come in its way."""
+    async with await connect(database_url) as conn:
+        agent_id = await an_agent(conn)
+        await a_command(conn, agent_id)
+        second = await a_command(conn, agent_id)
+        await promote(conn, agent_id)
+        await conn.execute("update procrastinate_jobs set status = 'doing'")  # by a worker that is no more
+        await conn.execute("update commands set state = 'succeeded' where state = 'dispatched'")
+        promoted = await promote(conn, agent_id)
+        assert promoted is not None and promoted["id"] == second
+        await conn.commit()
+        await recovery.sweep(pool, 1.0)
+        assert await jobs_of(conn) == [("failed", True), ("todo", True)]
+
+
+async def test_a_dead_workers_job_of_a_command_that_goes_on_is_taken_up_again(pool, database_url):
+    """It waits for the next worker."""
+    async with await connect(database_url) as conn:
+        agent_id = await an_agent(conn)
+        await a_command(conn, agent_id)
+        await promote(conn, agent_id)
+        await conn.execute("update procrastinate_jobs set status = 'doing'")
+        await conn.commit()
+        await recovery.sweep(pool, 1.0)
+        assert await jobs_of(conn) == [("todo", True)]
+
+
+async def test_a_job_that_waits_for_a_command_that_is_over_makes_room(database_url):
+    """Its worker was stopped, and the command ended before another took it up: the next command is promoted."""
+    async with await connect(database_url) as conn:
+        agent_id = await an_agent(conn)
+        await a_command(conn, agent_id)
+        await a_command(conn, agent_id)
+        await promote(conn, agent_id)
+        await conn.execute("update commands set state = 'succeeded' where state = 'dispatched'")
+        assert await promote(conn, agent_id) is not None
+        assert await jobs_of(conn) == [("cancelled", True), ("todo", True)]
+
+
+async def test_a_command_without_a_job_gets_one(pool, database_url):
+    """Its job was aborted while its worker died: the cancel goes on under another."""
+    async with await connect(database_url) as conn:
+        agent_id = await an_agent(conn)
+        command_id = await a_command(conn, agent_id)
+        await promote(conn, agent_id)
+        await commands.request_cancel(conn, command_id, ANN, None)
+        await conn.execute("update procrastinate_jobs set status = 'doing', abort_requested = true")
+        await conn.commit()
+        await recovery.sweep(pool, 1.0)
+        assert await jobs_of(conn) == [("failed", False), ("todo", True)]
