@@ -139,19 +139,23 @@ class Checks:
 
     async def round_trip(self) -> str:
         """A row changes and a subscriber who signed in hears of it."""
+        async with httpx.AsyncClient(timeout=30.0) as http:  # of ours, for the clients close none of their own
+            return await self._hear_of_a_row(http)
+
+    async def _hear_of_a_row(self, http: httpx.AsyncClient) -> str:
         email, password = f"check-{secrets.token_hex(4)}@onsembl.invalid", secrets.token_urlsafe(18)
-        options = AsyncClientOptions(persist_session=False, auto_refresh_token=False)
+        options = AsyncClientOptions(persist_session=False, auto_refresh_token=False, httpx_client=http)
         admin = AsyncClient(self.project.url, self.project.secret_key, options)
         made = await admin.auth.admin.create_user(
             {"email": email, "password": password, "email_confirm": True, "app_metadata": {"role": Role.VIEWER.value}}
         )
         try:
-            return await self._see_a_change(email, password)
+            return await self._see_a_change(email, password, http)
         finally:
             await admin.auth.admin.delete_user(made.user.id)
 
-    async def _see_a_change(self, email: str, password: str) -> str:
-        options = AsyncClientOptions(persist_session=False, auto_refresh_token=False)
+    async def _see_a_change(self, email: str, password: str, http: httpx.AsyncClient) -> str:
+        options = AsyncClientOptions(persist_session=False, auto_refresh_token=False, httpx_client=http)
         client = AsyncClient(self.project.url, self.project.publishable_key, options)
         session = (await client.auth.sign_in_with_password({"email": email, "password": password})).session
         assert session is not None

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
+import httpx
 import pytest
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
@@ -34,10 +35,11 @@ class Told:
 async def client() -> AsyncGenerator[Callable[..., Any]]:
     """Makes clients signed in as an operator: `supabase = await client(project, "ann")`."""
     clients: list[AsyncClient] = []
+    http = httpx.AsyncClient(timeout=30)  # of ours, for the client closes none of its own
 
     async def make(project: Any, email: str) -> AsyncClient:
         await project.operator(email)
-        options = AsyncClientOptions(auto_refresh_token=False, persist_session=False)
+        options = AsyncClientOptions(auto_refresh_token=False, persist_session=False, httpx_client=http)
         made = await acreate_client(project.url, project.key, options)
         clients.append(made)
         session = (await made.auth.sign_in_with_password({"email": email, "password": PASSWORD})).session
@@ -49,6 +51,7 @@ async def client() -> AsyncGenerator[Callable[..., Any]]:
     for made in clients:
         await made.realtime.close()
         await made.remove_all_channels()
+    await http.aclose()
 
 
 @pytest.fixture
