@@ -8,6 +8,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 FRAMES_AT_ONCE = 32
 """So many of one client's frames are taken before the other clients have their turn."""
+CLOSE_SECONDS = 5.0
 NORMAL = 1000
 RESTART = 1012
 TRY_AGAIN = 1013
@@ -80,7 +82,9 @@ class ClientSocket:
             if isinstance(result, Exception) and not isinstance(result, WebSocketDisconnect):
                 raise result
         if self._closing.done():
-            await self._websocket.close(self._closing.result())
+            with suppress(TimeoutError):  # a client that takes nothing does not take the close either
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._websocket.close(self._closing.result())
 
     def check(self, now: float, unix_time: float) -> None:
         """To be called about once a second: tokens may have expired, or the client may have gone silent."""

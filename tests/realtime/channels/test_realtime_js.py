@@ -173,7 +173,7 @@ async def test_a_private_channel(client, project):
 @pytest.mark.parametrize("vsn", ["1.0.0", "2.0.0"])
 async def test_an_expired_token(serve_project, node, vsn):
     """A channel whose token ran out is told so; after a new sign-in, a new channel works."""
-    async with serve_project(settings=AuthSettings(access_token=3)) as project:
+    async with serve_project(settings=AuthSettings(access_token=6)) as project:
         await project.operator("ann")
         async with await connect(project.database_url, autocommit=True) as notes:
             await notes.execute(NOTES)

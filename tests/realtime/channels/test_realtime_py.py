@@ -108,7 +108,7 @@ async def test_broadcast_and_presence(project, client):
 
 async def test_an_expired_token_errors_the_channel(serve_project, client):
     """The client takes the system message and the close for an error of the channel."""
-    async with serve_project(settings=AuthSettings(access_token=3)) as project:
+    async with serve_project(settings=AuthSettings(access_token=6)) as project:
         supabase = await client(project, "ann")
         statuses = Told()
         channel = supabase.channel("room")

@@ -224,6 +224,9 @@ async def test_a_slow_client_is_cut_off_and_costs_no_other(serve_project):
                     await sender.send("realtime:room", "broadcast", payload)
                     assert (await quick.expect("broadcast"))["payload"]["n"] == n
                 assert project.standin.realtime.counters.sockets_cut_off == 1
+                async with asyncio.timeout(PATIENCE):
+                    while len(project.standin.realtime.sockets) > 2:
+                        await asyncio.sleep(0.05)
 
 
 async def test_booleans_may_be_strings_and_nonsense_is_as_if_not_said(wire):
