@@ -1,0 +1,24 @@
+import type { Component } from "svelte";
+
+import type { Workspace } from "./app.svelte.ts";
+import { ROLES, type Role } from "./protocol.ts";
+
+/** A page beside the fleet's, at `#/<id>`. Its code is fetched when it is opened. */
+export interface Page {
+  id: string;
+  label: string;
+  /** Who may open it; the server checks all that it asks for. */
+  role: Role;
+  load: () => Promise<{ default: Component<{ workspace: Workspace }> }>;
+  /** Reached by a link or a notice only, not shown among the pages. */
+  hidden?: boolean;
+}
+
+export const PAGES: Page[] = [
+  { id: "access", label: "Access", role: "admin", load: () => import("../pages/Access.svelte") },
+];
+
+/** Whether a role includes another: an admin may all that an operator may. */
+export function includes(role: Role | undefined, least: Role): boolean {
+  return role !== undefined && ROLES.indexOf(role) >= ROLES.indexOf(least);
+}
