@@ -36,6 +36,8 @@ FRESH_SECONDS = 30.0
 """An access token that ends sooner is not worth connecting with."""
 ANSWER_SECONDS = 20.0
 """How long the server may take to answer before it is asked again."""
+LONGEST_WAIT_SECONDS = 120.0
+"""No server makes an agent wait longer for its next try."""
 STABLE_SECONDS = 30.0
 """A connection that held this long was a good one: the next failure waits briefly again."""
 
@@ -52,6 +54,8 @@ class AgentConnection:
         self._presented: str | None = None
         self._refused: str | None = None
         """The access token that the server refused, or whose time it called up."""
+        self._asked_to_wait = 0.0
+        """What the server asked for, in seconds, when it last refused."""
         self._refusals = 0
         """How many in a row, with no welcome between."""
         self._renewing: asyncio.Task[None] | None = None
@@ -76,13 +80,15 @@ class AgentConnection:
                 continue
             if time.monotonic() - began > STABLE_SECONDS or self._conversation.taken != taken:
                 self._backoff.reset()
-            await asyncio.sleep(self._backoff.next_delay())
+            await asyncio.sleep(max(self._backoff.next_delay(), self._asked_to_wait))
 
     def _obey(self, error: Exception) -> bool:
         """Whether to come back at once, with a new token. Raises AgentError when coming back is pointless."""
         refused = False
+        self._asked_to_wait = 0.0
         if isinstance(error, InvalidStatus):
             status = error.response.status_code
+            self._asked_to_wait = _retry_after(error)
             refused = status == 401
             if status in (400, 403, 404):
                 raise AgentError(f"The server refuses the connection ({status}): {_text(error)}") from error
@@ -215,6 +221,12 @@ class AgentConnection:
             # The old ones are spent already: with these, the agent lives at least until it is stopped.
             logger.exception("The credentials cannot be kept", extra={"action": "credentials_not_kept"})
         self._credentials = credentials
+
+
+def _retry_after(error: InvalidStatus) -> float:
+    """The seconds that `Retry-After` asks for (RFC 9110 §10.2.3), within reason; 0 without it or with a date."""
+    value = error.response.headers.get("Retry-After", "")
+    return min(float(value), LONGEST_WAIT_SECONDS) if value.isdecimal() else 0.0
 
 
 def _text(error: InvalidStatus) -> str:

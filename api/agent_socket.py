@@ -45,6 +45,7 @@ from onsembl.protocol.messages import (
     encode,
 )
 from onsembl.protocol.stream import GapRefused, OffsetOutOfRange
+from onsembl.realtime.channels.limits import Rate
 from onsembl.sql.audit import Actor
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ GRACE = (Refresh, Ping, Pong)
 """What may still be said when the access token has ended, for `GRACE_SECONDS`."""
 GRACE_SECONDS = 60.0
 EXPIRED = "the access token has ended"
+MESSAGE_WINDOW_SECONDS = 10.0
+"""Control messages may come in bursts; their number is an average over this."""
 PENDING_REPORTS = 64
 """Reports of one agent that may wait for the database; with more, its frames are not read on."""
 
@@ -79,7 +82,14 @@ def _authenticate(websocket: WebSocket, services: Services) -> AgentIdentity:
     scheme, _, token = websocket.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise unauthenticated("An agent presents its access token in the Authorization header.")
-    return services.agent_tokens.verify(token)
+    address = client_address(websocket)
+    try:
+        identity = services.agent_tokens.verify(token)
+    except Problem:
+        services.doors.failed(address)
+        raise
+    services.doors.connect(address, identity.id)
+    return identity
 
 
 class AgentSession:
@@ -90,6 +100,7 @@ class AgentSession:
         self._hub: Hub = services.hub
         self._presence: Presence = services.presence
         self._tokens = services.agent_tokens
+        self._messages = Rate(services.settings.limits.messages_per_second, MESSAGE_WINDOW_SECONDS)
         self._settings = services.settings
         self.agent_id: AgentId = identity.id
         self.epoch = Epoch(0)
@@ -254,6 +265,8 @@ class AgentSession:
             text: str = event["text"]
             if len(text) > MAX_MESSAGE_BYTES:
                 raise Turned(CloseCode.MESSAGE_TOO_BIG, "a frame holds at most 1 MiB")
+            if not self._messages.add(now):
+                raise Turned(CloseCode.RATE_LIMITED, "too many control messages")
             message = decode_from_agent(text)
             if now > self._ends_at and not isinstance(message, GRACE):
                 raise Turned(CloseCode.TOKEN_EXPIRED, EXPIRED)
@@ -321,6 +334,9 @@ class AgentSession:
         except RefreshRefused as refused:
             code = CloseCode.TOKEN_REUSED if refused.reused else CloseCode.REFRESH_REFUSED
             self.close(code, refused.detail)
+            return
+        except Problem as problem:
+            self.close(CloseCode.RATE_LIMITED, problem.detail)
             return
         self._expires(time.time() + issued.expires_in)
         await self.send(

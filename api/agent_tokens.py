@@ -15,6 +15,7 @@ import msgspec
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from onsembl.api.limits import Doors
 from onsembl.api.models import AgentCredentials, Enrolment
 from onsembl.api.problems import Problem, unauthenticated
 from onsembl.protocol.ids import AgentId
@@ -50,8 +51,9 @@ class AgentIdentity:
 class AgentTokens:
     """Issues and verifies agents' tokens; keys live in the database and are held in memory."""
 
-    def __init__(self, pool: Pool, access_seconds: float, refresh_seconds: float) -> None:
+    def __init__(self, pool: Pool, access_seconds: float, refresh_seconds: float, doors: Doors) -> None:
         self._pool = pool
+        self._doors = doors
         self._access_seconds = access_seconds
         self._refresh_seconds = refresh_seconds
         self._signing: tuple[str, ec.EllipticCurvePrivateKey] | None = None
@@ -127,12 +129,14 @@ class AgentTokens:
         """Exchange a refresh token, once; over a connection only that of its agent, `agent_id`.
 
         One that comes again just after is answered again, for the answer may have been lost; one that comes again later
-        is stolen, or its rightful successor was: nothing of its family is good any more. Raises RefreshRefused.
+        is stolen, or its rightful successor was: nothing of its family is good any more. Raises RefreshRefused, and
+        Problem 429 when this agent has asked too often: the token stays good.
         """
         async with self._pool.connection() as conn:
             found = await refresh_tokens.take(conn, token, REPEAT_SECONDS)
             if found is None or agent_id not in (None, found.agent_id):
                 raise RefreshRefused("The refresh token is not known.")
+            self._doors.refresh(found.agent_id)
             refusal = _refusal(found)
             actor = audit.Actor("agent", found.agent_id, found.agent_name, address)
             if refusal is None:

@@ -19,10 +19,12 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from onsembl.api.agent_socket import agent_socket
 from onsembl.api.agent_tokens import AgentTokens
 from onsembl.api.asked_tokens import AskedTokens
+from onsembl.api.client_address import ClientAddress
 from onsembl.api.endpoint import Endpoint
 from onsembl.api.health import healthz, readyz
 from onsembl.api.hub import Hub
 from onsembl.api.instance import keep_alive, take_notices
+from onsembl.api.limits import Doors
 from onsembl.api.openapi import openapi
 from onsembl.api.operator_tokens import OperatorTokens
 from onsembl.api.page import SecurityHeaders, config, page_routes
@@ -79,9 +81,7 @@ def create_app(settings: Settings) -> Starlette:
     return Starlette(
         routes=routes,
         lifespan=lifespan,
-        middleware=[
-            Middleware(SecurityHeaders, connect_to=settings.hosted.url if settings.hosted is not None else None)
-        ],
+        middleware=_middleware(settings),
         exception_handlers={
             Problem: problem_answer,
             HTTPException: http_error_answer,
@@ -90,6 +90,13 @@ def create_app(settings: Settings) -> Starlette:
             Exception: server_error_answer,
         },
     )
+
+
+def _middleware(settings: Settings) -> list[Middleware]:
+    headers = Middleware(SecurityHeaders, connect_to=settings.hosted.url if settings.hosted is not None else None)
+    if settings.client_address_header is None:
+        return [headers]
+    return [Middleware(ClientAddress, header=settings.client_address_header), headers]
 
 
 def _rest_route(endpoint: Endpoint) -> Route:
@@ -122,7 +129,8 @@ async def _operator_tokens(settings: Settings, standin: Standin | None, stack: A
 async def _start(
     settings: Settings, pool: Pool, stack: AsyncExitStack, operator_tokens: OperatorTokens, supabase_key: str
 ) -> Services:
-    agent_tokens = AgentTokens(pool, settings.agent_access_token, settings.agent_refresh_token)
+    doors = Doors(settings.limits)
+    agent_tokens = AgentTokens(pool, settings.agent_access_token, settings.agent_refresh_token, doors)
     await agent_tokens.load()
     async with pool.connection() as conn:
         instance_id = await instances.register(conn, settings.address)
@@ -141,6 +149,7 @@ async def _start(
         agent_tokens=agent_tokens,
         operator_tokens=operator_tokens,
         supabase_key=supabase_key,
+        doors=doors,
     )
     background = [
         keep_alive(pool, instance_id, settings.address, settings.instance_heartbeat),

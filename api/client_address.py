@@ -1,10 +1,45 @@
-"""Where a request comes from, for the audit log and for limits."""
+"""Where a request comes from, for the audit log and for limits.
+
+Behind a proxy the peer is the proxy. The client's own address is then in a header, which is believed only when the
+settings name it: anyone can send one.
+"""
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 def client_address(connection: HTTPConnection) -> str:
-    """The peer's network address, without its port; empty when there is none (a Unix socket)."""
+    """The client's network address, without its port; empty when there is none (a Unix socket)."""
     return connection.client.host if connection.client is not None else ""
+
+
+class ClientAddress:
+    """Makes the address in `header` the client's, for everything behind it.
+
+    The proxy must replace what a client sends under that name, as Fly's does with `Fly-Client-IP`. Of a list, as in
+    `X-Forwarded-For`, the last is the one that the proxy itself has seen. Without one that is an address, the peer
+    stays.
+    """
+
+    def __init__(self, app: ASGIApp, header: str) -> None:
+        self._app = app
+        self._header = header.lower().encode("latin-1")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI application."""
+        if scope["type"] in ("http", "websocket") and (address := self._address(scope)) is not None:
+            scope["client"] = (address, 0)
+        await self._app(scope, receive, send)
+
+    def _address(self, scope: Scope) -> str | None:
+        values: list[bytes] = [value for name, value in scope["headers"] if name == self._header]
+        if not values:
+            return None
+        try:
+            return str(ip_address(values[-1].decode("latin-1").rpartition(",")[2].strip()))
+        except ValueError:
+            return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -23,6 +24,8 @@ from onsembl.protocol.states import Role
 from onsembl.sql.audit import Actor
 
 MAX_BODY_BYTES = 1024 * 1024
+BODY_SECONDS = 20.0
+"""How long a client may take to send its body."""
 
 B = TypeVar("B")
 Q = TypeVar("Q")
@@ -90,18 +93,34 @@ class Endpoint:
         settings = services.settings
         if self.method != "GET" and not origin_allowed(request, settings.public_url, settings.allowed_origins):
             raise Problem(403, "A page of another site asks.")
-        token = bearer(request)
-        operator = await services.authorize(token, self.role) if self.role is not None else None
-        body = await self._read(request)
-        answer = await self.handler(Call(services, request, body, token, operator))
+        try:
+            answer = await self._answer(request, services)
+        except Problem as problem:
+            if problem.status == 401:
+                services.doors.failed(client_address(request))
+            raise
         return Response(orjson.dumps(answer, default=_plain), self.status, media_type="application/json")
+
+    async def _answer(self, request: Request, services: Services) -> object:
+        token = bearer(request)
+        operator = None
+        if self.role is not None:
+            operator = await services.authorize(token, self.role)
+        else:
+            services.doors.exchange(client_address(request))
+        body = await self._read(request)
+        return await self.handler(Call(services, request, body, token, operator))
 
     async def _read(self, request: Request) -> msgspec.Struct:
         raw = bytearray()
-        async for chunk in request.stream():
-            raw += chunk
-            if len(raw) > MAX_BODY_BYTES:
-                raise Problem(413, "The body is larger than 1 MiB.")
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                async for chunk in request.stream():
+                    raw += chunk
+                    if len(raw) > MAX_BODY_BYTES:
+                        raise Problem(413, "The body is larger than 1 MiB.", headers={"Connection": "close"})
+        except TimeoutError as error:
+            raise Problem(408, "The body did not come in time.", headers={"Connection": "close"}) from error
         try:
             return msgspec.json.decode(bytes(raw) or b"{}", type=self.body)
         except msgspec.ValidationError as error:

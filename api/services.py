@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from onsembl.api.agent_tokens import AgentTokens
 from onsembl.api.hub import Hub
+from onsembl.api.limits import Doors
 from onsembl.api.operator_claims import Operator
 from onsembl.api.operator_tokens import OperatorTokens
 from onsembl.api.presence import Presence
@@ -28,6 +29,7 @@ class Services:
     agent_tokens: AgentTokens
     operator_tokens: OperatorTokens
     supabase_key: str
+    doors: Doors
     _seen: dict[OperatorId, tuple[str, Role]] = field(default_factory=dict[OperatorId, tuple[str, Role]])
 
     async def authorize(self, token: str, least: Role) -> Operator:

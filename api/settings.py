@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from onsembl.api.limits import Limits
 from onsembl.realtime.auth.settings import AuthSettings
 from onsembl.realtime.hosted import HostedProject
 from onsembl.tasks.worker import WorkerSettings
@@ -18,6 +19,7 @@ class Settings:
 
     `public_url` is where browsers and agents reach this instance, `address` where other instances do. `hosted` is the
     Supabase project; without one the stand-in is mounted, set up by `auth`. `worker` runs jobs in this process too.
+    `client_address_header` is where the proxy in front says who asks; without one the peer is the client.
     """
 
     database_url: str
@@ -27,6 +29,8 @@ class Settings:
     dashboard: Path | None = None
     worker: WorkerSettings | None = field(default_factory=WorkerSettings)
     allowed_origins: tuple[str, ...] = ()
+    client_address_header: str | None = None
+    limits: Limits = field(default_factory=Limits)
     ring_bytes: int = 2 * 1024 * 1024
     auth: AuthSettings = field(default_factory=AuthSettings)
     heartbeat: float = 30.0

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from onsembl.api.client_address import client_address
 from onsembl.api.hub import Hub
 from onsembl.api.operator_claims import Operator
 from onsembl.api.origins import origin_allowed
@@ -35,7 +36,11 @@ from onsembl.protocol.messages import (
     encode,
 )
 from onsembl.protocol.states import Role
+from onsembl.realtime.channels.limits import Rate
 from onsembl.sql import agents
+
+MESSAGE_WINDOW_SECONDS = 10.0
+"""What a viewer says may come in bursts; its number is an average over this."""
 
 
 class Closed(Exception):
@@ -56,6 +61,11 @@ async def terminal_socket(websocket: WebSocket) -> None:
         return
     if TERMINAL_SUBPROTOCOL not in websocket.scope["subprotocols"]:
         problem = Problem(400, f"This socket speaks the subprotocol {TERMINAL_SUBPROTOCOL}.")
+        await websocket.send_denial_response(problem.response())
+        return
+    try:
+        services.doors.connect(client_address(websocket))
+    except Problem as problem:
         await websocket.send_denial_response(problem.response())
         return
     await websocket.accept(subprotocol=TERMINAL_SUBPROTOCOL)
@@ -81,6 +91,7 @@ class ViewerSession:
         self._operator: Operator
         settings = services.settings
         self._heartbeat = Heartbeat(settings.heartbeat, settings.heartbeat_timeout, now=time.monotonic())
+        self._messages = Rate(settings.limits.messages_per_second, MESSAGE_WINDOW_SECONDS)
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -119,8 +130,13 @@ class ViewerSession:
         try:
             return await self._services.authorize(token, Role.VIEWER)
         except Problem as problem:
-            code = CloseCode.FORBIDDEN if problem.status == 403 else CloseCode.UNAUTHENTICATED
-            raise Closed(code, problem.detail) from problem
+            if problem.status == 403:
+                raise Closed(CloseCode.FORBIDDEN, problem.detail) from problem
+            try:
+                self._services.doors.failed(client_address(self._websocket))
+            except Problem as too_often:
+                raise Closed(CloseCode.RATE_LIMITED, too_often.detail) from problem
+            raise Closed(CloseCode.UNAUTHENTICATED, problem.detail) from problem
 
     async def _terminal(self) -> Terminal:
         terminal = self._hub.terminals.get(self._agent_id)
@@ -165,6 +181,8 @@ class ViewerSession:
     async def _read(self) -> None:
         while True:
             message = await self._receive()
+            if not self._messages.add(time.monotonic()):
+                raise Closed(CloseCode.RATE_LIMITED, "too many messages")
             self._heartbeat.received(time.monotonic())
             match message:
                 case Pong():

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import uvicorn
 from starlette.applications import Starlette
 
+from onsembl.api.serving import uvicorn_config
 from onsembl.cli.errors import StartError
-
-MAX_FRAME_BYTES = 5_000_000
-"""What Realtime's clients may send; the sockets of ours allow 1 MiB."""
 
 
 def serve(
@@ -23,20 +23,18 @@ def serve(
     stopping: Callable[[], Awaitable[None]],
 ) -> None:
     """Serve on `listener`; `started` runs once requests are answered, `stopping` before they no longer are."""
-    config = uvicorn.Config(
-        app,
-        ws="websockets-sansio",
-        ws_max_size=MAX_FRAME_BYTES,
-        ws_ping_interval=None,  # the protocol has heartbeats of its own
-        ws_per_message_deflate=False,
-        access_log=False,
-        log_config=None,
-        log_level="warning",
-        lifespan="on",
-        timeout_graceful_shutdown=5,
-    )
+    _allow_many_sockets()
+    config = uvicorn_config(app)
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(_run(uvicorn.Server(config), listener, started, stopping))
+
+
+def _allow_many_sockets() -> None:
+    """As many as the system lets this process have: the soft limit is often 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):  # macOS refuses "unlimited"
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _run(

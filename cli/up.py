@@ -7,6 +7,7 @@ import logging
 import signal
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -19,6 +20,20 @@ from onsembl.cli.listener import address_of, listen
 from onsembl.realtime.hosted import HostedProject
 
 
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What was asked for. `began` is when, by the monotonic clock."""
+
+    listener: socket.socket
+    address: str
+    hosted: HostedProject | None
+    data_dir: Path
+    client_address_header: str | None
+    demo: bool
+    no_worker: bool
+    began: float
+
+
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8400, show_default=True, help="0: any that is free.")
@@ -28,6 +43,12 @@ from onsembl.realtime.hosted import HostedProject
     show_envvar=True,
     help="Where browsers and agents reach it, if not there.",
 )
+@click.option(
+    "--client-address-header",
+    envvar="ONSEMBL_CLIENT_ADDRESS_HEADER",
+    show_envvar=True,
+    help="Where the proxy in front says who asks: Fly-Client-IP, X-Forwarded-For. It must replace a client's own.",
+)
 @click.option("--demo", is_flag=True, help="Run a demo agent beside it.")
 @click.option("--no-worker", is_flag=True, help="Leave the jobs to `onsembl worker`.")
 @database_url_option
@@ -36,6 +57,7 @@ def up(
     host: str,
     port: int,
     public_url: str | None,
+    client_address_header: str | None,
     demo: bool,
     no_worker: bool,
     database_url: str | None,
@@ -55,8 +77,9 @@ def up(
     from onsembl.cli.dashboard import dashboard_files
 
     dashboard = dashboard_files(click.echo)
+    start = _Start(listener, address, hosted, data_dir, client_address_header, demo, no_worker, began)
     if database_url is not None:
-        _serve(listener, address, database_url, hosted, dashboard, data_dir, demo, no_worker, began)
+        _serve(start, database_url, dashboard)
         return
     from onsembl.cli.embedded_postgres import EmbeddedPostgres
 
@@ -65,7 +88,7 @@ def up(
         click.echo(f"Making a database in {data_dir}")
     try:
         postgres.start()
-        _serve(listener, address, postgres.url(), hosted, dashboard, data_dir, demo, no_worker, began)
+        _serve(start, postgres.url(), dashboard)
     finally:
         postgres.stop()
 
@@ -85,17 +108,7 @@ def _terminate(_number: int, _frame: object) -> None:
     raise SystemExit(143)
 
 
-def _serve(
-    listener: socket.socket,
-    address: str,
-    database_url: str,
-    hosted: HostedProject | None,
-    dashboard: Path | None,
-    data_dir: Path,
-    demo: bool,
-    no_worker: bool,
-    began: float,
-) -> None:
+def _serve(start: _Start, database_url: str, dashboard: Path | None) -> None:
     from onsembl.agent.errors import AgentError
     from onsembl.api.app import create_app
     from onsembl.api.settings import Settings
@@ -105,25 +118,27 @@ def _serve(
     from onsembl.tasks.worker import WorkerSettings
 
     try:
-        asyncio.run(migrate(database_url, standin=hosted is None))
+        asyncio.run(migrate(database_url, standin=start.hosted is None))
     except MigrationError as error:
         raise StartError(str(error)) from error
     settings = Settings(
         database_url=database_url,
-        public_url=address,
-        hosted=hosted,
+        public_url=start.address,
+        hosted=start.hosted,
         dashboard=dashboard,
-        worker=None if no_worker else WorkerSettings(),
+        worker=None if start.no_worker else WorkerSettings(),
+        client_address_header=start.client_address_header,
     )
-    agent = DemoAgent(data_dir / "demo") if demo else None
+    agent = DemoAgent(start.data_dir / "demo") if start.demo else None
 
     async def started() -> None:
-        if hosted is None:
+        if start.hosted is None:
             await _introduce(database_url)
-        click.echo(f"Onsembl is ready at {address} ({time.monotonic() - began:.1f} s). Stop it with Ctrl-C.")
+        took = time.monotonic() - start.began
+        click.echo(f"Onsembl is ready at {start.address} ({took:.1f} s). Stop it with Ctrl-C.")
         if agent is not None:
             try:
-                await agent.start(address_of(listener), database_url)
+                await agent.start(address_of(start.listener), database_url)
             except AgentError as error:
                 click.echo(f"The demo agent could not be started: {error}", err=True)
 
@@ -131,7 +146,7 @@ def _serve(
         if agent is not None:
             await agent.stop()
 
-    serve(create_app(settings), listener, started, stopping)
+    serve(create_app(settings), start.listener, started, stopping)
 
 
 async def _introduce(database_url: str) -> None:

@@ -50,6 +50,10 @@ class Attempts:
             bucket.refused = False
         return None
 
+    def wait(self, key: str, now: float) -> float:
+        """How long until an attempt would be let through; 0 when one would be now."""
+        return max(0.0, (self._bucket(key, now).level - (self._burst - 1)) * self._refill)
+
     def give_back(self, keys: Sequence[str]) -> None:
         """The attempt succeeded."""
         for key in keys:

@@ -32,6 +32,7 @@ class Door:
         self.came: list[tuple[float, str]] = []
         self.stayed = asyncio.Event()
         self.heartbeat = 30.0
+        self.retry_after: str | None = None
 
     def answer(self, request: object) -> int:
         return self.answers[min(len(self.came), len(self.answers)) - 1]
@@ -40,7 +41,12 @@ class Door:
         def refuse(connection: ServerConnection, request) -> object:
             self.came.append((time.monotonic(), request.headers["Authorization"].removeprefix("Bearer ")))
             status = self.answer(request)
-            return connection.respond(HTTPStatus(status), '{"detail": "not you"}') if 400 <= status < 600 else None
+            if not 400 <= status < 600:
+                return None
+            response = connection.respond(HTTPStatus(status), '{"detail": "not you"}')
+            if self.retry_after is not None:
+                response.headers["Retry-After"] = self.retry_after
+            return response
 
         async def talk(websocket: ServerConnection) -> None:
             answer = self.answer(None)
@@ -139,6 +145,23 @@ async def test_what_may_pass_is_tried_again(door, connected, renewals, answer):
     await stays(connected(), door)
     assert [token for _, token in door.came] == ["access-1"] * 3
     assert renewals == []
+
+
+@pytest.mark.parametrize(("header", "least"), [("7", 7.0), ("100000", 120.0), ("Fri, 31 Dec 2027 23:59:59 GMT", 0.0)])
+async def test_the_server_says_when_to_come_back(door, connected, renewals, monkeypatch, header, least):
+    """`Retry-After` is waited for, up to two minutes; a date is left to the backoff."""
+    waits: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        waits.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(connection_module.asyncio, "sleep", noted)
+    door.answers, door.retry_after = [429, 0], header
+    await stays(connected(), door)
+    assert waits[0] >= least
+    assert waits[0] == least or least == 0.0
 
 
 async def test_a_server_that_falls_silent_is_left(door, connected, renewals):

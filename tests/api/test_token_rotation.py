@@ -12,6 +12,7 @@ from support.frames import SAID_HELLO, attach, closed_with, next_message
 from support.server import running
 
 from onsembl.api import agent_socket
+from onsembl.api.limits import Allowance, Limits
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.messages import encode_output
 from onsembl.sql.database import connect
@@ -27,8 +28,13 @@ async def by_http(api, token: str) -> int:
     return (await api.http.post("/v1/agents/token", headers={"Authorization": f"Bearer {token}"})).status_code
 
 
-async def test_three_hundred_rotations_and_not_a_byte_is_missing(api):
+async def test_three_hundred_rotations_and_not_a_byte_is_missing(settings):
     """Tokens change between frames of output; the stream goes on over the same connection."""
+    async with running(replace(settings, limits=Limits(agent_refreshes=Allowance(300, 1.0)))) as api:
+        await rotate_and_stream(api)
+
+
+async def rotate_and_stream(api) -> None:
     agent, operator = await api.enrol(), await api.operator()
     async with api.agent_socket(agent) as socket, api.terminal_socket(agent.id) as viewer:
         await socket.send(SAID_HELLO)

@@ -17,6 +17,7 @@ from websockets.asyncio.client import connect
 
 from onsembl.api.app import create_app
 from onsembl.api.services import Services
+from onsembl.api.serving import uvicorn_config
 from onsembl.api.settings import Settings
 from onsembl.protocol.messages import AGENT_SUBPROTOCOL, TERMINAL_SUBPROTOCOL
 from onsembl.protocol.states import Role
@@ -121,17 +122,7 @@ async def running(settings: Settings) -> AsyncGenerator[Api]:
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     app = create_app(replace(settings, public_url=url))
-    config = uvicorn.Config(
-        app,
-        ws="websockets-sansio",
-        ws_max_size=5_000_000,
-        ws_ping_interval=None,
-        ws_per_message_deflate=False,
-        log_config=None,
-        lifespan="on",
-        timeout_graceful_shutdown=5,
-    )
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(uvicorn_config(app))
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     async with httpx.AsyncClient(base_url=url, timeout=30) as http:

@@ -1,0 +1,93 @@
+"""How often one agent and one address may come: buckets in memory, each process its own.
+
+Whoever shows a good token is let in up to bounds that a fleet behind one address stays below; whoever shows bad ones is
+soon answered 429 before anything is looked up.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+
+from onsembl.api.problems import Problem
+from onsembl.protocol.ids import AgentId
+from onsembl.realtime.auth.attempts import Attempts, network_of
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """`burst` at once, then one more every `refill` seconds."""
+
+    burst: int
+    refill: float
+
+    def bucket(self) -> Attempts:
+        """What counts, for any number of callers."""
+        return Attempts(self.burst, self.refill)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Of one API process. An address is an IPv4 address or an IPv6 /64.
+
+    `messages_per_second` is of the control messages of one socket, on average over ten seconds; terminal bytes are
+    bounded by acknowledgement instead.
+    """
+
+    agent_connects: Allowance = Allowance(30, 1.0)
+    agent_refreshes: Allowance = Allowance(20, 1.0)
+    address_connects: Allowance = Allowance(4000, 0.01)
+    address_exchanges: Allowance = Allowance(2000, 0.02)
+    address_failures: Allowance = Allowance(60, 1.0)
+    messages_per_second: float = 200.0
+
+
+@dataclass(slots=True)
+class Doors:
+    """Counts who comes to this process."""
+
+    limits: Limits
+    _agent_connects: Attempts = field(init=False)
+    _agent_refreshes: Attempts = field(init=False)
+    _address_connects: Attempts = field(init=False)
+    _address_exchanges: Attempts = field(init=False)
+    _address_failures: Attempts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._agent_connects = self.limits.agent_connects.bucket()
+        self._agent_refreshes = self.limits.agent_refreshes.bucket()
+        self._address_connects = self.limits.address_connects.bucket()
+        self._address_exchanges = self.limits.address_exchanges.bucket()
+        self._address_failures = self.limits.address_failures.bucket()
+
+    def connect(self, address: str, agent_id: AgentId | None = None) -> None:
+        """A socket wants in, of an agent when one is named. Raises Problem 429."""
+        _take(self._address_connects, network_of(address))
+        if agent_id is not None:
+            _take(self._agent_connects, str(agent_id))
+
+    def exchange(self, address: str) -> None:
+        """A request that shows a one-time or a refresh token. Raises Problem 429, also when too many were bad."""
+        wait = self._address_failures.wait(network_of(address), time.monotonic())
+        if wait > 0:
+            raise _too_often(wait)
+        _take(self._address_exchanges, network_of(address))
+
+    def refresh(self, agent_id: AgentId) -> None:
+        """An agent asks for its next tokens. Raises Problem 429."""
+        _take(self._agent_refreshes, str(agent_id))
+
+    def failed(self, address: str) -> None:
+        """Something that was shown was not good. Raises Problem 429 when that has happened too often."""
+        _take(self._address_failures, network_of(address))
+
+
+def _take(bucket: Attempts, key: str) -> None:
+    refusal = bucket.take([key], time.monotonic())
+    if refusal is not None:
+        raise _too_often(refusal.wait)
+
+
+def _too_often(wait: float) -> Problem:
+    return Problem(429, f"Too often: try again in {math.ceil(wait)} s.", headers={"Retry-After": str(math.ceil(wait))})

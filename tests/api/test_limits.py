@@ -1,0 +1,165 @@
+"""How often one agent and one address may come, and what is believed of where they come from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from support.agents import until
+from support.frames import SAID_HELLO, attach, closed_with
+from support.server import running
+from websockets.exceptions import InvalidStatus
+
+from onsembl.api.limits import Allowance, Limits
+from onsembl.protocol.close_codes import CloseCode
+from onsembl.sql.database import connect
+
+BEARER_OF_NOTHING = {"Authorization": "Bearer onr_nothing"}
+
+
+def limited(settings, **allowances):
+    return running(replace(settings, limits=Limits(**allowances)))
+
+
+async def test_an_agent_that_comes_too_often_is_told_when_to_come_back(settings):
+    """429 with Retry-After, before the upgrade; another agent of the same address is let in."""
+    async with limited(settings, agent_connects=Allowance(2, 1000.0)) as api:
+        one, two = await api.enrol("one"), await api.enrol("two")
+        for _ in range(2):
+            async with api.agent_socket(one) as socket:
+                await socket.send(SAID_HELLO)
+                await socket.recv()
+        with pytest.raises(InvalidStatus) as refused:
+            await api.agent_socket(one)
+        assert refused.value.response.status_code == 429
+        assert int(refused.value.response.headers["Retry-After"]) > 900
+        async with api.agent_socket(two) as socket:
+            await socket.send(SAID_HELLO)
+            assert json.loads(await socket.recv())["type"] == "welcome"
+
+
+async def test_an_address_may_open_so_many_sockets(settings):
+    """Viewers count too."""
+    async with limited(settings, address_connects=Allowance(1, 1000.0)) as api:
+        agent, operator = await api.enrol(), await api.operator()
+        async with api.terminal_socket(agent.id) as viewer:
+            await attach(viewer, operator.access_token)
+        for door in (api.terminal_socket(agent.id), api.agent_socket(agent)):
+            with pytest.raises(InvalidStatus) as refused:
+                await door
+            assert refused.value.response.status_code == 429
+
+
+async def test_guessing_is_answered_before_anything_is_looked_up(settings):
+    """After so many bad tokens an address waits, at every route that takes one; what is live goes on."""
+    async with limited(settings, address_failures=Allowance(3, 1000.0)) as api:
+        agent = await api.enrol()
+        async with api.agent_socket(agent) as socket:
+            await socket.send(SAID_HELLO)
+            await socket.recv()
+            statuses = [
+                (await api.http.post("/v1/agents/token", headers=BEARER_OF_NOTHING)).status_code for _ in range(5)
+            ]
+            assert statuses == [401, 401, 401, 429, 429]
+            enrolment = await api.http.post(
+                "/v1/agents/enrol", json={"name": "x", "kind": "shell"}, headers=BEARER_OF_NOTHING
+            )
+            assert (enrolment.status_code, enrolment.headers["Retry-After"]) == (429, "1000")
+            assert (await api.http.get("/v1/me", headers=BEARER_OF_NOTHING)).status_code == 429
+            await socket.send(json.dumps({"type": "refresh", "refresh_token": agent.refresh_token}))
+            assert json.loads(await socket.recv())["type"] == "tokens"
+
+
+async def test_a_good_token_passes_where_bad_ones_are_refused(settings):
+    """Signed tokens are checked in memory, so an address full of bad ones does not keep good agents and operators
+    out."""
+    async with limited(settings, address_failures=Allowance(1, 1000.0)) as api:
+        agent, operator = await api.enrol(), await api.operator()
+        for _ in range(2):
+            with pytest.raises(InvalidStatus):
+                await api.agent_socket(replace(agent, access_token="bad"))
+        async with api.agent_socket(agent) as socket, api.terminal_socket(agent.id) as viewer:
+            await socket.send(SAID_HELLO)
+            assert json.loads(await socket.recv())["type"] == "welcome"
+            await attach(viewer, operator.access_token)
+        async with api.terminal_socket(agent.id) as viewer:
+            await viewer.send(json.dumps({"type": "attach", "access_token": "bad"}))
+            assert await closed_with(viewer) == CloseCode.RATE_LIMITED
+
+
+async def test_refreshes_of_one_agent_are_limited(settings):
+    """An agent that asks for tokens on and on is sent away for a while, with its last ones good."""
+    async with limited(settings, agent_refreshes=Allowance(2, 1000.0)) as api:
+        agent = await api.enrol()
+        async with api.agent_socket(agent) as socket:
+            await socket.send(SAID_HELLO)
+            await socket.recv()
+            token = agent.refresh_token
+            for _ in range(2):
+                await socket.send(json.dumps({"type": "refresh", "refresh_token": token}))
+                token = json.loads(await socket.recv())["refresh_token"]
+            await socket.send(json.dumps({"type": "refresh", "refresh_token": token}))
+            assert await closed_with(socket) == CloseCode.RATE_LIMITED
+        answer = await api.http.post("/v1/agents/token", headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == 429, "by the other way in, too"
+
+
+@pytest.mark.parametrize("side", ["agent", "viewer"])
+async def test_a_flood_of_control_messages_ends_the_socket(settings, side):
+    """Each is cheap, but not free."""
+    async with limited(settings, messages_per_second=1.0) as api:
+        agent, operator = await api.enrol(), await api.operator()
+        async with api.agent_socket(agent) as socket, api.terminal_socket(agent.id) as viewer:
+            await socket.send(SAID_HELLO)
+            await socket.recv()
+            await attach(viewer, operator.access_token)
+            flooding = socket if side == "agent" else viewer
+            for _ in range(20):
+                await flooding.send('{"type":"ping"}')
+            assert await closed_with(flooding) == CloseCode.RATE_LIMITED
+
+
+@pytest.mark.parametrize(
+    ("sent", "address"),
+    [
+        ({"Fly-Client-IP": "203.0.113.9"}, "203.0.113.9"),
+        ({"Fly-Client-IP": "198.51.100.1, 203.0.113.9"}, "203.0.113.9"),
+        ({"Fly-Client-IP": "2001:db8::1"}, "2001:db8::1"),
+        ({"Fly-Client-IP": "' or 1=1"}, "127.0.0.1"),
+        ({"X-Forwarded-For": "203.0.113.9"}, "127.0.0.1"),
+        ({}, "127.0.0.1"),
+    ],
+)
+async def test_the_proxys_header_is_believed_when_it_is_named(settings, sent, address):
+    """The audit log has the client's address; a header that the settings do not name changes nothing."""
+    async with running(replace(settings, client_address_header="Fly-Client-IP")) as api:
+        token = await api.enrolment_token()
+        answer = await api.http.post(
+            "/v1/agents/enrol",
+            json={"name": "x", "kind": "shell"},
+            headers={"Authorization": f"Bearer {token}", **sent},
+        )
+        assert answer.status_code == 201
+        assert await address_of(api, "agent.enrolled") == address
+
+
+async def test_no_header_is_believed_by_default(api):
+    """Anyone can send one."""
+    token = await api.enrolment_token()
+    await api.http.post(
+        "/v1/agents/enrol",
+        json={"name": "x", "kind": "shell"},
+        headers={"Authorization": f"Bearer {token}", "Fly-Client-IP": "203.0.113.9", "X-Forwarded-For": "203.0.113.9"},
+    )
+    assert await address_of(api, "agent.enrolled") == "127.0.0.1"
+
+
+async def address_of(api, action: str) -> str:
+    async def found() -> str | None:
+        async with await connect(api.database_url) as conn:
+            cursor = await conn.execute("select address from audit where action = %s", [action])
+            row = await cursor.fetchone()
+        return row["address"] if row else None
+
+    return str(await until(found, action))

@@ -1,0 +1,71 @@
+"""What the server does with requests that are slow, too large or no requests at all."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from urllib.parse import urlsplit
+
+import pytest
+from support.frames import SAID_HELLO
+
+from onsembl.api import endpoint, serving
+
+
+@pytest.fixture
+def quick(monkeypatch) -> None:
+    monkeypatch.setattr(serving, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(endpoint, "BODY_SECONDS", 0.2)
+
+
+async def answer_to(api, *pieces: bytes) -> bytes:
+    """What comes back until the server closes."""
+    parts = urlsplit(api.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    async with asyncio.timeout(30):
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+        got = await reader.read()
+    writer.close()
+    return got
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [(), (b"GET /healthz HT",), (b"GET /healthz HTTP/1.1\r\nHost: x\r\n", b"X-Slow: ye")],
+    ids=["nothing", "half a line", "half its headers"],
+)
+async def test_a_client_that_does_not_say_what_it_wants_is_closed(quick, api, pieces):
+    """Also one that sends a little now and then: the clock runs from the connection's beginning."""
+    assert await answer_to(api, *pieces) == b""
+
+
+async def test_a_second_request_that_stalls_is_closed(quick, api):
+    """A connection that is kept alive is no way around it."""
+    whole = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    assert (await answer_to(api, whole + b"GET /hea")).count(b"HTTP/1.1 200") == 1
+
+
+async def test_what_is_in_time_is_served_for_as_long_as_it_takes(quick, api):
+    """The clock stops with the head: a WebSocket lives on."""
+    agent = await api.enrol()
+    async with api.agent_socket(agent) as socket:
+        assert await answer_to(api) == b"", "one that came later has used up its time"
+        await socket.send(SAID_HELLO)
+        assert json.loads(await socket.recv())["type"] == "welcome"
+
+
+async def test_headers_have_a_bound(api):
+    """400, and the connection is closed."""
+    flood = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Large: " + b"x" * (serving.MAX_HEAD_BYTES + 1)
+    assert (await answer_to(api, flood)).startswith(b"HTTP/1.1 400")
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(quick, api):
+    """408 for a client that promised more than it sends."""
+    head = (
+        b"POST /v1/agents/token HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer onr_x\r\n"
+        b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    )
+    assert (await answer_to(api, head)).startswith(b"HTTP/1.1 408")
