@@ -66,7 +66,7 @@ async def agent_socket(websocket: WebSocket) -> None:
     """The ASGI endpoint."""
     services: Services = websocket.app.state.services
     try:
-        identity = _authenticate(websocket, services)
+        identity = await _authenticate(websocket, services)
     except Problem as problem:
         await websocket.send_denial_response(problem.response())
         return
@@ -74,7 +74,7 @@ async def agent_socket(websocket: WebSocket) -> None:
     await AgentSession(websocket, services, identity).run()
 
 
-def _authenticate(websocket: WebSocket, services: Services) -> AgentIdentity:
+async def _authenticate(websocket: WebSocket, services: Services) -> AgentIdentity:
     if "origin" in websocket.headers:
         raise Problem(403, "This socket is for agents, not for pages.")
     if AGENT_SUBPROTOCOL not in websocket.scope["subprotocols"]:
@@ -84,7 +84,7 @@ def _authenticate(websocket: WebSocket, services: Services) -> AgentIdentity:
         raise unauthenticated("An agent presents its access token in the Authorization header.")
     address = client_address(websocket)
     try:
-        identity = services.agent_tokens.verify(token)
+        identity = await services.agent_tokens.recognise(token)
     except Problem:
         services.doors.failed(address)
         raise
@@ -102,6 +102,7 @@ class AgentSession:
         self._tokens = services.agent_tokens
         self._messages = Rate(services.settings.limits.messages_per_second, MESSAGE_WINDOW_SECONDS)
         self._settings = services.settings
+        self._identity = identity
         self.agent_id: AgentId = identity.id
         self.epoch = Epoch(0)
         self._actor = Actor("agent", identity.id, "", client_address(websocket))
@@ -184,7 +185,7 @@ class AgentSession:
         self._hub.close(self.agent_id, CloseCode.SUPERSEDED, "the agent has connected again")
         terminal = self._hub.terminals.get(self.agent_id)
         connected = await self._presence.connect(
-            self.agent_id, hello, keep_stream=_agrees(hello, terminal), address=self._actor.address
+            self._identity, hello, keep_stream=_agrees(hello, terminal), address=self._actor.address
         )
         self.epoch = connected.epoch
         self._actor = Actor("agent", self.agent_id, connected.name, self._actor.address)

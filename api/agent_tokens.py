@@ -27,7 +27,7 @@ ISSUER = "onsembl"
 AUDIENCE = "onsembl-agent"
 ALGORITHM = "ES256"
 
-
+RELOAD_SECONDS = 1.0
 REPEAT_SECONDS = 300.0
 """How long a used refresh token is answered again, if the answer was never used."""
 
@@ -40,11 +40,19 @@ class RefreshRefused(Problem):
         self.reused = reused
 
 
+class UnknownKey(Problem):
+    """The access token was signed by a key that is not known here."""
+
+    def __init__(self) -> None:
+        super().__init__(401, str(self.__doc__), headers={"WWW-Authenticate": "Bearer"})
+
+
 @dataclass(frozen=True, slots=True)
 class AgentIdentity:
-    """The agent that an access token names, until `expires_at` (Unix time)."""
+    """The agent that an access token names, from `issued_at` until `expires_at` (Unix time)."""
 
     id: AgentId
+    issued_at: float
     expires_at: float
 
 
@@ -58,28 +66,39 @@ class AgentTokens:
         self._refresh_seconds = refresh_seconds
         self._signing: tuple[str, ec.EllipticCurvePrivateKey] | None = None
         self._verifying: dict[str, ec.EllipticCurvePublicKey] = {}
+        self._loaded_at = float("-inf")
 
     async def load(self) -> None:
         """Read the keys; the first instance of all makes the first one."""
         async with self._pool.connection() as conn:
             rows = await signing_keys.live(conn)
             if not rows:
-                await signing_keys.add_first(conn, secrets.token_hex(8), _new_private_pem())
+                await signing_keys.add_first(conn, secrets.token_hex(8), new_private_pem())
                 rows = await signing_keys.live(conn)
-        self._verifying = {}
-        for row in reversed(rows):
-            key = serialization.load_pem_private_key(row["private_pem"].encode(), password=None)
-            assert isinstance(key, ec.EllipticCurvePrivateKey)
-            self._verifying[row["kid"]] = key.public_key()
-            self._signing = (row["kid"], key)
+            await signing_keys.note_lifetime(conn, self._access_seconds)
+        keys = [(row["kid"], _private_key(row["private_pem"])) for row in rows]
+        self._verifying = {kid: key.public_key() for kid, key in keys}
+        self._signing = keys[0]
+        self._loaded_at = time.monotonic()
+
+    async def recognise(self, token: str) -> AgentIdentity:
+        """Who holds the access token. A key that is not known makes the keys be read again, for another instance may
+        have begun to use it; not more often than every `RELOAD_SECONDS`. Raises Problem 401."""
+        try:
+            return self.verify(token)
+        except UnknownKey:
+            if time.monotonic() - self._loaded_at < RELOAD_SECONDS:
+                raise
+            await self.load()
+            return self.verify(token)
 
     def verify(self, token: str) -> AgentIdentity:
-        """Who holds the access token; in memory. Raises Problem 401."""
+        """Who holds the access token, by the keys that are known; in memory. Raises Problem 401."""
         try:
             kid = jwt.get_unverified_header(token).get("kid")
             key = self._verifying.get(kid) if isinstance(kid, str) else None
             if key is None:
-                raise unauthenticated("The access token was signed by a key that is not known here.")
+                raise UnknownKey
             claims = jwt.decode(
                 token,
                 key,
@@ -88,7 +107,7 @@ class AgentTokens:
                 issuer=ISSUER,
                 options={"require": ["exp", "iat", "sub"]},
             )
-            return AgentIdentity(AgentId(UUID(claims["sub"])), float(claims["exp"]))
+            return AgentIdentity(AgentId(UUID(claims["sub"])), float(claims["iat"]), float(claims["exp"]))
         except jwt.ExpiredSignatureError as error:
             raise unauthenticated("The access token has expired.") from error
         except (jwt.PyJWTError, ValueError) as error:
@@ -151,6 +170,7 @@ class AgentTokens:
     async def _revoke(self, conn: Connection, found: refresh_tokens.RefreshToken) -> None:
         """Somebody else has a token of this agent: everything that came of its enrolment ends, connection included."""
         await refresh_tokens.revoke_family(conn, found.family)
+        await agents.refuse_tokens_before(conn, found.agent_id, time.time())
         await alerts.raise_alert(
             conn,
             "refresh_token_reused",
@@ -185,7 +205,7 @@ class AgentTokens:
             "iss": ISSUER,
             "aud": AUDIENCE,
             "sub": str(agent_id),
-            "iat": int(now),
+            "iat": now,  # to the microsecond: tokens issued before a moment can be refused
             # Whole seconds, and never fewer than the agent is told.
             "exp": math.ceil(now + self._access_seconds),
             "jti": secrets.token_hex(8),
@@ -216,7 +236,14 @@ def _refreshed(actor: audit.Actor, outcome: Literal["ok", "refused"], detail: di
     )
 
 
-def _new_private_pem() -> str:
+def _private_key(pem: str) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(pem.encode(), password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return key
+
+
+def new_private_pem() -> str:
+    """A key that can sign agents' tokens."""
     return (
         ec.generate_private_key(ec.SECP256R1())
         .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

@@ -35,6 +35,7 @@ from onsembl.api.services import Services
 from onsembl.api.settings import Settings
 from onsembl.api.sign_in_audit import audit_sign_ins
 from onsembl.api.terminal_socket import terminal_socket
+from onsembl.realtime.operators import OperatorDirectory
 from onsembl.realtime.standin import Standin
 from onsembl.sql import instances
 from onsembl.sql.database import Pool, create_pool
@@ -63,7 +64,7 @@ def create_app(settings: Settings) -> Starlette:
                 await standin.start()
                 stack.push_async_callback(standin.stop)
             operator_tokens = await _operator_tokens(settings, standin, stack)
-            services = await _start(settings, pool, stack, operator_tokens, _supabase_key(settings, standin))
+            services = await _start(settings, pool, stack, operator_tokens, standin)
             app.state.services = services
             yield
 
@@ -110,6 +111,15 @@ def _supabase_key(settings: Settings, standin: Standin | None) -> str:
     return standin.publishable_key
 
 
+async def _directory(settings: Settings, standin: Standin | None, stack: AsyncExitStack) -> OperatorDirectory:
+    if settings.hosted is not None:
+        from onsembl.realtime.hosted_operators import hosted_operators  # its client is slow to import
+
+        return await stack.enter_async_context(hosted_operators(settings.hosted))
+    assert standin is not None
+    return standin.operators
+
+
 async def _operator_tokens(settings: Settings, standin: Standin | None, stack: AsyncExitStack) -> OperatorTokens:
     """How operators' tokens are checked: by the keys that the hosted project, or the stand-in here, publishes."""
     if settings.hosted is None:
@@ -127,7 +137,7 @@ async def _operator_tokens(settings: Settings, standin: Standin | None, stack: A
 
 
 async def _start(
-    settings: Settings, pool: Pool, stack: AsyncExitStack, operator_tokens: OperatorTokens, supabase_key: str
+    settings: Settings, pool: Pool, stack: AsyncExitStack, operator_tokens: OperatorTokens, standin: Standin | None
 ) -> Services:
     doors = Doors(settings.limits)
     agent_tokens = AgentTokens(pool, settings.agent_access_token, settings.agent_refresh_token, doors)
@@ -148,12 +158,14 @@ async def _start(
         presence=Presence(pool, instance_id),
         agent_tokens=agent_tokens,
         operator_tokens=operator_tokens,
-        supabase_key=supabase_key,
+        supabase_key=_supabase_key(settings, standin),
         doors=doors,
+        directory=await _directory(settings, standin, stack),
+        standin=standin,
     )
     background = [
         keep_alive(pool, instance_id, settings.address, settings.instance_heartbeat),
-        take_notices(settings.database_url, hub, instance_id),
+        take_notices(settings.database_url, services, instance_id),
     ]
     if settings.worker is not None:
         background.append(run_worker(settings.database_url, settings.worker, local=hub))

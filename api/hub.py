@@ -11,7 +11,7 @@ from psycopg.rows import DictRow
 
 from onsembl.api.terminal import Size, Terminal
 from onsembl.protocol.close_codes import CloseCode
-from onsembl.protocol.ids import AgentId, Epoch, StreamId
+from onsembl.protocol.ids import AgentId, Epoch, OperatorId, StreamId
 from onsembl.protocol.messages import Cancel, Offer, ServerToAgentMessage
 from onsembl.protocol.states import CommandState
 from onsembl.sql import commands
@@ -32,6 +32,19 @@ class AgentLink(Protocol):
         ...
 
 
+class ViewerLink(Protocol):
+    """The connection of one viewer."""
+
+    @property
+    def operator_id(self) -> OperatorId:
+        """Whose it is."""
+        ...
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """End the connection with this code."""
+        ...
+
+
 @dataclass
 class Hub:
     """Who is connected here, and the terminals that viewers read."""
@@ -40,6 +53,7 @@ class Hub:
     ring_bytes: int
     links: dict[AgentId, AgentLink] = field(default_factory=dict[AgentId, AgentLink])
     terminals: dict[AgentId, Terminal] = field(default_factory=dict[AgentId, Terminal])
+    viewers: set[ViewerLink] = field(default_factory=set[ViewerLink])
     connecting: defaultdict[AgentId, asyncio.Lock] = field(
         default_factory=lambda: defaultdict[AgentId, asyncio.Lock](asyncio.Lock)
     )

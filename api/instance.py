@@ -9,11 +9,13 @@ import msgspec
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from onsembl.api.hub import Hub
+from onsembl.api.revocation import AGENT_DISABLED, obey, recheck, shut_out_agent
+from onsembl.api.services import Services
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, InstanceId
 from onsembl.sql import instances
 from onsembl.sql.database import Pool
+from onsembl.tasks.announcement import Announcement
 from onsembl.tasks.delivery import Notice
 from onsembl.tasks.listener import listen
 
@@ -31,10 +33,14 @@ async def keep_alive(pool: Pool, instance_id: InstanceId, address: str, interval
             logger.warning("A heartbeat could not be written: %s", error, extra={"action": "heartbeat_failed"})
 
 
-async def take_notices(url: str, hub: Hub, instance_id: InstanceId) -> None:
-    """Do what other processes ask of this one's agents, until cancelled."""
+async def take_notices(url: str, services: Services, instance_id: InstanceId) -> None:
+    """Do what other processes ask of this one, until cancelled."""
+    hub = services.hub
 
-    async def take(_channel: str, payload: str) -> None:
+    async def take(channel: str, payload: str) -> None:
+        if channel == instances.EVERY_INSTANCE:
+            await obey(services, msgspec.json.decode(payload, type=Announcement))
+            return
         notice = msgspec.json.decode(payload, type=Notice)
         agent_id = AgentId(notice.agent_id)
         match notice.op:
@@ -45,13 +51,15 @@ async def take_notices(url: str, hub: Hub, instance_id: InstanceId) -> None:
                 if link is not None and notice.epoch is not None and link.epoch < notice.epoch:
                     hub.close(agent_id, CloseCode.SUPERSEDED, "the agent has connected to another instance")
             case "reused":
-                hub.close(agent_id, CloseCode.TOKEN_REUSED, "a refresh token of this agent was used twice")
+                reason = "a refresh token of this agent was used twice"
+                await shut_out_agent(services, agent_id, CloseCode.TOKEN_REUSED, reason)
             case "disabled":
-                hub.close(agent_id, CloseCode.REVOKED, "this agent is disabled")
+                await shut_out_agent(services, agent_id, CloseCode.REVOKED, AGENT_DISABLED)
 
     async def catch_up() -> None:
         # What broke this connection broke the pool's too: they are replaced before a request finds out.
         await hub.pool.check()
+        await recheck(services)
         await hub.attend_all()
 
-    await listen(url, [instances.channel(instance_id)], take, catch_up)
+    await listen(url, [instances.channel(instance_id), instances.EVERY_INSTANCE], take, catch_up)

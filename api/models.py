@@ -63,6 +63,23 @@ class Agents(Answer, frozen=True, kw_only=True):
     agents: list[Agent]
 
 
+class OperatorAnswer(Answer, frozen=True, kw_only=True):
+    """A person who may sign in; `role` is null for one who then sees nothing."""
+
+    id: UUID
+    email: str
+    role: Role | None
+    disabled: bool
+    created_at: datetime
+    last_sign_in_at: datetime | None
+
+
+class Operators(Answer, frozen=True, kw_only=True):
+    """Everyone who may sign in, by address."""
+
+    operators: list[OperatorAnswer]
+
+
 class NewCommand(Body, frozen=True, kw_only=True):
     """An instruction for one agent."""
 

@@ -25,6 +25,8 @@ _PROBLEMS = {
     409: "The state of the thing does not allow it",
     413: "The body is too large",
     422: "The body is not valid",
+    429: "Too often: `Retry-After` says when to come back",
+    502: "The sign-in service did not do its part",
 }
 
 
@@ -65,7 +67,7 @@ def _operation(endpoint: Endpoint, references: dict[type, dict[str, Any]]) -> di
             }
         },
     }
-    refusals = {401, *endpoint.problems}
+    refusals = {401, 429, *endpoint.problems}
     if endpoint.role is not None:
         refusals.add(403)
     if endpoint.query is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import msgspec
 from psycopg.rows import DictRow
 
+from onsembl.api.agent_tokens import AgentIdentity
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, CommandId, Epoch, InstanceId, StreamId
 from onsembl.protocol.messages import Accepted, CancelStep, Ended, Hello, Resized
@@ -44,14 +45,17 @@ class Presence:
     pool: Pool
     instance_id: InstanceId
 
-    async def connect(self, agent_id: AgentId, hello: Hello, keep_stream: bool, address: str) -> Connected:
+    async def connect(self, identity: AgentIdentity, hello: Hello, keep_stream: bool, address: str) -> Connected:
         """An agent has said hello: it is online, its reports are written, its line moves. Raises Turned."""
+        agent_id = identity.id
         async with self.pool.connection() as conn:
             row = await agents.lock(conn, agent_id)
             if row is None:
                 raise Turned(CloseCode.NOT_FOUND, "this agent is not enrolled here")
             if row["disabled_at"] is not None:
                 raise Turned(CloseCode.REVOKED, "this agent is disabled")
+            if row["tokens_after"] is not None and identity.issued_at < row["tokens_after"].timestamp():
+                raise Turned(CloseCode.REVOKED, "this agent's credentials are revoked")
             same = keep_stream and hello.stream is not None and hello.stream.id == row["stream_id"]
             stream_id = StreamId(row["stream_id"]) if same else await streams.create(conn, agent_id)
             epoch = await agents.connected(conn, agent_id, self.instance_id, hello, stream_id)

@@ -14,6 +14,8 @@ from onsembl.api.problems import Problem
 from onsembl.api.settings import Settings
 from onsembl.protocol.ids import OperatorId
 from onsembl.protocol.states import Role
+from onsembl.realtime.operators import OperatorDirectory
+from onsembl.realtime.standin import Standin
 from onsembl.sql import operators
 from onsembl.sql.database import Pool
 
@@ -30,16 +32,35 @@ class Services:
     operator_tokens: OperatorTokens
     supabase_key: str
     doors: Doors
+    directory: OperatorDirectory
+    standin: Standin | None
     _seen: dict[OperatorId, tuple[str, Role]] = field(default_factory=dict[OperatorId, tuple[str, Role]])
+    _forgotten: int = 0
 
     async def authorize(self, token: str, least: Role) -> Operator:
         """The operator behind an access token, if their role includes `least`. Raises Problem 401 or 403."""
         operator = await self.operator_tokens.verify(token)
         if operator.role is None or not operator.role.includes(least):
             raise Problem(403, f"This takes the role {least}; yours is {operator.role or 'none'}.")
-        if self._seen.get(operator.id) != (operator.email, operator.role):
-            async with self.pool.connection() as conn:
-                if not await operators.seen(conn, operator.id, operator.email, operator.role):
-                    raise Problem(403, "This operator is disabled.")
-            self._seen[operator.id] = (operator.email, operator.role)
+        await self.welcome(operator, operator.role)
         return operator
+
+    async def welcome(self, operator: Operator, role: Role) -> None:
+        """Note that the operator is here; the database is asked once, until something is heard of them. Raises Problem
+        403 when they are shut out."""
+        if self._seen.get(operator.id) == (operator.email, role):
+            return
+        forgotten = self._forgotten
+        async with self.pool.connection() as conn:
+            if not await operators.seen(conn, operator.id, operator.email, role):
+                raise Problem(403, "This operator is disabled.")
+        if self._forgotten == forgotten:  # else the answer may be older than what was heard meanwhile
+            self._seen[operator.id] = (operator.email, role)
+
+    def forget(self, operator_id: OperatorId | None = None) -> None:
+        """Ask the database anew, of this operator or of all."""
+        self._forgotten += 1
+        if operator_id is None:
+            self._seen.clear()
+        else:
+            self._seen.pop(operator_id, None)

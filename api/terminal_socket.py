@@ -19,7 +19,7 @@ from onsembl.api.terminal import Size, Terminal
 from onsembl.api.viewer import Viewer
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.heartbeat import Heartbeat
-from onsembl.protocol.ids import AgentId, StreamId
+from onsembl.protocol.ids import AgentId, OperatorId, StreamId
 from onsembl.protocol.messages import (
     FIRST_MESSAGE_SECONDS,
     MAX_MESSAGE_BYTES,
@@ -93,6 +93,19 @@ class ViewerSession:
         self._heartbeat = Heartbeat(settings.heartbeat, settings.heartbeat_timeout, now=time.monotonic())
         self._messages = Rate(settings.limits.messages_per_second, MESSAGE_WINDOW_SECONDS)
         self._changed = asyncio.Event()
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    # As the hub sees it (ViewerLink)
+
+    @property
+    def operator_id(self) -> OperatorId:
+        return self._operator.id
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        if not self._closed.done():
+            self._closed.set_exception(Closed(code, reason))
+
+    # The session
 
     async def run(self) -> None:
         """Serve the viewer. Raises Closed or WebSocketDisconnect when it is over."""
@@ -101,16 +114,20 @@ class ViewerSession:
         terminal = await self._terminal()
         viewer = Viewer(terminal, StreamId(attach.stream_id) if attach.stream_id else None, attach.offset)
         terminal.subscribe(self._changed)
+        self._hub.viewers.add(self)
         tasks = [
+            self._closed,
             asyncio.create_task(self._pump(viewer), name=f"viewer of {self._agent_id}"),
             asyncio.create_task(self._read(), name=f"viewer's messages of {self._agent_id}"),
             asyncio.create_task(self._beat(), name=f"viewer's heartbeat of {self._agent_id}"),
         ]
         try:
+            await self._authorize(attach.access_token)  # what was said of this operator meanwhile was not said to us
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
+            self._hub.viewers.discard(self)
             terminal.unsubscribe(self._changed)
             for task in tasks:
                 task.cancel()

@@ -35,6 +35,8 @@ ANSWERS: tuple[type[msgspec.Struct], ...] = (
     models.Command,
     models.Commands,
     models.EnrolmentToken,
+    models.OperatorAnswer,
+    models.Operators,
     models.ProblemDetails,
     messages.Usage,
     messages.CancelStep,

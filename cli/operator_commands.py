@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
 import os
 import secrets
@@ -14,6 +13,7 @@ from typing import TypeVar
 
 import click
 
+from onsembl.cli.actor import command_line_actor
 from onsembl.cli.data_folder import data_dir_option
 from onsembl.cli.database_url import database_url_option, running_database
 from onsembl.cli.errors import StartError
@@ -22,8 +22,9 @@ from onsembl.protocol.states import Role
 from onsembl.realtime.hosted_operators import hosted_operators
 from onsembl.realtime.operators import OperatorAccount, OperatorDirectory, OperatorError
 from onsembl.realtime.standin import standin_operators
-from onsembl.sql import audit
+from onsembl.sql import audit, operators
 from onsembl.sql.database import connect
+from onsembl.tasks.announcement import Announcement, announce
 
 T = TypeVar("T")
 
@@ -116,12 +117,12 @@ def _change(
 ) -> None:
     """Change an operator, and add to the audit log who of this machine's users did it."""
     account = _with_directory(act, database_url, data_dir)
-    asyncio.run(_audit(running_database(database_url, data_dir), action, account))
+    asyncio.run(_note(running_database(database_url, data_dir), action, account))
 
 
-async def _audit(url: str, action: str, account: OperatorAccount) -> None:
+async def _note(url: str, action: str, account: OperatorAccount) -> None:
     event = audit.Event(
-        actor=audit.Actor("system", name=f"{getpass.getuser()} at the command line"),
+        actor=command_line_actor(),
         action=f"operator.{action}",
         target_kind="operator",
         target_id=str(account.id),
@@ -129,6 +130,11 @@ async def _audit(url: str, action: str, account: OperatorAccount) -> None:
     )
     async with await connect(url, role="onsembl_api") as conn:
         await audit.write(conn, event)
+        if action == "disabled":
+            await operators.disable(conn, account.id, account.email, account.role or Role.VIEWER)
+        elif action == "enabled":
+            await operators.enable(conn, account.id)
+        await announce(conn, Announcement(op="operator_changed", operator_id=account.id))
 
 
 def _with_directory(act: Callable[[OperatorDirectory], Awaitable[T]], database_url: str | None, data_dir: Path) -> T:

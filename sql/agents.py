@@ -6,6 +6,7 @@ when the agent connected: an older connection's writes find no row.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from psycopg.rows import DictRow
@@ -43,8 +44,11 @@ async def create(conn: Connection, *, name: str, kind: str, mode: str, host: str
 
 
 async def lock(conn: Connection, agent_id: AgentId) -> DictRow | None:
-    """Take the agent's row until the transaction ends: whoever changes its line of commands holds it."""
-    cursor = await conn.execute(f"select {COLUMNS} from agents where id = %s for update", [agent_id])
+    """Take the agent's row until the transaction ends: whoever changes its line of commands holds it.
+
+    Besides the columns that are shown it has `tokens_after`.
+    """
+    cursor = await conn.execute(f"select {COLUMNS}, tokens_after from agents where id = %s for update", [agent_id])
     return await cursor.fetchone()
 
 
@@ -92,6 +96,33 @@ async def resized(conn: Connection, agent_id: AgentId, epoch: Epoch, columns: in
     await conn.execute(
         "update agents set columns = %s, rows = %s where id = %s and epoch = %s", [columns, rows, agent_id, epoch]
     )
+
+
+async def refuse_tokens_before(conn: Connection, agent_id: AgentId, at: float) -> None:
+    """Access tokens issued before `at` (Unix time) are not taken any more."""
+    await conn.execute("update agents set tokens_after = to_timestamp(%s) where id = %s", [at, agent_id])
+
+
+async def disable(conn: Connection, agent_id: AgentId) -> DictRow | None:
+    """Shut the agent out; its row, None when there is none."""
+    cursor = await conn.execute(
+        f"update agents set disabled_at = coalesce(disabled_at, now()) where id = %s returning {COLUMNS}", [agent_id]
+    )
+    return await cursor.fetchone()
+
+
+async def enable(conn: Connection, agent_id: AgentId) -> DictRow | None:
+    """Undo `disable`."""
+    cursor = await conn.execute(f"update agents set disabled_at = null where id = %s returning {COLUMNS}", [agent_id])
+    return await cursor.fetchone()
+
+
+async def disabled_among(conn: Connection, agent_ids: Collection[AgentId]) -> list[AgentId]:
+    """Those of these agents that are shut out."""
+    cursor = await conn.execute(
+        "select id from agents where id = any(%s::uuid[]) and disabled_at is not null", [list(agent_ids)]
+    )
+    return [AgentId(row["id"]) for row in await cursor.fetchall()]
 
 
 async def online_at(conn: Connection, agent_id: AgentId) -> InstanceId | None:

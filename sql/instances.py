@@ -13,6 +13,10 @@ def channel(instance_id: UUID) -> str:
     return f"onsembl_instance_{instance_id.hex}"
 
 
+EVERY_INSTANCE = "onsembl_instances"
+"""The NOTIFY channel on which all of them are told something."""
+
+
 async def register(conn: Connection, address: str) -> InstanceId:
     """A row for a process that starts."""
     cursor = await conn.execute("insert into instances (address) values (%s) returning id", [address])
@@ -43,3 +47,8 @@ async def remove_dead(conn: Connection, dead_after: float) -> None:
 async def notify(conn: Connection, instance_id: UUID, payload: str) -> None:
     """Tell an instance something, once the transaction is committed; at most 7,999 bytes."""
     await conn.execute("select pg_notify(%s, %s)", [channel(instance_id), payload])
+
+
+async def announce(conn: Connection, payload: str) -> None:
+    """Tell every instance something, once the transaction is committed; at most 7,999 bytes."""
+    await conn.execute("select pg_notify(%s, %s)", [EVERY_INSTANCE, payload])

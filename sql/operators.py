@@ -1,6 +1,9 @@
-"""The `operators` table: people who have signed in, as the audit log and the command list name them."""
+"""The `operators` table: people who have signed in, as the audit log and the command list name them, and whether they
+are shut out here."""
 
 from __future__ import annotations
+
+from uuid import UUID
 
 from onsembl.protocol.ids import OperatorId
 from onsembl.sql.database import Connection
@@ -17,3 +20,23 @@ async def seen(conn: Connection, operator_id: OperatorId, email: str, role: str)
     row = await cursor.fetchone()
     assert row is not None
     return row["enabled"]
+
+
+async def disable(conn: Connection, operator_id: UUID, email: str, role: str) -> None:
+    """Shut an operator out, also one who has never come."""
+    await conn.execute(
+        """insert into operators (id, email, role, disabled_at) values (%s, %s, %s, now())
+           on conflict (id) do update set disabled_at = coalesce(operators.disabled_at, now())""",
+        [operator_id, email, role],
+    )
+
+
+async def enable(conn: Connection, operator_id: UUID) -> None:
+    """Undo `disable`."""
+    await conn.execute("update operators set disabled_at = null where id = %s", [operator_id])
+
+
+async def disabled(conn: Connection) -> set[OperatorId]:
+    """Those who are shut out."""
+    cursor = await conn.execute("select id from operators where disabled_at is not null")
+    return {OperatorId(row["id"]) for row in await cursor.fetchall()}

@@ -1,4 +1,7 @@
-"""The `signing_keys` table: the keys that sign agents' access tokens."""
+"""The `signing_keys` table: the keys that sign agents' access tokens.
+
+The newest signs. The ones before it verify until the last token that they signed has ended.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,53 @@ from psycopg.rows import DictRow
 
 from onsembl.sql.database import Connection
 
+LIVE = "(retired_at is null or retired_at > now())"
+LEEWAY_SECONDS = 60.0
+"""A retired key verifies this much longer than its last token lives: an instance may sign with it until it has heard of
+the new one."""
+
 
 async def live(conn: Connection) -> list[DictRow]:
     """Keys that verify, newest first; the first one signs."""
     cursor = await conn.execute(
-        "select kid, private_pem from signing_keys where retired_at is null order by created_at desc, kid"
+        f"select kid, private_pem, created_at, retired_at from signing_keys where {LIVE} order by created_at desc, kid"
     )
     return await cursor.fetchall()
 
 
 async def add_first(conn: Connection, kid: str, private_pem: str) -> None:
     """Keep this key if there is none: of several instances that start at once, one's key wins."""
-    await conn.execute("lock table signing_keys in share row exclusive mode")
+    await _lock(conn)
     await conn.execute(
         """insert into signing_keys (kid, private_pem)
            select %s, %s where not exists (select from signing_keys where retired_at is null)""",
         [kid, private_pem],
     )
+
+
+async def note_lifetime(conn: Connection, token_seconds: float) -> None:
+    """An instance signs tokens that live so long."""
+    await conn.execute(
+        "update signing_keys set token_seconds = %(seconds)s where retired_at is null and token_seconds < %(seconds)s",
+        {"seconds": token_seconds},
+    )
+
+
+async def rotate(conn: Connection, kid: str, private_pem: str, *, revoke: bool) -> None:
+    """Another key signs from now on. With `revoke` the others verify no longer, whatever they have signed."""
+    await _lock(conn)
+    lasting = "interval '0'" if revoke else "make_interval(secs => token_seconds + %(leeway)s)"
+    also_retiring = "or retired_at > now()" if revoke else ""
+    await conn.execute(
+        f"update signing_keys set retired_at = now() + {lasting} where retired_at is null {also_retiring}",
+        {"leeway": LEEWAY_SECONDS},
+    )
+    await conn.execute(
+        """insert into signing_keys (kid, private_pem, token_seconds, created_at)
+           select %s, %s, coalesce(max(token_seconds), 900), clock_timestamp() from signing_keys""",
+        [kid, private_pem],
+    )
+
+
+async def _lock(conn: Connection) -> None:
+    await conn.execute("lock table signing_keys in share row exclusive mode")

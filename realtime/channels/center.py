@@ -70,6 +70,12 @@ class Center:
             if socket.follows_changes:
                 socket.close(self._restart)
 
+    def send_away(self, subject: str, code: int) -> None:
+        """End the sockets of a user, by the id that their tokens name."""
+        for socket in list(self.sockets):
+            if socket.is_of(subject):
+                socket.close(code)
+
     async def answer(self, channel: Channel, question: Question) -> Answer:
         """Ask the database what the channel has to know."""
         try:

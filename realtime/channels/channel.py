@@ -108,6 +108,7 @@ class Channel:
 
     def _use(self, claims: Mapping[str, Any]) -> None:
         self.role: str = str(claims.get("role", "anon"))
+        self.subject = str(claims.get("sub", ""))
         self.claims: str = orjson.dumps(claims).decode()
         self.expires_at = float(claims.get("exp", "inf"))
 

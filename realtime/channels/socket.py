@@ -60,6 +60,12 @@ class ClientSocket:
     def channels(self) -> int:
         return len(self._channels)
 
+    def is_of(self, subject: str) -> bool:
+        """Whether a token of this user is in use here."""
+        return self._claims.get("sub") == subject or any(
+            channel.subject == subject for channel in self._channels.values()
+        )
+
     def close(self, code: int) -> None:
         """End the session."""
         if not self._closing.done():

@@ -58,7 +58,7 @@ async def test_a_person_without_a_role_is_told(center: Api, visit) -> None:
     await page.get_by_label("E-mail").fill(account.email)
     await page.get_by_label("Password").fill(PASSWORD)
     await page.get_by_role("button", name="Sign in").click()
-    await expect(page.get_by_text("has no role here")).to_be_visible()
+    await expect(page.get_by_text("has no access here")).to_be_visible()
 
 
 async def test_a_viewer_only_looks(center: Api, visit, tmp_path: Path) -> None:

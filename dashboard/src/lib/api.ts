@@ -1,4 +1,5 @@
 import type {
+  Agent,
   Agents,
   Command,
   Commands,
@@ -7,6 +8,8 @@ import type {
   Me,
   NewCommand,
   NewEnrolmentToken,
+  OperatorAnswer,
+  Operators,
   ProblemDetails,
 } from "./protocol.ts";
 
@@ -93,6 +96,15 @@ export class Api {
 
   cancel(commandId: string): Promise<Command> {
     return this.#call("POST", `/v1/commands/${commandId}/cancel`, {});
+  }
+
+  operators(): Promise<Operators> {
+    return this.#call("GET", "/v1/operators");
+  }
+
+  /** Shut somebody out, or let them in again. */
+  admit(kind: "agents" | "operators", id: string, admitted: boolean): Promise<Agent | OperatorAnswer> {
+    return this.#call("POST", `/v1/${kind}/${id}/${admitted ? "enable" : "disable"}`, {});
   }
 
   enrolmentToken(body: NewEnrolmentToken = {}): Promise<EnrolmentToken> {

@@ -220,6 +220,21 @@ export interface EnrolmentToken {
   expires_at: string;
 }
 
+/** A person who may sign in; `role` is null for one who then sees nothing. */
+export interface OperatorAnswer {
+  id: string;
+  email: string;
+  role: Role | null;
+  disabled: boolean;
+  created_at: string;
+  last_sign_in_at: string | null;
+}
+
+/** Everyone who may sign in, by address. */
+export interface Operators {
+  operators: OperatorAnswer[];
+}
+
 /** An error (RFC 9457). */
 export interface ProblemDetails {
   type: string;

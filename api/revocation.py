@@ -1,0 +1,57 @@
+"""What is shut out while it is here: operators, agents and the keys of their tokens, on this instance."""
+
+from __future__ import annotations
+
+import logging
+
+from onsembl.api.services import Services
+from onsembl.protocol.close_codes import CloseCode
+from onsembl.protocol.ids import AgentId, OperatorId
+from onsembl.sql import agents, operators
+from onsembl.tasks.announcement import Announcement
+
+logger = logging.getLogger(__name__)
+
+AGENT_DISABLED = "this agent is disabled"
+
+
+async def obey(services: Services, announcement: Announcement) -> None:
+    """Do what every instance was told to."""
+    match announcement.op:
+        case "operator_changed":
+            assert announcement.operator_id is not None
+            await _operators_changed(services, OperatorId(announcement.operator_id))
+        case "keys_changed":
+            await services.agent_tokens.load()
+        case "keys_revoked":
+            await services.agent_tokens.load()
+            for agent_id in list(services.hub.links):
+                services.hub.close(agent_id, CloseCode.TOKEN_EXPIRED, "the key of the access token is revoked")
+
+
+async def shut_out_agent(services: Services, agent_id: AgentId, code: CloseCode, reason: str) -> None:
+    """End the agent's connection here, also one that is just being made."""
+    async with services.hub.connecting[agent_id]:
+        services.hub.close(agent_id, code, reason)
+
+
+async def recheck(services: Services) -> None:
+    """As if all had been said anew: after something may have been missed."""
+    await services.agent_tokens.load()
+    await _operators_changed(services, None)
+    async with services.pool.connection() as conn:
+        disabled = await agents.disabled_among(conn, list(services.hub.links))
+    for agent_id in disabled:
+        await shut_out_agent(services, agent_id, CloseCode.REVOKED, AGENT_DISABLED)
+
+
+async def _operators_changed(services: Services, operator_id: OperatorId | None) -> None:
+    services.forget(operator_id)
+    async with services.pool.connection() as conn:
+        disabled = await operators.disabled(conn)
+    for viewer in list(services.hub.viewers):
+        if viewer.operator_id in disabled:
+            viewer.close(CloseCode.FORBIDDEN, "this operator is disabled")
+    if services.standin is not None:
+        for gone in disabled if operator_id is None else disabled & {operator_id}:
+            services.standin.realtime.send_away(str(gone), CloseCode.NORMAL)

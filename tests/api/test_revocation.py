@@ -1,0 +1,179 @@
+"""Who is shut out while they are here: agents, operators, and tokens of a key that leaked, on every instance."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+
+import pytest
+from support.agents import Operator, agent_running, until
+from support.frames import SAID_HELLO, attach, closed_with
+from support.server import running
+from websockets.exceptions import InvalidStatus
+
+from onsembl.cli.keys_commands import _rotate_agents
+from onsembl.protocol.close_codes import CloseCode
+from onsembl.protocol.states import Role
+from onsembl.sql.database import connect
+
+
+@pytest.fixture
+async def instances(settings):
+    """Two instances on one database."""
+    async with running(settings) as one, running(replace(settings, worker=None)) as other:
+        # Access tokens name the instance that signs people in; both check them by the same keys.
+        other.services.operator_tokens._issuer = f"{one.url}/auth/v1"
+        yield one, other
+
+
+async def change(api, headers: dict, kind: str, id: str, verb: str) -> dict:
+    response = await api.http.post(f"/v1/{kind}/{id}/{verb}", json={}, headers=headers)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+async def connected(api, agent):
+    """A socket of the agent, welcomed."""
+    socket = await api.agent_socket(agent)
+    await socket.send(SAID_HELLO)
+    assert json.loads(await socket.recv())["type"] == "welcome"
+    return socket
+
+
+async def test_a_disabled_agent_is_closed_wherever_it_is(instances):
+    """An admin at one instance, the agent at the other: closed for good, its tokens refused; enabled, it is back."""
+    here, there = instances
+    admin = (await here.operator()).headers
+    agent = await here.enrol()
+    socket = await connected(there, agent)
+    async with asyncio.timeout(2):
+        assert (await change(here, admin, "agents", agent.id, "disable"))["disabled_at"] is not None
+        assert await closed_with(socket) == CloseCode.REVOKED
+    async with here.agent_socket(agent) as again:
+        await again.send(SAID_HELLO)
+        assert await closed_with(again) == CloseCode.REVOKED
+    refresh = {"Authorization": f"Bearer {agent.refresh_token}"}
+    assert (await here.http.post("/v1/agents/token", headers=refresh)).status_code == 401
+    await change(here, admin, "agents", agent.id, "enable")
+    await (await connected(here, agent)).close()
+
+
+async def test_a_disabled_agents_command_does_not_run_for_ever(settings, tmp_path):
+    """The program ends its processes and itself; the command is lost to us, and says so."""
+    async with running(settings) as api:
+        operator = Operator(api, await api.operator())
+        async with agent_running(api, tmp_path) as agent:
+            command = await operator.send(agent.id, "sleep 1000")
+            await operator.until_state(command, "running")
+            await change(api, operator.headers, "agents", agent.id, "disable")
+            assert (await operator.until_state(command, "lost"))["state"] == "lost"
+            assert await agent.process.wait() != 0
+
+
+async def test_a_disabled_operator_is_closed_everywhere_and_sees_nothing(instances):
+    """Terminals at both instances, the live state and the REST API: all refuse a token that is still good."""
+    here, there = instances
+    admin, other = (await here.operator()).headers, await here.operator(Role.OPERATOR)
+    agent = await here.enrol()
+    accounts = (await here.http.get("/v1/operators", headers=admin)).json()["operators"]
+    id = next(account["id"] for account in accounts if account["email"] == other.email)
+    async with here.terminal_socket(agent.id) as one, there.terminal_socket(agent.id) as two:
+        await attach(one, other.access_token)
+        await attach(two, other.access_token)
+        async with asyncio.timeout(2):
+            assert (await change(here, admin, "operators", id, "disable"))["disabled"] is True
+            assert await closed_with(one) == CloseCode.FORBIDDEN
+            assert await closed_with(two) == CloseCode.FORBIDDEN
+    for api in instances:
+        answer = await api.http.get("/v1/me", headers=other.headers)
+        assert (answer.status_code, answer.json()["detail"]) == (403, "This operator is disabled.")
+        async with api.terminal_socket(agent.id) as socket:
+            await socket.send(json.dumps({"type": "attach", "access_token": other.access_token}))
+            assert await closed_with(socket) == CloseCode.FORBIDDEN
+    assert await rows_seen_by(here, id) == 0
+    assert (await change(here, admin, "operators", id, "enable"))["disabled"] is False
+    assert await rows_seen_by(here, id) == 1
+
+    async def welcome() -> bool:
+        return all([(await api.http.get("/v1/me", headers=other.headers)).status_code == 200 for api in instances])
+
+    await until(welcome, "both instances to have heard")
+
+
+async def rows_seen_by(api, operator_id: str) -> int:
+    """How many agents row-level security shows to a token of this operator."""
+    claims = json.dumps({"sub": operator_id, "role": "authenticated", "app_metadata": {"role": "operator"}})
+    async with await connect(api.database_url) as conn:
+        await conn.execute("select set_config('request.jwt.claims', %s, true)", [claims])
+        await conn.execute("set local role authenticated")
+        cursor = await conn.execute("select count(*) as count from onsembl.agents")
+        row = await cursor.fetchone()
+    return row["count"] if row else -1
+
+
+async def test_nobody_shuts_themselves_out(api):
+    """So that there is always an admin left; and only admins shut out."""
+    admin = await api.operator()
+    me = (await api.http.get("/v1/me", headers=admin.headers)).json()["id"]
+    assert (await api.http.post(f"/v1/operators/{me}/disable", headers=admin.headers)).status_code == 409
+    operator = await api.operator(Role.OPERATOR)
+    for path in ("/v1/operators", f"/v1/operators/{me}/disable", f"/v1/agents/{me}/disable"):
+        method = "GET" if path == "/v1/operators" else "POST"
+        assert (await api.http.request(method, path, headers=operator.headers)).status_code == 403
+    assert (await api.http.post(f"/v1/agents/{me}/disable", headers=admin.headers)).status_code == 404
+
+
+async def test_keys_change_while_agents_stay_connected(instances):
+    """After a rotation an old token is good still, new ones are signed by the new key, at every instance."""
+    here, there = instances
+    agent = await here.enrol()
+    socket = await connected(there, agent)
+    kid = await _rotate_agents(here.database_url, revoke=False)
+
+    async def signs() -> bool:
+        return all(api.services.agent_tokens._signing[0] == kid for api in instances)
+
+    await until(signs, "both instances to sign with the new key")
+    await socket.send(json.dumps({"type": "refresh", "refresh_token": agent.refresh_token}))
+    token = json.loads(await socket.recv())["access_token"]
+    await (await connected(there, agent)).close()  # by the old key
+    await (await connected(here, replace(agent, access_token=token))).close()
+
+
+async def test_an_instance_that_has_not_heard_of_a_key_reads_it(api):
+    """A token of a key that it does not know makes it look."""
+    agent = await api.enrol()
+    tokens = api.services.agent_tokens
+    held = dict(tokens._verifying)
+    tokens._verifying, tokens._loaded_at = {}, float("-inf")
+    await (await connected(api, agent)).close()
+    assert tokens._verifying.keys() == held.keys()
+
+
+async def test_a_leaked_key_is_revoked_at_once(instances):
+    """Everything that it signed is refused, connections included; agents come back by their refresh tokens."""
+    here, there = instances
+    agent = await here.enrol()
+    socket = await connected(there, agent)
+    await _rotate_agents(here.database_url, revoke=True)
+    async with asyncio.timeout(2):
+        assert await closed_with(socket) == CloseCode.TOKEN_EXPIRED
+    for api in instances:
+        with pytest.raises(InvalidStatus) as refused:
+            await api.agent_socket(agent)
+        assert refused.value.response.status_code == 401
+    answer = await here.http.post("/v1/agents/token", headers={"Authorization": f"Bearer {agent.refresh_token}"})
+    await (await connected(there, replace(agent, access_token=answer.json()["access_token"]))).close()
+
+
+async def test_an_access_token_from_before_a_theft_was_found_is_refused(api):
+    """Reuse of a refresh token revokes the access tokens too, though they are signed and in time."""
+    agent = await api.enrol()
+    headers = {"Authorization": f"Bearer {agent.refresh_token}"}
+    second = (await api.http.post("/v1/agents/token", headers=headers)).json()
+    third = await api.http.post("/v1/agents/token", headers={"Authorization": f"Bearer {second['refresh_token']}"})
+    assert (await api.http.post("/v1/agents/token", headers=headers)).status_code == 401
+    async with api.agent_socket(replace(agent, access_token=third.json()["access_token"])) as socket:
+        await socket.send(SAID_HELLO)
+        assert await closed_with(socket) == CloseCode.REVOKED
