@@ -1,7 +1,8 @@
 """The `refresh_tokens` table: what an agent exchanges for its next access token, once.
 
 A token is exchanged for a *successor*. While no successor was used, the token may come again for a short while: the
-answer was lost. Then the successor that never arrived is superseded by another.
+answer was lost, or is late. Each time there is another successor; the first of them that is used supersedes the others,
+for they never arrived.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from onsembl.protocol.ids import AgentId
+from onsembl.sql import locks
 from onsembl.sql.database import Connection
 from onsembl.sql.enrolment import digest
 
@@ -41,7 +43,12 @@ async def add(
 
 
 async def take(conn: Connection, token: str, repeat_seconds: float) -> RefreshToken | None:
-    """The token, locked until the end of the transaction."""
+    """The token; no other of its family is taken until the end of the transaction."""
+    cursor = await conn.execute("select family from refresh_tokens where token_hash = %s", [digest(token)])
+    row = await cursor.fetchone()
+    if row is None:
+        return None
+    await locks.take(conn, f"refresh tokens {row['family']}")
     cursor = await conn.execute(
         """select family, agent_id, agents.name as agent_name, used_at is not null as used,
                   coalesce(used_at > now() - make_interval(secs => %(repeat)s), false) and not exists (
@@ -51,8 +58,7 @@ async def take(conn: Connection, token: str, repeat_seconds: float) -> RefreshTo
                   revoked_at is not null as revoked, superseded_at is not null as superseded,
                   refresh_tokens.expires_at <= now() as expired, agents.disabled_at is not null as disabled
            from refresh_tokens join agents on agents.id = agent_id
-           where token_hash = %(hash)s
-           for update of refresh_tokens""",
+           where token_hash = %(hash)s""",
         {"hash": digest(token), "repeat": repeat_seconds},
     )
     row = await cursor.fetchone()
@@ -60,13 +66,15 @@ async def take(conn: Connection, token: str, repeat_seconds: float) -> RefreshTo
 
 
 async def use(conn: Connection, token: str) -> None:
-    """The token is exchanged; successors that it was exchanged for before never arrived."""
+    """The token is exchanged; others that were given for its parent never arrived."""
     await conn.execute(
         "update refresh_tokens set used_at = coalesce(used_at, now()) where token_hash = %s", [digest(token)]
     )
     await conn.execute(
-        "update refresh_tokens set superseded_at = now() where parent_hash = %s and superseded_at is null",
-        [digest(token)],
+        """update refresh_tokens set superseded_at = now()
+           where parent_hash = (select parent_hash from refresh_tokens where token_hash = %(hash)s)
+             and token_hash <> %(hash)s and superseded_at is null""",
+        {"hash": digest(token)},
     )
 
 

@@ -1,0 +1,169 @@
+"""A refresh that is interrupted at each of its steps: the agent always ends authenticated, with nobody's help."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+from support.agents import CuttableLink, Operator, agent_running, until
+from support.frames import SAID_HELLO, next_message
+from support.server import Api, running
+
+from onsembl.agent import credentials as store
+from onsembl.api.agent_tokens import AgentTokens
+from onsembl.sql.database import connect
+
+Refresh = Callable[..., Awaitable[object]]
+
+
+class Faults:
+    """Interrupts the first refreshes that are asked for, and counts them all."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = 3
+        self.done = 0
+        self.link: CuttableLink
+        self._monkeypatch = monkeypatch
+        self.real: Refresh = AgentTokens.refresh
+
+    def around(self, fault: Callable[[Faults, Refresh], Awaitable[object]]) -> None:
+        async def refresh(tokens: AgentTokens, *arguments: object) -> object:
+            if self.left == 0:
+                self.done += 1
+                return await self.real(tokens, *arguments)
+            self.left -= 1
+            return await fault(self, lambda: self.real(tokens, *arguments))
+
+        self._monkeypatch.setattr(AgentTokens, "refresh", refresh)
+
+
+async def cut_before(faults: Faults, real: Refresh) -> object:
+    """The socket dies, and the server never does what was asked."""
+    faults.link.cut()
+    raise psycopg.OperationalError("the connection was lost")
+
+
+async def cut_between(faults: Faults, real: Refresh) -> object:
+    """Committed, and the answer goes to a dead socket."""
+    issued = await real()
+    faults.link.cut()
+    return issued
+
+
+async def cut_late(faults: Faults, real: Refresh) -> object:
+    """The agent has come back by another socket and asked again before the server gets to the first question."""
+    faults.link.cut()
+    asked = asyncio.create_task(real())
+    return await asked
+
+
+async def answer_late(faults: Faults, real: Refresh) -> object:
+    """The answer is on its way when the link breaks."""
+    issued = await real()
+    asyncio.get_running_loop().call_soon(lambda: asyncio.get_running_loop().call_soon(faults.link.cut))
+    return issued
+
+
+@asynccontextmanager
+async def agent_behind_a_link(api: Api, tmp_path: Path, faults: Faults) -> AsyncGenerator[Operator]:
+    async with CuttableLink(api.url) as link:
+        faults.link = link
+        async with agent_running(api, tmp_path, server=link.url) as agent:
+            operator = Operator(api, await api.operator())
+            command = await operator.send(agent.id, "until test -e go; do sleep 0.05; done")
+            yield operator
+            async with asyncio.timeout(90):
+                while faults.done < 2:
+                    await asyncio.sleep(0.05)
+            (tmp_path / "go").touch()
+            assert (await operator.until_state(command, "succeeded", "failed", "lost"))["state"] == "succeeded"
+            held = store.load(tmp_path / "agents" / "one")
+            async with api.agent_socket(held) as socket:  # type: ignore[arg-type]
+                await socket.send(SAID_HELLO)
+                assert json.loads(await socket.recv())["type"] == "welcome"
+
+
+@pytest.mark.parametrize("fault", [cut_before, cut_between, cut_late, answer_late])
+async def test_the_socket_is_cut(settings, tmp_path, monkeypatch, fault):
+    """Three times at this step; then the tokens rotate on, a command ends well, and what is on disk is good."""
+    faults = Faults(monkeypatch)
+    async with running(replace(settings, agent_access_token=2.0)) as api:
+        async with agent_behind_a_link(api, tmp_path, faults):
+            faults.around(fault)
+            await until(lambda: _true(faults.left == 0), "the faults")
+        assert await alerts(api) == 0, "no fault is taken for a theft"
+
+
+async def test_the_database_is_down(own_postgres, settings, tmp_path, monkeypatch):
+    """It stops just as the tokens are asked for, and is away beyond the access token's end."""
+    faults = Faults(monkeypatch)
+    faults.left = 1
+    stopped = asyncio.Event()
+
+    async def stop_database(_: Faults, real: Refresh) -> object:
+        await asyncio.to_thread(own_postgres.stop)
+        stopped.set()
+        return await real()
+
+    own = replace(settings, database_url=own_postgres.url(), agent_access_token=2.0)
+    async with running(own) as api, agent_behind_a_link(api, tmp_path, faults):
+        operator_token_ends = time.monotonic() + 2.5
+        faults.around(stop_database)
+        await stopped.wait()
+        await until(lambda: _true(time.monotonic() > operator_token_ends), "the access token's end")
+        await asyncio.to_thread(own_postgres.start)
+
+
+async def test_two_refreshes_at_once(api):
+    """Over the socket and by HTTP, with one token, in any order: whichever answer is kept is good, the other is not."""
+    for kept in (0, 1) * 5:
+        agent = await api.enrol(f"agent-{time.monotonic_ns()}")
+        async with api.agent_socket(agent) as socket:
+            await socket.send(SAID_HELLO)
+            await next_message(socket, "welcome")
+
+            async def by_socket(socket=socket, agent=agent) -> str:
+                await socket.send(json.dumps({"type": "refresh", "refresh_token": agent.refresh_token}))
+                return (await next_message(socket, "tokens"))["refresh_token"]
+
+            answers = await asyncio.gather(by_socket(), exchanged(api, agent.refresh_token))
+            assert answers[0] != answers[1]
+            newest = await exchanged(api, answers[kept])
+            assert newest is not None
+            assert await exchanged(api, answers[1 - kept]) is None, "somebody else holds it"
+            assert await exchanged(api, newest) is None, "so nobody has any more"
+
+
+async def test_both_answers_used_at_once(api):
+    """Two holders, one moment: at most one is let on, and the next use ends both."""
+    agent = await api.enrol()
+    first, second = await asyncio.gather(*(exchanged(api, agent.refresh_token) for _ in range(2)))
+    answers = await asyncio.gather(exchanged(api, first), exchanged(api, second))
+    assert [answer is None for answer in answers].count(True) == 1
+    good = next(answer for answer in answers if answer is not None)
+    assert await exchanged(api, good) is None
+    assert await alerts(api) == 1
+
+
+async def exchanged(api, token: str | None) -> str | None:
+    """The next refresh token; None when this one is refused."""
+    response = await api.http.post("/v1/agents/token", headers={"Authorization": f"Bearer {token}"})
+    assert response.status_code in (200, 401), response.text
+    return response.json().get("refresh_token")
+
+
+async def alerts(api) -> int:
+    async with await connect(api.database_url) as conn:
+        row = await (await conn.execute("select count(*) as count from alerts")).fetchone()
+    return row["count"]
+
+
+async def _true(condition: bool) -> bool:
+    return condition
