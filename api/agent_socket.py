@@ -86,7 +86,7 @@ async def _authenticate(websocket: WebSocket, services: Services) -> AgentIdenti
     try:
         identity = await services.agent_tokens.recognise(token)
     except Problem:
-        services.doors.failed(address)
+        services.doors.refused(address)
         raise
     services.doors.connect(address, identity.id)
     return identity

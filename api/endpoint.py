@@ -97,7 +97,8 @@ class Endpoint:
             answer = await self._answer(request, services)
         except Problem as problem:
             if problem.status == 401:
-                services.doors.failed(client_address(request))
+                count = services.doors.guessed if self.role is None else services.doors.refused
+                count(client_address(request))
             raise
         return Response(orjson.dumps(answer, default=_plain), self.status, media_type="application/json")
 

@@ -1,7 +1,7 @@
 """How often one agent and one address may come: buckets in memory, each process its own.
 
-Whoever shows a good token is let in up to bounds that a fleet behind one address stays below; whoever shows bad ones is
-soon answered 429 before anything is looked up.
+Whoever shows a good token is let in up to bounds that a fleet behind one address stays below. Opaque tokens that are
+not known are soon answered 429 before anything is looked up.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class Limits:
     agent_refreshes: Allowance = Allowance(20, 1.0)
     address_connects: Allowance = Allowance(4000, 0.01)
     address_exchanges: Allowance = Allowance(2000, 0.02)
-    address_failures: Allowance = Allowance(60, 1.0)
+    address_guesses: Allowance = Allowance(60, 1.0)
+    address_refusals: Allowance = Allowance(60, 1.0)
     messages_per_second: float = 200.0
 
 
@@ -52,14 +53,16 @@ class Doors:
     _agent_refreshes: Attempts = field(init=False)
     _address_connects: Attempts = field(init=False)
     _address_exchanges: Attempts = field(init=False)
-    _address_failures: Attempts = field(init=False)
+    _address_guesses: Attempts = field(init=False)
+    _address_refusals: Attempts = field(init=False)
 
     def __post_init__(self) -> None:
         self._agent_connects = self.limits.agent_connects.bucket()
         self._agent_refreshes = self.limits.agent_refreshes.bucket()
         self._address_connects = self.limits.address_connects.bucket()
         self._address_exchanges = self.limits.address_exchanges.bucket()
-        self._address_failures = self.limits.address_failures.bucket()
+        self._address_guesses = self.limits.address_guesses.bucket()
+        self._address_refusals = self.limits.address_refusals.bucket()
 
     def connect(self, address: str, agent_id: AgentId | None = None) -> None:
         """A socket wants in, of an agent when one is named. Raises Problem 429."""
@@ -69,7 +72,7 @@ class Doors:
 
     def exchange(self, address: str) -> None:
         """A request that shows a one-time or a refresh token. Raises Problem 429, also when too many were bad."""
-        wait = self._address_failures.wait(network_of(address), time.monotonic())
+        wait = self._address_guesses.wait(network_of(address), time.monotonic())
         if wait > 0:
             raise _too_often(wait)
         _take(self._address_exchanges, network_of(address))
@@ -78,9 +81,14 @@ class Doors:
         """An agent asks for its next tokens. Raises Problem 429."""
         _take(self._agent_refreshes, str(agent_id))
 
-    def failed(self, address: str) -> None:
-        """Something that was shown was not good. Raises Problem 429 when that has happened too often."""
-        _take(self._address_failures, network_of(address))
+    def guessed(self, address: str) -> None:
+        """A one-time or refresh token was not known. Raises Problem 429 when that has happened too often."""
+        _take(self._address_guesses, network_of(address))
+
+    def refused(self, address: str) -> None:
+        """A signed token was not good. Raises Problem 429 when that has happened too often; a good one is let in all
+        the same, for it is told from a bad one in memory."""
+        _take(self._address_refusals, network_of(address))
 
 
 def _take(bucket: Attempts, key: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 
 import h11
 import uvicorn
@@ -15,6 +17,10 @@ MAX_HEAD_BYTES = 32 * 1024
 """Of a request's line and headers together: more is answered 400, and the connection is closed."""
 HEAD_SECONDS = 5.0
 """From a connection's beginning to the end of its first request's headers."""
+REFUSED = "ASGI callable returned without completing handshake."
+"""What uvicorn says, as an error, of each WebSocket that was answered with a status instead of an upgrade."""
+SAME_TEXT_SECONDS = 10.0
+DIFFERENT_TEXTS = 1000
 
 
 class PromptProtocol(H11Protocol):
@@ -51,8 +57,32 @@ class PromptProtocol(H11Protocol):
             self._too_slow = None
 
 
+class OnceInAWhile(logging.Filter):
+    """Lets the same text through once in `SAME_TEXT_SECONDS`: a flood of bad requests is no flood of lines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said_at: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is logged."""
+        text, now = record.getMessage(), time.monotonic()
+        if text == REFUSED:
+            return False
+        if record.exc_info is not None or now - self._said_at.get(text, float("-inf")) >= SAME_TEXT_SECONDS:
+            if len(self._said_at) > DIFFERENT_TEXTS:
+                self._said_at.clear()
+            self._said_at[text] = now
+            return True
+        return False
+
+
+_once_in_a_while = OnceInAWhile()
+
+
 def uvicorn_config(app: ASGIApp) -> uvicorn.Config:
     """The settings of the server; logs go where the program's own go."""
+    logging.getLogger("uvicorn.error").addFilter(_once_in_a_while)
     return uvicorn.Config(
         app,
         http=PromptProtocol,

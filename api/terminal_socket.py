@@ -150,7 +150,7 @@ class ViewerSession:
             if problem.status == 403:
                 raise Closed(CloseCode.FORBIDDEN, problem.detail) from problem
             try:
-                self._services.doors.failed(client_address(self._websocket))
+                self._services.doors.refused(client_address(self._websocket))
             except Problem as too_often:
                 raise Closed(CloseCode.RATE_LIMITED, too_often.detail) from problem
             raise Closed(CloseCode.UNAUTHENTICATED, problem.detail) from problem

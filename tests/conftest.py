@@ -16,6 +16,7 @@ from uuid import uuid4
 import hypothesis
 import psycopg
 import pytest
+from support.no_secrets import pytest_runtest_makereport, remember_tokens
 
 from onsembl.cli.embedded_postgres import EmbeddedPostgres
 from onsembl.sql.migrate import migrate
@@ -33,6 +34,10 @@ TEMPLATE = "template_onsembl"
 # How long an example takes says more of the machine's load than of the code.
 hypothesis.settings.register_profile("loaded", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("loaded")
+
+
+__all__ = ["pytest_runtest_makereport"]  # pytest finds it here
+remember_tokens()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -53,7 +53,7 @@ async def test_an_address_may_open_so_many_sockets(settings):
 
 async def test_guessing_is_answered_before_anything_is_looked_up(settings):
     """After so many bad tokens an address waits, at every route that takes one; what is live goes on."""
-    async with limited(settings, address_failures=Allowance(3, 1000.0)) as api:
+    async with limited(settings, address_guesses=Allowance(3, 1000.0)) as api:
         agent = await api.enrol()
         async with api.agent_socket(agent) as socket:
             await socket.send(SAID_HELLO)
@@ -66,7 +66,6 @@ async def test_guessing_is_answered_before_anything_is_looked_up(settings):
                 "/v1/agents/enrol", json={"name": "x", "kind": "shell"}, headers=BEARER_OF_NOTHING
             )
             assert (enrolment.status_code, enrolment.headers["Retry-After"]) == (429, "1000")
-            assert (await api.http.get("/v1/me", headers=BEARER_OF_NOTHING)).status_code == 429
             await socket.send(json.dumps({"type": "refresh", "refresh_token": agent.refresh_token}))
             assert json.loads(await socket.recv())["type"] == "tokens"
 
@@ -74,11 +73,13 @@ async def test_guessing_is_answered_before_anything_is_looked_up(settings):
 async def test_a_good_token_passes_where_bad_ones_are_refused(settings):
     """Signed tokens are checked in memory, so an address full of bad ones does not keep good agents and operators
     out."""
-    async with limited(settings, address_failures=Allowance(1, 1000.0)) as api:
+    async with limited(settings, address_refusals=Allowance(1, 1000.0)) as api:
         agent, operator = await api.enrol(), await api.operator()
         for _ in range(2):
             with pytest.raises(InvalidStatus):
                 await api.agent_socket(replace(agent, access_token="bad"))
+        assert (await api.http.get("/v1/me", headers=BEARER_OF_NOTHING)).status_code == 429
+        assert (await api.http.get("/v1/me", headers=operator.headers)).status_code == 200
         async with api.agent_socket(agent) as socket, api.terminal_socket(agent.id) as viewer:
             await socket.send(SAID_HELLO)
             assert json.loads(await socket.recv())["type"] == "welcome"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from urllib.parse import urlsplit
 
 import pytest
@@ -69,3 +70,17 @@ async def test_a_body_that_does_not_come_is_not_waited_for(quick, api):
         b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
     )
     assert (await answer_to(api, head)).startswith(b"HTTP/1.1 408")
+
+
+def test_a_flood_is_no_flood_of_lines(monkeypatch):
+    """The same text comes once in a while; a refused upgrade, which uvicorn takes for an error, not at all."""
+    now = 0.0
+    monkeypatch.setattr(serving.time, "monotonic", lambda: now)
+    seen = serving.OnceInAWhile()
+
+    def said(text: str) -> bool:
+        return seen.filter(logging.LogRecord("uvicorn.error", logging.WARNING, "", 0, text, None, None))
+
+    assert [said("bad"), said("bad"), said("other"), said(serving.REFUSED)] == [True, False, True, False]
+    now = serving.SAME_TEXT_SECONDS
+    assert said("bad")

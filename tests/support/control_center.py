@@ -12,6 +12,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from support.no_secrets import leaks
+
 READY = re.compile(r"ready at (\S+)")
 SECONDS = 90.0
 COMMAND = (sys.executable, "-m", "onsembl.cli.main")
@@ -72,6 +74,7 @@ class ControlCenter:
             self.process.wait(SECONDS)
         if self.process.stdout is not None:
             self.process.stdout.close()
+        assert leaks(self.said, set()) == [], "what it says shows secrets"
         return self.process.returncode
 
     def _read(self, until: re.Pattern[str] | None) -> None:

@@ -1,0 +1,96 @@
+"""Agents' access tokens: which are taken, and which only look right."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from uuid import uuid4
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from support.frames import SAID_HELLO
+from websockets.exceptions import InvalidStatus
+
+from onsembl.api.agent_tokens import AUDIENCE, ISSUER
+
+
+@pytest.fixture
+def signed(api):
+    """Makes tokens of the server's own key, but for what a test changes."""
+    kid, key = api.services.agent_tokens._signing
+
+    def signed(*, by=key, algorithm="ES256", headers=None, **changes) -> str:
+        now = time.time()
+        claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": str(uuid4()), "iat": now, "exp": now + 60} | changes
+        claims = {name: value for name, value in claims.items() if value is not None}
+        return jwt.encode(claims, by, algorithm, headers={"kid": kid} | (headers or {}))
+
+    return signed
+
+
+async def refused(api, token: str) -> int:
+    agent = await api.enrol(f"agent-{uuid4()}")
+    agent.access_token = token
+    with pytest.raises(InvalidStatus) as error:
+        await api.agent_socket(agent)
+    return error.value.response.status_code
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"iss": "https://elsewhere.example/auth/v1"},
+        {"iss": None},
+        {"aud": "authenticated"},
+        {"aud": None},
+        {"sub": None},
+        {"sub": "not-an-id"},
+        {"exp": 1},
+        {"exp": None},
+        {"iat": None},
+        {"nbf": 4_000_000_000},
+    ],
+)
+async def test_claims_that_are_not_right_are_refused(api, signed, changes):
+    """Signed by our own key, but for another issuer, audience, holder or time."""
+    assert await refused(api, signed(**changes)) == 401
+
+
+async def test_signatures_of_others_are_refused(api, signed):
+    """Another key under our key's id, an id that is not ours, a signature cut off."""
+    assert await refused(api, signed(by=ec.generate_private_key(ec.SECP256R1()))) == 401
+    assert await refused(api, signed(headers={"kid": "elsewhere"})) == 401
+    assert await refused(api, signed().rpartition(".")[0] + ".") == 401
+
+
+async def test_the_algorithm_is_ours_to_choose(api, signed):
+    """`none`, and our public key taken for a shared secret, as in the attacks of RFC 8725 §2.1."""
+    _, key = api.services.agent_tokens._signing
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    assert await refused(api, signed(by="", algorithm="none")) == 401
+    # By hand, for the library does not even make such a token.
+    body = signed(by="x" * 32, algorithm="HS256").rpartition(".")[0]
+    tag = base64.urlsafe_b64encode(hmac.digest(public, body.encode(), hashlib.sha256)).rstrip(b"=").decode()
+    assert await refused(api, f"{body}.{tag}") == 401
+
+
+async def test_an_operators_token_is_not_an_agents_nor_the_other_way_round(api):
+    """Each door takes its own."""
+    operator, agent = await api.operator(), await api.enrol()
+    assert await refused(api, operator.access_token) == 401
+    headers = {"Authorization": f"Bearer {agent.access_token}"}
+    assert (await api.http.get("/v1/agents", headers=headers)).status_code == 401
+
+
+async def test_a_good_one_is_taken(api, signed):
+    """So that the refusals above mean something."""
+    agent = await api.enrol()
+    agent.access_token = signed(sub=agent.id)
+    async with api.agent_socket(agent) as socket:
+        await socket.send(SAID_HELLO)
+        assert json.loads(await socket.recv())["type"] == "welcome"
