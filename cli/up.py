@@ -20,7 +20,7 @@ from onsembl.cli.listener import address_of, listen
 from onsembl.realtime.hosted import HostedProject
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Start:
     """What was asked for. `began` is when, by the monotonic clock."""
 
@@ -29,6 +29,8 @@ class _Start:
     hosted: HostedProject | None
     data_dir: Path
     client_address_header: str | None
+    agent_access_token: float
+    agent_refresh_token: float
     demo: bool
     no_worker: bool
     began: float
@@ -49,6 +51,24 @@ class _Start:
     show_envvar=True,
     help="Where the proxy in front says who asks: Fly-Client-IP, X-Forwarded-For. It must replace a client's own.",
 )
+@click.option(
+    "--agent-access-token",
+    type=click.IntRange(2, 86_400),
+    envvar="ONSEMBL_AGENT_ACCESS_TOKEN",
+    show_envvar=True,
+    default=900,
+    show_default=True,
+    help="How long an agent's access token is good, in seconds.",
+)
+@click.option(
+    "--agent-refresh-token",
+    type=click.IntRange(60, 366 * 86_400),
+    envvar="ONSEMBL_AGENT_REFRESH_TOKEN",
+    show_envvar=True,
+    default=7 * 86_400,
+    show_default=True,
+    help="How long an agent may stay away and come back by itself, in seconds.",
+)
 @click.option("--demo", is_flag=True, help="Run a demo agent beside it.")
 @click.option("--no-worker", is_flag=True, help="Leave the jobs to `onsembl worker`.")
 @database_url_option
@@ -58,6 +78,8 @@ def up(
     port: int,
     public_url: str | None,
     client_address_header: str | None,
+    agent_access_token: int,
+    agent_refresh_token: int,
     demo: bool,
     no_worker: bool,
     database_url: str | None,
@@ -77,7 +99,18 @@ def up(
     from onsembl.cli.dashboard import dashboard_files
 
     dashboard = dashboard_files(click.echo)
-    start = _Start(listener, address, hosted, data_dir, client_address_header, demo, no_worker, began)
+    start = _Start(
+        listener=listener,
+        address=address,
+        hosted=hosted,
+        data_dir=data_dir,
+        client_address_header=client_address_header,
+        agent_access_token=agent_access_token,
+        agent_refresh_token=agent_refresh_token,
+        demo=demo,
+        no_worker=no_worker,
+        began=began,
+    )
     if database_url is not None:
         _serve(start, database_url, dashboard)
         return
@@ -128,6 +161,8 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None) -> None:
         dashboard=dashboard,
         worker=None if start.no_worker else WorkerSettings(),
         client_address_header=start.client_address_header,
+        agent_access_token=start.agent_access_token,
+        agent_refresh_token=start.agent_refresh_token,
     )
     agent = DemoAgent(start.data_dir / "demo") if start.demo else None
 
