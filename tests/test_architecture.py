@@ -35,6 +35,7 @@ SERVER_ONLY = {
     "supabase",
     "uvicorn",
     "uvloop",
+    "zstandard",
 }
 BASE_MODULES = ("agent", "protocol", "cli/main.py", "cli/lazy.py", "cli/agent_commands.py")
 BYTE_PATH = (
