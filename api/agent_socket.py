@@ -68,6 +68,7 @@ async def agent_socket(websocket: WebSocket) -> None:
     try:
         identity = await _authenticate(websocket, services)
     except Problem as problem:
+        services.refusals.note("agent socket", problem.detail, client_address(websocket))
         await websocket.send_denial_response(problem.response())
         return
     await websocket.accept(subprotocol=AGENT_SUBPROTOCOL)

@@ -30,6 +30,7 @@ from onsembl.api.operator_tokens import OperatorTokens
 from onsembl.api.page import SecurityHeaders, config, page_routes
 from onsembl.api.presence import Presence
 from onsembl.api.problems import Problem, http_error_answer, no_database_answer, problem_answer, server_error_answer
+from onsembl.api.refusals import Refusals
 from onsembl.api.routes import ENDPOINTS
 from onsembl.api.services import Services
 from onsembl.api.settings import Settings
@@ -37,8 +38,9 @@ from onsembl.api.sign_in_audit import audit_sign_ins
 from onsembl.api.terminal_socket import terminal_socket
 from onsembl.realtime.operators import OperatorDirectory
 from onsembl.realtime.standin import Standin
-from onsembl.sql import instances
+from onsembl.sql import audit_chain, instances
 from onsembl.sql.database import Pool, create_pool
+from onsembl.tasks.retention import AUDIT_DAYS
 from onsembl.tasks.worker import run_worker
 
 logger = logging.getLogger(__name__)
@@ -144,6 +146,7 @@ async def _start(
     await agent_tokens.load()
     async with pool.connection() as conn:
         instance_id = await instances.register(conn, settings.address)
+        await audit_chain.keep_partitions(conn, AUDIT_DAYS)  # after a long time off there may be none for today
 
     async def deregister() -> None:
         async with pool.connection() as conn:
@@ -151,6 +154,8 @@ async def _start(
 
     stack.push_async_callback(deregister)
     hub = Hub(pool, settings.ring_bytes)
+    refusals = Refusals(pool)
+    stack.push_async_callback(refusals.write)
     services = Services(
         settings=settings,
         pool=pool,
@@ -160,12 +165,14 @@ async def _start(
         operator_tokens=operator_tokens,
         supabase_key=_supabase_key(settings, standin),
         doors=doors,
+        refusals=refusals,
         directory=await _directory(settings, standin, stack),
         standin=standin,
     )
     background = [
         keep_alive(pool, instance_id, settings.address, settings.instance_heartbeat),
         take_notices(settings.database_url, services, instance_id),
+        refusals.write_for_ever(),
     ]
     if settings.worker is not None:
         background.append(run_worker(settings.database_url, settings.worker, local=hub))

@@ -70,13 +70,15 @@ class Call(Generic[B]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One route. `role` None means that the bearer token is not an operator's but what `presents` says."""
+    """One route. `role` None means that the bearer token is not an operator's but what `presents` says. A handler that
+    streams answers a Response; then `media_type` is another one, and `answer` is not looked at."""
 
     method: str
     path: str
     handler: Callable[[Call[Any]], Awaitable[object]]
     summary: str
     answer: type[msgspec.Struct]
+    media_type: str = "application/json"
     role: Role | None = Role.VIEWER
     presents: str = "an operator's access token"
     body: type[msgspec.Struct] = NoBody
@@ -90,19 +92,24 @@ class Endpoint:
 
     async def _serve(self, request: Request) -> Response:
         services: Services = request.app.state.services
-        settings = services.settings
-        if self.method != "GET" and not origin_allowed(request, settings.public_url, settings.allowed_origins):
-            raise Problem(403, "A page of another site asks.")
         try:
             answer = await self._answer(request, services)
         except Problem as problem:
+            address = client_address(request)
+            if problem.status in (401, 403, 429):
+                services.refusals.note(f"{self.method} {self.path}", problem.detail, address)
             if problem.status == 401:
                 count = services.doors.guessed if self.role is None else services.doors.refused
-                count(client_address(request))
+                count(address)
             raise
-        return Response(orjson.dumps(answer, default=_plain), self.status, media_type="application/json")
+        if isinstance(answer, Response):
+            return answer
+        return Response(orjson.dumps(answer, default=_plain), self.status, media_type=self.media_type)
 
     async def _answer(self, request: Request, services: Services) -> object:
+        settings = services.settings
+        if self.method != "GET" and not origin_allowed(request, settings.public_url, settings.allowed_origins):
+            raise Problem(403, "A page of another site asks.")
         token = bearer(request)
         operator = None
         if self.role is not None:

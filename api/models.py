@@ -80,6 +80,57 @@ class Operators(Answer, frozen=True, kw_only=True):
     operators: list[OperatorAnswer]
 
 
+class AuditEvent(Answer, frozen=True, kw_only=True):
+    """A row of the audit log."""
+
+    id: int
+    at: datetime
+    actor_kind: str
+    actor_id: UUID | None
+    actor_name: str
+    action: str
+    target_kind: str
+    target_id: str
+    address: str
+    outcome: str
+    detail: dict[str, Any]
+
+
+class AuditPage(Answer, frozen=True, kw_only=True):
+    """A page of the audit log; `next_before` asks for the next."""
+
+    events: list[AuditEvent]
+    next_before: int | None
+
+
+class AuditChain(Answer, frozen=True, kw_only=True):
+    """Where the audit log's chain of hashes stands: the last link's number and hash, since when, and how many rows are
+    not in it yet."""
+
+    seq: int
+    hash: str
+    at: datetime
+    unsealed: int
+
+
+class AlertAnswer(Answer, frozen=True, kw_only=True):
+    """What an operator should look at: a row of `onsembl.alerts`."""
+
+    id: int
+    at: datetime
+    kind: str
+    agent_id: UUID | None
+    text: str
+    acknowledged_at: datetime | None
+    acknowledged_by: UUID | None
+
+
+class Alerts(Answer, frozen=True, kw_only=True):
+    """Those that wait first, then the latest others."""
+
+    alerts: list[AlertAnswer]
+
+
 class NewCommand(Body, frozen=True, kw_only=True):
     """An instruction for one agent."""
 

@@ -17,6 +17,7 @@ from onsembl.api.services import Services
 from onsembl.api.version import version
 from onsembl.protocol.states import Role
 
+_PATH_SCHEMAS = {"uuid": {"type": "string", "format": "uuid"}, "int": {"type": "integer"}}
 _PROBLEMS = {
     400: "The request is not well formed",
     401: "No token, or not a good one",
@@ -63,7 +64,7 @@ def _operation(endpoint: Endpoint, references: dict[type, dict[str, Any]]) -> di
         "responses": {
             str(endpoint.status): {
                 "description": endpoint.summary,
-                "content": {"application/json": {"schema": references[endpoint.answer]}},
+                "content": _content(endpoint, references),
             }
         },
     }
@@ -86,10 +87,16 @@ def _operation(endpoint: Endpoint, references: dict[type, dict[str, Any]]) -> di
     return operation
 
 
+def _content(endpoint: Endpoint, references: Any) -> dict[str, Any]:
+    if endpoint.media_type != "application/json":
+        return {endpoint.media_type: {}}
+    return {"application/json": {"schema": references[endpoint.answer]}}
+
+
 def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
-        for name in re.findall(r"{(\w+):uuid}", endpoint.path)
+        {"name": name, "in": "path", "required": True, "schema": _PATH_SCHEMAS[kind]}
+        for name, kind in re.findall(r"{(\w+):(\w+)}", endpoint.path)
     ]
 
 

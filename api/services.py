@@ -11,6 +11,7 @@ from onsembl.api.operator_claims import Operator
 from onsembl.api.operator_tokens import OperatorTokens
 from onsembl.api.presence import Presence
 from onsembl.api.problems import Problem
+from onsembl.api.refusals import Refusals
 from onsembl.api.settings import Settings
 from onsembl.protocol.ids import OperatorId
 from onsembl.protocol.states import Role
@@ -32,6 +33,7 @@ class Services:
     operator_tokens: OperatorTokens
     supabase_key: str
     doors: Doors
+    refusals: Refusals
     directory: OperatorDirectory
     standin: Standin | None
     _seen: dict[OperatorId, tuple[str, Role]] = field(default_factory=dict[OperatorId, tuple[str, Role]])

@@ -55,17 +55,11 @@ class Closed(Exception):
 async def terminal_socket(websocket: WebSocket) -> None:
     """The ASGI endpoint."""
     services: Services = websocket.app.state.services
-    settings = services.settings
-    if not origin_allowed(websocket, settings.public_url, settings.allowed_origins):
-        await websocket.send_denial_response(Problem(403, "A page of another site asks.").response())
-        return
-    if TERMINAL_SUBPROTOCOL not in websocket.scope["subprotocols"]:
-        problem = Problem(400, f"This socket speaks the subprotocol {TERMINAL_SUBPROTOCOL}.")
-        await websocket.send_denial_response(problem.response())
-        return
+    address = client_address(websocket)
     try:
-        services.doors.connect(client_address(websocket))
+        _admit(websocket, services, address)
     except Problem as problem:
+        services.refusals.note("terminal socket", problem.detail, address)
         await websocket.send_denial_response(problem.response())
         return
     await websocket.accept(subprotocol=TERMINAL_SUBPROTOCOL)
@@ -73,11 +67,23 @@ async def terminal_socket(websocket: WebSocket) -> None:
     try:
         await ViewerSession(websocket, services, agent_id).run()
     except Closed as closed:
+        if closed.code in (CloseCode.FORBIDDEN, CloseCode.UNAUTHENTICATED, CloseCode.RATE_LIMITED):
+            services.refusals.note("terminal socket", closed.reason, address)
         if websocket.application_state is WebSocketState.CONNECTED:
             with suppress(WebSocketDisconnect, RuntimeError):
                 await websocket.close(closed.code, closed.reason[:120])
     except WebSocketDisconnect:
         return
+
+
+def _admit(websocket: WebSocket, services: Services, address: str) -> None:
+    """Raises Problem when the socket is not even opened."""
+    settings = services.settings
+    if not origin_allowed(websocket, settings.public_url, settings.allowed_origins):
+        raise Problem(403, "A page of another site asks.")
+    if TERMINAL_SUBPROTOCOL not in websocket.scope["subprotocols"]:
+        raise Problem(400, f"This socket speaks the subprotocol {TERMINAL_SUBPROTOCOL}.")
+    services.doors.connect(address)
 
 
 class ViewerSession:

@@ -14,6 +14,7 @@ from onsembl.cli.lazy import LazyGroup
         "up": "onsembl.cli.up:up",
         "worker": "onsembl.cli.worker:worker",
         "operator": "onsembl.cli.operator_commands:operator",
+        "audit": "onsembl.cli.audit_commands:audit_group",
         "keys": "onsembl.cli.keys_commands:keys",
         "supabase": "onsembl.cli.supabase_commands:supabase",
         "migrate": "onsembl.cli.migrate:migrate",

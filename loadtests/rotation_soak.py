@@ -63,8 +63,10 @@ async def watch(url: str, agent_id: str, token: str, lines: Lines) -> None:
         async for frame in socket:
             if isinstance(frame, bytes):
                 lines.feed(frame)
-            elif json.loads(frame)["type"] == "gap":
+            elif (kind := json.loads(frame)["type"]) == "gap":
                 raise AssertionError("the viewer was told of a gap")
+            elif kind == "ping":
+                await socket.send('{"type":"pong"}')
 
 
 async def rotations(database: str) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from typing import Literal
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
-from onsembl.protocol.ids import AgentId
+from onsembl.protocol.ids import AgentId, OperatorId
 
 
 async def raise_alert(
@@ -15,3 +15,30 @@ async def raise_alert(
 ) -> None:
     """Add an alert; the dashboard shows it until somebody acknowledges it."""
     await conn.execute("insert into alerts (kind, agent_id, text) values (%s, %s, %s)", [kind, agent_id, text])
+
+
+COLUMNS = "id, at, kind, agent_id, text, acknowledged_at, acknowledged_by"
+
+
+async def recent(conn: AsyncConnection[DictRow]) -> list[DictRow]:
+    """Those that wait first, newest first, then the latest of the others."""
+    cursor = await conn.execute(
+        f"select {COLUMNS} from alerts order by acknowledged_at is not null, at desc, id desc limit 200"
+    )
+    return await cursor.fetchall()
+
+
+async def acknowledge(
+    conn: AsyncConnection[DictRow], alert_id: int, operator_id: OperatorId
+) -> tuple[DictRow | None, bool]:
+    """The alert, None when there is none, and whether this was the first to see it."""
+    cursor = await conn.execute(
+        f"""update alerts set acknowledged_at = now(), acknowledged_by = %s
+            where id = %s and acknowledged_at is null returning {COLUMNS}""",
+        [operator_id, alert_id],
+    )
+    row = await cursor.fetchone()
+    if row is not None:
+        return row, True
+    cursor = await conn.execute(f"select {COLUMNS} from alerts where id = %s", [alert_id])
+    return await cursor.fetchone(), False

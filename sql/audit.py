@@ -9,6 +9,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from onsembl.sql.audit_actions import ACTIONS
 from onsembl.sql.database import Connection
 
 
@@ -27,7 +28,7 @@ SYSTEM = Actor("system", name="system")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One row of the log."""
+    """One row of the log. Raises ValueError for an action that is not in `ACTIONS`."""
 
     actor: Actor
     action: str
@@ -35,6 +36,10 @@ class Event:
     target_id: str = ""
     outcome: Literal["ok", "refused", "failed"] = "ok"
     detail: Mapping[str, object] = field(default_factory=dict[str, object])
+
+    def __post_init__(self) -> None:
+        if self.action not in ACTIONS:
+            raise ValueError(f"{self.action!r} is no action of the audit log: add it to sql/audit_actions.py")
 
 
 async def write(conn: Connection, event: Event) -> None:

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from procrastinate import JobContext
 
+from onsembl.sql import audit, audit_chain
+from onsembl.tasks.run_command import services_of
+
 KEEP_JOBS_HOURS = 24
+
+
+AUDIT_DAYS = 30
+
+
+async def keep_audit_log(context: JobContext, timestamp: int) -> None:
+    """Make the audit log's partitions of the days to come, and drop the days that are past their time. The dropping is
+    in the log itself."""
+    async with services_of(context).pool.connection() as conn:
+        for dropped in await audit_chain.keep_partitions(conn, AUDIT_DAYS):
+            await audit.write(conn, audit.Event(actor=audit.SYSTEM, action="audit.dropped", target_id=dropped))
 
 
 async def remove_old_jobs(context: JobContext, timestamp: int) -> None:

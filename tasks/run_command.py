@@ -51,6 +51,11 @@ class Services:
     accept_seconds: float = ACCEPT_SECONDS
 
 
+def services_of(context: JobContext) -> Services:
+    """What the worker that runs this job has given it."""
+    return cast("Services", context.additional_context["services"])  # pyright: ignore[reportUnknownMemberType]
+
+
 class DeliveryRetry(BaseRetryStrategy):
     """Again after 2 s, then 4 s, for a failure to deliver; at once when the worker only stops."""
 
@@ -64,8 +69,7 @@ class DeliveryRetry(BaseRetryStrategy):
 
 async def run_command(context: JobContext, *, command_id: str) -> None:
     """See a command through. Raises JobAborted when it was cancelled, NotDeliveredError to be tried again."""
-    services = cast("Services", context.additional_context["services"])  # pyright: ignore[reportUnknownMemberType]
-    run = Run(services, CommandId(UUID(command_id)), context)
+    run = Run(services_of(context), CommandId(UUID(command_id)), context)
     await run.see_through()
 
 

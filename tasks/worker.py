@@ -18,6 +18,7 @@ from onsembl.protocol.backoff import Backoff
 from onsembl.sql.database import Pool, create_pool
 from onsembl.tasks import recovery
 from onsembl.tasks.app import new_app
+from onsembl.tasks.audit_seal import seal_for_ever
 from onsembl.tasks.delivery import Delivery, LocalHub
 from onsembl.tasks.run_command import ACCEPT_SECONDS, Services
 from onsembl.tasks.watch import CommandWatch
@@ -57,7 +58,11 @@ async def run_worker(
     async with pool, asyncio.TaskGroup() as group:
         watch = CommandWatch(url, pool)
         services = Services(pool, Delivery(pool, local), watch, settings.accept)
-        side = [group.create_task(watch.run()), group.create_task(_sweep_for_ever(pool, settings))]
+        side = [
+            group.create_task(watch.run()),
+            group.create_task(_sweep_for_ever(pool, settings)),
+            group.create_task(seal_for_ever(pool)),
+        ]
         try:
             await _run_jobs(pool, services, settings, until_idle)
         finally:

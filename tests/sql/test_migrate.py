@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import psycopg
 import pytest
 
 from onsembl.sql import migrate as module
-from onsembl.sql.migrate import ChangedMigration, UnknownMigration, migrate
+from onsembl.sql.migrate import ChangedMigration, Migration, UnknownMigration, migrate
 
 
 async def test_a_migrated_database_has_nothing_left_to_apply(database_url: str):
@@ -45,3 +47,35 @@ def test_migrations_are_numbered_without_gaps():
     for folder in ("standin", "migrations"):
         names = [m.name for m in module.migrations(standin=True) if m.name.startswith(folder + "/")]
         assert [name.split("/")[1][:4] for name in names] == [f"{n:04}" for n in range(1, len(names) + 1)]
+
+
+async def test_what_was_logged_before_the_log_had_days_is_kept(postgres, monkeypatch):
+    """Rows of an older version's audit log are in their days' partitions, with their ids, and new ones go on."""
+    name = f"test_{uuid4().hex}"
+    url = postgres.url(name)
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
+        conn.execute(f"create database {name}")
+    everything = module.migrations
+
+    def before(**options: bool) -> list[Migration]:
+        return [m for m in everything(**options) if m.name < "migrations/0005" or not m.name.startswith("migrations/")]
+
+    try:
+        monkeypatch.setattr(module, "migrations", before)
+        await migrate(url, standin=True)
+        with psycopg.connect(url) as conn:
+            conn.execute(
+                """insert into onsembl.audit (at, actor_kind, action, outcome)
+                   select now() - make_interval(days => n), 'system', 'audit.dropped', 'ok'
+                   from generate_series(0, 5) n"""
+            )
+        monkeypatch.undo()
+        assert "migrations/0005_audit_chain.sql" in await migrate(url, standin=True)
+        with psycopg.connect(url) as conn:
+            conn.execute("insert into onsembl.audit (actor_kind, action, outcome) values ('system', 'x', 'ok')")
+            ids = conn.execute("select id from onsembl.audit order by id").fetchall()
+            days = conn.execute("select count(distinct tableoid) from onsembl.audit").fetchone()
+        assert ([id for (id,) in ids], days) == ([1, 2, 3, 4, 5, 6, 7], (6,))
+    finally:
+        with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
+            conn.execute(f"drop database {name} with (force)")

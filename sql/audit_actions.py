@@ -1,0 +1,36 @@
+"""Every action that the audit log knows, with what it means. One that is not here cannot be written."""
+
+from __future__ import annotations
+
+ACTIONS: dict[str, str] = {
+    "agent.connected": "An agent has connected and is online.",
+    "agent.disabled": "An agent was shut out: its connection is closed and its tokens are refused.",
+    "agent.disconnected": "An agent's connection is over.",
+    "agent.enabled": "A disabled agent was let in again.",
+    "agent.enrolled": "A one-time token has made an agent.",
+    "agent.refresh": "An agent has exchanged its refresh token, or was refused.",
+    "agent.stranded": "The instance that held an agent's connection is dead: the agent is offline.",
+    "alert.acknowledged": "Somebody has seen an alert.",
+    "audit.dropped": "A day of this log was past its time.",
+    "audit.exported": "Somebody has taken a copy of this log.",
+    "command.cancel_requested": "Somebody wants a command to end.",
+    "command.cancel_step": "A step of a cancel was taken: interrupt, SIGINT, SIGTERM, SIGKILL, sweep.",
+    "command.ended": "A command is over; the detail says how.",
+    "command.requested": "Somebody has put a command in an agent's line.",
+    "command.undelivered": "A command could not be given to its agent.",
+    "enrolment_token.created": "An admin has made a one-time token.",
+    "keys.rotated": "Access tokens are signed by another key.",
+    "operator.added": "An operator was made at the command line.",
+    "operator.disabled": "An operator was shut out.",
+    "operator.enabled": "A disabled operator was let in again.",
+    "operator.password_changed": "An operator has another password.",
+    "operator.refresh": "An operator's session was refused its next tokens.",
+    "operator.role_set": "An operator has another role.",
+    "operator.sign_in": "An operator has signed in, or was refused.",
+    "operator.sign_out": "An operator has signed out.",
+    "operator.sign_up": "Somebody has made themselves an account, or was refused.",
+    "operator.user_changed": "The project's admin interface has changed a user.",
+    "operator.user_created": "The project's admin interface has made a user.",
+    "operator.user_deleted": "The project's admin interface has removed a user.",
+    "request.refused": "Requests were turned away at a door; the detail counts those that were alike.",
+}

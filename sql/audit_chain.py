@@ -1,0 +1,145 @@
+"""The `audit_chain` table: hashes over the audit log, each over the one before.
+
+A row's text is a JSON array of strings, compact and in UTF-8: id, at (UTC, microseconds, `Z`), actor_kind, actor_id (or
+empty), actor_name, action, target_kind, target_id, address, outcome, detail (as Postgres writes jsonb).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg.rows import DictRow
+
+from onsembl.sql.database import Connection
+
+TEXT = """array[
+    a.id::text, to_char(a.at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), a.actor_kind,
+    coalesce(a.actor_id::text, ''), a.actor_name, a.action, a.target_kind, a.target_id, a.address, a.outcome,
+    a.detail::text]"""
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Where the chain stands: the rows of transactions below `horizon` are sealed, the last of them as number `seq`."""
+
+    horizon: str
+    seq: int
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One row of the chain."""
+
+    seq: int
+    audit_id: int
+    audit_at: datetime
+    row_hash: bytes
+    hash: bytes
+
+
+async def seal(conn: Connection, *, to_lengthen: bool) -> Seal:
+    """Where the chain stands; `to_lengthen` it, locked until the transaction ends: one sealer at a time."""
+    lock = "for update" if to_lengthen else ""
+    cursor = await conn.execute(f"select horizon::text as horizon, seq, hash from audit_seal {lock}")
+    row = await cursor.fetchone()
+    assert row is not None
+    return Seal(row["horizon"], row["seq"], bytes(row["hash"]))
+
+
+async def horizon(conn: Connection) -> str:
+    """The oldest transaction that may still write; what is below it is over."""
+    cursor = await conn.execute("select pg_snapshot_xmin(pg_current_snapshot())::text as horizon")
+    row = await cursor.fetchone()
+    assert row is not None
+    return row["horizon"]
+
+
+async def unsealed(conn: Connection, start: str, end: str) -> AsyncGenerator[DictRow]:
+    """The rows of transactions from `start` to below `end`, by id, with their text."""
+    async with conn.cursor("unsealed") as cursor:
+        await cursor.execute(
+            f"select a.id, a.at, {TEXT} as text from audit a where a.tx >= %s::xid8 and a.tx < %s::xid8 order by a.id",
+            [start, end],
+        )
+        async for row in cursor:
+            yield row
+
+
+async def add(conn: Connection, links: Sequence[Link]) -> None:
+    """Lengthen the chain. (COPY does not go with row-level security.)"""
+    await conn.execute(
+        """insert into audit_chain (seq, audit_id, audit_at, row_hash, hash)
+           select * from unnest(%s::bigint[], %s::bigint[], %s::timestamptz[], %s::bytea[], %s::bytea[])""",
+        [
+            [link.seq for link in links],
+            [link.audit_id for link in links],
+            [link.audit_at for link in links],
+            [link.row_hash for link in links],
+            [link.hash for link in links],
+        ],
+    )
+
+
+async def set_seal(conn: Connection, seal: Seal) -> None:
+    """The chain has come so far."""
+    await conn.execute(
+        "update audit_seal set horizon = %s::xid8, seq = %s, hash = %s, at = now()",
+        [seal.horizon, seal.seq, seal.hash],
+    )
+
+
+async def links(conn: Connection) -> AsyncGenerator[DictRow]:
+    """The whole chain with the text of each row, null where the row is not there; for a transaction that sees one
+    state of it all. `dropped`: the row went with its day."""
+    async with conn.cursor("links") as cursor:
+        cursor.itersize = 2000
+        await cursor.execute(
+            f"""select c.seq, c.audit_id, c.audit_at, c.row_hash, c.hash, {TEXT} as text, a.id is null as gone,
+                       c.audit_at < (select max(dropped_before) from audit_anchors) as dropped
+                from audit_chain c left join audit a on a.id = c.audit_id and a.at = c.audit_at
+                order by c.seq"""
+        )
+        async for row in cursor:
+            yield row
+
+
+async def anchor(conn: Connection) -> tuple[int, bytes]:
+    """The number and hash before the first link that is kept; 0 and zeros while nothing was dropped."""
+    cursor = await conn.execute("select seq, hash from audit_anchors order by seq desc limit 1")
+    row = await cursor.fetchone()
+    assert row is not None
+    return row["seq"], bytes(row["hash"])
+
+
+async def strangers(conn: Connection, below: str) -> AsyncGenerator[int]:
+    """Ids of rows that claim to be older than `below`, and are not in the chain."""
+    async with conn.cursor("strangers") as cursor:
+        await cursor.execute(
+            """select a.id from audit a
+               where a.tx < %s::xid8 and not exists (select from audit_chain c where c.audit_id = a.id)
+               order by a.id""",
+            [below],
+        )
+        async for row in cursor:
+            yield row["id"]
+
+
+async def status(conn: Connection) -> DictRow:
+    """Head of the chain, when it was lengthened last, and how many rows wait to be sealed."""
+    cursor = await conn.execute(
+        """select s.seq, encode(s.hash, 'hex') as hash, s.at,
+                  (select count(*) from audit where tx >= s.horizon) as unsealed
+           from audit_seal s"""
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return row
+
+
+async def keep_partitions(conn: Connection, keep_days: int) -> list[str]:
+    """Make the partitions of the days to come, drop those older than `keep_days` (30 at least); the dropped ones."""
+    cursor = await conn.execute("select keep_audit_partitions(%s) as name", [keep_days])
+    return [row["name"] for row in await cursor.fetchall()]

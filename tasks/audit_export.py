@@ -1,0 +1,45 @@
+"""The audit log as a file: JSON lines, or CSV for a spreadsheet. Pure."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Literal
+
+import orjson
+
+from onsembl.sql.audit_log import COLUMNS
+
+Format = Literal["jsonl", "csv"]
+MEDIA_TYPES: dict[Format, str] = {"jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for a formula, at the beginning of a cell (OWASP, CSV injection)."""
+
+
+def head(format: Format) -> bytes:
+    """What comes before the first row."""
+    return b"" if format == "jsonl" else _line(COLUMNS)
+
+
+def line(row: Mapping[str, object], format: Format) -> bytes:
+    """One row, with its end of line."""
+    if format == "jsonl":
+        return orjson.dumps({name: row[name] for name in COLUMNS}) + b"\n"
+    return _line([_cell(row[name]) for name in COLUMNS])
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    text = orjson.dumps(value).decode() if isinstance(value, dict | list) else str(value)
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def _line(cells: list[str] | tuple[str, ...]) -> bytes:
+    out = io.StringIO(newline="")
+    csv.writer(out).writerow(cells)
+    return out.getvalue().encode()

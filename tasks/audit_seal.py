@@ -1,0 +1,77 @@
+"""Lengthening and checking the chain of hashes over the audit log, in the database."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from onsembl.sql import audit_chain
+from onsembl.sql.audit_chain import Link, Seal
+from onsembl.sql.database import Connection, Pool
+from onsembl.tasks.audit_chain import Verifier, chained, row_hash
+
+logger = logging.getLogger(__name__)
+
+SEAL_SECONDS = 1.0
+BATCH = 5000
+PROGRESS_EVERY = 10_000
+
+
+async def seal_for_ever(pool: Pool) -> None:
+    """Seal what was written, every second, until cancelled. Any number of processes may: one at a time does."""
+    while True:
+        try:
+            async with pool.connection() as conn:
+                await seal_new_rows(conn)
+        except (psycopg.Error, PoolTimeout) as error:
+            logger.warning("The audit log could not be sealed: %s", error, extra={"action": "seal_failed"})
+        await asyncio.sleep(SEAL_SECONDS)
+
+
+async def seal_new_rows(conn: Connection) -> int:
+    """Add to the chain every row that no chain has and that cannot be preceded any more; how many. One transaction."""
+    seal = await audit_chain.seal(conn, to_lengthen=True)
+    end = await audit_chain.horizon(conn)
+    if int(end) <= int(seal.horizon):
+        return 0
+    seq, head, batch = seal.seq, seal.hash, list[Link]()
+    async for row in audit_chain.unsealed(conn, seal.horizon, end):
+        row_digest = row_hash(row["text"])
+        seq, head = seq + 1, chained(head, row_digest)
+        batch.append(Link(seq, row["id"], row["at"], row_digest, head))
+        if len(batch) >= BATCH:
+            await audit_chain.add(conn, batch)
+            batch.clear()
+    if batch:
+        await audit_chain.add(conn, batch)
+    if seq > seal.seq:
+        await audit_chain.set_seal(conn, Seal(end, seq, head))
+    return seq - seal.seq
+
+
+async def verify(
+    conn: Connection, expected: frozenset[str], progress: Callable[[int], None] = lambda _: None
+) -> Verifier:
+    """Check the whole chain against the log; memory stays flat. `expected` are hashes, in hex, that were noted before.
+
+    The connection is in no transaction yet.
+    """
+    async with conn.transaction():
+        await conn.execute("set transaction isolation level repeatable read, read only")
+        anchor = await audit_chain.anchor(conn)
+        verifier = Verifier(*anchor, watch=expected)
+        verifier.passed |= {anchor[1].hex()} & expected
+        async for row in audit_chain.links(conn):
+            text = None if row["gone"] else row["text"]
+            verifier.link(row["seq"], row["audit_id"], bytes(row["row_hash"]), bytes(row["hash"]), text, row["dropped"])
+            if verifier.checked % PROGRESS_EVERY == 0:
+                progress(verifier.checked)
+        seal = await audit_chain.seal(conn, to_lengthen=False)
+        async for audit_id in audit_chain.strangers(conn, seal.horizon):
+            verifier.stranger(audit_id)
+        verifier.end(seal.seq, seal.hash)
+    return verifier

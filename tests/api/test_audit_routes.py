@@ -1,0 +1,162 @@
+"""Reading the audit log over the API: filters, pages, exports, the chain, alerts."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from support.agents import until
+from support.frames import SAID_HELLO
+from websockets.exceptions import InvalidStatus
+
+from onsembl.protocol.states import Role
+from onsembl.sql import audit
+from onsembl.sql.audit import Actor, Event
+from onsembl.sql.database import connect
+
+
+async def logged(api, *events: Event) -> None:
+    async with await connect(api.database_url, role="onsembl_api") as conn:
+        for event in events:
+            await audit.write(conn, event)
+
+
+async def read(api, headers, **query) -> dict:
+    answer = await api.http.get("/v1/audit", params=query, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+@pytest.fixture
+async def admin(api) -> dict:
+    return (await api.operator()).headers
+
+
+async def test_only_an_admin_reads_the_log(api):
+    """It names everyone's addresses and doings."""
+    for role in (Role.VIEWER, Role.OPERATOR):
+        headers = (await api.operator(role)).headers
+        for path in ("/v1/audit", "/v1/audit/export", "/v1/audit/chain"):
+            assert (await api.http.get(path, headers=headers)).status_code == 403
+
+
+async def test_each_filter_narrows_and_all_combine(api, admin):
+    """By actor's name or id, action or its beginning, target, outcome, address, time, and words anywhere."""
+    ada = Actor("operator", name="ada@example.org", address="203.0.113.7")
+    await logged(
+        api,
+        Event(actor=ada, action="command.requested", target_kind="command", target_id="t-1", detail={"x": "50%_\\"}),
+        Event(actor=ada, action="command.ended", target_kind="command", target_id="t-1", outcome="failed"),
+        Event(actor=Actor("agent", name="one"), action="agent.refresh", outcome="refused"),
+    )
+
+    async def actions(**query) -> list[str]:
+        found = [event["action"] for event in (await read(api, admin, **query))["events"]]
+        return [action for action in found if not action.startswith("operator.")]
+
+    assert await actions() == ["agent.refresh", "command.ended", "command.requested"]
+    assert await actions(actor="ada@") == ["command.ended", "command.requested"]
+    assert await actions(action="command.") == ["command.ended", "command.requested"]
+    assert await actions(action="command.ended") == ["command.ended"]
+    assert await actions(target="t-1", outcome="failed") == ["command.ended"]
+    assert await actions(address="203.0.113.7", text="50%_\\") == ["command.requested"]
+    assert await actions(text="5_%") == [], "a wildcard is a character like any other"
+    soon = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
+    assert await actions(since=soon) == []
+    assert len(await actions(until=soon)) == 3
+    me = (await api.http.get("/v1/me", headers=admin)).json()["id"]
+    assert {event["action"] for event in (await read(api, admin, actor=me))["events"]} == {"operator.sign_in"}
+
+
+@pytest.mark.parametrize(
+    "query", [{"since": "yesterday"}, {"since": "2026-01-31T12:00:00"}, {"limit": 501}, {"outcome": "maybe"}]
+)
+async def test_a_filter_that_makes_no_sense_is_refused(api, admin, query):
+    """400, with the reason."""
+    answer = await api.http.get("/v1/audit", params=query, headers=admin)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (400, "application/problem+json")
+
+
+async def test_pages_follow_each_other(api, admin):
+    """Newest first, each row once."""
+    await logged(api, *(Event(actor=audit.SYSTEM, action="audit.dropped", target_id=str(n)) for n in range(7)))
+    seen, before = [], {}
+    while True:
+        page = await read(api, admin, action="audit.dropped", limit=3, **before)
+        seen += [event["target_id"] for event in page["events"]]
+        if page["next_before"] is None:
+            break
+        before = {"before": page["next_before"]}
+    assert seen == ["6", "5", "4", "3", "2", "1", "0"]
+
+
+@pytest.mark.parametrize("format", ["jsonl", "csv"])
+async def test_an_export_has_every_row_and_is_itself_logged(api, admin, format):
+    """Oldest first; what a spreadsheet would run is made harmless; who took it is in the log."""
+    evil = "=HYPERLINK(1)"
+    await logged(api, *(Event(actor=audit.SYSTEM, action="audit.dropped", target_id=evil) for _ in range(2500)))
+    answer = await api.http.get("/v1/audit/export", params={"format": format, "action": "audit.dropped"}, headers=admin)
+    assert answer.headers["Content-Disposition"] == f'attachment; filename="onsembl-audit.{format}"'
+    if format == "jsonl":
+        rows = [json.loads(line) for line in answer.text.splitlines()]
+        assert rows[0]["target_id"] == evil
+    else:
+        rows = list(csv.DictReader(io.StringIO(answer.text, newline="")))
+        assert rows[0]["target_id"] == "'" + evil
+    assert len(rows) == 2500
+    assert [int(row["id"]) for row in rows] == sorted(int(row["id"]) for row in rows)
+    (taken,) = (await read(api, admin, action="audit.exported"))["events"]
+    assert taken["detail"] == {"format": format, "action": "audit.dropped"}
+
+
+async def test_the_chain_is_lengthened_while_it_runs(api, admin):
+    """A worker seals within seconds; the API says where the chain stands."""
+    await logged(api, Event(actor=audit.SYSTEM, action="audit.dropped"))
+
+    async def sealed() -> bool:
+        chain = (await api.http.get("/v1/audit/chain", headers=admin)).json()
+        return chain["seq"] >= 2 and chain["unsealed"] == 0 and len(chain["hash"]) == 64
+
+    await until(sealed, "the rows to be sealed")
+
+
+async def test_who_is_turned_away_is_counted(api, admin):
+    """At every door, with the reason and where they came from; those that are alike are one row with a number."""
+    agent = await api.enrol()
+    for _ in range(3):
+        assert (await api.http.get("/v1/me", headers={"Authorization": "Bearer x"})).status_code == 401
+    with pytest.raises(InvalidStatus):
+        await api.terminal_socket(agent.id, origin="https://evil.example")
+    agent.access_token = "x"
+    with pytest.raises(InvalidStatus):
+        await api.agent_socket(agent)
+    await api.services.refusals.write()
+    rows = (await read(api, admin, action="request.refused"))["events"]
+    assert {(row["target_id"], row["detail"]["count"], row["address"]) for row in rows} == {
+        ("GET /v1/me", 3, "127.0.0.1"),
+        ("terminal socket", 1, "127.0.0.1"),
+        ("agent socket", 1, "127.0.0.1"),
+    }
+    assert all(row["outcome"] == "refused" and row["detail"]["reason"] for row in rows)
+
+
+async def test_an_alert_is_seen_once(api, admin):
+    """By the first who says so; the log has who."""
+    agent = await api.enrol()
+    async with api.agent_socket(agent) as socket:
+        await socket.send(SAID_HELLO)
+        await socket.recv()
+    async with await connect(api.database_url, role="onsembl_api") as conn:
+        await conn.execute(
+            "insert into alerts (kind, agent_id, text) values ('refresh_token_reused', %s, 'x')", [agent.id]
+        )
+    (alert,) = (await api.http.get("/v1/alerts", headers=admin)).json()["alerts"]
+    assert alert["acknowledged_at"] is None
+    for _ in range(2):
+        answer = await api.http.post(f"/v1/alerts/{alert['id']}/acknowledge", headers=admin)
+        assert (answer.status_code, answer.json()["acknowledged_at"] is not None) == (200, True)
+    assert len((await read(api, admin, action="alert.acknowledged"))["events"]) == 1
+    assert (await api.http.post("/v1/alerts/999/acknowledge", headers=admin)).status_code == 404

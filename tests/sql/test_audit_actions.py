@@ -1,0 +1,37 @@
+"""What the audit log can hold is said in one place, and on the page."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from onsembl.realtime.auth.events import Action
+from onsembl.sql.audit import SYSTEM, Event
+from onsembl.sql.audit_actions import ACTIONS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_every_action_is_on_the_page_as_it_is_in_the_code():
+    """With the same words, in the same order."""
+    page = (ROOT / "docs" / "audit.md").read_text()
+    rows = re.findall(r"^\| `([\w.]+)` \| (.+) \|$", page, re.MULTILINE)
+    assert rows == sorted(ACTIONS.items())
+
+
+def test_an_action_that_nobody_knows_is_not_written():
+    """Whoever adds one says what it means."""
+    with pytest.raises(ValueError, match=r"agent\.vanished"):
+        Event(actor=SYSTEM, action="agent.vanished")
+
+
+def test_every_action_that_the_code_names_is_known():
+    """Also those that no test reaches."""
+    named = {f"operator.{action}" for action in Action.__args__}
+    for part in ("agent", "api", "cli", "realtime", "sql", "tasks"):
+        for path in (ROOT / part).rglob("*.py"):
+            named |= set(re.findall(r'\baction="([a-z_]+\.[a-z_]+)"', path.read_text()))
+    assert len(named) > 15
+    assert named - ACTIONS.keys() == set()

@@ -1,0 +1,262 @@
+"""The chain of hashes over the audit log: what was changed, taken out or put in shows, and at its place."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, timedelta
+
+import psycopg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.agents import until
+
+from onsembl.sql import audit, audit_chain
+from onsembl.sql.audit import SYSTEM, Event
+from onsembl.sql.database import Connection, connect
+from onsembl.tasks.audit_chain import MOST_FINDINGS, START, Verifier, chained, row_hash
+from onsembl.tasks.audit_seal import seal_new_rows, verify
+
+ROWS = st.lists(st.lists(st.text(), min_size=1, max_size=3), min_size=1, max_size=12)
+
+
+def chain_of(rows: list[list[str]]) -> list[tuple[int, int, bytes, bytes]]:
+    made, head = [], START
+    for seq, row in enumerate(rows, 1):
+        head = chained(head, row_hash(row))
+        made.append((seq, 100 + seq, row_hash(row), head))
+    return made
+
+
+def walk(links, rows: list[list[str] | None], end: tuple[int, bytes]) -> Verifier:
+    verifier = Verifier(0, START)
+    for link, row in zip(links, rows, strict=True):
+        verifier.link(*link, row, False)
+    verifier.end(*end)
+    return verifier
+
+
+@given(ROWS, st.data())
+def test_any_one_tampering_shows(rows: list[list[str]], data: st.DataObject):
+    """A row changed, a row gone, a link gone, a link changed: never is the chain found whole."""
+    links = chain_of(rows)
+    end = links[-1][0], links[-1][3]
+    assert walk(links, rows, end).wrong == 0
+    at = data.draw(st.integers(0, len(rows) - 1))
+    changed = [*rows[:at], [*rows[at], "more"], *rows[at + 1 :]]
+    assert walk(links, changed, end).findings == [f"audit row {101 + at} was changed"]
+    assert walk(links, [*rows[:at], None, *rows[at + 1 :]], end).findings == [f"audit row {101 + at} is missing"]
+    assert walk([*links[:at], *links[at + 1 :]], [*rows[:at], *rows[at + 1 :]], end).wrong >= 1
+    # Somebody who recomputes one row's hash would have to recompute all that follow, and what was noted elsewhere.
+    forged = (*links[at][:2], row_hash(changed[at]), links[at][3])
+    assert walk([*links[:at], forged, *links[at + 1 :]], changed, end).wrong >= 1
+
+
+def test_findings_are_bounded_and_counted():
+    """A log that is wrong from end to end does not fill the memory."""
+    verifier = Verifier(0, START)
+    for number in range(MOST_FINDINGS + 50):
+        verifier.stranger(number)
+    assert (len(verifier.findings), verifier.wrong) == (MOST_FINDINGS, MOST_FINDINGS + 50)
+
+
+@pytest.fixture
+async def conn(database_url: str) -> AsyncIterator[Connection]:
+    """As the database's owner; nothing is sealed yet."""
+    async with await connect(database_url, autocommit=True) as conn:
+        yield conn
+
+
+async def written(conn: Connection, *actions: str) -> list[int]:
+    for action in actions:
+        detail = {"é": [1, 2.5, None], "a": action}
+        await audit.write(conn, Event(actor=SYSTEM, action="audit.exported", detail=detail))
+    cursor = await conn.execute("select id from audit order by id desc limit %s", [len(actions)])
+    return [row["id"] for row in await cursor.fetchall()][::-1]
+
+
+async def sealed(conn: Connection, rows: int) -> None:
+    """Seal until so many rows are; transactions of other databases, too, may hold the horizon back."""
+    done = 0
+
+    async def seal() -> bool:
+        nonlocal done
+        async with conn.transaction():
+            done += await seal_new_rows(conn)
+        return done >= rows
+
+    await until(seal, f"{rows} rows sealed")
+    assert done == rows
+
+
+async def test_what_is_written_is_sealed_once_and_holds(conn: Connection):
+    """As the server's own role; a second sealing finds nothing new."""
+    await conn.execute("set role onsembl_api")
+    await written(conn, "one", "two", "three")
+    await sealed(conn, 3)
+    await written(conn, "four")
+    await sealed(conn, 1)
+    verifier = await verify(conn, frozenset())
+    assert (verifier.checked, verifier.findings) == (4, [])
+
+
+async def test_another_program_can_check_it(conn: Connection):
+    """By the rule alone: a compact JSON array of strings, SHA-256, the hash before in front."""
+    (id,) = await written(conn, "one")
+    await sealed(conn, 1)
+    row = await (await conn.execute("select * from audit")).fetchone()
+    link = await (await conn.execute("select * from audit_chain")).fetchone()
+    at = row["at"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    detail = '{"a": "one", "é": [1, 2.5, null]}'
+    text = [str(id), at, "system", "", "system", "audit.exported", "", "", "", "ok", detail]
+    digest = hashlib.sha256(json.dumps(text, ensure_ascii=False, separators=(",", ":")).encode()).digest()
+    assert bytes(link["row_hash"]) == digest
+    assert bytes(link["hash"]) == hashlib.sha256(bytes(32) + digest).digest()
+
+
+async def test_a_row_that_is_committed_late_is_sealed_then(conn: Connection, database_url: str):
+    """A transaction that was open while later ones were sealed is neither skipped nor waited for by writers."""
+    async with await connect(database_url) as late:
+        await audit.write(late, Event(actor=SYSTEM, action="audit.exported"))
+        await written(conn, "early")
+        async with conn.transaction():
+            assert await seal_new_rows(conn) == 0, "what is below the horizon is sealed, and no more"
+        await late.commit()
+    await sealed(conn, 2)
+    verifier = await verify(conn, frozenset())
+    assert (verifier.checked, verifier.findings) == (2, [])
+    assert (await audit_chain.status(conn))["unsealed"] == 0
+
+
+async def test_writers_and_sealers_at_once(database_url: str):
+    """Many of both: every row is in the chain once, and the chain holds."""
+
+    async def write(count: int) -> None:
+        async with await connect(database_url, role="onsembl_api") as conn:
+            for number in range(count):
+                async with conn.transaction(force_rollback=number % 7 == 0):
+                    await audit.write(conn, Event(actor=SYSTEM, action="audit.exported"))
+
+    async def seal(stop: asyncio.Event) -> None:
+        async with await connect(database_url, role="onsembl_api", autocommit=True) as conn:
+            while not stop.is_set():
+                async with conn.transaction():
+                    await seal_new_rows(conn)
+
+    stop = asyncio.Event()
+    sealing = [asyncio.create_task(seal(stop)) for _ in range(3)]
+    await asyncio.gather(*(write(70) for _ in range(6)))
+    stop.set()
+    await asyncio.gather(*sealing)
+    async with await connect(database_url, role="onsembl_api", autocommit=True) as conn:
+
+        async def all_sealed() -> bool:
+            async with conn.transaction():
+                await seal_new_rows(conn)
+            return (await audit_chain.status(conn))["unsealed"] == 0
+
+        await until(all_sealed, "all to be sealed")
+        verifier = await verify(conn, frozenset())
+    assert (verifier.checked, verifier.findings) == (6 * 60, [])
+
+
+async def tampered(conn: Connection, statement: str, *values: object) -> list[str]:
+    """As a superuser who goes round the triggers."""
+    await conn.execute("set session_replication_role = replica")
+    await conn.execute(statement, list(values))
+    await conn.execute("set session_replication_role = origin")
+    return (await verify(conn, frozenset())).findings
+
+
+async def test_each_tampering_is_named(conn: Connection):
+    """A changed, a missing and an inserted row, and a broken link, by a superuser."""
+    ids = await written(conn, "a", "b", "c", "d", "e")
+    await sealed(conn, 5)
+    assert await tampered(conn, "update audit set detail = '{}' where id = %s", ids[1]) == [
+        f"audit row {ids[1]} was changed"
+    ]
+    assert (await tampered(conn, "delete from audit where id = %s", ids[2]))[1:] == [f"audit row {ids[2]} is missing"]
+    found = await tampered(
+        conn,
+        """insert into audit (id, tx, actor_kind, action, outcome) overriding system value
+           values (999, '1', 'system', 'never', 'ok')""",
+    )
+    assert found[-1] == "audit row 999 was put in, or its link was taken out"
+    found = await tampered(conn, "update audit_chain set row_hash = hash where seq = 5")
+    assert f"audit row {ids[4]} was changed" in found
+    found = await tampered(conn, "delete from audit_chain where seq = 4")
+    assert "links 4 to 4 of the chain are missing" in found
+    found = await tampered(conn, "delete from audit_chain where seq = 5")
+    assert "the chain ends at link 3, and should at 5" in found
+
+
+async def test_a_chain_that_was_made_anew_lacks_what_was_noted(conn: Connection):
+    """Whoever rewrites log and chain together cannot bring a noted hash into it."""
+    await written(conn, "a", "b")
+    await sealed(conn, 2)
+    noted = (await audit_chain.status(conn))["hash"]
+    assert (await verify(conn, frozenset([noted]))).findings == []
+    await written(conn, "c")
+    await sealed(conn, 1)
+    assert (await verify(conn, frozenset([noted]))).findings == [], "it may lie further back"
+    assert (await verify(conn, frozenset(["11" * 32]))).findings == [f"the hash {'11' * 32} is not in the chain"]
+
+
+@pytest.mark.parametrize("statement", ["update audit set action = 'x'", "delete from audit", "truncate audit"])
+@pytest.mark.parametrize("role", ["onsembl_api", None])
+async def test_the_log_is_append_only(conn: Connection, statement: str, role: str | None):
+    """For the server's role, and for the owner too; also a partition alone."""
+    await written(conn, "a")
+    if role is not None:
+        await conn.execute(f"set role {role}")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        await conn.execute(statement)
+    cursor = await conn.execute("select tableoid::regclass::text as part from audit")
+    part = (await cursor.fetchone())["part"]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        await conn.execute(statement.replace("audit", part, 1))
+
+
+@pytest.mark.parametrize("order", [("old", "older", "new"), ("new", "old", "newer"), ("old",)])
+async def test_days_past_their_time_are_dropped_and_the_chain_goes_on(conn: Connection, order: tuple[str, ...]):
+    """Whole partitions, never younger than 30 days; what is left is verified from the anchor on, also when a row of a
+    day that went was sealed after one that stays."""
+    day = timedelta(days=40)
+    cursor = await conn.execute("select (now() - %s)::date as day", [day])
+    old = (await cursor.fetchone())["day"]
+    await conn.execute(
+        f"create table audit_{old:%Y%m%d} partition of audit for values from ('{old}') to ('{old + timedelta(days=1)}')"
+    )
+    for action in order:
+        ago = day if action.startswith("old") else timedelta()
+        await conn.execute(
+            "insert into audit (at, actor_kind, action, outcome) values (now() - %s::interval, 'system', %s, 'ok')",
+            [ago, action],
+        )
+        await sealed(conn, 1)
+    before = (await audit_chain.status(conn))["hash"]
+    await conn.execute("set role onsembl_api")
+    with pytest.raises(psycopg.errors.InvalidParameterValue):
+        await audit_chain.keep_partitions(conn, 7)
+    assert await audit_chain.keep_partitions(conn, 30) == [f"audit_{old:%Y%m%d}"]
+    assert (await verify(conn, frozenset([before]))).findings == []
+    await written(conn, "later")
+    await sealed(conn, 1)
+    assert (await verify(conn, frozenset([before]))).findings == []
+    assert await audit_chain.keep_partitions(conn, 30) == []
+    cursor = await conn.execute("select count(*) as count from audit")
+    assert (await cursor.fetchone())["count"] == 1 + sum(not action.startswith("old") for action in order)
+
+
+async def test_partitions_are_made_ahead(conn: Connection):
+    """Two weeks of them, with row-level security on each, so that no writer meets a day without one."""
+    cursor = await conn.execute(
+        """select count(*) as count, bool_and(c.relrowsecurity) as secured from pg_inherits i
+           join pg_class c on c.oid = i.inhrelid where i.inhparent = 'onsembl.audit'::regclass"""
+    )
+    row = await cursor.fetchone()
+    assert row["count"] >= 15
+    assert row["secured"]
