@@ -58,7 +58,7 @@ async def test_what_was_logged_before_the_log_had_days_is_kept(postgres, monkeyp
     everything = module.migrations
 
     def before(**options: bool) -> list[Migration]:
-        return [m for m in everything(**options) if m.name < "migrations/0005" or not m.name.startswith("migrations/")]
+        return [m for m in everything(**options) if m.name < "migrations/0006" or not m.name.startswith("migrations/")]
 
     try:
         monkeypatch.setattr(module, "migrations", before)
@@ -70,7 +70,7 @@ async def test_what_was_logged_before_the_log_had_days_is_kept(postgres, monkeyp
                    from generate_series(0, 5) n"""
             )
         monkeypatch.undo()
-        assert "migrations/0005_audit_chain.sql" in await migrate(url, standin=True)
+        assert "migrations/0006_audit_chain.sql" in await migrate(url, standin=True)
         with psycopg.connect(url) as conn:
             conn.execute("insert into onsembl.audit (actor_kind, action, outcome) values ('system', 'x', 'ok')")
             ids = conn.execute("select id from onsembl.audit order by id").fetchall()
