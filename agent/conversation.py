@@ -20,6 +20,7 @@ from onsembl.protocol.messages import (
     Offer,
     Ping,
     Pong,
+    Resend,
     Resize,
     Resized,
     StreamTail,
@@ -118,6 +119,12 @@ class Conversation:
                 except StreamError as error:
                     raise AgentError(f"The server contradicts itself: {error}") from error
                 self.taken += 1
+            case Resend():
+                try:
+                    self._terminal.resume(message.offset)
+                except StreamError as error:
+                    raise AgentError(f"The server contradicts itself: {error}") from error
+                self.on_frame()
             case Offer():
                 self._orders.offer(message)
             case Cancel():

@@ -12,15 +12,17 @@ from psycopg_pool import PoolTimeout
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from onsembl.api.agent_tokens import AgentIdentity, RefreshRefused
+from onsembl.api.archiver import StreamLog
 from onsembl.api.client_address import client_address
 from onsembl.api.hub import Hub
 from onsembl.api.presence import Presence, Turned
 from onsembl.api.problems import Problem, unauthenticated
 from onsembl.api.services import Services
+from onsembl.api.stream_resumption import held, resume
 from onsembl.api.terminal import Size, Terminal
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.heartbeat import Heartbeat
-from onsembl.protocol.ids import AgentId, Epoch, StreamId
+from onsembl.protocol.ids import AgentId, Epoch
 from onsembl.protocol.messages import (
     AGENT_SUBPROTOCOL,
     FIRST_MESSAGE_SECONDS,
@@ -36,6 +38,7 @@ from onsembl.protocol.messages import (
     Ping,
     Pong,
     Refresh,
+    Resend,
     Resized,
     ServerToAgentMessage,
     Tokens,
@@ -51,7 +54,6 @@ from onsembl.sql.audit import Actor
 logger = logging.getLogger(__name__)
 
 DATABASE_ERRORS = (psycopg.Error, PoolTimeout)
-ACKNOWLEDGE_SECONDS = 0.05
 GRACE = (Refresh, Ping, Pong)
 """What may still be said when the access token has ended, for `GRACE_SECONDS`."""
 GRACE_SECONDS = 60.0
@@ -111,7 +113,7 @@ class AgentSession:
         self._task: asyncio.Task[None] | None = None
         self._reports: asyncio.Queue[AgentMessage] = asyncio.Queue(PENDING_REPORTS)
         self._heartbeat = Heartbeat(self._settings.heartbeat, self._settings.heartbeat_timeout, now=time.monotonic())
-        self._acknowledging: asyncio.TimerHandle | None = None
+        self._archived = asyncio.Event()
         self._expires(identity.expires_at)
 
     # As the hub sees it (AgentLink)
@@ -178,19 +180,18 @@ class AgentSession:
             await self._converse(hello, terminal)
         finally:
             self._hub.forget(self.agent_id, self)
-            if self._acknowledging is not None:
-                self._acknowledging.cancel()
             await asyncio.shield(self._disconnect())
 
     async def _connect(self, hello: Hello) -> Terminal:
         self._hub.close(self.agent_id, CloseCode.SUPERSEDED, "the agent has connected again")
-        terminal = self._hub.terminals.get(self.agent_id)
         connected = await self._presence.connect(
-            self._identity, hello, keep_stream=_agrees(hello, terminal), address=self._actor.address
+            self._identity, hello, held(self._hub.terminals.get(self.agent_id)), address=self._actor.address
         )
         self.epoch = connected.epoch
         self._actor = Actor("agent", self.agent_id, connected.name, self._actor.address)
-        terminal = self._resume(hello, connected.stream_id)
+        terminal = await resume(
+            self._hub, self.agent_id, connected.stream_id, connected.resume_offset, Size(hello.columns, hello.rows)
+        )
         await self._websocket.send_text(
             encode(
                 Welcome(
@@ -198,24 +199,13 @@ class AgentSession:
                     name=connected.name,
                     epoch=self.epoch,
                     stream_id=connected.stream_id,
-                    resume_offset=terminal.inbox.end,
+                    resume_offset=connected.resume_offset,
                     heartbeat_seconds=self._settings.heartbeat,
                     heartbeat_timeout_seconds=self._settings.heartbeat_timeout,
                 )
             )
         )
         self._hub.links[self.agent_id] = self
-        return terminal
-
-    def _resume(self, hello: Hello, stream_id: StreamId) -> Terminal:
-        size = Size(hello.columns, hello.rows)
-        start = hello.stream.start if hello.stream is not None and hello.stream.id == stream_id else 0
-        terminal = self._hub.terminal(self.agent_id, stream_id, size)
-        if terminal.stream_id != stream_id or terminal.inbox.end < start:
-            # Another stream, or bytes that went to another instance or to this one before it was restarted.
-            terminal.begin(stream_id, start, size)
-        elif terminal.size != size:
-            terminal.resize(size)
         return terminal
 
     async def _disconnect(self) -> None:
@@ -238,6 +228,7 @@ class AgentSession:
             asyncio.create_task(self._beat(), name=f"heartbeat of {self.agent_id}"),
             asyncio.create_task(self._work_off_reports(), name=f"reports of {self.agent_id}"),
             asyncio.create_task(self._watch_expiry(), name=f"expiry of {self.agent_id}"),
+            asyncio.create_task(self._acknowledge(terminal.log), name=f"acknowledgements of {self.agent_id}"),
         ]
         try:
             await self._read(terminal)
@@ -262,7 +253,8 @@ class AgentSession:
                 if now > self._ends_at:
                     raise Turned(CloseCode.TOKEN_EXPIRED, EXPIRED)
                 terminal.ingest(*decode_output(frame))
-                self._acknowledge_soon(terminal)
+                if terminal.log.backlog.full:
+                    await self._hub.archiver.room_for(terminal.log.backlog)
                 continue
             text: str = event["text"]
             if len(text) > MAX_MESSAGE_BYTES:
@@ -360,14 +352,25 @@ class AgentSession:
             await asyncio.sleep(left)
         self.close(CloseCode.TOKEN_EXPIRED, EXPIRED)
 
-    def _acknowledge_soon(self, terminal: Terminal) -> None:
-        if self._acknowledging is None:
-            loop = asyncio.get_running_loop()
-            self._acknowledging = loop.call_later(ACKNOWLEDGE_SECONDS, self._acknowledge, terminal)
-
-    def _acknowledge(self, terminal: Terminal) -> None:
-        self._acknowledging = None
-        self._sending = asyncio.create_task(self.send(Acknowledged(offset=terminal.inbox.end)))
+    async def _acknowledge(self, log: StreamLog) -> None:
+        """Say how far the archive has the agent's bytes, whenever it has more of them."""
+        log.on_archived = self._archived.set
+        said = log.backlog.start
+        try:
+            while True:
+                await self._archived.wait()
+                self._archived.clear()
+                if log.refused:
+                    self.close(CloseCode.STREAM_REFUSED, "the archive has no place for this stream any more")
+                    return
+                if log.backlog.start > said:
+                    said = log.backlog.start
+                    await self.send(Acknowledged(offset=said))
+                if (again := log.backlog.ask_again()) is not None:
+                    await self.send(Resend(offset=again))
+        finally:
+            if log.on_archived == self._archived.set:
+                log.on_archived = None
 
     async def _beat(self) -> None:
         while True:
@@ -380,8 +383,3 @@ class AgentSession:
                     return
                 case None:
                     pass
-
-
-def _agrees(hello: Hello, terminal: Terminal | None) -> bool:
-    """Whether the agent's stream can go on here: False when it no longer has bytes that it sent before."""
-    return terminal is None or hello.stream is None or terminal.inbox.end <= hello.stream.end

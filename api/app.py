@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from onsembl.api.agent_socket import agent_socket
 from onsembl.api.agent_tokens import AgentTokens
+from onsembl.api.archiver import Archiver
 from onsembl.api.asked_tokens import AskedTokens
 from onsembl.api.client_address import ClientAddress
 from onsembl.api.endpoint import Endpoint
@@ -44,6 +45,11 @@ from onsembl.tasks.retention import AUDIT_DAYS
 from onsembl.tasks.worker import run_worker
 
 logger = logging.getLogger(__name__)
+
+ARCHIVE_PATIENCE = 2.0
+"""How long the archiver waits for its connection before it takes the database to be away."""
+ARCHIVE_DRAIN_SECONDS = 5.0
+"""How long an instance that stops may take to write what waits for the archive."""
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -153,7 +159,7 @@ async def _start(
             await instances.remove(conn, instance_id)
 
     stack.push_async_callback(deregister)
-    hub = Hub(pool, settings.ring_bytes)
+    hub = Hub(pool, settings.ring_bytes, await _start_archiver(settings, stack))
     refusals = Refusals(pool)
     stack.push_async_callback(refusals.write)
     services = Services(
@@ -187,6 +193,17 @@ async def _start(
 
     stack.push_async_callback(stop)
     return services
+
+
+async def _start_archiver(settings: Settings, stack: AsyncExitStack) -> Archiver:
+    """On connections of its own: what it writes waits for nobody's request, and nobody for it."""
+    pool = create_pool(settings.database_url, role="onsembl_api", max_size=1, patience=ARCHIVE_PATIENCE)
+    await stack.enter_async_context(pool)
+    archiver = Archiver(pool, stream_bytes=settings.backlog_bytes, total_bytes=settings.total_backlog_bytes)
+    running = asyncio.create_task(archiver.run(), name="archiver")
+    running.add_done_callback(_log_failure)
+    stack.push_async_callback(archiver.drain, running, ARCHIVE_DRAIN_SECONDS)
+    return archiver
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

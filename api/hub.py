@@ -9,6 +9,7 @@ from typing import Protocol
 
 from psycopg.rows import DictRow
 
+from onsembl.api.archiver import Archiver
 from onsembl.api.terminal import Size, Terminal
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, Epoch, OperatorId, StreamId
@@ -51,6 +52,7 @@ class Hub:
 
     pool: Pool
     ring_bytes: int
+    archiver: Archiver
     links: dict[AgentId, AgentLink] = field(default_factory=dict[AgentId, AgentLink])
     terminals: dict[AgentId, Terminal] = field(default_factory=dict[AgentId, Terminal])
     viewers: set[ViewerLink] = field(default_factory=set[ViewerLink])
@@ -59,11 +61,12 @@ class Hub:
     )
     """Held while an agent's connection is made or ended, so that two of one agent cannot interleave."""
 
-    def terminal(self, agent_id: AgentId, stream_id: StreamId | None, size: Size) -> Terminal:
-        """The agent's terminal; an empty one, at the start of `stream_id`, if nothing of it came here yet."""
+    def terminal(self, agent_id: AgentId, stream_id: StreamId | None, start: int, size: Size) -> Terminal:
+        """The agent's terminal; an empty one, at `start` of its stream, if nothing of it came here yet."""
         terminal = self.terminals.get(agent_id)
         if terminal is None:
-            terminal = self.terminals[agent_id] = Terminal(self.ring_bytes, stream_id, 0, size)
+            terminal = Terminal(self.ring_bytes, self.archiver, stream_id, start, size)
+            self.terminals[agent_id] = terminal
         return terminal
 
     def close(self, agent_id: AgentId, code: CloseCode, reason: str) -> None:

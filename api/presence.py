@@ -14,7 +14,8 @@ from onsembl.api.agent_tokens import AgentIdentity
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, CommandId, Epoch, InstanceId, StreamId
 from onsembl.protocol.messages import Accepted, CancelStep, Ended, Hello, Resized
-from onsembl.sql import agents, audit, commands, instances, streams
+from onsembl.protocol.resume import Held, resume_offset
+from onsembl.sql import agents, archive, audit, commands, instances, streams
 from onsembl.sql.database import Connection, Pool
 from onsembl.tasks.delivery import Notice
 from onsembl.tasks.line import promote
@@ -36,6 +37,7 @@ class Connected:
     name: str
     epoch: Epoch
     stream_id: StreamId
+    resume_offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,11 @@ class Presence:
     pool: Pool
     instance_id: InstanceId
 
-    async def connect(self, identity: AgentIdentity, hello: Hello, keep_stream: bool, address: str) -> Connected:
-        """An agent has said hello: it is online, its reports are written, its line moves. Raises Turned."""
+    async def connect(self, identity: AgentIdentity, hello: Hello, held: Held | None, address: str) -> Connected:
+        """An agent has said hello: it is online, its reports are written, its line moves. Raises Turned.
+
+        `held` is what this process still has of the agent's stream.
+        """
         agent_id = identity.id
         async with self.pool.connection() as conn:
             row = await agents.lock(conn, agent_id)
@@ -56,8 +61,11 @@ class Presence:
                 raise Turned(CloseCode.REVOKED, "this agent is disabled")
             if row["tokens_after"] is not None and identity.issued_at < row["tokens_after"].timestamp():
                 raise Turned(CloseCode.REVOKED, "this agent's credentials are revoked")
-            same = keep_stream and hello.stream is not None and hello.stream.id == row["stream_id"]
-            stream_id = StreamId(row["stream_id"]) if same else await streams.create(conn, agent_id)
+            resume = None
+            if hello.stream is not None and hello.stream.id == row["stream_id"]:
+                archived = await archive.end(conn, StreamId(hello.stream.id))
+                resume = resume_offset(hello.stream, archived, held)
+            stream_id = await streams.create(conn, agent_id) if resume is None else StreamId(row["stream_id"])
             epoch = await agents.connected(conn, agent_id, self.instance_id, hello, stream_id)
             actor = audit.Actor("agent", agent_id, row["name"], address)
             await self._settle(conn, agent_id, stream_id, hello, actor)
@@ -72,7 +80,7 @@ class Presence:
                     detail={"epoch": epoch, "version": hello.version},
                 ),
             )
-            return Connected(row["name"], epoch, stream_id)
+            return Connected(row["name"], epoch, stream_id, resume or 0)
 
     async def _settle(
         self, conn: Connection, agent_id: AgentId, stream_id: StreamId, hello: Hello, actor: audit.Actor

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from onsembl.api.archiver import STREAM_BYTES, TOTAL_BYTES
 from onsembl.api.limits import Limits
 from onsembl.realtime.auth.settings import AuthSettings
 from onsembl.realtime.hosted import HostedProject
@@ -19,6 +20,8 @@ class Settings:
 
     `public_url` is where browsers and agents reach this instance, `address` where other instances do. `hosted` is the
     Supabase project; without one the stand-in is mounted, set up by `auth`. `worker` runs jobs in this process too.
+    `ring_bytes` of a stream are kept for viewers, `backlog_bytes` for the archive while it cannot be written, and
+    `total_backlog_bytes` of all streams together.
     `client_address_header` is where the proxy in front says who asks; without one the peer is the client.
     """
 
@@ -32,6 +35,8 @@ class Settings:
     client_address_header: str | None = None
     limits: Limits = field(default_factory=Limits)
     ring_bytes: int = 2 * 1024 * 1024
+    backlog_bytes: int = STREAM_BYTES
+    total_backlog_bytes: int = TOTAL_BYTES
     auth: AuthSettings = field(default_factory=AuthSettings)
     heartbeat: float = 30.0
     heartbeat_timeout: float = 10.0

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from time import time
 
+from onsembl.api.archiver import Archiver, StreamLog
 from onsembl.protocol.ids import StreamId
 from onsembl.protocol.ring import Ring
 from onsembl.protocol.stream import Inbox
@@ -27,18 +29,35 @@ class Terminal:
     `stream_id` is None until the agent has connected for the first time.
     """
 
-    def __init__(self, ring_bytes: int, stream_id: StreamId | None, start: int, size: Size) -> None:
+    def __init__(self, ring_bytes: int, archiver: Archiver, stream_id: StreamId | None, start: int, size: Size) -> None:
         self._ring_bytes = ring_bytes
+        self._archiver = archiver
         self._wakers: set[asyncio.Event] = set()
+        self._log: StreamLog | None = None
+        self.refilling = asyncio.Lock()
         self.begin(stream_id, start, size)
 
     def begin(self, stream_id: StreamId | None, start: int, size: Size) -> None:
-        """Another stream, or the same one from a later byte when those between are lost to this process."""
+        """Another stream, or the same one from a later byte when those between are lost to this process.
+
+        The archive has it up to `start`.
+        """
+        if self._log is not None:
+            self._archiver.close(self._log)
+        self._log = self._archiver.open(stream_id, start) if stream_id is not None else None
         self.stream_id = stream_id
         self.inbox = Inbox(start)
         self.ring = Ring(self._ring_bytes, start)
+        self.refilled = start == 0
+        """Whether the ring has all that it can have; when a process begins with a stream, it lacks what came before."""
         self.size = size
         self.wake()
+
+    @property
+    def log(self) -> StreamLog:
+        """The stream's way into the archive; there is one once there is a stream."""
+        assert self._log is not None
+        return self._log
 
     def ingest(self, offset: int, data: bytes) -> None:
         """Bytes from the agent. Raises GapRefused or OffsetOutOfRange and then keeps nothing of them."""
@@ -46,11 +65,21 @@ class Terminal:
         if new:
             self.ring.append(new)
             self.wake()
+        # The archive may lack bytes that viewers have had.
+        self.log.backlog.offer(offset, data, time())
+
+    def fill(self, data: bytes) -> None:
+        """The next bytes, out of the archive: they went there by way of another process."""
+        self.inbox.end += len(data)
+        self.ring.append(data)
+        self.wake()
 
     def resize(self, size: Size) -> None:
-        """The pseudo-terminal has another size from here on."""
-        self.size = size
-        self.wake()
+        """The pseudo-terminal has this size from here on."""
+        self.log.resized(self.inbox.end, size.columns, size.rows)
+        if size != self.size:
+            self.size = size
+            self.wake()
 
     def subscribe(self, waker: asyncio.Event) -> None:
         """Set `waker` whenever there is something new."""

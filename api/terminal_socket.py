@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from uuid import UUID
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
@@ -15,8 +14,9 @@ from onsembl.api.operator_claims import Operator
 from onsembl.api.origins import origin_allowed
 from onsembl.api.problems import Problem
 from onsembl.api.services import Services
+from onsembl.api.stream_resumption import read, refill
 from onsembl.api.terminal import Size, Terminal
-from onsembl.api.viewer import Viewer
+from onsembl.api.viewer import MAX_FRAME_BYTES, Viewer
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.heartbeat import Heartbeat
 from onsembl.protocol.ids import AgentId, OperatorId, StreamId
@@ -37,8 +37,10 @@ from onsembl.protocol.messages import (
 )
 from onsembl.protocol.states import Role
 from onsembl.realtime.channels.limits import Rate
-from onsembl.sql import agents
+from onsembl.sql import agents, archive
 
+CATCH_UP_BYTES = 16 * 1024 * 1024
+"""A viewer that is further behind than this, before the ring, is told of a gap: it would wait for what nobody reads."""
 MESSAGE_WINDOW_SECONDS = 10.0
 """What a viewer says may come in bursts; its number is an average over this."""
 
@@ -118,12 +120,13 @@ class ViewerSession:
         attach = await self._first_message()
         self._operator = await self._authorize(attach.access_token)
         terminal = await self._terminal()
-        viewer = Viewer(terminal, StreamId(attach.stream_id) if attach.stream_id else None, attach.offset)
+        await refill(self._services.pool, terminal)
+        viewer = await self._place(terminal, attach)
         terminal.subscribe(self._changed)
         self._hub.viewers.add(self)
         tasks = [
             self._closed,
-            asyncio.create_task(self._pump(viewer), name=f"viewer of {self._agent_id}"),
+            asyncio.create_task(self._pump(viewer, terminal), name=f"viewer of {self._agent_id}"),
             asyncio.create_task(self._read(), name=f"viewer's messages of {self._agent_id}"),
             asyncio.create_task(self._beat(), name=f"viewer's heartbeat of {self._agent_id}"),
         ]
@@ -167,16 +170,36 @@ class ViewerSession:
             return terminal
         async with self._services.pool.connection() as conn:
             row = await agents.get(conn, self._agent_id)
-        if row is None:
-            raise Closed(CloseCode.NOT_FOUND, "there is no such agent")
-        stream_id: UUID | None = row["stream_id"]
-        return self._hub.terminal(
-            self._agent_id, StreamId(stream_id) if stream_id else None, Size(row["columns"], row["rows"])
-        )
+            if row is None:
+                raise Closed(CloseCode.NOT_FOUND, "there is no such agent")
+            stream_id = StreamId(row["stream_id"]) if row["stream_id"] else None
+            archived = await archive.end(conn, stream_id) if stream_id else 0
+        return self._hub.terminal(self._agent_id, stream_id, archived, Size(row["columns"], row["rows"]))
 
-    async def _pump(self, viewer: Viewer) -> None:
+    async def _place(self, terminal: Terminal, attach: Attach) -> Viewer:
+        """Where the viewer goes on: at its byte, if the ring has it or the archive can bring it up to the ring."""
+        stream_id = StreamId(attach.stream_id) if attach.stream_id else None
+        start, offset = terminal.ring.start, attach.offset
+        archived = False
+        if stream_id == terminal.stream_id and offset is not None and start - CATCH_UP_BYTES <= offset < start:
+            archived = bool(await read(self._services.pool, terminal, offset, offset + 1))
+        return Viewer(terminal, stream_id, offset, archived=archived and terminal.stream_id == stream_id)
+
+    async def _catch_up(self, viewer: Viewer, terminal: Terminal) -> None:
+        """Bring a viewer that was away for long up to the ring; what the archive lacks is a gap."""
+        while (lacks := viewer.lacks) is not None:
+            data = await read(self._services.pool, terminal, *lacks)
+            if not data:
+                return
+            for at in range(0, len(data), MAX_FRAME_BYTES):
+                frame = data[at : at + MAX_FRAME_BYTES]
+                await self._websocket.send_bytes(frame)
+                viewer.took(len(frame))
+
+    async def _pump(self, viewer: Viewer, terminal: Terminal) -> None:
         """Send what the viewer lacks, as fast as it takes it: a slow one waits here, alone."""
         await self._send(viewer.attached)
+        await self._catch_up(viewer, terminal)
         while True:
             self._changed.clear()
             while (frame := viewer.next()) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from onsembl.api.terminal import Terminal
 from onsembl.protocol.ids import StreamId
 from onsembl.protocol.messages import Attached, Gap, Message, Resized, StreamStarted
-from onsembl.protocol.ring import BehindRing, attach
+from onsembl.protocol.ring import AttachAnswer, BehindRing, attach
 
 MAX_FRAME_BYTES = 64 * 1024
 """A slow viewer gets what it missed in frames of at most this size, so that its browser can draw between them."""
@@ -14,20 +14,38 @@ MAX_FRAME_BYTES = 64 * 1024
 class Viewer:
     """Where one viewer is, and what it has been told. Memory does not grow with how far it is behind."""
 
-    def __init__(self, terminal: Terminal, stream_id: StreamId | None, offset: int | None) -> None:
+    def __init__(
+        self, terminal: Terminal, stream_id: StreamId | None, offset: int | None, *, archived: bool = False
+    ) -> None:
+        """`archived` when the bytes between `offset` and the ring are to be had from the archive (`took`)."""
         self._terminal = terminal
         self._ring = terminal.ring
         self._stream_id = terminal.stream_id
         self._size = terminal.size
         answer = attach(self._ring, self._stream_id, stream_id, offset)
+        if archived and answer.mode == "gap":
+            assert offset is not None
+            answer = AttachAnswer("exact", offset)
         self._offset = answer.offset
         self.attached = Attached(
             stream_id=self._stream_id,
             mode=answer.mode,
-            offset=answer.offset,
+            offset=self._offset,
             columns=self._size.columns,
             rows=self._size.rows,
         )
+
+    @property
+    def lacks(self) -> tuple[int, int] | None:
+        """The offsets of the bytes that this viewer has not had and that the ring does not have either; None when there
+        are none."""
+        if self._ring is self._terminal.ring and self._offset < self._ring.start:
+            return self._offset, self._ring.start
+        return None
+
+    def took(self, count: int) -> None:
+        """The viewer was given so many bytes, out of the archive."""
+        self._offset += count
 
     def next(self) -> bytes | Message | None:
         """The next frame: terminal bytes or a message; None when the viewer has everything."""

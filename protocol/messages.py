@@ -11,6 +11,7 @@ Agent's socket `/v1/agent`, subprotocol `onsembl.agent.v1`, access token in the 
                        ←                  welcome          where to resume, the connection's epoch
       (binary output)  →
                        ←                  acknowledged     these bytes need not be kept
+                       ←                  resend           go on from this byte, which the archive lacks
                        ←                  offer            run this command
       accepted         →                                   once for each command id, however often it is offered
       ended            →                                   repeated until recorded
@@ -206,7 +207,13 @@ class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
 
 
 class Acknowledged(Message, tag="acknowledged", frozen=True, kw_only=True):
-    """Bytes below `offset` are kept by the server; the agent may forget them."""
+    """Bytes below `offset` are in the archive; the agent may forget them."""
+
+    offset: OffsetField
+
+
+class Resend(Message, tag="resend", frozen=True, kw_only=True):
+    """The archive could not take bytes from `offset` on when they came: send them again from there."""
 
     offset: OffsetField
 
@@ -292,7 +299,7 @@ class StreamStarted(Message, tag="stream_started", frozen=True, kw_only=True):
 
 
 AgentMessage = Hello | Accepted | Ended | CancelStep | Resized | Refresh | Ping | Pong
-ServerToAgentMessage = Welcome | Acknowledged | Offer | EndRecorded | Cancel | Resize | Tokens | Ping | Pong
+ServerToAgentMessage = Welcome | Acknowledged | Resend | Offer | EndRecorded | Cancel | Resize | Tokens | Ping | Pong
 ViewerMessage = Attach | Resize | Token | Ping | Pong
 ServerToViewerMessage = Attached | Gap | StreamStarted | Resized | Ping | Pong
 

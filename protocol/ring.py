@@ -48,6 +48,21 @@ class Ring:
         """The oldest byte that is still here."""
         return self._offsets[self._removed] if self._removed < len(self._offsets) else self.end
 
+    @property
+    def room(self) -> int:
+        """Bytes that may be put before the oldest one; none once the ring was full."""
+        return max(0, self._capacity - (self.end - self.start))
+
+    def prepend(self, data: bytes) -> None:
+        """The bytes just before the oldest one, at most `room`: they were there before this ring was."""
+        self._drop_removed()
+        start = self.start
+        blocks = [data[at : at + _BLOCK_BYTES] for at in range(0, len(data), _BLOCK_BYTES)]
+        offsets = [start - len(data) + at for at in range(0, len(data), _BLOCK_BYTES)]
+        self._chunks[:0] = blocks
+        self._offsets[:0] = offsets
+        self._joined += len(blocks)
+
     def append(self, data: bytes) -> None:
         """The next bytes of the stream; the oldest make room."""
         if len(data) > self._capacity:
@@ -80,6 +95,8 @@ class Ring:
             if offset > self.end:
                 raise ValueError(f"offset {offset} is past the end, {self.end}")
             return b""
+        if not offsets:
+            raise BehindRing(self.end)
         # A viewer that keeps up wants the last chunk.
         index = len(offsets) - 1
         if offset != offsets[index]:

@@ -6,7 +6,7 @@ archive ends, and its row is held while a stream is continued there.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import uuid4
@@ -135,7 +135,7 @@ async def bounds(conn: Connection, stream_id: StreamId) -> tuple[int, int] | Non
     return (row["start"], row["ended"]) if row else None
 
 
-async def read(conn: Connection, stream_id: StreamId, start: int, end: int | None = None) -> AsyncIterator[Piece]:
+async def read(conn: Connection, stream_id: StreamId, start: int, end: int | None = None) -> AsyncGenerator[Piece]:
     """The bytes from `start` up to `end` (exclusive; all without it) that are kept, in order, a few rows at a time.
 
     Whoever stops early closes it (`contextlib.aclosing`), for it has a transaction open.

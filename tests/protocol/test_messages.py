@@ -53,6 +53,7 @@ FROM_SERVER = [
         heartbeat_timeout_seconds=10,
     ),
     m.Acknowledged(offset=9),
+    m.Resend(offset=9),
     m.Offer(command_id=ID, text="ls"),
     m.EndRecorded(command_id=ID),
     m.Cancel(command_id=ID, reason="why"),

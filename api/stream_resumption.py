@@ -1,0 +1,100 @@
+"""How a terminal goes on here after its agent, or this process, was away: with what the archive has of it."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import aclosing
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from onsembl.api.hub import Hub
+from onsembl.api.terminal import Size, Terminal
+from onsembl.protocol.ids import AgentId, StreamId
+from onsembl.protocol.resume import Held
+from onsembl.sql import archive
+from onsembl.sql.database import Pool
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 2.0
+"""Seconds that a viewer waits for the archive's connection before it gets what is in memory."""
+STEP_BYTES = 1024 * 1024
+"""Read from the archive at once: no connection is held while a viewer takes what was read."""
+
+
+def held(terminal: Terminal | None) -> Held | None:
+    """What this process has of the stream."""
+    if terminal is None or terminal.stream_id is None:
+        return None
+    backlog = terminal.log.backlog
+    return Held(terminal.stream_id, backlog.start, backlog.end, terminal.inbox.end)
+
+
+async def resume(hub: Hub, agent_id: AgentId, stream_id: StreamId, offset: int, size: Size) -> Terminal:
+    """The terminal of an agent that sends its stream's bytes from `offset` on."""
+    terminal = hub.terminal(agent_id, stream_id, offset, size)
+    if terminal.stream_id != stream_id:
+        terminal.begin(stream_id, offset, size)
+    elif terminal.inbox.end < offset:
+        # What is missing here went to the archive by way of another process.
+        await _fill(hub, terminal, offset)
+        if terminal.inbox.end < offset:
+            terminal.begin(stream_id, offset, size)
+    backlog = terminal.log.backlog
+    if backlog.end != offset:
+        backlog.restart(offset)
+    terminal.resize(size)
+    return terminal
+
+
+async def _fill(hub: Hub, terminal: Terminal, upto: int) -> None:
+    """Give attached viewers what they lack, out of the archive, if the ring can hold it."""
+    if not terminal.viewers or upto - terminal.inbox.end > hub.ring_bytes:
+        return
+    while terminal.inbox.end < upto:
+        data = await read(hub.pool, terminal, terminal.inbox.end, upto)
+        if not data:
+            return
+        terminal.fill(data)
+
+
+async def refill(pool: Pool, terminal: Terminal) -> None:
+    """Put back into the ring what it lacks since this process began with the stream."""
+    async with terminal.refilling:
+        ring = terminal.ring
+        if terminal.refilled or terminal.stream_id is None:
+            return
+        start = ring.start
+        first = max(0, start - ring.room)
+        parts: list[bytes] = []
+        while first < start:
+            data = await read(pool, terminal, first, start)
+            if not data:
+                return
+            parts.append(data)
+            first += len(data)
+        if terminal.ring is ring and ring.start == start:
+            ring.prepend(b"".join(parts))
+            terminal.refilled = True
+
+
+async def read(pool: Pool, terminal: Terminal, start: int, upto: int) -> bytes:
+    """Some of the terminal's bytes from `start` on, out of the archive; none when it does not have them now."""
+    assert terminal.stream_id is not None
+    parts: list[bytes] = []
+    place = start
+    try:
+        async with (
+            pool.connection(timeout=PATIENCE) as conn,
+            aclosing(archive.read(conn, terminal.stream_id, start, min(upto, start + STEP_BYTES))) as pieces,
+        ):
+            async for piece in pieces:
+                if piece.start != place:
+                    break
+                parts.append(piece.data)
+                place += len(piece.data)
+    except (psycopg.Error, PoolTimeout) as error:
+        logger.warning("The archive cannot be read: %s", error, extra={"action": "archive_unread"})
+        return b""
+    return b"".join(parts)

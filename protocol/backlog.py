@@ -1,0 +1,125 @@
+"""The bytes of one stream that an archive does not have yet, in bounded memory. No I/O and no clock.
+
+It takes what goes by on its way to viewers, and holds nobody up: when it is full, bytes go by that it does not keep.
+It then asks the sender for them again, who keeps all that is not acknowledged; whoever sees them twice trims them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Budget:
+    """What all backlogs of a process may hold together, in bytes."""
+
+    limit: int
+    used: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A run of bytes, as they came: `chunks`, the first byte of which is at `start`, and when each came (Unix time)."""
+
+    start: int
+    chunks: list[bytes]
+    times: list[float]
+
+
+class Backlog:
+    """Bytes from `start`, where the archive ends as far as is known here, up to `end`.
+
+    `on_waiting` is called when it gets its first bytes.
+    """
+
+    __slots__ = ("_budget", "_chunks", "_limit", "_times", "end", "missed", "on_waiting", "start")
+
+    def __init__(self, start: int, limit: int, budget: Budget, on_waiting: Callable[[], None]) -> None:
+        self._limit = limit
+        self._budget = budget
+        self._chunks: list[bytes] = []
+        self._times: list[float] = []
+        self.on_waiting = on_waiting
+        self.start = start
+        """Bytes below are archived."""
+        self.end = start
+        """The next byte that it takes."""
+        self.missed = False
+        """Whether bytes from `end` on have gone by."""
+
+    @property
+    def size(self) -> int:
+        """Bytes held."""
+        return self.end - self.start
+
+    @property
+    def full(self) -> bool:
+        """Whether what comes next is not kept."""
+        return self.end - self.start >= self._limit or self._budget.used >= self._budget.limit
+
+    def offer(self, offset: int, data: bytes, at: float) -> None:
+        """Bytes go by, the first at `offset`: those that are new here are kept, if there is room."""
+        end = self.end
+        if offset != end:
+            if offset > end:
+                self.missed = True
+                return
+            data = data[end - offset :]
+            if not data:
+                return
+        if self.full:
+            self.missed = True
+            return
+        if not self._chunks:
+            self.on_waiting()
+        self._chunks.append(data)
+        self._times.append(at)
+        self.end = end + len(data)
+        self._budget.used += len(data)
+
+    def waiting(self, limit: int) -> Waiting | None:
+        """The oldest bytes, at least one chunk and about `limit` bytes at most; None when there are none."""
+        size = count = 0
+        for chunk in self._chunks:
+            if count and size + len(chunk) > limit:
+                break
+            size += len(chunk)
+            count += 1
+        return Waiting(self.start, self._chunks[:count], self._times[:count]) if count else None
+
+    def archived(self, upto: int) -> None:
+        """The archive has all below `upto`, by whosever doing; it may have more than is here."""
+        if upto > self.end:
+            self.restart(upto)
+            return
+        left = upto - self.start
+        if left <= 0:
+            return
+        self._budget.used -= left
+        self.start = upto
+        count = 0
+        for chunk in self._chunks:
+            if len(chunk) > left:
+                break
+            left -= len(chunk)
+            count += 1
+        del self._chunks[:count]
+        del self._times[:count]
+        if left:
+            self._chunks[0] = self._chunks[0][left:]
+
+    def restart(self, offset: int) -> None:
+        """Hold nothing, and go on at `offset`."""
+        self._budget.used -= self.end - self.start
+        self._chunks.clear()
+        self._times.clear()
+        self.start = self.end = offset
+        self.missed = False
+
+    def ask_again(self) -> int | None:
+        """The offset that the sender should go back to; None when nothing was missed or there is no room for it yet."""
+        if not self.missed or self._chunks or self._budget.used > self._budget.limit // 2:
+            return None
+        self.missed = False
+        return self.end

@@ -1,0 +1,185 @@
+"""The archive as the instance writes it: what is acknowledged is there, and what is there is there once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+
+from support.archive import archived_bytes, until_archived
+from support.frames import HELLO, attach, closed_with, next_message
+from support.server import PASSWORD, running
+
+from onsembl.protocol.messages import encode_output
+from onsembl.sql.database import connect
+
+
+async def greet(socket, **stream) -> dict:
+    await socket.send(json.dumps({**HELLO, "stream": stream or None}))
+    return await next_message(socket, "welcome")
+
+
+async def acknowledged(socket, upto: int) -> None:
+    while (await next_message(socket, "acknowledged"))["offset"] < upto:
+        pass
+
+
+async def read_bytes(socket, count: int) -> bytes:
+    seen = b""
+    async with asyncio.timeout(60):
+        while len(seen) < count:
+            frame = await socket.recv()
+            if isinstance(frame, bytes):
+                seen += frame
+    return seen
+
+
+async def test_what_is_acknowledged_is_archived(api):
+    """Not sooner; with its times, and the terminal's sizes."""
+    agent = await api.enrol()
+    async with api.agent_socket(agent) as socket:
+        stream = (await greet(socket))["stream_id"]
+        await socket.send(encode_output(0, b"hello "))
+        await socket.send('{"type":"resized","columns":100,"rows":30}')
+        await socket.send(encode_output(6, b"world"))
+        await acknowledged(socket, 11)
+        assert await archived_bytes(api.database_url, stream) == b"hello world"
+        async with await connect(api.database_url) as conn:
+            cursor = await conn.execute("select start, columns from stream_sizes order by start")
+            assert await cursor.fetchall() == [{"start": 0, "columns": 80}, {"start": 6, "columns": 100}]
+
+
+async def test_what_waits_is_written_before_an_instance_stops(settings):
+    """A stop in good order leaves nothing to be sent again."""
+    async with running(settings) as api:
+        agent = await api.enrol()
+        async with api.agent_socket(agent) as socket:
+            stream = (await greet(socket))["stream_id"]
+            for at in range(0, 50_000, 100):
+                await socket.send(encode_output(at, b"x" * 100))
+            operator = await api.operator()
+            async with api.terminal_socket(agent.id) as viewer:
+                await attach(viewer, operator.access_token)
+                await read_bytes(viewer, 50_000)
+    assert await archived_bytes(settings.database_url, stream) == b"x" * 50_000
+
+
+async def test_the_next_instance_goes_on_where_the_archive_ends(settings):
+    """An instance that dies takes nothing with it; viewers of the next see what was before."""
+    text = b"".join(b"%07d\n" % number for number in range(1000))
+    async with running(settings) as api:
+        agent, operator = await api.enrol(), await api.operator()
+        async with api.agent_socket(agent) as socket:
+            stream = (await greet(socket))["stream_id"]
+            await socket.send(encode_output(0, text[:4000]))
+            await acknowledged(socket, 4000)
+    async with running(settings) as api:
+        async with api.terminal_socket(agent.id) as early:
+            # The agent is not back yet: its terminal is there all the same.
+            operator = await sign_in(api)
+            attached = await attach(early, operator)
+            assert (attached["stream_id"], attached["mode"], attached["offset"]) == (stream, "tail", 0)
+            assert await read_bytes(early, 4000) == text[:4000]
+            async with api.agent_socket(agent) as socket:
+                welcome = await greet(socket, id=stream, start=4000, end=8000)
+                assert (welcome["stream_id"], welcome["resume_offset"]) == (stream, 4000)
+                await socket.send(encode_output(4000, text[4000:]))
+                assert await read_bytes(early, 4000) == text[4000:]
+                async with api.terminal_socket(agent.id) as late:
+                    attached = await attach(late, operator, stream_id=stream, offset=1234)
+                    assert (attached["mode"], attached["offset"]) == ("exact", 1234)
+                    assert await read_bytes(late, 8000 - 1234) == text[1234:]
+                await acknowledged(socket, 8000)
+    assert await archived_bytes(settings.database_url, stream) == text
+
+
+async def sign_in(api) -> str:
+    response = await api.http.post(
+        "/auth/v1/token?grant_type=password",
+        json={"email": "admin@example.org", "password": PASSWORD},
+        headers={"apikey": await api.key()},
+    )
+    return response.json()["access_token"]
+
+
+async def test_two_instances_that_meet_over_a_stream_write_each_byte_once(settings):
+    """The agent is at the second while the first still has bytes of it; viewers at either miss nothing."""
+    text = bytes(range(256)) * 40
+    async with running(settings) as first, running(settings) as second:
+        agent, operator = await first.enrol(), await first.operator()
+        async with first.terminal_socket(agent.id) as viewer:
+            await attach(viewer, operator.access_token)
+            async with first.agent_socket(agent) as socket:
+                stream = (await greet(socket))["stream_id"]
+                await socket.send(encode_output(0, text[:5000]))
+                assert await read_bytes(viewer, 5000) == text[:5000]
+                async with second.agent_socket(agent) as other:
+                    welcome = await greet(other, id=stream, start=0, end=6000)
+                    at = welcome["resume_offset"]
+                    assert welcome["stream_id"] == stream and at in (0, 5000)
+                    await other.send(encode_output(at, text[at:6000]))
+                    await acknowledged(other, 6000)
+            # And back, where the ring lacks what went to the second.
+            async with first.agent_socket(agent) as socket:
+                assert (await greet(socket, id=stream, start=6000, end=8000))["resume_offset"] == 6000
+                await socket.send(encode_output(6000, text[6000:8000]))
+                assert await read_bytes(viewer, 3000) == text[5000:8000]
+                await acknowledged(socket, 8000)
+    assert await archived_bytes(settings.database_url, stream) == text[:8000]
+
+
+async def test_while_the_database_is_away_viewers_see_on_and_memory_stays(own_postgres, settings):
+    """Nothing is acknowledged, the backlog keeps to its bound, and what it did not keep is asked for again."""
+    settings = replace(settings, database_url=own_postgres.url(), ring_bytes=64_000, backlog_bytes=100_000)
+    text = bytes(index % 251 for index in range(1_000_000))
+    async with running(settings) as api:
+        agent, operator = await api.enrol(), await api.operator()
+        async with api.agent_socket(agent) as socket, api.terminal_socket(agent.id) as viewer:
+            stream = (await greet(socket))["stream_id"]
+            await attach(viewer, operator.access_token)
+            await asyncio.to_thread(own_postgres.stop)
+            for at in range(0, len(text), 10_000):
+                await socket.send(encode_output(at, text[at : at + 10_000]))
+                assert await read_bytes(viewer, 10_000) == text[at : at + 10_000]
+            assert api.services.hub.archiver.budget.used <= 110_000
+            await asyncio.to_thread(own_postgres.start)
+            again = (await next_message(socket, "resend"))["offset"]
+            assert 0 < again <= 110_000
+            for at in range(again, len(text), 10_000):
+                await socket.send(encode_output(at, text[at : at + 10_000]))
+            await acknowledged(socket, len(text))
+            assert api.services.hub.archiver.budget.used == 0
+        assert await until_archived(settings.database_url, stream, len(text)) == text
+
+
+async def test_a_flood_goes_as_fast_as_it_is_written_down(settings):
+    """With the database there, a backlog that is full holds its own agent up, and nothing is asked for twice."""
+    settings = replace(settings, ring_bytes=64_000, backlog_bytes=100_000)
+    text = bytes(index % 253 for index in range(3_000_000))
+    async with running(settings) as api:
+        agent = await api.enrol()
+        async with api.agent_socket(agent) as socket:
+            stream = (await greet(socket))["stream_id"]
+            most = 0
+            for at in range(0, len(text), 50_000):
+                await socket.send(encode_output(at, text[at : at + 50_000]))
+                most = max(most, api.services.hub.archiver.budget.used)
+            await acknowledged(socket, len(text))
+        assert most <= 150_000
+        assert await archived_bytes(settings.database_url, stream) == text
+
+
+async def test_an_archive_that_was_put_back_gets_a_new_stream(api):
+    """The database was restored to an earlier day: there is no place for what comes next, so a new stream begins."""
+    agent = await api.enrol()
+    async with api.agent_socket(agent) as socket:
+        stream = (await greet(socket))["stream_id"]
+        await socket.send(encode_output(0, b"0123456789"))
+        await acknowledged(socket, 10)
+        async with await connect(api.database_url) as conn:
+            await conn.execute("update archive_ends set ended = 4")
+        await socket.send(encode_output(10, b"more"))
+        assert await closed_with(socket) == 4460
+    async with api.agent_socket(agent) as socket:
+        welcome = await greet(socket, id=stream, start=10, end=14)
+        assert welcome["stream_id"] != stream and welcome["resume_offset"] == 0

@@ -1,0 +1,163 @@
+"""What waits for the archive: bounded, in order, each byte once."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onsembl.protocol.backlog import Backlog, Budget
+from onsembl.protocol.messages import StreamTail
+from onsembl.protocol.resume import Held, resume_offset
+
+
+def backlog(limit: int = 100, budget: int = 1000, start: int = 0) -> Backlog:
+    return Backlog(start, limit, Budget(budget), lambda: None)
+
+
+def held_bytes(log: Backlog) -> bytes:
+    waiting = log.waiting(10**9)
+    return b"".join(waiting.chunks) if waiting else b""
+
+
+def test_bytes_wait_until_they_are_archived():
+    """A part may be, and more than is here."""
+    log = backlog()
+    log.offer(0, b"abc", 1.0)
+    log.offer(3, b"def", 2.0)
+    assert (log.start, log.end, held_bytes(log)) == (0, 6, b"abcdef")
+    log.archived(4)
+    waiting = log.waiting(100)
+    assert waiting is not None and (waiting.start, waiting.chunks, waiting.times) == (4, [b"ef"], [2.0])
+    log.archived(2)
+    assert log.start == 4
+    log.archived(50)
+    assert (log.start, log.end, log.size) == (50, 50, 0)
+
+
+def test_what_was_taken_before_is_trimmed():
+    """An agent that was sent back says bytes twice."""
+    log = backlog(start=10)
+    log.offer(10, b"abc", 0)
+    log.offer(8, b"__abc", 0)
+    log.offer(11, b"bcd", 0)
+    assert held_bytes(log) == b"abcd"
+    assert not log.missed
+
+
+def test_a_full_backlog_lets_bytes_go_by_and_asks_for_them_later():
+    """It never holds more than a chunk above its bound, and nothing after a hole."""
+    log = backlog(limit=4)
+    log.offer(0, b"abc", 0)
+    log.offer(3, b"def", 0)
+    assert log.full
+    log.offer(6, b"ghi", 0)
+    log.offer(9, b"jkl", 0)
+    assert (held_bytes(log), log.missed) == (b"abcdef", True)
+    assert log.ask_again() is None
+    log.archived(6)
+    assert log.ask_again() == 6
+    log.offer(12, b"in flight", 0)
+    assert log.size == 0 and log.ask_again() == 6
+    log.offer(6, b"ghijkl", 0)
+    assert held_bytes(log) == b"ghijkl" and log.ask_again() is None
+
+
+def test_all_together_are_bounded():
+    """A stream that waits takes room from the others, and gives it back."""
+    budget = Budget(10)
+    one, two = Backlog(0, 100, budget, lambda: None), Backlog(0, 100, budget, lambda: None)
+    one.offer(0, b"0123456789", 0)
+    two.offer(0, b"x", 0)
+    assert two.missed and two.ask_again() is None
+    one.archived(10)
+    assert budget.used == 0 and two.ask_again() == 0
+    two.offer(0, b"x", 0)
+    two.restart(7)
+    assert (two.start, two.size, budget.used) == (7, 0, 0)
+
+
+def test_the_first_bytes_are_announced_and_the_next_are_not():
+    """Once for each time that it was empty."""
+    calls: list[None] = []
+    log = Backlog(0, 100, Budget(100), lambda: calls.append(None))
+    log.offer(0, b"a", 0)
+    log.offer(1, b"b", 0)
+    log.archived(2)
+    log.offer(2, b"c", 0)
+    assert len(calls) == 2
+
+
+@given(
+    st.binary(max_size=300),
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("send"), st.integers(1, 40)),
+            st.tuples(st.just("archive"), st.integers(1, 60)),
+            st.tuples(st.just("elsewhere"), st.integers(1, 60)),
+        )
+    ),
+)
+def test_the_archive_gets_every_byte_once_whatever_happens(whole, steps):
+    """A sender that goes back when it is asked to, a small backlog, an archive that is written by others too."""
+    budget = Budget(64)
+    log = Backlog(0, 32, budget, lambda: None)
+    archive, sent = b"", 0
+
+    def settle(count: int) -> None:
+        nonlocal archive, sent
+        waiting = log.waiting(count)
+        if waiting is not None:
+            data = b"".join(waiting.chunks)
+            archive += data[len(archive) - waiting.start :]
+            log.archived(len(archive))
+        if (again := log.ask_again()) is not None:
+            sent = again
+
+    for kind, count in steps:
+        if kind == "send":
+            log.offer(sent, whole[sent : sent + count], 0)
+            sent = min(len(whole), sent + count)
+        elif kind == "archive":
+            settle(count)
+        elif log.size:
+            # Another process with the same bytes was first with some of them.
+            archive = whole[: min(log.end, len(archive) + count)]
+        assert archive == whole[: len(archive)]
+        assert budget.used == log.size <= 32 + 40
+    for _ in range(1000):
+        if archive == whole:
+            break
+        settle(1000)
+        log.offer(sent, whole[sent : sent + 10], 0)
+        sent = min(len(whole), sent + 10)
+    assert archive == whole
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "archived", "held", "expected"),
+    [
+        (0, 10, 0, None, 0),  # this process knows nothing: where the archive ends
+        (3, 10, 5, None, 5),
+        (6, 10, 5, None, None),  # the agent has forgotten what the archive lacks
+        (3, 4, 5, None, None),  # the agent has lost what the archive has
+        (3, 10, 5, (5, 8, 8), 8),  # what waits here joins on
+        (3, 10, 6, (5, 8, 8), 8),
+        (7, 10, 6, (5, 8, 8), 8),
+        (3, 10, 9, (5, 8, 8), 9),  # another process was further
+        (3, 10, 4, (5, 8, 8), 4),  # what waits here does not join on
+        (3, 10, 5, (5, 6, 9), 6),  # viewers had more than waits
+        (3, 8, 5, (5, 6, 9), None),  # and the agent has lost some of it
+        (0, 10, 5, (5, 5, 5), 5),
+    ],
+)
+def test_where_an_agent_goes_on(start, end, archived, held, expected):
+    """At the first byte that is neither archived nor sure to be."""
+    stream = uuid4()
+    mine = Held(stream, *held) if held else None
+    tail = StreamTail(id=stream, start=start, end=end)
+    assert resume_offset(tail, archived, mine) == expected
+    if held is None:
+        assert resume_offset(tail, archived, Held(uuid4(), 0, 99, 99)) == expected

@@ -1,0 +1,32 @@
+"""What the archive holds, read as anyone reads it."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from support.agents import until
+
+from onsembl.protocol.ids import StreamId
+from onsembl.sql import archive
+from onsembl.sql.database import connect
+
+
+async def archived_bytes(database_url: str, stream_id: str) -> bytes:
+    """Everything, from the first byte on; it holds each once and in order."""
+    seen = b""
+    async with await connect(database_url, role="onsembl_api") as conn:
+        async for piece in archive.read(conn, StreamId(UUID(stream_id)), 0):
+            assert piece.start == len(seen)
+            seen += piece.data
+    return seen
+
+
+async def until_archived(database_url: str, stream_id: str, upto: int) -> bytes:
+    """Wait until the archive ends there; what it holds."""
+
+    async def there() -> bool:
+        async with await connect(database_url, role="onsembl_api") as conn:
+            return await archive.end(conn, StreamId(UUID(stream_id))) >= upto
+
+    await until(there, "the archive")
+    return await archived_bytes(database_url, stream_id)
