@@ -39,7 +39,7 @@ from onsembl.protocol.states import Role
 from onsembl.realtime.channels.limits import Rate
 from onsembl.sql import agents, archive
 
-CATCH_UP_BYTES = 16 * 1024 * 1024
+CATCH_UP_BYTES = 8 * 1024 * 1024
 """A viewer that is further behind than this, before the ring, is told of a gap: it would wait for what nobody reads."""
 MESSAGE_WINDOW_SECONDS = 10.0
 """What a viewer says may come in bursts; its number is an average over this."""

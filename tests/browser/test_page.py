@@ -179,7 +179,7 @@ async def test_the_live_mark_follows_the_network(center: Api, visit, tmp_path: P
 
 
 async def test_missing_output_is_marked(center: Api, visit, tmp_path: Path) -> None:
-    """What left the buffer while a window was away is marked where it is missing, and the rest follows."""
+    """What is too much to be sent after a window that was away is marked where it is missing, and the rest follows."""
     account = await center.operator()
     async with agent_running(center, tmp_path) as agent, CuttableLink(center.url) as link:
         visitor = await visit(link.url)
@@ -190,7 +190,7 @@ async def test_missing_output_is_marked(center: Api, visit, tmp_path: Path) -> N
         link.sever()
         await expect(visitor.page.locator('.host[data-link="waiting"]')).to_be_visible()
         operator = Operator(center, account)
-        flood = await operator.send(agent.id, "head -c 6000000 /dev/zero | tr '\\0' '\\r'; echo last-$((1))")
+        flood = await operator.send(agent.id, "head -c 12000000 /dev/zero | tr '\\0' '\\r'; echo last-$((1))")
         await operator.until_state(flood, "succeeded")
         link.mend()
         await visitor.sees("last-1")
