@@ -63,3 +63,8 @@ def save(folder: Path, credentials: Credentials) -> None:
     """Keep the credentials: whole or not at all, also when the machine loses power. Raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     replace(folder / FILE_NAME, [msgspec.json.encode(credentials)])
+
+
+def erase(folder: Path) -> None:
+    """Forget the credentials. Raises OSError."""
+    (folder / FILE_NAME).unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import socket
 import time
+from typing import Any
 
 import httpx
 import msgspec
@@ -14,7 +15,9 @@ from onsembl.agent.errors import AgentError
 from onsembl.protocol.states import AgentKind
 
 
-class _Answer(msgspec.Struct, frozen=True):
+class Issued(msgspec.Struct, frozen=True):
+    """What the server gives an agent that is let in."""
+
     agent_id: str
     name: str
     access_token: str
@@ -34,7 +37,16 @@ async def enrol(server: str, token: str, name: str, kind: AgentKind) -> Credenti
     """Become an agent by a one-time token. Raises AgentError."""
     body = {"name": name, "kind": kind, "host": socket.gethostname(), "platform": platform.platform(terse=True)}
     answer = await _post(f"{server}/v1/agents/enrol", token, body)
-    return _credentials(server, kind, answer)
+    return credentials_of(server, kind, answer)
+
+
+async def log_out(credentials: Credentials) -> None:
+    """Have the server end everything that these credentials are good for. Raises RefreshRefused when they are not known
+    there, or ServerUnreachable."""
+    url = f"{credentials.server}/v1/agents/logout"
+    response = await request(url, headers={"Authorization": f"Bearer {credentials.refresh_token}"}, json={})
+    if not response.is_success:
+        raise RefreshRefused(_detail(response))
 
 
 async def refresh(credentials: Credentials) -> Credentials:
@@ -48,20 +60,26 @@ async def refresh(credentials: Credentials) -> Credentials:
     return credentials.renewed(answer.access_token, answer.expires_in, answer.refresh_token)
 
 
-async def _post(url: str, token: str, body: object) -> _Answer:
-    try:
-        async with httpx.AsyncClient(timeout=15.0) as client:
-            response = await client.post(url, json=body, headers={"Authorization": f"Bearer {token}"})
-    except httpx.HTTPError as error:
-        raise ServerUnreachable(f"{url} cannot be reached: {error}") from error
+async def _post(url: str, token: str, body: object) -> Issued:
+    response = await request(url, json=body, headers={"Authorization": f"Bearer {token}"})
     if response.is_success:
         try:
-            return msgspec.json.decode(response.content, type=_Answer)
+            return msgspec.json.decode(response.content, type=Issued)
         except msgspec.MsgspecError as error:
             raise ServerUnreachable(f"{url} is not an Onsembl server: {error}") from error
+    raise AgentError(_detail(response))
+
+
+async def request(url: str, **content: Any) -> httpx.Response:
+    """POST something; the answer. Raises ServerUnreachable, also for an answer that may be another one later."""
+    try:
+        async with httpx.AsyncClient(timeout=15.0) as client:
+            response = await client.post(url, **content)
+    except httpx.HTTPError as error:
+        raise ServerUnreachable(f"{url} cannot be reached: {error}") from error
     if response.status_code >= 500 or response.status_code == 429:
         raise ServerUnreachable(f"{url} answers {response.status_code}.")
-    raise AgentError(_detail(response))
+    return response
 
 
 def _detail(response: httpx.Response) -> str:
@@ -71,7 +89,8 @@ def _detail(response: httpx.Response) -> str:
         return f"the server answers {response.status_code}"
 
 
-def _credentials(server: str, kind: str, answer: _Answer) -> Credentials:
+def credentials_of(server: str, kind: str, answer: Issued) -> Credentials:
+    """What is kept of it."""
     return Credentials(
         server=server,
         agent_id=answer.agent_id,

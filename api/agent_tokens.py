@@ -142,7 +142,7 @@ class AgentTokens:
                     detail={"kind": request.kind, "host": request.host},
                 ),
             )
-            return await self._issue(conn, agent["id"], request.name, family=uuid4(), parent=None)
+            return await self.begin(conn, agent["id"], request.name)
 
     async def refresh(self, token: str, address: str, agent_id: AgentId | None = None) -> AgentCredentials:
         """Exchange a refresh token, once; over a connection only that of its agent, `agent_id`.
@@ -166,6 +166,28 @@ class AgentTokens:
                 await self._revoke(conn, found)
             await audit.write(conn, _refreshed(actor, "refused", {"reason": str(refusal)}))
         raise refusal
+
+    async def begin(self, conn: Connection, agent_id: AgentId, name: str) -> AgentCredentials:
+        """The first credentials of an agent that was let in; in the caller's transaction."""
+        return await self._issue(conn, agent_id, name, family=uuid4(), parent=None)
+
+    async def log_out(self, token: str, address: str) -> None:
+        """The holder of a refresh token gives up all that came of its enrolment. Raises RefreshRefused when the token
+        is not known; one that is revoked already is no error (RFC 7009 §2.2)."""
+        async with self._pool.connection() as conn:
+            found = await refresh_tokens.take(conn, token, REPEAT_SECONDS)
+            if found is None:
+                raise RefreshRefused("The refresh token is not known.")
+            await end_credentials(conn, found.agent_id)
+            await audit.write(
+                conn,
+                audit.Event(
+                    actor=audit.Actor("agent", found.agent_id, found.agent_name, address),
+                    action="agent.logged_out",
+                    target_kind="agent",
+                    target_id=str(found.agent_id),
+                ),
+            )
 
     async def _revoke(self, conn: Connection, found: refresh_tokens.RefreshToken) -> None:
         """Somebody else has a token of this agent: everything that came of its enrolment ends, connection included."""
@@ -211,6 +233,16 @@ class AgentTokens:
             "jti": secrets.token_hex(8),
         }
         return jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": kid})
+
+
+async def end_credentials(conn: Connection, agent_id: AgentId) -> None:
+    """Nothing that the agent holds is good any more, its connection included."""
+    await refresh_tokens.revoke_agent(conn, agent_id)
+    await agents.refuse_tokens_before(conn, agent_id, time.time())
+    instance_id = await agents.online_at(conn, agent_id)
+    if instance_id is not None:
+        notice = Notice(op="credentials_ended", agent_id=agent_id)
+        await instances.notify(conn, instance_id, msgspec.json.encode(notice).decode())
 
 
 def _refusal(token: refresh_tokens.RefreshToken) -> RefreshRefused | None:

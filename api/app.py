@@ -21,6 +21,8 @@ from onsembl.api.agent_tokens import AgentTokens
 from onsembl.api.archiver import Archiver
 from onsembl.api.asked_tokens import AskedTokens
 from onsembl.api.client_address import ClientAddress
+from onsembl.api.device_flow import DeviceFlow
+from onsembl.api.device_routes import ROUTES as DEVICE_ROUTES
 from onsembl.api.endpoint import Endpoint
 from onsembl.api.health import healthz, readyz
 from onsembl.api.hub import Hub
@@ -81,6 +83,7 @@ def create_app(settings: Settings) -> Starlette:
         Route("/readyz", readyz),
         Route("/config.json", config),
         Route("/openapi.json", openapi),
+        *DEVICE_ROUTES,
         *(_rest_route(endpoint) for endpoint in ENDPOINTS),
         WebSocketRoute("/v1/agent", agent_socket),
         WebSocketRoute("/v1/agents/{agent_id:uuid}/terminal", terminal_socket),
@@ -171,6 +174,7 @@ async def _start(
         operator_tokens=operator_tokens,
         supabase_key=_supabase_key(settings, standin),
         doors=doors,
+        device_flow=DeviceFlow(pool, agent_tokens),
         refusals=refusals,
         directory=await _directory(settings, standin, stack),
         standin=standin,

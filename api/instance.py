@@ -9,7 +9,7 @@ import msgspec
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from onsembl.api.revocation import AGENT_DISABLED, obey, recheck, shut_out_agent
+from onsembl.api.revocation import AGENT_DISABLED, CREDENTIALS_ENDED, obey, recheck, shut_out_agent
 from onsembl.api.services import Services
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, InstanceId
@@ -53,6 +53,8 @@ async def take_notices(url: str, services: Services, instance_id: InstanceId) ->
             case "reused":
                 reason = "a refresh token of this agent was used twice"
                 await shut_out_agent(services, agent_id, CloseCode.TOKEN_REUSED, reason)
+            case "credentials_ended":
+                await shut_out_agent(services, agent_id, CloseCode.REVOKED, CREDENTIALS_ENDED)
             case "disabled":
                 await shut_out_agent(services, agent_id, CloseCode.REVOKED, AGENT_DISABLED)
 

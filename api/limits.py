@@ -40,6 +40,8 @@ class Limits:
     address_connects: Allowance = Allowance(4000, 0.01)
     address_exchanges: Allowance = Allowance(2000, 0.02)
     address_guesses: Allowance = Allowance(60, 1.0)
+    address_devices: Allowance = Allowance(20, 10.0)
+    typed_codes: Allowance = Allowance(10, 10.0)
     address_refusals: Allowance = Allowance(60, 1.0)
     messages_per_second: float = 200.0
 
@@ -54,6 +56,8 @@ class Doors:
     _address_connects: Attempts = field(init=False)
     _address_exchanges: Attempts = field(init=False)
     _address_guesses: Attempts = field(init=False)
+    _address_devices: Attempts = field(init=False)
+    _typed_codes: Attempts = field(init=False)
     _address_refusals: Attempts = field(init=False)
 
     def __post_init__(self) -> None:
@@ -62,6 +66,8 @@ class Doors:
         self._address_connects = self.limits.address_connects.bucket()
         self._address_exchanges = self.limits.address_exchanges.bucket()
         self._address_guesses = self.limits.address_guesses.bucket()
+        self._address_devices = self.limits.address_devices.bucket()
+        self._typed_codes = self.limits.typed_codes.bucket()
         self._address_refusals = self.limits.address_refusals.bucket()
 
     def connect(self, address: str, agent_id: AgentId | None = None) -> None:
@@ -77,6 +83,18 @@ class Doors:
             raise _too_often(wait)
         _take(self._address_exchanges, network_of(address))
 
+    def device(self, address: str) -> None:
+        """A machine asks to be let in as an agent. Raises Problem 429."""
+        _take(self._address_devices, network_of(address))
+
+    def typed(self, operator: str, address: str) -> None:
+        """An operator has typed the code of such a request. Raises Problem 429: codes are short enough to guess at."""
+        _take(self._typed_codes, operator, network_of(address))
+
+    def typed_well(self, operator: str, address: str) -> None:
+        """The code was right, and does not count."""
+        self._typed_codes.give_back([operator, network_of(address)])
+
     def refresh(self, agent_id: AgentId) -> None:
         """An agent asks for its next tokens. Raises Problem 429."""
         _take(self._agent_refreshes, str(agent_id))
@@ -91,8 +109,8 @@ class Doors:
         _take(self._address_refusals, network_of(address))
 
 
-def _take(bucket: Attempts, key: str) -> None:
-    refusal = bucket.take([key], time.monotonic())
+def _take(bucket: Attempts, *keys: str) -> None:
+    refusal = bucket.take(keys, time.monotonic())
     if refusal is not None:
         raise _too_often(refusal.wait)
 

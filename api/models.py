@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -213,6 +213,43 @@ class Enrolment(Body, frozen=True, kw_only=True):
     mode: AgentMode = AgentMode.EXEC
     host: ShortText = ""
     platform: ShortText = ""
+
+
+class DeviceRequest(Answer, frozen=True, kw_only=True):
+    """An agent that asks to be let in: a row of `onsembl.device_requests`."""
+
+    id: UUID
+    user_code: str
+    name: str
+    kind: AgentKind
+    mode: AgentMode
+    host: str
+    platform: str
+    address: str
+    created_at: datetime
+    expires_at: datetime
+    state: Literal["waiting", "approved", "refused"]
+    decided_at: datetime | None
+    decided_by: UUID | None
+    agent_id: UUID | None
+
+
+class DeviceRequests(Answer, frozen=True, kw_only=True):
+    """Those that nobody has decided on."""
+
+    requests: list[DeviceRequest]
+
+
+class DeviceDecision(Body, frozen=True, kw_only=True):
+    """Let it in, under another name if one is given. `replace`: as the agent of that name that there is, whose
+    credentials end."""
+
+    name: Name | None = None
+    replace: bool = False
+
+
+class LoggedOut(Answer, frozen=True, kw_only=True):
+    """Nothing more is to be said."""
 
 
 class AgentCredentials(Answer, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from onsembl.api.services import Services
 from onsembl.api.version import version
 from onsembl.protocol.states import Role
 
-_PATH_SCHEMAS = {"uuid": {"type": "string", "format": "uuid"}, "int": {"type": "integer"}}
+_PATH_SCHEMAS = {"uuid": {"type": "string", "format": "uuid"}, "int": {"type": "integer"}, "str": {"type": "string"}}
 _PROBLEMS = {
     400: "The request is not well formed",
     401: "No token, or not a good one",

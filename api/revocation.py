@@ -13,6 +13,7 @@ from onsembl.tasks.announcement import Announcement
 logger = logging.getLogger(__name__)
 
 AGENT_DISABLED = "this agent is disabled"
+CREDENTIALS_ENDED = "the agent's credentials are not good any more"
 
 
 async def obey(services: Services, announcement: Announcement) -> None:

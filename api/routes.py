@@ -6,7 +6,7 @@ import secrets
 
 from psycopg.rows import DictRow
 
-from onsembl.api import access_routes, audit_routes
+from onsembl.api import access_routes, audit_routes, device_routes
 from onsembl.api.endpoint import Call, Endpoint
 from onsembl.api.models import (
     Agent,
@@ -18,6 +18,7 @@ from onsembl.api.models import (
     Commands,
     Enrolment,
     EnrolmentToken,
+    LoggedOut,
     Me,
     NewCommand,
     NewEnrolmentToken,
@@ -123,6 +124,11 @@ async def enrol_agent(call: Call[Enrolment]) -> AgentCredentials:
     return await call.services.agent_tokens.enrol(call.token, call.body, call.address)
 
 
+async def log_out_agent(call: Call[NoBody]) -> LoggedOut:
+    await call.services.agent_tokens.log_out(call.token, call.address)
+    return LoggedOut()
+
+
 async def refresh_agent(call: Call[NoBody]) -> AgentCredentials:
     return await call.services.agent_tokens.refresh(call.token, call.address)
 
@@ -130,6 +136,7 @@ async def refresh_agent(call: Call[NoBody]) -> AgentCredentials:
 ENDPOINTS = [
     *access_routes.ENDPOINTS,
     *audit_routes.ENDPOINTS,
+    *device_routes.ENDPOINTS,
     Endpoint(method="GET", path="/v1/me", handler=read_me, summary="Who am I?", answer=Me),
     Endpoint(method="GET", path="/v1/agents", handler=list_agents, summary="Every agent, by name", answer=Agents),
     Endpoint(
@@ -206,6 +213,15 @@ ENDPOINTS = [
         handler=refresh_agent,
         summary="Exchange an agent's refresh token",
         answer=AgentCredentials,
+        role=None,
+        presents="an agent's refresh token",
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/agents/logout",
+        handler=log_out_agent,
+        summary="Give up an agent's credentials, its connection included",
+        answer=LoggedOut,
         role=None,
         presents="an agent's refresh token",
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from onsembl.api.agent_tokens import AgentTokens
+from onsembl.api.device_flow import DeviceFlow
 from onsembl.api.hub import Hub
 from onsembl.api.limits import Doors
 from onsembl.api.operator_claims import Operator
@@ -33,6 +34,7 @@ class Services:
     operator_tokens: OperatorTokens
     supabase_key: str
     doors: Doors
+    device_flow: DeviceFlow
     refusals: Refusals
     directory: OperatorDirectory
     standin: Standin | None

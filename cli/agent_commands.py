@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import re
+import socket
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,8 @@ import click
 import platformdirs
 
 from onsembl.agent import credentials as store
+from onsembl.agent.device import Code, log_in
+from onsembl.agent.enrolment import RefreshRefused, log_out
 from onsembl.agent.enrolment import enrol as enrol_at
 from onsembl.agent.errors import AgentError
 from onsembl.protocol.states import AgentKind
@@ -50,6 +53,23 @@ def _server(_context: click.Context, _parameter: click.Parameter, value: str | N
     return value.rstrip("/")
 
 
+def _default_name() -> str:
+    """This machine's name, as far as an agent may have it."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).lstrip("._-")[:64] or "agent"
+
+
+def _folder(state_dir: Path, name: str) -> Path:
+    """The agent's folder, which can be written. Raises ClickException."""
+    folder = state_dir / name
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise click.ClickException(f"The agent's folder {folder} cannot be used: {error.strerror}.") from error
+    return folder
+
+
 _name_option = click.option("--name", required=True, callback=_name, help="The agent's name, unique on its server.")
 _state_option = click.option(
     "--state-dir",
@@ -72,14 +92,7 @@ def enrol(server: str, name: str, kind: str, token_file: TextIO | None, state_di
     The token is asked for, or read from a file or from ONSEMBL_ENROLMENT_TOKEN. It is never an argument: the list of
     processes would show it.
     """
-    folder = state_dir / name
-    try:
-        # First of all, for the token works only once.
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (folder / ".writable").touch()
-        (folder / ".writable").unlink()
-    except OSError as error:
-        raise click.ClickException(f"The agent's folder {folder} cannot be used: {error.strerror}.") from error
+    folder = _folder(state_dir, name)  # first of all, for the token works only once
     token = token_file.read().strip() if token_file is not None else _enrolment_token()
     try:
         credentials = asyncio.run(enrol_at(server, token, name, AgentKind(kind)))
@@ -87,6 +100,59 @@ def enrol(server: str, name: str, kind: str, token_file: TextIO | None, state_di
         raise click.ClickException(f"The agent was not enrolled: {error}") from error
     store.save(folder, credentials)
     click.echo(f"Enrolled as {name}. Start it with: onsembl agent run --name {name}")
+
+
+@agent.command()
+@click.option("--server", required=True, callback=_server, help="The control center's address.")
+@click.option(
+    "--name",
+    callback=_name,
+    default=_default_name,
+    show_default="this machine's",
+    help="The agent's name, unique there.",
+)
+@click.option("--kind", type=_KINDS, required=True, help="What it runs.")
+@_state_option
+def login(server: str, name: str, kind: str, state_dir: Path) -> None:
+    """Make this machine an agent: an operator approves the code that is shown."""
+    folder = _folder(state_dir, name)
+    try:
+        credentials = asyncio.run(log_in(server, name, AgentKind(kind), _show))
+    except AgentError as error:
+        raise click.ClickException(f"The agent was not enrolled: {error}") from error
+    store.save(folder if credentials.name == name else _folder(state_dir, credentials.name), credentials)
+    click.echo(f"Enrolled as {credentials.name}. Start it with: onsembl agent run --name {credentials.name}")
+
+
+def _show(code: Code) -> None:
+    click.echo(f"\n  Open        {code.verification_uri}")
+    click.echo(f"  and enter   {click.style(code.user_code, bold=True)}")
+    click.echo(f"\n  or open     {code.verification_uri_complete}\n")
+    click.echo(f"Waiting for an admin to approve, at most {code.expires_in // 60} minutes. Ctrl-C gives up.")
+
+
+@agent.command()
+@_name_option
+@_state_option
+def logout(name: str, state_dir: Path) -> None:
+    """Give up this agent's credentials, here and at the server, which closes its connection."""
+    folder = state_dir / name
+    try:
+        credentials = store.load(folder)
+    except AgentError as error:
+        raise click.ClickException(str(error)) from error
+    told = True
+    try:
+        asyncio.run(log_out(credentials))
+    except RefreshRefused:
+        pass  # they were good for nothing any more
+    except AgentError as error:
+        told = False
+        click.echo(f"The server was not told: {error}", err=True)
+    store.erase(folder)
+    click.echo(f"The credentials of {name} are erased.")
+    if not told:
+        raise click.ClickException("An admin should disable the agent: somebody with a copy could still use it.")
 
 
 def _enrolment_token() -> str:

@@ -43,6 +43,12 @@ async def create(conn: Connection, *, name: str, kind: str, mode: str, host: str
     return await cursor.fetchone()
 
 
+async def named(conn: Connection, name: str) -> DictRow | None:
+    """The agent of this name, locked until the transaction ends."""
+    cursor = await conn.execute(f"select {COLUMNS} from agents where name = %s for update", [name])
+    return await cursor.fetchone()
+
+
 async def lock(conn: Connection, agent_id: AgentId) -> DictRow | None:
     """Take the agent's row until the transaction ends: whoever changes its line of commands holds it.
 

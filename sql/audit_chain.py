@@ -57,15 +57,14 @@ async def horizon(conn: Connection) -> str:
     return row["horizon"]
 
 
-async def unsealed(conn: Connection, start: str, end: str) -> AsyncGenerator[DictRow]:
-    """The rows of transactions from `start` to below `end`, by id, with their text."""
-    async with conn.cursor("unsealed") as cursor:
-        await cursor.execute(
-            f"select a.id, a.at, {TEXT} as text from audit a where a.tx >= %s::xid8 and a.tx < %s::xid8 order by a.id",
-            [start, end],
-        )
-        async for row in cursor:
-            yield row
+async def unsealed(conn: Connection, start: str, end: str, after: int, limit: int) -> list[DictRow]:
+    """The next rows of transactions from `start` to below `end`, by id, with their text."""
+    cursor = await conn.execute(
+        f"""select a.id, a.at, {TEXT} as text from audit a
+            where a.tx >= %s::xid8 and a.tx < %s::xid8 and a.id > %s order by a.id limit %s""",
+        [start, end, after, limit],
+    )
+    return await cursor.fetchall()
 
 
 async def add(conn: Connection, links: Sequence[Link]) -> None:

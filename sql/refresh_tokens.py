@@ -85,6 +85,13 @@ async def revoke_family(conn: Connection, family: UUID) -> None:
     )
 
 
+async def revoke_agent(conn: Connection, agent_id: AgentId) -> None:
+    """No token of the agent is good any more."""
+    await conn.execute(
+        "update refresh_tokens set revoked_at = now() where agent_id = %s and revoked_at is null", [agent_id]
+    )
+
+
 async def remove_expired(conn: Connection) -> None:
     """Forget tokens that ended a week ago: nothing can be learnt from them any more."""
     await conn.execute("delete from refresh_tokens where expires_at < now() - interval '7 days'")

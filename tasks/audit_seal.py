@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import aclosing
 
 import psycopg
 from psycopg_pool import PoolTimeout
@@ -38,16 +39,14 @@ async def seal_new_rows(conn: Connection) -> int:
     end = await audit_chain.horizon(conn)
     if int(end) <= int(seal.horizon):
         return 0
-    seq, head, batch = seal.seq, seal.hash, list[Link]()
-    async for row in audit_chain.unsealed(conn, seal.horizon, end):
-        row_digest = row_hash(row["text"])
-        seq, head = seq + 1, chained(head, row_digest)
-        batch.append(Link(seq, row["id"], row["at"], row_digest, head))
-        if len(batch) >= BATCH:
-            await audit_chain.add(conn, batch)
-            batch.clear()
-    if batch:
-        await audit_chain.add(conn, batch)
+    seq, head, after = seal.seq, seal.hash, 0
+    while rows := await audit_chain.unsealed(conn, seal.horizon, end, after, BATCH):
+        links: list[Link] = []
+        for row in rows:
+            row_digest = row_hash(row["text"])
+            seq, head, after = seq + 1, chained(head, row_digest), row["id"]
+            links.append(Link(seq, row["id"], row["at"], row_digest, head))
+        await audit_chain.add(conn, links)
     if seq > seal.seq:
         await audit_chain.set_seal(conn, Seal(end, seq, head))
     return seq - seal.seq
@@ -65,13 +64,17 @@ async def verify(
         anchor = await audit_chain.anchor(conn)
         verifier = Verifier(*anchor, watch=expected)
         verifier.passed |= {anchor[1].hex()} & expected
-        async for row in audit_chain.links(conn):
-            text = None if row["gone"] else row["text"]
-            verifier.link(row["seq"], row["audit_id"], bytes(row["row_hash"]), bytes(row["hash"]), text, row["dropped"])
-            if verifier.checked % PROGRESS_EVERY == 0:
-                progress(verifier.checked)
+        async with aclosing(audit_chain.links(conn)) as links:
+            async for row in links:
+                text = None if row["gone"] else row["text"]
+                verifier.link(
+                    row["seq"], row["audit_id"], bytes(row["row_hash"]), bytes(row["hash"]), text, row["dropped"]
+                )
+                if verifier.checked % PROGRESS_EVERY == 0:
+                    progress(verifier.checked)
         seal = await audit_chain.seal(conn, to_lengthen=False)
-        async for audit_id in audit_chain.strangers(conn, seal.horizon):
-            verifier.stranger(audit_id)
+        async with aclosing(audit_chain.strangers(conn, seal.horizon)) as ids:
+            async for audit_id in ids:
+                verifier.stranger(audit_id)
         verifier.end(seal.seq, seal.hash)
     return verifier

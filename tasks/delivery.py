@@ -20,9 +20,10 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 
     `attend`: see what the agent's active command needs (an offer, a cancel) and send it. `superseded`: the agent has
     connected elsewhere, under this epoch. `reused`: a refresh token of it came twice. `disabled`: it is.
+    `credentials_ended`: what it holds is not good any more, for it has logged out or was given others.
     """
 
-    op: Literal["attend", "superseded", "reused", "disabled"]
+    op: Literal["attend", "superseded", "reused", "disabled", "credentials_ended"]
     agent_id: UUID
     epoch: int | None = None
 

@@ -39,6 +39,8 @@ def test_the_limits_are_those_of_the_code():
         limits.address_exchanges,
         limits.address_guesses,
         limits.address_refusals,
+        limits.address_devices,
+        limits.typed_codes,
     ]
     said = [(int(row[2].replace(",", "")), _seconds(row[3])) for row in table]
     assert said[:-1] == [(allowance.burst, allowance.refill) for allowance in allowances]

@@ -1,0 +1,142 @@
+"""`onsembl agent login` and `logout`, as a person at the machine uses them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from support.agents import until
+from support.frames import SAID_HELLO
+
+from onsembl.agent import credentials as store
+from onsembl.agent.device import Poll
+from onsembl.agent.errors import AgentError
+from onsembl.sql.database import connect
+
+ONSEMBL = (sys.executable, "-m", "onsembl.cli.main", "agent")
+
+
+def test_the_pace_of_asking_obeys_the_server():
+    """RFC 8628 §3.5: five seconds longer when told to slow down; an end is an end."""
+    poll = Poll(5.0)
+    assert [poll.next(error) for error in ("authorization_pending", "slow_down", "authorization_pending")] == [
+        5,
+        10,
+        10,
+    ]
+    with pytest.raises(AgentError, match="refused"):
+        poll.next("access_denied")
+    with pytest.raises(AgentError, match="in time"):
+        poll.next("expired_token")
+
+
+@pytest.fixture
+def logging_in(api, tmp_path: Path):
+    """Starts `onsembl agent login`; the process, and what it has said until it waits."""
+
+    async def start(name: str = "one") -> tuple[asyncio.subprocess.Process, str]:
+        process = await asyncio.create_subprocess_exec(
+            *(*ONSEMBL, "login", "--server", api.url, "--name", name, "--kind", "shell"),
+            *("--state-dir", str(tmp_path)),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={"PYTHONUNBUFFERED": "1", "PATH": "/usr/bin:/bin"},
+        )
+        assert process.stdout is not None
+        said = ""
+        async with asyncio.timeout(60):
+            while "Waiting" not in said:
+                line = await process.stdout.readline()
+                assert line, said
+                said += line.decode()
+        return process, said
+
+    return start
+
+
+async def decide(api, said: str, verb: str) -> None:
+    headers = (await api.operator()).headers
+    code = re.search(r"enter\s+(\S+)", said)[1]
+    request = (await api.http.get(f"/v1/device/requests/{code}", headers=headers)).json()
+    answer = await api.http.post(f"/v1/device/requests/{request['id']}/{verb}", json={}, headers=headers)
+    assert answer.status_code == 200, answer.text
+
+
+async def test_a_machine_is_let_in_by_its_code(api, logging_in, tmp_path):
+    """The code is shown, an admin approves, the credentials are kept for their owner alone."""
+    process, said = await logging_in()
+    assert f"{api.url}/#/approve" in said
+    await decide(api, said, "approve")
+    rest, _ = await process.communicate()
+    assert process.returncode == 0, rest
+    assert b"Enrolled as one. Start it with: onsembl agent run --name one" in rest
+    held = store.load(tmp_path / "one")
+    assert (held.name, held.kind, held.server) == ("one", "shell", api.url)
+    assert (tmp_path / "one" / store.FILE_NAME).stat().st_mode & 0o777 == 0o600
+    async with api.agent_socket(held) as socket:  # type: ignore[arg-type]
+        await socket.send(SAID_HELLO)
+        await socket.recv()
+
+
+async def test_a_refusal_is_told(api, logging_in, tmp_path):
+    """In a sentence, and nothing is kept."""
+    process, said = await logging_in()
+    await decide(api, said, "refuse")
+    rest, _ = await process.communicate()
+    assert (process.returncode, "An operator has refused." in rest.decode()) == (1, True)
+    assert not (tmp_path / "one" / store.FILE_NAME).exists()
+
+
+async def test_ctrl_c_gives_up(logging_in):
+    """Without a traceback."""
+    process, _ = await logging_in()
+    process.send_signal(2)
+    rest, _ = await process.communicate()
+    assert process.returncode == 1
+    assert "Traceback" not in rest.decode()
+
+
+async def test_logout_ends_everything(api, logging_in, tmp_path):
+    """The connection, the tokens at the server, and the file here; it is in the audit log."""
+    process, said = await logging_in()
+    await decide(api, said, "approve")
+    await process.communicate()
+    held = store.load(tmp_path / "one")
+    logout = await asyncio.create_subprocess_exec(*ONSEMBL, "logout", "--name", "one", "--state-dir", str(tmp_path))
+    assert await logout.wait() == 0
+    assert not (tmp_path / "one" / store.FILE_NAME).exists()
+    refresh = {"Authorization": f"Bearer {held.refresh_token}"}
+    assert (await api.http.post("/v1/agents/token", headers=refresh)).status_code == 401
+
+    async def noted() -> bool:
+        async with await connect(api.database_url) as conn:
+            cursor = await conn.execute("select from audit where action = 'agent.logged_out'")
+            return await cursor.fetchone() is not None
+
+    await until(noted, "the log")
+
+
+async def test_logout_erases_also_when_the_server_is_away(tmp_path):
+    """And says that somebody has to disable the agent."""
+    store.save(
+        tmp_path / "one",
+        store.Credentials(
+            server="http://127.0.0.1:9",
+            agent_id="x",
+            name="one",
+            kind="shell",
+            access_token="a",
+            access_expires_at=0,
+            refresh_token="r",
+        ),
+    )
+    logout = await asyncio.create_subprocess_exec(
+        *(*ONSEMBL, "logout", "--name", "one", "--state-dir", str(tmp_path)), stderr=asyncio.subprocess.PIPE
+    )
+    _, said = await logout.communicate()
+    assert logout.returncode == 1
+    assert "cannot be reached" in said.decode() and "disable the agent" in said.decode()
+    assert not (tmp_path / "one" / store.FILE_NAME).exists()
