@@ -50,7 +50,6 @@ class Conversation:
     def __init__(self, terminal: AgentTerminal, orders: Orders) -> None:
         self._terminal = terminal
         self._orders = orders
-        self._stream_id: UUID | None = None
         self._control: deque[Message] = deque()
         self._open = False
         self.on_frame: Callable[[], None] = lambda: None
@@ -72,8 +71,8 @@ class Conversation:
         """
         outbox = self._terminal.outbox
         stream = None
-        if self._stream_id is not None:
-            stream = StreamTail(id=self._stream_id, start=outbox.start, end=outbox.end)
+        if outbox.stream_id is not None:
+            stream = StreamTail(id=outbox.stream_id, start=outbox.start, end=outbox.end)
         self._control.clear()
         self._open = True
         return encode(self._orders.hello(stream))
@@ -83,10 +82,8 @@ class Conversation:
         welcome = _decode(frame)
         if not isinstance(welcome, Welcome):
             raise AgentError("The server does not speak this version of the protocol.")
-        if self._stream_id not in (None, welcome.stream_id):
-            # The server begins a new stream: what it has not taken of the old one comes first in the new.
-            self._terminal.outbox.renumber()
-        self._stream_id = welcome.stream_id
+        # Where the server begins a new stream, what it has not acknowledged of the old one comes first in it.
+        self._terminal.outbox.began(welcome.stream_id)
         try:
             self._terminal.resume(welcome.resume_offset)
         except StreamError as error:

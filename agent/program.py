@@ -28,6 +28,7 @@ from onsembl.agent.ladder import LadderTimes
 from onsembl.agent.process import Surroundings
 from onsembl.agent.reaper import Reaper
 from onsembl.agent.runner import Runner
+from onsembl.agent.spooled_outbox import SpooledOutbox
 from onsembl.agent.startup import Startup
 from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.messages import Hello, Offer, StreamTail
@@ -71,7 +72,7 @@ async def run_agent(config: AgentConfig) -> None:
         try:
             agent = Agent(config, credentials)
         except OSError as error:
-            raise AgentError(f"The agent's journal in {config.folder} cannot be used: {error}") from error
+            raise AgentError(f"The agent's folder {config.folder} cannot be used: {error}") from error
         await agent.run()
     finally:
         os.close(lock)
@@ -111,7 +112,8 @@ class Agent:
 
     def __init__(self, config: AgentConfig, credentials: store.Credentials) -> None:
         self._config = config
-        self._terminal = AgentTerminal(config.columns, config.rows)
+        self._outbox = SpooledOutbox(config.folder / "spool", UUID(credentials.agent_id))
+        self._terminal = AgentTerminal(config.columns, config.rows, self._outbox, ends_line=self._outbox.ends_line)
         self._journal = Journal(config.folder)
         self._reaper = Reaper(adopt=True)
         adapter: Adapter = ADAPTERS[config.kind]()
@@ -143,6 +145,7 @@ class Agent:
             await asyncio.gather(stopping, connected, return_exceptions=True)
             await self._connection.settle(FLUSH_SECONDS)
             self._journal.close()
+            self._outbox.close()
             self._reaper.close()
         if not connected.cancelled():
             connected.result()

@@ -114,6 +114,8 @@ class Runner:
         for command_id in self._journal.lost:
             await self._sweep(str(command_id))
             self._journal.lose(command_id)
+            self._terminal.control(RESTORE_SCREEN)
+            self._terminal.write_line(f"{RED}lost · the agent was restarted{RESET}")
         await self._sweep(self._startup.mark)
 
     async def _sweep(self, mark: str) -> None:

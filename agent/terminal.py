@@ -7,6 +7,8 @@ import re
 import struct
 import termios
 from collections.abc import Callable
+from typing import Protocol
+from uuid import UUID
 
 from onsembl.protocol.stream import Outbox
 
@@ -32,15 +34,32 @@ def printable(text: str) -> str:
     return _CONTROL.sub("", _SEQUENCE.sub("", text.replace("\r\n", "\n")))
 
 
+class TerminalBytes(Protocol):
+    """The terminal's bytes until the server keeps them: `Outbox`, or one that is on disk too (`SpooledOutbox`)."""
+
+    start: int
+    sent: int
+    end: int
+    stream_id: UUID | None
+
+    @property
+    def full(self) -> bool: ...
+    def append(self, data: bytes) -> int: ...
+    def next_frame(self, limit: int) -> tuple[int, bytes] | None: ...
+    def acknowledge(self, offset: int) -> None: ...
+    def resume(self, offset: int) -> None: ...
+    def began(self, stream_id: UUID) -> None: ...
+
+
 class AgentTerminal:
     """Where every program of the agent writes. `on_output` is called when there is something to send."""
 
-    def __init__(self, columns: int, rows: int, capacity: int = OUTBOX_BYTES) -> None:
+    def __init__(self, columns: int, rows: int, outbox: TerminalBytes | None = None, *, ends_line: bool = True) -> None:
         self.columns, self.rows = columns, rows
-        self.outbox = Outbox(capacity)
+        self.outbox: TerminalBytes = outbox if outbox is not None else Outbox(OUTBOX_BYTES)
         self.on_output: Callable[[], None] = lambda: None
         self._on_room: list[Callable[[], None]] = []
-        self._ends_line = True
+        self._ends_line = ends_line
 
     @property
     def end(self) -> int:
@@ -74,9 +93,8 @@ class AgentTerminal:
         self._let_programs_go_on()
 
     def resume(self, offset: int) -> None:
-        """A new connection: the server has what is below `offset`. Raises CannotResume."""
+        """Send from `offset` on. Raises CannotResume."""
         self.outbox.resume(offset)
-        self._let_programs_go_on()
 
     def _let_programs_go_on(self) -> None:
         if not self.outbox.full:

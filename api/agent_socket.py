@@ -12,7 +12,6 @@ from psycopg_pool import PoolTimeout
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from onsembl.api.agent_tokens import AgentIdentity, RefreshRefused
-from onsembl.api.archiver import StreamLog
 from onsembl.api.client_address import client_address
 from onsembl.api.hub import Hub
 from onsembl.api.presence import Presence, Turned
@@ -228,7 +227,7 @@ class AgentSession:
             asyncio.create_task(self._beat(), name=f"heartbeat of {self.agent_id}"),
             asyncio.create_task(self._work_off_reports(), name=f"reports of {self.agent_id}"),
             asyncio.create_task(self._watch_expiry(), name=f"expiry of {self.agent_id}"),
-            asyncio.create_task(self._acknowledge(terminal.log), name=f"acknowledgements of {self.agent_id}"),
+            asyncio.create_task(self._acknowledge(terminal), name=f"acknowledgements of {self.agent_id}"),
         ]
         try:
             await self._read(terminal)
@@ -352,10 +351,12 @@ class AgentSession:
             await asyncio.sleep(left)
         self.close(CloseCode.TOKEN_EXPIRED, EXPIRED)
 
-    async def _acknowledge(self, log: StreamLog) -> None:
+    async def _acknowledge(self, terminal: Terminal) -> None:
         """Say how far the archive has the agent's bytes, whenever it has more of them."""
+        log = terminal.log
         log.on_archived = self._archived.set
-        said = log.backlog.start
+        self._archived.set()
+        said = 0
         try:
             while True:
                 await self._archived.wait()
@@ -363,8 +364,10 @@ class AgentSession:
                 if log.refused:
                     self.close(CloseCode.STREAM_REFUSED, "the archive has no place for this stream any more")
                     return
-                if log.backlog.start > said:
-                    said = log.backlog.start
+                # Another instance may have archived more than came here: that is said when the agent gets there.
+                archived = min(log.backlog.start, terminal.inbox.end)
+                if archived > said:
+                    said = archived
                     await self.send(Acknowledged(offset=said))
                 if (again := log.backlog.ask_again()) is not None:
                     await self.send(Resend(offset=again))

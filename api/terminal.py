@@ -65,8 +65,11 @@ class Terminal:
         if new:
             self.ring.append(new)
             self.wake()
-        # The archive may lack bytes that viewers have had.
-        self.log.backlog.offer(offset, data, time())
+        # The archive may lack bytes that viewers have had, or have them before they came here.
+        log = self.log
+        log.backlog.offer(offset, data, time())
+        if offset < log.backlog.start and log.on_archived is not None:
+            log.on_archived()
 
     def fill(self, data: bytes) -> None:
         """The next bytes, out of the archive: they went there by way of another process."""

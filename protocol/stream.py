@@ -13,6 +13,7 @@ refuses a gap; a new link resumes at the receiver's end. No I/O and no clock.
 from __future__ import annotations
 
 from collections import deque
+from uuid import UUID
 
 MAX_OFFSET = 2**63 - 1
 
@@ -94,6 +95,9 @@ class Outbox:
         """The next byte to send."""
         self.end = start
         """The offset that the next appended byte gets."""
+        self._reached = start  # what was sent once, over whatever link, is below
+        self.stream_id: UUID | None = None
+        """The stream that the bytes are of; None before there was one."""
 
     @property
     def full(self) -> bool:
@@ -140,37 +144,47 @@ class Outbox:
             if skip + len(piece) == len(chunk):
                 self._cursor += 1
                 self._cursor_offset += len(chunk)
+        self._reached = max(self._reached, self.sent)
         return offset, parts[0] if len(parts) == 1 else b"".join(parts)
 
     def acknowledge(self, offset: int) -> None:
-        """The receiver keeps all bytes below `offset`. One that is behind changes nothing.
+        """The receiver keeps all bytes below `offset`. One that is behind changes nothing. Raises AcknowledgedUnsent.
 
-        Raises AcknowledgedUnsent.
+        It may be ahead of what was sent over this link: the receiver has it from the one before.
         """
+        if offset > self._reached:
+            raise AcknowledgedUnsent(offset, self._reached)
         if offset > self.sent:
-            raise AcknowledgedUnsent(offset, self.sent)
+            self.resume(offset)
         self._forget(offset)
 
     def resume(self, offset: int) -> None:
-        """A new link: send from `offset` on, where the receiver's bytes end. Raises CannotResume."""
+        """Send from `offset` on, where the receiver's bytes end. Raises CannotResume.
+
+        It has not said that it keeps them: that is what an acknowledgement says.
+        """
         if not self.start <= offset <= self.end:
             raise CannotResume(offset, self.start, self.end)
-        self.sent = max(self.sent, offset)
-        self._forget(offset)
         self.sent = offset
+        self._reached = max(self._reached, offset)
         self._cursor, self._cursor_offset = 0, self._first
         while self._cursor < len(self._chunks) and self._cursor_offset + len(self._chunks[self._cursor]) <= offset:
             self._cursor_offset += len(self._chunks[self._cursor])
             self._cursor += 1
 
-    def renumber(self) -> None:
-        """The receiver begins another stream: what it has not acknowledged of this one is the beginning of that."""
+    def began(self, stream_id: UUID) -> None:
+        """The bytes are of this stream. Of another than before: what was not acknowledged is the beginning of it."""
+        if self.stream_id not in (None, stream_id):
+            self._renumber()
+        self.stream_id = stream_id
+
+    def _renumber(self) -> None:
         shift = self.start
         skip = self.start - self._first
         if skip and self._chunks:
             self._chunks[0] = self._chunks[0][skip:]
         self._first = self._cursor = self._cursor_offset = 0
-        self.start = self.sent = 0
+        self.start = self.sent = self._reached = 0
         self.end -= shift
 
     def _forget(self, offset: int) -> None:

@@ -16,6 +16,7 @@ import pytest
 from onsembl.agent.adapters.shell import ShellAdapter
 from onsembl.agent.process import Process, Surroundings
 from onsembl.agent.terminal import AgentTerminal
+from onsembl.protocol.stream import Outbox
 
 
 class Shown:
@@ -101,7 +102,7 @@ async def test_characters_that_are_cut_in_two_arrive_whole(surroundings, shown):
 
 async def test_a_program_waits_while_the_terminal_is_full(surroundings, tmp_path):
     """Its output is not read on, and goes on when there is room; at its end the rest is taken in any case."""
-    terminal = AgentTerminal(80, 24, capacity=100_000)
+    terminal = AgentTerminal(80, 24, Outbox(100_000))
     surroundings = replace(surroundings, terminal=terminal)
     process = start(surroundings, "stty raw; head -c 1000000 /dev/zero; touch done; echo end")
     async with asyncio.timeout(30):
@@ -127,7 +128,7 @@ async def test_a_program_waits_while_the_terminal_is_full(surroundings, tmp_path
 
 async def test_the_last_bytes_do_not_wait_for_room(surroundings):
     """With its processes gone, what the kernel still holds is taken into a full terminal."""
-    terminal = AgentTerminal(80, 24, capacity=1)
+    terminal = AgentTerminal(80, 24, Outbox(1))
     process = start(replace(surroundings, terminal=terminal), "printf abc; sleep 0.05; printf def")
     assert await end(process) == 0
     assert terminal.outbox.next_frame(100) == (0, b"abcdef")

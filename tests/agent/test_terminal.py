@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from onsembl.agent.terminal import AgentTerminal, printable
+from onsembl.protocol.stream import Outbox
 
 
 def test_a_line_of_the_agents_own_begins_on_a_new_one():
@@ -21,7 +22,7 @@ def test_a_line_of_the_agents_own_begins_on_a_new_one():
 
 def test_programs_go_on_when_the_server_has_taken_enough():
     """Each that waits is called once."""
-    terminal, calls = AgentTerminal(80, 24, capacity=10), []
+    terminal, calls = AgentTerminal(80, 24, Outbox(10)), []
     terminal.write(b"0123456789")
     assert terminal.outbox.full
     terminal.when_there_is_room(lambda: calls.append(1))

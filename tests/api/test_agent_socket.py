@@ -112,6 +112,7 @@ async def test_output_is_acknowledged_and_resumed(api):
     async with api.agent_socket(agent) as socket:
         welcome = await greet(socket, stream=tail)
         assert (welcome["stream_id"], welcome["resume_offset"]) == (stream, 10)
+        assert (await next_message(socket, "acknowledged"))["offset"] == 10
         await socket.send(encode_output(8, b"89abc"))
         assert (await next_message(socket, "acknowledged"))["offset"] == 13
     async with api.agent_socket(agent) as socket:

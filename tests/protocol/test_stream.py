@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,6 +77,20 @@ def test_resuming_needs_a_byte_that_is_held():
     assert outbox.next_frame(10) == (3, b"def")
 
 
+def test_what_a_receiver_has_from_an_earlier_link_may_be_acknowledged_ahead():
+    """Sent once is enough; it is not sent again then. To go on from a place is not to acknowledge it."""
+    outbox = Outbox(100)
+    outbox.append(b"abcdef")
+    outbox.next_frame(5)
+    outbox.resume(2)
+    assert outbox.start == 0
+    assert outbox.next_frame(1) == (2, b"c")
+    outbox.acknowledge(4)
+    assert outbox.next_frame(10) == (4, b"ef")
+    outbox.acknowledge(6)
+    assert (outbox.start, outbox.end) == (6, 6)
+
+
 def test_a_full_outbox_has_room_again_after_an_acknowledgement():
     """The source waits while it is full and goes on after."""
     outbox = Outbox(4)
@@ -87,8 +103,9 @@ def test_a_full_outbox_has_room_again_after_an_acknowledgement():
 
 @given(pieces, st.integers(0, 40), st.integers(1, 20))
 def test_a_new_stream_begins_with_what_was_not_acknowledged(appended, acknowledged, limit):
-    """After `renumber` the kept bytes are the same, from offset 0 on."""
+    """After `began` of another the kept bytes are the same, from offset 0 on."""
     outbox = Outbox(10_000)
+    outbox.began(uuid4())
     for piece in appended:
         outbox.append(piece)
     whole = b"".join(appended)
@@ -96,7 +113,7 @@ def test_a_new_stream_begins_with_what_was_not_acknowledged(appended, acknowledg
         pass
     upto = min(acknowledged, len(whole))
     outbox.acknowledge(upto)
-    outbox.renumber()
+    outbox.began(uuid4())
     assert (outbox.start, outbox.sent, outbox.end) == (0, 0, len(whole) - upto)
     sent = b""
     while frame := outbox.next_frame(limit):
