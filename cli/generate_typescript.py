@@ -26,7 +26,12 @@ from onsembl.protocol.states import AgentKind, AgentMode, AgentStatus, CommandSt
 TARGET = Path(__file__).resolve().parent.parent / "dashboard" / "src" / "lib" / "protocol.ts"
 
 ENUMS: tuple[type[Enum], ...] = (AgentKind, AgentMode, AgentStatus, Role, CommandState)
-SENT: tuple[type[msgspec.Struct], ...] = (models.NewCommand, models.CancelRequest, models.NewEnrolmentToken)
+SENT: tuple[type[msgspec.Struct], ...] = (
+    models.NewCommand,
+    models.CancelRequest,
+    models.NewEnrolmentToken,
+    models.DeviceDecision,
+)
 """What the page sends: a field that has a default may be left out."""
 ANSWERS: tuple[type[msgspec.Struct], ...] = (
     models.Me,
@@ -37,6 +42,13 @@ ANSWERS: tuple[type[msgspec.Struct], ...] = (
     models.EnrolmentToken,
     models.OperatorAnswer,
     models.Operators,
+    models.AlertAnswer,
+    models.Alerts,
+    models.AuditChain,
+    models.AuditEvent,
+    models.AuditPage,
+    models.DeviceRequest,
+    models.DeviceRequests,
     models.ProblemDetails,
     messages.Usage,
     messages.CancelStep,

@@ -1,9 +1,16 @@
 import type {
   Agent,
   Agents,
+  AlertAnswer,
+  Alerts,
+  AuditChain,
+  AuditPage,
   Command,
   Commands,
   CommandState,
+  DeviceDecision,
+  DeviceRequest,
+  DeviceRequests,
   EnrolmentToken,
   Me,
   NewCommand,
@@ -107,11 +114,54 @@ export class Api {
     return this.#call("POST", `/v1/${kind}/${id}/${admitted ? "enable" : "disable"}`, {});
   }
 
+  alerts(): Promise<Alerts> {
+    return this.#call("GET", "/v1/alerts");
+  }
+
+  acknowledge(alertId: number): Promise<AlertAnswer> {
+    return this.#call("POST", `/v1/alerts/${alertId}/acknowledge`, {});
+  }
+
+  /** Agents that wait to be let in. */
+  deviceRequests(): Promise<DeviceRequests> {
+    return this.#call("GET", "/v1/device/requests");
+  }
+
+  /** The one that waits under the code that a person has typed. */
+  deviceRequest(code: string): Promise<DeviceRequest> {
+    return this.#call("GET", `/v1/device/requests/${encodeURIComponent(code)}`);
+  }
+
+  decide(requestId: string, verb: "approve" | "refuse", body: DeviceDecision = {}): Promise<DeviceRequest> {
+    return this.#call("POST", `/v1/device/requests/${requestId}/${verb}`, body);
+  }
+
+  /** A page of the audit log, newest first; the query is as the API has it. */
+  audit(query: URLSearchParams): Promise<AuditPage> {
+    return this.#call("GET", `/v1/audit?${query}`);
+  }
+
+  auditChain(): Promise<AuditChain> {
+    return this.#call("GET", "/v1/audit/chain");
+  }
+
+  /** A file that the API makes, whole. */
+  async download(path: string): Promise<Blob> {
+    const response = await this.#answered("GET", path);
+    return response.blob();
+  }
+
   enrolmentToken(body: NewEnrolmentToken = {}): Promise<EnrolmentToken> {
     return this.#call("POST", "/v1/enrolment-tokens", body);
   }
 
   async #call<T>(method: string, path: string, body?: object): Promise<T> {
+    const answer = await readJson<T>(await this.#answered(method, path, body));
+    if (answer === null) throw new ApiError(0, "The server's answer was cut off.");
+    return answer;
+  }
+
+  async #answered(method: string, path: string, body?: object): Promise<Response> {
     let response = await this.#request(method, path, await this.#tokens.current(), body);
     if (response.status === 401) {
       const token = await this.#tokens.renewed();
@@ -119,9 +169,7 @@ export class Api {
     }
     if (!response.ok) throw await refusal(response);
     this.#readClock(response);
-    const answer = await readJson<T>(response);
-    if (answer === null) throw new ApiError(0, "The server's answer was cut off.");
-    return answer;
+    return response;
   }
 
   async #request(method: string, path: string, token: string | null, body?: object): Promise<Response> {

@@ -1,6 +1,7 @@
 import { isAuthRetryableFetchError, type Session } from "@supabase/supabase-js";
 
 import { Api, ApiError, type Tokens } from "./api.ts";
+import { Desk } from "./desk.svelte.ts";
 import { Live, type Mark } from "./live.ts";
 import { createSupabase, hadSession, readConfig, signIn, type PageConfig, type Supabase } from "./session.ts";
 import { Fleet } from "./state.svelte.ts";
@@ -92,6 +93,7 @@ export class Workspace {
   readonly email: string;
   readonly api: Api;
   readonly fleet: Fleet;
+  readonly desk: Desk;
   mark = $state<Mark>("connecting");
   /** Until when the page was live (ms); null while it is, and before it ever was. */
   liveUntil = $state<number | null>(null);
@@ -114,10 +116,12 @@ export class Workspace {
     this.accessToken = session.access_token;
     this.api = new Api(this.tokens);
     this.fleet = new Fleet(this.api);
+    this.desk = new Desk(this.api);
     // First paint need not wait for Realtime; the reading that counts is the one after changes flow.
     void this.fleet.readUntilDone(() => undefined);
     this.#subscription = new Subscription(supabase, {
       change: (change) => this.fleet.change(change),
+      noticed: (table) => void this.desk.read(table),
       flowing: () => this.reread(),
       signal: (signals) => this.#live.set(signals),
     });
@@ -140,7 +144,10 @@ export class Workspace {
   };
 
   reread(): void {
-    void this.fleet.readUntilDone(() => this.#live.set({ current: true }));
+    void this.fleet.readUntilDone(() => {
+      this.#live.set({ current: true });
+      this.desk.open(this.fleet.me?.role);
+    });
   }
 
   heartbeat(status: string): void {

@@ -15,7 +15,10 @@ export interface Page {
 }
 
 export const PAGES: Page[] = [
+  { id: "audit", label: "Audit", role: "admin", load: () => import("../pages/Audit.svelte") },
   { id: "access", label: "Access", role: "admin", load: () => import("../pages/Access.svelte") },
+  { id: "approve", label: "Let an agent in", role: "admin", hidden: true, load: () => import("../pages/Approve.svelte") },
+  { id: "alerts", label: "Alerts", role: "viewer", hidden: true, load: () => import("../pages/Alerts.svelte") },
 ];
 
 /** Whether a role includes another: an admin may all that an operator may. */

@@ -106,6 +106,15 @@ export interface NewEnrolmentToken {
 }
 
 /**
+ * Let it in, under another name if one is given. `replace`: as the agent of that name that there is, whose
+ * credentials end.
+ */
+export interface DeviceDecision {
+  name?: string | null;
+  replace?: boolean;
+}
+
+/**
  * What follows starts at `offset` of the stream.
  *
  * `exact`: just where the viewer left off. `tail`: the viewer is new, the ring's tail follows. `gap`: bytes between
@@ -233,6 +242,77 @@ export interface OperatorAnswer {
 /** Everyone who may sign in, by address. */
 export interface Operators {
   operators: OperatorAnswer[];
+}
+
+/** What an operator should look at: a row of `onsembl.alerts`. */
+export interface AlertAnswer {
+  id: number;
+  at: string;
+  kind: string;
+  agent_id: string | null;
+  text: string;
+  acknowledged_at: string | null;
+  acknowledged_by: string | null;
+}
+
+/** Those that wait first, then the latest others. */
+export interface Alerts {
+  alerts: AlertAnswer[];
+}
+
+/**
+ * Where the audit log's chain of hashes stands: the last link's number and hash, since when, and how many rows are
+ * not in it yet.
+ */
+export interface AuditChain {
+  seq: number;
+  hash: string;
+  at: string;
+  unsealed: number;
+}
+
+/** A row of the audit log. */
+export interface AuditEvent {
+  id: number;
+  at: string;
+  actor_kind: string;
+  actor_id: string | null;
+  actor_name: string;
+  action: string;
+  target_kind: string;
+  target_id: string;
+  address: string;
+  outcome: string;
+  detail: Record<string, unknown>;
+}
+
+/** A page of the audit log; `next_before` asks for the next. */
+export interface AuditPage {
+  events: AuditEvent[];
+  next_before: number | null;
+}
+
+/** An agent that asks to be let in: a row of `onsembl.device_requests`. */
+export interface DeviceRequest {
+  id: string;
+  user_code: string;
+  name: string;
+  kind: AgentKind;
+  mode: AgentMode;
+  host: string;
+  platform: string;
+  address: string;
+  created_at: string;
+  expires_at: string;
+  state: "approved" | "refused" | "waiting";
+  decided_at: string | null;
+  decided_by: string | null;
+  agent_id: string | null;
+}
+
+/** Those that nobody has decided on. */
+export interface DeviceRequests {
+  requests: DeviceRequest[];
 }
 
 /** An error (RFC 9457). */

@@ -10,8 +10,13 @@ export type Change =
   | { table: "agents"; id: string; row: Agent | null }
   | { table: "commands"; id: string; row: Partial<Command> | null; whole: boolean };
 
+/** Tables of which the page only hears that something has changed: it then asks the API, as far as it may. */
+export const NOTICED = ["alerts", "device_requests"] as const;
+export type Noticed = (typeof NOTICED)[number];
+
 export interface SubscriptionEvents {
   change(change: Change): void;
+  noticed(table: Noticed): void;
   /** Changes flow from now on: what happened before has to be read. Comes again after each reconnect. */
   flowing(): void;
   signal(change: Partial<Signals>): void;
@@ -81,6 +86,11 @@ export class Subscription {
         if (channel !== this.#channel) return;
         const change = changeOf(table, payload);
         if (change !== null) this.#events.change(change);
+      });
+    }
+    for (const table of NOTICED) {
+      channel.on("postgres_changes", { event: "*", schema: "onsembl", table }, () => {
+        if (channel === this.#channel) this.#events.noticed(table);
       });
     }
     channel.on("system", {}, (payload: { extension?: string; status?: string }) => {
