@@ -24,6 +24,7 @@ _PROBLEMS = {
     403: "The holder of the token may not do this",
     404: "There is no such thing",
     409: "The state of the thing does not allow it",
+    410: "What is asked for is kept no longer",
     413: "The body is too large",
     422: "The body is not valid",
     429: "Too often: `Retry-After` says when to come back",

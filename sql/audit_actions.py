@@ -36,5 +36,6 @@ ACTIONS: dict[str, str] = {
     "operator.user_changed": "The project's admin interface has changed a user.",
     "operator.user_created": "The project's admin interface has made a user.",
     "operator.user_deleted": "The project's admin interface has removed a user.",
+    "recording.exported": "Somebody has taken a copy of what a terminal showed.",
     "request.refused": "Requests were turned away at a door; the detail counts those that were alike.",
 }

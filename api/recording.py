@@ -1,0 +1,197 @@
+"""A recording made of the archive: bytes, sizes and commands of one or more streams, in one of the formats.
+
+Streamed: what is held at a time is a MiB of the archive, whatever the length of the recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, Protocol
+
+from onsembl.protocol import asciicast
+from onsembl.protocol.asciicast import Asciicast
+from onsembl.protocol.ids import StreamId
+from onsembl.protocol.plain_text import Line, PlainText
+from onsembl.sql import archive, recordings
+from onsembl.sql.archive_rows import Piece
+from onsembl.sql.database import Pool
+
+Format = Literal["cast3", "cast2", "text"]
+MEDIA_TYPES: dict[Format, str] = {
+    "cast3": asciicast.MEDIA_TYPE,
+    "cast2": asciicast.MEDIA_TYPE,
+    "text": "text/plain; charset=utf-8",
+}
+EXTENSIONS: dict[Format, str] = {"cast3": "cast", "cast2": "cast", "text": "txt"}
+BLOCK_BYTES = 64 * 1024
+MAX_LABEL = 200
+"""Characters of a command that a marker shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Bytes of one stream, from `start` to `end` (exclusive). `columns` and `rows` are for a terminal whose size was
+    never said."""
+
+    stream_id: StreamId
+    start: int
+    end: int
+    columns: int
+    rows: int
+
+
+class Encoder(Protocol):
+    """A format that is written piece by piece."""
+
+    def head(self) -> bytes: ...
+    def output(self, at: datetime, data: bytes) -> bytes: ...
+    def resize(self, at: datetime, columns: int, rows: int) -> bytes: ...
+    def marker(self, at: datetime, label: str) -> bytes: ...
+    def reset(self, at: datetime) -> bytes: ...
+    def end(self) -> bytes: ...
+
+
+class Text:
+    """The lines as a person would have read them; neither times nor sizes."""
+
+    def __init__(self) -> None:
+        self._lines = PlainText()
+
+    def head(self) -> bytes:
+        return b""
+
+    def output(self, at: datetime, data: bytes) -> bytes:
+        return b"".join(map(_encoded, self._lines.feed(data)))
+
+    def resize(self, at: datetime, columns: int, rows: int) -> bytes:
+        return b""
+
+    def marker(self, at: datetime, label: str) -> bytes:
+        return b""
+
+    def reset(self, at: datetime) -> bytes:
+        left = self.end()
+        self._lines = PlainText()
+        return left
+
+    def end(self) -> bytes:
+        rest = self._lines.rest()
+        return _encoded(rest) + b"\n" if rest is not None else b""
+
+
+def _encoded(line: Line) -> bytes:
+    return (line.text + "\n" if line.ended else line.text).encode()
+
+
+async def record(pool: Pool, parts: Sequence[Part], format: Format, title: str) -> AsyncGenerator[bytes]:
+    """The file, block by block."""
+    encoder: Encoder | None = None
+    block = bytearray()
+    now = datetime.now(UTC)
+    for part in parts:
+        async for chunk in _events(pool, part):
+            now = chunk.at
+            if isinstance(chunk, _Begin):
+                if encoder is None:
+                    encoder = _encoder(format, chunk, title)
+                    block += encoder.head()
+                else:
+                    block += encoder.reset(now) + encoder.resize(now, chunk.columns, chunk.rows)
+                continue
+            assert encoder is not None, "a part begins with its size"
+            block += chunk.written_by(encoder)
+            if len(block) >= BLOCK_BYTES:
+                yield bytes(block)
+                block.clear()
+    if encoder is None:  # nothing is kept of it: a recording in which nothing happens
+        first = parts[0] if parts else None
+        size = (first.columns, first.rows) if first is not None else (80, 24)
+        encoder = _encoder(format, _Begin(now, *size), title)
+        block += encoder.head()
+    yield bytes(block + encoder.end())
+
+
+def _encoder(format: Format, begin: _Begin, title: str) -> Encoder:
+    if format == "text":
+        return Text()
+    return Asciicast(3 if format == "cast3" else 2, begin.at, begin.columns, begin.rows, title)
+
+
+@dataclass(frozen=True, slots=True)
+class _Begin:
+    at: datetime
+    columns: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    at: datetime
+    data: bytes
+
+    def written_by(self, encoder: Encoder) -> bytes:
+        return encoder.output(self.at, self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class _Resize:
+    at: datetime
+    columns: int
+    rows: int
+
+    def written_by(self, encoder: Encoder) -> bytes:
+        return encoder.resize(self.at, self.columns, self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Marker:
+    at: datetime
+    label: str
+
+    def written_by(self, encoder: Encoder) -> bytes:
+        return encoder.marker(self.at, self.label)
+
+
+_Event = _Output | _Resize | _Marker
+
+
+async def _events(pool: Pool, part: Part) -> AsyncGenerator[_Begin | _Event]:
+    """The part's bytes, cut where something else happens between two of them."""
+    async with pool.connection() as conn:
+        sizes = await archive.sizes(conn, part.stream_id)
+        commands = await recordings.commands_in(conn, part.stream_id, part.start, part.end)
+    columns, rows = part.columns, part.rows
+    before = [size for size in sizes if size.start <= part.start]
+    if before or sizes:
+        columns, rows = (before[-1].columns, before[-1].rows) if before else (sizes[0].columns, sizes[0].rows)
+    # (offset, what happens before the byte there), in order.
+    between: list[tuple[int, tuple[int, int] | str]] = [
+        (size.start, (size.columns, size.rows)) for size in sizes if part.start < size.start < part.end
+    ]
+    between += [(command["output_start"], command["text"].strip()[:MAX_LABEL]) for command in commands]
+    between.sort(key=lambda event: event[0])
+    begun = False
+    async with aclosing(recordings.pieces(pool, part.stream_id, part.start, part.end)) as pieces:
+        async for piece in pieces:
+            if not begun:
+                yield _Begin(piece.at, columns, rows)
+                begun = True
+            for event in _cut(piece, between):
+                yield event
+
+
+def _cut(piece: Piece, between: list[tuple[int, tuple[int, int] | str]]) -> list[_Event]:
+    """The piece, and what happens within it; that is taken out of `between`."""
+    events: list[_Event] = []
+    place, after = piece.start, piece.start + len(piece.data)
+    while between and between[0][0] < after:
+        offset, what = between.pop(0)
+        if offset > place:
+            events.append(_Output(piece.at, piece.data[place - piece.start : offset - piece.start]))
+            place = offset
+        events.append(_Marker(piece.at, what) if isinstance(what, str) else _Resize(piece.at, *what))
+    events.append(_Output(piece.at, piece.data[place - piece.start :]))
+    return events

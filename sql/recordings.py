@@ -1,0 +1,112 @@
+"""What is known of the streams that were recorded: when, how long, and which commands ran in them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import datetime
+
+from psycopg.rows import DictRow
+
+from onsembl.protocol.ids import AgentId, StreamId
+from onsembl.sql import archive
+from onsembl.sql.archive_rows import Piece
+from onsembl.sql.database import Connection, Pool
+
+SLICE_BYTES = 1024 * 1024
+
+_STREAMS = """
+    select streams.id, streams.agent_id, agents.name as agent_name, streams.created_at,
+           coalesce(first.start, ended, 0) as start, coalesce(ended, 0) as "end",
+           first.at as began_at, last.at as last_at, coalesce(stored, 0)::bigint as stored,
+           coalesce(size.columns, agents.columns) as columns, coalesce(size.rows, agents.rows) as rows,
+           (select count(*) from commands where commands.stream_id = streams.id) as commands
+    from streams
+    join agents on agents.id = agent_id
+    left join archive_ends on archive_ends.stream_id = streams.id
+    left join lateral (
+        select start, at from archive where archive.stream_id = streams.id order by start limit 1) as first on true
+    left join lateral (
+        select at from archive where archive.stream_id = streams.id order by start desc limit 1) as last on true
+    left join lateral (
+        select columns, rows from stream_sizes where stream_sizes.stream_id = streams.id
+        order by start desc limit 1) as size on true
+    left join lateral (
+        select sum(stored) as stored from archive_days where archive_days.stream_id = streams.id) as days on true
+"""
+
+
+async def get(conn: Connection, stream_id: StreamId) -> DictRow | None:
+    """One stream: its kept offsets (`end` exclusive), the times of its first and last kept rows, its bytes on disk."""
+    cursor = await conn.execute(f"{_STREAMS} where streams.id = %s", [stream_id])
+    return await cursor.fetchone()
+
+
+async def of_agent(conn: Connection, agent_id: AgentId, before: datetime | None, limit: int) -> list[DictRow]:
+    """The agent's streams, newest first, those that began before a moment."""
+    cursor = await conn.execute(
+        f"""{_STREAMS}
+            where streams.agent_id = %(agent)s
+              and (%(before)s::timestamptz is null or streams.created_at < %(before)s)
+            order by streams.created_at desc limit %(limit)s""",
+        {"agent": agent_id, "before": before, "limit": limit},
+    )
+    return await cursor.fetchall()
+
+
+async def in_span(conn: Connection, agent_id: AgentId, since: datetime | None, until: datetime | None) -> list[DictRow]:
+    """The agent's streams that have bytes of this time, oldest first."""
+    cursor = await conn.execute(
+        f"""select * from ({_STREAMS} where streams.agent_id = %(agent)s) as streams
+            where began_at is not null
+              and (%(until)s::timestamptz is null or began_at < %(until)s)
+              and (%(since)s::timestamptz is null or last_at >= %(since)s::timestamptz - interval '10 seconds')
+            order by began_at""",
+        {"agent": agent_id, "since": since, "until": until},
+    )
+    return await cursor.fetchall()
+
+
+async def commands_in(conn: Connection, stream_id: StreamId, start: int, end: int) -> list[DictRow]:
+    """The commands whose output begins within these offsets, in order; the first thousand."""
+    cursor = await conn.execute(
+        """select id, text, state, output_start, output_end, started_at, ended_at from commands
+           where stream_id = %s and output_start >= %s and output_start < %s
+           order by output_start limit 1000""",
+        [stream_id, start, end],
+    )
+    return await cursor.fetchall()
+
+
+async def activity(conn: Connection, stream_id: StreamId, start: int, end: int, buckets: int) -> list[DictRow]:
+    """How much came when: the time between the first and the last row in equal parts, those in which bytes came.
+
+    Of each: its number from 0, the time and offset of its first row, and its bytes.
+    """
+    cursor = await conn.execute(
+        """with rows as (
+               select start, length, at from archive
+               where stream_id = %(stream)s and start + length > %(start)s and start < %(end)s
+           ), span as (
+               select min(at) as first, greatest(extract(epoch from max(at) - min(at)), 0.001) as seconds from rows
+           )
+           select least(%(buckets)s - 1, floor(extract(epoch from at - first) / seconds * %(buckets)s))::int as part,
+                  min(at) as at, min(start) as start, sum(length)::bigint as bytes
+           from rows, span group by 1 order by 1""",
+        {"stream": stream_id, "start": start, "end": end, "buckets": buckets},
+    )
+    return await cursor.fetchall()
+
+
+async def pieces(pool: Pool, stream_id: StreamId, start: int, end: int) -> AsyncGenerator[Piece]:
+    """The kept bytes from `start` to `end`, in order, a MiB at a time.
+
+    No connection is held while whoever reads takes their time; a row that retention drops meanwhile is left out.
+    """
+    while start < end:
+        upto = min(end, start + SLICE_BYTES)
+        async with pool.connection() as conn, aclosing(archive.read(conn, stream_id, start, upto)) as found:
+            batch = [piece async for piece in found]
+        for piece in batch:
+            yield piece
+        start = upto

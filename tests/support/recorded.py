@@ -1,0 +1,46 @@
+"""Recordings put into the archive as if an agent had sent them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from support.server import Api
+
+from onsembl.protocol.ids import AgentId, StreamId
+from onsembl.sql import archive, streams
+from onsembl.sql.archive_rows import pack
+from onsembl.sql.database import connect
+
+NOON = datetime(2026, 5, 5, 12, tzinfo=UTC)
+
+
+async def add_stream(api: Api, agent_id: str) -> StreamId:
+    async with await connect(api.database_url, role="onsembl_api") as conn:
+        return await streams.create(conn, AgentId(UUID(agent_id)))
+
+
+async def add_output(api: Api, stream_id: StreamId, *chunks: bytes, after: float = 0.0, step: float = 1.0) -> None:
+    """Chunks one after the other, from `after` seconds after noon on, `step` seconds between them."""
+    async with await connect(api.database_url, role="onsembl_api") as conn:
+        start = await archive.end(conn, stream_id)
+        times = [NOON.timestamp() + after + step * index for index in range(len(chunks))]
+        await archive.write(conn, pack(stream_id, start, chunks, times))
+
+
+async def add_size(api: Api, stream_id: StreamId, start: int, columns: int, rows: int) -> None:
+    async with await connect(api.database_url, role="onsembl_api") as conn:
+        await archive.write_sizes(conn, [archive.SizeChange(stream_id, start, NOON, columns, rows)])
+
+
+async def add_command(api: Api, agent_id: str, stream_id: StreamId, text: str, start: int, end: int | None) -> str:
+    """A command that has run there; its id."""
+    async with await connect(api.database_url, role="onsembl_api") as conn:
+        cursor = await conn.execute(
+            """insert into commands (agent_id, text, state, stream_id, output_start, output_end, started_at, ended_at)
+               values (%s, %s, %s, %s, %s, %s, now(), now()) returning id""",
+            [agent_id, text, "running" if end is None else "succeeded", stream_id, start, end],
+        )
+        row = await cursor.fetchone()
+        assert row is not None
+        return str(row["id"])
