@@ -15,6 +15,8 @@ export class Desk {
   readonly waiting = $derived(this.alerts.length + this.requests.length);
   readonly #api: Api;
   #role: Role | undefined;
+  /** The latest question about each table: answers to earlier ones are old news. */
+  readonly #asked: Record<Noticed, number> = { alerts: 0, device_requests: 0 };
 
   constructor(api: Api) {
     this.#api = api;
@@ -30,15 +32,19 @@ export class Desk {
   /** Something has changed. What cannot be read now is read the next time. */
   async read(table: Noticed): Promise<void> {
     if (this.#role === undefined) return;
+    const mine = ++this.#asked[table];
     try {
       if (table === "alerts") {
-        this.allAlerts = (await this.#api.alerts()).alerts;
-        const open = this.allAlerts.filter((alert) => alert.acknowledged_at === null);
+        const { alerts } = await this.#api.alerts();
+        if (mine !== this.#asked[table]) return;
+        this.allAlerts = alerts;
+        const open = alerts.filter((alert) => alert.acknowledged_at === null);
         const fresh = open.filter((alert) => !this.alerts.some((known) => known.id === alert.id));
         this.alerts = open;
         if (fresh[0] !== undefined) notices.error(fresh[0].text);
       } else if (includes(this.#role, "admin")) {
         const { requests } = await this.#api.deviceRequests();
+        if (mine !== this.#asked[table]) return;
         const fresh = requests.filter((request) => !this.requests.some((known) => known.id === request.id));
         this.requests = requests;
         if (fresh.length > 0) notices.info(`${counted(fresh.length, "agent asks", "agents ask")} to be let in.`);
