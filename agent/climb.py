@@ -13,6 +13,8 @@ from onsembl.agent.reaper import Reaper
 from onsembl.protocol.messages import CancelRung
 
 RECHECK_SECONDS = 0.02
+HURRY_SECONDS = 0.1
+"""How soon a ladder that was told to hurry does."""
 
 
 async def climb(
@@ -22,12 +24,12 @@ async def climb(
     *,
     leader: asyncio.Future[int] | None = None,
     interrupt: Callable[[], None] = lambda: None,
-    on_rung: Callable[[CancelRung, int], None] = lambda _rung, _left: None,
+    on_rung: Callable[[CancelRung, list[int]], None] = lambda _rung, _left: None,
 ) -> list[int]:
     """Until nothing of the tree is left; the pids of what would not die, if any.
 
     `leader` is done when the command's own program has ended: while it lives its group is signalled, as a terminal
-    would, and afterwards every process by itself. `on_rung` hears of each rung with the number of processes alive
+    would, and afterwards every process by itself. `on_rung` hears of each rung with the pids of what is alive
     just after it.
     """
     while True:
@@ -39,16 +41,16 @@ async def climb(
         rung = ladder.climb(time.monotonic())
         if rung is not None:
             _act(rung, tree, interrupt, everywhere=not leader_lives)
-            left = tree.alive()
-            on_rung(rung, len(left))
+            left = [process.pid for process in tree.alive()]
+            on_rung(rung, left)
             if rung == "failed":
-                return [process.pid for process in left]
+                return left
         elif ladder.sweeping:
             tree.signal_all(signal.SIGKILL)
         longest = max(0.0, ladder.deadline - time.monotonic())
         if leader_lives:
             assert leader is not None
-            await asyncio.wait({leader}, timeout=longest)
+            await asyncio.wait({leader}, timeout=min(longest, HURRY_SECONDS))
         else:
             await reaper.wait_for_some_end(min(longest, RECHECK_SECONDS))
 

@@ -15,6 +15,8 @@ from onsembl.protocol.messages import (
     BadMessage,
     Cancel,
     EndRecorded,
+    Halt,
+    HaltLifted,
     Hello,
     Message,
     Offer,
@@ -34,12 +36,17 @@ from onsembl.protocol.stream import StreamError
 
 
 class Orders(Protocol):
-    """What the server's messages are handed to, and what is asked when it is time to say hello."""
+    """What the server's messages are handed to, and what is asked when it is time to say hello.
+
+    `halt_lifted` has the number of the newest halt that is over; None when the server knows of none in force.
+    """
 
     def offer(self, offer: Offer) -> None: ...
     def cancel(self, command_id: UUID) -> None: ...
     def resize(self, columns: int, rows: int) -> None: ...
     def recorded(self, command_id: UUID) -> None: ...
+    def halt(self, halt: Halt) -> None: ...
+    def halt_lifted(self, number: int | None) -> None: ...
     def hello(self, stream: StreamTail | None) -> Hello: ...
 
 
@@ -84,6 +91,10 @@ class Conversation:
             raise AgentError("The server does not speak this version of the protocol.")
         # Where the server begins a new stream, what it has not acknowledged of the old one comes first in it.
         self._terminal.outbox.began(welcome.stream_id)
+        if welcome.halt is not None:
+            self._orders.halt(welcome.halt)
+        else:
+            self._orders.halt_lifted(None)
         try:
             self._terminal.resume(welcome.resume_offset)
         except StreamError as error:
@@ -126,6 +137,10 @@ class Conversation:
                 self._orders.offer(message)
             case Cancel():
                 self._orders.cancel(message.command_id)
+            case Halt():
+                self._orders.halt(message)
+            case HaltLifted():
+                self._orders.halt_lifted(message.number)
             case EndRecorded():
                 self._orders.recorded(message.command_id)
             case Resize():

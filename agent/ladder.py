@@ -19,18 +19,19 @@ class LadderTimes:
     sweep: float = 5.0
     """A kill to each process that left the group."""
 
+    @classmethod
+    def within(cls, seconds: float) -> LadderTimes:
+        """The whole ladder in so many seconds, for an emergency."""
+        return cls(
+            interrupt=0.2 * seconds, sigint=0.0, sigterm=0.3 * seconds, sigkill=0.1 * seconds, sweep=0.4 * seconds
+        )
+
 
 class Ladder:
     """Climbed until no process is left, or until there is no higher rung."""
 
     def __init__(self, times: LadderTimes, now: float) -> None:
-        self._rungs: list[tuple[CancelRung, float]] = [
-            ("interrupt", times.interrupt),
-            ("sigint", times.sigint),
-            ("sigterm", times.sigterm),
-            ("sigkill", times.sigkill),
-            ("sweep", times.sweep),
-        ]
+        self._rungs = _rungs(times)
         self._next = 0
         self.deadline = now
         """When the next rung is due."""
@@ -45,6 +46,12 @@ class Ladder:
         self._next += 1
         self.deadline = now + patience
         return rung
+
+    def hurry(self, times: LadderTimes, now: float) -> None:
+        """Less patience from here on: for the rung that was climbed last, too."""
+        self._rungs = _rungs(times)
+        if self._next > 0:
+            self.deadline = min(self.deadline, now + self._rungs[self._next - 1][1])
 
     def leader_is_gone(self, now: float) -> None:
         """Something of the command outlived its leader: there is nobody left to ask politely.
@@ -62,6 +69,16 @@ class Ladder:
     def sweeping(self) -> bool:
         """Whether the last rung is reached: kill again whatever turns up, for it may fork as it dies."""
         return self._next > _SWEEP
+
+
+def _rungs(times: LadderTimes) -> list[tuple[CancelRung, float]]:
+    return [
+        ("interrupt", times.interrupt),
+        ("sigint", times.sigint),
+        ("sigterm", times.sigterm),
+        ("sigkill", times.sigkill),
+        ("sweep", times.sweep),
+    ]
 
 
 _SIGTERM, _SWEEP = 2, 4

@@ -131,6 +131,18 @@ class ProcessTree:
             return False
 
 
+def survivors(reaper: Reaper) -> list[psutil.Process]:
+    """Whatever lives of any command of this agent: on Linux everything below it, elsewhere what its commands left that
+    would not die and what those that run now are known to have."""
+    reaper.collect()
+    if reaper.adopts and reaper.childless():
+        return []
+    found = set(_given_up).union(*(tree._known for tree in _trees))  # pyright: ignore[reportPrivateUsage]
+    if reaper.adopts:
+        found.update(psutil.Process().children(recursive=True))
+    return sorted((process for process in found if _lives(process)), key=lambda process: process.pid)
+
+
 def _mark(command_id: str) -> bytes:
     return f"{MARK}={command_id}".encode()
 

@@ -22,6 +22,7 @@ from onsembl.agent.adapters.claude import ClaudeAdapter
 from onsembl.agent.adapters.shell import ShellAdapter
 from onsembl.agent.connection import AgentConnection
 from onsembl.agent.conversation import Conversation
+from onsembl.agent.emergency import EmergencyStop
 from onsembl.agent.errors import AgentError
 from onsembl.agent.journal import Journal
 from onsembl.agent.ladder import LadderTimes
@@ -31,7 +32,7 @@ from onsembl.agent.runner import Runner
 from onsembl.agent.spooled_outbox import SpooledOutbox
 from onsembl.agent.startup import Startup
 from onsembl.agent.terminal import AgentTerminal
-from onsembl.protocol.messages import Hello, Offer, StreamTail
+from onsembl.protocol.messages import Halt, Hello, Offer, StreamTail
 from onsembl.protocol.states import AgentKind, AgentMode
 
 logger = logging.getLogger(__name__)
@@ -122,6 +123,7 @@ class Agent:
         self._conversation = Conversation(self._terminal, self)
         self._connection = AgentConnection(config.folder, credentials, self._conversation)
         self._runner = Runner(adapter, surroundings, self._journal, config.times, self._conversation.say, self._startup)
+        self._emergency = EmergencyStop(self._runner, self._reaper, self._conversation.say)
 
     async def run(self) -> None:
         """Until a signal."""
@@ -136,6 +138,7 @@ class Agent:
         connected = asyncio.create_task(self._connection.run(), name="connection")
         try:
             await asyncio.wait({connected, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await self._emergency.end()
             await self._runner.stop()
             if not connected.done():
                 await self._flush(connected)
@@ -160,8 +163,18 @@ class Agent:
 
     # Orders
 
+    def halt(self, halt: Halt) -> None:
+        self._emergency.begin(halt)
+
+    def halt_lifted(self, number: int | None) -> None:
+        if number is None:
+            self._emergency.lifted()
+        else:
+            self._emergency.lift(number)
+
     def offer(self, offer: Offer) -> None:
-        self._runner.offer(offer)
+        if not self._emergency.halted:  # else the server offers it again when the halt is lifted
+            self._runner.offer(offer)
 
     def cancel(self, command_id: UUID) -> None:
         self._runner.cancel(command_id)

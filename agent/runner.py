@@ -23,6 +23,7 @@ from onsembl.agent.process import Surroundings
 from onsembl.agent.process_tree import ProcessTree
 from onsembl.agent.startup import Startup
 from onsembl.agent.terminal import RESTORE_COLOURS, RESTORE_SCREEN, AgentTerminal, printable
+from onsembl.protocol.fields import MAX_PIDS
 from onsembl.protocol.messages import Accepted, CancelRung, CancelStep, Ended, Message, Offer
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,9 @@ class Runner:
         self._current: UUID | None = None
         self._cancelled = asyncio.Event()
         self._stopping = False
+        self._haste: LadderTimes | None = None
+        self._ladder: Ladder | None = None
+        self._on_rung: Callable[[CancelRung, int], None] = lambda _rung, _left: None
 
     # What the server asks
 
@@ -125,6 +129,22 @@ class Runner:
         if stuck:
             logger.error("Processes of an earlier run would not die: %s", stuck, extra={"action": "sweep_failed"})
 
+    async def halt(self, times: LadderTimes, on_rung: Callable[[CancelRung, int], None]) -> None:
+        """Stop what runs by this ladder, also what is being stopped with more patience."""
+        self._startup.hurry(times)
+        job = self._job
+        if job is None or job.done():
+            await self._startup.end()
+            return
+        self._haste, self._on_rung = times, on_rung
+        try:
+            self._cancelled.set()
+            if self._ladder is not None:
+                self._ladder.hurry(times, time.monotonic())
+            await asyncio.wait({job})
+        finally:
+            self._haste, self._on_rung = None, lambda _rung, _left: None
+
     async def stop(self) -> None:
         """End what runs, by a quick ladder, and report it; take nothing more."""
         self._stopping = True
@@ -155,7 +175,7 @@ class Runner:
             stuck = await self._until_gone(run, offer.command_id)
             await run.process.drain()
         finally:
-            self._run = None
+            self._run = self._ladder = None
             run.process.close()
         self._conclude(report, run, stuck, time.monotonic() - began)
 
@@ -166,19 +186,28 @@ class Runner:
         await asyncio.wait({process.exited, cancelled}, return_when=asyncio.FIRST_COMPLETED)
         cancelled.cancel()
         if process.exited.done():
-            return await climb(process.tree, Ladder(LEFTOVER_TIMES, time.monotonic()), self._reaper)
+            return await climb(process.tree, self._new_ladder(LEFTOVER_TIMES), self._reaper)
 
-        def show(rung: CancelRung, left: int) -> None:
-            self._send(CancelStep(command_id=command_id, step=rung, at=datetime.now(UTC), processes_left=left))
+        def show(rung: CancelRung, left: list[int]) -> None:
+            stuck = left[:MAX_PIDS] if rung == "failed" else []
+            step = CancelStep(
+                command_id=command_id, step=rung, at=datetime.now(UTC), processes_left=len(left), pids=stuck
+            )
+            self._send(step)
+            self._on_rung(rung, len(left))
 
         return await climb(
             process.tree,
-            Ladder(STOPPING_TIMES if self._stopping else self._times, time.monotonic()),
+            self._new_ladder(STOPPING_TIMES if self._stopping else self._times),
             self._reaper,
             leader=process.exited,
             interrupt=run.interrupt,
             on_rung=show,
         )
+
+    def _new_ladder(self, times: LadderTimes) -> Ladder:
+        self._ladder = Ladder(self._haste or times, time.monotonic())
+        return self._ladder
 
     def _conclude(self, report: Accepted, run: Run, stuck: list[int], seconds: float) -> None:
         error = run.finish()

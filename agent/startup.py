@@ -27,6 +27,8 @@ class Startup:
         self._process: Process | None = None
         self._task: asyncio.Task[None] | None = None
         self._unwanted = asyncio.Event()
+        self._times = _TIMES
+        self._ladder: Ladder | None = None
 
     def begin(self) -> None:
         """Start the script, if there is one."""
@@ -38,6 +40,12 @@ class Startup:
         self._unwanted.set()
         if self._task is not None:
             await self._task
+
+    def hurry(self, times: LadderTimes) -> None:
+        """Have less patience with it."""
+        self._times = times
+        if self._ladder is not None:
+            self._ladder.hurry(times, time.monotonic())
 
     def resize(self) -> None:
         """The terminal has another size."""
@@ -56,7 +64,8 @@ class Startup:
         try:
             await asyncio.wait({process.exited, unwanted}, return_when=asyncio.FIRST_COMPLETED)
             leader = process.exited
-            await climb(process.tree, Ladder(_TIMES, time.monotonic()), reaper, leader=leader)
+            self._ladder = Ladder(self._times, time.monotonic())
+            await climb(process.tree, self._ladder, reaper, leader=leader)
             await process.drain()
         finally:
             unwanted.cancel()

@@ -13,6 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from onsembl.api.agent_tokens import AgentIdentity, RefreshRefused
 from onsembl.api.client_address import client_address
+from onsembl.api.halting import tell
 from onsembl.api.hub import Hub
 from onsembl.api.presence import Presence, Turned
 from onsembl.api.problems import Problem, unauthenticated
@@ -33,6 +34,8 @@ from onsembl.protocol.messages import (
     CancelStep,
     Ended,
     EndRecorded,
+    Halt,
+    HaltProgress,
     Hello,
     Ping,
     Pong,
@@ -113,6 +116,7 @@ class AgentSession:
         self._reports: asyncio.Queue[AgentMessage] = asyncio.Queue(PENDING_REPORTS)
         self._heartbeat = Heartbeat(self._settings.heartbeat, self._settings.heartbeat_timeout, now=time.monotonic())
         self._archived = asyncio.Event()
+        self._told: Halt | None = None
         self._expires(identity.expires_at)
 
     # As the hub sees it (AgentLink)
@@ -201,10 +205,12 @@ class AgentSession:
                     resume_offset=connected.resume_offset,
                     heartbeat_seconds=self._settings.heartbeat,
                     heartbeat_timeout_seconds=self._settings.heartbeat_timeout,
+                    halt=connected.halt,
                 )
             )
         )
         self._hub.links[self.agent_id] = self
+        self._told = connected.halt
         return terminal
 
     async def _disconnect(self) -> None:
@@ -222,6 +228,7 @@ class AgentSession:
     async def _converse(self, hello: Hello, terminal: Terminal) -> None:
         for ended in hello.ended:
             await self.send(EndRecorded(command_id=ended.command_id))
+        await tell(self._hub, self, self._told)
         await self._hub.attend(self.agent_id)
         side = [
             asyncio.create_task(self._beat(), name=f"heartbeat of {self.agent_id}"),
@@ -285,7 +292,7 @@ class AgentSession:
             case Resized():
                 terminal.resize(Size(message.columns, message.rows))
                 await self._reports.put(message)
-            case Accepted() | Ended() | CancelStep() | Refresh():
+            case Accepted() | Ended() | CancelStep() | HaltProgress() | Refresh():
                 await self._reports.put(message)
 
     async def _work_off_reports(self) -> None:
@@ -313,6 +320,8 @@ class AgentSession:
                 await self.send(EndRecorded(command_id=report.command_id))
             case CancelStep():
                 await self._presence.cancel_step(self.agent_id, report, self._actor)
+            case HaltProgress():
+                await self._presence.halt_progress(self.agent_id, report, self._actor)
             case Refresh():
                 await self._refresh(report)
             case Resized():

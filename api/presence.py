@@ -13,11 +13,12 @@ from psycopg.rows import DictRow
 from onsembl.api.agent_tokens import AgentIdentity
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, CommandId, Epoch, InstanceId, StreamId
-from onsembl.protocol.messages import Accepted, CancelStep, Ended, Hello, Resized
+from onsembl.protocol.messages import Accepted, CancelStep, Ended, Halt, HaltProgress, Hello, Resized
 from onsembl.protocol.resume import Held, resume_offset
-from onsembl.sql import agents, archive, audit, commands, instances, streams
+from onsembl.sql import agents, archive, audit, commands, halts, instances, streams
 from onsembl.sql.database import Connection, Pool
 from onsembl.tasks.delivery import Notice
+from onsembl.tasks.halt import order
 from onsembl.tasks.line import promote
 
 
@@ -38,6 +39,8 @@ class Connected:
     epoch: Epoch
     stream_id: StreamId
     resume_offset: int
+    halt: Halt | None
+    """The halt in force: the agent stops before anything else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class Presence:
             epoch = await agents.connected(conn, agent_id, self.instance_id, hello, stream_id)
             actor = audit.Actor("agent", agent_id, row["name"], address)
             await self._settle(conn, agent_id, stream_id, hello, actor)
+            halt = await halts.reach(conn, agent_id)
             await self._supersede(conn, row, epoch)
             await audit.write(
                 conn,
@@ -80,7 +84,7 @@ class Presence:
                     detail={"epoch": epoch, "version": hello.version},
                 ),
             )
-            return Connected(row["name"], epoch, stream_id, resume or 0)
+            return Connected(row["name"], epoch, stream_id, resume or 0, order(halt) if halt is not None else None)
 
     async def _settle(
         self, conn: Connection, agent_id: AgentId, stream_id: StreamId, hello: Hello, actor: audit.Actor
@@ -156,6 +160,7 @@ class Presence:
             "step": report.step,
             "at": report.at.isoformat(),
             "processes_left": report.processes_left,
+            "pids": report.pids,
         }
         async with self.pool.connection() as conn:
             if await commands.cancel_step(conn, agent_id, CommandId(report.command_id), step):
@@ -167,6 +172,23 @@ class Presence:
                         target_kind="command",
                         target_id=str(report.command_id),
                         detail=step,
+                    ),
+                )
+
+    async def halt_progress(self, agent_id: AgentId, report: HaltProgress, actor: audit.Actor) -> None:
+        """The agent has come so far with a halt; that it stopped, or cannot, is audited."""
+        async with self.pool.connection() as conn:
+            if await halts.progress(conn, agent_id, report) and report.state != "stopping":
+                stopped = report.state == "stopped"
+                await audit.write(
+                    conn,
+                    audit.Event(
+                        actor=actor,
+                        action="halt.agent_stopped" if stopped else "halt.agent_dying",
+                        target_kind="agent",
+                        target_id=str(agent_id),
+                        outcome="ok" if stopped else "failed",
+                        detail={"halt_id": str(report.halt_id), "pids": report.pids},
                     ),
                 )
 

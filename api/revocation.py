@@ -1,9 +1,11 @@
-"""What is shut out while it is here: operators, agents and the keys of their tokens, on this instance."""
+"""What every instance is told, and does: operators, agents and keys are shut out while they are here, the fleet is
+halted."""
 
 from __future__ import annotations
 
 import logging
 
+from onsembl.api.halting import tell_all
 from onsembl.api.services import Services
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, OperatorId
@@ -24,6 +26,8 @@ async def obey(services: Services, announcement: Announcement) -> None:
             await _operators_changed(services, OperatorId(announcement.operator_id))
         case "keys_changed":
             await services.agent_tokens.load()
+        case "halt_changed":
+            await tell_all(services.hub)
         case "keys_revoked":
             await services.agent_tokens.load()
             for agent_id in list(services.hub.links):
@@ -40,6 +44,7 @@ async def recheck(services: Services) -> None:
     """As if all had been said anew: after something may have been missed."""
     await services.agent_tokens.load()
     await _operators_changed(services, None)
+    await tell_all(services.hub)
     async with services.pool.connection() as conn:
         disabled = await agents.disabled_among(conn, list(services.hub.links))
     for agent_id in disabled:

@@ -9,6 +9,7 @@ from onsembl.api.archiver import STREAM_BYTES, TOTAL_BYTES
 from onsembl.api.limits import Limits
 from onsembl.realtime.auth.settings import AuthSettings
 from onsembl.realtime.hosted import HostedProject
+from onsembl.tasks.halt import HALT_SECONDS
 from onsembl.tasks.worker import WorkerSettings
 
 DAY = 24 * 3600.0
@@ -23,6 +24,7 @@ class Settings:
     `ring_bytes` of a stream are kept for viewers, `backlog_bytes` for the archive while it cannot be written, and
     `total_backlog_bytes` of all streams together.
     `client_address_header` is where the proxy in front says who asks; without one the peer is the client.
+    `halt_seconds` is how long an agent may take for its whole ladder in an emergency stop.
     """
 
     database_url: str
@@ -43,4 +45,5 @@ class Settings:
     instance_heartbeat: float = 10.0
     agent_access_token: float = 15 * 60.0
     agent_refresh_token: float = 7 * DAY
+    halt_seconds: float = HALT_SECONDS
     pool_size: int = 10

@@ -18,19 +18,20 @@ from typing import Any, Union, get_args, get_origin
 import click
 import msgspec
 
-from onsembl.api import models
+from onsembl.api import halt_routes, models
 from onsembl.protocol import close_codes, messages, states
 from onsembl.protocol.close_codes import CloseCode
-from onsembl.protocol.states import AgentKind, AgentMode, AgentStatus, CommandState, Role
+from onsembl.protocol.states import AgentKind, AgentMode, AgentStatus, CommandState, HaltState, Role
 
 TARGET = Path(__file__).resolve().parent.parent / "dashboard" / "src" / "lib" / "protocol.ts"
 
-ENUMS: tuple[type[Enum], ...] = (AgentKind, AgentMode, AgentStatus, Role, CommandState)
+ENUMS: tuple[type[Enum], ...] = (AgentKind, AgentMode, AgentStatus, HaltState, Role, CommandState)
 SENT: tuple[type[msgspec.Struct], ...] = (
     models.NewCommand,
     models.CancelRequest,
     models.NewEnrolmentToken,
     models.DeviceDecision,
+    halt_routes.NewHalt,
 )
 """What the page sends: a field that has a default may be left out."""
 ANSWERS: tuple[type[msgspec.Struct], ...] = (
@@ -52,6 +53,9 @@ ANSWERS: tuple[type[msgspec.Struct], ...] = (
     models.ProblemDetails,
     messages.Usage,
     messages.CancelStep,
+    halt_routes.HaltedAgent,
+    halt_routes.HaltAnswer,
+    halt_routes.HaltStatus,
 )
 """What the page receives: every field is there."""
 

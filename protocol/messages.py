@@ -18,6 +18,9 @@ Agent's socket `/v1/agent`, subprotocol `onsembl.agent.v1`, access token in the 
                        ←                  end_recorded
                        ←                  cancel
       cancel_step      →                                   each step of the ladder, as it is taken
+                       ←                  halt             the fleet stops: everything, fast
+      halt_progress    →                                   until nothing runs
+                       ←                  halt_lifted
                        ←                  resize
       resized          →
       refresh          →                                   before the access token ends
@@ -48,6 +51,19 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
+from onsembl.protocol.fields import CancelRung as CancelRung
+from onsembl.protocol.fields import Columns as Columns
+from onsembl.protocol.fields import CommandText as CommandText
+from onsembl.protocol.fields import Message as Message
+from onsembl.protocol.fields import Name as Name
+from onsembl.protocol.fields import OffsetField as OffsetField
+from onsembl.protocol.fields import Pids as Pids
+from onsembl.protocol.fields import Reason as Reason
+from onsembl.protocol.fields import Rows as Rows
+from onsembl.protocol.fields import ShortText as ShortText
+from onsembl.protocol.halts import Halt as Halt
+from onsembl.protocol.halts import HaltLifted as HaltLifted
+from onsembl.protocol.halts import HaltProgress as HaltProgress
 from onsembl.protocol.states import AgentKind, AgentMode
 
 AGENT_SUBPROTOCOL = "onsembl.agent.v1"
@@ -58,20 +74,6 @@ FIRST_MESSAGE_SECONDS = 5.0
 OUTPUT_HEADER = struct.Struct(">Q")
 MAX_OUTPUT_BYTES = 64 * 1024
 """Longest run of terminal bytes in one frame: small enough that control messages never wait long behind one."""
-
-Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-# PostgreSQL's text holds every character but this one.
-NO_NUL = r"^[^\x00]*$"
-ShortText = Annotated[str, Meta(max_length=256, pattern=NO_NUL)]
-Reason = Annotated[str, Meta(max_length=1024, pattern=NO_NUL)]
-CommandText = Annotated[str, Meta(min_length=1, max_length=100_000, pattern=NO_NUL)]
-Columns = Annotated[int, Meta(ge=2, le=1000)]
-Rows = Annotated[int, Meta(ge=1, le=1000)]
-OffsetField = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-
-
-class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", rename=None):
-    """A control message; its tag is the snake-case name that subclasses give."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,9 +159,6 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     ended: Annotated[list[Ended], Meta(max_length=256)] = []
 
 
-CancelRung = Literal["interrupt", "sigint", "sigterm", "sigkill", "sweep", "failed"]
-
-
 class CancelStep(Message, tag="cancel_step", frozen=True, kw_only=True):
     """A rung of the ladder was climbed; `processes_left` of the command were alive just after it."""
 
@@ -167,6 +166,8 @@ class CancelStep(Message, tag="cancel_step", frozen=True, kw_only=True):
     step: CancelRung
     at: datetime
     processes_left: Annotated[int, Meta(ge=0)]
+    pids: Pids = []
+    """Those that would not die, when the last rung has failed."""
 
 
 class Resized(Message, tag="resized", frozen=True, kw_only=True):
@@ -195,7 +196,10 @@ class Tokens(Message, tag="tokens", frozen=True, kw_only=True):
 
 
 class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
-    """The answer to `hello`. The agent sends its stream's bytes from `resume_offset` on."""
+    """The answer to `hello`. The agent sends its stream's bytes from `resume_offset` on.
+
+    With `halt` the agent stops what it runs before anything else; without it any halt that it knows of is over.
+    """
 
     agent_id: UUID
     name: Name
@@ -204,6 +208,7 @@ class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
     resume_offset: OffsetField
     heartbeat_seconds: float
     heartbeat_timeout_seconds: float
+    halt: Halt | None = None
 
 
 class Acknowledged(Message, tag="acknowledged", frozen=True, kw_only=True):
@@ -298,8 +303,10 @@ class StreamStarted(Message, tag="stream_started", frozen=True, kw_only=True):
     rows: Rows
 
 
-AgentMessage = Hello | Accepted | Ended | CancelStep | Resized | Refresh | Ping | Pong
-ServerToAgentMessage = Welcome | Acknowledged | Resend | Offer | EndRecorded | Cancel | Resize | Tokens | Ping | Pong
+AgentMessage = Hello | Accepted | Ended | CancelStep | HaltProgress | Resized | Refresh | Ping | Pong
+ServerToAgentMessage = (
+    Welcome | Acknowledged | Resend | Offer | EndRecorded | Cancel | Halt | HaltLifted | Resize | Tokens | Ping | Pong
+)
 ViewerMessage = Attach | Resize | Token | Ping | Pong
 ServerToViewerMessage = Attached | Gap | StreamStarted | Resized | Ping | Pong
 

@@ -28,6 +28,15 @@ class AgentStatus(StrEnum):
     OFFLINE = "offline"
 
 
+class HaltState(StrEnum):
+    """How far a halt has come with one agent. `stopped` is the agent's word that no process is left."""
+
+    NOT_REACHED = "not_reached"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    DYING = "dying"
+
+
 class Role(StrEnum):
     """What an operator may do: look, command, or everything."""
 

@@ -71,7 +71,10 @@ async def active(conn: Connection, agent_ids: Collection[AgentId]) -> list[DictR
 
 
 async def promote(conn: Connection, agent_id: AgentId) -> DictRow | None:
-    """Make the head of the agent's line `dispatched`, if the agent is online and free; the caller holds its row."""
+    """Make the head of the agent's line `dispatched`, if the agent is online and free and the fleet is not halted.
+
+    The caller holds the agent's row.
+    """
     cursor = await conn.execute(
         f"""update commands set state = 'dispatched', dispatched_at = now()
             where id = (
@@ -79,6 +82,7 @@ async def promote(conn: Connection, agent_id: AgentId) -> DictRow | None:
                 where agent_id = %(agent_id)s and state = 'queued'
                   and exists (
                       select from agents where id = %(agent_id)s and status = 'online' and disabled_at is null)
+                  and not exists (select from halts where lifted_at is null)
                   and not exists (
                       select from commands as occupant
                       where occupant.agent_id = %(agent_id)s and occupant.state in ('dispatched', 'running'))
@@ -88,6 +92,20 @@ async def promote(conn: Connection, agent_id: AgentId) -> DictRow | None:
         {"agent_id": agent_id},
     )
     return await cursor.fetchone()
+
+
+async def idle_lines(conn: Connection) -> list[AgentId]:
+    """Agents that have waiting commands and could take one."""
+    cursor = await conn.execute(
+        """select id from agents
+           where status = 'online' and disabled_at is null
+             and not exists (select from halts where lifted_at is null)
+             and exists (select from commands where agent_id = agents.id and state = 'queued')
+             and not exists (
+                 select from commands where agent_id = agents.id and state in ('dispatched', 'running'))
+           order by id"""
+    )
+    return [AgentId(row["id"]) for row in await cursor.fetchall()]
 
 
 async def set_job(conn: Connection, command_id: CommandId, job_id: int) -> None:

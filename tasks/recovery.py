@@ -11,6 +11,7 @@ import logging
 from onsembl.protocol.ids import AgentId
 from onsembl.sql import agents, audit, commands, instances, jobs, locks
 from onsembl.sql.database import Pool
+from onsembl.tasks.halt import enforce_halt, move_idle_lines
 from onsembl.tasks.line import defer_job
 
 logger = logging.getLogger(__name__)
@@ -20,8 +21,8 @@ DEAD_INSTANCE_SECONDS = 30.0
 
 
 async def sweep(pool: Pool, dead_worker_seconds: float) -> None:
-    """Retry the jobs of dead workers, give a job to each command that lost its own, and mark the agents of dead
-    instances offline."""
+    """Retry the jobs of dead workers, give a job to each command that lost its own, mark the agents of dead instances
+    offline, see a halt through, and move the lines that stand still for no reason."""
     async with pool.connection() as conn:
         if not await locks.try_take(conn, "recovery"):
             return
@@ -46,3 +47,7 @@ async def sweep(pool: Pool, dead_worker_seconds: float) -> None:
                 ),
             )
         await instances.remove_dead(conn, DEAD_INSTANCE_SECONDS)
+        await conn.commit()
+        await enforce_halt(conn)
+        await conn.commit()
+        await move_idle_lines(conn)

@@ -17,6 +17,7 @@ from onsembl.protocol.messages import (
     Cancel,
     Ended,
     EndRecorded,
+    Halt,
     Hello,
     Offer,
     Ping,
@@ -53,6 +54,13 @@ class Heard:
 
     def recorded(self, command_id: UUID) -> None:
         self.orders.append(("recorded", command_id))
+
+    def halt(self, halt: Halt) -> None:
+        self.orders.append(halt)
+
+    def halt_lifted(self, number: int | None) -> None:
+        if number is not None:  # else it is what every welcome says that names no halt
+            self.orders.append(("lifted", number))
 
     def hello(self, stream: StreamTail | None) -> Hello:
         return Hello(

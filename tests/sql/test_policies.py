@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-READABLE = {"agents", "alerts", "commands", "streams"}
+READABLE = {"agents", "alerts", "commands", "halt_agents", "halts", "streams"}
 
 
 @pytest.fixture
@@ -20,6 +20,11 @@ def conn(database_url: str) -> Iterator[psycopg.Connection]:
         agent = conn.execute("insert into onsembl.agents (name, kind) values ('one', 'shell') returning id").fetchone()
         assert agent is not None
         conn.execute("insert into onsembl.alerts (kind, text) values ('refresh_token_reused', 'x')")
+        conn.execute(
+            """with halt as (insert into onsembl.halts (seconds) values (2) returning id)
+               insert into onsembl.halt_agents (halt_id, agent_id, state) select id, %s, 'stopping' from halt""",
+            [agent["id"]],
+        )
         conn.execute("insert into onsembl.streams (agent_id) values (%s)", [agent["id"]])
         conn.execute("insert into onsembl.commands (agent_id, text) values (%s, 'ls')", [agent["id"]])
         yield conn

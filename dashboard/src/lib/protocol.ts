@@ -13,6 +13,10 @@ export type AgentMode = (typeof AGENT_MODES)[number];
 export const AGENT_STATUSES = ["online", "offline"] as const;
 export type AgentStatus = (typeof AGENT_STATUSES)[number];
 
+/** How far a halt has come with one agent. `stopped` is the agent's word that no process is left. */
+export const HALT_STATES = ["not_reached", "stopping", "stopped", "dying"] as const;
+export type HaltState = (typeof HALT_STATES)[number];
+
 /** What an operator may do: look, command, or everything. */
 export const ROLES = ["viewer", "operator", "admin"] as const;
 export type Role = (typeof ROLES)[number];
@@ -112,6 +116,11 @@ export interface NewEnrolmentToken {
 export interface DeviceDecision {
   name?: string | null;
   replace?: boolean;
+}
+
+/** Stop everything; why, if the operator says. */
+export interface NewHalt {
+  reason?: string | null;
 }
 
 /**
@@ -341,4 +350,43 @@ export interface CancelStep {
   step: "failed" | "interrupt" | "sigint" | "sigkill" | "sigterm" | "sweep";
   at: string;
   processes_left: number;
+  pids: number[];
+}
+
+/**
+ * How far a halt has come with one agent: a row of `onsembl.halt_agents`, and the agent's name.
+ *
+ * `stopped`: the agent has proven that no process of any command is left. `not_reached`: it is offline, and is
+ * stopped when it returns. `dying`: `pids` would not die, and are killed again until they do.
+ */
+export interface HaltedAgent {
+  id: string;
+  halt_id: string;
+  agent_id: string;
+  name: string;
+  state: HaltState;
+  step: string | null;
+  processes_left: number;
+  pids: number[];
+  at: string;
+}
+
+/** An emergency stop, in force until it is lifted. Agents have `seconds` for their whole ladder. */
+export interface HaltAnswer {
+  id: string;
+  number: number;
+  at: string;
+  requested_by: string | null;
+  requested_by_name: string;
+  reason: string | null;
+  seconds: number;
+  lifted_at: string | null;
+  lifted_by: string | null;
+  lifted_by_name: string | null;
+}
+
+/** The halt in force, null when the fleet works; and every agent that it concerns, by name. */
+export interface HaltStatus {
+  halt: HaltAnswer | null;
+  agents: HaltedAgent[];
 }

@@ -1,0 +1,27 @@
+"""What messages are made of: their base, and the fields that several of them have."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+MAX_PIDS = 64
+"""Most process ids that one report names."""
+
+Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+# PostgreSQL's text holds every character but this one.
+NO_NUL = r"^[^\x00]*$"
+ShortText = Annotated[str, Meta(max_length=256, pattern=NO_NUL)]
+Reason = Annotated[str, Meta(max_length=1024, pattern=NO_NUL)]
+CommandText = Annotated[str, Meta(min_length=1, max_length=100_000, pattern=NO_NUL)]
+Columns = Annotated[int, Meta(ge=2, le=1000)]
+Rows = Annotated[int, Meta(ge=1, le=1000)]
+OffsetField = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Pids = Annotated[list[Annotated[int, Meta(ge=1)]], Meta(max_length=MAX_PIDS)]
+CancelRung = Literal["interrupt", "sigint", "sigterm", "sigkill", "sweep", "failed"]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", rename=None):
+    """A control message; its tag is the snake-case name that subclasses give."""

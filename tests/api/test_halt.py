@@ -1,0 +1,252 @@
+"""The emergency stop, with the agents that ship and their processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from support.agents import FINAL, CuttableLink, Operator, agent_running, sleepers, until
+from support.frames import SAID_HELLO, next_message
+from support.server import Api, running
+
+from onsembl.protocol.states import Role
+from onsembl.sql import agents, commands, halts
+from onsembl.sql.audit import SYSTEM
+from onsembl.sql.database import connect
+from onsembl.tasks.line import promote
+
+# Deaf to what asks politely; a child of it has left group, session and parents.
+STUBBORN = """
+trap '' INT TERM HUP
+( setsid bash -c "trap '' INT TERM HUP; while :; do sleep 1000; done" & ) >/dev/null 2>&1
+echo up-$((1+1))
+while :; do sleep 1000; done
+"""
+
+
+@pytest.fixture
+async def admin(api: Api) -> Operator:
+    return Operator(api, await api.operator())
+
+
+async def halt(operator: Operator, **fields: object) -> dict:
+    response = await operator.api.http.post("/v1/halt", json=fields, headers=operator.headers)
+    assert response.status_code == 202, response.text
+    return response.json()
+
+
+async def lift(operator: Operator) -> dict:
+    response = await operator.api.http.delete("/v1/halt", headers=operator.headers)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+async def status(operator: Operator) -> dict:
+    return (await operator.api.http.get("/v1/halt", headers=operator.headers)).json()
+
+
+async def until_agent(operator: Operator, name: str, state: str) -> dict:
+    async def reached():
+        return next((a for a in (await status(operator))["agents"] if (a["name"], a["state"]) == (name, state)), None)
+
+    return await until(reached, f"{name} {state}")  # type: ignore[return-value]
+
+
+async def actions(api: Api) -> list[str]:
+    async with await connect(api.database_url) as conn:
+        cursor = await conn.execute("select action from audit where action like 'halt.%' order by id")
+        return [row["action"] for row in await cursor.fetchall()]
+
+
+async def test_everything_stops_and_it_is_proven(api, admin, tmp_path):
+    """What ignores signals and leaves its group is gone; the line is cancelled; nothing starts until an admin lifts it;
+    what was sent meanwhile then runs."""
+    async with agent_running(api, tmp_path) as agent, agent_running(api, tmp_path, "two"):
+        await until(lambda: _all_online(api, admin, 2), "both are here")
+        command = await admin.send(agent.id, STUBBORN)
+        waiting = await admin.send(agent.id, "true")
+        await admin.until_state(command, "running")
+        await until(lambda: _at_least(2, command), "both of it run")
+        begun = await halt(admin, reason="it does harm")
+        assert (begun["halt"]["reason"], begun["halt"]["requested_by_name"]) == ("it does harm", "admin@example.org")
+        assert [a["name"] for a in begun["agents"]] == ["one", "two"]
+        await until_agent(admin, "two", "stopped")  # which had nothing to stop
+        await until_agent(admin, "one", "stopped")
+        assert await sleepers(command) == []
+        row = await admin.until_state(command, *FINAL)
+        assert (row["state"], row["cancel_reason"]) == ("cancelled", "it does harm")
+        row = await admin.read(waiting)
+        assert (row["state"], row["error"]) == ("cancelled", "Cancelled in the line by the emergency stop.")
+        later = await admin.send(agent.id, "echo later")
+        assert later["state"] == "queued"
+        again = await halt(admin, reason="again")
+        assert again["halt"]["id"] == begun["halt"]["id"]
+        assert (await admin.read(later))["state"] == "queued"
+        assert (await lift(admin))["halt"]["lifted_by_name"] == "admin@example.org"
+        await admin.until_state(later, "succeeded")
+        assert await actions(api) == [
+            "halt.begun",
+            "halt.lines_cancelled",
+            "halt.agent_stopped",
+            "halt.agent_stopped",
+            "halt.lifted",
+        ]
+
+
+async def _all_online(api: Api, operator: Operator, count: int) -> bool:
+    answer = (await api.http.get("/v1/agents", headers=operator.headers)).json()
+    return [agent["status"] for agent in answer["agents"]] == ["online"] * count
+
+
+async def _at_least(count: int, command: dict) -> bool:
+    return len(await sleepers(command)) >= count
+
+
+async def test_who_may(api, admin):
+    """Operators stop, viewers look, admins lift; what is not in force cannot be lifted."""
+    viewer, operator = Operator(api, await api.operator(Role.VIEWER)), Operator(api, await api.operator(Role.OPERATOR))
+    assert await status(viewer) == {"halt": None, "agents": []}
+    assert (await api.http.post("/v1/halt", json={}, headers=viewer.headers)).status_code == 403
+    assert (await api.http.delete("/v1/halt", headers=admin.headers)).status_code == 409
+    await halt(operator)
+    assert (await api.http.delete("/v1/halt", headers=operator.headers)).status_code == 403
+    assert (await status(viewer))["halt"]["requested_by_name"] == "operator@example.org"
+    await lift(admin)
+    assert (await status(viewer))["halt"] is None
+
+
+async def test_an_agent_that_was_away_is_stopped_the_moment_it_returns(api, admin, tmp_path):
+    """Until then it is not reachable, and what it runs goes on; its return also ends a halt that was lifted."""
+    async with CuttableLink(api.url) as link, agent_running(api, tmp_path, server=link.url) as agent:
+        command = await admin.send(agent.id, "sleep 1000")
+        await until(lambda: _at_least(1, command), "it sleeps")
+        link.sever()
+        await _until_offline(api, admin, agent.id)
+        await halt(admin)
+        assert [a["state"] for a in (await status(admin))["agents"]] == ["not_reached"]
+        assert len(await sleepers(command)) == 1
+        link.mend()
+        await until_agent(admin, "one", "stopped")
+        assert await sleepers(command) == []
+        await admin.until_state(command, "cancelled")
+        link.sever()
+        await _until_offline(api, admin, agent.id)
+        await lift(admin)
+        link.mend()
+        await admin.until_state(await admin.send(agent.id, "true"), "succeeded")
+
+
+async def _until_offline(api: Api, operator: Operator, agent_id: str) -> None:
+    async def offline():
+        answer = await api.http.get(f"/v1/agents/{agent_id}", headers=operator.headers)
+        return answer.json()["status"] == "offline"
+
+    await until(offline, "offline")
+
+
+async def test_it_survives_a_restart_of_the_agent_and_of_the_api(settings, tmp_path):
+    """Both are killed while the fleet is halted; it still is, and the agent confirms again that nothing runs."""
+    async with running(settings) as api:
+        admin = Operator(api, await api.operator())
+        async with agent_running(api, tmp_path) as agent:
+            command = await admin.send(agent.id, STUBBORN)
+            await until(lambda: _at_least(2, command), "both of it run")
+            agent.process.kill()  # what it ran goes on, with nobody to stop it
+            await _until_offline(api, admin, agent.id)
+            await halt(admin)
+    async with running(settings) as api:
+        admin = Operator(api, await api.operator())
+        assert (await status(admin))["agents"][0]["state"] == "not_reached"
+        folder = tmp_path / "agents" / "one" / "credentials.json"
+        folder.write_text(folder.read_text().replace(agent_url(folder), api.url))
+        async with agent_running(api, tmp_path) as agent:
+            await until_agent(admin, "one", "stopped")
+            assert await sleepers(command) == []
+            assert (await admin.until_state(command, *FINAL))["state"] in ("lost", "cancelled")
+            later = await admin.send(agent.id, "true")
+            assert later["state"] == "queued"
+            await lift(admin)
+            await admin.until_state(later, "succeeded")
+
+
+def agent_url(credentials: Path) -> str:
+    return json.loads(credentials.read_text())["server"]
+
+
+async def test_it_works_with_no_worker_and_reaches_every_instance(settings, tmp_path):
+    """Two instances, no worker anywhere, halted at one of them while the agent is at the other."""
+    alone = replace(settings, worker=None)
+    async with running(alone) as here, running(alone) as there:
+        admin = Operator(here, await here.operator())
+        async with agent_running(there, tmp_path) as agent:
+
+            async def online():
+                answer = await here.http.get(f"/v1/agents/{agent.id}", headers=admin.headers)
+                return answer.json()["status"] == "online"
+
+            await until(online, "online")
+            command = await admin.send(agent.id, "sleep 1000")
+            # The offer is a worker's work: it is made here by hand.
+            await there.services.hub.attend(UUID(agent.id))  # type: ignore[arg-type]
+            await until(lambda: _at_least(1, command), "it sleeps")
+            await halt(admin)
+            await until_agent(admin, "one", "stopped")
+            assert await sleepers(command) == []
+            await admin.until_state(command, "cancelled")
+            await lift(admin)
+
+
+async def test_what_is_being_promoted_while_the_halt_comes_is_caught(api, admin, database_url):
+    """A transaction that saw no halt commits after it: the agents hear without waiting for it, and it is cancelled."""
+    agent = await api.enrol()
+    async with api.agent_socket(agent) as socket:
+        await socket.send(SAID_HELLO)
+        await next_message(socket, "welcome")
+        async with await connect(database_url, role="onsembl_api") as conn:
+            me = (await api.http.get("/v1/me", headers=admin.headers)).json()
+            await agents.lock(conn, agent.id)  # type: ignore[arg-type]
+            row = await commands.insert(conn, agent.id, "ls", 5, me["id"], "ann")  # type: ignore[arg-type]
+            assert await promote(conn, agent.id) is not None  # type: ignore[arg-type]
+            halting = asyncio.create_task(halt(admin))
+            await next_message(socket, "halt")  # before that transaction is over
+            assert not halting.done()
+            await conn.commit()
+            await halting
+        row = await admin.read(row)
+        assert row["cancel_requested_at"] is not None
+        assert (await next_message(socket, "cancel"))["command_id"] == str(row["id"])
+
+
+async def test_a_process_that_would_not_die_is_shown_with_its_number(api, admin):
+    """And once it is gone, that it is."""
+    agent = await api.enrol()
+    async with api.agent_socket(agent) as socket:
+        await socket.send(SAID_HELLO)
+        await next_message(socket, "welcome")
+        order = await halt(admin)
+        told = await next_message(socket, "halt")
+        assert (told["halt_id"], told["seconds"]) == (order["halt"]["id"], 2.0)
+        report = {"type": "halt_progress", "halt_id": told["halt_id"], "at": "2030-01-01T00:00:00Z"}
+        await socket.send(json.dumps({**report, "state": "dying", "processes_left": 1, "pids": [4711]}))
+        assert (await until_agent(admin, "one", "dying"))["pids"] == [4711]
+        await socket.send(json.dumps({**report, "state": "stopped"}))
+        await until_agent(admin, "one", "stopped")
+        await socket.send(json.dumps({**report, "state": "stopping"}))  # late: it changes nothing
+        await socket.send(json.dumps({"type": "ping"}))
+        await next_message(socket, "pong")
+        await until_agent(admin, "one", "stopped")
+    await lift(admin)
+
+
+async def test_a_halt_that_was_cut_short_is_seen_through(api, admin, database_url):
+    """Whoever began it died after the first transaction: a worker's sweep cancels the lines."""
+    agent = await api.enrol()
+    waiting = await admin.send(agent.id, "true")
+    async with await connect(database_url, role="onsembl_api") as conn:
+        await halts.begin(conn, SYSTEM, None, 2.0)
+        await conn.commit()
+    await admin.until_state(waiting, "cancelled")
