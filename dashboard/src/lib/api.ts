@@ -12,9 +12,11 @@ import type {
   DeviceRequest,
   DeviceRequests,
   EnrolmentToken,
+  HaltStatus,
   Me,
   NewCommand,
   NewEnrolmentToken,
+  NewHalt,
   OperatorAnswer,
   Operators,
   ProblemDetails,
@@ -112,6 +114,19 @@ export class Api {
   /** Shut somebody out, or let them in again. */
   admit(kind: "agents" | "operators", id: string, admitted: boolean): Promise<Agent | OperatorAnswer> {
     return this.#call("POST", `/v1/${kind}/${id}/${admitted ? "enable" : "disable"}`, {});
+  }
+
+  /** The halt in force, and how far it has come. */
+  halt(): Promise<HaltStatus> {
+    return this.#call("GET", "/v1/halt");
+  }
+
+  beginHalt(body: NewHalt): Promise<HaltStatus> {
+    return this.#call("POST", "/v1/halt", body);
+  }
+
+  liftHalt(): Promise<HaltStatus> {
+    return this.#call("DELETE", "/v1/halt");
   }
 
   alerts(): Promise<Alerts> {

@@ -2,6 +2,7 @@ import { isAuthRetryableFetchError, type Session } from "@supabase/supabase-js";
 
 import { Api, ApiError, type Tokens } from "./api.ts";
 import { Desk } from "./desk.svelte.ts";
+import { Halting } from "./halting.svelte.ts";
 import { Live, type Mark } from "./live.ts";
 import { createSupabase, hadSession, readConfig, signIn, type PageConfig, type Supabase } from "./session.ts";
 import { Fleet } from "./state.svelte.ts";
@@ -94,6 +95,7 @@ export class Workspace {
   readonly api: Api;
   readonly fleet: Fleet;
   readonly desk: Desk;
+  readonly halting: Halting;
   mark = $state<Mark>("connecting");
   /** Until when the page was live (ms); null while it is, and before it ever was. */
   liveUntil = $state<number | null>(null);
@@ -117,11 +119,15 @@ export class Workspace {
     this.api = new Api(this.tokens);
     this.fleet = new Fleet(this.api);
     this.desk = new Desk(this.api);
+    this.halting = new Halting(this.api);
     // First paint need not wait for Realtime; the reading that counts is the one after changes flow.
     void this.fleet.readUntilDone(() => undefined);
     this.#subscription = new Subscription(supabase, {
       change: (change) => this.fleet.change(change),
-      noticed: (table) => void this.desk.read(table),
+      noticed: (table) => {
+        if (table === "halts" || table === "halt_agents") void this.halting.read();
+        else void this.desk.read(table);
+      },
       flowing: () => this.reread(),
       signal: (signals) => this.#live.set(signals),
     });
@@ -144,6 +150,7 @@ export class Workspace {
   };
 
   reread(): void {
+    void this.halting.read();
     void this.fleet.readUntilDone(() => {
       this.#live.set({ current: true });
       this.desk.open(this.fleet.me?.role);
@@ -161,5 +168,6 @@ export class Workspace {
   close(): void {
     this.#subscription.close();
     this.fleet.close();
+    this.halting.close();
   }
 }

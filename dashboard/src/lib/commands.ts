@@ -29,6 +29,7 @@ export function cancelProgress(command: Command): string | null {
   if (step?.step === undefined) return "cancel requested";
   const rung = RUNGS[step.step] ?? step.step;
   const left = step.processes_left ?? 0;
+  if (step.step === "failed") return `cancel failed, would not die: ${(step.pids ?? []).join(", ")}`;
   return left > 0 ? `${rung}, ${counted(left, "process", "processes")} left` : rung;
 }
 

@@ -5,6 +5,8 @@ import { includes } from "./pages.ts";
 import type { AlertAnswer, DeviceRequest, Role } from "./protocol.ts";
 import type { Noticed } from "./subscription.ts";
 
+type DeskTable = Exclude<Noticed, "halts" | "halt_agents">;
+
 /** What waits for a person, wherever in the page they are: alerts, and agents that ask to be let in. */
 export class Desk {
   /** Those that nobody has acknowledged. */
@@ -16,7 +18,7 @@ export class Desk {
   readonly #api: Api;
   #role: Role | undefined;
   /** The latest question about each table: answers to earlier ones are old news. */
-  readonly #asked: Record<Noticed, number> = { alerts: 0, device_requests: 0 };
+  readonly #asked: Record<DeskTable, number> = { alerts: 0, device_requests: 0 };
 
   constructor(api: Api) {
     this.#api = api;
@@ -30,7 +32,7 @@ export class Desk {
   }
 
   /** Something has changed. What cannot be read now is read the next time. */
-  async read(table: Noticed): Promise<void> {
+  async read(table: DeskTable): Promise<void> {
     if (this.#role === undefined) return;
     const mine = ++this.#asked[table];
     try {

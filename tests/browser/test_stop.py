@@ -1,0 +1,73 @@
+"""The emergency stop on the page: by mouse, by keyboard, on a phone; what it shows while it is in force."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from playwright.async_api import expect
+from support.agents import agent_running
+from support.frames import SAID_HELLO, next_message
+from support.server import Api
+
+from onsembl.protocol.states import Role
+
+PHONE = {"width": 390, "height": 844}
+
+
+async def test_one_button_stops_everything_and_shows_the_proof(center: Api, visit, tmp_path: Path) -> None:
+    """By keyboard alone, from a page beside the fleet's; whoever looks sees it at once, and only an admin lifts it."""
+    async with agent_running(center, tmp_path):
+        admin, viewer = await visit(center.url), await visit(center.url)
+        await admin.sign_in((await center.operator()).email)
+        await viewer.sign_in((await center.operator(Role.VIEWER)).email)
+        await admin.send("trap '' INT TERM; echo up-$((1+1)); while :; do sleep 1000; done")
+        await admin.sees("up-2")
+        await admin.page.goto(center.url + "/#/access")
+        button = admin.page.get_by_role("button", name="Emergency stop")
+        await button.focus()
+        await admin.page.keyboard.press("Enter")
+        dialog = admin.page.get_by_role("dialog", name="Emergency stop")
+        await expect(dialog.get_by_role("button", name="Stop everything")).to_be_focused()
+        await dialog.get_by_label("Why").fill("a drill")
+        await admin.page.keyboard.press("Enter")
+        for visitor in (admin, viewer):
+            banner = visitor.page.get_by_role("region", name="Emergency stop")
+            await expect(banner.get_by_text("Nothing runs on 1 agent: proven by each.")).to_be_visible()
+            await expect(banner.get_by_text("a drill")).to_be_visible()
+            assert await visitor.page.get_by_role("button", name="Emergency stop").count() == 0
+        assert await viewer.page.get_by_role("button", name="Lift").count() == 0
+        await admin.page.get_by_role("button", name="Lift").click()
+        await admin.page.get_by_role("button", name="Press again to lift").click()
+        for visitor in (admin, viewer):
+            await expect(visitor.page.get_by_role("region", name="Emergency stop")).to_have_count(0)
+        await expect(button).to_be_visible()
+
+
+async def test_a_phone_stops_the_fleet_and_sees_who_is_missing(center: Api, visit) -> None:
+    """Two taps; agent by agent it says who stopped, who cannot be reached and what will not die."""
+    away, dying, good = [await center.enrol(name) for name in ("away", "dying", "good")]
+    async with center.agent_socket(away) as socket:
+        await socket.send(SAID_HELLO)
+        await next_message(socket, "welcome")
+    async with center.agent_socket(dying) as bad_socket, center.agent_socket(good) as good_socket:
+        for socket in (bad_socket, good_socket):
+            await socket.send(SAID_HELLO)
+            await next_message(socket, "welcome")
+        phone = await visit(center.url, PHONE, has_touch=True, is_mobile=True)
+        await phone.sign_in((await center.operator(Role.OPERATOR)).email)
+        await expect(phone.page.locator('[data-agent="away"][data-status="offline"]')).to_be_visible()
+        await phone.page.get_by_role("button", name="Emergency stop").tap()
+        await phone.page.get_by_role("button", name="Stop everything").tap()
+        halt = (await next_message(good_socket, "halt"))["halt_id"]
+        report = {"type": "halt_progress", "halt_id": halt, "at": "2030-01-01T00:00:00Z"}
+        rung = {"state": "stopping", "step": "sigterm", "processes_left": 3}
+        await bad_socket.send(json.dumps({**report, **rung}))
+        row = phone.page.locator("[data-halted]")
+        await expect(row.filter(has_text="SIGTERM sent, 3 processes left")).to_be_visible()
+        await good_socket.send(json.dumps({**report, "state": "stopped"}))
+        await bad_socket.send(json.dumps({**report, "state": "dying", "processes_left": 1, "pids": [4711]}))
+        await expect(row.filter(has_text="would not die: 4711")).to_be_visible()
+        await expect(phone.page.locator('[data-halted="good"][data-state="stopped"]')).to_be_visible()
+        await expect(phone.page.locator('[data-halted="away"][data-state="not_reached"]')).to_be_visible()
+        assert await phone.page.get_by_role("button", name="Lift").count() == 0
