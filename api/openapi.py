@@ -29,6 +29,7 @@ _PROBLEMS = {
     422: "The body is not valid",
     429: "Too often: `Retry-After` says when to come back",
     502: "The sign-in service did not do its part",
+    503: "It takes longer than it may",
 }
 
 

@@ -6,7 +6,7 @@ import secrets
 
 from psycopg.rows import DictRow
 
-from onsembl.api import access_routes, audit_routes, device_routes, halt_routes, recording_routes
+from onsembl.api import access_routes, audit_routes, device_routes, halt_routes, recording_routes, search_routes
 from onsembl.api.endpoint import Call, Endpoint
 from onsembl.api.models import (
     Agent,
@@ -139,6 +139,7 @@ ENDPOINTS = [
     *audit_routes.ENDPOINTS,
     *device_routes.ENDPOINTS,
     *recording_routes.ENDPOINTS,
+    *search_routes.ENDPOINTS,
     Endpoint(method="GET", path="/v1/me", handler=read_me, summary="Who am I?", answer=Me),
     Endpoint(method="GET", path="/v1/agents", handler=list_agents, summary="Every agent, by name", answer=Agents),
     Endpoint(

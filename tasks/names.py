@@ -5,3 +5,4 @@ from __future__ import annotations
 RUN_COMMAND = "onsembl:run_command"
 KEEP_AUDIT_LOG = "onsembl:keep_audit_log"
 REMOVE_OLD_JOBS = "onsembl:remove_old_jobs"
+KEEP_SEARCH_TEXT = "onsembl:keep_search_text"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from procrastinate import JobContext
 
-from onsembl.sql import audit, audit_chain
+from onsembl.sql import audit, audit_chain, search
 from onsembl.tasks.run_command import services_of
 
 KEEP_JOBS_HOURS = 24
@@ -19,6 +19,12 @@ async def keep_audit_log(context: JobContext, timestamp: int) -> None:
     async with services_of(context).pool.connection() as conn:
         for dropped in await audit_chain.keep_partitions(conn, AUDIT_DAYS):
             await audit.write(conn, audit.Event(actor=audit.SYSTEM, action="audit.dropped", target_id=dropped))
+
+
+async def keep_search_text(context: JobContext, timestamp: int) -> None:
+    """Make the search's partitions of the days to come, and drop the days that the archive has dropped."""
+    async with services_of(context).pool.connection() as conn:
+        await search.keep_partitions(conn)
 
 
 async def remove_old_jobs(context: JobContext, timestamp: int) -> None:

@@ -21,6 +21,7 @@ from onsembl.tasks.app import new_app
 from onsembl.tasks.audit_seal import seal_for_ever
 from onsembl.tasks.delivery import Delivery, LocalHub
 from onsembl.tasks.run_command import ACCEPT_SECONDS, Services
+from onsembl.tasks.search_index import index_for_ever
 from onsembl.tasks.watch import CommandWatch
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ async def run_worker(
             group.create_task(watch.run()),
             group.create_task(_sweep_for_ever(pool, settings)),
             group.create_task(seal_for_ever(pool)),
+            group.create_task(index_for_ever(pool)),
         ]
         try:
             await _run_jobs(pool, services, settings, until_idle)

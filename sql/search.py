@@ -1,0 +1,163 @@
+"""Searching what was put out and what was commanded, and the tables that the first of these is kept in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from psycopg.rows import DictRow
+
+from onsembl.protocol.ids import AgentId, StreamId
+from onsembl.sql.database import Connection
+
+PARTITION_DAYS = 3
+SEARCH_MS = 10_000
+"""How long Postgres may look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Lines of one stream that are searched together: a row. Times of lines in milliseconds after `at`."""
+
+    start: int
+    at: datetime
+    text: str
+    line_starts: list[int]
+    line_ms: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a stream is indexed; see the table."""
+
+    indexed: int
+    seen: int
+    open_at: datetime | None
+    carry: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """All of `terms` (any case), of one agent, within a time; None is anything."""
+
+    terms: Sequence[str]
+    agent_id: AgentId | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def where(self, text: str, at: str) -> tuple[str, dict[str, object]]:
+        """The condition on these columns, and its parameters."""
+        conditions = [f"{text} ilike %(term{index})s" for index in range(len(self.terms))]
+        parameters: dict[str, object] = {f"term{index}": _pattern(term) for index, term in enumerate(self.terms)}
+        for name, value, condition in (
+            ("agent", self.agent_id, "agent_id = %(agent)s"),
+            ("since", self.since, f"{at} >= %(since)s"),
+            ("until", self.until, f"{at} < %(until)s"),
+        ):
+            if value is not None:
+                conditions.append(condition)
+                parameters[name] = value
+        return " and ".join(conditions), parameters
+
+
+def _pattern(term: str) -> str:
+    escaped = term.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+    return f"%{escaped}%"
+
+
+async def limit_time(conn: Connection) -> None:
+    """The statements of this transaction fail with psycopg.errors.QueryCanceled when they look too long."""
+    await conn.execute("select set_config('statement_timeout', %s, true)", [str(SEARCH_MS)])
+
+
+async def blocks(
+    conn: Connection, wanted: Wanted, upto: tuple[datetime, UUID, int] | None, limit: int
+) -> list[DictRow]:
+    """Rows that have every term somewhere, newest first; those at or before the place `upto`."""
+    condition, parameters = wanted.where("text", "at")
+    if upto is not None:
+        condition += " and (at, stream_id, start) <= (%(at)s, %(stream)s, %(start)s)"
+        parameters |= {"at": upto[0], "stream": upto[1], "start": upto[2]}
+    cursor = await conn.execute(
+        f"""select stream_id, agent_id, start, at, text, line_starts, line_ms from search_text
+            where {condition}
+            order by at desc, stream_id desc, start desc limit %(limit)s""".encode(),
+        {**parameters, "limit": limit},
+    )
+    return await cursor.fetchall()
+
+
+async def commands(conn: Connection, wanted: Wanted, before: int | None, limit: int) -> list[DictRow]:
+    """Commands whose text has every term, newest first, those with a `seq` below `before`."""
+    condition, parameters = wanted.where("text", "created_at")
+    cursor = await conn.execute(
+        f"""select id, seq, agent_id, text, state, created_at, stream_id, output_start from commands
+            where {condition} and (%(before)s::bigint is null or seq < %(before)s)
+            order by seq desc limit %(limit)s""".encode(),
+        {**parameters, "before": before, "limit": limit},
+    )
+    return await cursor.fetchall()
+
+
+async def behind(conn: Connection, *, all_streams: bool, limit: int = 200) -> list[DictRow]:
+    """Streams (`stream_id`, `agent_id`) of which the archive has more than was looked at: those in use, or all."""
+    source = "" if all_streams else "join agents on agents.stream_id = streams.id"
+    cursor = await conn.execute(
+        f"""select streams.id as stream_id, streams.agent_id from streams {source}
+            join archive_ends on archive_ends.stream_id = streams.id
+            left join search_ends on search_ends.stream_id = streams.id
+            where archive_ends.ended > coalesce(search_ends.seen, 0)
+            limit %s""",
+        [limit],
+    )
+    return await cursor.fetchall()
+
+
+async def take(conn: Connection, stream_id: StreamId) -> Progress | None:
+    """How far the stream is indexed, held until the transaction ends; None when another one is at it."""
+    await conn.execute(
+        """insert into search_ends (stream_id) select id from streams where id = %s on conflict do nothing""",
+        [stream_id],
+    )
+    cursor = await conn.execute(
+        "select indexed, seen, open_at, carry from search_ends where stream_id = %s for update skip locked",
+        [stream_id],
+    )
+    row = await cursor.fetchone()
+    return Progress(**row) if row else None
+
+
+async def put(
+    conn: Connection,
+    agent_id: AgentId,
+    stream_id: StreamId,
+    before: Progress,
+    after: Progress,
+    found: Sequence[Block],
+) -> None:
+    """Add rows, in place of the one whose line had not ended, and move on."""
+    if before.open_at is not None:
+        await conn.execute(
+            "delete from search_text where stream_id = %s and start = %s and at = %s",
+            [stream_id, before.indexed, before.open_at],
+        )
+    async with conn.cursor() as cursor:
+        await cursor.executemany(
+            """insert into search_text (stream_id, agent_id, start, at, text, line_starts, line_ms)
+               values (%s, %s, %s, %s, %s, %s, %s) on conflict do nothing""",
+            [
+                (stream_id, agent_id, block.start, block.at, block.text, block.line_starts, block.line_ms)
+                for block in found
+            ],
+        )
+    await conn.execute(
+        "update search_ends set indexed = %s, seen = %s, open_at = %s, carry = %s where stream_id = %s",
+        [after.indexed, after.seen, after.open_at, after.carry, stream_id],
+    )
+
+
+async def keep_partitions(conn: Connection) -> None:
+    """Make the partitions of the days to come; drop those of days that the archive has dropped."""
+    await conn.execute("select keep_search_partitions(%s)", [PARTITION_DAYS])

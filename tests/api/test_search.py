@@ -1,0 +1,159 @@
+"""Searching over the API, from what an agent has put out to the place where it stands."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from support.agents import Operator, agent_running, until
+from support.recorded import NOON, add_command, add_output, add_stream
+
+from onsembl.protocol.states import Role
+from onsembl.sql import search
+from onsembl.sql.database import connect
+from onsembl.tasks.search_index import index_round
+
+
+@pytest.fixture
+async def viewer(api) -> dict:
+    return (await api.operator(Role.VIEWER)).headers
+
+
+async def index(api) -> None:
+    while await index_round(api.services.pool, all_streams=True):
+        pass
+
+
+async def find(api, headers, q: str, **query) -> list[dict]:
+    answer = await api.http.get("/v1/search", params={"q": q, **query}, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["hits"]
+
+
+def shown(hit: dict) -> str:
+    return "".join(f"[{part['text']}]" if part["match"] else part["text"] for part in hit["excerpt"])
+
+
+async def test_a_hit_says_where_it_is(api, viewer):
+    """Any part of a word or path, in any case; all words in one line; quoted as it is; offset, time and text marked."""
+    agent = await api.enrol()
+    stream = await add_stream(api, agent.id)
+    await add_output(
+        api,
+        stream,
+        b"$ pytest\r\n\x1b[31mE   Conn",
+        b"ectionRefusedError\x1b[0m: [Errno 111] Connection refused\r\n",
+        b"see /var/log/app/server_1.log (100%)\r\nno such connection, refused\r\n",
+    )
+    await index(api)
+    (hit,) = await find(api, viewer, "refusederror")
+    assert shown(hit) == "E   Connection[RefusedError]: [Errno 111] Connection refused"
+    assert (hit["agent_id"], hit["stream_id"], hit["offset"]) == (agent.id, str(stream), 10)
+    assert hit["at"].startswith("2026-05-05T12:00:01")
+    assert [shown(hit) for hit in await find(api, viewer, '"connection refused"')] == [
+        "E   ConnectionRefusedError: [Errno 111] [Connection refused]"
+    ]
+    assert len(await find(api, viewer, "refused connection")) == 2
+    for path in ("/var/log/app/server_1.log", "r_1.l", "(100%)", "100%"):
+        assert len(await find(api, viewer, path)) == 1, path
+    for nothing in ("server%1", "serverX1", "pytest refused", "\\"):
+        assert await find(api, viewer, nothing) == [], nothing
+
+
+async def test_an_agent_and_a_time_narrow_it(api, viewer):
+    """And pages follow each other, newest first, each line once."""
+    one, two = await api.enrol("one"), await api.enrol("two")
+    for agent in (one, two):
+        stream = await add_stream(api, agent.id)
+        await add_output(api, stream, *(f"needle {n} of {agent.name}\n".encode() for n in range(30)), step=10)
+    await index(api)
+    assert len(await find(api, viewer, "needle", limit=200)) == 60
+    assert len(await find(api, viewer, "needle", agent_id=two.id)) == 30
+    hits = await find(api, viewer, "needle", since=(NOON - timedelta(days=1)).isoformat(), until=NOON.isoformat())
+    assert hits == []
+    seen, cursor = [], {}
+    while True:
+        answer = await api.http.get(
+            "/v1/search", params={"q": "needle", "agent_id": one.id, "limit": 7, **cursor}, headers=viewer
+        )
+        seen += [shown(hit) for hit in answer.json()["hits"]]
+        if answer.json()["next_cursor"] is None:
+            break
+        cursor = {"cursor": answer.json()["next_cursor"]}
+    assert seen == [f"[needle] {n} of one" for n in reversed(range(30))]
+
+
+async def test_commands_are_found_by_their_text(api, viewer):
+    """With the place where their output begins."""
+    agent = await api.enrol()
+    stream = await add_stream(api, agent.id)
+    for number in range(5):
+        await add_command(api, agent.id, stream, f"git commit -m 'change {number}'", number, number + 1)
+    first = await api.http.get("/v1/search", params={"q": "COMMIT", "kind": "commands", "limit": 3}, headers=viewer)
+    assert [hit["offset"] for hit in first.json()["hits"]] == [4, 3, 2]
+    (hit, last) = await find(api, viewer, "commit", kind="commands", cursor=first.json()["next_cursor"])
+    assert shown(hit) == "git [commit] -m 'change 1'" and last["state"] == "succeeded"
+
+
+async def test_a_question_that_makes_no_sense_is_refused(api, viewer):
+    """400, with the reason."""
+    for query in (
+        {},
+        {"q": ""},
+        {"q": "  "},
+        {"q": "x" * 201},
+        {"q": "a b c d e f g h i"},
+        {"q": "a", "cursor": "x"},
+        {"q": "a", "since": "today"},
+        {"q": "a", "kind": "x"},
+        {"q": "a\0b"},
+    ):
+        answer = await api.http.get("/v1/search", params=query, headers=viewer)
+        assert (answer.status_code, answer.headers["Content-Type"]) == (400, "application/problem+json"), query
+    assert (await api.http.get("/v1/search", params={"q": "a"})).status_code == 401
+
+
+async def test_what_an_agent_says_is_found_while_it_runs(api, tmp_path):
+    """From a real program's output to the find, by the worker that is there anyway."""
+    operator = Operator(api, await api.operator(Role.OPERATOR))
+    async with agent_running(api, tmp_path) as agent:
+        command = await operator.send(agent.id, "echo 'the quick brown' fox")
+        row = await operator.until_state(command, "succeeded")
+
+        async def found():
+            return await find(api, operator.headers, '"quick brown fox"')
+
+        (hit,) = await until(found, "the output to be found")
+        assert row["output_start"] <= hit["offset"] < row["output_end"]
+        assert hit["stream_id"] == row["stream_id"]
+
+
+async def test_trigrams_are_used_where_they_can_be(api):
+    """The embedded Postgres has them; a rare word is not searched for in every line."""
+    agent = await api.enrol()
+    stream = await add_stream(api, agent.id)
+    await add_output(api, stream, *(f"line {n} {n * 7919 % 10007:x}\n".encode() * 40 for n in range(500)))
+    await index(api)
+    async with await connect(api.database_url, autocommit=True) as conn:
+        await conn.execute("analyze onsembl.search_text; set enable_seqscan = off")
+        cursor = await conn.execute("explain select 1 from onsembl.search_text where text ilike '%needle%'")
+        plan = "\n".join(row["QUERY PLAN"] for row in await cursor.fetchall())
+    assert "Bitmap Index Scan" in plan, plan
+
+
+async def test_the_index_goes_with_the_archive(api, viewer):
+    """When a day of the archive is dropped, its text cannot be found any more."""
+    agent = await api.enrol()
+    stream = await add_stream(api, agent.id)
+    await add_output(api, stream, b"long ago\n", after=-90 * 86400)
+    await add_output(api, stream, b"not long ago\n")
+    await index(api)
+    async with await connect(api.database_url, role="onsembl_api") as conn:
+        await conn.execute("select onsembl.make_archive_partitions(3)")
+        await search.keep_partitions(conn)
+        await conn.commit()
+        assert len(await find(api, viewer, '"long ago"')) == 2
+        await conn.execute("select onsembl.drop_archive_partitions((now()::date - %s::date) + 1)", [NOON])
+        await search.keep_partitions(conn)
+        await conn.commit()
+    assert [shown(hit) for hit in await find(api, viewer, '"long ago"')] == ["not [long ago]"]
