@@ -1,4 +1,5 @@
-"""What an agent keeps of its enrolment, in a file that only its owner can read."""
+"""What an agent keeps of its enrolment: in the system's keyring where there is one, else in a file that only its owner
+can read. With a keyring the file says no more than that."""
 
 from __future__ import annotations
 
@@ -8,10 +9,12 @@ from pathlib import Path
 
 import msgspec
 
+from onsembl.agent import keyring_store
 from onsembl.agent.durable import replace
 from onsembl.agent.errors import AgentError
 
 FILE_NAME = "credentials.json"
+IN_KEYRING = b'{"kept_in":"keyring"}'
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +53,10 @@ def load(folder: Path) -> Credentials:
             mode = stat.S_IMODE(place.stat().st_mode)
             if mode & 0o077:
                 raise AgentError(f"{place} is open to others (mode {mode:o}). Mend it with: chmod {private} {place}")
-        return msgspec.json.decode(path.read_bytes(), type=Credentials)
+        kept = path.read_bytes()
+        if kept == IN_KEYRING:
+            kept = keyring_store.read(folder).encode()
+        return msgspec.json.decode(kept, type=Credentials)
     except FileNotFoundError as error:
         raise AgentError(f"This agent is not enrolled: there is no {path}. Use `onsembl agent enrol`.") from error
     except OSError as error:
@@ -60,11 +66,25 @@ def load(folder: Path) -> Credentials:
 
 
 def save(folder: Path, credentials: Credentials) -> None:
-    """Keep the credentials: whole or not at all, also when the machine loses power. Raises OSError."""
+    """Keep the credentials: whole or not at all, also when the machine loses power. Raises OSError.
+
+    Where they are kept is decided once: later ones go where the first ones went.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    replace(folder / FILE_NAME, [msgspec.json.encode(credentials)])
+    path, kept = folder / FILE_NAME, msgspec.json.encode(credentials)
+    known = path.read_bytes() if path.exists() else None
+    ring = keyring_store.system_keyring() if known in (None, IN_KEYRING) else None
+    if ring is not None:
+        keyring_store.write(ring, folder, kept.decode())
+        kept = IN_KEYRING
+    elif known == IN_KEYRING:
+        raise OSError("the system's keyring, which has the credentials, cannot be used from here")
+    if kept != known:
+        replace(path, [kept])
 
 
 def erase(folder: Path) -> None:
     """Forget the credentials. Raises OSError."""
+    if (folder / FILE_NAME).exists() and (folder / FILE_NAME).read_bytes() == IN_KEYRING:
+        keyring_store.erase(folder)
     (folder / FILE_NAME).unlink(missing_ok=True)

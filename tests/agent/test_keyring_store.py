@@ -1,0 +1,131 @@
+"""Credentials in the system's keyring: a backend that keeps them in a file stands for the system's."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keyring
+import pytest
+from keyring.backend import KeyringBackend
+from keyring.backends.fail import Keyring as NoKeyring
+from keyring.errors import PasswordDeleteError, PasswordSetError
+
+from onsembl.agent import credentials as store
+from onsembl.agent import keyring_store
+from onsembl.agent.credentials import Credentials
+from onsembl.agent.errors import AgentError
+
+
+class Ring(KeyringBackend):
+    """Keeps passwords in memory."""
+
+    priority = 5  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[tuple[str, str], str] = {}
+        self.broken = False
+
+    def get_password(self, service: str, username: str) -> str | None:
+        return self.kept.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        if self.broken:
+            raise PasswordSetError("it is locked")
+        self.kept[service, username] = password
+
+    def delete_password(self, service: str, username: str) -> None:
+        if self.kept.pop((service, username), None) is None:
+            raise PasswordDeleteError("there is none")
+
+
+@pytest.fixture
+def ring() -> Ring:
+    before = keyring.get_keyring()
+    ring = Ring()
+    keyring.set_keyring(ring)
+    yield ring
+    keyring.set_keyring(before)
+
+
+def made(number: int) -> Credentials:
+    return Credentials(
+        server="https://onsembl.example.org",
+        agent_id="an-id",
+        name="one",
+        kind="shell",
+        access_token=f"access-{number}",
+        access_expires_at=time.time() + 900,
+        refresh_token=f"refresh-{number}",
+    )
+
+
+def test_a_keyring_keeps_them_and_the_file_does_not(ring, tmp_path):
+    """Saved, rotated and loaded; erased, both are gone."""
+    for number in (1, 2):
+        store.save(tmp_path / "one", made(number))
+        assert "refresh" not in (tmp_path / "one" / store.FILE_NAME).read_text()
+        assert store.load(tmp_path / "one").refresh_token == f"refresh-{number}"
+    store.erase(tmp_path / "one")
+    assert ring.kept == {}
+    with pytest.raises(AgentError, match="not enrolled"):
+        store.load(tmp_path / "one")
+
+
+def test_what_began_in_a_file_stays_there(ring, tmp_path, monkeypatch):
+    """An agent that was enrolled without a keyring does not move under way."""
+    monkeypatch.setenv(keyring_store.SWITCH, "off")
+    store.save(tmp_path / "one", made(1))
+    monkeypatch.delenv(keyring_store.SWITCH)
+    store.save(tmp_path / "one", made(2))
+    assert ring.kept == {}
+    assert json.loads((tmp_path / "one" / store.FILE_NAME).read_text())["refresh_token"] == "refresh-2"
+
+
+def test_a_keyring_that_is_away_is_told_apart_from_one_that_is_empty(ring, tmp_path, monkeypatch):
+    """Each with what to do."""
+    store.save(tmp_path / "one", made(1))
+    monkeypatch.setenv(keyring_store.SWITCH, "off")
+    with pytest.raises(AgentError, match="cannot be used from here"):
+        store.load(tmp_path / "one")
+    with pytest.raises(OSError, match="cannot be used from here"):
+        store.save(tmp_path / "one", made(2))
+    monkeypatch.delenv(keyring_store.SWITCH)
+    assert store.load(tmp_path / "one").refresh_token == "refresh-1", "the old ones are as they were"
+    ring.kept.clear()
+    with pytest.raises(AgentError, match="Enrol the agent again"):
+        store.load(tmp_path / "one")
+
+
+def test_a_keyring_that_refuses_is_an_error_of_the_system(ring, tmp_path):
+    """As a full disk is: whoever saves knows what to do."""
+    ring.broken = True
+    with pytest.raises(OSError, match="it is locked"):
+        store.save(tmp_path / "one", made(1))
+    assert not (tmp_path / "one" / store.FILE_NAME).exists()
+
+
+def test_a_machine_without_a_keyring_uses_a_file(tmp_path):
+    """As servers are."""
+    before = keyring.get_keyring()
+    keyring.set_keyring(NoKeyring())
+    try:
+        assert keyring_store.system_keyring() is None
+        store.save(tmp_path / "one", made(1))
+        assert (tmp_path / "one" / store.FILE_NAME).stat().st_mode & 0o777 == 0o600
+        assert store.load(tmp_path / "one").refresh_token == "refresh-1"
+    finally:
+        keyring.set_keyring(before)
+
+
+def test_without_the_library_there_is_a_file(tmp_path: Path):
+    """The base package on Linux does not bring it."""
+    code = (
+        "import sys; sys.modules['keyring'] = None\n"
+        "from onsembl.agent.keyring_store import system_keyring; assert system_keyring() is None"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
