@@ -16,7 +16,7 @@ from typing import Protocol
 import psutil
 
 from onsembl.agent.ladder import LadderTimes
-from onsembl.agent.process_tree import survivors
+from onsembl.agent.process_tree import nothing_left, survivors
 from onsembl.agent.reaper import Reaper
 from onsembl.protocol.fields import MAX_PIDS, CancelRung, Message
 from onsembl.protocol.halts import Halt, HaltProgress, HaltWord
@@ -108,8 +108,10 @@ class EmergencyStop:
             LadderTimes.within(halt.seconds),
             lambda rung, left: self._say(halt, "stopping", step=rung, left=left),
         )
-        while left := survivors(self._reaper):
-            self._say(halt, "dying", pids=[process.pid for process in left])
+        while not nothing_left(self._reaper):
+            left = survivors(self._reaper)
+            if left:  # else one is just ending
+                self._say(halt, "dying", pids=[process.pid for process in left])
             for process in left:
                 try:
                     process.send_signal(signal.SIGKILL)

@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 
 import psutil
 
 from onsembl.agent.reaper import Reaper
 
 MARK = "ONSEMBL_COMMAND_ID"
+_LISTS_CHILDREN = Path("/proc/self/task").exists() and any(Path("/proc/self/task").glob("*/children"))
 
 
 class ProcessTree:
@@ -50,7 +52,9 @@ class ProcessTree:
         """
         if self.alive():
             return False
-        return (self._reaper.adopts and self._leader is not None and self._reaper.childless()) or not self.alive()
+        if self._reaper.adopts and self._leader is not None and _trees == {self} and not _given_up:
+            return self._reaper.childless()
+        return not self.alive()
 
     def signal_group(self, number: signal.Signals) -> None:
         """To the leader's process group, as a terminal would. The leader must not have been waited for."""
@@ -79,13 +83,13 @@ class ProcessTree:
         assert self._leader is not None
         found: set[psutil.Process] = set()
         others = [tree for tree in _trees if tree is not self]
-        for child in psutil.Process().children():
+        for child in _children(psutil.Process()):
             if child.pid in self._reaper.leaders and child != self._leader:
                 continue
             if others and any(tree._mark in _environment(child) for tree in others):
                 continue
             try:
-                found.update(process for process in (child, *child.children(recursive=True)) if _lives(process))
+                found.update(process for process in (child, *_descendants(child)) if _lives(process))
             except psutil.NoSuchProcess:
                 continue
         return found
@@ -135,12 +139,51 @@ def survivors(reaper: Reaper) -> list[psutil.Process]:
     """Whatever lives of any command of this agent: on Linux everything below it, elsewhere what its commands left that
     would not die and what those that run now are known to have."""
     reaper.collect()
-    if reaper.adopts and reaper.childless():
-        return []
     found = set(_given_up).union(*(tree._known for tree in _trees))  # pyright: ignore[reportPrivateUsage]
     if reaper.adopts:
-        found.update(psutil.Process().children(recursive=True))
+        found.update(_descendants(psutil.Process()))
     return sorted((process for process in found if _lives(process)), key=lambda process: process.pid)
+
+
+def nothing_left(reaper: Reaper) -> bool:
+    """Whether nothing of any command lives: on Linux by the kernel's word that this process has no child."""
+    reaper.collect()
+    return reaper.childless() if reaper.adopts else not survivors(reaper)
+
+
+def _descendants(process: psutil.Process) -> list[psutil.Process]:
+    found: list[psutil.Process] = []
+    pending = [process]
+    while pending:
+        children = _children(pending.pop())
+        found += children
+        pending += children
+    return found
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    """As Linux lists them, without a look at every process of the machine: many agents stop at the same moment.
+
+    The list may miss one while others end (proc(5)); that none is left is the reaper's to say.
+    """
+    pids: list[str] = []
+    try:
+        for task in os.listdir(f"/proc/{process.pid}/task"):  # noqa: PTH208
+            with open(f"/proc/{process.pid}/task/{task}/children") as file:  # noqa: PTH123
+                pids += file.read().split()
+    except FileNotFoundError:
+        if sys.platform == "linux" and _LISTS_CHILDREN:
+            return []  # it has ended
+        return process.children()
+    except OSError:
+        return []
+    found: list[psutil.Process] = []
+    for pid in pids:
+        try:
+            found.append(psutil.Process(int(pid)))
+        except psutil.NoSuchProcess:
+            continue
+    return found
 
 
 def _mark(command_id: str) -> bytes:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from psycopg.rows import DictRow
-
 from onsembl.api import halting
 from onsembl.api.endpoint import Call, Endpoint
 from onsembl.api.models import Answer, Body, NoBody
@@ -14,8 +12,7 @@ from onsembl.api.problems import Problem
 from onsembl.protocol.messages import Reason
 from onsembl.protocol.states import HaltState, Role
 from onsembl.sql import halts
-from onsembl.sql.database import Connection
-from onsembl.tasks.halt import begin_halt, lift_halt
+from onsembl.tasks.halt import begin_halt, halt_status, lift_halt
 
 
 class NewHalt(Body, frozen=True, kw_only=True):
@@ -69,12 +66,12 @@ async def begin(call: Call[NewHalt]) -> dict[str, object]:
         halt = await begin_halt(conn, call.actor, call.body.reason, call.services.settings.halt_seconds)
         # This instance need not wait to hear of it.
         await halting.tell_all(call.services.hub)
-        return await _status(conn, halt)
+        return await halt_status(conn, halt)
 
 
 async def read(call: Call[NoBody]) -> dict[str, object]:
     async with call.services.pool.connection() as conn:
-        return await _status(conn, await halts.in_force(conn))
+        return await halt_status(conn, await halts.in_force(conn))
 
 
 async def lift(call: Call[NoBody]) -> dict[str, object]:
@@ -82,11 +79,7 @@ async def lift(call: Call[NoBody]) -> dict[str, object]:
         halt = await lift_halt(conn, call.actor)
         if halt is None:
             raise Problem(409, "The fleet is not halted.")
-        return await _status(conn, halt)
-
-
-async def _status(conn: Connection, halt: DictRow | None) -> dict[str, object]:
-    return {"halt": halt, "agents": await halts.agents_of(conn, halt["id"]) if halt is not None else []}
+        return await halt_status(conn, halt)
 
 
 ENDPOINTS = [

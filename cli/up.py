@@ -31,6 +31,7 @@ class _Start:
     client_address_header: str | None
     agent_access_token: float
     agent_refresh_token: float
+    halt_seconds: float
     demo: bool
     no_worker: bool
     began: float
@@ -69,6 +70,15 @@ class _Start:
     show_default=True,
     help="How long an agent may stay away and come back by itself, in seconds.",
 )
+@click.option(
+    "--halt-seconds",
+    type=click.FloatRange(0.1, 60),
+    envvar="ONSEMBL_HALT_SECONDS",
+    show_envvar=True,
+    default=2.0,
+    show_default=True,
+    help="How long an agent may take to stop everything in an emergency stop.",
+)
 @click.option("--demo", is_flag=True, help="Run a demo agent beside it.")
 @click.option("--no-worker", is_flag=True, help="Leave the jobs to `onsembl worker`.")
 @database_url_option
@@ -80,6 +90,7 @@ def up(
     client_address_header: str | None,
     agent_access_token: int,
     agent_refresh_token: int,
+    halt_seconds: float,
     demo: bool,
     no_worker: bool,
     database_url: str | None,
@@ -107,6 +118,7 @@ def up(
         client_address_header=client_address_header,
         agent_access_token=agent_access_token,
         agent_refresh_token=agent_refresh_token,
+        halt_seconds=halt_seconds,
         demo=demo,
         no_worker=no_worker,
         began=began,
@@ -163,6 +175,7 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None) -> None:
         client_address_header=start.client_address_header,
         agent_access_token=start.agent_access_token,
         agent_refresh_token=start.agent_refresh_token,
+        halt_seconds=start.halt_seconds,
     )
     agent = DemoAgent(start.data_dir / "demo") if start.demo else None
 

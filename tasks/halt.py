@@ -6,6 +6,7 @@ what others were changing at that moment, and the lines. Whoever dies between th
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from psycopg.rows import DictRow
@@ -71,6 +72,11 @@ async def move_idle_lines(conn: Connection) -> None:
         await agents.lock(conn, agent_id)
         await promote(conn, AgentId(agent_id))
         await conn.commit()
+
+
+async def halt_status(conn: Connection, halt: DictRow | None) -> dict[str, Any]:
+    """A halt, and every agent that it concerns."""
+    return {"halt": halt, "agents": await halts.agents_of(conn, halt["id"]) if halt is not None else []}
 
 
 def order(halt: DictRow) -> Halt:

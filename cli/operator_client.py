@@ -1,0 +1,142 @@
+"""The REST API, as an operator's commands use it, and the session that `onsembl login` keeps.
+
+`ONSEMBL_SERVER` and `ONSEMBL_TOKEN` (an access token) stand in for a session, for scripts.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import httpx
+import msgspec
+import platformdirs
+
+from onsembl.agent.durable import replace
+from onsembl.cli.errors import StartError
+
+TIMEOUT_SECONDS = 30.0
+FRESH_SECONDS = 60.0
+"""An access token that ends sooner is renewed first."""
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is signed in where. `expires_at` is Unix time."""
+
+    server: str
+    auth_url: str
+    key: str
+    access_token: str
+    refresh_token: str
+    expires_at: float
+
+
+server_option = click.option(
+    "--server", envvar="ONSEMBL_SERVER", show_envvar=True, help="The control center's address; as signed in."
+)
+
+
+def session_path() -> Path:
+    """Where the session is kept, for its owner only."""
+    return platformdirs.user_state_path("onsembl") / "session.json"
+
+
+def stored_session() -> Session | None:
+    """The session of `onsembl login`. Raises StartError when it is damaged."""
+    try:
+        return msgspec.json.decode(session_path().read_bytes(), type=Session)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        raise StartError(f"{session_path()} cannot be used ({error}). Sign in again: onsembl login") from error
+
+
+def sign_in(server: str, email: str, password: str) -> Session:
+    """Sign in, and keep the session. Raises StartError."""
+    config = _answer(lambda: httpx.get(f"{server}/config.json", timeout=TIMEOUT_SECONDS))
+    auth_url = config["supabase_url"] or server
+    return _session(server, auth_url, config["supabase_key"], "password", {"email": email, "password": password})
+
+
+def _session(server: str, auth_url: str, key: str, grant: str, body: dict[str, str]) -> Session:
+    answer = _answer(
+        lambda: httpx.post(
+            f"{auth_url}/auth/v1/token",
+            params={"grant_type": grant},
+            json=body,
+            headers={"apikey": key},
+            timeout=TIMEOUT_SECONDS,
+        )
+    )
+    session = Session(
+        server=server,
+        auth_url=auth_url,
+        key=key,
+        access_token=answer["access_token"],
+        refresh_token=answer["refresh_token"],
+        expires_at=time.time() + answer["expires_in"],
+    )
+    session_path().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    replace(session_path(), [msgspec.json.encode(session)])
+    return session
+
+
+def signed_in(server: str | None) -> bool:
+    """Whether there is a session, or a token in the environment."""
+    return bool(os.environ.get("ONSEMBL_TOKEN")) or server is not None or stored_session() is not None
+
+
+class OperatorClient:
+    """Asks as the operator who is signed in. Raises StartError with the server's own words."""
+
+    def __init__(self, server: str | None) -> None:
+        session = stored_session()
+        token = os.environ.get("ONSEMBL_TOKEN")
+        if token is None:
+            if session is None or (server is not None and server.rstrip("/") != session.server):
+                raise StartError("Sign in first: onsembl login --server https://…")
+            if session.expires_at - time.time() < FRESH_SECONDS:
+                body = {"refresh_token": session.refresh_token}
+                session = _session(session.server, session.auth_url, session.key, "refresh_token", body)
+            token = session.access_token
+        base = server or (session.server if session is not None else None)
+        if base is None:
+            raise StartError("Which control center? Give --server or set ONSEMBL_SERVER.")
+        self._http = httpx.Client(base_url=base, headers={"Authorization": f"Bearer {token}"}, timeout=TIMEOUT_SECONDS)
+
+    def __enter__(self) -> OperatorClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """The answer of the REST API."""
+        return _answer(lambda: self._http.request(method, path, json=body))
+
+    def agent_id(self, name: str) -> str:
+        """The agent of this name, or id."""
+        agents = self.ask("GET", "/v1/agents")["agents"]
+        found = next((agent["id"] for agent in agents if name in (agent["name"], agent["id"])), None)
+        if found is None:
+            raise StartError(f"There is no agent {name}.")
+        return found
+
+
+def _answer(request: Callable[[], httpx.Response]) -> Any:
+    try:
+        response = request()
+    except httpx.HTTPError as error:
+        raise StartError(f"The server cannot be reached: {error or type(error).__name__}") from error
+    try:
+        body = response.json()
+    except ValueError as error:
+        raise StartError(f"The server answered {response.status_code}, and not as this program expects.") from error
+    if response.is_success:
+        return body
+    said = body.get("detail") or body.get("msg") or body.get("error_description") or response.reason_phrase
+    raise StartError(str(said))

@@ -1,0 +1,88 @@
+"""`onsembl stop`, on the control center's machine and from elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+from pathlib import Path
+
+import pytest
+from support.agents import Operator, agent_running
+from support.control_center import COMMAND, clean_environment
+from support.server import PASSWORD, Api, running
+
+from onsembl.api.settings import Settings
+from onsembl.protocol.states import Role
+
+
+@pytest.fixture
+async def api(database_url: str):
+    async with running(Settings(database_url=database_url, public_url="")) as api:
+        yield api
+
+
+async def onsembl(*arguments: str, **environment: str) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *arguments,
+        env=clean_environment(**environment),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_it_works_on_the_database_itself(api: Api, tmp_path: Path) -> None:
+    """Agent by agent, until each has proven that nothing runs; lifted by whoever is at the machine."""
+    admin = Operator(api, await api.operator())
+    async with agent_running(api, tmp_path) as agent:
+        command = await admin.send(agent.id, "trap '' INT TERM; while :; do sleep 1000; done")
+        await admin.until_state(command, "running")
+        here = {"DATABASE_URL": api.database_url}
+        code, out, err = await onsembl("stop", "--all", "--reason", "a drill", "--wait", **here)
+        assert (code, err) == (0, "")
+        assert "stopped: nothing runs" in out
+        assert (await admin.read(command))["cancel_reason"] == "a drill"
+        code, out, _ = await onsembl("stop", "--all", "--json", **here)
+        assert code == 0
+        assert json.loads(out)["agents"][0]["state"] == "stopped"
+        assert (await onsembl("stop", "--lift", **here))[:2] == (0, "The fleet works again.\n")
+        code, _, err = await onsembl("stop", "--lift", **here)
+        assert (code, err) == (1, "Error: The fleet is not halted.\n")
+
+
+async def test_it_works_through_the_api(api: Api, tmp_path: Path) -> None:
+    """Signed in once; the session is for its owner only; an operator's session does not lift."""
+    operator = await api.operator(Role.OPERATOR)
+    home = {"HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)}
+    login = ("login", "--server", api.url, "--email", operator.email)
+    code, _, err = await onsembl(*login, ONSEMBL_OPERATOR_PASSWORD="wrong wrong", **home)
+    assert code == 1
+    assert "Invalid login credentials" in err
+    code, out, err = await onsembl(*login, ONSEMBL_OPERATOR_PASSWORD=PASSWORD, **home)
+    assert (code, out) == (0, f"Signed in at {api.url} as operator@example.org.\n"), err
+    kept = next(tmp_path.rglob("session.json"))
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    code, out, err = await onsembl("stop", "--all", **home)
+    assert code == 0, err
+    assert out.startswith("Everything is being stopped: no agent.")
+    code, _, err = await onsembl("stop", "--lift", **home)
+    assert (code, err) == (1, "Error: This takes the role admin; yours is operator.\n")
+    admin = await api.operator()
+    scripted = {"ONSEMBL_SERVER": api.url, "ONSEMBL_TOKEN": admin.access_token}
+    assert (await onsembl("stop", "--lift", **scripted))[0] == 0
+    assert (await onsembl("logout", **home))[0] == 0
+    assert not kept.exists()
+
+
+async def test_one_has_to_say_what(tmp_path: Path) -> None:
+    """Neither nothing nor both, and somewhere to say it to."""
+    assert (await onsembl("stop"))[0] == 2
+    assert (await onsembl("stop", "--all", "--lift"))[0] == 2
+    home = {"HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path), "ONSEMBL_DATA_DIR": str(tmp_path)}
+    code, _, err = await onsembl("stop", "--all", **home)
+    assert code == 1
+    assert "No Postgres runs" in err
