@@ -14,6 +14,7 @@ import jwt
 import msgspec
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from prometheus_client import Counter
 
 from onsembl.api.limits import Doors
 from onsembl.api.models import AgentCredentials, Enrolment
@@ -59,8 +60,11 @@ class AgentIdentity:
 class AgentTokens:
     """Issues and verifies agents' tokens; keys live in the database and are held in memory."""
 
-    def __init__(self, pool: Pool, access_seconds: float, refresh_seconds: float, doors: Doors) -> None:
+    def __init__(
+        self, pool: Pool, access_seconds: float, refresh_seconds: float, doors: Doors, refreshes: Counter
+    ) -> None:
         self._pool = pool
+        self._refreshes = refreshes
         self._doors = doors
         self._access_seconds = access_seconds
         self._refresh_seconds = refresh_seconds
@@ -154,6 +158,7 @@ class AgentTokens:
         async with self._pool.connection() as conn:
             found = await refresh_tokens.take(conn, token, REPEAT_SECONDS)
             if found is None or agent_id not in (None, found.agent_id):
+                self._refreshes.labels("refused").inc()
                 raise RefreshRefused("The refresh token is not known.")
             self._doors.refresh(found.agent_id)
             refusal = _refusal(found)
@@ -161,10 +166,12 @@ class AgentTokens:
             if refusal is None:
                 await refresh_tokens.use(conn, token)
                 await audit.write(conn, _refreshed(actor, "ok", {}))
+                self._refreshes.labels("ok").inc()
                 return await self._issue(conn, found.agent_id, found.agent_name, found.family, parent=token)
             if refusal.reused:
                 await self._revoke(conn, found)
             await audit.write(conn, _refreshed(actor, "refused", {"reason": str(refusal)}))
+        self._refreshes.labels("reused" if refusal.reused else "refused").inc()
         raise refusal
 
     async def begin(self, conn: Connection, agent_id: AgentId, name: str) -> AgentCredentials:

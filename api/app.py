@@ -28,6 +28,8 @@ from onsembl.api.health import healthz, readyz
 from onsembl.api.hub import Hub
 from onsembl.api.instance import keep_alive, take_notices
 from onsembl.api.limits import Doors
+from onsembl.api.metrics import Metrics
+from onsembl.api.metrics_route import metrics
 from onsembl.api.openapi import openapi
 from onsembl.api.operator_tokens import OperatorTokens
 from onsembl.api.page import SecurityHeaders, config, page_routes
@@ -81,6 +83,7 @@ def create_app(settings: Settings) -> Starlette:
     routes: list[BaseRoute] = [
         Route("/healthz", healthz),
         Route("/readyz", readyz),
+        Route("/metrics", metrics),
         Route("/config.json", config),
         Route("/openapi.json", openapi),
         *DEVICE_ROUTES,
@@ -151,7 +154,10 @@ async def _start(
     settings: Settings, pool: Pool, stack: AsyncExitStack, operator_tokens: OperatorTokens, standin: Standin | None
 ) -> Services:
     doors = Doors(settings.limits)
-    agent_tokens = AgentTokens(pool, settings.agent_access_token, settings.agent_refresh_token, doors)
+    counted = Metrics()
+    agent_tokens = AgentTokens(
+        pool, settings.agent_access_token, settings.agent_refresh_token, doors, counted.refreshes
+    )
     await agent_tokens.load()
     async with pool.connection() as conn:
         instance_id = await instances.register(conn, settings.address)
@@ -162,14 +168,14 @@ async def _start(
             await instances.remove(conn, instance_id)
 
     stack.push_async_callback(deregister)
-    hub = Hub(pool, settings.ring_bytes, await _start_archiver(settings, stack))
-    refusals = Refusals(pool)
+    hub = Hub(pool, settings.ring_bytes, await _start_archiver(settings, stack, counted))
+    refusals = Refusals(pool, counted.refused)
     stack.push_async_callback(refusals.write)
     services = Services(
         settings=settings,
         pool=pool,
         hub=hub,
-        presence=Presence(pool, instance_id),
+        presence=Presence(pool, instance_id, counted.command_ended),
         agent_tokens=agent_tokens,
         operator_tokens=operator_tokens,
         supabase_key=_supabase_key(settings, standin),
@@ -178,14 +184,17 @@ async def _start(
         refusals=refusals,
         directory=await _directory(settings, standin, stack),
         standin=standin,
+        metrics=counted,
     )
+    counted.pools.watch("api", pool)
     background = [
         keep_alive(pool, instance_id, settings.address, settings.instance_heartbeat),
         take_notices(settings.database_url, services, instance_id),
         refusals.write_for_ever(),
+        counted.loop_lag.watch(),
     ]
     if settings.worker is not None:
-        background.append(run_worker(settings.database_url, settings.worker, local=hub))
+        background.append(run_worker(settings.database_url, settings.worker, counted.worker, local=hub))
     tasks = [asyncio.create_task(coroutine) for coroutine in background]
     for task in tasks:
         task.add_done_callback(_log_failure)
@@ -199,10 +208,11 @@ async def _start(
     return services
 
 
-async def _start_archiver(settings: Settings, stack: AsyncExitStack) -> Archiver:
+async def _start_archiver(settings: Settings, stack: AsyncExitStack, counted: Metrics) -> Archiver:
     """On connections of its own: what it writes waits for nobody's request, and nobody for it."""
     pool = create_pool(settings.database_url, role="onsembl_api", max_size=1, patience=ARCHIVE_PATIENCE)
     await stack.enter_async_context(pool)
+    counted.pools.watch("archive", pool)
     archiver = Archiver(pool, stream_bytes=settings.backlog_bytes, total_bytes=settings.total_backlog_bytes)
     running = asyncio.create_task(archiver.run(), name="archiver")
     running.add_done_callback(_log_failure)

@@ -5,6 +5,7 @@ Presence is written under the connection's epoch, so an older connection's last 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -45,10 +46,12 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """Writes the presence and the commands of agents connected to this instance."""
+    """Writes the presence and the commands of agents connected to this instance. `on_end` is told of each command's
+    end, with its row."""
 
     pool: Pool
     instance_id: InstanceId
+    on_end: Callable[[DictRow], None]
 
     async def connect(self, identity: AgentIdentity, hello: Hello, held: Held | None, address: str) -> Connected:
         """An agent has said hello: it is online, its reports are written, its line moves. Raises Turned.
@@ -141,6 +144,7 @@ class Presence:
         row = await commands.ended(conn, agent_id, report)
         if row is None:
             return False
+        self.on_end(row)
         await commands.notify_changed(conn, row["id"])
         await audit.write(
             conn,

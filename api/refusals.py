@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 
 import psycopg
+from prometheus_client import Counter as Metric
 from psycopg_pool import PoolTimeout
 
 from onsembl.realtime.auth.attempts import network_of
@@ -27,12 +28,14 @@ OTHERS = ("others", "various", "")
 class Refusals:
     """Counts in memory; `write_for_ever` brings the counts to the log, and `write` what is left at the end."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, refused: Metric) -> None:
         self._pool = pool
+        self._refused = refused
         self._counts: Counter[tuple[str, str, str]] = Counter()
 
     def note(self, door: str, reason: str, address: str) -> None:
         """Somebody at `address` was turned away."""
+        self._refused.labels(door).inc()
         key = (door, reason, network_of(address))
         if key not in self._counts and len(self._counts) >= KINDS:
             key = OTHERS

@@ -8,6 +8,7 @@ from onsembl.api.agent_tokens import AgentTokens
 from onsembl.api.device_flow import DeviceFlow
 from onsembl.api.hub import Hub
 from onsembl.api.limits import Doors
+from onsembl.api.metrics import Metrics, State
 from onsembl.api.operator_claims import Operator
 from onsembl.api.operator_tokens import OperatorTokens
 from onsembl.api.presence import Presence
@@ -38,8 +39,14 @@ class Services:
     refusals: Refusals
     directory: OperatorDirectory
     standin: Standin | None
+    metrics: Metrics
+    state: State = field(init=False)
     _seen: dict[OperatorId, tuple[str, Role]] = field(default_factory=dict[OperatorId, tuple[str, Role]])
     _forgotten: int = 0
+
+    def __post_init__(self) -> None:
+        self.state = State(self.hub, self.standin)
+        self.metrics.registry.register(self.state)
 
     async def authorize(self, token: str, least: Role) -> Operator:
         """The operator behind an access token, if their role includes `least`. Raises Problem 401 or 403."""

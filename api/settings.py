@@ -21,6 +21,7 @@ class Settings:
 
     `public_url` is where browsers and agents reach this instance, `address` where other instances do. `hosted` is the
     Supabase project; without one the stand-in is mounted, set up by `auth`. `worker` runs jobs in this process too.
+    Whoever shows `metrics_token` is told the metrics; without one, this machine is.
     `ring_bytes` of a stream are kept for viewers, `backlog_bytes` for the archive while it cannot be written, and
     `total_backlog_bytes` of all streams together.
     `client_address_header` is where the proxy in front says who asks; without one the peer is the client.
@@ -35,6 +36,7 @@ class Settings:
     worker: WorkerSettings | None = field(default_factory=WorkerSettings)
     allowed_origins: tuple[str, ...] = ()
     client_address_header: str | None = None
+    metrics_token: str | None = None
     limits: Limits = field(default_factory=Limits)
     ring_bytes: int = 2 * 1024 * 1024
     backlog_bytes: int = STREAM_BYTES

@@ -7,12 +7,23 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from time import time
+from time import monotonic, time
 
 from onsembl.api.archiver import Archiver, StreamLog
 from onsembl.protocol.ids import StreamId
 from onsembl.protocol.ring import Ring
 from onsembl.protocol.stream import Inbox
+
+SAMPLED = 32
+"""One chunk in so many is timed on its way to the viewers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The bytes below `end` were here at `at`, by the monotonic clock."""
+
+    end: int
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +46,8 @@ class Terminal:
         self._wakers: set[asyncio.Event] = set()
         self._log: StreamLog | None = None
         self.refilling = asyncio.Lock()
+        self._unsampled = 0
+        self.sample: Sample | None = None
         self.begin(stream_id, start, size)
 
     def begin(self, stream_id: StreamId | None, start: int, size: Size) -> None:
@@ -46,6 +59,7 @@ class Terminal:
             self._archiver.close(self._log)
         self._log = self._archiver.open(stream_id, start) if stream_id is not None else None
         self.stream_id = stream_id
+        self.sample = None
         self.inbox = Inbox(start)
         self.ring = Ring(self._ring_bytes, start)
         self.refilled = start == 0
@@ -64,6 +78,10 @@ class Terminal:
         new = self.inbox.receive(offset, data)
         if new:
             self.ring.append(new)
+            self._unsampled -= 1
+            if self._unsampled < 0:
+                self._unsampled = SAMPLED
+                self.sample = Sample(self.inbox.end, monotonic())
             self.wake()
         # The archive may lack bytes that viewers have had, or have them before they came here.
         log = self.log

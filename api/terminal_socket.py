@@ -200,11 +200,16 @@ class ViewerSession:
         """Send what the viewer lacks, as fast as it takes it: a slow one waits here, alone."""
         await self._send(viewer.attached)
         await self._catch_up(viewer, terminal)
+        timed, relay = terminal.sample, self._services.metrics.relay
         while True:
             self._changed.clear()
             while (frame := viewer.next()) is not None:
                 if isinstance(frame, bytes):
                     await self._websocket.send_bytes(frame)
+                    sample = terminal.sample
+                    if sample is not timed and sample is not None and sample.end <= viewer.offset:
+                        timed = sample
+                        relay.observe(time.monotonic() - sample.at)
                 else:
                     await self._send(frame)
             await self._changed.wait()

@@ -43,6 +43,11 @@ class Viewer:
             return self._offset, self._ring.start
         return None
 
+    @property
+    def offset(self) -> int:
+        """The first byte that the viewer has not been given."""
+        return self._offset
+
     def took(self, count: int) -> None:
         """The viewer was given so many bytes, out of the archive."""
         self._offset += count

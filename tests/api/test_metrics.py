@@ -1,0 +1,124 @@
+"""What `/metrics` shows, to whom, and that the shipped dashboard asks for nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from support.agents import FINAL, Operator, agent_running, read_until, until
+from support.frames import SAID_HELLO, attach, next_message
+from support.server import running
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def samples(text: str) -> dict[str, float]:
+    """`name{label="value"}` → value."""
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
+            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return found
+
+
+async def scrape(api, **headers: str) -> dict[str, float]:
+    response = await api.http.get("/metrics", headers=headers)
+    assert response.status_code == 200, response.text
+    return samples(response.text)
+
+
+async def test_a_commands_way_is_counted(api, tmp_path):
+    """Its wait, its job, its end, the bytes on their way to a viewer, and who is connected."""
+    operator = Operator(api, await api.operator())
+    async with agent_running(api, tmp_path) as agent, api.terminal_socket(agent.id) as viewer:
+        await attach(viewer, operator.headers["Authorization"].removeprefix("Bearer "))
+        command = await operator.send(agent.id, "echo $((40 + 2)); exit 3", priority=2)
+        await read_until(viewer, b"exit 3 \xc2\xb7")
+        await operator.until_state(command, *FINAL)
+        seen = await scrape(api)
+        assert seen["onsembl_agents_connected"] == seen["onsembl_viewers_connected"] == seen["onsembl_streams"] == 1
+        assert seen["onsembl_ring_bytes"] > 0
+        assert seen['onsembl_commands_ended_total{state="failed"}'] == 1
+        assert seen['onsembl_command_wait_seconds_count{priority="2"}'] == 1
+        assert seen["onsembl_job_latency_seconds_count"] == 1
+        assert seen["onsembl_relay_latency_seconds_count"] >= 1
+        assert seen['onsembl_pool_connections{pool="api"}'] > 0
+        assert seen['onsembl_pool_connections{pool="worker"}'] > 0
+
+
+async def test_what_waits_is_shown_by_priority(api):
+    """Depth, and the age of the oldest."""
+    operator = Operator(api, await api.operator())
+    agent = await api.enrol()
+    for priority in (3, 3, 7):
+        await operator.send(agent.id, "true", priority=priority)
+    seen = await scrape(api)
+    assert seen['onsembl_queue_depth{priority="3"}'] == 2
+    assert seen['onsembl_queue_depth{priority="7"}'] == 1
+    assert seen['onsembl_queue_oldest_seconds{priority="3"}'] >= seen['onsembl_queue_oldest_seconds{priority="7"}'] > 0
+    assert seen['onsembl_commands{state="queued"}'] == 3
+
+
+async def test_refreshes_and_refusals_are_counted(api):
+    """By how they ended, and at which door."""
+    agent = await api.enrol()
+    await api.http.post("/v1/agents/token", headers={"Authorization": f"Bearer {agent.refresh_token}"})
+    await api.http.post("/v1/agents/token", headers={"Authorization": "Bearer unknown"})
+    seen = await scrape(api)
+    assert seen['onsembl_token_refreshes_total{outcome="ok"}'] == 1
+    assert seen['onsembl_token_refreshes_total{outcome="refused"}'] == 1
+    assert seen['onsembl_refusals_total{door="POST /v1/agents/token"}'] == 1
+
+
+async def test_bytes_that_wait_for_the_archive_are_shown_and_go(api):
+    """The lag falls to nothing once they are written."""
+    agent = await api.enrol()
+    async with api.agent_socket(agent) as socket:
+        await socket.send(SAID_HELLO)
+        await next_message(socket, "welcome")
+        await socket.send(bytes(8) + b"x" * 1000)
+
+        async def written() -> bool:
+            seen = await scrape(api)
+            return seen["onsembl_ring_bytes"] == 1000 and seen["onsembl_archive_lag_bytes"] == 0
+
+        await until(written, "the archive")
+
+
+@pytest.mark.parametrize("header", ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Fly-Client-IP", "Via"])
+async def test_what_came_through_a_proxy_is_not_this_machine(api, header):
+    """Behind a proxy beside the server everybody would be."""
+    assert (await api.http.get("/metrics", headers={header: "203.0.113.9"})).status_code == 403
+
+
+async def test_a_token_opens_them_to_other_machines_and_closes_them_here(settings):
+    """With one set, only who shows it sees them."""
+    async with running(replace(settings, metrics_token="figures-please")) as api:
+        assert (await api.http.get("/metrics")).status_code == 401
+        assert (await api.http.get("/metrics", headers={"Authorization": "Bearer else"})).status_code == 401
+        assert await scrape(api, Authorization="Bearer figures-please", Forwarded="for=203.0.113.9")
+
+
+async def test_the_grafana_dashboard_asks_for_metrics_that_exist(api):
+    """Each name in its queries is one that is served."""
+    text = (await api.http.get("/metrics")).text
+    served = {match[1] for match in re.finditer(r"^# TYPE (\w+) ", text, re.MULTILINE)}
+    served |= {
+        f"{match[1]}{end}"
+        for match in re.finditer(r"^# TYPE (\w+) histogram", text, re.MULTILINE)
+        for end in ("_bucket", "_count", "_sum")
+    }
+    panels = json.loads((DOCS / "grafana.json").read_text())["panels"]
+    asked = {
+        name
+        for panel in panels
+        for target in panel.get("targets", [])
+        for name in re.findall(r"\b(?:onsembl|process)_\w+", target["expr"])
+    }
+    assert len(asked) > 15
+    assert asked - served == set()
