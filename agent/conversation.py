@@ -18,6 +18,7 @@ from onsembl.protocol.messages import (
     Halt,
     HaltLifted,
     Hello,
+    Leave,
     Message,
     Offer,
     Ping,
@@ -47,6 +48,7 @@ class Orders(Protocol):
     def recorded(self, command_id: UUID) -> None: ...
     def halt(self, halt: Halt) -> None: ...
     def halt_lifted(self, number: int | None) -> None: ...
+    def leave(self, *, restart: bool) -> None: ...
     def hello(self, stream: StreamTail | None) -> Hello: ...
 
 
@@ -141,6 +143,8 @@ class Conversation:
                 self._orders.halt(message)
             case HaltLifted():
                 self._orders.halt_lifted(message.number)
+            case Leave():
+                self._orders.leave(restart=message.restart)
             case EndRecorded():
                 self._orders.recorded(message.command_id)
             case Resize():

@@ -63,8 +63,11 @@ class AgentConfig:
     rows: int = 32
 
 
-async def run_agent(config: AgentConfig) -> None:
-    """Run until SIGTERM or SIGINT. Raises AgentError when a person has to act."""
+async def run_agent(config: AgentConfig) -> bool:
+    """Run until SIGTERM, SIGINT, or the server's word; whether the program is to start anew.
+
+    Raises AgentError when a person has to act.
+    """
     lock = _lock(config.folder)
     try:
         credentials = store.load(config.folder)
@@ -74,7 +77,7 @@ async def run_agent(config: AgentConfig) -> None:
             agent = Agent(config, credentials)
         except OSError as error:
             raise AgentError(f"The agent's folder {config.folder} cannot be used: {error}") from error
-        await agent.run()
+        return await agent.run()
     finally:
         os.close(lock)
 
@@ -123,10 +126,11 @@ class Agent:
         self._conversation = Conversation(self._terminal, self)
         self._connection = AgentConnection(config.folder, credentials, self._conversation)
         self._runner = Runner(adapter, surroundings, self._journal, config.times, self._conversation.say, self._startup)
+        self._leaving: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._emergency = EmergencyStop(self._runner, self._reaper, self._conversation.say)
 
-    async def run(self) -> None:
-        """Until a signal."""
+    async def run(self) -> bool:
+        """Until a signal or the server's word; whether it is to start anew."""
         if not self._reaper.adopts:
             logger.info("This system cannot adopt orphans; escaped processes are found by their mark alone")
         stopping = asyncio.create_task(_told_to_stop(), name="signal")
@@ -137,7 +141,7 @@ class Agent:
         self._startup.begin()
         connected = asyncio.create_task(self._connection.run(), name="connection")
         try:
-            await asyncio.wait({connected, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({connected, stopping, self._leaving}, return_when=asyncio.FIRST_COMPLETED)
             await self._emergency.end()
             await self._runner.stop()
             if not connected.done():
@@ -152,6 +156,7 @@ class Agent:
             self._reaper.close()
         if not connected.cancelled():
             connected.result()
+        return self._leaving.done() and self._leaving.result()
 
     async def _flush(self, connected: asyncio.Task[None]) -> None:
         """Give the server a moment to take the last bytes and reports."""
@@ -171,6 +176,10 @@ class Agent:
             self._emergency.lifted()
         else:
             self._emergency.lift(number)
+
+    def leave(self, *, restart: bool) -> None:
+        if not self._leaving.done():
+            self._leaving.set_result(restart)
 
     def offer(self, offer: Offer) -> None:
         if not self._emergency.halted:  # else the server offers it again when the halt is lifted

@@ -13,6 +13,7 @@ from onsembl.api.revocation import AGENT_DISABLED, CREDENTIALS_ENDED, obey, rech
 from onsembl.api.services import Services
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, InstanceId
+from onsembl.protocol.messages import Leave
 from onsembl.sql import instances
 from onsembl.sql.database import Pool
 from onsembl.tasks.announcement import Announcement
@@ -55,6 +56,10 @@ async def take_notices(url: str, services: Services, instance_id: InstanceId) ->
                 await shut_out_agent(services, agent_id, CloseCode.TOKEN_REUSED, reason)
             case "credentials_ended":
                 await shut_out_agent(services, agent_id, CloseCode.REVOKED, CREDENTIALS_ENDED)
+            case "leave" | "restart":
+                link = hub.links.get(agent_id)
+                if link is not None:
+                    await link.send(Leave(restart=notice.op == "restart"))
             case "disabled":
                 await shut_out_agent(services, agent_id, CloseCode.REVOKED, AGENT_DISABLED)
 

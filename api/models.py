@@ -55,6 +55,8 @@ class Agent(Answer, frozen=True, kw_only=True):
     stream_id: UUID | None
     columns: int
     rows: int
+    paused_at: datetime | None
+    paused_by_name: str | None
 
 
 class Agents(Answer, frozen=True, kw_only=True):

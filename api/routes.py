@@ -6,7 +6,15 @@ import secrets
 
 from psycopg.rows import DictRow
 
-from onsembl.api import access_routes, audit_routes, device_routes, halt_routes, recording_routes, search_routes
+from onsembl.api import (
+    access_routes,
+    agent_control_routes,
+    audit_routes,
+    device_routes,
+    halt_routes,
+    recording_routes,
+    search_routes,
+)
 from onsembl.api.endpoint import Call, Endpoint
 from onsembl.api.models import (
     Agent,
@@ -135,6 +143,7 @@ async def refresh_agent(call: Call[NoBody]) -> AgentCredentials:
 
 ENDPOINTS = [
     *access_routes.ENDPOINTS,
+    *agent_control_routes.ENDPOINTS,
     *halt_routes.ENDPOINTS,
     *audit_routes.ENDPOINTS,
     *device_routes.ENDPOINTS,

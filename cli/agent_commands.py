@@ -210,6 +210,8 @@ def run(
             arguments=arguments,
             startup_script=startup_script.resolve() if startup_script else None,
         )
-        asyncio.run(run_agent(config))
+        restart = asyncio.run(run_agent(config))
     except AgentError as error:
         raise click.ClickException(str(error)) from error
+    if restart:
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 — this very program, as it was started

@@ -15,6 +15,7 @@ from onsembl.cli.lazy import LazyGroup
         "worker": "onsembl.cli.worker:worker",
         "operator": "onsembl.cli.operator_commands:operator",
         "audit": "onsembl.cli.audit_commands:audit_group",
+        "agents": "onsembl.cli.agents_commands:agents",
         "login": "onsembl.cli.login_command:login",
         "logout": "onsembl.cli.login_command:logout",
         "stop": "onsembl.cli.stop_command:stop",

@@ -1,4 +1,4 @@
-"""The emergency stop on the agents' WebSocket; see `messages` for what is said around it."""
+"""The emergency stop and the end of an agent on its WebSocket; see `messages` for what is said around them."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ class HaltLifted(Message, tag="halt_lifted", frozen=True, kw_only=True):
     """The halt of this number, and each before it, is over."""
 
     number: int
+
+
+class Leave(Message, tag="leave", frozen=True, kw_only=True):
+    """End in good order: what runs is stopped and reported. With `restart` the agent's program starts anew."""
+
+    restart: bool
 
 
 HaltWord = Literal["stopping", "stopped", "dying"]

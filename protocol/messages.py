@@ -21,6 +21,7 @@ Agent's socket `/v1/agent`, subprotocol `onsembl.agent.v1`, access token in the 
                        ←                  halt             the fleet stops: everything, fast
       halt_progress    →                                   until nothing runs
                        ←                  halt_lifted
+                       ←                  leave            end, or start anew
                        ←                  resize
       resized          →
       refresh          →                                   before the access token ends
@@ -64,6 +65,7 @@ from onsembl.protocol.fields import ShortText as ShortText
 from onsembl.protocol.halts import Halt as Halt
 from onsembl.protocol.halts import HaltLifted as HaltLifted
 from onsembl.protocol.halts import HaltProgress as HaltProgress
+from onsembl.protocol.halts import Leave as Leave
 from onsembl.protocol.states import AgentKind, AgentMode
 
 AGENT_SUBPROTOCOL = "onsembl.agent.v1"
@@ -305,7 +307,19 @@ class StreamStarted(Message, tag="stream_started", frozen=True, kw_only=True):
 
 AgentMessage = Hello | Accepted | Ended | CancelStep | HaltProgress | Resized | Refresh | Ping | Pong
 ServerToAgentMessage = (
-    Welcome | Acknowledged | Resend | Offer | EndRecorded | Cancel | Halt | HaltLifted | Resize | Tokens | Ping | Pong
+    Welcome
+    | Acknowledged
+    | Resend
+    | Offer
+    | EndRecorded
+    | Cancel
+    | Halt
+    | HaltLifted
+    | Leave
+    | Resize
+    | Tokens
+    | Ping
+    | Pong
 )
 ViewerMessage = Attach | Resize | Token | Ping | Pong
 ServerToViewerMessage = Attached | Gap | StreamStarted | Resized | Ping | Pong

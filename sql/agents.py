@@ -7,7 +7,7 @@ when the agent connected: an older connection's writes find no row.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, LiteralString
 
 from psycopg.rows import DictRow
 
@@ -16,7 +16,7 @@ from onsembl.protocol.messages import Hello
 from onsembl.sql.database import Connection
 
 COLUMNS = """id, name, kind, mode, host, platform, version, created_at, disabled_at, status, epoch, instance_id,
-    connected_at, disconnected_at, stream_id, columns, rows"""
+    connected_at, disconnected_at, stream_id, columns, rows, paused_at, paused_by_name"""
 
 
 async def list_agents(conn: Connection) -> list[DictRow]:
@@ -121,6 +121,30 @@ async def enable(conn: Connection, agent_id: AgentId) -> DictRow | None:
     """Undo `disable`."""
     cursor = await conn.execute(f"update agents set disabled_at = null where id = %s returning {COLUMNS}", [agent_id])
     return await cursor.fetchone()
+
+
+async def pause(conn: Connection, agent_id: AgentId, by: str) -> DictRow:
+    """It takes nothing new; its row. The caller holds it. Who paused it first is kept."""
+    return await _pause(conn, agent_id, "coalesce(paused_at, now())", by)
+
+
+async def resume(conn: Connection, agent_id: AgentId) -> DictRow:
+    """Undo `pause`."""
+    return await _pause(conn, agent_id, "null", None)
+
+
+async def _pause(conn: Connection, agent_id: AgentId, at: LiteralString, by: str | None) -> DictRow:
+    cursor = await conn.execute(
+        f"""update agents set
+                paused_at = {at}, paused_by_name = case when paused_at is null then %s::text
+                    when %s::text is null then null else paused_by_name end
+            where id = %s
+            returning {COLUMNS}""",
+        [by, by, agent_id],
+    )
+    row = await cursor.fetchone()
+    assert row is not None, "the caller holds it"
+    return row
 
 
 async def disabled_among(conn: Connection, agent_ids: Collection[AgentId]) -> list[AgentId]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 ACTIONS: dict[str, str] = {
+    "agent.all_cancelled": "Somebody has cancelled everything of an agent.",
     "agent.connected": "An agent has connected and is online.",
     "agent.disabled": "An agent was shut out: its connection is closed and its tokens are refused.",
     "agent.disconnected": "An agent's connection is over.",
     "agent.enabled": "A disabled agent was let in again.",
     "agent.enrolled": "A one-time token has made an agent.",
     "agent.logged_out": "An agent has given up its credentials.",
+    "agent.paused": "An agent takes nothing new.",
     "agent.refresh": "An agent has exchanged its refresh token, or was refused.",
+    "agent.restart_requested": "Somebody wants an agent's program to start anew.",
+    "agent.resumed": "A paused agent goes on with its line.",
+    "agent.stop_requested": "Somebody wants an agent's program to end.",
     "agent.stranded": "The instance that held an agent's connection is dead: the agent is offline.",
     "alert.acknowledged": "Somebody has seen an alert.",
     "audit.dropped": "A day of this log was past its time.",

@@ -71,7 +71,8 @@ async def active(conn: Connection, agent_ids: Collection[AgentId]) -> list[DictR
 
 
 async def promote(conn: Connection, agent_id: AgentId) -> DictRow | None:
-    """Make the head of the agent's line `dispatched`, if the agent is online and free and the fleet is not halted.
+    """Make the head of the agent's line `dispatched`, if the agent is online, free and not paused, and the fleet is not
+    halted.
 
     The caller holds the agent's row.
     """
@@ -81,7 +82,8 @@ async def promote(conn: Connection, agent_id: AgentId) -> DictRow | None:
                 select id from commands as line
                 where agent_id = %(agent_id)s and state = 'queued'
                   and exists (
-                      select from agents where id = %(agent_id)s and status = 'online' and disabled_at is null)
+                      select from agents where id = %(agent_id)s and status = 'online' and disabled_at is null
+                        and paused_at is null)
                   and not exists (select from halts where lifted_at is null)
                   and not exists (
                       select from commands as occupant
@@ -98,7 +100,7 @@ async def idle_lines(conn: Connection) -> list[AgentId]:
     """Agents that have waiting commands and could take one."""
     cursor = await conn.execute(
         """select id from agents
-           where status = 'online' and disabled_at is null
+           where status = 'online' and disabled_at is null and paused_at is null
              and not exists (select from halts where lifted_at is null)
              and exists (select from commands where agent_id = agents.id and state = 'queued')
              and not exists (
@@ -196,6 +198,18 @@ async def request_cancel(
         {"id": command_id, "by": operator_id, "reason": reason},
     )
     return await cursor.fetchone()
+
+
+async def cancel_line(conn: Connection, agent_id: AgentId, operator_id: UUID | None, reason: str | None) -> int:
+    """Cancel every command that waits in the agent's line; how many those were. The caller holds the agent's row."""
+    cursor = await conn.execute(
+        """update commands
+           set state = 'cancelled', ended_at = now(), cancel_requested_at = now(), cancel_requested_by = %s,
+               cancel_reason = %s
+           where agent_id = %s and state = 'queued'""",
+        [operator_id, reason, agent_id],
+    )
+    return cursor.rowcount
 
 
 async def cancel_step(conn: Connection, agent_id: AgentId, command_id: CommandId, step: dict[str, object]) -> bool:

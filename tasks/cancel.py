@@ -6,7 +6,7 @@ from procrastinate import App, PsycopgConnector
 from procrastinate.jobs import Status
 from psycopg.rows import DictRow
 
-from onsembl.protocol.ids import CommandId, OperatorId
+from onsembl.protocol.ids import AgentId, CommandId, OperatorId
 from onsembl.protocol.states import CommandState
 from onsembl.sql import audit, commands
 from onsembl.sql.database import Connection
@@ -41,6 +41,17 @@ async def request_cancel(
         ),
     )
     return row
+
+
+async def request_cancel_all(
+    conn: Connection, agent_id: AgentId, actor: audit.Actor, reason: str | None
+) -> tuple[int, bool]:
+    """Cancel everything of an agent, whose row the caller holds: how many waited, and whether one is being stopped."""
+    waiting = await commands.cancel_line(conn, agent_id, actor.id, reason)
+    active = await commands.active(conn, [agent_id])
+    for row in active:
+        await request_cancel(conn, row["id"], actor, reason)
+    return waiting, bool(active)
 
 
 async def _abort_job(conn: Connection, row: DictRow) -> None:

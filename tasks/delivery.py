@@ -19,11 +19,12 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     """What an instance is told of one of its agents, as JSON.
 
     `attend`: see what the agent's active command needs (an offer, a cancel) and send it. `superseded`: the agent has
-    connected elsewhere, under this epoch. `reused`: a refresh token of it came twice. `disabled`: it is.
+    connected elsewhere, under this epoch. `reused`: a refresh token of it came twice. `disabled`: it is. `leave`,
+    `restart`: its program is to end, or to start anew.
     `credentials_ended`: what it holds is not good any more, for it has logged out or was given others.
     """
 
-    op: Literal["attend", "superseded", "reused", "disabled", "credentials_ended"]
+    op: Literal["attend", "superseded", "reused", "disabled", "leave", "restart", "credentials_ended"]
     agent_id: UUID
     epoch: int | None = None
 

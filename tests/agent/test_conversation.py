@@ -18,7 +18,9 @@ from onsembl.protocol.messages import (
     Ended,
     EndRecorded,
     Halt,
+    HaltLifted,
     Hello,
+    Leave,
     Offer,
     Ping,
     Pong,
@@ -61,6 +63,9 @@ class Heard:
     def halt_lifted(self, number: int | None) -> None:
         if number is not None:  # else it is what every welcome says that names no halt
             self.orders.append(("lifted", number))
+
+    def leave(self, *, restart: bool) -> None:
+        self.orders.append(("leave", restart))
 
     def hello(self, stream: StreamTail | None) -> Hello:
         return Hello(
@@ -188,11 +193,14 @@ def test_orders_are_handed_on_and_answered(conversation, heard):
     """Each to its own; a ping is answered, a size confirmed."""
     connect(conversation)
     offer, command = Offer(command_id=uuid4(), text="ls"), uuid4()
-    for message in (offer, Cancel(command_id=command), EndRecorded(command_id=command), Pong()):
+    halt = Halt(halt_id=uuid4(), number=1, seconds=2.0)
+    orders = (Cancel(command_id=command), EndRecorded(command_id=command), halt, HaltLifted(number=1))
+    for message in (offer, *orders, Leave(restart=True), Pong()):
         conversation.receive(encode(message))
     conversation.receive(encode(Resize(columns=100, rows=30)))
     conversation.receive(encode(Ping()))
-    assert heard.orders == [offer, ("cancel", command), ("recorded", command), (100, 30)]
+    expected = [offer, ("cancel", command), ("recorded", command), halt, ("lifted", 1), ("leave", True), (100, 30)]
+    assert heard.orders == expected
     assert [decode_from_agent(frame) for frame in frames(conversation)] == [Resized(columns=100, rows=30), Pong()]
 
 

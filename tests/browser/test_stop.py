@@ -71,3 +71,25 @@ async def test_a_phone_stops_the_fleet_and_sees_who_is_missing(center: Api, visi
         await expect(phone.page.locator('[data-halted="good"][data-state="stopped"]')).to_be_visible()
         await expect(phone.page.locator('[data-halted="away"][data-state="not_reached"]')).to_be_visible()
         assert await phone.page.get_by_role("button", name="Lift").count() == 0
+
+
+async def test_an_agent_is_paused_and_cleared_from_its_menu(center: Api, visit, tmp_path: Path) -> None:
+    """What stops something takes a second press; that it is paused is shown to everyone."""
+    async with agent_running(center, tmp_path):
+        visitor = await visit(center.url)
+        await visitor.sign_in((await center.operator(Role.OPERATOR)).email)
+        await visitor.attached()
+        page = visitor.page
+        await visitor.send("sleep 1000")
+        await expect(visitor.command("sleep 1000", "running")).to_be_visible()
+        more = page.get_by_role("button", name="More for one")
+        await more.click()
+        await page.get_by_role("button", name="Pause: take nothing new").click()
+        await expect(page.locator(".bar").get_by_text("paused")).to_be_visible()
+        await more.click()
+        await page.get_by_role("button", name="Cancel everything").click()
+        await page.get_by_role("button", name="Press again: cancel everything").click()
+        await expect(visitor.command("sleep 1000", "cancelled")).to_be_visible()
+        await more.click()
+        await page.get_by_role("button", name="Resume").click()
+        await expect(page.locator(".bar").get_by_text("paused")).to_have_count(0)

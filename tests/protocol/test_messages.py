@@ -60,6 +60,7 @@ FROM_SERVER = [
     m.Cancel(command_id=ID, reason="why"),
     m.Halt(halt_id=ID, number=3, seconds=2.0, reason="why"),
     m.HaltLifted(number=3),
+    m.Leave(restart=True),
     m.Tokens(access_token="a", expires_in=900, refresh_token="r", refresh_expires_in=3600),
     m.Resize(columns=80, rows=24),
     m.Ping(),

@@ -116,6 +116,11 @@ export class Api {
     return this.#call("POST", `/v1/${kind}/${id}/${admitted ? "enable" : "disable"}`, {});
   }
 
+  /** Direct an agent as a whole. */
+  direct(agentId: string, verb: "pause" | "resume" | "cancel-all" | "restart" | "stop"): Promise<unknown> {
+    return this.#call("POST", `/v1/agents/${agentId}/${verb}`, {});
+  }
+
   /** The halt in force, and how far it has come. */
   halt(): Promise<HaltStatus> {
     return this.#call("GET", "/v1/halt");

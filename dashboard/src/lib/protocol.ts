@@ -188,6 +188,8 @@ export interface Agent {
   stream_id: string | null;
   columns: number;
   rows: number;
+  paused_at: string | null;
+  paused_by_name: string | null;
 }
 
 /** Every agent, by name. */
