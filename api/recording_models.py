@@ -90,7 +90,7 @@ class AgentUsage(Answer, frozen=True, kw_only=True):
     stored: int
 
 
-class Usage(Answer, frozen=True, kw_only=True):
+class ArchiveUsage(Answer, frozen=True, kw_only=True):
     """Disk use of the archive; agents of which nothing is kept are left out."""
 
     agents: list[AgentUsage]

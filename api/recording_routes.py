@@ -19,6 +19,7 @@ from onsembl.api.problems import Problem
 from onsembl.api.recording import EXTENSIONS, MEDIA_TYPES, Format, Part, record
 from onsembl.api.recording_models import (
     AgentRecordingQuery,
+    ArchiveUsage,
     Range,
     RecordingQuery,
     Stream,
@@ -27,7 +28,6 @@ from onsembl.api.recording_models import (
     StreamsQuery,
     Timeline,
     TimelineQuery,
-    Usage,
 )
 from onsembl.protocol.ids import AgentId, CommandId, StreamId
 from onsembl.sql import agents, archive, audit, commands, recordings
@@ -305,6 +305,6 @@ ENDPOINTS = [
         path="/v1/usage",
         handler=read_usage,
         summary="Disk use of the recordings, by agent",
-        answer=Usage,
+        answer=ArchiveUsage,
     ),
 ]

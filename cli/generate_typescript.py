@@ -18,7 +18,7 @@ from typing import Any, Union, get_args, get_origin
 import click
 import msgspec
 
-from onsembl.api import halt_routes, models
+from onsembl.api import halt_routes, models, recording_models, search_models
 from onsembl.protocol import close_codes, messages, states
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.states import AgentKind, AgentMode, AgentStatus, CommandState, HaltState, Role
@@ -53,6 +53,17 @@ ANSWERS: tuple[type[msgspec.Struct], ...] = (
     models.ProblemDetails,
     messages.Usage,
     messages.CancelStep,
+    recording_models.Stream,
+    recording_models.Streams,
+    recording_models.Activity,
+    recording_models.RecordedCommand,
+    recording_models.SizeAt,
+    recording_models.Timeline,
+    recording_models.AgentUsage,
+    recording_models.ArchiveUsage,
+    search_models.Excerpt,
+    search_models.SearchHit,
+    search_models.SearchHits,
     halt_routes.HaltedAgent,
     halt_routes.HaltAnswer,
     halt_routes.HaltStatus,

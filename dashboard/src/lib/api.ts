@@ -3,11 +3,12 @@ import type {
   Agents,
   AlertAnswer,
   Alerts,
+  ArchiveUsage,
   AuditChain,
   AuditPage,
   Command,
-  Commands,
   CommandState,
+  Commands,
   DeviceDecision,
   DeviceRequest,
   DeviceRequests,
@@ -20,6 +21,9 @@ import type {
   OperatorAnswer,
   Operators,
   ProblemDetails,
+  SearchHits,
+  Streams,
+  Timeline,
 } from "./protocol.ts";
 
 const TIMEOUT_MS = 20_000;
@@ -54,6 +58,15 @@ export interface CommandQuery {
   state?: CommandState;
   limit?: number;
   before?: number;
+}
+
+export interface SearchQuery {
+  q: string;
+  kind: "output" | "commands";
+  agent_id?: string | undefined;
+  since?: string | undefined;
+  cursor?: string | undefined;
+  limit?: number;
 }
 
 /** The REST API. Each call raises ApiError. */
@@ -165,10 +178,33 @@ export class Api {
     return this.#call("GET", "/v1/audit/chain");
   }
 
-  /** A file that the API makes, whole. */
+  /** A file that the API makes, whole, however long it takes. */
   async download(path: string): Promise<Blob> {
-    const response = await this.#answered("GET", path);
+    const response = await this.#answered("GET", path, undefined, null);
     return response.blob();
+  }
+
+  /** An agent's recordings, newest first. */
+  streams(agentId: string, before: string | null = null): Promise<Streams> {
+    return this.#call("GET", `/v1/agents/${agentId}/streams?${parameters({ before: before ?? undefined })}`);
+  }
+
+  timeline(streamId: string, query: { start?: number | undefined; end?: number | undefined; parts: number }): Promise<Timeline> {
+    return this.#call("GET", `/v1/streams/${streamId}/timeline?${parameters(query)}`);
+  }
+
+  /** What the recordings of each agent take on disk. */
+  usage(): Promise<ArchiveUsage> {
+    return this.#call("GET", "/v1/usage");
+  }
+
+  search(query: SearchQuery): Promise<SearchHits> {
+    return this.#call("GET", `/v1/search?${parameters(query)}`);
+  }
+
+  /** Bytes of a recording with their times. */
+  pieces(streamId: string, query: { start?: number; end?: number; since?: string; until?: string }): Promise<Response> {
+    return this.#answered("GET", `/v1/streams/${streamId}/pieces?${parameters(query)}`);
   }
 
   enrolmentToken(body: NewEnrolmentToken = {}): Promise<EnrolmentToken> {
@@ -181,18 +217,24 @@ export class Api {
     return answer;
   }
 
-  async #answered(method: string, path: string, body?: object): Promise<Response> {
-    let response = await this.#request(method, path, await this.#tokens.current(), body);
+  async #answered(method: string, path: string, body?: object, timeout: number | null = TIMEOUT_MS): Promise<Response> {
+    let response = await this.#request(method, path, await this.#tokens.current(), body, timeout);
     if (response.status === 401) {
       const token = await this.#tokens.renewed();
-      if (token !== null) response = await this.#request(method, path, token, body);
+      if (token !== null) response = await this.#request(method, path, token, body, timeout);
     }
     if (!response.ok) throw await refusal(response);
     this.#readClock(response);
     return response;
   }
 
-  async #request(method: string, path: string, token: string | null, body?: object): Promise<Response> {
+  async #request(
+    method: string,
+    path: string,
+    token: string | null,
+    body: object | undefined,
+    timeout: number | null,
+  ): Promise<Response> {
     const headers: Record<string, string> = { Accept: "application/json" };
     if (token !== null) headers["Authorization"] = `Bearer ${token}`;
     if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -201,7 +243,7 @@ export class Api {
         method,
         headers,
         cache: "no-store",
-        signal: AbortSignal.timeout(TIMEOUT_MS),
+        ...(timeout === null ? {} : { signal: AbortSignal.timeout(timeout) }),
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       });
     } catch (error) {
@@ -216,6 +258,11 @@ export class Api {
     const ahead = date + 500 - Date.now(); // the header has whole seconds: half a one is its middle
     this.clockAhead = Math.abs(ahead) < 2000 ? 0 : ahead;
   }
+}
+
+function parameters(query: object): URLSearchParams {
+  const given = Object.entries(query).filter(([, value]) => value !== undefined && value !== "");
+  return new URLSearchParams(given.map(([name, value]) => [name, String(value)]));
 }
 
 async function refusal(response: Response): Promise<ApiError> {

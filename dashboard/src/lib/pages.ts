@@ -15,6 +15,7 @@ export interface Page {
 }
 
 export const PAGES: Page[] = [
+  { id: "recordings", label: "Recordings", role: "viewer", load: () => import("../pages/Recordings.svelte") },
   { id: "audit", label: "Audit", role: "admin", load: () => import("../pages/Audit.svelte") },
   { id: "access", label: "Access", role: "admin", load: () => import("../pages/Access.svelte") },
   { id: "approve", label: "Let an agent in", role: "admin", hidden: true, load: () => import("../pages/Approve.svelte") },

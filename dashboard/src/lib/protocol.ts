@@ -356,6 +356,102 @@ export interface CancelStep {
 }
 
 /**
+ * One terminal's recording. Bytes `start` to `end` (exclusive) are kept; `stored` is what they take on disk.
+ *
+ * `began_at` and `last_at` are null while nothing is kept.
+ */
+export interface Stream {
+  id: string;
+  agent_id: string;
+  agent_name: string;
+  created_at: string;
+  start: number;
+  end: number;
+  began_at: string | null;
+  last_at: string | null;
+  stored: number;
+  columns: number;
+  rows: number;
+  commands: number;
+}
+
+/** A page of an agent's streams, newest first; `next_before` asks for the next. */
+export interface Streams {
+  streams: Stream[];
+  next_before: string | null;
+}
+
+/** How much came within one of the equal parts of the recording's time; parts in which nothing came are left out. */
+export interface Activity {
+  part: number;
+  at: string;
+  start: number;
+  bytes: number;
+}
+
+/** A command that ran in the stream, and where its output is. */
+export interface RecordedCommand {
+  id: string;
+  text: string;
+  state: CommandState;
+  output_start: number;
+  output_end: number | null;
+  started_at: string | null;
+  ended_at: string | null;
+}
+
+/** From the byte at `start` on the terminal has this size. */
+export interface SizeAt {
+  start: number;
+  at: string;
+  columns: number;
+  rows: number;
+}
+
+/** What a player draws beside the terminal: `parts` is how many the time is divided in. */
+export interface Timeline {
+  stream: Stream;
+  parts: number;
+  activity: Activity[];
+  commands: RecordedCommand[];
+  sizes: SizeAt[];
+}
+
+/** Bytes of the archive on disk, compressed. */
+export interface AgentUsage {
+  agent_id: string;
+  stored: number;
+}
+
+/** Disk use of the archive; agents of which nothing is kept are left out. */
+export interface ArchiveUsage {
+  agents: AgentUsage[];
+}
+
+/** A part of a line; `match` says that it is what was searched for. */
+export interface Excerpt {
+  text: string;
+  match: boolean;
+}
+
+/** A line of output, or a command. `offset` is where in the stream the line, or the command's output, begins. */
+export interface SearchHit {
+  agent_id: string;
+  at: string;
+  stream_id: string | null;
+  offset: number | null;
+  command_id: string | null;
+  state: CommandState | null;
+  excerpt: Excerpt[];
+}
+
+/** A page of what was found, newest first; `next_cursor` asks for the next. */
+export interface SearchHits {
+  hits: SearchHit[];
+  next_cursor: string | null;
+}
+
+/**
  * How far a halt has come with one agent: a row of `onsembl.halt_agents`, and the agent's name.
  *
  * `stopped`: the agent has proven that no process of any command is left. `not_reached`: it is offline, and is

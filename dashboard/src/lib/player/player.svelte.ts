@@ -1,0 +1,247 @@
+import type { RecordedCommand, SizeAt } from "../protocol.ts";
+import type { Piece } from "./recording.ts";
+
+/** What the player plays from. */
+export interface Source {
+  from(start: number, end: number): Promise<Piece[]>;
+  offsetAt(ms: number): Promise<number>;
+}
+
+/** What it plays on. */
+export interface Stage {
+  write(data: Uint8Array, drawn: () => void): void;
+  clear(): void;
+  resize(size: { columns: number; rows: number }): void;
+}
+
+export interface Bounds {
+  /** Offsets, the second one exclusive. */
+  start: number;
+  end: number;
+  /** Times in ms. */
+  began: number;
+  ended: number;
+}
+
+export const SPEEDS = [0.5, 1, 2, 4, 8, 16];
+/** What is drawn before a place that was sought, so that the screen is as it was then. */
+const LEAD_BYTES = 1024 * 1024;
+/** Handed to the emulator at once. */
+const FRAME_BYTES = 256 * 1024;
+const AHEAD_BYTES = 256 * 1024;
+/** A pause that would last longer than this for the viewer is skipped, if wished, but for its end. */
+const IDLE_MS = 1500;
+const LEFT_OF_IDLE_MS = 300;
+
+/**
+ * Plays a part of a recording on an emulator: bytes in order, each not before its time.
+ *
+ * Memory stays bounded: bytes are fetched in windows, a little ahead. To seek is to draw again what came shortly before
+ * the place; going a little forward just goes on.
+ */
+export class Player {
+  playing = $state(false);
+  speed = $state(1);
+  skipIdle = $state(true);
+  /** Where it is: a time (ms), and the offset of the next byte. */
+  time = $state(0);
+  offset = $state(0);
+  /** Waiting for bytes, or for the emulator. */
+  busy = $state(false);
+  /** What went wrong with fetching; "" while nothing has. */
+  problem = $state("");
+  readonly bounds: Bounds;
+  readonly #source: Source;
+  readonly #stage: Stage;
+  readonly #sizes: SizeAt[];
+  #queue: Piece[] = [];
+  #queued = 0;
+  #fetched: number;
+  #filling: Promise<void> | null = null;
+  #undrawn = 0;
+  #awaiting: (() => void)[] = [];
+  #seeking = 0;
+  /** Grows with each seek: what was under way for an older one is forgotten. */
+  #generation = 0;
+
+  constructor(bounds: Bounds, sizes: SizeAt[], source: Source, stage: Stage) {
+    this.bounds = bounds;
+    this.#sizes = [...sizes].sort((one, other) => one.start - other.start);
+    this.#source = source;
+    this.#stage = stage;
+    this.time = bounds.began;
+    this.offset = this.#fetched = bounds.start;
+    this.#fit(bounds.start);
+  }
+
+  get atEnd(): boolean {
+    return this.offset >= this.bounds.end;
+  }
+
+  toggle(): void {
+    if (this.playing) {
+      this.playing = false;
+      return;
+    }
+    if (this.atEnd) void this.seek({ offset: this.bounds.start });
+    this.playing = true;
+  }
+
+  faster(by: number): void {
+    const index = SPEEDS.indexOf(this.speed) + by;
+    this.speed = SPEEDS[Math.min(Math.max(index, 0), SPEEDS.length - 1)] ?? 1;
+  }
+
+  /** Let so much time pass (ms of the viewer's). */
+  tick(elapsed: number): void {
+    if (!this.playing || this.#seeking > 0) return;
+    void this.#fill();
+    const next = this.#queue[0];
+    if (next === undefined) {
+      if (this.atEnd) this.playing = false;
+      this.busy = !this.atEnd;
+      return;
+    }
+    if (this.#undrawn > FRAME_BYTES) return; // the emulator is behind: time waits for it
+    this.busy = false;
+    let now = this.time + elapsed * this.speed;
+    if (this.skipIdle && next.at - now > IDLE_MS * this.speed) now = next.at - LEFT_OF_IDLE_MS * this.speed;
+    this.time = Math.max(this.time, Math.min(now, this.bounds.ended));
+    let given = 0;
+    while (given < FRAME_BYTES && this.#queue[0] !== undefined && this.#queue[0].at <= now) {
+      const piece = this.#queue.shift() as Piece;
+      given += piece.data.byteLength;
+      this.#give(piece);
+    }
+    const waiting = this.#queue[0];
+    if (waiting !== undefined && waiting.at < this.time) this.time = waiting.at; // more than a frame takes
+  }
+
+  /** To a place or a time, and draw the screen as it was then: all bytes before the offset, or before that time. */
+  async seek(to: { offset: number } | { time: number }): Promise<void> {
+    const generation = ++this.#generation;
+    this.#seeking += 1;
+    this.busy = true;
+    this.problem = "";
+    try {
+      const wanted = "offset" in to ? to.offset : await this.#source.offsetAt(to.time);
+      await this.#allDrawn(); // what is cleared must not be drawn afterwards
+      if (generation !== this.#generation) return;
+      const target = Math.min(Math.max(wanted, this.bounds.start), this.bounds.end);
+      if (target < this.offset || target - this.offset > LEAD_BYTES) {
+        this.#restart(Math.max(this.bounds.start, target - LEAD_BYTES));
+      }
+      await this.#drawUpTo(target, generation);
+      if (generation !== this.#generation) return;
+      const time = "time" in to ? to.time : (this.#queue[0]?.at ?? this.bounds.ended);
+      this.time = Math.min(Math.max(time, this.bounds.began), this.bounds.ended);
+    } catch (error) {
+      this.problem = error instanceof Error ? error.message : String(error);
+    } finally {
+      this.#seeking -= 1;
+      if (generation === this.#generation) this.busy = false;
+    }
+  }
+
+  close(): void {
+    this.#generation += 1;
+    this.playing = false;
+  }
+
+  async #drawUpTo(target: number, generation: number): Promise<void> {
+    while (this.offset < target) {
+      const piece = this.#queue.shift();
+      if (piece === undefined) {
+        await this.#fill();
+        if (generation !== this.#generation || (this.#queue.length === 0 && this.problem !== "")) return;
+        if (this.#queue.length === 0 && this.#fetched >= this.bounds.end) return;
+        continue;
+      }
+      const left = target - piece.start;
+      if (piece.data.byteLength > left) {
+        this.#queue.unshift({ at: piece.at, start: target, data: piece.data.subarray(left) });
+      }
+      this.#give({ ...piece, data: piece.data.subarray(0, left) });
+      if (this.#undrawn > FRAME_BYTES) await this.#allDrawn();
+      if (generation !== this.#generation) return;
+    }
+    await this.#allDrawn();
+    if (this.#queue.length === 0) await this.#fill();
+  }
+
+  /** When the emulator has drawn what it was given. */
+  async #allDrawn(): Promise<void> {
+    if (this.#undrawn > 0) await new Promise<void>((done) => this.#awaiting.push(done));
+  }
+
+  #restart(offset: number): void {
+    this.#queue = [];
+    this.#queued = 0;
+    this.offset = this.#fetched = offset;
+    this.#stage.clear();
+    this.#fit(offset);
+  }
+
+  /** The size that the terminal had there. */
+  #fit(offset: number): void {
+    const size = this.#sizes.findLast((size) => size.start <= offset) ?? this.#sizes[0];
+    if (size !== undefined) this.#stage.resize(size);
+  }
+
+  #give(piece: Piece): void {
+    this.#queued -= piece.data.byteLength;
+    let { start, data } = piece;
+    const end = start + data.byteLength;
+    for (const size of this.#sizes) {
+      if (size.start <= start || size.start >= end) {
+        if (size.start === start) this.#stage.resize(size);
+        continue;
+      }
+      const part = data.subarray(0, size.start - start);
+      // The emulator takes a size at once, bytes later: the size waits for what is before it.
+      this.#stage.write(part, () => this.#stage.resize(size));
+      data = data.subarray(part.byteLength);
+      start = size.start;
+    }
+    this.offset = end;
+    this.#undrawn += data.byteLength;
+    this.#stage.write(data, () => {
+      this.#undrawn -= data.byteLength;
+      if (this.#undrawn > 0) return;
+      for (const done of this.#awaiting.splice(0)) done();
+    });
+  }
+
+  /** Fetch a window more when little is left. */
+  #fill(): Promise<void> {
+    if (this.#queued > AHEAD_BYTES || this.#fetched >= this.bounds.end) return Promise.resolve();
+    this.#filling ??= this.#fetch().finally(() => (this.#filling = null));
+    return this.#filling;
+  }
+
+  async #fetch(): Promise<void> {
+    const start = this.#fetched;
+    try {
+      const pieces = await this.#source.from(start, this.bounds.end);
+      if (this.#fetched !== start) return; // sought elsewhere meanwhile
+      for (const piece of pieces) {
+        const data = piece.data.subarray(0, Math.max(0, this.bounds.end - piece.start));
+        if (data.byteLength === 0) continue;
+        this.#queue.push({ ...piece, data });
+        this.#queued += data.byteLength;
+        this.#fetched = piece.start + data.byteLength;
+      }
+      if (this.#fetched === start) this.#fetched = this.offset = this.bounds.end; // retention was faster
+      this.problem = "";
+    } catch (error) {
+      this.problem = error instanceof Error ? error.message : String(error);
+      this.playing = false;
+    }
+  }
+}
+
+/** The command before or after a place. */
+export function neighbour(commands: RecordedCommand[], offset: number, by: 1 | -1): RecordedCommand | undefined {
+  const others = commands.filter((command) => (by > 0 ? command.output_start > offset : command.output_start < offset));
+  return by > 0 ? others[0] : others.at(-1);
+}

@@ -1,0 +1,75 @@
+"""An export played by asciinema itself, in a pseudo-terminal: what it shows is what the terminal showed."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyte
+
+from onsembl.protocol.asciicast import Asciicast
+
+COLUMNS, ROWS = 90, 20
+BEGAN = datetime(2026, 5, 5, 12, tzinfo=UTC)
+PROGRAM = "import asciinema.__main__ as program; import sys; sys.exit(program.main())"
+
+
+def played(file: Path) -> bytes:
+    """What `asciinema play` writes to a terminal of that size."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", PROGRAM, "play", "--speed", "1000", "--idle-time-limit", "0.01", file],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "ASCIINEMA_CONFIG_HOME": str(file.parent), "TERM": "xterm-256color"},
+        start_new_session=True,
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while data := os.read(ours, 65536):
+            shown += data
+    except OSError as error:  # Linux tells the end of a terminal so
+        if error.errno != errno.EIO:
+            raise
+    finally:
+        os.close(ours)
+    assert process.wait(60) == 0, shown.decode(errors="replace")
+    return shown
+
+
+def screen_of(data: bytes) -> list[str]:
+    screen = pyte.Screen(COLUMNS, ROWS)
+    pyte.ByteStream(screen).feed(data)
+    return [line.rstrip() for line in screen.display]
+
+
+def test_asciinema_plays_an_export(tmp_path):
+    """Colours, characters cut between chunks, a progress bar, the alternate screen and back, a marker, a resize."""
+    stream = (
+        "\x1b[1;32mgrün ✓\x1b[0m 漢字\r\n".encode()
+        + b"".join(f"\r{percent:3} %".encode() for percent in range(0, 101, 5))
+        + b"\r\n\x1b[?1049h\x1b[2J\x1b[5;10Hfull screen\x1b[?1049l"
+        + "".join(f"line {number}\r\n" for number in range(30)).encode()
+        + b"bytes \xff\xfe that are no text\r\n$ "
+    )
+    chunks = [stream[place : place + 7] for place in range(0, len(stream), 7)]
+    cast = Asciicast(2, BEGAN, COLUMNS, ROWS, "a test")
+    data = cast.head() + cast.marker(BEGAN, "make") + cast.resize(BEGAN, COLUMNS, ROWS + 1)
+    for index, chunk in enumerate(chunks):
+        data += cast.output(BEGAN + timedelta(seconds=index), chunk)
+    file = tmp_path / "export.cast"
+    file.write_bytes(data + cast.end())
+    shown = screen_of(played(file))
+    assert shown == screen_of(stream)
+    assert "bytes \ufffd\ufffd that are no text" in shown
