@@ -9,6 +9,7 @@ from uuid import UUID
 
 from onsembl.agent.errors import AgentError
 from onsembl.agent.terminal import AgentTerminal
+from onsembl.protocol.control import TypedOnce
 from onsembl.protocol.messages import (
     MAX_OUTPUT_BYTES,
     Acknowledged,
@@ -18,11 +19,13 @@ from onsembl.protocol.messages import (
     Halt,
     HaltLifted,
     Hello,
+    Keys,
     Leave,
     Message,
     Offer,
     Ping,
     Pong,
+    Redraw,
     Resend,
     Resize,
     Resized,
@@ -34,6 +37,7 @@ from onsembl.protocol.messages import (
     encode_output,
 )
 from onsembl.protocol.stream import StreamError
+from onsembl.protocol.writing import Refused
 
 
 class Orders(Protocol):
@@ -45,6 +49,8 @@ class Orders(Protocol):
     def offer(self, offer: Offer) -> None: ...
     def cancel(self, command_id: UUID) -> None: ...
     def resize(self, columns: int, rows: int) -> None: ...
+    def type(self, keys: Keys) -> Refused | None: ...
+    def redraw(self) -> None: ...
     def recorded(self, command_id: UUID) -> None: ...
     def halt(self, halt: Halt) -> None: ...
     def halt_lifted(self, number: int | None) -> None: ...
@@ -61,6 +67,7 @@ class Conversation:
         self._orders = orders
         self._control: deque[Message] = deque()
         self._open = False
+        self._typed = TypedOnce()
         self.on_frame: Callable[[], None] = lambda: None
         self.on_tokens: Callable[[Tokens], None] = lambda tokens: None
         self.taken = 0
@@ -150,6 +157,13 @@ class Conversation:
             case Resize():
                 self._orders.resize(message.columns, message.rows)
                 self.say(Resized(columns=message.columns, rows=message.rows))
+            case Keys():
+                answer = self._typed.known(message)
+                if answer is None:
+                    answer = self._typed.taken(message, self._orders.type(message))
+                self.say(answer)
+            case Redraw():
+                self._orders.redraw()
             case Ping():
                 self.say(Pong())
             case Tokens():

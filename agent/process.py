@@ -15,8 +15,12 @@ from onsembl.agent.environment import command_environment
 from onsembl.agent.process_tree import ProcessTree
 from onsembl.agent.reaper import Reaper
 from onsembl.agent.terminal import AgentTerminal
+from onsembl.protocol.writing import Refused
 
 READ_BYTES = 64 * 1024
+TYPED_AHEAD_BYTES = 256 * 1024
+REDRAW_SECONDS = 0.1
+REDRAW_EVERY_SECONDS = 1.0
 LAST_BYTES_SECONDS = 2.0
 """How long to wait for the end of the output when no process of the command is left: the rest is in the kernel, and
 only a stranger who holds the other end can keep it from ending."""
@@ -47,6 +51,8 @@ class Process:
         self._draining = False
         self._drained = asyncio.Event()
         self._control: int | None = None
+        self._typed = bytearray()
+        self._redrawn_at = float("-inf")
         self.exited = self._reaper.watch(child)
         """Done when the program itself has ended: its exit status, or minus the signal that ended it."""
         self.tree = ProcessTree(self._reaper, command_id, child.pid)
@@ -127,6 +133,41 @@ class Process:
             except OSError:  # it is gone, or reads nothing: the ladder's next rung does not ask
                 return
 
+    def type(self, keys: bytes) -> Refused | None:
+        """Keys of a person, in order; why not, if not. A program that reads slowly gets them as it reads."""
+        control = self._control
+        if control is None:
+            return "no_terminal"
+        if len(self._typed) + len(keys) > TYPED_AHEAD_BYTES:
+            return "too_much"
+        self._typed += keys
+        self._write_typed(control)
+        return None
+
+    def _write_typed(self, control: int) -> None:
+        try:
+            del self._typed[: os.write(control, self._typed)]
+        except BlockingIOError:
+            pass  # the program has not read what came before
+        except OSError:  # it is gone
+            self._typed.clear()
+        if self._typed:
+            self._loop.add_writer(control, self._write_typed, control)
+        else:
+            self._loop.remove_writer(control)
+
+    def redraw(self) -> None:
+        """Have a full-screen program draw its screen anew: for a moment its terminal has a row less.
+
+        Programs compare the size when they are told of a change, so it has to differ long enough for them to look.
+        """
+        control, now = self._control, self._loop.time()
+        if control is None or now < self._redrawn_at + REDRAW_EVERY_SECONDS:
+            return
+        self._redrawn_at = now
+        self._terminal.apply_size(control, fewer_rows=1)
+        self._loop.call_later(REDRAW_SECONDS, self.resize)
+
     def resize(self) -> None:
         """The terminal has another size."""
         if self._control is not None:
@@ -174,6 +215,7 @@ class Process:
 
     def _end_reading(self, descriptor: int) -> None:
         self._loop.remove_reader(descriptor)
+        self._loop.remove_writer(descriptor)
         self._readers.discard(descriptor)
         os.close(descriptor)
         if descriptor == self._control:

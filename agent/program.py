@@ -12,7 +12,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 
@@ -32,8 +32,9 @@ from onsembl.agent.runner import Runner
 from onsembl.agent.spooled_outbox import SpooledOutbox
 from onsembl.agent.startup import Startup
 from onsembl.agent.terminal import AgentTerminal
-from onsembl.protocol.messages import Halt, Hello, Offer, StreamTail
+from onsembl.protocol.messages import Halt, Hello, Keys, Offer, StreamTail
 from onsembl.protocol.states import AgentKind, AgentMode
+from onsembl.protocol.writing import Refused
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +128,7 @@ class Agent:
         self._connection = AgentConnection(config.folder, credentials, self._conversation)
         self._runner = Runner(adapter, surroundings, self._journal, config.times, self._conversation.say, self._startup)
         self._leaving: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._boot = uuid4()
         self._emergency = EmergencyStop(self._runner, self._reaper, self._conversation.say)
 
     async def run(self) -> bool:
@@ -191,6 +193,12 @@ class Agent:
     def resize(self, columns: int, rows: int) -> None:
         self._runner.resize(columns, rows)
 
+    def type(self, keys: Keys) -> Refused | None:
+        return self._runner.type(keys)
+
+    def redraw(self) -> None:
+        self._runner.redraw()
+
     def recorded(self, command_id: UUID) -> None:
         self._journal.recorded(command_id)
 
@@ -204,6 +212,7 @@ class Agent:
             columns=self._terminal.columns,
             rows=self._terminal.rows,
             stream=stream,
+            boot=self._boot,
             running=list(self._journal.running.values()),
             ended=list(self._journal.ended.values())[:MAX_ENDED],
         )

@@ -24,7 +24,8 @@ from onsembl.agent.process_tree import ProcessTree
 from onsembl.agent.startup import Startup
 from onsembl.agent.terminal import RESTORE_COLOURS, RESTORE_SCREEN, AgentTerminal, printable
 from onsembl.protocol.fields import MAX_PIDS
-from onsembl.protocol.messages import Accepted, CancelRung, CancelStep, Ended, Message, Offer
+from onsembl.protocol.messages import Accepted, CancelRung, CancelStep, Ended, Keys, Message, Offer
+from onsembl.protocol.writing import Refused
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +111,21 @@ class Runner:
         self._startup.resize()
         if self._run is not None:
             self._run.process.resize()
+
+    def type(self, keys: Keys) -> Refused | None:
+        """Type into the program that runs, or interrupt it as its CLI wants to be; why not, if not."""
+        run = self._run
+        if run is None:
+            return "nothing_runs"
+        if keys.interrupt:
+            run.interrupt()
+            return None
+        return run.process.type(keys.text.encode())
+
+    def redraw(self) -> None:
+        """Have the program draw its screen anew."""
+        if self._run is not None:
+            self._run.process.redraw()
 
     # The agent's own life
 

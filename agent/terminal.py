@@ -102,6 +102,7 @@ class AgentTerminal:
             for callback in waiting:
                 callback()
 
-    def apply_size(self, descriptor: int) -> None:
-        """Give a pseudo-terminal the present size; its programs are told by SIGWINCH."""
-        fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", self.rows, self.columns, 0, 0))
+    def apply_size(self, descriptor: int, fewer_rows: int = 0) -> None:
+        """Give a pseudo-terminal the present size, or one a little lower; its programs are told by SIGWINCH."""
+        rows = max(1, self.rows - fewer_rows)
+        fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, self.columns, 0, 0))

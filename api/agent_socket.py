@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
+from uuid import UUID
 
 import psycopg
 from psycopg_pool import PoolTimeout
@@ -37,6 +38,7 @@ from onsembl.protocol.messages import (
     Halt,
     HaltProgress,
     Hello,
+    KeysTaken,
     Ping,
     Pong,
     Refresh,
@@ -110,6 +112,7 @@ class AgentSession:
         self._identity = identity
         self.agent_id: AgentId = identity.id
         self.epoch = Epoch(0)
+        self.boot: UUID | None = None
         self._actor = Actor("agent", identity.id, "", client_address(websocket))
         self._closing: tuple[CloseCode, str] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -209,6 +212,7 @@ class AgentSession:
                 )
             )
         )
+        self.boot = hello.boot
         self._hub.links[self.agent_id] = self
         self._told = connected.halt
         return terminal
@@ -230,6 +234,7 @@ class AgentSession:
             await self.send(EndRecorded(command_id=ended.command_id))
         await tell(self._hub, self, self._told)
         await self._hub.attend(self.agent_id)
+        await self._hub.type_again(self.agent_id, hello.boot)
         side = [
             asyncio.create_task(self._beat(), name=f"heartbeat of {self.agent_id}"),
             asyncio.create_task(self._work_off_reports(), name=f"reports of {self.agent_id}"),
@@ -292,6 +297,8 @@ class AgentSession:
             case Resized():
                 terminal.resize(Size(message.columns, message.rows))
                 await self._reports.put(message)
+            case KeysTaken():
+                self._hub.taken(message)
             case Accepted() | Ended() | CancelStep() | HaltProgress() | Refresh():
                 await self._reports.put(message)
 

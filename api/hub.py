@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Protocol
+from uuid import UUID
 
 from psycopg.rows import DictRow
 
@@ -13,7 +14,7 @@ from onsembl.api.archiver import Archiver
 from onsembl.api.terminal import Size, Terminal
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, Epoch, OperatorId, StreamId
-from onsembl.protocol.messages import Cancel, Offer, ServerToAgentMessage
+from onsembl.protocol.messages import Cancel, KeysTaken, Offer, ServerToAgentMessage
 from onsembl.protocol.states import CommandState
 from onsembl.sql import commands
 from onsembl.sql.database import Pool
@@ -23,6 +24,7 @@ class AgentLink(Protocol):
     """The connection of one agent, as the rest of the process sees it."""
 
     epoch: Epoch
+    boot: UUID | None
 
     async def send(self, message: ServerToAgentMessage) -> None:
         """Send a control message; a connection that is gone swallows it, for the agent will return."""
@@ -46,6 +48,20 @@ class ViewerLink(Protocol):
         ...
 
 
+class Typing(Protocol):
+    """What one page types into the terminal of one agent."""
+
+    agent_id: AgentId
+
+    def taken(self, message: KeysTaken) -> None:
+        """The agent has answered."""
+        ...
+
+    async def again(self, boot: UUID | None) -> None:
+        """The agent is connected again, as this run of its program."""
+        ...
+
+
 @dataclass
 class Hub:
     """Who is connected here, and the terminals that viewers read."""
@@ -56,6 +72,8 @@ class Hub:
     links: dict[AgentId, AgentLink] = field(default_factory=dict[AgentId, AgentLink])
     terminals: dict[AgentId, Terminal] = field(default_factory=dict[AgentId, Terminal])
     viewers: set[ViewerLink] = field(default_factory=set[ViewerLink])
+    typing: dict[UUID, Typing] = field(default_factory=dict[UUID, Typing])
+    """The pages that have typed something, by their own id."""
     connecting: defaultdict[AgentId, asyncio.Lock] = field(
         default_factory=lambda: defaultdict[AgentId, asyncio.Lock](asyncio.Lock)
     )
@@ -79,6 +97,18 @@ class Hub:
         """The connection has ended by itself."""
         if self.links.get(agent_id) is link:
             del self.links[agent_id]
+
+    def taken(self, message: KeysTaken) -> None:
+        """An agent has answered what a page has typed."""
+        page = self.typing.get(message.client_id)
+        if page is not None:
+            page.taken(message)
+
+    async def type_again(self, agent_id: AgentId, boot: UUID | None) -> None:
+        """An agent is connected: what it did not answer comes again."""
+        for page in list(self.typing.values()):
+            if page.agent_id == agent_id:
+                await page.again(boot)
 
     async def attend(self, agent_id: AgentId) -> bool:
         """Send the agent what its active command needs; False when it is not connected here."""

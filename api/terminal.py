@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from time import monotonic, time
 
 from onsembl.api.archiver import Archiver, StreamLog
+from onsembl.protocol.control import Control
 from onsembl.protocol.ids import StreamId
 from onsembl.protocol.ring import Ring
 from onsembl.protocol.stream import Inbox
@@ -48,6 +49,7 @@ class Terminal:
         self.refilling = asyncio.Lock()
         self._unsampled = 0
         self.sample: Sample | None = None
+        self.control = Control()
         self.begin(stream_id, start, size)
 
     def begin(self, stream_id: StreamId | None, start: int, size: Size) -> None:

@@ -17,6 +17,7 @@ from onsembl.api.services import Services
 from onsembl.api.stream_resumption import read, refill
 from onsembl.api.terminal import Size, Terminal
 from onsembl.api.viewer import MAX_FRAME_BYTES, Viewer
+from onsembl.api.writing import Writing
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.heartbeat import Heartbeat
 from onsembl.protocol.ids import AgentId, OperatorId, StreamId
@@ -26,10 +27,15 @@ from onsembl.protocol.messages import (
     TERMINAL_SUBPROTOCOL,
     Attach,
     BadMessage,
+    GrantControl,
+    Keys,
     Message,
     Ping,
     Pong,
+    Redraw,
+    ReleaseControl,
     Resize,
+    TakeControl,
     Token,
     ViewerMessage,
     decode_from_viewer,
@@ -41,6 +47,8 @@ from onsembl.sql import agents, archive
 
 CATCH_UP_BYTES = 8 * 1024 * 1024
 """A viewer that is further behind than this, before the ring, is told of a gap: it would wait for what nobody reads."""
+EXPIRE_SECONDS = 5.0
+"""How often it is looked whether somebody who typed has not come back."""
 MESSAGE_WINDOW_SECONDS = 10.0
 """What a viewer says may come in bursts; its number is an average over this."""
 
@@ -97,6 +105,8 @@ class ViewerSession:
         self._hub: Hub = services.hub
         self._agent_id = agent_id
         self._operator: Operator
+        self._writing: Writing
+        self._address = client_address(websocket)
         settings = services.settings
         self._heartbeat = Heartbeat(settings.heartbeat, settings.heartbeat_timeout, now=time.monotonic())
         self._messages = Rate(settings.limits.messages_per_second, MESSAGE_WINDOW_SECONDS)
@@ -121,9 +131,14 @@ class ViewerSession:
         self._operator = await self._authorize(attach.access_token)
         terminal = await self._terminal()
         await refill(self._services.pool, terminal)
+        self._writing = Writing(
+            self._services, self._agent_id, terminal, self._send, lambda: self._operator, self._address
+        )
         viewer = await self._place(terminal, attach)
         terminal.subscribe(self._changed)
         self._hub.viewers.add(self)
+        self._writing.returned(attach.client_id)
+        await self._have_redrawn(viewer)
         tasks = [
             self._closed,
             asyncio.create_task(self._pump(viewer, terminal), name=f"viewer of {self._agent_id}"),
@@ -137,6 +152,7 @@ class ViewerSession:
                 task.result()
         finally:
             self._hub.viewers.discard(self)
+            self._writing.gone()
             terminal.unsubscribe(self._changed)
             for task in tasks:
                 task.cancel()
@@ -203,7 +219,7 @@ class ViewerSession:
         timed, relay = terminal.sample, self._services.metrics.relay
         while True:
             self._changed.clear()
-            while (frame := viewer.next()) is not None:
+            while (frame := self._writing.next_answer() or viewer.next()) is not None:
                 if isinstance(frame, bytes):
                     await self._websocket.send_bytes(frame)
                     sample = terminal.sample
@@ -249,20 +265,29 @@ class ViewerSession:
                     self._operator = operator
                 case Resize():
                     await self._resize(message)
+                case Keys() | TakeControl() | GrantControl() | ReleaseControl():
+                    await self._writing.receive(message)
 
     async def _resize(self, message: Resize) -> None:
-        """The size of the operator's window becomes the pseudo-terminal's; a viewer only looks, so its is ignored."""
-        role = self._operator.role
+        """The size of the window of whoever types becomes the pseudo-terminal's, or of any operator while nobody does.
+        A viewer only looks, so its is ignored."""
         link = self._hub.links.get(self._agent_id)
-        if link is not None and role is not None and role.includes(Role.OPERATOR):
+        if link is not None and self._writing.may_size:
             await link.send(message)
+
+    async def _have_redrawn(self, viewer: Viewer) -> None:
+        """What a full-screen program drew before the viewer's first byte is not on its screen."""
+        link = self._hub.links.get(self._agent_id)
+        if link is not None and viewer.attached.mode != "exact" and viewer.attached.offset > 0:
+            await link.send(Redraw())
 
     async def _beat(self) -> None:
         while True:
             left = self._operator.expires_at - time.time()
             if left <= 0:
                 raise Closed(CloseCode.TOKEN_EXPIRED, "the access token has ended")
-            await asyncio.sleep(max(0.0, min(left, self._heartbeat.deadline - time.monotonic())))
+            self._writing.expire()
+            await asyncio.sleep(max(0.0, min(left, EXPIRE_SECONDS, self._heartbeat.deadline - time.monotonic())))
             match self._heartbeat.poll(time.monotonic()):
                 case "ping":
                     await self._send(Ping())

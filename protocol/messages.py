@@ -24,6 +24,9 @@ Agent's socket `/v1/agent`, subprotocol `onsembl.agent.v1`, access token in the 
                        ←                  leave            end, or start anew
                        ←                  resize
       resized          →
+                       ←                  keys             type this, each number once
+      keys_taken       →
+                       ←                  redraw           for a viewer that lacks what was drawn before
       refresh          →                                   before the access token ends
                        ←                  tokens           the next pair
       ping / pong      ↔                  ping / pong      any frame extends the deadline
@@ -37,7 +40,13 @@ Terminal's socket `/v1/agents/{id}/terminal`, subprotocol `onsembl.terminal.v1`:
                        ←                  gap              bytes that left the ring before this viewer took them
                        ←                  stream_started   the agent began anew: offset 0 of another stream
                        ←                  resized
-      resize           →
+      resize           →                                   from whoever types, or anyone when nobody does
+                       ←                  controlled       who types, and who waits to
+      take_control     →
+      grant_control    →
+      release_control  →
+      keys             →                                   repeated until taken
+                       ←                  keys_taken
       token            →                                   a newer access token for the same operator
       ping / pong      ↔                  ping / pong
 """
@@ -67,6 +76,13 @@ from onsembl.protocol.halts import HaltLifted as HaltLifted
 from onsembl.protocol.halts import HaltProgress as HaltProgress
 from onsembl.protocol.halts import Leave as Leave
 from onsembl.protocol.states import AgentKind, AgentMode
+from onsembl.protocol.writing import Controlled as Controlled
+from onsembl.protocol.writing import GrantControl as GrantControl
+from onsembl.protocol.writing import Keys as Keys
+from onsembl.protocol.writing import KeysTaken as KeysTaken
+from onsembl.protocol.writing import Redraw as Redraw
+from onsembl.protocol.writing import ReleaseControl as ReleaseControl
+from onsembl.protocol.writing import TakeControl as TakeControl
 
 AGENT_SUBPROTOCOL = "onsembl.agent.v1"
 TERMINAL_SUBPROTOCOL = "onsembl.terminal.v1"
@@ -157,6 +173,8 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     columns: Columns
     rows: Rows
     stream: StreamTail | None = None
+    boot: UUID | None = None
+    """This run of the agent's program: another one has not typed what was meant for the last."""
     running: Annotated[list[Accepted], Meta(max_length=16)] = []
     ended: Annotated[list[Ended], Meta(max_length=256)] = []
 
@@ -261,6 +279,8 @@ class Attach(Message, tag="attach", frozen=True, kw_only=True):
     access_token: Annotated[str, Meta(min_length=1, max_length=16_384)]
     stream_id: UUID | None = None
     offset: OffsetField | None = None
+    client_id: UUID | None = None
+    """This page: it keeps the control that it has when it comes back soon."""
 
 
 class Token(Message, tag="token", frozen=True, kw_only=True):
@@ -305,7 +325,7 @@ class StreamStarted(Message, tag="stream_started", frozen=True, kw_only=True):
     rows: Rows
 
 
-AgentMessage = Hello | Accepted | Ended | CancelStep | HaltProgress | Resized | Refresh | Ping | Pong
+AgentMessage = Hello | Accepted | Ended | CancelStep | HaltProgress | Resized | KeysTaken | Refresh | Ping | Pong
 ServerToAgentMessage = (
     Welcome
     | Acknowledged
@@ -317,12 +337,14 @@ ServerToAgentMessage = (
     | HaltLifted
     | Leave
     | Resize
+    | Keys
+    | Redraw
     | Tokens
     | Ping
     | Pong
 )
-ViewerMessage = Attach | Resize | Token | Ping | Pong
-ServerToViewerMessage = Attached | Gap | StreamStarted | Resized | Ping | Pong
+ViewerMessage = Attach | Resize | TakeControl | GrantControl | ReleaseControl | Keys | Token | Ping | Pong
+ServerToViewerMessage = Attached | Gap | StreamStarted | Resized | Controlled | KeysTaken | Ping | Pong
 
 _encoder = msgspec.json.Encoder()
 _agent_decoder = msgspec.json.Decoder(AgentMessage)

@@ -47,5 +47,8 @@ ACTIONS: dict[str, str] = {
     "operator.user_created": "The project's admin interface has made a user.",
     "operator.user_deleted": "The project's admin interface has removed a user.",
     "recording.exported": "Somebody has taken a copy of what a terminal showed.",
+    "terminal.control_ended": "Somebody types into a terminal no more.",
+    "terminal.control_taken_over": "Somebody has taken a terminal over from somebody else.",
+    "terminal.controlled": "Somebody types into a terminal from now on.",
     "request.refused": "Requests were turned away at a door; the detail counts those that were alike.",
 }

@@ -56,9 +56,9 @@ export const PERMANENT_CLOSE_CODES: ReadonlySet<number> = new Set<number>([Close
 
 export const TERMINAL_SUBPROTOCOL = "onsembl.terminal.v1";
 
-export type ViewerMessage = Attach | Resize | Token | Ping | Pong;
+export type ViewerMessage = Attach | Resize | TakeControl | GrantControl | ReleaseControl | Keys | Token | Ping | Pong;
 
-export type ServerToViewerMessage = Attached | Gap | StreamStarted | Resized | Ping | Pong;
+export type ServerToViewerMessage = Attached | Gap | StreamStarted | Resized | Controlled | KeysTaken | Ping | Pong;
 
 /** The first message of a viewer: its access token and, on a return, the first byte it has not seen. */
 export interface Attach {
@@ -66,6 +66,7 @@ export interface Attach {
   access_token: string;
   stream_id?: string | null;
   offset?: number | null;
+  client_id?: string | null;
 }
 
 /** Give the pseudo-terminal this size. */
@@ -73,6 +74,33 @@ export interface Resize {
   type: "resize";
   columns: number;
   rows: number;
+}
+
+/** This page wants to type. `from_another`: also when somebody else does; else it waits its turn. */
+export interface TakeControl {
+  type: "take_control";
+  client_id: string;
+  from_another?: boolean;
+}
+
+/** Whoever types gives it to one that waits. */
+export interface GrantControl {
+  type: "grant_control";
+  to: string;
+}
+
+/** This page types no more, or waits no more. */
+export interface ReleaseControl {
+  type: "release_control";
+}
+
+/** Type this, as a keyboard would, or interrupt the command in its CLI's own way. `seq` grows by one. */
+export interface Keys {
+  type: "keys";
+  client_id: string;
+  seq: number;
+  text?: string;
+  interrupt?: boolean;
 }
 
 /** A newer access token of the same operator, before the last one ends. */
@@ -160,6 +188,21 @@ export interface Resized {
   type: "resized";
   columns: number;
   rows: number;
+}
+
+/** Who types, and who waits to; to everyone who looks, whenever it changes. */
+export interface Controlled {
+  type: "controlled";
+  controller: Writer | null;
+  waiting: Writer[];
+}
+
+/** The keys of this number were typed, or why they were not; either way they are not to be sent again. */
+export interface KeysTaken {
+  type: "keys_taken";
+  client_id: string;
+  seq: number;
+  refused: "no_terminal" | "not_in_control" | "nothing_runs" | "offline" | "restarted" | "too_much" | null;
 }
 
 /** Who the token says is asking. */

@@ -1,0 +1,198 @@
+"""What one viewer does besides looking: asks for control of the terminal, and types."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from onsembl.api.operator_claims import Operator
+from onsembl.api.services import Services
+from onsembl.api.terminal import Terminal
+from onsembl.protocol.control import Client, Pending
+from onsembl.protocol.ids import AgentId
+from onsembl.protocol.messages import GrantControl, Keys, KeysTaken, Message, ReleaseControl, TakeControl
+from onsembl.protocol.states import Role
+from onsembl.protocol.writing import Refused
+from onsembl.sql import audit
+from onsembl.sql.audit import Actor
+
+logger = logging.getLogger(__name__)
+
+
+class Writing:
+    """One viewer's way to the program. `send` reaches the viewer; `operator` is whoever it is now."""
+
+    def __init__(
+        self,
+        services: Services,
+        agent_id: AgentId,
+        terminal: Terminal,
+        send: Callable[[Message], Awaitable[None]],
+        operator: Callable[[], Operator],
+        address: str,
+    ) -> None:
+        self.agent_id = agent_id
+        self._services = services
+        self._hub = services.hub
+        self._terminal = terminal
+        self._send = send
+        self._operator = operator
+        self._address = address
+        self._client_id: UUID | None = None
+        self._pending = Pending()
+        self._met = False
+        self._boot: UUID | None = None
+        self._answers: deque[KeysTaken] = deque()
+
+    @property
+    def may_size(self) -> bool:
+        """Whether this window's size is the terminal's: the controller's, or any operator's while there is none."""
+        control = self._terminal.control
+        if control.controller is None:
+            return self._may_write
+        return self._client_id is not None and control.holds(self._client_id)
+
+    @property
+    def _may_write(self) -> bool:
+        role = self._operator().role
+        return role is not None and role.includes(Role.OPERATOR)
+
+    def returned(self, client_id: UUID | None) -> None:
+        """The page is connected, perhaps again."""
+        controller = self._terminal.control.controller
+        if client_id is not None and self._may_write and (controller is None or self._is_ours(client_id)):
+            self._client_id = client_id
+            self._terminal.control.returned(client_id)
+
+    def gone(self) -> None:
+        """The page's connection is over."""
+        if self._client_id is None:
+            return
+        if self._hub.typing.get(self._client_id) is self:
+            del self._hub.typing[self._client_id]
+        self._terminal.control.gone(self._client_id, time.monotonic())
+        self._terminal.wake()
+
+    def expire(self) -> None:
+        """Free the terminal of somebody who did not come back."""
+        if self._terminal.control.expire(time.monotonic()) is not None:
+            self._terminal.wake()
+
+    async def receive(self, message: Keys | TakeControl | GrantControl | ReleaseControl) -> None:
+        """What the page wants. The role is looked at each time: it may have changed with the token."""
+        if isinstance(message, Keys):
+            await self._type(message)
+        elif self._may_write:
+            await self._change_control(message)
+
+    # Control
+
+    async def _change_control(self, message: TakeControl | GrantControl | ReleaseControl) -> None:
+        control = self._terminal.control
+        match message:
+            case TakeControl() if self._is_ours(message.client_id):
+                self._client_id = message.client_id
+                client = Client(message.client_id, self._operator().email)
+                before = control.controller
+                if message.from_another:
+                    await self._take_over(client)
+                elif control.request(client) and before != client:
+                    await self._log("terminal.controlled", {})
+            case GrantControl() if self._client_id is not None:
+                chosen = control.grant(self._client_id, message.to)
+                if chosen is not None:
+                    await self._log("terminal.controlled", {"given_to": chosen.name})
+            case ReleaseControl() if self._client_id is not None:
+                if control.release(self._client_id):
+                    await self._log("terminal.control_ended", {})
+            case _:
+                return
+        self._terminal.wake()
+
+    async def _take_over(self, client: Client) -> None:
+        """Logged first: what cannot be logged does not happen."""
+        control = self._terminal.control
+        before = control.controller
+        if before is None:
+            logged = await self._log("terminal.controlled", {})
+        elif before.id != client.id:
+            logged = await self._log("terminal.control_taken_over", {"from": before.name})
+        else:
+            return
+        if logged:
+            control.take(client)
+
+    def _is_ours(self, client_id: UUID) -> bool:
+        """A page's id is its operator's: nobody speaks for the controller but the controller."""
+        controller = self._terminal.control.controller
+        return controller is None or controller.id != client_id or controller.name == self._operator().email
+
+    async def _log(self, action: str, detail: dict[str, object]) -> bool:
+        operator = self._operator()
+        actor = Actor("operator", operator.id, operator.email, self._address)
+        try:
+            async with self._services.pool.connection() as conn:
+                await audit.write(
+                    conn,
+                    audit.Event(
+                        actor=actor, action=action, target_kind="agent", target_id=str(self.agent_id), detail=detail
+                    ),
+                )
+        except (psycopg.Error, PoolTimeout) as error:
+            logger.warning("Control of a terminal could not be logged: %s", error, extra={"action": "control_unlogged"})
+            return False
+        return True
+
+    # Keys
+
+    async def _type(self, keys: Keys) -> None:
+        link = self._hub.links.get(self.agent_id)
+        if link is not None and not self._met:
+            self._met, self._boot = True, link.boot
+        refused = self._refusal(keys)
+        if refused is None:
+            added = self._pending.add(keys)
+            if added is False:
+                return  # it is under way
+            if added is not True:
+                refused = added
+        if refused is not None:
+            await self._send(KeysTaken(client_id=keys.client_id, seq=keys.seq, refused=refused))
+            return
+        self._hub.typing[keys.client_id] = self
+        if link is not None:  # else it is typed when the agent is back
+            await link.send(keys)
+
+    def _refusal(self, keys: Keys) -> Refused | None:
+        if not self._may_write or keys.client_id != self._client_id or not self._terminal.control.holds(keys.client_id):
+            return "not_in_control"
+        return None if self._met else "offline"
+
+    def taken(self, message: KeysTaken) -> None:
+        """The agent has answered."""
+        self._pending.answered(message.seq)
+        self._answers.append(message)
+        self._terminal.wake()
+
+    def next_answer(self) -> KeysTaken | None:
+        """What the viewer is to be told of its keys."""
+        return self._answers.popleft() if self._answers else None
+
+    async def again(self, boot: UUID | None) -> None:
+        """The agent is connected again. What it has not answered is typed now if it had not been; another run of its
+        program has nothing to do with what was meant for the last."""
+        if boot != self._boot:
+            self._boot = boot
+            for keys in self._pending.forget():
+                await self._send(KeysTaken(client_id=keys.client_id, seq=keys.seq, refused="restarted"))
+            return
+        link = self._hub.links.get(self.agent_id)
+        for keys in self._pending.again() if link is not None else []:
+            assert link is not None
+            await link.send(keys)

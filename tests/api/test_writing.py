@@ -1,0 +1,270 @@
+"""Typing into a real program from a browser's socket: who may, in which order, and never twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import pytest
+from support.agents import CuttableLink, Operator, agent_running, read_until, until
+from support.frames import SAID_HELLO, attach, next_message
+
+from onsembl.protocol.states import Role
+from onsembl.sql.database import connect
+
+
+class Page:
+    """A terminal's socket with a page's id."""
+
+    def __init__(self, socket, client_id: str | None = None) -> None:
+        self.socket = socket
+        self.client_id = client_id or str(uuid4())
+        self.seq = 0
+
+    async def take(self, *, from_another: bool = False) -> None:
+        await self.say("take_control", client_id=self.client_id, from_another=from_another)
+
+    async def type(self, text: str, seq: int | None = None, **fields) -> int:
+        self.seq = seq if seq is not None else self.seq + 1
+        await self.say("keys", client_id=self.client_id, seq=self.seq, text=text, **fields)
+        return self.seq
+
+    async def say(self, kind: str, **fields) -> None:
+        await self.socket.send(json.dumps({"type": kind, **fields}))
+
+    async def told(self, kind: str) -> dict:
+        """The next message of this kind; output is passed over."""
+        async with asyncio.timeout(30):
+            while True:
+                frame = await self.socket.recv()
+                if isinstance(frame, str) and json.loads(frame)["type"] == kind:
+                    return json.loads(frame)
+
+    async def controller(self) -> str | None:
+        said = (await self.told("controlled"))["controller"]
+        return said and said["client_id"]
+
+
+@asynccontextmanager
+async def page_of(api, agent_id: str, account, client_id: str | None = None):
+    async with api.terminal_socket(agent_id) as socket:
+        page = Page(socket, client_id)
+        await attach(socket, account.access_token, client_id=page.client_id)
+        yield page
+
+
+async def test_what_is_typed_reaches_the_program_and_its_echo_the_page(api, tmp_path):
+    """A line, an end of input, and an interrupt in the CLI's own way; each is answered."""
+    account = await api.operator(Role.OPERATOR)
+    operator = Operator(api, account)
+    async with agent_running(api, tmp_path) as agent, page_of(api, agent.id, account) as page:
+        command = await operator.send(agent.id, "read line; echo got-$line; cat")
+        await operator.until_state(command, "running")
+        await page.take()
+        assert await page.controller() == page.client_id
+        await page.type("hällo\r")
+        assert "hällo" in (await read_until(page.socket, "got-hällo".encode())).decode()
+        assert (await page.type("more\r")) == 2
+        taken = await page.told("keys_taken")
+        assert (taken["seq"], taken["refused"]) == (2, None)
+        await page.type("", interrupt=True)
+        assert (await operator.until_state(command, "failed"))["signal"] == 2
+        await page.type("x")
+        while (taken := await page.told("keys_taken"))["seq"] != 4:
+            pass
+        assert taken["refused"] == "nothing_runs"
+
+
+async def test_one_types_at_a_time_and_everyone_sees_who(api, tmp_path):
+    """Asked for, waited for, given, taken over, released; each is in the audit log with who it was taken from."""
+    ada, bob = await api.operator(Role.ADMIN), await api.operator(Role.OPERATOR)
+    async with (
+        agent_running(api, tmp_path) as agent,
+        page_of(api, agent.id, ada) as one,
+        page_of(api, agent.id, bob) as two,
+    ):
+        await one.take()
+        assert [await page.controller() for page in (one, two)] == [one.client_id] * 2
+        await two.take()
+        waiting = (await one.told("controlled"))["waiting"]
+        assert [writer["name"] for writer in waiting] == [bob.email]
+        await two.type("no")
+        assert (await two.told("keys_taken"))["refused"] == "not_in_control"
+        await one.say("grant_control", to=two.client_id)
+        assert await one.controller() == two.client_id
+        await one.take(from_another=True)
+        assert await one.controller() == one.client_id
+        await one.say("release_control")
+        assert await one.controller() is None
+
+        async def logged() -> list[tuple[str, str]] | None:
+            async with await connect(api.database_url) as conn:
+                cursor = await conn.execute(
+                    "select action, actor_name, detail from audit where action like 'terminal.%' order by id"
+                )
+                rows = [(row["action"], row["actor_name"], row["detail"]) for row in await cursor.fetchall()]
+            return rows if len(rows) == 4 else None
+
+        assert await until(logged, "the log") == [
+            ("terminal.controlled", ada.email, {}),
+            ("terminal.controlled", ada.email, {"given_to": bob.email}),
+            ("terminal.control_taken_over", ada.email, {"from": bob.email}),
+            ("terminal.control_ended", ada.email, {}),
+        ]
+
+
+async def test_a_viewer_neither_types_nor_takes_control(api, tmp_path):
+    """Whatever its page says."""
+    account = await api.operator(Role.VIEWER)
+    async with agent_running(api, tmp_path) as agent, page_of(api, agent.id, account) as page:
+        await page.take(from_another=True)
+        await page.type("x")
+        assert (await page.told("keys_taken"))["refused"] == "not_in_control"
+
+
+async def test_nobody_borrows_a_controllers_id(api):
+    """A page that says another operator's id does not type in their name."""
+    agent = await api.enrol()
+    ada, bob = await api.operator(Role.ADMIN), await api.operator(Role.OPERATOR)
+    async with api.agent_socket(agent) as socket:
+        await socket.send(SAID_HELLO)
+        await next_message(socket, "welcome")
+        async with page_of(api, agent.id, ada) as one:
+            await one.take()
+            assert await one.controller() == one.client_id
+            async with page_of(api, agent.id, bob, client_id=one.client_id) as thief:
+                await thief.take(from_another=True)
+                await thief.type("x")
+                assert (await thief.told("keys_taken"))["refused"] == "not_in_control"
+
+
+async def test_a_page_that_comes_back_soon_still_types(api):
+    """By its id; the other end of the terminal sees no change."""
+    agent, account = await api.enrol(), await api.operator(Role.OPERATOR)
+    async with api.agent_socket(agent) as socket:
+        await socket.send(SAID_HELLO)
+        await next_message(socket, "welcome")
+        async with page_of(api, agent.id, account) as page:
+            await page.take()
+            assert await page.controller() == page.client_id
+        async with page_of(api, agent.id, account, client_id=page.client_id) as again:
+            assert await again.controller() == page.client_id
+            await again.type("x", seq=1)
+            assert (await next_message(socket, "keys"))["text"] == "x"
+
+
+async def test_what_the_agent_did_not_answer_comes_again_and_is_typed_once(api, tmp_path):
+    """The agent's link breaks again and again while lines are typed: each arrives once, in order."""
+    account = await api.operator(Role.OPERATOR)
+    operator = Operator(api, account)
+    async with (
+        CuttableLink(api.url) as link,
+        agent_running(api, tmp_path, server=link.url) as agent,
+        page_of(api, agent.id, account) as page,
+    ):
+        command = await operator.send(
+            agent.id, "stty -echo; while read n; do echo $n >> got; test $n = end && exit; done"
+        )
+        await operator.until_state(command, "running")
+        await until(lambda: _seen(api, agent.id), "the agent")
+        await page.take()
+        assert await page.controller() == page.client_id
+        for number in range(60):
+            await page.type(f"line-{number}\r")
+            if number % 6 == 5:
+                link.cut()
+        await page.type("end\r")
+        await operator.until_state(command, "succeeded")
+        assert (tmp_path / "got").read_text().split() == [f"line-{number}" for number in range(60)] + ["end"]
+
+
+async def _seen(api, agent_id: str) -> bool:
+    return any(str(id) == agent_id for id in api.services.hub.links)
+
+
+async def test_another_run_of_the_agent_is_not_typed_at(api):
+    """What was meant for the program before is refused, and says so."""
+    agent, account = await api.enrol(), await api.operator(Role.OPERATOR)
+    hello = json.loads(SAID_HELLO)
+    async with page_of(api, agent.id, account) as page:
+        async with api.agent_socket(agent) as socket:
+            await socket.send(json.dumps({**hello, "boot": str(uuid4())}))
+            await next_message(socket, "welcome")
+            await page.take()
+            await page.type("rm -rf build\r")
+            await next_message(socket, "keys")
+        async with api.agent_socket(agent) as socket:
+            await socket.send(json.dumps({**hello, "boot": str(uuid4())}))
+            assert (await page.told("keys_taken"))["refused"] == "restarted"
+
+
+async def test_a_program_that_does_not_read_is_not_fed_for_ever(api, tmp_path):
+    """Too much is refused, and the rest is typed when it reads."""
+    account = await api.operator(Role.OPERATOR)
+    operator = Operator(api, account)
+    async with agent_running(api, tmp_path) as agent, page_of(api, agent.id, account) as page:
+        command = await operator.send(
+            agent.id, "stty raw -echo; until test -e go; do sleep 0.05; done; head -c 100 | wc -c"
+        )
+        await operator.until_state(command, "running")
+        await page.take()
+        refusals = set()
+        for _ in range(40):
+            await page.type("x" * 16_000)
+            refusals.add((await page.told("keys_taken"))["refused"])
+            if "too_much" in refusals:
+                break
+        assert refusals == {None, "too_much"}
+        (tmp_path / "go").touch()
+        assert b"100" in await read_until(page.socket, b"100")
+
+
+FULL_SCREEN = """
+import curses, time
+def main(screen):
+    drawn = 0
+    while True:
+        screen.erase(); screen.addstr(0, 0, f"drawn-{drawn}"); screen.refresh(); drawn += 1
+        if screen.getch() == ord("q"): return
+curses.wrapper(main)
+"""
+
+
+async def test_a_full_screen_program_is_drawn_anew_for_one_who_comes_later(settings, api, tmp_path):
+    """A viewer whose first byte is not the stream's first makes a real curses program draw its whole screen."""
+    (tmp_path / "full.py").write_text(FULL_SCREEN)
+    account = await api.operator(Role.OPERATOR)
+    operator = Operator(api, account)
+    async with agent_running(api, tmp_path) as agent, page_of(api, agent.id, account) as page:
+        filled = await operator.send(agent.id, f"head -c {settings.ring_bytes + 100_000} /dev/zero | tr '\\0' x")
+        await operator.until_state(filled, "succeeded")
+        command = await operator.send(agent.id, f"{sys.executable} full.py")
+        await read_until(page.socket, b"drawn-0")
+        async with api.terminal_socket(agent.id) as late:
+            attached = await attach(late, account.access_token)
+            assert (attached["mode"], attached["offset"] > 0) == ("tail", True)
+            await read_until(late, b"drawn-0")
+            await read_until(late, b"drawn-")
+        await page.take()
+        await page.type("q")
+        await operator.until_state(command, "succeeded")
+
+
+@pytest.mark.parametrize("who", ["controller", "another"])
+async def test_the_size_is_the_controllers(api, who):
+    """Whoever types owns it; other operators' windows change nothing meanwhile."""
+    agent = await api.enrol()
+    ada, bob = await api.operator(Role.ADMIN), await api.operator(Role.OPERATOR)
+    async with api.agent_socket(agent) as socket:
+        await socket.send(SAID_HELLO)
+        await next_message(socket, "welcome")
+        async with page_of(api, agent.id, ada) as one, page_of(api, agent.id, bob) as two:
+            await one.take()
+            assert await two.controller() == one.client_id
+            await (one if who == "controller" else two).say("resize", columns=77, rows=11)
+            await one.say("resize", columns=99, rows=9)
+            sized = await next_message(socket, "resize")
+            assert (sized["columns"], sized["rows"]) == ((77, 11) if who == "controller" else (99, 9))

@@ -1,0 +1,178 @@
+"""One controller at a time, and each key typed once, over connections that come and go."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from onsembl.protocol.control import GRACE_SECONDS, MAX_PENDING, Client, Control, Pending, TypedOnce
+from onsembl.protocol.writing import Keys
+
+PAGES = [Client(uuid4(), f"page-{n}") for n in range(4)]
+PAGE = st.sampled_from(PAGES)
+
+
+class ControlMachine(RuleBasedStateMachine):
+    """Any order of requests, grants, takeovers, releases and lost connections."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.control = Control()
+        self.now = 0.0
+        self.version = 0
+
+    @rule(page=PAGE)
+    def request(self, page: Client) -> None:
+        free = self.control.controller is None
+        assert self.control.request(page) == (free or self.control.holds(page.id))
+
+    @rule(page=PAGE)
+    def take(self, page: Client) -> None:
+        self.control.take(page)
+        assert self.control.holds(page.id)
+
+    @rule(giver=PAGE, to=PAGE)
+    def grant(self, giver: Client, to: Client) -> None:
+        could = self.control.holds(giver.id) and to in self.control.waiting
+        assert (self.control.grant(giver.id, to.id) is not None) == could
+        if could:
+            assert self.control.holds(to.id)
+
+    @rule(page=PAGE)
+    def release(self, page: Client) -> None:
+        next_one = next((other for other in self.control.waiting if other != page), None)
+        if self.control.release(page.id):
+            assert self.control.controller == next_one, "whoever waits longest is next"
+
+    @rule(page=PAGE)
+    def lose(self, page: Client) -> None:
+        held = self.control.holds(page.id)
+        self.control.gone(page.id, self.now)
+        assert self.control.holds(page.id) == held, "the controller may come back"
+
+    @rule(page=PAGE)
+    def come_back(self, page: Client) -> None:
+        self.control.returned(page.id)
+
+    @rule(seconds=st.floats(0, 2 * GRACE_SECONDS))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.control.expire(self.now)
+
+    @invariant()
+    def nobody_both_types_and_waits(self) -> None:
+        ids = [client.id for client in self.control.waiting]
+        assert len(ids) == len(set(ids))
+        assert self.control.controller is None or self.control.controller.id not in ids
+        assert self.control.controller is not None or not ids, "nobody waits for a free terminal"
+
+    @invariant()
+    def changes_are_numbered(self) -> None:
+        assert self.control.version >= self.version
+        self.version = self.control.version
+
+
+TestControl = ControlMachine.TestCase
+
+
+def test_a_lost_controller_keeps_the_terminal_for_a_while():
+    """Back in time, it goes on; too late, whoever waits is next."""
+    control = Control()
+    control.request(PAGES[0])
+    control.request(PAGES[1])
+    control.gone(PAGES[0].id, 100.0)
+    assert control.expire(100.0 + GRACE_SECONDS - 1) is None
+    control.returned(PAGES[0].id)
+    assert control.expire(1000.0) is None
+    control.gone(PAGES[0].id, 1000.0)
+    assert control.expire(1000.0 + GRACE_SECONDS) == PAGES[0]
+    assert control.controller == PAGES[1]
+
+
+class TypingMachine(RuleBasedStateMachine):
+    """A page, the server's memory of it and an agent, with connections that lose whatever is under way."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.client_id: UUID = uuid4()
+        self.pending, self.typed = Pending(), TypedOnce()
+        self.seq = 0
+        self.to_agent: list[Keys] = []
+        self.to_server: list[int] = []
+        self.program: list[int] = []
+        self.answered: list[int] = []
+
+    @rule()
+    def press(self) -> None:
+        self.seq += 1
+        keys = Keys(client_id=self.client_id, seq=self.seq, text="x")
+        assert self.pending.add(keys) is True
+        self.to_agent.append(keys)
+
+    @rule(data=st.data())
+    def page_sends_again(self, data: st.DataObject) -> None:
+        if self.seq:
+            seq = data.draw(st.integers(1, self.seq))
+            assert self.pending.add(Keys(client_id=self.client_id, seq=seq, text="x")) is False
+
+    @rule()
+    def agent_hears(self) -> None:
+        if self.to_agent:
+            keys = self.to_agent.pop(0)
+            answer = self.typed.known(keys)
+            if answer is None:
+                self.program.append(keys.seq)
+                answer = self.typed.taken(keys, None)
+            self.to_server.append(answer.seq)
+
+    @rule()
+    def server_hears(self) -> None:
+        if self.to_server:
+            seq = self.to_server.pop(0)
+            self.pending.answered(seq)
+            self.answered.append(seq)
+
+    @rule()
+    def link_breaks_and_comes_back(self) -> None:
+        self.to_server.clear()
+        self.to_agent = self.pending.again()
+
+    @invariant()
+    def each_key_is_typed_once_and_in_order(self) -> None:
+        assert self.program == list(range(1, len(self.program) + 1))
+
+    @invariant()
+    def what_is_answered_was_typed(self) -> None:
+        assert set(self.answered) <= set(self.program)
+
+    def teardown(self) -> None:
+        if hasattr(self, "pending"):
+            self.link_breaks_and_comes_back()
+            while self.to_agent:
+                self.agent_hears()
+            assert self.program == list(range(1, self.seq + 1)), "nothing that was pressed is lost"
+
+
+TestTyping = TypingMachine.TestCase
+
+
+@given(st.integers(MAX_PENDING, MAX_PENDING + 20))
+def test_what_waits_for_an_answer_is_bounded(count: int):
+    """And is given up as a whole when there is nobody left to answer."""
+    pending, client_id = Pending(), uuid4()
+    added = [pending.add(Keys(client_id=client_id, seq=n + 1, text="x")) for n in range(count)]
+    assert added.count(True) == MAX_PENDING
+    assert added[MAX_PENDING:] == ["too_much"] * (count - MAX_PENDING)
+    assert len(pending.forget()) == MAX_PENDING
+    assert pending.again() == []
+
+
+def test_a_refusal_is_repeated_as_it_was():
+    """Keys that were refused are not typed because they came again."""
+    typed, keys = TypedOnce(), Keys(client_id=uuid4(), seq=1, text="x")
+    assert typed.known(keys) is None
+    typed.taken(keys, "nothing_runs")
+    assert typed.known(keys).refused == "nothing_runs"
