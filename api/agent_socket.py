@@ -12,12 +12,13 @@ import psycopg
 from psycopg_pool import PoolTimeout
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from onsembl.api.agent_door import authenticate
 from onsembl.api.agent_tokens import AgentIdentity, RefreshRefused
 from onsembl.api.client_address import client_address
 from onsembl.api.halting import tell
 from onsembl.api.hub import Hub
 from onsembl.api.presence import Presence, Turned
-from onsembl.api.problems import Problem, unauthenticated
+from onsembl.api.problems import Problem
 from onsembl.api.services import Services
 from onsembl.api.stream_resumption import held, resume
 from onsembl.api.terminal import Size, Terminal
@@ -72,31 +73,13 @@ async def agent_socket(websocket: WebSocket) -> None:
     """The ASGI endpoint."""
     services: Services = websocket.app.state.services
     try:
-        identity = await _authenticate(websocket, services)
+        identity = await authenticate(websocket, services)
     except Problem as problem:
         services.refusals.note("agent socket", problem.detail, client_address(websocket))
         await websocket.send_denial_response(problem.response())
         return
     await websocket.accept(subprotocol=AGENT_SUBPROTOCOL)
     await AgentSession(websocket, services, identity).run()
-
-
-async def _authenticate(websocket: WebSocket, services: Services) -> AgentIdentity:
-    if "origin" in websocket.headers:
-        raise Problem(403, "This socket is for agents, not for pages.")
-    if AGENT_SUBPROTOCOL not in websocket.scope["subprotocols"]:
-        raise Problem(400, f"This socket speaks the subprotocol {AGENT_SUBPROTOCOL}.")
-    scheme, _, token = websocket.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise unauthenticated("An agent presents its access token in the Authorization header.")
-    address = client_address(websocket)
-    try:
-        identity = await services.agent_tokens.recognise(token)
-    except Problem:
-        services.doors.refused(address)
-        raise
-    services.doors.connect(address, identity.id)
-    return identity
 
 
 class AgentSession:

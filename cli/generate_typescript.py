@@ -19,7 +19,7 @@ import click
 import msgspec
 
 from onsembl.api import halt_routes, models, recording_models, search_models
-from onsembl.protocol import close_codes, messages, states
+from onsembl.protocol import close_codes, messages, states, writing
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.states import AgentKind, AgentMode, AgentStatus, CommandState, HaltState, Role
 
@@ -64,6 +64,7 @@ ANSWERS: tuple[type[msgspec.Struct], ...] = (
     search_models.Excerpt,
     search_models.SearchHit,
     search_models.SearchHits,
+    writing.Writer,
     halt_routes.HaltedAgent,
     halt_routes.HaltAnswer,
     halt_routes.HaltStatus,

@@ -351,7 +351,6 @@ _agent_decoder = msgspec.json.Decoder(AgentMessage)
 _server_to_agent_decoder = msgspec.json.Decoder(ServerToAgentMessage)
 _viewer_decoder = msgspec.json.Decoder(ViewerMessage)
 
-
 M = TypeVar("M")
 
 

@@ -46,7 +46,7 @@ export const BINDINGS: Binding[] = [
 
 /** What the key means; null when it is the browser's or a field's own. */
 export function actionOf(event: KeyboardEvent): KeyAction | null {
-  if (event.altKey || event.isComposing) return null;
+  if (event.altKey || event.isComposing || isTypedAt(event.target)) return null;
   const command = event.ctrlKey || event.metaKey;
   const key = command ? `Ctrl+${event.key.toLowerCase()}` : event.key;
   const typing = isField(event.target);
@@ -58,7 +58,12 @@ export function actionOf(event: KeyboardEvent): KeyAction | null {
   return null;
 }
 
-/** Whether keys that arrive here are written. The terminal's own field takes none: it only shows. */
+/** Whether keys that arrive here go to the program in the terminal, every one of them. */
+function isTypedAt(target: EventTarget | null): boolean {
+  return target instanceof HTMLElement && target.classList.contains("xterm-helper-textarea") && target.closest("[data-typing]") !== null;
+}
+
+/** Whether keys that arrive here are written. The terminal's own field takes none while it only shows. */
 function isField(target: EventTarget | null): boolean {
   if (!(target instanceof HTMLElement) || target.classList.contains("xterm-helper-textarea")) return false;
   return target.isContentEditable || ["INPUT", "TEXTAREA", "SELECT"].includes(target.tagName);

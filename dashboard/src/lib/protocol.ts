@@ -494,6 +494,12 @@ export interface SearchHits {
   next_cursor: string | null;
 }
 
+/** A page that types, or waits to. */
+export interface Writer {
+  client_id: string;
+  name: string;
+}
+
 /**
  * How far a halt has come with one agent: a row of `onsembl.halt_agents`, and the agent's name.
  *

@@ -1,6 +1,6 @@
 import type { Tokens } from "../api.ts";
 import { bytes as amount } from "../format.ts";
-import type { Attached, StreamStarted } from "../protocol.ts";
+import type { Attached, Controlled, KeysTaken, StreamStarted, Writer } from "../protocol.ts";
 import { Flow, type Place } from "./flow.ts";
 import { TerminalSocket, type LinkStatus } from "./socket.ts";
 import { Screen, type ScreenOptions, type Size } from "./terminal.ts";
@@ -12,6 +12,17 @@ export interface SessionOptions extends ScreenOptions {
   sizes: () => boolean;
   onStatus: (status: LinkStatus) => void;
   onSize: (size: Size, fitting: Size | null) => void;
+  onControl: (control: Control) => void;
+  onRefused: (why: NonNullable<KeysTaken["refused"]>) => void;
+}
+
+/** Who types, as far as this window is concerned. */
+export interface Control {
+  controller: Writer | null;
+  waiting: Writer[];
+  mine: boolean;
+  /** This window waits to type. */
+  asked: boolean;
 }
 
 const RESIZE_MS = 120;
@@ -57,6 +68,10 @@ export class TerminalSession {
           this.#flow.then(() => this.#begin(message), after);
         },
         resized: (message) => this.#flow.then(() => this.#resize(message)),
+        controlled: (message) => this.#controlled(message),
+        taken: (message) => {
+          if (message.refused !== null) options.onRefused(message.refused);
+        },
       },
     });
     this.#observer = new ResizeObserver(() => this.#propose(RESIZE_MS));
@@ -71,6 +86,29 @@ export class TerminalSession {
   }
 
   readonly retry = (): void => this.#socket.retry();
+
+  /** Ask to type; with `fromAnother` whoever types now loses it. */
+  take(fromAnother: boolean): void {
+    this.#socket.control({ type: "take_control", client_id: this.#socket.typist.clientId, from_another: fromAnother });
+  }
+
+  grant(to: string): void {
+    this.#socket.control({ type: "grant_control", to });
+  }
+
+  release(): void {
+    this.#socket.control({ type: "release_control" });
+  }
+
+  /** As a keyboard would. */
+  type(text: string): void {
+    if (text !== "") this.#socket.type(text);
+  }
+
+  /** In the command's own way: Ctrl-C, or what its CLI wants. */
+  interrupt(): void {
+    this.#socket.type("", true);
+  }
 
   token(accessToken: string): void {
     this.#socket.token(accessToken);
@@ -109,6 +147,20 @@ export class TerminalSession {
     this.#resize(stream);
     if (stream.offset > 0) this.screen.mark("what came before has left the server's memory");
     this.#propose(0);
+  }
+
+  #controlled(message: Controlled): void {
+    const { clientId } = this.#socket.typist;
+    const mine = message.controller?.client_id === clientId;
+    const waiting = message.waiting ?? [];
+    this.screen.typed = mine ? (text) => this.type(text) : null;
+    this.#options.onControl({
+      controller: message.controller,
+      waiting,
+      mine,
+      asked: waiting.some((writer) => writer.client_id === clientId),
+    });
+    if (mine) this.#propose(0);
   }
 
   #gap(missing: number): void {

@@ -66,6 +66,8 @@ beforeEach(async () => {
       bytes: (data, after) => seen.push([new TextDecoder().decode(data), after]),
       gap: (m, after) => seen.push([`gap ${m.missing}`, after]),
       started: (m) => seen.push(["started", { streamId: m.stream_id, offset: m.offset }]),
+      controlled: (m) => seen.push([`controlled by ${m.controller?.name}`, { streamId: null, offset: 0 }]),
+      taken: (m) => seen.push([`taken ${m.seq}`, { streamId: null, offset: 0 }]),
       resized: (m) => seen.push([`${m.columns}x${m.rows}`, { streamId: null, offset: 0 }]),
     },
   });
@@ -84,7 +86,7 @@ function peer(index = -1): Peer {
 describe("a terminal's socket", () => {
   test("attaches with its token first, and with no place at the first time", () => {
     peer().opens();
-    expect(peer().sent).toEqual([{ type: "attach", access_token: "t1" }]);
+    expect(peer().sent).toEqual([{ type: "attach", access_token: "t1", client_id: socket.typist.clientId }]);
   });
 
   test("counts the bytes from the announced offset", () => {
@@ -106,10 +108,23 @@ describe("a terminal's socket", () => {
     expect(peers).toHaveLength(1);
     await vi.advanceTimersByTimeAsync(1);
     peer().opens();
-    expect(peer().sent).toEqual([{ type: "attach", access_token: "t1", stream_id: "s1", offset: 103 }]);
+    expect(peer().sent).toEqual([{ type: "attach", access_token: "t1", client_id: socket.typist.clientId, stream_id: "s1", offset: 103 }]);
   });
 
-  test("waits longer after each failure, and begins anew once attached", async () => {
+  test("types again what the agent had not answered when the connection was lost", async () => {
+  peer().opens().says(ATTACHED);
+  socket.type("a");
+  socket.type("b");
+  peer().says({ type: "keys_taken", client_id: socket.typist.clientId, seq: 1, refused: null });
+  peer().drops();
+  await vi.advanceTimersByTimeAsync(1000);
+  peer().opens().says({ ...ATTACHED, mode: "exact" });
+  expect(peer().sent.slice(1)).toEqual([
+    { type: "keys", client_id: socket.typist.clientId, seq: 2, text: "b", interrupt: false },
+  ]);
+});
+
+test("waits longer after each failure, and begins anew once attached", async () => {
     for (const delay of [1000, 2000, 4000]) {
       peer().drops();
       await vi.advanceTimersByTimeAsync(delay - 1);

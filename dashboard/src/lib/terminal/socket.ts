@@ -5,13 +5,19 @@ import {
   PERMANENT_CLOSE_CODES,
   TERMINAL_SUBPROTOCOL,
   type Attached,
+  type Controlled,
   type Gap,
+  type KeysTaken,
+  type GrantControl,
+  type ReleaseControl,
   type Resized,
   type ServerToViewerMessage,
   type StreamStarted,
+  type TakeControl,
   type ViewerMessage,
 } from "../protocol.ts";
 import type { Place } from "./flow.ts";
+import { Typist } from "./typist.ts";
 
 /** What the link to an agent's terminal is doing. */
 export type LinkStatus =
@@ -29,6 +35,8 @@ export interface TerminalEvents {
   gap(message: Gap, after: Place): void;
   started(message: StreamStarted): void;
   resized(message: Resized): void;
+  controlled(message: Controlled): void;
+  taken(message: KeysTaken): void;
 }
 
 export interface SocketOptions {
@@ -51,6 +59,7 @@ const ANSWER_MS = 10_000;
  * once with another, the first time.
  */
 export class TerminalSocket {
+  readonly typist = new Typist();
   readonly #options: SocketOptions;
   readonly #backoff: Backoff;
   #socket: WebSocket | null = null;
@@ -70,6 +79,16 @@ export class TerminalSocket {
   /** Tell the server how large the window is. */
   resize(columns: number, rows: number): void {
     if (this.#attached) this.#send({ type: "resize", columns, rows });
+  }
+
+  /** Ask for control, give it away, or leave it. */
+  control(message: TakeControl | GrantControl | ReleaseControl): void {
+    if (this.#attached) this.#send(message);
+  }
+
+  /** Type this; it comes again, and is typed once, until the agent has answered. */
+  type(text: string, interrupt = false): void {
+    for (const keys of this.typist.type(text, interrupt)) if (this.#attached) this.#send(keys);
   }
 
   /** The session was refreshed: the server gets the newer token before the old one ends. */
@@ -132,7 +151,7 @@ export class TerminalSocket {
     const accessToken = token;
     socket.onopen = () => {
       const place = this.#place?.streamId ? { stream_id: this.#place.streamId, offset: this.#place.offset } : {};
-      this.#send({ type: "attach", access_token: accessToken, ...place });
+      this.#send({ type: "attach", access_token: accessToken, client_id: this.typist.clientId, ...place });
       this.#heard();
     };
     socket.onmessage = (event: MessageEvent<ArrayBuffer | string>) => {
@@ -161,6 +180,7 @@ export class TerminalSocket {
         this.#place = { streamId: message.stream_id, offset: message.offset };
         events.status({ name: "attached" });
         events.attached(message);
+        for (const keys of this.typist.unanswered) this.#send(keys);
         return;
       case "gap":
         this.#place = { streamId: this.#place?.streamId ?? null, offset: message.offset };
@@ -172,6 +192,13 @@ export class TerminalSocket {
         return;
       case "resized":
         events.resized(message);
+        return;
+      case "controlled":
+        events.controlled(message);
+        return;
+      case "keys_taken":
+        this.typist.answered(message.seq);
+        events.taken(message);
         return;
       case "ping":
         this.#send({ type: "pong" });

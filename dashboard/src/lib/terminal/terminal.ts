@@ -59,6 +59,7 @@ export class Screen {
   readonly #options: ScreenOptions;
   #dark: boolean;
   #gone = false;
+  #typed: ((text: string) => void) | null = null;
   #fontSize: number;
   #searchedHow = "";
   /** What draws: WebGL where there is one, else the document. */
@@ -92,11 +93,24 @@ export class Screen {
       options.onMatches({ index: resultIndex, count: resultCount }),
     );
     host.addEventListener("mouseup", this.#copySelection);
-    // Keys go on to the page: nothing is typed here, except to copy what is selected and to scroll.
+    this.#terminal.onData((data) => this.#typed?.(data));
+    host.addEventListener("paste", this.#pasted, true);
+    // Unless this window types, keys go on to the page: nothing but to copy what is selected and to scroll.
     this.#terminal.attachCustomKeyEventHandler((event) => {
-      if (event.type === "keydown" && (event.ctrlKey || event.metaKey) && event.key === "c") void this.copy();
+      const copies = event.type === "keydown" && (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "c";
+      if (copies) void this.copy();
+      if (this.#typed !== null) return !(copies && (event.shiftKey || event.metaKey || this.#terminal.hasSelection()));
       return event.shiftKey && (event.key === "PageUp" || event.key === "PageDown");
     });
+  }
+
+  /** Where keys go while this window types; null while it only looks. */
+  set typed(typed: ((text: string) => void) | null) {
+    this.#typed = typed;
+    this.#terminal.options.disableStdin = typed === null;
+    this.#terminal.options.cursorBlink = typed !== null;
+    this.#host.toggleAttribute("data-typing", typed !== null);
+    if (typed !== null) this.#terminal.focus();
   }
 
   get size(): Size {
@@ -240,8 +254,20 @@ export class Screen {
   dispose(): void {
     this.#gone = true;
     this.#host.removeEventListener("mouseup", this.#copySelection);
+    this.#host.removeEventListener("paste", this.#pasted, true);
     this.#terminal.dispose();
   }
+
+  /** Several lines would run at once where the program does not say that it can tell a paste from typing. */
+  readonly #pasted = (event: ClipboardEvent): void => {
+    const text = event.clipboardData?.getData("text") ?? "";
+    if (this.#typed === null || this.#terminal.modes.bracketedPasteMode || !/[\r\n]./s.test(text)) return;
+    const lines = text.split(/\r\n|\r|\n/).length;
+    if (!confirm(`Paste ${lines} lines? The program takes each as if it were typed.`)) {
+      event.preventDefault();
+      event.stopPropagation();
+    }
+  };
 
   readonly #copySelection = (): void => {
     if (this.#terminal.hasSelection()) void this.copy();

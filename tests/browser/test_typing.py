@@ -1,0 +1,64 @@
+"""Typing into a real program from the page, and who may."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from playwright.async_api import expect
+from support.agents import agent_running
+from support.server import Api
+
+from onsembl.protocol.states import Role
+
+ASKS = "read -p 'name? ' name; echo hello-$name; cat"
+
+
+async def test_a_person_types_into_the_program_that_runs(center: Api, visit, tmp_path: Path) -> None:
+    """Keys, a paste and an interrupt go to the program, not to the page; without control they are the page's."""
+    async with agent_running(center, tmp_path):
+        visitor = await visit(center.url)
+        await visitor.sign_in((await center.operator(Role.OPERATOR)).email)
+        page = visitor.page
+        await visitor.attached()
+        await visitor.send(ASKS)
+        await visitor.sees("name?")
+        await page.get_by_role("button", name="Type here").click()
+        await expect(page.locator('[data-control="mine"]')).to_be_visible()
+        await page.locator(".host").click()
+        await page.keyboard.type("jack?c/kx")  # all of them keys of the page's own
+        await page.keyboard.press("Enter")
+        await visitor.sees("hello-jack?c/kx")
+        await expect(page.locator("dialog[open]")).to_have_count(0)
+        await page.get_by_role("button", name="Interrupt").click()
+        await expect(visitor.command(ASKS, "failed")).to_be_visible()
+        await page.get_by_role("button", name="Stop typing").click()
+        await expect(page.locator('[data-control="free"]')).to_be_visible()
+        await page.locator(".host").click()
+        await page.keyboard.press("?")
+        await expect(page.locator("dialog[open]")).to_be_visible()
+
+
+async def test_two_people_at_one_terminal(center: Api, visit, tmp_path: Path) -> None:
+    """The second asks and is given it, then it is taken back; both see who types. A viewer has no way to."""
+    async with agent_running(center, tmp_path):
+        ada, bob, eve = [await visit(center.url) for _ in range(3)]
+        admin, operator = await center.operator(Role.ADMIN), await center.operator(Role.OPERATOR)
+        await ada.sign_in(admin.email)
+        await bob.sign_in(operator.email)
+        await eve.sign_in((await center.operator(Role.VIEWER)).email)
+        for visitor in (ada, bob, eve):
+            await visitor.attached()
+        await ada.send("cat")
+        await ada.page.get_by_role("button", name="Type here").click()
+        await expect(bob.page.get_by_text(f"{admin.email} types into this terminal")).to_be_visible()
+        await bob.page.get_by_role("button", name="Ask to type").click()
+        await ada.page.get_by_role("button", name=f"Give it to {operator.email}").click()
+        await expect(bob.page.locator('[data-control="mine"]')).to_be_visible()
+        await bob.page.locator(".host").click()
+        await bob.page.keyboard.type("from bob\n")
+        await ada.sees("from bob")
+        await ada.page.get_by_role("button", name="Take over").click()
+        await ada.page.get_by_role("button", name="Press again").click()
+        await expect(bob.page.get_by_text(f"{admin.email} types into this terminal")).to_be_visible()
+        await expect(eve.page.locator("[data-control]")).to_have_count(0)
+        await ada.page.get_by_role("button", name="Interrupt").click()
