@@ -47,6 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
         folder.chmod(0o755)
         os.environ[SHARED] = str(folder)
         config.stash[_OWNED] = folder
+    os.environ["ONSEMBL_KEYRING"] = "off"  # no test writes to the keyring of whoever runs it
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -44,12 +44,12 @@ class Ring(KeyringBackend):
 
 
 @pytest.fixture
-def ring() -> Ring:
-    before = keyring.get_keyring()
+def ring(monkeypatch: pytest.MonkeyPatch) -> Ring:
+    monkeypatch.delenv("ONSEMBL_KEYRING")
     ring = Ring()
     keyring.set_keyring(ring)
     yield ring
-    keyring.set_keyring(before)
+    keyring.set_keyring(NoKeyring())
 
 
 def made(number: int) -> Credentials:
@@ -109,17 +109,14 @@ def test_a_keyring_that_refuses_is_an_error_of_the_system(ring, tmp_path):
     assert not (tmp_path / "one" / store.FILE_NAME).exists()
 
 
-def test_a_machine_without_a_keyring_uses_a_file(tmp_path):
+def test_a_machine_without_a_keyring_uses_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As servers are."""
-    before = keyring.get_keyring()
+    monkeypatch.delenv("ONSEMBL_KEYRING")
     keyring.set_keyring(NoKeyring())
-    try:
-        assert keyring_store.system_keyring() is None
-        store.save(tmp_path / "one", made(1))
-        assert (tmp_path / "one" / store.FILE_NAME).stat().st_mode & 0o777 == 0o600
-        assert store.load(tmp_path / "one").refresh_token == "refresh-1"
-    finally:
-        keyring.set_keyring(before)
+    assert keyring_store.system_keyring() is None
+    store.save(tmp_path / "one", made(1))
+    assert (tmp_path / "one" / store.FILE_NAME).stat().st_mode & 0o777 == 0o600
+    assert store.load(tmp_path / "one").refresh_token == "refresh-1"
 
 
 def test_without_the_library_there_is_a_file(tmp_path: Path):
