@@ -168,7 +168,8 @@ class AgentSession:
         try:
             await self._converse(hello, terminal)
         finally:
-            self._hub.forget(self.agent_id, self)
+            if self._hub.forget(self.agent_id, self):
+                terminal.promised = None
             await asyncio.shield(self._disconnect())
 
     async def _connect(self, hello: Hello) -> Terminal:
@@ -178,8 +179,14 @@ class AgentSession:
         )
         self.epoch = connected.epoch
         self._actor = Actor("agent", self.agent_id, connected.name, self._actor.address)
+        tail = hello.stream
         terminal = await resume(
-            self._hub, self.agent_id, connected.stream_id, connected.resume_offset, Size(hello.columns, hello.rows)
+            self._hub,
+            self.agent_id,
+            connected.stream_id,
+            connected.resume_offset,
+            tail.end if tail is not None and tail.id == connected.stream_id else 0,
+            Size(hello.columns, hello.rows),
         )
         await self._websocket.send_text(
             encode(

@@ -93,10 +93,12 @@ class Hub:
         if link is not None:
             link.close(code, reason)
 
-    def forget(self, agent_id: AgentId, link: AgentLink) -> None:
-        """The connection has ended by itself."""
-        if self.links.get(agent_id) is link:
-            del self.links[agent_id]
+    def forget(self, agent_id: AgentId, link: AgentLink) -> bool:
+        """The connection has ended by itself; whether it was the agent's present one."""
+        if self.links.get(agent_id) is not link:
+            return False
+        del self.links[agent_id]
+        return True
 
     def taken(self, message: KeysTaken) -> None:
         """An agent has answered what a page has typed."""

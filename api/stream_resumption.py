@@ -31,8 +31,8 @@ def held(terminal: Terminal | None) -> Held | None:
     return Held(terminal.stream_id, backlog.start, backlog.end, terminal.inbox.end)
 
 
-async def resume(hub: Hub, agent_id: AgentId, stream_id: StreamId, offset: int, size: Size) -> Terminal:
-    """The terminal of an agent that sends its stream's bytes from `offset` on."""
+async def resume(hub: Hub, agent_id: AgentId, stream_id: StreamId, offset: int, promised: int, size: Size) -> Terminal:
+    """The terminal of an agent that sends its stream's bytes from `offset` on, and has them up to `promised`."""
     terminal = hub.terminal(agent_id, stream_id, offset, size)
     if terminal.stream_id != stream_id:
         terminal.begin(stream_id, offset, size)
@@ -44,6 +44,7 @@ async def resume(hub: Hub, agent_id: AgentId, stream_id: StreamId, offset: int, 
     backlog = terminal.log.backlog
     if backlog.end != offset:
         backlog.restart(offset)
+    terminal.promised = promised
     terminal.resize(size)
     return terminal
 

@@ -13,7 +13,7 @@ from onsembl.api.archiver import Archiver, StreamLog
 from onsembl.protocol.control import Control
 from onsembl.protocol.ids import StreamId
 from onsembl.protocol.ring import Ring
-from onsembl.protocol.stream import Inbox
+from onsembl.protocol.stream import MAX_OFFSET, Inbox
 
 SAMPLED = 32
 """One chunk in so many is timed on its way to the viewers."""
@@ -64,6 +64,8 @@ class Terminal:
         self.sample = None
         self.inbox = Inbox(start)
         self.ring = Ring(self._ring_bytes, start)
+        self.promised: int | None = None
+        """How far the agent that is connected says that its bytes go; None when there is none to ask."""
         self.refilled = start == 0
         """Whether the ring has all that it can have; when a process begins with a stream, it lacks what came before."""
         self.size = size
@@ -74,6 +76,11 @@ class Terminal:
         """The stream's way into the archive; there is one once there is a stream."""
         assert self._log is not None
         return self._log
+
+    @property
+    def upto(self) -> int:
+        """How far the stream may go by now: a viewer may have seen bytes that come here again only now."""
+        return MAX_OFFSET if self.promised is None else max(self.promised, self.inbox.end)
 
     def ingest(self, offset: int, data: bytes) -> None:
         """Bytes from the agent. Raises GapRefused or OffsetOutOfRange and then keeps nothing of them."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from contextlib import suppress
 
+import psycopg
+from psycopg_pool import PoolTimeout
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from onsembl.api.client_address import client_address
@@ -45,6 +48,9 @@ from onsembl.protocol.states import Role
 from onsembl.realtime.channels.limits import Rate
 from onsembl.sql import agents, archive
 
+logger = logging.getLogger(__name__)
+
+DATABASE_ERRORS = (psycopg.Error, PoolTimeout)
 CATCH_UP_BYTES = 8 * 1024 * 1024
 """A viewer that is further behind than this, before the ring, is told of a gap: it would wait for what nobody reads."""
 EXPIRE_SECONDS = 5.0
@@ -84,6 +90,10 @@ async def terminal_socket(websocket: WebSocket) -> None:
                 await websocket.close(closed.code, closed.reason[:120])
     except WebSocketDisconnect:
         return
+    except DATABASE_ERRORS as error:
+        logger.warning("The database failed a viewer: %s", error, extra={"action": "viewer_failed"})
+        with suppress(WebSocketDisconnect, RuntimeError):
+            await websocket.close(CloseCode.INTERNAL_ERROR, "the database is out of reach; come back")
 
 
 def _admit(websocket: WebSocket, services: Services, address: str) -> None:

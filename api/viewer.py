@@ -36,7 +36,7 @@ class Viewer:
         self._stream_id = terminal.stream_id
         self._size = terminal.size
         self._control_version = -1 if terminal.control.controller is not None else terminal.control.version
-        answer = attach(self._ring, self._stream_id, stream_id, offset)
+        answer = attach(self._ring, self._stream_id, stream_id, offset, terminal.upto)
         if archived and answer.mode == "gap":
             assert offset is not None
             answer = AttachAnswer("exact", offset)
@@ -95,13 +95,14 @@ class Viewer:
         self._offset = offset
         return Gap(offset=offset, missing=missing)
 
-    def _move_on(self) -> Message:
+    def _move_on(self) -> bytes | Message | None:
         """The old ring is read to its end: on to the one that took its place."""
         terminal = self._terminal
         same_stream = self._stream_id == terminal.stream_id
-        self._ring, self._stream_id, self._size = terminal.ring, terminal.stream_id, terminal.size
-        if same_stream and self._offset <= self._ring.start:
-            return self._skip_to(self._ring.start)
+        self._ring, self._stream_id = terminal.ring, terminal.stream_id
+        if same_stream:
+            return self._skip_to(self._ring.start) if self._offset < self._ring.start else self.next()
+        self._size = terminal.size
         self._offset = self._ring.start
         assert self._stream_id is not None, "a terminal that has begun again has a stream"
         return StreamStarted(

@@ -161,10 +161,15 @@ class AttachAnswer:
     offset: int
 
 
-def attach(ring: Ring, stream_id: UUID | None, wanted_stream: UUID | None, wanted_offset: int | None) -> AttachAnswer:
-    """Where a viewer begins that has seen `wanted_stream` up to `wanted_offset`; both None for a new one."""
+def attach(
+    ring: Ring, stream_id: UUID | None, wanted_stream: UUID | None, wanted_offset: int | None, upto: int = 0
+) -> AttachAnswer:
+    """Where a viewer begins that has seen `wanted_stream` up to `wanted_offset`; both None for a new one.
+
+    The stream has bytes up to `upto` that are not in the ring yet: a viewer who has seen them waits for its byte.
+    """
     if wanted_stream is None or wanted_offset is None:
         return AttachAnswer("tail", ring.start)
-    if wanted_stream == stream_id and ring.start <= wanted_offset <= ring.end:
+    if wanted_stream == stream_id and ring.start <= wanted_offset <= max(ring.end, upto):
         return AttachAnswer("exact", wanted_offset)
     return AttachAnswer("gap", ring.start)

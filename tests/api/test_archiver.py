@@ -183,3 +183,20 @@ async def test_an_archive_that_was_put_back_gets_a_new_stream(api):
     async with api.agent_socket(agent) as socket:
         welcome = await greet(socket, id=stream, start=10, end=14)
         assert welcome["stream_id"] != stream and welcome["resume_offset"] == 0
+
+
+async def test_a_viewer_that_saw_more_than_was_archived_waits_for_its_byte(settings):
+    """The instance died before the archive had them: the agent sends them again, and this viewer is not shown them."""
+    async with running(settings) as api:
+        agent, _ = await api.enrol(), await api.operator()
+        async with api.agent_socket(agent) as socket:
+            stream = (await greet(socket))["stream_id"]
+            await socket.send(encode_output(0, b"0123456789"))
+            await acknowledged(socket, 10)
+    async with running(settings) as api, api.terminal_socket(agent.id) as viewer:
+        attached = await attach(viewer, await sign_in(api), stream_id=stream, offset=14)
+        assert (attached["mode"], attached["offset"]) == ("exact", 14)
+        async with api.agent_socket(agent) as socket:
+            assert (await greet(socket, id=stream, start=10, end=18))["resume_offset"] == 10
+            await socket.send(encode_output(10, b"abcdefgh"))
+            assert await read_bytes(viewer, 4) == b"efgh"

@@ -150,7 +150,11 @@ class CuttableLink:
         if self._severed:
             writer.transport.abort()
             return
-        there_reader, there_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
+        try:
+            there_reader, there_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
+        except ConnectionError:  # nobody listens there now
+            writer.transport.abort()
+            return
         self._writers |= {writer, there_writer}
         await asyncio.gather(self._pump(reader, there_writer), self._pump(there_reader, writer))
 

@@ -1,0 +1,193 @@
+"""Terminals under faults: whatever dies, what viewers see, what the archive holds and what was written are the same.
+
+`ONSEMBL_CHAOS_FAULTS` is their number (200), `ONSEMBL_CHAOS_SEED` what they follow from; a run prints its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+from chaos.parts import ApiPart, ChaosViewer, Part, PostgresPart
+from chaos.writer import BEGIN, END, expected
+from support.agents import FINAL, CuttableLink, Operator, agent_running, until
+from support.archive import archived_bytes, until_archived
+from support.server import Api
+
+from onsembl.cli.embedded_postgres import EmbeddedPostgres
+
+FAULTS = int(os.environ.get("ONSEMBL_CHAOS_FAULTS", "200"))
+SEED = int(os.environ.get("ONSEMBL_CHAOS_SEED", str(random.SystemRandom().randrange(10**6))))
+AGENTS = 3
+QUIET_SECONDS = 0.4
+"""The next fault comes when bytes have flowed since the last, or after this long without any."""
+WRITER = Path(__file__).with_name("writer.py")
+
+
+class Chaos:
+    """Everything that runs, and what can be done to it."""
+
+    def __init__(self, chance: random.Random, stack: AsyncExitStack) -> None:
+        self.chance = chance
+        self.stack = stack
+        self.steady: list[ChaosViewer] = []
+        self.visitors: list[ChaosViewer] = []
+        self.left: list[ChaosViewer] = []
+        self.done: Counter[str] = Counter()
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def begin(self, postgres: EmbeddedPostgres, folder: Path) -> None:
+        url = postgres.url()
+        self.database_url = url
+        self.postgres = PostgresPart(postgres)
+        self.api = ApiPart(folder, url)
+        self.worker = Part(folder, "worker", "worker", "--data-dir", str(folder / "data"), database_url=url)
+        for part in (self.api, self.worker):
+            await part.start()
+            self.stack.push_async_callback(part.end)
+        http = await self.stack.enter_async_context(httpx.AsyncClient(base_url=self.api.url, timeout=30))
+        await self.api.ready(http)
+        api = Api(self.api.url, url, http, None)  # type: ignore[arg-type]
+        account = await api.operator()
+        self.token = account.access_token
+        self.operator = Operator(api, account)
+        self.agents_link = await self.stack.enter_async_context(CuttableLink(self.api.url))
+        self.viewers_link = await self.stack.enter_async_context(CuttableLink(self.api.url))
+        self.agents = [
+            await self.stack.enter_async_context(agent_running(api, folder, f"agent-{n}", server=self.agents_link.url))
+            for n in range(AGENTS)
+        ]
+        for number, agent in enumerate(self.agents):
+            for _ in range(2):
+                self.steady.append(self._viewer(agent.id, END % number))
+        self.commands = [
+            await self.operator.send(
+                agent.id, f"{sys.executable} {WRITER} {number} {folder}/stop {folder}/count-{number}"
+            )
+            for number, agent in enumerate(self.agents)
+        ]
+        await until(self._all_flow, "the first bytes")
+
+    def _viewer(self, agent_id: str, wanted: bytes | None = None) -> ChaosViewer:
+        viewer = ChaosViewer(self.viewers_link, agent_id, self.token, wanted=wanted)
+        self.stack.push_async_callback(viewer.leave)
+        return viewer
+
+    async def _all_flow(self) -> bool:
+        return all(BEGIN % (index // 2) in viewer.seen for index, viewer in enumerate(self.steady))
+
+    # What can be done to it
+
+    async def cut_agents(self) -> None:
+        self.agents_link.cut()
+
+    async def cut_viewers(self) -> None:
+        self.viewers_link.cut()
+
+    async def sever_agents(self) -> None:
+        await self._sever(self.agents_link)
+
+    async def sever_viewers(self) -> None:
+        await self._sever(self.viewers_link)
+
+    async def _sever(self, link: CuttableLink) -> None:
+        link.sever()
+        await asyncio.sleep(self.chance.uniform(0.05, 1.5))
+        link.mend()
+
+    async def come(self) -> None:
+        self.visitors.append(self._viewer(self.chance.choice(self.agents).id))
+
+    async def go(self) -> None:
+        if not self.visitors:
+            return await self.come()
+        viewer = self.visitors.pop(self.chance.randrange(len(self.visitors)))
+        await viewer.leave()
+        self.left.append(viewer)
+        return None
+
+    async def be_stuck(self) -> None:
+        over = asyncio.Event()
+        asyncio.get_running_loop().call_later(self.chance.uniform(0.2, 2.0), over.set)
+        await self.chance.choice([*self.steady, *self.visitors]).be_stuck(over)
+
+    async def kill_api(self) -> None:
+        await self.api.kill()
+
+    async def kill_worker(self) -> None:
+        await self.worker.kill()
+
+    async def kill_postgres(self) -> None:
+        await self.postgres.kill()
+
+    async def run(self, faults: int) -> None:
+        """So many faults, one over another where they take longer."""
+        kinds: dict[Callable[[], Awaitable[None]], int] = {
+            self.cut_agents: 28,
+            self.cut_viewers: 20,
+            self.sever_agents: 8,
+            self.sever_viewers: 8,
+            self.come: 10,
+            self.go: 8,
+            self.be_stuck: 8,
+            self.kill_api: 4,
+            self.kill_worker: 3,
+            self.kill_postgres: 3,
+        }
+        for fault in self.chance.choices(list(kinds), weights=list(kinds.values()), k=faults):
+            self.done[fault.__name__] += 1
+            task = asyncio.ensure_future(fault())
+            self._under_way.add(task)
+            await self._flow_or_quiet()
+        await asyncio.gather(*self._under_way)
+
+    async def _flow_or_quiet(self) -> None:
+        before = sum(viewer.place for viewer in self.steady)
+        wanted = self.chance.randrange(2_000, 200_000)
+        deadline = asyncio.get_running_loop().time() + QUIET_SECONDS
+        while sum(viewer.place for viewer in self.steady) < before + wanted:
+            if asyncio.get_running_loop().time() > deadline:
+                return
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.timeout(600 + FAULTS * 5)
+async def test_what_was_written_is_archived_and_seen(own_postgres, tmp_path):
+    """Byte for byte, by every viewer that stayed, and from its first byte by each that came and went."""
+    print(f"ONSEMBL_CHAOS_SEED={SEED} ONSEMBL_CHAOS_FAULTS={FAULTS}")
+    async with AsyncExitStack() as stack:
+        chaos = Chaos(random.Random(SEED), stack)
+        await chaos.begin(own_postgres, tmp_path)
+        await chaos.run(FAULTS)
+        print(f"done: {dict(chaos.done)}")
+        (tmp_path / "stop").touch()
+        for command in chaos.commands:
+            async with asyncio.timeout(120):
+                state = (await chaos.operator.until_state(command, *FINAL))["state"]
+            assert state == "succeeded"
+        async with asyncio.timeout(120):
+            await asyncio.gather(*(viewer.task for viewer in chaos.steady))
+        whole: dict[str, bytes] = {}
+        for number, pair in enumerate(zip(chaos.steady[::2], chaos.steady[1::2], strict=True)):
+            stream = pair[0].stream_id
+            assert stream is not None
+            count = int((tmp_path / f"count-{number}").read_text())
+            written = BEGIN % number + expected(number, count) + END % number
+            await until_archived(chaos.database_url, stream, pair[0].place)
+            whole[stream] = await archived_bytes(chaos.database_url, stream)
+            print(f"agent {number}: {count} bytes")
+            assert written in whole[stream], f"the archive differs; seed {SEED}"
+            for viewer in pair:
+                assert viewer.faults == [], f"seed {SEED}"
+                assert viewer.start == 0 and written in viewer.seen, f"a viewer differs; seed {SEED}"
+        for viewer in [*chaos.visitors, *chaos.left, *chaos.steady]:
+            if viewer.stream_id is not None:
+                assert whole[viewer.stream_id].startswith(viewer.seen, viewer.start), f"a visitor differs; seed {SEED}"
