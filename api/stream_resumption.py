@@ -18,7 +18,7 @@ from onsembl.sql.database import Pool
 logger = logging.getLogger(__name__)
 
 PATIENCE = 2.0
-"""Seconds that a viewer waits for the archive's connection before it gets what is in memory."""
+"""Seconds that whoever needs the archive waits for a connection."""
 STEP_BYTES = 1024 * 1024
 """Read from the archive at once: no connection is held while a viewer takes what was read."""
 
@@ -61,7 +61,14 @@ async def _fill(hub: Hub, terminal: Terminal, upto: int) -> None:
 
 
 async def refill(pool: Pool, terminal: Terminal) -> None:
-    """Put back into the ring what it lacks since this process began with the stream."""
+    """Put back into the ring what it lacks since this process began with the stream, if the archive can be read."""
+    try:
+        await _refill(pool, terminal)
+    except (psycopg.Error, PoolTimeout) as error:
+        logger.warning("The archive cannot be read: %s", error, extra={"action": "archive_unread"})
+
+
+async def _refill(pool: Pool, terminal: Terminal) -> None:
     async with terminal.refilling:
         ring = terminal.ring
         if terminal.refilled or terminal.stream_id is None:
@@ -81,21 +88,20 @@ async def refill(pool: Pool, terminal: Terminal) -> None:
 
 
 async def read(pool: Pool, terminal: Terminal, start: int, upto: int) -> bytes:
-    """Some of the terminal's bytes from `start` on, out of the archive; none when it does not have them now."""
+    """Some of the terminal's bytes from `start` on, out of the archive; none when it does not have them.
+
+    Raises psycopg.Error or PoolTimeout when it cannot be read now.
+    """
     assert terminal.stream_id is not None
     parts: list[bytes] = []
     place = start
-    try:
-        async with (
-            pool.connection(timeout=PATIENCE) as conn,
-            aclosing(archive.read(conn, terminal.stream_id, start, min(upto, start + STEP_BYTES))) as pieces,
-        ):
-            async for piece in pieces:
-                if piece.start != place:
-                    break
-                parts.append(piece.data)
-                place += len(piece.data)
-    except (psycopg.Error, PoolTimeout) as error:
-        logger.warning("The archive cannot be read: %s", error, extra={"action": "archive_unread"})
-        return b""
+    async with (
+        pool.connection(timeout=PATIENCE) as conn,
+        aclosing(archive.read(conn, terminal.stream_id, start, min(upto, start + STEP_BYTES))) as pieces,
+    ):
+        async for piece in pieces:
+            if piece.start != place:
+                break
+            parts.append(piece.data)
+            place += len(piece.data)
     return b"".join(parts)

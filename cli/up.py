@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from onsembl.cli.archive_days import archive_days_option
 from onsembl.cli.data_folder import DataFolder, data_dir_option
 from onsembl.cli.database_url import database_url_option, require_database
 from onsembl.cli.errors import StartError
@@ -35,6 +36,7 @@ class _Start:
     halt_seconds: float
     demo: bool
     no_worker: bool
+    archive_days: int
     began: float
 
 
@@ -82,6 +84,7 @@ class _Start:
 )
 @click.option("--demo", is_flag=True, help="Run a demo agent beside it.")
 @click.option("--no-worker", is_flag=True, help="Leave the jobs to `onsembl worker`.")
+@archive_days_option
 @database_url_option
 @data_dir_option
 def up(
@@ -94,6 +97,7 @@ def up(
     halt_seconds: float,
     demo: bool,
     no_worker: bool,
+    archive_days: int,
     database_url: str | None,
     data_dir: Path,
 ) -> None:
@@ -122,6 +126,7 @@ def up(
         halt_seconds=halt_seconds,
         demo=demo,
         no_worker=no_worker,
+        archive_days=archive_days,
         began=began,
     )
     if database_url is not None:
@@ -172,7 +177,7 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None) -> None:
         public_url=start.address,
         hosted=start.hosted,
         dashboard=dashboard,
-        worker=None if start.no_worker else WorkerSettings(),
+        worker=None if start.no_worker else WorkerSettings(archive_days=start.archive_days),
         client_address_header=start.client_address_header,
         agent_access_token=start.agent_access_token,
         agent_refresh_token=start.agent_refresh_token,

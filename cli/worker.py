@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 from prometheus_client import CollectorRegistry, start_http_server
 
+from onsembl.cli.archive_days import archive_days_option
 from onsembl.cli.data_folder import data_dir_option
 from onsembl.cli.database_url import database_url_option, running_database
 from onsembl.cli.errors import StartError
@@ -27,16 +28,22 @@ from onsembl.tasks.worker import WorkerSettings, run_worker
     type=click.IntRange(1, 65535),
     help="Show this worker's metrics to Prometheus there, on 127.0.0.1, at /metrics.",
 )
+@archive_days_option
 @database_url_option
 @data_dir_option
 def worker(
-    concurrency: int, until_idle: bool, metrics_port: int | None, database_url: str | None, data_dir: Path
+    concurrency: int,
+    until_idle: bool,
+    metrics_port: int | None,
+    archive_days: int,
+    database_url: str | None,
+    data_dir: Path,
 ) -> None:
     """Run jobs. Any number of workers may run; each keeps nothing, and what one leaves another takes up."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     url = running_database(database_url, data_dir)
     with _shown(metrics_port) as metrics:
-        asyncio.run(_run(url, WorkerSettings(concurrency=concurrency), metrics, until_idle))
+        asyncio.run(_run(url, WorkerSettings(concurrency=concurrency, archive_days=archive_days), metrics, until_idle))
 
 
 @contextmanager

@@ -17,6 +17,7 @@ ACTIONS: dict[str, str] = {
     "agent.stop_requested": "Somebody wants an agent's program to end.",
     "agent.stranded": "The instance that held an agent's connection is dead: the agent is offline.",
     "alert.acknowledged": "Somebody has seen an alert.",
+    "archive.dropped": "A day of what terminals showed was past its time.",
     "audit.dropped": "A day of this log was past its time.",
     "audit.exported": "Somebody has taken a copy of this log.",
     "command.cancel_requested": "Somebody wants a command to end.",

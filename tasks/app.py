@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from procrastinate import App, PsycopgConnector
 
-from onsembl.tasks.names import KEEP_AUDIT_LOG, KEEP_SEARCH_TEXT, REMOVE_OLD_JOBS, RUN_COMMAND
-from onsembl.tasks.retention import keep_audit_log, keep_search_text, remove_old_jobs
+from onsembl.tasks.names import KEEP_ARCHIVE, KEEP_AUDIT_LOG, KEEP_SEARCH_TEXT, REMOVE_OLD_JOBS, RUN_COMMAND
+from onsembl.tasks.retention import keep_archive, keep_audit_log, keep_search_text, remove_old_jobs
 from onsembl.tasks.run_command import DeliveryRetry, run_command
 
 
@@ -17,4 +17,5 @@ def new_app() -> App:
     hourly(app.task(name=REMOVE_OLD_JOBS, queueing_lock=REMOVE_OLD_JOBS, pass_context=True)(remove_old_jobs))
     hourly(app.task(name=KEEP_AUDIT_LOG, queueing_lock=KEEP_AUDIT_LOG, pass_context=True)(keep_audit_log))
     hourly(app.task(name=KEEP_SEARCH_TEXT, queueing_lock=KEEP_SEARCH_TEXT, pass_context=True)(keep_search_text))
+    hourly(app.task(name=KEEP_ARCHIVE, queueing_lock=KEEP_ARCHIVE, pass_context=True)(keep_archive))
     return app

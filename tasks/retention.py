@@ -1,16 +1,28 @@
-"""Periodic tidying: finished jobs are of no use after a day; the commands' rows tell the history."""
+"""Periodic tidying: finished jobs are of no use after a day; the archive and the audit log are kept for some time."""
 
 from __future__ import annotations
 
 from procrastinate import JobContext
 
-from onsembl.sql import audit, audit_chain, search
+from onsembl.sql import archive, audit, audit_chain, search
 from onsembl.tasks.run_command import services_of
 
 KEEP_JOBS_HOURS = 24
 
 
 AUDIT_DAYS = 30
+ARCHIVE_DAYS_AHEAD = 3
+
+
+async def keep_archive(context: JobContext, timestamp: int) -> None:
+    """Make the archive's partitions of the days to come, and drop the days that are past their time."""
+    services = services_of(context)
+    async with services.pool.connection() as conn:
+        await archive.make_partitions(conn, ARCHIVE_DAYS_AHEAD)
+    # Of its own: a reader may keep a partition from being dropped, and then it is tried again.
+    async with services.pool.connection() as conn:
+        for dropped in await archive.drop_partitions(conn, services.archive_days):
+            await audit.write(conn, audit.Event(actor=audit.SYSTEM, action="archive.dropped", target_id=dropped))
 
 
 async def keep_audit_log(context: JobContext, timestamp: int) -> None:

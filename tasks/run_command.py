@@ -31,6 +31,8 @@ from onsembl.tasks.watch import CommandWatch
 logger = logging.getLogger(__name__)
 
 MAX_DELIVERIES = 3
+ARCHIVE_DAYS = 30
+"""How long every byte of every terminal is kept."""
 ACCEPT_SECONDS = 10.0
 """How long an online agent may take to accept an offer."""
 
@@ -52,6 +54,7 @@ class Services:
     watch: CommandWatch
     metrics: JobMetrics
     accept_seconds: float = ACCEPT_SECONDS
+    archive_days: int = ARCHIVE_DAYS
 
 
 def services_of(context: JobContext) -> Services:

@@ -21,7 +21,7 @@ from onsembl.tasks.app import new_app
 from onsembl.tasks.audit_seal import seal_for_ever
 from onsembl.tasks.delivery import Delivery, LocalHub
 from onsembl.tasks.metrics import WorkerMetrics
-from onsembl.tasks.run_command import ACCEPT_SECONDS, Services
+from onsembl.tasks.run_command import ACCEPT_SECONDS, ARCHIVE_DAYS, Services
 from onsembl.tasks.search_index import index_for_ever
 from onsembl.tasks.watch import CommandWatch
 
@@ -35,7 +35,7 @@ class WorkerSettings:
     """How a worker behaves; times in seconds.
 
     `concurrency` bounds the commands in flight, which only wait. A worker silent for `dead_after` is dead to the
-    others. A worker that stops hands its jobs over after `drain`.
+    others. A worker that stops hands its jobs over after `drain`. The archive is kept for `archive_days`.
     """
 
     concurrency: int = 1000
@@ -43,6 +43,7 @@ class WorkerSettings:
     dead_after: float = 12.0
     drain: float = 0.5
     accept: float = ACCEPT_SECONDS
+    archive_days: int = ARCHIVE_DAYS
 
 
 async def run_worker(
@@ -61,7 +62,9 @@ async def run_worker(
     metrics.pools.watch("worker", pool)
     async with pool, asyncio.TaskGroup() as group:
         watch = CommandWatch(url, pool)
-        services = Services(pool, Delivery(pool, local), watch, metrics.jobs, settings.accept)
+        services = Services(
+            pool, Delivery(pool, local), watch, metrics.jobs, settings.accept, archive_days=settings.archive_days
+        )
         side = [
             group.create_task(watch.run()),
             group.create_task(_sweep_for_ever(pool, settings)),
