@@ -88,16 +88,20 @@ async def _refill(pool: Pool, terminal: Terminal) -> None:
 
 
 async def read(pool: Pool, terminal: Terminal, start: int, upto: int) -> bytes:
-    """Some of the terminal's bytes from `start` on, out of the archive; none when it does not have them.
+    """Some of the terminal's bytes from `start` on, out of the archive or of what waits for it; none when neither has
+    them.
 
     Raises psycopg.Error or PoolTimeout when it cannot be read now.
     """
     assert terminal.stream_id is not None
+    upto = min(upto, start + STEP_BYTES)
+    if waiting := terminal.log.backlog.read(start, upto - start):
+        return waiting
     parts: list[bytes] = []
     place = start
     async with (
         pool.connection(timeout=PATIENCE) as conn,
-        aclosing(archive.read(conn, terminal.stream_id, start, min(upto, start + STEP_BYTES))) as pieces,
+        aclosing(archive.read(conn, terminal.stream_id, start, upto)) as pieces,
     ):
         async for piece in pieces:
             if piece.start != place:

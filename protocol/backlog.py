@@ -88,6 +88,21 @@ class Backlog:
             count += 1
         return Waiting(self.start, self._chunks[:count], self._times[:count]) if count else None
 
+    def read(self, offset: int, limit: int) -> bytes:
+        """Bytes from `offset` on that wait here, at most `limit`; none when they do not."""
+        if not self.start <= offset < self.end:
+            return b""
+        parts: list[bytes] = []
+        place = self.start
+        for chunk in self._chunks:
+            if place + len(chunk) > offset and limit > 0:
+                skip = max(0, offset - place)
+                part = chunk[skip : skip + limit]
+                parts.append(part)
+                limit -= len(part)
+            place += len(chunk)
+        return b"".join(parts)
+
     def archived(self, upto: int) -> None:
         """The archive has all below `upto`, by whosever doing; it may have more than is here."""
         if upto > self.end:

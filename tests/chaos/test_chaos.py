@@ -151,7 +151,7 @@ class Chaos:
 
     async def _flow_or_quiet(self) -> None:
         before = sum(viewer.place for viewer in self.steady)
-        wanted = self.chance.randrange(2_000, 200_000)
+        wanted = self.chance.randrange(2_000, 100_000)
         deadline = asyncio.get_running_loop().time() + QUIET_SECONDS
         while sum(viewer.place for viewer in self.steady) < before + wanted:
             if asyncio.get_running_loop().time() > deadline:

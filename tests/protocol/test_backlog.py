@@ -37,6 +37,17 @@ def test_bytes_wait_until_they_are_archived():
     assert (log.start, log.end, log.size) == (50, 50, 0)
 
 
+def test_what_waits_can_be_read_from_any_place():
+    """A viewer may want it before the archive has it."""
+    log = backlog(start=10)
+    for chunk in (b"abc", b"d", b"efgh"):
+        log.offer(log.end, chunk, 0)
+    for start in range(10, 18):
+        for limit in range(1, 10):
+            assert log.read(start, limit) == b"abcdefgh"[start - 10 :][:limit]
+    assert log.read(9, 5) == log.read(18, 5) == b""
+
+
 def test_what_was_taken_before_is_trimmed():
     """An agent that was sent back says bytes twice."""
     log = backlog(start=10)
