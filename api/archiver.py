@@ -165,22 +165,20 @@ class Archiver:
 
     async def _write_some(self) -> None:
         """One transaction: of as many streams as fit, in turn."""
-        logs: list[StreamLog] = []
-        runs: list[tuple[StreamId, Waiting]] = []
+        taken: dict[StreamLog, Waiting | None] = {}
         sizes: dict[StreamLog, list[SizeChange]] = {}
         room = TRANSACTION_BYTES
         for log in list(self._waiting):
             if room <= 0:
                 break
-            logs.append(log)
             if log.sizes:
                 sizes[log] = log.sizes
                 log.sizes = []
-            waiting = log.backlog.waiting(min(room, TRANSACTION_BYTES // 4))
+            taken[log] = waiting = log.backlog.waiting(min(room, TRANSACTION_BYTES // 4))
             if waiting is not None:
-                runs.append((log.stream_id, waiting))
                 room -= sum(map(len, waiting.chunks))
         try:
+            runs = [(log.stream_id, waiting) for log, waiting in taken.items() if waiting is not None]
             rows = await asyncio.to_thread(_pack, runs)
             ends: dict[StreamId, int] = {}
             async with self._pool.connection() as conn:
@@ -192,20 +190,19 @@ class Archiver:
             for log, changes in sizes.items():
                 log.sizes[:0] = changes
             raise
-        for log in logs:
-            self._settle(log, ends)
+        for log, waiting in taken.items():
+            self._settle(log, waiting, ends.get(log.stream_id))
 
-    def _settle(self, log: StreamLog, ends: dict[StreamId, int]) -> None:
+    def _settle(self, log: StreamLog, written: Waiting | None, archived: int | None) -> None:
+        """What was taken of this stream is written; its backlog may have moved on meanwhile."""
         del self._waiting[log]
         backlog = log.backlog
-        waited = backlog.size
-        if waited:
-            archived = ends.get(log.stream_id)
-            if archived is None or archived < backlog.start:
+        if written is not None:
+            if archived is None or archived < written.start:
                 # The stream was removed, or the database was put back to an earlier day: there is no place for these.
                 logger.warning(
                     "Bytes of a stream have no place in the archive",
-                    extra={"action": "archive_refused", "stream_id": str(log.stream_id), "bytes": waited},
+                    extra={"action": "archive_refused", "stream_id": str(log.stream_id), "bytes": backlog.size},
                 )
                 log.refused = True
                 backlog.restart(backlog.start)

@@ -44,6 +44,7 @@ async def resume(hub: Hub, agent_id: AgentId, stream_id: StreamId, offset: int, 
     backlog = terminal.log.backlog
     if backlog.end != offset:
         backlog.restart(offset)
+    terminal.log.refused = False
     terminal.promised = promised
     terminal.resize(size)
     return terminal
