@@ -32,11 +32,11 @@ BATCH_SECONDS = 0.25
 """How long a byte may wait for others to be written with it."""
 BATCH_BYTES = 256 * 1024
 """With so many waiting, they are written at once."""
-TRANSACTION_BYTES = 4 * 1024 * 1024
+TRANSACTION_BYTES = 2 * 1024 * 1024
 STREAM_BYTES = 4 * 1024 * 1024
 TOTAL_BYTES = 64 * 1024 * 1024
 """What may wait of one stream, and of all together."""
-AWAY_SECONDS = 2.0
+AWAY_SECONDS = 5.0
 """A write that takes longer says that the database is away."""
 MAX_SIZES = 256
 """Changes of one terminal's size that may wait: the latest."""
@@ -174,7 +174,7 @@ class Archiver:
             if log.sizes:
                 sizes[log] = log.sizes
                 log.sizes = []
-            taken[log] = waiting = log.backlog.waiting(min(room, TRANSACTION_BYTES // 4))
+            taken[log] = waiting = log.backlog.waiting(min(room, TRANSACTION_BYTES // 2))
             if waiting is not None:
                 room -= sum(map(len, waiting.chunks))
         try:

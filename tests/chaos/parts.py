@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import psutil
 from support.agents import CuttableLink, until
 from support.control_center import clean_environment
 from websockets.asyncio.client import connect
@@ -54,16 +55,21 @@ class Part:
 class ApiPart(Part):
     """An `onsembl up` at an address that stays."""
 
-    def __init__(self, folder: Path, database_url: str) -> None:
+    def __init__(self, folder: Path, database_url: str, *, worker: bool = False) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         super().__init__(
             folder,
             "api",
-            *("up", "--no-worker", "--port", str(port), "--data-dir", str(folder / "data")),
+            *("up", *([] if worker else ["--no-worker"]), "--port", str(port), "--data-dir", str(folder / "data")),
             database_url=database_url,
         )
+
+    def memory(self) -> int:
+        """What it has in memory, in bytes."""
+        assert self._process is not None
+        return psutil.Process(self._process.pid).memory_info().rss
 
     async def ready(self, http: httpx.AsyncClient) -> None:
         async def answers() -> bool:

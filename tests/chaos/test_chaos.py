@@ -168,6 +168,7 @@ async def test_what_was_written_is_archived_and_seen(own_postgres, tmp_path):
         await chaos.begin(own_postgres, tmp_path)
         await chaos.run(FAULTS)
         print(f"done: {dict(chaos.done)}")
+        await chaos.api.ready(chaos.operator.api.http)
         (tmp_path / "stop").touch()
         for command in chaos.commands:
             async with asyncio.timeout(120):

@@ -13,12 +13,12 @@ from onsembl.sql.database import connect
 
 async def archived_bytes(database_url: str, stream_id: str) -> bytes:
     """Everything, from the first byte on; it holds each once and in order."""
-    seen = b""
+    seen = bytearray()
     async with await connect(database_url, role="onsembl_api") as conn:
         async for piece in archive.read(conn, StreamId(UUID(stream_id)), 0):
             assert piece.start == len(seen)
             seen += piece.data
-    return seen
+    return bytes(seen)
 
 
 async def until_archived(database_url: str, stream_id: str, upto: int) -> bytes:

@@ -1,0 +1,108 @@
+"""What agents and viewers do that they should not, or cannot help: answered as the protocol says, in bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+
+import httpx
+import psutil
+from chaos.parts import ApiPart
+from support.agents import FINAL, Operator, agent_running, read_until
+from support.archive import archived_bytes, until_archived
+from support.frames import HELLO, attach, next_message
+from support.server import Api, running
+
+from onsembl.protocol.messages import encode_output
+
+LINE_BYTES = 100_000_000
+GROWTH_BYTES = 80_000_000
+"""What a process may grow by that relays such a line: rings, backlogs, buffers, and what an allocator keeps."""
+
+
+async def greet(socket, **stream) -> dict:
+    await socket.send(json.dumps({**HELLO, "stream": stream or None}))
+    return await next_message(socket, "welcome")
+
+
+async def test_a_hundred_megabytes_in_one_line(database_url, tmp_path):
+    """With viewers that are stuck or vanish meanwhile: one that reads sees the end, the archive has all of it, and
+    memory stays."""
+    part = ApiPart(tmp_path, database_url, worker=True)
+    await part.start()
+    try:
+        async with httpx.AsyncClient(base_url=part.url, timeout=30) as http:
+            await part.ready(http)
+            api = Api(part.url, database_url, http, None)  # type: ignore[arg-type]
+            account = await api.operator()
+            operator = Operator(api, account)
+            async with (
+                agent_running(api, tmp_path) as agent,
+                api.terminal_socket(agent.id) as stuck,
+                api.terminal_socket(agent.id) as reads,
+            ):
+                await attach(stuck, account.access_token)
+                attached = await attach(reads, account.access_token)
+                before = part.memory()
+                async with api.terminal_socket(agent.id) as vanishes:
+                    await attach(vanishes, account.access_token)
+                    vanishes.transport.abort()
+                text = f"head -c {LINE_BYTES} /dev/zero | tr '\\0' '\\377'; echo; echo last-$((1))"
+                command = await operator.send(agent.id, text)
+                most = 0
+                async with asyncio.timeout(150):
+                    following = asyncio.create_task(follow(reads, b"last-1"))
+                    while not following.done():
+                        most = max(most, part.memory() - before, psutil.Process(agent.process.pid).memory_info().rss)
+                        await asyncio.wait({following}, timeout=0.1)
+                    await following
+                    row = await operator.until_state(command, *FINAL)
+                assert row["state"] == "succeeded"
+                assert most < GROWTH_BYTES, most
+                stream = row["stream_id"]
+                assert attached["stream_id"] in (None, stream)
+                archived = await until_archived(database_url, stream, row["output_end"])
+                assert archived.count(b"\xff") == LINE_BYTES
+    finally:
+        await part.end()
+
+
+async def follow(socket, wanted: bytes) -> None:
+    """Read on, keeping no more than it takes to find this."""
+    tail = b""
+    while wanted not in tail:
+        frame = await socket.recv()
+        if isinstance(frame, bytes):
+            tail = tail[-len(wanted) :] + frame
+
+
+async def test_anothers_stream_cannot_be_written_to(api):
+    """An agent that names a stream of another's gets one of its own; the other's is as it was."""
+    one, two = await api.enrol("one"), await api.enrol("two")
+    async with api.agent_socket(one) as socket:
+        stream = (await greet(socket))["stream_id"]
+        await socket.send(encode_output(0, b"mine"))
+        await next_message(socket, "acknowledged")
+    async with api.agent_socket(two) as thief:
+        welcome = await greet(thief, id=stream, start=4, end=10)
+        assert welcome["stream_id"] != stream and welcome["resume_offset"] == 0
+        await thief.send(encode_output(0, b"theirs"))
+        await next_message(thief, "acknowledged")
+    assert await archived_bytes(api.database_url, stream) == b"mine"
+
+
+async def test_a_frame_larger_than_the_ring_reaches_its_end(settings):
+    """A viewer that is there gets what the ring can hold, after a gap that says how much is missing; the archive has
+    it all."""
+    async with running(replace(settings, ring_bytes=16)) as api:
+        agent, operator = await api.enrol(), await api.operator()
+        async with api.agent_socket(agent) as socket, api.terminal_socket(agent.id) as viewer:
+            stream = (await greet(socket))["stream_id"]
+            await attach(viewer, operator.access_token)
+            await socket.send(encode_output(0, b"x" * 65_000 + b"the end"))
+            gap = json.loads(await viewer.recv())
+            assert (gap["type"], gap["offset"], gap["missing"]) == ("gap", 64_991, 64_991)
+            assert await read_until(viewer, b"the end") == b"x" * 9 + b"the end"
+            assert (await next_message(socket, "acknowledged"))["offset"] == 65_007
+            assert len(await archived_bytes(api.database_url, stream)) == 65_007
