@@ -44,6 +44,7 @@ from onsembl.api.terminal_socket import terminal_socket
 from onsembl.realtime.operators import OperatorDirectory
 from onsembl.realtime.standin import Standin
 from onsembl.sql import audit_chain, instances
+from onsembl.sql.cancellation import cancel_until_done
 from onsembl.sql.database import Pool, create_pool
 from onsembl.tasks.retention import AUDIT_DAYS
 from onsembl.tasks.worker import run_worker
@@ -200,9 +201,7 @@ async def _start(
         task.add_done_callback(_log_failure)
 
     async def stop() -> None:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_until_done(tasks)
 
     stack.push_async_callback(stop)
     return services

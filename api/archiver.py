@@ -23,6 +23,7 @@ from onsembl.protocol.ids import StreamId
 from onsembl.sql import archive
 from onsembl.sql.archive import SizeChange
 from onsembl.sql.archive_rows import ArchiveRow, pack
+from onsembl.sql.cancellation import cancel_until_done
 from onsembl.sql.database import Pool
 
 logger = logging.getLogger(__name__)
@@ -147,8 +148,7 @@ class Archiver:
         self._draining.set()
         self._something.set()
         await asyncio.wait({running}, timeout=longest)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await cancel_until_done([running])
 
     async def _first(self) -> None:
         self._something.clear()

@@ -16,6 +16,7 @@ from onsembl.cli.archive_days import archive_days_option
 from onsembl.cli.data_folder import data_dir_option
 from onsembl.cli.database_url import database_url_option, running_database
 from onsembl.cli.errors import StartError
+from onsembl.sql.cancellation import cancel_until_done
 from onsembl.tasks.metrics import LoopLag, Pools, WorkerMetrics, new_registry
 from onsembl.tasks.worker import WorkerSettings, run_worker
 
@@ -69,12 +70,12 @@ async def _run(url: str, settings: WorkerSettings, registry: CollectorRegistry, 
     lag = asyncio.create_task(LoopLag(registry).watch())
     metrics = WorkerMetrics(registry, Pools(registry))
     task = asyncio.create_task(run_worker(url, settings, metrics, until_idle=until_idle))
+    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        await task
-    except asyncio.CancelledError:
-        return
-    finally:
-        lag.cancel()
+        loop.add_signal_handler(number, stop.set)
+    waiting = asyncio.create_task(stop.wait())
+    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    await cancel_until_done([task, waiting, lag])
+    if not task.cancelled():
+        task.result()

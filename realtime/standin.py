@@ -30,6 +30,7 @@ from onsembl.realtime.channels.limits import Limits
 from onsembl.realtime.keys import PUBLISHABLE, SECRET, ProjectKeys, new_key
 from onsembl.realtime.tokens import AccessTokens
 from onsembl.sql import auth_project, auth_users
+from onsembl.sql.cancellation import cancel_until_done
 from onsembl.sql.database import Connection, create_pool
 
 AUTH_ROLE = "onsembl_auth"
@@ -85,7 +86,7 @@ class Standin:
                 project = await _project(conn)
             await self._rotation.load()
             following = asyncio.create_task(self._rotation.follow(), name="signing keys")
-            stack.push_async_callback(_cancelled, following)
+            stack.push_async_callback(cancel_until_done, [following])
             keys = ProjectKeys(project["publishable_key"], project["secret_key"])
             await self._channels.start(keys.role_of, self._tokens.verify)
             stack.push_async_callback(self._channels.stop)
@@ -165,8 +166,3 @@ async def add_operator(conn: Connection, email: str, password_hash: str, role: R
 
 async def _project(conn: Connection) -> DictRow:
     return await auth_project.ensure(conn, new_key(PUBLISHABLE), new_key(SECRET), secrets.token_bytes(32))
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

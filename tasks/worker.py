@@ -15,6 +15,7 @@ from procrastinate.exceptions import ProcrastinateException
 from psycopg_pool import PoolTimeout
 
 from onsembl.protocol.backoff import Backoff
+from onsembl.sql.cancellation import cancel_until_done
 from onsembl.sql.database import Pool, create_pool
 from onsembl.tasks import recovery
 from onsembl.tasks.app import new_app
@@ -74,8 +75,7 @@ async def run_worker(
         try:
             await _run_jobs(pool, services, settings, until_idle)
         finally:
-            for task in side:
-                task.cancel()
+            await cancel_until_done(side)
 
 
 async def _run_jobs(pool: Pool, services: Services, settings: WorkerSettings, until_idle: bool) -> None:

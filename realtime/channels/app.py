@@ -25,6 +25,7 @@ from onsembl.realtime.channels.socket import RESTART, ClientSocket
 from onsembl.realtime.replication.source import Source
 from onsembl.realtime.tokens import BadToken
 from onsembl.sql import realtime_changes, realtime_messages
+from onsembl.sql.cancellation import cancel_until_done
 from onsembl.sql.database import create_pool
 
 logger = logging.getLogger(__name__)
@@ -75,9 +76,7 @@ class ChannelsApp:
         self._tasks.append(asyncio.create_task(work, name=f"realtime {name}"))
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_until_done(self._tasks)
         for socket in list(self.center.sockets):
             socket.close(RESTART)
         await self._pool.close()

@@ -8,6 +8,7 @@ import psycopg
 
 from onsembl.sql.database import create_pool
 from onsembl.tasks.app import new_app
+from onsembl.tasks.metrics import Pools, WorkerMetrics, new_registry
 from onsembl.tasks.names import KEEP_ARCHIVE
 from onsembl.tasks.worker import WorkerSettings, run_worker
 
@@ -41,7 +42,9 @@ async def test_the_archive_has_days_ahead_and_loses_those_that_are_over(database
         app = new_app()
         await app.open_async(pool)
         await app.configure_task(KEEP_ARCHIVE).defer_async(timestamp=0)
-    await run_worker(database_url, WorkerSettings(archive_days=2), until_idle=True)
+    registry = new_registry()
+    metrics = WorkerMetrics(registry, Pools(registry))
+    await run_worker(database_url, WorkerSettings(archive_days=2), metrics, until_idle=True)
     assert partitions(database_url) == {name(days) for days in (-2, 0, 1, 2, 3)}
     with psycopg.connect(database_url) as conn:
         dropped = conn.execute("select target_id from onsembl.audit where action = 'archive.dropped' order by 1")
