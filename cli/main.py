@@ -18,6 +18,8 @@ from onsembl.cli.lazy import LazyGroup
         "agents": "onsembl.cli.agents_commands:agents",
         "login": "onsembl.cli.login_command:login",
         "logout": "onsembl.cli.login_command:logout",
+        "export": "onsembl.cli.recording_commands:export",
+        "search": "onsembl.cli.recording_commands:search",
         "stop": "onsembl.cli.stop_command:stop",
         "keys": "onsembl.cli.keys_commands:keys",
         "supabase": "onsembl.cli.supabase_commands:supabase",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,19 @@ class OperatorClient:
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """The answer of the REST API."""
         return _answer(lambda: self._http.request(method, path, json=body))
+
+    def fetch(self, path: str, params: Mapping[str, str], take: Callable[[bytes], object]) -> httpx.Headers:
+        """Hand a file that the API makes to `take`, as it comes; the answer's headers."""
+        try:
+            with self._http.stream("GET", path, params=params) as response:
+                if not response.is_success:
+                    response.read()
+                    _answer(lambda: response)
+                for chunk in response.iter_bytes():
+                    take(chunk)
+                return response.headers
+        except httpx.HTTPError as error:
+            raise StartError(f"The connection broke: {error or type(error).__name__}") from error
 
     def agent_id(self, name: str) -> str:
         """The agent of this name, or id."""

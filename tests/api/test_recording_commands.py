@@ -1,0 +1,53 @@
+"""`onsembl export` and `onsembl search`, as an operator starts them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from support.control_center import clean_environment
+from support.recorded import add_command, add_output, add_stream
+
+from onsembl.protocol.states import Role
+from onsembl.tasks.search_index import index_round
+
+
+async def test_recordings_are_exported_and_searched_from_the_command_line(api, tmp_path: Path):
+    """By command, agent and stream; finds with their place; plain errors."""
+    account = await api.operator(Role.VIEWER)
+    agent = await api.enrol("builder")
+    stream = await add_stream(api, agent.id)
+    await add_output(api, stream, b"$ make\r\n", b"\x1b[31merror: no rule\x1b[m\r\n", b"later\r\n")
+    command = await add_command(api, agent.id, stream, "make", 0, 32)
+    while await index_round(api.services.pool, all_streams=True):
+        pass
+
+    async def run(*arguments: str, code: int = 0, token: str = account.access_token) -> tuple[str, str]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "onsembl.cli.main", *arguments),
+            env=clean_environment(ONSEMBL_SERVER=api.url, ONSEMBL_TOKEN=token, XDG_STATE_HOME=str(tmp_path)),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        assert process.returncode == code, (out, err)
+        return out.decode(), err.decode()
+
+    out, err = await run("export", "command", command, "--format", "text")
+    assert out == "$ make\nerror: no rule\n" and err == f"{len(out)} bytes.\n"
+    file = tmp_path / "whole.cast"
+    await run("export", "agent", "builder", "--format", "cast3", "-o", str(file))
+    assert json.loads(file.read_text().splitlines()[0])["version"] == 3
+    out, _ = await run("export", "stream", str(stream), "--start", "13", "--end", "18", "--format", "text")
+    assert out == "error\n"
+    out, _ = await run("search", "no", "rule", "--agent", "builder")
+    assert "error: no rule" in out and f"{stream}:8" in out
+    out, _ = await run("search", "MAKE", "--commands", "--json")
+    assert [hit["command_id"] for hit in json.loads(out)] == [command]
+    await run("search", "nowhere", code=1)
+    _, err = await run("export", "command", str(stream), code=1)
+    assert "There is no such command." in err
+    _, err = await run("export", "agent", "nobody", code=1)
+    assert "There is no agent nobody." in err
