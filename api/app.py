@@ -47,7 +47,7 @@ from onsembl.sql import audit_chain, instances
 from onsembl.sql.cancellation import cancel_until_done
 from onsembl.sql.database import Pool, create_pool
 from onsembl.tasks.retention import AUDIT_DAYS
-from onsembl.tasks.worker import run_worker
+from onsembl.tasks.worker import WORKER_END_SECONDS, run_worker
 
 logger = logging.getLogger(__name__)
 
@@ -201,7 +201,7 @@ async def _start(
         task.add_done_callback(_log_failure)
 
     async def stop() -> None:
-        await cancel_until_done(tasks)
+        await cancel_until_done(tasks, again=WORKER_END_SECONDS)
 
     stack.push_async_callback(stop)
     return services

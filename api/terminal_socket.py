@@ -208,13 +208,21 @@ class ViewerSession:
         start, offset = terminal.ring.start, attach.offset
         archived = False
         if stream_id == terminal.stream_id and offset is not None and start - CATCH_UP_BYTES <= offset < start:
-            archived = bool(await read(self._services.pool, terminal, offset, offset + 1))
+            archived = bool(await self._read_back(terminal, offset, offset + 1))
         return Viewer(terminal, stream_id, offset, archived=archived and terminal.stream_id == stream_id)
+
+    async def _read_back(self, terminal: Terminal, start: int, upto: int) -> bytes:
+        """Bytes from before the ring; none when they are lost. Raises Closed when the agent sends them again later:
+        viewers had them while the archive could take no more."""
+        data = await read(self._services.pool, terminal, start, upto)
+        if not data and terminal.promised is not None and terminal.log.backlog.end <= start < terminal.ring.start:
+            raise Closed(CloseCode.INTERNAL_ERROR, "these bytes are on their way to the archive; come back")
+        return data
 
     async def _catch_up(self, viewer: Viewer, terminal: Terminal) -> None:
         """Bring a viewer that was away for long up to the ring; what the archive lacks is a gap."""
         while (lacks := viewer.lacks) is not None:
-            data = await read(self._services.pool, terminal, *lacks)
+            data = await self._read_back(terminal, *lacks)
             if not data:
                 return
             for at in range(0, len(data), MAX_FRAME_BYTES):

@@ -18,7 +18,7 @@ from onsembl.cli.database_url import database_url_option, running_database
 from onsembl.cli.errors import StartError
 from onsembl.sql.cancellation import cancel_until_done
 from onsembl.tasks.metrics import LoopLag, Pools, WorkerMetrics, new_registry
-from onsembl.tasks.worker import WorkerSettings, run_worker
+from onsembl.tasks.worker import WORKER_END_SECONDS, WorkerSettings, run_worker
 
 
 @click.command()
@@ -76,6 +76,6 @@ async def _run(url: str, settings: WorkerSettings, registry: CollectorRegistry, 
         loop.add_signal_handler(number, stop.set)
     waiting = asyncio.create_task(stop.wait())
     await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    await cancel_until_done([task, waiting, lag])
+    await cancel_until_done([task, waiting, lag], again=WORKER_END_SECONDS)
     if not task.cancelled():
         task.result()

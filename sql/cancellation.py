@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-AGAIN_SECONDS = 0.5
 
-
-async def cancel_until_done(tasks: Iterable[asyncio.Task[Any]]) -> None:
+async def cancel_until_done(tasks: Iterable[asyncio.Task[Any]], *, again: float = 0.5) -> None:
     """Cancel tasks and wait for their end; what they raised stays with them.
+
+    `again` is longer, in seconds, than they take to end well: the second cancellation ends that, too.
 
     psycopg waits with `asyncio.wait_for`, which before Python 3.12 loses a cancellation that comes together with what
     it waited for (https://github.com/python/cpython/issues/86296): a task that loops for ever would go on. So each is
@@ -20,4 +20,4 @@ async def cancel_until_done(tasks: Iterable[asyncio.Task[Any]]) -> None:
     while pending:
         for task in pending:
             task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=AGAIN_SECONDS)
+        _, pending = await asyncio.wait(pending, timeout=again)

@@ -28,6 +28,8 @@ from onsembl.tasks.watch import CommandWatch
 
 logger = logging.getLogger(__name__)
 
+WORKER_END_SECONDS = 10.0
+"""In which a worker that was cancelled has handed over its jobs, if its database is there."""
 DATABASE_ERRORS = (psycopg.Error, PoolTimeout, ProcrastinateException)
 
 

@@ -10,6 +10,7 @@ from support.archive import archived_bytes, until_archived
 from support.frames import HELLO, attach, closed_with, next_message
 from support.server import PASSWORD, running
 
+from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.messages import encode_output
 from onsembl.sql.database import connect
 
@@ -145,10 +146,18 @@ async def test_while_the_database_is_away_viewers_see_on_and_memory_stays(own_po
             await asyncio.to_thread(own_postgres.start)
             again = (await next_message(socket, "resend"))["offset"]
             assert 0 < again <= 110_000
+            # Who comes back at a byte that was seen, is out of the ring and is not archived yet, loses nothing.
+            place = {"stream_id": stream, "offset": 500_000}
+            async with api.terminal_socket(agent.id) as early:
+                await early.send(json.dumps({"type": "attach", "access_token": operator.access_token, **place}))
+                assert await closed_with(early) == CloseCode.INTERNAL_ERROR
             for at in range(again, len(text), 10_000):
                 await socket.send(encode_output(at, text[at : at + 10_000]))
             await acknowledged(socket, len(text))
             assert api.services.hub.archiver.budget.used == 0
+            async with api.terminal_socket(agent.id) as late:
+                assert (await attach(late, operator.access_token, **place))["mode"] == "exact"
+                assert await read_bytes(late, 500_000) == text[500_000:]
         assert await until_archived(settings.database_url, stream, len(text)) == text
 
 

@@ -21,6 +21,7 @@ import pytest
 import uvicorn
 from argon2 import PasswordHasher
 
+from onsembl.api.serving import uvicorn_config
 from onsembl.protocol.states import Role
 from onsembl.realtime.auth.events import AuthEvent
 from onsembl.realtime.auth.passwords import Passwords
@@ -91,16 +92,7 @@ async def running_project(database_url: str, **settings: Any) -> AsyncGenerator[
 
     settings = {"passwords": Passwords(CHEAP), **settings}
     standin = Standin(database_url=database_url, issuer=f"{url}/auth/v1", on_event=on_event, **settings)
-    config = uvicorn.Config(
-        create_project_app(standin),
-        ws="websockets-sansio",
-        ws_max_size=5_000_000,
-        ws_ping_interval=None,
-        log_config=None,
-        lifespan="on",
-        timeout_graceful_shutdown=5,
-    )
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(uvicorn_config(create_project_app(standin)))
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as http:
