@@ -57,6 +57,7 @@ class Agent(Answer, frozen=True, kw_only=True):
     rows: int
     paused_at: datetime | None
     paused_by_name: str | None
+    labels: list[str]
 
 
 class Agents(Answer, frozen=True, kw_only=True):
@@ -168,6 +169,11 @@ class Command(Answer, frozen=True, kw_only=True):
     usage: dict[str, Any] | None
     job_id: int | None
     delivery_attempts: int
+    group_id: UUID | None
+    position: float | None
+    revision: int
+    note: str
+    tags: list[str]
 
 
 class Commands(Answer, frozen=True, kw_only=True):
@@ -177,11 +183,9 @@ class Commands(Answer, frozen=True, kw_only=True):
     next_before: int | None
 
 
-class CommandQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which commands."""
+class PageQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which page of a list whose newest come first."""
 
-    agent_id: UUID | None = None
-    state: CommandState | None = None
     before: Annotated[int, Meta(ge=1)] | None = None
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
 

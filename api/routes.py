@@ -1,4 +1,4 @@
-"""The REST API: agents, commands, enrolment."""
+"""The REST API: its table of routes, and those of agents and their enrolment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from onsembl.api import (
     access_routes,
     agent_control_routes,
     audit_routes,
+    command_routes,
     device_routes,
+    group_routes,
     halt_routes,
     recording_routes,
     search_routes,
@@ -20,24 +22,17 @@ from onsembl.api.models import (
     Agent,
     AgentCredentials,
     Agents,
-    CancelRequest,
-    Command,
-    CommandQuery,
-    Commands,
     Enrolment,
     EnrolmentToken,
     LoggedOut,
     Me,
-    NewCommand,
     NewEnrolmentToken,
     NoBody,
 )
 from onsembl.api.problems import Problem
-from onsembl.protocol.ids import AgentId, CommandId
-from onsembl.protocol.states import CommandState, Role
-from onsembl.sql import agents, audit, commands, enrolment
-from onsembl.tasks.cancel import request_cancel
-from onsembl.tasks.line import promote
+from onsembl.protocol.ids import AgentId
+from onsembl.protocol.states import Role
+from onsembl.sql import agents, audit, enrolment
 
 
 async def read_me(call: Call[NoBody]) -> Me:
@@ -56,63 +51,6 @@ async def read_agent(call: Call[NoBody]) -> DictRow:
         row = await agents.get(conn, AgentId(call.id("agent_id")))
     if row is None:
         raise Problem(404, "There is no such agent.")
-    return row
-
-
-async def create_command(call: Call[NewCommand]) -> DictRow:
-    """The row is written and, if the agent is free, becomes a job in the same transaction."""
-    agent_id = AgentId(call.id("agent_id"))
-    operator = call.signed_in
-    async with call.services.pool.connection() as conn:
-        agent = await agents.lock(conn, agent_id)
-        if agent is None:
-            raise Problem(404, "There is no such agent.")
-        if agent["disabled_at"] is not None:
-            raise Problem(409, "The agent is disabled.")
-        row = await commands.insert(conn, agent_id, call.body.text, call.body.priority, operator.id, operator.email)
-        await audit.write(
-            conn,
-            audit.Event(
-                actor=call.actor,
-                action="command.requested",
-                target_kind="command",
-                target_id=str(row["id"]),
-                detail={"agent_id": str(agent_id), "priority": call.body.priority},
-            ),
-        )
-        promoted = await promote(conn, agent_id)
-        return promoted if promoted is not None and promoted["id"] == row["id"] else row
-
-
-async def list_commands(call: Call[NoBody]) -> dict[str, object]:
-    query = call.query(CommandQuery)
-    agent_id = AgentId(query.agent_id) if query.agent_id is not None else None
-    async with call.services.pool.connection() as conn:
-        rows = await commands.history(conn, agent_id, query.state, query.before, query.limit + 1)
-    page = rows[: query.limit]
-    return {"commands": page, "next_before": page[-1]["seq"] if len(rows) > query.limit else None}
-
-
-async def read_command(call: Call[NoBody]) -> DictRow:
-    async with call.services.pool.connection() as conn:
-        row = await commands.get(conn, CommandId(call.id("command_id")))
-    if row is None:
-        raise Problem(404, "There is no such command.")
-    return row
-
-
-async def cancel_command(call: Call[CancelRequest]) -> DictRow:
-    """A queued command is cancelled at once; one that runs is interrupted, and cancelled when its processes are
-    gone."""
-    command_id = CommandId(call.id("command_id"))
-    async with call.services.pool.connection() as conn:
-        row = await request_cancel(conn, command_id, call.actor, call.body.reason)
-        if row is None:
-            found = await commands.get(conn, command_id)
-            if found is None:
-                raise Problem(404, "There is no such command.")
-            state = CommandState(found["state"])
-            raise Problem(409, f"The command is over: {state}.", state=state)
     return row
 
 
@@ -144,6 +82,8 @@ async def refresh_agent(call: Call[NoBody]) -> AgentCredentials:
 ENDPOINTS = [
     *access_routes.ENDPOINTS,
     *agent_control_routes.ENDPOINTS,
+    *command_routes.ENDPOINTS,
+    *group_routes.ENDPOINTS,
     *halt_routes.ENDPOINTS,
     *audit_routes.ENDPOINTS,
     *device_routes.ENDPOINTS,
@@ -158,44 +98,6 @@ ENDPOINTS = [
         summary="One agent",
         answer=Agent,
         problems=(404,),
-    ),
-    Endpoint(
-        method="POST",
-        path="/v1/agents/{agent_id:uuid}/commands",
-        handler=create_command,
-        summary="Put a command in an agent's line",
-        answer=Command,
-        role=Role.OPERATOR,
-        body=NewCommand,
-        status=201,
-        problems=(404, 409),
-    ),
-    Endpoint(
-        method="GET",
-        path="/v1/commands",
-        handler=list_commands,
-        summary="Commands, newest first",
-        answer=Commands,
-        query=CommandQuery,
-    ),
-    Endpoint(
-        method="GET",
-        path="/v1/commands/{command_id:uuid}",
-        handler=read_command,
-        summary="One command",
-        answer=Command,
-        problems=(404,),
-    ),
-    Endpoint(
-        method="POST",
-        path="/v1/commands/{command_id:uuid}/cancel",
-        handler=cancel_command,
-        summary="Cancel a command",
-        answer=Command,
-        role=Role.OPERATOR,
-        body=CancelRequest,
-        status=202,
-        problems=(404, 409),
     ),
     Endpoint(
         method="POST",

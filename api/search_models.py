@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
@@ -10,8 +11,22 @@ import msgspec
 from msgspec import Meta
 
 from onsembl.api.models import Answer
+from onsembl.api.problems import Problem
 from onsembl.api.recording_models import Span
 from onsembl.protocol.states import CommandState
+
+MAX_TERMS = 8
+
+
+def terms_of(text: str) -> list[str]:
+    """The words and quoted parts of what is asked. Raises Problem 400."""
+    terms = [quoted or word for quoted, word in re.findall(r'"([^"]+)"|(\S+)', text)]
+    terms = [term for term in terms if term.strip('"')]
+    if not terms or "\0" in text:
+        raise Problem(400, "There is nothing to search for.")
+    if len(terms) > MAX_TERMS:
+        raise Problem(400, f"At most {MAX_TERMS} words; put what belongs together in double quotes.")
+    return terms
 
 
 class SearchQuery(Span, frozen=True, kw_only=True):

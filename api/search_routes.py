@@ -19,6 +19,7 @@ from onsembl.api.search_models import (
     SearchQuery,
     decode_cursor,
     encode_cursor,
+    terms_of,
 )
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import CommandState
@@ -26,7 +27,6 @@ from onsembl.sql import search
 from onsembl.sql.database import Connection
 from onsembl.sql.search import Wanted
 
-MAX_TERMS = 8
 BLOCKS = 100
 """Rows read at once."""
 ROUNDS = 20
@@ -34,17 +34,6 @@ ROUNDS = 20
 BEFORE = 60
 EXCERPT = 240
 """Characters of an excerpt, and those before its first match."""
-
-
-def terms_of(text: str) -> list[str]:
-    """The words and quoted parts of what is asked. Raises Problem 400."""
-    terms = [quoted or word for quoted, word in re.findall(r'"([^"]+)"|(\S+)', text)]
-    terms = [term for term in terms if term.strip('"')]
-    if not terms or "\0" in text:
-        raise Problem(400, "There is nothing to search for.")
-    if len(terms) > MAX_TERMS:
-        raise Problem(400, f"At most {MAX_TERMS} words; put what belongs together in double quotes.")
-    return terms
 
 
 async def search_all(call: Call[NoBody]) -> SearchHits:

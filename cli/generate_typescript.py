@@ -18,7 +18,7 @@ from typing import Any, Union, get_args, get_origin
 import click
 import msgspec
 
-from onsembl.api import halt_routes, models, recording_models, search_models
+from onsembl.api import command_models, halt_routes, models, recording_models, search_models
 from onsembl.protocol import close_codes, messages, states, writing
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.states import AgentKind, AgentMode, AgentStatus, CommandState, HaltState, Role
@@ -32,6 +32,10 @@ SENT: tuple[type[msgspec.Struct], ...] = (
     models.NewEnrolmentToken,
     models.DeviceDecision,
     halt_routes.NewHalt,
+    command_models.EditCommand,
+    command_models.MoveCommand,
+    command_models.Target,
+    command_models.NewGroup,
 )
 """What the page sends: a field that has a default may be left out."""
 ANSWERS: tuple[type[msgspec.Struct], ...] = (
@@ -40,6 +44,13 @@ ANSWERS: tuple[type[msgspec.Struct], ...] = (
     models.Agents,
     models.Command,
     models.Commands,
+    command_models.WaitingCommand,
+    command_models.Line,
+    command_models.GroupSummary,
+    command_models.Group,
+    command_models.Groups,
+    command_models.TagCount,
+    command_models.Tags,
     models.EnrolmentToken,
     models.OperatorAnswer,
     models.Operators,

@@ -6,7 +6,7 @@ when the agent connected: an older connection's writes find no row.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, LiteralString
 
 from psycopg.rows import DictRow
@@ -16,7 +16,8 @@ from onsembl.protocol.messages import Hello
 from onsembl.sql.database import Connection
 
 COLUMNS = """id, name, kind, mode, host, platform, version, created_at, disabled_at, status, epoch, instance_id,
-    connected_at, disconnected_at, stream_id, columns, rows, paused_at, paused_by_name"""
+    connected_at, disconnected_at, stream_id, columns, rows, paused_at, paused_by_name,
+    labels"""
 
 
 async def list_agents(conn: Connection) -> list[DictRow]:
@@ -121,6 +122,29 @@ async def enable(conn: Connection, agent_id: AgentId) -> DictRow | None:
     """Undo `disable`."""
     cursor = await conn.execute(f"update agents set disabled_at = null where id = %s returning {COLUMNS}", [agent_id])
     return await cursor.fetchone()
+
+
+async def set_labels(conn: Connection, agent_id: AgentId, labels: Sequence[str]) -> DictRow | None:
+    """By what else than its name the agent is found; its row, None when there is none."""
+    cursor = await conn.execute(
+        f"update agents set labels = %s where id = %s returning {COLUMNS}", [list(labels), agent_id]
+    )
+    return await cursor.fetchone()
+
+
+async def aimed_at(
+    conn: Connection, *, names: Sequence[str] | None = None, labels: Sequence[str] | None = None
+) -> list[DictRow]:
+    """Agents of these names or ids, with all of these labels, or all; those that are shut out are not among them."""
+    cursor = await conn.execute(
+        f"""select {COLUMNS} from agents
+            where disabled_at is null
+              and (%(names)s::text[] is null or name = any(%(names)s) or id::text = any(%(names)s))
+              and (%(labels)s::text[] is null or labels @> %(labels)s)
+            order by id""",
+        {"names": names, "labels": labels},
+    )
+    return await cursor.fetchall()
 
 
 async def pause(conn: Connection, agent_id: AgentId, by: str) -> DictRow:

@@ -21,7 +21,8 @@ CHANGED = "onsembl_command"
 
 COLUMNS = """id, seq, agent_id, text, priority, state, requested_by, requested_by_name, created_at, dispatched_at,
     started_at, ended_at, cancel_requested_at, cancel_requested_by, cancel_reason, cancel_step, exit_code, signal,
-    error, stream_id, output_start, output_end, usage, job_id, delivery_attempts"""
+    error, stream_id, output_start, output_end, usage, job_id, delivery_attempts, group_id, position, revision, note,
+    tags"""
 
 
 async def insert(
@@ -43,22 +44,6 @@ async def get(conn: Connection, command_id: CommandId) -> DictRow | None:
     """One command's row."""
     cursor = await conn.execute(f"select {COLUMNS} from commands where id = %s", [command_id])
     return await cursor.fetchone()
-
-
-async def history(
-    conn: Connection, agent_id: AgentId | None, state: str | None, before: int | None, limit: int
-) -> list[DictRow]:
-    """Commands, newest first, those with a `seq` below `before`; of one agent and in one state when given."""
-    cursor = await conn.execute(
-        f"""select {COLUMNS} from commands
-            where (%(agent_id)s::uuid is null or agent_id = %(agent_id)s)
-              and (%(state)s::text is null or state = %(state)s)
-              and (%(before)s::bigint is null or seq < %(before)s)
-            order by seq desc
-            limit %(limit)s""",
-        {"agent_id": agent_id, "state": state, "before": before, "limit": limit},
-    )
-    return await cursor.fetchall()
 
 
 async def active(conn: Connection, agent_ids: Collection[AgentId]) -> list[DictRow]:
@@ -88,7 +73,7 @@ async def promote(conn: Connection, agent_id: AgentId) -> DictRow | None:
                   and not exists (
                       select from commands as occupant
                       where occupant.agent_id = %(agent_id)s and occupant.state in ('dispatched', 'running'))
-                order by priority, seq
+                order by priority, coalesce(position, seq), seq
                 limit 1)
             returning {COLUMNS}""",
         {"agent_id": agent_id},

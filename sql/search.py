@@ -50,7 +50,7 @@ class Wanted:
     def where(self, text: str, at: str) -> tuple[str, dict[str, object]]:
         """The condition on these columns, and its parameters."""
         conditions = [f"{text} ilike %(term{index})s" for index in range(len(self.terms))]
-        parameters: dict[str, object] = {f"term{index}": _pattern(term) for index, term in enumerate(self.terms)}
+        parameters: dict[str, object] = {f"term{index}": pattern(term) for index, term in enumerate(self.terms)}
         for name, value, condition in (
             ("agent", self.agent_id, "agent_id = %(agent)s"),
             ("since", self.since, f"{at} >= %(since)s"),
@@ -62,7 +62,8 @@ class Wanted:
         return " and ".join(conditions), parameters
 
 
-def _pattern(term: str) -> str:
+def pattern(term: str) -> str:
+    """What `ilike` finds this text with, anywhere."""
     escaped = term.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
     return f"%{escaped}%"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from procrastinate import JobContext
 
-from onsembl.sql import archive, audit, audit_chain, search
+from onsembl.sql import archive, audit, audit_chain, idempotency_keys, search
 from onsembl.tasks.run_command import services_of
 
 KEEP_JOBS_HOURS = 24
@@ -40,7 +40,9 @@ async def keep_search_text(context: JobContext, timestamp: int) -> None:
 
 
 async def remove_old_jobs(context: JobContext, timestamp: int) -> None:
-    """Remove jobs that ended more than a day ago, whatever their end."""
+    """Remove jobs that ended more than a day ago, whatever their end, and the keys of requests as old."""
+    async with services_of(context).pool.connection() as conn:
+        await idempotency_keys.forget(conn, KEEP_JOBS_HOURS)
     await context.app.job_manager.delete_old_jobs(
         nb_hours=KEEP_JOBS_HOURS, include_failed=True, include_cancelled=True, include_aborted=True
     )

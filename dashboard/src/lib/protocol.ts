@@ -152,6 +152,40 @@ export interface NewHalt {
 }
 
 /**
+ * What is to change. `text` and `priority` can be changed while the command waits; with `revision` only if nobody
+ * has changed it since. `note` and `tags` can be changed always.
+ */
+export interface EditCommand {
+  text?: string;
+  /** 1 is first, 10 is last. */
+  priority?: number;
+  note?: string;
+  tags?: string[];
+  revision?: number | null;
+}
+
+/** Where in its agent's line a waiting command goes: to an end, or beside another one, whose priority it takes. */
+export interface MoveCommand {
+  to: "after" | "before" | "first" | "last";
+  other?: string | null;
+}
+
+/** Which agents: those of these names or ids, those with all of these labels, or all. Exactly one is given. */
+export interface Target {
+  agents?: string[] | null;
+  labels?: string[] | null;
+  all?: boolean;
+}
+
+/** One instruction for several agents. */
+export interface NewGroup {
+  text: string;
+  /** 1 is first, 10 is last. */
+  priority?: number;
+  target: Target;
+}
+
+/**
  * What follows starts at `offset` of the stream.
  *
  * `exact`: just where the viewer left off. `tail`: the viewer is new, the ring's tail follows. `gap`: bytes between
@@ -233,6 +267,7 @@ export interface Agent {
   rows: number;
   paused_at: string | null;
   paused_by_name: string | null;
+  labels: string[];
 }
 
 /** Every agent, by name. */
@@ -268,12 +303,77 @@ export interface Command {
   usage: Record<string, unknown> | null;
   job_id: number | null;
   delivery_attempts: number;
+  group_id: string | null;
+  position: number | null;
+  revision: number;
+  note: string;
+  tags: string[];
 }
 
 /** A page of commands, newest first. `next_before` asks for the next page; None on the last. */
 export interface Commands {
   commands: Command[];
   next_before: number | null;
+}
+
+/** How many wait before it, and in how many seconds it will probably start; null when nobody can tell. */
+export interface WaitingCommand {
+  command_id: string;
+  ahead: number;
+  starts_in: number | null;
+}
+
+/** An agent's line in its order. `typical_seconds` is the median of how long its latest commands ran. */
+export interface Line {
+  agent_id: string;
+  typical_seconds: number | null;
+  waiting: WaitingCommand[];
+}
+
+/** One request for several agents; `counts` has how many of its commands are in which state. */
+export interface GroupSummary {
+  id: string;
+  seq: number;
+  text: string;
+  /** 1 is first, 10 is last. */
+  priority: number;
+  target: Record<string, unknown>;
+  requested_by: string | null;
+  requested_by_name: string;
+  created_at: string;
+  counts: Record<string, unknown>;
+}
+
+/** The same with its commands, one an agent. */
+export interface Group {
+  id: string;
+  seq: number;
+  text: string;
+  /** 1 is first, 10 is last. */
+  priority: number;
+  target: Record<string, unknown>;
+  requested_by: string | null;
+  requested_by_name: string;
+  created_at: string;
+  counts: Record<string, unknown>;
+  commands: Command[];
+}
+
+/** A page of groups, newest first. `next_before` asks for the next page. */
+export interface Groups {
+  groups: GroupSummary[];
+  next_before: number | null;
+}
+
+/** A tag, and how many of the newest commands have it. */
+export interface TagCount {
+  tag: string;
+  count: number;
+}
+
+/** Tags in use, the most used first. */
+export interface Tags {
+  tags: TagCount[];
 }
 
 /** The token, shown this once. */

@@ -30,6 +30,11 @@ export function command(fields: Partial<Command> = {}): Command {
     usage: null,
     job_id: null,
     delivery_attempts: 0,
+    group_id: null,
+    position: null,
+    revision: 0,
+    note: "",
+    tags: [],
     ...fields,
   };
 }
@@ -98,4 +103,13 @@ test("an agent's older epoch is stale, and so is its presence before it went", (
 test("the line runs by priority, then by age", () => {
   const line = [command({ seq: 1, priority: 5 }), command({ seq: 2, priority: 1 }), command({ seq: 3, priority: 1 })];
   expect(line.sort(byLine).map((c) => c.seq)).toEqual([2, 3, 1]);
+});
+
+test("one that was moved stands where it was put, and an edit is newer than what it changed", () => {
+  const line = [command({ seq: 1 }), command({ seq: 2 }), command({ seq: 9, position: 1.5, revision: 1 })];
+  expect(line.sort(byLine).map((c) => c.seq)).toEqual([1, 9, 2]);
+  const ended = command({ state: "failed" });
+  const noted = command({ state: "failed", revision: 1, note: "flaky" });
+  expect(isStaleCommand(noted, ended)).toBe(true);
+  expect(isStaleCommand(ended, noted)).toBe(false);
 });

@@ -15,6 +15,7 @@ export function isStaleAgent(known: Agent, candidate: Agent): boolean {
 
 /** Whether `candidate` is an older version of the command than the one the page has. */
 export function isStaleCommand(known: Command, candidate: Command): boolean {
+  if (known.revision !== candidate.revision) return candidate.revision < known.revision;
   if (FINAL_STATES.has(known.state)) return candidate.state !== known.state;
   const order = comparePlaces(placeOf(known), placeOf(candidate));
   if (order !== 0) return order > 0;
@@ -63,7 +64,7 @@ function withoutMissing(record: Partial<Command>): Partial<Command> {
 
 /** The line in the order in which it will run. */
 export function byLine(a: Command, b: Command): number {
-  return a.priority - b.priority || a.seq - b.seq;
+  return a.priority - b.priority || (a.position ?? a.seq) - (b.position ?? b.seq) || a.seq - b.seq;
 }
 
 export function newestFirst(a: Command, b: Command): number {

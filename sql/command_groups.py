@@ -1,0 +1,97 @@
+"""The `command_groups` table: one request for several agents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
+
+from onsembl.protocol.ids import AgentId, CommandId
+from onsembl.sql.commands import COLUMNS as COMMAND_COLUMNS
+from onsembl.sql.database import Connection
+
+COLUMNS = "id, seq, text, priority, target, requested_by, requested_by_name, created_at"
+
+
+async def insert(
+    conn: Connection,
+    text: str,
+    priority: int,
+    target: Mapping[str, object],
+    requested_by: UUID | None,
+    requested_by_name: str,
+) -> DictRow:
+    """Write a group down."""
+    cursor = await conn.execute(
+        f"""insert into command_groups (text, priority, target, requested_by, requested_by_name)
+            values (%s, %s, %s, %s, %s)
+            returning {COLUMNS}""",
+        [text, priority, Jsonb(dict(target)), requested_by, requested_by_name],
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return row
+
+
+async def add_commands(conn: Connection, group: DictRow, agent_ids: Sequence[AgentId]) -> list[DictRow]:
+    """A queued command of the group for each agent; their rows."""
+    cursor = await conn.execute(
+        f"""insert into commands (agent_id, text, priority, requested_by, requested_by_name, group_id)
+            select unnest(%s::uuid[]), %s, %s, %s, %s, %s
+            returning {COMMAND_COLUMNS}""",
+        [
+            list(agent_ids),
+            group["text"],
+            group["priority"],
+            group["requested_by"],
+            group["requested_by_name"],
+            group["id"],
+        ],
+    )
+    return await cursor.fetchall()
+
+
+async def get(conn: Connection, group_id: UUID) -> DictRow | None:
+    """One group's row."""
+    cursor = await conn.execute(f"select {COLUMNS} from command_groups where id = %s", [group_id])
+    return await cursor.fetchone()
+
+
+async def page(conn: Connection, before: int | None, limit: int) -> list[DictRow]:
+    """Groups, newest first, those with a `seq` below `before`."""
+    cursor = await conn.execute(
+        f"""select {COLUMNS} from command_groups
+            where %(before)s::bigint is null or seq < %(before)s
+            order by seq desc limit %(limit)s""",
+        {"before": before, "limit": limit},
+    )
+    return await cursor.fetchall()
+
+
+async def counts(conn: Connection, group_ids: Sequence[UUID]) -> dict[UUID, dict[str, int]]:
+    """How many commands of each group are in which state."""
+    cursor = await conn.execute(
+        "select group_id, state, count(*) from commands where group_id = any(%s) group by group_id, state",
+        [list(group_ids)],
+    )
+    found: dict[UUID, dict[str, int]] = {group_id: {} for group_id in group_ids}
+    for row in await cursor.fetchall():
+        found[row["group_id"]][row["state"]] = row["count"]
+    return found
+
+
+async def commands_of(conn: Connection, group_id: UUID) -> list[DictRow]:
+    """Every command of the group, by age."""
+    cursor = await conn.execute(f"select {COMMAND_COLUMNS} from commands where group_id = %s order by seq", [group_id])
+    return await cursor.fetchall()
+
+
+async def going_on(conn: Connection, group_id: UUID) -> list[CommandId]:
+    """The commands of the group that are not over."""
+    cursor = await conn.execute(
+        "select id from commands where group_id = %s and state in ('queued', 'dispatched', 'running') order by seq",
+        [group_id],
+    )
+    return [CommandId(row["id"]) for row in await cursor.fetchall()]

@@ -1,0 +1,221 @@
+"""Agents' lines: several agents at once, order and edits of what waits, requests that come twice, history."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+from support.agents import Operator, agent_running
+from support.frames import SAID_HELLO, next_message
+from support.server import Api
+
+from onsembl.protocol.states import Role
+from onsembl.sql.database import connect
+
+
+@pytest.fixture
+async def admin(api: Api) -> Operator:
+    return Operator(api, await api.operator())
+
+
+async def ask(operator: Operator, method: str, path: str, body: dict | None = None, status: int = 200, **headers: str):
+    response = await operator.api.http.request(method, path, json=body, headers={**operator.headers, **headers})
+    assert response.status_code == status, response.text
+    return response.json()
+
+
+async def order(operator: Operator, agent_id: str) -> list[str]:
+    """The texts of the line, as it runs."""
+    line = (await ask(operator, "GET", f"/v1/agents/{agent_id}/line"))["waiting"]
+    return [(await ask(operator, "GET", f"/v1/commands/{waiting['command_id']}"))["text"] for waiting in line]
+
+
+async def audited(api: Api, prefix: str) -> list[tuple[str, dict]]:
+    async with await connect(api.database_url) as conn:
+        cursor = await conn.execute("select action, detail from audit where action like %s order by id", [prefix])
+        return [(row["action"], row["detail"]) for row in await cursor.fetchall()]
+
+
+# Several agents
+
+
+async def test_a_broadcast_is_one_group_to_follow_and_cancel(api, admin, tmp_path):
+    """By label; each agent runs its own; cancelled as one, what runs and what waits."""
+    async with agent_running(api, tmp_path, "one") as one, agent_running(api, tmp_path, "two") as two:
+        away, other = await api.enrol("away"), await api.enrol("other")
+        for agent_id in (one.id, two.id, away.id):
+            await ask(admin, "PUT", f"/v1/agents/{agent_id}/labels", {"labels": ["backend", "eu"]})
+        await ask(admin, "PUT", f"/v1/agents/{other.id}/labels", {"labels": ["backend"]})
+        body = {"text": "sleep 1000", "priority": 2, "target": {"labels": ["eu", "backend"]}}
+        group = await ask(admin, "POST", "/v1/groups", body, 201)
+        assert {command["agent_id"] for command in group["commands"]} == {one.id, two.id, away.id}
+        assert {command["priority"] for command in group["commands"]} == {2}
+        for command in group["commands"]:
+            if command["agent_id"] != away.id:
+                await admin.until_state(command, "running")
+        listed = (await ask(admin, "GET", "/v1/groups"))["groups"]
+        assert [(row["id"], row["counts"]) for row in listed] == [(group["id"], {"running": 2, "queued": 1})]
+        path = f"/v1/groups/{group['id']}"
+        await ask(admin, "POST", path + "/cancel", {"reason": "wrong branch"}, 202)
+        for command in group["commands"]:
+            assert (await admin.until_state(command, "cancelled"))["cancel_reason"] == "wrong branch"
+        assert (await ask(admin, "GET", path))["counts"] == {"cancelled": 3}
+        assert await ask(admin, "GET", f"/v1/commands?group_id={group['id']}&limit=2") != []
+    actions = [action for action, _ in await audited(api, "group.%")]
+    assert actions == ["group.requested", "group.cancel_requested"]
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ({"agents": ["one", "nobody"]}, 404),
+        ({"labels": ["nowhere"]}, 409),
+        ({}, 422),
+        ({"agents": ["one"], "all": True}, 422),
+        ({"agents": []}, 422),
+    ],
+)
+async def test_a_target_that_cannot_be_met_changes_nothing(api, admin, target, status):
+    """All of the agents get it, or none."""
+    agent = await api.enrol()
+    await ask(admin, "POST", "/v1/groups", {"text": "true", "target": target}, status)
+    assert (await ask(admin, "GET", f"/v1/commands?agent_id={agent.id}"))["commands"] == []
+    assert (await ask(admin, "GET", "/v1/groups"))["groups"] == []
+
+
+async def test_all_means_every_agent_that_is_not_shut_out(api, admin):
+    """By name, by id, and all."""
+    one, two, out = [await api.enrol(name) for name in ("one", "two", "out")]
+    await ask(admin, "POST", f"/v1/agents/{out.id}/disable", {})
+    group = await ask(admin, "POST", "/v1/groups", {"text": "true", "target": {"all": True}}, 201)
+    assert {command["agent_id"] for command in group["commands"]} == {one.id, two.id}
+    named = await ask(admin, "POST", "/v1/groups", {"text": "true", "target": {"agents": ["one", two.id]}}, 201)
+    assert {command["agent_id"] for command in named["commands"]} == {one.id, two.id}
+
+
+# Requests that come twice
+
+
+async def test_a_request_that_comes_again_makes_nothing_new(api, admin):
+    """One after the other and at once; for another request the key is refused; without one each is new."""
+    agent = await api.enrol()
+    path, key = f"/v1/agents/{agent.id}/commands", {"Idempotency-Key": str(uuid4())}
+    answers = await asyncio.gather(*(ask(admin, "POST", path, {"text": "true"}, 201, **key) for _ in range(5)))
+    assert len({answer["id"] for answer in answers}) == 1
+    await ask(admin, "POST", path, {"text": "false"}, 422, **key)
+    assert len((await ask(admin, "GET", f"/v1/commands?agent_id={agent.id}"))["commands"]) == 1
+    other = Operator(api, await api.operator(Role.OPERATOR))
+    assert (await ask(other, "POST", path, {"text": "true"}, 201, **key))["id"] != answers[0]["id"]
+    await ask(admin, "POST", path, {"text": "true"}, 400, **{"Idempotency-Key": "x" * 256})
+    body = {"text": "true", "target": {"all": True}}
+    groups = [await ask(admin, "POST", "/v1/groups", body, 201, **{"Idempotency-Key": "g"}) for _ in range(2)]
+    assert groups[0] == groups[1]
+
+
+# Order and edits
+
+
+async def test_a_line_is_put_in_order_and_runs_in_it(api, admin):
+    """First, last, before, after: across priorities; what is sent later comes behind."""
+    agent = await api.enrol()
+    sent = {
+        text: await admin.send(agent.id, text, priority=priority)
+        for text, priority in zip("abcd", (5, 5, 5, 7), strict=True)
+    }
+
+    async def move(text: str, **body: str) -> dict:
+        return await ask(admin, "POST", f"/v1/commands/{sent[text]['id']}/move", body)
+
+    assert await order(admin, agent.id) == list("abcd")
+    await move("c", to="first")
+    assert await order(admin, agent.id) == list("cabd")
+    await move("a", to="after", other=sent["d"]["id"])
+    assert await order(admin, agent.id) == list("cbda")
+    assert (await move("b", to="before", other=sent["a"]["id"]))["priority"] == 7
+    await move("c", to="last")
+    sent["e"] = await admin.send(agent.id, "e", priority=7)
+    assert await order(admin, agent.id) == list("dbace")
+    async with api.agent_socket(agent) as socket:
+        await socket.send(SAID_HELLO)
+        assert (await next_message(socket, "offer"))["command_id"] == sent["d"]["id"]
+        await ask(admin, "POST", f"/v1/commands/{sent['d']['id']}/move", {"to": "last"}, 409)
+        await ask(admin, "POST", f"/v1/commands/{sent['a']['id']}/move", {"to": "before"}, 422)
+    assert {action for action, _ in await audited(api, "command.moved")} == {"command.moved"}
+
+
+async def test_what_waits_is_edited_and_what_runs_is_not(api, admin):
+    """With a revision only if nobody was faster; what changed is in the audit log."""
+    agent = await api.enrol()
+    command = await admin.send(agent.id, "ehco hello")
+    path = f"/v1/commands/{command['id']}"
+    edited = await ask(admin, "PATCH", path, {"text": "echo hello", "priority": 3, "revision": 0})
+    assert (edited["text"], edited["priority"], edited["revision"]) == ("echo hello", 3, 1)
+    late = await ask(admin, "PATCH", path, {"text": "echo late", "note": "lost", "revision": 0}, 409)
+    assert late["revision"] == 1
+    assert (await admin.read(command))["note"] == "", "nothing of what was refused is done"
+    async with api.agent_socket(agent) as socket:
+        await socket.send(SAID_HELLO)
+        assert (await next_message(socket, "offer"))["text"] == "echo hello"
+        refused = await ask(admin, "PATCH", path, {"text": "echo again"}, 409)
+        assert refused["state"] == "dispatched"
+    [(_, detail)] = await audited(api, "command.edited")
+    assert detail == {"text": ["ehco hello", "echo hello"], "priority": [5, 3]}
+
+
+async def test_a_line_says_when_each_will_probably_start(api, admin, tmp_path):
+    """Nobody can tell before a command has run, or while the agent takes nothing."""
+    async with agent_running(api, tmp_path) as agent:
+        await admin.until_state(await admin.send(agent.id, "true"), "succeeded")
+        await admin.until_state(await admin.send(agent.id, "sleep 1000"), "running")
+        for _ in range(3):
+            await admin.send(agent.id, "true")
+        line = await ask(admin, "GET", f"/v1/agents/{agent.id}/line")
+        assert [waiting["ahead"] for waiting in line["waiting"]] == [0, 1, 2]
+        starts = [waiting["starts_in"] for waiting in line["waiting"]]
+        assert starts == sorted(starts) and starts[1] - starts[0] == pytest.approx(line["typical_seconds"])
+        await ask(admin, "POST", f"/v1/agents/{agent.id}/pause", {})
+        line = await ask(admin, "GET", f"/v1/agents/{agent.id}/line")
+        assert {waiting["starts_in"] for waiting in line["waiting"]} == {None}
+        await ask(admin, "POST", f"/v1/agents/{agent.id}/cancel-all", {}, 202)
+
+
+# History
+
+
+async def test_history_is_filtered_searched_and_read_page_by_page(api, admin):
+    """By agent, state, tag, person, time and words; notes and tags at any time, a viewer's not."""
+    one, two = await api.enrol("one"), await api.enrol("two")
+    operator = Operator(api, await api.operator(Role.OPERATOR))
+    sent = [await admin.send(one.id, f"make build-{n}") for n in range(5)]
+    theirs = await operator.send(two.id, "pytest -k slow")
+    await admin.cancel(sent[0])
+    noted = await ask(
+        admin, "PATCH", f"/v1/commands/{sent[0]['id']}", {"note": "flaky on arm", "tags": ["ci", "arm64", "ci"]}
+    )
+    assert (noted["note"], noted["tags"]) == ("flaky on arm", ["ci", "arm64"])
+
+    async def found(query: str) -> list[str]:
+        texts: list[str] = []
+        page: dict = {"next_before": None}
+        while True:
+            before = f"&before={page['next_before']}" if page["next_before"] else ""
+            page = await ask(admin, "GET", f"/v1/commands?limit=2&{query}{before}")
+            texts += [command["text"] for command in page["commands"]]
+            if page["next_before"] is None:
+                return texts
+
+    assert await found(f"agent_id={one.id}") == [f"make build-{n}" for n in (4, 3, 2, 1, 0)]
+    assert await found("state=cancelled,failed") == ["make build-0"]
+    assert await found("tag=arm64") == ["make build-0"]
+    assert await found("by=operator@") == ["pytest -k slow"]
+    assert await found("q=MAKE build-3") == ["make build-3"]
+    assert await found("q=flaky") == ["make build-0"]
+    assert await found("q=100%25") == []
+    since = theirs["created_at"].replace("+", "%2B")
+    assert await found(f"since={since}") == ["pytest -k slow"]
+    assert (await ask(admin, "GET", "/v1/tags"))["tags"] == [{"tag": "arm64", "count": 1}, {"tag": "ci", "count": 1}]
+    for query in ("state=gone", "since=2026-01-01T00:00:00", "tag=%20"):
+        await ask(admin, "GET", f"/v1/commands?{query}", status=400)
+    viewer = Operator(api, await api.operator(Role.VIEWER))
+    await ask(viewer, "PATCH", f"/v1/commands/{sent[0]['id']}", {"note": "mine"}, 403)
