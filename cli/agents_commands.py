@@ -65,6 +65,18 @@ def pause(name: str, as_json: bool, server: str | None) -> None:
 
 @agents.command()
 @_agent_argument
+@click.argument("labels", nargs=-1)
+@_json_option
+@server_option
+def label(name: str, labels: tuple[str, ...], as_json: bool, server: str | None) -> None:
+    """Give it LABELS, by which commands find it; those that are not named it has no more."""
+    with OperatorClient(server) as client:
+        agent = client.ask("PUT", f"/v1/agents/{client.agent_id(name)}/labels", {"labels": list(labels)})
+    click.echo(json.dumps(agent, indent=2) if as_json else f"{name}: {', '.join(agent['labels']) or 'no labels'}")
+
+
+@agents.command()
+@_agent_argument
 @_json_option
 @server_option
 def resume(name: str, as_json: bool, server: str | None) -> None:

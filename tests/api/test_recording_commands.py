@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
 from pathlib import Path
 
-from support.control_center import clean_environment
+from support.command_line import CommandLine
 from support.recorded import add_command, add_output, add_stream
 
 from onsembl.protocol.states import Role
@@ -24,17 +22,7 @@ async def test_recordings_are_exported_and_searched_from_the_command_line(api, t
     while await index_round(api.services.pool, all_streams=True):
         pass
 
-    async def run(*arguments: str, code: int = 0, token: str = account.access_token) -> tuple[str, str]:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "onsembl.cli.main", *arguments),
-            env=clean_environment(ONSEMBL_SERVER=api.url, ONSEMBL_TOKEN=token, XDG_STATE_HOME=str(tmp_path)),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await process.communicate()
-        assert process.returncode == code, (out, err)
-        return out.decode(), err.decode()
-
+    run = CommandLine(api, account, tmp_path).run
     out, err = await run("export", "command", command, "--format", "text")
     assert out == "$ make\nerror: no rule\n" and err == f"{len(out)} bytes.\n"
     file = tmp_path / "whole.cast"

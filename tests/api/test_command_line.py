@@ -1,0 +1,57 @@
+"""`onsembl send` and `onsembl commands`, as an operator starts them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from support.agents import agent_running
+from support.command_line import CommandLine
+from support.server import Api
+
+from onsembl.protocol.states import Role
+
+
+async def test_a_command_is_sent_and_waited_for(api: Api, tmp_path: Path):
+    """Its output on standard output, its exit code as the program's; from standard input, too."""
+    run = CommandLine(api, await api.operator(Role.OPERATOR), tmp_path).run
+    async with agent_running(api, tmp_path) as agent:
+        out, _ = await run("send", "--agent", "one", "--wait", "echo", "seen-$((1+1))")
+        assert "seen-2" in out.splitlines()
+        out, err = await run("send", "--agent", agent.id, "--wait", "-", stdin=b"echo oh; exit 7", code=7)
+        assert "oh" in out.splitlines() and err == "failed, exit 7\n"
+        [sent] = json.loads((await run("send", "--agent", "one", "--json", "true"))[0])
+        assert sent["agent_id"] == agent.id
+        out, _ = await run("send", "--all", "--wait", "true")
+        assert out.split() == ["one", "succeeded"]
+        out, _ = await run("send", "--all", "--wait", "false", code=1)
+        assert out.split(maxsplit=1) == ["one", "failed, exit 1\n"]
+    _, err = await run("send", "--agent", "nobody", "true", code=1)
+    assert "There is no agent nobody." in err
+    _, err = await run("send", "true", code=2)
+    assert "Say for whom" in err
+
+
+async def test_commands_are_looked_up_and_changed(api: Api, tmp_path: Path):
+    """What waits is edited and moved; anything is noted on and cancelled; lists are filtered."""
+    run = CommandLine(api, await api.operator(Role.OPERATOR), tmp_path).run
+    await api.enrol("builder")
+    await run("agents", "label", "builder", "ci", "eu")
+    sent = [json.loads((await run("send", "--label", "ci", "--json", f"step {n}"))[0])[0]["id"] for n in range(3)]
+    await run("commands", "edit", sent[0], "--text", "step zero", "--priority", "5")
+    await run("commands", "move", sent[2], "--first")
+    await run("commands", "move", sent[0], "--after", sent[1])
+    out, _ = await run("commands", "show", sent[0])
+    assert "step zero" in out and "ahead                2" in out
+    await run("commands", "note", sent[1], "--text", "not needed", "--tag", "later")
+    await run("commands", "cancel", sent[1], "--reason", "not needed")
+    [found] = json.loads(
+        (await run("commands", "list", "needed", "--tag", "later", "--state", "cancelled", "--json"))[0]
+    )
+    assert (found["id"], found["cancel_reason"]) == (sent[1], "not needed")
+    out, _ = await run("commands", "list", "--agent", "builder", "--limit", "2", "step")
+    assert [line.split()[0] for line in out.splitlines()] == [sent[2], sent[1]]
+    _, err = await run("commands", "edit", sent[1], "--text", "too late", code=1)
+    assert "It does not wait any more: cancelled." in err
+    await run("commands", "edit", sent[0], code=2)
+    await run("commands", "move", sent[0], "--first", "--last", "--before", sent[2], code=2)
