@@ -12,17 +12,23 @@ import type {
   DeviceDecision,
   DeviceRequest,
   DeviceRequests,
+  EditCommand,
   EnrolmentToken,
+  Group,
   HaltStatus,
+  Line,
   Me,
+  MoveCommand,
   NewCommand,
   NewEnrolmentToken,
+  NewGroup,
   NewHalt,
   OperatorAnswer,
   Operators,
   ProblemDetails,
   SearchHits,
   Streams,
+  Tags,
   Timeline,
 } from "./protocol.ts";
 
@@ -54,8 +60,14 @@ export interface Tokens {
 }
 
 export interface CommandQuery {
-  agent_id?: string;
-  state?: CommandState;
+  agent_id?: string | undefined;
+  /** Several with commas between. */
+  state?: CommandState | (string & {}) | undefined;
+  group_id?: string | undefined;
+  tag?: string | undefined;
+  by?: string | undefined;
+  q?: string | undefined;
+  since?: string | undefined;
   limit?: number;
   before?: number;
 }
@@ -95,9 +107,7 @@ export class Api {
 
   /** Newest first; `next_before` of the answer asks for the next page. */
   commands(query: CommandQuery): Promise<Commands> {
-    const search = new URLSearchParams();
-    for (const [name, value] of Object.entries(query)) if (value !== undefined) search.set(name, String(value));
-    return this.#call("GET", `/v1/commands?${search}`);
+    return this.#call("GET", `/v1/commands?${parameters(query)}`);
   }
 
   /** All pages of a query that has few answers. */
@@ -114,6 +124,41 @@ export class Api {
 
   send(agentId: string, command: NewCommand): Promise<Command> {
     return this.#call("POST", `/v1/agents/${agentId}/commands`, command);
+  }
+
+  /** To several agents at once. */
+  sendGroup(group: NewGroup): Promise<Group> {
+    return this.#call("POST", "/v1/groups", group);
+  }
+
+  group(id: string): Promise<Group> {
+    return this.#call("GET", `/v1/groups/${id}`);
+  }
+
+  cancelGroup(id: string): Promise<Group> {
+    return this.#call("POST", `/v1/groups/${id}/cancel`, {});
+  }
+
+  edit(commandId: string, change: EditCommand): Promise<Command> {
+    return this.#call("PATCH", `/v1/commands/${commandId}`, change);
+  }
+
+  move(commandId: string, place: MoveCommand): Promise<Command> {
+    return this.#call("POST", `/v1/commands/${commandId}/move`, place);
+  }
+
+  /** Where each waiting command of an agent stands. */
+  line(agentId: string): Promise<Line> {
+    return this.#call("GET", `/v1/agents/${agentId}/line`);
+  }
+
+  label(agentId: string, labels: string[]): Promise<Agent> {
+    return this.#call("PUT", `/v1/agents/${agentId}/labels`, { labels });
+  }
+
+  /** Tags in use, the most used first. */
+  tags(): Promise<Tags> {
+    return this.#call("GET", "/v1/tags");
   }
 
   cancel(commandId: string): Promise<Command> {

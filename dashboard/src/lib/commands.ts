@@ -1,5 +1,5 @@
 import type { CancelStep, Command, CommandState } from "./protocol.ts";
-import { counted } from "./format.ts";
+import { counted, elapsed } from "./format.ts";
 
 /** How each state is called on the page. */
 export const STATE_LABELS: Record<CommandState, string> = {
@@ -31,6 +31,22 @@ export function cancelProgress(command: Command): string | null {
   const left = step.processes_left ?? 0;
   if (step.step === "failed") return `cancel failed, would not die: ${(step.pids ?? []).join(", ")}`;
   return left > 0 ? `${rung}, ${counted(left, "process", "processes")} left` : rung;
+}
+
+/** `next`, `2nd`, `3rd`, `11th` in the line, and when it will probably start. */
+export function placeInLine(ahead: number, startsIn: number | null): string {
+  const place = ahead === 0 ? "next" : ordinal(ahead + 1);
+  return startsIn === null ? place : `${place}, in about ${elapsed(Math.max(startsIn, 1) * 1000)}`;
+}
+
+function ordinal(n: number): string {
+  const suffix = n % 100 >= 11 && n % 100 <= 13 ? "th" : (["th", "st", "nd", "rd"][n % 10] ?? "th");
+  return `${n}${suffix}`;
+}
+
+/** Words as they are typed for tags or labels: between spaces or commas, each once. */
+export function wordsOf(text: string): string[] {
+  return [...new Set(text.split(/[\s,]+/).filter((word) => word !== ""))];
 }
 
 /** How the command ended, beyond its state: exit code, signal, error. */

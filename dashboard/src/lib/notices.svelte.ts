@@ -2,6 +2,8 @@ export interface Notice {
   id: number;
   kind: "info" | "error";
   text: string;
+  /** Where more of it is to be seen. */
+  href?: string | undefined;
 }
 
 const SHOWN_MS = { info: 2500, error: 8000 };
@@ -11,8 +13,8 @@ class Notices {
   list = $state<Notice[]>([]);
   #next = 0;
 
-  info(text: string): void {
-    this.#add("info", text);
+  info(text: string, href?: string): void {
+    this.#add("info", text, href);
   }
 
   error(text: string): void {
@@ -23,10 +25,10 @@ class Notices {
     this.list = this.list.filter((notice) => notice.id !== id);
   }
 
-  #add(kind: Notice["kind"], text: string): void {
+  #add(kind: Notice["kind"], text: string, href?: string): void {
     const id = this.#next++;
-    this.list = [...this.list.filter((notice) => notice.text !== text), { id, kind, text }].slice(-4);
-    setTimeout(() => this.dismiss(id), SHOWN_MS[kind]);
+    this.list = [...this.list.filter((notice) => notice.text !== text), { id, kind, text, href }].slice(-4);
+    setTimeout(() => this.dismiss(id), href === undefined ? SHOWN_MS[kind] : SHOWN_MS.error);
   }
 }
 

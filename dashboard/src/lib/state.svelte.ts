@@ -49,6 +49,7 @@ export class Fleet {
   readonly api: Api;
   readonly #catchUp = new CatchUp<Change>((change) => this.#apply(change));
   readonly #backoff = new Backoff(1000, 15_000);
+  readonly #watchers = new Set<(change: Change | null) => void>();
   #nextBefore: number | null = null;
   #round = 0;
   #retryTimer: ReturnType<typeof setTimeout> | undefined;
@@ -75,6 +76,13 @@ export class Fleet {
   /** A change arrived by Realtime. */
   change(change: Change): void {
     this.#catchUp.change(change);
+    for (const watcher of this.#watchers) watcher(change);
+  }
+
+  /** Hear of changes, and by null that any may have been missed; the answer ends it. */
+  watch(watcher: (change: Change | null) => void): () => void {
+    this.#watchers.add(watcher);
+    return () => this.#watchers.delete(watcher);
   }
 
   /** A row arrived as the answer to a request of this page's own. */
@@ -96,6 +104,7 @@ export class Fleet {
       if (round !== this.#round) return false;
       this.problem = null;
       this.#backoff.reset();
+      for (const watcher of this.#watchers) watcher(null);
       return true;
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;

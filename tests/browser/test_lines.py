@@ -1,0 +1,97 @@
+"""Lines on the page: several agents at once, order and edits of what waits, the history."""
+
+from __future__ import annotations
+
+from playwright.async_api import expect
+from support.agents import agent_running
+from support.server import Api
+
+from onsembl.protocol.states import Role
+
+
+async def test_a_command_goes_to_labelled_agents_and_is_followed_as_one(center: Api, visit, tmp_path) -> None:
+    """Labelled in the menu, sent by label, seen together, cancelled together."""
+    await center.enrol("away")
+    async with agent_running(center, tmp_path, "one"):
+        visitor = await visit(center.url)
+        await visitor.sign_in((await center.operator(Role.OPERATOR)).email)
+        page = visitor.page
+        for name in ("one", "away"):
+            await page.locator(f'[data-agent="{name}"]').click()
+            await page.get_by_role("button", name=f"More for {name}").click()
+            await page.get_by_label("Labels, to send to several agents").fill("eu backend")
+            await page.get_by_role("button", name="Save labels").click()
+            await expect(page.get_by_text(f"{name}: eu, backend.")).to_be_visible()
+        await page.get_by_title("For whom").click()
+        await page.get_by_role("checkbox", name="backend").check()
+        await expect(page.get_by_role("button", name="2 agents labelled backend")).to_be_visible()
+        await page.get_by_label("Command for 2 agents labelled backend").fill("sleep 1000")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("button", name="This agent")).to_be_visible()
+        await page.get_by_role("link", name="Show").click()
+        group = page.get_by_role("region", name="What was sent together")
+        await expect(group.get_by_text("0 of 2 commands over")).to_be_visible()
+        rows = page.get_by_role("list", name="Commands").get_by_role("listitem")
+        await expect(rows.filter(has_text="one").locator('[data-state="running"]').first).to_be_visible()
+        await group.get_by_role("button", name="Cancel all of it").click()
+        await group.get_by_role("button", name="Press again: cancel all of it").click()
+        await expect(group.get_by_text("2 of 2 commands over: 2 cancelled")).to_be_visible()
+        await expect(rows).to_have_count(2)
+
+
+async def test_what_waits_is_edited_and_put_in_order(center: Api, visit) -> None:
+    """Another window sees it at once; a viewer has no tools."""
+    await center.enrol("away")
+    admin, viewer = await visit(center.url), await visit(center.url)
+    await admin.sign_in((await center.operator()).email)
+    await viewer.sign_in((await center.operator(Role.VIEWER)).email)
+    for text in ("first", "second", "thrid"):
+        await admin.send(text)
+    waiting = "li[data-command][data-state=queued]"
+    for visitor in (admin, viewer):
+        await expect(visitor.page.locator(waiting)).to_contain_text(["first", "second", "thrid"])
+    row = admin.page.locator(waiting).filter(has_text="thrid")
+    await row.locator("[data-row]").click()
+    await row.get_by_role("button", name="To the front").click()
+    await expect(viewer.page.locator(waiting)).to_contain_text(["thrid", "first", "second"])
+    await expect(viewer.page.locator(waiting).first).to_contain_text("next")
+    await row.get_by_role("button", name="Run it later").click()
+    await expect(viewer.page.locator(waiting)).to_contain_text(["first", "thrid", "second"])
+    await row.get_by_role("button", name="Edit").click()
+    await admin.page.get_by_label("Command", exact=True).fill("third")
+    await admin.page.get_by_role("button", name="Save").click()
+    await expect(viewer.page.locator(waiting)).to_contain_text(["first", "third", "second"])
+    await viewer.page.locator(waiting).first.locator("[data-row]").click()
+    await expect(viewer.page.get_by_role("button", name="Edit")).to_have_count(0)
+
+
+async def test_the_history_is_searched_noted_and_shared_by_address(center: Api, visit) -> None:
+    """A note and a tag find a command again, in another window, by the address."""
+    await center.enrol("away")
+    visitor, other = await visit(center.url), await visit(center.url)
+    operator = await center.operator(Role.OPERATOR)
+    await visitor.sign_in(operator.email)
+    for text in ("make all", "make clean"):
+        await visitor.send(text)
+    page = visitor.page
+    await page.get_by_role("navigation", name="Pages").get_by_role("link", name="History").click()
+    rows = page.get_by_role("list", name="Commands").get_by_role("listitem")
+    await expect(rows).to_contain_text(["make clean", "make all"])
+    await rows.last.locator("[data-row]").click()
+    await page.get_by_role("button", name="Note and tags").click()
+    await page.get_by_label("Note", exact=True).fill("breaks on arm64")
+    await page.get_by_label("Tags", exact=True).fill("ci arm64")
+    await page.get_by_role("button", name="Save").click()
+    await expect(rows.last.get_by_text("arm64", exact=True)).to_be_visible()
+    await page.get_by_label("Words").fill("breaks")
+    await page.get_by_label("Tag", exact=True).fill("ci")
+    await page.get_by_label("State").select_option("queued")
+    await page.get_by_role("button", name="Show", exact=True).click()
+    await expect(rows).to_have_count(1)
+    await other.sign_in(operator.email, path=page.url.removeprefix(center.url))
+    found = other.page.get_by_role("list", name="Commands").get_by_role("listitem")
+    await expect(found).to_contain_text(["make all"])
+    await expect(other.page.get_by_label("Words")).to_have_value("breaks")
+    await page.get_by_role("button", name="Cancel make all").click()
+    await page.get_by_role("button", name="Press again to cancel").click()
+    await expect(found).to_have_count(0)
