@@ -9,9 +9,9 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from onsembl.api.models import Answer, Body, Command, Priority
+from onsembl.api.models import Answer, Body, Command, Wording
 from onsembl.api.problems import Problem
-from onsembl.protocol.fields import NO_NUL, CommandText
+from onsembl.protocol.fields import NO_NUL, CommandText, Priority
 from onsembl.protocol.line_order import Where
 from onsembl.protocol.states import CommandState
 
@@ -99,12 +99,14 @@ class Target(Body, frozen=True, kw_only=True):
         if (self.agents is not None) + (self.labels is not None) + self.all != 1:
             raise Problem(422, "The body is not valid: the target is either agents, labels or all.")
 
+    def given(self) -> dict[str, Any]:
+        """What of it is said, as it is kept."""
+        return {name: value for name, value in msgspec.to_builtins(self).items() if value}
 
-class NewGroup(Body, frozen=True, kw_only=True):
+
+class NewGroup(Wording, frozen=True, kw_only=True):
     """One instruction for several agents."""
 
-    text: CommandText
-    priority: Priority = 5
     target: Target
 
 
@@ -114,6 +116,7 @@ class GroupSummary(Answer, frozen=True, kw_only=True):
     id: UUID
     seq: int
     text: str
+    preset: str | None
     priority: Priority
     target: dict[str, Any]
     requested_by: UUID | None

@@ -21,6 +21,7 @@ from onsembl.api.idempotency import Once
 from onsembl.api.models import Agent, CancelRequest, Command, Commands, NewCommand, NoBody
 from onsembl.api.problems import Problem
 from onsembl.api.search_models import terms_of
+from onsembl.api.wording import worded
 from onsembl.protocol.ids import AgentId, CommandId
 from onsembl.protocol.line_order import move
 from onsembl.protocol.states import AgentStatus, CommandState, Role
@@ -47,7 +48,8 @@ async def create_command(call: Call[NewCommand]) -> DictRow:
             raise Problem(404, "There is no such agent.")
         if agent["disabled_at"] is not None:
             raise Problem(409, "The agent is disabled.")
-        row = await request_command(conn, agent_id, call.body.text, call.body.priority, call.actor)
+        said = await worded(conn, call.body, [agent["kind"]])
+        row = await request_command(conn, agent_id, said, call.actor)
         await once.makes(conn, row["id"])
         return row
 

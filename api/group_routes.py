@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-import msgspec
 from psycopg.rows import DictRow
 
-from onsembl.api.command_models import Group, Groups, NewGroup, Target
+from onsembl.api.command_models import Group, Groups, NewGroup
 from onsembl.api.endpoint import Call, Endpoint
 from onsembl.api.idempotency import Once
 from onsembl.api.models import CancelRequest, NoBody, PageQuery
 from onsembl.api.problems import Problem
+from onsembl.api.wording import aimed, worded
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import Role
-from onsembl.sql import agents, command_groups
+from onsembl.sql import command_groups
 from onsembl.sql.database import Connection
 from onsembl.tasks.requesting import cancel_group, move_lines, request_group
 
@@ -26,16 +26,17 @@ async def create_group(call: Call[NewGroup]) -> dict[str, Any]:
     body.target.check()
     once = Once(call)
     pool = call.services.pool
-    aimed: list[AgentId] = []
+    agent_ids: list[AgentId] = []
     async with pool.connection() as conn:
         group_id = await once.made_before(conn)
         if group_id is None:
-            aimed = await _aimed(conn, body.target)
-            target = msgspec.to_builtins(body.target)
-            target = {name: value for name, value in target.items() if value}
-            group_id = (await request_group(conn, aimed, body.text, body.priority, target, call.actor))["id"]
+            target = body.target.given()
+            rows = await aimed(conn, target)
+            agent_ids = [AgentId(row["id"]) for row in rows]
+            said = await worded(conn, body, [row["kind"] for row in rows])
+            group_id = (await request_group(conn, agent_ids, said, target, call.actor))["id"]
             await once.makes(conn, group_id)
-    await move_lines(pool, aimed)
+    await move_lines(pool, agent_ids)
     async with pool.connection() as conn:
         return await _whole(conn, group_id)
 
@@ -63,16 +64,6 @@ async def stop_group(call: Call[CancelRequest]) -> dict[str, Any]:
     await cancel_group(call.services.pool, group_id, call.actor, call.body.reason)
     async with call.services.pool.connection() as conn:
         return await _whole(conn, group_id)
-
-
-async def _aimed(conn: Connection, target: Target) -> list[AgentId]:
-    rows = await agents.aimed_at(conn, names=target.agents, labels=target.labels)
-    missing = set(target.agents or ()) - {name for row in rows for name in (row["name"], str(row["id"]))}
-    if missing:
-        raise Problem(404, f"There is no such agent, or it is disabled: {', '.join(sorted(missing))}.")
-    if not rows:
-        raise Problem(409, "No agent is meant by that.")
-    return [AgentId(row["id"]) for row in rows]
 
 
 async def _whole(conn: Connection, group_id: UUID) -> DictRow:

@@ -9,10 +9,9 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from onsembl.protocol.messages import CommandText, Name, Reason, ShortText
+from onsembl.protocol.fields import CommandText, Name, Priority, Reason, ShortText
+from onsembl.protocol.presets import Value, Values
 from onsembl.protocol.states import AgentKind, AgentMode, AgentStatus, CommandState, Role
-
-Priority = Annotated[int, Meta(ge=1, le=10, description="1 is first, 10 is last.")]
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -134,11 +133,18 @@ class Alerts(Answer, frozen=True, kw_only=True):
     alerts: list[AlertAnswer]
 
 
-class NewCommand(Body, frozen=True, kw_only=True):
-    """An instruction for one agent."""
+class Wording(Body, frozen=True, kw_only=True):
+    """What agents are told: either a text, or a preset with values for its variables. Without a priority it has the
+    preset's, or 5."""
 
-    text: CommandText
-    priority: Priority = 5
+    text: CommandText | None = None
+    preset: Name | None = None
+    values: Values = msgspec.field(default_factory=dict[str, Value])
+    priority: Priority | None = None
+
+
+class NewCommand(Wording, frozen=True, kw_only=True):
+    """An instruction for one agent."""
 
 
 class Command(Answer, frozen=True, kw_only=True):
@@ -170,6 +176,7 @@ class Command(Answer, frozen=True, kw_only=True):
     job_id: int | None
     delivery_attempts: int
     group_id: UUID | None
+    preset: str | None
     position: float | None
     revision: int
     note: str

@@ -14,6 +14,7 @@ from onsembl.api import (
     device_routes,
     group_routes,
     halt_routes,
+    preset_routes,
     recording_routes,
     search_routes,
 )
@@ -84,6 +85,7 @@ ENDPOINTS = [
     *agent_control_routes.ENDPOINTS,
     *command_routes.ENDPOINTS,
     *group_routes.ENDPOINTS,
+    *preset_routes.ENDPOINTS,
     *halt_routes.ENDPOINTS,
     *audit_routes.ENDPOINTS,
     *device_routes.ENDPOINTS,

@@ -18,8 +18,8 @@ from typing import Any, Union, get_args, get_origin
 import click
 import msgspec
 
-from onsembl.api import command_models, halt_routes, models, recording_models, search_models
-from onsembl.protocol import close_codes, messages, states, writing
+from onsembl.api import command_models, halt_routes, models, preset_routes, recording_models, search_models
+from onsembl.protocol import close_codes, messages, presets, states, writing
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.states import AgentKind, AgentMode, AgentStatus, CommandState, HaltState, Role
 
@@ -36,6 +36,9 @@ SENT: tuple[type[msgspec.Struct], ...] = (
     command_models.MoveCommand,
     command_models.Target,
     command_models.NewGroup,
+    preset_routes.SavePreset,
+    preset_routes.TryPreset,
+    presets.Preset,
 )
 """What the page sends: a field that has a default may be left out."""
 ANSWERS: tuple[type[msgspec.Struct], ...] = (
@@ -51,6 +54,10 @@ ANSWERS: tuple[type[msgspec.Struct], ...] = (
     command_models.Groups,
     command_models.TagCount,
     command_models.Tags,
+    presets.Variable,
+    preset_routes.PresetAnswer,
+    preset_routes.Presets,
+    preset_routes.TriedPreset,
     models.EnrolmentToken,
     models.OperatorAnswer,
     models.Operators,

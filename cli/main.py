@@ -16,6 +16,7 @@ from onsembl.cli.lazy import LazyGroup
         "operator": "onsembl.cli.operator_commands:operator",
         "audit": "onsembl.cli.audit_commands:audit_group",
         "agents": "onsembl.cli.agents_commands:agents",
+        "presets": "onsembl.cli.presets_commands:presets_group",
         "send": "onsembl.cli.send_command:send",
         "commands": "onsembl.cli.commands_commands:commands_group",
         "login": "onsembl.cli.login_command:login",

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from onsembl.cli.operator_client import OperatorClient, server_option
+from onsembl.cli.presets_commands import filled_in, values_option
 from onsembl.protocol.states import FINAL_STATES, CommandState
 
 POLL_SECONDS = 0.3
@@ -18,11 +19,13 @@ GIVEN_UP = 130
 
 
 @click.command()
-@click.argument("text", nargs=-1, required=True)
+@click.argument("text", nargs=-1)
 @click.option("--agent", "agents", multiple=True, metavar="NAME", help="To this agent; may be repeated.")
 @click.option("--label", "labels", multiple=True, help="To the agents that have this label; repeated: all of them.")
 @click.option("--all", "everyone", is_flag=True, help="To every agent.")
-@click.option("--priority", type=click.IntRange(1, 10), default=5, show_default=True, help="1 runs first.")
+@click.option("--preset", metavar="NAME", help="Instead of a text: see `onsembl presets`.")
+@values_option
+@click.option("--priority", type=click.IntRange(1, 10), help="1 runs first; without one the preset's, or 5.")
 @click.option("--wait", is_flag=True, help="Until it is over: prints the output, and ends with its exit code.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @server_option
@@ -31,7 +34,9 @@ def send(
     agents: tuple[str, ...],
     labels: tuple[str, ...],
     everyone: bool,
-    priority: int,
+    preset: str | None,
+    values: tuple[str, ...],
+    priority: int | None,
     wait: bool,
     as_json: bool,
     server: str | None,
@@ -45,13 +50,16 @@ def send(
     """
     if bool(agents) + bool(labels) + everyone != 1:
         raise click.UsageError("Say for whom: --agent, --label or --all.")
+    if bool(text) + bool(preset) != 1:
+        raise click.UsageError("Say what: a text or a --preset.")
     said = sys.stdin.read() if text == ("-",) else " ".join(text)
-    if not said.strip():
+    if preset is None and not said.strip():
         raise click.UsageError("There is nothing to send.")
     target: dict[str, Any] = {"all": True} if everyone else {"labels": labels} if labels else {"agents": agents}
     with OperatorClient(server) as client:
         names = {agent["id"]: agent["name"] for agent in client.ask("GET", "/v1/agents")["agents"]}
-        body = {"text": said, "priority": priority}
+        wording = {"text": said} if preset is None else filled_in(client, preset, values)
+        body = {**wording, "priority": priority}
         if len(agents) == 1:
             sent = [client.ask("POST", f"/v1/agents/{client.agent_id(agents[0])}/commands", body)]
         else:

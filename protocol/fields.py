@@ -16,6 +16,7 @@ NO_NUL = r"^[^\x00]*$"
 ShortText = Annotated[str, Meta(max_length=256, pattern=NO_NUL)]
 Reason = Annotated[str, Meta(max_length=1024, pattern=NO_NUL)]
 CommandText = Annotated[str, Meta(min_length=1, max_length=100_000, pattern=NO_NUL)]
+Priority = Annotated[int, Meta(ge=1, le=10, description="1 is first, 10 is last.")]
 Columns = Annotated[int, Meta(ge=2, le=1000)]
 Rows = Annotated[int, Meta(ge=1, le=1000)]
 OffsetField = Annotated[int, Meta(ge=0, le=2**63 - 1)]

@@ -53,6 +53,8 @@ ACTIONS: dict[str, str] = {
     "operator.user_changed": "The project's admin interface has changed a user.",
     "operator.user_created": "The project's admin interface has made a user.",
     "operator.user_deleted": "The project's admin interface has removed a user.",
+    "preset.deleted": "A preset was removed; the detail has what it was.",
+    "preset.saved": "A preset was made or changed: before and after.",
     "recording.exported": "Somebody has taken a copy of what a terminal showed.",
     "terminal.control_ended": "Somebody types into a terminal no more.",
     "terminal.control_taken_over": "Somebody has taken a terminal over from somebody else.",

@@ -12,7 +12,7 @@ from onsembl.protocol.ids import AgentId, CommandId
 from onsembl.sql.commands import COLUMNS as COMMAND_COLUMNS
 from onsembl.sql.database import Connection
 
-COLUMNS = "id, seq, text, priority, target, requested_by, requested_by_name, created_at"
+COLUMNS = "id, seq, text, preset, priority, target, requested_by, requested_by_name, created_at"
 
 
 async def insert(
@@ -22,13 +22,14 @@ async def insert(
     target: Mapping[str, object],
     requested_by: UUID | None,
     requested_by_name: str,
+    preset: str | None = None,
 ) -> DictRow:
     """Write a group down."""
     cursor = await conn.execute(
-        f"""insert into command_groups (text, priority, target, requested_by, requested_by_name)
-            values (%s, %s, %s, %s, %s)
+        f"""insert into command_groups (text, priority, target, requested_by, requested_by_name, preset)
+            values (%s, %s, %s, %s, %s, %s)
             returning {COLUMNS}""",
-        [text, priority, Jsonb(dict(target)), requested_by, requested_by_name],
+        [text, priority, Jsonb(dict(target)), requested_by, requested_by_name, preset],
     )
     row = await cursor.fetchone()
     assert row is not None
@@ -38,8 +39,8 @@ async def insert(
 async def add_commands(conn: Connection, group: DictRow, agent_ids: Sequence[AgentId]) -> list[DictRow]:
     """A queued command of the group for each agent; their rows."""
     cursor = await conn.execute(
-        f"""insert into commands (agent_id, text, priority, requested_by, requested_by_name, group_id)
-            select unnest(%s::uuid[]), %s, %s, %s, %s, %s
+        f"""insert into commands (agent_id, text, priority, requested_by, requested_by_name, group_id, preset)
+            select unnest(%s::uuid[]), %s, %s, %s, %s, %s, %s
             returning {COMMAND_COLUMNS}""",
         [
             list(agent_ids),
@@ -48,6 +49,7 @@ async def add_commands(conn: Connection, group: DictRow, agent_ids: Sequence[Age
             group["requested_by"],
             group["requested_by_name"],
             group["id"],
+            group["preset"],
         ],
     )
     return await cursor.fetchall()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from psycopg.rows import DictRow
@@ -12,12 +13,30 @@ from onsembl.sql import agents, audit, command_groups, commands
 from onsembl.sql.database import Connection, Pool
 from onsembl.tasks.cancel import request_cancel
 from onsembl.tasks.line import promote
+from onsembl.tasks.wording import Said
 
 
-async def request_command(conn: Connection, agent_id: AgentId, text: str, priority: int, actor: audit.Actor) -> DictRow:
+class NoTargetError(LookupError):
+    """No agent is meant, or one that is named is not there; the text says which."""
+
+
+async def aimed_at(conn: Connection, target: Mapping[str, Any]) -> list[DictRow]:
+    """The agents that are meant by `{"agents": […]}` (names or ids), `{"labels": […]}` or `{"all": true}`. Raises
+    NoTargetError."""
+    names, labels = target.get("agents"), target.get("labels")
+    rows = await agents.aimed_at(conn, names=names, labels=labels)
+    missing = set(names or ()) - {name for row in rows for name in (row["name"], str(row["id"]))}
+    if missing:
+        raise NoTargetError(f"There is no such agent, or it is disabled: {', '.join(sorted(missing))}.")
+    if not rows:
+        raise NoTargetError("No agent is meant by that.")
+    return rows
+
+
+async def request_command(conn: Connection, agent_id: AgentId, said: Said, actor: audit.Actor) -> DictRow:
     """Put a command in an agent's line, whose row the caller holds; it becomes a job at once if the agent is free."""
     assert actor.id is not None
-    row = await commands.insert(conn, agent_id, text, priority, OperatorId(actor.id), actor.name)
+    row = await commands.insert(conn, agent_id, said.text, said.priority, OperatorId(actor.id), actor.name, said.preset)
     await audit.write(conn, _requested(row, actor))
     promoted = await promote(conn, agent_id)
     return promoted if promoted is not None and promoted["id"] == row["id"] else row
@@ -26,13 +45,12 @@ async def request_command(conn: Connection, agent_id: AgentId, text: str, priori
 async def request_group(
     conn: Connection,
     agent_ids: Sequence[AgentId],
-    text: str,
-    priority: int,
+    said: Said,
     target: Mapping[str, object],
     actor: audit.Actor,
 ) -> DictRow:
     """Put a command in the line of each agent: all of them or none; the group. `move_lines` is to follow."""
-    group = await command_groups.insert(conn, text, priority, target, actor.id, actor.name)
+    group = await command_groups.insert(conn, said.text, said.priority, target, actor.id, actor.name, said.preset)
     await audit.write(
         conn,
         audit.Event(
@@ -40,7 +58,7 @@ async def request_group(
             action="group.requested",
             target_kind="group",
             target_id=str(group["id"]),
-            detail={"target": dict(target), "agents": len(agent_ids), "priority": priority},
+            detail={"target": dict(target), "agents": len(agent_ids), "priority": said.priority, "preset": said.preset},
         ),
     )
     for row in await command_groups.add_commands(conn, group, agent_ids):
@@ -83,6 +101,8 @@ def _requested(row: DictRow, actor: audit.Actor) -> audit.Event:
     detail = {"agent_id": str(row["agent_id"]), "priority": row["priority"]}
     if row["group_id"] is not None:
         detail["group_id"] = str(row["group_id"])
+    if row["preset"] is not None:
+        detail["preset"] = row["preset"]
     return audit.Event(
         actor=actor, action="command.requested", target_kind="command", target_id=str(row["id"]), detail=detail
     )

@@ -7,11 +7,11 @@ from uuid import uuid4
 
 import pytest
 from support.agents import Operator, agent_running
+from support.asking import ask, audited
 from support.frames import SAID_HELLO, next_message
 from support.server import Api
 
 from onsembl.protocol.states import Role
-from onsembl.sql.database import connect
 
 
 @pytest.fixture
@@ -19,22 +19,10 @@ async def admin(api: Api) -> Operator:
     return Operator(api, await api.operator())
 
 
-async def ask(operator: Operator, method: str, path: str, body: dict | None = None, status: int = 200, **headers: str):
-    response = await operator.api.http.request(method, path, json=body, headers={**operator.headers, **headers})
-    assert response.status_code == status, response.text
-    return response.json()
-
-
 async def order(operator: Operator, agent_id: str) -> list[str]:
     """The texts of the line, as it runs."""
     line = (await ask(operator, "GET", f"/v1/agents/{agent_id}/line"))["waiting"]
     return [(await ask(operator, "GET", f"/v1/commands/{waiting['command_id']}"))["text"] for waiting in line]
-
-
-async def audited(api: Api, prefix: str) -> list[tuple[str, dict]]:
-    async with await connect(api.database_url) as conn:
-        cursor = await conn.execute("select action, detail from audit where action like %s order by id", [prefix])
-        return [(row["action"], row["detail"]) for row in await cursor.fetchall()]
 
 
 # Several agents

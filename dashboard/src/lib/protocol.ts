@@ -121,9 +121,10 @@ export interface Pong {
 
 /** An instruction for one agent. */
 export interface NewCommand {
-  text: string;
-  /** 1 is first, 10 is last. */
-  priority?: number;
+  text?: string | null;
+  preset?: string | null;
+  values?: Record<string, unknown>;
+  priority?: number | null;
 }
 
 /** Why, if the operator says. */
@@ -179,10 +180,43 @@ export interface Target {
 
 /** One instruction for several agents. */
 export interface NewGroup {
-  text: string;
-  /** 1 is first, 10 is last. */
-  priority?: number;
+  text?: string | null;
+  preset?: string | null;
+  values?: Record<string, unknown>;
+  priority?: number | null;
   target: Target;
+}
+
+/**
+ * All of a preset but its name. With `revision` it is saved only if nobody has changed it since that one; with 0
+ * only if there is none of that name.
+ */
+export interface SavePreset {
+  template: string;
+  description?: string;
+  variables?: Variable[];
+  priority?: number | null;
+  kind?: AgentKind | null;
+  revision?: number | null;
+}
+
+/** A preset, kept or not, and values for it. */
+export interface TryPreset {
+  preset: Preset;
+  values?: Record<string, unknown>;
+}
+
+/**
+ * A template with its variables. `kind` is the only kind of agent it is for; `priority` what a command gets that
+ * names none.
+ */
+export interface Preset {
+  name: string;
+  description?: string;
+  template: string;
+  variables?: Variable[];
+  priority?: number | null;
+  kind?: AgentKind | null;
 }
 
 /**
@@ -304,6 +338,7 @@ export interface Command {
   job_id: number | null;
   delivery_attempts: number;
   group_id: string | null;
+  preset: string | null;
   position: number | null;
   revision: number;
   note: string;
@@ -335,6 +370,7 @@ export interface GroupSummary {
   id: string;
   seq: number;
   text: string;
+  preset: string | null;
   /** 1 is first, 10 is last. */
   priority: number;
   target: Record<string, unknown>;
@@ -349,6 +385,7 @@ export interface Group {
   id: string;
   seq: number;
   text: string;
+  preset: string | null;
   /** 1 is first, 10 is last. */
   priority: number;
   target: Record<string, unknown>;
@@ -374,6 +411,45 @@ export interface TagCount {
 /** Tags in use, the most used first. */
 export interface Tags {
   tags: TagCount[];
+}
+
+/**
+ * What has to be filled in. `text` and `path` are one line, `long_text` may be many; `choice` is one of
+ * `choices`.
+ */
+export interface Variable {
+  name: string;
+  type: "boolean" | "choice" | "integer" | "long_text" | "path" | "text";
+  help: string;
+  required: boolean;
+  default: boolean | number | string | null;
+  choices: string[];
+}
+
+/** A preset. One that ships cannot be changed or deleted, has the revision 0 and was saved by nobody. */
+export interface PresetAnswer {
+  name: string;
+  description: string;
+  template: string;
+  variables: Variable[];
+  priority: number | null;
+  kind: AgentKind | null;
+  shipped: boolean;
+  revision: number;
+  updated_at: string | null;
+  updated_by_name: string;
+}
+
+/** Those that ship, then the others by name. */
+export interface Presets {
+  presets: PresetAnswer[];
+}
+
+/** The text that would be sent; without one, why not: what is wrong with the preset, or with which values. */
+export interface TriedPreset {
+  text: string | null;
+  problem: string | null;
+  fields: Record<string, unknown>;
 }
 
 /** The token, shown this once. */

@@ -1,0 +1,220 @@
+"""Presets: a named template of a command's text, with typed variables. Checking and rendering are pure functions.
+
+In a template `{{name}}` is a variable's value. `{{#name}}…{{/name}}` is there only if the variable has a value (for a
+boolean: if it is true), `{{^name}}…{{/name}}` only if it has none; they may be nested. A line that holds nothing else
+than one of these marks leaves no empty line. Everything else stands for itself, braces of other kinds too, and what a
+value has in it is never taken for a template. The marks are those of Mustache.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from onsembl.protocol.fields import NO_NUL, Name, Priority
+from onsembl.protocol.states import AgentKind
+
+MAX_TEXT = 100_000
+"""Characters of a command, and so of what a template may become."""
+
+VariableType = Literal["text", "long_text", "choice", "integer", "boolean", "path"]
+VariableName = Annotated[str, Meta(max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]
+Value = bool | int | Annotated[str, Meta(max_length=MAX_TEXT, pattern=NO_NUL)]
+Values = dict[str, Value]
+Choice = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL)]
+
+
+class Variable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What has to be filled in. `text` and `path` are one line, `long_text` may be many; `choice` is one of
+    `choices`."""
+
+    name: VariableName
+    type: VariableType = "text"
+    help: Annotated[str, Meta(max_length=500, pattern=NO_NUL)] = ""
+    required: bool = False
+    default: Value | None = None
+    choices: Annotated[list[Choice], Meta(max_length=50)] = []
+
+
+class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A template with its variables. `kind` is the only kind of agent it is for; `priority` what a command gets that
+    names none."""
+
+    name: Name
+    description: Annotated[str, Meta(max_length=500, pattern=NO_NUL)] = ""
+    template: Annotated[str, Meta(min_length=1, max_length=MAX_TEXT, pattern=NO_NUL)]
+    variables: Annotated[list[Variable], Meta(max_length=50)] = []
+    priority: Priority | None = None
+    kind: AgentKind | None = None
+
+
+class PresetError(ValueError):
+    """A preset that cannot be one; the text says why."""
+
+
+class ValuesError(ValueError):
+    """Values that do not fit a preset: `fields` says of each variable what is wrong with it."""
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{name}: {what}" for name, what in fields.items()))
+        self.fields = dict(fields)
+
+
+def check(preset: Preset) -> None:
+    """Raises PresetError for a variable that is there twice, a default that does not fit, a choice without choices, and
+    a template that names a variable which there is not or whose sections do not close."""
+    names = [variable.name for variable in preset.variables]
+    for name in names:
+        if names.count(name) > 1:
+            raise PresetError(f"There are several variables named {name}.")
+    for variable in preset.variables:
+        if (variable.type == "choice") != bool(variable.choices):
+            raise PresetError(f"{variable.name}: a choice has choices, and nothing else has.")
+        if len(set(variable.choices)) < len(variable.choices):
+            raise PresetError(f"{variable.name}: a choice is there twice.")
+        if variable.default is not None and (wrong := _wrong(variable, variable.default)) is not None:
+            raise PresetError(f"{variable.name}: the default {wrong}.")
+    used = {mark.name for mark in _marks(preset.template)}
+    if unknown := sorted(used - set(names)):
+        raise PresetError(f"The template names what is no variable: {', '.join(unknown)}.")
+    _parse(preset.template)
+
+
+def render(preset: Preset, values: Mapping[str, Value]) -> str:
+    """The command's text. Raises ValuesError for a value of no variable, of another type, or one that is missing, and
+    when all of it would be empty or too long. The preset was checked."""
+    wrong = {name: "there is no such variable" for name in values if name not in {v.name for v in preset.variables}}
+    filled: dict[str, Value] = {}
+    for variable in preset.variables:
+        value = values.get(variable.name)
+        if value is None or value == "":
+            value = variable.default
+        if value is None or value == "":
+            if variable.required:
+                wrong[variable.name] = "is required"
+        elif (reason := _wrong(variable, value)) is not None:
+            wrong[variable.name] = reason
+        else:
+            filled[variable.name] = value
+    if wrong:
+        raise ValuesError(wrong)
+    text = "".join(_rendered(_parse(preset.template), filled)).strip()
+    if not text:
+        raise ValuesError({"": "with these values nothing is left of the template"})
+    if len(text) > MAX_TEXT:
+        raise ValuesError({"": f"the text would have {len(text):,} characters; a command has at most {MAX_TEXT:,}"})
+    return text
+
+
+def read_value(variable: Variable, text: str) -> Value:
+    """A value as somebody types it on a command line. Raises ValuesError."""
+    if variable.type == "boolean":
+        if text.lower() not in _BOOLEANS:
+            raise ValuesError({variable.name: "is yes or no"})
+        return _BOOLEANS[text.lower()]
+    if variable.type == "integer":
+        try:
+            return int(text)
+        except ValueError as error:
+            raise ValuesError({variable.name: "is a whole number"}) from error
+    return text
+
+
+_BOOLEANS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
+_MARK = re.compile(r"\{\{\s*(?P<kind>[#^/]?)\s*(?P<name>[a-z][a-z0-9_]*)\s*\}\}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """`{{name}}` and the like, at [start, end) of the template; a section's mark takes the line it has to itself."""
+
+    kind: str
+    name: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """A part that is there or not, as the variable has a value or not."""
+
+    name: str
+    inverted: bool
+    parts: list[str | _Mark | _Section]
+
+
+def _wrong(variable: Variable, value: Value) -> str | None:
+    match variable.type:
+        case "boolean":
+            return None if isinstance(value, bool) else "is yes or no"
+        case "integer":
+            return None if isinstance(value, int) and not isinstance(value, bool) else "is a whole number"
+        case _ if not isinstance(value, str):
+            return "is a text"
+        case "choice":
+            return None if value in variable.choices else f"is one of {', '.join(variable.choices)}"
+        case "long_text":
+            return None
+        case "text" | "path":
+            return "is one line" if "\n" in value or "\r" in value else None
+
+
+def _marks(template: str) -> Iterator[_Mark]:
+    for found in _MARK.finditer(template):
+        start, end = found.span()
+        if found["kind"]:
+            line_start = template.rfind("\n", 0, start) + 1
+            line_end = template.find("\n", end)
+            line_end = len(template) if line_end < 0 else line_end + 1
+            if not template[line_start:start].strip() and not template[end:line_end].strip():
+                start, end = line_start, line_end
+        yield _Mark(found["kind"], found["name"], start, end)
+
+
+def _parse(template: str) -> list[str | _Mark | _Section]:
+    """Raises PresetError for a section that does not close, or closes without having been opened."""
+    top = _Section("", False, [])
+    open_sections = [top]
+    at = 0
+    for mark in _marks(template):
+        parts = open_sections[-1].parts
+        parts.append(template[at : mark.start])
+        at = mark.end
+        if mark.kind == "":
+            parts.append(mark)
+        elif mark.kind == "/":
+            if open_sections[-1] is top or open_sections[-1].name != mark.name:
+                raise PresetError(f"{{{{/{mark.name}}}}} closes what is not open.")
+            open_sections.pop()
+        else:
+            section = _Section(mark.name, mark.kind == "^", [])
+            parts.append(section)
+            open_sections.append(section)
+    top.parts.append(template[at:])
+    if open_sections[-1] is not top:
+        raise PresetError(f"The section {open_sections[-1].name} does not end: {{{{/{open_sections[-1].name}}}}}.")
+    return top.parts
+
+
+def _rendered(parts: Sequence[str | _Mark | _Section], values: Mapping[str, Value]) -> Iterator[str]:
+    for part in parts:
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, _Mark):
+            yield _shown(values.get(part.name))
+        else:
+            value = values.get(part.name)
+            given = value is not None and value is not False  # zero is a value
+            if given is not part.inverted:
+                yield from _rendered(part.parts, values)
+
+
+def _shown(value: Value | None) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else str(value)

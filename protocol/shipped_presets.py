@@ -1,0 +1,185 @@
+"""The presets that ship: what coding agents are asked for most. They are copied to be changed."""
+
+from __future__ import annotations
+
+from onsembl.protocol.presets import Preset, Variable
+
+_WHERE = Variable(name="where", type="path", help="The folder or file to begin at; without one, the whole repository.")
+
+INVESTIGATE = Preset(
+    name="Investigate",
+    description="Find out why something is as it is, with evidence, and change nothing.",
+    template="""\
+Investigate this and find its cause. Do not change any file of the repository.
+
+{{what}}
+
+{{#where}}
+Begin at `{{where}}`.
+
+{{/where}}
+{{#reproduce}}
+It can be reproduced like this:
+
+{{reproduce}}
+
+{{/reproduce}}
+How to go about it:
+1. Establish what really happens: reproduce it or find the code that does it. Quote the output you saw.
+2. Say what was expected and where behaviour first departs from it. Trace it back to the cause, not to the symptom.
+3. List the explanations you considered. For each, name the evidence for or against it and how you checked.
+4. Look whether the same cause has effects elsewhere{{#history}}, and find the change in the version history that
+   brought it in{{/history}}.
+
+{{#quick}}
+Be quick: stop at the first explanation that the evidence supports, and say what you did not check.
+
+{{/quick}}
+Report in this order: the cause in one paragraph, with file and line; the evidence; how sure you are and what would make
+you surer; the smallest fix, and what it might break; open questions. Tell what you know from what you assume.
+""",
+    variables=[
+        Variable(name="what", type="long_text", required=True, help="What happens, and what should happen instead."),
+        _WHERE,
+        Variable(name="reproduce", type="long_text", help="Commands or steps that show it."),
+        Variable(name="history", type="boolean", default=True, help="Look for the change that brought it in."),
+        Variable(name="quick", type="boolean", default=False, help="The first explanation that holds will do."),
+    ],
+)
+
+REVIEW = Preset(
+    name="Review",
+    description="Review a change as a careful colleague would, and change nothing.",
+    template="""\
+Review the changes of `{{change}}` against `{{base}}`. Do not change any file; do not commit.
+
+{{#intent}}
+What the change is meant to do:
+
+{{intent}}
+
+{{/intent}}
+{{#where}}
+Look only at what is under `{{where}}`.
+
+{{/where}}
+Read the whole diff first, then enough of the code around it to judge it: callers, tests, and what else depends on what
+was changed.{{#run_tests}} Run the tests that concern it, and report what they said.{{/run_tests}}
+
+The focus is {{focus}}. In any case look for: wrong results and unhandled cases (empty, large, concurrent, failing
+half-way); errors that are swallowed; data that can be lost; input that is trusted; a changed interface or format that
+others rely on; tests that would pass without the change; names and comments that are no longer true.
+
+Report at most {{most}} findings, the most serious first. For each: file and line; what goes wrong and with which input,
+as a concrete scenario; how serious (blocker, should be fixed, suggestion); a fix in a few words or lines. Leave out
+what a formatter or linter finds, and praise. If you are not sure, say so and how it could be checked. End with one
+line: merge, merge after fixes, or rework, and why.
+""",
+    variables=[
+        Variable(name="change", default="HEAD", required=True, help="A branch, commit or range."),
+        Variable(name="base", default="main", required=True, help="What it is compared with."),
+        Variable(name="intent", type="long_text", help="What it is meant to do."),
+        Variable(
+            name="focus",
+            type="choice",
+            choices=["correctness", "security", "performance", "tests", "design"],
+            default="correctness",
+            required=True,
+            help="What matters most.",
+        ),
+        _WHERE,
+        Variable(name="most", type="integer", default=10, required=True, help="At most so many findings."),
+        Variable(name="run_tests", type="boolean", default=True, help="Run the tests that concern the change."),
+    ],
+)
+
+PLAN = Preset(
+    name="Plan",
+    description="Work out how to build something, in steps that can be checked, before anything is built.",
+    template="""\
+Make a plan for this. Do not write any of it yet{{#output}}, except for the plan itself, to `{{output}}`{{/output}}.
+
+{{goal}}
+
+{{#constraints}}
+It has to hold that:
+
+{{constraints}}
+
+{{/constraints}}
+{{#where}}
+It concerns `{{where}}` above all.
+
+{{/where}}
+First read the code that it touches, its tests and its documentation, and say in a few lines how it works today and
+which of its conventions the work has to follow. Name the questions whose answers would change the plan, each with the
+answer you assume.
+
+{{#alternatives}}
+Then sketch two or three ways to do it, with what each costs and risks, and choose one with the reason.
+
+{{/alternatives}}
+Then the plan: at most {{steps}} steps, in order, each small enough to be reviewed and landed alone. For each step: what
+changes and in which files; what shows that it works (a test, a command and its output); what can go wrong and how to
+get back. Put the step that teaches the most or risks the most as early as possible. Say what is deliberately left out.
+""",
+    variables=[
+        Variable(name="goal", type="long_text", required=True, help="What is to be reached, and for whom."),
+        Variable(name="constraints", type="long_text", help="What must stay as it is; limits of time, tools, formats."),
+        _WHERE,
+        Variable(name="steps", type="integer", default=8, required=True, help="At most so many steps."),
+        Variable(name="alternatives", type="boolean", default=True, help="Weigh several ways first."),
+        Variable(name="output", type="path", help="The file that the plan is written to."),
+    ],
+)
+
+SYNTHESIZE = Preset(
+    name="Synthesize",
+    description="Bring several sources together into one text that says what they amount to.",
+    template="""\
+Bring these sources together into {{form}} for {{reader}}:
+
+{{sources}}
+
+{{#question}}
+It is to answer this: {{question}}
+
+{{/question}}
+Read every source whole before you write. If one cannot be read, say so instead of guessing what is in it.
+
+Put in what the sources amount to together, not one summary after the other: what they agree on, where they contradict
+each other and which of them is to be believed and why, what none of them answers. Give the source (file and line,
+commit or address) of every claim that matters, and mark what is your own conclusion. Lead with what the reader needs to
+decide or do. Write at most {{words}} words.
+
+{{#output}}
+Write it to `{{output}}`, and change nothing else.
+{{/output}}
+{{^output}}
+Answer with it, and change no file.
+{{/output}}
+""",
+    variables=[
+        Variable(
+            name="sources",
+            type="long_text",
+            required=True,
+            help="Files, folders, branches, logs, addresses or pasted text.",
+        ),
+        Variable(name="question", help="What it is to answer."),
+        Variable(
+            name="form",
+            type="choice",
+            choices=["a report", "a decision paper", "release notes", "a design document", "a hand-over note"],
+            default="a report",
+            required=True,
+            help="What it is to become.",
+        ),
+        Variable(name="reader", default="the team", required=True, help="Who reads it."),
+        Variable(name="words", type="integer", default=800, required=True, help="At most so many words."),
+        Variable(name="output", type="path", help="The file that it is written to; without one, it is the answer."),
+    ],
+)
+
+SHIPPED = {preset.name.lower(): preset for preset in (INVESTIGATE, REVIEW, PLAN, SYNTHESIZE)}
+"""By name in small letters: names of presets are told apart without regard to case."""

@@ -1,0 +1,67 @@
+"""The `presets` table: named templates that operators keep, beside those that ship."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import msgspec
+from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
+
+from onsembl.protocol.presets import Preset
+from onsembl.protocol.shipped_presets import SHIPPED
+from onsembl.sql.database import Connection
+
+_PRESET = "name, description, template, variables, priority, kind"
+COLUMNS = f"{_PRESET}, revision, created_at, updated_at, updated_by, updated_by_name"
+
+
+async def list_presets(conn: Connection) -> list[DictRow]:
+    """Those that operators keep, by name."""
+    cursor = await conn.execute(f"select {COLUMNS} from presets order by lower(name)")
+    return await cursor.fetchall()
+
+
+async def get(conn: Connection, name: str) -> DictRow | None:
+    """One that operators keep, locked until the transaction ends; case makes no difference."""
+    cursor = await conn.execute(f"select {COLUMNS} from presets where lower(name) = lower(%s) for update", [name])
+    return await cursor.fetchone()
+
+
+async def find(conn: Connection, name: str) -> Preset | None:
+    """The preset of this name, one that ships or one that is kept."""
+    shipped = SHIPPED.get(name.lower())
+    if shipped is not None:
+        return shipped
+    cursor = await conn.execute(f"select {_PRESET} from presets where lower(name) = lower(%s)", [name])
+    row = await cursor.fetchone()
+    return msgspec.convert(row, Preset) if row is not None else None
+
+
+async def save(conn: Connection, preset: Preset, by: UUID | None, by_name: str) -> DictRow:
+    """Keep it, in the place of one of its name."""
+    cursor = await conn.execute(
+        f"""insert into presets ({_PRESET}, updated_by, updated_by_name)
+            values (%(name)s, %(description)s, %(template)s, %(variables)s, %(priority)s, %(kind)s, %(by)s, %(by_name)s)
+            on conflict (lower(name)) do update
+            set name = excluded.name, description = excluded.description, template = excluded.template,
+                variables = excluded.variables, priority = excluded.priority, kind = excluded.kind,
+                revision = presets.revision + 1, updated_at = now(), updated_by = excluded.updated_by,
+                updated_by_name = excluded.updated_by_name
+            returning {COLUMNS}""",
+        {
+            **msgspec.structs.asdict(preset),
+            "variables": Jsonb(msgspec.to_builtins(preset.variables)),
+            "by": by,
+            "by_name": by_name,
+        },
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return row
+
+
+async def delete(conn: Connection, name: str) -> DictRow | None:
+    """Remove it; what it was, None when there is none."""
+    cursor = await conn.execute(f"delete from presets where lower(name) = lower(%s) returning {COLUMNS}", [name])
+    return await cursor.fetchone()

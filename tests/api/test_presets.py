@@ -1,0 +1,137 @@
+"""Presets at the REST API and the command line: kept, tried out, sent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.agents import Operator
+from support.asking import ask, audited
+from support.command_line import CommandLine
+from support.server import Api
+
+from onsembl.protocol.states import Role
+
+UPDATE = {
+    "description": "Bring a package up to date",
+    "template": "Update {{package}}{{#version}} to {{version}}{{/version}}.",
+    "variables": [{"name": "package", "required": True}, {"name": "version"}],
+    "priority": 3,
+}
+
+
+@pytest.fixture
+async def operator(api: Api) -> Operator:
+    return Operator(api, await api.operator(Role.OPERATOR))
+
+
+async def test_presets_are_kept_changed_and_removed(api, operator):
+    """Not those that ship; not by a viewer; not over a change of somebody else's."""
+    names = [preset["name"] for preset in (await ask(operator, "GET", "/v1/presets"))["presets"]]
+    assert names == ["Investigate", "Review", "Plan", "Synthesize"]
+    made = await ask(operator, "PUT", "/v1/presets/update", {**UPDATE, "revision": 0})
+    assert (made["revision"], made["shipped"], made["updated_by_name"]) == (1, False, "operator@example.org")
+    await ask(operator, "PUT", "/v1/presets/UPDATE", {**UPDATE, "revision": 0}, 409)
+    changed = await ask(operator, "PUT", "/v1/presets/update", {**UPDATE, "priority": 4, "revision": 1})
+    assert (await ask(operator, "GET", "/v1/presets/Update")) == changed
+    await ask(operator, "PUT", "/v1/presets/update", {**UPDATE, "revision": 1}, 409)
+    for method, body in (("PUT", UPDATE), ("DELETE", None)):
+        await ask(operator, method, "/v1/presets/review", body, 409)
+    for name, body in (
+        ("bad name", UPDATE),
+        ("bad", {"template": "{{nothing}}"}),
+        ("bad", {**UPDATE, "variables": [{"name": "package", "type": "number"}]}),
+        ("bad", {**UPDATE, "kind": "cobol"}),
+    ):
+        await ask(operator, "PUT", f"/v1/presets/{name}", body, 422)
+    viewer = Operator(api, await api.operator(Role.VIEWER))
+    await ask(viewer, "PUT", "/v1/presets/other", UPDATE, 403)
+    await ask(viewer, "DELETE", "/v1/presets/update", None, 403)
+    assert (await ask(viewer, "GET", "/v1/presets/update"))["priority"] == 4
+    await ask(operator, "DELETE", "/v1/presets/update")
+    await ask(operator, "GET", "/v1/presets/update", None, 404)
+    await ask(operator, "PUT", "/v1/presets/update", {**UPDATE, "revision": 1}, 409)
+    [(_, first), (_, second), (_, gone)] = await audited(api, "preset.%")
+    assert first["template"] == [None, UPDATE["template"]]
+    assert second == {"priority": [3, 4]}
+    assert gone["template"] == UPDATE["template"]
+
+
+async def test_a_preset_is_tried_out(operator):
+    """Whatever is wrong, with which of the values."""
+    preset = {"name": "update", **UPDATE}
+    path = "/v1/presets/preview"
+    tried = await ask(operator, "POST", path, {"preset": preset, "values": {"package": "httpx"}})
+    assert tried == {"text": "Update httpx.", "problem": None, "fields": {}}
+    tried = await ask(operator, "POST", path, {"preset": preset, "values": {"version": 2}})
+    assert tried == {"text": None, "problem": None, "fields": {"package": "is required", "version": "is a text"}}
+    tried = await ask(operator, "POST", path, {"preset": {**preset, "template": "{{x}}"}})
+    assert tried["problem"] == "The template names what is no variable: x."
+
+
+async def test_a_command_is_made_of_a_preset(api, operator):
+    """The text and the preset's name are on its row, its priority unless another is given; what is wrong is said."""
+    one, claude = await api.enrol("one"), await api.enrol("two", "claude")
+    await ask(operator, "PUT", "/v1/presets/update", UPDATE)
+    await ask(operator, "PUT", "/v1/presets/for-claude", {"template": "hello", "kind": "claude"})
+    path = f"/v1/agents/{one.id}/commands"
+    wanted = {"preset": "UPDATE", "values": {"package": "httpx"}}
+    made = await ask(operator, "POST", path, wanted, 201)
+    assert (made["text"], made["preset"], made["priority"]) == ("Update httpx.", "update", 3)
+    assert (await ask(operator, "POST", path, {**wanted, "priority": 1}, 201))["priority"] == 1
+    shipped = await ask(operator, "POST", path, {"preset": "review", "values": {}}, 201)
+    assert shipped["preset"] == "Review" and "correctness" in shipped["text"] and shipped["priority"] == 5
+    refused = await ask(operator, "POST", path, {"preset": "update", "values": {"pakage": "x"}}, 422)
+    assert refused["type"] == "urn:onsembl:problem:wording"
+    assert refused["fields"] == {"package": "is required", "pakage": "there is no such variable"}
+    for body in ({}, {"text": "x", **wanted}, {"text": "x", "values": {"a": 1}}, {"preset": "none"}):
+        await ask(operator, "POST", path, body, 422)
+    await ask(operator, "POST", path, {"preset": "for-claude"}, 422)
+    await ask(operator, "POST", f"/v1/agents/{claude.id}/commands", {"preset": "for-claude"}, 201)
+    group = await ask(operator, "POST", "/v1/groups", {**wanted, "target": {"all": True}}, 201)
+    assert group["preset"] == "update" and {command["preset"] for command in group["commands"]} == {"update"}
+    await ask(operator, "POST", "/v1/groups", {"preset": "for-claude", "target": {"all": True}}, 422)
+    assert len((await ask(operator, "GET", "/v1/commands"))["commands"]) == 6
+    requested = [detail.get("preset") for _, detail in await audited(api, "command.requested")]
+    assert requested == ["update", "update", "Review", "for-claude", "update", "update"]
+
+
+async def test_presets_from_the_command_line(api: Api, tmp_path: Path):
+    """Copied, changed by a file, shown, sent with values, deleted."""
+    run = CommandLine(api, await api.operator(Role.OPERATOR), tmp_path).run
+    await api.enrol("builder")
+    out, _ = await run("presets", "list")
+    assert [line.split()[0] for line in out.splitlines()] == ["Investigate", "Review", "Plan", "Synthesize"]
+    await run("presets", "copy", "review", "my-review")
+    shown = json.loads((await run("presets", "show", "my-review", "--json"))[0])
+    await run("presets", "save", "my-review", "-", stdin=json.dumps({**shown, "priority": 2}).encode())
+    toml = tmp_path / "update.toml"
+    toml.write_text(
+        'template = "Update {{package}}: {{notes}}"\n[[variables]]\nname = "package"\nrequired = true\n'
+        '[[variables]]\nname = "notes"\ntype = "long_text"\n[[variables]]\nname = "n"\ntype = "integer"\n'
+    )
+    await run("presets", "save", "update", str(toml))
+    out, _ = await run("presets", "show", "update")
+    assert "package          text (required)" in out and "Update {{package}}" in out
+    notes = tmp_path / "notes.txt"
+    notes.write_text("two\nlines")
+    sent = json.loads(
+        (
+            await run(
+                *("send", "--agent", "builder", "--preset", "update", "--set", "package=httpx"),
+                *("--set", f"notes=@{notes}", "--json"),
+            )
+        )[0]
+    )
+    assert [(row["text"], row["preset"]) for row in sent] == [("Update httpx: two\nlines", "update")]
+    _, err = await run("send", "--all", "--preset", "update", code=1)
+    assert "package: is required" in err
+    _, err = await run("send", "--all", "--preset", "update", "--set", "n=many", code=2)
+    assert "is a whole number" in err
+    _, err = await run("send", "--all", "--preset", "update", "--set", "other=1", code=2)
+    assert "package, notes, n" in err
+    await run("send", "--all", "--preset", "update", "a text", code=2)
+    await run("presets", "delete", "my-review")
+    _, err = await run("presets", "delete", "review", code=1)
+    assert "ships with the program" in err
