@@ -25,11 +25,16 @@ import type {
   NewHalt,
   OperatorAnswer,
   Operators,
+  PresetAnswer,
+  Presets,
   ProblemDetails,
+  SavePreset,
   SearchHits,
   Streams,
   Tags,
   Timeline,
+  TriedPreset,
+  TryPreset,
 } from "./protocol.ts";
 
 const TIMEOUT_MS = 20_000;
@@ -129,6 +134,23 @@ export class Api {
   /** To several agents at once. */
   sendGroup(group: NewGroup): Promise<Group> {
     return this.#call("POST", "/v1/groups", group);
+  }
+
+  presets(): Promise<Presets> {
+    return this.#call("GET", "/v1/presets");
+  }
+
+  savePreset(name: string, preset: SavePreset): Promise<PresetAnswer> {
+    return this.#call("PUT", `/v1/presets/${encodeURIComponent(name)}`, preset);
+  }
+
+  deletePreset(name: string): Promise<PresetAnswer> {
+    return this.#call("DELETE", `/v1/presets/${encodeURIComponent(name)}`);
+  }
+
+  /** What a preset becomes with these values, or what is wrong with either. */
+  tryPreset(body: TryPreset): Promise<TriedPreset> {
+    return this.#call("POST", "/v1/presets/preview", body);
   }
 
   group(id: string): Promise<Group> {

@@ -35,6 +35,7 @@ export function command(fields: Partial<Command> = {}): Command {
     revision: 0,
     note: "",
     tags: [],
+    preset: null,
     ...fields,
   };
 }

@@ -1,0 +1,73 @@
+"""Presets on the page: filled in from the command box, copied, written."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.async_api import expect
+from support.server import Api
+
+from onsembl.protocol.states import Role
+
+
+async def test_a_preset_is_filled_in_and_sent(center: Api, visit) -> None:
+    """The text is seen as it is filled in; what is missing is said; or it goes into the box to be changed."""
+    await center.enrol("one")
+    visitor = await visit(center.url)
+    await visitor.sign_in((await center.operator(Role.OPERATOR)).email)
+    page = visitor.page
+    await page.get_by_role("button", name="Presets").click()
+    dialog = page.get_by_role("dialog", name="Preset for one")
+    await dialog.get_by_label("Preset").select_option("Review")
+    preview = dialog.get_by_role("region", name="Preview")
+    await expect(preview).to_contain_text("Review the changes of `HEAD` against `main`.")
+    await dialog.get_by_label("change", exact=False).first.fill("fix/login")
+    await dialog.get_by_label("most").fill("many")
+    await expect(dialog.get_by_text("most is a whole number.")).to_be_visible()
+    await expect(dialog.get_by_role("button", name="Send", exact=True)).to_be_disabled()
+    await dialog.get_by_label("most").fill("3")
+    await expect(preview).to_contain_text("at most 3 findings")
+    await dialog.get_by_role("button", name="Send", exact=True).click()
+    await expect(dialog).to_have_count(0)
+    row = page.locator("li[data-command]").filter(has_text="Review the changes of `fix/login`")
+    await row.locator("[data-row]").click()
+    await expect(row.get_by_text("Preset", exact=True)).to_be_visible()
+    await page.get_by_role("button", name="Presets").click()
+    await dialog.get_by_label("what").fill("Why is it slow?")
+    await dialog.get_by_role("button", name="Edit before sending").click()
+    await expect(page.get_by_role("textbox", name="Command for")).to_have_value(re.compile("Why is it slow"))
+
+
+async def test_a_preset_is_copied_changed_and_deleted(center: Api, visit) -> None:
+    """Those that ship are only copied; a viewer only looks."""
+    await center.enrol("one")
+    visitor, viewer = await visit(center.url), await visit(center.url)
+    await visitor.sign_in((await center.operator(Role.OPERATOR)).email, path="/#/presets")
+    page = visitor.page
+    await expect(page.get_by_role("button", name="Edit Review")).to_have_count(0)
+    await page.get_by_role("button", name="Copy Plan").click()
+    await page.get_by_label("Name").first.fill("update")
+    await page.get_by_label("Template").fill("Update {{package}}{{#version}} to {{version}}{{/version}}.")
+    for _ in range(6):
+        await page.get_by_role("button", name="Remove").first.click()
+    await expect(page.get_by_text("The template names what is no variable: package, version.")).to_be_visible()
+    await page.get_by_role("button", name="Add package").click()
+    await page.get_by_role("button", name="Add version").click()
+    await page.get_by_role("group", name="Variable package").get_by_label("required").check()
+    await expect(page.get_by_text("Fill in: package.")).to_be_visible()
+    await page.get_by_label("package (required)").fill("httpx")
+    await expect(page.get_by_role("region", name="Preview")).to_contain_text("Update httpx.")
+    await page.get_by_role("button", name="Save").click()
+    await expect(page.locator('[data-preset="update"]')).to_contain_text("by operator@example.org")
+    await page.get_by_role("button", name="Copy update").click()
+    visitor.console.expect("409")
+    await page.get_by_label("Name").first.fill("review")
+    await page.get_by_role("button", name="Save").click()
+    await expect(page.get_by_role("alert")).to_contain_text("ships with the program")
+    await page.get_by_role("button", name="Cancel").click()
+    await viewer.sign_in((await center.operator(Role.VIEWER)).email, path="/#/presets")
+    await expect(viewer.page.locator('[data-preset="update"]')).to_be_visible()
+    await expect(viewer.page.get_by_role("button", name="Copy update")).to_have_count(0)
+    await page.get_by_role("button", name="Delete update").click()
+    await page.get_by_role("button", name="Press again to delete update").click()
+    await expect(page.locator('[data-preset="update"]')).to_have_count(0)
