@@ -17,6 +17,7 @@ from onsembl.api.agent_tokens import AgentIdentity, RefreshRefused
 from onsembl.api.client_address import client_address
 from onsembl.api.halting import tell
 from onsembl.api.hub import Hub
+from onsembl.api.ordinary_output import OrdinaryOutput
 from onsembl.api.presence import Presence, Turned
 from onsembl.api.problems import Problem
 from onsembl.api.services import Services
@@ -231,8 +232,12 @@ class AgentSession:
             asyncio.create_task(self._watch_expiry(), name=f"expiry of {self.agent_id}"),
             asyncio.create_task(self._acknowledge(terminal), name=f"acknowledgements of {self.agent_id}"),
         ]
+        ordinary = OrdinaryOutput(
+            terminal, MAX_MESSAGE_BYTES, self._heartbeat.received, lambda now: now > self._ends_at
+        )
         try:
-            await self._read(terminal)
+            with ordinary.taken_from(self._websocket):
+                await self._read(terminal)
         finally:
             for task in side:
                 task.cancel()
@@ -253,9 +258,10 @@ class AgentSession:
                     raise Turned(CloseCode.MESSAGE_TOO_BIG, "a frame holds at most 1 MiB")
                 if now > self._ends_at:
                     raise Turned(CloseCode.TOKEN_EXPIRED, EXPIRED)
-                terminal.ingest(*decode_output(frame))
                 if terminal.log.backlog.full:
                     await self._hub.archiver.room_for(terminal.log.backlog)
+                terminal.ingest(*decode_output(frame))
+                terminal.wake()
                 continue
             text: str = event["text"]
             if len(text) > MAX_MESSAGE_BYTES:

@@ -11,6 +11,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from onsembl.api.direct_socket import DirectSocket
+
 MAX_FRAME_BYTES = 5_000_000
 """What Realtime's clients may send; the sockets of ours allow 1 MiB."""
 MAX_HEAD_BYTES = 32 * 1024
@@ -87,7 +89,7 @@ def uvicorn_config(app: ASGIApp) -> uvicorn.Config:
         app,
         http=PromptProtocol,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
-        ws="websockets-sansio",
+        ws=DirectSocket,
         ws_max_size=MAX_FRAME_BYTES,
         ws_ping_interval=None,  # the protocol has heartbeats of its own
         ws_per_message_deflate=False,

@@ -6,6 +6,7 @@ This is the path of terminal bytes. Nothing on it waits for a database, for anot
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic, time
 
@@ -44,7 +45,7 @@ class Terminal:
     def __init__(self, ring_bytes: int, archiver: Archiver, stream_id: StreamId | None, start: int, size: Size) -> None:
         self._ring_bytes = ring_bytes
         self._archiver = archiver
-        self._wakers: set[asyncio.Event] = set()
+        self._wakers: set[Callable[[], None]] = set()
         self._log: StreamLog | None = None
         self.refilling = asyncio.Lock()
         self._unsampled = 0
@@ -83,7 +84,8 @@ class Terminal:
         return MAX_OFFSET if self.promised is None else max(self.promised, self.inbox.end)
 
     def ingest(self, offset: int, data: bytes) -> None:
-        """Bytes from the agent. Raises GapRefused or OffsetOutOfRange and then keeps nothing of them."""
+        """Bytes from the agent; `wake` is to follow. Raises GapRefused or OffsetOutOfRange and then keeps nothing of
+        them."""
         new = self.inbox.receive(offset, data)
         if new:
             self.ring.append(new)
@@ -91,7 +93,6 @@ class Terminal:
             if self._unsampled < 0:
                 self._unsampled = SAMPLED
                 self.sample = Sample(self.inbox.end, monotonic())
-            self.wake()
         # The archive may lack bytes that viewers have had, or have them before they came here.
         log = self.log
         log.backlog.offer(offset, data, time())
@@ -111,11 +112,11 @@ class Terminal:
             self.size = size
             self.wake()
 
-    def subscribe(self, waker: asyncio.Event) -> None:
-        """Set `waker` whenever there is something new."""
+    def subscribe(self, waker: Callable[[], None]) -> None:
+        """Call `waker` whenever there is something new."""
         self._wakers.add(waker)
 
-    def unsubscribe(self, waker: asyncio.Event) -> None:
+    def unsubscribe(self, waker: Callable[[], None]) -> None:
         self._wakers.discard(waker)
 
     @property
@@ -124,4 +125,4 @@ class Terminal:
 
     def wake(self) -> None:
         for waker in self._wakers:
-            waker.set()
+            waker()

@@ -12,13 +12,14 @@ from psycopg_pool import PoolTimeout
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from onsembl.api.client_address import client_address
+from onsembl.api.direct_socket import direct_socket
 from onsembl.api.hub import Hub
 from onsembl.api.operator_claims import Operator
 from onsembl.api.origins import origin_allowed
 from onsembl.api.problems import Problem
 from onsembl.api.services import Services
 from onsembl.api.stream_resumption import read, refill
-from onsembl.api.terminal import Size, Terminal
+from onsembl.api.terminal import Sample, Size, Terminal
 from onsembl.api.viewer import MAX_FRAME_BYTES, Viewer
 from onsembl.api.writing import Writing
 from onsembl.protocol.close_codes import CloseCode
@@ -116,11 +117,17 @@ class ViewerSession:
         self._agent_id = agent_id
         self._operator: Operator
         self._writing: Writing
+        self._viewer: Viewer
+        self._terminal: Terminal
         self._address = client_address(websocket)
         settings = services.settings
         self._heartbeat = Heartbeat(settings.heartbeat, settings.heartbeat_timeout, now=time.monotonic())
         self._messages = Rate(settings.limits.messages_per_second, MESSAGE_WINDOW_SECONDS)
         self._changed = asyncio.Event()
+        self._direct = direct_socket(websocket)
+        self._waits = False
+        self._left: Message | None = None
+        self._timed: Sample | None = None
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     # As the hub sees it (ViewerLink)
@@ -139,19 +146,20 @@ class ViewerSession:
         """Serve the viewer. Raises Closed or WebSocketDisconnect when it is over."""
         attach = await self._first_message()
         self._operator = await self._authorize(attach.access_token)
-        terminal = await self._terminal()
+        terminal = await self._find_terminal()
         await refill(self._services.pool, terminal)
         self._writing = Writing(
             self._services, self._agent_id, terminal, self._send, lambda: self._operator, self._address
         )
         viewer = await self._place(terminal, attach)
-        terminal.subscribe(self._changed)
+        self._viewer, self._terminal = viewer, terminal
+        terminal.subscribe(self._wake)
         self._hub.viewers.add(self)
         self._writing.returned(attach.client_id)
         await self._have_redrawn(viewer)
         tasks = [
             self._closed,
-            asyncio.create_task(self._pump(viewer, terminal), name=f"viewer of {self._agent_id}"),
+            asyncio.create_task(self._pump(), name=f"viewer of {self._agent_id}"),
             asyncio.create_task(self._read(), name=f"viewer's messages of {self._agent_id}"),
             asyncio.create_task(self._beat(), name=f"viewer's heartbeat of {self._agent_id}"),
         ]
@@ -163,7 +171,7 @@ class ViewerSession:
         finally:
             self._hub.viewers.discard(self)
             self._writing.gone()
-            terminal.unsubscribe(self._changed)
+            terminal.unsubscribe(self._wake)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -190,7 +198,7 @@ class ViewerSession:
                 raise Closed(CloseCode.RATE_LIMITED, too_often.detail) from problem
             raise Closed(CloseCode.UNAUTHENTICATED, problem.detail) from problem
 
-    async def _terminal(self) -> Terminal:
+    async def _find_terminal(self) -> Terminal:
         terminal = self._hub.terminals.get(self._agent_id)
         if terminal is not None:
             return terminal
@@ -230,23 +238,50 @@ class ViewerSession:
                 await self._websocket.send_bytes(frame)
                 viewer.took(len(frame))
 
-    async def _pump(self, viewer: Viewer, terminal: Terminal) -> None:
+    async def _pump(self) -> None:
         """Send what the viewer lacks, as fast as it takes it: a slow one waits here, alone."""
-        await self._send(viewer.attached)
-        await self._catch_up(viewer, terminal)
-        timed, relay = terminal.sample, self._services.metrics.relay
+        await self._send(self._viewer.attached)
+        await self._catch_up(self._viewer, self._terminal)
+        self._timed = self._terminal.sample
         while True:
             self._changed.clear()
-            while (frame := self._writing.next_answer() or viewer.next()) is not None:
+            while (frame := self._next()) is not None:
                 if isinstance(frame, bytes):
                     await self._websocket.send_bytes(frame)
-                    sample = terminal.sample
-                    if sample is not timed and sample is not None and sample.end <= viewer.offset:
-                        timed = sample
-                        relay.observe(time.monotonic() - sample.at)
+                    self._observe()
                 else:
                     await self._send(frame)
+            self._waits = True
             await self._changed.wait()
+            self._waits = False
+
+    def _wake(self) -> None:
+        """There may be something new. A viewer that has all else is given bytes at once, while its socket has room."""
+        direct = self._direct
+        if not self._waits or direct is None or self._changed.is_set():
+            self._changed.set()
+            return
+        while direct.has_room:
+            frame = self._next()
+            if frame is None:
+                return
+            if not isinstance(frame, bytes):
+                self._left = frame
+                break
+            direct.write(frame)
+            self._observe()
+        self._changed.set()
+
+    def _next(self) -> bytes | Message | None:
+        left, self._left = self._left, None
+        return left or self._writing.next_answer() or self._viewer.next()
+
+    def _observe(self) -> None:
+        """Note how long the newest timed chunk took to get here."""
+        sample = self._terminal.sample
+        if sample is not self._timed and sample is not None and sample.end <= self._viewer.offset:
+            self._timed = sample
+            self._services.metrics.relay.observe(time.monotonic() - sample.at)
 
     async def _send(self, message: Message) -> None:
         await self._websocket.send_text(encode(message))

@@ -32,7 +32,7 @@ class Ring:
     joined into blocks, so a flood of single bytes takes no more memory than one large chunk.
     """
 
-    __slots__ = ("_capacity", "_chunks", "_joined", "_offsets", "_removed", "end")
+    __slots__ = ("_capacity", "_chunks", "_joined", "_last_data", "_last_read", "_offsets", "_removed", "end")
 
     def __init__(self, capacity: int = DEFAULT_CAPACITY, start: int = 0) -> None:
         self._capacity = capacity
@@ -42,6 +42,8 @@ class Ring:
         self._joined = 0  # chunks below this index are blocks
         self.end = start
         """The offset of the next byte that is appended."""
+        self._last_read = (-1, -1, 0)  # offset, end and limit, and what was joined for them
+        self._last_data = b""
 
     @property
     def start(self) -> int:
@@ -109,6 +111,9 @@ class Ring:
             chunk = chunk[skip : skip + limit]
         if len(chunk) == limit or index + 1 == len(offsets):
             return chunk
+        # Viewers that keep up with one another are given the same object.
+        if (offset, self.end, limit) == self._last_read:
+            return self._last_data
         parts = [chunk]
         room = limit - len(chunk)
         for following in self._chunks[index + 1 :]:
@@ -117,7 +122,8 @@ class Ring:
                 break
             parts.append(following)
             room -= len(following)
-        return b"".join(parts)
+        self._last_read, self._last_data = (offset, self.end, limit), b"".join(parts)
+        return self._last_data
 
     def _join(self) -> None:
         """Join the older half of the small chunks into blocks; the newest stay as they came, for those who keep up."""

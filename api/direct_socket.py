@@ -1,0 +1,91 @@
+"""The WebSocket protocol of the server, with a short way for terminal bytes.
+
+ASGI hands over one message a turn of the event loop, through a queue, and pauses the socket in between. On the way from
+an agent to its viewers that is most of the time and of the work. So an application may take binary messages where they
+are read from the socket, and write to sockets that have room, in the same turn: `DirectSocket`, in the scope's
+extensions under `EXTENSION`. All else goes as ASGI says, and so do binary messages that the application does not take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from starlette.websockets import WebSocket
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import apply_mask  # pyright: ignore[reportPrivateImportUsage]
+from websockets.http11 import Request
+
+from onsembl.protocol.frames import WHOLE_BINARY, NotAFrame, binary_frame, client_frame
+
+EXTENSION = "onsembl.direct"
+
+
+class DirectSocket(WebSocketsSansIOProtocol):
+    """One connection. The application sets `on_binary` and `on_read` while it wants messages directly.
+
+    `on_binary` is given each whole binary message that nothing is waiting before; it answers whether it has taken it.
+    `on_read` is called after those that came at once. Neither may raise.
+    """
+
+    on_binary: Callable[[bytes], bool] | None = None
+    on_read: Callable[[], None] | None = None
+    _rest = b""
+    _plain = False
+    """Whether the parser gets what comes as it comes: it has had a part of a frame, or something that is none."""
+    _framed: tuple[bytes, bytes] = (b"", b"")
+    """The last message that any socket was given and its frame: viewers of one terminal are given the same object."""
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if hasattr(self, "scope"):
+            cast("dict[str, Any]", self.scope)["extensions"][EXTENSION] = self
+
+    def data_received(self, data: bytes) -> None:
+        """Give whole binary messages to who wants them, and every other frame to the parser."""
+        if self._plain or not self.handshake_complete or self.close_sent:
+            # Before the handshake is over a client has nothing to say: one that does is left to the parser.
+            self._plain = self._plain or self.handshake_initiated
+            super().data_received(self._rest + data if self._rest else data)
+            self._rest = b""
+            return
+        if self._rest:
+            data, self._rest = self._rest + data, b""
+        at, taken, longest = 0, False, self.config.ws_max_size
+        try:
+            while (frame := client_frame(data, at, longest)) is not None:
+                first_byte, begin, end = frame
+                if first_byte == WHOLE_BINARY and not self.frames and not self.close_sent:
+                    payload = apply_mask(data[begin:end], data[begin - 4 : begin])
+                    if self.on_binary is not None and self.queue.empty() and self.on_binary(payload):
+                        taken = True
+                    else:
+                        self.curr_msg_data_type, self.frames = "bytes", [payload]
+                        self.send_receive_event_to_app()
+                else:
+                    super().data_received(data[at:end])
+                at = end
+            self._rest = data[at:]
+        except NotAFrame:
+            self._plain = True
+            super().data_received(data[at:])
+        if taken and self.on_read is not None:
+            self.on_read()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether `write` may be used now."""
+        return self.writable.is_set() and not self.close_sent and not self.disconnected
+
+    def write(self, data: bytes) -> None:
+        """Send a binary message. Only when it `has_room`."""
+        known, frame = DirectSocket._framed
+        if data is not known:
+            frame = binary_frame(data)
+            DirectSocket._framed = (data, frame)
+        self.transport.write(frame)
+
+
+def direct_socket(websocket: WebSocket) -> DirectSocket | None:
+    """The short way of a connection; None under a server that has none."""
+    return websocket.scope.get("extensions", {}).get(EXTENSION)

@@ -1,0 +1,132 @@
+"""The short way through the server's WebSockets: the same messages in the same order, and the same refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
+
+from onsembl.api.direct_socket import DirectSocket, direct_socket
+from onsembl.api.serving import uvicorn_config
+
+
+class Echo:
+    """Answers each message with itself. Directly those whose first byte is `d`; then it notes how many came at once."""
+
+    def __init__(self) -> None:
+        self.reads: list[int] = []
+
+    async def serve(self, websocket: WebSocket) -> None:
+        await websocket.accept()
+        direct = direct_socket(websocket)
+        assert isinstance(direct, DirectSocket)
+        taken = 0
+
+        def take(message: bytes) -> bool:
+            nonlocal taken
+            if not message.startswith(b"d") or not direct.has_room:
+                return False
+            taken += 1
+            direct.write(message)
+            return True
+
+        def read() -> None:
+            nonlocal taken
+            self.reads.append(taken)
+            taken = 0
+
+        direct.on_binary, direct.on_read = take, read
+        try:
+            while True:
+                event = await websocket.receive()
+                if event["type"] == "websocket.disconnect":
+                    return
+                if event.get("bytes") is not None:
+                    await websocket.send_bytes(event["bytes"])
+                else:
+                    await websocket.send_text(event["text"])
+        except WebSocketDisconnect:
+            return
+
+
+@asynccontextmanager
+async def serving(echo: Echo) -> AsyncGenerator[str]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn_config(Starlette(routes=[WebSocketRoute("/", echo.serve)])))
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield f"ws://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+        listener.close()
+
+
+async def test_messages_of_every_kind_come_back_in_order():
+    """Taken directly or not, whole or in fragments, with pings between, of every length of a header."""
+    echo = Echo()
+    async with serving(echo) as url, connect(url, compression=None, max_size=None) as client:
+        sent: list[str | bytes] = []
+        for size in (1, 2, 124, 125, 126, 127, 4096, 65_535, 65_536, 300_000):
+            sent += [b"d" * size, b"q" * size, b"d" + b"x" * size, "t" * size]
+        for message in sent:
+            await client.send(message)
+            await client.ping()
+        await client.send([b"d", b"in", b"parts"])
+        await client.send(["in ", "parts"])
+        sent += [b"dinparts", "in parts"]
+        for message in sent:
+            assert await client.recv() == message
+        assert sum(echo.reads) > 0
+
+
+async def test_frames_that_come_together_are_read_together_and_those_in_pieces_too():
+    """Cut at every byte, and all at once."""
+    echo = Echo()
+    messages = [b"d%d" % number for number in range(50)]
+    stream = b"".join(Frame(Opcode.BINARY, message).serialize(mask=True) for message in messages)
+    async with serving(echo) as url, connect(url, compression=None) as client:
+        client.transport.write(stream)
+        for message in messages:
+            assert await client.recv() == message
+        assert max(echo.reads) > 1
+        for byte in stream:
+            client.transport.write(bytes([byte]))
+            await asyncio.sleep(0)
+        for message in messages:
+            assert await client.recv() == message
+
+
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        (b"\x82\x01d", 1002),
+        (b"\xc2\x81" + bytes(4) + b"d", 1002),
+        (b"\x82\xff" + (2**40).to_bytes(8, "big") + bytes(4), 1009),
+        (b"\x80\x81" + bytes(4) + b"d", 1002),
+        (b"\x81\x81" + bytes(4) + b"\xff", 1007),
+    ],
+    ids=["unmasked", "reserved bit", "too long", "nothing to continue", "not UTF-8"],
+)
+async def test_what_breaks_the_protocol_is_closed_as_before(bad, code):
+    """After good messages that came just before."""
+    echo = Echo()
+    async with serving(echo) as url, connect(url, compression=None) as client:
+        client.transport.write(Frame(Opcode.BINARY, b"dgood").serialize(mask=True) + bad)
+        assert await client.recv() == b"dgood"
+        with pytest.raises(ConnectionClosed) as closed:
+            await client.recv()
+        assert closed.value.rcvd is not None and closed.value.rcvd.code == code
