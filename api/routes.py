@@ -16,6 +16,7 @@ from onsembl.api import (
     halt_routes,
     preset_routes,
     recording_routes,
+    schedule_routes,
     search_routes,
 )
 from onsembl.api.endpoint import Call, Endpoint
@@ -86,6 +87,7 @@ ENDPOINTS = [
     *command_routes.ENDPOINTS,
     *group_routes.ENDPOINTS,
     *preset_routes.ENDPOINTS,
+    *schedule_routes.ENDPOINTS,
     *halt_routes.ENDPOINTS,
     *audit_routes.ENDPOINTS,
     *device_routes.ENDPOINTS,

@@ -18,7 +18,15 @@ from typing import Any, Union, get_args, get_origin
 import click
 import msgspec
 
-from onsembl.api import command_models, halt_routes, models, preset_routes, recording_models, search_models
+from onsembl.api import (
+    command_models,
+    halt_routes,
+    models,
+    preset_routes,
+    recording_models,
+    schedule_models,
+    search_models,
+)
 from onsembl.protocol import close_codes, messages, presets, states, writing
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.states import AgentKind, AgentMode, AgentStatus, CommandState, HaltState, Role
@@ -36,6 +44,8 @@ SENT: tuple[type[msgspec.Struct], ...] = (
     command_models.MoveCommand,
     command_models.Target,
     command_models.NewGroup,
+    schedule_models.NewSchedule,
+    schedule_models.ChangedSchedule,
     preset_routes.SavePreset,
     preset_routes.TryPreset,
     presets.Preset,
@@ -54,6 +64,11 @@ ANSWERS: tuple[type[msgspec.Struct], ...] = (
     command_models.Groups,
     command_models.TagCount,
     command_models.Tags,
+    schedule_models.ScheduleRun,
+    schedule_models.ScheduleAnswer,
+    schedule_models.Schedules,
+    schedule_models.ScheduleRuns,
+    schedule_models.Times,
     presets.Variable,
     preset_routes.PresetAnswer,
     preset_routes.Presets,

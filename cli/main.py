@@ -17,6 +17,7 @@ from onsembl.cli.lazy import LazyGroup
         "audit": "onsembl.cli.audit_commands:audit_group",
         "agents": "onsembl.cli.agents_commands:agents",
         "presets": "onsembl.cli.presets_commands:presets_group",
+        "schedules": "onsembl.cli.schedules_commands:schedules_group",
         "send": "onsembl.cli.send_command:send",
         "commands": "onsembl.cli.commands_commands:commands_group",
         "login": "onsembl.cli.login_command:login",

@@ -11,6 +11,7 @@ import click
 
 from onsembl.cli.operator_client import OperatorClient, server_option
 from onsembl.cli.presets_commands import filled_in, values_option
+from onsembl.cli.target_options import target_of, target_options
 from onsembl.protocol.states import FINAL_STATES, CommandState
 
 POLL_SECONDS = 0.3
@@ -20,9 +21,7 @@ GIVEN_UP = 130
 
 @click.command()
 @click.argument("text", nargs=-1)
-@click.option("--agent", "agents", multiple=True, metavar="NAME", help="To this agent; may be repeated.")
-@click.option("--label", "labels", multiple=True, help="To the agents that have this label; repeated: all of them.")
-@click.option("--all", "everyone", is_flag=True, help="To every agent.")
+@target_options
 @click.option("--preset", metavar="NAME", help="Instead of a text: see `onsembl presets`.")
 @values_option
 @click.option("--priority", type=click.IntRange(1, 10), help="1 runs first; without one the preset's, or 5.")
@@ -48,14 +47,12 @@ def send(
 
     Needs `onsembl login`.
     """
-    if bool(agents) + bool(labels) + everyone != 1:
-        raise click.UsageError("Say for whom: --agent, --label or --all.")
+    target = target_of(agents, labels, everyone)
     if bool(text) + bool(preset) != 1:
         raise click.UsageError("Say what: a text or a --preset.")
     said = sys.stdin.read() if text == ("-",) else " ".join(text)
     if preset is None and not said.strip():
         raise click.UsageError("There is nothing to send.")
-    target: dict[str, Any] = {"all": True} if everyone else {"labels": labels} if labels else {"agents": agents}
     with OperatorClient(server) as client:
         names = {agent["id"]: agent["name"] for agent in client.ask("GET", "/v1/agents")["agents"]}
         wording = {"text": said} if preset is None else filled_in(client, preset, values)

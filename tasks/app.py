@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from procrastinate import App, PsycopgConnector
 
-from onsembl.tasks.names import KEEP_ARCHIVE, KEEP_AUDIT_LOG, KEEP_SEARCH_TEXT, REMOVE_OLD_JOBS, RUN_COMMAND
+from onsembl.tasks.names import (
+    FIRE_SCHEDULES,
+    KEEP_ARCHIVE,
+    KEEP_AUDIT_LOG,
+    KEEP_SEARCH_TEXT,
+    REMOVE_OLD_JOBS,
+    RUN_COMMAND,
+)
 from onsembl.tasks.retention import keep_archive, keep_audit_log, keep_search_text, remove_old_jobs
 from onsembl.tasks.run_command import DeliveryRetry, run_command
+from onsembl.tasks.schedules import fire_schedules
 
 
 def new_app() -> App:
@@ -18,4 +26,6 @@ def new_app() -> App:
     hourly(app.task(name=KEEP_AUDIT_LOG, queueing_lock=KEEP_AUDIT_LOG, pass_context=True)(keep_audit_log))
     hourly(app.task(name=KEEP_SEARCH_TEXT, queueing_lock=KEEP_SEARCH_TEXT, pass_context=True)(keep_search_text))
     hourly(app.task(name=KEEP_ARCHIVE, queueing_lock=KEEP_ARCHIVE, pass_context=True)(keep_archive))
+    minutely = app.periodic(cron="* * * * *")
+    minutely(app.task(name=FIRE_SCHEDULES, queueing_lock=FIRE_SCHEDULES, pass_context=True)(fire_schedules))
     return app

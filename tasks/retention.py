@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from procrastinate import JobContext
 
-from onsembl.sql import archive, audit, audit_chain, idempotency_keys, search
+from onsembl.sql import archive, audit, audit_chain, idempotency_keys, schedules, search
 from onsembl.tasks.run_command import services_of
 
 KEEP_JOBS_HOURS = 24
 
 
 AUDIT_DAYS = 30
+KEEP_RUNS_DAYS = 90
 ARCHIVE_DAYS_AHEAD = 3
 
 
@@ -40,9 +41,11 @@ async def keep_search_text(context: JobContext, timestamp: int) -> None:
 
 
 async def remove_old_jobs(context: JobContext, timestamp: int) -> None:
-    """Remove jobs that ended more than a day ago, whatever their end, and the keys of requests as old."""
+    """Remove jobs that ended more than a day ago, whatever their end, the keys of requests as old, and what is
+    known of schedules' firings of long ago."""
     async with services_of(context).pool.connection() as conn:
         await idempotency_keys.forget(conn, KEEP_JOBS_HOURS)
+        await schedules.forget_runs(conn, KEEP_RUNS_DAYS)
     await context.app.job_manager.delete_old_jobs(
         nb_hours=KEEP_JOBS_HOURS, include_failed=True, include_cancelled=True, include_aborted=True
     )

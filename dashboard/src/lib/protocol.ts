@@ -187,6 +187,35 @@ export interface NewGroup {
   target: Target;
 }
 
+/** What is to come for whom, and when: once at a time, or again and again by a cron expression in a time zone. */
+export interface NewSchedule {
+  text?: string | null;
+  preset?: string | null;
+  values?: Record<string, unknown>;
+  priority?: number | null;
+  name: string;
+  target: Target;
+  cron?: string | null;
+  /** A name of the IANA's database, as Europe/Berlin. */
+  time_zone?: string;
+  at?: string | null;
+}
+
+/** The same, for a schedule that there is; with `revision` only if nobody has changed it since. */
+export interface ChangedSchedule {
+  text?: string | null;
+  preset?: string | null;
+  values?: Record<string, unknown>;
+  priority?: number | null;
+  name: string;
+  target: Target;
+  cron?: string | null;
+  /** A name of the IANA's database, as Europe/Berlin. */
+  time_zone?: string;
+  at?: string | null;
+  revision?: number | null;
+}
+
 /**
  * All of a preset but its name. With `revision` it is saved only if nobody has changed it since that one; with 0
  * only if there is none of that name.
@@ -411,6 +440,61 @@ export interface TagCount {
 /** Tags in use, the most used first. */
 export interface Tags {
   tags: TagCount[];
+}
+
+/**
+ * One firing: the command or the group that it made, and how many of its commands are in which state; or why it
+ * could make none.
+ */
+export interface ScheduleRun {
+  due_at: string;
+  ran_at: string;
+  command_id: string | null;
+  group_id: string | null;
+  error: string | null;
+  counts: Record<string, unknown>;
+}
+
+/**
+ * A schedule: a row of `onsembl.schedules`, with its last firing. `next_at` is null while it is paused, and when
+ * nothing more is to come.
+ */
+export interface ScheduleAnswer {
+  id: string;
+  name: string;
+  target: Record<string, unknown>;
+  text: string | null;
+  preset: string | null;
+  values: Record<string, unknown>;
+  priority: number | null;
+  cron: string | null;
+  time_zone: string;
+  at: string | null;
+  next_at: string | null;
+  paused_at: string | null;
+  paused_by_name: string | null;
+  revision: number;
+  created_at: string;
+  updated_at: string;
+  updated_by: string;
+  updated_by_name: string;
+  last: ScheduleRun | null;
+}
+
+/** Every schedule, by name. */
+export interface Schedules {
+  schedules: ScheduleAnswer[];
+}
+
+/** The latest firings of a schedule, newest first. */
+export interface ScheduleRuns {
+  runs: ScheduleRun[];
+}
+
+/** The next times of a rule; without one, why there are none. */
+export interface Times {
+  times: string[];
+  problem: string | null;
 }
 
 /**

@@ -1,0 +1,152 @@
+"""Schedules at the REST API and the command line."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from support.agents import Operator, agent_running
+from support.asking import ask, audited
+from support.command_line import CommandLine
+from support.server import Api
+
+from onsembl.protocol.states import Role
+
+LATER = (datetime.now(UTC) + timedelta(days=2)).isoformat()
+NIGHTLY = {
+    "name": "nightly",
+    "target": {"agents": ["one"]},
+    "text": "make test",
+    "cron": "30 2 * * *",
+    "time_zone": "Europe/Berlin",
+}
+PATH = "/v1/schedules"
+
+
+@pytest.fixture
+async def operator(api: Api) -> Operator:
+    return Operator(api, await api.operator(Role.OPERATOR))
+
+
+async def test_a_schedule_is_made_changed_paused_and_removed(api, operator):
+    """Its next time follows; over nobody else's change; all of it audited; not by a viewer."""
+    await api.enrol("one")
+    made = await ask(operator, "POST", PATH, NIGHTLY, 201)
+    assert (made["revision"], made["last"], made["paused_at"]) == (1, None, None)
+    assert made["next_at"] is not None
+    await ask(operator, "POST", PATH, {**NIGHTLY, "name": "NIGHTLY"}, 409)
+    path = f"{PATH}/{made['id']}"
+    once = {"name": "once", "target": {"all": True}, "preset": "review", "priority": 2, "at": LATER, "revision": 1}
+    changed = await ask(operator, "PUT", path, once)
+    assert datetime.fromisoformat(changed["next_at"]) == datetime.fromisoformat(LATER)
+    assert (changed["text"], changed["preset"], changed["cron"], changed["revision"]) == (None, "review", None, 2)
+    await ask(operator, "PUT", path, {**once, "revision": 1}, 409)
+    paused = await ask(operator, "POST", path + "/pause", {})
+    assert (paused["next_at"], paused["paused_by_name"]) == (None, "operator@example.org")
+    assert (await ask(operator, "PUT", path, {**NIGHTLY}))["next_at"] is None
+    assert (await ask(operator, "POST", path + "/resume", {}))["next_at"] == made["next_at"]
+    viewer = Operator(api, await api.operator(Role.VIEWER))
+    assert [row["name"] for row in (await ask(viewer, "GET", PATH))["schedules"]] == ["nightly"]
+    for method, where, body in (("POST", PATH, NIGHTLY), ("DELETE", path, None), ("POST", path + "/run", {})):
+        await ask(viewer, method, where, body, 403)
+    await ask(operator, "DELETE", path)
+    for method in ("GET", "DELETE"):
+        await ask(operator, method, path, None, 404)
+    events = await audited(api, "schedule.%")
+    assert [action.partition(".")[2] for action, _ in events] == [
+        "created",
+        "changed",
+        "paused",
+        "changed",
+        "resumed",
+        "deleted",
+    ]
+    assert events[1][1]["cron"] == ["30 2 * * *", None]
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"cron": None}, 422),
+        ({"at": LATER}, 422),
+        ({"cron": "every day"}, 422),
+        ({"cron": "0 0 30 2 *"}, 422),
+        ({"time_zone": "Mars/Base"}, 422),
+        ({"cron": None, "at": "2020-01-01T00:00:00Z"}, 422),
+        ({"cron": None, "at": "2099-01-01T00:00:00"}, 422),
+        ({"name": "two words"}, 422),
+        ({"text": None}, 422),
+        ({"preset": "review"}, 422),
+        ({"text": None, "preset": "investigate"}, 422),
+        ({"target": {}}, 422),
+        ({"target": {"agents": ["nobody"]}}, 404),
+        ({"target": {"labels": ["nowhere"]}}, 409),
+    ],
+)
+async def test_what_could_not_be_fired_is_refused(api, operator, change, status):
+    """Before it is kept."""
+    await api.enrol("one")
+    await ask(operator, "POST", PATH, {**NIGHTLY, **change}, status)
+    assert (await ask(operator, "GET", PATH))["schedules"] == []
+
+
+async def test_a_schedule_is_fired_by_hand_and_its_result_shown(api, operator, tmp_path):
+    """As many times as somebody asks; its own times stay."""
+    async with agent_running(api, tmp_path):
+        made = await ask(operator, "POST", PATH, {**NIGHTLY, "text": "exit 3"}, 201)
+        path = f"{PATH}/{made['id']}"
+        fired = await ask(operator, "POST", path + "/run", {})
+        assert fired["next_at"] == made["next_at"]
+        command = await operator.until_state({"id": fired["last"]["command_id"]}, "failed")
+        assert command["requested_by_name"] == "schedule nightly"
+        assert (await ask(operator, "GET", path))["last"]["counts"] == {"failed": 1}
+        await ask(operator, "POST", path + "/run", {})
+        runs = (await ask(operator, "GET", path + "/runs"))["runs"]
+        assert len(runs) == 2 and runs[1]["command_id"] == command["id"]
+        assert len((await ask(operator, "GET", path + "/runs?limit=1"))["runs"]) == 1
+    [(_, detail), _] = await audited(api, "schedule.fired")
+    assert detail["command_id"] == command["id"]
+
+
+async def test_times_are_told_before_a_schedule_is_made(operator):
+    """Or why there are none."""
+    told = await ask(operator, "GET", f"{PATH}/times?cron=0+6+*+*+1&time_zone=Asia/Tokyo")
+    assert len(told["times"]) == 5 and all(time.endswith("21:00:00Z") for time in told["times"])
+    assert (await ask(operator, "GET", f"{PATH}/times?cron=nonsense"))["problem"] is not None
+
+
+async def test_schedules_from_the_command_line(api: Api, tmp_path: Path):
+    """Made, changed, fired, looked at, paused, removed."""
+    run = CommandLine(api, await api.operator(Role.OPERATOR), tmp_path).run
+    await api.enrol("builder")
+    out, _ = await run(
+        *("schedules", "add", "nightly", "--agent", "builder", "--text", "make test", "--cron", "30 2 * * *"),
+        *("--time-zone", "Europe/Berlin"),
+    )
+    assert out.startswith("nightly comes next ")
+    await run("schedules", "add", "soon", "--all", "--preset", "review", "--set", "most=3", "--at", "2h")
+    await run("schedules", "edit", "nightly", "--priority", "2", "--cron", "0 3 * * *", "--label", "none", code=1)
+    await run("schedules", "edit", "nightly", "--priority", "2", "--cron", "0 3 * * *")
+    shown = json.loads((await run("schedules", "show", "nightly", "--json"))[0])
+    assert (shown["priority"], shown["cron"], shown["text"], shown["time_zone"]) == (
+        2,
+        "0 3 * * *",
+        "make test",
+        "Europe/Berlin",
+    )
+    await run("schedules", "run", "soon")
+    out, _ = await run("schedules", "list")
+    assert "never yet" in out.splitlines()[0] and "queued" in out.splitlines()[1]
+    out, _ = await run("schedules", "show", "soon")
+    assert '"most": 3' in out and "  queued  " in out
+    await run("schedules", "pause", "nightly")
+    assert "paused" in (await run("schedules", "list"))[0]
+    await run("schedules", "resume", "nightly")
+    await run("schedules", "delete", "nightly")
+    _, err = await run("schedules", "show", "nightly", code=1)
+    assert "There is no schedule nightly." in err
+    assert len((await run("schedules", "times", "0 0 * * *"))[0].splitlines()) == 5
+    await run("schedules", "times", "0 0 30 2 *", code=1)
+    await run("schedules", "add", "x", "--all", "--text", "a", "--preset", "review", "--at", "2h", code=2)

@@ -1,0 +1,133 @@
+"""What is due becomes commands: each time once, whoever looks and whatever was down."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from onsembl.sql import agents, schedules
+from onsembl.sql.database import Connection, connect, create_pool
+from onsembl.tasks.app import new_app
+from onsembl.tasks.metrics import Pools, WorkerMetrics, new_registry
+from onsembl.tasks.names import FIRE_SCHEDULES
+from onsembl.tasks.schedules import fire_due
+from onsembl.tasks.worker import WorkerSettings, run_worker
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+async def pool(database_url):
+    async with create_pool(database_url, role="onsembl_api", max_size=8) as pool:
+        yield pool
+
+
+@pytest.fixture
+async def conn(database_url):
+    async with await connect(database_url) as conn:
+        await conn.set_autocommit(True)
+        await agents.create(conn, name="one", kind="shell", mode="exec", host="", platform="")
+        yield conn
+
+
+async def a_schedule(conn: Connection, due: datetime, **content: object) -> UUID:
+    given = {"text": "ls", "preset": None, "values": {}, "priority": None, "target": {"agents": ["one"]}}
+    rule = {"name": uuid4().hex, "cron": "* * * * *", "time_zone": "UTC", "at": None}
+    made = await schedules.insert(conn, {**given, **rule, **content}, due, uuid4(), "ann")
+    assert made is not None
+    return made
+
+
+async def made_by(conn: Connection, schedule_id: UUID) -> tuple[dict, list[dict]]:
+    """The schedule, and its firings, newest first."""
+    [row] = await schedules.list_schedules(conn, schedule_id)
+    return row, await schedules.runs(conn, schedule_id, 10)
+
+
+async def commands_of(conn: Connection) -> list[dict]:
+    cursor = await conn.execute("select * from commands order by seq")
+    return await cursor.fetchall()
+
+
+async def test_what_was_missed_comes_once(pool, conn):
+    """Three days of minutes were missed: one command, for the first of them; the next is to come in a minute."""
+    missed = NOW - timedelta(days=3)
+    schedule_id = await a_schedule(conn, missed, priority=2)
+    assert await fire_due(pool) == 1
+    assert await fire_due(pool) == 0
+    row, [run] = await made_by(conn, schedule_id)
+    [command] = await commands_of(conn)
+    assert (run["due_at"], run["command_id"], run["counts"]) == (missed, command["id"], {"queued": 1})
+    assert timedelta(0) < row["next_at"] - datetime.now(UTC) <= timedelta(minutes=1)
+    assert (command["text"], command["priority"], command["requested_by_name"]) == ("ls", 2, f"schedule {row['name']}")
+    cursor = await conn.execute("select actor_kind, action, target_id from audit order by id")
+    assert [tuple(row.values()) for row in await cursor.fetchall()] == [
+        ("system", "command.requested", str(command["id"])),
+        ("system", "schedule.fired", str(schedule_id)),
+    ]
+
+
+async def test_many_at_once_fire_each_once(pool, conn):
+    """Ten schedules, eight that look at the same time."""
+    made = [await a_schedule(conn, NOW) for _ in range(10)]
+    assert sum(await asyncio.gather(*(fire_due(pool) for _ in range(8)))) == 10
+    assert len(await commands_of(conn)) == 10
+    assert [len((await made_by(conn, schedule_id))[1]) for schedule_id in made] == [1] * 10
+
+
+async def test_a_time_that_was_claimed_is_not_fired_again(pool, conn):
+    """Whatever puts the schedule back: the time is the key."""
+    schedule_id = await a_schedule(conn, NOW)
+    await fire_due(pool)
+    await schedules.advance(conn, schedule_id, NOW)
+    await fire_due(pool)
+    assert len(await commands_of(conn)) == 1
+
+
+async def test_once_is_once(pool, conn):
+    """Then nothing more is to come; what is not due yet is left alone."""
+    once = await a_schedule(conn, NOW, cron=None, at=NOW)
+    later = await a_schedule(conn, NOW + timedelta(hours=1), cron=None, at=NOW + timedelta(hours=1))
+    assert await fire_due(pool) == 1
+    assert (await made_by(conn, once))[0]["next_at"] is None
+    assert (await made_by(conn, later))[1] == []
+
+
+async def test_what_cannot_be_made_says_why_and_comes_again(pool, conn):
+    """The agent is gone, the preset is gone, another one's turn is not lost for it."""
+    gone = await a_schedule(conn, NOW - timedelta(minutes=9), target={"agents": ["gone"]})
+    preset = await a_schedule(conn, NOW - timedelta(minutes=8), text=None, preset="gone")
+    fine = await a_schedule(conn, NOW - timedelta(minutes=7), target={"all": True}, text=None, preset="review")
+    assert await fire_due(pool) == 3
+    for schedule_id, error in ((gone, "There is no such agent"), (preset, "There is no preset gone")):
+        row, [run] = await made_by(conn, schedule_id)
+        assert error in run["error"] and row["last"]["error"] == run["error"] and row["next_at"] > datetime.now(UTC)
+    _, [run] = await made_by(conn, fine)
+    assert run["group_id"] is not None and run["counts"] == {"queued": 1}
+    [command] = await commands_of(conn)
+    assert (command["preset"], command["group_id"]) == ("Review", run["group_id"])
+
+
+async def test_a_worker_fires_what_is_due(database_url, pool, conn):
+    """By the job that comes every minute; old firings go with old jobs, but for the last."""
+    await a_schedule(conn, NOW)
+    app = new_app()
+    await app.open_async(pool)
+    await app.configure_task(FIRE_SCHEDULES).defer_async(timestamp=0)
+    registry = new_registry()
+    await run_worker(database_url, WorkerSettings(), WorkerMetrics(registry, Pools(registry)), until_idle=True)
+    assert len(await commands_of(conn)) == 1
+
+
+async def test_old_firings_are_forgotten_but_for_the_last(conn):
+    """A schedule that comes once a year still shows what came of it."""
+    schedule_id = await a_schedule(conn, NOW)
+    for days in (300, 200, 100):
+        await schedules.begin_run(conn, schedule_id, NOW - timedelta(days=days))
+    await conn.execute("update schedule_runs set ran_at = due_at")
+    await schedules.forget_runs(conn, 90)
+    _, [run] = await made_by(conn, schedule_id)
+    assert run["due_at"] == NOW - timedelta(days=100)
