@@ -115,13 +115,13 @@ def read_value(variable: Variable, text: str) -> Value:
     """A value as somebody types it on a command line. Raises ValuesError."""
     if variable.type == "boolean":
         if text.lower() not in _BOOLEANS:
-            raise ValuesError({variable.name: "is yes or no"})
+            raise ValuesError({variable.name: "has to be yes or no"})
         return _BOOLEANS[text.lower()]
     if variable.type == "integer":
         try:
             return int(text)
         except ValueError as error:
-            raise ValuesError({variable.name: "is a whole number"}) from error
+            raise ValuesError({variable.name: "has to be a whole number"}) from error
     return text
 
 
@@ -151,17 +151,17 @@ class _Section:
 def _wrong(variable: Variable, value: Value) -> str | None:
     match variable.type:
         case "boolean":
-            return None if isinstance(value, bool) else "is yes or no"
+            return None if isinstance(value, bool) else "has to be yes or no"
         case "integer":
-            return None if isinstance(value, int) and not isinstance(value, bool) else "is a whole number"
+            return None if isinstance(value, int) and not isinstance(value, bool) else "has to be a whole number"
         case _ if not isinstance(value, str):
-            return "is a text"
+            return "has to be a text"
         case "choice":
-            return None if value in variable.choices else f"is one of {', '.join(variable.choices)}"
+            return None if value in variable.choices else f"has to be one of {', '.join(variable.choices)}"
         case "long_text":
             return None
         case "text" | "path":
-            return "is one line" if "\n" in value or "\r" in value else None
+            return "has to be one line" if "\n" in value or "\r" in value else None
 
 
 def _marks(template: str) -> Iterator[_Mark]:

@@ -65,7 +65,7 @@ async def test_a_preset_is_tried_out(operator):
     tried = await ask(operator, "POST", path, {"preset": preset, "values": {"package": "httpx"}})
     assert tried == {"text": "Update httpx.", "problem": None, "fields": {}}
     tried = await ask(operator, "POST", path, {"preset": preset, "values": {"version": 2}})
-    assert tried == {"text": None, "problem": None, "fields": {"package": "is required", "version": "is a text"}}
+    assert tried == {"text": None, "problem": None, "fields": {"package": "is required", "version": "has to be a text"}}
     tried = await ask(operator, "POST", path, {"preset": {**preset, "template": "{{x}}"}})
     assert tried["problem"] == "The template names what is no variable: x."
 
@@ -128,7 +128,7 @@ async def test_presets_from_the_command_line(api: Api, tmp_path: Path):
     _, err = await run("send", "--all", "--preset", "update", code=1)
     assert "package: is required" in err
     _, err = await run("send", "--all", "--preset", "update", "--set", "n=many", code=2)
-    assert "is a whole number" in err
+    assert "has to be a whole number" in err
     _, err = await run("send", "--all", "--preset", "update", "--set", "other=1", code=2)
     assert "package, notes, n" in err
     await run("send", "--all", "--preset", "update", "a text", code=2)

@@ -46,14 +46,14 @@ def test_a_template_becomes_a_text(template, values, text):
     [
         (Variable(name="a", required=True), None, "is required"),
         (Variable(name="a", required=True), "", "is required"),
-        (Variable(name="a"), "two\nlines", "is one line"),
-        (Variable(name="a", type="path"), "two\rlines", "is one line"),
-        (Variable(name="a"), 5, "is a text"),
-        (Variable(name="a", type="long_text"), True, "is a text"),
-        (Variable(name="a", type="integer"), "5", "is a whole number"),
-        (Variable(name="a", type="integer"), True, "is a whole number"),
-        (Variable(name="a", type="boolean"), 1, "is yes or no"),
-        (Variable(name="a", type="choice", choices=["x", "y"]), "z", "is one of x, y"),
+        (Variable(name="a"), "two\nlines", "has to be one line"),
+        (Variable(name="a", type="path"), "two\rlines", "has to be one line"),
+        (Variable(name="a"), 5, "has to be a text"),
+        (Variable(name="a", type="long_text"), True, "has to be a text"),
+        (Variable(name="a", type="integer"), "5", "has to be a whole number"),
+        (Variable(name="a", type="integer"), True, "has to be a whole number"),
+        (Variable(name="a", type="boolean"), 1, "has to be yes or no"),
+        (Variable(name="a", type="choice", choices=["x", "y"]), "z", "has to be one of x, y"),
     ],
 )
 def test_what_does_not_fit_is_named(variable, value, wrong):

@@ -6,6 +6,7 @@ import type {
   ArchiveUsage,
   AuditChain,
   AuditPage,
+  ChangedSchedule,
   Command,
   CommandState,
   Commands,
@@ -23,16 +24,21 @@ import type {
   NewEnrolmentToken,
   NewGroup,
   NewHalt,
+  NewSchedule,
   OperatorAnswer,
   Operators,
   PresetAnswer,
   Presets,
   ProblemDetails,
   SavePreset,
+  ScheduleAnswer,
+  ScheduleRuns,
+  Schedules,
   SearchHits,
   Streams,
   Tags,
   Timeline,
+  Times,
   TriedPreset,
   TryPreset,
 } from "./protocol.ts";
@@ -134,6 +140,35 @@ export class Api {
   /** To several agents at once. */
   sendGroup(group: NewGroup): Promise<Group> {
     return this.#call("POST", "/v1/groups", group);
+  }
+
+  schedules(): Promise<Schedules> {
+    return this.#call("GET", "/v1/schedules");
+  }
+
+  scheduleRuns(id: string): Promise<ScheduleRuns> {
+    return this.#call("GET", `/v1/schedules/${id}/runs`);
+  }
+
+  /** When a cron expression comes next, or what is wrong with it. */
+  times(cron: string, timeZone: string): Promise<Times> {
+    return this.#call("GET", `/v1/schedules/times?${parameters({ cron, time_zone: timeZone })}`);
+  }
+
+  createSchedule(schedule: NewSchedule): Promise<ScheduleAnswer> {
+    return this.#call("POST", "/v1/schedules", schedule);
+  }
+
+  changeSchedule(id: string, schedule: ChangedSchedule): Promise<ScheduleAnswer> {
+    return this.#call("PUT", `/v1/schedules/${id}`, schedule);
+  }
+
+  directSchedule(id: string, verb: "pause" | "resume" | "run"): Promise<ScheduleAnswer> {
+    return this.#call("POST", `/v1/schedules/${id}/${verb}`, {});
+  }
+
+  deleteSchedule(id: string): Promise<ScheduleAnswer> {
+    return this.#call("DELETE", `/v1/schedules/${id}`);
   }
 
   presets(): Promise<Presets> {

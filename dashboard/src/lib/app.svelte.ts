@@ -99,6 +99,8 @@ export class Workspace {
   mark = $state<Mark>("connecting");
   /** Until when the page was live (ms); null while it is, and before it ever was. */
   liveUntil = $state<number | null>(null);
+  /** Grows when schedules have changed, or may have. */
+  schedulesSeen = $state(0);
   /** The present access token: terminals pass each on to the server. */
   accessToken = $state("");
 
@@ -126,6 +128,7 @@ export class Workspace {
       change: (change) => this.fleet.change(change),
       noticed: (table) => {
         if (table === "halts" || table === "halt_agents") void this.halting.read();
+        else if (table === "schedules") this.schedulesSeen += 1;
         else void this.desk.read(table);
       },
       flowing: () => this.reread(),
@@ -150,6 +153,7 @@ export class Workspace {
   };
 
   reread(): void {
+    this.schedulesSeen += 1;
     void this.halting.read();
     void this.fleet.readUntilDone(() => {
       this.#live.set({ current: true });

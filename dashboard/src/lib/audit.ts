@@ -1,3 +1,5 @@
+import { localTime } from "./format.ts";
+
 /** What of the audit log is wanted, as the page's fields hold it: times are the browser's own, without an offset. */
 export interface AuditFilter {
   text?: string;
@@ -37,14 +39,9 @@ export function filterOf(query: URLSearchParams): AuditFilter {
   }
   for (const name of TIMES) {
     const time = new Date(query.get(name) ?? "");
-    if (!Number.isNaN(time.getTime())) filter[name] = local(time);
+    if (!Number.isNaN(time.getTime())) filter[name] = localTime(time);
   }
   return filter;
-}
-
-/** As a field for date and time takes it. */
-function local(time: Date): string {
-  return new Date(time.getTime() - time.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 }
 
 /** The beginning of an id is enough to tell it from others; what is no id stays whole. */

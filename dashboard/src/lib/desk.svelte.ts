@@ -5,7 +5,7 @@ import { includes } from "./pages.ts";
 import type { AlertAnswer, DeviceRequest, Role } from "./protocol.ts";
 import type { Noticed } from "./subscription.ts";
 
-type DeskTable = Exclude<Noticed, "halts" | "halt_agents">;
+type DeskTable = Exclude<Noticed, "halts" | "halt_agents" | "schedules">;
 
 /** What waits for a person, wherever in the page they are: alerts, and agents that ask to be let in. */
 export class Desk {

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 
-import { ago, bytes, counted, duration, elapsed, firstLine } from "./format.ts";
+import { ago, bytes, counted, duration, elapsed, firstLine, localTime } from "./format.ts";
 
 test.each([
   [-5, "0.0 s"],
@@ -38,4 +38,8 @@ test("a text of several lines is shown by its first", () => {
 
 test("a count has its noun", () => {
   expect([counted(1, "process", "processes"), counted(3, "process", "processes")]).toEqual(["1 process", "3 processes"]);
+});
+
+test("a moment is written as a field for it takes it", () => {
+  expect(localTime(new Date(2026, 0, 31, 9, 5))).toBe("2026-01-31T09:05");
 });

@@ -17,6 +17,7 @@ export interface Page {
 export const PAGES: Page[] = [
   { id: "history", label: "History", role: "viewer", load: () => import("../pages/History.svelte") },
   { id: "presets", label: "Presets", role: "viewer", load: () => import("../pages/Presets.svelte") },
+  { id: "schedules", label: "Schedules", role: "viewer", load: () => import("../pages/Schedules.svelte") },
   { id: "recordings", label: "Recordings", role: "viewer", load: () => import("../pages/Recordings.svelte") },
   { id: "audit", label: "Audit", role: "admin", load: () => import("../pages/Audit.svelte") },
   { id: "access", label: "Access", role: "admin", load: () => import("../pages/Access.svelte") },

@@ -11,7 +11,7 @@ export type Change =
   | { table: "commands"; id: string; row: Partial<Command> | null; whole: boolean };
 
 /** Tables of which the page only hears that something has changed: it then asks the API, as far as it may. */
-export const NOTICED = ["alerts", "device_requests", "halts", "halt_agents"] as const;
+export const NOTICED = ["alerts", "device_requests", "halts", "halt_agents", "schedules"] as const;
 export type Noticed = (typeof NOTICED)[number];
 
 export interface SubscriptionEvents {

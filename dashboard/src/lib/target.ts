@@ -10,12 +10,19 @@ export function labelsOf(agents: Agent[]): [label: string, count: number][] {
 
 /** The agents that a target means; the server has the last word. */
 export function aimedAt(target: Target, agents: Agent[]): Agent[] {
-  const { labels } = target;
-  return agents.filter((agent) => isIn(agent) && (target.all === true || labels?.every((label) => agent.labels.includes(label)) === true));
+  const { agents: named, labels } = target;
+  return agents.filter(
+    (agent) =>
+      isIn(agent) &&
+      (target.all === true ||
+        named?.some((name) => name === agent.name || name === agent.id) === true ||
+        labels?.every((label) => agent.labels.includes(label)) === true),
+  );
 }
 
-/** A target in words: `all 12 agents`, `3 agents labelled backend, eu`. */
+/** A target in words: `all 12 agents`, `builder-1, builder-2`, `3 agents labelled backend, eu`. */
 export function targetName(target: Target, agents: Agent[]): string {
+  if (target.agents) return target.agents.map((name) => agents.find((agent) => agent.id === name)?.name ?? name).join(", ");
   const count = counted(aimedAt(target, agents).length, "agent");
   return target.all === true ? `all ${count}` : `${count} labelled ${(target.labels ?? []).join(", ")}`;
 }

@@ -1,0 +1,28 @@
+import { expect, it } from "vitest";
+
+import type { Agent, ScheduleRun } from "./protocol.ts";
+import { resultName, ruleName, targetChoices } from "./schedules.ts";
+
+const agents = [
+  { id: "1", name: "one", labels: ["eu"], disabled_at: null },
+  { id: "2", name: "two", labels: [], disabled_at: "2026-01-01" },
+] as unknown as Agent[];
+
+function run(counts: Record<string, number>, error: string | null = null): ScheduleRun {
+  return { due_at: "", ran_at: "", command_id: null, group_id: null, error, counts };
+}
+
+it("offers what a schedule may be for, what it is for now included", () => {
+  const known = targetChoices(agents, { agents: ["one"] }).map(([label]) => label);
+  expect(known).toEqual(["one", "all labelled eu", "all agents"]);
+  expect(targetChoices(agents, { agents: ["one", "gone"] })[0]?.[0]).toBe("one, gone");
+});
+
+it("says when and what came of it", () => {
+  expect(ruleName({ cron: "0 6 * * *", time_zone: "UTC" })).toBe("every day at 6:00, UTC");
+  expect(ruleName({ cron: "1 2 3 4 *", time_zone: "UTC" })).toBe("1 2 3 4 *, UTC");
+  expect(ruleName({ cron: null, time_zone: "UTC" })).toBe("once");
+  expect(resultName(run({ timed_out: 1 }))).toBe("timed out");
+  expect(resultName(run({ succeeded: 2, failed: 1 }))).toBe("2 succeeded, 1 failed");
+  expect(resultName(run({}, "There is no agent."))).toBe("There is no agent.");
+});
