@@ -49,7 +49,7 @@ def _wrap(owner: Any, name: str) -> None:
     def noted(*arguments: Any, **named: Any) -> str:
         token = make(*arguments, **named)
         if len(token) >= SHORTEST:
-            MADE.add(token.rstrip("="))
+            MADE.add(token.strip("=.-"))  # as `leaks` takes words
         return token
 
     setattr(owner, name, noted)
