@@ -94,7 +94,7 @@ async def test_a_phone_stops_a_command(center: Api, visit, tmp_path: Path) -> No
         await phone.page.get_by_role("button", name="Commands").tap()
         await expect(phone.command("sleep 1000", "cancelled")).to_be_visible()
         # It looked at the terminal without giving it a phone's size.
-        assert await desk.page.locator(".size").inner_text() == size
+        await expect(desk.page.locator(".size")).to_have_text(size)
 
 
 async def test_keys_lead_everywhere(center: Api, visit) -> None:
