@@ -40,3 +40,11 @@ async def disabled(conn: Connection) -> set[OperatorId]:
     """Those who are shut out."""
     cursor = await conn.execute("select id from operators where disabled_at is not null")
     return {OperatorId(row["id"]) for row in await cursor.fetchall()}
+
+
+async def may_command(conn: Connection, operator_id: OperatorId) -> bool:
+    """Whether somebody who is known here may send commands, as far as was seen when they last came."""
+    cursor = await conn.execute(
+        "select from operators where id = %s and disabled_at is null and role <> 'viewer'", [operator_id]
+    )
+    return await cursor.fetchone() is not None

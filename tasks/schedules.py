@@ -11,8 +11,8 @@ from uuid import UUID
 from procrastinate import JobContext
 from psycopg.rows import DictRow
 
-from onsembl.protocol.ids import AgentId
-from onsembl.sql import agents, audit, schedules
+from onsembl.protocol.ids import AgentId, OperatorId
+from onsembl.sql import agents, audit, operators, schedules
 from onsembl.sql.database import Connection, Pool
 from onsembl.tasks.recurrence import RecurrenceError, next_times
 from onsembl.tasks.requesting import NoTargetError, aimed_at, move_lines, request_command, request_group
@@ -20,6 +20,13 @@ from onsembl.tasks.run_command import services_of
 from onsembl.tasks.wording import WordingError, word
 
 logger = logging.getLogger(__name__)
+
+
+class NoAuthorError(PermissionError):
+    """Who last changed the schedule may send commands no longer."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name}, in whose name it comes, may not send commands any more.")
 
 
 async def fire_schedules(context: JobContext, timestamp: int) -> None:
@@ -80,6 +87,8 @@ async def _fire(conn: Connection, schedule: DictRow, due_at: datetime, actor: au
     error: str | None = None
     asking = audit.Actor("system", schedule["updated_by"], f"schedule {schedule['name']}")
     try:
+        if not await operators.may_command(conn, OperatorId(schedule["updated_by"])):
+            raise NoAuthorError(schedule["updated_by_name"])  # noqa: TRY301
         rows = await aimed_at(conn, schedule["target"])
         kinds = [row["kind"] for row in rows]
         wording = {name: schedule[name] for name in ("text", "preset", "values", "priority")}
@@ -91,7 +100,7 @@ async def _fire(conn: Connection, schedule: DictRow, due_at: datetime, actor: au
         else:
             waiting = [AgentId(row["id"]) for row in rows]
             made["group_id"] = (await request_group(conn, waiting, said, schedule["target"], asking))["id"]
-    except (NoTargetError, WordingError) as problem:
+    except (NoAuthorError, NoTargetError, WordingError) as problem:
         error = str(problem)
     await schedules.end_run(conn, schedule["id"], due_at, **made, error=error)
     await audit.write(

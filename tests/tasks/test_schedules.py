@@ -8,7 +8,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from onsembl.sql import agents, schedules
+from onsembl.protocol.ids import OperatorId
+from onsembl.sql import agents, operators, schedules
 from onsembl.sql.database import Connection, connect, create_pool
 from onsembl.tasks.app import new_app
 from onsembl.tasks.metrics import Pools, WorkerMetrics, new_registry
@@ -17,6 +18,7 @@ from onsembl.tasks.schedules import fire_due
 from onsembl.tasks.worker import WorkerSettings, run_worker
 
 NOW = datetime.now(UTC)
+ANN = OperatorId(UUID(int=1))
 
 
 @pytest.fixture
@@ -30,13 +32,14 @@ async def conn(database_url):
     async with await connect(database_url) as conn:
         await conn.set_autocommit(True)
         await agents.create(conn, name="one", kind="shell", mode="exec", host="", platform="")
+        await operators.seen(conn, ANN, "ann", "operator")
         yield conn
 
 
 async def a_schedule(conn: Connection, due: datetime, **content: object) -> UUID:
     given = {"text": "ls", "preset": None, "values": {}, "priority": None, "target": {"agents": ["one"]}}
     rule = {"name": uuid4().hex, "cron": "* * * * *", "time_zone": "UTC", "at": None}
-    made = await schedules.insert(conn, {**given, **rule, **content}, due, uuid4(), "ann")
+    made = await schedules.insert(conn, {**given, **rule, **content}, due, ANN, "ann")
     assert made is not None
     return made
 
@@ -109,6 +112,20 @@ async def test_what_cannot_be_made_says_why_and_comes_again(pool, conn):
     assert run["group_id"] is not None and run["counts"] == {"queued": 1}
     [command] = await commands_of(conn)
     assert (command["preset"], command["group_id"]) == ("Review", run["group_id"])
+
+
+@pytest.mark.parametrize("how", ["disabled", "viewer"])
+async def test_it_comes_in_the_name_of_who_may_send_commands(pool, conn, how):
+    """Whoever is shut out, or may only look from now on, sends nothing by a schedule either."""
+    schedule_id = await a_schedule(conn, NOW)
+    if how == "disabled":
+        await operators.disable(conn, ANN, "ann", "operator")
+    else:
+        await operators.seen(conn, ANN, "ann", "viewer")
+    await fire_due(pool)
+    _, [run] = await made_by(conn, schedule_id)
+    assert run["error"] == "ann, in whose name it comes, may not send commands any more."
+    assert await commands_of(conn) == []
 
 
 async def test_a_worker_fires_what_is_due(database_url, pool, conn):
