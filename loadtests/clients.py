@@ -1,0 +1,154 @@
+"""Agents and viewers that are as lean as a client can be (picows), so that the server is what is measured."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+
+from onsembl.protocol.messages import AGENT_SUBPROTOCOL, TERMINAL_SUBPROTOCOL
+
+STAMP = struct.Struct("<Q")
+"""The time of sending, in nanoseconds of the monotonic clock, at the start of every chunk."""
+OFFSET = struct.Struct(">Q")
+HELLO = {
+    "type": "hello",
+    "version": "load",
+    "kind": "shell",
+    "mode": "exec",
+    "host": "load",
+    "platform": "load",
+    "columns": 80,
+    "rows": 24,
+}
+
+
+class LoadAgent(WSListener):
+    """Streams what it is told to, and takes and finishes each command at once. `on_offer` hears of a command's text."""
+
+    def __init__(self, on_offer: Callable[[str], None] | None = None) -> None:
+        self._transport: WSTransport
+        self._on_offer = on_offer
+        self.welcomed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.offset = 0
+        self.acknowledged = 0
+        self.offers: list[str] = []
+
+    async def connect(self, url: str, access_token: str) -> None:
+        """Be online when it returns. Raises OSError or what picows raises."""
+        headers = {"Authorization": f"Bearer {access_token}", "Sec-WebSocket-Protocol": AGENT_SUBPROTOCOL}
+        address = url.replace("http", "ws", 1) + "/v1/agent"
+        await ws_connect(lambda: self, address, extra_headers=headers, websocket_handshake_timeout=30)
+        async with asyncio.timeout(30):
+            await self.welcomed
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._transport = transport
+        self._say(HELLO)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        if not self.gone.done():
+            self.gone.set_result(None)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.msg_type != WSMsgType.TEXT:
+            return
+        message = json.loads(frame.get_payload_as_bytes())
+        match message["type"]:
+            case "welcome":
+                self.offset = self.acknowledged = message["resume_offset"]
+                self.welcomed.set_result(None)
+            case "acknowledged":
+                self.acknowledged = message["offset"]
+            case "ping":
+                self._say({"type": "pong"})
+            case "offer":
+                self._run(message["command_id"], message["text"])
+            case _:
+                pass
+
+    def send(self, data: bytes) -> None:
+        """More of the terminal."""
+        self._transport.send(WSMsgType.BINARY, OFFSET.pack(self.offset) + data)
+        self.offset += len(data)
+
+    def send_stamped(self, pad: bytes) -> None:
+        """As `send`, the time before it."""
+        self.send(STAMP.pack(time.monotonic_ns()) + pad)
+
+    def cut(self) -> None:
+        """The connection breaks, with no word."""
+        self._transport.underlying_transport.abort()
+
+    def leave(self) -> None:
+        self._transport.disconnect()
+
+    def _run(self, command_id: str, text: str) -> None:
+        self.offers.append(command_id)
+        if self._on_offer is not None:
+            self._on_offer(text)
+        now = datetime.now(UTC).isoformat()
+        about = {"command_id": command_id, "started_at": now, "output_start": self.offset}
+        self._say({"type": "accepted", **about})
+        self._say({"type": "ended", **about, "outcome": "succeeded", "ended_at": now, "output_end": self.offset})
+
+    def _say(self, message: dict[str, Any]) -> None:
+        self._transport.send(WSMsgType.TEXT, json.dumps(message).encode())
+
+
+class LoadViewer(WSListener):
+    """Reads stamped chunks of `size` bytes, as many as a frame has, and notes how old each is, in nanoseconds."""
+
+    def __init__(self, url: str, agent_id: str, access_token: str, size: int, latencies: list[int]) -> None:
+        self._address = url.replace("http", "ws", 1) + f"/v1/agents/{agent_id}/terminal"
+        self._token = access_token
+        self._size = size
+        self._latencies = latencies
+        self._rest = b""
+        self.bytes = 0
+        self.gaps = 0
+        self.attached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._transport: WSTransport
+
+    async def connect(self) -> None:
+        """Be attached when it returns."""
+        headers = {"Sec-WebSocket-Protocol": TERMINAL_SUBPROTOCOL}
+        await ws_connect(lambda: self, self._address, extra_headers=headers, websocket_handshake_timeout=30)
+        async with asyncio.timeout(30):
+            await self.attached
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._transport = transport
+        attach = json.dumps({"type": "attach", "access_token": self._token})
+        transport.send(WSMsgType.TEXT, attach.encode())
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.msg_type == WSMsgType.BINARY:
+            self._take(frame.get_payload_as_bytes())
+        elif frame.msg_type == WSMsgType.TEXT:
+            kind = json.loads(frame.get_payload_as_bytes())["type"]
+            if kind == "attached":
+                self.attached.set_result(None)
+            elif kind == "gap":
+                self.gaps += 1
+            elif kind == "ping":
+                transport.send(WSMsgType.TEXT, b'{"type":"pong"}')
+
+    def leave(self) -> None:
+        self._transport.disconnect()
+
+    def _take(self, data: bytes) -> None:
+        now, size = time.monotonic_ns(), self._size
+        self.bytes += len(data)
+        data = self._rest + data if self._rest else data
+        whole = len(data) - len(data) % size
+        for start in range(0, whole, size):
+            self._latencies.append(now - STAMP.unpack_from(data, start)[0])
+        self._rest = data[whole:]
