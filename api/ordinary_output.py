@@ -13,6 +13,9 @@ from onsembl.api.terminal import Terminal
 from onsembl.protocol.messages import OUTPUT_HEADER
 from onsembl.protocol.stream import MAX_OFFSET
 
+_HEADER_BYTES = OUTPUT_HEADER.size
+_offset_of = OUTPUT_HEADER.unpack_from
+
 
 class OrdinaryOutput:
     """Takes frames that go on where the last one ended; those that come at once become one piece of the stream.
@@ -23,7 +26,7 @@ class OrdinaryOutput:
     def __init__(
         self, terminal: Terminal, longest: int, received: Callable[[float], None], expired: Callable[[float], bool]
     ) -> None:
-        """`longest` in bytes; `received` and `expired` are given the time by the monotonic clock."""
+        """`longest` in bytes, a frame whole; `received` and `expired` are given the time by the monotonic clock."""
         self._terminal = terminal
         self._longest = longest
         self._received = received
@@ -47,18 +50,17 @@ class OrdinaryOutput:
 
     def take(self, frame: bytes) -> bool:
         """Whether the frame is an ordinary one, and was taken."""
-        terminal = self._terminal
-        if not OUTPUT_HEADER.size < len(frame) <= self._longest or terminal.log.backlog.full:
+        size = len(frame) - _HEADER_BYTES
+        if not 0 < size < self._longest:
             return False
-        (offset,) = OUTPUT_HEADER.unpack_from(frame)
         if not self._parts:
-            if self._expired(time.monotonic()):
+            if self._terminal.log.backlog.full or self._expired(time.monotonic()):
                 return False
-            self._start = self._end = terminal.inbox.end
-        if offset != self._end or offset > MAX_OFFSET - self._longest:
+            self._start = self._end = self._terminal.inbox.end
+        if _offset_of(frame)[0] != self._end or self._end > MAX_OFFSET - self._longest:
             return False
-        self._parts.append(frame[OUTPUT_HEADER.size :])
-        self._end = offset + len(frame) - OUTPUT_HEADER.size
+        self._parts.append(frame[_HEADER_BYTES:])
+        self._end += size
         return True
 
     def finish(self) -> None:
