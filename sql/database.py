@@ -40,16 +40,20 @@ def create_pool(
     max_size: int = 10,
     patience: float = 15.0,
     check: bool = False,
+    autocommit: bool = False,
 ) -> Pool:
     """A pool whose connections act as `role`; the caller opens it (`async with`). One who takes a connection waits
     `patience` seconds for it.
 
     A connection that died with the database is found out by the statement that fails on it, and replaced. With `check`
     it is found out when it is taken, for the price of a round trip: nobody's statement fails for a restart long past.
+    With `autocommit` a statement is a transaction, without the round trips to begin and to end it.
     """
 
     async def configure(conn: AsyncConnection[Any]) -> None:
         await _set_up(conn, role)
+        # Not among the arguments: Procrastinate connects with the pool's, and its own about this.
+        await conn.set_autocommit(autocommit)
 
     return AsyncConnectionPool(
         url,

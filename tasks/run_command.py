@@ -50,6 +50,8 @@ class Services:
     """What a worker gives its jobs."""
 
     pool: Pool
+    statements: Pool
+    """For single statements: each is a transaction."""
     delivery: Delivery
     watch: CommandWatch
     metrics: JobMetrics
@@ -117,7 +119,7 @@ class Run:
         self._taken_up = True
 
     async def _read(self) -> DictRow | None:
-        async with self._services.pool.connection() as conn:
+        async with self._services.statements.connection() as conn:
             return await commands.get(conn, self._command_id)
 
     async def _wait(self, row: DictRow, changed: asyncio.Event) -> None:

@@ -61,12 +61,21 @@ async def run_worker(
 
     `local` are the agents' connections when the worker shares its process with the API.
     """
-    pool = create_pool(url, role="onsembl_api", min_size=2, max_size=8)
+    pool = create_pool(url, role="onsembl_api", min_size=2, max_size=6)
+    # Procrastinate's statements are functions, each whole in itself; one of these connections listens for jobs.
+    statements = create_pool(url, role="onsembl_api", min_size=2, max_size=6, autocommit=True)
     metrics.pools.watch("worker", pool)
-    async with pool, asyncio.TaskGroup() as group:
+    metrics.pools.watch("jobs", statements)
+    async with pool, statements, asyncio.TaskGroup() as group:
         watch = CommandWatch(url, pool)
         services = Services(
-            pool, Delivery(pool, local), watch, metrics.jobs, settings.accept, archive_days=settings.archive_days
+            pool,
+            statements,
+            Delivery(pool, local),
+            watch,
+            metrics.jobs,
+            settings.accept,
+            archive_days=settings.archive_days,
         )
         side = [
             group.create_task(watch.run()),
@@ -75,16 +84,16 @@ async def run_worker(
             group.create_task(index_for_ever(pool)),
         ]
         try:
-            await _run_jobs(pool, services, settings, until_idle)
+            await _run_jobs(statements, services, settings, until_idle)
         finally:
             await cancel_until_done(side)
 
 
-async def _run_jobs(pool: Pool, services: Services, settings: WorkerSettings, until_idle: bool) -> None:
+async def _run_jobs(statements: Pool, services: Services, settings: WorkerSettings, until_idle: bool) -> None:
     backoff = Backoff()
     while True:
         worker_app = new_app()
-        await worker_app.open_async(pool)
+        await worker_app.open_async(statements)
         try:
             await worker_app.run_worker_async(
                 concurrency=settings.concurrency,
