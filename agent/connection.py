@@ -8,6 +8,7 @@ import random
 import time
 from contextlib import suppress
 from pathlib import Path
+from socket import SO_SNDBUF, SOL_SOCKET
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
@@ -32,6 +33,8 @@ from onsembl.protocol.messages import (
 
 logger = logging.getLogger(__name__)
 
+SEND_BUFFER_BYTES = 128 * 1024
+"""What the system may hold of what was sent; an answer to a key is behind it. Linux doubles it."""
 FRESH_SECONDS = 30.0
 """An access token that ends sooner is not worth connecting with."""
 ANSWER_SECONDS = 20.0
@@ -120,6 +123,7 @@ class AgentConnection:
             close_timeout=5,
             user_agent_header=None,
         ) as websocket:
+            websocket.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_SNDBUF, SEND_BUFFER_BYTES)
             try:
                 await self._converse(websocket)
             finally:

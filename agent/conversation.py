@@ -113,6 +113,7 @@ class Conversation:
     def end(self) -> None:
         """The connection is over."""
         self._open = False
+        self._terminal.unlinked()
 
     def say(self, message: Message) -> None:
         """Send a message ahead of output. With no connection it is dropped: the next hello says it all."""
@@ -124,7 +125,7 @@ class Conversation:
         """The next frame to send; None when there is nothing to say. Output never keeps a message waiting for long."""
         if self._control:
             return encode(self._control.popleft())
-        output = self._terminal.outbox.next_frame(MAX_OUTPUT_BYTES)
+        output = self._terminal.next_frame(MAX_OUTPUT_BYTES)
         return encode_output(*output) if output is not None else None
 
     def receive(self, frame: str | bytes) -> None:

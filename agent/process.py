@@ -202,7 +202,7 @@ class Process:
                 self._end_reading(descriptor)
                 return
             sink(data)
-            if self._terminal.outbox.full and not self._draining:
+            if self._terminal.full and not self._draining:
                 self._loop.remove_reader(descriptor)
                 self._terminal.when_there_is_room(resume)
 

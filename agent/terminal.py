@@ -14,6 +14,8 @@ from onsembl.protocol.stream import Outbox
 
 OUTBOX_BYTES = 8 * 1024 * 1024
 """What may wait for the server before the program has to."""
+AHEAD_BYTES = 128 * 1024
+"""What may wait for a connection that is there: what a program answers to a key is behind what it wrote before."""
 RESTORE_COLOURS = b"\x1b[0m"
 RESTORE_SCREEN = b"\x1b7\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l" + RESTORE_COLOURS
 """What a full-screen program that was killed could not put back.
@@ -59,12 +61,19 @@ class AgentTerminal:
         self.outbox: TerminalBytes = outbox if outbox is not None else Outbox(OUTBOX_BYTES)
         self.on_output: Callable[[], None] = lambda: None
         self._on_room: list[Callable[[], None]] = []
+        self._linked = False
         self._ends_line = ends_line
 
     @property
     def end(self) -> int:
         """The offset of the next byte."""
         return self.outbox.end
+
+    @property
+    def full(self) -> bool:
+        """Whether programs should wait: there is no room, or the connection does not keep up."""
+        outbox = self.outbox
+        return outbox.full or (self._linked and outbox.end - outbox.sent >= AHEAD_BYTES)
 
     def write(self, data: bytes) -> None:
         """Bytes of a program, as they are."""
@@ -93,11 +102,23 @@ class AgentTerminal:
         self._let_programs_go_on()
 
     def resume(self, offset: int) -> None:
-        """Send from `offset` on. Raises CannotResume."""
+        """Send from `offset` on, over the connection that there is. Raises CannotResume."""
         self.outbox.resume(offset)
+        self._linked = True
+
+    def next_frame(self, limit: int) -> tuple[int, bytes] | None:
+        """`(offset, data)` of the next bytes to send, at most `limit`; None when all are sent."""
+        frame = self.outbox.next_frame(limit)
+        self._let_programs_go_on()
+        return frame
+
+    def unlinked(self) -> None:
+        """The connection is over: what programs write is kept, as far as there is room."""
+        self._linked = False
+        self._let_programs_go_on()
 
     def _let_programs_go_on(self) -> None:
-        if not self.outbox.full:
+        if self._on_room and not self.full:
             waiting, self._on_room = self._on_room, []
             for callback in waiting:
                 callback()

@@ -9,6 +9,7 @@ extensions under `EXTENSION`. All else goes as ASGI says, and so do binary messa
 from __future__ import annotations
 
 from collections.abc import Callable
+from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 from typing import Any, cast
 
 from starlette.websockets import WebSocket
@@ -19,6 +20,8 @@ from websockets.http11 import Request
 from onsembl.protocol.frames import WHOLE_BINARY, NotAFrame, binary_frame, client_frame
 
 EXTENSION = "onsembl.direct"
+BUFFER_BYTES = 128 * 1024
+"""Each way; Linux doubles it."""
 
 
 class DirectSocket(WebSocketsSansIOProtocol):
@@ -76,6 +79,12 @@ class DirectSocket(WebSocketsSansIOProtocol):
     def has_room(self) -> bool:
         """Whether `write` may be used now."""
         return self.writable.is_set() and not self.close_sent and not self.disconnected
+
+    def bound_buffers(self) -> None:
+        """Let the system hold little of what is on its way: what waits there is latency, and is out of our hands."""
+        connection = self.transport.get_extra_info("socket")
+        for option in (SO_SNDBUF, SO_RCVBUF):
+            connection.setsockopt(SOL_SOCKET, option, BUFFER_BYTES)
 
     def write(self, data: bytes) -> None:
         """Send a binary message. Only when it `has_room`."""

@@ -42,6 +42,7 @@ class OrdinaryOutput:
         if direct is None:
             yield
             return
+        direct.bound_buffers()
         direct.on_binary, direct.on_read = self.take, self.finish
         try:
             yield

@@ -125,6 +125,8 @@ class ViewerSession:
         self._messages = Rate(settings.limits.messages_per_second, MESSAGE_WINDOW_SECONDS)
         self._changed = asyncio.Event()
         self._direct = direct_socket(websocket)
+        if self._direct is not None:
+            self._direct.bound_buffers()
         self._waits = False
         self._left: Message | None = None
         self._timed: Sample | None = None
