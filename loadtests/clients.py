@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import struct
 import time
@@ -17,6 +18,8 @@ from onsembl.protocol.messages import AGENT_SUBPROTOCOL, TERMINAL_SUBPROTOCOL
 STAMP = struct.Struct("<Q")
 """The time of sending, in nanoseconds of the monotonic clock, at the start of every chunk."""
 OFFSET = struct.Struct(">Q")
+_ADDRESSES = itertools.cycle([f"127.0.1.{number}" for number in range(1, 200)])
+"""A server bounds how many come from one address; here thousands do."""
 HELLO = {
     "type": "hello",
     "version": "load",
@@ -120,9 +123,19 @@ class LoadViewer(WSListener):
     async def connect(self) -> None:
         """Be attached when it returns."""
         headers = {"Sec-WebSocket-Protocol": TERMINAL_SUBPROTOCOL}
-        await ws_connect(lambda: self, self._address, extra_headers=headers, websocket_handshake_timeout=30)
+        await ws_connect(
+            lambda: self,
+            self._address,
+            extra_headers=headers,
+            websocket_handshake_timeout=30,
+            local_addr=(next(_ADDRESSES), 0) if "//127." in self._address else None,
+        )
         async with asyncio.timeout(30):
             await self.attached
+
+    def be_stuck(self) -> None:
+        """Read no more."""
+        self._transport.underlying_transport.pause_reading()
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
