@@ -84,7 +84,9 @@ async def _refill(pool: Pool, terminal: Terminal) -> None:
             parts.append(data)
             first += len(data)
         if terminal.ring is ring and ring.start == start:
-            ring.prepend(b"".join(parts))
+            earlier = b"".join(parts)
+            ring.prepend(earlier)
+            terminal.modes.preceded_by(earlier, start - len(earlier))
             terminal.refilled = True
 
 

@@ -13,6 +13,7 @@ from time import monotonic, time
 from onsembl.api.archiver import Archiver, StreamLog
 from onsembl.protocol.control import Control
 from onsembl.protocol.ids import StreamId
+from onsembl.protocol.modes import Modes
 from onsembl.protocol.ring import Ring
 from onsembl.protocol.stream import MAX_OFFSET, Inbox
 
@@ -65,6 +66,7 @@ class Terminal:
         self.sample = None
         self.inbox = Inbox(start)
         self.ring = Ring(self._ring_bytes, start)
+        self.modes = Modes(start)
         self.promised: int | None = None
         """How far the agent that is connected says that its bytes go; None when there is none to ask."""
         self.refilled = start == 0
@@ -89,6 +91,7 @@ class Terminal:
         new = self.inbox.receive(offset, data)
         if new:
             self.ring.append(new)
+            self.modes.feed(new)
             self._unsampled -= 1
             if self._unsampled < 0:
                 self._unsampled = SAMPLED
@@ -103,6 +106,7 @@ class Terminal:
         """The next bytes, out of the archive: they went there by way of another process."""
         self.inbox.end += len(data)
         self.ring.append(data)
+        self.modes.feed(data)
         self.wake()
 
     def resize(self, size: Size) -> None:

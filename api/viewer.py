@@ -47,6 +47,7 @@ class Viewer:
             offset=self._offset,
             columns=self._size.columns,
             rows=self._size.rows,
+            modes="" if answer.mode == "exact" else terminal.modes.at(self._offset),
         )
 
     @property
@@ -93,7 +94,7 @@ class Viewer:
     def _skip_to(self, offset: int) -> Gap:
         missing = offset - self._offset
         self._offset = offset
-        return Gap(offset=offset, missing=missing)
+        return Gap(offset=offset, missing=missing, modes=self._terminal.modes.at(offset))
 
     def _move_on(self) -> bytes | Message | None:
         """The old ring is read to its end: on to the one that took its place."""

@@ -76,6 +76,7 @@ from onsembl.protocol.halts import HaltLifted as HaltLifted
 from onsembl.protocol.halts import HaltProgress as HaltProgress
 from onsembl.protocol.halts import Leave as Leave
 from onsembl.protocol.states import AgentKind, AgentMode
+from onsembl.protocol.usage import Usage as Usage
 from onsembl.protocol.writing import Controlled as Controlled
 from onsembl.protocol.writing import GrantControl as GrantControl
 from onsembl.protocol.writing import Keys as Keys
@@ -92,18 +93,6 @@ FIRST_MESSAGE_SECONDS = 5.0
 OUTPUT_HEADER = struct.Struct(">Q")
 MAX_OUTPUT_BYTES = 64 * 1024
 """Longest run of terminal bytes in one frame: small enough that control messages never wait long behind one."""
-
-
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run of a coding CLI used, as the CLI reported it; tokens counted once a message id."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
-    cost_usd: float | None = None
-    turns: int | None = None
-    model: str | None = None
 
 
 # Both directions
@@ -307,13 +296,17 @@ class Attached(Message, tag="attached", frozen=True, kw_only=True):
     offset: OffsetField
     columns: Columns
     rows: Rows
+    modes: str = ""
+    """What puts the terminal into the modes in force at `offset`, where what follows does not begin at the viewer's
+    place: alternate screen, cursor, bracketed paste, mouse. It is not of the stream."""
 
 
 class Gap(Message, tag="gap", frozen=True, kw_only=True):
-    """This viewer was too slow: `missing` bytes left the ring, and what follows starts at `offset`."""
+    """This viewer was too slow: `missing` bytes left the ring; what follows is from `offset` on, in these `modes`."""
 
     offset: OffsetField
     missing: int
+    modes: str = ""
 
 
 class StreamStarted(Message, tag="stream_started", frozen=True, kw_only=True):

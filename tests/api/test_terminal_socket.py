@@ -8,7 +8,8 @@ from dataclasses import replace
 from uuid import uuid4
 
 import pytest
-from support.frames import SAID_HELLO, attach, closed_with
+from support.agents import read_until
+from support.frames import SAID_HELLO, attach, closed_with, next_message
 from support.server import running
 from websockets.exceptions import InvalidStatus
 
@@ -146,3 +147,25 @@ async def test_a_silent_viewer_is_given_up(settings):
         async with api.terminal_socket((await api.enrol()).id) as viewer:
             await attach(viewer, operator.access_token)
             assert await closed_with(viewer) == CloseCode.HEARTBEAT_LOST
+
+
+async def test_a_tail_comes_with_the_modes_in_force(settings):
+    """Of a full-screen program whose beginning has left the ring; a place that is still there needs none."""
+    async with running(replace(settings, ring_bytes=1000)) as api:
+        agent, operator = await api.enrol(), await api.operator()
+        async with api.agent_socket(agent) as socket, api.terminal_socket(agent.id) as first:
+            await socket.send(SAID_HELLO)
+            stream = (await next_message(socket, "welcome"))["stream_id"]
+            await attach(first, operator.access_token)
+            begin, rest = b"\x1b[?1049h\x1b[?25l\x1b[?2004h", b"x" * 4000
+            await socket.send(encode_output(0, begin))
+            await socket.send(encode_output(len(begin), rest))
+            await read_until(first, b"x" * 100)
+            async with api.terminal_socket(agent.id) as late:
+                attached = await attach(late, operator.access_token)
+                assert attached["offset"] > len(begin)
+                assert attached["modes"] == "\x1b[?1049h\x1b[?25l\x1b[?2004h"
+            async with api.terminal_socket(agent.id) as exact:
+                place = {"stream_id": stream, "offset": len(begin) + 4000}
+                attached = await attach(exact, operator.access_token, **place)
+                assert (attached["mode"], attached["modes"]) == ("exact", "")

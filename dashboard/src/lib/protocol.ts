@@ -262,13 +262,15 @@ export interface Attached {
   offset: number;
   columns: number;
   rows: number;
+  modes: string;
 }
 
-/** This viewer was too slow: `missing` bytes left the ring, and what follows starts at `offset`. */
+/** This viewer was too slow: `missing` bytes left the ring; what follows is from `offset` on, in these `modes`. */
 export interface Gap {
   type: "gap";
   offset: number;
   missing: number;
+  modes: string;
 }
 
 /** The agent began another terminal; what follows starts at `offset` of it. */

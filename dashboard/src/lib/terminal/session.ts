@@ -1,6 +1,6 @@
 import type { Tokens } from "../api.ts";
 import { bytes as amount } from "../format.ts";
-import type { Attached, Controlled, KeysTaken, StreamStarted, Writer } from "../protocol.ts";
+import type { Attached, Controlled, Gap, KeysTaken, StreamStarted, Writer } from "../protocol.ts";
 import { Flow, type Place } from "./flow.ts";
 import { TerminalSocket, type LinkStatus } from "./socket.ts";
 import { Screen, type ScreenOptions, type Size } from "./terminal.ts";
@@ -62,7 +62,7 @@ export class TerminalSession {
           this.#flow.then(() => this.#attached(message), after);
         },
         bytes: (data, after) => this.#flow.bytes(data, after),
-        gap: (message, after) => this.#flow.then(() => this.#gap(message.missing), after),
+        gap: (message, after) => this.#flow.then(() => this.#gap(message), after),
         started: (message) => {
           const after = { streamId: message.stream_id, offset: message.offset };
           this.#flow.then(() => this.#begin(message), after);
@@ -136,7 +136,9 @@ export class TerminalSession {
       this.#begin(message);
       return;
     }
-    if (message.mode === "gap") this.screen.mark("output is missing here: it left the buffer while this window was away");
+    if (message.mode === "gap") {
+      this.screen.cut("output is missing here: it left the buffer while this window was away", message.modes ?? "");
+    }
     this.#resize(message);
     this.#propose(0);
   }
@@ -146,6 +148,7 @@ export class TerminalSession {
     this.screen.clear();
     this.#resize(stream);
     if (stream.offset > 0) this.screen.mark("what came before has left the server's memory");
+    if (stream.type === "attached") this.screen.setModes(stream.modes ?? "");
     this.#propose(0);
   }
 
@@ -163,8 +166,8 @@ export class TerminalSession {
     if (mine) this.#propose(0);
   }
 
-  #gap(missing: number): void {
-    this.screen.mark(`${amount(missing)} are missing here: they came faster than this window took them`);
+  #gap({ missing, modes }: Gap): void {
+    this.screen.cut(`${amount(missing)} are missing here: they came faster than this window took them`, modes ?? "");
   }
 
   #resize(size: Size): void {

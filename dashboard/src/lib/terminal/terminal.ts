@@ -33,6 +33,9 @@ export interface ScreenOptions {
 
 const SCROLLBACK = 10_000;
 const LEAST_FONT_SIZE = 8;
+/** Leaving the alternate screen puts the cursor back even where there was none to leave: it is saved first. */
+const USUAL_MODES =
+  "\x1b7\x1b[?1049l\x1b[?25h\x1b[?7h\x1b[?1l\x1b>\x1b[?9;1000;1002;1003;1004;1005;1006;1015;1016l\x1b[?2004l";
 const FONT = 'ui-monospace, "SF Mono", "Cascadia Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace';
 
 let fast: boolean | null = null;
@@ -51,6 +54,7 @@ function graphicsAreFast(): boolean {
 }
 
 /** The emulator on the page: what is drawn, searched and copied. It takes bytes as they are and decodes none itself. */
+
 export class Screen {
   readonly #host: HTMLElement;
   readonly #terminal: Terminal;
@@ -157,6 +161,18 @@ export class Screen {
     }
     // Where rows do not fit even so, the newest are in view.
     this.#host.scrollTop = fits !== null && fits.rows < rows ? this.#host.scrollHeight : 0;
+  }
+
+  /** Bytes are missing: a line says so, and what follows is written in the modes that are in force there. */
+  cut(text: string, modes: string): void {
+    this.setModes(USUAL_MODES);
+    this.mark(text);
+    this.setModes(modes);
+  }
+
+  /** As the server says: they are not of the stream. */
+  setModes(modes: string): void {
+    if (modes !== "") this.#terminal.write(modes);
   }
 
   /** A line of our own between the program's: where bytes are missing. Its text is ours, never the program's. */
