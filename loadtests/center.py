@@ -39,6 +39,7 @@ class Center:
     email: str
     password: str
     pid: int | None = None
+    folder: Path | None = None
     token: str = ""
 
     @property
@@ -48,6 +49,13 @@ class Center:
     def rss(self) -> int:
         """The server's memory, in bytes; 0 when it was not started here."""
         return psutil.Process(self.pid).memory_info().rss if self.pid is not None else 0
+
+    def connections(self) -> int:
+        """Those to its Postgres; 0 when it was not started here."""
+        if self.folder is None:
+            return 0
+        postmaster = int((self.folder / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+        return sum("[local]" in " ".join(child.cmdline()) for child in psutil.Process(postmaster).children())
 
     async def sign_in(self) -> None:
         """Get an operator's access token. Raises aiohttp.ClientResponseError."""
@@ -103,7 +111,7 @@ async def center(workers: int = 0) -> AsyncGenerator[Center]:
                     await asyncio.create_subprocess_exec(*command, env=environment, stderr=subprocess.DEVNULL)
                 )
             async with session() as http:
-                made = Center(url, http, said["Sign in with"], said["and password"], server.pid)
+                made = Center(url, http, said["Sign in with"], said["and password"], server.pid, Path(folder) / "data")
                 await made.sign_in()
                 yield made
         finally:

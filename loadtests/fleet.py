@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import struct
 import sys
@@ -281,4 +282,4 @@ async def main(url: str, email: str, password: str) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(*sys.argv[1:3], password=sys.stdin.readline().strip()))
+    uvloop.run(main(os.environ["LOAD_URL"], os.environ["LOAD_EMAIL"], os.environ["LOAD_PASSWORD"]))

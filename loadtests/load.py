@@ -19,7 +19,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from center import Center, center
 
 
@@ -44,24 +43,18 @@ SHAPES = {
 async def watch(server: Center, every: float = 5.0) -> None:
     """Print the server's memory, and at the end how it has grown since the first minute."""
     seen: list[int] = []
+    connections = 0
     try:
         while True:
             await asyncio.sleep(every)
             seen.append(server.rss())
+            connections = max(connections, server.connections())
     finally:
         early, late = seen[: int(60 / every)], seen[-3:]
         if late:
             now, before = max(late) / 2**20, max(early) / 2**20
             print(f"server memory: {before:.0f} MiB at most in the first minute, {now:.0f} MiB at the end")
-            connections = _postgres_connections(server.pid)
-            print(f"Postgres connections: {connections}")
-
-
-def _postgres_connections(pid: int | None) -> int:
-    """Of a control center with an embedded Postgres: sockets that the server holds to it."""
-    if pid is None:
-        return 0
-    return sum(1 for socket in psutil.Process(pid).net_connections("unix") if ".s.PGSQL" in str(socket.raddr))
+            print(f"Postgres connections: at most {connections}")
 
 
 async def run(options: argparse.Namespace) -> int:

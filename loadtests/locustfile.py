@@ -26,10 +26,8 @@ class Driver:
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
-        command = [sys.executable, str(Path(__file__).parent / "fleet.py"), os.environ["LOAD_URL"]]
-        self._process = Popen([*command, os.environ["LOAD_EMAIL"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self._process.stdin.write(os.environ["LOAD_PASSWORD"].encode() + b"\n")
-        self._process.stdin.flush()
+        command = [sys.executable, str(Path(__file__).parent / "fleet.py")]
+        self._process = Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._turn = Semaphore()
         self._done = gevent.event.Event()
         self._reader = gevent.spawn(self._read)
