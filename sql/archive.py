@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import uuid4
 
 from onsembl.protocol.ids import AgentId, StreamId
 from onsembl.sql.archive_rows import ArchiveRow, Piece, unpack
 from onsembl.sql.database import Connection
 
-READ_ROWS = 4
-"""Rows fetched at once by a reader: about a MiB."""
+READ_ROWS = 16
+"""Rows fetched at once by a reader: 4 MiB at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,25 +137,31 @@ async def bounds(conn: Connection, stream_id: StreamId) -> tuple[int, int] | Non
 async def read(conn: Connection, stream_id: StreamId, start: int, end: int | None = None) -> AsyncGenerator[Piece]:
     """The bytes from `start` up to `end` (exclusive; all without it) that are kept, in order, a few rows at a time.
 
-    Whoever stops early closes it (`contextlib.aclosing`), for it has a transaction open.
+    Whoever stops early closes it (`contextlib.aclosing`).
     """
-    async with conn.transaction(), conn.cursor(name=f"archive_{uuid4().hex}") as cursor:
-        cursor.itersize = READ_ROWS
-        await cursor.execute(
-            """select start, at, pieces, data from archive
+    place = start
+    while end is None or place < end:
+        # By place and not by a cursor of the server, which whoever is cut short would leave open.
+        cursor = await conn.execute(
+            """select start, length, at, pieces, data from archive
                where stream_id = %(stream)s
                  and start >= coalesce((
-                     select max(start) from archive where stream_id = %(stream)s and start <= %(start)s), 0)
-                 and start + length > %(start)s
+                     select max(start) from archive where stream_id = %(stream)s and start <= %(place)s), 0)
+                 and start + length > %(place)s
                  and (%(end)s::bigint is null or start < %(end)s)
-               order by start""",
-            {"stream": stream_id, "start": start, "end": end},
+               order by start
+               limit %(rows)s""",
+            {"stream": stream_id, "place": place, "end": end, "rows": READ_ROWS},
         )
-        async for row in cursor:
+        rows = await cursor.fetchall()
+        for row in rows:
             for piece in unpack(row["start"], row["at"], row["pieces"], row["data"]):
                 cut = _cut(piece, start, end)
                 if cut.data:
                     yield cut
+        if len(rows) < READ_ROWS:
+            return
+        place = rows[-1]["start"] + rows[-1]["length"]
 
 
 def _cut(piece: Piece, start: int, end: int | None) -> Piece:

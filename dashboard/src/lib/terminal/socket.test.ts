@@ -37,7 +37,15 @@ class Peer {
   }
 }
 
-const ATTACHED = { type: "attached", stream_id: "s1", mode: "tail", offset: 100, columns: 80, rows: 24 } as const;
+const ATTACHED = {
+  type: "attached",
+  stream_id: "s1",
+  mode: "tail",
+  offset: 100,
+  columns: 80,
+  rows: 24,
+  modes: "",
+} as const;
 
 let peers: Peer[];
 let statuses: LinkStatus[];
@@ -140,7 +148,7 @@ test("waits longer after each failure, and begins anew once attached", async () 
 
   test("a gap and a new stream move its place", () => {
     peer().opens().says(ATTACHED);
-    peer().says({ type: "gap", offset: 500, missing: 400 });
+    peer().says({ type: "gap", offset: 500, missing: 400, modes: "" });
     peer().writes("x");
     peer().says({ type: "stream_started", stream_id: "s2", offset: 0, columns: 80, rows: 24 });
     peer().writes("yz");
