@@ -23,6 +23,7 @@ from onsembl.agent.process import Surroundings
 from onsembl.agent.process_tree import ProcessTree
 from onsembl.agent.startup import Startup
 from onsembl.agent.terminal import RESTORE_COLOURS, RESTORE_SCREEN, AgentTerminal, printable
+from onsembl.protocol import request_ids
 from onsembl.protocol.fields import MAX_PIDS
 from onsembl.protocol.messages import Accepted, CancelRung, CancelStep, Ended, Keys, Message, Offer
 from onsembl.protocol.writing import Refused
@@ -80,6 +81,10 @@ class Runner:
     def _take(self, offer: Offer) -> None:
         if self._stopping:
             return  # the server finds out at the next hello that it never came here, and offers it again
+        with request_ids.in_force(offer.request_id):
+            self._begin(offer)
+
+    def _begin(self, offer: Offer) -> None:
         if self._job is not None and not self._job.done():
             logger.warning("A second command was offered", extra={"action": "offer_ignored"})
             return
@@ -92,6 +97,7 @@ class Runner:
             self._finish(self._end(report, "failed", error=f"The agent cannot write its journal: {error}"))
             return
         self._send(report)
+        logger.info("A command begins", extra={"action": "command_begun", "command_id": str(offer.command_id)})
         self._cancelled = asyncio.Event()
         self._current = offer.command_id
         self._job = asyncio.create_task(self._see_through(offer, report), name=f"command {offer.command_id}")
@@ -274,6 +280,11 @@ class Runner:
         )
 
     def _finish(self, end: Ended) -> None:
+        logger.info(
+            "A command is over: %s",
+            end.outcome,
+            extra={"action": "command_over", "command_id": str(end.command_id), "outcome": end.outcome},
+        )
         try:
             self._journal.end(end)
         except OSError:

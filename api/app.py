@@ -36,6 +36,7 @@ from onsembl.api.page import SecurityHeaders, config, page_routes
 from onsembl.api.presence import Presence
 from onsembl.api.problems import Problem, http_error_answer, no_database_answer, problem_answer, server_error_answer
 from onsembl.api.refusals import Refusals
+from onsembl.api.request_log import RequestLog
 from onsembl.api.routes import ENDPOINTS
 from onsembl.api.services import Services
 from onsembl.api.settings import Settings
@@ -110,9 +111,10 @@ def create_app(settings: Settings) -> Starlette:
 
 def _middleware(settings: Settings) -> list[Middleware]:
     headers = Middleware(SecurityHeaders, connect_to=settings.hosted.url if settings.hosted is not None else None)
+    log = Middleware(RequestLog)
     if settings.client_address_header is None:
-        return [headers]
-    return [Middleware(ClientAddress, header=settings.client_address_header), headers]
+        return [log, headers]
+    return [Middleware(ClientAddress, header=settings.client_address_header), log, headers]
 
 
 def _rest_route(endpoint: Endpoint) -> Route:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -12,12 +13,15 @@ from psycopg.rows import DictRow
 
 from onsembl.api.archiver import Archiver
 from onsembl.api.terminal import Size, Terminal
+from onsembl.protocol import request_ids
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, Epoch, OperatorId, StreamId
 from onsembl.protocol.messages import Cancel, KeysTaken, Offer, ServerToAgentMessage
 from onsembl.protocol.states import CommandState
 from onsembl.sql import commands
 from onsembl.sql.database import Pool
+
+logger = logging.getLogger(__name__)
 
 
 class AgentLink(Protocol):
@@ -136,6 +140,16 @@ class Hub:
 async def _send_what_is_due(link: AgentLink, row: DictRow) -> None:
     if row["cancel_requested_at"] is not None:
         # Also to an agent that may not have accepted it yet: it then never starts it.
-        await link.send(Cancel(command_id=row["id"], reason=row["cancel_reason"]))
+        message = Cancel(command_id=row["id"], reason=row["cancel_reason"])
     elif row["state"] == CommandState.DISPATCHED:
-        await link.send(Offer(command_id=row["id"], text=row["text"]))
+        message = Offer(command_id=row["id"], text=row["text"], request_id=row["request_id"])
+    else:
+        return
+    with request_ids.in_force(row["request_id"]):
+        sent = "offer" if isinstance(message, Offer) else "cancel"
+        logger.info(
+            "An agent is sent a command's %s",
+            sent,
+            extra={"action": f"{sent}_sent", "command_id": str(row["id"]), "agent_id": str(row["agent_id"])},
+        )
+        await link.send(message)

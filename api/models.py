@@ -181,6 +181,7 @@ class Command(Answer, frozen=True, kw_only=True):
     revision: int
     note: str
     tags: list[str]
+    request_id: str | None
 
 
 class Commands(Answer, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ Presence is written under the connection's epoch, so an older connection's last 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ import msgspec
 from psycopg.rows import DictRow
 
 from onsembl.api.agent_tokens import AgentIdentity
+from onsembl.protocol import request_ids
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, CommandId, Epoch, InstanceId, StreamId
 from onsembl.protocol.messages import Accepted, CancelStep, Ended, Halt, HaltProgress, Hello, Resized
@@ -21,6 +23,8 @@ from onsembl.sql.database import Connection, Pool
 from onsembl.tasks.delivery import Notice
 from onsembl.tasks.halt import order
 from onsembl.tasks.line import promote
+
+logger = logging.getLogger(__name__)
 
 
 class Turned(Exception):
@@ -145,6 +149,17 @@ class Presence:
         if row is None:
             return False
         self.on_end(row)
+        with request_ids.in_force(row["request_id"]):
+            logger.info(
+                "A command is over: %s",
+                row["state"],
+                extra={
+                    "action": "command_ended",
+                    "state": row["state"],
+                    "command_id": str(row["id"]),
+                    "agent_id": str(agent_id),
+                },
+            )
         await commands.notify_changed(conn, row["id"])
         await audit.write(
             conn,

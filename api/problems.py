@@ -12,6 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from onsembl.protocol import request_ids
+
 logger = logging.getLogger(__name__)
 
 
@@ -56,5 +58,9 @@ async def no_database_answer(_request: Request, error: Exception) -> Response:
 
 
 async def server_error_answer(_request: Request, _error: Exception) -> Response:
-    """Anything unforeseen: the log has the details, the client does not."""
-    return Problem(500, "Something went wrong here; it has been logged.").response()
+    """Anything unforeseen: the log has the details, the client has the id to find them by."""
+    request_id = request_ids.current()
+    headers = {"X-Request-ID": request_id} if request_id is not None else None
+    return Problem(
+        500, "Something went wrong here; it has been logged.", headers=headers, request_id=request_id
+    ).response()

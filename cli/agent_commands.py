@@ -21,6 +21,7 @@ from onsembl.agent.device import Code, log_in
 from onsembl.agent.enrolment import RefreshRefused, log_out
 from onsembl.agent.enrolment import enrol as enrol_at
 from onsembl.agent.errors import AgentError
+from onsembl.cli import logs
 from onsembl.protocol.states import AgentKind
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -190,12 +191,7 @@ def run(
     arguments: tuple[str, ...],
 ) -> None:
     """Run an enrolled agent until it is stopped. ARGUMENTS after `--` are handed to the coding CLI."""
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(message)s",
-        stream=sys.stderr,
-    )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logs.configure(logging.INFO if verbose else logging.WARNING, "%(asctime)s %(levelname)s %(message)s")
     from onsembl.agent.program import AgentConfig, run_agent  # what only POSIX systems have
 
     folder = state_dir / name

@@ -14,6 +14,7 @@ import psutil
 from onsembl.agent import credentials as store
 from onsembl.agent.enrolment import enrol
 from onsembl.agent.errors import AgentError
+from onsembl.cli import logs
 from onsembl.protocol.states import AgentKind
 from onsembl.sql import agents, enrolment, refresh_tokens
 from onsembl.sql.database import connect
@@ -115,5 +116,5 @@ async def _credentials(server: str, database_url: str) -> store.Credentials:
 
 def _environment() -> dict[str, str]:
     """What a shell needs, and nothing of the server's."""
-    names = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "SHELL")
+    names = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "SHELL", *logs.SETTINGS)
     return {name: os.environ[name] for name in names if name in os.environ}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from onsembl.cli import logs
 from onsembl.cli.data_folder import data_dir_option
 from onsembl.cli.database_url import database_url_option, require_database, running_database
 from onsembl.cli.errors import StartError
@@ -93,7 +94,7 @@ def serve(host: str, port: int, database_url: str | None, data_dir: Path) -> Non
     """
     from onsembl.cli.project_server import serve_project
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.configure(logging.WARNING)
     url = running_database(database_url, data_dir)
     asyncio.run(migrate(url, standin=True, ours=False))
     serve_project(url, listen(host, port))

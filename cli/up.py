@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from onsembl.cli import logs
 from onsembl.cli.archive_days import archive_days_option
 from onsembl.cli.data_folder import DataFolder, data_dir_option
 from onsembl.cli.database_url import database_url_option, require_database
@@ -103,7 +104,7 @@ def up(
 ) -> None:
     """Start the control center: database, API, worker and dashboard."""
     began = time.monotonic()
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.configure(logging.WARNING)
     listener = listen(host, port)
     address = (public_url or address_of(listener)).rstrip("/")
     data_dir = data_dir.expanduser().absolute()

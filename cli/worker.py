@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 from prometheus_client import CollectorRegistry, start_http_server
 
+from onsembl.cli import logs
 from onsembl.cli.archive_days import archive_days_option
 from onsembl.cli.data_folder import data_dir_option
 from onsembl.cli.database_url import database_url_option, running_database
@@ -41,7 +42,7 @@ def worker(
     data_dir: Path,
 ) -> None:
     """Run jobs. Any number of workers may run; each keeps nothing, and what one leaves another takes up."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.configure(logging.INFO)
     url = running_database(database_url, data_dir)
     with _shown(metrics_port) as metrics:
         asyncio.run(_run(url, WorkerSettings(concurrency=concurrency, archive_days=archive_days), metrics, until_idle))

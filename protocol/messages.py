@@ -75,6 +75,7 @@ from onsembl.protocol.halts import Halt as Halt
 from onsembl.protocol.halts import HaltLifted as HaltLifted
 from onsembl.protocol.halts import HaltProgress as HaltProgress
 from onsembl.protocol.halts import Leave as Leave
+from onsembl.protocol.request_ids import RequestId as RequestId
 from onsembl.protocol.states import AgentKind, AgentMode
 from onsembl.protocol.usage import Usage as Usage
 from onsembl.protocol.writing import Controlled as Controlled
@@ -237,6 +238,8 @@ class Offer(Message, tag="offer", frozen=True, kw_only=True):
 
     command_id: UUID
     text: CommandText
+    request_id: RequestId | None = None
+    """Of the request that it comes from, for the agent's log."""
 
 
 class EndRecorded(Message, tag="end_recorded", frozen=True, kw_only=True):

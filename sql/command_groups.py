@@ -36,11 +36,14 @@ async def insert(
     return row
 
 
-async def add_commands(conn: Connection, group: DictRow, agent_ids: Sequence[AgentId]) -> list[DictRow]:
+async def add_commands(
+    conn: Connection, group: DictRow, agent_ids: Sequence[AgentId], request_id: str | None
+) -> list[DictRow]:
     """A queued command of the group for each agent; their rows."""
     cursor = await conn.execute(
-        f"""insert into commands (agent_id, text, priority, requested_by, requested_by_name, group_id, preset)
-            select unnest(%s::uuid[]), %s, %s, %s, %s, %s, %s
+        f"""insert into commands
+                (agent_id, text, priority, requested_by, requested_by_name, group_id, preset, request_id)
+            select unnest(%s::uuid[]), %s, %s, %s, %s, %s, %s, %s
             returning {COMMAND_COLUMNS}""",
         [
             list(agent_ids),
@@ -50,6 +53,7 @@ async def add_commands(conn: Connection, group: DictRow, agent_ids: Sequence[Age
             group["requested_by_name"],
             group["id"],
             group["preset"],
+            request_id,
         ],
     )
     return await cursor.fetchall()

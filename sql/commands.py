@@ -22,7 +22,7 @@ CHANGED = "onsembl_command"
 COLUMNS = """id, seq, agent_id, text, priority, state, requested_by, requested_by_name, created_at, dispatched_at,
     started_at, ended_at, cancel_requested_at, cancel_requested_by, cancel_reason, cancel_step, exit_code, signal,
     error, stream_id, output_start, output_end, usage, job_id, delivery_attempts, group_id, preset, position, revision,
-    note, tags"""
+    note, tags, request_id"""
 
 
 async def insert(
@@ -33,13 +33,14 @@ async def insert(
     operator_id: OperatorId,
     operator_name: str,
     preset: str | None = None,
+    request_id: str | None = None,
 ) -> DictRow:
     """Write a command down, queued."""
     cursor = await conn.execute(
-        f"""insert into commands (agent_id, text, priority, requested_by, requested_by_name, preset)
-            values (%s, %s, %s, %s, %s, %s)
+        f"""insert into commands (agent_id, text, priority, requested_by, requested_by_name, preset, request_id)
+            values (%s, %s, %s, %s, %s, %s, %s)
             returning {COLUMNS}""",
-        [agent_id, text, priority, operator_id, operator_name, preset],
+        [agent_id, text, priority, operator_id, operator_name, preset, request_id],
     )
     row = await cursor.fetchone()
     assert row is not None

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from psycopg.rows import DictRow
 
+from onsembl.protocol import request_ids
 from onsembl.protocol.ids import AgentId, CommandId, OperatorId
 from onsembl.sql import agents, audit, command_groups, commands
 from onsembl.sql.database import Connection, Pool
@@ -36,7 +37,16 @@ async def aimed_at(conn: Connection, target: Mapping[str, Any]) -> list[DictRow]
 async def request_command(conn: Connection, agent_id: AgentId, said: Said, actor: audit.Actor) -> DictRow:
     """Put a command in an agent's line, whose row the caller holds; it becomes a job at once if the agent is free."""
     assert actor.id is not None
-    row = await commands.insert(conn, agent_id, said.text, said.priority, OperatorId(actor.id), actor.name, said.preset)
+    row = await commands.insert(
+        conn,
+        agent_id,
+        said.text,
+        said.priority,
+        OperatorId(actor.id),
+        actor.name,
+        said.preset,
+        request_ids.current(),
+    )
     await audit.write(conn, _requested(row, actor))
     promoted = await promote(conn, agent_id)
     return promoted if promoted is not None and promoted["id"] == row["id"] else row
@@ -61,7 +71,7 @@ async def request_group(
             detail={"target": dict(target), "agents": len(agent_ids), "priority": said.priority, "preset": said.preset},
         ),
     )
-    for row in await command_groups.add_commands(conn, group, agent_ids):
+    for row in await command_groups.add_commands(conn, group, agent_ids, request_ids.current()):
         await audit.write(conn, _requested(row, actor))
     return group
 

@@ -19,6 +19,7 @@ from procrastinate.job_context import AbortReason
 from procrastinate.jobs import Job
 from psycopg.rows import DictRow
 
+from onsembl.protocol import request_ids
 from onsembl.protocol.ids import AgentId, CommandId
 from onsembl.protocol.states import AgentStatus, CommandState
 from onsembl.sql import agents, audit, commands
@@ -99,7 +100,8 @@ class Run:
                     row = await self._read()
                     if row is None or not CommandState(row["state"]).is_active or row["job_id"] != self._context.job.id:
                         break
-                    self._note_latency(row)
+                    if not self._taken_up:
+                        self._take_up(row)
                     await self._wait(row, changed)
                 except asyncio.CancelledError:
                     if self._context.abort_reason() is not AbortReason.USER_REQUEST:
@@ -109,18 +111,31 @@ class Run:
                     task = asyncio.current_task()
                     assert task is not None
                     task.uncancel()
-        if row is not None and row["state"] == CommandState.CANCELLED:
-            raise JobAborted
+        if row is not None:
+            logger.info(
+                "The job of a command is over: %s",
+                row["state"],
+                extra={"action": "command_seen_through", "state": row["state"], **_named(row)},
+            )
+            if row["state"] == CommandState.CANCELLED:
+                raise JobAborted
 
-    def _note_latency(self, row: DictRow) -> None:
-        if not self._taken_up and self._context.job.attempts == 0 and row["dispatched_at"] is not None:
+    def _take_up(self, row: DictRow) -> None:
+        self._taken_up = True
+        attempt = self._context.job.attempts
+        logger.info(
+            "A command is taken up", extra={"action": "command_taken_up", "attempt": attempt + 1, **_named(row)}
+        )
+        if attempt == 0 and row["dispatched_at"] is not None:
             latency = (datetime.now(UTC) - row["dispatched_at"]).total_seconds()
             self._services.metrics.latency.observe(max(0.0, latency))
-        self._taken_up = True
 
     async def _read(self) -> DictRow | None:
         async with self._services.statements.connection() as conn:
-            return await commands.get(conn, self._command_id)
+            row = await commands.get(conn, self._command_id)
+        if row is not None:
+            request_ids.put(row["request_id"])  # until the job's end, which Procrastinate tells of
+        return row
 
     async def _wait(self, row: DictRow, changed: asyncio.Event) -> None:
         """Have the agent attended to if the command needs something of it, and wait for the next change."""
@@ -148,6 +163,15 @@ class Run:
             attempts = await commands.undelivered(conn, self._command_id, final=final)
             if attempts is None:
                 return
+            logger.warning(
+                "An agent did not take up a command",
+                extra={
+                    "action": "offer_not_accepted",
+                    "attempt": attempts,
+                    "command_id": str(self._command_id),
+                    "agent_id": str(agent_id),
+                },
+            )
             if final:
                 await audit.write(
                     conn,
@@ -163,3 +187,7 @@ class Run:
                 await promote(conn, agent_id)
                 return
         raise NotDeliveredError(attempts)
+
+
+def _named(row: DictRow) -> dict[str, str]:
+    return {"command_id": str(row["id"]), "agent_id": str(row["agent_id"])}

@@ -11,6 +11,7 @@ from uuid import UUID
 from procrastinate import JobContext
 from psycopg.rows import DictRow
 
+from onsembl.protocol import request_ids
 from onsembl.protocol.ids import AgentId, OperatorId
 from onsembl.sql import agents, audit, operators, schedules
 from onsembl.sql.database import Connection, Pool
@@ -45,7 +46,8 @@ async def fire_due(pool: Pool) -> int:
             schedule = await schedules.take_due(conn)
             if schedule is None:
                 return fired
-            waiting = await _fire(conn, schedule, schedule["next_at"], _system(schedule))
+            with request_ids.in_force(request_ids.new()):  # nobody asks, so each firing has one of its own
+                waiting = await _fire(conn, schedule, schedule["next_at"], _system(schedule))
             await schedules.advance(conn, schedule["id"], _after(schedule))
         await move_lines(pool, waiting)
         fired += 1

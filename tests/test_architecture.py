@@ -39,7 +39,7 @@ SERVER_ONLY = {
     "uvloop",
     "zstandard",
 }
-BASE_MODULES = ("agent", "protocol", "cli/main.py", "cli/lazy.py", "cli/agent_commands.py")
+BASE_MODULES = ("agent", "protocol", "cli/main.py", "cli/lazy.py", "cli/agent_commands.py", "cli/logs.py")
 BYTE_PATH = (
     "agent/process.py",
     "agent/terminal.py",

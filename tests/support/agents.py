@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -35,9 +36,9 @@ class RunningAgent:
 
 @asynccontextmanager
 async def agent_running(
-    api: Api, tmp_path: Path, name: str = "one", kind: str = "shell", server: str | None = None
+    api: Api, tmp_path: Path, name: str = "one", kind: str = "shell", server: str | None = None, **spawned: Any
 ) -> AsyncGenerator[RunningAgent]:
-    """An enrolled agent's own program, until the block ends."""
+    """An enrolled agent's own program, `spawned` so, until the block ends."""
     folder = tmp_path / "agents"
     if not (folder / name).exists():
         store.save(folder / name, await enrol(server or api.url, await api.enrolment_token(), name, AgentKind(kind)))
@@ -46,6 +47,7 @@ async def agent_running(
         await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "onsembl.cli.main", "agent", "run", "--verbose"),
             *("--name", name, "--state-dir", str(folder), "--cwd", str(tmp_path)),
+            **spawned,
         ),
     )
     try:

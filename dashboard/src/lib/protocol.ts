@@ -374,6 +374,7 @@ export interface Command {
   revision: number;
   note: string;
   tags: string[];
+  request_id: string | null;
 }
 
 /** A page of commands, newest first. `next_before` asks for the next page; None on the last. */

@@ -36,6 +36,7 @@ export function command(fields: Partial<Command> = {}): Command {
     note: "",
     tags: [],
     preset: null,
+    request_id: null,
     ...fields,
   };
 }

@@ -1,0 +1,131 @@
+"""Log lines as programs read them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+
+import click
+import pytest
+
+from onsembl.cli import logs
+from onsembl.protocol import request_ids
+
+
+def line(message="A %s", *arguments, level=logging.INFO, exc_info=None, **extra) -> dict:
+    """A record, written and read again by a parser that takes nothing but JSON."""
+    logger = logging.getLogger("onsembl.tests")
+    record = logger.makeRecord(logger.name, level, __file__, 1, message, arguments, exc_info, extra=extra)
+    text = logs.JsonFormatter().format(record)
+    assert "\n" not in text
+    return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def test_a_line_has_time_level_logger_message_and_whatever_extra_says():
+    """Nothing else."""
+    fields = line("A %s", "thing", level=logging.WARNING, action="done", agent_id="1", n=2, of={"a": [1, None]})
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", fields.pop("time"))
+    assert fields == {
+        "level": "warning",
+        "logger": "onsembl.tests",
+        "message": "A thing",
+        "action": "done",
+        "agent_id": "1",
+        "n": 2,
+        "of": {"a": [1, None]},
+    }
+
+
+def test_the_id_of_the_request_is_there_while_it_is_in_force():
+    """And no field for it otherwise."""
+    with request_ids.in_force("deploy-4711"):
+        assert line("x")["request_id"] == "deploy-4711"
+    assert "request_id" not in line("x")
+
+
+def test_a_traceback_is_one_field():
+    """Line ends within it are escaped."""
+    try:
+        json.loads("a\nb")
+    except ValueError:
+        fields = line("failed", exc_info=sys.exc_info())
+    assert fields["exception"].startswith("Traceback")
+    assert "\njson.decoder.JSONDecodeError: " in fields["exception"]
+
+
+def test_no_message_makes_a_second_line_or_field():
+    """Whatever a client gets into a log stays in its place."""
+    said = 'a\n{"level": "error"}\x1b[31m\u2028"'
+    assert line("%s", said, path=said)["message"] == said
+    assert line("x", path=said)["path"] == said
+
+
+def test_a_field_cannot_take_the_place_of_ours():
+    """Time, level and logger say what they say."""
+    fields = line("x", level_of="a", time="never", logger="other")
+    assert (fields["logger"], fields["level_of"]) == ("onsembl.tests", "a")
+    assert fields["time"] != "never"
+
+
+def test_what_json_does_not_have_is_shown_all_the_same():
+    """Infinity, an object, bytes, a lone surrogate, a list within itself."""
+    knot: list = []
+    knot.append(knot)
+    assert line("x", n=float("inf"), m=1)["n"] == "inf"
+    assert line("x", n=float("inf"), m=1)["m"] == 1
+    assert line("x", what=b"ab")["what"] == "b'ab'"
+    assert line("x", file="\udcff")["file"] == "\udcff"
+    assert line("x", knot=knot)["knot"] == "[[...]]"
+
+
+@pytest.fixture
+def levels_as_before():
+    """What is set is taken back."""
+    levels = [(logger, logger.level) for logger in map(logging.getLogger, ("root", "onsembl", *logs.CHATTY))]
+    yield
+    for logger, level in levels:
+        logger.setLevel(level)
+    logging.captureWarnings(False)
+
+
+@pytest.mark.parametrize(
+    ("environment", "formatter", "level"),
+    [
+        ({}, logs.TextFormatter, logging.WARNING),
+        ({"ONSEMBL_LOG_FORMAT": "text"}, logs.TextFormatter, logging.WARNING),
+        ({"ONSEMBL_LOG_FORMAT": "json"}, logs.JsonFormatter, logging.INFO),
+        ({"ONSEMBL_LOG_FORMAT": "JSON", "ONSEMBL_LOG_LEVEL": "error"}, logs.JsonFormatter, logging.ERROR),
+        ({"ONSEMBL_LOG_LEVEL": "debug"}, logs.TextFormatter, logging.DEBUG),
+    ],
+)
+def test_the_settings_are_obeyed(levels_as_before, monkeypatch, environment, formatter, level):
+    """Ours may be told of in detail; what others say in detail may have secrets in it."""
+    for name in logs.SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])  # as a process begins
+    logs.configure(logging.WARNING)
+    assert type(root.handlers[0].formatter) is formatter
+    assert logging.getLogger("onsembl.api").getEffectiveLevel() == level
+    assert logging.getLogger("procrastinate").getEffectiveLevel() == max(level, logging.INFO)
+    assert logging.getLogger("websockets.client").getEffectiveLevel() >= logging.WARNING
+
+
+@pytest.mark.parametrize("name", logs.SETTINGS)
+def test_a_setting_that_is_none_is_refused(monkeypatch, name):
+    """By a sentence that says what there is."""
+    monkeypatch.setenv(name, "loud")
+    with pytest.raises(click.ClickException, match=f"{name} is 'loud'; it may be .* or "):
+        logs.configure(logging.INFO)
+
+
+def test_a_line_of_text_ends_with_the_id():
+    """For people who follow one."""
+    record = logging.makeLogRecord({"name": "n", "levelname": "INFO", "msg": "said"})
+    with request_ids.in_force("deploy-4711"):
+        assert logs.TextFormatter("%(levelname)s %(message)s").format(record) == "INFO said (request deploy-4711)"
+    assert logs.TextFormatter("%(levelname)s %(message)s").format(record) == "INFO said"

@@ -1,0 +1,69 @@
+"""One request's id in the logs of API, worker and agent, each a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import httpx
+from support.agents import FINAL, Operator, agent_running
+from support.control_center import ControlCenter, clean_environment
+from support.no_secrets import leaks
+from support.server import Api
+
+REQUEST_ID = "deploy-4711"
+
+
+def told(text: str) -> list[dict]:
+    """The lines of a log, each of which is JSON; what comes before a server is ready is for people."""
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def actions(text: str) -> list[str]:
+    """What was done about the request."""
+    return [line["action"] for line in told(text) if line.get("request_id") == REQUEST_ID]
+
+
+async def test_a_request_is_found_in_the_log_of_each_process(database_url: str, tmp_path: Path):
+    """By the id that its client gave it; another one's lines have another."""
+    environment = clean_environment(DATABASE_URL=database_url, ONSEMBL_LOG_FORMAT="json")
+    worker_log, agent_log = tmp_path / "worker.log", tmp_path / "agent.log"
+    with (
+        ControlCenter(tmp_path / "data", "--no-worker", environment=environment) as center,
+        worker_log.open("w") as worker_file,
+        agent_log.open("w") as agent_file,
+    ):
+        await asyncio.to_thread(center.ready)
+        worker = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "onsembl.cli.main", "worker"), env=environment, stderr=worker_file
+        )
+        try:
+            async with httpx.AsyncClient(base_url=center.address, timeout=30) as http:
+                api = Api(center.address, database_url, http, None)  # type: ignore[arg-type]
+                operator = Operator(api, await api.operator())
+                async with agent_running(api, tmp_path, stderr=agent_file, env=environment) as agent:
+                    other = await operator.send(agent.id, "true")
+                    await operator.until_state(other, *FINAL)
+                    operator.headers["X-Request-ID"] = REQUEST_ID
+                    command = await operator.send(agent.id, "echo of-the-terminal")
+                    del operator.headers["X-Request-ID"]
+                    await operator.until_state(command, *FINAL)
+        finally:
+            worker.terminate()
+            await worker.wait()
+    said = {"api": center.said, "worker": worker_log.read_text(), "agent": agent_log.read_text()}
+    assert {"request", "offer_sent", "command_ended"} <= set(actions(said["api"]))
+    assert actions(said["worker"])[:2] == ["command_taken_up", "command_seen_through"]
+    assert actions(said["agent"]) == ["command_begun", "command_over"]
+    for text in said.values():
+        assert leaks(text, set()) == []
+        assert "of-the-terminal" not in text
+        of_it = [line for line in told(text) if line.get("command_id") == command["id"]]
+        assert {line["request_id"] for line in of_it} == {REQUEST_ID}
+        assert {line["request_id"] for line in told(text) if line.get("command_id") == other["id"]} == {
+            other["request_id"]
+        }
+    for name in ("worker", "agent"):
+        assert len(told(said[name])) == len(said[name].splitlines()), "some lines are no JSON"
