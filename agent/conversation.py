@@ -10,6 +10,8 @@ from uuid import UUID
 from onsembl.agent.errors import AgentError
 from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.control import TypedOnce
+from onsembl.protocol.ladder_times import LadderTimes
+from onsembl.protocol.limits import LimitName
 from onsembl.protocol.messages import (
     MAX_OUTPUT_BYTES,
     Acknowledged,
@@ -47,7 +49,8 @@ class Orders(Protocol):
     """
 
     def offer(self, offer: Offer) -> None: ...
-    def cancel(self, command_id: UUID) -> None: ...
+    def cancel(self, command_id: UUID, limit: LimitName | None) -> None: ...
+    def take_times(self, times: LadderTimes) -> None: ...
     def resize(self, columns: int, rows: int) -> None: ...
     def type(self, keys: Keys) -> Refused | None: ...
     def redraw(self) -> None: ...
@@ -104,6 +107,8 @@ class Conversation:
             self._orders.halt(welcome.halt)
         else:
             self._orders.halt_lifted(None)
+        if welcome.cancel_times is not None:
+            self._orders.take_times(welcome.cancel_times)
         try:
             self._terminal.resume(welcome.resume_offset)
         except StreamError as error:
@@ -146,7 +151,7 @@ class Conversation:
             case Offer():
                 self._orders.offer(message)
             case Cancel():
-                self._orders.cancel(message.command_id)
+                self._orders.cancel(message.command_id, message.limit)
             case Halt():
                 self._orders.halt(message)
             case HaltLifted():

@@ -15,11 +15,11 @@ from typing import Protocol
 
 import psutil
 
-from onsembl.agent.ladder import LadderTimes
 from onsembl.agent.process_tree import nothing_left, survivors
 from onsembl.agent.reaper import Reaper
 from onsembl.protocol.fields import MAX_PIDS, CancelRung, Message
 from onsembl.protocol.halts import Halt, HaltProgress, HaltWord
+from onsembl.protocol.ladder_times import LadderTimes
 
 logger = logging.getLogger(__name__)
 

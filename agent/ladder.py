@@ -2,29 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from onsembl.protocol.messages import CancelRung
-
-
-@dataclass(frozen=True, slots=True)
-class LadderTimes:
-    """How long each rung has before the next is climbed."""
-
-    interrupt: float = 5.0
-    """The CLI's own way: what a person would press."""
-    sigint: float = 0.0
-    sigterm: float = 10.0
-    sigkill: float = 1.0
-    sweep: float = 5.0
-    """A kill to each process that left the group."""
-
-    @classmethod
-    def within(cls, seconds: float) -> LadderTimes:
-        """The whole ladder in so many seconds, for an emergency."""
-        return cls(
-            interrupt=0.2 * seconds, sigint=0.0, sigterm=0.3 * seconds, sigkill=0.1 * seconds, sweep=0.4 * seconds
-        )
+from onsembl.protocol.fields import CancelRung
+from onsembl.protocol.ladder_times import LadderTimes
 
 
 class Ladder:

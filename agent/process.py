@@ -53,6 +53,7 @@ class Process:
         self._control: int | None = None
         self._typed = bytearray()
         self._redrawn_at = float("-inf")
+        self._last_output = self._loop.time()
         self.exited = self._reaper.watch(child)
         """Done when the program itself has ended: its exit status, or minus the signal that ended it."""
         self.tree = ProcessTree(self._reaper, command_id, child.pid)
@@ -113,6 +114,11 @@ class Process:
             os.set_blocking(descriptor, False)
             process._read_from(descriptor, sink)
         return process
+
+    @property
+    def last_output(self) -> float:
+        """When it last wrote something, on the loop's clock. One that is kept from writing is not silent."""
+        return self._loop.time() if self._terminal.full else self._last_output
 
     async def drain(self) -> None:
         """The processes are gone: take what they wrote and was not read yet, also into a full terminal."""
@@ -201,6 +207,7 @@ class Process:
             if not data:
                 self._end_reading(descriptor)
                 return
+            self._last_output = self._loop.time()
             sink(data)
             if self._terminal.full and not self._draining:
                 self._loop.remove_reader(descriptor)

@@ -25,13 +25,14 @@ from onsembl.agent.conversation import Conversation
 from onsembl.agent.emergency import EmergencyStop
 from onsembl.agent.errors import AgentError
 from onsembl.agent.journal import Journal
-from onsembl.agent.ladder import LadderTimes
 from onsembl.agent.process import Surroundings
 from onsembl.agent.reaper import Reaper
 from onsembl.agent.runner import Runner
 from onsembl.agent.spooled_outbox import SpooledOutbox
 from onsembl.agent.startup import Startup
 from onsembl.agent.terminal import AgentTerminal
+from onsembl.protocol.ladder_times import LadderTimes
+from onsembl.protocol.limits import LimitName
 from onsembl.protocol.messages import Halt, Hello, Keys, Offer, StreamTail
 from onsembl.protocol.states import AgentKind, AgentMode
 from onsembl.protocol.writing import Refused
@@ -187,8 +188,11 @@ class Agent:
         if not self._emergency.halted:  # else the server offers it again when the halt is lifted
             self._runner.offer(offer)
 
-    def cancel(self, command_id: UUID) -> None:
-        self._runner.cancel(command_id)
+    def cancel(self, command_id: UUID, limit: LimitName | None) -> None:
+        self._runner.cancel(command_id, limit)
+
+    def take_times(self, times: LadderTimes) -> None:
+        self._runner.take_times(times)
 
     def resize(self, columns: int, rows: int) -> None:
         self._runner.resize(columns, rows)

@@ -18,14 +18,17 @@ from uuid import UUID
 from onsembl.agent.adapters.adapter import Adapter, Run
 from onsembl.agent.climb import climb
 from onsembl.agent.journal import Journal
-from onsembl.agent.ladder import Ladder, LadderTimes
+from onsembl.agent.ladder import Ladder
+from onsembl.agent.oversight import oversee
 from onsembl.agent.process import Surroundings
 from onsembl.agent.process_tree import ProcessTree
 from onsembl.agent.startup import Startup
 from onsembl.agent.terminal import RESTORE_COLOURS, RESTORE_SCREEN, AgentTerminal, printable
 from onsembl.protocol import request_ids
 from onsembl.protocol.fields import MAX_PIDS
-from onsembl.protocol.messages import Accepted, CancelRung, CancelStep, Ended, Keys, Message, Offer
+from onsembl.protocol.ladder_times import LadderTimes
+from onsembl.protocol.limits import LimitName, Limits, describe
+from onsembl.protocol.messages import Accepted, CancelRung, CancelStep, Ended, Keys, Message, Offer, Used
 from onsembl.protocol.writing import Refused
 
 logger = logging.getLogger(__name__)
@@ -35,6 +38,8 @@ STOPPING_TIMES = LadderTimes(interrupt=1.0, sigterm=3.0)
 """When the agent itself is stopped: what supervises it may have little patience."""
 DIM, PROMPT, RED, RESET = "\x1b[2m", "\x1b[1;36m❯\x1b[0m ", "\x1b[31m", "\x1b[0m"
 MAX_ERROR = 256
+
+End = Literal["succeeded", "failed", "cancelled", "timed_out"]
 
 
 class Runner:
@@ -61,6 +66,7 @@ class Runner:
         self._run: Run | None = None
         self._current: UUID | None = None
         self._cancelled = asyncio.Event()
+        self._passed: LimitName | None = None
         self._stopping = False
         self._haste: LadderTimes | None = None
         self._ladder: Ladder | None = None
@@ -99,17 +105,24 @@ class Runner:
         self._send(report)
         logger.info("A command begins", extra={"action": "command_begun", "command_id": str(offer.command_id)})
         self._cancelled = asyncio.Event()
+        self._passed = None
         self._current = offer.command_id
         self._job = asyncio.create_task(self._see_through(offer, report), name=f"command {offer.command_id}")
 
-    def cancel(self, command_id: UUID) -> None:
-        """Stop a command. One that never came here never will."""
+    def cancel(self, command_id: UUID, limit: LimitName | None = None) -> None:
+        """Stop a command, because of a limit or by somebody's wish. One that never came here never will."""
         if command_id == self._current and command_id in self._journal.running:
+            if not self._cancelled.is_set() and self._passed is None:
+                self._passed = limit
             self._cancelled.set()
         elif command_id in self._journal.ended:
             self._send(self._journal.ended[command_id])
         elif not self._journal.knows(command_id):
             self._finish(Ended(command_id=command_id, outcome="cancelled", ended_at=datetime.now(UTC)))
+
+    def take_times(self, times: LadderTimes) -> None:
+        """How much patience there is from here on."""
+        self._times = times
 
     def resize(self, columns: int, rows: int) -> None:
         """The terminal has another size."""
@@ -186,7 +199,7 @@ class Runner:
             self._finish(self._end(report, "cancelled"))
             return
         try:
-            run = self._adapter.start(str(offer.command_id), offer.text, self._surroundings)
+            run = self._adapter.start(str(offer.command_id), offer.text, self._surroundings, offer.limits)
         except OSError as error:
             message = f"It could not be started: {error}"
             self._terminal.write_line(f"{RED}{printable(message)}{RESET}")
@@ -194,26 +207,33 @@ class Runner:
             return
         self._run = run
         try:
-            stuck = await self._until_gone(run, offer.command_id)
+            stuck = await self._until_gone(run, offer)
             await run.process.drain()
         finally:
             self._run = self._ladder = None
             run.process.close()
-        self._conclude(report, run, stuck, time.monotonic() - began)
+        self._conclude(report, offer.limits, run, stuck, time.monotonic() - began)
 
-    async def _until_gone(self, run: Run, command_id: UUID) -> list[int]:
+    async def _until_gone(self, run: Run, offer: Offer) -> list[int]:
         """Wait for the end, or bring it about; the pids of what would not die."""
-        process = run.process
-        cancelled = asyncio.create_task(self._cancelled.wait())
-        await asyncio.wait({process.exited, cancelled}, return_when=asyncio.FIRST_COMPLETED)
-        cancelled.cancel()
+        process, command_id = run.process, offer.command_id
+        passed = await oversee(
+            run, offer.limits, self._cancelled, lambda usage: self._send(Used(command_id=command_id, usage=usage))
+        )
+        if passed is not None:
+            self._passed = passed
         if process.exited.done():
             return await climb(process.tree, self._new_ladder(LEFTOVER_TIMES), self._reaper)
 
         def show(rung: CancelRung, left: list[int]) -> None:
             stuck = left[:MAX_PIDS] if rung == "failed" else []
             step = CancelStep(
-                command_id=command_id, step=rung, at=datetime.now(UTC), processes_left=len(left), pids=stuck
+                command_id=command_id,
+                step=rung,
+                at=datetime.now(UTC),
+                processes_left=len(left),
+                pids=stuck,
+                limit=self._passed,
             )
             self._send(step)
             self._on_rung(rung, len(left))
@@ -231,23 +251,28 @@ class Runner:
         self._ladder = Ladder(self._haste or times, time.monotonic())
         return self._ladder
 
-    def _conclude(self, report: Accepted, run: Run, stuck: list[int], seconds: float) -> None:
+    def _conclude(self, report: Accepted, limits: Limits, run: Run, stuck: list[int], seconds: float) -> None:
         error = run.finish()
-        cancelled = self._cancelled.is_set()
+        passed = self._passed or (None if self._cancelled.is_set() else run.passed)
+        cancelled = self._cancelled.is_set() and passed is None
         status = run.process.exited.result() if run.process.exited.done() else None
-        outcome: Literal["succeeded", "failed", "cancelled"]
+        outcome: End
         if stuck:
             outcome, error = "failed", f"Processes that would not die: {', '.join(map(str, stuck))}"
             logger.error("Processes would not die: %s", stuck, extra={"action": "cancel_failed"})
+        elif passed is not None:
+            outcome, error = "timed_out", f"Stopped: {describe(passed, limits)}."
         elif cancelled:
             outcome, error = "cancelled", "The agent was stopped." if self._stopping else None
         else:
             outcome = "succeeded" if status == 0 and error is None else "failed"
-        if cancelled or status is None or status < 0:
+        if cancelled or passed or status is None or status < 0:
             self._terminal.control(RESTORE_SCREEN)
         how = _how(status)
         if cancelled:
             how = f"cancelled · {how}"
+        elif passed is not None:
+            how = f"timed out, {describe(passed, limits)} · {how}"
         self._terminal.write_line(f"{DIM}{how} · {seconds:.1f} s{RESET}")
         self._finish(
             self._end(
@@ -257,13 +282,14 @@ class Runner:
                 signal=-status if status is not None and status < 0 else None,
                 error=error,
                 usage=run.usage,
+                limit=passed,
             )
         )
 
     def _end(
         self,
         report: Accepted,
-        outcome: Literal["succeeded", "failed", "cancelled"],
+        outcome: End,
         *,
         error: str | None = None,
         **details: object,

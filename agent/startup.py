@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 
 from onsembl.agent.climb import climb
-from onsembl.agent.ladder import Ladder, LadderTimes
+from onsembl.agent.ladder import Ladder
 from onsembl.agent.process import Process, Surroundings
 from onsembl.agent.terminal import RESTORE_SCREEN
+from onsembl.protocol.ladder_times import LadderTimes
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from psycopg_pool import PoolTimeout
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from onsembl.api.agent_door import authenticate
+from onsembl.api.agent_reports import Reports
 from onsembl.api.agent_tokens import AgentIdentity, RefreshRefused
 from onsembl.api.client_address import client_address
 from onsembl.api.halting import tell
@@ -48,6 +49,7 @@ from onsembl.protocol.messages import (
     Resized,
     ServerToAgentMessage,
     Tokens,
+    Used,
     Welcome,
     decode_from_agent,
     decode_output,
@@ -66,8 +68,6 @@ GRACE_SECONDS = 60.0
 EXPIRED = "the access token has ended"
 MESSAGE_WINDOW_SECONDS = 10.0
 """Control messages may come in bursts; their number is an average over this."""
-PENDING_REPORTS = 64
-"""Reports of one agent that may wait for the database; with more, its frames are not read on."""
 
 
 async def agent_socket(websocket: WebSocket) -> None:
@@ -100,7 +100,6 @@ class AgentSession:
         self._actor = Actor("agent", identity.id, "", client_address(websocket))
         self._closing: tuple[CloseCode, str] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._reports: asyncio.Queue[AgentMessage] = asyncio.Queue(PENDING_REPORTS)
         self._heartbeat = Heartbeat(self._settings.heartbeat, self._settings.heartbeat_timeout, now=time.monotonic())
         self._archived = asyncio.Event()
         self._told: Halt | None = None
@@ -200,6 +199,7 @@ class AgentSession:
                     heartbeat_seconds=self._settings.heartbeat,
                     heartbeat_timeout_seconds=self._settings.heartbeat_timeout,
                     halt=connected.halt,
+                    cancel_times=self._settings.cancel_times.get(hello.kind),
                 )
             )
         )
@@ -226,9 +226,10 @@ class AgentSession:
         await tell(self._hub, self, self._told)
         await self._hub.attend(self.agent_id)
         await self._hub.type_again(self.agent_id, hello.boot)
+        reports = Reports(self.agent_id, self.epoch, self._actor, self._hub, self._presence, self.send, self._refresh)
         side = [
             asyncio.create_task(self._beat(), name=f"heartbeat of {self.agent_id}"),
-            asyncio.create_task(self._work_off_reports(), name=f"reports of {self.agent_id}"),
+            asyncio.create_task(self._work_off(reports), name=f"reports of {self.agent_id}"),
             asyncio.create_task(self._watch_expiry(), name=f"expiry of {self.agent_id}"),
             asyncio.create_task(self._acknowledge(terminal), name=f"acknowledgements of {self.agent_id}"),
         ]
@@ -237,13 +238,13 @@ class AgentSession:
         )
         try:
             with ordinary.taken_from(self._websocket):
-                await self._read(terminal)
+                await self._read(terminal, reports)
         finally:
             for task in side:
                 task.cancel()
             await asyncio.gather(*side, return_exceptions=True)
 
-    async def _read(self, terminal: Terminal) -> None:
+    async def _read(self, terminal: Terminal, reports: Reports) -> None:
         """The loop that terminal bytes go through: nothing in it waits for the database."""
         receive, heartbeat, monotonic = self._websocket.receive, self._heartbeat, time.monotonic
         while True:
@@ -271,7 +272,7 @@ class AgentSession:
             message = decode_from_agent(text)
             if now > self._ends_at and not isinstance(message, GRACE):
                 raise Turned(CloseCode.TOKEN_EXPIRED, EXPIRED)
-            await self._take(message, terminal)
+            await self._take(message, terminal, reports)
 
     async def _receive_text(self) -> str:
         event = await self._websocket.receive()
@@ -282,7 +283,7 @@ class AgentSession:
             raise BadMessage("the first message is hello, a text frame")
         return text
 
-    async def _take(self, message: AgentMessage, terminal: Terminal) -> None:
+    async def _take(self, message: AgentMessage, terminal: Terminal, reports: Reports) -> None:
         match message:
             case Pong():
                 pass
@@ -292,17 +293,15 @@ class AgentSession:
                 raise BadMessage("hello is said once")
             case Resized():
                 terminal.resize(Size(message.columns, message.rows))
-                await self._reports.put(message)
+                await reports.put(message)
             case KeysTaken():
                 self._hub.taken(message)
-            case Accepted() | Ended() | CancelStep() | HaltProgress() | Refresh():
-                await self._reports.put(message)
+            case Accepted() | Used() | Ended() | CancelStep() | HaltProgress() | Refresh():
+                await reports.put(message)
 
-    async def _work_off_reports(self) -> None:
-        """Write what the agent reports, in order, beside the loop that reads its bytes."""
+    async def _work_off(self, reports: Reports) -> None:
         try:
-            while True:
-                await self._write(await self._reports.get())
+            await reports.work_off()
         except DATABASE_ERRORS as error:
             # Nothing was acknowledged: the agent says it again when it is back.
             logger.warning(
@@ -311,26 +310,6 @@ class AgentSession:
                 extra={"action": "report_failed", "agent_id": str(self.agent_id)},
             )
             self.close(CloseCode.INTERNAL_ERROR, "the database is out of reach; come back")
-
-    async def _write(self, report: AgentMessage) -> None:
-        terminal = self._hub.terminals[self.agent_id]
-        match report:
-            case Accepted():
-                assert terminal.stream_id is not None
-                await self._presence.accepted(self.agent_id, terminal.stream_id, report)
-            case Ended():
-                await self._presence.ended(self.agent_id, report, self._actor)
-                await self.send(EndRecorded(command_id=report.command_id))
-            case CancelStep():
-                await self._presence.cancel_step(self.agent_id, report, self._actor)
-            case HaltProgress():
-                await self._presence.halt_progress(self.agent_id, report, self._actor)
-            case Refresh():
-                await self._refresh(report)
-            case Resized():
-                await self._presence.resized(self.agent_id, self.epoch, report)
-            case _:
-                raise AssertionError(report)
 
     async def _refresh(self, message: Refresh) -> None:
         """The next tokens, over the connection in use; a token that is not good ends it."""

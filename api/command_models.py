@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 from onsembl.api.models import Answer, Body, Command, Wording
 from onsembl.api.problems import Problem
 from onsembl.protocol.fields import NO_NUL, CommandText, Priority
+from onsembl.protocol.limits import Limits
 from onsembl.protocol.line_order import Where
 from onsembl.protocol.states import CommandState
 
@@ -54,11 +55,12 @@ class CommandQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class EditCommand(Body, frozen=True, kw_only=True):
-    """What is to change. `text` and `priority` can be changed while the command waits; with `revision` only if nobody
-    has changed it since. `note` and `tags` can be changed always."""
+    """What is to change. `text`, `priority` and `limits` can be changed while the command waits; with `revision` only
+    if nobody has changed it since. `note` and `tags` can be changed always."""
 
     text: CommandText | UnsetType = UNSET
     priority: Priority | UnsetType = UNSET
+    limits: Limits | UnsetType = UNSET
     note: Note | UnsetType = UNSET
     tags: Labels | UnsetType = UNSET
     revision: Annotated[int, Meta(ge=0)] | None = None
@@ -118,6 +120,7 @@ class GroupSummary(Answer, frozen=True, kw_only=True):
     text: str
     preset: str | None
     priority: Priority
+    limits: Limits
     target: dict[str, Any]
     requested_by: UUID | None
     requested_by_name: str

@@ -8,7 +8,6 @@ from msgspec import UNSET
 from psycopg.rows import DictRow
 
 from onsembl.api.command_models import (
-    AgentLabels,
     CommandQuery,
     EditCommand,
     Line,
@@ -18,7 +17,7 @@ from onsembl.api.command_models import (
 )
 from onsembl.api.endpoint import Call, Endpoint
 from onsembl.api.idempotency import Once
-from onsembl.api.models import Agent, CancelRequest, Command, Commands, NewCommand, NoBody
+from onsembl.api.models import CancelRequest, Command, Commands, NewCommand, NoBody
 from onsembl.api.problems import Problem
 from onsembl.api.search_models import terms_of
 from onsembl.api.wording import worded
@@ -33,6 +32,7 @@ from onsembl.tasks.requesting import request_command
 
 SHOWN_WAITING = 1000
 TAGS = 100
+EDITABLE = ("text", "priority", "limits")
 
 
 async def create_command(call: Call[NewCommand]) -> DictRow:
@@ -84,13 +84,14 @@ async def edit_command(call: Call[EditCommand]) -> DictRow:
     async with call.services.pool.connection() as conn:
         before = await _found(conn, command_id)
         row = before
-        if body.text is not UNSET or body.priority is not UNSET:
+        if not (body.text is UNSET and body.priority is UNSET and body.limits is UNSET):
             text = body.text if body.text is not UNSET else None
             priority = body.priority if body.priority is not UNSET else None
-            row = await command_lines.edit(conn, command_id, text, priority, body.revision)
+            limits = body.limits if body.limits is not UNSET else None
+            row = await command_lines.edit(conn, command_id, text, priority, limits, body.revision)
             if row is None:
                 raise _too_late(await _found(conn, command_id))
-            detail = {name: [before[name], row[name]] for name in ("text", "priority") if before[name] != row[name]}
+            detail = {name: [before[name], row[name]] for name in EDITABLE if before[name] != row[name]}
             await audit.write(conn, _event(call, "command.edited", row, detail))
         if body.note is not UNSET or body.tags is not UNSET:
             note = body.note if body.note is not UNSET else None
@@ -156,25 +157,6 @@ async def cancel_command(call: Call[CancelRequest]) -> DictRow:
         if row is None:
             state = CommandState((await _found(conn, command_id))["state"])
             raise Problem(409, f"The command is over: {state}.", state=state)
-    return row
-
-
-async def label_agent(call: Call[AgentLabels]) -> DictRow:
-    labels = list(dict.fromkeys(call.body.labels))
-    async with call.services.pool.connection() as conn:
-        row = await agents.set_labels(conn, AgentId(call.id("agent_id")), labels)
-        if row is None:
-            raise Problem(404, "There is no such agent.")
-        await audit.write(
-            conn,
-            audit.Event(
-                actor=call.actor,
-                action="agent.labelled",
-                target_kind="agent",
-                target_id=str(row["id"]),
-                detail={"name": row["name"], "labels": labels},
-            ),
-        )
     return row
 
 
@@ -268,16 +250,6 @@ ENDPOINTS = [
         handler=read_line,
         summary="An agent's line in its order, with when each command will probably start",
         answer=Line,
-        problems=(404,),
-    ),
-    Endpoint(
-        method="PUT",
-        path="/v1/agents/{agent_id:uuid}/labels",
-        handler=label_agent,
-        summary="Label an agent",
-        answer=Agent,
-        role=Role.OPERATOR,
-        body=AgentLabels,
         problems=(404,),
     ),
     Endpoint(method="GET", path="/v1/tags", handler=list_tags, summary="Commands' tags in use", answer=Tags),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
+import msgspec
 from psycopg.rows import DictRow
 
 from onsembl.api.archiver import Archiver
@@ -16,6 +17,7 @@ from onsembl.api.terminal import Size, Terminal
 from onsembl.protocol import request_ids
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, Epoch, OperatorId, StreamId
+from onsembl.protocol.limits import Limits
 from onsembl.protocol.messages import Cancel, KeysTaken, Offer, ServerToAgentMessage
 from onsembl.protocol.states import CommandState
 from onsembl.sql import commands
@@ -140,9 +142,10 @@ class Hub:
 async def _send_what_is_due(link: AgentLink, row: DictRow) -> None:
     if row["cancel_requested_at"] is not None:
         # Also to an agent that may not have accepted it yet: it then never starts it.
-        message = Cancel(command_id=row["id"], reason=row["cancel_reason"])
+        message = Cancel(command_id=row["id"], reason=row["cancel_reason"], limit=row["limit_passed"])
     elif row["state"] == CommandState.DISPATCHED:
-        message = Offer(command_id=row["id"], text=row["text"], request_id=row["request_id"])
+        limits = msgspec.convert(row["limits"], Limits)
+        message = Offer(command_id=row["id"], text=row["text"], limits=limits, request_id=row["request_id"])
     else:
         return
     with request_ids.in_force(row["request_id"]):

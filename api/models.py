@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from onsembl.protocol.fields import CommandText, Name, Priority, Reason, ShortText
+from onsembl.protocol.limits import NO_LIMITS, LimitName, Limits
 from onsembl.protocol.presets import Value, Values
 from onsembl.protocol.states import AgentKind, AgentMode, AgentStatus, CommandState, Role
 
@@ -57,6 +58,7 @@ class Agent(Answer, frozen=True, kw_only=True):
     paused_at: datetime | None
     paused_by_name: str | None
     labels: list[str]
+    limits: Limits
 
 
 class Agents(Answer, frozen=True, kw_only=True):
@@ -135,12 +137,13 @@ class Alerts(Answer, frozen=True, kw_only=True):
 
 class Wording(Body, frozen=True, kw_only=True):
     """What agents are told: either a text, or a preset with values for its variables. Without a priority it has the
-    preset's, or 5."""
+    preset's, or 5; a limit that is not given is the preset's, and an agent's own limits are never passed."""
 
     text: CommandText | None = None
     preset: Name | None = None
     values: Values = msgspec.field(default_factory=dict[str, Value])
     priority: Priority | None = None
+    limits: Limits = NO_LIMITS
 
 
 class NewCommand(Wording, frozen=True, kw_only=True):
@@ -182,6 +185,8 @@ class Command(Answer, frozen=True, kw_only=True):
     note: str
     tags: list[str]
     request_id: str | None
+    limits: Limits
+    limit_passed: LimitName | None
 
 
 class Commands(Answer, frozen=True, kw_only=True):

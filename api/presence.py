@@ -16,7 +16,7 @@ from onsembl.api.agent_tokens import AgentIdentity
 from onsembl.protocol import request_ids
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, CommandId, Epoch, InstanceId, StreamId
-from onsembl.protocol.messages import Accepted, CancelStep, Ended, Halt, HaltProgress, Hello, Resized
+from onsembl.protocol.messages import Accepted, CancelStep, Ended, Halt, HaltProgress, Hello, Resized, Used
 from onsembl.protocol.resume import Held, resume_offset
 from onsembl.sql import agents, archive, audit, commands, halts, instances, streams
 from onsembl.sql.database import Connection, Pool
@@ -168,10 +168,20 @@ class Presence:
                 action="command.ended",
                 target_kind="command",
                 target_id=str(row["id"]),
-                detail={"state": row["state"], "exit_code": row["exit_code"], "signal": row["signal"]},
+                detail={
+                    "state": row["state"],
+                    "exit_code": row["exit_code"],
+                    "signal": row["signal"],
+                    **({"limit": row["limit_passed"]} if row["limit_passed"] is not None else {}),
+                },
             ),
         )
         return True
+
+    async def used(self, agent_id: AgentId, report: Used) -> None:
+        """The command has used so much so far."""
+        async with self.pool.connection() as conn:
+            await commands.used(conn, agent_id, CommandId(report.command_id), report.usage)
 
     async def cancel_step(self, agent_id: AgentId, report: CancelStep, actor: audit.Actor) -> None:
         """A rung of the ladder was climbed: shown on the command, and audited."""
@@ -180,6 +190,7 @@ class Presence:
             "at": report.at.isoformat(),
             "processes_left": report.processes_left,
             "pids": report.pids,
+            **({"limit": report.limit} if report.limit is not None else {}),
         }
         async with self.pool.connection() as conn:
             if await commands.cancel_step(conn, agent_id, CommandId(report.command_id), step):

@@ -14,6 +14,7 @@ from onsembl.api.endpoint import Call, Endpoint
 from onsembl.api.models import Answer, Body, NoBody
 from onsembl.api.problems import Problem
 from onsembl.protocol.fields import Priority
+from onsembl.protocol.limits import NO_LIMITS, Limits
 from onsembl.protocol.presets import Preset, PresetError, Value, Values, ValuesError, Variable, check, render
 from onsembl.protocol.shipped_presets import SHIPPED
 from onsembl.protocol.states import AgentKind, Role
@@ -29,6 +30,7 @@ class PresetAnswer(Answer, frozen=True, kw_only=True):
     variables: list[Variable]
     priority: Priority | None
     kind: AgentKind | None
+    limits: Limits
     shipped: bool
     revision: int
     updated_at: datetime | None
@@ -50,6 +52,7 @@ class SavePreset(Body, frozen=True, kw_only=True):
     variables: list[Variable] = msgspec.field(default_factory=list[Variable])
     priority: Priority | None = None
     kind: AgentKind | None = None
+    limits: Limits = NO_LIMITS
     revision: Annotated[int, Meta(ge=0)] | None = None
 
 
@@ -154,7 +157,7 @@ def _kept(row: DictRow) -> PresetAnswer:
 
 
 def _content(row: DictRow) -> dict[str, object]:
-    return {name: row[name] for name in ("name", "description", "template", "variables", "priority", "kind")}
+    return {name: row[name] for name in ("name", "description", "template", "variables", "priority", "kind", "limits")}
 
 
 def _event(actor: audit.Actor, action: str, name: str, detail: Mapping[str, object]) -> audit.Event:

@@ -9,6 +9,7 @@ from psycopg.rows import DictRow
 from onsembl.api import (
     access_routes,
     agent_control_routes,
+    agent_settings_routes,
     audit_routes,
     command_routes,
     device_routes,
@@ -84,6 +85,7 @@ async def refresh_agent(call: Call[NoBody]) -> AgentCredentials:
 ENDPOINTS = [
     *access_routes.ENDPOINTS,
     *agent_control_routes.ENDPOINTS,
+    *agent_settings_routes.ENDPOINTS,
     *command_routes.ENDPOINTS,
     *group_routes.ENDPOINTS,
     *preset_routes.ENDPOINTS,

@@ -13,6 +13,7 @@ from onsembl.api.command_models import Target
 from onsembl.api.models import Answer, Wording
 from onsembl.api.problems import Problem
 from onsembl.protocol.fields import Name, Priority
+from onsembl.protocol.limits import Limits
 from onsembl.protocol.states import CommandState
 
 Cron = Annotated[str, Meta(max_length=200, description="Minute, hour, day of the month, month, day of the week.")]
@@ -66,6 +67,7 @@ class ScheduleAnswer(Answer, frozen=True, kw_only=True):
     preset: str | None
     values: dict[str, Any]
     priority: Priority | None
+    limits: Limits
     cron: str | None
     time_zone: str
     at: datetime | None

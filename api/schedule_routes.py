@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from msgspec import to_builtins
 from psycopg.rows import DictRow
 
 from onsembl.api.endpoint import Call, Endpoint
@@ -31,7 +32,7 @@ from onsembl.tasks.recurrence import RecurrenceError, next_times
 from onsembl.tasks.schedules import fire_now, first_time
 
 TIMES_SHOWN = 5
-GIVEN = ("name", "target", "text", "preset", "values", "priority", "cron", "time_zone", "at")
+GIVEN = ("name", "target", "text", "preset", "values", "priority", "limits", "cron", "time_zone", "at")
 """What a person says of a schedule."""
 
 
@@ -139,6 +140,7 @@ async def _content(conn: Connection, body: NewSchedule) -> tuple[dict[str, Any],
     body.check()
     content: dict[str, Any] = {name: getattr(body, name) for name in GIVEN}
     content["target"] = body.target.given()
+    content["limits"] = to_builtins(body.limits)
     rows = await aimed(conn, content["target"])
     await worded(conn, body, [row["kind"] for row in rows])
     next_at = _first_time(content, datetime.now(UTC))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from onsembl.api.archiver import STREAM_BYTES, TOTAL_BYTES
 from onsembl.api.limits import Limits
+from onsembl.protocol.ladder_times import LadderTimes
+from onsembl.protocol.states import AgentKind
 from onsembl.realtime.auth.settings import AuthSettings
 from onsembl.realtime.hosted import HostedProject
 from onsembl.tasks.halt import HALT_SECONDS
@@ -25,7 +28,8 @@ class Settings:
     `ring_bytes` of a stream are kept for viewers, `backlog_bytes` for the archive while it cannot be written, and
     `total_backlog_bytes` of all streams together.
     `client_address_header` is where the proxy in front says who asks; without one the peer is the client.
-    `halt_seconds` is how long an agent may take for its whole ladder in an emergency stop.
+    `halt_seconds` is how long an agent may take for its whole ladder in an emergency stop; `cancel_times` are those of
+    the ladder of a cancel, for kinds of agents whose own are not to be in force.
     """
 
     database_url: str
@@ -48,4 +52,5 @@ class Settings:
     agent_access_token: float = 15 * 60.0
     agent_refresh_token: float = 7 * DAY
     halt_seconds: float = HALT_SECONDS
+    cancel_times: Mapping[AgentKind, LadderTimes] = field(default_factory=dict[AgentKind, LadderTimes])
     pool_size: int = 10

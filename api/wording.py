@@ -21,7 +21,13 @@ async def worded(conn: Connection, body: Wording, kinds: Iterable[str]) -> Said:
     """What agents of these kinds are told. Raises Problem 422."""
     try:
         return await word(
-            conn, text=body.text, preset=body.preset, values=body.values, priority=body.priority, kinds=kinds
+            conn,
+            text=body.text,
+            preset=body.preset,
+            values=body.values,
+            priority=body.priority,
+            limits=body.limits,
+            kinds=kinds,
         )
     except WordingError as error:
         raise Problem(422, str(error), type=WORDING_PROBLEM, fields=error.fields) from error

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from onsembl.cli.limit_options import limit_options, limits_of
 from onsembl.cli.operator_client import OperatorClient, server_option
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -73,6 +74,22 @@ def label(name: str, labels: tuple[str, ...], as_json: bool, server: str | None)
     with OperatorClient(server) as client:
         agent = client.ask("PUT", f"/v1/agents/{client.agent_id(name)}/labels", {"labels": list(labels)})
     click.echo(json.dumps(agent, indent=2) if as_json else f"{name}: {', '.join(agent['labels']) or 'no labels'}")
+
+
+@agents.command()
+@_agent_argument
+@limit_options
+@_json_option
+@server_option
+def limit(name: str, as_json: bool, server: str | None, **limits: Any) -> None:
+    """Set what no command of it may pass; a limit that is not named it has no more. For admins."""
+    with OperatorClient(server) as client:
+        agent = client.ask("PUT", f"/v1/agents/{client.agent_id(name)}/limits", limits_of(limits))
+    if as_json:
+        click.echo(json.dumps(agent, indent=2))
+        return
+    said = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in agent["limits"].items())
+    click.echo(f"{name}: {said or 'no limits'}")
 
 
 @agents.command()

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 import click
 
+from onsembl.cli.limit_options import limit_options, limits_of
 from onsembl.cli.moments import moment
 from onsembl.cli.operator_client import OperatorClient, server_option
 
@@ -111,11 +112,14 @@ def cancel(command_id: object, reason: str | None, as_json: bool, server: str | 
 @_command_argument
 @click.option("--text", help="What the agent is told.")
 @click.option("--priority", type=click.IntRange(1, 10), help="1 runs first.")
+@limit_options
 @_json_option
 @server_option
-def edit(command_id: object, text: str | None, priority: int | None, as_json: bool, server: str | None) -> None:
-    """Change it while it waits."""
-    given = _given(text=text, priority=priority)
+def edit(
+    command_id: object, text: str | None, priority: int | None, as_json: bool, server: str | None, **limits: Any
+) -> None:
+    """Change it while it waits. Of limits, those that are not named are taken off."""
+    given = _given(text=text, priority=priority, limits=limits_of(limits) or None)
     _change(server, "PATCH", f"/v1/commands/{command_id}", given, as_json)
 
 

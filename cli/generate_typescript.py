@@ -27,7 +27,7 @@ from onsembl.api import (
     schedule_models,
     search_models,
 )
-from onsembl.protocol import close_codes, messages, presets, states, writing
+from onsembl.protocol import close_codes, limits, messages, presets, states, writing
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.states import AgentKind, AgentMode, AgentStatus, CommandState, HaltState, Role
 
@@ -49,6 +49,7 @@ SENT: tuple[type[msgspec.Struct], ...] = (
     preset_routes.SavePreset,
     preset_routes.TryPreset,
     presets.Preset,
+    limits.Limits,
 )
 """What the page sends: a field that has a default may be left out."""
 ANSWERS: tuple[type[msgspec.Struct], ...] = (

@@ -17,7 +17,7 @@ from onsembl.cli.errors import StartError
 from onsembl.cli.operator_client import OperatorClient, server_option
 from onsembl.protocol.presets import Value, ValuesError, Variable, read_value
 
-CONTENT = ("description", "template", "variables", "priority", "kind")
+CONTENT = ("description", "template", "variables", "priority", "kind", "limits")
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _name_argument = click.argument("name")
@@ -62,8 +62,8 @@ def show(name: str, as_json: bool, server: str | None) -> None:
         click.echo(json.dumps(preset, indent=2))
         return
     click.echo(f"{preset['name']}: {preset['description']}")
-    for field in ("kind", "priority"):
-        if preset[field] is not None:
+    for field in ("kind", "priority", "limits"):
+        if preset[field]:
             click.echo(f"{field}: {preset[field]}")
     for variable in preset["variables"]:
         about = " | ".join(variable["choices"]) or variable["type"]

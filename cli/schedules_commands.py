@@ -11,12 +11,13 @@ from urllib.parse import urlencode
 import click
 
 from onsembl.cli.errors import StartError
+from onsembl.cli.limit_options import limit_options, limits_of
 from onsembl.cli.moments import coming
 from onsembl.cli.operator_client import OperatorClient, server_option
 from onsembl.cli.presets_commands import filled_in, values_option
 from onsembl.cli.target_options import target_of, target_options
 
-GIVEN = ("name", "target", "text", "preset", "values", "priority", "cron", "time_zone", "at")
+GIVEN = ("name", "target", "text", "preset", "values", "priority", "limits", "cron", "time_zone", "at")
 F = TypeVar("F", bound=Callable[..., Any])
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -26,6 +27,7 @@ _name_argument = click.argument("name")
 def _content_options(command: F) -> F:
     """What a schedule says, to whom and when."""
     for option in (
+        limit_options,
         click.option("--priority", type=click.IntRange(1, 10), help="1 runs first; else the preset's, or 5."),
         values_option,
         click.option("--preset", metavar="NAME", help="A preset instead of a text: see `onsembl presets`."),
@@ -187,6 +189,8 @@ def _changes(client: OperatorClient, options: dict[str, Any]) -> dict[str, Any]:
     for name in ("time_zone", "priority"):
         if options[name] is not None:
             changes[name] = options[name]
+    if limits := limits_of(options):
+        changes["limits"] = limits
     return changes
 
 

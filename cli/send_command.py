@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from onsembl.cli.limit_options import limit_options, limits_of
 from onsembl.cli.operator_client import OperatorClient, server_option
 from onsembl.cli.presets_commands import filled_in, values_option
 from onsembl.cli.target_options import target_of, target_options
@@ -25,6 +26,7 @@ GIVEN_UP = 130
 @click.option("--preset", metavar="NAME", help="Instead of a text: see `onsembl presets`.")
 @values_option
 @click.option("--priority", type=click.IntRange(1, 10), help="1 runs first; without one the preset's, or 5.")
+@limit_options
 @click.option("--wait", is_flag=True, help="Until it is over: prints the output, and ends with its exit code.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @server_option
@@ -39,6 +41,7 @@ def send(
     wait: bool,
     as_json: bool,
     server: str | None,
+    **limits: Any,
 ) -> None:
     """Put a command in the lines of agents. TEXT is what an agent is told; - reads it from standard input.
 
@@ -56,7 +59,7 @@ def send(
     with OperatorClient(server) as client:
         names = {agent["id"]: agent["name"] for agent in client.ask("GET", "/v1/agents")["agents"]}
         wording = {"text": said} if preset is None else filled_in(client, preset, values)
-        body = {**wording, "priority": priority}
+        body = {**wording, "priority": priority, "limits": limits_of(limits)}
         if len(agents) == 1:
             sent = [client.ask("POST", f"/v1/agents/{client.agent_id(agents[0])}/commands", body)]
         else:

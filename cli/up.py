@@ -15,11 +15,14 @@ import click
 
 from onsembl.cli import logs
 from onsembl.cli.archive_days import archive_days_option
+from onsembl.cli.cancel_times import cancel_times_option
 from onsembl.cli.data_folder import DataFolder, data_dir_option
 from onsembl.cli.database_url import database_url_option, require_database
 from onsembl.cli.errors import StartError
 from onsembl.cli.hosted_project import hosted_project, require_session_database
 from onsembl.cli.listener import address_of, listen
+from onsembl.protocol.ladder_times import LadderTimes
+from onsembl.protocol.states import AgentKind
 from onsembl.realtime.hosted import HostedProject
 
 
@@ -35,6 +38,7 @@ class _Start:
     agent_access_token: float
     agent_refresh_token: float
     halt_seconds: float
+    cancel_times: dict[AgentKind, LadderTimes]
     demo: bool
     no_worker: bool
     archive_days: int
@@ -83,6 +87,7 @@ class _Start:
     show_default=True,
     help="How long an agent may take to stop everything in an emergency stop.",
 )
+@cancel_times_option
 @click.option("--demo", is_flag=True, help="Run a demo agent beside it.")
 @click.option("--no-worker", is_flag=True, help="Leave the jobs to `onsembl worker`.")
 @archive_days_option
@@ -96,6 +101,7 @@ def up(
     agent_access_token: int,
     agent_refresh_token: int,
     halt_seconds: float,
+    cancel_times: tuple[tuple[AgentKind, LadderTimes], ...],
     demo: bool,
     no_worker: bool,
     archive_days: int,
@@ -125,6 +131,7 @@ def up(
         agent_access_token=agent_access_token,
         agent_refresh_token=agent_refresh_token,
         halt_seconds=halt_seconds,
+        cancel_times=dict(cancel_times),
         demo=demo,
         no_worker=no_worker,
         archive_days=archive_days,
@@ -183,6 +190,7 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None) -> None:
         agent_access_token=start.agent_access_token,
         agent_refresh_token=start.agent_refresh_token,
         halt_seconds=start.halt_seconds,
+        cancel_times=start.cancel_times,
         metrics_token=os.environ.get("ONSEMBL_METRICS_TOKEN") or None,
     )
     agent = DemoAgent(start.data_dir / "demo") if start.demo else None

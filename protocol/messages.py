@@ -14,6 +14,7 @@ Agent's socket `/v1/agent`, subprotocol `onsembl.agent.v1`, access token in the 
                        ←                  resend           go on from this byte, which the archive lacks
                        ←                  offer            run this command
       accepted         →                                   once for each command id, however often it is offered
+      used             →                                   what it has used so far, when that has grown
       ended            →                                   repeated until recorded
                        ←                  end_recorded
                        ←                  cancel
@@ -54,7 +55,6 @@ Terminal's socket `/v1/agents/{id}/terminal`, subprotocol `onsembl.terminal.v1`:
 from __future__ import annotations
 
 import struct
-from datetime import datetime
 from typing import Annotated, Literal, TypeVar
 from uuid import UUID
 
@@ -63,11 +63,9 @@ from msgspec import Meta
 
 from onsembl.protocol.fields import CancelRung as CancelRung
 from onsembl.protocol.fields import Columns as Columns
-from onsembl.protocol.fields import CommandText as CommandText
 from onsembl.protocol.fields import Message as Message
 from onsembl.protocol.fields import Name as Name
 from onsembl.protocol.fields import OffsetField as OffsetField
-from onsembl.protocol.fields import Pids as Pids
 from onsembl.protocol.fields import Reason as Reason
 from onsembl.protocol.fields import Rows as Rows
 from onsembl.protocol.fields import ShortText as ShortText
@@ -75,7 +73,15 @@ from onsembl.protocol.halts import Halt as Halt
 from onsembl.protocol.halts import HaltLifted as HaltLifted
 from onsembl.protocol.halts import HaltProgress as HaltProgress
 from onsembl.protocol.halts import Leave as Leave
-from onsembl.protocol.request_ids import RequestId as RequestId
+from onsembl.protocol.ladder_times import LadderTimes
+from onsembl.protocol.running import Accepted as Accepted
+from onsembl.protocol.running import Cancel as Cancel
+from onsembl.protocol.running import CancelStep as CancelStep
+from onsembl.protocol.running import Ended as Ended
+from onsembl.protocol.running import EndRecorded as EndRecorded
+from onsembl.protocol.running import Offer as Offer
+from onsembl.protocol.running import Outcome as Outcome
+from onsembl.protocol.running import Used as Used
 from onsembl.protocol.states import AgentKind, AgentMode
 from onsembl.protocol.usage import Usage as Usage
 from onsembl.protocol.writing import Controlled as Controlled
@@ -118,36 +124,6 @@ class StreamTail(msgspec.Struct, frozen=True, kw_only=True):
     end: OffsetField
 
 
-Outcome = Literal["succeeded", "failed", "cancelled", "timed_out", "lost"]
-
-
-class Ended(Message, tag="ended", frozen=True, kw_only=True):
-    """A command's end. Repeated after each reconnect until `end_recorded` comes.
-
-    `cancelled` is said only when every process of the command is gone. `exit_code` is that of the process, or None
-    when a signal ended it (`signal`, its number). Output of the command is the half-open range of the stream.
-    """
-
-    command_id: UUID
-    outcome: Outcome
-    started_at: datetime | None = None
-    ended_at: datetime
-    exit_code: int | None = None
-    signal: int | None = None
-    error: ShortText | None = None
-    output_start: OffsetField | None = None
-    output_end: OffsetField | None = None
-    usage: Usage | None = None
-
-
-class Accepted(Message, tag="accepted", frozen=True, kw_only=True):
-    """The agent has written the command down and starts it; said again when the command is offered again."""
-
-    command_id: UUID
-    started_at: datetime
-    output_start: OffsetField
-
-
 class Hello(Message, tag="hello", frozen=True, kw_only=True):
     """The first message of an agent: who it is, what it still holds, what it still runs.
 
@@ -167,17 +143,6 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     """This run of the agent's program: another one has not typed what was meant for the last."""
     running: Annotated[list[Accepted], Meta(max_length=16)] = []
     ended: Annotated[list[Ended], Meta(max_length=256)] = []
-
-
-class CancelStep(Message, tag="cancel_step", frozen=True, kw_only=True):
-    """A rung of the ladder was climbed; `processes_left` of the command were alive just after it."""
-
-    command_id: UUID
-    step: CancelRung
-    at: datetime
-    processes_left: Annotated[int, Meta(ge=0)]
-    pids: Pids = []
-    """Those that would not die, when the last rung has failed."""
 
 
 class Resized(Message, tag="resized", frozen=True, kw_only=True):
@@ -208,7 +173,8 @@ class Tokens(Message, tag="tokens", frozen=True, kw_only=True):
 class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
     """The answer to `hello`. The agent sends its stream's bytes from `resume_offset` on.
 
-    With `halt` the agent stops what it runs before anything else; without it any halt that it knows of is over.
+    With `halt` the agent stops what it runs before anything else; without it any halt that it knows of is over. With
+    `cancel_times` these are the times of its ladder from here on.
     """
 
     agent_id: UUID
@@ -219,6 +185,7 @@ class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
     heartbeat_seconds: float
     heartbeat_timeout_seconds: float
     halt: Halt | None = None
+    cancel_times: LadderTimes | None = None
 
 
 class Acknowledged(Message, tag="acknowledged", frozen=True, kw_only=True):
@@ -231,28 +198,6 @@ class Resend(Message, tag="resend", frozen=True, kw_only=True):
     """The archive could not take bytes from `offset` on when they came: send them again from there."""
 
     offset: OffsetField
-
-
-class Offer(Message, tag="offer", frozen=True, kw_only=True):
-    """Run this command. Offered again after a reconnect: an id seen before is accepted again, not run again."""
-
-    command_id: UUID
-    text: CommandText
-    request_id: RequestId | None = None
-    """Of the request that it comes from, for the agent's log."""
-
-
-class EndRecorded(Message, tag="end_recorded", frozen=True, kw_only=True):
-    """The end of the command is written; the agent may forget it."""
-
-    command_id: UUID
-
-
-class Cancel(Message, tag="cancel", frozen=True, kw_only=True):
-    """Stop the command: interrupt, then the ladder. Harmless when repeated or when the command is over."""
-
-    command_id: UUID
-    reason: Reason | None = None
 
 
 class Resize(Message, tag="resize", frozen=True, kw_only=True):
@@ -321,7 +266,7 @@ class StreamStarted(Message, tag="stream_started", frozen=True, kw_only=True):
     rows: Rows
 
 
-AgentMessage = Hello | Accepted | Ended | CancelStep | HaltProgress | Resized | KeysTaken | Refresh | Ping | Pong
+AgentMessage = Hello | Accepted | Used | Ended | CancelStep | HaltProgress | Resized | KeysTaken | Refresh | Ping | Pong
 ServerToAgentMessage = (
     Welcome
     | Acknowledged

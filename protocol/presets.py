@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from onsembl.protocol.fields import NO_NUL, Name, Priority
+from onsembl.protocol.limits import NO_LIMITS, Limits
 from onsembl.protocol.states import AgentKind
 
 MAX_TEXT = 100_000
@@ -42,8 +43,8 @@ class Variable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A template with its variables. `kind` is the only kind of agent it is for; `priority` what a command gets that
-    names none."""
+    """A template with its variables. `kind` is the only kind of agent it is for; `priority` and `limits` are what a
+    command gets that names none."""
 
     name: Name
     description: Annotated[str, Meta(max_length=500, pattern=NO_NUL)] = ""
@@ -51,6 +52,7 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     variables: Annotated[list[Variable], Meta(max_length=50)] = []
     priority: Priority | None = None
     kind: AgentKind | None = None
+    limits: Limits = NO_LIMITS
 
 
 class PresetError(ValueError):

@@ -15,3 +15,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: float | None = None
     turns: int | None = None
     model: str | None = None
+
+    @property
+    def tokens(self) -> int:
+        """What was read and written anew; what came out of a cache is not counted."""
+        return self.input_tokens + self.output_tokens + self.cache_write_tokens

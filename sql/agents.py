@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, LiteralString
 
+from msgspec import to_builtins
 from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
 
 from onsembl.protocol.ids import AgentId, Epoch, InstanceId, StreamId
+from onsembl.protocol.limits import Limits
 from onsembl.protocol.messages import Hello
 from onsembl.sql.database import Connection
 
 COLUMNS = """id, name, kind, mode, host, platform, version, created_at, disabled_at, status, epoch, instance_id,
     connected_at, disconnected_at, stream_id, columns, rows, paused_at, paused_by_name,
-    labels"""
+    labels, limits"""
 
 
 async def list_agents(conn: Connection) -> list[DictRow]:
@@ -128,6 +131,14 @@ async def set_labels(conn: Connection, agent_id: AgentId, labels: Sequence[str])
     """By what else than its name the agent is found; its row, None when there is none."""
     cursor = await conn.execute(
         f"update agents set labels = %s where id = %s returning {COLUMNS}", [list(labels), agent_id]
+    )
+    return await cursor.fetchone()
+
+
+async def set_limits(conn: Connection, agent_id: AgentId, limits: Limits) -> DictRow | None:
+    """What no command of it may pass; its row, None when there is none."""
+    cursor = await conn.execute(
+        f"update agents set limits = %s where id = %s returning {COLUMNS}", [Jsonb(to_builtins(limits)), agent_id]
     )
     return await cursor.fetchone()
 

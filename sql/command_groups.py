@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
+from msgspec import to_builtins
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from onsembl.protocol.ids import AgentId, CommandId
+from onsembl.protocol.limits import NO_LIMITS, Limits
 from onsembl.sql.commands import COLUMNS as COMMAND_COLUMNS
 from onsembl.sql.database import Connection
 
-COLUMNS = "id, seq, text, preset, priority, target, requested_by, requested_by_name, created_at"
+COLUMNS = "id, seq, text, preset, priority, limits, target, requested_by, requested_by_name, created_at"
 
 
 async def insert(
@@ -23,13 +25,14 @@ async def insert(
     requested_by: UUID | None,
     requested_by_name: str,
     preset: str | None = None,
+    limits: Limits = NO_LIMITS,
 ) -> DictRow:
     """Write a group down."""
     cursor = await conn.execute(
-        f"""insert into command_groups (text, priority, target, requested_by, requested_by_name, preset)
-            values (%s, %s, %s, %s, %s, %s)
+        f"""insert into command_groups (text, priority, target, requested_by, requested_by_name, preset, limits)
+            values (%s, %s, %s, %s, %s, %s, %s)
             returning {COLUMNS}""",
-        [text, priority, Jsonb(dict(target)), requested_by, requested_by_name, preset],
+        [text, priority, Jsonb(dict(target)), requested_by, requested_by_name, preset, Jsonb(to_builtins(limits))],
     )
     row = await cursor.fetchone()
     assert row is not None
@@ -42,8 +45,8 @@ async def add_commands(
     """A queued command of the group for each agent; their rows."""
     cursor = await conn.execute(
         f"""insert into commands
-                (agent_id, text, priority, requested_by, requested_by_name, group_id, preset, request_id)
-            select unnest(%s::uuid[]), %s, %s, %s, %s, %s, %s, %s
+                (agent_id, text, priority, requested_by, requested_by_name, group_id, preset, request_id, limits)
+            select unnest(%s::uuid[]), %s, %s, %s, %s, %s, %s, %s, %s
             returning {COMMAND_COLUMNS}""",
         [
             list(agent_ids),
@@ -54,6 +57,7 @@ async def add_commands(
             group["id"],
             group["preset"],
             request_id,
+            Jsonb(group["limits"]),
         ],
     )
     return await cursor.fetchall()

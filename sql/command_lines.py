@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from msgspec import to_builtins
 from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
 
 from onsembl.protocol.ids import AgentId, CommandId
+from onsembl.protocol.limits import Limits
 from onsembl.protocol.line_order import Place
 from onsembl.sql.commands import COLUMNS
 from onsembl.sql.database import Connection
@@ -46,7 +49,12 @@ async def put_at(conn: Connection, places: Collection[Place]) -> None:
 
 
 async def edit(
-    conn: Connection, command_id: CommandId, text: str | None, priority: int | None, revision: int | None
+    conn: Connection,
+    command_id: CommandId,
+    text: str | None,
+    priority: int | None,
+    limits: Limits | None,
+    revision: int | None,
 ) -> DictRow | None:
     """Change what waits; what is None stays. The row; None when it waits no more, or is not at `revision` any more.
 
@@ -54,13 +62,19 @@ async def edit(
     """
     cursor = await conn.execute(
         f"""update commands
-            set text = coalesce(%(text)s::text, text),
+            set text = coalesce(%(text)s::text, text), limits = coalesce(%(limits)s::jsonb, limits),
                 position = case when coalesce(%(priority)s::smallint, priority) = priority then position end,
                 priority = coalesce(%(priority)s::smallint, priority),
                 revision = revision + 1
             where id = %(id)s and state = 'queued' and (%(revision)s::integer is null or revision = %(revision)s)
             returning {COLUMNS}""",
-        {"id": command_id, "text": text, "priority": priority, "revision": revision},
+        {
+            "id": command_id,
+            "text": text,
+            "priority": priority,
+            "limits": Jsonb(to_builtins(limits)) if limits is not None else None,
+            "revision": revision,
+        },
     )
     return await cursor.fetchone()
 

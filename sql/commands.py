@@ -10,11 +10,14 @@ from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
+from msgspec import to_builtins
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from onsembl.protocol.ids import AgentId, CommandId, OperatorId, StreamId
+from onsembl.protocol.limits import NO_LIMITS, Limits
 from onsembl.protocol.messages import Ended
+from onsembl.protocol.usage import Usage
 from onsembl.sql.database import Connection
 
 CHANGED = "onsembl_command"
@@ -22,7 +25,7 @@ CHANGED = "onsembl_command"
 COLUMNS = """id, seq, agent_id, text, priority, state, requested_by, requested_by_name, created_at, dispatched_at,
     started_at, ended_at, cancel_requested_at, cancel_requested_by, cancel_reason, cancel_step, exit_code, signal,
     error, stream_id, output_start, output_end, usage, job_id, delivery_attempts, group_id, preset, position, revision,
-    note, tags, request_id"""
+    note, tags, request_id, limits, limit_passed"""
 
 
 async def insert(
@@ -34,13 +37,24 @@ async def insert(
     operator_name: str,
     preset: str | None = None,
     request_id: str | None = None,
+    limits: Limits = NO_LIMITS,
 ) -> DictRow:
     """Write a command down, queued."""
     cursor = await conn.execute(
-        f"""insert into commands (agent_id, text, priority, requested_by, requested_by_name, preset, request_id)
-            values (%s, %s, %s, %s, %s, %s, %s)
+        f"""insert into commands
+                (agent_id, text, priority, requested_by, requested_by_name, preset, request_id, limits)
+            values (%s, %s, %s, %s, %s, %s, %s, %s)
             returning {COLUMNS}""",
-        [agent_id, text, priority, operator_id, operator_name, preset, request_id],
+        [
+            agent_id,
+            text,
+            priority,
+            operator_id,
+            operator_name,
+            preset,
+            request_id,
+            Jsonb(to_builtins(limits)),
+        ],
     )
     row = await cursor.fetchone()
     assert row is not None
@@ -69,7 +83,9 @@ async def promote(conn: Connection, agent_id: AgentId) -> DictRow | None:
     The caller holds the agent's row.
     """
     cursor = await conn.execute(
-        f"""update commands set state = 'dispatched', dispatched_at = now()
+        f"""update commands
+            set state = 'dispatched', dispatched_at = now(),
+                limits = narrower(limits, (select agents.limits from agents where agents.id = %(agent_id)s))
             where id = (
                 select id from commands as line
                 where agent_id = %(agent_id)s and state = 'queued'
@@ -126,13 +142,19 @@ async def accepted(
 
 
 async def ended(conn: Connection, agent_id: AgentId, end: Ended) -> DictRow | None:
-    """Write the end that the agent reports; the row, or None when its end was written before."""
+    """Write the end that the agent reports; the row, or None when its end was written before.
+
+    What the server had stopped at a limit has timed out, whoever else says that it was cancelled.
+    """
     cursor = await conn.execute(
         f"""update commands
-            set state = %(state)s, ended_at = %(ended_at)s, started_at = coalesce(started_at, %(started_at)s),
+            set state = case
+                    when %(state)s = 'cancelled' and limit_passed is not null then 'timed_out' else %(state)s end,
+                limit_passed = coalesce(%(limit)s, limit_passed),
+                ended_at = %(ended_at)s, started_at = coalesce(started_at, %(started_at)s),
                 exit_code = %(exit_code)s, signal = %(signal)s, error = %(error)s,
                 output_start = coalesce(output_start, %(output_start)s), output_end = %(output_end)s,
-                usage = %(usage)s
+                usage = coalesce(%(usage)s, usage)
             where id = %(id)s and agent_id = %(agent_id)s and state in ('dispatched', 'running')
             returning {COLUMNS}""",
         {
@@ -146,10 +168,30 @@ async def ended(conn: Connection, agent_id: AgentId, end: Ended) -> DictRow | No
             "error": end.error,
             "output_start": end.output_start,
             "output_end": end.output_end,
-            "usage": Jsonb({f: getattr(end.usage, f) for f in end.usage.__struct_fields__}) if end.usage else None,
+            "usage": Jsonb(to_builtins(end.usage)) if end.usage else None,
+            "limit": end.limit,
         },
     )
     return await cursor.fetchone()
+
+
+async def used(conn: Connection, agent_id: AgentId, command_id: CommandId, usage: Usage) -> None:
+    """Note what a running command has used so far."""
+    await conn.execute(
+        """update commands
+           set usage = %(usage)s,
+               over_at = case
+                   when %(tokens)s > (limits ->> 'tokens')::bigint or %(cost)s::float8 > (limits ->> 'cost_usd')::float8
+                   then coalesce(over_at, now()) end
+           where id = %(id)s and agent_id = %(agent_id)s and state = 'running'""",
+        {
+            "usage": Jsonb(to_builtins(usage)),
+            "tokens": usage.tokens,
+            "cost": usage.cost_usd,
+            "id": command_id,
+            "agent_id": agent_id,
+        },
+    )
 
 
 async def undelivered(conn: Connection, command_id: CommandId, final: bool) -> int | None:

@@ -12,7 +12,7 @@ from onsembl.protocol.presets import Preset
 from onsembl.protocol.shipped_presets import SHIPPED
 from onsembl.sql.database import Connection
 
-_PRESET = "name, description, template, variables, priority, kind"
+_PRESET = "name, description, template, variables, priority, kind, limits"
 COLUMNS = f"{_PRESET}, revision, created_at, updated_at, updated_by, updated_by_name"
 
 
@@ -42,16 +42,19 @@ async def save(conn: Connection, preset: Preset, by: UUID | None, by_name: str) 
     """Keep it, in the place of one of its name."""
     cursor = await conn.execute(
         f"""insert into presets ({_PRESET}, updated_by, updated_by_name)
-            values (%(name)s, %(description)s, %(template)s, %(variables)s, %(priority)s, %(kind)s, %(by)s, %(by_name)s)
+            values (%(name)s, %(description)s, %(template)s, %(variables)s, %(priority)s, %(kind)s, %(limits)s,
+                %(by)s, %(by_name)s)
             on conflict (lower(name)) do update
             set name = excluded.name, description = excluded.description, template = excluded.template,
                 variables = excluded.variables, priority = excluded.priority, kind = excluded.kind,
+                limits = excluded.limits,
                 revision = presets.revision + 1, updated_at = now(), updated_by = excluded.updated_by,
                 updated_by_name = excluded.updated_by_name
             returning {COLUMNS}""",
         {
             **msgspec.structs.asdict(preset),
             "variables": Jsonb(msgspec.to_builtins(preset.variables)),
+            "limits": Jsonb(msgspec.to_builtins(preset.limits)),
             "by": by,
             "by_name": by_name,
         },

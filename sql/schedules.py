@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from onsembl.sql.database import Connection
 
-COLUMNS = """id, name, target, text, preset, "values", priority, cron, time_zone, at, next_at, paused_at,
+COLUMNS = """id, name, target, text, preset, "values", priority, limits, cron, time_zone, at, next_at, paused_at,
     paused_by_name, revision, created_at, updated_at, updated_by, updated_by_name"""
 
 # What came of a run is how many of its commands are in which state.
@@ -62,10 +62,10 @@ async def insert(
 ) -> UUID | None:
     """Write a schedule down; its id, None when the name is taken. `content` has the columns that a person gives."""
     cursor = await conn.execute(
-        """insert into schedules (name, target, text, preset, "values", priority, cron, time_zone, at, next_at,
+        """insert into schedules (name, target, text, preset, "values", priority, limits, cron, time_zone, at, next_at,
                updated_by, updated_by_name)
-           values (%(name)s, %(target)s, %(text)s, %(preset)s, %(values)s, %(priority)s, %(cron)s, %(time_zone)s,
-               %(at)s, %(next_at)s, %(by)s, %(by_name)s)
+           values (%(name)s, %(target)s, %(text)s, %(preset)s, %(values)s, %(priority)s, %(limits)s, %(cron)s,
+               %(time_zone)s, %(at)s, %(next_at)s, %(by)s, %(by_name)s)
            on conflict do nothing
            returning id""",
         _parameters(content, next_at, by, by_name),
@@ -89,8 +89,9 @@ async def update(
     await conn.execute(
         """update schedules
            set name = %(name)s, target = %(target)s, text = %(text)s, preset = %(preset)s, "values" = %(values)s,
-               priority = %(priority)s, cron = %(cron)s, time_zone = %(time_zone)s, at = %(at)s, next_at = %(next_at)s,
-               revision = revision + 1, updated_at = now(), updated_by = %(by)s, updated_by_name = %(by_name)s
+               priority = %(priority)s, limits = %(limits)s, cron = %(cron)s, time_zone = %(time_zone)s, at = %(at)s,
+               next_at = %(next_at)s, revision = revision + 1, updated_at = now(), updated_by = %(by)s,
+               updated_by_name = %(by_name)s
            where id = %(id)s""",
         {"id": schedule_id, **_parameters(content, next_at, by, by_name)},
     )
@@ -173,6 +174,7 @@ def _parameters(content: Mapping[str, Any], next_at: datetime | None, by: UUID, 
         **content,
         "target": Jsonb(content["target"]),
         "values": Jsonb(content["values"]),
+        "limits": Jsonb(content["limits"]),
         "next_at": next_at,
         "by": by,
         "by_name": by_name,

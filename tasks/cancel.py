@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
 from procrastinate import App, PsycopgConnector
 from procrastinate.jobs import Status
 from psycopg.rows import DictRow
 
 from onsembl.protocol.ids import AgentId, CommandId, OperatorId
+from onsembl.protocol.limits import LimitName, Limits, describe
 from onsembl.protocol.states import CommandState
-from onsembl.sql import audit, commands
+from onsembl.sql import audit, command_limits, commands
 from onsembl.sql.database import Connection
 
 _cancelling = App(connector=PsycopgConnector())
@@ -41,6 +43,31 @@ async def request_cancel(
         ),
     )
     return row
+
+
+async def stop_overdue(conn: Connection, grace: float) -> int:
+    """Stop the commands that are past a limit by so many seconds while their agent has not seen to it; how many."""
+    stopped = 0
+    for overdue in await command_limits.overdue(conn, grace):
+        limit: LimitName = overdue["passed"]
+        reason = f"Past its limit: {describe(limit, msgspec.convert(overdue['limits'], Limits))}."
+        row = await command_limits.stop_at(conn, overdue["id"], limit, reason)
+        if row is None:
+            continue
+        await _abort_job(conn, row)
+        await commands.notify_changed(conn, row["id"])
+        await audit.write(
+            conn,
+            audit.Event(
+                actor=audit.SYSTEM,
+                action="command.limit_passed",
+                target_kind="command",
+                target_id=str(row["id"]),
+                detail={"limit": limit, "limits": row["limits"]},
+            ),
+        )
+        stopped += 1
+    return stopped
 
 
 async def request_cancel_all(

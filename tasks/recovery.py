@@ -11,6 +11,7 @@ import logging
 from onsembl.protocol.ids import AgentId
 from onsembl.sql import agents, audit, commands, instances, jobs, locks
 from onsembl.sql.database import Pool
+from onsembl.tasks.cancel import stop_overdue
 from onsembl.tasks.halt import enforce_halt, move_idle_lines
 from onsembl.tasks.line import defer_job
 
@@ -18,11 +19,13 @@ logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 5.0
 DEAD_INSTANCE_SECONDS = 30.0
+LIMIT_GRACE_SECONDS = 30.0
+"""How long an agent has to see to a limit by itself: with the times of the ladder that it usually has."""
 
 
 async def sweep(pool: Pool, dead_worker_seconds: float) -> None:
     """Retry the jobs of dead workers, give a job to each command that lost its own, mark the agents of dead instances
-    offline, see a halt through, and move the lines that stand still for no reason."""
+    offline, see a halt through, stop what is past its limits, and move the lines that stand still for no reason."""
     async with pool.connection() as conn:
         if not await locks.try_take(conn, "recovery"):
             return
@@ -49,5 +52,8 @@ async def sweep(pool: Pool, dead_worker_seconds: float) -> None:
         await instances.remove_dead(conn, DEAD_INSTANCE_SECONDS)
         await conn.commit()
         await enforce_halt(conn)
+        await conn.commit()
+        if stopped := await stop_overdue(conn, LIMIT_GRACE_SECONDS):
+            logger.warning("Stopped commands past their limits", extra={"action": "limits_passed", "count": stopped})
         await conn.commit()
         await move_idle_lines(conn)

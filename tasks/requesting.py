@@ -46,6 +46,7 @@ async def request_command(conn: Connection, agent_id: AgentId, said: Said, actor
         actor.name,
         said.preset,
         request_ids.current(),
+        said.limits,
     )
     await audit.write(conn, _requested(row, actor))
     promoted = await promote(conn, agent_id)
@@ -60,7 +61,9 @@ async def request_group(
     actor: audit.Actor,
 ) -> DictRow:
     """Put a command in the line of each agent: all of them or none; the group. `move_lines` is to follow."""
-    group = await command_groups.insert(conn, said.text, said.priority, target, actor.id, actor.name, said.preset)
+    group = await command_groups.insert(
+        conn, said.text, said.priority, target, actor.id, actor.name, said.preset, said.limits
+    )
     await audit.write(
         conn,
         audit.Event(
@@ -108,11 +111,13 @@ async def cancel_group(pool: Pool, group_id: UUID, actor: audit.Actor, reason: s
 
 
 def _requested(row: DictRow, actor: audit.Actor) -> audit.Event:
-    detail = {"agent_id": str(row["agent_id"]), "priority": row["priority"]}
+    detail: dict[str, object] = {"agent_id": str(row["agent_id"]), "priority": row["priority"]}
     if row["group_id"] is not None:
         detail["group_id"] = str(row["group_id"])
     if row["preset"] is not None:
         detail["preset"] = row["preset"]
+    if row["limits"]:
+        detail["limits"] = row["limits"]
     return audit.Event(
         actor=actor, action="command.requested", target_kind="command", target_id=str(row["id"]), detail=detail
     )

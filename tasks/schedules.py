@@ -8,11 +8,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from procrastinate import JobContext
 from psycopg.rows import DictRow
 
 from onsembl.protocol import request_ids
 from onsembl.protocol.ids import AgentId, OperatorId
+from onsembl.protocol.limits import Limits
 from onsembl.sql import agents, audit, operators, schedules
 from onsembl.sql.database import Connection, Pool
 from onsembl.tasks.recurrence import RecurrenceError, next_times
@@ -94,7 +96,8 @@ async def _fire(conn: Connection, schedule: DictRow, due_at: datetime, actor: au
         rows = await aimed_at(conn, schedule["target"])
         kinds = [row["kind"] for row in rows]
         wording = {name: schedule[name] for name in ("text", "preset", "values", "priority")}
-        said = await word(conn, **wording, kinds=kinds)
+        limits = msgspec.convert(schedule["limits"], Limits)
+        said = await word(conn, **wording, limits=limits, kinds=kinds)
         if len(rows) == 1 and "agents" in schedule["target"]:
             agent_id = AgentId(rows[0]["id"])
             await agents.lock(conn, agent_id)

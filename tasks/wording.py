@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from onsembl.protocol.limits import NO_LIMITS, Limits
 from onsembl.protocol.presets import Value, ValuesError, render
 from onsembl.sql import presets
 from onsembl.sql.database import Connection
@@ -19,6 +20,7 @@ class Said:
     text: str
     priority: int
     preset: str | None = None
+    limits: Limits = NO_LIMITS
 
 
 class WordingError(ValueError):
@@ -36,6 +38,7 @@ async def word(
     preset: str | None,
     values: Mapping[str, Value],
     priority: int | None,
+    limits: Limits,
     kinds: Iterable[str],
 ) -> Said:
     """The text for agents of these kinds. Raises WordingError."""
@@ -45,7 +48,7 @@ async def word(
         if values:
             raise WordingError("Only a preset takes values.")
         assert text is not None
-        return Said(text, priority or USUAL_PRIORITY)
+        return Said(text, priority or USUAL_PRIORITY, limits=limits)
     found = await presets.find(conn, preset)
     if found is None:
         raise WordingError(f"There is no preset {preset}.")
@@ -56,4 +59,4 @@ async def word(
         rendered = render(found, values)
     except ValuesError as error:
         raise WordingError(f"The values do not fit the preset {found.name}: {error}.", error.fields) from error
-    return Said(rendered, priority or found.priority or USUAL_PRIORITY, found.name)
+    return Said(rendered, priority or found.priority or USUAL_PRIORITY, found.name, limits=limits.or_else(found.limits))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 from onsembl.agent.process import Process, Surroundings
-from onsembl.protocol.messages import Usage
+from onsembl.protocol.limits import LimitName, Limits
+from onsembl.protocol.usage import Usage
 
 
 class Run(Protocol):
     """One command that runs."""
 
     process: Process
+    progressed: asyncio.Event
+    """Set whenever `usage` may have grown."""
 
     def interrupt(self) -> None:
         """Ask the CLI to stop in its own way."""
@@ -23,13 +27,19 @@ class Run(Protocol):
 
     @property
     def usage(self) -> Usage | None:
-        """What it used, if the CLI says."""
+        """What it has used so far, if the CLI says."""
+        ...
+
+    @property
+    def passed(self) -> LimitName | None:
+        """The limit that the CLI itself was told of, and stopped at."""
         ...
 
 
 class Adapter(Protocol):
     """A kind of agent."""
 
-    def start(self, command_id: str, text: str, surroundings: Surroundings) -> Run:
-        """Run a command. Raises OSError when the CLI cannot be started."""
+    def start(self, command_id: str, text: str, surroundings: Surroundings, limits: Limits) -> Run:
+        """Run a command. Its limits are for a CLI that keeps to some by itself. Raises OSError when the CLI cannot be
+        started."""
         ...

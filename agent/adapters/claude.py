@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 
 from onsembl.agent.adapters.claude_events import ClaudeEvents
 from onsembl.agent.process import Process, Surroundings
 from onsembl.agent.terminal import AgentTerminal
-from onsembl.protocol.messages import Usage
+from onsembl.protocol.limits import LimitName, Limits
+from onsembl.protocol.usage import Usage
 
 ARGV = ("claude", "-p", "--output-format", "stream-json", "--verbose", "--include-partial-messages")
 
@@ -20,10 +22,12 @@ class ClaudeRun:
     def __init__(self, terminal: AgentTerminal) -> None:
         self._terminal = terminal
         self._events = ClaudeEvents()
+        self.progressed = asyncio.Event()
 
     def take(self, data: bytes) -> None:
         """Output of the CLI."""
         self._terminal.write(self._events.feed(data))
+        self.progressed.set()
 
     def interrupt(self) -> None:
         # Headless, it has no keyboard; SIGINT is what Ctrl-C would be.
@@ -37,12 +41,18 @@ class ClaudeRun:
     def usage(self) -> Usage | None:
         return self._events.usage
 
+    @property
+    def passed(self) -> LimitName | None:
+        return "cost_usd" if self._events.over_budget else None
+
 
 class ClaudeAdapter:
     """Runs prompts. The prompt goes in by standard input, so the list of processes does not show it."""
 
-    def start(self, command_id: str, text: str, surroundings: Surroundings) -> ClaudeRun:
+    def start(self, command_id: str, text: str, surroundings: Surroundings, limits: Limits) -> ClaudeRun:
         run = ClaudeRun(surroundings.terminal)
         argv = [*ARGV, *surroundings.arguments]
+        if limits.cost_usd is not None:  # only it knows the prices
+            argv += ["--max-budget-usd", f"{limits.cost_usd:f}"]
         run.process = Process.on_pipes(argv, command_id, surroundings, text, run.take)
         return run

@@ -14,7 +14,7 @@ from typing import Any, cast
 import msgspec
 
 from onsembl.agent.terminal import printable
-from onsembl.protocol.messages import Usage
+from onsembl.protocol.usage import Usage
 
 MAX_RESULT_LINES = 12
 MAX_LINE = 400
@@ -40,6 +40,8 @@ class ClaudeEvents:
         self._open_line = False
         self._shown_error = ""
         self.error: str | None = None
+        self.over_budget = False
+        """Whether it stopped at the cost that it was told not to pass."""
 
     def feed(self, data: bytes) -> bytes:
         """Whole lines are shown, the begun one is kept for later, however long it gets."""
@@ -154,13 +156,14 @@ class ClaudeEvents:
         parts = [f"{(_number(event.get('duration_ms')) or 0.0) / 1000:.1f} s"]
         usage = self.usage
         if usage is not None:
-            parts.append(f"{usage.input_tokens + usage.output_tokens:,} tokens")
+            parts.append(f"{usage.tokens:,} tokens")
             if usage.cost_usd is not None:
                 parts.append(f"${usage.cost_usd:.4f}")
         summary = f"{DIM}{' · '.join(parts)}{RESET}\n"
         if not event.get("is_error"):
             return summary
         self.error = _error(event)
+        self.over_budget = event.get("subtype") == "error_max_budget_usd"
         if self.error == self._shown_error:
             return summary
         return f"{RED}{printable(self.error)}{RESET}\n{summary}"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from onsembl.agent.process import Process, Surroundings
+from onsembl.protocol.limits import Limits
 
 SHELL = ("/bin/bash", "-c")
 CTRL_C = b"\x03"
@@ -12,9 +15,11 @@ class ShellRun:
     """A command line that runs."""
 
     usage = None
+    passed = None
 
     def __init__(self, process: Process) -> None:
         self.process = process
+        self.progressed = asyncio.Event()
 
     def interrupt(self) -> None:
         self.process.press(CTRL_C)
@@ -26,6 +31,6 @@ class ShellRun:
 class ShellAdapter:
     """Runs command lines."""
 
-    def start(self, command_id: str, text: str, surroundings: Surroundings) -> ShellRun:
+    def start(self, command_id: str, text: str, surroundings: Surroundings, limits: Limits) -> ShellRun:
         argv = [*SHELL, text, *surroundings.arguments]
         return ShellRun(Process.in_terminal(argv, command_id, surroundings))

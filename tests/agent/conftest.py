@@ -37,9 +37,9 @@ class Alone:
     def order(self, *order: object) -> None:
         self.process.stdin.write(json.dumps(order).encode() + b"\n")
 
-    def offer(self, text: str) -> str:
+    def offer(self, text: str, **limits: float) -> str:
         command_id = str(uuid4())
-        self.order("offer", command_id, text)
+        self.order("offer", command_id, text, limits)
         return command_id
 
     async def report(self, kind: str) -> dict:

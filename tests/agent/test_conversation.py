@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from onsembl.agent.conversation import Conversation
 from onsembl.agent.errors import AgentError
 from onsembl.agent.terminal import AgentTerminal
+from onsembl.protocol.ladder_times import LadderTimes
+from onsembl.protocol.limits import LimitName
 from onsembl.protocol.messages import (
     Acknowledged,
     Cancel,
@@ -48,7 +50,10 @@ class Heard:
     def offer(self, offer: Offer) -> None:
         self.orders.append(offer)
 
-    def cancel(self, command_id: UUID) -> None:
+    def take_times(self, times: LadderTimes) -> None:
+        self.orders.append(times)
+
+    def cancel(self, command_id: UUID, limit: LimitName | None) -> None:
         self.orders.append(("cancel", command_id))
 
     def resize(self, columns: int, rows: int) -> None:

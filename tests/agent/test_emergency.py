@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onsembl.agent.emergency import Standing
-from onsembl.agent.ladder import Ladder, LadderTimes
+from onsembl.agent.ladder import Ladder
+from onsembl.protocol.ladder_times import LadderTimes
 from onsembl.protocol.messages import Halt
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onsembl.agent.ladder import Ladder, LadderTimes
+from onsembl.agent.ladder import Ladder
+from onsembl.protocol.ladder_times import LadderTimes
 
 ORDER = ["interrupt", "sigint", "sigterm", "sigkill", "sweep", "failed"]
 TIMES = LadderTimes()

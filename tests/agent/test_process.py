@@ -16,6 +16,7 @@ import pytest
 from onsembl.agent.adapters.shell import ShellAdapter
 from onsembl.agent.process import Process, Surroundings
 from onsembl.agent.terminal import AgentTerminal
+from onsembl.protocol.limits import NO_LIMITS
 from onsembl.protocol.stream import Outbox
 
 
@@ -47,7 +48,7 @@ def shown(surroundings) -> Shown:
 
 
 def start(surroundings: Surroundings, text: str) -> Process:
-    return ShellAdapter().start(str(uuid4()), text, surroundings).process
+    return ShellAdapter().start(str(uuid4()), text, surroundings, NO_LIMITS).process
 
 
 async def end(process: Process) -> int:

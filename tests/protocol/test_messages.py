@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 
 from onsembl.protocol import messages as m
 from onsembl.protocol.close_codes import CloseCode, is_permanent
+from onsembl.protocol.ladder_times import LadderTimes
+from onsembl.protocol.limits import Limits
 from onsembl.protocol.states import ACTIVE_STATES, FINAL_STATES, TRANSITIONS, CommandState, Role
 
 ID = UUID("b7d6a1f0-0000-4000-8000-000000000001")
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ACCEPTED = m.Accepted(command_id=ID, started_at=NOW, output_start=0)
+USED = m.Used(command_id=ID, usage=m.Usage(input_tokens=3))
 ENDED = m.Ended(command_id=ID, outcome="failed", ended_at=NOW, exit_code=1, usage=m.Usage(input_tokens=3))
 
 FROM_AGENT = [
@@ -35,6 +38,7 @@ FROM_AGENT = [
         ended=[ENDED],
     ),
     ACCEPTED,
+    USED,
     ENDED,
     m.CancelStep(command_id=ID, step="sigterm", at=NOW, processes_left=3),
     m.HaltProgress(halt_id=ID, state="dying", at=NOW, processes_left=1, pids=[5]),
@@ -53,12 +57,13 @@ FROM_SERVER = [
         resume_offset=5,
         heartbeat_seconds=30,
         heartbeat_timeout_seconds=10,
+        cancel_times=LadderTimes(interrupt=2),
     ),
     m.Acknowledged(offset=9),
     m.Resend(offset=9),
-    m.Offer(command_id=ID, text="ls"),
+    m.Offer(command_id=ID, text="ls", limits=Limits(wall_seconds=60, tokens=5)),
     m.EndRecorded(command_id=ID),
-    m.Cancel(command_id=ID, reason="why"),
+    m.Cancel(command_id=ID, reason="why", limit="tokens"),
     m.Halt(halt_id=ID, number=3, seconds=2.0, reason="why"),
     m.HaltLifted(number=3),
     m.Leave(restart=True),

@@ -14,15 +14,18 @@ import sys
 from pathlib import Path
 from uuid import UUID
 
+import msgspec
+
 from onsembl.agent.adapters.claude import ClaudeAdapter
 from onsembl.agent.adapters.shell import ShellAdapter
 from onsembl.agent.journal import Journal
-from onsembl.agent.ladder import LadderTimes
 from onsembl.agent.process import Surroundings
 from onsembl.agent.reaper import Reaper
 from onsembl.agent.runner import Runner
 from onsembl.agent.startup import Startup
 from onsembl.agent.terminal import AgentTerminal
+from onsembl.protocol.ladder_times import LadderTimes
+from onsembl.protocol.limits import Limits
 from onsembl.protocol.messages import Offer, encode
 
 
@@ -52,10 +55,11 @@ async def main(folder: Path, kind: str, adopt: bool, times: LadderTimes) -> None
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
         match json.loads(line):
-            case ["offer", command_id, text]:
-                runner.offer(Offer(command_id=UUID(command_id), text=text))
-            case ["cancel", command_id]:
-                runner.cancel(UUID(command_id))
+            case ["offer", command_id, text, *limits]:
+                offer = Offer(command_id=UUID(command_id), text=text)
+                runner.offer(msgspec.structs.replace(offer, limits=Limits(**limits[0])) if limits else offer)
+            case ["cancel", command_id, *limit]:
+                runner.cancel(UUID(command_id), *limit)
             case ["resize", columns, rows]:
                 runner.resize(columns, rows)
             case ["recorded", command_id]:

@@ -17,11 +17,11 @@ lines = (Path(os.environ["TRANSCRIPTS"]) / f"{prompt.split()[0]}.jsonl").read_by
 before = len(lines)
 if "KEEP_ON" in prompt:
     before = next(n for n, line in enumerate(lines) if b"interrupted by user" in line)
-    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # it may come before it is waited for
 sys.stdout.buffer.writelines(lines[:before])
 sys.stdout.buffer.flush()
 if "KEEP_ON" in prompt:
-    signal.pause()
+    signal.sigwait({signal.SIGINT})
 sys.stdout.buffer.writelines(lines[before:])
 sys.stdout.buffer.flush()
 print("a warning", file=sys.stderr)

@@ -17,6 +17,7 @@ import type {
   EnrolmentToken,
   Group,
   HaltStatus,
+  Limits,
   Line,
   Me,
   MoveCommand,
@@ -140,6 +141,11 @@ export class Api {
   /** To several agents at once. */
   sendGroup(group: NewGroup): Promise<Group> {
     return this.#call("POST", "/v1/groups", group);
+  }
+
+  /** What no command of an agent may pass. */
+  limit(agentId: string, limits: Limits): Promise<Agent> {
+    return this.#call("PUT", `/v1/agents/${agentId}/limits`, limits);
   }
 
   schedules(): Promise<Schedules> {

@@ -15,6 +15,9 @@ test("a cancellation tells how far it has come", () => {
   expect(cancelProgress(command({ ...asked, cancel_step: { step: "sigterm", processes_left: 3 } }))).toBe(
     "SIGTERM sent, 3 processes left",
   );
+  expect(cancelProgress(command({ cancel_step: { step: "sigterm", processes_left: 2, limit: "tokens" } }))).toBe(
+    "past its limit: SIGTERM sent, 2 processes left",
+  );
   expect(cancelProgress(command({ ...asked, cancel_step: { step: "sigkill", processes_left: 1 } }))).toBe(
     "SIGKILL sent, 1 process left",
   );

@@ -22,12 +22,12 @@ const RUNGS: Record<CancelStep["step"], string> = {
   failed: "could not be stopped",
 };
 
-/** How far a cancellation has come; null when none was asked for. */
+/** How far a cancellation has come, or a stop at a limit, which nobody asks for; null when there is none. */
 export function cancelProgress(command: Command): string | null {
-  if (command.cancel_requested_at === null) return null;
   const step = command.cancel_step as Partial<CancelStep> | null;
-  if (step?.step === undefined) return "cancel requested";
-  const rung = RUNGS[step.step] ?? step.step;
+  if (step?.step === undefined) return command.cancel_requested_at === null ? null : "cancel requested";
+  const why = typeof step.limit === "string" ? "past its limit: " : "";
+  const rung = why + (RUNGS[step.step] ?? step.step);
   const left = step.processes_left ?? 0;
   if (step.step === "failed") return `cancel failed, would not die: ${(step.pids ?? []).join(", ")}`;
   return left > 0 ? `${rung}, ${counted(left, "process", "processes")} left` : rung;

@@ -38,8 +38,8 @@ export function given(variables: Variable[], filled: Filled): Filled {
 
 /** The preset without what the server adds to it; its default values as their types want them. */
 export function contentOf(preset: PresetAnswer): Preset & { variables: Variable[] } {
-  const { name, description, template, variables, priority, kind } = preset;
-  return { name, description, template, variables: variables.map(tidied), priority, kind };
+  const { name, description, template, variables, priority, kind, limits } = preset;
+  return { name, description, template, variables: variables.map(tidied), priority, kind, limits };
 }
 
 export function newVariable(name: string): Variable {

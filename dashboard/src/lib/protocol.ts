@@ -125,6 +125,7 @@ export interface NewCommand {
   preset?: string | null;
   values?: Record<string, unknown>;
   priority?: number | null;
+  limits?: Limits;
 }
 
 /** Why, if the operator says. */
@@ -153,13 +154,14 @@ export interface NewHalt {
 }
 
 /**
- * What is to change. `text` and `priority` can be changed while the command waits; with `revision` only if nobody
- * has changed it since. `note` and `tags` can be changed always.
+ * What is to change. `text`, `priority` and `limits` can be changed while the command waits; with `revision` only
+ * if nobody has changed it since. `note` and `tags` can be changed always.
  */
 export interface EditCommand {
   text?: string;
   /** 1 is first, 10 is last. */
   priority?: number;
+  limits?: Limits;
   note?: string;
   tags?: string[];
   revision?: number | null;
@@ -184,6 +186,7 @@ export interface NewGroup {
   preset?: string | null;
   values?: Record<string, unknown>;
   priority?: number | null;
+  limits?: Limits;
   target: Target;
 }
 
@@ -193,6 +196,7 @@ export interface NewSchedule {
   preset?: string | null;
   values?: Record<string, unknown>;
   priority?: number | null;
+  limits?: Limits;
   name: string;
   target: Target;
   cron?: string | null;
@@ -207,6 +211,7 @@ export interface ChangedSchedule {
   preset?: string | null;
   values?: Record<string, unknown>;
   priority?: number | null;
+  limits?: Limits;
   name: string;
   target: Target;
   cron?: string | null;
@@ -226,6 +231,7 @@ export interface SavePreset {
   variables?: Variable[];
   priority?: number | null;
   kind?: AgentKind | null;
+  limits?: Limits;
   revision?: number | null;
 }
 
@@ -236,8 +242,8 @@ export interface TryPreset {
 }
 
 /**
- * A template with its variables. `kind` is the only kind of agent it is for; `priority` what a command gets that
- * names none.
+ * A template with its variables. `kind` is the only kind of agent it is for; `priority` and `limits` are what a
+ * command gets that names none.
  */
 export interface Preset {
   name: string;
@@ -246,6 +252,20 @@ export interface Preset {
   variables?: Variable[];
   priority?: number | null;
   kind?: AgentKind | null;
+  limits?: Limits;
+}
+
+/**
+ * What a command may take. None is no limit.
+ *
+ * `wall_seconds` counts from its start, `idle_seconds` from its last output. `tokens` are those of `Usage.tokens`;
+ * they and `cost_usd` bind agents whose CLI tells of them.
+ */
+export interface Limits {
+  wall_seconds?: number | null;
+  idle_seconds?: number | null;
+  tokens?: number | null;
+  cost_usd?: number | null;
 }
 
 /**
@@ -333,6 +353,7 @@ export interface Agent {
   paused_at: string | null;
   paused_by_name: string | null;
   labels: string[];
+  limits: Limits;
 }
 
 /** Every agent, by name. */
@@ -375,6 +396,8 @@ export interface Command {
   note: string;
   tags: string[];
   request_id: string | null;
+  limits: Limits;
+  limit_passed: "cost_usd" | "idle_seconds" | "tokens" | "wall_seconds" | null;
 }
 
 /** A page of commands, newest first. `next_before` asks for the next page; None on the last. */
@@ -405,6 +428,7 @@ export interface GroupSummary {
   preset: string | null;
   /** 1 is first, 10 is last. */
   priority: number;
+  limits: Limits;
   target: Record<string, unknown>;
   requested_by: string | null;
   requested_by_name: string;
@@ -420,6 +444,7 @@ export interface Group {
   preset: string | null;
   /** 1 is first, 10 is last. */
   priority: number;
+  limits: Limits;
   target: Record<string, unknown>;
   requested_by: string | null;
   requested_by_name: string;
@@ -470,6 +495,7 @@ export interface ScheduleAnswer {
   preset: string | null;
   values: Record<string, unknown>;
   priority: number | null;
+  limits: Limits;
   cron: string | null;
   time_zone: string;
   at: string | null;
@@ -521,6 +547,7 @@ export interface PresetAnswer {
   variables: Variable[];
   priority: number | null;
   kind: AgentKind | null;
+  limits: Limits;
   shipped: boolean;
   revision: number;
   updated_at: string | null;
@@ -659,6 +686,7 @@ export interface CancelStep {
   at: string;
   processes_left: number;
   pids: number[];
+  limit: "cost_usd" | "idle_seconds" | "tokens" | "wall_seconds" | null;
 }
 
 /**

@@ -37,6 +37,8 @@ export function command(fields: Partial<Command> = {}): Command {
     tags: [],
     preset: null,
     request_id: null,
+    limits: {},
+    limit_passed: null,
     ...fields,
   };
 }

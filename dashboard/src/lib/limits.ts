@@ -1,0 +1,73 @@
+import type { Limits } from "./protocol.ts";
+
+export type LimitName = keyof Limits;
+
+/** What a form holds: each limit as it is typed, an empty text for none. */
+export type Typed = Record<LimitName, string>;
+
+export const LIMITS: [name: LimitName, label: string, placeholder: string][] = [
+  ["wall_seconds", "Longest run", "2h"],
+  ["idle_seconds", "Longest silence", "10m"],
+  ["tokens", "Tokens", "200000"],
+  ["cost_usd", "Cost in $", "2.50"],
+];
+
+const UNITS: [unit: string, seconds: number][] = [
+  ["d", 86_400],
+  ["h", 3600],
+  ["m", 60],
+  ["s", 1],
+];
+
+/** `90s`, `30m`, `2h`, `1d`, or seconds; null for what is none of these. */
+export function readSpan(text: string): number | null {
+  const found = /^(\d+(?:\.\d+)?)\s*([smhd]?)$/.exec(text.trim());
+  if (found === null) return null;
+  return Number(found[1]) * (UNITS.find(([unit]) => unit === found[2])?.[1] ?? 1);
+}
+
+/** As `readSpan` takes it, in the largest unit that it is a whole number of. */
+export function writeSpan(seconds: number): string {
+  const [unit, size] = UNITS.find(([, size]) => seconds >= size && seconds % size === 0) ?? ["s", 1];
+  return `${seconds / size}${unit}`;
+}
+
+export function typed(limits: Limits): Typed {
+  return {
+    wall_seconds: write(limits.wall_seconds, writeSpan),
+    idle_seconds: write(limits.idle_seconds, writeSpan),
+    tokens: write(limits.tokens, String),
+    cost_usd: write(limits.cost_usd, String),
+  };
+}
+
+function write(limit: number | null | undefined, how: (limit: number) => string): string {
+  return typeof limit === "number" ? how(limit) : "";
+}
+
+/** The limits that are typed, and the first of them that is none. */
+export function read(form: Typed): { limits: Limits; wrong: LimitName | null } {
+  const limits: Record<string, number> = {};
+  let wrong: LimitName | null = null;
+  for (const [name] of LIMITS) {
+    const text = form[name].trim();
+    if (text === "") continue;
+    const value = name === "wall_seconds" || name === "idle_seconds" ? readSpan(text) : Number(text.replaceAll(",", ""));
+    const least = name === "cost_usd" ? Number.MIN_VALUE : 1;
+    if (value === null || !(value >= least) || (name === "tokens" && !Number.isInteger(value))) wrong ??= name;
+    else limits[name] = value;
+  }
+  return { limits, wrong };
+}
+
+/** `2h, 5,000 tokens`; empty without any. */
+export function limitsName(limits: Limits): string {
+  return [
+    write(limits.wall_seconds, writeSpan),
+    write(limits.idle_seconds, (span) => `${writeSpan(span)} silent`),
+    write(limits.tokens, (count) => `${count.toLocaleString("en")} tokens`),
+    write(limits.cost_usd, (cost) => `$${cost}`),
+  ]
+    .filter((part) => part !== "")
+    .join(", ");
+}

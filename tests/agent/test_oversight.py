@@ -1,0 +1,125 @@
+"""Limits as the agent enforces them, on real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from agent.conftest import TESTS, alone, sleeping
+
+from onsembl.agent.oversight import oversee
+from onsembl.protocol.limits import NO_LIMITS, Limits
+from onsembl.protocol.usage import Usage
+
+
+async def test_a_command_that_runs_too_long_is_stopped(tmp_path, nap):
+    """By the ladder; the end says which limit it was, and nothing is left."""
+    async with alone(tmp_path) as agent:
+        agent.offer(f"trap '' INT TERM; sleep {nap}; sleep {nap}", wall_seconds=1)
+        end = await agent.report("ended")
+        assert sleeping(nap) == []
+        assert (end["outcome"], end["limit"], end["error"]) == (
+            "timed_out",
+            "wall_seconds",
+            "Stopped: it ran for more than 1 s.",
+        )
+        assert agent.steps()[:4] == ["interrupt", "sigint", "sigterm", "sigkill"]
+        assert b"timed out, it ran for more than 1 s" in agent.shown
+        assert (await agent.run("true"))["outcome"] == "succeeded"
+
+
+async def test_a_silent_command_is_stopped(tmp_path, nap):
+    """What it wrote before is kept."""
+    async with alone(tmp_path) as agent:
+        agent.offer(f"echo so far; sleep {nap}", idle_seconds=1, wall_seconds=3600)
+        end = await agent.report("ended")
+        assert sleeping(nap) == []
+        assert (end["outcome"], end["limit"]) == ("timed_out", "idle_seconds")
+        assert b"so far" in agent.shown
+
+
+async def test_the_servers_word_is_the_same(tmp_path, nap):
+    """A limit that the agent did not know of; a cancel that came before it stays a cancel."""
+    async with alone(tmp_path) as agent:
+        command = agent.offer(f"sleep {nap}")
+        await agent.report("accepted")
+        agent.order("cancel", command, "wall_seconds")
+        end = await agent.report("ended")
+        assert (end["outcome"], end["limit"]) == ("timed_out", "wall_seconds")
+        command = agent.offer(f"trap '' INT; sleep {nap}; sleep {nap}")
+        await agent.report("accepted")
+        agent.order("cancel", command)
+        agent.order("cancel", command, "wall_seconds")
+        end = await agent.report("ended")
+        assert (end["outcome"], end.get("limit")) == ("cancelled", None)
+
+
+async def test_too_many_tokens_stop_a_coding_cli(tmp_path, claude):
+    """In its own way, while it writes."""
+    async with alone(tmp_path, kind="claude", times={}, **claude) as agent:
+        agent.offer("interrupted KEEP_ON", tokens=50)
+        end = await agent.report("ended")
+        assert (end["outcome"], end["limit"], agent.steps()) == ("timed_out", "tokens", ["interrupt"])
+        assert end["usage"]["input_tokens"] == 100
+
+
+async def test_the_cost_is_watched_by_the_cli(tmp_path, claude):
+    """Only it knows the prices: it is told, and what it then says is understood."""
+    async with alone(tmp_path, kind="claude", **claude) as agent:
+        agent.offer("over_budget", cost_usd=0.0001)
+        end = await agent.report("ended")
+        assert (end["outcome"], end["limit"], end["exit_code"]) == ("timed_out", "cost_usd", 1)
+        assert end["usage"]["cost_usd"] > 0.0001
+    argv = json.loads((tmp_path / "called.json").read_text())["argv"]
+    assert argv[-2:] == ["--max-budget-usd", "0.000100"]
+
+
+@pytest.fixture
+def claude(tmp_path) -> dict[str, str]:
+    """A search path with a `claude` on it that plays recorded runs."""
+    import os
+
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "claude").symlink_to(TESTS / "support" / "play_claude.py")
+    return {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "TRANSCRIPTS": str(TESTS / "agent" / "transcripts")}
+
+
+class Running:
+    """A run without a program."""
+
+    class Program:
+        def __init__(self) -> None:
+            self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            self.last_output = 0.0
+
+    def __init__(self) -> None:
+        self.process = self.Program()
+        self.progressed = asyncio.Event()
+        self.usage: Usage | None = None
+
+    def uses(self, tokens: int) -> None:
+        self.usage = Usage(output_tokens=tokens)
+        self.progressed.set()
+
+
+async def test_what_is_used_is_said_as_it_grows():
+    """Each state of it once, until the program ends."""
+    run, said = Running(), asyncio.Queue()
+    watching = asyncio.create_task(oversee(run, NO_LIMITS, asyncio.Event(), said.put_nowait, every=0.0))
+    for tokens in (5, 7):
+        run.uses(tokens)
+        assert (await said.get()).output_tokens == tokens
+    run.progressed.set()
+    run.process.exited.set_result(0)
+    assert await watching is None
+    assert said.empty()
+
+
+async def test_a_limit_is_seen_at_once():
+    """Not when it is next time to tell."""
+    run = Running()
+    watching = asyncio.create_task(oversee(run, Limits(tokens=10), asyncio.Event(), lambda _: None, every=3600.0))
+    run.uses(10)
+    run.uses(11)
+    assert await watching == "tokens"

@@ -1,0 +1,185 @@
+"""Limits on commands: said per command, preset and agent, enforced by the agent, backed by the server."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from support.agents import Operator, agent_running, sleepers, until
+from support.asking import ask, audited
+from support.command_line import CommandLine
+from support.frames import HELLO, next_message
+from support.server import Api, running
+
+from onsembl.protocol.ladder_times import LadderTimes
+from onsembl.protocol.states import AgentKind, Role
+from onsembl.sql.database import connect
+from onsembl.tasks.cancel import stop_overdue
+
+
+@pytest.fixture
+async def admin(api: Api) -> Operator:
+    return Operator(api, await api.operator())
+
+
+async def test_a_command_past_its_limit_has_timed_out(api, admin, tmp_path):
+    """The row says which limit; the next in line runs."""
+    async with agent_running(api, tmp_path) as agent:
+        command = await admin.send(agent.id, "sleep 1000", limits={"wall_seconds": 1, "idle_seconds": 500})
+        after = await admin.send(agent.id, "true")
+        row = await admin.until_state(command, "timed_out")
+        assert (row["limit_passed"], row["error"]) == ("wall_seconds", "Stopped: it ran for more than 1 s.")
+        assert row["cancel_requested_at"] is None
+        assert await sleepers(command) == []
+        assert (await admin.until_state(after, "succeeded"))["limit_passed"] is None
+    [detail] = [detail for action, detail in await audited(api, "command.ended") if detail.get("limit")]
+    assert (detail["state"], detail["limit"]) == ("timed_out", "wall_seconds")
+
+
+async def test_the_narrowest_limit_is_in_force(api, admin):
+    """A command's own goes before its preset's, and an agent's is never passed."""
+    agent = await api.enrol()
+    path = f"/v1/agents/{agent.id}"
+    limited = await ask(admin, "PUT", path + "/limits", {"wall_seconds": 600, "tokens": 1000})
+    assert limited["limits"] == {"wall_seconds": 600, "tokens": 1000}
+    preset = {"template": "go", "limits": {"wall_seconds": 60, "idle_seconds": 30, "cost_usd": 2.5}}
+    await ask(admin, "PUT", "/v1/presets/brief", preset)
+    wanted = {"preset": "brief", "limits": {"wall_seconds": 3600, "tokens": 50}}
+    asked = await ask(admin, "POST", path + "/commands", wanted, 201)
+    assert asked["limits"] == {"wall_seconds": 3600, "idle_seconds": 30, "tokens": 50, "cost_usd": 2.5}
+    async with api.agent_socket(agent) as socket:
+        await socket.send(json.dumps(HELLO))
+        offer = await next_message(socket, "offer")
+        assert offer["limits"] == {"wall_seconds": 600, "idle_seconds": 30, "tokens": 50, "cost_usd": 2.5}
+        assert (await admin.read(asked))["limits"] == offer["limits"]
+    [(_, detail)] = await audited(api, "agent.limited")
+    assert detail["limits"] == limited["limits"]
+
+
+async def test_limits_go_with_groups_schedules_and_edits(api, admin):
+    """Wherever a command can be worded."""
+    await api.enrol()
+    limits, everyone = {"tokens": 10}, {"target": {"all": True}}
+    group = await ask(admin, "POST", "/v1/groups", {"text": "go", "limits": limits, **everyone}, 201)
+    [command] = group["commands"]
+    assert (group["limits"], command["limits"]) == (limits, limits)
+    schedule = {"name": "nightly", "text": "go", "limits": limits, "cron": "0 0 29 2 *", **everyone}
+    made = await ask(admin, "POST", "/v1/schedules", schedule, 201)
+    assert made["limits"] == limits
+    await ask(admin, "POST", f"/v1/schedules/{made['id']}/run", {})
+    newest = (await ask(admin, "GET", "/v1/commands"))["commands"][0]
+    assert (newest["id"] != command["id"], newest["limits"]) == (True, limits)
+    edited = await ask(admin, "PATCH", f"/v1/commands/{command['id']}", {"limits": {"wall_seconds": 5}})
+    assert edited["limits"] == {"wall_seconds": 5}
+    [(_, detail)] = await audited(api, "command.edited")
+    assert detail == {"limits": [limits, {"wall_seconds": 5}]}
+
+
+@pytest.mark.parametrize("bad", [{"wall_seconds": 0}, {"idle_seconds": -1}, {"tokens": "many"}, {"seconds": 5}])
+async def test_what_is_no_limit_is_refused(api, admin, bad):
+    """And nothing is sent."""
+    agent = await api.enrol()
+    await ask(admin, "POST", f"/v1/agents/{agent.id}/commands", {"text": "go", "limits": bad}, 422)
+    await ask(admin, "PUT", f"/v1/agents/{agent.id}/limits", bad, 422)
+    assert (await ask(admin, "GET", "/v1/commands"))["commands"] == []
+
+
+async def test_an_agents_limits_are_an_admins_to_set(api, admin):
+    """They bind operators."""
+    agent = await api.enrol()
+    operator = Operator(api, await api.operator(Role.OPERATOR))
+    await ask(operator, "PUT", f"/v1/agents/{agent.id}/limits", {}, 403)
+    await ask(admin, "PUT", "/v1/agents/00000000-0000-4000-8000-000000000000/limits", {}, 404)
+
+
+@pytest.mark.parametrize(
+    ("limits", "passed"),
+    [({"wall_seconds": 1}, "wall_seconds"), ({"idle_seconds": 1}, "idle_seconds"), ({"tokens": 9}, "tokens")],
+)
+async def test_the_server_stops_what_its_agent_does_not(api, admin, limits, passed):
+    """An agent that knows nothing of limits is told to cancel; that it did so is a time-out all the same."""
+    agent = await api.enrol()
+    async with api.agent_socket(agent) as socket:
+        await socket.send(json.dumps(HELLO))
+        command = await admin.send(agent.id, "go on", limits=limits)
+        await next_message(socket, "offer")
+        about = {"command_id": command["id"]}
+        now = datetime.now(UTC).isoformat()
+        await socket.send(json.dumps({"type": "accepted", **about, "started_at": now, "output_start": 0}))
+        await socket.send(json.dumps({"type": "used", **about, "usage": {"input_tokens": 4, "cache_write_tokens": 6}}))
+
+        async def stopped() -> int:
+            async with await connect(api.database_url, role="onsembl_api") as conn:
+                return await stop_overdue(conn, 0.0)
+
+        assert await until(stopped, "the limit") == 1
+        cancel = await next_message(socket, "cancel")
+        assert (cancel["command_id"], cancel["limit"]) == (command["id"], passed)
+        assert cancel["reason"].startswith("Past its limit: it ")
+        assert await stopped() == 0
+        await socket.send(json.dumps({"type": "ended", **about, "outcome": "cancelled", "ended_at": now}))
+        row = await admin.until_state(command, "timed_out")
+        assert (row["limit_passed"], row["usage"]["input_tokens"]) == (passed, 4)
+    [(_, detail)] = await audited(api, "command.limit_passed")
+    assert detail == {"limit": passed, "limits": limits}
+
+
+async def test_what_was_used_is_known_of_a_command_that_was_lost(api, admin):
+    """Partial results are kept: the agent came back without it."""
+    agent = await api.enrol()
+    async with api.agent_socket(agent) as socket:
+        await socket.send(json.dumps(HELLO))
+        command = await admin.send(agent.id, "go on")
+        await next_message(socket, "offer")
+        about = {"command_id": command["id"]}
+        now = datetime.now(UTC).isoformat()
+        await socket.send(json.dumps({"type": "accepted", **about, "started_at": now, "output_start": 0}))
+        await socket.send(json.dumps({"type": "used", **about, "usage": {"output_tokens": 12}}))
+
+        async def known() -> bool:
+            return (await admin.read(command))["usage"] is not None
+
+        await until(known, "what it used")
+    async with api.agent_socket(agent) as socket:
+        await socket.send(json.dumps(HELLO))
+        assert (await admin.until_state(command, "lost"))["usage"]["output_tokens"] == 12
+
+
+async def test_a_kind_of_agent_has_a_ladder_of_its_own(settings, tmp_path):
+    """As the server is set; others keep theirs."""
+    times = {AgentKind.SHELL: LadderTimes(interrupt=0.1, sigterm=0.2)}
+    async with running(replace(settings, cancel_times=times)) as api:
+        admin = Operator(api, await api.operator())
+        shell, claude = await api.enrol("one"), await api.enrol("two", "claude")
+        for agent, kind in ((shell, "shell"), (claude, "claude")):
+            async with api.agent_socket(agent) as socket:
+                await socket.send(json.dumps({**HELLO, "kind": kind}))
+                said = (await next_message(socket, "welcome"))["cancel_times"]
+                assert (said or {}).get("interrupt") == (0.1 if kind == "shell" else None)
+        async with agent_running(api, tmp_path, "three") as agent:
+            command = await admin.send(agent.id, "trap '' INT TERM; sleep 1000; sleep 1000")
+            await until(lambda: sleepers(command), "the sleeper")
+            await admin.cancel(command)
+            await admin.until_state(command, "cancelled")
+            assert await sleepers(command) == []
+        steps = await audited(api, "command.cancel_step")
+    rungs = {detail["step"]: datetime.fromisoformat(detail["at"]) for _, detail in steps}
+    assert (rungs["sigkill"] - rungs["interrupt"]).total_seconds() < 10  # by its own times it is 15 s
+
+
+async def test_limits_at_the_command_line(api, tmp_path):
+    """Spans of time as people write them."""
+    await api.enrol()
+    admin = await api.operator()
+    line = CommandLine(api, admin, tmp_path)
+    limits = ("--wall-time", "2h", "--idle-time", "90s", "--max-tokens", "5000", "--max-cost", "2.5")
+    [command] = json.loads((await line.run("send", "--agent", "one", "--json", *limits, "go"))[0])
+    assert command["limits"] == {"wall_seconds": 7200, "idle_seconds": 90, "tokens": 5000, "cost_usd": 2.5}
+    edited = json.loads((await line.run("commands", "edit", command["id"], "--wall-time", "1d", "--json"))[0])
+    assert edited["limits"] == {"wall_seconds": 86_400}
+    assert await line.run("agents", "limit", "one", "--wall-time", "30m") == ("one: wall seconds 1800\n", "")
+    assert await line.run("agents", "limit", "one") == ("one: no limits\n", "")
+    _, problem = await line.run("send", "--agent", "one", "--wall-time", "soon", "go", code=2)
+    assert "'soon' is no length of time" in problem

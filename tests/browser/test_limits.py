@@ -1,0 +1,48 @@
+"""Limits on the page: set for a command and for an agent, seen when one is passed."""
+
+from __future__ import annotations
+
+from playwright.async_api import expect
+from support.agents import agent_running
+from support.server import Api
+
+from onsembl.protocol.states import Role
+
+
+async def test_a_limited_command_is_seen_to_time_out(center: Api, visit, tmp_path) -> None:
+    """What is no limit is said beside it; what was passed is on the command."""
+    async with agent_running(center, tmp_path, "one"):
+        visitor = await visit(center.url)
+        await visitor.sign_in((await center.operator(Role.OPERATOR)).email)
+        page = visitor.page
+        await page.get_by_role("button", name="Limits: none").click()
+        limits = page.get_by_role("group", name="Limits")
+        await limits.get_by_label("Longest run").fill("soon")
+        await expect(limits.get_by_text("That is no limit.")).to_be_visible()
+        await limits.get_by_label("Longest run").fill("2s")
+        await limits.get_by_label("Cost in $").fill("2.50")
+        await page.keyboard.press("Escape")
+        await expect(page.get_by_role("button", name="Limits: 2s, $2.5")).to_be_visible()
+        await visitor.send("sleep 1000")
+        await expect(page.get_by_role("button", name="Limits: none")).to_be_visible()
+        row = page.locator("li[data-command][data-state=timed_out]")
+        await expect(row).to_contain_text("Stopped: it ran for more than 2 s.")
+        await row.locator("[data-row]").click()
+        await expect(row.get_by_text("2s, $2.5")).to_be_visible()
+        await page.get_by_role("button", name="More for one").click()
+        await expect(page.get_by_role("button", name="Save labels")).to_be_visible()
+        await expect(page.get_by_role("button", name="Save limits")).to_have_count(0)
+
+
+async def test_an_agents_limits_are_set_in_its_menu(center: Api, visit) -> None:
+    """By an admin; the form has them when it is opened again."""
+    await center.enrol("away")
+    visitor = await visit(center.url)
+    await visitor.sign_in((await center.operator()).email)
+    page = visitor.page
+    await page.get_by_role("button", name="More for away").click()
+    await page.get_by_role("textbox", name="Longest silence").fill("10m")
+    await page.get_by_role("button", name="Save limits").click()
+    await expect(page.get_by_text("away: no command passes 10m silent.")).to_be_visible()
+    await page.get_by_role("button", name="More for away").click()
+    await expect(page.get_by_role("textbox", name="Longest silence")).to_have_value("10m")
