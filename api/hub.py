@@ -44,6 +44,9 @@ class AgentLink(Protocol):
 class ViewerLink(Protocol):
     """The connection of one viewer."""
 
+    delivered: int
+    """Frames of terminal bytes that it was given as they came."""
+
     @property
     def operator_id(self) -> OperatorId:
         """Whose it is."""
@@ -78,6 +81,8 @@ class Hub:
     links: dict[AgentId, AgentLink] = field(default_factory=dict[AgentId, AgentLink])
     terminals: dict[AgentId, Terminal] = field(default_factory=dict[AgentId, Terminal])
     viewers: set[ViewerLink] = field(default_factory=set[ViewerLink])
+    delivered_before: int = 0
+    """Frames that viewers who have left were given."""
     typing: dict[UUID, Typing] = field(default_factory=dict[UUID, Typing])
     """The pages that have typed something, by their own id."""
     connecting: defaultdict[AgentId, asyncio.Lock] = field(
@@ -105,6 +110,17 @@ class Hub:
             return False
         del self.links[agent_id]
         return True
+
+    def viewer_left(self, viewer: ViewerLink) -> None:
+        """Its connection is over."""
+        if viewer in self.viewers:
+            self.viewers.remove(viewer)
+            self.delivered_before += viewer.delivered
+
+    @property
+    def delivered(self) -> int:
+        """Frames of terminal bytes that viewers were given; it never falls."""
+        return self.delivered_before + sum(viewer.delivered for viewer in self.viewers)
 
     def taken(self, message: KeysTaken) -> None:
         """An agent has answered what a page has typed."""

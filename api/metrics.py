@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from psycopg.rows import DictRow
 
@@ -84,6 +84,9 @@ class State(Collector):
         yield _gauge("onsembl_agents_connected", "Agents whose connection is here.", len(hub.links))
         yield _gauge("onsembl_viewers_connected", "Terminals' viewers.", len(hub.viewers))
         yield _gauge("onsembl_streams", "Terminals in memory.", len(terminals))
+        received = sum(terminal.received for terminal in terminals)
+        yield CounterMetricFamily("onsembl_terminal_bytes", "Bytes that agents' terminals put out.", received)
+        yield CounterMetricFamily("onsembl_deliveries", "Frames of them that viewers were given.", hub.delivered)
         held = sum(terminal.ring.end - terminal.ring.start for terminal in terminals)
         yield _gauge("onsembl_ring_bytes", "Terminals' bytes kept for viewers.", held)
         yield _gauge("onsembl_archive_lag_bytes", "Bytes that wait for the archive.", hub.archiver.budget.used)

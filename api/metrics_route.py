@@ -40,12 +40,13 @@ async def metrics(request: Request) -> Response:
 
 async def read_state(services: Services) -> None:
     """Ask the database for what the next reading of the metrics shows of it."""
-    services.state.unfinished = None
+    unfinished = None
     try:
         async with asyncio.timeout(DATABASE_SECONDS), services.pool.connection(DATABASE_SECONDS) as conn:
-            services.state.unfinished = await figures.unfinished(conn)
+            unfinished = await figures.unfinished(conn)
     except (psycopg.Error, PoolTimeout, TimeoutError) as error:
         logger.warning("The queue could not be counted: %s", error, extra={"action": "figures_failed"})
+    services.state.unfinished = unfinished  # and nobody else's turn comes before it is read
 
 
 def _admit(request: Request, services: Services) -> None:

@@ -13,6 +13,7 @@ from onsembl.api import (
     audit_routes,
     command_routes,
     device_routes,
+    figures_routes,
     group_routes,
     halt_routes,
     preset_routes,
@@ -95,6 +96,7 @@ ENDPOINTS = [
     *device_routes.ENDPOINTS,
     *recording_routes.ENDPOINTS,
     *search_routes.ENDPOINTS,
+    *figures_routes.ENDPOINTS,
     Endpoint(method="GET", path="/v1/me", handler=read_me, summary="Who am I?", answer=Me),
     Endpoint(method="GET", path="/v1/agents", handler=list_agents, summary="Every agent, by name", answer=Agents),
     Endpoint(

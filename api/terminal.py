@@ -52,6 +52,8 @@ class Terminal:
         self._unsampled = 0
         self.sample: Sample | None = None
         self.control = Control()
+        self.inbox = Inbox(start)
+        self._earlier, self._elsewhere = 0, start
         self.begin(stream_id, start, size)
 
     def begin(self, stream_id: StreamId | None, start: int, size: Size) -> None:
@@ -64,6 +66,7 @@ class Terminal:
         self._log = self._archiver.open(stream_id, start) if stream_id is not None else None
         self.stream_id = stream_id
         self.sample = None
+        self._earlier, self._elsewhere = self.received, start
         self.inbox = Inbox(start)
         self.ring = Ring(self._ring_bytes, start)
         self.modes = Modes(start)
@@ -79,6 +82,11 @@ class Terminal:
         """The stream's way into the archive; there is one once there is a stream."""
         assert self._log is not None
         return self._log
+
+    @property
+    def received(self) -> int:
+        """How many new bytes the agent has sent here, of all its streams; it never falls."""
+        return self._earlier + self.inbox.end - self._elsewhere
 
     @property
     def upto(self) -> int:
@@ -105,6 +113,7 @@ class Terminal:
     def fill(self, data: bytes) -> None:
         """The next bytes, out of the archive: they went there by way of another process."""
         self.inbox.end += len(data)
+        self._elsewhere += len(data)
         self.ring.append(data)
         self.modes.feed(data)
         self.wake()

@@ -130,6 +130,7 @@ class ViewerSession:
         self._waits = False
         self._left: Message | None = None
         self._timed: Sample | None = None
+        self.delivered = 0
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     # As the hub sees it (ViewerLink)
@@ -171,7 +172,7 @@ class ViewerSession:
             for task in done:
                 task.result()
         finally:
-            self._hub.viewers.discard(self)
+            self._hub.viewer_left(self)
             self._writing.gone()
             terminal.unsubscribe(self._wake)
             for task in tasks:
@@ -250,6 +251,7 @@ class ViewerSession:
             while (frame := self._next()) is not None:
                 if isinstance(frame, bytes):
                     await self._websocket.send_bytes(frame)
+                    self.delivered += 1
                     self._observe()
                 else:
                     await self._send(frame)
@@ -271,6 +273,7 @@ class ViewerSession:
                 self._left = frame
                 break
             direct.write(frame)
+            self.delivered += 1
             self._observe()
         self._changed.set()
 

@@ -13,13 +13,14 @@ import types
 from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Union, cast, get_args, get_origin
 
 import click
 import msgspec
 
 from onsembl.api import (
     command_models,
+    figures_models,
     halt_routes,
     models,
     preset_routes,
@@ -79,6 +80,11 @@ ANSWERS: tuple[type[msgspec.Struct], ...] = (
     models.Operators,
     models.AlertAnswer,
     models.Alerts,
+    figures_models.Distribution,
+    figures_models.PoolFigures,
+    figures_models.QueueFigures,
+    figures_models.CommandsUnfinished,
+    figures_models.Figures,
     models.AuditChain,
     models.AuditEvent,
     models.AuditPage,
@@ -189,7 +195,8 @@ def _type(schema: Schema) -> str:
         case "array":
             return f"{_type(schema['items'])}[]"
         case "object":
-            return "Record<string, unknown>"
+            others = schema.get("additionalProperties")
+            return f"Record<string, {_type(cast('Schema', others)) if isinstance(others, dict) else 'unknown'}>"
         case "integer" | "number":
             return "number"
         case "string" | "boolean" | "null" as name:

@@ -15,6 +15,7 @@ import type {
   DeviceRequests,
   EditCommand,
   EnrolmentToken,
+  Figures,
   Group,
   HaltStatus,
   Limits,
@@ -261,6 +262,11 @@ export class Api {
 
   acknowledge(alertId: number): Promise<AlertAnswer> {
     return this.#call("POST", `/v1/alerts/${alertId}/acknowledge`, {});
+  }
+
+  /** What the instance that answers counts and holds. */
+  figures(): Promise<Figures> {
+    return this.#call("GET", "/v1/figures");
   }
 
   /** Agents that wait to be let in. */

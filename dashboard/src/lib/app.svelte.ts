@@ -2,6 +2,7 @@ import { isAuthRetryableFetchError, type Session } from "@supabase/supabase-js";
 
 import { Api, ApiError, type Tokens } from "./api.ts";
 import { Desk } from "./desk.svelte.ts";
+import { Readings } from "./figures.ts";
 import { Halting } from "./halting.svelte.ts";
 import { Live, type Mark } from "./live.ts";
 import { createSupabase, hadSession, readConfig, signIn, type PageConfig, type Supabase } from "./session.ts";
@@ -96,6 +97,8 @@ export class Workspace {
   readonly fleet: Fleet;
   readonly desk: Desk;
   readonly halting: Halting;
+  /** What the page of figures has read; it is there still when somebody comes back to it. */
+  readonly readings = new Readings();
   mark = $state<Mark>("connecting");
   /** Until when the page was live (ms); null while it is, and before it ever was. */
   liveUntil = $state<number | null>(null);

@@ -19,6 +19,7 @@ export const PAGES: Page[] = [
   { id: "presets", label: "Presets", role: "viewer", load: () => import("../pages/Presets.svelte") },
   { id: "schedules", label: "Schedules", role: "viewer", load: () => import("../pages/Schedules.svelte") },
   { id: "recordings", label: "Recordings", role: "viewer", load: () => import("../pages/Recordings.svelte") },
+  { id: "figures", label: "Figures", role: "viewer", load: () => import("../pages/Figures.svelte") },
   { id: "audit", label: "Audit", role: "admin", load: () => import("../pages/Audit.svelte") },
   { id: "access", label: "Access", role: "admin", load: () => import("../pages/Access.svelte") },
   { id: "approve", label: "Let an agent in", role: "admin", hidden: true, load: () => import("../pages/Approve.svelte") },

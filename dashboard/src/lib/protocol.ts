@@ -123,7 +123,7 @@ export interface Pong {
 export interface NewCommand {
   text?: string | null;
   preset?: string | null;
-  values?: Record<string, unknown>;
+  values?: Record<string, boolean | number | string>;
   priority?: number | null;
   limits?: Limits;
 }
@@ -184,7 +184,7 @@ export interface Target {
 export interface NewGroup {
   text?: string | null;
   preset?: string | null;
-  values?: Record<string, unknown>;
+  values?: Record<string, boolean | number | string>;
   priority?: number | null;
   limits?: Limits;
   target: Target;
@@ -194,7 +194,7 @@ export interface NewGroup {
 export interface NewSchedule {
   text?: string | null;
   preset?: string | null;
-  values?: Record<string, unknown>;
+  values?: Record<string, boolean | number | string>;
   priority?: number | null;
   limits?: Limits;
   name: string;
@@ -209,7 +209,7 @@ export interface NewSchedule {
 export interface ChangedSchedule {
   text?: string | null;
   preset?: string | null;
-  values?: Record<string, unknown>;
+  values?: Record<string, boolean | number | string>;
   priority?: number | null;
   limits?: Limits;
   name: string;
@@ -238,7 +238,7 @@ export interface SavePreset {
 /** A preset, kept or not, and values for it. */
 export interface TryPreset {
   preset: Preset;
-  values?: Record<string, unknown>;
+  values?: Record<string, boolean | number | string>;
 }
 
 /**
@@ -433,7 +433,7 @@ export interface GroupSummary {
   requested_by: string | null;
   requested_by_name: string;
   created_at: string;
-  counts: Record<string, unknown>;
+  counts: Record<string, number>;
 }
 
 /** The same with its commands, one an agent. */
@@ -449,7 +449,7 @@ export interface Group {
   requested_by: string | null;
   requested_by_name: string;
   created_at: string;
-  counts: Record<string, unknown>;
+  counts: Record<string, number>;
   commands: Command[];
 }
 
@@ -480,7 +480,7 @@ export interface ScheduleRun {
   command_id: string | null;
   group_id: string | null;
   error: string | null;
-  counts: Record<string, unknown>;
+  counts: Record<string, number>;
 }
 
 /**
@@ -563,7 +563,7 @@ export interface Presets {
 export interface TriedPreset {
   text: string | null;
   problem: string | null;
-  fields: Record<string, unknown>;
+  fields: Record<string, string>;
 }
 
 /** The token, shown this once. */
@@ -602,6 +602,69 @@ export interface AlertAnswer {
 /** Those that wait first, then the latest others. */
 export interface Alerts {
   alerts: AlertAnswer[];
+}
+
+/**
+ * Times that were measured, in seconds: `counts[i]` of them were `bounds[i]` at most, and the last count is of all.
+ * They only grow; two readings tell of the time between.
+ */
+export interface Distribution {
+  bounds: number[];
+  counts: number[];
+}
+
+/** Connections to the database: how many there are, how many of them are in use, and who waits for one. */
+export interface PoolFigures {
+  name: string;
+  size: number;
+  in_use: number;
+  waiting: number;
+}
+
+/** Commands of one priority that wait; `oldest` is for how many seconds the oldest of them has. */
+export interface QueueFigures {
+  /** 1 is first, 10 is last. */
+  priority: number;
+  depth: number;
+  oldest: number;
+}
+
+/** Commands of all instances that are not over. */
+export interface CommandsUnfinished {
+  queued: number;
+  dispatched: number;
+  running: number;
+  queue: QueueFigures[];
+}
+
+/**
+ * One instance's figures, as `/metrics` has them, but for `commands`, which are everybody's. Those that say so only
+ * grow; a rate is the difference of two readings of the same instance.
+ */
+export interface Figures {
+  instance_id: string;
+  /** When they were read, in seconds since 1970. */
+  at: number;
+  agents: number;
+  viewers: number;
+  /** null where Supabase is hosted. */
+  realtime_subscribers: number | null;
+  /** Bytes that agents' terminals put out. Only grows. */
+  terminal_bytes: number;
+  /** Frames of them that viewers were given. Only grows. */
+  deliveries: number;
+  archive_lag_bytes: number;
+  relay: Distribution;
+  loop_lag: Distribution;
+  /** By state. They only grow. */
+  commands_ended: Record<string, number>;
+  /** null while the database does not answer. */
+  commands: CommandsUnfinished | null;
+  pools: PoolFigures[];
+  /** Of the process; null where the system does not say. */
+  memory_bytes: number | null;
+  /** Of the process. Only grows. */
+  cpu_seconds: number | null;
 }
 
 /**

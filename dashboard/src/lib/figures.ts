@@ -1,0 +1,187 @@
+import { bytes } from "./format.ts";
+import type { Distribution, Figures } from "./protocol.ts";
+
+/** For how long readings are kept, in seconds. */
+export const KEPT_SECONDS = 600;
+/** The least time that a plot shows, in seconds: a few readings are not to look like a wall. */
+const LEAST_SECONDS = 60;
+/** Nothing is drawn or reckoned across a time in which nobody asked for so long, in seconds. */
+const GAP_SECONDS = 10;
+
+/** A value at a time, in seconds since 1970; null where there is none. */
+export interface Point {
+  at: number;
+  value: number | null;
+}
+
+/** The readings of one instance, oldest first. Another instance's, or those after a restart, begin anew. */
+export class Readings {
+  #all: readonly Figures[] = [];
+
+  get all(): readonly Figures[] {
+    return this.#all;
+  }
+
+  add(figures: Figures): void {
+    const last = this.#all.at(-1);
+    if (last !== undefined && last.instance_id === figures.instance_id) {
+      if (figures.at <= last.at) return; // an answer that was overtaken
+      this.#all = [...this.#all.filter(({ at }) => at >= figures.at - KEPT_SECONDS), figures];
+    } else this.#all = [figures];
+  }
+}
+
+/** What is so at each time. */
+export function levels(readings: readonly Figures[], pick: (figures: Figures) => number | null): Point[] {
+  return readings.map((figures) => ({ at: figures.at, value: pick(figures) }));
+}
+
+/** How fast something that only grows has grown in the `over` seconds before each time: by so much a second. */
+export function rates(readings: readonly Figures[], pick: (figures: Figures) => number | null, over: number): Point[] {
+  return since(readings, over, (before, now) => {
+    const [from, to] = [pick(before), pick(now)];
+    return from === null || to === null ? null : (to - from) / (now.at - before.at);
+  });
+}
+
+/** The quantile of what was measured in the `over` seconds before each time; null where nothing was. */
+export function quantiles(
+  readings: readonly Figures[],
+  pick: (figures: Figures) => Distribution,
+  q: number,
+  over: number,
+): Point[] {
+  return since(readings, over, (before, now) => {
+    const { bounds, counts } = pick(now);
+    const old = pick(before).counts;
+    return quantile(bounds, counts.map((count, index) => count - (old[index] ?? 0)), q);
+  });
+}
+
+/** Each reading against the oldest one that is at most `over` seconds before it, with no gap between; the last one at least. */
+function since(readings: readonly Figures[], over: number, of: (before: Figures, now: Figures) => number | null): Point[] {
+  let first = 0;
+  return readings.map((now, index) => {
+    const last = readings[index - 1];
+    if (last === undefined || now.at - last.at > GAP_SECONDS) {
+      first = index;
+      return { at: now.at, value: null };
+    }
+    while (first < index - 1 && now.at - (readings[first]?.at ?? 0) > over) first += 1;
+    const before = readings[first];
+    return { at: now.at, value: before === undefined ? null : of(before, now) };
+  });
+}
+
+/**
+ * As Prometheus reckons it: within the bucket in which it falls, values are taken to lie evenly. `counts[i]` of them are
+ * at most `bounds[i]`, the last count is of all. What is above every bound counts as the highest one.
+ */
+export function quantile(bounds: readonly number[], counts: readonly number[], q: number): number | null {
+  const total = counts.at(-1) ?? 0;
+  if (total <= 0) return null;
+  const rank = q * total;
+  const index = counts.findIndex((count) => count >= rank && count > 0);
+  const upper = bounds[index];
+  if (upper === undefined) return bounds.at(-1) ?? null;
+  const [lower, below] = index === 0 ? [0, 0] : [bounds[index - 1] ?? 0, counts[index - 1] ?? 0];
+  return lower + ((upper - lower) * (rank - below)) / ((counts[index] ?? 0) - below);
+}
+
+export function latest(points: readonly Point[]): number | null {
+  return points.at(-1)?.value ?? null;
+}
+
+/** The highest value; null where there is none. */
+export function peak(points: readonly Point[]): number | null {
+  const values = points.flatMap(({ value }) => (value === null ? [] : [value]));
+  return values.length === 0 ? null : Math.max(...values);
+}
+
+/** The point nearest to a time; null when there is none with a value. */
+export function nearest(points: readonly Point[], at: number): Point | null {
+  return points.reduce<Point | null>((found, point) => {
+    if (point.value === null) return found;
+    return found === null || Math.abs(point.at - at) < Math.abs(found.at - at) ? point : found;
+  }, null);
+}
+
+/** What a plot shows: from `start` to `end`, and from 0 up to `top`. */
+export interface Frame {
+  start: number;
+  end: number;
+  top: number;
+}
+
+export function frame(lines: readonly (readonly Point[])[]): Frame {
+  const end = lines[0]?.at(-1)?.at ?? 0;
+  const first = lines[0]?.[0]?.at ?? 0;
+  return { start: Math.min(first, end - LEAST_SECONDS), end, top: Math.max(...lines.map((line) => peak(line) ?? 0)) || 1 };
+}
+
+/**
+ * The line as an SVG path in a box of 100 by 1 that shows this frame. A gap stays one. With `closed`, the area below.
+ */
+export function path(points: readonly Point[], { start, end, top }: Frame, closed = false): string {
+  const parts: Point[][] = [];
+  let last: Point | null = null;
+  for (const point of points) {
+    if (point.value !== null) {
+      const joined = last !== null && last.value !== null && point.at - last.at <= GAP_SECONDS;
+      if (joined) parts.at(-1)?.push(point);
+      else parts.push([point]);
+    }
+    last = point;
+  }
+  const x = (at: number) => round((100 * (at - start)) / (end - start), 100);
+  const y = (value: number | null) => round(1 - (value ?? 0) / top, 1e4);
+  return parts
+    .map((part) => {
+      const line = part.map(({ at, value }) => `${x(at)} ${y(value)}`).join("L");
+      const [from, to] = [part[0]?.at ?? 0, part.at(-1)?.at ?? 0];
+      if (!closed) return part.length === 1 ? `M${line}h-0.5` : `M${line}`; // a lone point is a dash
+      return `M${x(from)} 1L${line}L${x(to)} 1Z`;
+    })
+    .join("");
+}
+
+function round(value: number, to: number): number {
+  return Math.round(value * to) / to;
+}
+
+/** A figure for the eye: the number, and what it is of. */
+export type Shown = [number: string, unit: string];
+
+export const NOTHING: Shown = ["–", ""];
+
+export function count(value: number): Shown {
+  return [Math.round(value).toLocaleString(), ""];
+}
+
+export function size(value: number): Shown {
+  const [number = "", unit = ""] = bytes(Math.round(value)).split(" ");
+  return [number, unit];
+}
+
+export function sizeRate(value: number): Shown {
+  const [number, unit] = size(value);
+  return [number, `${unit === "bytes" || unit === "byte" ? "B" : unit}/s`];
+}
+
+export function each(unit: string): (value: number) => Shown {
+  return (value) => [value < 10 && value > 0 ? value.toFixed(1) : Math.round(value).toLocaleString(), unit];
+}
+
+export function time(seconds: number): Shown {
+  if (seconds >= 0.9995) return [seconds.toFixed(1), "s"];
+  const ms = seconds * 1000;
+  return [ms < 1 ? ms.toFixed(2) : ms < 9.95 ? ms.toFixed(1) : ms.toFixed(0), "ms"];
+}
+
+export function percent(share: number): Shown {
+  return [(share * 100).toFixed(share < 0.0995 ? 1 : 0), "%"];
+}
+
+export function inWords(shown: Shown): string {
+  return shown.join(" ").trim();
+}
