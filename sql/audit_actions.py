@@ -42,6 +42,7 @@ ACTIONS: dict[str, str] = {
     "halt.begun": "Emergency stop: nothing is dispatched, everything is cancelled.",
     "halt.lifted": "The fleet works again.",
     "halt.lines_cancelled": "Commands that were waiting when the fleet was halted were cancelled.",
+    "job.retried": "Somebody has had a periodic job that failed run again.",
     "keys.rotated": "Access tokens are signed by another key.",
     "operator.added": "An operator was made at the command line.",
     "operator.disabled": "An operator was shut out.",

@@ -35,6 +35,32 @@ async def retry(conn: Connection, job_id: int) -> None:
     await conn.execute("select procrastinate_retry_job_v2(%s, now(), null, null, null)", [job_id])
 
 
+async def due(conn: Connection) -> bool:
+    """Whether a job waits that a worker could take now."""
+    cursor = await conn.execute(
+        """select exists (
+               select from procrastinate_jobs as jobs
+               where status = 'todo' and (scheduled_at is null or scheduled_at <= now())
+                 and not exists (
+                     select from procrastinate_jobs as holder
+                     where holder.lock = jobs.lock and holder.status = 'doing')) as due"""
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return row["due"]
+
+
+async def retry_failed(conn: Connection, job_id: int) -> bool:
+    """Have a job that failed taken up again; False when it has not failed."""
+    cursor = await conn.execute(
+        """with failed as (
+               select id from procrastinate_jobs where id = %s and status = 'failed' for update)
+           select procrastinate_retry_job_v2(id, now(), null, null, null) from failed""",
+        [job_id],
+    )
+    return cursor.rowcount == 1
+
+
 async def give_up(conn: Connection, job_id: int) -> None:
     """A stalled job has nothing more to do."""
     await conn.execute("select procrastinate_finish_job_v1(%s, 'failed', false)", [job_id])

@@ -16,6 +16,14 @@ from onsembl.tasks.retention import keep_archive, keep_audit_log, keep_search_te
 from onsembl.tasks.run_command import DeliveryRetry, run_command
 from onsembl.tasks.schedules import fire_schedules
 
+HOURLY = "17 * * * *"
+MINUTELY = "* * * * *"
+PERIODIC = {
+    **dict.fromkeys((REMOVE_OLD_JOBS, KEEP_AUDIT_LOG, KEEP_SEARCH_TEXT, KEEP_ARCHIVE), HOURLY),
+    FIRE_SCHEDULES: MINUTELY,
+}
+"""The tasks that come by themselves, and when: a cron expression, in UTC."""
+
 
 def new_app() -> App:
     """An application for one run of a worker; it is opened on the worker's pool."""
@@ -23,11 +31,11 @@ def new_app() -> App:
     app.task(name=RUN_COMMAND, pass_context=True, retry=DeliveryRetry())(run_command)
     # No queueing locks here: under row-level security Postgres does not say which key was taken. Procrastinate takes
     # that for an error of its own, and the worker would stop whenever the one before still waits.
-    hourly = app.periodic(cron="17 * * * *")
+    hourly = app.periodic(cron=HOURLY)
     hourly(app.task(name=REMOVE_OLD_JOBS, lock=REMOVE_OLD_JOBS, pass_context=True)(remove_old_jobs))
     hourly(app.task(name=KEEP_AUDIT_LOG, lock=KEEP_AUDIT_LOG, pass_context=True)(keep_audit_log))
     hourly(app.task(name=KEEP_SEARCH_TEXT, lock=KEEP_SEARCH_TEXT, pass_context=True)(keep_search_text))
     hourly(app.task(name=KEEP_ARCHIVE, lock=KEEP_ARCHIVE, pass_context=True)(keep_archive))
-    minutely = app.periodic(cron="* * * * *")
+    minutely = app.periodic(cron=MINUTELY)
     minutely(app.task(name=FIRE_SCHEDULES, pass_context=True)(fire_schedules))
     return app

@@ -15,12 +15,14 @@ from procrastinate.exceptions import ProcrastinateException
 from psycopg_pool import PoolTimeout
 
 from onsembl.protocol.backoff import Backoff
+from onsembl.sql import jobs
 from onsembl.sql.cancellation import cancel_until_done
 from onsembl.sql.database import Pool, create_pool
 from onsembl.tasks import recovery
 from onsembl.tasks.app import new_app
 from onsembl.tasks.audit_seal import seal_for_ever
 from onsembl.tasks.delivery import Delivery, LocalHub
+from onsembl.tasks.job_errors import note_errors
 from onsembl.tasks.metrics import WorkerMetrics
 from onsembl.tasks.run_command import ACCEPT_SECONDS, ARCHIVE_DAYS, Services
 from onsembl.tasks.search_index import index_for_ever
@@ -103,12 +105,17 @@ async def _run_jobs(statements: Pool, services: Services, settings: WorkerSettin
                 stalled_worker_timeout=settings.dead_after,
                 shutdown_graceful_timeout=settings.drain,
                 additional_context={"services": services},
+                worker_middleware=[note_errors],
             )
+            if until_idle:
+                # Each line has moved on while its head ran, which Procrastinate does not look for any more.
+                async with statements.connection() as conn:
+                    if not await jobs.due(conn):
+                        return
+                continue
         except DATABASE_ERRORS as error:
             logger.warning("The worker lost its database: %s", error, extra={"action": "worker_lost_database"})
         else:
-            if until_idle:
-                return
             logger.warning("The worker stopped and starts again", extra={"action": "worker_restart"})
         await asyncio.sleep(backoff.next_delay())
 
@@ -119,4 +126,4 @@ async def _sweep_for_ever(pool: Pool, settings: WorkerSettings) -> None:
             await recovery.sweep(pool, settings.dead_after)
         except DATABASE_ERRORS as error:
             logger.warning("A sweep failed: %s", error, extra={"action": "sweep_failed"})
-        await asyncio.sleep(recovery.SWEEP_SECONDS)
+        await asyncio.sleep(min(recovery.SWEEP_SECONDS, settings.dead_after))
