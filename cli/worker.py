@@ -21,9 +21,19 @@ from onsembl.sql.cancellation import cancel_until_done
 from onsembl.tasks.metrics import LoopLag, Pools, WorkerMetrics, new_registry
 from onsembl.tasks.worker import WORKER_END_SECONDS, WorkerSettings, run_worker
 
+HEARTBEATS = 4
+"""In the time after which a worker is taken for dead."""
+
 
 @click.command()
 @click.option("--concurrency", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="Jobs at once.")
+@click.option(
+    "--dead-after",
+    type=click.FloatRange(1, 3600),
+    default=WorkerSettings().dead_after,
+    show_default=True,
+    help="Seconds of silence after which a worker is taken for dead, and its jobs are taken over; the same for all.",
+)
 @click.option("--until-idle", is_flag=True, help="End when no job is waiting.")
 @click.option(
     "--metrics-port",
@@ -35,6 +45,7 @@ from onsembl.tasks.worker import WORKER_END_SECONDS, WorkerSettings, run_worker
 @data_dir_option
 def worker(
     concurrency: int,
+    dead_after: float,
     until_idle: bool,
     metrics_port: int | None,
     archive_days: int,
@@ -45,7 +56,13 @@ def worker(
     logs.configure(logging.INFO)
     url = running_database(database_url, data_dir)
     with _shown(metrics_port) as metrics:
-        asyncio.run(_run(url, WorkerSettings(concurrency=concurrency, archive_days=archive_days), metrics, until_idle))
+        settings = WorkerSettings(
+            concurrency=concurrency,
+            heartbeat=dead_after / HEARTBEATS,
+            dead_after=dead_after,
+            archive_days=archive_days,
+        )
+        asyncio.run(_run(url, settings, metrics, until_idle))
 
 
 @contextmanager

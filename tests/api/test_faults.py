@@ -3,38 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from support.agents import FINAL, Operator, agent_running, sleepers, until
 from support.server import running
-
-from onsembl.sql.database import connect
-
-
-@asynccontextmanager
-async def worker_running(database_url: str):
-    """An `onsembl worker` in a process of its own."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "onsembl.cli.main", "worker", "--database-url", database_url)
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-
-
-async def job_of(database_url: str, command: dict) -> dict | None:
-    async with await connect(database_url) as conn:
-        cursor = await conn.execute(
-            "select j.status, j.attempts, j.worker_id from procrastinate_jobs j join commands c on c.job_id = j.id"
-            " where c.id = %s",
-            [command["id"]],
-        )
-        return await cursor.fetchone()
+from support.workers import job_of, worker_running
 
 
 async def test_a_killed_workers_command_ends_right_and_once(settings, tmp_path):

@@ -1,0 +1,130 @@
+"""Workers in processes of their own: one is drained or dies and another goes on, and what ends when, and how many."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+from support.agents import FINAL, Operator, agent_running, until
+from support.asking import ask
+from support.server import Api, running
+from support.workers import job_of, worker_running
+
+from onsembl.api.settings import Settings
+
+SOON = ("--dead-after", "2")
+RECOVERY_SECONDS = 30.0
+
+
+@pytest.fixture
+async def api(database_url: str):
+    """Without a worker of its own."""
+    async with running(Settings(database_url=database_url, public_url="", worker=None)) as api:
+        yield api
+
+
+async def heard_of(operator: Operator, count: int) -> list[dict]:
+    """So many workers, the oldest first."""
+
+    async def there():
+        found = (await ask(operator, "GET", "/v1/jobs/workers"))["workers"]
+        return found if len(found) == count else None
+
+    return await until(there, f"{count} workers")  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+async def test_what_one_worker_leaves_another_takes_up(api: Api, tmp_path: Path, how: signal.Signals) -> None:
+    """While a command runs its worker is drained, or killed: another has its job soon, and the program of the command
+    notices nothing: the same process ends, and it ran once."""
+    operator = Operator(api, await api.operator())
+    url = api.database_url
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(worker_running(url, *SOON))
+        await heard_of(operator, 1)
+        agent = await stack.enter_async_context(agent_running(api, tmp_path))
+        text = "echo $BASHPID >> began; until test -e go; do sleep 0.05; done; echo $BASHPID >> ended"
+        command = await operator.send(agent.id, text)
+        await operator.until_state(command, "running")
+        before = await until(lambda: _job(url, command, "doing"), "the worker has its job")
+        assert isinstance(before, dict)
+        program = psutil.Process(int((tmp_path / "began").read_text()))
+        await stack.enter_async_context(worker_running(url, *SOON))
+        second = (await heard_of(operator, 2))[1]
+
+        async def taken_over() -> bool:
+            job = await job_of(url, command)
+            return job is not None and (job["status"], job["worker_id"]) == ("doing", second["id"])
+
+        first.send_signal(how)
+        async with asyncio.timeout(RECOVERY_SECONDS):
+            assert await first.wait() == (0 if how == signal.SIGTERM else -how)
+            await until(taken_over, "the other has the job")
+        after = await job_of(url, command)
+        assert after is not None and after["attempts"] == before["attempts"] + 1
+        row = await operator.read(command)
+        assert (row["state"], program.is_running()) == ("running", True)
+        (tmp_path / "go").touch()
+        assert (await operator.until_state(command, *FINAL))["state"] == "succeeded"
+        assert (tmp_path / "began").read_text() == (tmp_path / "ended").read_text() == f"{program.pid}\n"
+        await until(lambda: _job(url, command, "succeeded"), "the job is over")
+
+
+async def test_a_cancel_is_carried_out_by_whoever_took_the_job_over(api: Api, tmp_path: Path) -> None:
+    """The wish comes while the first worker is gone already."""
+    operator = Operator(api, await api.operator())
+    async with agent_running(api, tmp_path) as agent:
+        async with worker_running(api.database_url, *SOON) as first:
+            command = await operator.send(agent.id, "echo began; sleep 1000")
+            await operator.until_state(command, "running")
+            await until(lambda: _job(api.database_url, command, "doing"), "the worker has its job")
+            first.terminate()
+            assert await first.wait() == 0
+        await operator.cancel(command)
+        async with worker_running(api.database_url, *SOON):
+            assert (await operator.until_state(command, *FINAL))["state"] == "cancelled"
+
+
+async def test_until_idle_ends_when_every_line_is_empty(api: Api, tmp_path: Path) -> None:
+    """Not before what waited behind the first is done; with nothing to do, at once."""
+    operator = Operator(api, await api.operator())
+    async with agent_running(api, tmp_path, "one") as one, agent_running(api, tmp_path, "two") as two:
+        for agent in (one, two):
+            await until(lambda agent=agent: _online(operator, agent.id), "it is online")
+        sent = [await operator.send(agent.id, f"echo {number} >> ran") for number in range(3) for agent in (one, two)]
+        for _ in range(2):
+            async with worker_running(api.database_url, "--until-idle") as worker:
+                async with asyncio.timeout(60):
+                    assert await worker.wait() == 0
+            assert [(await operator.read(command))["state"] for command in sent] == ["succeeded"] * 6
+    assert sorted((tmp_path / "ran").read_text()) == sorted("0\n1\n2\n" * 2)
+
+
+async def test_concurrency_bounds_the_commands_at_once(api: Api, tmp_path: Path) -> None:
+    """Of two agents' commands the second is not begun before the first is over."""
+    operator = Operator(api, await api.operator())
+    async with AsyncExitStack() as stack:
+        one, two = [await stack.enter_async_context(agent_running(api, tmp_path, name)) for name in ("one", "two")]
+        await stack.enter_async_context(worker_running(api.database_url, "--concurrency", "1"))
+        first = await operator.send(one.id, "until test -e go; do sleep 0.05; done")
+        await operator.until_state(first, "running")
+        await until(lambda: _online(operator, two.id), "it is online")
+        second = await operator.send(two.id, "true")
+        await operator.until_state(second, "dispatched")
+        (tmp_path / "go").touch()
+        ended = (await operator.until_state(first, *FINAL))["ended_at"]
+        assert (await operator.until_state(second, *FINAL))["started_at"] >= ended
+
+
+async def _online(operator: Operator, agent_id: str) -> bool:
+    return (await ask(operator, "GET", f"/v1/agents/{agent_id}"))["status"] == "online"
+
+
+async def _job(url: str, command: dict, status: str) -> dict | None:
+    """The command's job, if that is its status."""
+    job = await job_of(url, command)
+    return job if job is not None and job["status"] == status else None
