@@ -54,6 +54,8 @@ async def cancel_all(call: Call[CancelRequest]) -> CancelledAll:
         waiting, running = await request_cancel_all(conn, AgentId(row["id"]), call.actor, call.body.reason)
         detail: dict[str, object] = {"waiting": waiting, "running": running, "reason": call.body.reason}
         await audit.write(conn, _event(call, "agent.all_cancelled", row, **detail))
+    if running:
+        await call.services.hub.attend(AgentId(row["id"]))
     return CancelledAll(waiting=waiting, running=running)
 
 

@@ -69,8 +69,10 @@ class Reports:
             case Used():
                 await self._presence.used(self._agent_id, report)
             case Ended():
-                await self._presence.ended(self._agent_id, report, self._actor)
+                following = await self._presence.ended(self._agent_id, report, self._actor)
                 await self._send(EndRecorded(command_id=report.command_id))
+                if following is not None:
+                    await self._hub.hand_out(following)
             case CancelStep():
                 await self._presence.cancel_step(self._agent_id, report, self._actor)
             case HaltProgress():

@@ -26,7 +26,7 @@ from onsembl.api.stream_resumption import held, resume
 from onsembl.api.terminal import Size, Terminal
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.heartbeat import Heartbeat
-from onsembl.protocol.ids import AgentId, Epoch
+from onsembl.protocol.ids import AgentId, CommandId, Epoch
 from onsembl.protocol.messages import (
     AGENT_SUBPROTOCOL,
     FIRST_MESSAGE_SECONDS,
@@ -97,6 +97,7 @@ class AgentSession:
         self.agent_id: AgentId = identity.id
         self.epoch = Epoch(0)
         self.boot: UUID | None = None
+        self.offered: tuple[CommandId, float] | None = None
         self._actor = Actor("agent", identity.id, "", client_address(websocket))
         self._closing: tuple[CloseCode, str] | None = None
         self._task: asyncio.Task[None] | None = None

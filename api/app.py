@@ -52,6 +52,8 @@ from onsembl.tasks.worker import WORKER_END_SECONDS, run_worker
 
 logger = logging.getLogger(__name__)
 
+STATEMENTS = 4
+"""Connections for statements that are transactions of their own."""
 ARCHIVE_PATIENCE = 2.0
 """How long the archiver waits for its connection before it takes the database to be away."""
 ARCHIVE_DRAIN_SECONDS = 5.0
@@ -171,6 +173,11 @@ async def _start(
             await instances.remove(conn, instance_id)
 
     stack.push_async_callback(deregister)
+    # What an agent says again, should it be lost, is written without waiting for the disk.
+    statements = create_pool(
+        settings.database_url, role="onsembl_api", max_size=STATEMENTS, autocommit=True, may_lose=True
+    )
+    await stack.enter_async_context(statements)
     hub = Hub(pool, settings.ring_bytes, await _start_archiver(settings, stack, counted))
     refusals = Refusals(pool, counted.refused)
     stack.push_async_callback(refusals.write)
@@ -178,7 +185,7 @@ async def _start(
         settings=settings,
         pool=pool,
         hub=hub,
-        presence=Presence(pool, instance_id, counted.command_ended),
+        presence=Presence(pool, statements, instance_id, counted.command_ended),
         agent_tokens=agent_tokens,
         operator_tokens=operator_tokens,
         supabase_key=_supabase_key(settings, standin),
@@ -190,6 +197,7 @@ async def _start(
         metrics=counted,
     )
     counted.pools.watch("api", pool)
+    counted.pools.watch("statements", statements)
     background = [
         keep_alive(pool, instance_id, settings.address, settings.instance_heartbeat),
         take_notices(settings.database_url, services, instance_id),

@@ -51,7 +51,8 @@ async def create_command(call: Call[NewCommand]) -> DictRow:
         said = await worded(conn, call.body, [agent["kind"]])
         row = await request_command(conn, agent_id, said, call.actor)
         await once.makes(conn, row["id"])
-        return row
+    await call.services.hub.hand_out(row)
+    return row
 
 
 async def list_commands(call: Call[NoBody]) -> dict[str, object]:
@@ -157,6 +158,7 @@ async def cancel_command(call: Call[CancelRequest]) -> DictRow:
         if row is None:
             state = CommandState((await _found(conn, command_id))["state"])
             raise Problem(409, f"The command is over: {state}.", state=state)
+    await call.services.hub.hand_out(row)
     return row
 
 

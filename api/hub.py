@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -16,7 +17,7 @@ from onsembl.api.archiver import Archiver
 from onsembl.api.terminal import Size, Terminal
 from onsembl.protocol import request_ids
 from onsembl.protocol.close_codes import CloseCode
-from onsembl.protocol.ids import AgentId, Epoch, OperatorId, StreamId
+from onsembl.protocol.ids import AgentId, CommandId, Epoch, OperatorId, StreamId
 from onsembl.protocol.limits import Limits
 from onsembl.protocol.messages import Cancel, KeysTaken, Offer, ServerToAgentMessage
 from onsembl.protocol.states import CommandState
@@ -26,11 +27,17 @@ from onsembl.sql.database import Pool
 logger = logging.getLogger(__name__)
 
 
+OFFER_AGAIN_SECONDS = 1.0
+"""An offer is not lost on the connection that it was made on: whoever asks for it again so soon need not."""
+
+
 class AgentLink(Protocol):
     """The connection of one agent, as the rest of the process sees it."""
 
     epoch: Epoch
     boot: UUID | None
+    offered: tuple[CommandId, float] | None
+    """The last command that was offered over it, and when, by the monotonic clock."""
 
     async def send(self, message: ServerToAgentMessage) -> None:
         """Send a control message; a connection that is gone swallows it, for the agent will return."""
@@ -134,6 +141,17 @@ class Hub:
             if page.agent_id == agent_id:
                 await page.again(boot)
 
+    async def hand_out(self, row: DictRow) -> bool:
+        """Send a command's agent what that needs, by its row; False when the agent is not connected here.
+
+        Whoever has just changed the row may do it ahead of the command's job, which sees to it that the agent has it.
+        """
+        link = self.links.get(row["agent_id"])
+        if link is None:
+            return False
+        await _send_what_is_due(link, row)
+        return True
+
     async def attend(self, agent_id: AgentId) -> bool:
         """Send the agent what its active command needs; False when it is not connected here."""
         link = self.links.get(agent_id)
@@ -156,10 +174,16 @@ class Hub:
 
 
 async def _send_what_is_due(link: AgentLink, row: DictRow) -> None:
+    if not CommandState(row["state"]).is_active:
+        return
     if row["cancel_requested_at"] is not None:
         # Also to an agent that may not have accepted it yet: it then never starts it.
         message = Cancel(command_id=row["id"], reason=row["cancel_reason"], limit=row["limit_passed"])
     elif row["state"] == CommandState.DISPATCHED:
+        now = time.monotonic()
+        if link.offered is not None and link.offered[0] == row["id"] and now < link.offered[1] + OFFER_AGAIN_SECONDS:
+            return
+        link.offered = (row["id"], now)
         limits = msgspec.convert(row["limits"], Limits)
         message = Offer(command_id=row["id"], text=row["text"], limits=limits, request_id=row["request_id"])
     else:

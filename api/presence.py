@@ -54,6 +54,8 @@ class Presence:
     end, with its row."""
 
     pool: Pool
+    statements: Pool
+    """For what agents say again should Postgres lose it in a crash: each statement is a transaction."""
     instance_id: InstanceId
     on_end: Callable[[DictRow], None]
 
@@ -129,20 +131,20 @@ class Presence:
 
     async def accepted(self, agent_id: AgentId, stream_id: StreamId, report: Accepted) -> None:
         """The agent runs the command."""
-        async with self.pool.connection() as conn:
+        async with self.statements.connection() as conn:
             await self._write_accepted(conn, agent_id, stream_id, report)
 
     async def _write_accepted(self, conn: Connection, agent_id: AgentId, stream_id: StreamId, report: Accepted) -> None:
         command_id = CommandId(report.command_id)
-        if await commands.accepted(conn, agent_id, command_id, stream_id, report.started_at, report.output_start):
-            await commands.notify_changed(conn, command_id)
+        await commands.accepted(conn, agent_id, command_id, stream_id, report.started_at, report.output_start)
 
-    async def ended(self, agent_id: AgentId, report: Ended, actor: audit.Actor) -> None:
-        """The command is over: its end is written once, and the next in line is promoted with it."""
+    async def ended(self, agent_id: AgentId, report: Ended, actor: audit.Actor) -> DictRow | None:
+        """The command is over: its end is written once, and the next in line is promoted with it; that one's row."""
         async with self.pool.connection() as conn:
             await agents.lock(conn, agent_id)
-            if await self._write_end(conn, agent_id, report, actor):
-                await promote(conn, agent_id)
+            if not await self._write_end(conn, agent_id, report, actor):
+                return None
+            return await promote(conn, agent_id)
 
     async def _write_end(self, conn: Connection, agent_id: AgentId, report: Ended, actor: audit.Actor) -> bool:
         row = await commands.ended(conn, agent_id, report)
@@ -160,7 +162,6 @@ class Presence:
                     "agent_id": str(agent_id),
                 },
             )
-        await commands.notify_changed(conn, row["id"])
         await audit.write(
             conn,
             audit.Event(
@@ -180,7 +181,7 @@ class Presence:
 
     async def used(self, agent_id: AgentId, report: Used) -> None:
         """The command has used so much so far."""
-        async with self.pool.connection() as conn:
+        async with self.statements.connection() as conn:
             await commands.used(conn, agent_id, CommandId(report.command_id), report.usage)
 
     async def cancel_step(self, agent_id: AgentId, report: CancelStep, actor: audit.Actor) -> None:

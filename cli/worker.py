@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
+import uvloop
 from prometheus_client import CollectorRegistry, start_http_server
 
 from onsembl.cli import logs
@@ -62,7 +63,7 @@ def worker(
             dead_after=dead_after,
             archive_days=archive_days,
         )
-        asyncio.run(_run(url, settings, metrics, until_idle))
+        uvloop.run(_run(url, settings, metrics, until_idle))
 
 
 @contextmanager

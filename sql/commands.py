@@ -1,7 +1,8 @@
 """The `commands` table: an operator's instruction to one agent, from queued to a final state.
 
 Each change of state is one guarded UPDATE: it names the states it may leave, so a final state never changes. Whoever
-waits for a command hears of the change by NOTIFY on `CHANGED`, whose payload is the command's id.
+waits for a command hears of the change by NOTIFY on `CHANGED`: its payload is the command's id and, where nothing else
+of the row has to be known, its state after a space.
 """
 
 from __future__ import annotations
@@ -76,31 +77,13 @@ async def active(conn: Connection, agent_ids: Collection[AgentId]) -> list[DictR
     return await cursor.fetchall()
 
 
-async def promote(conn: Connection, agent_id: AgentId) -> DictRow | None:
-    """Make the head of the agent's line `dispatched`, if the agent is online, free and not paused, and the fleet is not
-    halted.
+async def promote(conn: Connection, agent_id: AgentId, task: str) -> DictRow | None:
+    """Make the head of the agent's line `dispatched` and give it a job of this task, if the agent is online, free and
+    not paused, and the fleet is not halted.
 
     The caller holds the agent's row.
     """
-    cursor = await conn.execute(
-        f"""update commands
-            set state = 'dispatched', dispatched_at = now(),
-                limits = narrower(limits, (select agents.limits from agents where agents.id = %(agent_id)s))
-            where id = (
-                select id from commands as line
-                where agent_id = %(agent_id)s and state = 'queued'
-                  and exists (
-                      select from agents where id = %(agent_id)s and status = 'online' and disabled_at is null
-                        and paused_at is null)
-                  and not exists (select from halts where lifted_at is null)
-                  and not exists (
-                      select from commands as occupant
-                      where occupant.agent_id = %(agent_id)s and occupant.state in ('dispatched', 'running'))
-                order by priority, coalesce(position, seq), seq
-                limit 1)
-            returning {COLUMNS}""",
-        {"agent_id": agent_id},
-    )
+    cursor = await conn.execute(f"select {COLUMNS} from promote(%s, %s)", [agent_id, task])
     return await cursor.fetchone()
 
 
@@ -118,9 +101,11 @@ async def idle_lines(conn: Connection) -> list[AgentId]:
     return [AgentId(row["id"]) for row in await cursor.fetchall()]
 
 
-async def set_job(conn: Connection, command_id: CommandId, job_id: int) -> None:
-    """Name the job that runs the command."""
-    await conn.execute("update commands set job_id = %s where id = %s", [job_id, command_id])
+async def defer(conn: Connection, agent_id: AgentId, command_id: CommandId, task: str) -> None:
+    """Give a command that occupies its agent a job of this task, in the place of the one that it had."""
+    await conn.execute(
+        "update commands set job_id = defer_command(%s, %s, %s) where id = %s", [agent_id, command_id, task, command_id]
+    )
 
 
 async def accepted(
@@ -130,24 +115,25 @@ async def accepted(
     stream_id: StreamId,
     started_at: datetime,
     output_start: int,
-) -> bool:
-    """The agent runs the command; whether that is news."""
-    cursor = await conn.execute(
+) -> None:
+    """The agent runs the command. Nobody is told: commits that notify wait for each other, and who waits for this looks
+    when it should long be so."""
+    await conn.execute(
         """update commands
            set state = 'running', started_at = %s, stream_id = %s, output_start = %s
            where id = %s and agent_id = %s and state = 'dispatched'""",
         [started_at, stream_id, output_start, command_id, agent_id],
     )
-    return cursor.rowcount == 1
 
 
 async def ended(conn: Connection, agent_id: AgentId, end: Ended) -> DictRow | None:
-    """Write the end that the agent reports; the row, or None when its end was written before.
+    """Write the end that the agent reports, and tell whoever waits for it; the row, or None when it was written before.
 
     What the server had stopped at a limit has timed out, whoever else says that it was cancelled.
     """
     cursor = await conn.execute(
-        f"""update commands
+        f"""with over as (
+            update commands
             set state = case
                     when %(state)s = 'cancelled' and limit_passed is not null then 'timed_out' else %(state)s end,
                 limit_passed = coalesce(%(limit)s, limit_passed),
@@ -156,7 +142,8 @@ async def ended(conn: Connection, agent_id: AgentId, end: Ended) -> DictRow | No
                 output_start = coalesce(output_start, %(output_start)s), output_end = %(output_end)s,
                 usage = coalesce(%(usage)s, usage)
             where id = %(id)s and agent_id = %(agent_id)s and state in ('dispatched', 'running')
-            returning {COLUMNS}""",
+            returning {COLUMNS})
+            select over.*, pg_notify(%(channel)s, id || ' ' || state) from over""",
         {
             "id": end.command_id,
             "agent_id": agent_id,
@@ -170,9 +157,13 @@ async def ended(conn: Connection, agent_id: AgentId, end: Ended) -> DictRow | No
             "output_end": end.output_end,
             "usage": Jsonb(to_builtins(end.usage)) if end.usage else None,
             "limit": end.limit,
+            "channel": CHANGED,
         },
     )
-    return await cursor.fetchone()
+    row = await cursor.fetchone()
+    if row is not None:
+        del row["pg_notify"]
+    return row
 
 
 async def used(conn: Connection, agent_id: AgentId, command_id: CommandId, usage: Usage) -> None:
@@ -292,5 +283,5 @@ async def without_job(conn: Connection) -> list[DictRow]:
 
 
 async def notify_changed(conn: Connection, command_id: CommandId) -> None:
-    """Tell whoever waits for this command, once the transaction is committed."""
+    """Tell whoever waits for this command, once the transaction is committed, to read its row."""
     await conn.execute("select pg_notify(%s, %s)", [CHANGED, str(command_id)])

@@ -41,19 +41,23 @@ def create_pool(
     patience: float = 15.0,
     check: bool = False,
     autocommit: bool = False,
+    may_lose: bool = False,
 ) -> Pool:
     """A pool whose connections act as `role`; the caller opens it (`async with`). One who takes a connection waits
     `patience` seconds for it.
 
     A connection that died with the database is found out by the statement that fails on it, and replaced. With `check`
     it is found out when it is taken, for the price of a round trip: nobody's statement fails for a restart long past.
-    With `autocommit` a statement is a transaction, without the round trips to begin and to end it.
+    With `autocommit` a statement is a transaction, without the round trips to begin and to end it. With `may_lose` it
+    does not wait for the disk: a crash of Postgres may undo the last ones.
     """
 
     async def configure(conn: AsyncConnection[Any]) -> None:
         await _set_up(conn, role)
         # Not among the arguments: Procrastinate connects with the pool's, and its own about this.
         await conn.set_autocommit(autocommit)
+        if may_lose:
+            await conn.execute("set synchronous_commit to off")
 
     return AsyncConnectionPool(
         url,

@@ -64,12 +64,3 @@ async def retry_failed(conn: Connection, job_id: int) -> bool:
 async def give_up(conn: Connection, job_id: int) -> None:
     """A stalled job has nothing more to do."""
     await conn.execute("select procrastinate_finish_job_v1(%s, 'failed', false)", [job_id])
-
-
-async def make_room(conn: Connection, queueing_lock: str) -> None:
-    """Cancel the job that waits under this lock: its command is over, and only one job may wait."""
-    await conn.execute(
-        """update procrastinate_jobs set status = 'cancelled'
-           where queueing_lock = %(lock)s and lock = %(lock)s and status = 'todo'""",
-        {"lock": queueing_lock},
-    )

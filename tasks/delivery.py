@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 import msgspec
+from psycopg.rows import DictRow
 
 from onsembl.protocol.ids import AgentId
 from onsembl.sql import agents, instances
@@ -32,8 +33,8 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 class LocalHub(Protocol):
     """The agents' connections in this process."""
 
-    async def attend(self, agent_id: AgentId) -> bool:
-        """Send the agent what its active command needs; False when its connection is not here."""
+    async def hand_out(self, row: DictRow) -> bool:
+        """Send a command's agent what that needs, by its row; False when the agent's connection is not here."""
         ...
 
 
@@ -44,10 +45,11 @@ class Delivery:
         self._pool = pool
         self._local = local
 
-    async def attend(self, agent_id: AgentId) -> bool:
-        """Whether some instance was told; False when the agent is offline."""
-        if self._local is not None and await self._local.attend(agent_id):
+    async def attend(self, row: DictRow) -> bool:
+        """Have the command of this row attended to. Whether some instance was told; False when its agent is offline."""
+        if self._local is not None and await self._local.hand_out(row):
             return True
+        agent_id = AgentId(row["agent_id"])
         async with self._pool.connection() as conn:
             instance_id = await agents.online_at(conn, agent_id)
             if instance_id is None:

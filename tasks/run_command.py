@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import cast
@@ -27,13 +28,14 @@ from onsembl.sql.database import Pool
 from onsembl.tasks.delivery import Delivery
 from onsembl.tasks.line import promote
 from onsembl.tasks.metrics import JobMetrics
-from onsembl.tasks.watch import CommandWatch
+from onsembl.tasks.watch import Changes, CommandWatch
 
 logger = logging.getLogger(__name__)
 
 MAX_DELIVERIES = 3
 ARCHIVE_DAYS = 30
 """How long every byte of every terminal is kept."""
+HEAD_START_SECONDS = 0.1
 ACCEPT_SECONDS = 10.0
 """How long an online agent may take to accept an offer."""
 
@@ -91,18 +93,20 @@ class Run:
         self._command_id = command_id
         self._context = context
         self._taken_up = False
+        self._waited = False
 
     async def see_through(self) -> None:
-        async with self._services.watch.watching(self._command_id) as changed:
+        row: DictRow | None = None
+        async with self._services.watch.watching(self._command_id) as changes:
             while True:
-                changed.clear()
                 try:
-                    row = await self._read()
+                    state = changes.take()
+                    row = await self._read() if row is None or state is None else {**row, "state": state}
                     if row is None or not CommandState(row["state"]).is_active or row["job_id"] != self._context.job.id:
                         break
                     if not self._taken_up:
                         self._take_up(row)
-                    await self._wait(row, changed)
+                    await self._wait(row, changes)
                 except asyncio.CancelledError:
                     if self._context.abort_reason() is not AbortReason.USER_REQUEST:
                         raise
@@ -111,6 +115,7 @@ class Run:
                     task = asyncio.current_task()
                     assert task is not None
                     task.uncancel()
+                    row = None
         if row is not None:
             logger.info(
                 "The job of a command is over: %s",
@@ -137,20 +142,30 @@ class Run:
             request_ids.put(row["request_id"])  # until the job's end, which Procrastinate tells of
         return row
 
-    async def _wait(self, row: DictRow, changed: asyncio.Event) -> None:
+    async def _wait(self, row: DictRow, changes: Changes) -> None:
         """Have the agent attended to if the command needs something of it, and wait for the next change."""
         agent_id = AgentId(row["agent_id"])
         offered = row["state"] == CommandState.DISPATCHED
+        if offered and not self._waited and row["cancel_requested_at"] is None:
+            # Whoever made it a job has handed it out too where that was possible, and short ones are over by now.
+            self._waited = True
+            with suppress(TimeoutError):
+                async with asyncio.timeout(HEAD_START_SECONDS):
+                    await changes.wait()
+            return
         online = True
         if offered or row["cancel_requested_at"] is not None:
-            online = await self._services.delivery.attend(agent_id)
+            online = await self._services.delivery.attend(row)
         if not (offered and online):
-            await changed.wait()
+            await changes.wait()
             return
         try:
             async with asyncio.timeout(self._services.accept_seconds):
-                await changed.wait()
+                await changes.wait()
         except TimeoutError:
+            late = await self._read()
+            if late is None or late["state"] != CommandState.DISPATCHED:
+                return
             self._services.metrics.undelivered.inc()
             await self._not_accepted(agent_id, row["delivery_attempts"] + 1)
 

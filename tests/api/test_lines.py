@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 from support.agents import Operator, agent_running
 from support.asking import ask, audited
 from support.frames import SAID_HELLO, next_message
-from support.server import Api
+from support.server import Api, running
 
 from onsembl.protocol.states import Role
 
@@ -207,3 +209,23 @@ async def test_history_is_filtered_searched_and_read_page_by_page(api, admin):
         await ask(admin, "GET", f"/v1/commands?{query}", status=400)
     viewer = Operator(api, await api.operator(Role.VIEWER))
     await ask(viewer, "PATCH", f"/v1/commands/{sent[0]['id']}", {"note": "mine"}, 403)
+
+
+# Handing out
+
+
+async def test_a_command_is_at_its_agent_as_soon_as_it_is_promoted(settings):
+    """Ahead of its job: there is no worker here at all. The next one follows the end of the last."""
+    async with running(replace(settings, worker=None)) as api:
+        operator = Operator(api, await api.operator())
+        agent = await api.enrol()
+        async with api.agent_socket(agent) as socket:
+            await socket.send(SAID_HELLO)
+            await next_message(socket, "welcome")
+            sent = [await operator.send(agent.id, text) for text in ("first", "second")]
+            for command in sent:
+                offer = await next_message(socket, "offer")
+                assert (offer["command_id"], offer["text"]) == (command["id"], command["text"])
+                end = {"type": "ended", "command_id": command["id"], "outcome": "succeeded"}
+                await socket.send(json.dumps({**end, "ended_at": "2026-01-02T00:00:00Z"}))
+                assert (await next_message(socket, "end_recorded"))["command_id"] == command["id"]

@@ -104,8 +104,8 @@ async def test_until_idle_ends_when_every_line_is_empty(api: Api, tmp_path: Path
     assert sorted((tmp_path / "ran").read_text()) == sorted("0\n1\n2\n" * 2)
 
 
-async def test_concurrency_bounds_the_commands_at_once(api: Api, tmp_path: Path) -> None:
-    """Of two agents' commands the second is not begun before the first is over."""
+async def test_concurrency_bounds_the_jobs_at_once(api: Api, tmp_path: Path) -> None:
+    """The second agent's job waits for the end of the first's; its command, which was handed out ahead, does not."""
     operator = Operator(api, await api.operator())
     async with AsyncExitStack() as stack:
         one, two = [await stack.enter_async_context(agent_running(api, tmp_path, name)) for name in ("one", "two")]
@@ -114,10 +114,25 @@ async def test_concurrency_bounds_the_commands_at_once(api: Api, tmp_path: Path)
         await operator.until_state(first, "running")
         await until(lambda: _online(operator, two.id), "it is online")
         second = await operator.send(two.id, "true")
-        await operator.until_state(second, "dispatched")
+        await operator.until_state(second, *FINAL)
+        assert await _job(api.database_url, second, "todo")
         (tmp_path / "go").touch()
-        ended = (await operator.until_state(first, *FINAL))["ended_at"]
-        assert (await operator.until_state(second, *FINAL))["started_at"] >= ended
+        await operator.until_state(first, *FINAL)
+        await until(lambda: _job(api.database_url, second, "succeeded"), "its job's end")
+
+
+async def test_a_cancel_does_not_wait_for_a_worker(api: Api, tmp_path: Path) -> None:
+    """The agent is told by whoever writes the wish down; the job only sees to it."""
+    operator = Operator(api, await api.operator())
+    async with agent_running(api, tmp_path, "one") as agent:
+        await until(lambda: _online(operator, agent.id), "it is online")
+        command = await operator.send(agent.id, "sleep 1000")
+        await operator.until_state(command, "running")
+        await operator.cancel(command)
+        await operator.until_state(command, "cancelled")
+        await operator.until_state(after := await operator.send(agent.id, "sleep 1000"), "running")
+        await ask(operator, "POST", f"/v1/agents/{agent.id}/cancel-all", {}, 202)
+        await operator.until_state(after, "cancelled")
 
 
 async def _online(operator: Operator, agent_id: str) -> bool:

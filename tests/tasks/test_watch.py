@@ -1,0 +1,38 @@
+"""What is heard of a command: a state is as good as its row, unless something else was heard before it was taken."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from onsembl.protocol.states import CommandState
+from onsembl.tasks.watch import Changes
+
+OVER = CommandState.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("heard", "taken"),
+    [([], None), ([None], None), ([OVER], OVER), ([None, OVER], None), ([OVER, None], None), ([OVER, OVER], OVER)],
+)
+def test_what_is_taken_of_what_was_heard(heard, taken):
+    """And then it is forgotten."""
+    changes = Changes()
+    for state in heard:
+        changes.hear(state)
+    assert changes.take() == taken
+    assert changes.take() is None
+
+
+async def test_a_change_wakes_who_waits_once():
+    """One that came before is not missed, one that was taken is over."""
+    changes = Changes()
+    changes.hear(OVER)
+    await changes.wait()
+    changes.take()
+    waiting = asyncio.create_task(changes.wait())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    changes.hear(None)
+    await waiting
