@@ -231,8 +231,9 @@ class ViewerSession:
         return data
 
     async def _catch_up(self, viewer: Viewer, terminal: Terminal) -> None:
-        """Bring a viewer that was away for long up to the ring; what the archive lacks is a gap."""
-        while (lacks := viewer.lacks) is not None:
+        """Bring a viewer that was away for long up to the ring; what the archive lacks, and all that is missing when
+        it is too far behind to ever catch up, is a gap."""
+        while (lacks := viewer.lacks) and lacks[1] - lacks[0] <= CATCH_UP_BYTES:
             data = await self._read_back(terminal, *lacks)
             if not data:
                 return
@@ -244,11 +245,13 @@ class ViewerSession:
     async def _pump(self) -> None:
         """Send what the viewer lacks, as fast as it takes it: a slow one waits here, alone."""
         await self._send(self._viewer.attached)
-        await self._catch_up(self._viewer, self._terminal)
         self._timed = self._terminal.sample
         while True:
             self._changed.clear()
-            while (frame := self._next()) is not None:
+            while True:
+                await self._catch_up(self._viewer, self._terminal)
+                if (frame := self._next()) is None:
+                    break
                 if isinstance(frame, bytes):
                     await self._websocket.send_bytes(frame)
                     self.delivered += 1
@@ -265,7 +268,7 @@ class ViewerSession:
         if not self._waits or direct is None or self._changed.is_set():
             self._changed.set()
             return
-        while direct.has_room:
+        while direct.has_room and not self._viewer.lacks:
             frame = self._next()
             if frame is None:
                 return

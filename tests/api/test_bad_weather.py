@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import httpx
 import psutil
+import pytest
 from chaos.parts import ApiPart
 from support.agents import FINAL, Operator, agent_running, read_until
 from support.archive import archived_bytes, until_archived
@@ -92,17 +93,43 @@ async def test_anothers_stream_cannot_be_written_to(api):
     assert await archived_bytes(api.database_url, stream) == b"mine"
 
 
-async def test_a_frame_larger_than_the_ring_reaches_its_end(settings):
-    """A viewer that is there gets what the ring can hold, after a gap that says how much is missing; the archive has
-    it all."""
+async def test_a_frame_larger_than_the_ring_is_seen_whole(settings):
+    """What the ring cannot hold waits for the archive, and reaches the viewer from there."""
+    written = b"x" * 65_000 + b"the end"
     async with running(replace(settings, ring_bytes=16)) as api:
         agent, operator = await api.enrol(), await api.operator()
         async with api.agent_socket(agent) as socket, api.terminal_socket(agent.id) as viewer:
             stream = (await greet(socket))["stream_id"]
             await attach(viewer, operator.access_token)
-            await socket.send(encode_output(0, b"x" * 65_000 + b"the end"))
-            gap = json.loads(await viewer.recv())
-            assert (gap["type"], gap["offset"], gap["missing"]) == ("gap", 64_991, 64_991)
-            assert await read_until(viewer, b"the end") == b"x" * 9 + b"the end"
-            assert (await next_message(socket, "acknowledged"))["offset"] == 65_007
-            assert len(await archived_bytes(api.database_url, stream)) == 65_007
+            await socket.send(encode_output(0, written))
+            assert await read_until(viewer, b"the end") == written
+            assert (await next_message(socket, "acknowledged"))["offset"] == len(written)
+            assert await archived_bytes(api.database_url, stream) == written
+
+
+@pytest.mark.parametrize(("size", "whole"), [(7_600_000, True), (24_000_000, False)])
+async def test_a_viewer_that_fell_behind_the_ring(settings, size, whole):
+    """It took nothing while many times the ring came by. When it reads on, it is brought up from the archive; one that
+    is too far behind for that is told what it missed, and sees all the rest."""
+    written = b"".join(number.to_bytes(4, "big") for number in range(size // 4))
+    async with running(replace(settings, ring_bytes=65_536)) as api:
+        agent, operator = await api.enrol(), await api.operator()
+        async with api.agent_socket(agent) as socket, api.terminal_socket(agent.id, max_queue=1) as viewer:
+            stream = (await greet(socket))["stream_id"]
+            await attach(viewer, operator.access_token)
+            for start in range(0, size, 65_536):
+                await socket.send(encode_output(start, written[start : start + 65_536]))
+            await until_archived(api.database_url, stream, size)
+            seen, gaps = bytearray(), 0
+            async with asyncio.timeout(60):
+                while len(seen) < size:
+                    frame = await viewer.recv()
+                    if isinstance(frame, bytes):
+                        seen += frame
+                    else:
+                        gap = json.loads(frame)
+                        gaps += 1
+                        seen += written[len(seen) : len(seen) + gap["missing"]]
+                        assert (gap["type"], gap["offset"]) == ("gap", len(seen))
+            assert seen == written
+            assert (gaps == 0) is whole
