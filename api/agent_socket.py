@@ -263,7 +263,6 @@ class AgentSession:
                 if terminal.log.backlog.full:
                     await self._hub.archiver.room_for(terminal.log.backlog)
                 terminal.ingest(*decode_output(frame))
-                terminal.wake()
                 continue
             text: str = event["text"]
             if len(text) > MAX_MESSAGE_BYTES:

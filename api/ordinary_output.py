@@ -31,9 +31,6 @@ class OrdinaryOutput:
         self._longest = longest
         self._received = received
         self._expired = expired
-        self._parts: list[bytes] = []
-        self._start = 0
-        self._end = 0
 
     @contextmanager
     def taken_from(self, websocket: WebSocket) -> Generator[None]:
@@ -43,31 +40,26 @@ class OrdinaryOutput:
             yield
             return
         direct.bound_buffers()
-        direct.on_binary, direct.on_read = self.take, self.finish
+        direct.on_binary = self.take
         try:
             yield
         finally:
-            direct.on_binary = direct.on_read = None
+            direct.on_binary = None
 
-    def take(self, frame: bytes) -> bool:
-        """Whether the frame is an ordinary one, and was taken."""
-        size = len(frame) - _HEADER_BYTES
-        if not 0 < size < self._longest:
-            return False
-        if not self._parts:
-            if self._terminal.log.backlog.full or self._expired(time.monotonic()):
-                return False
-            self._start = self._end = self._terminal.inbox.end
-        if _offset_of(frame)[0] != self._end or self._end > MAX_OFFSET - self._longest:
-            return False
-        self._parts.append(frame[_HEADER_BYTES:])
-        self._end += size
-        return True
-
-    def finish(self) -> None:
-        """Hand on what was taken."""
-        parts, self._parts = self._parts, []
+    def take(self, frames: list[bytes]) -> int:
+        """How many of the frames, from the first on, are ordinary and were taken."""
+        terminal, longest, now = self._terminal, self._longest, time.monotonic()
+        if terminal.log.backlog.full or self._expired(now):
+            return 0
+        start = end = terminal.inbox.end
+        parts: list[bytes] = []
+        for frame in frames:
+            size = len(frame) - _HEADER_BYTES
+            if not 0 < size < longest or _offset_of(frame)[0] != end or end > MAX_OFFSET - longest:
+                break
+            parts.append(frame[_HEADER_BYTES:])
+            end += size
         if parts:
-            self._received(time.monotonic())
-            self._terminal.ingest(self._start, parts[0] if len(parts) == 1 else b"".join(parts))
-            self._terminal.wake()
+            self._received(now)
+            terminal.ingest(start, parts[0] if len(parts) == 1 else b"".join(parts))
+        return len(parts)

@@ -94,8 +94,7 @@ class Terminal:
         return MAX_OFFSET if self.promised is None else max(self.promised, self.inbox.end)
 
     def ingest(self, offset: int, data: bytes) -> None:
-        """Bytes from the agent; `wake` is to follow. Raises GapRefused or OffsetOutOfRange and then keeps nothing of
-        them."""
+        """Bytes from the agent. Raises GapRefused or OffsetOutOfRange and then keeps nothing of them."""
         new = self.inbox.receive(offset, data)
         if new:
             self.ring.append(new)
@@ -104,6 +103,7 @@ class Terminal:
             if self._unsampled < 0:
                 self._unsampled = SAMPLED
                 self.sample = Sample(self.inbox.end, monotonic())
+            self.wake()
         # The archive may lack bytes that viewers have had, or have them before they came here.
         log = self.log
         log.backlog.offer(offset, data, time())

@@ -30,22 +30,18 @@ class Echo:
         await websocket.accept()
         direct = direct_socket(websocket)
         assert isinstance(direct, DirectSocket)
-        taken = 0
 
-        def take(message: bytes) -> bool:
-            nonlocal taken
-            if not message.startswith(b"d") or not direct.has_room:
-                return False
-            taken += 1
-            direct.write(message)
-            return True
-
-        def read() -> None:
-            nonlocal taken
-            self.reads.append(taken)
+        def take(messages: list[bytes]) -> int:
             taken = 0
+            for message in messages:
+                if not message.startswith(b"d") or not direct.has_room:
+                    break
+                direct.write(message)
+                taken += 1
+            self.reads.append(taken)
+            return taken
 
-        direct.on_binary, direct.on_read = take, read
+        direct.on_binary = take
         try:
             while True:
                 event = await websocket.receive()
