@@ -14,11 +14,13 @@ from datetime import UTC, datetime
 from typing import cast
 from uuid import UUID
 
+import psycopg
 from procrastinate import BaseRetryStrategy, JobContext, RetryDecision
 from procrastinate.exceptions import JobAborted
 from procrastinate.job_context import AbortReason
 from procrastinate.jobs import Job
 from psycopg.rows import DictRow
+from psycopg_pool import PoolTimeout
 
 from onsembl.protocol import request_ids
 from onsembl.protocol.ids import AgentId, CommandId
@@ -102,14 +104,18 @@ class Run:
                 try:
                     state = changes.take()
                     row = await self._read() if row is None or state is None else {**row, "state": state}
-                    if row is None or not CommandState(row["state"]).is_active or row["job_id"] != self._context.job.id:
+                    if row is None or not self._is_mine(row):
                         break
                     if not self._taken_up:
                         self._take_up(row)
                     await self._wait(row, changes)
                 except asyncio.CancelledError:
                     if self._context.abort_reason() is not AbortReason.USER_REQUEST:
-                        raise
+                        # The worker stops, and the job is tried again by another; not if it has nothing more to do,
+                        # for the job of its agent's next command may be waiting already in that place.
+                        if await self._goes_on():
+                            raise
+                        break
                     # An operator's cancel reaches a job as its own cancellation. The wish is on the row already:
                     # from here the agent is told, and the job stays until the processes are gone.
                     task = asyncio.current_task()
@@ -124,6 +130,17 @@ class Run:
             )
             if row["state"] == CommandState.CANCELLED:
                 raise JobAborted
+
+    def _is_mine(self, row: DictRow) -> bool:
+        """Whether the command still occupies its agent, by this job."""
+        return CommandState(row["state"]).is_active and row["job_id"] == self._context.job.id
+
+    async def _goes_on(self) -> bool:
+        try:
+            row = await self._read()
+        except (psycopg.Error, PoolTimeout):
+            return True  # as far as anybody can tell
+        return row is not None and self._is_mine(row)
 
     def _take_up(self, row: DictRow) -> None:
         self._taken_up = True
