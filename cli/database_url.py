@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import click
@@ -20,9 +21,18 @@ database_url_option = click.option(
     help="A Postgres to use instead of the embedded one. Better in the environment: arguments can be seen by others.",
 )
 
+database_wait_option = click.option(
+    "--database-wait",
+    type=click.FloatRange(0, 3600),
+    default=30.0,
+    show_default=True,
+    help="Seconds to wait for a database that does not answer yet.",
+)
+AGAIN_SECONDS = 0.25
 
-def running_database(database_url: str | None, data_dir: Path) -> str:
-    """The URL of a database that runs already. Raises StartError."""
+
+def running_database(database_url: str | None, data_dir: Path, wait: float = 0.0) -> str:
+    """The URL of a database that runs already, or does within `wait` seconds. Raises StartError."""
     if database_url is None:
         if not (data_dir / "postgres" / "postmaster.pid").exists():
             raise StartError(
@@ -30,17 +40,35 @@ def running_database(database_url: str | None, data_dir: Path) -> str:
             )
         database_url = EmbeddedPostgres(data_dir).url()
     require_session_database(database_url)
-    require_database(database_url)
+    require_database(database_url, wait)
     return database_url
 
 
-def require_database(url: str) -> None:
-    """Raises StartError, without the password, when the database does not answer."""
+def require_database(url: str, wait: float = 0.0) -> None:
+    """Return when the database answers. Raises StartError, without the password, when it does not within `wait`
+    seconds, and at once where waiting is of no use."""
 
     async def attempt() -> None:
         await (await connect(url)).close()
 
-    try:
-        asyncio.run(attempt())
-    except psycopg.OperationalError as error:
-        raise StartError(f"The database does not answer: {str(error).strip()}") from error
+    deadline = time.monotonic() + wait
+    waits = False
+    while True:
+        try:
+            asyncio.run(attempt())
+        except psycopg.OperationalError as error:
+            # What Postgres itself says is of no passing nature, but that it is starting or stopping just now.
+            passing = error.sqlstate is None or isinstance(error, psycopg.errors.CannotConnectNow)
+            if not passing or time.monotonic() >= deadline:
+                raise unanswered(error) from error
+            if not waits:
+                click.echo(f"Waiting for the database: {str(error).strip()}", err=True)
+            waits = True
+            time.sleep(AGAIN_SECONDS)
+        else:
+            return
+
+
+def unanswered(error: psycopg.OperationalError) -> StartError:
+    """What a person is told of it."""
+    return StartError(f"The database does not answer: {str(error).strip()}")

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
@@ -39,6 +40,8 @@ SOCKET_PATH_BYTES = 90
 PLAIN_PATH = re.compile(r"[\w ./@+~-]+")
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
+ORPHAN_SECONDS = 1.0
+"""In which what a killed server left has ended, if it ever will."""
 
 SETTINGS = {
     "listen_addresses": "",
@@ -218,6 +221,23 @@ class EmbeddedPostgres:
             for lock in self._socket_folder().glob(".s.PGSQL.*.lock"):
                 lock.unlink()
 
+    def _end_orphans(self) -> None:
+        """End what is left of a server that was killed: its processes end by themselves as soon as they look around,
+        but one that waits for a transaction of another, which is gone, never does, and no server starts beside it."""
+        orphans = [process for process in psutil.process_iter() if self._is_ours(process)]
+        _, alive = psutil.wait_procs(orphans, ORPHAN_SECONDS)
+        for process in alive:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(alive, STOP_SECONDS)
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            # Each sits in the data folder. Only ours, and to root everybody's, show where they are.
+            return process.name() == "postgres" and Path(process.cwd()) == self._data.resolve()
+        except psutil.Error:
+            return False
+
     def _lock_file_pid(self) -> int | None:
         try:
             return int((self._data / "postmaster.pid").read_text().split("\n", 1)[0])
@@ -232,6 +252,7 @@ class EmbeddedPostgres:
         if self._user is not None:
             shutil.chown(self._log, self._user)
         self._remove_stale_locks()
+        self._end_orphans()
         try:
             self._run("pg_ctl", f"--pgdata={self._data}", *arguments)
         finally:

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import psycopg
 
 from onsembl.cli import logs
 from onsembl.cli.archive_days import archive_days_option
 from onsembl.cli.cancel_times import cancel_times_option
 from onsembl.cli.data_folder import DataFolder, data_dir_option
-from onsembl.cli.database_url import database_url_option, require_database
+from onsembl.cli.database_url import database_url_option, database_wait_option, require_database, unanswered
 from onsembl.cli.errors import StartError
 from onsembl.cli.hosted_project import hosted_project, require_session_database
 from onsembl.cli.listener import address_of, listen
@@ -92,6 +93,7 @@ class _Start:
 @click.option("--no-worker", is_flag=True, help="Leave the jobs to `onsembl worker`.")
 @archive_days_option
 @database_url_option
+@database_wait_option
 @data_dir_option
 def up(
     host: str,
@@ -106,6 +108,7 @@ def up(
     no_worker: bool,
     archive_days: int,
     database_url: str | None,
+    database_wait: float,
     data_dir: Path,
 ) -> None:
     """Start the control center: database, API, worker and dashboard."""
@@ -116,7 +119,7 @@ def up(
     data_dir = data_dir.expanduser().absolute()
     hosted = _hosted(database_url)
     if database_url is not None:
-        require_database(database_url)
+        require_database(database_url, database_wait)
     DataFolder(data_dir).hold(address)
     signal.signal(signal.SIGTERM, _terminate)
     from onsembl.cli.dashboard import dashboard_files
@@ -180,6 +183,8 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None) -> None:
         asyncio.run(migrate(database_url, standin=start.hosted is None))
     except MigrationError as error:
         raise StartError(str(error)) from error
+    except psycopg.OperationalError as error:
+        raise unanswered(error) from error
     settings = Settings(
         database_url=database_url,
         public_url=start.address,

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from onsembl.cli import logs
 from onsembl.cli.archive_days import archive_days_option
 from onsembl.cli.data_folder import data_dir_option
-from onsembl.cli.database_url import database_url_option, running_database
+from onsembl.cli.database_url import database_url_option, database_wait_option, running_database
 from onsembl.cli.errors import StartError
 from onsembl.sql.cancellation import cancel_until_done
 from onsembl.tasks.metrics import LoopLag, Pools, WorkerMetrics, new_registry
@@ -43,6 +43,7 @@ HEARTBEATS = 4
 )
 @archive_days_option
 @database_url_option
+@database_wait_option
 @data_dir_option
 def worker(
     concurrency: int,
@@ -51,11 +52,12 @@ def worker(
     metrics_port: int | None,
     archive_days: int,
     database_url: str | None,
+    database_wait: float,
     data_dir: Path,
 ) -> None:
     """Run jobs. Any number of workers may run; each keeps nothing, and what one leaves another takes up."""
     logs.configure(logging.INFO)
-    url = running_database(database_url, data_dir)
+    url = running_database(database_url, data_dir, database_wait)
     with _shown(metrics_port) as metrics:
         settings = WorkerSettings(
             concurrency=concurrency,

@@ -24,32 +24,47 @@ ONSEMBL = (sys.executable, "-m", "onsembl.cli.main")
 
 
 class Part:
-    """A program that is started again each time it was killed; what it says goes to a file."""
+    """A program that is started again each time it was killed, or has ended by itself, as whatever supervises it in
+    earnest would; what it says goes to a file."""
 
     def __init__(self, folder: Path, name: str, *arguments: str, database_url: str) -> None:
         self._log = folder / f"{name}.log"
         self._arguments = arguments
         self._environment = clean_environment(DATABASE_URL=database_url)
         self._process: asyncio.subprocess.Process | None = None
-        self._restarting = asyncio.Lock()
+        self._supervisor: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *(*ONSEMBL, *self._arguments), stdout=log, stderr=log, env=self._environment
-            )
+        started = asyncio.Event()
+        self._supervisor = asyncio.create_task(self._supervise(started))
+        await started.wait()
+
+    async def _supervise(self, started: asyncio.Event) -> None:
+        while True:
+            with self._log.open("ab") as log:
+                self._process = await asyncio.create_subprocess_exec(
+                    *(*ONSEMBL, *self._arguments), stdout=log, stderr=log, env=self._environment
+                )
+            started.set()
+            await self._process.wait()
 
     async def kill(self) -> None:
-        """`kill -9`, and a new one."""
-        async with self._restarting:
-            await self.end(signal.SIGKILL)
-            await self.start()
+        """`kill -9`; another is started."""
+        await self._signal(signal.SIGKILL)
 
-    async def end(self, how: signal.Signals = signal.SIGTERM) -> None:
-        if self._process is not None:
-            if self._process.returncode is None:
-                self._process.send_signal(how)
-            await self._process.wait()
+    async def end(self) -> None:
+        """For good."""
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.gather(self._supervisor, return_exceptions=True)
+        await self._signal(signal.SIGTERM)
+
+    async def _signal(self, how: signal.Signals) -> None:
+        process = self._process
+        if process is not None:
+            if process.returncode is None:
+                process.send_signal(how)
+            await process.wait()
 
 
 class ApiPart(Part):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+import psycopg
 import pytest
 from support.control_center import ControlCenter, clean_environment
 
@@ -96,6 +97,30 @@ def test_a_start_after_everything_was_killed_recovers(folder: Path):
         second.ready()
         assert postmaster(folder) != server
         assert not SIGN_IN.search(second.said)
+
+
+def test_what_a_killed_postgres_left_is_no_obstacle(folder: Path):
+    """One of its processes does not notice the death of the others: no other server could start beside it."""
+    first = ControlCenter(folder).ready()
+    server = postmaster(folder)
+    with psycopg.connect(EmbeddedPostgres(folder).url()) as conn:
+        left = psutil.Process(conn.info.backend_pid)
+        left.suspend()
+        first.stop(signal.SIGKILL)
+        psutil.Process(server).kill()
+        with ControlCenter(folder) as second:
+            second.ready()
+            assert not left.is_running()
+
+
+def test_a_database_that_comes_later_is_waited_for(folder: Path, own_postgres: EmbeddedPostgres):
+    """And it is said what is waited for."""
+    own_postgres.stop()
+    environment = clean_environment(DATABASE_URL=own_postgres.url())
+    with ControlCenter(folder, environment=environment) as center:
+        center.says("Waiting for the database")
+        own_postgres.start()
+        center.ready()
 
 
 def test_a_lock_file_that_names_a_stranger_is_stale(folder: Path, postgres: EmbeddedPostgres):
@@ -198,7 +223,8 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(folder: P
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     url = f"postgresql://somebody:hidden@127.0.0.1:{port}/onsembl"
-    with ControlCenter(folder, environment=clean_environment(DATABASE_URL=url)) as center:
+    environment = clean_environment(DATABASE_URL=url)
+    with ControlCenter(folder, "--database-wait", "0", environment=environment) as center:
         assert center.ended() == 1
     assert center.said.startswith("Error: ")
     assert "Traceback" not in center.said

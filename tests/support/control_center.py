@@ -60,6 +60,10 @@ class ControlCenter:
         self.address = READY.search(self.said)[1]
         return self
 
+    def says(self, text: str) -> None:
+        """Wait until it has said this."""
+        self._read(re.compile(re.escape(text)))
+
     def ended(self) -> int:
         """Wait until it has ended by itself; its exit code."""
         self._read(None)
