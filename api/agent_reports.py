@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from uuid import UUID
 
 from onsembl.api.hub import Hub
 from onsembl.api.presence import Presence
 from onsembl.protocol.ids import AgentId, Epoch
 from onsembl.protocol.messages import (
     Accepted,
+    Cancel,
     CancelStep,
     Ended,
     EndRecorded,
@@ -25,6 +27,12 @@ PENDING_REPORTS = 64
 """Reports of one agent that may wait for the database; with more, its frames are not read on."""
 
 Report = Accepted | Used | Ended | CancelStep | HaltProgress | Resized | Refresh
+
+
+def over(command_id: UUID) -> Cancel:
+    """What an agent is told that runs what is over for everybody else: it took so long to take the offer up that
+    nobody waited any more."""
+    return Cancel(command_id=command_id, reason="It is over already.")
 
 
 class Reports:
@@ -58,14 +66,16 @@ class Reports:
         """Write what was put in, for ever. Raises psycopg.Error or PoolTimeout; what was not written was not
         acknowledged either."""
         while True:
-            await self._write(await self._waiting.get())
+            await self.write(await self._waiting.get())
 
-    async def _write(self, report: Report) -> None:
+    async def write(self, report: Report) -> None:
+        """Write one, and answer it."""
         match report:
             case Accepted():
                 stream_id = self._hub.terminals[self._agent_id].stream_id
                 assert stream_id is not None
-                await self._presence.accepted(self._agent_id, stream_id, report)
+                if not await self._presence.accepted(self._agent_id, stream_id, report):
+                    await self._send(over(report.command_id))
             case Used():
                 await self._presence.used(self._agent_id, report)
             case Ended():

@@ -13,7 +13,7 @@ from psycopg_pool import PoolTimeout
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from onsembl.api.agent_door import authenticate
-from onsembl.api.agent_reports import Reports
+from onsembl.api.agent_reports import Reports, over
 from onsembl.api.agent_tokens import AgentIdentity, RefreshRefused
 from onsembl.api.client_address import client_address
 from onsembl.api.halting import tell
@@ -207,6 +207,8 @@ class AgentSession:
         self.boot = hello.boot
         self._hub.links[self.agent_id] = self
         self._told = connected.halt
+        for command_id in connected.over:
+            await self.send(over(command_id))
         return terminal
 
     async def _disconnect(self) -> None:

@@ -46,6 +46,8 @@ class Connected:
     resume_offset: int
     halt: Halt | None
     """The halt in force: the agent stops before anything else."""
+    over: list[CommandId]
+    """What it runs and should not: it is over for everybody else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class Presence:
             stream_id = await streams.create(conn, agent_id) if resume is None else StreamId(row["stream_id"])
             epoch = await agents.connected(conn, agent_id, self.instance_id, hello, stream_id)
             actor = audit.Actor("agent", agent_id, row["name"], address)
-            await self._settle(conn, agent_id, stream_id, hello, actor)
+            over = await self._settle(conn, agent_id, stream_id, hello, actor)
             halt = await halts.reach(conn, agent_id)
             await self._supersede(conn, row, epoch)
             await audit.write(
@@ -93,21 +95,26 @@ class Presence:
                     detail={"epoch": epoch, "version": hello.version},
                 ),
             )
-            return Connected(row["name"], epoch, stream_id, resume or 0, order(halt) if halt is not None else None)
+            order_of_halt = order(halt) if halt is not None else None
+            return Connected(row["name"], epoch, stream_id, resume or 0, order_of_halt, over)
 
     async def _settle(
         self, conn: Connection, agent_id: AgentId, stream_id: StreamId, hello: Hello, actor: audit.Actor
-    ) -> None:
+    ) -> list[CommandId]:
         for ended in hello.ended:
             await self._write_end(conn, agent_id, ended, actor)
-        for accepted in hello.running:
-            await self._write_accepted(conn, agent_id, stream_id, accepted)
+        over = [
+            CommandId(accepted.command_id)
+            for accepted in hello.running
+            if not await _write_accepted(conn, agent_id, stream_id, accepted)
+        ]
         known = [report.command_id for report in (*hello.running, *hello.ended)]
         for row in await commands.forget_unheard(conn, agent_id, known):
             await commands.notify_changed(conn, row["id"])
         await promote(conn, agent_id)
         for row in await commands.active(conn, [agent_id]):
             await commands.notify_changed(conn, row["id"])  # its job may be waiting for the agent's return
+        return over
 
     async def _supersede(self, conn: Connection, row: DictRow, epoch: Epoch) -> None:
         if row["instance_id"] not in (None, self.instance_id):
@@ -129,14 +136,10 @@ class Presence:
                     ),
                 )
 
-    async def accepted(self, agent_id: AgentId, stream_id: StreamId, report: Accepted) -> None:
-        """The agent runs the command."""
+    async def accepted(self, agent_id: AgentId, stream_id: StreamId, report: Accepted) -> bool:
+        """The agent runs the command; False when it should not, for that is over."""
         async with self.statements.connection() as conn:
-            await self._write_accepted(conn, agent_id, stream_id, report)
-
-    async def _write_accepted(self, conn: Connection, agent_id: AgentId, stream_id: StreamId, report: Accepted) -> None:
-        command_id = CommandId(report.command_id)
-        await commands.accepted(conn, agent_id, command_id, stream_id, report.started_at, report.output_start)
+            return await _write_accepted(conn, agent_id, stream_id, report)
 
     async def ended(self, agent_id: AgentId, report: Ended, actor: audit.Actor) -> DictRow | None:
         """The command is over: its end is written once, and the next in line is promoted with it; that one's row."""
@@ -227,3 +230,8 @@ class Presence:
         """The pseudo-terminal has another size."""
         async with self.pool.connection() as conn:
             await agents.resized(conn, agent_id, epoch, report.columns, report.rows)
+
+
+async def _write_accepted(conn: Connection, agent_id: AgentId, stream_id: StreamId, report: Accepted) -> bool:
+    command_id = CommandId(report.command_id)
+    return await commands.accepted(conn, agent_id, command_id, stream_id, report.started_at, report.output_start)

@@ -115,15 +115,30 @@ async def accepted(
     stream_id: StreamId,
     started_at: datetime,
     output_start: int,
-) -> None:
-    """The agent runs the command. Nobody is told: commits that notify wait for each other, and who waits for this looks
-    when it should long be so."""
-    await conn.execute(
-        """update commands
-           set state = 'running', started_at = %s, stream_id = %s, output_start = %s
-           where id = %s and agent_id = %s and state = 'dispatched'""",
-        [started_at, stream_id, output_start, command_id, agent_id],
+) -> bool:
+    """The agent runs the command; False when that is over, or none of its own.
+
+    Nobody is told: commits that notify wait for each other, and who waits for this looks when it should long be so.
+    """
+    cursor = await conn.execute(
+        """with accepted as (
+               update commands
+               set state = 'running', started_at = %(started_at)s, stream_id = %(stream_id)s,
+                   output_start = %(output_start)s
+               where id = %(id)s and agent_id = %(agent_id)s and state = 'dispatched'
+               returning id)
+           select id from accepted
+           union all
+           select id from commands where id = %(id)s and agent_id = %(agent_id)s and state = 'running'""",
+        {
+            "id": command_id,
+            "agent_id": agent_id,
+            "stream_id": stream_id,
+            "started_at": started_at,
+            "output_start": output_start,
+        },
     )
+    return await cursor.fetchone() is not None
 
 
 async def ended(conn: Connection, agent_id: AgentId, end: Ended) -> DictRow | None:

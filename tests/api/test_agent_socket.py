@@ -7,7 +7,7 @@ from dataclasses import replace
 from uuid import uuid4
 
 import pytest
-from support.agents import until
+from support.agents import Operator, until
 from support.frames import HELLO, closed_with, next_message
 from support.server import Enrolled, running
 from websockets.asyncio.client import connect
@@ -15,6 +15,7 @@ from websockets.exceptions import InvalidStatus
 
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.messages import AGENT_SUBPROTOCOL, encode_output
+from onsembl.sql import commands
 from onsembl.sql.database import connect as connect_database
 
 
@@ -216,3 +217,26 @@ async def test_an_agent_that_was_removed_is_not_found(api):
     async with api.agent_socket(Enrolled(str(uuid4()), "x", agent.access_token, "")) as socket:
         await socket.send(json.dumps(HELLO))
         assert await closed_with(socket) == CloseCode.NOT_FOUND
+
+
+async def test_what_is_taken_up_when_nobody_waits_any_more_is_stopped(api):
+    """Offered in vain so often that the command has failed, and then the agent takes it up all the same: it is told to
+    stop, on this connection and on the next."""
+    agent, operator = await api.enrol(), Operator(api, await api.operator())
+    async with api.agent_socket(agent) as socket:
+        await greet(socket)
+        command = await operator.send(agent.id, "true")
+        offer = await next_message(socket, "offer")
+        async with await connect_database(api.database_url, role="onsembl_api") as conn:
+            assert await commands.undelivered(conn, offer["command_id"], final=True) == 1
+        accepted = {"command_id": command["id"], "started_at": "2026-01-01T00:00:00Z", "output_start": 0}
+        await socket.send(json.dumps({"type": "accepted", **accepted}))
+        assert (await next_message(socket, "cancel"))["command_id"] == command["id"]
+    async with api.agent_socket(agent) as socket:
+        await greet(socket, running=[{"type": "accepted", **accepted}])
+        assert (await next_message(socket, "cancel"))["command_id"] == command["id"]
+        await socket.send(
+            json.dumps({"type": "ended", "outcome": "cancelled", "ended_at": "2026-01-01T00:00:01Z", **accepted})
+        )
+        await next_message(socket, "end_recorded")
+    assert (await operator.read(command))["state"] == "failed"
