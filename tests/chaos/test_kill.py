@@ -1,0 +1,191 @@
+"""`kill -9` of each part while commands are at every point of their life, each on an agent of its own: every one ends
+right, and ran once."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from chaos.parts import ApiPart, Part, PostgresPart
+from support.agents import FINAL, CuttableLink, Operator, RunningAgent, agent_running, sleepers, until
+from support.server import Api
+
+from onsembl.cli.embedded_postgres import EmbeddedPostgres
+
+SOON = ("--dead-after", "2")
+VICTIMS = {
+    "the worker": ("worker",),
+    "the API": ("api",),
+    "Postgres": ("postgres",),
+    "everything": ("worker", "api", "postgres"),
+}
+
+
+@dataclass
+class Stage:
+    """What a point is brought about with: an agent of its own over a link of its own."""
+
+    operator: Operator
+    agent: RunningAgent
+    link: CuttableLink
+    folder: Path
+    start_agent: Callable[[], Awaitable[RunningAgent]]
+
+    def file(self, name: str) -> Path:
+        return self.folder / f"{name}-{self.agent.id}"
+
+    async def send(self, then: str = "true") -> dict:
+        """A command that notes each time that it runs, and then does this."""
+        return await self.operator.send(self.agent.id, f"echo x >> {self.file('ran')}; {then}")
+
+    def waits(self) -> str:
+        return f"until test -e {self.file('go')}; do sleep 0.05; done; echo x >> {self.file('ended')}"
+
+    async def exists(self, name: str) -> None:
+        async def there() -> bool:
+            return self.file(name).exists()
+
+        await until(there, name)
+
+    async def state_of(self, command: dict) -> str:
+        return (await self.operator.read(command))["state"]
+
+
+Afterwards = Callable[[], Awaitable[None]]
+Point = Callable[[Stage], Awaitable[tuple[list[dict], str, Afterwards]]]
+"""Brings a command to a point; answers what was sent, what that must come to, and what is done after the kill."""
+
+
+async def waits_in_line(stage: Stage) -> tuple[list[dict], str, Afterwards]:
+    first, second = await stage.send(stage.waits()), await stage.send()
+    await stage.operator.until_state(first, "running")
+    assert await stage.state_of(second) == "queued"
+
+    async def afterwards() -> None:
+        stage.file("go").touch()
+
+    return [first, second], "succeeded", afterwards
+
+
+async def waits_for_its_agent(stage: Stage) -> tuple[list[dict], str, Afterwards]:
+    await stage.agent.stop()
+    command = await stage.send()
+    assert await stage.state_of(command) == "queued"
+
+    async def afterwards() -> None:
+        await stage.start_agent()
+
+    return [command], "succeeded", afterwards
+
+
+async def is_offered(stage: Stage) -> tuple[list[dict], str, Afterwards]:
+    stage.agent.process.send_signal(signal.SIGSTOP)
+    command = await stage.send()
+    await stage.operator.until_state(command, "dispatched")
+
+    async def afterwards() -> None:
+        stage.agent.process.send_signal(signal.SIGCONT)
+
+    return [command], "succeeded", afterwards
+
+
+async def runs(stage: Stage) -> tuple[list[dict], str, Afterwards]:
+    command = await stage.send(stage.waits())
+    await stage.operator.until_state(command, "running")
+    await stage.exists("ran")
+
+    async def afterwards() -> None:
+        stage.file("go").touch()
+
+    return [command], "succeeded", afterwards
+
+
+async def is_being_cancelled(stage: Stage) -> tuple[list[dict], str, Afterwards]:
+    """It takes no interrupt, so the ladder takes a while."""
+    command = await stage.send("trap '' INT; while true; do sleep 0.1; done")
+    await stage.operator.until_state(command, "running")
+    await stage.exists("ran")
+    await stage.operator.cancel(command)
+
+    async def is_told() -> bool:
+        return bool((await stage.operator.read(command))["cancel_step"])
+
+    await until(is_told, "the first rung")
+
+    async def afterwards() -> None:
+        pass
+
+    return [command], "cancelled", afterwards
+
+
+async def is_over_and_nobody_knows(stage: Stage) -> tuple[list[dict], str, Afterwards]:
+    command = await stage.send(stage.waits())
+    await stage.operator.until_state(command, "running")
+    stage.link.sever()
+    stage.file("go").touch()
+    await stage.exists("ended")
+
+    async def afterwards() -> None:
+        stage.link.mend()
+
+    return [command], "succeeded", afterwards
+
+
+POINTS: list[Point] = [
+    waits_in_line,
+    waits_for_its_agent,
+    is_offered,
+    runs,
+    is_being_cancelled,
+    is_over_and_nobody_knows,
+]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("victims", VICTIMS.values(), ids=VICTIMS)
+async def test_commands_end_right_at_every_point(
+    own_postgres: EmbeddedPostgres, tmp_path: Path, victims: tuple[str, ...]
+) -> None:
+    async with AsyncExitStack() as stack:
+        url = own_postgres.url()
+        parts: dict[str, Part | PostgresPart] = {"postgres": PostgresPart(own_postgres)}
+        api_part = parts["api"] = ApiPart(tmp_path, url)
+        parts["worker"] = Part(tmp_path, "worker", "worker", *SOON, database_url=url)
+        for part in (api_part, parts["worker"]):
+            await part.start()
+            stack.push_async_callback(part.end)
+        http = await stack.enter_async_context(httpx.AsyncClient(base_url=api_part.url, timeout=30))
+        await api_part.ready(http)
+        api = Api(api_part.url, url, http, None)  # type: ignore[arg-type]
+        operator = Operator(api, await api.operator())
+
+        async def stage(name: str) -> Stage:
+            link = await stack.enter_async_context(CuttableLink(api.url))
+
+            async def start() -> RunningAgent:
+                return await stack.enter_async_context(agent_running(api, tmp_path, name, server=link.url))
+
+            agent = await start()
+            made = Stage(operator, agent, link, tmp_path, start)
+            await operator.until_state(await operator.send(agent.id, "true"), "succeeded")  # it is connected
+            return made
+
+        stages = {point: await stage(point.__name__) for point in POINTS}
+        brought = {point: await point(stage) for point, stage in stages.items()}
+        for victim in victims:
+            await parts[victim].kill()
+        await api_part.ready(http)
+        for _, _, afterwards in brought.values():
+            await afterwards()
+        for point, (commands, wanted, _) in brought.items():
+            for command in commands:
+                row = await operator.until_state(command, *FINAL)
+                assert row["state"] == wanted, f"{point.__name__}: {row}"
+                assert await sleepers(command) == []
+            ran = stages[point].file("ran").read_text()
+            assert ran == "x\n" * len(commands), f"{point.__name__}: it ran {len(ran) // 2} times"

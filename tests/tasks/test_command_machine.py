@@ -1,0 +1,329 @@
+"""Commands under everything that can happen to them, in any order: no command runs twice, none is forgotten, no two are
+at once on an agent, final states stay, and what a final state says is so.
+
+`ONSEMBL_MACHINE_EXAMPLES` is how many sequences of such are tried (150).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from psycopg.rows import DictRow
+from support.played_agents import Link, PlayedAgent
+from support.played_center import PlayedCenter
+from support.played_worker import timeless_jobs
+
+from onsembl.api import hub
+from onsembl.protocol.ids import CommandId
+from onsembl.protocol.states import CommandState
+from onsembl.sql.database import create_pool
+from onsembl.tasks import run_command
+
+__all__ = ["timeless_jobs"]
+EXAMPLES = int(os.environ.get("ONSEMBL_MACHINE_EXAMPLES", "150"))
+STEPS_EACH = 50
+MAX_GOING_ON = 4
+ROUNDS = 25
+"""In which everything comes to rest, once nothing more is done."""
+FINAL = {"succeeded", "failed", "cancelled", "timed_out", "lost"}
+FACTS = ("state", "ended_at", "exit_code", "error")
+WEIGHTS = {
+    "send": 6,
+    "all_goes_well": 5,
+    "connect": 4,
+    "an_agent_hears": 5,
+    "the_server_hears": 5,
+    "a_program_ends": 3,
+    "cancel": 2,
+    "a_job_is_taken": 4,
+    "leave": 2,
+    "notice": 2,
+    "the_server_hears_late": 2,
+    "a_job_hears": 2,
+    "a_job_gives_up": 4,
+    "jobs_are_aborted": 2,
+    "an_agent_restarts": 1,
+    "the_worker_ends": 1,
+    "sweep": 1,
+    "attend": 1,
+    "tell": 1,
+    "cancel_all": 1,
+    "pause": 1,
+    "resume": 3,
+    "halt": 1,
+    "lift": 3,
+}
+"""What may happen, and how often: were it all alike, little would ever run."""
+STEPS = [step for step, weight in WEIGHTS.items() for _ in range(weight)]
+
+
+class CommandMachine(RuleBasedStateMachine):
+    """`run` and `center_of` come from the test, which holds the loop and the database."""
+
+    run: Any
+    center_of: Any
+
+    @initialize(agents=st.integers(1, 2), deliveries=st.integers(1, 2))
+    def begin(self, agents: int, deliveries: int) -> None:
+        run_command.MAX_DELIVERIES = deliveries
+        self.center: PlayedCenter = self.center_of()
+        self.halted = False
+        self.paused: set[PlayedAgent] = set()
+        self.rows: dict[CommandId, DictRow] = {}
+        self.sent: set[CommandId] = set()
+        self.do(self.center.begin(agents))
+        for pick in range(agents):
+            self._connect(pick, False)
+
+    @rule(step=st.sampled_from(STEPS), pick=st.integers(0, 7), flag=st.booleans())
+    def step(self, step: str, pick: int, flag: bool) -> None:
+        """Each takes of what there is the one that is picked, and does nothing where there is nothing."""
+        getattr(self, f"_{step}")(pick, flag)
+
+    def do(self, what: Coroutine[Any, Any, Any]) -> Any:
+        return self.run(what)
+
+    def _agent(self, pick: int) -> PlayedAgent:
+        return self.center.agents[pick % len(self.center.agents)]
+
+    @property
+    def _links(self) -> list[Link]:
+        return [agent.link for agent in self.center.agents if agent.link is not None]
+
+    # Operators
+
+    def _send(self, pick: int, told: bool) -> None:
+        if sum(row["state"] not in FINAL for row in self.rows.values()) < MAX_GOING_ON:
+            self.sent.add(self.do(self.center.send(self._agent(pick), 1 + pick % 3, told)))
+
+    def _cancel(self, pick: int, told: bool) -> None:
+        if self.rows:
+            self.do(self.center.cancel(list(self.rows)[-1 - pick % len(self.rows)], told))
+
+    def _cancel_all(self, pick: int, _flag: bool) -> None:
+        self.do(self.center.cancel_all(self._agent(pick)))
+
+    def _pause(self, pick: int, _flag: bool) -> None:
+        agent = self._agent(pick)
+        self.paused.add(agent)
+        self.do(self.center.pause(agent))
+
+    def _resume(self, pick: int, _flag: bool) -> None:
+        agent = self._agent(pick)
+        self.paused.discard(agent)
+        self.do(self.center.resume(agent))
+
+    def _halt(self, _pick: int, _flag: bool) -> None:
+        self.halted = True
+        self.do(self.center.halt())
+
+    def _lift(self, _pick: int, _flag: bool) -> None:
+        self.halted = False
+        self.do(self.center.lift())
+
+    # Agents and their links
+
+    def _connect(self, pick: int, _flag: bool) -> None:
+        self.do(self.center.connect(self._agent(pick)))
+
+    def _leave(self, pick: int, _flag: bool) -> None:
+        self.center.leave(self._agent(pick))
+
+    def _notice(self, pick: int, _flag: bool) -> None:
+        if self.center.old:
+            self.do(self.center.notice(self.center.old[pick % len(self.center.old)]))
+
+    def _an_agent_hears(self, pick: int, twice: bool) -> None:
+        agent = self._agent(pick)
+        if agent.link is not None and agent.link.to_agent:
+            message = agent.link.to_agent.popleft()
+            for _ in range(1 + twice):
+                agent.take(message)
+
+    def _the_server_hears(self, pick: int, twice: bool) -> None:
+        self._hear(self._links, pick, twice)
+
+    def _the_server_hears_late(self, pick: int, twice: bool) -> None:
+        self._hear(self.center.old, pick, twice)
+
+    def _hear(self, links: list[Link], pick: int, twice: bool) -> None:
+        links = [link for link in links if link.to_server]
+        if links:
+            link = links[pick % len(links)]
+            if twice:
+                link.to_server.appendleft(link.to_server[0])
+                self.do(self.center.take(link))
+            self.do(self.center.take(link))
+
+    def _a_program_ends(self, pick: int, fails: bool) -> None:
+        agent = self._agent(pick)
+        if agent.running is not None:
+            agent.exit("cancelled" if agent.to_stop else "failed" if fails else "succeeded")
+
+    def _an_agent_restarts(self, pick: int, _flag: bool) -> None:
+        agent = self._agent(pick)
+        self.center.leave(agent)
+        agent.restart()
+
+    # The server's own
+
+    def _a_job_is_taken(self, _pick: int, _flag: bool) -> None:
+        self.do(self.center.worker.take())
+
+    def _a_job_hears(self, pick: int, _flag: bool) -> None:
+        if jobs := self.center.worker.jobs:
+            self.do(self.center.worker.hear(jobs[pick % len(jobs)]))
+
+    def _a_job_gives_up(self, pick: int, _flag: bool) -> None:
+        if jobs := self.center.worker.jobs:
+            self.do(self.center.worker.lose_patience(jobs[pick % len(jobs)]))
+
+    def _jobs_are_aborted(self, _pick: int, _flag: bool) -> None:
+        self.do(self.center.worker.abort())
+
+    def _the_worker_ends(self, _pick: int, drained: bool) -> None:
+        self.do(self.center.worker.drain() if drained else self.center.worker.die())
+
+    def _sweep(self, _pick: int, _flag: bool) -> None:
+        self.do(self.center.sweep())
+
+    def _tell(self, _pick: int, _flag: bool) -> None:
+        self.do(self.center.tell())
+
+    def _attend(self, pick: int, _flag: bool) -> None:
+        self.do(self.center.attend(self._agent(pick).id))
+
+    def _all_goes_well(self, _pick: int, ends: bool) -> None:
+        """What was said arrives, and programs end."""
+        self._a_job_is_taken(0, False)
+        for agent in self.center.agents:
+            link = agent.link
+            if link is not None:
+                while link.to_agent:
+                    agent.take(link.to_agent.popleft())
+                if agent.running is not None and ends:
+                    agent.exit("cancelled" if agent.to_stop else "succeeded")
+                while link.to_server:
+                    self.do(self.center.take(link))
+
+    # What must hold
+
+    @invariant()
+    def it_holds(self) -> None:
+        before, self.rows = self.rows, self.do(self.center.rows())
+        assert set(self.rows) == self.sent
+        for id, row in before.items():
+            if row["state"] in FINAL:
+                assert all(self.rows[id][fact] == row[fact] for fact in FACTS), "a final state has changed"
+        for agent in self.center.agents:
+            assert len(agent.started) == len(set(agent.started)), "a command ran twice"
+            active = {id for id, row in self.rows.items() if row["agent_id"] == agent.id and _is_active(row)}
+            assert len(active) <= 1, "two at once"
+            new = {id for id in active if id not in before or not _is_active(before[id])}
+            assert not (new and (self.halted or agent in self.paused)), "given out against the order"
+            if agent.running is not None and agent.running not in active:
+                # Nobody waited any more; the agent is told when it says that it runs it.
+                assert self.rows[CommandId(agent.running)]["state"] == "failed", "it runs, and is over"
+
+    def teardown(self) -> None:
+        try:
+            if self.sent:
+                self._come_to_rest()
+                self._the_ends_are_so()
+        finally:
+            self.do(self.center.end())
+
+    def _come_to_rest(self) -> None:
+        """Nothing more is done, cut or killed; what was begun comes to its end."""
+        self._lift(0, False)
+        for pick in range(len(self.center.agents)):
+            self._resume(pick, False)
+        for _ in range(ROUNDS):
+            running = [agent for agent in self.center.agents if agent.running is not None]
+            waiting = [row for row in self.rows.values() if row["state"] not in FINAL]
+            if not running and not waiting and not self.center.worker.jobs:
+                return
+            self.do(self._round())
+            self.it_holds()
+        raise AssertionError(f"not at rest: {[(row['state'], row['job_id']) for row in self.rows.values()]}")
+
+    async def _round(self) -> None:
+        center = self.center
+        for link in list(center.old):
+            await center.notice(link)
+        for agent in center.agents:
+            if agent.link is None or agent.link.closed:
+                await center.connect(agent)
+        await center.tell()
+        await center.sweep()
+        while await center.worker.take():
+            pass
+        await center.worker.abort()
+        for held in list(center.worker.jobs):
+            await center.worker.hear(held)
+        for agent in center.agents:
+            link = agent.link
+            assert link is not None
+            while link.to_agent:
+                agent.take(link.to_agent.popleft())
+            # What is over for the server, or not wanted any more, ends because the agent is told so.
+            row = self.rows.get(CommandId(agent.running)) if agent.running is not None else None
+            if agent.to_stop:
+                agent.exit("cancelled")
+            elif row is not None and _is_active(row) and row["cancel_requested_at"] is None:
+                agent.exit("succeeded")
+            while link.to_server:
+                await center.take(link)
+
+    def _the_ends_are_so(self) -> None:
+        ends = {id: outcome for agent in self.center.agents for id, outcome in agent.ends.items()}
+        for id, row in self.rows.items():
+            if id in ends and row["error"] != "The agent did not take the command up.":
+                assert row["state"] == ends[id], "what is written is not what was"
+            elif id not in ends:
+                assert row["state"] in ("cancelled", "failed"), "it never ran"
+            if row["state"] == "cancelled":
+                assert row["cancel_requested_at"] is not None, "nobody asked for that"
+
+
+def _is_active(row: DictRow) -> bool:
+    return CommandState(row["state"]).is_active
+
+
+@pytest.mark.timeout(300 + EXAMPLES)
+@pytest.mark.usefixtures("timeless_jobs")
+def test_commands_end_once_and_right(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_command, "MAX_DELIVERIES", run_command.MAX_DELIVERIES)  # is put back
+    monkeypatch.setattr(hub, "OFFER_AGAIN_SECONDS", 0.0)  # no time passes here
+    pool = create_pool(database_url, role="onsembl_api", min_size=2, max_size=4)
+    statements = create_pool(database_url, role="onsembl_api", min_size=2, max_size=4, autocommit=True)
+
+    async def opened() -> None:
+        await pool.open()
+        await statements.open()
+
+    async def closed() -> None:
+        await pool.close()
+        await statements.close()
+
+    with asyncio.Runner() as runner:
+
+        class Machine(CommandMachine):
+            run = staticmethod(runner.run)
+            center_of = staticmethod(lambda: PlayedCenter(database_url, pool, statements, tmp_path))
+
+        runner.run(opened())
+        try:
+            run_state_machine_as_test(
+                Machine, settings=settings(max_examples=EXAMPLES, stateful_step_count=STEPS_EACH, deadline=None)
+            )
+        finally:
+            runner.run(closed())
