@@ -50,12 +50,16 @@ class Center:
         """The server's memory, in bytes; 0 when it was not started here."""
         return psutil.Process(self.pid).memory_info().rss if self.pid is not None else 0
 
+    def postgres(self) -> list[psutil.Process]:
+        """The processes of its Postgres; none when it was not started here."""
+        if self.folder is None:
+            return []
+        postmaster = int((self.folder / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+        return [psutil.Process(postmaster), *psutil.Process(postmaster).children()]
+
     def connections(self) -> int:
         """Those to its Postgres; 0 when it was not started here."""
-        if self.folder is None:
-            return 0
-        postmaster = int((self.folder / "postgres" / "postmaster.pid").read_text().splitlines()[0])
-        return sum("[local]" in " ".join(child.cmdline()) for child in psutil.Process(postmaster).children())
+        return sum("[local]" in " ".join(process.cmdline()) for process in self.postgres())
 
     async def sign_in(self) -> None:
         """Get an operator's access token. Raises aiohttp.ClientResponseError."""

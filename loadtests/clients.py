@@ -33,11 +33,13 @@ HELLO = {
 
 
 class LoadAgent(WSListener):
-    """Streams what it is told to, and takes and finishes each command at once. `on_offer` hears of a command's text."""
+    """Streams what it is told to, and takes and finishes each command at once, or with `busy` never finishes one.
+    `on_offer` hears of a command's text."""
 
-    def __init__(self, on_offer: Callable[[str], None] | None = None) -> None:
+    def __init__(self, on_offer: Callable[[str], None] | None = None, *, busy: bool = False) -> None:
         self._transport: WSTransport
         self._on_offer = on_offer
+        self._busy = busy
         self.welcomed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.offset = 0
@@ -100,6 +102,8 @@ class LoadAgent(WSListener):
         now = datetime.now(UTC).isoformat()
         about = {"command_id": command_id, "started_at": now, "output_start": self.offset}
         self._say({"type": "accepted", **about})
+        if self._busy:
+            return
         self._say({"type": "ended", **about, "outcome": "succeeded", "ended_at": now, "output_end": self.offset})
 
     def _say(self, message: dict[str, Any]) -> None:

@@ -91,7 +91,8 @@ async def peer(path: Path) -> dict[str, float]:
 Post = Callable[[int], Awaitable[None]]
 
 
-async def _send(arrivals: Arrivals, post: Post, number: int) -> float:
+async def send(arrivals: Arrivals, post: Post, number: int) -> float:
+    """Send one, and see it arrive; the seconds between."""
     arrival = arrivals.expect(str(number))
     began = time.perf_counter()
     await post(number)
@@ -102,20 +103,20 @@ async def _send(arrivals: Arrivals, post: Post, number: int) -> float:
 async def _warm_up(arrivals: Arrivals, post: Post) -> None:
     """Connections and prepared statements are made once, not for each command."""
     for number in range(-50, 0):
-        await _send(arrivals, post, number)
+        await send(arrivals, post, number)
 
 
 async def _measure(arrivals: Arrivals, post: Post) -> dict[str, float]:
     latencies: list[float] = []
     for number in range(PACED):
-        latencies.append(await _send(arrivals, post, number))
+        latencies.append(await send(arrivals, post, number))
         await asyncio.sleep(PACE_SECONDS)
     latencies.sort()
     numbers = iter(range(PACED, PACED * 11))
 
     async def poster() -> None:
         for number in numbers:
-            await _send(arrivals, post, number)
+            await send(arrivals, post, number)
 
     began = time.perf_counter()
     await asyncio.gather(*(poster() for _ in range(POSTERS)))
