@@ -14,6 +14,8 @@ from onsembl.protocol.messages import AttachMode
 
 DEFAULT_CAPACITY = 2 * 1024 * 1024
 _BLOCK_BYTES = 32 * 1024
+_PIECE_BYTES = 64 * 1024
+"""Longer chunks are cut, for only whole ones leave the ring."""
 _COMPACT_AFTER = 64
 
 
@@ -73,6 +75,13 @@ class Ring:
             self._chunks.clear()
             self._offsets.clear()
             self._removed = self._joined = 0
+        if len(data) <= _PIECE_BYTES:
+            self._append(data)
+            return
+        for at in range(0, len(data), _PIECE_BYTES):
+            self._append(data[at : at + _PIECE_BYTES])
+
+    def _append(self, data: bytes) -> None:
         self._chunks.append(data)
         self._offsets.append(self.end)
         self.end += len(data)

@@ -44,6 +44,14 @@ def test_reading_what_has_left_says_where_the_ring_begins():
     assert behind.value.start == ring.start == 40
 
 
+def test_a_long_chunk_leaves_in_pieces():
+    """One that the agent sent in a burst keeps no more of the past in memory than short ones would."""
+    ring = Ring(1_000_000)
+    ring.append(bytes(500_000))
+    ring.append(bytes(700_000))
+    assert 1_000_000 <= ring.end - ring.start <= 1_064 * 1024
+
+
 def test_reading_past_the_end_is_a_mistake_of_the_caller():
     """There is no such byte yet."""
     with pytest.raises(ValueError, match="past the end"):
