@@ -56,7 +56,7 @@ class LoadAgent(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
-        self._say(HELLO)
+        self.say(self.hello())
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         if not self.gone.done():
@@ -65,7 +65,14 @@ class LoadAgent(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type != WSMsgType.TEXT:
             return
-        message = json.loads(frame.get_payload_as_bytes())
+        self.take(json.loads(frame.get_payload_as_bytes()))
+
+    def hello(self) -> dict[str, Any]:
+        """The first message."""
+        return HELLO
+
+    def take(self, message: dict[str, Any]) -> None:
+        """A message of the server."""
         match message["type"]:
             case "welcome":
                 self.offset = self.acknowledged = message["resume_offset"]
@@ -73,9 +80,9 @@ class LoadAgent(WSListener):
             case "acknowledged":
                 self.acknowledged = message["offset"]
             case "ping":
-                self._say({"type": "pong"})
+                self.say({"type": "pong"})
             case "offer":
-                self._run(message["command_id"], message["text"])
+                self.run(message["command_id"], message["text"])
             case _:
                 pass
 
@@ -95,18 +102,20 @@ class LoadAgent(WSListener):
     def leave(self) -> None:
         self._transport.disconnect()
 
-    def _run(self, command_id: str, text: str) -> None:
+    def run(self, command_id: str, text: str) -> None:
+        """Take a command."""
         self.offers.append(command_id)
         if self._on_offer is not None:
             self._on_offer(text)
         now = datetime.now(UTC).isoformat()
         about = {"command_id": command_id, "started_at": now, "output_start": self.offset}
-        self._say({"type": "accepted", **about})
+        self.say({"type": "accepted", **about})
         if self._busy:
             return
-        self._say({"type": "ended", **about, "outcome": "succeeded", "ended_at": now, "output_end": self.offset})
+        self.say({"type": "ended", **about, "outcome": "succeeded", "ended_at": now, "output_end": self.offset})
 
-    def _say(self, message: dict[str, Any]) -> None:
+    def say(self, message: dict[str, Any]) -> None:
+        """Send a message."""
         self._transport.send(WSMsgType.TEXT, json.dumps(message).encode())
 
 
@@ -143,25 +152,35 @@ class LoadViewer(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
-        attach = json.dumps({"type": "attach", "access_token": self._token})
-        transport.send(WSMsgType.TEXT, attach.encode())
+        self.say({"type": "attach", "access_token": self._token})
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type == WSMsgType.BINARY:
-            self._take(frame.get_payload_as_bytes())
+            self.read(frame.get_payload_as_bytes())
         elif frame.msg_type == WSMsgType.TEXT:
-            kind = json.loads(frame.get_payload_as_bytes())["type"]
-            if kind == "attached":
+            self.hear(json.loads(frame.get_payload_as_bytes()))
+
+    def hear(self, message: dict[str, Any]) -> None:
+        """A message of the server."""
+        match message["type"]:
+            case "attached":
                 self.attached.set_result(None)
-            elif kind == "gap":
+            case "gap":
                 self.gaps += 1
-            elif kind == "ping":
-                transport.send(WSMsgType.TEXT, b'{"type":"pong"}')
+            case "ping":
+                self.say({"type": "pong"})
+            case _:
+                pass
+
+    def say(self, message: dict[str, Any]) -> None:
+        """Send a message."""
+        self._transport.send(WSMsgType.TEXT, json.dumps(message).encode())
 
     def leave(self) -> None:
         self._transport.disconnect()
 
-    def _take(self, data: bytes) -> None:
+    def read(self, data: bytes) -> None:
+        """More of the terminal."""
         now, size = time.monotonic_ns(), self._size
         self.bytes += len(data)
         data = self._rest + data if self._rest else data
