@@ -20,6 +20,8 @@ KEYS_KEPT_SECONDS = 600.0
 REFETCH_SECONDS = 10.0
 """An unknown key id makes the keys be fetched again, but not more often than this."""
 LEEWAY_SECONDS = 5.0
+REMEMBERED = 1000
+"""Tokens whose signature need not be checked again."""
 
 FetchKeys = Callable[[], Awaitable[Mapping[str, Any]]]
 
@@ -37,9 +39,14 @@ class OperatorTokens:
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched_at = float("-inf")
         self._fetching = asyncio.Lock()
+        self._verified: dict[str, Operator] = {}
+        """Whose each is, while the keys are the same."""
 
     async def verify(self, token: str) -> Operator:
         """Who holds the token. Raises Problem 401 when it is not a good one."""
+        known = self._verified.get(token)
+        if known is not None and time.time() < known.expires_at + LEEWAY_SECONDS and self._age() <= KEYS_KEPT_SECONDS:
+            return known
         try:
             header = jwt.get_unverified_header(token)
             if self._asked is not None and header.get("alg") == "HS256":
@@ -57,11 +64,15 @@ class OperatorTokens:
                 leeway=LEEWAY_SECONDS,
                 options={"require": ["exp", "sub", "role"]},
             )
-            return operator_from(claims)
+            operator = operator_from(claims)
         except jwt.ExpiredSignatureError as error:
             raise unauthenticated("The access token has expired.") from error
         except (jwt.PyJWTError, KeyError, ValueError) as error:
             raise unauthenticated("The access token is not valid here.") from error
+        if len(self._verified) >= REMEMBERED:
+            del self._verified[next(iter(self._verified))]
+        self._verified[token] = operator
+        return operator
 
     async def _key(self, kid: str) -> jwt.PyJWK | None:
         if self._age() > KEYS_KEPT_SECONDS or (kid not in self._keys and self._age() > REFETCH_SECONDS):
@@ -84,3 +95,4 @@ class OperatorTokens:
                 return  # the keys known so far serve on
             self._keys = {key.key_id: key for key in found if key.key_id is not None}
             self._fetched_at = time.monotonic()
+            self._verified.clear()  # a key may have been taken back

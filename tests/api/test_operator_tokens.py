@@ -81,6 +81,23 @@ async def test_a_good_token_names_its_operator(tokens, issuer):
     assert issuer.asked == 1
 
 
+async def test_a_token_that_was_good_ends_with_its_time(tokens, issuer, monkeypatch):
+    """Its signature is not checked again, but its end is."""
+    token = issuer.sign()
+    await tokens.verify(token)
+    monkeypatch.setattr(operator_tokens, "LEEWAY_SECONDS", -120.0)  # as if two minutes had passed
+    assert await refused(tokens, token) == 401
+
+
+async def test_a_token_that_was_good_ends_with_its_key(tokens, issuer, monkeypatch):
+    """As soon as the keys are read again."""
+    token = issuer.sign()
+    await tokens.verify(token)
+    issuer.keys = [SigningKey.new()]
+    monkeypatch.setattr(operator_tokens, "KEYS_KEPT_SECONDS", 0.0)
+    assert await refused(tokens, token) == 401
+
+
 @pytest.mark.parametrize(
     "changes",
     [
