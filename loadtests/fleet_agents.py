@@ -23,6 +23,8 @@ HEADER = struct.Struct(f"<{len(MAGIC)}sQI")
 """A mark, when a chunk was sent (nanoseconds of the monotonic clock), and how long it is, this included."""
 TRAFFIC: list[tuple[float, int]] = json.loads((Path(__file__).parent / "traffic.json").read_text())
 """A recorded terminal: when each chunk came, in seconds, and how long it was."""
+PAUSE_SECONDS = 1.0
+"""Between one showing of it and the next."""
 HISTORY_BYTES = 2 * 1024 * 1024
 """What an agent that has run for long has shown already: as much as the server keeps of it in memory."""
 CHUNK_BYTES = 32 * 1024
@@ -119,7 +121,7 @@ class FleetAgent:
                     await asyncio.sleep(wait)
                 self.write(max(length, HEADER.size))
             place = 0
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(PAUSE_SECONDS)
 
     def write(self, size: int) -> None:
         """A chunk, which is kept until the server has it."""

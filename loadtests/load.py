@@ -6,8 +6,10 @@
 
 `steady`: 10 agents and 5 operators for 5 minutes. `day`: 100 and 50, for 10. `soak`: as steady, for 8 hours. `storm`:
 1,000 agents that are all cut off at once. `limit`: agents with five viewers each, more and more of them, until 99 % of
-what those see is not there within the threshold. Exits with 1 when a request failed, a byte or a command was lost, or a
-threshold (milliseconds at p99, percent) was missed.
+what those see is not there within the threshold; beside it, how much of the recorded rate the load could send.
+
+Exits with 1 when a request failed, a byte or a command was lost, or a threshold (milliseconds at p99, percent) was
+missed.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from typing import Any
 import psutil
 from center import Center, center
 from fleet import STATION_VIEWERS
+from fleet_agents import PAUSE_SECONDS, TRAFFIC
 
 WATCH_SECONDS = 5.0
 MINUTE = int(60 / WATCH_SECONDS)
@@ -51,7 +54,7 @@ SHAPES = {
     "day": Shape(100, 50, 600),
     "soak": Shape(10, 5, 8 * 3600, history=True),
     "storm": Shape(1000, 5, 120, storm_after=60),
-    "limit": Shape(5000, 0, 3600, ramp=50),
+    "limit": Shape(5000, 0, 3600, ramp=100),
 }
 
 
@@ -133,6 +136,7 @@ def _ramp(shape: Shape, options: argparse.Namespace) -> dict[str, Any] | None:
         "least": options.least_agents,
         "rate": options.rate,
         "viewers": STATION_VIEWERS,
+        "chunks": len(TRAFFIC) / (TRAFFIC[-1][0] + PAUSE_SECONDS),
     }
 
 

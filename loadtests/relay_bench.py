@@ -35,6 +35,7 @@ LOADS = {
     "10 agents × 2 viewers, 100 chunks/s each, 256 B": Load(10, 2, 256, 100),
     "10 agents × 4 viewers, 512 B, saturated": Load(10, 4, 512, None),
     "1,000 agents × 5 viewers, 10,000 deliveries/s": Load(1000, 5, 256, 2, 10.0),
+    "1,000 agents × 5 viewers, 25,000 deliveries/s": Load(1000, 5, 256, 5, 10.0),
 }
 
 

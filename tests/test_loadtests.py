@@ -25,7 +25,7 @@ def test_a_short_load_is_run_and_judged(limit, code):
 def test_a_ramp_says_how_many_it_held():
     """It goes up until what it was asked for at most."""
     said = load("limit", "--agents", "4", "--step", "2", "--step-seconds", "6", "--terminal-p99", "60000")
-    assert "4 agents × 5 viewers" in said and "the limit: 4 agents × 5 viewers" in said
+    assert "4 agents × 5 viewers" in said and "the limit at any: 4 agents × 5 viewers" in said
 
 
 def load(*arguments: str, code: int = 0) -> str:
