@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import httpx
-from support.agents import FINAL, Operator, agent_running
+from support.agents import FINAL, Operator, agent_running, until
 from support.control_center import ControlCenter, clean_environment
 from support.no_secrets import leaks
 from support.server import Api
+from support.workers import job_of
 
 REQUEST_ID = "deploy-4711"
 
@@ -24,6 +25,11 @@ def told(text: str) -> list[dict]:
 def actions(text: str) -> list[str]:
     """What was done about the request."""
     return [line["action"] for line in told(text) if line.get("request_id") == REQUEST_ID]
+
+
+async def seen_through(database_url: str, command: dict) -> bool:
+    job = await job_of(database_url, command)
+    return job is not None and job["status"] == "succeeded"
 
 
 async def test_a_request_is_found_in_the_log_of_each_process(database_url: str, tmp_path: Path):
