@@ -34,18 +34,16 @@ class Row:
 
 
 class Report:
-    """Rows and failures, by what they are of. `failed` is how many failed so far."""
+    """Rows and failures, by what they are of."""
 
     def __init__(self) -> None:
         self._rows: defaultdict[tuple[str, str], Row] = defaultdict(Row)
         self._errors: list[tuple[str, str, str]] = []
-        self.failed_so_far = 0
 
     def took(self, kind: str, name: str, seconds: float) -> None:
         self._rows[kind, name].add(seconds * 1000)
 
     def failed(self, kind: str, name: str, why: object) -> None:
-        self.failed_so_far += 1
         self._errors.append((kind, name, f"{type(why).__name__}: {why}" if isinstance(why, Exception) else str(why)))
 
     def hand_over(self) -> None:
