@@ -52,6 +52,8 @@ async def test_a_request_is_found_in_the_log_of_each_process(database_url: str, 
                 async with agent_running(api, tmp_path, stderr=agent_file, env=environment) as agent:
                     other = await operator.send(agent.id, "true")
                     await operator.until_state(other, *FINAL)
+                    # Its agent may be done before the worker is there; a job that waits then would make room.
+                    await until(lambda: seen_through(database_url, other), "the worker has had its job")
                     operator.headers["X-Request-ID"] = REQUEST_ID
                     command = await operator.send(agent.id, "echo of-the-terminal")
                     del operator.headers["X-Request-ID"]
