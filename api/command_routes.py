@@ -26,7 +26,7 @@ from onsembl.protocol.line_order import move
 from onsembl.protocol.states import AgentStatus, CommandState, Role
 from onsembl.sql import agents, audit, command_history, command_lines, commands, halts
 from onsembl.sql.command_history import HistoryFilter
-from onsembl.sql.database import Connection
+from onsembl.sql.database import Connection, statement
 from onsembl.tasks.cancel import request_cancel
 from onsembl.tasks.requesting import request_command
 
@@ -39,20 +39,30 @@ async def create_command(call: Call[NewCommand]) -> DictRow:
     """The row is written and, if the agent is free, becomes a job in the same transaction."""
     agent_id = AgentId(call.id("agent_id"))
     once = Once(call)
-    async with call.services.pool.connection() as conn:
+    # Without a key, and without a preset to look up, one statement is all.
+    async with call.services.pool.connection() if once.keyed else statement(call.services.pool) as conn:
         made = await once.made_before(conn)
         if made is not None:
             return await _found(conn, CommandId(made))
-        agent = await agents.lock(conn, agent_id)
-        if agent is None:
-            raise Problem(404, "There is no such agent.")
-        if agent["disabled_at"] is not None:
-            raise Problem(409, "The agent is disabled.")
-        said = await worded(conn, call.body, [agent["kind"]])
+        kinds = [] if call.body.preset is None else [(await _able(conn, agent_id))["kind"]]
+        said = await worded(conn, call.body, kinds)
         row = await request_command(conn, agent_id, said, call.actor)
+        if row is None:
+            await _able(conn, agent_id)
+            raise Problem(409, "The agent was disabled a moment ago.")
         await once.makes(conn, row["id"])
     await call.services.hub.hand_out(row)
     return row
+
+
+async def _able(conn: Connection, agent_id: AgentId) -> DictRow:
+    """The agent that is to get a command. Raises Problem 404 or 409."""
+    agent = await agents.get(conn, agent_id)
+    if agent is None:
+        raise Problem(404, "There is no such agent.")
+    if agent["disabled_at"] is not None:
+        raise Problem(409, "The agent is disabled.")
+    return agent
 
 
 async def list_commands(call: Call[NoBody]) -> dict[str, object]:

@@ -34,6 +34,11 @@ class Once:
         asked = f"{call.request.method} {call.request.url.path}\n".encode() + msgspec.json.encode(call.body)
         self._hash = hashlib.sha256(asked).digest()
 
+    @property
+    def keyed(self) -> bool:
+        """Whether the request has a key."""
+        return self._key is not None
+
     async def made_before(self, conn: Connection) -> UUID | None:
         """What the same request has made; None when it is the first. Raises Problem 422 when the key stands for another
         request."""

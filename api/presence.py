@@ -19,10 +19,11 @@ from onsembl.protocol.ids import AgentId, CommandId, Epoch, InstanceId, StreamId
 from onsembl.protocol.messages import Accepted, CancelStep, Ended, Halt, HaltProgress, Hello, Resized, Used
 from onsembl.protocol.resume import Held, resume_offset
 from onsembl.sql import agents, archive, audit, commands, halts, instances, streams
-from onsembl.sql.database import Connection, Pool
+from onsembl.sql.database import Connection, Pool, statement
 from onsembl.tasks.delivery import Notice
 from onsembl.tasks.halt import order
 from onsembl.tasks.line import promote
+from onsembl.tasks.names import RUN_COMMAND
 
 logger = logging.getLogger(__name__)
 
@@ -143,16 +144,16 @@ class Presence:
 
     async def ended(self, agent_id: AgentId, report: Ended, actor: audit.Actor) -> DictRow | None:
         """The command is over: its end is written once, and the next in line is promoted with it; that one's row."""
-        async with self.pool.connection() as conn:
-            await agents.lock(conn, agent_id)
-            if not await self._write_end(conn, agent_id, report, actor):
-                return None
-            return await promote(conn, agent_id)
+        async with statement(self.pool) as conn:
+            return await self._write_end(conn, agent_id, report, actor, RUN_COMMAND)
 
-    async def _write_end(self, conn: Connection, agent_id: AgentId, report: Ended, actor: audit.Actor) -> bool:
-        row = await commands.ended(conn, agent_id, report)
-        if row is None:
-            return False
+    async def _write_end(
+        self, conn: Connection, agent_id: AgentId, report: Ended, actor: audit.Actor, task: str | None = None
+    ) -> DictRow | None:
+        written = await commands.ended(conn, agent_id, report, actor, task)
+        if written is None:
+            return None
+        row, following = written
         self.on_end(row)
         with request_ids.in_force(row["request_id"]):
             logger.info(
@@ -165,22 +166,7 @@ class Presence:
                     "agent_id": str(agent_id),
                 },
             )
-        await audit.write(
-            conn,
-            audit.Event(
-                actor=actor,
-                action="command.ended",
-                target_kind="command",
-                target_id=str(row["id"]),
-                detail={
-                    "state": row["state"],
-                    "exit_code": row["exit_code"],
-                    "signal": row["signal"],
-                    **({"limit": row["limit_passed"]} if row["limit_passed"] is not None else {}),
-                },
-            ),
-        )
-        return True
+        return following
 
     async def used(self, agent_id: AgentId, report: Used) -> None:
         """The command has used so much so far."""

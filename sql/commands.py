@@ -7,7 +7,7 @@ of the row has to be known, its state after a space.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -16,9 +16,10 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from onsembl.protocol.ids import AgentId, CommandId, OperatorId, StreamId
-from onsembl.protocol.limits import NO_LIMITS, Limits
+from onsembl.protocol.limits import Limits
 from onsembl.protocol.messages import Ended
 from onsembl.protocol.usage import Usage
+from onsembl.sql.audit import Actor
 from onsembl.sql.database import Connection
 
 CHANGED = "onsembl_command"
@@ -29,37 +30,42 @@ COLUMNS = """id, seq, agent_id, text, priority, state, requested_by, requested_b
     note, tags, request_id, limits, limit_passed"""
 
 
-async def insert(
+async def request(
     conn: Connection,
     agent_id: AgentId,
+    *,
     text: str,
     priority: int,
-    operator_id: OperatorId,
-    operator_name: str,
-    preset: str | None = None,
-    request_id: str | None = None,
-    limits: Limits = NO_LIMITS,
-) -> DictRow:
-    """Write a command down, queued."""
+    preset: str | None,
+    request_id: str | None,
+    limits: Limits,
+    task: str,
+    actor: Actor,
+    detail: Mapping[str, object],
+) -> DictRow | None:
+    """Put a command in the agent's line, mark that in the audit log with this detail, and promote the line's head as
+    `promote` does; the command's row. None, and nothing is changed, when there is no such agent or it is disabled.
+    """
     cursor = await conn.execute(
-        f"""insert into commands
-                (agent_id, text, priority, requested_by, requested_by_name, preset, request_id, limits)
-            values (%s, %s, %s, %s, %s, %s, %s, %s)
-            returning {COLUMNS}""",
-        [
-            agent_id,
-            text,
-            priority,
-            operator_id,
-            operator_name,
-            preset,
-            request_id,
-            Jsonb(to_builtins(limits)),
-        ],
+        f"""select {COLUMNS} from request_command(
+                %(agent_id)s, %(text)s, %(priority)s, %(preset)s, %(request_id)s, %(limits)s, %(task)s,
+                %(by_kind)s, %(by_id)s, %(by_name)s, %(address)s, %(detail)s)""",
+        {
+            "agent_id": agent_id,
+            "text": text,
+            "priority": priority,
+            "preset": preset,
+            "request_id": request_id,
+            "limits": Jsonb(to_builtins(limits)),
+            "task": task,
+            "by_kind": actor.kind,
+            "by_id": actor.id,
+            "by_name": actor.name,
+            "address": actor.address,
+            "detail": Jsonb(dict(detail)),
+        },
     )
-    row = await cursor.fetchone()
-    assert row is not None
-    return row
+    return await cursor.fetchone()
 
 
 async def get(conn: Connection, command_id: CommandId) -> DictRow | None:
@@ -141,28 +147,23 @@ async def accepted(
     return await cursor.fetchone() is not None
 
 
-async def ended(conn: Connection, agent_id: AgentId, end: Ended) -> DictRow | None:
-    """Write the end that the agent reports, and tell whoever waits for it; the row, or None when it was written before.
+async def ended(
+    conn: Connection, agent_id: AgentId, end: Ended, actor: Actor, task: str | None
+) -> tuple[DictRow, DictRow | None] | None:
+    """Write the end that the agent reports, mark it in the audit log, and tell whoever waits for it: the row, or None
+    when it was written before. With a `task` the line's head is promoted in its place, as `promote` does: its row, too.
 
     What the server had stopped at a limit has timed out, whoever else says that it was cancelled.
     """
     cursor = await conn.execute(
-        f"""with over as (
-            update commands
-            set state = case
-                    when %(state)s = 'cancelled' and limit_passed is not null then 'timed_out' else %(state)s end,
-                limit_passed = coalesce(%(limit)s, limit_passed),
-                ended_at = %(ended_at)s, started_at = coalesce(started_at, %(started_at)s),
-                exit_code = %(exit_code)s, signal = %(signal)s, error = %(error)s,
-                output_start = coalesce(output_start, %(output_start)s), output_end = %(output_end)s,
-                usage = coalesce(%(usage)s, usage)
-            where id = %(id)s and agent_id = %(agent_id)s and state in ('dispatched', 'running')
-            returning {COLUMNS})
-            select over.*, pg_notify(%(channel)s, id || ' ' || state) from over""",
+        f"""select {COLUMNS} from end_command(
+                %(agent_id)s, %(id)s, %(outcome)s, %(started_at)s, %(ended_at)s, %(exit_code)s, %(signal)s, %(error)s,
+                %(output_start)s, %(output_end)s, %(usage)s, %(limit)s, %(channel)s, %(task)s,
+                %(by_name)s, %(address)s)""",
         {
-            "id": end.command_id,
             "agent_id": agent_id,
-            "state": end.outcome,
+            "id": end.command_id,
+            "outcome": end.outcome,
             "started_at": end.started_at,
             "ended_at": end.ended_at,
             "exit_code": end.exit_code,
@@ -173,12 +174,13 @@ async def ended(conn: Connection, agent_id: AgentId, end: Ended) -> DictRow | No
             "usage": Jsonb(to_builtins(end.usage)) if end.usage else None,
             "limit": end.limit,
             "channel": CHANGED,
+            "task": task,
+            "by_name": actor.name,
+            "address": actor.address,
         },
     )
     row = await cursor.fetchone()
-    if row is not None:
-        del row["pg_notify"]
-    return row
+    return (row, await cursor.fetchone()) if row is not None else None
 
 
 async def used(conn: Connection, agent_id: AgentId, command_id: CommandId, usage: Usage) -> None:

@@ -5,6 +5,8 @@ What is set is set by statements, not by start-up options, since poolers in sess
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from psycopg import AsyncConnection, sql
@@ -73,6 +75,19 @@ def create_pool(
         check=AsyncConnectionPool[Connection].check_connection if check else None,
         open=False,
     )
+
+
+@asynccontextmanager
+async def statement(pool: Pool) -> AsyncGenerator[Connection]:
+    """A connection of the pool for a single statement, which is a transaction: without the round trips to begin and to
+    end it."""
+    async with pool.connection() as conn:
+        await conn.set_autocommit(True)
+        try:
+            yield conn
+        finally:
+            if not conn.closed:
+                await conn.set_autocommit(False)
 
 
 async def _set_up(conn: AsyncConnection[Any], role: str | None) -> None:

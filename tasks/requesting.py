@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from msgspec import to_builtins
 from psycopg.rows import DictRow
 
 from onsembl.protocol import request_ids
-from onsembl.protocol.ids import AgentId, CommandId, OperatorId
+from onsembl.protocol.ids import AgentId, CommandId
 from onsembl.sql import agents, audit, command_groups, commands
 from onsembl.sql.database import Connection, Pool
 from onsembl.tasks.cancel import request_cancel
 from onsembl.tasks.line import promote
+from onsembl.tasks.names import RUN_COMMAND
 from onsembl.tasks.wording import Said
 
 
@@ -34,23 +36,21 @@ async def aimed_at(conn: Connection, target: Mapping[str, Any]) -> list[DictRow]
     return rows
 
 
-async def request_command(conn: Connection, agent_id: AgentId, said: Said, actor: audit.Actor) -> DictRow:
-    """Put a command in an agent's line, whose row the caller holds; it becomes a job at once if the agent is free."""
-    assert actor.id is not None
-    row = await commands.insert(
+async def request_command(conn: Connection, agent_id: AgentId, said: Said, actor: audit.Actor) -> DictRow | None:
+    """Put a command in an agent's line, in one statement; it becomes a job at once if the agent is free. Its row; None,
+    and nothing is changed, when there is no such agent or it is disabled."""
+    return await commands.request(
         conn,
         agent_id,
-        said.text,
-        said.priority,
-        OperatorId(actor.id),
-        actor.name,
-        said.preset,
-        request_ids.current(),
-        said.limits,
+        text=said.text,
+        priority=said.priority,
+        preset=said.preset,
+        request_id=request_ids.current(),
+        limits=said.limits,
+        task=RUN_COMMAND,
+        actor=actor,
+        detail=_detail(agent_id, said.priority, said.preset, to_builtins(said.limits)),
     )
-    await audit.write(conn, _requested(row, actor))
-    promoted = await promote(conn, agent_id)
-    return promoted if promoted is not None and promoted["id"] == row["id"] else row
 
 
 async def request_group(
@@ -111,13 +111,20 @@ async def cancel_group(pool: Pool, group_id: UUID, actor: audit.Actor, reason: s
 
 
 def _requested(row: DictRow, actor: audit.Actor) -> audit.Event:
-    detail: dict[str, object] = {"agent_id": str(row["agent_id"]), "priority": row["priority"]}
-    if row["group_id"] is not None:
-        detail["group_id"] = str(row["group_id"])
-    if row["preset"] is not None:
-        detail["preset"] = row["preset"]
-    if row["limits"]:
-        detail["limits"] = row["limits"]
+    detail = _detail(row["agent_id"], row["priority"], row["preset"], row["limits"])
     return audit.Event(
-        actor=actor, action="command.requested", target_kind="command", target_id=str(row["id"]), detail=detail
+        actor=actor,
+        action="command.requested",
+        target_kind="command",
+        target_id=str(row["id"]),
+        detail=detail | {"group_id": str(row["group_id"])},
     )
+
+
+def _detail(agent_id: UUID, priority: int, preset: str | None, limits: Mapping[str, object]) -> dict[str, object]:
+    detail: dict[str, object] = {"agent_id": str(agent_id), "priority": priority}
+    if preset is not None:
+        detail["preset"] = preset
+    if limits:
+        detail["limits"] = limits
+    return detail

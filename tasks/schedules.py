@@ -15,7 +15,7 @@ from psycopg.rows import DictRow
 from onsembl.protocol import request_ids
 from onsembl.protocol.ids import AgentId, OperatorId
 from onsembl.protocol.limits import Limits
-from onsembl.sql import agents, audit, operators, schedules
+from onsembl.sql import audit, operators, schedules
 from onsembl.sql.database import Connection, Pool
 from onsembl.tasks.recurrence import RecurrenceError, next_times
 from onsembl.tasks.requesting import NoTargetError, aimed_at, move_lines, request_command, request_group
@@ -100,8 +100,10 @@ async def _fire(conn: Connection, schedule: DictRow, due_at: datetime, actor: au
         said = await word(conn, **wording, limits=limits, kinds=kinds)
         if len(rows) == 1 and "agents" in schedule["target"]:
             agent_id = AgentId(rows[0]["id"])
-            await agents.lock(conn, agent_id)
-            made["command_id"] = (await request_command(conn, agent_id, said, asking))["id"]
+            row = await request_command(conn, agent_id, said, asking)
+            if row is None:
+                raise NoTargetError(f"The agent {rows[0]['name']} is disabled.")  # noqa: TRY301
+            made["command_id"] = row["id"]
         else:
             waiting = [AgentId(row["id"]) for row in rows]
             made["group_id"] = (await request_group(conn, waiting, said, schedule["target"], asking))["id"]

@@ -14,10 +14,11 @@ from support.frames import SAID_HELLO, next_message
 from support.server import Api, running
 
 from onsembl.protocol.states import Role
-from onsembl.sql import agents, commands, halts
-from onsembl.sql.audit import SYSTEM
+from onsembl.sql import halts
+from onsembl.sql.audit import SYSTEM, Actor
 from onsembl.sql.database import connect
-from onsembl.tasks.line import promote
+from onsembl.tasks.requesting import request_command
+from onsembl.tasks.wording import Said
 
 # Deaf to what asks politely; a child of it has left group, session and parents.
 STUBBORN = """
@@ -208,9 +209,9 @@ async def test_what_is_being_promoted_while_the_halt_comes_is_caught(api, admin,
         await next_message(socket, "welcome")
         async with await connect(database_url, role="onsembl_api") as conn:
             me = (await api.http.get("/v1/me", headers=admin.headers)).json()
-            await agents.lock(conn, agent.id)  # type: ignore[arg-type]
-            row = await commands.insert(conn, agent.id, "ls", 5, me["id"], "ann")  # type: ignore[arg-type]
-            assert await promote(conn, agent.id) is not None  # type: ignore[arg-type]
+            ann = Actor("operator", UUID(me["id"]), "ann", "127.0.0.1")
+            row = await request_command(conn, agent.id, Said("ls", 5), ann)  # type: ignore[arg-type]
+            assert row is not None and row["state"] == "dispatched"
             halting = asyncio.create_task(halt(admin))
             await next_message(socket, "halt")  # before that transaction is over
             assert not halting.done()

@@ -81,8 +81,8 @@ class PlayedCenter:
     async def send(self, agent: PlayedAgent, priority: int, told: bool) -> CommandId:
         """`told`: the request comes to its end, and does not break off once the row is committed."""
         async with self.pool.connection() as conn:
-            await agents.lock(conn, agent.id)
             row = await request_command(conn, agent.id, Said("work", priority), ANN)
+        assert row is not None
         if told:
             await self.hub.hand_out(row)
         return row["id"]

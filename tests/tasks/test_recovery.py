@@ -8,11 +8,14 @@ import pytest
 
 from onsembl.protocol.ids import AgentId, CommandId, OperatorId
 from onsembl.sql import agents, commands
+from onsembl.sql.audit import Actor
 from onsembl.sql.database import Connection, connect, create_pool
 from onsembl.tasks import recovery
 from onsembl.tasks.line import promote
+from onsembl.tasks.requesting import request_command
+from onsembl.tasks.wording import Said
 
-ANN = OperatorId(UUID(int=1))
+ANN = Actor("operator", UUID(int=1), "ann", "127.0.0.1")
 
 
 @pytest.fixture
@@ -29,7 +32,10 @@ async def an_agent(conn: Connection) -> AgentId:
 
 
 async def a_command(conn: Connection, agent_id: AgentId) -> CommandId:
-    return (await commands.insert(conn, agent_id, "ls", 5, ANN, "ann"))["id"]
+    """With its job, if the agent is free."""
+    row = await request_command(conn, agent_id, Said("ls", 5), ANN)
+    assert row is not None
+    return row["id"]
 
 
 async def jobs_of(conn: Connection) -> list[tuple[str, bool]]:
@@ -47,7 +53,6 @@ async def test_a_dead_workers_job_of_a_command_that_is_over_is_given_up(pool, da
         agent_id = await an_agent(conn)
         await a_command(conn, agent_id)
         second = await a_command(conn, agent_id)
-        await promote(conn, agent_id)
         await conn.execute("update procrastinate_jobs set status = 'doing'")  # by a worker that is no more
         await conn.execute("update commands set state = 'succeeded' where state = 'dispatched'")
         promoted = await promote(conn, agent_id)
@@ -62,7 +67,6 @@ async def test_a_dead_workers_job_of_a_command_that_goes_on_is_taken_up_again(po
     async with await connect(database_url) as conn:
         agent_id = await an_agent(conn)
         await a_command(conn, agent_id)
-        await promote(conn, agent_id)
         await conn.execute("update procrastinate_jobs set status = 'doing'")
         await conn.commit()
         await recovery.sweep(pool, 1.0)
@@ -75,7 +79,6 @@ async def test_a_job_that_waits_for_a_command_that_is_over_makes_room(database_u
         agent_id = await an_agent(conn)
         await a_command(conn, agent_id)
         await a_command(conn, agent_id)
-        await promote(conn, agent_id)
         await conn.execute("update commands set state = 'succeeded' where state = 'dispatched'")
         assert await promote(conn, agent_id) is not None
         assert await jobs_of(conn) == [("cancelled", True), ("todo", True)]
@@ -86,8 +89,7 @@ async def test_a_command_without_a_job_gets_one(pool, database_url):
     async with await connect(database_url) as conn:
         agent_id = await an_agent(conn)
         command_id = await a_command(conn, agent_id)
-        await promote(conn, agent_id)
-        await commands.request_cancel(conn, command_id, ANN, None)
+        await commands.request_cancel(conn, command_id, OperatorId(UUID(int=1)), None)
         await conn.execute("update procrastinate_jobs set status = 'doing', abort_requested = true")
         await conn.commit()
         await recovery.sweep(pool, 1.0)
