@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 from center import center
-from clients import STAMP, LoadAgent, LoadViewer
+from clients import STAMP, LoadAgent, LoadViewer, ages
 from peer_process import node
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
@@ -71,9 +71,8 @@ class _PeerViewer(WSListener):
         self._latencies = latencies
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        payload, now = frame.get_payload_as_bytes(), time.monotonic_ns()
-        for start in range(0, len(payload), self._size):
-            self._latencies.append(now - STAMP.unpack_from(payload, start)[0])
+        now = time.monotonic_ns()
+        self._latencies += ages(frame.get_payload_as_bytes(), self._size, now)
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ show more, and a flood of small chunks stays small.
 from __future__ import annotations
 
 import sys
+import threading
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,17 @@ import zstandard
 from onsembl.protocol.ids import StreamId
 
 LEVEL = 1
+
+
+class _Zstd(threading.local):
+    """Of each thread its own: they cannot be shared, and making them takes longer than packing a short row."""
+
+    def __init__(self) -> None:
+        self.compress = zstandard.ZstdCompressor(level=LEVEL).compress
+        self.decompress = zstandard.ZstdDecompressor().decompress
+
+
+_zstd = _Zstd()
 MAX_ROW_BYTES = 256 * 1024
 """Of one row, before compression: what a reader has to take at once. A longer chunk is a row by itself."""
 
@@ -81,14 +93,14 @@ def _row(stream_id: StreamId, start: int, chunks: Sequence[bytes], times: Sequen
             lengths.append(len(chunk))
             last = milliseconds
     data = b"".join(chunks)
-    compress = zstandard.ZstdCompressor(level=LEVEL).compress
+    compress = _zstd.compress
     pieces = compress(_little_endian(after) + _little_endian(lengths))
     return ArchiveRow(stream_id, start, len(data), datetime.fromtimestamp(began, UTC), pieces, compress(data))
 
 
 def unpack(start: int, at: datetime, pieces: bytes, data: bytes) -> Iterator[Piece]:
     """The pieces of a row, in order."""
-    decompress = zstandard.ZstdDecompressor().decompress
+    decompress = _zstd.decompress
     numbers = array("I")
     numbers.frombytes(decompress(pieces))
     if sys.byteorder == "big":

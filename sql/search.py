@@ -103,13 +103,15 @@ async def commands(conn: Connection, wanted: Wanted, before: int | None, limit: 
 
 
 async def behind(conn: Connection, *, all_streams: bool, limit: int = 200) -> list[DictRow]:
-    """Streams (`stream_id`, `agent_id`) of which the archive has more than was looked at: those in use, or all."""
+    """Streams (`stream_id`, `agent_id`) of which the archive has more than was looked at, those with most first: of
+    those in use, or of all."""
     source = "" if all_streams else "join agents on agents.stream_id = streams.id"
     cursor = await conn.execute(
         f"""select streams.id as stream_id, streams.agent_id from streams {source}
             join archive_ends on archive_ends.stream_id = streams.id
             left join search_ends on search_ends.stream_id = streams.id
             where archive_ends.ended > coalesce(search_ends.seen, 0)
+            order by archive_ends.ended - coalesce(search_ends.seen, 0) desc
             limit %s""",
         [limit],
     )

@@ -1,13 +1,15 @@
 """Keeps the search's text up with the archive, in the background of a worker.
 
 A worker may share its process with the API, so this takes little at a time: a few KiB, then whoever waits has their
-turn. What agents usually put out is found within two seconds or so; behind a flood it catches up afterwards.
+turn. What ten agents put out is found within some five seconds. With many more, or behind a flood, it takes longer: a
+stream costs more by the round than by the byte, so the rounds of many streams are further apart.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import aclosing
 
 import psycopg
@@ -21,27 +23,32 @@ from onsembl.tasks.search_lines import SearchLines
 
 logger = logging.getLogger(__name__)
 
-INDEX_SECONDS = 1.0
-ALL_STREAMS_EVERY = 60
+INDEX_SECONDS = 5.0
+PAUSE_AFTER_ROUND = 9.0
+"""Times as long as a round took, this waits for the next."""
+ALL_STREAMS_EVERY = 12
 """Rounds after which the streams that are no longer in use are looked at, too."""
 ROUND_BYTES = 1024 * 1024
 """Of one stream in one round."""
-STEP_BYTES = 8 * 1024
-"""What is read without a pause: about half a millisecond's work, so that this takes a twentieth of a processor."""
-PAUSE_SECONDS = 0.01
+STEP_BYTES = 2 * 1024
+"""What is read without a pause: little more than a tenth of a millisecond's work, so that this takes a twentieth of a
+processor and holds up no terminal."""
+PAUSE_SECONDS = 0.0025
 
 
 async def index_for_ever(pool: Pool) -> None:
     """Index what comes until cancelled. Any number of processes may: each stream is one's at a time."""
     turn = 0
     while True:
+        began = time.monotonic()
         try:
             more = await index_round(pool, all_streams=turn % ALL_STREAMS_EVERY == 0)
         except (psycopg.Error, PoolTimeout) as error:
             logger.warning("Output could not be indexed: %s", error, extra={"action": "index_failed"})
             more = False
         turn += 1
-        await asyncio.sleep(PAUSE_SECONDS if more else INDEX_SECONDS)
+        took = time.monotonic() - began
+        await asyncio.sleep(PAUSE_SECONDS if more else max(INDEX_SECONDS, PAUSE_AFTER_ROUND * took))
 
 
 async def index_round(pool: Pool, *, all_streams: bool) -> bool:
