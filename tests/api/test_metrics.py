@@ -37,7 +37,14 @@ async def test_a_commands_way_is_counted(api, tmp_path):
     operator = Operator(api, await api.operator())
     async with agent_running(api, tmp_path) as agent, api.terminal_socket(agent.id) as viewer:
         await attach(viewer, operator.headers["Authorization"].removeprefix("Bearer "))
-        command = await operator.send(agent.id, "echo $((40 + 2)); exit 3", priority=2)
+        text = "echo $((40 + 2)); until test -e go; do sleep 0.05; done; exit 3"
+        command = await operator.send(agent.id, text, priority=2)
+
+        async def taken_up() -> bool:
+            return (await scrape(api))["onsembl_job_latency_seconds_count"] == 1
+
+        await until(taken_up, "a worker has its job")
+        (tmp_path / "go").touch()
         await read_until(viewer, b"exit 3 \xc2\xb7")
         await operator.until_state(command, *FINAL)
         seen = await scrape(api)

@@ -27,6 +27,11 @@ def actions(text: str) -> list[str]:
     return [line["action"] for line in told(text) if line.get("request_id") == REQUEST_ID]
 
 
+async def taken_up(worker_log: Path, command: dict) -> bool:
+    lines = worker_log.read_text().splitlines()
+    return any("command_taken_up" in line and command["id"] in line for line in lines)
+
+
 async def seen_through(database_url: str, command: dict) -> bool:
     job = await job_of(database_url, command)
     return job is not None and job["status"] == "succeeded"
@@ -55,9 +60,13 @@ async def test_a_request_is_found_in_the_log_of_each_process(database_url: str, 
                     # Its agent may be done before the worker is there; a job that waits then would make room.
                     await until(lambda: seen_through(database_url, other), "the worker has had its job")
                     operator.headers["X-Request-ID"] = REQUEST_ID
-                    command = await operator.send(agent.id, "echo of-the-terminal")
+                    text = "echo of-the-terminal; until test -e go; do sleep 0.05; done"
+                    command = await operator.send(agent.id, text)
                     del operator.headers["X-Request-ID"]
+                    await until(lambda: taken_up(worker_log, command), "the worker has this one, too")
+                    (tmp_path / "go").touch()
                     await operator.until_state(command, *FINAL)
+                    await until(lambda: seen_through(database_url, command), "the worker has seen it through")
         finally:
             worker.terminate()
             await worker.wait()
