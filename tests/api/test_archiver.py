@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from support.archive import archived_bytes, until_archived
 from support.frames import HELLO, attach, closed_with, next_message
 from support.server import PASSWORD, running
+from websockets.exceptions import ConnectionClosed
 
+from onsembl.api import archiver
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.messages import encode_output
 from onsembl.sql.database import connect
@@ -129,6 +132,23 @@ async def test_two_instances_that_meet_over_a_stream_write_each_byte_once(settin
     assert await archived_bytes(settings.database_url, stream) == text[:8000]
 
 
+@asynccontextmanager
+async def attached_again(api, agent, token: str, **place):
+    """A viewer's socket after the database was away, with what it was answered; none when it was closed instead. A
+    connection that died with the database is only found out by whom it is given to, who is told to come back, and
+    does."""
+    while True:
+        async with api.terminal_socket(agent.id) as socket:
+            try:
+                attached = await attach(socket, token, **place)
+            except ConnectionClosed:
+                if socket.close_reason == "the database is out of reach; come back":
+                    continue
+                attached = None
+            yield socket, attached
+            return
+
+
 async def test_while_the_database_is_away_viewers_see_on_and_memory_stays(own_postgres, settings):
     """Nothing is acknowledged, the backlog keeps to its bound, and what it did not keep is asked for again."""
     settings = replace(settings, database_url=own_postgres.url(), ring_bytes=64_000, backlog_bytes=100_000)
@@ -150,22 +170,23 @@ async def test_while_the_database_is_away_viewers_see_on_and_memory_stays(own_po
             again = (await next_message(socket, "resend"))["offset"]
             assert 10_000 < again <= 120_000
             # Who comes back at a byte that was seen, is out of the ring and is not archived yet, loses nothing.
-            place = {"stream_id": stream, "offset": 500_000}
-            async with api.terminal_socket(agent.id) as early:
-                await early.send(json.dumps({"type": "attach", "access_token": operator.access_token, **place}))
-                assert await closed_with(early) == CloseCode.INTERNAL_ERROR
+            token, place = operator.access_token, {"stream_id": stream, "offset": 500_000}
+            async with attached_again(api, agent, token, **place) as (early, attached):
+                assert attached is None and early.close_code == CloseCode.INTERNAL_ERROR
+                assert early.close_reason == "these bytes are on their way to the archive; come back"
             for at in range(again, len(text), 10_000):
                 await socket.send(encode_output(at, text[at : at + 10_000]))
             await acknowledged(socket, len(text))
             assert api.services.hub.archiver.budget.used == 0
-            async with api.terminal_socket(agent.id) as late:
-                assert (await attach(late, operator.access_token, **place))["mode"] == "exact"
+            async with attached_again(api, agent, token, **place) as (late, attached):
+                assert attached is not None and attached["mode"] == "exact"
                 assert await read_bytes(late, 500_000) == text[500_000:]
         assert await until_archived(settings.database_url, stream, len(text)) == text
 
 
-async def test_a_flood_goes_as_fast_as_it_is_written_down(settings):
+async def test_a_flood_goes_as_fast_as_it_is_written_down(settings, monkeypatch):
     """With the database there, a backlog that is full holds its own agent up, and nothing is asked for twice."""
+    monkeypatch.setattr(archiver, "AWAY_SECONDS", 60.0)  # a busy machine's database is slow, not away
     settings = replace(settings, ring_bytes=64_000, backlog_bytes=100_000)
     text = bytes(index % 253 for index in range(3_000_000))
     async with running(settings) as api:
