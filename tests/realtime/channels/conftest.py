@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from psycopg import AsyncConnection
 from websockets.asyncio.client import ClientConnection, connect
 
+from onsembl.realtime.channels import app
 from onsembl.realtime.channels.limits import Limits
 from onsembl.sql.database import connect as connect_database
 
@@ -35,6 +37,36 @@ NOTES = """
     grant select (id, owner, text, number, tags) on public.notes to authenticated;
     alter publication supabase_realtime add table public.notes;
 """
+
+
+class Clock:
+    """That by which the sockets see tokens end and clients fall silent, in the place of `time`."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        self.silence = 0.0
+        """Seconds for which everybody seems to have been silent."""
+        self._read = asyncio.Event()
+
+    async def put_forward(self, seconds: float) -> None:
+        """What ends until then has ended."""
+        self.ahead += seconds
+        self._read.clear()
+        await asyncio.wait_for(self._read.wait(), PATIENCE)
+
+    def time(self) -> float:
+        self._read.set()
+        return time.time() + self.ahead
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.silence
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(app, "time", clock)
+    return clock
 
 
 class Wire:

@@ -31,7 +31,9 @@ MIRROR = """
     state.channel.on("postgres_changes", { event: "*", schema: "public", table: "notes" },
         (payload) => { state.numbers[payload.new.id] = payload.new.number; });
     state.channel.on("system", {}, (payload) => emit("system", payload.status));
+    state.failed = 0;
     state.channel.subscribe((status) => {
+        if (status !== "SUBSCRIBED") state.failed += 1;
         if (status === "SUBSCRIBED") state.numbers = {}; // what was known may be old
         emit("status", status);
     });
@@ -39,8 +41,8 @@ MIRROR = """
 
 
 async def test_subscribers_come_back_by_themselves(own_postgres, serve_project, node):
-    """Postgres is restarted under load: five seconds after it answers again, the unmodified client is subscribed again,
-    was told to read its state anew, and then misses nothing."""
+    """Postgres is restarted under load: the first time that the unmodified client tries after it answers again, it is
+    subscribed again, was told to read its state anew, and then misses nothing."""
     async with serve_project(database_url=own_postgres.url(), limits=IMPATIENT) as project:
         await project.operator("ann")
         async with await connect(own_postgres.url(), autocommit=True) as conn:
@@ -72,12 +74,15 @@ async def test_subscribers_come_back_by_themselves(own_postgres, serve_project, 
             await asyncio.sleep(0.5)
             await asyncio.to_thread(own_postgres.stop, signal.SIGQUIT)
             await asyncio.to_thread(own_postgres.start)
+            failed = await js.run("return state.failed;")
             back = time.monotonic()
             while await js.event("status") != "SUBSCRIBED":
                 pass
             assert await js.event("system") == "ok"
-            took = time.monotonic() - back
-            assert took < 5, took
+            print(f"subscribed again after {time.monotonic() - back:.1f} s")
+            # One attempt may have been under way.
+            failed = await js.run("return state.failed;") - failed
+            assert failed <= 1
             # What the dashboard does: read everything once changes flow; from here on the changes complete it.
             async with await connect(own_postgres.url()) as conn:
                 cursor = await conn.execute("select id, number from notes")
@@ -88,7 +93,7 @@ async def test_subscribers_come_back_by_themselves(own_postgres, serve_project, 
             stop.set()
             await loading
         wanted, numbers = {str(id_): n for id_, n in written.items()}, {}
-        give_up = time.monotonic() + 5
+        give_up = time.monotonic() + PATIENCE
         while numbers != wanted and time.monotonic() < give_up:
             numbers = await js.run("return state.numbers;")
             await asyncio.sleep(0.05)

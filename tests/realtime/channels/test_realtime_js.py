@@ -171,26 +171,20 @@ async def test_a_private_channel(client, project):
 
 
 @pytest.mark.parametrize("vsn", ["1.0.0", "2.0.0"])
-async def test_an_expired_token(serve_project, node, vsn):
+async def test_an_expired_token(project, notes, node, clock, vsn):
     """A channel whose token ran out is told so; after a new sign-in, a new channel works."""
-    async with serve_project(settings=AuthSettings(access_token=6)) as project:
-        await project.operator("ann")
-        async with await connect(project.database_url, autocommit=True) as notes:
-            await notes.execute(NOTES)
-            js = await node()
-            await js.run(SIGN_IN, url=project.url, key=project.key, email="ann", vsn=vsn)
-            await follow(js)
-            while (system := await js.event("system"))["extension"] != "system":
-                pass
-            assert system["message"].startswith("Token has expired ")
-            assert (await js.event("status"))["status"] == "CLOSED"
-            await js.run(
-                "await state.client.removeAllChannels();" + SIGN_IN,
-                url=project.url,
-                key=project.key,
-                email="ann",
-                vsn=vsn,
-            )
-            await follow(js)
-            await notes.execute("insert into notes (text) values ('again')")
-            assert (await js.event("change"))["new"]["text"] == "again"
+    await project.operator("ann")
+    js = await node()
+    await js.run(SIGN_IN, url=project.url, key=project.key, email="ann", vsn=vsn)
+    await follow(js)
+    await clock.put_forward(AuthSettings().access_token)
+    while (system := await js.event("system"))["extension"] != "system":
+        pass
+    assert system["message"].startswith("Token has expired ")
+    assert (await js.event("status"))["status"] == "CLOSED"
+    clock.ahead = 0.0
+    again = "await state.client.removeAllChannels();" + SIGN_IN
+    await js.run(again, url=project.url, key=project.key, email="ann", vsn=vsn)
+    await follow(js)
+    await notes.execute("insert into notes (text) values ('again')")
+    assert (await js.event("change"))["new"]["text"] == "again"

@@ -106,12 +106,12 @@ async def test_broadcast_and_presence(project, client):
         pass
 
 
-async def test_an_expired_token_errors_the_channel(serve_project, client):
+async def test_an_expired_token_errors_the_channel(project, client, clock):
     """The client takes the system message and the close for an error of the channel."""
-    async with serve_project(settings=AuthSettings(access_token=6)) as project:
-        supabase = await client(project, "ann")
-        statuses = Told()
-        channel = supabase.channel("room")
-        await channel.subscribe(statuses)
-        assert (await statuses.next())[0].value == "SUBSCRIBED"
-        assert (await statuses.next())[0].value == "CHANNEL_ERROR"
+    supabase = await client(project, "ann")
+    statuses = Told()
+    channel = supabase.channel("room")
+    await channel.subscribe(statuses)
+    assert (await statuses.next())[0].value == "SUBSCRIBED"
+    await clock.put_forward(AuthSettings().access_token)
+    assert (await statuses.next())[0].value == "CHANNEL_ERROR"
