@@ -16,23 +16,23 @@ from onsembl.protocol.usage import Usage
 async def test_a_command_that_runs_too_long_is_stopped(tmp_path, nap):
     """By the ladder; the end says which limit it was, and nothing is left."""
     async with alone(tmp_path) as agent:
-        agent.offer(f"trap '' INT TERM; sleep {nap}; sleep {nap}", wall_seconds=1)
+        agent.offer(f"trap '' INT TERM; sleep {nap}; sleep {nap}", wall_seconds=3)
         end = await agent.report("ended")
         assert sleeping(nap) == []
         assert (end["outcome"], end["limit"], end["error"]) == (
             "timed_out",
             "wall_seconds",
-            "Stopped: it ran for more than 1 s.",
+            "Stopped: it ran for more than 3 s.",
         )
         assert agent.steps()[:4] == ["interrupt", "sigint", "sigterm", "sigkill"]
-        assert b"timed out, it ran for more than 1 s" in agent.shown
+        assert b"timed out, it ran for more than 3 s" in agent.shown
         assert (await agent.run("true"))["outcome"] == "succeeded"
 
 
 async def test_a_silent_command_is_stopped(tmp_path, nap):
     """What it wrote before is kept."""
     async with alone(tmp_path) as agent:
-        agent.offer(f"echo so far; sleep {nap}", idle_seconds=1, wall_seconds=3600)
+        agent.offer(f"echo so far; sleep {nap}", idle_seconds=3, wall_seconds=3600)
         end = await agent.report("ended")
         assert sleeping(nap) == []
         assert (end["outcome"], end["limit"]) == ("timed_out", "idle_seconds")
