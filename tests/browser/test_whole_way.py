@@ -95,6 +95,9 @@ async def test_from_one_command_to_a_cancelled_one(demo: ControlCenter, visit) -
     await visitor.send(f"sleep {seconds}")
     running = visitor.command(f"sleep {seconds}", "running")
     await expect(running).to_be_visible()
+    async with asyncio.timeout(60):
+        while not sleeping(seconds):  # its shell runs, and is about to
+            await asyncio.sleep(0.02)
     assert len(sleeping(seconds)) == 1
     await running.get_by_role("button", name="Cancel").click()
     await running.get_by_role("button", name="Press again").click()

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from chaos.parts import ApiPart, Part, PostgresPart
 from support.agents import FINAL, CuttableLink, Operator, RunningAgent, agent_running, sleepers, until
+from support.asking import ask
 from support.server import Api
 
 from onsembl.cli.embedded_postgres import EmbeddedPostgres
@@ -74,6 +75,11 @@ async def waits_in_line(stage: Stage) -> tuple[list[dict], str, Afterwards]:
 
 async def waits_for_its_agent(stage: Stage) -> tuple[list[dict], str, Afterwards]:
     await stage.agent.stop()
+
+    async def is_away() -> bool:
+        return (await ask(stage.operator, "GET", f"/v1/agents/{stage.agent.id}"))["status"] == "offline"
+
+    await until(is_away, "its agent is away")
     command = await stage.send()
     assert await stage.state_of(command) == "queued"
 

@@ -147,28 +147,31 @@ def test_the_demo_agent_is_there_at_every_start_and_gone_with_each(folder: Path)
     def demo_agents() -> list[psutil.Process]:
         return [process for process in psutil.process_iter(["cmdline"]) if _is_demo(process, folder)]
 
-    def online(center: ControlCenter, email: str, password: str) -> None:
+    def online(center: ControlCenter, email: str, password: str, before: str | None = None) -> str:
+        """Wait until it is, by another connection than `before`, which a kill leaves in its row; since when."""
         token = sign_in(center.address, email, password).json()["access_token"]
         deadline = time.monotonic() + 60
         while True:
             answer = httpx.get(f"{center.address}/v1/agents", headers={"Authorization": f"Bearer {token}"}).json()
             if [(agent["name"], agent["status"]) for agent in answer["agents"]] == [("demo", "online")]:
-                return
+                since = answer["agents"][0]["connected_at"]
+                if since != before:
+                    return since
             assert time.monotonic() < deadline, answer
             time.sleep(0.05)
 
     first = ControlCenter(folder, "--demo").ready()
     email, password = SIGN_IN.search(first.said).groups()
-    online(first, email, password)
+    since = online(first, email, password)
     first.stop(signal.SIGKILL)
     assert len(demo_agents()) == 1
     with ControlCenter(folder, "--demo") as second:
-        online(second.ready(), email, password)
+        since = online(second.ready(), email, password, since)
         assert len(demo_agents()) == 1
     assert demo_agents() == []
     shutil.rmtree(folder / "demo")
     with ControlCenter(folder, "--demo") as third:
-        online(third.ready(), email, password)
+        online(third.ready(), email, password, since)
     assert demo_agents() == []
 
 

@@ -52,7 +52,9 @@ async def test_what_one_worker_leaves_another_takes_up(api: Api, tmp_path: Path,
         await operator.until_state(command, "running")
         before = await until(lambda: _job(url, command, "doing"), "the worker has its job")
         assert isinstance(before, dict)
-        program = psutil.Process(int((tmp_path / "began").read_text()))
+        began = tmp_path / "began"
+        await until(lambda: _has_a_line(began), "the program runs")
+        program = psutil.Process(int(began.read_text()))
         await stack.enter_async_context(worker_running(url, *SOON))
         second = (await heard_of(operator, 2))[1]
 
@@ -70,7 +72,7 @@ async def test_what_one_worker_leaves_another_takes_up(api: Api, tmp_path: Path,
         assert (row["state"], program.is_running()) == ("running", True)
         (tmp_path / "go").touch()
         assert (await operator.until_state(command, *FINAL))["state"] == "succeeded"
-        assert (tmp_path / "began").read_text() == (tmp_path / "ended").read_text() == f"{program.pid}\n"
+        assert began.read_text() == (tmp_path / "ended").read_text() == f"{program.pid}\n"
         await until(lambda: _job(url, command, "succeeded"), "the job is over")
 
 
@@ -133,6 +135,10 @@ async def test_a_cancel_does_not_wait_for_a_worker(api: Api, tmp_path: Path) -> 
         await operator.until_state(after := await operator.send(agent.id, "sleep 1000"), "running")
         await ask(operator, "POST", f"/v1/agents/{agent.id}/cancel-all", {}, 202)
         await operator.until_state(after, "cancelled")
+
+
+async def _has_a_line(file: Path) -> bool:
+    return file.exists() and file.read_text().endswith("\n")
 
 
 async def _online(operator: Operator, agent_id: str) -> bool:
