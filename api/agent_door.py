@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.websockets import WebSocket
 
-from onsembl.api.agent_tokens import AgentIdentity
+from onsembl.api.agent_keys import AgentIdentity
 from onsembl.api.client_address import client_address
 from onsembl.api.problems import Problem, unauthenticated
 from onsembl.api.services import Services
@@ -22,7 +22,7 @@ async def authenticate(websocket: WebSocket, services: Services) -> AgentIdentit
         raise unauthenticated("An agent presents its access token in the Authorization header.")
     address = client_address(websocket)
     try:
-        identity = await services.agent_tokens.recognise(token)
+        identity = await services.agent_keys.recognise(token)
     except Problem:
         services.doors.refused(address)
         raise

@@ -13,8 +13,9 @@ from psycopg_pool import PoolTimeout
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from onsembl.api.agent_door import authenticate
+from onsembl.api.agent_keys import AgentIdentity
 from onsembl.api.agent_reports import Reports, over
-from onsembl.api.agent_tokens import AgentIdentity, RefreshRefused
+from onsembl.api.agent_tokens import RefreshRefused
 from onsembl.api.client_address import client_address
 from onsembl.api.halting import tell
 from onsembl.api.hub import Hub

@@ -1,34 +1,25 @@
-"""Agents' tokens: a short ES256 access token that is checked in memory, and an opaque refresh token kept hashed."""
+"""Agents' credentials: a short access token, and an opaque refresh token, kept hashed, for the next of both."""
 
 from __future__ import annotations
 
-import math
 import secrets
 import time
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 from uuid import UUID, uuid4
 
-import jwt
 import msgspec
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from prometheus_client import Counter
 
+from onsembl.api.agent_keys import AgentKeys
 from onsembl.api.limits import Doors
 from onsembl.api.models import AgentCredentials, Enrolment
 from onsembl.api.problems import Problem, unauthenticated
 from onsembl.protocol.ids import AgentId
-from onsembl.sql import agents, alerts, audit, enrolment, instances, refresh_tokens, signing_keys
+from onsembl.sql import agents, alerts, audit, enrolment, instances, refresh_tokens
 from onsembl.sql.database import Connection, Pool
 from onsembl.tasks.delivery import Notice
 
-ISSUER = "onsembl"
-AUDIENCE = "onsembl-agent"
-ALGORITHM = "ES256"
-
-RELOAD_SECONDS = 1.0
 REPEAT_SECONDS = 300.0
 """How long a used refresh token is answered again, if the answer was never used."""
 
@@ -41,81 +32,15 @@ class RefreshRefused(Problem):
         self.reused = reused
 
 
-class UnknownKey(Problem):
-    """The access token was signed by a key that is not known here."""
-
-    def __init__(self) -> None:
-        super().__init__(401, str(self.__doc__), headers={"WWW-Authenticate": "Bearer"})
-
-
-@dataclass(frozen=True, slots=True)
-class AgentIdentity:
-    """The agent that an access token names, from `issued_at` until `expires_at` (Unix time)."""
-
-    id: AgentId
-    issued_at: float
-    expires_at: float
-
-
 class AgentTokens:
-    """Issues and verifies agents' tokens; keys live in the database and are held in memory."""
+    """Issues and exchanges agents' credentials."""
 
-    def __init__(
-        self, pool: Pool, access_seconds: float, refresh_seconds: float, doors: Doors, refreshes: Counter
-    ) -> None:
+    def __init__(self, pool: Pool, keys: AgentKeys, refresh_seconds: float, doors: Doors, refreshes: Counter) -> None:
         self._pool = pool
+        self._keys = keys
         self._refreshes = refreshes
         self._doors = doors
-        self._access_seconds = access_seconds
         self._refresh_seconds = refresh_seconds
-        self._signing: tuple[str, ec.EllipticCurvePrivateKey] | None = None
-        self._verifying: dict[str, ec.EllipticCurvePublicKey] = {}
-        self._loaded_at = float("-inf")
-
-    async def load(self) -> None:
-        """Read the keys; the first instance of all makes the first one."""
-        async with self._pool.connection() as conn:
-            rows = await signing_keys.live(conn)
-            if not rows:
-                await signing_keys.add_first(conn, secrets.token_hex(8), new_private_pem())
-                rows = await signing_keys.live(conn)
-            await signing_keys.note_lifetime(conn, self._access_seconds)
-        keys = [(row["kid"], _private_key(row["private_pem"])) for row in rows]
-        self._verifying = {kid: key.public_key() for kid, key in keys}
-        self._signing = keys[0]
-        self._loaded_at = time.monotonic()
-
-    async def recognise(self, token: str) -> AgentIdentity:
-        """Who holds the access token. A key that is not known makes the keys be read again, for another instance may
-        have begun to use it; not more often than every `RELOAD_SECONDS`. Raises Problem 401."""
-        try:
-            return self.verify(token)
-        except UnknownKey:
-            if time.monotonic() - self._loaded_at < RELOAD_SECONDS:
-                raise
-            await self.load()
-            return self.verify(token)
-
-    def verify(self, token: str) -> AgentIdentity:
-        """Who holds the access token, by the keys that are known; in memory. Raises Problem 401."""
-        try:
-            kid = jwt.get_unverified_header(token).get("kid")
-            key = self._verifying.get(kid) if isinstance(kid, str) else None
-            if key is None:
-                raise UnknownKey
-            claims = jwt.decode(
-                token,
-                key,
-                algorithms=[ALGORITHM],
-                audience=AUDIENCE,
-                issuer=ISSUER,
-                options={"require": ["exp", "iat", "sub"]},
-            )
-            return AgentIdentity(AgentId(UUID(claims["sub"])), float(claims["iat"]), float(claims["exp"]))
-        except jwt.ExpiredSignatureError as error:
-            raise unauthenticated("The access token has expired.") from error
-        except (jwt.PyJWTError, ValueError) as error:
-            raise unauthenticated("The access token is not valid here.") from error
 
     async def enrol(self, token: str, request: Enrolment, address: str) -> AgentCredentials:
         """Make an agent of whoever holds a one-time token. Raises Problem 401, 403 or 409."""
@@ -220,26 +145,11 @@ class AgentTokens:
         return AgentCredentials(
             agent_id=agent_id,
             name=name,
-            access_token=self._sign(agent_id),
-            expires_in=int(self._access_seconds),
+            access_token=self._keys.sign(agent_id),
+            expires_in=int(self._keys.access_seconds),
             refresh_token=refresh_token,
             refresh_expires_in=int(self._refresh_seconds),
         )
-
-    def _sign(self, agent_id: AgentId) -> str:
-        assert self._signing is not None, "load() comes first"
-        kid, key = self._signing
-        now = time.time()
-        claims = {
-            "iss": ISSUER,
-            "aud": AUDIENCE,
-            "sub": str(agent_id),
-            "iat": now,  # to the microsecond: tokens issued before a moment can be refused
-            # Whole seconds, and never fewer than the agent is told.
-            "exp": math.ceil(now + self._access_seconds),
-            "jti": secrets.token_hex(8),
-        }
-        return jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": kid})
 
 
 async def end_credentials(conn: Connection, agent_id: AgentId) -> None:
@@ -272,19 +182,4 @@ def _refreshed(actor: audit.Actor, outcome: Literal["ok", "refused"], detail: di
         target_id=str(actor.id),
         outcome=outcome,
         detail=detail,
-    )
-
-
-def _private_key(pem: str) -> ec.EllipticCurvePrivateKey:
-    key = serialization.load_pem_private_key(pem.encode(), password=None)
-    assert isinstance(key, ec.EllipticCurvePrivateKey)
-    return key
-
-
-def new_private_pem() -> str:
-    """A key that can sign agents' tokens."""
-    return (
-        ec.generate_private_key(ec.SECP256R1())
-        .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        .decode()
     )

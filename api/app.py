@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
+from onsembl.api.agent_keys import AgentKeys
 from onsembl.api.agent_socket import agent_socket
 from onsembl.api.agent_tokens import AgentTokens
 from onsembl.api.archiver import Archiver
@@ -160,10 +161,9 @@ async def _start(
 ) -> Services:
     doors = Doors(settings.limits)
     counted = Metrics()
-    agent_tokens = AgentTokens(
-        pool, settings.agent_access_token, settings.agent_refresh_token, doors, counted.refreshes
-    )
-    await agent_tokens.load()
+    agent_keys = AgentKeys(pool, settings.agent_access_token)
+    await agent_keys.load()
+    agent_tokens = AgentTokens(pool, agent_keys, settings.agent_refresh_token, doors, counted.refreshes)
     async with pool.connection() as conn:
         instance_id = await instances.register(conn, settings.address)
         await audit_chain.keep_partitions(conn, AUDIT_DAYS)  # after a long time off there may be none for today
@@ -186,6 +186,7 @@ async def _start(
         pool=pool,
         hub=hub,
         presence=Presence(pool, statements, instance_id, counted.command_ended),
+        agent_keys=agent_keys,
         agent_tokens=agent_tokens,
         operator_tokens=operator_tokens,
         supabase_key=_supabase_key(settings, standin),

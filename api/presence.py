@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 from psycopg.rows import DictRow
 
-from onsembl.api.agent_tokens import AgentIdentity
+from onsembl.api.agent_keys import AgentIdentity
 from onsembl.protocol import request_ids
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, CommandId, Epoch, InstanceId, StreamId

@@ -25,11 +25,11 @@ async def obey(services: Services, announcement: Announcement) -> None:
             assert announcement.operator_id is not None
             await _operators_changed(services, OperatorId(announcement.operator_id))
         case "keys_changed":
-            await services.agent_tokens.load()
+            await services.agent_keys.load()
         case "halt_changed":
             await tell_all(services.hub)
         case "keys_revoked":
-            await services.agent_tokens.load()
+            await services.agent_keys.load()
             for agent_id in list(services.hub.links):
                 services.hub.close(agent_id, CloseCode.TOKEN_EXPIRED, "the key of the access token is revoked")
 
@@ -42,7 +42,7 @@ async def shut_out_agent(services: Services, agent_id: AgentId, code: CloseCode,
 
 async def recheck(services: Services) -> None:
     """As if all had been said anew: after something may have been missed."""
-    await services.agent_tokens.load()
+    await services.agent_keys.load()
     await _operators_changed(services, None)
     await tell_all(services.hub)
     async with services.pool.connection() as conn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from onsembl.api.agent_keys import AgentKeys
 from onsembl.api.agent_tokens import AgentTokens
 from onsembl.api.device_flow import DeviceFlow
 from onsembl.api.hub import Hub
@@ -31,6 +32,7 @@ class Services:
     pool: Pool
     hub: Hub
     presence: Presence
+    agent_keys: AgentKeys
     agent_tokens: AgentTokens
     operator_tokens: OperatorTokens
     supabase_key: str

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from onsembl.api.agent_tokens import new_private_pem
+from onsembl.api.agent_keys import new_private_pem
 from onsembl.cli.actor import command_line_actor
 from onsembl.cli.data_folder import data_dir_option
 from onsembl.cli.database_url import database_url_option, running_database

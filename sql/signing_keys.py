@@ -18,7 +18,8 @@ the new one."""
 async def live(conn: Connection) -> list[DictRow]:
     """Keys that verify, newest first; the first one signs."""
     cursor = await conn.execute(
-        f"select kid, private_pem, created_at, retired_at from signing_keys where {LIVE} order by created_at desc, kid"
+        f"""select kid, private_pem, created_at, retired_at, token_seconds
+            from signing_keys where {LIVE} order by created_at desc, kid"""
     )
     return await cursor.fetchall()
 

@@ -16,13 +16,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from support.frames import SAID_HELLO
 from websockets.exceptions import InvalidStatus
 
-from onsembl.api.agent_tokens import AUDIENCE, ISSUER
+from onsembl.api.agent_keys import AUDIENCE, ISSUER
 
 
 @pytest.fixture
 def signed(api):
     """Makes tokens of the server's own key, but for what a test changes."""
-    kid, key = api.services.agent_tokens._signing
+    kid, key = api.services.agent_keys._signing
 
     def signed(*, by=key, algorithm="ES256", headers=None, **changes) -> str:
         now = time.time()
@@ -54,10 +54,11 @@ async def refused(api, token: str) -> int:
         {"exp": None},
         {"iat": None},
         {"nbf": 4_000_000_000},
+        {"exp": 4_000_000_000},
     ],
 )
 async def test_claims_that_are_not_right_are_refused(api, signed, changes):
-    """Signed by our own key, but for another issuer, audience, holder or time."""
+    """Signed by our own key, but for another issuer, audience, holder or time, or for longer than tokens live."""
     assert await refused(api, signed(**changes)) == 401
 
 
@@ -70,7 +71,7 @@ async def test_signatures_of_others_are_refused(api, signed):
 
 async def test_the_algorithm_is_ours_to_choose(api, signed):
     """`none`, and our public key taken for a shared secret, as in the attacks of RFC 8725 §2.1."""
-    _, key = api.services.agent_tokens._signing
+    _, key = api.services.agent_keys._signing
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     assert await refused(api, signed(by="", algorithm="none")) == 401
     # By hand, for the library does not even make such a token.

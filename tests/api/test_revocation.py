@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from uuid import UUID
 
 import pytest
 from support.agents import Operator, agent_running, until
@@ -11,6 +12,7 @@ from support.frames import SAID_HELLO, attach, closed_with
 from support.server import running
 from websockets.exceptions import InvalidStatus
 
+from onsembl.api.problems import Problem
 from onsembl.cli.keys_commands import _rotate_agents
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.states import Role
@@ -129,7 +131,7 @@ async def test_keys_change_while_agents_stay_connected(instances):
     kid = await _rotate_agents(here.database_url, revoke=False)
 
     async def signs() -> bool:
-        return all(api.services.agent_tokens._signing[0] == kid for api in instances)
+        return all(api.services.agent_keys._signing[0] == kid for api in instances)
 
     await until(signs, "both instances to sign with the new key")
     await socket.send(json.dumps({"type": "refresh", "refresh_token": agent.refresh_token}))
@@ -138,14 +140,52 @@ async def test_keys_change_while_agents_stay_connected(instances):
     await (await connected(here, replace(agent, access_token=token))).close()
 
 
+async def test_a_replaced_key_verifies_no_longer_than_its_tokens_live(api):
+    """It ends by the clock, in memory: whoever has stolen it cannot sign on with it."""
+    agent = await api.enrol()
+    keys = api.services.agent_keys
+    await _rotate_agents(api.database_url, revoke=False)
+    async with await connect(api.database_url) as conn:
+        await conn.execute("update signing_keys set retired_at = now() + interval '1 s' where retired_at is not null")
+    await keys.load()
+    read = dict(keys._verifying)
+    assert keys.verify(agent.access_token).id == UUID(agent.id)
+
+    async def refused() -> bool:
+        try:
+            await (await connected(api, agent)).close()
+        except InvalidStatus as refusal:
+            return refusal.response.status_code == 401
+        return False
+
+    await until(refused, "the key's end")
+    assert keys._verifying == read, "nothing was read again"
+
+
+async def test_tokens_that_live_longer_are_taken_by_instances_that_make_shorter_ones(settings, instances):
+    """Each has heard how long they live that another one makes."""
+    here, there = instances
+    async with running(replace(settings, worker=None, agent_access_token=7200.0)) as longer:
+        agent = await longer.enrol()
+        for api in (here, there):
+            await until(lambda api=api: taken(api, agent.access_token), "the longer life")
+
+
+async def taken(api, token: str) -> bool:
+    try:
+        return bool(api.services.agent_keys.verify(token))
+    except Problem:
+        return False
+
+
 async def test_an_instance_that_has_not_heard_of_a_key_reads_it(api):
     """A token of a key that it does not know makes it look."""
     agent = await api.enrol()
-    tokens = api.services.agent_tokens
-    held = dict(tokens._verifying)
-    tokens._verifying, tokens._loaded_at = {}, float("-inf")
+    keys = api.services.agent_keys
+    held = dict(keys._verifying)
+    keys._verifying, keys._loaded_at = {}, float("-inf")
     await (await connected(api, agent)).close()
-    assert tokens._verifying.keys() == held.keys()
+    assert keys._verifying.keys() == held.keys()
 
 
 async def test_a_leaked_key_is_revoked_at_once(instances):

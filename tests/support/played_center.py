@@ -12,8 +12,8 @@ from support.played_agents import Link, PlayedAgent
 from support.played_worker import PlayedWorker
 
 from onsembl.api import halting
+from onsembl.api.agent_keys import AgentIdentity
 from onsembl.api.agent_reports import Reports, over
-from onsembl.api.agent_tokens import AgentIdentity
 from onsembl.api.archiver import Archiver
 from onsembl.api.hub import Hub
 from onsembl.api.presence import Presence
@@ -125,7 +125,7 @@ class PlayedCenter:
         hello = agent.hello()
         self.hub.close(agent.id, CloseCode.SUPERSEDED, "")
         now = datetime.now().timestamp()
-        connected = await self.presence.connect(AgentIdentity(agent.id, now, now + 900), hello, None, "")
+        connected = await self.presence.connect(AgentIdentity(agent.id, "", now, now + 900), hello, None, "")
         self.hub.terminals.pop(agent.id, None)
         self.hub.terminal(agent.id, connected.stream_id, 0, Size(80, 24))
         link = agent.link = Link(agent.id, connected.epoch, agent.boot)
