@@ -110,6 +110,8 @@ class AgentTokens:
             found = await refresh_tokens.take(conn, token, REPEAT_SECONDS)
             if found is None:
                 raise RefreshRefused("The refresh token is not known.")
+            if found.revoked:
+                return  # the agent may have other credentials by now, which are not this holder's to end
             await end_credentials(conn, found.agent_id)
             await audit.write(
                 conn,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from dataclasses import replace
 from datetime import timedelta
@@ -152,6 +153,24 @@ async def test_an_agent_that_there_is_gets_new_credentials_only_on_demand(api, a
     async with api.agent_socket(agent) as socket:
         await socket.send(SAID_HELLO)
         await next_message(socket, "welcome")
+
+
+async def test_a_revoked_token_cannot_log_the_agent_out(api, admin):
+    """Whoever stole it and was found out does not reach the credentials that the agent has since."""
+    old = await api.enrol("builder-1")
+    stolen = old.refresh_token
+    code = await asked(api)
+    await decided(api, admin, code, "approve", replace=True)
+    given = await polled(api, code)
+    agent = Enrolled(given["agent_id"], given["name"], given["access_token"], given["refresh_token"])
+    async with api.agent_socket(agent) as socket:
+        await socket.send(SAID_HELLO)
+        await next_message(socket, "welcome")
+        for _ in range(2):
+            answer = await api.http.post("/v1/agents/logout", headers={"Authorization": f"Bearer {stolen}"})
+            assert answer.status_code == 200, "RFC 7009 §2.2"
+        await socket.send(json.dumps({"type": "refresh", "refresh_token": agent.refresh_token}))
+        assert (await next_message(socket, "tokens"))["expires_in"] > 0
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATOR])
