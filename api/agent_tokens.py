@@ -101,6 +101,7 @@ class AgentTokens:
 
     async def begin(self, conn: Connection, agent_id: AgentId, name: str) -> AgentCredentials:
         """The first credentials of an agent that was let in; in the caller's transaction."""
+        await agents.lock(conn, agent_id)
         return await self._issue(conn, agent_id, name, family=uuid4(), parent=None)
 
     async def log_out(self, token: str, address: str) -> None:
@@ -156,6 +157,7 @@ class AgentTokens:
 
 async def end_credentials(conn: Connection, agent_id: AgentId) -> None:
     """Nothing that the agent holds is good any more, its connection included."""
+    await agents.lock(conn, agent_id)  # what is being given to it now is given before, and ends too
     await refresh_tokens.revoke_agent(conn, agent_id)
     await agents.refuse_tokens_before(conn, agent_id, time.time())
     instance_id = await agents.online_at(conn, agent_id)

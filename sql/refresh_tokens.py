@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from onsembl.protocol.ids import AgentId
-from onsembl.sql import locks
+from onsembl.sql import agents
 from onsembl.sql.database import Connection
 from onsembl.sql.enrolment import digest
 
@@ -34,7 +34,7 @@ class RefreshToken:
 async def add(
     conn: Connection, token: str, family: UUID, agent_id: AgentId, expires_in: float, parent: str | None
 ) -> None:
-    """A refresh token of `family`, good for `expires_in` seconds, given for `parent`."""
+    """A refresh token of `family`, good for `expires_in` seconds, given for `parent`. The caller holds the agent."""
     await conn.execute(
         """insert into refresh_tokens (token_hash, family, agent_id, parent_hash, expires_at)
            values (%s, %s, %s, %s, now() + make_interval(secs => %s))""",
@@ -43,12 +43,11 @@ async def add(
 
 
 async def take(conn: Connection, token: str, repeat_seconds: float) -> RefreshToken | None:
-    """The token; no other of its family is taken until the end of the transaction."""
-    cursor = await conn.execute("select family from refresh_tokens where token_hash = %s", [digest(token)])
+    """The token; its agent is locked until the end of the transaction, so no other of its tokens is taken or given."""
+    cursor = await conn.execute("select agent_id from refresh_tokens where token_hash = %s", [digest(token)])
     row = await cursor.fetchone()
-    if row is None:
+    if row is None or await agents.lock(conn, row["agent_id"]) is None:
         return None
-    await locks.take(conn, f"refresh tokens {row['family']}")
     cursor = await conn.execute(
         """select family, agent_id, agents.name as agent_name, used_at is not null as used,
                   coalesce(used_at > now() - make_interval(secs => %(repeat)s), false) and not exists (
@@ -86,7 +85,7 @@ async def revoke_family(conn: Connection, family: UUID) -> None:
 
 
 async def revoke_agent(conn: Connection, agent_id: AgentId) -> None:
-    """No token of the agent is good any more."""
+    """No token of the agent is good any more. The caller holds the agent."""
     await conn.execute(
         "update refresh_tokens set revoked_at = now() where agent_id = %s and revoked_at is null", [agent_id]
     )

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from support.agents import until
 from support.frames import SAID_HELLO, closed_with, next_message
 from support.server import Enrolled, running
 
@@ -16,6 +17,7 @@ from onsembl.api.device_flow import GRANT_TYPE, MOST_OPEN, USER_CODE_LETTERS
 from onsembl.api.limits import Allowance, Limits
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.states import Role
+from onsembl.sql import refresh_tokens
 from onsembl.sql.database import connect
 
 ABOUT = {"client_id": "onsembl-agent", "name": "builder-1", "kind": "shell", "host": "box", "platform": "Linux"}
@@ -171,6 +173,39 @@ async def test_a_revoked_token_cannot_log_the_agent_out(api, admin):
             assert answer.status_code == 200, "RFC 7009 §2.2"
         await socket.send(json.dumps({"type": "refresh", "refresh_token": agent.refresh_token}))
         assert (await next_message(socket, "tokens"))["expires_in"] > 0
+
+
+async def test_what_is_being_given_to_an_agent_that_is_replaced_ends_too(api, admin, monkeypatch):
+    """A refresh has found its token good, and not used it yet, when an admin lets another machine in as this agent."""
+    agent = await api.enrol("builder-1")
+    code = await asked(api)
+    use = refresh_tokens.use
+    replacing: list[asyncio.Task] = []
+
+    async def replaced_meanwhile(*arguments) -> None:
+        replacing.append(asyncio.create_task(decided(api, admin, code, "approve", replace=True)))
+
+        async def goes_on() -> bool:
+            return replacing[0].done() or await waits_for_a_lock(api)
+
+        await until(goes_on, "the replacement to be done, or to wait for the refresh")
+        await use(*arguments)
+
+    monkeypatch.setattr(refresh_tokens, "use", replaced_meanwhile)
+    headers = {"Authorization": f"Bearer {agent.refresh_token}"}
+    given = await api.http.post("/v1/agents/token", headers=headers)
+    assert given.status_code == 200
+    assert (await replacing[0])["agent_id"] == agent.id
+    headers = {"Authorization": f"Bearer {given.json()['refresh_token']}"}
+    assert (await api.http.post("/v1/agents/token", headers=headers)).status_code == 401
+
+
+async def waits_for_a_lock(api) -> bool:
+    async with await connect(api.database_url) as conn:
+        cursor = await conn.execute(
+            "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        )
+        return await cursor.fetchone() is not None
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATOR])
