@@ -49,8 +49,14 @@ async def seal(conn: Connection, *, to_lengthen: bool) -> Seal:
     return Seal(row["horizon"], row["seq"], bytes(row["hash"]))
 
 
+NOT_LINKED = "not exists (select from audit_chain c where c.audit_id = a.id and c.audit_at = a.at)"
+XMAX = "pg_snapshot_xmax(pg_current_snapshot())"
+"""No transaction from here on has written anything that can be seen."""
+
+
 async def horizon(conn: Connection) -> str:
-    """The oldest transaction that may still write; what is below it is over."""
+    """The oldest transaction that may still write; what is below it is over. It never falls, but for a database that
+    was restored in another cluster, which counts its own transactions."""
     cursor = await conn.execute("select pg_snapshot_xmin(pg_current_snapshot())::text as horizon")
     row = await cursor.fetchone()
     assert row is not None
@@ -58,11 +64,21 @@ async def horizon(conn: Connection) -> str:
 
 
 async def unsealed(conn: Connection, start: str, end: str, after: int, limit: int) -> list[DictRow]:
-    """The next rows of transactions from `start` to below `end`, by id, with their text."""
+    """The next rows of transactions from `start` to below `end` that the chain has not, by id, with their text."""
     cursor = await conn.execute(
         f"""select a.id, a.at, {TEXT} as text from audit a
-            where a.tx >= %s::xid8 and a.tx < %s::xid8 and a.id > %s order by a.id limit %s""",
+            where a.tx >= %s::xid8 and a.tx < %s::xid8 and a.id > %s and {NOT_LINKED} order by a.id limit %s""",
         [start, end, after, limit],
+    )
+    return await cursor.fetchall()
+
+
+async def unsealed_after_restore(conn: Connection, end: str, after: int, limit: int) -> list[DictRow]:
+    """The same of a restored database: rows from below `end`, and those that another cluster's transactions wrote."""
+    cursor = await conn.execute(
+        f"""select a.id, a.at, {TEXT} as text from audit a
+            where (a.tx < %s::xid8 or a.tx >= {XMAX}) and a.id > %s and {NOT_LINKED} order by a.id limit %s""",
+        [end, after, limit],
     )
     return await cursor.fetchall()
 
@@ -114,13 +130,14 @@ async def anchor(conn: Connection) -> tuple[int, bytes]:
 
 
 async def strangers(conn: Connection, below: str) -> AsyncGenerator[int]:
-    """Ids of rows that claim to be older than `below`, and are not in the chain."""
+    """Ids of rows that are not in the chain and claim to be older than `below`, or to be of a transaction that has not
+    been yet. (Where `below` lies there itself, the database was restored and nothing has been sealed since.)"""
     async with conn.cursor("strangers") as cursor:
         await cursor.execute(
-            """select a.id from audit a
-               where a.tx < %s::xid8 and not exists (select from audit_chain c where c.audit_id = a.id)
-               order by a.id""",
-            [below],
+            f"""select a.id from audit a
+                where (a.tx < %(below)s::xid8 or (a.tx >= {XMAX} and %(below)s::xid8 <= {XMAX})) and {NOT_LINKED}
+                order by a.id""",
+            {"below": below},
         )
         async for row in cursor:
             yield row["id"]
@@ -129,9 +146,9 @@ async def strangers(conn: Connection, below: str) -> AsyncGenerator[int]:
 async def status(conn: Connection) -> DictRow:
     """Head of the chain, when it was lengthened last, and how many rows wait to be sealed."""
     cursor = await conn.execute(
-        """select s.seq, encode(s.hash, 'hex') as hash, s.at,
-                  (select count(*) from audit where tx >= s.horizon) as unsealed
-           from audit_seal s"""
+        f"""select s.seq, encode(s.hash, 'hex') as hash, s.at,
+                   (select count(*) from audit a where a.tx >= s.horizon and {NOT_LINKED}) as unsealed
+            from audit_seal s"""
     )
     row = await cursor.fetchone()
     assert row is not None

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 import psycopg
+from psycopg.rows import DictRow
 from psycopg_pool import PoolTimeout
 
 from onsembl.sql import audit_chain
@@ -37,17 +38,24 @@ async def seal_new_rows(conn: Connection) -> int:
     """Add to the chain every row that no chain has and that cannot be preceded any more; how many. One transaction."""
     seal = await audit_chain.seal(conn, to_lengthen=True)
     end = await audit_chain.horizon(conn)
-    if int(end) <= int(seal.horizon):
+    if end == seal.horizon:
         return 0
+    restored = int(end) < int(seal.horizon)
+
+    async def unsealed() -> list[DictRow]:
+        if restored:
+            return await audit_chain.unsealed_after_restore(conn, end, after, BATCH)
+        return await audit_chain.unsealed(conn, seal.horizon, end, after, BATCH)
+
     seq, head, after = seal.seq, seal.hash, 0
-    while rows := await audit_chain.unsealed(conn, seal.horizon, end, after, BATCH):
+    while rows := await unsealed():
         links: list[Link] = []
         for row in rows:
             row_digest = row_hash(row["text"])
             seq, head, after = seq + 1, chained(head, row_digest), row["id"]
             links.append(Link(seq, row["id"], row["at"], row_digest, head))
         await audit_chain.add(conn, links)
-    if seq > seal.seq:
+    if seq > seal.seq or restored:
         await audit_chain.set_seal(conn, Seal(end, seq, head))
     return seq - seal.seq
 

@@ -193,6 +193,65 @@ async def test_each_tampering_is_named(conn: Connection):
     assert "the chain ends at link 3, and should at 5" in found
 
 
+@pytest.mark.parametrize("column", ["id", "at", "tx"])
+async def test_the_server_cannot_say_when_a_row_was_written(conn: Connection, column: str):
+    """Number, time and transaction are the database's to give, so that nothing is put in where no sealer looks."""
+    await conn.execute("set role onsembl_api")
+    values = {"id": "1", "at": "now()", "tx": "'1'"}
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        await conn.execute(
+            f"""insert into audit ({column}, actor_kind, action, outcome) overriding system value
+                values ({values[column]}, 'system', 'never', 'ok')"""
+        )
+
+
+async def test_rows_put_in_where_no_sealer_looks_are_named(conn: Connection):
+    """One that repeats another's number, and one of a transaction that has not been; neither stops the sealer."""
+    (first,) = await written(conn, "a")
+    await sealed(conn, 1)
+    again = (
+        "insert into audit (id, at, tx, actor_kind, action, outcome) overriding system value"
+        " values (%s, now() + interval '1 hour', %s::text::xid8, 'system', 'never', 'ok')"
+    )
+    assert await tampered(conn, again, first, "1") == [f"audit row {first} was put in, or its link was taken out"]
+    found = await tampered(conn, again, 998, str(2**63 - 1))
+    assert found[-1] == "audit row 998 was put in, or its link was taken out"
+    await conn.execute(
+        """insert into audit (id, actor_kind, action, outcome) overriding system value
+           values (%s, 'system', 'never', 'ok')""",
+        [first],
+    )
+    await written(conn, "b")
+    await sealed(conn, 2)
+
+
+async def as_restored(conn: Connection) -> None:
+    """What a dump brings into a cluster that has had fewer transactions than the one it was taken from."""
+    ahead = "(({})::text::bigint + 1000000000)::text::xid8"
+    await tampered(conn, f"update audit set tx = {ahead.format('tx')}")
+    await conn.execute(f"update audit_seal set horizon = {ahead.format('horizon')}")
+
+
+async def test_a_log_that_was_restored_in_another_cluster_goes_on(conn: Connection):
+    """Its transactions count from elsewhere: what came with it, sealed or not, and what is written now is in the chain,
+    and nothing is called put in."""
+    await written(conn, "a", "b")
+    await sealed(conn, 2)
+    await written(conn, "not sealed when it was dumped")
+    await as_restored(conn)
+    assert (await verify(conn, frozenset())).findings == []
+    await written(conn, "new")
+    await sealed(conn, 2)
+    await written(conn, "newer")
+    # In time the cluster comes to the transactions that the rows name which are sealed already.
+    come_to = "update audit set tx = (select horizon from audit_seal) where id = (select min(id) from audit)"
+    await tampered(conn, come_to)
+    await sealed(conn, 1)
+    verifier = await verify(conn, frozenset())
+    assert (verifier.checked, verifier.findings) == (5, [])
+    assert (await audit_chain.status(conn))["unsealed"] == 0
+
+
 async def test_a_chain_that_was_made_anew_lacks_what_was_noted(conn: Connection):
     """Whoever rewrites log and chain together cannot bring a noted hash into it."""
     await written(conn, "a", "b")
