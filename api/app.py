@@ -33,6 +33,7 @@ from onsembl.api.metrics import Metrics
 from onsembl.api.metrics_route import metrics
 from onsembl.api.openapi import openapi
 from onsembl.api.operator_tokens import OperatorTokens
+from onsembl.api.origins import OwnPages
 from onsembl.api.page import SecurityHeaders, config, page_routes
 from onsembl.api.presence import Presence
 from onsembl.api.problems import Problem, http_error_answer, no_database_answer, problem_answer, server_error_answer
@@ -115,9 +116,10 @@ def create_app(settings: Settings) -> Starlette:
 def _middleware(settings: Settings) -> list[Middleware]:
     headers = Middleware(SecurityHeaders, connect_to=settings.hosted.url if settings.hosted is not None else None)
     log = Middleware(RequestLog)
+    inner = [log, headers, Middleware(OwnPages)]
     if settings.client_address_header is None:
-        return [log, headers]
-    return [Middleware(ClientAddress, header=settings.client_address_header), log, headers]
+        return inner
+    return [Middleware(ClientAddress, header=settings.client_address_header), *inner]
 
 
 def _rest_route(endpoint: Endpoint) -> Route:

@@ -15,7 +15,6 @@ from onsembl.api.client_address import client_address
 from onsembl.api.direct_socket import direct_socket
 from onsembl.api.hub import Hub
 from onsembl.api.operator_claims import Operator
-from onsembl.api.origins import origin_allowed
 from onsembl.api.problems import Problem
 from onsembl.api.services import Services
 from onsembl.api.stream_resumption import read, refill
@@ -99,9 +98,6 @@ async def terminal_socket(websocket: WebSocket) -> None:
 
 def _admit(websocket: WebSocket, services: Services, address: str) -> None:
     """Raises Problem when the socket is not even opened."""
-    settings = services.settings
-    if not origin_allowed(websocket, settings.public_url, settings.allowed_origins):
-        raise Problem(403, "A page of another site asks.")
     if TERMINAL_SUBPROTOCOL not in websocket.scope["subprotocols"]:
         raise Problem(400, f"This socket speaks the subprotocol {TERMINAL_SUBPROTOCOL}.")
     services.doors.connect(address)

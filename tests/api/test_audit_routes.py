@@ -137,7 +137,7 @@ async def test_who_is_turned_away_is_counted(api, admin):
     rows = (await read(api, admin, action="request.refused"))["events"]
     assert {(row["target_id"], row["detail"]["count"], row["address"]) for row in rows} == {
         ("GET /v1/me", 3, "127.0.0.1"),
-        ("terminal socket", 1, "127.0.0.1"),
+        ("page", 1, "127.0.0.1"),
         ("agent socket", 1, "127.0.0.1"),
     }
     assert all(row["outcome"] == "refused" and row["detail"]["reason"] for row in rows)

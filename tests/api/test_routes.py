@@ -7,6 +7,8 @@ from uuid import uuid4
 import jsonschema
 import pytest
 from openapi_spec_validator import validate
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from onsembl.protocol.states import Role
 
@@ -142,6 +144,37 @@ async def test_a_refresh_token_seen_twice_revokes_its_family(api):
     third = (await refresh(second)).json()["refresh_token"]
     assert (await refresh(agent.refresh_token)).status_code == 401
     assert (await refresh(third)).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/device/authorization",
+        "/v1/device/token",
+        "/v1/agents/enrol",
+        "/auth/v1/token?grant_type=password",
+        "/auth/v1/logout",
+        "/realtime/v1/api/broadcast",
+    ],
+)
+async def test_a_page_of_another_site_is_turned_away_at_every_door(api, path):
+    """Also at those that take no operator's token, and at its browser's question beforehand; our own page is not."""
+    foreign = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    assert (await api.http.post(path, headers=foreign)).status_code == 403
+    assert (await api.http.options(path, headers=foreign)).status_code == 403
+    assert (await api.http.post(path, headers={"Origin": "null"})).status_code == 403
+    assert (await api.http.post(path, headers={"Origin": api.url})).status_code in (400, 401, 415)
+
+
+async def test_a_page_of_another_site_cannot_follow_changes(api):
+    """Realtime's socket is for our own page, and for programs."""
+    address = f"{api.url.replace('http', 'ws')}/realtime/v1/websocket?apikey={await api.key()}&vsn=2.0.0"
+    with pytest.raises(InvalidStatus) as refusal:
+        await connect(address, origin="https://evil.example")  # type: ignore[arg-type]
+    assert refusal.value.response.status_code == 403
+    for origin in (api.url, None):
+        async with connect(address, origin=origin):  # type: ignore[arg-type]
+            pass
 
 
 async def test_a_page_of_another_site_cannot_change_anything(api):
