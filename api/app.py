@@ -44,6 +44,8 @@ from onsembl.api.services import Services
 from onsembl.api.settings import Settings
 from onsembl.api.sign_in_audit import audit_sign_ins
 from onsembl.api.terminal_socket import terminal_socket
+from onsembl.protocol.messages import FIRST_MESSAGE_SECONDS
+from onsembl.realtime.channels.limits import Limits as RealtimeLimits
 from onsembl.realtime.operators import OperatorDirectory
 from onsembl.realtime.standin import Standin
 from onsembl.sql import audit_chain, instances
@@ -72,6 +74,9 @@ def create_app(settings: Settings) -> Starlette:
             issuer=f"{settings.public_url}/auth/v1",
             on_event=audit_sign_ins(pool),
             settings=settings.auth,
+            limits=RealtimeLimits(
+                unknown_at_address=settings.limits.unknown_realtime_sockets, unknown_seconds=FIRST_MESSAGE_SECONDS
+            ),
         )
 
     @asynccontextmanager

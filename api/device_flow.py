@@ -12,6 +12,7 @@ from onsembl.api.agent_tokens import AgentTokens, end_credentials
 from onsembl.api.models import AgentCredentials, Enrolment
 from onsembl.api.problems import Problem
 from onsembl.protocol.ids import AgentId, OperatorId
+from onsembl.realtime.auth.attempts import network_of
 from onsembl.sql import agents, audit, device_requests
 from onsembl.sql.audit import Actor
 from onsembl.sql.database import Connection, Pool
@@ -22,7 +23,8 @@ USER_CODE_LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
 EXPIRES_SECONDS = 900.0
 POLL_SECONDS = 5.0
 SLOW_DOWN_SECONDS = 5.0
-MOST_OPEN = 50
+MOST_OPEN = 100
+MOST_OPEN_AT_ADDRESS = 10
 REPEAT_SECONDS = 300.0
 """How long the credentials are given again to an agent that did not get the answer."""
 
@@ -61,7 +63,7 @@ class DeviceFlow:
         self._tokens = tokens
 
     async def open(self, request: Enrolment, address: str) -> Opened:
-        """An agent asks to be let in. Raises DeviceError when too many wait already."""
+        """An agent asks to be let in. Raises DeviceError when too many wait already, there or in all."""
         opened = Opened(
             "ond_" + secrets.token_urlsafe(32), "".join(secrets.choice(USER_CODE_LETTERS) for _ in range(8))
         )
@@ -76,9 +78,11 @@ class DeviceFlow:
                 host=request.host,
                 platform=request.platform,
                 address=address,
+                network=network_of(address),
                 expires_in=EXPIRES_SECONDS,
                 poll_seconds=POLL_SECONDS,
                 most_open=MOST_OPEN,
+                most_open_at_network=MOST_OPEN_AT_ADDRESS,
             )
             if not added:
                 raise DeviceError("temporarily_unavailable", "Too many agents wait to be let in; try again later.")

@@ -31,6 +31,7 @@ class Allowance:
 class Limits:
     """Of one API process. An address is an IPv4 address or an IPv6 /64.
 
+    `unknown_realtime_sockets` of an address may have shown no operator's token yet; with Realtime built in.
     `messages_per_second` is of the control messages of one socket, on average over ten seconds; terminal bytes are
     bounded by acknowledgement instead.
     """
@@ -43,6 +44,7 @@ class Limits:
     address_devices: Allowance = Allowance(20, 10.0)
     typed_codes: Allowance = Allowance(10, 10.0)
     address_refusals: Allowance = Allowance(60, 1.0)
+    unknown_realtime_sockets: int = 50
     messages_per_second: float = 200.0
 
 

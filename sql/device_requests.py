@@ -26,19 +26,23 @@ async def add(
     host: str,
     platform: str,
     address: str,
+    network: str,
     expires_in: float,
     poll_seconds: float,
     most_open: int,
+    most_open_at_network: int,
 ) -> bool:
-    """Note a request; False when so many are open already, or the user code is in use."""
+    """Note a request; False when so many are open already, in all or of its network, or the user code is in use."""
     await locks.take(conn, "device requests")
     await conn.execute("delete from device_requests where expires_at < now() - interval '1 day'")
     cursor = await conn.execute(
         """insert into device_requests
-               (device_hash, user_code, name, kind, mode, host, platform, address, expires_at, poll_seconds)
+               (device_hash, user_code, name, kind, mode, host, platform, address, network, expires_at, poll_seconds)
            select %(hash)s, %(user_code)s, %(name)s, %(kind)s, %(mode)s, %(host)s, %(platform)s, %(address)s,
-                  now() + make_interval(secs => %(expires_in)s), %(poll_seconds)s
-           where (select count(*) from device_requests where state = 'waiting' and expires_at > now()) < %(most_open)s
+                  %(network)s, now() + make_interval(secs => %(expires_in)s), %(poll_seconds)s
+           from (select count(*) as open, count(*) filter (where network = %(network)s) as open_there
+                 from device_requests where state = 'waiting' and expires_at > now()) as waiting
+           where open < %(most_open)s and open_there < %(most_open_at_network)s
            on conflict (user_code) do nothing""",
         {
             "hash": digest(device_code),
@@ -51,7 +55,9 @@ async def add(
             "address": address,
             "expires_in": expires_in,
             "poll_seconds": poll_seconds,
+            "network": network,
             "most_open": most_open,
+            "most_open_at_network": most_open_at_network,
         },
     )
     return cursor.rowcount == 1

@@ -108,11 +108,13 @@ class ChannelsApp:
             return await self._refuse(websocket, 401, _handshake_text(error))
         if len(self.center.sockets) >= self._limits.concurrent_users:
             return await self._refuse(websocket, 429, "Too many connected users")
-        await websocket.accept()
         version: Version = "2.0.0" if websocket.query_params.get("vsn", "1.0.0").startswith("2") else "1.0.0"
         socket = ClientSocket(websocket, version, claims, self.center)
+        if not socket.known and self.center.unknown_at(socket.network) >= self._limits.unknown_at_address:
+            return await self._refuse(websocket, 429, "Too many sockets without a user's token")
         self.center.sockets.add(socket)
         try:
+            await websocket.accept()
             await socket.run()
         finally:
             self.center.sockets.discard(socket)

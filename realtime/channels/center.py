@@ -70,6 +70,10 @@ class Center:
             if socket.follows_changes:
                 socket.close(self._restart)
 
+    def unknown_at(self, network: str) -> int:
+        """How many sockets of an address have shown no user's token."""
+        return sum(not socket.known and socket.network == network for socket in self.sockets)
+
     def send_away(self, subject: str, code: int) -> None:
         """End the sockets of a user, by the id that their tokens name."""
         for socket in list(self.sockets):

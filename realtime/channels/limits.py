@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -12,10 +13,15 @@ class Limits:
 
     Rates are averages over `rate_window`. Unlike the real service, which counts them for the whole project, they are
     counted for each socket: a client that sends too much is cut off and costs no other.
+
+    `unknown_at_address` sockets of one address may have shown no user's token yet, and each must within
+    `unknown_seconds`; a hosted project knows neither bound.
     """
 
     concurrent_users: int = 500
     channels_per_socket: int = 100
+    unknown_at_address: float = math.inf
+    unknown_seconds: float = math.inf
     joins_per_second: float = 100
     events_per_second: float = 500
     presence_events_per_second: float = 1000

@@ -13,6 +13,8 @@ from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from onsembl.protocol.close_codes import CloseCode
+from onsembl.realtime.auth.attempts import network_of
 from onsembl.realtime.channels.center import Center
 from onsembl.realtime.channels.channel import Channel
 from onsembl.realtime.channels.join import parse_join
@@ -50,7 +52,10 @@ class ClientSocket:
         self._outgoing_size = 0
         self._something_to_send = asyncio.Event()
         self._closing: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._heard_at = self._had_channel_at = time.monotonic()
+        self._opened_at = self._heard_at = self._had_channel_at = time.monotonic()
+        self.network = network_of(websocket.client.host) if websocket.client is not None else ""
+        self.known = "sub" in claims
+        """Whether a user's token was shown here."""
 
     @property
     def follows_changes(self) -> bool:
@@ -100,6 +105,8 @@ class ClientSocket:
             self._had_channel_at = now
         if now - self._heard_at > self._limits.idle or now - self._had_channel_at > self._limits.no_channel:
             self.close(NORMAL)
+        if not self.known and now - self._opened_at > self._limits.unknown_seconds:
+            self.close(CloseCode.UNAUTHENTICATED)
 
     # The port of its channels
 
@@ -210,6 +217,7 @@ class ClientSocket:
             claims = self._claims if request.token is None else self._center.verify(request.token)
         except BadToken as error:
             return self.refuse(reply(frame, "error", {"reason": f"{error.code}: {error.message}"}))
+        self.known = self.known or "sub" in claims
         channel = Channel(
             frame,
             request,

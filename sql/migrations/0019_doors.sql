@@ -7,3 +7,6 @@ grant insert (actor_kind, actor_id, actor_name, action, target_kind, target_id, 
 -- A row is known by its number and its time, as in the log: one that repeats a number must not stop the sealer.
 alter table onsembl.audit_chain drop constraint audit_chain_audit_id_key;
 alter table onsembl.audit_chain add unique (audit_id, audit_at);
+
+-- What counts as one caller: an IPv4 address or an IPv6 /64. One may have so many requests open.
+alter table onsembl.device_requests add column network text not null default '';

@@ -13,7 +13,7 @@ from support.agents import until
 from support.frames import SAID_HELLO, closed_with, next_message
 from support.server import Enrolled, running
 
-from onsembl.api.device_flow import GRANT_TYPE, MOST_OPEN, USER_CODE_LETTERS
+from onsembl.api.device_flow import GRANT_TYPE, MOST_OPEN, MOST_OPEN_AT_ADDRESS, USER_CODE_LETTERS
 from onsembl.api.limits import Allowance, Limits
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.states import Role
@@ -249,11 +249,18 @@ async def test_guessing_codes_is_limited(settings):
 
 
 async def test_a_flood_of_requests_is_bounded(settings):
-    """By address, and in all."""
-    async with running(replace(settings, limits=Limits(address_devices=Allowance(MOST_OPEN + 1, 1000.0)))) as api:
-        answers = [
-            (await api.http.post("/v1/device/authorization", data={**ABOUT, "name": f"a{number}"}))
-            for number in range(MOST_OPEN + 2)
-        ]
-    assert [answer.status_code for answer in answers] == [200] * MOST_OPEN + [503, 429]
-    assert answers[-2].json()["error"] == "temporarily_unavailable"
+    """By how often an address asks, by how many of it wait, and by how many wait in all: one address, an IPv6 /64 too,
+    does not keep the others out."""
+    limits = Limits(address_devices=Allowance(MOST_OPEN_AT_ADDRESS + 1, 1000.0))
+    async with running(replace(settings, limits=limits, client_address_header="X-Client")) as api:
+
+        async def ask(address: str) -> int:
+            answer = await api.http.post("/v1/device/authorization", data=ABOUT, headers={"X-Client": address})
+            if answer.status_code == 503:
+                assert answer.json()["error"] == "temporarily_unavailable"
+            return answer.status_code
+
+        of_one = [await ask(f"2001:db8::{number:x}") for number in range(MOST_OPEN_AT_ADDRESS + 2)]
+        assert of_one == [200] * MOST_OPEN_AT_ADDRESS + [503, 429]
+        of_others = [await ask(f"192.0.2.{number}") for number in range(MOST_OPEN - MOST_OPEN_AT_ADDRESS + 1)]
+        assert of_others == [200] * (MOST_OPEN - MOST_OPEN_AT_ADDRESS) + [503]

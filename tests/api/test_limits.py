@@ -9,6 +9,7 @@ import pytest
 from support.agents import until
 from support.frames import SAID_HELLO, attach, closed_with
 from support.server import running
+from websockets.asyncio.client import connect as connect_socket
 from websockets.exceptions import InvalidStatus
 
 from onsembl.api.limits import Allowance, Limits
@@ -49,6 +50,19 @@ async def test_an_address_may_open_so_many_sockets(settings):
             with pytest.raises(InvalidStatus) as refused:
                 await door
             assert refused.value.response.status_code == 429
+
+
+async def test_realtime_is_for_operators(settings):
+    """Sockets that have shown no operator's token are few at an address."""
+    async with limited(settings, unknown_realtime_sockets=1) as api:
+        operator = await api.operator()
+        address = f"{api.url.replace('http', 'ws')}/realtime/v1/websocket?vsn=2.0.0&apikey="
+        async with connect_socket(address + await api.key()):
+            with pytest.raises(InvalidStatus) as refused:
+                await connect_socket(address + await api.key())
+            assert refused.value.response.status_code == 429
+            async with connect_socket(address + operator.access_token):
+                pass
 
 
 async def test_guessing_is_answered_before_anything_is_looked_up(settings):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from onsembl.protocol.close_codes import CloseCode
 from onsembl.realtime.auth.settings import AuthSettings
 
 from .conftest import IMPATIENT, PATIENCE, open_wire
@@ -51,6 +53,38 @@ async def test_too_many_users_are_refused(serve_project):
             await asyncio.sleep(0.01)
         async with open_wire(project.url, project.key) as wire:
             await wire.flush()
+
+
+async def test_who_shows_no_users_token_takes_no_place_from_others(serve_project):
+    """The public key alone opens so many sockets at an address, and not for long; who has signed in is not counted."""
+    async with serve_project(limits=replace(IMPATIENT, unknown_at_address=1)) as project:
+        await project.operator("ann")
+        token = (await project.sign_in("ann"))["access_token"]
+        async with open_wire(project.url, project.key) as first:
+            await first.flush()
+            status, answer = await refusal(project.url, f"?apikey={project.key}")
+            assert (status, answer) == (429, {"error": "Too many sockets without a user's token"})
+            async with open_wire(project.url, token) as second:
+                assert (await second.join("room"))["status"] == "ok"
+            assert (await first.join("room", token))["status"] == "ok"
+            async with open_wire(project.url, project.key) as third:
+                await third.flush()
+
+
+async def test_who_shows_no_users_token_in_time_is_sent_away(serve_project):
+    """A channel joined by the public key does not do; one that is joined by a user's token does."""
+    patient = replace(IMPATIENT, unknown_seconds=1000.0, idle=math.inf, no_channel=math.inf)
+    async with serve_project(limits=patient) as project:
+        await project.operator("ann")
+        token = (await project.sign_in("ann"))["access_token"]
+        async with open_wire(project.url, project.key) as known, open_wire(project.url, project.key) as unknown:
+            assert (await known.join("room", token))["status"] == "ok"
+            assert (await unknown.join("room"))["status"] == "ok"
+            for socket in project.standin.realtime.sockets:
+                socket.check(time.monotonic() + 1001, time.time())
+            await asyncio.wait_for(unknown.connection.wait_closed(), PATIENCE)
+            assert unknown.connection.close_code == CloseCode.UNAUTHENTICATED
+            await known.flush()
 
 
 async def test_heartbeats_joins_and_leaves(wire):
