@@ -53,6 +53,7 @@ class Process:
         self._control: int | None = None
         self._typed = bytearray()
         self._redrawn_at = float("-inf")
+        self._redraw_due: asyncio.TimerHandle | None = None
         self._last_output = self._loop.time()
         self.exited = self._reaper.watch(child)
         """Done when the program itself has ended: its exit status, or minus the signal that ended it."""
@@ -163,16 +164,21 @@ class Process:
             self._loop.remove_writer(control)
 
     def redraw(self) -> None:
-        """Have a full-screen program draw its screen anew: for a moment its terminal has a row less.
+        """Have a full-screen program draw its screen anew, now or as soon as it may again: for a moment its terminal
+        has a row less.
 
         Programs compare the size when they are told of a change, so it has to differ long enough for them to look.
         """
-        control, now = self._control, self._loop.time()
-        if control is None or now < self._redrawn_at + REDRAW_EVERY_SECONDS:
-            return
-        self._redrawn_at = now
-        self._terminal.apply_size(control, fewer_rows=1)
-        self._loop.call_later(REDRAW_SECONDS, self.resize)
+        if self._redraw_due is None:
+            due = max(self._loop.time(), self._redrawn_at + REDRAW_EVERY_SECONDS)
+            self._redraw_due = self._loop.call_at(due, self._redraw)
+
+    def _redraw(self) -> None:
+        self._redraw_due = None
+        if self._control is not None:
+            self._redrawn_at = self._loop.time()
+            self._terminal.apply_size(self._control, fewer_rows=1)
+            self._loop.call_later(REDRAW_SECONDS, self.resize)
 
     def resize(self) -> None:
         """The terminal has another size."""

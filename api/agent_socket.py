@@ -45,6 +45,7 @@ from onsembl.protocol.messages import (
     KeysTaken,
     Ping,
     Pong,
+    Redraw,
     Refresh,
     Resend,
     Resized,
@@ -230,6 +231,9 @@ class AgentSession:
         await tell(self._hub, self, self._told)
         await self._hub.attend(self.agent_id)
         await self._hub.type_again(self.agent_id, hello.boot)
+        if terminal.redraw_due:
+            terminal.redraw_due = False
+            await self.send(Redraw())
         reports = Reports(self.agent_id, self.epoch, self._actor, self._hub, self._presence, self.send, self._refresh)
         side = [
             asyncio.create_task(self._beat(), name=f"heartbeat of {self.agent_id}"),

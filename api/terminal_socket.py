@@ -30,6 +30,7 @@ from onsembl.protocol.messages import (
     TERMINAL_SUBPROTOCOL,
     Attach,
     BadMessage,
+    Gap,
     GrantControl,
     Keys,
     Message,
@@ -155,7 +156,8 @@ class ViewerSession:
         terminal.subscribe(self._wake)
         self._hub.viewers.add(self)
         self._writing.returned(attach.client_id)
-        await self._have_redrawn(viewer)
+        if viewer.attached.mode != "exact" and viewer.attached.offset > 0:
+            await self._have_redrawn()
         tasks = [
             self._closed,
             asyncio.create_task(self._pump(), name=f"viewer of {self._agent_id}"),
@@ -254,6 +256,8 @@ class ViewerSession:
                     self._observe()
                 else:
                     await self._send(frame)
+                    if isinstance(frame, Gap):
+                        await self._have_redrawn()
             self._waits = True
             await self._changed.wait()
             self._waits = False
@@ -332,11 +336,13 @@ class ViewerSession:
         if link is not None and self._writing.may_size:
             await link.send(message)
 
-    async def _have_redrawn(self, viewer: Viewer) -> None:
-        """What a full-screen program drew before the viewer's first byte is not on its screen."""
+    async def _have_redrawn(self) -> None:
+        """What a full-screen program drew before the bytes that follow is not on this viewer's screen."""
         link = self._hub.links.get(self._agent_id)
-        if link is not None and viewer.attached.mode != "exact" and viewer.attached.offset > 0:
+        if link is not None:
             await link.send(Redraw())
+        else:
+            self._terminal.redraw_due = True
 
     async def _beat(self) -> None:
         while True:

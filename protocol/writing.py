@@ -71,4 +71,4 @@ class Controlled(Message, tag="controlled", frozen=True, kw_only=True):
 
 
 class Redraw(Message, tag="redraw", frozen=True, kw_only=True):
-    """A viewer lacks what was drawn before: have the program draw its screen anew."""
+    """A viewer lacks what was drawn before: have the program draw its screen anew, soon if not at once."""

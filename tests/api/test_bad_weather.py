@@ -110,7 +110,7 @@ async def test_a_frame_larger_than_the_ring_is_seen_whole(settings):
 @pytest.mark.parametrize(("size", "whole"), [(7_600_000, True), (24_000_000, False)])
 async def test_a_viewer_that_fell_behind_the_ring(settings, size, whole):
     """It took nothing while many times the ring came by. When it reads on, it is brought up from the archive; one that
-    is too far behind for that is told what it missed, and sees all the rest."""
+    is too far behind for that is told what it missed, sees all the rest, and has a full-screen program drawn anew."""
     written = b"".join(number.to_bytes(4, "big") for number in range(size // 4))
     async with running(replace(settings, ring_bytes=65_536)) as api:
         agent, operator = await api.enrol(), await api.operator()
@@ -133,3 +133,5 @@ async def test_a_viewer_that_fell_behind_the_ring(settings, size, whole):
                         assert (gap["type"], gap["offset"]) == ("gap", len(seen))
             assert seen == written
             assert (gaps == 0) is whole
+            if not whole:
+                await next_message(socket, "redraw")

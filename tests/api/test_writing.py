@@ -6,12 +6,15 @@ import asyncio
 import json
 import sys
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 from support.agents import CuttableLink, Operator, agent_running, read_until, until
 from support.frames import SAID_HELLO, attach, next_message
+from support.server import running
 
+from onsembl.protocol.messages import encode_output
 from onsembl.protocol.states import Role
 from onsembl.sql.database import connect
 
@@ -246,11 +249,36 @@ async def test_a_full_screen_program_is_drawn_anew_for_one_who_comes_later(setti
         async with api.terminal_socket(agent.id) as late:
             attached = await attach(late, account.access_token)
             assert (attached["mode"], attached["offset"] > 0) == ("tail", True)
-            await read_until(late, b"drawn-0")
-            await read_until(late, b"drawn-")
+            seen = b""
+            async with asyncio.timeout(30):
+                while seen.count(b"drawn-") < 2:  # the first is in the ring's tail
+                    frame = await late.recv()
+                    seen += frame if isinstance(frame, bytes) else b""
         await page.take()
         await page.type("q")
         await operator.until_state(command, "succeeded")
+
+
+async def test_an_agent_that_was_away_draws_anew_for_one_who_came_meanwhile(settings):
+    """It is asked when it is back."""
+    async with running(replace(settings, ring_bytes=1000)) as api:
+        agent, account = await api.enrol(), await api.operator(Role.VIEWER)
+        async with api.agent_socket(agent) as socket:
+            await socket.send(SAID_HELLO)
+            stream = (await next_message(socket, "welcome"))["stream_id"]
+            await socket.send(encode_output(0, b"x" * 4000))
+            await next_message(socket, "acknowledged")
+        await until(lambda: _gone(api, agent.id), "the agent to be gone")
+        async with api.terminal_socket(agent.id) as late:
+            assert (await attach(late, account.access_token))["offset"] > 0
+            async with api.agent_socket(agent) as socket:
+                tail = {"id": stream, "start": 4000, "end": 4000}
+                await socket.send(json.dumps({**json.loads(SAID_HELLO), "stream": tail}))
+                await next_message(socket, "redraw")
+
+
+async def _gone(api, agent_id: str) -> bool:
+    return not await _seen(api, agent_id)
 
 
 @pytest.mark.parametrize("who", ["controller", "another"])
