@@ -243,6 +243,7 @@ class ViewerSession:
     async def _pump(self) -> None:
         """Send what the viewer lacks, as fast as it takes it: a slow one waits here, alone."""
         await self._send(self._viewer.attached)
+        await self._send(self._viewer.controlled())  # also when nobody does: the page may think that it still does
         self._timed = self._terminal.sample
         while True:
             self._changed.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from onsembl.api.terminal import Terminal
-from onsembl.protocol.control import Client, Control
+from onsembl.protocol.control import Client
 from onsembl.protocol.ids import StreamId
 from onsembl.protocol.messages import Attached, Gap, Message, Resized, StreamStarted
 from onsembl.protocol.ring import AttachAnswer, BehindRing, attach
@@ -13,15 +13,8 @@ MAX_FRAME_BYTES = 64 * 1024
 """A slow viewer gets what it missed in frames of at most this size, so that its browser can draw between them."""
 
 
-def _controlled(control: Control) -> Controlled:
-    def writer(client: Client) -> Writer:
-        return Writer(client_id=client.id, name=client.name[:256])
-
-    controller = control.controller
-    return Controlled(
-        controller=writer(controller) if controller is not None else None,
-        waiting=[writer(client) for client in control.waiting],
-    )
+def _writer(client: Client) -> Writer:
+    return Writer(client_id=client.id, name=client.name[:256])
 
 
 class Viewer:
@@ -35,7 +28,7 @@ class Viewer:
         self._ring = terminal.ring
         self._stream_id = terminal.stream_id
         self._size = terminal.size
-        self._control_version = -1 if terminal.control.controller is not None else terminal.control.version
+        self._control_version = terminal.control.version
         answer = attach(self._ring, self._stream_id, stream_id, offset, terminal.upto)
         if archived and answer.mode == "gap":
             assert offset is not None
@@ -67,12 +60,19 @@ class Viewer:
         """The viewer was given so many bytes, out of the archive."""
         self._offset += count
 
+    def controlled(self) -> Controlled:
+        """Who types, as the viewer is told now."""
+        control = self._terminal.control
+        self._control_version = control.version
+        return Controlled(
+            controller=_writer(control.controller) if control.controller is not None else None,
+            waiting=[_writer(client) for client in control.waiting],
+        )
+
     def next(self) -> bytes | Message | None:
         """The next frame: terminal bytes or a message; None when the viewer has everything. Who types is said first."""
-        control = self._terminal.control
-        if self._control_version != control.version:
-            self._control_version = control.version
-            return _controlled(control)
+        if self._control_version != self._terminal.control.version:
+            return self.controlled()
         if self._offset < self._ring.end:
             return self._next_bytes()
         terminal = self._terminal

@@ -42,7 +42,7 @@ Terminal's socket `/v1/agents/{id}/terminal`, subprotocol `onsembl.terminal.v1`:
                        ←                  stream_started   the agent began anew: offset 0 of another stream
                        ←                  resized
       resize           →                                   from whoever types, or anyone when nobody does
-                       ←                  controlled       who types, and who waits to
+                       ←                  controlled       who types, and who waits to; at once and at each change
       take_control     →
       grant_control    →
       release_control  →

@@ -64,7 +64,7 @@ class Writer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Controlled(Message, tag="controlled", frozen=True, kw_only=True):
-    """Who types, and who waits to; to everyone who looks, whenever it changes."""
+    """Who types, and who waits to; to everyone who looks, after `attached` and whenever it changes."""
 
     controller: Writer | None
     waiting: list[Writer] = []

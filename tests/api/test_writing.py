@@ -26,6 +26,7 @@ class Page:
         self.socket = socket
         self.client_id = client_id or str(uuid4())
         self.seq = 0
+        self.controller_before: str | None = None
 
     async def take(self, *, from_another: bool = False) -> None:
         await self.say("take_control", client_id=self.client_id, from_another=from_another)
@@ -47,15 +48,19 @@ class Page:
                     return json.loads(frame)
 
     async def controller(self) -> str | None:
-        said = (await self.told("controlled"))["controller"]
-        return said and said["client_id"]
+        return _client_id((await self.told("controlled"))["controller"])
+
+
+def _client_id(writer: dict | None) -> str | None:
+    return writer and writer["client_id"]
 
 
 @asynccontextmanager
 async def page_of(api, agent_id: str, account, client_id: str | None = None):
     async with api.terminal_socket(agent_id) as socket:
         page = Page(socket, client_id)
-        await attach(socket, account.access_token, client_id=page.client_id)
+        attached = await attach(socket, account.access_token, client_id=page.client_id)
+        page.controller_before = _client_id(attached["controlled"]["controller"])
         yield page
 
 
@@ -154,9 +159,26 @@ async def test_a_page_that_comes_back_soon_still_types(api):
             await page.take()
             assert await page.controller() == page.client_id
         async with page_of(api, agent.id, account, client_id=page.client_id) as again:
-            assert await again.controller() == page.client_id
+            assert again.controller_before == page.client_id
             await again.type("x", seq=1)
             assert (await next_message(socket, "keys"))["text"] == "x"
+
+
+async def test_a_page_that_lost_control_while_it_was_away_is_told(api):
+    """Who types is said to everyone who attaches, also that nobody does."""
+    agent, account = await api.enrol(), await api.operator(Role.OPERATOR)
+    async with page_of(api, agent.id, account) as page:
+        await page.take()
+        assert await page.controller() == page.client_id
+        await page.say("release_control")
+        assert await page.controller() is None
+    async with page_of(api, agent.id, account, client_id=page.client_id) as again:
+        assert again.controller_before is None
+        async with page_of(api, agent.id, account) as other:
+            await other.take()
+            assert await again.controller() == other.client_id
+            async with page_of(api, agent.id, account) as third:
+                assert third.controller_before == other.client_id
 
 
 async def test_what_the_agent_did_not_answer_comes_again_and_is_typed_once(api, tmp_path):

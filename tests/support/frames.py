@@ -21,9 +21,12 @@ SAID_HELLO = json.dumps(HELLO)
 
 
 async def attach(socket, token: str, **place) -> dict:
-    """Attach a viewer; the answer."""
+    """Attach a viewer; the answer, and under `controlled` who types, which is said next."""
     await socket.send(json.dumps({"type": "attach", "access_token": token, **place}))
-    return json.loads(await socket.recv())
+    attached = json.loads(await socket.recv())
+    controlled = json.loads(await socket.recv())
+    assert (attached["type"], controlled["type"]) == ("attached", "controlled")
+    return {**attached, "controlled": controlled}
 
 
 async def closed_with(socket) -> int:
