@@ -65,8 +65,13 @@ class Writing:
 
     def returned(self, client_id: UUID | None) -> None:
         """The page is connected, perhaps again."""
-        controller = self._terminal.control.controller
-        if client_id is not None and self._may_write and (controller is None or self._is_ours(client_id)):
+        if client_id is not None and self._may_write and self._is_ours(client_id):
+            self._be(client_id)
+
+    def _be(self, client_id: UUID) -> None:
+        """This connection is the page's that has this id."""
+        if client_id != self._client_id:
+            self.gone()
             self._client_id = client_id
             self._terminal.control.returned(client_id)
 
@@ -77,6 +82,7 @@ class Writing:
         if self._hub.typing.get(self._client_id) is self:
             del self._hub.typing[self._client_id]
         self._terminal.control.gone(self._client_id, time.monotonic())
+        self._client_id = None
         self._terminal.wake()
 
     def expire(self) -> None:
@@ -97,7 +103,7 @@ class Writing:
         control = self._terminal.control
         match message:
             case TakeControl() if self._is_ours(message.client_id):
-                self._client_id = message.client_id
+                self._be(message.client_id)
                 client = Client(message.client_id, self._operator().email)
                 before = control.controller
                 if message.from_another:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -34,6 +34,7 @@ class Control:
     waiting: list[Client] = field(default_factory=list[Client])
     version: int = 0
     _gone_at: float | None = None
+    _connections: Counter[UUID] = field(default_factory=Counter[UUID])
 
     def holds(self, client_id: UUID) -> bool:
         """Whether this page types."""
@@ -76,14 +77,20 @@ class Control:
         return held
 
     def gone(self, client_id: UUID, now: float) -> None:
-        """A page's connection is lost: one that waited is forgotten, the controller has a while to come back."""
+        """A connection of a page is over. With its last one: if it waited it is forgotten, the controller has a while
+        to come back."""
+        self._connections[client_id] -= 1
+        if self._connections[client_id] > 0:
+            return  # it came back before the broken one was given up
+        del self._connections[client_id]
         if self.holds(client_id):
             self._gone_at = now
         else:
             self.release(client_id)
 
     def returned(self, client_id: UUID) -> None:
-        """A page is connected again."""
+        """A page has a connection: another one, while that which is broken seems to be there still."""
+        self._connections[client_id] += 1
         if self.holds(client_id):
             self._gone_at = None
 

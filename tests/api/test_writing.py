@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from uuid import uuid4
@@ -14,6 +15,7 @@ from support.agents import CuttableLink, Operator, agent_running, read_until, un
 from support.frames import SAID_HELLO, attach, next_message
 from support.server import running
 
+from onsembl.protocol.control import GRACE_SECONDS
 from onsembl.protocol.messages import encode_output
 from onsembl.protocol.states import Role
 from onsembl.sql.database import connect
@@ -179,6 +181,25 @@ async def test_a_page_that_lost_control_while_it_was_away_is_told(api):
             assert await again.controller() == other.client_id
             async with page_of(api, agent.id, account) as third:
                 assert third.controller_before == other.client_id
+
+
+async def test_a_page_types_on_while_a_broken_connection_of_it_is_given_up(api):
+    """The server finds out late that the one before is over; the page that came back since keeps the terminal."""
+    agent, account = await api.enrol(), await api.operator(Role.OPERATOR)
+    async with page_of(api, agent.id, account) as broken:
+        await broken.take()
+        assert await broken.controller() == broken.client_id
+        async with page_of(api, agent.id, account, client_id=broken.client_id) as page:
+            broken.socket.transport.abort()
+            await until(lambda: _viewers_are(api, 1), "the broken connection to be given up")
+            (terminal,) = api.services.hub.terminals.values()
+            assert terminal.control.expire(time.monotonic() + 2 * GRACE_SECONDS) is None
+            await page.say("release_control")
+            assert await page.controller() is None
+
+
+async def _viewers_are(api, count: int) -> bool:
+    return len(api.services.hub.viewers) == count
 
 
 async def test_what_the_agent_did_not_answer_comes_again_and_is_typed_once(api, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from uuid import UUID, uuid4
 
 from hypothesis import given
@@ -23,6 +24,7 @@ class ControlMachine(RuleBasedStateMachine):
         self.control = Control()
         self.now = 0.0
         self.version = 0
+        self.connections = Counter[UUID]()
 
     @rule(page=PAGE)
     def request(self, page: Client) -> None:
@@ -50,17 +52,23 @@ class ControlMachine(RuleBasedStateMachine):
     @rule(page=PAGE)
     def lose(self, page: Client) -> None:
         held = self.control.holds(page.id)
+        waited = page in self.control.waiting
         self.control.gone(page.id, self.now)
+        self.connections[page.id] = max(0, self.connections[page.id] - 1)
         assert self.control.holds(page.id) == held, "the controller may come back"
+        assert (page in self.control.waiting) == (waited and self.connections[page.id] > 0)
 
     @rule(page=PAGE)
     def come_back(self, page: Client) -> None:
         self.control.returned(page.id)
+        self.connections[page.id] += 1
 
     @rule(seconds=st.floats(0, 2 * GRACE_SECONDS))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
-        self.control.expire(self.now)
+        controller = self.control.controller
+        lost = self.control.expire(self.now)
+        assert lost is None or (lost == controller and not self.connections[lost.id])
 
     @invariant()
     def nobody_both_types_and_waits(self) -> None:
@@ -90,6 +98,22 @@ def test_a_lost_controller_keeps_the_terminal_for_a_while():
     control.gone(PAGES[0].id, 1000.0)
     assert control.expire(1000.0 + GRACE_SECONDS) == PAGES[0]
     assert control.controller == PAGES[1]
+
+
+def test_a_connection_that_is_given_up_late_takes_nothing_from_the_page():
+    """It has come back over another one by then, and waits or types there."""
+    control = Control()
+    for page in PAGES[:2]:
+        control.returned(page.id)
+        control.request(page)
+        control.returned(page.id)
+        control.gone(page.id, 100.0)
+    assert control.expire(1000.0) is None
+    assert (control.controller, control.waiting) == (PAGES[0], [PAGES[1]])
+    for page in PAGES[:2]:
+        control.gone(page.id, 1000.0)
+    assert control.expire(2000.0) == PAGES[0]
+    assert (control.controller, control.waiting) == (None, [])
 
 
 class TypingMachine(RuleBasedStateMachine):
