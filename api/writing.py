@@ -192,13 +192,13 @@ class Writing:
 
     async def again(self, boot: UUID | None) -> None:
         """The agent is connected again. What it has not answered is typed now if it had not been; another run of its
-        program has nothing to do with what was meant for the last."""
-        if boot != self._boot:
-            self._boot = boot
-            for keys in self._pending.forget():
-                await self._send(KeysTaken(client_id=keys.client_id, seq=keys.seq, refused="restarted"))
-            return
+        program has nothing to do with what was meant for the last, and who lost control types no more."""
+        restarted, self._boot = boot != self._boot, boot
         link = self._hub.links.get(self.agent_id)
-        for keys in self._pending.again() if link is not None else []:
-            assert link is not None
-            await link.send(keys)
+        for keys in self._pending.again():
+            refused = "restarted" if restarted else self._refusal(keys)
+            if refused is not None:
+                self._pending.answered(keys.seq)
+                await self._send(KeysTaken(client_id=keys.client_id, seq=keys.seq, refused=refused))
+            elif link is not None:
+                await link.send(keys)

@@ -143,13 +143,6 @@ class Pending:
         """All that is not answered."""
         return list(self._keys)
 
-    def forget(self) -> list[Keys]:
-        """Give up what is not answered; what that was."""
-        given_up = list(self._keys)
-        self._keys.clear()
-        self._characters = 0
-        return given_up
-
 
 class TypedOnce:
     """The agent's side: which keys were typed, by page and number, and what was answered."""

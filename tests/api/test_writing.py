@@ -247,6 +247,36 @@ async def test_another_run_of_the_agent_is_not_typed_at(api):
             assert (await page.told("keys_taken"))["refused"] == "restarted"
 
 
+async def test_keys_of_one_who_lost_control_are_not_typed_later(api):
+    """The agent was away when they were pressed, and another has taken over since."""
+    agent, boot = await api.enrol(), str(uuid4())
+    ada, bob = await api.operator(Role.ADMIN), await api.operator(Role.OPERATOR)
+    hello = json.dumps({**json.loads(SAID_HELLO), "boot": boot})
+    async with page_of(api, agent.id, ada) as one, page_of(api, agent.id, bob) as two:
+        async with api.agent_socket(agent) as socket:
+            await socket.send(hello)
+            await next_message(socket, "welcome")
+            await one.take()
+            await one.type("first")
+            assert (await next_message(socket, "keys"))["text"] == "first"
+        await until(lambda: _gone(api, agent.id), "the agent to be gone")
+        await one.type("rm -rf build\r")
+        await one.say("ping")
+        await one.told("pong")
+        await two.take(from_another=True)
+        while await two.controller() != two.client_id:
+            pass
+        async with api.agent_socket(agent) as socket:
+            await socket.send(hello)
+            taken = [await one.told("keys_taken") for _ in range(2)]
+            assert [(answer["seq"], answer["refused"]) for answer in taken] == [
+                (1, "not_in_control"),
+                (2, "not_in_control"),
+            ]
+            await two.type("ls\r")
+            assert (await next_message(socket, "keys"))["text"] == "ls\r"
+
+
 async def test_a_program_that_does_not_read_is_not_fed_for_ever(api, tmp_path):
     """Too much is refused, and the rest is typed when it reads."""
     account = await api.operator(Role.OPERATOR)

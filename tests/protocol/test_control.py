@@ -185,13 +185,14 @@ TestTyping = TypingMachine.TestCase
 
 @given(st.integers(MAX_PENDING, MAX_PENDING + 20))
 def test_what_waits_for_an_answer_is_bounded(count: int):
-    """And is given up as a whole when there is nobody left to answer."""
+    """More is refused; there is room again for what comes after an answer."""
     pending, client_id = Pending(), uuid4()
     added = [pending.add(Keys(client_id=client_id, seq=n + 1, text="x")) for n in range(count)]
     assert added.count(True) == MAX_PENDING
     assert added[MAX_PENDING:] == ["too_much"] * (count - MAX_PENDING)
-    assert len(pending.forget()) == MAX_PENDING
-    assert pending.again() == []
+    pending.answered(1)
+    assert [keys.seq for keys in pending.again()] == list(range(2, MAX_PENDING + 1))
+    assert pending.add(Keys(client_id=client_id, seq=count + 1, text="x")) is True
 
 
 def test_a_refusal_is_repeated_as_it_was():
