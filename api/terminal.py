@@ -52,6 +52,7 @@ class Terminal:
         self._unsampled = 0
         self.sample: Sample | None = None
         self.control = Control()
+        self.control_changing = asyncio.Lock()
         self.redraw_due = False
         """Whether a viewer lacks what a full-screen program drew, and the agent was not there to be told."""
         self.inbox = Inbox(start)

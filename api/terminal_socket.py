@@ -350,7 +350,7 @@ class ViewerSession:
             left = self._operator.expires_at - time.time()
             if left <= 0:
                 raise Closed(CloseCode.TOKEN_EXPIRED, "the access token has ended")
-            self._writing.expire()
+            await self._writing.expire()
             await asyncio.sleep(max(0.0, min(left, EXPIRE_SECONDS, self._heartbeat.deadline - time.monotonic())))
             match self._heartbeat.poll(time.monotonic()):
                 case "ping":

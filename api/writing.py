@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import deque
@@ -14,7 +15,7 @@ from psycopg_pool import PoolTimeout
 from onsembl.api.operator_claims import Operator
 from onsembl.api.services import Services
 from onsembl.api.terminal import Terminal
-from onsembl.protocol.control import Client, Pending
+from onsembl.protocol.control import Client, Control, Pending
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.messages import GrantControl, Keys, KeysTaken, Message, ReleaseControl, TakeControl
 from onsembl.protocol.states import Role
@@ -23,6 +24,17 @@ from onsembl.sql import audit
 from onsembl.sql.audit import Actor
 
 logger = logging.getLogger(__name__)
+
+LOG_SECONDS = 5.0
+"""How long a change of control waits for a connection to be logged over."""
+
+Change = tuple[str, dict[str, object]]
+"""An action of the audit log, and its detail."""
+
+
+def _passed_on(control: Control) -> list[Change]:
+    """Who types next, for the log; it is whoever waited longest."""
+    return [("terminal.controlled", {"given_to": control.controller.name})] if control.controller is not None else []
 
 
 class Writing:
@@ -85,10 +97,15 @@ class Writing:
         self._client_id = None
         self._terminal.wake()
 
-    def expire(self) -> None:
+    async def expire(self) -> None:
         """Free the terminal of somebody who did not come back."""
-        if self._terminal.control.expire(time.monotonic()) is not None:
-            self._terminal.wake()
+        control = self._terminal.control
+        async with self._terminal.control_changing:
+            lost = control.expire(time.monotonic())
+            if lost is not None:
+                self._terminal.wake()
+                ended: Change = ("terminal.control_ended", {"from": lost.name})
+                await self._log_done(ended, *_passed_on(control), actor=audit.SYSTEM)
 
     async def receive(self, message: Keys | TakeControl | GrantControl | ReleaseControl) -> None:
         """What the page wants. The role is looked at each time: it may have changed with the token."""
@@ -100,56 +117,71 @@ class Writing:
     # Control
 
     async def _change_control(self, message: TakeControl | GrantControl | ReleaseControl) -> None:
-        control = self._terminal.control
-        match message:
-            case TakeControl() if self._is_ours(message.client_id):
-                self._be(message.client_id)
-                client = Client(message.client_id, self._operator().email)
-                before = control.controller
-                if message.from_another:
-                    await self._take_over(client)
-                elif control.request(client) and before != client:
-                    await self._log("terminal.controlled", {})
-            case GrantControl() if self._client_id is not None:
-                chosen = control.grant(self._client_id, message.to)
-                if chosen is not None:
-                    await self._log("terminal.controlled", {"given_to": chosen.name})
-            case ReleaseControl() if self._client_id is not None:
-                if control.release(self._client_id):
-                    await self._log("terminal.control_ended", {})
-            case _:
-                return
+        """Nobody but us changes the controller meanwhile, so that the log tells what happens."""
+        async with self._terminal.control_changing:
+            match message:
+                case TakeControl() if self._is_ours(message.client_id):
+                    self._be(message.client_id)
+                    await self._take(Client(message.client_id, self._operator().email), message.from_another)
+                case GrantControl() if self._client_id is not None:
+                    await self._grant(self._client_id, message.to)
+                case ReleaseControl() if self._client_id is not None:
+                    await self._release(self._client_id)
+                case _:
+                    return
         self._terminal.wake()
 
-    async def _take_over(self, client: Client) -> None:
+    async def _take(self, client: Client, from_another: bool) -> None:
         """Logged first: what cannot be logged does not happen."""
         control = self._terminal.control
         before = control.controller
         if before is None:
-            logged = await self._log("terminal.controlled", {})
-        elif before.id != client.id:
-            logged = await self._log("terminal.control_taken_over", {"from": before.name})
-        else:
+            taken = await self._log(("terminal.controlled", {}))
+        elif before.id == client.id:
             return
-        if logged:
+        elif from_another:
+            taken = await self._log(("terminal.control_taken_over", {"from": before.name}))
+        else:
+            control.request(client)
+            return
+        if taken:
             control.take(client)
+
+    async def _grant(self, giver: UUID, to: UUID) -> None:
+        control = self._terminal.control
+        chosen = next((client for client in control.waiting if client.id == to), None)
+        if chosen is None or not control.holds(giver):
+            return
+        if await self._log(("terminal.controlled", {"given_to": chosen.name})) and control.grant(giver, to) is None:
+            await self._log(("terminal.controlled", {}))  # whom it was given to has just left
+
+    async def _release(self, client_id: UUID) -> None:
+        control = self._terminal.control
+        if control.release(client_id):
+            self._terminal.wake()
+            await self._log_done(("terminal.control_ended", {}), *_passed_on(control))
 
     def _is_ours(self, client_id: UUID) -> bool:
         """A page's id is its operator's: nobody speaks for the controller but the controller."""
         controller = self._terminal.control.controller
         return controller is None or controller.id != client_id or controller.name == self._operator().email
 
-    async def _log(self, action: str, detail: dict[str, object]) -> bool:
+    async def _log_done(self, *changes: Change, actor: Actor | None = None) -> None:
+        """Log what has happened already, though the viewer may leave meanwhile."""
+        await asyncio.shield(self._log(*changes, actor=actor))
+
+    async def _log(self, *changes: Change, actor: Actor | None = None) -> bool:
+        """Whether it could be; by the operator, where it was nobody else."""
         operator = self._operator()
-        actor = Actor("operator", operator.id, operator.email, self._address)
+        by = actor or Actor("operator", operator.id, operator.email, self._address)
+        target = str(self.agent_id)
         try:
-            async with self._services.pool.connection() as conn:
-                await audit.write(
-                    conn,
-                    audit.Event(
-                        actor=actor, action=action, target_kind="agent", target_id=str(self.agent_id), detail=detail
-                    ),
-                )
+            async with self._services.pool.connection(timeout=LOG_SECONDS) as conn:
+                for action, detail in changes:
+                    await audit.write(
+                        conn,
+                        audit.Event(actor=by, action=action, target_kind="agent", target_id=target, detail=detail),
+                    )
         except (psycopg.Error, PoolTimeout) as error:
             logger.warning("Control of a terminal could not be logged: %s", error, extra={"action": "control_unlogged"})
             return False

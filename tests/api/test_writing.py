@@ -110,20 +110,73 @@ async def test_one_types_at_a_time_and_everyone_sees_who(api, tmp_path):
         await one.say("release_control")
         assert await one.controller() is None
 
-        async def logged() -> list[tuple[str, str]] | None:
-            async with await connect(api.database_url) as conn:
-                cursor = await conn.execute(
-                    "select action, actor_name, detail from audit where action like 'terminal.%' order by id"
-                )
-                rows = [(row["action"], row["actor_name"], row["detail"]) for row in await cursor.fetchall()]
-            return rows if len(rows) == 4 else None
-
-        assert await until(logged, "the log") == [
+        assert await logged(api, 4) == [
             ("terminal.controlled", ada.email, {}),
             ("terminal.controlled", ada.email, {"given_to": bob.email}),
             ("terminal.control_taken_over", ada.email, {"from": bob.email}),
             ("terminal.control_ended", ada.email, {}),
         ]
+
+
+async def logged(api, count: int) -> list[tuple[str, str, dict]]:
+    """What the audit log says of control, when it has so many entries."""
+
+    async def found() -> list[tuple[str, str, dict]] | None:
+        async with await connect(api.database_url) as conn:
+            cursor = await conn.execute(
+                "select action, actor_name, detail from audit where action like 'terminal.%' order by id"
+            )
+            rows = [(row["action"], row["actor_name"], row["detail"]) for row in await cursor.fetchall()]
+        return rows if len(rows) >= count else None
+
+    return await until(found, "the log")  # type: ignore[return-value]
+
+
+async def test_control_that_passes_on_is_logged_too(api, monkeypatch):
+    """To whoever waits, when it is released and when its page does not come back."""
+    monkeypatch.setattr("onsembl.api.terminal_socket.EXPIRE_SECONDS", 0.05)
+    monkeypatch.setattr("onsembl.protocol.control.GRACE_SECONDS", 0.05)
+    agent = await api.enrol()
+    ada, bob = await api.operator(Role.ADMIN), await api.operator(Role.OPERATOR)
+    async with page_of(api, agent.id, ada) as one:
+        async with page_of(api, agent.id, bob) as two:
+            await one.take()
+            assert await one.controller() == one.client_id
+            await two.take()
+            assert (await one.told("controlled"))["waiting"]
+            await one.say("release_control")
+            assert await one.controller() == two.client_id
+            await one.take()
+            assert (await one.told("controlled"))["waiting"]
+        assert await one.controller() == one.client_id
+    assert await logged(api, 5) == [
+        ("terminal.controlled", ada.email, {}),
+        ("terminal.control_ended", ada.email, {}),
+        ("terminal.controlled", ada.email, {"given_to": bob.email}),
+        ("terminal.control_ended", "system", {"from": bob.email}),
+        ("terminal.controlled", "system", {"given_to": ada.email}),
+    ]
+
+
+async def test_control_that_cannot_be_logged_is_not_given(api, monkeypatch):
+    """Neither asked for nor taken over; but one may always stop."""
+    agent = await api.enrol()
+    ada, bob = await api.operator(Role.ADMIN), await api.operator(Role.OPERATOR)
+    async with page_of(api, agent.id, ada) as one, page_of(api, agent.id, bob) as two:
+        await one.take()
+        assert await one.controller() == one.client_id
+        async with await connect(api.database_url) as conn:
+            await conn.execute("alter table onsembl.audit rename to audit_away")
+        await two.take(from_another=True)
+        await two.say("ping")
+        await two.told("pong")
+        await one.say("release_control")
+        assert await one.controller() is None
+        await two.take()
+        await two.say("ping")
+        await two.told("pong")
+        (terminal,) = api.services.hub.terminals.values()
+        assert terminal.control.controller is None
 
 
 async def test_a_viewer_neither_types_nor_takes_control(api, tmp_path):
