@@ -193,10 +193,7 @@ export class Player {
     let { start, data } = piece;
     const end = start + data.byteLength;
     for (const size of this.#sizes) {
-      if (size.start <= start || size.start >= end) {
-        if (size.start === start) this.#stage.resize(size);
-        continue;
-      }
+      if (size.start < start || size.start >= end) continue;
       const part = data.subarray(0, size.start - start);
       // The emulator takes a size at once, bytes later: the size waits for what is before it.
       this.#stage.write(part, () => this.#stage.resize(size));

@@ -8,7 +8,7 @@ const SIZES = [
   { start: 6, at: "", columns: 100, rows: 30 },
 ];
 
-/** A recording of these pieces, and an emulator that draws at once and notes what it was told. */
+/** A recording of these pieces, and an emulator that draws a little later, but clears and resizes at once. */
 function setUp(texts: [number, string][], { window = Infinity, sizes = SIZES.slice(0, 1) } = {}) {
   const pieces: Piece[] = [];
   let start = 0;
@@ -37,15 +37,20 @@ function setUp(texts: [number, string][], { window = Infinity, sizes = SIZES.sli
     sizes,
     source,
     {
-      write: (data, drawn) => {
-        screen += new TextDecoder().decode(data);
-        drawn();
-      },
+      write: (data, drawn) =>
+        queueMicrotask(() => {
+          screen += new TextDecoder().decode(data);
+          drawn();
+        }),
       clear: () => (screen = ""),
       resize: (size) => (screen += `<${size.columns}>`),
     },
   );
-  return { player, screen: () => screen.replaceAll("<80>", "") };
+  const drawn = async () => {
+    await settle();
+    return screen.replaceAll("<80>", "");
+  };
+  return { player, screen: drawn };
 }
 
 const settle = () => new Promise((resolve) => setTimeout(resolve));
@@ -56,12 +61,12 @@ test("bytes are drawn when their time has come", async () => {
   player.tick(0);
   await settle();
   player.tick(100);
-  expect(screen()).toBe("a");
+  expect(await screen()).toBe("a");
   player.tick(450);
-  expect(screen()).toBe("ab");
+  expect(await screen()).toBe("ab");
   player.speed = 2;
   player.tick(400);
-  expect(screen()).toBe("abc");
+  expect(await screen()).toBe("abc");
   player.tick(10);
   expect(player.playing).toBe(false);
   expect(player.atEnd).toBe(true);
@@ -77,32 +82,35 @@ test("a long pause is skipped, or not", async () => {
     player.playing = true;
     player.tick(10);
     player.tick(400);
-    expect(screen()).toBe(skip ? "ab" : "a");
+    expect(await screen()).toBe(skip ? "ab" : "a");
   }
 });
 
 test("to seek shows the screen as it was, forward and back", async () => {
   const { player, screen } = setUp([[0, "one"], [1000, "two"], [2000, "three"]], { window: 1 });
   await player.seek({ offset: 4 });
-  expect([screen(), player.offset, player.time]).toEqual(["onet", 4, 1000]);
+  expect([await screen(), player.offset, player.time]).toEqual(["onet", 4, 1000]);
   await player.seek({ time: 2000 });
-  expect([screen(), player.offset]).toEqual(["onetwo", 6]);
+  expect([await screen(), player.offset]).toEqual(["onetwo", 6]);
   await player.seek({ offset: 0 });
-  expect([screen(), player.time]).toEqual(["", 0]);
+  expect([await screen(), player.time]).toEqual(["", 0]);
   await player.seek({ offset: 99 });
-  expect(screen()).toBe("onetwothree");
+  expect(await screen()).toBe("onetwothree");
 });
 
-test("the size changes between the bytes where it changed", async () => {
-  const { player, screen } = setUp([[0, "before" + "after"]], { sizes: SIZES });
+test.each([
+  ["within a piece", [[0, "before" + "after"]]],
+  ["between two pieces", [[0, "before"], [0, "after"]]],
+] as [string, [number, string][]][])("the size changes between the bytes where it changed, %s", async (_, texts) => {
+  const { player, screen } = setUp(texts, { sizes: SIZES });
   await player.seek({ offset: 11 });
-  expect(screen()).toBe("before<100>after");
+  expect(await screen()).toBe("before<100>after");
 });
 
 test("the last of several seeks counts", async () => {
   const { player, screen } = setUp([[0, "one"], [1000, "two"], [2000, "three"]]);
   await Promise.all([player.seek({ offset: 11 }), player.seek({ offset: 3 }), player.seek({ offset: 6 })]);
-  expect([screen(), player.offset]).toEqual(["onetwo", 6]);
+  expect([await screen(), player.offset]).toEqual(["onetwo", 6]);
 });
 
 test("speeds go up and down, and no further", () => {

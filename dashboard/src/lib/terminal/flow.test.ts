@@ -11,7 +11,7 @@ function emulator() {
   const log = { overflowed: 0, drained: 0 };
   const flow = new Flow(
     (data, drawn) => {
-      given.push(new TextDecoder().decode(data));
+      if (data.byteLength > 0) given.push(new TextDecoder().decode(data));
       drawing.push(drawn);
     },
     { overflowed: () => (log.overflowed += 1), drained: () => (log.drained += 1) },
@@ -46,16 +46,19 @@ test("what waits follows when the emulator has drawn down to the low mark", () =
   expect(given).toEqual(["aaaaa", "bbbbb", "ccccc"]);
 });
 
-test("an action waits for the bytes before it", () => {
+test("an action waits until all before it is drawn, and what follows waits for the action", () => {
   const { flow, given, send, draw } = emulator();
-  send("aaaaaaaaaa");
-  send("b");
+  send("aaaaa");
   let seen: string[] | null = null;
   flow.then(() => (seen = [...given]), at(0, "next"));
-  expect(seen).toBeNull();
+  flow.bytes(new TextEncoder().encode("b"), at(1, "next"));
+  expect(given).toEqual(["aaaaa"]);
   draw();
-  expect(seen).toEqual(["aaaaaaaaaa", "b"]);
-  expect(flow.place).toEqual(at(0, "next"));
+  expect(seen).toBeNull(); // the emulator may still hold what an earlier action has written
+  draw();
+  expect(seen).toEqual(["aaaaa"]);
+  expect(given).toEqual(["aaaaa", "b"]);
+  expect(flow.place).toEqual(at(1, "next"));
 });
 
 test("an action that moves nothing leaves the place to the bytes around it", () => {
@@ -65,6 +68,29 @@ test("an action that moves nothing leaves the place to the bytes around it", () 
   flow.then(() => undefined);
   draw();
   expect(flow.place).toEqual(at(11));
+});
+
+test("an overflow while an action waits is over when the action is done", () => {
+  const { flow, send, log, draw } = emulator();
+  let done = false;
+  flow.then(() => (done = true));
+  for (let i = 0; i < 3; i++) send("xxxxxxxxxx");
+  expect(log).toEqual({ overflowed: 1, drained: 0 });
+  draw();
+  expect(done).toBe(true);
+  expect(log.drained).toBe(1);
+  expect(flow.place.offset).toBe(0);
+});
+
+test("what is abandoned does nothing any more, and holds nothing up", () => {
+  const { flow, send, draw, given } = emulator();
+  let done = false;
+  flow.then(() => (done = true));
+  flow.abandon();
+  send("a");
+  draw();
+  expect(done).toBe(false);
+  expect(given).toEqual(["a"]);
 });
 
 test("beyond the bound what waits is dropped, and the place is the first byte not handed over", () => {

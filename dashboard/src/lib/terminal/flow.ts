@@ -20,6 +20,7 @@ export interface FlowLimits {
   bound: number;
 }
 
+const NOTHING = new Uint8Array();
 const LIMITS: FlowLimits = { high: 512 * 1024, low: 128 * 1024, bound: 8 * 1024 * 1024 };
 
 /**
@@ -37,6 +38,8 @@ export class Flow {
   #queue: Item[] = [];
   #waiting = 0;
   #undrawn = 0;
+  /** An action waits for what is before it to be drawn. */
+  #acting = false;
   #stopped = false;
   #generation = 0;
   #place: Place = { streamId: null, offset: 0 };
@@ -65,7 +68,7 @@ export class Flow {
     if (this.#waiting > this.#limits.bound) this.#overflow();
   }
 
-  /** Do this when all bytes before it have been handed over; `after` when it moves the place. */
+  /** Do this when all before it is drawn, and none of what follows is handed over; `after` when it moves the place. */
   then(action: () => void, after: Place | null = null): void {
     if (this.#stopped) return;
     this.#queue.push({ content: action, after });
@@ -83,27 +86,41 @@ export class Flow {
   abandon(): void {
     this.restart();
     this.#undrawn = 0;
+    this.#acting = false;
     this.#generation += 1;
   }
 
   #handOver(): void {
-    while (this.#undrawn < this.#limits.high) {
+    while (!this.#acting && this.#undrawn < this.#limits.high) {
       const item = this.#queue.shift();
       if (item === undefined) return;
       this.#place = item.after ?? this.#place;
-      if (typeof item.content === "function") item.content();
+      if (typeof item.content === "function") this.#act(item.content);
       else this.#give(item.content);
     }
   }
 
   #give(data: Uint8Array): void {
     const size = data.byteLength;
-    const generation = this.#generation;
     this.#waiting -= size;
     this.#undrawn += size;
+    this.#writeThen(data, () => (this.#undrawn -= size));
+  }
+
+  /** The emulator clears itself and changes its size at once, whatever it still has to draw: so only after that. */
+  #act(action: () => void): void {
+    this.#acting = true;
+    this.#writeThen(NOTHING, () => {
+      this.#acting = false;
+      action();
+    });
+  }
+
+  #writeThen(data: Uint8Array, then: () => void): void {
+    const generation = this.#generation;
     this.#write(data, () => {
       if (generation !== this.#generation) return;
-      this.#undrawn -= size;
+      then();
       if (this.#undrawn > this.#limits.low) return;
       if (this.#stopped) this.#drained();
       else this.#handOver();
