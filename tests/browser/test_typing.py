@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from uuid import UUID
 
 from playwright.async_api import expect
-from support.agents import agent_running
+from support.agents import CuttableLink, agent_running
 from support.server import Api
 
+from onsembl.protocol.control import Control
+from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import Role
 
 ASKS = "read -p 'name? ' name; echo hello-$name; cat"
@@ -62,3 +65,27 @@ async def test_two_people_at_one_terminal(center: Api, visit, tmp_path: Path) ->
         await expect(bob.page.get_by_text(f"{admin.email} types into this terminal")).to_be_visible()
         await expect(eve.page.locator("[data-control]")).to_have_count(0)
         await ada.page.get_by_role("button", name="Interrupt").click()
+
+
+async def test_a_page_that_comes_back_to_a_server_that_knows_nobody(center: Api, visit, tmp_path: Path) -> None:
+    """It typed, and the server has begun anew meanwhile: it does not type any more, and can ask to again."""
+    async with agent_running(center, tmp_path) as agent, CuttableLink(center.url) as link:
+        visitor = await visit(link.url)
+        visitor.console.expect("ERR_|WebSocket|Failed to")
+        await visitor.sign_in((await center.operator(Role.OPERATOR)).email)
+        page = visitor.page
+        await visitor.attached()
+        await visitor.send("cat")
+        await page.get_by_role("button", name="Type here").click()
+        await expect(page.locator('[data-control="mine"]')).to_be_visible()
+        link.sever()
+        await expect(page.locator('.host[data-link="attached"]')).to_have_count(0)
+        center.services.hub.terminals[AgentId(UUID(agent.id))].control = Control()
+        link.mend()
+        await visitor.attached()
+        await page.get_by_role("button", name="Type here").click()
+        await expect(page.locator('[data-control="mine"]')).to_be_visible()
+        await page.locator(".host").click()
+        await page.keyboard.type("typed again\n")
+        await visitor.sees("typed again")
+        await page.get_by_role("button", name="Interrupt").click()

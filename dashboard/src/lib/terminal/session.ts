@@ -26,6 +26,7 @@ export interface Control {
 }
 
 const RESIZE_MS = 120;
+const NOBODY: Controlled = { type: "controlled", controller: null, waiting: [] };
 
 /**
  * One agent's terminal in one window: the socket's bytes through the flow control to the screen.
@@ -60,6 +61,7 @@ export class TerminalSession {
         attached: (message) => {
           const after = { streamId: message.stream_id, offset: message.offset };
           this.#flow.then(() => this.#attached(message), after);
+          this.#controlled(NOBODY); // until the server says who types: it may be another server
         },
         bytes: (data, after) => this.#flow.bytes(data, after),
         gap: (message, after) => this.#flow.then(() => this.#gap(message), after),
