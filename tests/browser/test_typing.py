@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from uuid import UUID
 
@@ -13,11 +14,20 @@ from onsembl.protocol.control import Control
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import Role
 
-ASKS = "read -p 'name? ' name; echo hello-$name; cat"
+PASTE = "".join(f"{number:06} " for number in range(60_000))
+TAKES_A_PASTE = f"stty raw -echo; echo raw-$((1)); head -c {len(PASTE)} | md5sum; stty sane"
+ASKS = f"read -p 'name? ' name; echo hello-$name; {TAKES_A_PASTE}; cat"
+PASTES = """text => {
+    const clipboardData = new DataTransfer();
+    clipboardData.setData("text/plain", text);
+    const event = new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true });
+    document.querySelector(".host textarea").dispatchEvent(event);
+}"""
 
 
 async def test_a_person_types_into_the_program_that_runs(center: Api, visit, tmp_path: Path) -> None:
-    """Keys, a paste and an interrupt go to the program, not to the page; without control they are the page's."""
+    """Keys, a paste that is longer than what may be typed ahead, and an interrupt go to the program, not to the page;
+    without control they are the page's."""
     async with agent_running(center, tmp_path):
         visitor = await visit(center.url)
         await visitor.sign_in((await center.operator(Role.OPERATOR)).email)
@@ -32,6 +42,9 @@ async def test_a_person_types_into_the_program_that_runs(center: Api, visit, tmp
         await page.keyboard.press("Enter")
         await visitor.sees("hello-jack?c/kx")
         await expect(page.locator("dialog[open]")).to_have_count(0)
+        await visitor.sees("raw-1")
+        await page.evaluate(PASTES, PASTE)
+        await visitor.sees(hashlib.md5(PASTE.encode()).hexdigest())
         await page.get_by_role("button", name="Interrupt").click()
         await expect(visitor.command(ASKS, "failed")).to_be_visible()
         await page.get_by_role("button", name="Stop typing").click()

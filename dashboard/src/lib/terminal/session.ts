@@ -104,12 +104,12 @@ export class TerminalSession {
 
   /** As a keyboard would. */
   type(text: string): void {
-    if (text !== "") this.#socket.type(text);
+    this.#socket.type(text);
   }
 
   /** In the command's own way: Ctrl-C, or what its CLI wants. */
   interrupt(): void {
-    this.#socket.type("", true);
+    this.#socket.interrupt();
   }
 
   token(accessToken: string): void {

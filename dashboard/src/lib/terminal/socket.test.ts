@@ -120,19 +120,27 @@ describe("a terminal's socket", () => {
   });
 
   test("types again what the agent had not answered when the connection was lost", async () => {
-  peer().opens().says(ATTACHED);
-  socket.type("a");
-  socket.type("b");
-  peer().says({ type: "keys_taken", client_id: socket.typist.clientId, seq: 1, refused: null });
-  peer().drops();
-  await vi.advanceTimersByTimeAsync(1000);
-  peer().opens().says({ ...ATTACHED, mode: "exact" });
-  expect(peer().sent.slice(1)).toEqual([
-    { type: "keys", client_id: socket.typist.clientId, seq: 2, text: "b", interrupt: false },
-  ]);
-});
+    peer().opens().says(ATTACHED);
+    for (const text of ["a", "b", "c"]) socket.type(text);
+    peer().says({ type: "keys_taken", client_id: socket.typist.clientId, seq: 2, refused: "not_in_control" });
+    peer().drops();
+    await vi.advanceTimersByTimeAsync(1000);
+    peer().opens().says({ ...ATTACHED, mode: "exact" });
+    expect(peer().sent.slice(1)).toMatchObject([{ type: "keys", seq: 1, text: "a" }, { type: "keys", seq: 3, text: "c" }]);
+  });
 
-test("waits longer after each failure, and begins anew once attached", async () => {
+  test("a paste goes on with the next part, over another connection too", async () => {
+    peer().opens().says(ATTACHED);
+    socket.type("x".repeat(20_000));
+    peer().drops();
+    await vi.advanceTimersByTimeAsync(1000);
+    peer().opens().says({ ...ATTACHED, mode: "exact" });
+    expect(peer().sent.slice(1)).toMatchObject([{ seq: 1 }]);
+    peer().says({ type: "keys_taken", client_id: socket.typist.clientId, seq: 1, refused: null });
+    expect(peer().sent.slice(2)).toMatchObject([{ seq: 2, text: "x".repeat(4000) }]);
+  });
+
+  test("waits longer after each failure, and begins anew once attached", async () => {
     for (const delay of [1000, 2000, 4000]) {
       peer().drops();
       await vi.advanceTimersByTimeAsync(delay - 1);

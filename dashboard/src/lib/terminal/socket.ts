@@ -7,8 +7,9 @@ import {
   type Attached,
   type Controlled,
   type Gap,
-  type KeysTaken,
   type GrantControl,
+  type Keys,
+  type KeysTaken,
   type ReleaseControl,
   type Resized,
   type ServerToViewerMessage,
@@ -87,8 +88,13 @@ export class TerminalSocket {
   }
 
   /** Type this; it comes again, and is typed once, until the agent has answered. */
-  type(text: string, interrupt = false): void {
-    for (const keys of this.typist.type(text, interrupt)) if (this.#attached) this.#send(keys);
+  type(text: string): void {
+    this.#sendKeys(this.typist.type(text));
+  }
+
+  /** In the command's own way. */
+  interrupt(): void {
+    this.#sendKeys([this.typist.interrupt()]);
   }
 
   /** The session was refreshed: the server gets the newer token before the old one ends. */
@@ -180,7 +186,7 @@ export class TerminalSocket {
         this.#place = { streamId: message.stream_id, offset: message.offset };
         events.status({ name: "attached" });
         events.attached(message);
-        for (const keys of this.typist.unanswered) this.#send(keys);
+        this.#sendKeys(this.typist.unanswered);
         return;
       case "gap":
         this.#place = { streamId: this.#place?.streamId ?? null, offset: message.offset };
@@ -197,7 +203,7 @@ export class TerminalSocket {
         events.controlled(message);
         return;
       case "keys_taken":
-        this.typist.answered(message.seq);
+        this.#sendKeys(this.typist.answered(message));
         events.taken(message);
         return;
       case "ping":
@@ -249,6 +255,11 @@ export class TerminalSocket {
         if (this.#socket !== null) this.#lost(CloseCode.HEARTBEAT_LOST, "the server does not answer");
       }, ANSWER_MS);
     }, SILENCE_MS);
+  }
+
+  /** Those that are not sent now are once attached. */
+  #sendKeys(messages: readonly Keys[]): void {
+    for (const keys of messages) if (this.#attached) this.#send(keys);
   }
 
   #send(message: ViewerMessage): void {

@@ -1,25 +1,66 @@
 import { describe, expect, it } from "vitest";
 
+import type { Keys } from "../protocol.ts";
 import { Typist } from "./typist.ts";
 
+const PART = 16_000;
+const PASTE = "1".repeat(PART) + "2".repeat(PART) + "3".repeat(PART);
+
+const sent = (messages: Keys[]) => messages.map((keys) => [keys.seq, keys.text?.at(0) ?? ""]);
+const typed = (seq: number) => ({ seq, refused: null });
+
 describe("a typist", () => {
-  it("numbers what is typed and keeps it until it is answered", () => {
+  it("numbers what is typed and keeps it until it is answered, each by itself", () => {
     const typist = new Typist();
     typist.type("a");
     typist.type("b");
-    typist.type("", true);
+    typist.interrupt();
     expect(typist.unanswered.map((keys) => [keys.seq, keys.text, keys.interrupt])).toEqual([
       [1, "a", false],
       [2, "b", false],
       [3, "", true],
     ]);
-    typist.answered(2);
-    expect(typist.unanswered.map((keys) => keys.seq)).toEqual([3]);
+    typist.answered({ seq: 2, refused: "not_in_control" });
+    expect(typist.unanswered.map((keys) => keys.seq)).toEqual([1, 3]);
   });
 
-  it("splits a long paste between characters", () => {
-    const text = "x".repeat(15_999) + "😀".repeat(3) + "end";
-    const parts = new Typist().type(text).map((keys) => keys.text ?? "");
+  it("sends a long paste part by part, and what is typed meanwhile after it", () => {
+    const typist = new Typist();
+    expect(sent(typist.type("a"))).toEqual([[1, "a"]]);
+    expect(sent(typist.type(PASTE))).toEqual([[2, "1"]]);
+    expect(typist.type("b")).toEqual([]);
+    expect(typist.answered(typed(1))).toEqual([]);
+    expect(sent(typist.answered(typed(2)))).toEqual([[3, "2"]]);
+    expect(typist.answered(typed(2))).toEqual([]); // it came again, and so did its answer
+    expect(sent(typist.answered(typed(3)))).toEqual([[4, "3"], [5, "b"]]);
+    expect(typist.answered(typed(4))).toEqual([]);
+    expect(typist.unanswered.map((keys) => keys.seq)).toEqual([5]);
+  });
+
+  it("ends a paste where a part of it is refused, and that one only", () => {
+    const typist = new Typist();
+    typist.type("a");
+    typist.type(PASTE);
+    typist.type("b");
+    expect(typist.answered({ seq: 1, refused: "too_much" })).toEqual([]);
+    expect(sent(typist.answered(typed(2)))).toEqual([[3, "2"]]);
+    expect(sent(typist.answered({ seq: 3, refused: "too_much" }))).toEqual([[4, "b"]]);
+    expect(typist.answered(typed(4))).toEqual([]);
+  });
+
+  it("interrupts at once, and forgets what was still to be typed", () => {
+    const typist = new Typist();
+    typist.type(PASTE);
+    typist.type("b");
+    expect(typist.interrupt()).toMatchObject({ seq: 2, interrupt: true });
+    expect(typist.answered(typed(1))).toEqual([]);
+    expect(typist.answered(typed(2))).toEqual([]);
+  });
+
+  it("splits between characters", () => {
+    const text = "x".repeat(PART - 1) + "😀".repeat(3) + "end";
+    const typist = new Typist();
+    const parts = [...typist.type(text), ...typist.answered(typed(1))].map((keys) => keys.text ?? "");
     expect(parts.join("")).toBe(text);
     expect(parts.length).toBe(2);
     expect(parts.map((part) => new TextDecoder().decode(new TextEncoder().encode(part)))).toEqual(parts);
