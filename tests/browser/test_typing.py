@@ -55,8 +55,8 @@ async def test_a_person_types_into_the_program_that_runs(center: Api, visit, tmp
 
 
 async def test_two_people_at_one_terminal(center: Api, visit, tmp_path: Path) -> None:
-    """The second asks and is given it, then it is taken back; both see who types. A viewer has no way to."""
-    async with agent_running(center, tmp_path):
+    """The second asks and is given it, then it is taken back; all see who types. A viewer can do no more."""
+    async with agent_running(center, tmp_path) as agent:
         ada, bob, eve = [await visit(center.url) for _ in range(3)]
         admin, operator = await center.operator(Role.ADMIN), await center.operator(Role.OPERATOR)
         await ada.sign_in(admin.email)
@@ -76,8 +76,13 @@ async def test_two_people_at_one_terminal(center: Api, visit, tmp_path: Path) ->
         await ada.page.get_by_role("button", name="Take over").click()
         await ada.page.get_by_role("button", name="Press again").click()
         await expect(bob.page.get_by_text(f"{admin.email} types into this terminal")).to_be_visible()
-        await expect(eve.page.locator("[data-control]")).to_have_count(0)
+        await expect(eve.page.get_by_text(f"{admin.email} types into this terminal")).to_be_visible()
+        await expect(eve.page.locator("[data-control]").get_by_role("button")).to_have_count(0)
         await ada.page.get_by_role("button", name="Interrupt").click()
+        await agent.stop()
+        line = bob.page.locator("[data-control]")
+        await expect(line.get_by_role("button")).to_have_count(0)
+        await expect(line).to_have_text(f"{admin.email} types into this terminal")
 
 
 async def test_a_page_that_comes_back_to_a_server_that_knows_nobody(center: Api, visit, tmp_path: Path) -> None:
