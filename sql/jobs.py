@@ -13,11 +13,11 @@ from onsembl.sql.database import Connection
 async def stalled(conn: Connection, dead_after: float) -> list[DictRow]:
     """Jobs of workers that are gone or silent for `dead_after` seconds, locked until the end of the transaction.
 
-    `needed` is whether the command that the job runs is not over.
+    `needed` is whether it has something to do still: the command that it runs is not over, or it runs none.
     """
     cursor = await conn.execute(
         """select jobs.id,
-                  exists (
+                  not args ? 'command_id' or exists (
                       select from commands where job_id = jobs.id and state in ('dispatched', 'running')) as needed
            from procrastinate_jobs as jobs
            left join procrastinate_workers as workers on workers.id = jobs.worker_id

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 from onsembl.protocol.ids import AgentId
-from onsembl.sql import agents, audit, commands, instances, jobs, locks
+from onsembl.sql import agents, audit, commands, instances, job_listing, jobs, locks
 from onsembl.sql.database import Pool
 from onsembl.tasks.cancel import stop_overdue
 from onsembl.tasks.halt import enforce_halt, move_idle_lines
@@ -23,6 +23,10 @@ LIMIT_GRACE_SECONDS = 30.0
 """How long an agent has to see to a limit by itself: with the times of the ladder that it usually has."""
 
 
+OVER = "Its worker is gone, and its command was over."
+"""Why a job is given up."""
+
+
 async def sweep(pool: Pool, dead_worker_seconds: float) -> None:
     """Retry the jobs of dead workers, give a job to each command that lost its own, mark the agents of dead instances
     offline, see a halt through, stop what is past its limits, and move the lines that stand still for no reason."""
@@ -30,8 +34,11 @@ async def sweep(pool: Pool, dead_worker_seconds: float) -> None:
         if not await locks.try_take(conn, "recovery"):
             return
         for job in await jobs.stalled(conn, dead_worker_seconds):
-            # Only a command that still goes on needs its job: another of its agent may be waiting already.
-            await (jobs.retry if job["needed"] else jobs.give_up)(conn, job["id"])
+            if job["needed"]:
+                await jobs.retry(conn, job["id"])
+            else:  # another of its agent may be waiting already
+                await jobs.give_up(conn, job["id"])
+                await job_listing.note_error(conn, job["id"], OVER)
             logger.warning("Recovered a dead worker's job", extra={"action": "job_recovered", "job_id": job["id"]})
         for command in await commands.without_job(conn):
             await defer_job(conn, AgentId(command["agent_id"]), command["id"])

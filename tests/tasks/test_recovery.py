@@ -7,11 +7,13 @@ from uuid import UUID
 import pytest
 
 from onsembl.protocol.ids import AgentId, CommandId, OperatorId
-from onsembl.sql import agents, commands
+from onsembl.sql import agents, commands, job_listing
 from onsembl.sql.audit import Actor
 from onsembl.sql.database import Connection, connect, create_pool
 from onsembl.tasks import recovery
+from onsembl.tasks.app import new_app
 from onsembl.tasks.line import promote
+from onsembl.tasks.names import KEEP_ARCHIVE
 from onsembl.tasks.requesting import request_command
 from onsembl.tasks.wording import Said
 
@@ -60,6 +62,8 @@ async def test_a_dead_workers_job_of_a_command_that_is_over_is_given_up(pool, da
         await conn.commit()
         await recovery.sweep(pool, 1.0)
         assert await jobs_of(conn) == [("failed", True), ("todo", True)]
+        listed = await job_listing.page(conn, ["failed", "waiting"], 1.0, None, 10)
+        assert [job["error"] for job in listed] == [None, recovery.OVER]
 
 
 async def test_a_dead_workers_job_of_a_command_that_goes_on_is_taken_up_again(pool, database_url):
@@ -71,6 +75,18 @@ async def test_a_dead_workers_job_of_a_command_that_goes_on_is_taken_up_again(po
         await conn.commit()
         await recovery.sweep(pool, 1.0)
         assert await jobs_of(conn) == [("todo", True)]
+
+
+async def test_a_dead_workers_periodic_job_is_taken_up_again(pool, database_url):
+    """It has no command, and its next time may be an hour away."""
+    async with await connect(database_url) as conn, create_pool(database_url, autocommit=True) as own:
+        app = new_app()
+        await app.open_async(own)
+        await app.configure_task(KEEP_ARCHIVE, lock=KEEP_ARCHIVE).defer_async(timestamp=0)
+        await conn.execute("update procrastinate_jobs set status = 'doing'")
+        await conn.commit()
+        await recovery.sweep(pool, 1.0)
+        assert await jobs_of(conn) == [("todo", False)]
 
 
 async def test_a_job_that_waits_for_a_command_that_is_over_makes_room(database_url):
