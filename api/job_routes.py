@@ -12,12 +12,10 @@ from msgspec import Meta
 from onsembl.api.endpoint import Call, Endpoint
 from onsembl.api.models import Answer, NoBody
 from onsembl.api.problems import Problem
-from onsembl.api.services import Services
 from onsembl.protocol.states import Role
 from onsembl.sql import audit, job_listing, jobs
 from onsembl.tasks.app import PERIODIC
 from onsembl.tasks.recurrence import next_times
-from onsembl.tasks.worker import WorkerSettings
 
 JobState = Literal["waiting", "running", "stalled", "succeeded", "failed", "cancelled", "aborted"]
 MOST_ID = 2**63 - 1
@@ -97,23 +95,18 @@ class JobQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return asked
 
 
-def dead_after(services: Services) -> float:
-    """After how many seconds of silence a worker is taken for dead."""
-    return (services.settings.worker or WorkerSettings()).dead_after
-
-
 async def list_jobs(call: Call[NoBody]) -> dict[str, object]:
     query = call.query(JobQuery)
     states = query.states()
     async with call.services.pool.connection() as conn:
-        rows = await job_listing.page(conn, states, dead_after(call.services), query.before, query.limit + 1)
+        rows = await job_listing.page(conn, states, call.services.settings.dead_after, query.before, query.limit + 1)
     page = rows[: query.limit]
     return {"jobs": page, "next_before": page[-1]["id"] if len(rows) > query.limit else None}
 
 
 async def list_periodic_tasks(call: Call[NoBody]) -> PeriodicTasks:
     async with call.services.pool.connection() as conn:
-        last = await job_listing.last_runs(conn, dead_after(call.services))
+        last = await job_listing.last_runs(conn, call.services.settings.dead_after)
     now = datetime.now(UTC)
     return PeriodicTasks(
         tasks=[
@@ -131,7 +124,7 @@ async def list_periodic_tasks(call: Call[NoBody]) -> PeriodicTasks:
 
 async def list_workers(call: Call[NoBody]) -> dict[str, object]:
     async with call.services.pool.connection() as conn:
-        return {"workers": await job_listing.workers(conn, dead_after(call.services))}
+        return {"workers": await job_listing.workers(conn, call.services.settings.dead_after)}
 
 
 async def retry_job(call: Call[NoBody]) -> dict[str, object]:
@@ -139,7 +132,7 @@ async def retry_job(call: Call[NoBody]) -> dict[str, object]:
     job_id = cast("int", call.request.path_params["job_id"])
     if job_id > MOST_ID:
         raise Problem(404, "There is no such job.")
-    silence = dead_after(call.services)
+    silence = call.services.settings.dead_after
     async with call.services.pool.connection() as conn:
         row = await job_listing.get(conn, job_id, silence)
         if row is None:

@@ -19,6 +19,7 @@ from onsembl.cli.archive_days import archive_days_option
 from onsembl.cli.cancel_times import cancel_times_option
 from onsembl.cli.data_folder import DataFolder, data_dir_option
 from onsembl.cli.database_url import database_url_option, database_wait_option, require_database, unanswered
+from onsembl.cli.dead_after import dead_after_option
 from onsembl.cli.errors import StartError
 from onsembl.cli.hosted_project import hosted_project, require_session_database
 from onsembl.cli.listener import address_of, listen
@@ -43,6 +44,7 @@ class _Start:
     demo: bool
     no_worker: bool
     archive_days: int
+    dead_after: float
     began: float
 
 
@@ -91,6 +93,7 @@ class _Start:
 @cancel_times_option
 @click.option("--demo", is_flag=True, help="Run a demo agent beside it.")
 @click.option("--no-worker", is_flag=True, help="Leave the jobs to `onsembl worker`.")
+@dead_after_option
 @archive_days_option
 @database_url_option
 @database_wait_option
@@ -106,6 +109,7 @@ def up(
     cancel_times: tuple[tuple[AgentKind, LadderTimes], ...],
     demo: bool,
     no_worker: bool,
+    dead_after: float,
     archive_days: int,
     database_url: str | None,
     database_wait: float,
@@ -138,6 +142,7 @@ def up(
         demo=demo,
         no_worker=no_worker,
         archive_days=archive_days,
+        dead_after=dead_after,
         began=began,
     )
     if database_url is not None:
@@ -185,12 +190,14 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None) -> None:
         raise StartError(str(error)) from error
     except psycopg.OperationalError as error:
         raise unanswered(error) from error
+    worker = WorkerSettings(dead_after=start.dead_after, archive_days=start.archive_days)
     settings = Settings(
         database_url=database_url,
         public_url=start.address,
         hosted=start.hosted,
         dashboard=dashboard,
-        worker=None if start.no_worker else WorkerSettings(archive_days=start.archive_days),
+        worker=None if start.no_worker else worker,
+        dead_after=start.dead_after,
         client_address_header=start.client_address_header,
         agent_access_token=start.agent_access_token,
         agent_refresh_token=start.agent_refresh_token,

@@ -17,25 +17,19 @@ from onsembl.cli import logs
 from onsembl.cli.archive_days import archive_days_option
 from onsembl.cli.data_folder import data_dir_option
 from onsembl.cli.database_url import database_url_option, database_wait_option, running_database
+from onsembl.cli.dead_after import dead_after_option
 from onsembl.cli.errors import StartError
 from onsembl.sql.cancellation import cancel_until_done
 from onsembl.tasks.metrics import LoopLag, Pools, WorkerMetrics, new_registry
 from onsembl.tasks.worker import WORKER_END_SECONDS, WorkerSettings, run_worker
 
-HEARTBEATS = 4
-"""In the time after which a worker is taken for dead."""
-
 
 @click.command()
 @click.option("--concurrency", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="Jobs at once.")
+@dead_after_option
 @click.option(
-    "--dead-after",
-    type=click.FloatRange(1, 3600),
-    default=WorkerSettings().dead_after,
-    show_default=True,
-    help="Seconds of silence after which a worker is taken for dead, and its jobs are taken over; the same for all.",
+    "--until-idle", is_flag=True, help="End when nothing is left to do, waiting for no agent that is away."
 )
-@click.option("--until-idle", is_flag=True, help="End when no job is waiting.")
 @click.option(
     "--metrics-port",
     type=click.IntRange(1, 65535),
@@ -59,12 +53,7 @@ def worker(
     logs.configure(logging.INFO)
     url = running_database(database_url, data_dir, database_wait)
     with _shown(metrics_port) as metrics:
-        settings = WorkerSettings(
-            concurrency=concurrency,
-            heartbeat=dead_after / HEARTBEATS,
-            dead_after=dead_after,
-            archive_days=archive_days,
-        )
+        settings = WorkerSettings(concurrency=concurrency, dead_after=dead_after, archive_days=archive_days)
         uvloop.run(_run(url, settings, metrics, until_idle))
 
 

@@ -5,6 +5,8 @@ The functions called are the library's own, of the schema that the migrations ho
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from psycopg.rows import DictRow
 
 from onsembl.sql.database import Connection
@@ -35,19 +37,36 @@ async def retry(conn: Connection, job_id: int) -> None:
     await conn.execute("select procrastinate_retry_job_v2(%s, now(), null, null, null)", [job_id])
 
 
-async def due(conn: Connection) -> bool:
-    """Whether a job waits that a worker could take now."""
+_AWAY = """exists (
+    select from commands join agents on agents.id = commands.agent_id
+    where commands.job_id = jobs.id and agents.status = 'offline'
+      and coalesce(agents.disconnected_at, '-infinity') < now() - make_interval(secs => %(away_after)s))"""
+
+
+async def due(conn: Connection, away_after: float) -> bool:
+    """Whether a job waits that a worker could take now, and not for an agent that has been away for so many seconds."""
     cursor = await conn.execute(
-        """select exists (
+        f"""select exists (
                select from procrastinate_jobs as jobs
                where status = 'todo' and (scheduled_at is null or scheduled_at <= now())
                  and not exists (
                      select from procrastinate_jobs as holder
-                     where holder.lock = jobs.lock and holder.status = 'doing')) as due"""
+                     where holder.lock = jobs.lock and holder.status = 'doing')
+                 and not {_AWAY}) as due""",
+        {"away_after": away_after},
     )
     row = await cursor.fetchone()
     assert row is not None
     return row["due"]
+
+
+async def stuck(conn: Connection, job_ids: Collection[int], away_after: float) -> bool:
+    """Whether each of these waits for an agent that has been away for so many seconds."""
+    cursor = await conn.execute(
+        f"select from procrastinate_jobs as jobs where id = any(%(ids)s) and not {_AWAY}",
+        {"ids": list(job_ids), "away_after": away_after},
+    )
+    return await cursor.fetchone() is None
 
 
 async def retry_failed(conn: Connection, job_id: int) -> bool:

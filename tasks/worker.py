@@ -15,13 +15,13 @@ from procrastinate.exceptions import ProcrastinateException
 from psycopg_pool import PoolTimeout
 
 from onsembl.protocol.backoff import Backoff
-from onsembl.sql import jobs
 from onsembl.sql.cancellation import cancel_until_done
 from onsembl.sql.database import Pool, create_pool
 from onsembl.tasks import recovery
 from onsembl.tasks.app import new_app
 from onsembl.tasks.audit_seal import seal_for_ever
 from onsembl.tasks.delivery import Delivery, LocalHub
+from onsembl.tasks.idling import Idling
 from onsembl.tasks.job_errors import note_errors
 from onsembl.tasks.metrics import WorkerMetrics
 from onsembl.tasks.run_command import ACCEPT_SECONDS, ARCHIVE_DAYS, Services
@@ -44,11 +44,15 @@ class WorkerSettings:
     """
 
     concurrency: int = 1000
-    heartbeat: float = 3.0
     dead_after: float = 12.0
     drain: float = 0.5
     accept: float = ACCEPT_SECONDS
     archive_days: int = ARCHIVE_DAYS
+
+    @property
+    def heartbeat(self) -> float:
+        """How often a worker says that it lives: some may be late."""
+        return self.dead_after / 4
 
 
 async def run_worker(
@@ -59,7 +63,7 @@ async def run_worker(
     local: LocalHub | None = None,
     until_idle: bool = False,
 ) -> None:
-    """Run jobs until cancelled, or with `until_idle` until none is waiting.
+    """Run jobs until cancelled, or with `until_idle` until none is left that can go on.
 
     `local` are the agents' connections when the worker shares its process with the API.
     """
@@ -96,23 +100,23 @@ async def _run_jobs(statements: Pool, services: Services, settings: WorkerSettin
     while True:
         worker_app = new_app()
         await worker_app.open_async(statements)
+        idling = Idling(statements, settings.concurrency, settings.dead_after, WORKER_END_SECONDS)
+        work = worker_app.run_worker_async(
+            concurrency=settings.concurrency,
+            wait=not until_idle,
+            install_signal_handlers=False,
+            update_heartbeat_interval=settings.heartbeat,
+            stalled_worker_timeout=settings.dead_after,
+            shutdown_graceful_timeout=settings.drain,
+            additional_context={"services": services},
+            worker_middleware=[idling.note, note_errors],
+        )
         try:
-            await worker_app.run_worker_async(
-                concurrency=settings.concurrency,
-                wait=not until_idle,
-                install_signal_handlers=False,
-                update_heartbeat_interval=settings.heartbeat,
-                stalled_worker_timeout=settings.dead_after,
-                shutdown_graceful_timeout=settings.drain,
-                additional_context={"services": services},
-                worker_middleware=[note_errors],
-            )
             if until_idle:
-                # Each line has moved on while its head ran, which Procrastinate does not look for any more.
-                async with statements.connection() as conn:
-                    if not await jobs.due(conn):
-                        return
+                if await idling.run(work):
+                    return
                 continue
+            await work
         except DATABASE_ERRORS as error:
             logger.warning("The worker lost its database: %s", error, extra={"action": "worker_lost_database"})
         else:

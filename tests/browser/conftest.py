@@ -142,7 +142,7 @@ async def visit(browser: Browser) -> AsyncGenerator[Callable[..., object]]:
 
 @pytest.fixture
 def settings(database_url: str) -> Settings:
-    return Settings(database_url=database_url, public_url="", worker=WorkerSettings(heartbeat=0.5, dead_after=2.0))
+    return Settings(database_url=database_url, public_url="", worker=WorkerSettings(dead_after=2.0))
 
 
 @pytest.fixture

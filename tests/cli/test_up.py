@@ -50,6 +50,19 @@ def test_the_first_start_shows_a_sign_in_that_works_and_later_ones_show_none(fol
         assert sign_in(second.address, email, password).status_code == 200
 
 
+def test_after_how_long_a_worker_is_dead_is_the_same_for_all(folder: Path):
+    """`up` takes `--dead-after` as `worker` does: one that has been silent for a minute lives, if that is the usual."""
+    with ControlCenter(folder, "--dead-after", "3600") as center:
+        center.ready()
+        with psycopg.connect(EmbeddedPostgres(folder).url(), autocommit=True) as conn:
+            conn.execute(
+                "insert into procrastinate.procrastinate_workers (last_heartbeat) values (now() - interval '1 minute')"
+            )
+        token = sign_in(center.address, *SIGN_IN.search(center.said).groups()).json()["access_token"]
+        answer = httpx.get(f"{center.address}/v1/jobs/workers", headers={"authorization": f"Bearer {token}"})
+        assert [worker["alive"] for worker in answer.json()["workers"]] == [True, True]
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_ends_everything_and_is_no_failure(folder: Path, how: signal.Signals):
     """After Ctrl-C or SIGTERM Postgres is gone too, shut down cleanly, and nothing was complained about."""

@@ -15,6 +15,7 @@ from support.server import Api, running
 from support.workers import job_of, worker_running
 
 from onsembl.api.settings import Settings
+from onsembl.sql.database import connect
 
 SOON = ("--dead-after", "2")
 RECOVERY_SECONDS = 30.0
@@ -104,6 +105,28 @@ async def test_until_idle_ends_when_every_line_is_empty(api: Api, tmp_path: Path
                     assert await worker.wait() == 0
             assert [(await operator.read(command))["state"] for command in sent] == ["succeeded"] * 6
     assert sorted((tmp_path / "ran").read_text()) == sorted("0\n1\n2\n" * 2)
+
+
+async def test_until_idle_does_not_wait_for_an_agent_that_is_away(api: Api, tmp_path: Path) -> None:
+    """Its program may run on for hours: the job is left, and another worker sees the command's end."""
+    operator = Operator(api, await api.operator())
+    async with AsyncExitStack() as stack:
+        agent = await stack.enter_async_context(agent_running(api, tmp_path))
+        await until(lambda: _online(operator, agent.id), "it is online")
+        command = await operator.send(agent.id, "sleep 1000")
+        await operator.until_state(command, "running")
+        worker = await stack.enter_async_context(worker_running(api.database_url, "--until-idle", *SOON))
+        await until(lambda: _job(api.database_url, command, "doing"), "the worker has its job")
+        async with await connect(api.database_url, autocommit=True) as conn:
+            away = "update agents set status = 'offline', disconnected_at = '-infinity' where id = %s"
+            await conn.execute(away, [agent.id])
+            async with asyncio.timeout(60):
+                assert await worker.wait() == 0
+            assert await _job(api.database_url, command, "todo")
+            await conn.execute("update agents set status = 'online' where id = %s", [agent.id])
+        await stack.enter_async_context(worker_running(api.database_url, *SOON))
+        await operator.cancel(command)
+        await operator.until_state(command, "cancelled")
 
 
 async def test_concurrency_bounds_the_jobs_at_once(api: Api, tmp_path: Path) -> None:
