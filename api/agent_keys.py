@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import secrets
 import time
@@ -61,10 +62,23 @@ class AgentKeys:
         self.access_seconds = access_seconds
         self._signing: tuple[str, ec.EllipticCurvePrivateKey] | None = None
         self._verifying: dict[str, _Key] = {}
-        self._loaded_at = float("-inf")
+        self._reading = asyncio.Lock()
+        self._read_at = float("-inf")
 
     async def load(self) -> None:
-        """Read the keys; the first instance of all makes the first one."""
+        """Read the keys; the first instance of all makes the first one. Raises psycopg.Error or PoolTimeout."""
+        async with self._reading:
+            await self._read()
+
+    async def _read_again(self) -> None:
+        """Read the keys, unless that has begun not long before this was asked, or while it waits."""
+        asked = time.monotonic()
+        async with self._reading:
+            if self._read_at < asked - RELOAD_SECONDS:
+                await self._read()
+
+    async def _read(self) -> None:
+        self._read_at = time.monotonic()
         async with self._pool.connection() as conn:
             rows = await signing_keys.live(conn)
             if not rows:
@@ -84,17 +98,15 @@ class AgentKeys:
             for row, key in keys
         }
         self._signing = rows[0]["kid"], keys[0][1]
-        self._loaded_at = time.monotonic()
 
     async def recognise(self, token: str) -> AgentIdentity:
         """Who holds the access token. A key that is not known makes the keys be read again, for another instance may
-        have begun to use it; not more often than every `RELOAD_SECONDS`. Raises Problem 401."""
+        have begun to use it: once for all who come with such keys, and not more often than every `RELOAD_SECONDS`.
+        Raises Problem 401, psycopg.Error or PoolTimeout."""
         try:
             return self.verify(token)
         except UnknownKey:
-            if time.monotonic() - self._loaded_at < RELOAD_SECONDS:
-                raise
-            await self.load()
+            await self._read_again()
             return self.verify(token)
 
     def verify(self, token: str) -> AgentIdentity:

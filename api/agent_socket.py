@@ -21,7 +21,7 @@ from onsembl.api.halting import tell
 from onsembl.api.hub import Hub
 from onsembl.api.ordinary_output import OrdinaryOutput
 from onsembl.api.presence import Presence, Turned
-from onsembl.api.problems import Problem
+from onsembl.api.problems import Problem, no_database_answer
 from onsembl.api.services import Services
 from onsembl.api.stream_resumption import held, resume
 from onsembl.api.terminal import Size, Terminal
@@ -80,6 +80,9 @@ async def agent_socket(websocket: WebSocket) -> None:
     except Problem as problem:
         services.refusals.note("agent socket", problem.detail, client_address(websocket))
         await websocket.send_denial_response(problem.response())
+        return
+    except DATABASE_ERRORS as error:
+        await websocket.send_denial_response(await no_database_answer(websocket, error))
         return
     await websocket.accept(subprotocol=AGENT_SUBPROTOCOL)
     await AgentSession(websocket, services, identity).run()

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from onsembl.protocol import request_ids
@@ -51,7 +51,7 @@ async def http_error_answer(_request: Request, error: Exception) -> Response:
     return Problem(error.status_code, str(error.detail), headers=error.headers).response()
 
 
-async def no_database_answer(_request: Request, error: Exception) -> Response:
+async def no_database_answer(_request: HTTPConnection, error: Exception) -> Response:
     """The database is away: nothing was changed, and it is worth coming back."""
     logger.warning("The database failed a request: %s", error, extra={"action": "request_failed"})
     return Problem(503, "The database is out of reach; try again.", headers={"Retry-After": "2"}).response()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -13,10 +14,12 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from psycopg_pool import PoolTimeout
 from support.frames import SAID_HELLO
 from websockets.exceptions import InvalidStatus
 
-from onsembl.api.agent_keys import AUDIENCE, ISSUER
+from onsembl.api import agent_keys
+from onsembl.api.agent_keys import AUDIENCE, ISSUER, AgentKeys, UnknownKey
 
 
 @pytest.fixture
@@ -78,6 +81,39 @@ async def test_the_algorithm_is_ours_to_choose(api, signed):
     body = signed(by="x" * 32, algorithm="HS256").rpartition(".")[0]
     tag = base64.urlsafe_b64encode(hmac.digest(public, body.encode(), hashlib.sha256)).rstrip(b"=").decode()
     assert await refused(api, f"{body}.{tag}") == 401
+
+
+class CountedKeys(AgentKeys):
+    """Keys that are read from the database only so often as somebody asks for it here."""
+
+    read = 0
+
+    async def _read(self) -> None:
+        self.read += 1
+        await super()._read()
+
+
+async def test_many_unknown_keys_make_the_keys_be_read_once(api, signed, monkeypatch):
+    """All who come while they are read wait for that; who comes soon after is refused in memory."""
+    monkeypatch.setattr(agent_keys, "RELOAD_SECONDS", 3600.0)
+    keys = CountedKeys(api.services.pool, 900.0)
+    token = signed(headers={"kid": "elsewhere"})
+    for _ in range(2):
+        found = await asyncio.gather(*(keys.recognise(token) for _ in range(200)), return_exceptions=True)
+        assert [type(error) for error in found] == [UnknownKey] * 200
+    assert keys.read == 1
+    assert keys.verify(signed()).kid == keys._signing[0]
+
+
+async def test_keys_that_cannot_be_read_are_no_verdict_on_a_token(api, signed, monkeypatch):
+    """The agent is told to come back, not that its token is bad."""
+
+    async def away() -> None:
+        raise PoolTimeout("the database is away")
+
+    monkeypatch.setattr(api.services.agent_keys, "_read", away)
+    monkeypatch.setattr(agent_keys, "RELOAD_SECONDS", 0.0)
+    assert await refused(api, signed(headers={"kid": "elsewhere"})) == 503
 
 
 async def test_an_operators_token_is_not_an_agents_nor_the_other_way_round(api):

@@ -183,7 +183,7 @@ async def test_an_instance_that_has_not_heard_of_a_key_reads_it(api):
     agent = await api.enrol()
     keys = api.services.agent_keys
     held = dict(keys._verifying)
-    keys._verifying, keys._loaded_at = {}, float("-inf")
+    keys._verifying, keys._read_at = {}, float("-inf")
     await (await connected(api, agent)).close()
     assert keys._verifying.keys() == held.keys()
 
