@@ -13,6 +13,7 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from onsembl.api.changes import Changes
 from onsembl.api.problems import Problem, unauthenticated
 from onsembl.protocol.ids import AgentId
 from onsembl.sql import signing_keys
@@ -62,6 +63,7 @@ class AgentKeys:
         self.access_seconds = access_seconds
         self._signing: tuple[str, ec.EllipticCurvePrivateKey] | None = None
         self._verifying: dict[str, _Key] = {}
+        self.changes = Changes()
         self._reading = asyncio.Lock()
         self._read_at = float("-inf")
 
@@ -98,6 +100,7 @@ class AgentKeys:
             for row, key in keys
         }
         self._signing = rows[0]["kid"], keys[0][1]
+        self.changes.tell()
 
     async def recognise(self, token: str) -> AgentIdentity:
         """Who holds the access token. A key that is not known makes the keys be read again, for another instance may
@@ -112,8 +115,8 @@ class AgentKeys:
     def verify(self, token: str) -> AgentIdentity:
         """Who holds the access token, by the keys that are known; in memory. Raises Problem 401."""
         try:
-            kid: object = jwt.get_unverified_header(token).get("kid")
-            if not isinstance(kid, str) or (key := self._verifying.get(kid)) is None:
+            kid = kid_of(token)
+            if (key := self._verifying.get(kid)) is None:
                 raise UnknownKey
             claims = jwt.decode(
                 token,
@@ -129,11 +132,16 @@ class AgentKeys:
         except (jwt.PyJWTError, ValueError) as error:
             raise unauthenticated("The access token is not valid here.") from error
         # Nobody but who has stolen a key signs on with it when it is retired, or for longer than we do.
-        if time.time() >= key.ends:
+        if not self.verifies(kid):
             raise unauthenticated("The key of the access token is retired.")
         if identity.expires_at - identity.issued_at > key.token_seconds + ROUNDING_SECONDS:
             raise unauthenticated("The access token lives longer than those that are made here.")
         return identity
+
+    def verifies(self, kid: str) -> bool:
+        """Whether what this key has signed is still taken."""
+        key = self._verifying.get(kid)
+        return key is not None and time.time() < key.ends
 
     def sign(self, agent_id: AgentId) -> str:
         """An access token of this agent, from now on. `load` comes first."""
@@ -150,6 +158,12 @@ class AgentKeys:
             "jti": secrets.token_hex(8),
         }
         return jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": kid})
+
+
+def kid_of(token: str) -> str:
+    """The key that the token says it was signed by; empty when it does not say. Raises jwt.PyJWTError."""
+    kid: object = jwt.get_unverified_header(token).get("kid")
+    return kid if isinstance(kid, str) else ""
 
 
 def _private_key(pem: str) -> ec.EllipticCurvePrivateKey:

@@ -13,7 +13,7 @@ from psycopg_pool import PoolTimeout
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from onsembl.api.agent_door import authenticate
-from onsembl.api.agent_keys import AgentIdentity
+from onsembl.api.agent_keys import AgentIdentity, kid_of
 from onsembl.api.agent_reports import Reports, over
 from onsembl.api.agent_tokens import RefreshRefused
 from onsembl.api.client_address import client_address
@@ -68,6 +68,7 @@ GRACE = (Refresh, Ping, Pong)
 """What may still be said when the access token has ended, for `GRACE_SECONDS`."""
 GRACE_SECONDS = 60.0
 EXPIRED = "the access token has ended"
+KEY_ENDED = "the key of the access token is not good any more"
 MESSAGE_WINDOW_SECONDS = 10.0
 """Control messages may come in bursts; their number is an average over this."""
 
@@ -99,6 +100,8 @@ class AgentSession:
         self._messages = Rate(services.settings.limits.messages_per_second, MESSAGE_WINDOW_SECONDS)
         self._settings = services.settings
         self._identity = identity
+        self._keys = services.agent_keys
+        self._kid = identity.kid
         self.agent_id: AgentId = identity.id
         self.epoch = Epoch(0)
         self.boot: UUID | None = None
@@ -179,6 +182,8 @@ class AgentSession:
             await asyncio.shield(self._disconnect())
 
     async def _connect(self, hello: Hello) -> Terminal:
+        if not self._keys.verifies(self._kid):
+            raise Turned(CloseCode.TOKEN_EXPIRED, KEY_ENDED)
         self._hub.close(self.agent_id, CloseCode.SUPERSEDED, "the agent has connected again")
         connected = await self._presence.connect(
             self._identity, hello, held(self._hub.terminals.get(self.agent_id)), address=self._actor.address
@@ -332,6 +337,7 @@ class AgentSession:
         except Problem as problem:
             self.close(CloseCode.RATE_LIMITED, problem.detail)
             return
+        self._kid = kid_of(issued.access_token)
         self._expires(time.time() + issued.expires_in)
         await self.send(
             Tokens(
@@ -347,10 +353,15 @@ class AgentSession:
         self._ends_at = time.monotonic() + at - time.time()
 
     async def _watch_expiry(self) -> None:
-        """A connection that says nothing ends with its token too, once the grace for a refresh is over."""
-        while (left := self._ends_at + GRACE_SECONDS - time.monotonic()) > 0:  # noqa: ASYNC110 — each refresh moves it
-            await asyncio.sleep(left)
-        self.close(CloseCode.TOKEN_EXPIRED, EXPIRED)
+        """A connection that says nothing ends with its token too, once the grace for a refresh is over; any ends at
+        once with the key of its token."""
+        while self._keys.verifies(self._kid):
+            left = self._ends_at + GRACE_SECONDS - time.monotonic()  # each refresh moves it
+            if left <= 0:
+                self.close(CloseCode.TOKEN_EXPIRED, EXPIRED)
+                return
+            await self._keys.changes.wait(left)
+        self.close(CloseCode.TOKEN_EXPIRED, KEY_ENDED)
 
     async def _acknowledge(self, terminal: Terminal) -> None:
         """Say how far the archive has the agent's bytes, whenever it has more of them."""

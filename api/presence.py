@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 from psycopg.rows import DictRow
@@ -52,6 +52,14 @@ class Connected:
 
 
 @dataclass(frozen=True, slots=True)
+class Admitted:
+    """An agent's connection, by the epoch it was given, and when its access token was issued (Unix time)."""
+
+    epoch: Epoch
+    issued_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Presence:
     """Writes the presence and the commands of agents connected to this instance. `on_end` is told of each command's
     end, with its row."""
@@ -61,6 +69,8 @@ class Presence:
     """For what agents say again should Postgres lose it in a crash: each statement is a transaction."""
     instance_id: InstanceId
     on_end: Callable[[DictRow], None]
+    admitted: dict[AgentId, Admitted] = field(default_factory=dict[AgentId, Admitted])
+    """By what each agent that is connected here was let in."""
 
     async def connect(self, identity: AgentIdentity, hello: Hello, held: Held | None, address: str) -> Connected:
         """An agent has said hello: it is online, its reports are written, its line moves. Raises Turned.
@@ -96,8 +106,9 @@ class Presence:
                     detail={"epoch": epoch, "version": hello.version},
                 ),
             )
-            order_of_halt = order(halt) if halt is not None else None
-            return Connected(row["name"], epoch, stream_id, resume or 0, order_of_halt, over)
+        self.admitted[agent_id] = Admitted(epoch, identity.issued_at)
+        order_of_halt = order(halt) if halt is not None else None
+        return Connected(row["name"], epoch, stream_id, resume or 0, order_of_halt, over)
 
     async def _settle(
         self, conn: Connection, agent_id: AgentId, stream_id: StreamId, hello: Hello, actor: audit.Actor
@@ -124,6 +135,8 @@ class Presence:
 
     async def disconnect(self, agent_id: AgentId, epoch: Epoch) -> None:
         """The connection of this epoch is over."""
+        if (admitted := self.admitted.get(agent_id)) is not None and admitted.epoch == epoch:
+            del self.admitted[agent_id]
         async with self.pool.connection() as conn:
             if await agents.disconnected(conn, agent_id, epoch):
                 await audit.write(

@@ -25,13 +25,9 @@ async def obey(services: Services, announcement: Announcement) -> None:
             assert announcement.operator_id is not None
             await _operators_changed(services, OperatorId(announcement.operator_id))
         case "keys_changed":
-            await services.agent_keys.load()
+            await services.agent_keys.load()  # the connections of keys that are gone end by themselves
         case "halt_changed":
             await tell_all(services.hub)
-        case "keys_revoked":
-            await services.agent_keys.load()
-            for agent_id in list(services.hub.links):
-                services.hub.close(agent_id, CloseCode.TOKEN_EXPIRED, "the key of the access token is revoked")
 
 
 async def shut_out_agent(services: Services, agent_id: AgentId, code: CloseCode, reason: str) -> None:
@@ -45,10 +41,15 @@ async def recheck(services: Services) -> None:
     await services.agent_keys.load()
     await _operators_changed(services, None)
     await tell_all(services.hub)
+    here = dict(services.presence.admitted)
     async with services.pool.connection() as conn:
-        disabled = await agents.disabled_among(conn, list(services.hub.links))
-    for agent_id in disabled:
-        await shut_out_agent(services, agent_id, CloseCode.REVOKED, AGENT_DISABLED)
+        rows = await agents.shut_out_since(conn, {agent_id: let_in.issued_at for agent_id, let_in in here.items()})
+    for row in rows:
+        agent_id = AgentId(row["id"])
+        async with services.hub.connecting[agent_id]:
+            if services.presence.admitted.get(agent_id) is here[agent_id]:
+                reason = AGENT_DISABLED if row["disabled"] else CREDENTIALS_ENDED
+                services.hub.close(agent_id, CloseCode.REVOKED, reason)
 
 
 async def _operators_changed(services: Services, operator_id: OperatorId | None) -> None:

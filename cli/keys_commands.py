@@ -87,7 +87,7 @@ async def _rotate_agents(url: str, revoke: bool) -> str:
     kid = secrets.token_hex(8)
     async with await connect(url, role="onsembl_api") as conn:
         await signing_keys.rotate(conn, kid, new_private_pem(), revoke=revoke)
-        await announce(conn, Announcement(op="keys_revoked" if revoke else "keys_changed"))
+        await announce(conn, Announcement(op="keys_changed"))
         await audit.write(conn, _rotated(kid, "agents", revoke))
     return kid
 

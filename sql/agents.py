@@ -6,7 +6,7 @@ when the agent connected: an older connection's writes find no row.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString
 
 from msgspec import to_builtins
@@ -182,12 +182,16 @@ async def _pause(conn: Connection, agent_id: AgentId, at: LiteralString, by: str
     return row
 
 
-async def disabled_among(conn: Connection, agent_ids: Collection[AgentId]) -> list[AgentId]:
-    """Those of these agents that are shut out."""
+async def shut_out_since(conn: Connection, issued_at: Mapping[AgentId, float]) -> list[DictRow]:
+    """Those of these agents that are `disabled`, or whose access tokens from then (Unix time) are not taken any
+    more."""
     cursor = await conn.execute(
-        "select id from agents where id = any(%s::uuid[]) and disabled_at is not null", [list(agent_ids)]
+        """select id, disabled_at is not null as disabled
+           from agents join unnest(%s::uuid[], %s::float8[]) as token (id, issued_at) using (id)
+           where disabled_at is not null or to_timestamp(token.issued_at) < tokens_after""",
+        [list(issued_at), list(issued_at.values())],
     )
-    return [AgentId(row["id"]) for row in await cursor.fetchall()]
+    return await cursor.fetchall()
 
 
 async def online_at(conn: Connection, agent_id: AgentId) -> InstanceId | None:

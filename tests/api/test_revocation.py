@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from uuid import UUID
 
 import pytest
 from support.agents import Operator, agent_running, until
-from support.frames import SAID_HELLO, attach, closed_with
+from support.frames import SAID_HELLO, attach, closed_with, next_message
 from support.server import running
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from onsembl.api.agent_keys import AgentKeys, kid_of, new_private_pem
 from onsembl.api.problems import Problem
 from onsembl.cli.keys_commands import _rotate_agents
 from onsembl.protocol.close_codes import CloseCode
+from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import Role
+from onsembl.sql import agents, signing_keys
 from onsembl.sql.database import connect
 
 
@@ -206,6 +210,58 @@ async def test_a_leaked_key_is_revoked_at_once(instances):
         assert refused.value.response.status_code == 401
     answer = await here.http.post("/v1/agents/token", headers={"Authorization": f"Bearer {agent.refresh_token}"})
     await (await connected(there, replace(agent, access_token=answer.json()["access_token"]))).close()
+
+
+async def test_a_key_that_is_revoked_before_the_hello_opens_no_session(api):
+    """Its token was good at the door; when the agent says hello it is not any more."""
+    agent = await api.enrol()
+    keys = api.services.agent_keys
+    async with api.agent_socket(agent) as socket:
+        await _rotate_agents(api.database_url, revoke=True)
+        await until(lambda: forgotten(keys, agent.access_token), "the instance to have heard")
+        await socket.send(SAID_HELLO)
+        with pytest.raises(ConnectionClosed) as closed:
+            await socket.recv()  # a welcome, if it were let in
+        assert closed.value.rcvd.code == CloseCode.TOKEN_EXPIRED
+
+
+async def forgotten(keys: AgentKeys, token: str) -> bool:
+    return not keys.verifies(kid_of(token))
+
+
+@pytest.mark.parametrize(
+    ("missed", "code"),
+    [
+        ("the key is revoked", CloseCode.TOKEN_EXPIRED),
+        ("the credentials end", CloseCode.REVOKED),
+        ("the agent is disabled", CloseCode.REVOKED),
+    ],
+)
+async def test_what_was_said_while_nobody_listened_is_done_at_the_return(api, missed, code):
+    """An agent whose token was refused meanwhile is closed when the instance listens again; another one stays."""
+    gone, staying = await api.enrol("one"), await api.enrol("two")
+    socket = await connected(api, gone)
+    async with await connect(api.database_url, role="onsembl_api") as conn:  # and nobody is told
+        match missed:
+            case "the key is revoked":
+                await signing_keys.rotate(conn, "another", new_private_pem(), revoke=True)
+            case "the credentials end":
+                await agents.refuse_tokens_before(conn, AgentId(UUID(gone.id)), time.time())
+            case _:
+                await agents.disable(conn, AgentId(UUID(gone.id)))
+    if code is CloseCode.REVOKED:
+        other = await connected(api, staying)
+    async with await connect(api.database_url) as conn:
+        cursor = await conn.execute(
+            """select pg_terminate_backend(pid, 5000) as ended from pg_stat_activity
+               where datname = current_database() and (query ilike 'listen %' or query = 'select 1')"""
+        )
+        assert await cursor.fetchall(), "it has lost the connection that listens"
+    assert await closed_with(socket) == code
+    if code is CloseCode.REVOKED:
+        await other.send('{"type":"ping"}')
+        await next_message(other, "pong")
+        await other.close()
 
 
 async def test_an_access_token_from_before_a_theft_was_found_is_refused(api):
