@@ -65,6 +65,18 @@ def load(folder: Path) -> Credentials:
         raise AgentError(f"{path} is damaged ({error}). Enrol the agent again.") from error
 
 
+def prepare(folder: Path) -> None:
+    """See that credentials can be kept for this folder, before there are any to lose. Raises OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    probe = folder / ".writable"
+    probe.touch()
+    probe.unlink()
+    ring = keyring_store.system_keyring()
+    if ring is not None:
+        keyring_store.write(ring, probe, "")
+        keyring_store.erase(probe)
+
+
 def save(folder: Path, credentials: Credentials) -> None:
     """Keep the credentials: whole or not at all, also when the machine loses power. Raises OSError.
 

@@ -36,38 +36,46 @@ class ServerUnreachable(AgentError):
 async def enrol(server: str, token: str, name: str, kind: AgentKind) -> Credentials:
     """Become an agent by a one-time token. Raises AgentError."""
     body = {"name": name, "kind": kind, "host": socket.gethostname(), "platform": platform.platform(terse=True)}
-    answer = await _post(f"{server}/v1/agents/enrol", token, body)
-    return credentials_of(server, kind, answer)
+    url = f"{server}/v1/agents/enrol"
+    response = await request(url, json=body, headers={"Authorization": f"Bearer {token}"})
+    if not response.is_success:
+        raise AgentError(_detail(response))
+    return credentials_of(server, kind, _issued(url, response))
 
 
 async def log_out(credentials: Credentials) -> None:
     """Have the server end everything that these credentials are good for. Raises RefreshRefused when they are not known
     there, or ServerUnreachable."""
-    url = f"{credentials.server}/v1/agents/logout"
-    response = await request(url, headers={"Authorization": f"Bearer {credentials.refresh_token}"}, json={})
-    if not response.is_success:
-        raise RefreshRefused(_detail(response))
+    url, response = await _show_refresh_token(credentials, "logout")
+    try:
+        msgspec.json.decode(response.content, type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise ServerUnreachable(f"{url} is not an Onsembl server: {error}") from error
 
 
 async def refresh(credentials: Credentials) -> Credentials:
     """The next tokens. Raises RefreshRefused or ServerUnreachable."""
-    try:
-        answer = await _post(f"{credentials.server}/v1/agents/token", credentials.refresh_token, {})
-    except ServerUnreachable:
-        raise
-    except AgentError as error:
-        raise RefreshRefused(f"The server refuses this agent: {error}") from error
+    answer = _issued(*await _show_refresh_token(credentials, "token"))
     return credentials.renewed(answer.access_token, answer.expires_in, answer.refresh_token)
 
 
-async def _post(url: str, token: str, body: object) -> Issued:
-    response = await request(url, json=body, headers={"Authorization": f"Bearer {token}"})
-    if response.is_success:
-        try:
-            return msgspec.json.decode(response.content, type=Issued)
-        except msgspec.MsgspecError as error:
-            raise ServerUnreachable(f"{url} is not an Onsembl server: {error}") from error
-    raise AgentError(_detail(response))
+async def _show_refresh_token(credentials: Credentials, route: str) -> tuple[str, httpx.Response]:
+    """The address and its answer. Only 401 says that the token is not good: anything else may come of what stands in
+    between, as a proxy that redirects."""
+    url = f"{credentials.server}/v1/agents/{route}"
+    response = await request(url, json={}, headers={"Authorization": f"Bearer {credentials.refresh_token}"})
+    if response.status_code == 401:
+        raise RefreshRefused(f"The server refuses this agent: {_detail(response)}")
+    if not response.is_success:
+        raise ServerUnreachable(f"{url}: {_detail(response)}")
+    return url, response
+
+
+def _issued(url: str, response: httpx.Response) -> Issued:
+    try:
+        return msgspec.json.decode(response.content, type=Issued)
+    except msgspec.MsgspecError as error:
+        raise ServerUnreachable(f"{url} is not an Onsembl server: {error}") from error
 
 
 async def request(url: str, **content: Any) -> httpx.Response:

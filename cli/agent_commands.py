@@ -60,15 +60,28 @@ def _default_name() -> str:
 
 
 def _folder(state_dir: Path, name: str) -> Path:
-    """The agent's folder, which can be written. Raises ClickException."""
+    """The agent's folder, in which credentials can be kept. Raises ClickException."""
     folder = state_dir / name
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (folder / ".writable").touch()
-        (folder / ".writable").unlink()
+        store.prepare(folder)
     except OSError as error:
-        raise click.ClickException(f"The agent's folder {folder} cannot be used: {error.strerror}.") from error
+        raise click.ClickException(f"The agent's folder {folder} cannot be used: {_why(error)}.") from error
     return folder
+
+
+def _keep(folder: Path, credentials: store.Credentials) -> None:
+    """Raises ClickException."""
+    try:
+        store.save(folder, credentials)
+    except OSError as error:
+        raise click.ClickException(
+            f"The server has let {credentials.name} in, but the credentials cannot be kept here: {_why(error)}. "
+            "An admin should disable the agent, or let it in anew."
+        ) from error
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 _name_option = click.option("--name", required=True, callback=_name, help="The agent's name, unique on its server.")
@@ -99,7 +112,7 @@ def enrol(server: str, name: str, kind: str, token_file: TextIO | None, state_di
         credentials = asyncio.run(enrol_at(server, token, name, AgentKind(kind)))
     except AgentError as error:
         raise click.ClickException(f"The agent was not enrolled: {error}") from error
-    store.save(folder, credentials)
+    _keep(folder, credentials)
     click.echo(f"Enrolled as {name}. Start it with: onsembl agent run --name {name}")
 
 
@@ -121,7 +134,7 @@ def login(server: str, name: str, kind: str, state_dir: Path) -> None:
         credentials = asyncio.run(log_in(server, name, AgentKind(kind), _show))
     except AgentError as error:
         raise click.ClickException(f"The agent was not enrolled: {error}") from error
-    store.save(folder if credentials.name == name else _folder(state_dir, credentials.name), credentials)
+    _keep(folder if credentials.name == name else _folder(state_dir, credentials.name), credentials)
     click.echo(f"Enrolled as {credentials.name}. Start it with: onsembl agent run --name {credentials.name}")
 
 
@@ -150,7 +163,11 @@ def logout(name: str, state_dir: Path) -> None:
     except AgentError as error:
         told = False
         click.echo(f"The server was not told: {error}", err=True)
-    store.erase(folder)
+    try:
+        store.erase(folder)
+    except OSError as error:
+        done = "The server takes them no more, but t" if told else "T"
+        raise click.ClickException(f"{done}he credentials of {name} cannot be erased here: {_why(error)}.") from error
     click.echo(f"The credentials of {name} are erased.")
     if not told:
         raise click.ClickException("An admin should disable the agent: somebody with a copy could still use it.")

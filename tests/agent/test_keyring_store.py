@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 import keyring
+import msgspec
 import pytest
+from click.testing import CliRunner
 from keyring.backend import KeyringBackend
 from keyring.backends.fail import Keyring as NoKeyring
 from keyring.errors import PasswordDeleteError, PasswordSetError
@@ -18,6 +20,7 @@ from onsembl.agent import credentials as store
 from onsembl.agent import keyring_store
 from onsembl.agent.credentials import Credentials
 from onsembl.agent.errors import AgentError
+from onsembl.cli.agent_commands import agent
 
 
 class Ring(KeyringBackend):
@@ -39,6 +42,8 @@ class Ring(KeyringBackend):
         self.kept[service, username] = password
 
     def delete_password(self, service: str, username: str) -> None:
+        if self.broken:
+            raise PasswordDeleteError("it is locked")
         if self.kept.pop((service, username), None) is None:
             raise PasswordDeleteError("there is none")
 
@@ -107,6 +112,33 @@ def test_a_keyring_that_refuses_is_an_error_of_the_system(ring, tmp_path):
     with pytest.raises(OSError, match="it is locked"):
         store.save(tmp_path / "one", made(1))
     assert not (tmp_path / "one" / store.FILE_NAME).exists()
+
+
+def test_a_keyring_that_refuses_is_met_before_a_token_is_spent(ring, tmp_path):
+    """Nothing is asked of the server, and what to do is said in a sentence."""
+    ring.broken = True
+    enrol = ["enrol", "--server", "http://127.0.0.1:9", "--name", "one", "--kind", "shell", "--token-file", "-"]
+    answer = CliRunner().invoke(agent, [*enrol, "--state-dir", str(tmp_path)], input="one_token")
+    assert answer.exit_code == 1
+    assert "cannot be used: the system's keyring does not keep them: it is locked." in answer.output
+
+
+def test_a_keyring_that_does_not_forget_is_told(ring, tmp_path):
+    """In a sentence, when an agent is logged out."""
+    store.save(tmp_path / "one", msgspec.structs.replace(made(1), server="http://127.0.0.1:9"))
+    ring.broken = True
+    answer = CliRunner().invoke(agent, ["logout", "--name", "one", "--state-dir", str(tmp_path)])
+    assert (answer.exit_code, type(answer.exception)) == (1, SystemExit)
+    assert "cannot be erased here: the system's keyring does not forget them: it is locked." in answer.output
+
+
+def test_trying_a_keyring_leaves_nothing_and_changes_nothing(ring, tmp_path):
+    """Also where credentials are kept already."""
+    store.save(tmp_path / "one", made(1))
+    before = dict(ring.kept)
+    store.prepare(tmp_path / "one")
+    assert ring.kept == before
+    assert [path.name for path in (tmp_path / "one").iterdir()] == [store.FILE_NAME]
 
 
 def test_a_machine_without_a_keyring_uses_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
