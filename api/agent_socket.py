@@ -97,6 +97,7 @@ class AgentSession:
         self._hub: Hub = services.hub
         self._presence: Presence = services.presence
         self._tokens = services.agent_tokens
+        self._refusals = services.refusals
         self._messages = Rate(services.settings.limits.messages_per_second, MESSAGE_WINDOW_SECONDS)
         self._settings = services.settings
         self._identity = identity
@@ -159,6 +160,8 @@ class AgentSession:
         if self._closing is None:
             return  # the agent left
         code, reason = self._closing
+        if code.is_refusal:
+            self._refusals.note("agent socket", reason[:120], self._actor.address, self._actor)
         if self._websocket.application_state is WebSocketState.CONNECTED:
             with suppress(WebSocketDisconnect, RuntimeError):
                 await self._websocket.close(code, reason[:120])

@@ -68,11 +68,16 @@ def create_app(settings: Settings) -> Starlette:
     """The ASGI application of one instance."""
     pool = create_pool(settings.database_url, role="onsembl_api", min_size=2, max_size=settings.pool_size)
     standin: Standin | None = None
+
+    def on_refused(door: str, reason: str, address: str) -> None:
+        app.state.services.refusals.note(door, reason, address)
+
     if settings.hosted is None:
         standin = Standin(
             database_url=settings.database_url,
             issuer=f"{settings.public_url}/auth/v1",
             on_event=audit_sign_ins(pool),
+            on_refused=on_refused,
             settings=settings.auth,
             limits=RealtimeLimits(
                 unknown_at_address=settings.limits.unknown_realtime_sockets, unknown_seconds=FIRST_MESSAGE_SECONDS
@@ -104,7 +109,7 @@ def create_app(settings: Settings) -> Starlette:
         *(standin.routes if standin is not None else []),
         *page_routes(settings.dashboard),
     ]
-    return Starlette(
+    app = Starlette(
         routes=routes,
         lifespan=lifespan,
         middleware=_middleware(settings),
@@ -116,6 +121,7 @@ def create_app(settings: Settings) -> Starlette:
             Exception: server_error_answer,
         },
     )
+    return app
 
 
 def _middleware(settings: Settings) -> list[Middleware]:

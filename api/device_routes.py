@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -23,6 +24,7 @@ from onsembl.sql import device_requests
 CLIENT_ID = "onsembl-agent"
 FORM = "application/x-www-form-urlencoded"
 MOST_BYTES = 16_384
+WAIT = ("authorization_pending", "slow_down")
 FORBID_CACHING = {"Cache-Control": "no-store"}
 
 
@@ -30,17 +32,15 @@ async def authorize_device(request: Request) -> Response:
     """RFC 8628 §3.1: besides `client_id`, the agent says what it would be: name, kind, mode, host, platform."""
     services: Services = request.app.state.services
     address = client_address(request)
+    services.doors.device(address)
+    form = await _form(request)
     try:
-        services.doors.device(address)
-        form = await _form(request)
         enrolment = msgspec.convert(
             {name: value for name, value in form.items() if name in Enrolment.__struct_fields__}, Enrolment
         )
-        opened = await services.device_flow.open(enrolment, address)
     except msgspec.ValidationError as error:
         return _error("invalid_request", str(error))
-    except DeviceError as error:
-        return _error(error.code, str(error), 503)
+    opened = await services.device_flow.open(enrolment, address)
     uri = f"{services.settings.public_url}/#/approve"
     return JSONResponse(
         {
@@ -68,8 +68,27 @@ async def device_token(request: Request) -> Response:
     except DeviceError as error:
         if error.code == "invalid_grant":
             services.doors.guessed(address)
-        return _error(error.code, str(error))
+        raise
     return JSONResponse({**msgspec.to_builtins(issued), "token_type": "Bearer"}, headers=FORBID_CACHING)
+
+
+def _door(path: str, handler: Callable[[Request], Awaitable[Response]]) -> Route:
+    """A route for agents. Who is turned away is noted; an agent that is to wait is not turned away."""
+
+    async def serve(request: Request) -> Response:
+        services: Services = request.app.state.services
+        try:
+            return await handler(request)
+        except Problem as problem:
+            if problem.status == 429:
+                services.refusals.note(f"POST {path}", problem.detail, client_address(request))
+            raise
+        except DeviceError as error:
+            if error.code not in WAIT:
+                services.refusals.note(f"POST {path}", str(error), client_address(request))
+            return _error(error.code, str(error), 503 if error.code == "temporarily_unavailable" else 400)
+
+    return Route(path, serve, methods=["POST"])
 
 
 async def _form(request: Request) -> dict[str, str]:
@@ -124,8 +143,8 @@ def _shown(row: DictRow) -> DictRow:
 
 
 ROUTES = [
-    Route("/v1/device/authorization", authorize_device, methods=["POST"]),
-    Route("/v1/device/token", device_token, methods=["POST"]),
+    _door("/v1/device/authorization", authorize_device),
+    _door("/v1/device/token", device_token),
 ]
 
 ENDPOINTS = [

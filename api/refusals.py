@@ -1,7 +1,7 @@
 """Who was turned away, for the audit log: those that are alike are counted and written together.
 
-A row for each would let anyone fill the disk. So one is written for each door, reason and address every few seconds,
-with how many there were, and all that go beyond so many kinds are counted together.
+A row for each would let anyone fill the disk. So one is written for each door, reason, actor and address every few
+seconds, with how many there were, and all that go beyond so many kinds are counted together.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from dataclasses import replace
 
 import psycopg
 from prometheus_client import Counter as Metric
@@ -16,13 +17,15 @@ from psycopg_pool import PoolTimeout
 
 from onsembl.realtime.auth.attempts import network_of
 from onsembl.sql import audit
+from onsembl.sql.audit import Actor
 from onsembl.sql.database import Pool
 
 logger = logging.getLogger(__name__)
 
 WRITE_SECONDS = 5.0
 KINDS = 500
-OTHERS = ("others", "various", "")
+ANYBODY = Actor("anonymous")
+OTHERS = ("others", "various", ANYBODY)
 
 
 class Refusals:
@@ -31,12 +34,12 @@ class Refusals:
     def __init__(self, pool: Pool, refused: Metric) -> None:
         self._pool = pool
         self._refused = refused
-        self._counts: Counter[tuple[str, str, str]] = Counter()
+        self._counts: Counter[tuple[str, str, Actor]] = Counter()
 
-    def note(self, door: str, reason: str, address: str) -> None:
-        """Somebody at `address` was turned away."""
+    def note(self, door: str, reason: str, address: str, actor: Actor = ANYBODY) -> None:
+        """Somebody at `address` was turned away; `actor`, where it is known who."""
         self._refused.labels(door).inc()
-        key = (door, reason, network_of(address))
+        key = (door, reason, replace(actor, address=network_of(address)))
         if key not in self._counts and len(self._counts) >= KINDS:
             key = OTHERS
         self._counts[key] += 1
@@ -54,16 +57,16 @@ class Refusals:
             return
         try:
             async with self._pool.connection() as conn:
-                for (door, reason, address), count in counts.items():
-                    await audit.write(conn, _event(door, reason, address, count))
+                for (door, reason, actor), count in counts.items():
+                    await audit.write(conn, _event(door, reason, actor, count))
         except (psycopg.Error, PoolTimeout) as error:
             self._counts += counts
             logger.warning("Refusals could not be logged: %s", error, extra={"action": "refusals_not_written"})
 
 
-def _event(door: str, reason: str, address: str, count: int) -> audit.Event:
+def _event(door: str, reason: str, actor: Actor, count: int) -> audit.Event:
     return audit.Event(
-        actor=audit.Actor("anonymous", address=address),
+        actor=actor,
         action="request.refused",
         target_kind="door",
         target_id=door,

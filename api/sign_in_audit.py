@@ -8,7 +8,7 @@ from onsembl.sql.database import Pool
 
 
 def audit_sign_ins(pool: Pool) -> OnAuthEvent:
-    """What the stand-in calls for each sign-in, refresh refused, sign-out, and change to a user."""
+    """What the stand-in calls for each sign-in, refresh, sign-out, and change to a user."""
 
     async def on_event(event: AuthEvent) -> None:
         if event.by_admin:

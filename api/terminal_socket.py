@@ -84,8 +84,8 @@ async def terminal_socket(websocket: WebSocket) -> None:
     try:
         await ViewerSession(websocket, services, agent_id).run()
     except Closed as closed:
-        if closed.code in (CloseCode.FORBIDDEN, CloseCode.UNAUTHENTICATED, CloseCode.RATE_LIMITED):
-            services.refusals.note("terminal socket", closed.reason, address)
+        if closed.code.is_refusal:
+            services.refusals.note("terminal socket", closed.reason[:120], address)
         if websocket.application_state is WebSocketState.CONNECTED:
             with suppress(WebSocketDisconnect, RuntimeError):
                 await websocket.close(closed.code, closed.reason[:120])

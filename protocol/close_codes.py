@@ -47,6 +47,11 @@ class CloseCode(IntEnum):
     """A refresh token came a second time, so one of the two who have it stole it: the whole family is revoked."""
 
     @property
+    def is_refusal(self) -> bool:
+        """Whether the other side has done what it may not, or is not let in."""
+        return self >= 4400 and self not in (CloseCode.SUPERSEDED, CloseCode.HEARTBEAT_LOST)
+
+    @property
     def is_permanent(self) -> bool:
         """Whether coming back without a person's help is pointless."""
         return self in _PERMANENT

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from onsembl.protocol.states import Role
 from onsembl.realtime.auth.accounts import Accounts
 from onsembl.realtime.auth.directory import StandinOperators
-from onsembl.realtime.auth.events import OnAuthEvent
+from onsembl.realtime.auth.events import OnAuthEvent, OnRefused, ignore_refusals
 from onsembl.realtime.auth.gateway import Gateway
 from onsembl.realtime.auth.passwords import Passwords
 from onsembl.realtime.auth.rotation import Rotation
@@ -48,7 +48,7 @@ class Standin:
     """Serves `/auth/v1` and `/realtime/v1`; `issuer` is what its access tokens name, `…/auth/v1`.
 
     `on_event` is told of sign-ins and of changes to users, for the audit log; a request waits for it, and fails with
-    it.
+    it. `on_refused` is told of whoever else is turned away.
     """
 
     def __init__(
@@ -57,19 +57,21 @@ class Standin:
         database_url: str,
         issuer: str,
         on_event: OnAuthEvent,
+        on_refused: OnRefused = ignore_refusals,
         settings: AuthSettings | None = None,
         passwords: Passwords | None = None,
         limits: Limits | None = None,
     ) -> None:
         self._settings = settings or AuthSettings()
         self._on_event = on_event
+        self._on_refused = on_refused
         self._pool = create_pool(
             database_url, role=AUTH_ROLE, min_size=1, max_size=4, patience=PATIENCE_SECONDS, check=True
         )
         self._tokens = AccessTokens(issuer, self._settings.access_token)
         self._passwords = passwords or Passwords()
         self._rotation = Rotation(self._pool, self._tokens, self._settings)
-        self._channels = ChannelsApp(database_url, limits)
+        self._channels = ChannelsApp(database_url, limits, on_refused)
         self._started: _Started | None = None
         self._stack = AsyncExitStack()
         self.routes: list[BaseRoute] = [
@@ -130,7 +132,7 @@ class Standin:
     def _auth(self, keys: ProjectKeys, refresh_secret: bytes) -> ASGIApp:
         sessions = Sessions(self._pool, self._tokens, refresh_secret, self._passwords, self._settings, self._on_event)
         accounts = Accounts(self._pool, self._passwords, self._on_event)
-        return AuthRoutes(sessions, accounts, Gateway(keys, self._tokens)).app()
+        return AuthRoutes(sessions, accounts, Gateway(keys, self._tokens), self._on_refused).app()
 
     async def _serve_auth(self, scope: Scope, receive: Receive, send: Send) -> None:
         auth = self._started.auth if self._started is not None else Response(status_code=503)

@@ -48,7 +48,7 @@ ACTIONS: dict[str, str] = {
     "operator.disabled": "An operator was shut out.",
     "operator.enabled": "A disabled operator was let in again.",
     "operator.password_changed": "An operator has another password.",
-    "operator.refresh": "An operator's session was refused its next tokens.",
+    "operator.refresh": "An operator's session has its next tokens, or was refused them.",
     "operator.role_set": "An operator has another role.",
     "operator.sign_in": "An operator has signed in, or was refused.",
     "operator.sign_out": "An operator has signed out.",

@@ -23,8 +23,20 @@ API_VERSION_HEADER = "X-Supabase-Api-Version"
 API_VERSION = date(2024, 1, 1)
 
 
+REFUSALS = (
+    "invalid_credentials",
+    "user_banned",
+    "email_not_confirmed",
+    "refresh_token_not_found",
+    "refresh_token_already_used",
+    "session_expired",
+)
+"""Codes that turn somebody away with status 400."""
+
+
 class AuthError(Exception):
-    """A refusal; `code` is one of Supabase's error codes, `extra` more members of the body."""
+    """A refusal; `code` is one of Supabase's error codes, `extra` more members of the body. `told`: the audit log has
+    it already."""
 
     def __init__(self, status: int, code: str, message: str, **extra: Any) -> None:
         super().__init__(message)
@@ -33,6 +45,12 @@ class AuthError(Exception):
         self.message = message
         self.extra = extra
         self.headers: dict[str, str] = {}
+        self.told = False
+
+    @property
+    def turns_away(self) -> bool:
+        """Whether it is of who asks, and not of what is asked."""
+        return self.status in (401, 403, 429) or self.code in REFUSALS
 
 
 class TooManyAttempts(AuthError):

@@ -33,3 +33,10 @@ class AuthEvent:
 
 
 OnAuthEvent = Callable[[AuthEvent], Awaitable[None]]
+OnRefused = Callable[[str, str, str], None]
+"""Told of everybody else who is turned away: at which door, why, and where they came from. Anybody can be, any number
+of times, so nothing waits for it."""
+
+
+def ignore_refusals(door: str, reason: str, address: str) -> None:
+    """For a project whose refusals nobody counts."""

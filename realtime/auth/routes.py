@@ -26,6 +26,7 @@ from onsembl.realtime.auth.errors import (
     database_away_answer,
     http_error_answer,
 )
+from onsembl.realtime.auth.events import OnRefused, ignore_refusals
 from onsembl.realtime.auth.gateway import Gateway
 from onsembl.realtime.auth.requests import OwnChanges, PasswordGrant, RefreshGrant, SignUp, read_body
 from onsembl.realtime.auth.sessions import Sessions
@@ -35,10 +36,13 @@ from onsembl.realtime.auth.users import user_json
 class AuthRoutes:
     """The endpoints over one project's sessions and accounts."""
 
-    def __init__(self, sessions: Sessions, accounts: Accounts, gateway: Gateway) -> None:
+    def __init__(
+        self, sessions: Sessions, accounts: Accounts, gateway: Gateway, on_refused: OnRefused = ignore_refusals
+    ) -> None:
         self._sessions = sessions
         self._accounts = accounts
         self._gateway = gateway
+        self._on_refused = on_refused
 
     def app(self) -> Starlette:
         """The sub-application."""
@@ -70,7 +74,7 @@ class AuthRoutes:
             routes=routes,
             middleware=[cors],
             exception_handlers={
-                AuthError: auth_error_answer,
+                AuthError: self._refuse,
                 HTTPException: http_error_answer,
                 psycopg.DataError: bad_value_answer,
                 psycopg.OperationalError: database_away_answer,
@@ -83,6 +87,12 @@ class AuthRoutes:
             return await handler(request)
 
         return guarded
+
+    async def _refuse(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, AuthError)
+        if error.turns_away and not error.told:
+            self._on_refused("sign-in", error.code, address_of(request))
+        return await auth_error_answer(request, error)
 
     # Sessions
 

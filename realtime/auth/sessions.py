@@ -52,21 +52,22 @@ class Sessions:
         refusal = self.attempts.take(keys, time.monotonic())
         if refusal is not None:
             if refusal.is_first:
-                await self._refused("sign_in", address, email, "too many attempts")
+                reason = "too many attempts"
+                raise await self._refused("sign_in", address, email, reason, TooManyAttempts(refusal.wait))
             raise TooManyAttempts(refusal.wait)
         async with self.pool.connection() as conn:
             user = await auth_users.by_email(conn, email)
         # The password comes first: who does not know it learns nothing of the account, by the answer or by its time.
         if not await self.passwords.fits(password, user["encrypted_password"] if user else None) or user is None:
-            await self._refused("sign_in", address, email, "wrong address or password")
-            raise AuthError(400, "invalid_credentials", "Invalid login credentials")
+            error = AuthError(400, "invalid_credentials", "Invalid login credentials")
+            raise await self._refused("sign_in", address, email, "wrong address or password", error)
         self.attempts.give_back(keys)
         if user["banned"]:
-            await self._refused("sign_in", address, email, "disabled", user["id"])
-            raise AuthError(400, "user_banned", "User is banned")
+            error = AuthError(400, "user_banned", "User is banned")
+            raise await self._refused("sign_in", address, email, "disabled", error, user["id"])
         if user["email_confirmed_at"] is None:
-            await self._refused("sign_in", address, email, "address not confirmed", user["id"])
-            raise AuthError(400, "email_not_confirmed", "Email not confirmed")
+            error = AuthError(400, "email_not_confirmed", "Email not confirmed")
+            raise await self._refused("sign_in", address, email, "address not confirmed", error, user["id"])
         answer = await self.begin(user)
         if self.passwords.needs_rehash(user["encrypted_password"]):
             rehashed = await self.passwords.hash(password)
@@ -120,8 +121,12 @@ class Sessions:
                 case Use.FOREIGN:
                     raise AuthError(400, "validation_failed", "Invalid Refresh Token: Not Issued By This Server")
         if use is Use.STOLEN:
-            await self._refused("refresh", address, user["email"], "a used token came again", user["id"])
-            raise AuthError(400, "refresh_token_already_used", "Invalid Refresh Token: Already Used")
+            error = AuthError(400, "refresh_token_already_used", "Invalid Refresh Token: Already Used")
+            reason = "a used token came again"
+            raise await self._refused("refresh", address, user["email"], reason, error, user["id"])
+        await self.on_event(
+            AuthEvent(action="refresh", outcome="ok", address=address, email=user["email"], user_id=user["id"])
+        )
         return self._answer(user, session, good)
 
     async def asker(self, token: str) -> Asker:
@@ -163,11 +168,14 @@ class Sessions:
         )
 
     async def _refused(
-        self, action: Action, address: str, email: str, reason: str, user_id: UUID | None = None
-    ) -> None:
+        self, action: Action, address: str, email: str, reason: str, error: AuthError, user_id: UUID | None = None
+    ) -> AuthError:
+        """The error, once it is in the audit log."""
         await self.on_event(
             AuthEvent(action=action, outcome="refused", address=address, email=email, reason=reason, user_id=user_id)
         )
+        error.told = True
+        return error
 
     def _answer(self, user: DictRow, session: DictRow, counter: int) -> dict[str, Any]:
         claims = {

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from onsembl.realtime.auth.events import OnRefused, ignore_refusals
 from onsembl.realtime.channels.center import Center
 from onsembl.realtime.channels.limits import Limits
 from onsembl.realtime.channels.rest import BroadcastRoutes
@@ -42,10 +43,13 @@ class ChannelsApp:
     and has REPLICATION where the log is to be followed.
     """
 
-    def __init__(self, database_url: str, limits: Limits | None = None) -> None:
+    def __init__(
+        self, database_url: str, limits: Limits | None = None, on_refused: OnRefused = ignore_refusals
+    ) -> None:
         self._url = database_url
         self._pool = create_pool(database_url, min_size=1, max_size=4)
         self._limits = limits or Limits()
+        self._on_refused = on_refused
         self.center = Center(self._pool, self._limits, RESTART)
         self._tasks: list[asyncio.Task[None]] = []
         self._role_of_key: Callable[[str], str | None]
@@ -122,6 +126,7 @@ class ChannelsApp:
 
     async def _refuse(self, websocket: WebSocket, status: int, error: str) -> None:
         self.center.counters.sockets_refused += 1
+        self._on_refused("realtime socket", error, websocket.client.host if websocket.client is not None else "")
         await asyncio.sleep(self._limits.connect_error_backoff)
         await websocket.send_denial_response(JSONResponse({"error": error}, status))
 

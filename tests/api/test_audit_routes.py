@@ -9,9 +9,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from support.agents import until
-from support.frames import SAID_HELLO
+from support.frames import SAID_HELLO, closed_with
 from websockets.exceptions import InvalidStatus
 
+from onsembl.api.device_flow import GRANT_TYPE
+from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.states import Role
 from onsembl.sql import audit
 from onsembl.sql.audit import Actor, Event
@@ -141,6 +143,46 @@ async def test_who_is_turned_away_is_counted(api, admin):
         ("agent socket", 1, "127.0.0.1"),
     }
     assert all(row["outcome"] == "refused" and row["detail"]["reason"] for row in rows)
+
+
+async def test_who_is_turned_away_later_is_counted_too(api, admin):
+    """Over a socket that was let in, at the device flow and at sign-in; what was logged by name is not counted again,
+    nor is an agent that is told to wait."""
+    one, two = await api.enrol("one"), await api.enrol("two")
+    async with api.agent_socket(one) as socket:
+        await socket.send(SAID_HELLO)
+        await socket.send(json.dumps({"type": "refresh", "refresh_token": "onr_nothing"}))
+        assert await closed_with(socket) == CloseCode.REFRESH_REFUSED
+    async with api.agent_socket(two) as socket:
+        await api.http.post(f"/v1/agents/{two.id}/disable", headers=admin)
+        await socket.send(SAID_HELLO)
+        assert await closed_with(socket) == CloseCode.REVOKED
+    async with api.terminal_socket(one.id) as socket:
+        await socket.send("{")
+        assert await closed_with(socket) == CloseCode.BAD_MESSAGE
+    form = {"grant_type": GRANT_TYPE, "device_code": "ond_nothing"}
+    assert (await api.http.post("/v1/device/token", data=form)).json()["error"] == "invalid_grant"
+    asked = await api.http.post("/v1/device/authorization", data={"name": "three", "kind": "shell"})
+    form["device_code"] = asked.json()["device_code"]
+    assert (await api.http.post("/v1/device/token", data=form)).json()["error"] == "authorization_pending"
+    key = {"apikey": await api.key()}
+    nothing = {"email": "nobody@example.org", "password": "wrong wrong", "refresh_token": "nothing"}
+    for grant in ("password", "refresh_token"):
+        answer = await api.http.post(f"/auth/v1/token?grant_type={grant}", json=nothing, headers=key)
+        assert answer.status_code == 400
+    assert (await api.http.post("/auth/v1/token?grant_type=password", json=nothing)).status_code == 401
+    await api.services.refusals.write()
+    rows = (await read(api, admin, action="request.refused"))["events"]
+    assert {(row["target_id"], row["actor_kind"], row["actor_id"], row["detail"]["count"]) for row in rows} == {
+        ("agent socket", "agent", one.id, 1),
+        ("agent socket", "agent", two.id, 1),
+        ("terminal socket", "anonymous", None, 1),
+        ("POST /v1/device/token", "anonymous", None, 1),
+        ("sign-in", "anonymous", None, 1),
+    }
+    assert sum(row["detail"]["count"] for row in rows) == 6
+    (failed,) = (await read(api, admin, action="operator.sign_in", outcome="refused"))["events"]
+    assert failed["actor_name"] == "nobody@example.org"
 
 
 async def test_an_alert_is_seen_once(api, admin):

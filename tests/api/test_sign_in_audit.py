@@ -4,10 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from support.server import PASSWORD
+
 from onsembl.sql.database import connect
 
 if TYPE_CHECKING:
     from .conftest import Api
+
+
+async def test_a_refresh_is_in_the_audit_log(api: Api) -> None:
+    """Each, with who has asked, and without the token."""
+    email = (await api.operator()).email
+    headers = {"apikey": await api.key()}
+    signed_in = await api.http.post(
+        "/auth/v1/token?grant_type=password", json={"email": email, "password": PASSWORD}, headers=headers
+    )
+    token = signed_in.json()["refresh_token"]
+    refreshed = await api.http.post(
+        "/auth/v1/token?grant_type=refresh_token", json={"refresh_token": token}, headers=headers
+    )
+    assert refreshed.status_code == 200
+    async with await connect(api.database_url) as conn:
+        cursor = await conn.execute(
+            "select actor_name, address, outcome, detail from audit where action = 'operator.refresh'"
+        )
+        (row,) = await cursor.fetchall()
+    assert row == {"actor_name": email, "address": "127.0.0.1", "outcome": "ok", "detail": {}}
 
 
 async def test_sign_ins_and_failures_are_in_the_audit_log(api: Api) -> None:

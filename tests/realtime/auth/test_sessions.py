@@ -258,7 +258,7 @@ async def test_signing_out_ends_the_sessions_of_its_scope(auth: Auth, scope: str
     assert [answer.status_code for answer in answers] == [mine, other, 200]
     refreshes = [await auth.refresh(session["refresh_token"]) for session in sessions]
     assert [answer.status_code for answer in refreshes] == [200 if s == 200 else 400 for s in (mine, other, 200)]
-    assert auth.events[-1].action == "sign_out"
+    assert [event.action for event in auth.events if event.action != "refresh"][-1] == "sign_out"
 
 
 async def test_an_unknown_scope_is_refused(auth: Auth) -> None:
