@@ -75,7 +75,10 @@ async def _refill(pool: Pool, terminal: Terminal) -> None:
         if terminal.refilled or terminal.stream_id is None:
             return
         start = ring.start
-        first = max(0, start - ring.room)
+        async with pool.connection(timeout=PATIENCE) as conn:
+            kept = await archive.bounds(conn, terminal.stream_id)
+        # Retention may have taken the beginning.
+        first = max(kept[0] if kept is not None else start, start - ring.room)
         parts: list[bytes] = []
         while first < start:
             data = await read(pool, terminal, first, start)

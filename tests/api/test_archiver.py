@@ -6,14 +6,17 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from uuid import UUID
 
 from support.archive import archived_bytes, until_archived
 from support.frames import HELLO, attach, closed_with, next_message
+from support.recorded import NOON, add_output
 from support.server import PASSWORD, running
 from websockets.exceptions import ConnectionClosed
 
 from onsembl.api import archiver
 from onsembl.protocol.close_codes import CloseCode
+from onsembl.protocol.ids import StreamId
 from onsembl.protocol.messages import encode_output
 from onsembl.sql.database import connect
 
@@ -95,6 +98,24 @@ async def test_the_next_instance_goes_on_where_the_archive_ends(settings):
                     assert await read_bytes(late, 8000 - 1234) == text[1234:]
                 await acknowledged(socket, 8000)
     assert await archived_bytes(settings.database_url, stream) == text
+
+
+async def test_the_next_instance_shows_what_retention_has_left(settings):
+    """Of a terminal that said little for long."""
+    async with running(settings) as api:
+        agent, _ = await api.enrol(), await api.operator()
+        async with api.agent_socket(agent) as socket:
+            stream = (await greet(socket))["stream_id"]
+    async with running(settings) as api:
+        await add_output(api, StreamId(UUID(stream)), b"long ago", after=-40 * 86400)
+        await add_output(api, StreamId(UUID(stream)), b"kept")
+        async with api.services.pool.connection() as conn:
+            await conn.execute("select onsembl.make_archive_partitions(0)")
+            await conn.execute("select onsembl.drop_archive_partitions((now()::date - %s::date) + 1)", [NOON])
+        async with api.terminal_socket(agent.id) as viewer:
+            attached = await attach(viewer, await sign_in(api))
+            assert (attached["stream_id"], attached["mode"], attached["offset"]) == (stream, "tail", 8)
+            assert await read_bytes(viewer, 4) == b"kept"
 
 
 async def sign_in(api) -> str:
