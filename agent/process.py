@@ -15,6 +15,7 @@ from onsembl.agent.environment import command_environment
 from onsembl.agent.process_tree import ProcessTree
 from onsembl.agent.reaper import Reaper
 from onsembl.agent.terminal import AgentTerminal
+from onsembl.agent.unread_keys import drop_unread
 from onsembl.protocol.writing import Refused
 
 READ_BYTES = 64 * 1024
@@ -51,6 +52,7 @@ class Process:
         self._draining = False
         self._drained = asyncio.Event()
         self._control: int | None = None
+        self._inside = ""
         self._typed = bytearray()
         self._redrawn_at = float("-inf")
         self._redraw_due: asyncio.TimerHandle | None = None
@@ -64,6 +66,7 @@ class Process:
         """Start `argv` in a pseudo-terminal whose bytes go to the terminal. Raises OSError."""
         control, inside = pty.openpty()
         try:
+            name = os.ttyname(inside)
             surroundings.terminal.apply_size(inside)
             child = subprocess.Popen(
                 argv,
@@ -79,7 +82,7 @@ class Process:
             os.close(inside)
         os.set_blocking(control, False)
         process = cls(child, command_id, surroundings)
-        process._control = control
+        process._control, process._inside = control, name
         process._read_from(control, surroundings.terminal.write)
         return process
 
@@ -132,13 +135,14 @@ class Process:
             except TimeoutError:
                 return
 
-    def press(self, keys: bytes) -> None:
-        """Write to the program as a keyboard would; on pipes there is none."""
+    def press(self, key: bytes) -> None:
+        """A key that interrupts the program: ahead of what was typed and not read, which is dropped, as a terminal
+        drops it. On pipes there is none."""
         if self._control is not None:
-            try:
-                os.write(self._control, keys)
-            except OSError:  # it is gone, or reads nothing: the ladder's next rung does not ask
-                return
+            self._typed.clear()
+            drop_unread(self._control, self._inside)
+            self._typed += key
+            self._write_typed(self._control)
 
     def type(self, keys: bytes) -> Refused | None:
         """Keys of a person, in order; why not, if not. A program that reads slowly gets them as it reads."""

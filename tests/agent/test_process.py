@@ -169,6 +169,29 @@ async def test_keys_are_pressed(surroundings, shown):
     process.press(b"\x03")  # and is harmless afterwards
 
 
+@pytest.mark.parametrize("mode", ["icanon", "-icanon"])
+async def test_a_program_that_reads_nothing_is_interrupted_all_the_same(surroundings, shown, mode):
+    """However much was typed before: into the terminal alone, or more than that takes."""
+    for typed in (b"typed\n" * 1000, b"typed\n" * 10_000):
+        process = start(surroundings, f"stty {mode} -echo; echo ready; exec sleep 1000")
+        await shown.until(b"ready")
+        shown.data.clear()
+        assert process.type(typed) is None
+        process.press(b"\x03")
+        assert await end(process) == -2
+
+
+async def test_a_raw_terminal_keeps_its_keys_in_order(surroundings, shown):
+    """The program takes the interrupt itself, where it comes among what was typed."""
+    process = start(surroundings, "stty raw -echo; echo ready; head -c 7 | od -An -c")
+    await shown.until(b"ready")
+    assert process.type(b"abc") is None
+    process.press(b"\x03")
+    assert process.type(b"def") is None
+    assert await end(process) == 0
+    assert shown.data.split()[-7:] == [b"a", b"b", b"c", b"003", b"d", b"e", b"f"]
+
+
 async def test_input_on_pipes_has_an_end(surroundings, shown):
     """The text is all there is to read; output goes to the adapter, errors to the terminal."""
     taken = bytearray()
