@@ -5,6 +5,7 @@ Streamed: what is held at a time is a MiB of the archive, whatever the length of
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -27,8 +28,6 @@ MEDIA_TYPES: dict[Format, str] = {
 }
 EXTENSIONS: dict[Format, str] = {"cast3": "cast", "cast2": "cast", "text": "txt"}
 BLOCK_BYTES = 64 * 1024
-MAX_LABEL = 200
-"""Characters of a command that a marker shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +161,6 @@ async def _events(pool: Pool, part: Part) -> AsyncGenerator[_Begin | _Event]:
     """The part's bytes, cut where something else happens between two of them."""
     async with pool.connection() as conn:
         sizes = await archive.sizes(conn, part.stream_id)
-        commands = await recordings.commands_in(conn, part.stream_id, part.start, part.end)
     columns, rows = part.columns, part.rows
     before = [size for size in sizes if size.start <= part.start]
     if before or sizes:
@@ -171,16 +169,25 @@ async def _events(pool: Pool, part: Part) -> AsyncGenerator[_Begin | _Event]:
     between: list[tuple[int, tuple[int, int] | str]] = [
         (size.start, (size.columns, size.rows)) for size in sizes if part.start < size.start < part.end
     ]
-    between += [(command["output_start"], command["text"].strip()[:MAX_LABEL]) for command in commands]
-    between.sort(key=lambda event: event[0])
     begun = False
-    async with aclosing(recordings.pieces(pool, part.stream_id, part.start, part.end)) as pieces:
+    async with (
+        aclosing(recordings.commands(pool, part.stream_id, part.start, part.end)) as commands,
+        aclosing(recordings.pieces(pool, part.stream_id, part.start, part.end)) as pieces,
+    ):
+        command = await anext(commands, None)
         async for piece in pieces:
             if not begun:
                 yield _Begin(piece.at, columns, rows)
                 begun = True
+            while command is not None and command["output_start"] < piece.start + len(piece.data):
+                insort(between, (command["output_start"], command["text"]), key=_place)
+                command = await anext(commands, None)
             for event in _cut(piece, between):
                 yield event
+
+
+def _place(event: tuple[int, tuple[int, int] | str]) -> int:
+    return event[0]
 
 
 def _cut(piece: Piece, between: list[tuple[int, tuple[int, int] | str]]) -> list[_Event]:

@@ -44,7 +44,7 @@ class Streams(Answer, frozen=True, kw_only=True):
 
 
 class RecordedCommand(Answer, frozen=True, kw_only=True):
-    """A command that ran in the stream, and where its output is."""
+    """A command that ran in the stream, and where its output is; of its text only how it begins."""
 
     id: UUID
     text: str
@@ -53,6 +53,13 @@ class RecordedCommand(Answer, frozen=True, kw_only=True):
     output_end: int | None
     started_at: datetime | None
     ended_at: datetime | None
+
+
+class RecordedCommands(Answer, frozen=True, kw_only=True):
+    """A page of a stream's commands, in the order of their output; `next_cursor` asks for the next."""
+
+    commands: list[RecordedCommand]
+    next_cursor: str | None
 
 
 class SizeAt(Answer, frozen=True, kw_only=True):
@@ -79,7 +86,6 @@ class Timeline(Answer, frozen=True, kw_only=True):
     stream: Stream
     parts: int
     activity: list[Activity]
-    commands: list[RecordedCommand]
     sizes: list[SizeAt]
 
 
@@ -128,6 +134,15 @@ class TimelineQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     start: Place | None = None
     end: Place | None = None
     parts: Annotated[int, Meta(ge=1, le=2000)] = 300
+
+
+class RecordedCommandsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A page of the commands of these bytes."""
+
+    start: Place | None = None
+    end: Place | None = None
+    cursor: Annotated[str, Meta(max_length=60)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 1000
 
 
 class StreamsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

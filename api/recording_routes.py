@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from uuid import UUID
 
+import msgspec
 from psycopg.rows import DictRow
 from starlette.responses import Response, StreamingResponse
 
@@ -20,7 +21,10 @@ from onsembl.api.recording import EXTENSIONS, MEDIA_TYPES, Format, Part, record
 from onsembl.api.recording_models import (
     AgentRecordingQuery,
     ArchiveUsage,
+    Place,
     Range,
+    RecordedCommands,
+    RecordedCommandsQuery,
     RecordingQuery,
     Stream,
     StreamRecordingQuery,
@@ -70,16 +74,36 @@ async def read_timeline(call: Call[NoBody]) -> dict[str, object]:
     async with call.services.pool.connection() as conn:
         stream = await _stream(conn, call.id("stream_id"))
         stream_id = StreamId(stream["id"])
-        start = max(stream["start"], query.start or 0)
-        end = min(stream["end"], query.end) if query.end is not None else stream["end"]
+        start, end = _kept(stream, query.start, query.end)
         sizes = await archive.sizes(conn, stream_id)
         return {
             "stream": stream,
             "parts": query.parts,
             "activity": await recordings.activity(conn, stream_id, start, end, query.parts),
-            "commands": await recordings.commands_in(conn, stream_id, start, max(end, start + 1)),
             "sizes": [{name: getattr(size, name) for name in ("start", "at", "columns", "rows")} for size in sizes],
         }
+
+
+async def list_commands(call: Call[NoBody]) -> dict[str, object]:
+    query = call.query(RecordedCommandsQuery)
+    try:
+        after = msgspec.json.decode(query.cursor, type=tuple[Place, Place]) if query.cursor is not None else None
+    except msgspec.MsgspecError as error:
+        raise Problem(400, "The cursor is none of ours.") from error
+    async with call.services.pool.connection() as conn:
+        stream = await _stream(conn, call.id("stream_id"))
+        start, end = _kept(stream, query.start, query.end)
+        # Where nothing is kept yet, a command may have begun all the same.
+        end = max(end, start + 1)
+        rows = await recordings.commands_in(conn, StreamId(stream["id"]), start, end, after, query.limit + 1)
+    page = rows[: query.limit]
+    last = [page[-1]["output_start"], page[-1]["seq"]] if len(rows) > query.limit else None
+    return {"commands": page, "next_cursor": msgspec.json.encode(last).decode() if last is not None else None}
+
+
+def _kept(stream: DictRow, start: int | None, end: int | None) -> tuple[int, int]:
+    """What is kept of a range."""
+    return max(stream["start"], start or 0), min(stream["end"], end) if end is not None else stream["end"]
 
 
 async def read_usage(call: Call[NoBody]) -> dict[str, object]:
@@ -245,9 +269,18 @@ ENDPOINTS = [
         method="GET",
         path="/v1/streams/{stream_id:uuid}/timeline",
         handler=read_timeline,
-        summary="When how much came, which commands ran, and the terminal's sizes",
+        summary="When how much came, and the terminal's sizes",
         answer=Timeline,
         query=TimelineQuery,
+        problems=(404,),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/streams/{stream_id:uuid}/commands",
+        handler=list_commands,
+        summary="Which commands ran in a stream, in the order of their output",
+        answer=RecordedCommands,
+        query=RecordedCommandsQuery,
         problems=(404,),
     ),
     Endpoint(

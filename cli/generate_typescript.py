@@ -97,6 +97,7 @@ ANSWERS: tuple[type[msgspec.Struct], ...] = (
     recording_models.Streams,
     recording_models.Activity,
     recording_models.RecordedCommand,
+    recording_models.RecordedCommands,
     recording_models.SizeAt,
     recording_models.Timeline,
     recording_models.AgentUsage,

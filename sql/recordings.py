@@ -14,13 +14,16 @@ from onsembl.sql.archive_rows import Piece
 from onsembl.sql.database import Connection, Pool
 
 SLICE_BYTES = 1024 * 1024
+COMMANDS_AT_ONCE = 1000
+LABEL_CHARACTERS = 200
 
 _STREAMS = """
     select streams.id, streams.agent_id, agents.name as agent_name, streams.created_at,
            coalesce(first.start, ended, 0) as start, coalesce(ended, 0) as "end",
            first.at as began_at, last.at as last_at, coalesce(stored, 0)::bigint as stored,
            coalesce(size.columns, agents.columns) as columns, coalesce(size.rows, agents.rows) as rows,
-           (select count(*) from commands where commands.stream_id = streams.id) as commands
+           (select count(*) from commands
+            where commands.stream_id = streams.id and output_start is not null) as commands
     from streams
     join agents on agents.id = agent_id
     left join archive_ends on archive_ends.stream_id = streams.id
@@ -67,15 +70,43 @@ async def in_span(conn: Connection, agent_id: AgentId, since: datetime | None, u
     return await cursor.fetchall()
 
 
-async def commands_in(conn: Connection, stream_id: StreamId, start: int, end: int) -> list[DictRow]:
-    """The commands whose output begins within these offsets, in order; the first thousand."""
+async def commands_in(
+    conn: Connection, stream_id: StreamId, start: int, end: int, after: tuple[int, int] | None, limit: int
+) -> list[DictRow]:
+    """The commands whose output begins within these offsets, in order; of their texts the first `LABEL_CHARACTERS`.
+
+    Those behind the place `after`: the `output_start` and `seq` of one.
+    """
+    place, seq = after if after is not None else (start, 0)
     cursor = await conn.execute(
-        """select id, text, state, output_start, output_end, started_at, ended_at from commands
-           where stream_id = %s and output_start >= %s and output_start < %s
-           order by output_start limit 1000""",
-        [stream_id, start, end],
+        """select id, seq, left(btrim(text, E' \\t\\r\\n'), %(characters)s) as text, state, output_start, output_end,
+                  started_at, ended_at
+           from commands
+           where stream_id = %(stream)s and (output_start, seq) > (%(place)s, %(seq)s) and output_start < %(end)s
+           order by output_start, seq limit %(limit)s""",
+        {
+            "stream": stream_id,
+            "place": place,
+            "seq": seq,
+            "end": end,
+            "characters": LABEL_CHARACTERS,
+            "limit": limit,
+        },
     )
     return await cursor.fetchall()
+
+
+async def commands(pool: Pool, stream_id: StreamId, start: int, end: int) -> AsyncGenerator[DictRow]:
+    """All of them, some at a time; no connection is held between."""
+    after: tuple[int, int] | None = None
+    while True:
+        async with pool.connection() as conn:
+            page = await commands_in(conn, stream_id, start, end, after, COMMANDS_AT_ONCE)
+        for row in page:
+            yield row
+        if len(page) < COMMANDS_AT_ONCE:
+            return
+        after = page[-1]["output_start"], page[-1]["seq"]
 
 
 async def activity(conn: Connection, stream_id: StreamId, start: int, end: int, buckets: int) -> list[DictRow]:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from support.recorded import NOON, add_command, add_output, add_size, add_stream
+from support.recorded import NOON, add_command, add_commands, add_output, add_size, add_stream
 
 from onsembl.api.recording import Part, record
 from onsembl.protocol.states import Role
@@ -127,15 +127,35 @@ async def test_streams_are_listed_with_what_is_kept(api, viewer, agent, stream):
     assert (await api.http.get(f"/v1/streams/{stream}", headers=viewer)).json() == row
 
 
-async def test_a_timeline_has_activity_commands_and_sizes(api, viewer, agent, stream):
+async def test_a_timeline_has_activity_and_sizes(api, viewer, stream):
     """What came when, in equal parts of the time."""
     await add_size(api, stream, 0, 100, 30)
-    await add_command(api, agent.id, stream, "make", 8, 12)
     await add_output(api, stream, b"x" * 60, after=20)
     answer = (await api.http.get(f"/v1/streams/{stream}/timeline", params={"parts": 10}, headers=viewer)).json()
     assert [(row["part"], row["start"], row["bytes"]) for row in answer["activity"]] == [(0, 0, 40), (9, 40, 60)]
-    assert [(row["text"], row["output_start"]) for row in answer["commands"]] == [("make", 8)]
     assert [(row["start"], row["columns"], row["rows"]) for row in answer["sizes"]] == [(0, 100, 30)]
+
+
+async def test_a_streams_commands_come_in_pages(api, viewer, agent, stream):
+    """In the order of their output, also those that begin at the same byte; of a long text how it begins."""
+    for text, start in (("third", 8), ("first", 4), ("fourth " + "x" * 500, 8), ("second", 7), ("last", 39)):
+        await add_command(api, agent.id, stream, text, start, start)
+    path = f"/v1/streams/{stream}/commands"
+    for query, wanted in (
+        ({}, ["first", "second", "third", "fourth", "last"]),
+        ({"start": 7, "end": 39}, ["second", "third", "fourth"]),
+    ):
+        seen, more = [], {}
+        while True:
+            page = (await api.http.get(path, params={**query, **more, "limit": 1}, headers=viewer)).json()
+            seen += page["commands"]
+            if page["next_cursor"] is None:
+                break
+            more = {"cursor": page["next_cursor"]}
+        assert [row["text"].split()[0] for row in seen] == wanted
+        assert max(len(row["text"]) for row in seen) == 200
+    for cursor in ("x", "[1]", "[-1,2]", f"[{2**63},1]"):
+        assert (await api.http.get(path, params={"cursor": cursor}, headers=viewer)).status_code == 400
 
 
 async def test_nobody_reads_back_without_a_role(api, agent, stream):
@@ -145,6 +165,7 @@ async def test_nobody_reads_back_without_a_role(api, agent, stream):
         f"/v1/streams/{stream}/output",
         f"/v1/streams/{stream}/pieces",
         f"/v1/streams/{stream}/timeline",
+        f"/v1/streams/{stream}/commands",
         f"/v1/streams/{stream}/recording",
         f"/v1/agents/{agent.id}/streams",
         f"/v1/agents/{agent.id}/recording",
@@ -156,6 +177,7 @@ async def test_nobody_reads_back_without_a_role(api, agent, stream):
     for path in (
         "streams/{}",
         "streams/{}/output",
+        "streams/{}/commands",
         "agents/{}/streams",
         "agents/{}/recording",
         "commands/{}/recording",
@@ -198,6 +220,18 @@ async def test_a_command_is_exported_alone(api, viewer, agent, stream):
         ("command", command, "viewer@example.org")
     ] * 3
     assert (await api.http.get(path, params={"format": "gif"}, headers=viewer)).status_code == 400
+
+
+async def test_every_command_of_a_long_recording_is_marked(api, viewer, agent):
+    """Each before its first byte, however many they are."""
+    stream_id = await add_stream(api, agent.id)
+    await add_output(api, stream_id, *[b"."] * 2500)
+    await add_commands(api, agent.id, stream_id, 2500, 0)
+    answer = await api.http.get(f"/v1/streams/{stream_id}/recording", headers=viewer)
+    _, rest = events(answer.text)
+    assert [(code, text) for _, code, text in rest] == [
+        event for number in range(2500) for event in (("m", f"command {number + 1}"), ("o", "."))
+    ]
 
 
 async def test_a_command_that_runs_is_exported_as_far_as_it_is(api, viewer, agent, stream):

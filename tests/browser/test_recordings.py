@@ -8,7 +8,7 @@ from pathlib import Path
 
 from playwright.async_api import expect
 from support.agents import Operator, agent_running, until
-from support.recorded import add_command, add_output, add_size, add_stream
+from support.recorded import add_command, add_commands, add_output, add_size, add_stream
 from support.server import Api
 
 from onsembl.protocol.states import Role
@@ -58,7 +58,7 @@ async def test_a_find_opens_the_recording_at_its_place(center: Api, visit) -> No
     await visitor.sees("error: disk /dev/sda1 is full")
     assert "ok   59" in await visitor.terminal()
     assert "note" not in await visitor.terminal()
-    await expect(page.locator('.commands [aria-current="true"]')).to_contain_text("make all")
+    await expect(page.locator('.middle [aria-current="true"]')).to_contain_text("make all")
     await picture(page, "player")
     await page.go_back()
     await expect(page.locator("mark")).to_be_visible()
@@ -111,6 +111,25 @@ async def test_the_player_obeys_keys_and_clicks(center: Api, visit) -> None:
     await picture(page, "player-phone-light")
     await page.set_viewport_size({"width": 1440, "height": 900})
     await picture(page, "player-light")
+
+
+async def test_a_recording_has_all_of_its_commands(center: Api, visit) -> None:
+    """However many: the list turns its pages with the recording, and by hand."""
+    agent = await center.enrol("builder")
+    stream = await add_stream(center, agent.id)
+    await add_output(center, stream, *[b"\n"] * 1200)
+    await add_commands(center, agent.id, stream, 1200, 0)
+    visitor = await visit(center.url)
+    await visitor.sign_in((await center.operator(Role.VIEWER)).email, path=f"/#/recordings/builder/{stream}?at=0")
+    commands = visitor.page.get_by_role("list", name="Commands in this recording")
+    await expect(commands.get_by_role("button")).to_have_count(201)
+    await commands.get_by_role("button", name="Later commands").click()
+    await commands.get_by_role("button", name="command 201 ").click()
+    await expect(commands.locator('[aria-current="true"]')).to_contain_text("command 201")
+    await visitor.page.keyboard.press("9")
+    await expect(commands.locator('[aria-current="true"]')).to_contain_text("command 1081")
+    await picture(visitor.page, "player-commands")
+    await expect(commands.get_by_role("button", name="Later commands")).to_have_count(0)
 
 
 async def test_a_command_is_replayed_from_the_fleet(center: Api, visit, tmp_path: Path) -> None:

@@ -44,3 +44,15 @@ async def add_command(api: Api, agent_id: str, stream_id: StreamId, text: str, s
         row = await cursor.fetchone()
         assert row is not None
         return str(row["id"])
+
+
+async def add_commands(api: Api, agent_id: str, stream_id: StreamId, count: int, start: int) -> None:
+    """So many commands one after the other, each of one byte: `command 1`, `command 2`, …"""
+    async with await connect(api.database_url, role="onsembl_api") as conn:
+        await conn.execute(
+            """insert into commands (agent_id, text, state, stream_id, output_start, output_end, started_at, ended_at)
+               select %(agent)s, 'command ' || number, 'succeeded', %(stream)s,
+                      %(start)s + number - 1, %(start)s + number, now(), now()
+               from generate_series(1, %(count)s) as number""",
+            {"agent": agent_id, "stream": stream_id, "start": start, "count": count},
+        )

@@ -32,6 +32,7 @@ import type {
   PresetAnswer,
   Presets,
   ProblemDetails,
+  RecordedCommands,
   SavePreset,
   ScheduleAnswer,
   ScheduleRuns,
@@ -305,6 +306,14 @@ export class Api {
 
   timeline(streamId: string, query: { start?: number | undefined; end?: number | undefined; parts: number }): Promise<Timeline> {
     return this.#call("GET", `/v1/streams/${streamId}/timeline?${parameters(query)}`);
+  }
+
+  /** The commands of a recording in the order of their output; `next_cursor` of the answer asks for the next page. */
+  recordedCommands(
+    streamId: string,
+    query: { start?: number | undefined; end?: number | undefined; cursor?: string | undefined },
+  ): Promise<RecordedCommands> {
+    return this.#call("GET", `/v1/streams/${streamId}/commands?${parameters(query)}`);
   }
 
   /** What the recordings of each agent take on disk. */

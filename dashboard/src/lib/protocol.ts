@@ -786,7 +786,7 @@ export interface Activity {
   bytes: number;
 }
 
-/** A command that ran in the stream, and where its output is. */
+/** A command that ran in the stream, and where its output is; of its text only how it begins. */
 export interface RecordedCommand {
   id: string;
   text: string;
@@ -795,6 +795,12 @@ export interface RecordedCommand {
   output_end: number | null;
   started_at: string | null;
   ended_at: string | null;
+}
+
+/** A page of a stream's commands, in the order of their output; `next_cursor` asks for the next. */
+export interface RecordedCommands {
+  commands: RecordedCommand[];
+  next_cursor: string | null;
 }
 
 /** From the byte at `start` on the terminal has this size. */
@@ -810,7 +816,6 @@ export interface Timeline {
   stream: Stream;
   parts: number;
   activity: Activity[];
-  commands: RecordedCommand[];
   sizes: SizeAt[];
 }
 
