@@ -6,7 +6,6 @@ import asyncio
 import json
 import random
 import signal
-import socket
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import httpx
 import psutil
 from support.agents import CuttableLink, until
 from support.control_center import clean_environment
+from support.ports import free_port
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
@@ -71,8 +71,7 @@ class ApiPart(Part):
     """An `onsembl up` at an address that stays."""
 
     def __init__(self, folder: Path, database_url: str, *, worker: bool = False) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         super().__init__(
             folder,

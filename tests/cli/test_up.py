@@ -236,12 +236,13 @@ def test_a_folder_that_cannot_be_written_is_named(folder: Path, path: str):
 
 def test_a_database_that_does_not_answer_is_named_without_its_password(folder: Path):
     """The address is shown as far as it is no secret."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    url = f"postgresql://somebody:hidden@127.0.0.1:{port}/onsembl"
-    environment = clean_environment(DATABASE_URL=url)
-    with ControlCenter(folder, "--database-wait", "0", environment=environment) as center:
-        assert center.ended() == 1
+    with socket.socket() as held:  # so that nobody else listens there
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        url = f"postgresql://somebody:hidden@127.0.0.1:{port}/onsembl"
+        environment = clean_environment(DATABASE_URL=url)
+        with ControlCenter(folder, "--database-wait", "0", environment=environment) as center:
+            assert center.ended() == 1
     assert center.said.startswith("Error: ")
     assert "Traceback" not in center.said
     assert str(port) in center.said

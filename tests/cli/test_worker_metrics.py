@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 
 import httpx
 from support.control_center import clean_environment
+from support.ports import free_port
 
 
 async def test_a_worker_serves_its_metrics(database_url):
     """On the port that was asked for, on this machine alone."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "onsembl.cli.main", "worker", "--metrics-port", str(port)),
         env=clean_environment(DATABASE_URL=database_url),
