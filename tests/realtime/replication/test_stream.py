@@ -163,10 +163,11 @@ async def test_a_table_that_changes_is_described_anew(database_url, kinds, read)
 async def test_a_restart_ends_the_stream(own_postgres, read):
     """The stream ends with the server, and a new one begins after; the slot is gone with its connection."""
     async with read(stream(own_postgres.url(), PUBLICATION)) as log:
-        await asyncio.to_thread(own_postgres.stop)
-        await asyncio.to_thread(own_postgres.start)
+        stopping = asyncio.create_task(asyncio.to_thread(own_postgres.stop))
         with pytest.raises(psycopg.OperationalError):
-            await log.next()
+            await log.next()  # read meanwhile, as it always is: until all is read, Postgres does not stop
+        await stopping
+        await asyncio.to_thread(own_postgres.start)
     async with await connect(own_postgres.url(), autocommit=True) as conn:
         cursor = await conn.execute("select count(*) as slots from pg_replication_slots")
         assert await cursor.fetchone() == {"slots": 0}
