@@ -12,10 +12,11 @@ LOAD = Path(__file__).resolve().parents[1] / "loadtests" / "load.py"
 
 
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize(("limit", "code"), [("60000", 0), ("-1", 1)])
-def test_a_short_load_is_run_and_judged(limit, code):
+@pytest.mark.parametrize(("limit", "seconds", "code"), [("60000", "40", 0), ("-1", "20", 1)])
+def test_a_short_load_is_run_and_judged(limit, seconds, code):
     """Its table has the terminals' latency; a threshold that is missed is the exit code."""
-    people = ("--agents", "2", "--operators", "2", "--seconds", "20")
+    # An operator's first command comes within 8 s of the sign-in, which takes its time on a busy machine.
+    people = ("--agents", "2", "--operators", "2", "--seconds", seconds)
     said = load("steady", *people, "--terminal-p99", limit, "--command-p99", "60000", code=code)
     assert "agent → viewer: p50" in said and "Postgres connections, at most" in said
     assert ("every threshold was kept" in said) == (code == 0)
