@@ -46,13 +46,15 @@ class ChangedSchedule(NewSchedule, frozen=True, kw_only=True):
 
 class ScheduleRun(Answer, frozen=True, kw_only=True):
     """One firing: the command or the group that it made, and how many of its commands are in which state; or why it
-    could make none."""
+    could make none. `skipped` names the agents that it passed over, as the command of an earlier time still waited
+    there."""
 
     due_at: datetime
     ran_at: datetime
     command_id: UUID | None
     group_id: UUID | None
     error: str | None
+    skipped: list[str]
     counts: dict[CommandState, int]
 
 

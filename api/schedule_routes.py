@@ -25,10 +25,12 @@ from onsembl.api.schedule_models import (
     TimesQuery,
 )
 from onsembl.api.wording import aimed, worded
+from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import Role
 from onsembl.sql import audit, schedules
 from onsembl.sql.database import Connection
 from onsembl.tasks.recurrence import RecurrenceError, next_times
+from onsembl.tasks.requesting import move_lines
 from onsembl.tasks.schedules import fire_now, first_time
 
 TIMES_SHOWN = 5
@@ -120,8 +122,15 @@ async def resume_schedule(call: Call[NoBody]) -> DictRow:
 async def run_schedule(call: Call[NoBody]) -> DictRow:
     """Now, besides the times when it is due."""
     schedule_id = call.id("schedule_id")
-    if not await fire_now(call.services.pool, schedule_id, call.actor):
-        raise _missing()
+    once = Once(call)
+    async with call.services.pool.connection() as conn:
+        waiting: list[AgentId] | None = []
+        if await once.made_before(conn) is None:
+            waiting = await fire_now(conn, schedule_id, call.actor)
+            if waiting is None:
+                raise _missing()
+            await once.makes(conn, schedule_id)
+    await move_lines(call.services.pool, waiting)
     async with call.services.pool.connection() as conn:
         return await _shown(conn, schedule_id)
 

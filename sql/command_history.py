@@ -14,6 +14,8 @@ from onsembl.sql.commands import COLUMNS
 from onsembl.sql.database import Connection
 from onsembl.sql.search import pattern
 
+_SAID = "(text ilike %(term{0})s or (note <> '' and note ilike %(term{0})s))"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryFilter:
@@ -39,10 +41,7 @@ class HistoryFilter:
             "by": (pattern(self.by) if self.by is not None else None, "requested_by_name ilike %(by)s"),
             "since": (self.since, "created_at >= %(since)s"),
             "until": (self.until, "created_at < %(until)s"),
-            **{
-                f"term{number}": (pattern(term), f"(text ilike %(term{number})s or note ilike %(term{number})s)")
-                for number, term in enumerate(self.terms)
-            },
+            **{f"term{number}": (pattern(term), _SAID.format(number)) for number, term in enumerate(self.terms)},
         }
         wanted = {name: value for name, (value, _) in given.items() if value is not None}
         return " and ".join(["true", *(given[name][1] for name in wanted)]), wanted

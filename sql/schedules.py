@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,13 +10,14 @@ from uuid import UUID
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
+from onsembl.protocol.ids import AgentId
 from onsembl.sql.database import Connection
 
 COLUMNS = """id, name, target, text, preset, "values", priority, limits, cron, time_zone, at, next_at, paused_at,
     paused_by_name, revision, created_at, updated_at, updated_by, updated_by_name"""
 
 # What came of a run is how many of its commands are in which state.
-_RUN = """due_at, ran_at, command_id, group_id, error, coalesce((
+_RUN = """due_at, ran_at, command_id, group_id, error, skipped, coalesce((
     select jsonb_object_agg(state, number) from (
         select state, count(*) as number from commands
         where commands.id = schedule_runs.command_id or commands.group_id = schedule_runs.group_id
@@ -136,12 +137,26 @@ async def end_run(
     command_id: UUID | None = None,
     group_id: UUID | None = None,
     error: str | None = None,
+    skipped: Sequence[str] = (),
 ) -> None:
-    """Note what a firing made, or why it could not."""
+    """Note what a firing made, or why it could not, and the names of the agents that it passed over."""
     await conn.execute(
-        "update schedule_runs set command_id = %s, group_id = %s, error = %s where schedule_id = %s and due_at = %s",
-        [command_id, group_id, error, schedule_id, due_at],
+        """update schedule_runs set command_id = %s, group_id = %s, error = %s, skipped = %s
+           where schedule_id = %s and due_at = %s""",
+        [command_id, group_id, error, list(skipped), schedule_id, due_at],
     )
+
+
+async def waits_at(conn: Connection, schedule_id: UUID, agent_ids: Collection[AgentId]) -> set[AgentId]:
+    """Those of these agents in whose line a command of the schedule waits."""
+    cursor = await conn.execute(
+        """select distinct agent_id from commands
+           where agent_id = any(%(agents)s) and state = 'queued' and (
+               exists (select from schedule_runs where schedule_id = %(id)s and command_id = commands.id)
+               or exists (select from schedule_runs where schedule_id = %(id)s and group_id = commands.group_id))""",
+        {"agents": list(agent_ids), "id": schedule_id},
+    )
+    return {AgentId(row["agent_id"]) for row in await cursor.fetchall()}
 
 
 async def advance(conn: Connection, schedule_id: UUID, next_at: datetime | None) -> None:

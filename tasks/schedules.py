@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -32,6 +33,16 @@ class NoAuthorError(PermissionError):
         super().__init__(f"{name}, in whose name it comes, may not send commands any more.")
 
 
+@dataclass(slots=True)
+class _Firing:
+    """What came of one: the command or the group, or why there is none; whom it passed over; whose lines to move."""
+
+    made: dict[str, UUID] = field(default_factory=dict[str, UUID])
+    error: str | None = None
+    skipped: list[str] = field(default_factory=list[str])
+    waiting: list[AgentId] = field(default_factory=list[AgentId])
+
+
 async def fire_schedules(context: JobContext, timestamp: int) -> None:
     """The job of every minute."""
     await fire_due(services_of(context).pool)
@@ -49,21 +60,20 @@ async def fire_due(pool: Pool) -> int:
             if schedule is None:
                 return fired
             with request_ids.in_force(request_ids.new()):  # nobody asks, so each firing has one of its own
-                waiting = await _fire(conn, schedule, schedule["next_at"], _system(schedule))
+                again = schedule["cron"] is not None
+                waiting = await _fire(conn, schedule, schedule["next_at"], _system(schedule), again=again)
             await schedules.advance(conn, schedule["id"], _after(schedule))
         await move_lines(pool, waiting)
         fired += 1
 
 
-async def fire_now(pool: Pool, schedule_id: UUID, actor: audit.Actor) -> bool:
-    """Fire it because somebody says so, besides the times when it is due; whether there is such a schedule."""
-    async with pool.connection() as conn:
-        schedule = await schedules.lock(conn, schedule_id)
-        if schedule is None:
-            return False
-        waiting = await _fire(conn, schedule, schedule["now"], actor)
-    await move_lines(pool, waiting)
-    return True
+async def fire_now(conn: Connection, schedule_id: UUID, actor: audit.Actor) -> list[AgentId] | None:
+    """Fire it because somebody says so, besides the times when it is due: whose lines are to be moved when it is
+    committed; None when there is no such schedule."""
+    schedule = await schedules.lock(conn, schedule_id)
+    if schedule is None:
+        return None
+    return await _fire(conn, schedule, schedule["now"], actor, again=False)
 
 
 def first_time(content: Mapping[str, Any], now: datetime) -> datetime | None:
@@ -82,52 +92,67 @@ def _after(schedule: DictRow) -> datetime | None:
         return None
 
 
-async def _fire(conn: Connection, schedule: DictRow, due_at: datetime, actor: audit.Actor) -> list[AgentId]:
-    """Make what is due; the agents whose lines are to be moved when it is committed. The caller holds the schedule."""
+async def _fire(
+    conn: Connection, schedule: DictRow, due_at: datetime, actor: audit.Actor, *, again: bool
+) -> list[AgentId]:
+    """Make what is due; the agents whose lines are to be moved when it is committed. The caller holds the schedule.
+
+    One that comes `again` passes over an agent in whose line the command of an earlier time still waits.
+    """
     if not await schedules.begin_run(conn, schedule["id"], due_at):
         return []
-    waiting: list[AgentId] = []
-    made: dict[str, UUID] = {}
-    error: str | None = None
-    asking = audit.Actor("system", schedule["updated_by"], f"schedule {schedule['name']}")
+    firing = _Firing()
     try:
-        if not await operators.may_command(conn, OperatorId(schedule["updated_by"])):
-            raise NoAuthorError(schedule["updated_by_name"])  # noqa: TRY301
-        rows = await aimed_at(conn, schedule["target"])
-        kinds = [row["kind"] for row in rows]
-        wording = {name: schedule[name] for name in ("text", "preset", "values", "priority")}
-        limits = msgspec.convert(schedule["limits"], Limits)
-        said = await word(conn, **wording, limits=limits, kinds=kinds)
-        if len(rows) == 1 and "agents" in schedule["target"]:
-            agent_id = AgentId(rows[0]["id"])
-            row = await request_command(conn, agent_id, said, asking)
-            if row is None:
-                raise NoTargetError(f"The agent {rows[0]['name']} is disabled.")  # noqa: TRY301
-            made["command_id"] = row["id"]
-        else:
-            waiting = [AgentId(row["id"]) for row in rows]
-            made["group_id"] = (await request_group(conn, waiting, said, schedule["target"], asking))["id"]
+        await _make(conn, schedule, firing, again=again)
     except (NoAuthorError, NoTargetError, WordingError) as problem:
-        error = str(problem)
-    await schedules.end_run(conn, schedule["id"], due_at, **made, error=error)
+        firing.error = str(problem)
+    await schedules.end_run(conn, schedule["id"], due_at, **firing.made, error=firing.error, skipped=firing.skipped)
     await audit.write(
         conn,
         audit.Event(
             actor=actor,
-            action="schedule.fired",
+            action="schedule.fired" if firing.made or firing.error is not None else "schedule.skipped",
             target_kind="schedule",
             target_id=str(schedule["id"]),
-            outcome="ok" if error is None else "failed",
+            outcome="ok" if firing.error is None else "failed",
             detail={
                 "name": schedule["name"],
                 "due_at": due_at.isoformat(),
-                **{name: str(value) for name, value in made.items()},
-                **({"error": error} if error is not None else {}),
+                **{name: str(value) for name, value in firing.made.items()},
+                **({"error": firing.error} if firing.error is not None else {}),
+                **({"skipped": firing.skipped} if firing.skipped else {}),
             },
         ),
     )
     logger.info("A schedule has fired", extra={"action": "schedule_fired", "schedule_id": str(schedule["id"])})
-    return waiting
+    return firing.waiting
+
+
+async def _make(conn: Connection, schedule: DictRow, firing: _Firing, *, again: bool) -> None:
+    """Raises NoAuthorError, NoTargetError, WordingError."""
+    if not await operators.may_command(conn, OperatorId(schedule["updated_by"])):
+        raise NoAuthorError(schedule["updated_by_name"])
+    asking = audit.Actor("system", schedule["updated_by"], f"schedule {schedule['name']}")
+    rows = await aimed_at(conn, schedule["target"])
+    is_group = len(rows) > 1 or "agents" not in schedule["target"]
+    if again:
+        held_up = await schedules.waits_at(conn, schedule["id"], [AgentId(row["id"]) for row in rows])
+        firing.skipped = [row["name"] for row in rows if row["id"] in held_up]
+        rows = [row for row in rows if row["id"] not in held_up]
+        if not rows:
+            return
+    wording = {name: schedule[name] for name in ("text", "preset", "values", "priority")}
+    limits = msgspec.convert(schedule["limits"], Limits)
+    said = await word(conn, **wording, limits=limits, kinds=[row["kind"] for row in rows])
+    if is_group:
+        firing.waiting = [AgentId(row["id"]) for row in rows]
+        group = await request_group(conn, firing.waiting, said, schedule["target"], asking)
+        firing.made["group_id"] = group["id"]
+    else:
+        row = await request_command(conn, AgentId(rows[0]["id"]), said, asking)
+        if row is None:
+            raise NoTargetError(f"The agent {rows[0]['name']} is disabled.")
+        firing.made["command_id"] = row["id"]
 
 
 def _system(schedule: DictRow) -> audit.Actor:

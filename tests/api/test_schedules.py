@@ -113,6 +113,18 @@ async def test_a_schedule_is_fired_by_hand_and_its_result_shown(api, operator, t
     assert detail["command_id"] == command["id"]
 
 
+async def test_a_firing_by_hand_that_is_asked_for_again_with_its_key_is_one(api, operator):
+    """Whoever never got the answer asks again; the same key for another schedule is refused."""
+    await api.enrol("one")
+    made, other = [await ask(operator, "POST", PATH, {**NIGHTLY, "name": name}, 201) for name in ("a", "b")]
+    key = {"Idempotency-Key": "fire"}
+    answers = [await ask(operator, "POST", f"{PATH}/{made['id']}/run", {}, **key) for _ in range(2)]
+    assert answers[0] == answers[1] and answers[0]["last"]["counts"] == {"queued": 1}
+    await ask(operator, "POST", f"{PATH}/{other['id']}/run", {}, 422, **key)
+    await ask(operator, "POST", f"{PATH}/{made['id']}/run", {}, **{"Idempotency-Key": "another"})
+    assert len((await ask(operator, "GET", f"{PATH}/{made['id']}/runs"))["runs"]) == 2
+
+
 async def test_times_are_told_before_a_schedule_is_made(operator):
     """Or why there are none."""
     told = await ask(operator, "GET", f"{PATH}/times?cron=0+6+*+*+1&time_zone=Asia/Tokyo")

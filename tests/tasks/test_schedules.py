@@ -114,6 +114,49 @@ async def test_what_cannot_be_made_says_why_and_comes_again(pool, conn):
     assert (command["preset"], command["group_id"]) == ("Review", run["group_id"])
 
 
+async def test_commands_do_not_pile_up_behind_an_agent_that_is_away(pool, conn):
+    """A time is skipped, and said to be, while the command of an earlier one waits; a group goes to the others."""
+    schedule_id = await a_schedule(conn, NOW - timedelta(minutes=3))
+    await fire_due(pool)
+    [command] = await commands_of(conn)
+    await schedules.advance(conn, schedule_id, NOW - timedelta(minutes=2))
+    await fire_due(pool)
+    row, [skipped, _] = await made_by(conn, schedule_id)
+    assert (skipped["command_id"], skipped["error"], skipped["skipped"]) == (None, None, ["one"])
+    assert row["last"]["skipped"] == ["one"] and row["next_at"] > NOW
+    cursor = await conn.execute("select outcome, detail from audit where action = 'schedule.skipped'")
+    [event] = await cursor.fetchall()
+    assert event["outcome"] == "ok" and event["detail"]["skipped"] == ["one"]
+    await conn.execute("update commands set state = 'succeeded' where id = %s", [command["id"]])
+    await schedules.advance(conn, schedule_id, NOW - timedelta(minutes=1))
+    await fire_due(pool)
+    assert [row["state"] for row in await commands_of(conn)] == ["succeeded", "queued"]
+
+
+async def test_a_group_passes_over_those_that_have_the_last_one_still(pool, conn):
+    """Whoever was passed over once is again, until the command of the first time has run."""
+    schedule_id = await a_schedule(conn, NOW - timedelta(minutes=4), target={"all": True})
+    two = await agents.create(conn, name="two", kind="shell", mode="exec", host="", platform="")
+    assert two is not None
+    for minutes in (3, 2, 1):
+        await fire_due(pool)
+        await conn.execute("update commands set state = 'succeeded' where agent_id = %s", [two["id"]])
+        await schedules.advance(conn, schedule_id, NOW - timedelta(minutes=minutes))
+    _, [third, second, first] = await made_by(conn, schedule_id)
+    assert (first["skipped"], second["skipped"], third["skipped"]) == ([], ["one"], ["one"])
+    assert [run["counts"] for run in (second, third)] == [{"succeeded": 1}] * 2
+    assert [row["state"] for row in await commands_of(conn)].count("queued") == 1
+
+
+async def test_what_comes_once_is_never_skipped(pool, conn):
+    """There is no next time that would make up for it."""
+    schedule_id = await a_schedule(conn, NOW - timedelta(minutes=2), cron=None, at=NOW - timedelta(minutes=2))
+    for minutes in (1, 0):
+        await fire_due(pool)
+        await schedules.advance(conn, schedule_id, NOW - timedelta(minutes=minutes))
+    assert len(await commands_of(conn)) == 2
+
+
 @pytest.mark.parametrize("how", ["disabled", "viewer"])
 async def test_it_comes_in_the_name_of_who_may_send_commands(pool, conn, how):
     """Whoever is shut out, or may only look from now on, sends nothing by a schedule either."""

@@ -222,8 +222,8 @@ export interface ChangedSchedule {
 }
 
 /**
- * All of a preset but its name. With `revision` it is saved only if nobody has changed it since that one; with 0
- * only if there is none of that name.
+ * All of a preset; with `name` it is renamed. With `revision` it is saved only if nobody has changed it since that
+ * one; with 0 only if there is none of that name.
  */
 export interface SavePreset {
   template: string;
@@ -232,6 +232,7 @@ export interface SavePreset {
   priority?: number | null;
   kind?: AgentKind | null;
   limits?: Limits;
+  name?: string | null;
   revision?: number | null;
 }
 
@@ -472,7 +473,8 @@ export interface Tags {
 
 /**
  * One firing: the command or the group that it made, and how many of its commands are in which state; or why it
- * could make none.
+ * could make none. `skipped` names the agents that it passed over, as the command of an earlier time still waited
+ * there.
  */
 export interface ScheduleRun {
   due_at: string;
@@ -480,6 +482,7 @@ export interface ScheduleRun {
   command_id: string | null;
   group_id: string | null;
   error: string | null;
+  skipped: string[];
   counts: Record<string, number>;
 }
 
