@@ -13,7 +13,7 @@ from psycopg.rows import DictRow
 from onsembl.api.endpoint import Call, Endpoint
 from onsembl.api.models import Answer, Body, NoBody
 from onsembl.api.problems import Problem
-from onsembl.protocol.fields import Priority
+from onsembl.protocol.fields import Name, Priority
 from onsembl.protocol.limits import NO_LIMITS, Limits
 from onsembl.protocol.presets import Preset, PresetError, Value, Values, ValuesError, Variable, check, render
 from onsembl.protocol.shipped_presets import SHIPPED
@@ -44,8 +44,8 @@ class Presets(Answer, frozen=True, kw_only=True):
 
 
 class SavePreset(Body, frozen=True, kw_only=True):
-    """All of a preset but its name. With `revision` it is saved only if nobody has changed it since that one; with 0
-    only if there is none of that name."""
+    """All of a preset; with `name` it is renamed. With `revision` it is saved only if nobody has changed it since that
+    one; with 0 only if there is none of that name."""
 
     template: Annotated[str, Meta(min_length=1)]
     description: str = ""
@@ -53,6 +53,7 @@ class SavePreset(Body, frozen=True, kw_only=True):
     priority: Priority | None = None
     kind: AgentKind | None = None
     limits: Limits = NO_LIMITS
+    name: Name | None = None
     revision: Annotated[int, Meta(ge=0)] | None = None
 
 
@@ -91,17 +92,29 @@ async def read_preset(call: Call[NoBody]) -> PresetAnswer:
 
 async def save_preset(call: Call[SavePreset]) -> PresetAnswer:
     body = call.body
-    preset = _whole(call.request.path_params["name"], body)
+    name = call.request.path_params["name"]
+    preset = _whole(name, body)
     async with call.services.pool.connection() as conn:
-        before = await presets.get(conn, preset.name)
+        before = await presets.get(conn, name)
         known = before["revision"] if before is not None else 0
         if body.revision is not None and body.revision != known:
             raise Problem(409, _changed(body.revision, known), revision=known)
+        named_by = 0
+        if body.name is not None:
+            if before is None:
+                raise Problem(404, "There is no such preset.")
+            named_by = await presets.rename(conn, name, body.name)
+            if named_by is None:
+                raise Problem(409, "There is a preset of that name already.")
         row = await presets.save(conn, preset, call.signed_in.id, call.signed_in.email)
         if body.revision == 0 and row["revision"] > 1:
             raise Problem(409, _changed(0, row["revision"]), revision=row["revision"])
         was, now = _content(before) if before is not None else {}, _content(row)
-        detail = {name: [was.get(name), value] for name, value in now.items() if was.get(name) != value}
+        detail: dict[str, object] = {
+            name: [was.get(name), value] for name, value in now.items() if was.get(name) != value
+        }
+        if named_by:
+            detail["schedules"] = named_by
         await audit.write(conn, _event(call.actor, "preset.saved", preset.name, detail))
     return _kept(row)
 
@@ -133,11 +146,11 @@ def _whole(name: str, body: SavePreset) -> Preset:
     fields = msgspec.to_builtins(body)
     del fields["revision"]
     try:
-        preset = msgspec.convert({**fields, "name": name}, Preset)
+        preset = msgspec.convert({**fields, "name": body.name or name}, Preset)
         check(preset)
     except (msgspec.ValidationError, PresetError) as error:
         raise Problem(422, f"The preset is not valid: {error}") from error
-    if name.lower() in SHIPPED:
+    if {name.lower(), preset.name.lower()} & SHIPPED.keys():
         raise Problem(409, "This preset ships with the program: save a copy under another name.")
     return preset
 
@@ -192,11 +205,11 @@ ENDPOINTS = [
         method="PUT",
         path="/v1/presets/{name:str}",
         handler=save_preset,
-        summary="Make or change a preset",
+        summary="Make, change or rename a preset",
         answer=PresetAnswer,
         role=Role.OPERATOR,
         body=SavePreset,
-        problems=(409,),
+        problems=(404, 409),
     ),
     Endpoint(
         method="DELETE",

@@ -111,6 +111,20 @@ def copy(name: str, new_name: str, as_json: bool, server: str | None) -> None:
 
 @presets_group.command()
 @_name_argument
+@click.argument("new_name")
+@_json_option
+@server_option
+def rename(name: str, new_name: str, as_json: bool, server: str | None) -> None:
+    """Call the preset NAME by NEW_NAME, also in the schedules that name it."""
+    with OperatorClient(server) as client:
+        preset = client.ask("GET", _path(name))
+        body = {**_content(preset), "name": new_name, "revision": preset["revision"]}
+        preset = client.ask("PUT", _path(name), body)
+    click.echo(json.dumps(preset, indent=2) if as_json else f"{name} is {preset['name']} now.")
+
+
+@presets_group.command()
+@_name_argument
 @_json_option
 @server_option
 def delete(name: str, as_json: bool, server: str | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 import msgspec
+import psycopg
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
@@ -62,6 +63,17 @@ async def save(conn: Connection, preset: Preset, by: UUID | None, by_name: str) 
     row = await cursor.fetchone()
     assert row is not None
     return row
+
+
+async def rename(conn: Connection, name: str, new_name: str) -> int | None:
+    """Give it another name, also where schedules name it; how many do. None when the name is taken: then the
+    transaction is over."""
+    try:
+        await conn.execute("update presets set name = %s where lower(name) = lower(%s)", [new_name, name])
+    except psycopg.errors.UniqueViolation:
+        return None
+    cursor = await conn.execute("update schedules set preset = %s where lower(preset) = lower(%s)", [new_name, name])
+    return cursor.rowcount
 
 
 async def delete(conn: Connection, name: str) -> DictRow | None:

@@ -58,6 +58,32 @@ async def test_presets_are_kept_changed_and_removed(api, operator):
     assert gone["template"] == UPDATE["template"]
 
 
+async def test_a_preset_is_renamed_and_what_names_it_follows(api, operator):
+    """Not onto another one, not one that ships, and nothing of it is lost; schedules go on with it."""
+    await api.enrol("one")
+    for name in ("update", "other"):
+        await ask(operator, "PUT", f"/v1/presets/{name}", UPDATE)
+    schedule = {"name": "weekly", "target": {"all": True}, "preset": "Update", "cron": "0 6 * * 1"}
+    made = await ask(operator, "POST", "/v1/schedules", {**schedule, "values": {"package": "httpx"}}, 201)
+    for old, new, status in (
+        ("update", "OTHER", 409),
+        ("update", "review", 409),
+        ("review", "mine", 409),
+        ("none", "mine", 404),
+        ("update", "two words", 422),
+    ):
+        await ask(operator, "PUT", f"/v1/presets/{old}", {**UPDATE, "name": new}, status)
+    renamed = await ask(operator, "PUT", "/v1/presets/update", {**UPDATE, "name": "upgrade", "revision": 1})
+    assert (renamed["name"], renamed["revision"], renamed["template"]) == ("upgrade", 2, UPDATE["template"])
+    await ask(operator, "GET", "/v1/presets/update", None, 404)
+    fired = await ask(operator, "POST", f"/v1/schedules/{made['id']}/run", {})
+    assert (fired["preset"], fired["last"]["error"]) == ("upgrade", None)
+    assert (await audited(api, "preset.%"))[-1] == (
+        "preset.saved",
+        {"name": ["update", "upgrade"], "schedules": 1},
+    )
+
+
 async def test_a_preset_is_tried_out(operator):
     """Whatever is wrong, with which of the values."""
     preset = {"name": "update", **UPDATE}
@@ -132,6 +158,9 @@ async def test_presets_from_the_command_line(api: Api, tmp_path: Path):
     _, err = await run("send", "--all", "--preset", "update", "--set", "other=1", code=2)
     assert "package, notes, n" in err
     await run("send", "--all", "--preset", "update", "a text", code=2)
-    await run("presets", "delete", "my-review")
+    await run("presets", "rename", "my-review", "our-review")
+    assert json.loads((await run("presets", "show", "our-review", "--json"))[0])["priority"] == 2
+    await run("presets", "rename", "our-review", "plan", code=1)
+    await run("presets", "delete", "our-review")
     _, err = await run("presets", "delete", "review", code=1)
     assert "ships with the program" in err
