@@ -27,6 +27,7 @@ def commands_group() -> None:
 @click.argument("words", nargs=-1)
 @click.option("--agent", metavar="NAME", help="Of this agent.")
 @click.option("--state", help="In this state, or one of these: running,failed.")
+@click.option("--group", type=click.UUID, metavar="ID", help="Of this group: see `onsembl groups`.")
 @click.option("--tag", help="With this tag.")
 @click.option("--by", help="Asked for by somebody whose name has this in it.")
 @click.option("--since", type=moment, help="Not before: 90m, 36h, 7d, 2026-01-31, 2026-01-31T12:00:00Z.")
@@ -38,6 +39,7 @@ def list_commands(
     words: tuple[str, ...],
     agent: str | None,
     state: str | None,
+    group: object,
     tag: str | None,
     by: str | None,
     since: datetime | None,
@@ -53,6 +55,7 @@ def list_commands(
         query: dict[str, Any] = {
             "agent_id": client.agent_id(agent) if agent is not None else None,
             "state": state,
+            "group_id": group,
             "tag": tag,
             "by": by,
             "since": since.isoformat() if since is not None else None,

@@ -20,6 +20,7 @@ from onsembl.cli.lazy import LazyGroup
         "schedules": "onsembl.cli.schedules_commands:schedules_group",
         "send": "onsembl.cli.send_command:send",
         "commands": "onsembl.cli.commands_commands:commands_group",
+        "groups": "onsembl.cli.groups_commands:groups",
         "jobs": "onsembl.cli.jobs_commands:jobs_group",
         "login": "onsembl.cli.login_command:login",
         "logout": "onsembl.cli.login_command:logout",

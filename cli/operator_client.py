@@ -8,8 +8,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import click
 import httpx
@@ -20,6 +23,7 @@ from onsembl.agent.durable import replace
 from onsembl.cli.errors import StartError
 
 TIMEOUT_SECONDS = 30.0
+MAKE_AGAIN_SECONDS = (0.5, 2.0)
 FRESH_SECONDS = 60.0
 """An access token that ends sooner is renewed first."""
 
@@ -113,6 +117,19 @@ class OperatorClient:
 
     def __exit__(self, *_: object) -> None:
         self._http.close()
+
+    def make(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The answer to a POST that makes something: sent again when none comes, under a key that makes it once."""
+        post = partial(self._http.post, path, json=dict(body), headers={"Idempotency-Key": str(uuid4())})
+
+        def request() -> httpx.Response:
+            for pause in MAKE_AGAIN_SECONDS:
+                with suppress(httpx.TransportError):
+                    return post()
+                time.sleep(pause)
+            return post()
+
+        return _answer(request)
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """The answer of the REST API."""

@@ -92,7 +92,7 @@ def add(name: str, as_json: bool, server: str | None, **options: Any) -> None:
     target = target_of(options["agents"], options["labels"], options["everyone"])
     with OperatorClient(server) as client:
         body = {"name": name, "target": target, **_changes(client, options)}
-        schedule = client.ask("POST", "/v1/schedules", body)
+        schedule = client.make("/v1/schedules", body)
     _say(schedule, f"comes next {_next(schedule)}.", as_json)
 
 
@@ -203,7 +203,7 @@ def _found(client: OperatorClient, name: str) -> dict[str, Any]:
 
 def _post(server: str | None, name: str, verb: str, said: str, as_json: bool) -> None:
     with OperatorClient(server) as client:
-        schedule = client.ask("POST", f"/v1/schedules/{_found(client, name)['id']}/{verb}", {})
+        schedule = client.make(f"/v1/schedules/{_found(client, name)['id']}/{verb}", {})
     if verb == "run" and schedule["last"]["error"] is not None:
         raise StartError(schedule["last"]["error"])
     _say(schedule, said, as_json)
@@ -226,4 +226,7 @@ def _result(last: dict[str, Any] | None) -> str:
         return "never yet"
     if last["error"] is not None:
         return f"not made: {last['error']}"
-    return ", ".join(state if count == 1 else f"{count} {state}" for state, count in last["counts"].items())
+    parts = [state if count == 1 else f"{count} {state}" for state, count in last["counts"].items()]
+    if last["skipped"]:
+        parts.append(f"skipped, the last one still waits for: {' '.join(last['skipped'])}")
+    return ", ".join(parts)

@@ -61,9 +61,9 @@ def send(
         wording = {"text": said} if preset is None else filled_in(client, preset, values)
         body = {**wording, "priority": priority, "limits": limits_of(limits)}
         if len(agents) == 1:
-            sent = [client.ask("POST", f"/v1/agents/{client.agent_id(agents[0])}/commands", body)]
+            sent = [client.make(f"/v1/agents/{client.agent_id(agents[0])}/commands", body)]
         else:
-            sent = client.ask("POST", "/v1/groups", {**body, "target": target})["commands"]
+            sent = client.make("/v1/groups", {**body, "target": target})["commands"]
         if not wait:
             _print(sent, names, as_json)
             return

@@ -27,9 +27,7 @@ from onsembl.tasks.worker import WORKER_END_SECONDS, WorkerSettings, run_worker
 @click.command()
 @click.option("--concurrency", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="Jobs at once.")
 @dead_after_option
-@click.option(
-    "--until-idle", is_flag=True, help="End when nothing is left to do, waiting for no agent that is away."
-)
+@click.option("--until-idle", is_flag=True, help="End when nothing is left to do, waiting for no agent that is away.")
 @click.option(
     "--metrics-port",
     type=click.IntRange(1, 65535),

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from support.agents import agent_running
+import pytest
+from support.agents import Operator, agent_running
+from support.asking import ask
 from support.command_line import CommandLine
+from support.lossy import AnswerLost
 from support.server import Api
 
 from onsembl.protocol.states import Role
@@ -55,3 +58,38 @@ async def test_commands_are_looked_up_and_changed(api: Api, tmp_path: Path):
     assert "It does not wait any more: cancelled." in err
     await run("commands", "edit", sent[0], code=2)
     await run("commands", "move", sent[0], "--first", "--last", "--before", sent[2], code=2)
+
+
+async def test_groups_are_followed_and_cancelled(api: Api, tmp_path: Path):
+    """Listed with how far each has come, shown with its commands, cancelled as one."""
+    run = CommandLine(api, await api.operator(Role.OPERATOR), tmp_path).run
+    for name in ("one", "two"):
+        await api.enrol(name)
+    sent = json.loads((await run("send", "--all", "--json", "git pull"))[0])
+    await run("send", "--agent", "one", "git push")
+    out, _ = await run("groups", "list")
+    [line] = out.splitlines()
+    group = line.split()[0]
+    assert "2 queued" in line and line.endswith("git pull")
+    out, _ = await run("groups", "show", group)
+    assert all(command["id"] in out for command in sent) and " two " in out
+    found = json.loads((await run("commands", "list", "--group", group, "--json"))[0])
+    assert {command["id"] for command in found} == {command["id"] for command in sent}
+    assert (await run("groups", "cancel", group, "--reason", "wrong branch"))[0] == "2 cancelled\n"
+    shown = json.loads((await run("groups", "show", group, "--json"))[0])
+    assert {command["cancel_reason"] for command in shown["commands"]} == {"wrong branch"}
+    _, err = await run("groups", "show", "00000000-0000-0000-0000-000000000000", code=1)
+    assert "There is no such group." in err
+
+
+@pytest.mark.parametrize("target", [("--agent", "one"), ("--all",)])
+async def test_what_is_sent_is_sent_once_though_its_answer_is_lost(api: Api, tmp_path: Path, target: tuple[str, ...]):
+    """The connection breaks when the server has made the command: asked again, it answers with that one."""
+    await api.enrol("one")
+    operator = await api.operator(Role.OPERATOR)
+    async with AnswerLost(api.url) as lossy:
+        run = CommandLine(api, operator, tmp_path).run
+        [sent] = json.loads((await run("send", "--server", lossy.url, *target, "--json", "true"))[0])
+    assert lossy.lost
+    found = (await ask(Operator(api, operator), "GET", "/v1/commands"))["commands"]
+    assert [command["id"] for command in found] == [sent["id"]]
