@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import psutil
+
+from onsembl.cli.database_url import running_database
+from onsembl.protocol.states import Role
+from onsembl.realtime.standin import standin_operators
 
 ONSEMBL = (sys.executable, "-m", "onsembl.cli.main")
 
@@ -32,7 +37,7 @@ class Credentials:
 
 @dataclass(slots=True)
 class Center:
-    """A running one; `pid` is the server's, if it was started here."""
+    """A running one, as one operator has it; `pid` is the server's, if it was started here."""
 
     url: str
     http: aiohttp.ClientSession
@@ -41,6 +46,9 @@ class Center:
     pid: int | None = None
     folder: Path | None = None
     token: str = ""
+    token_seconds: float = 0.0
+    """The life of a token."""
+    _refresh_token: str = ""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -59,16 +67,38 @@ class Center:
 
     def connections(self) -> int:
         """Those to its Postgres; 0 when it was not started here."""
-        return sum("[local]" in " ".join(process.cmdline()) for process in self.postgres())
+        return sum(_is_connection(process) for process in self.postgres())
 
     async def sign_in(self) -> None:
         """Get an operator's access token. Raises aiohttp.ClientResponseError."""
+        await self._grant("password", {"email": self.email, "password": self.password})
+
+    async def renew(self) -> None:
+        """Get the next one. Raises aiohttp.ClientResponseError."""
+        await self._grant("refresh_token", {"refresh_token": self._refresh_token})
+
+    async def _grant(self, kind: str, body: dict[str, str]) -> None:
         config = await self.get("/config.json")
-        account = {"email": self.email, "password": self.password}
-        address = f"{config['supabase_url'] or self.url}/auth/v1/token?grant_type=password"
-        async with self.http.post(address, json=account, headers={"apikey": config["supabase_key"]}) as answer:
+        address = f"{config['supabase_url'] or self.url}/auth/v1/token?grant_type={kind}"
+        async with self.http.post(address, json=body, headers={"apikey": config["supabase_key"]}) as answer:
             answer.raise_for_status()
-            self.token = (await answer.json())["access_token"]
+            got = await answer.json()
+        self.token, self._refresh_token = got["access_token"], got["refresh_token"]
+        self.token_seconds = got["expires_in"]
+
+    def as_operator(self, email: str, password: str) -> Center:
+        """The same as somebody else has it, who has not signed in yet."""
+        return replace(self, email=email, password=password, token="", _refresh_token="")
+
+    async def add_operators(self, count: int) -> list[tuple[str, str]]:
+        """Make accounts, on a center that was started here; their e-mails and passwords."""
+        assert self.folder is not None
+        accounts = [(f"operator-{number}@example.org", secrets.token_urlsafe(12)) for number in range(count)]
+        url = await asyncio.to_thread(running_database, None, self.folder)
+        async with standin_operators(url) as directory:
+            for email, password in accounts:
+                await directory.add(email, password, Role.OPERATOR)
+        return accounts
 
     async def get(self, path: str) -> Any:
         async with self.http.get(self.url + path, headers=self.headers) as answer:
@@ -88,6 +118,13 @@ class Center:
         return Credentials(made["agent_id"], made["access_token"], made["refresh_token"])
 
 
+def _is_connection(process: psutil.Process) -> bool:
+    try:
+        return "[local]" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # it has ended since it was listed
+        return False
+
+
 @asynccontextmanager
 async def session() -> AsyncGenerator[aiohttp.ClientSession]:
     """Connections without a bound of their own."""
@@ -100,14 +137,14 @@ async def center(workers: int = 0) -> AsyncGenerator[Center]:
     """Start one, with its worker inside or with so many beside it; its data is thrown away."""
     with tempfile.TemporaryDirectory(prefix="onsembl-load-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)  # noqa: ASYNC240 — once, before anything runs
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("ONSEMBL_", "SUPABASE_", "DATABASE"))}
+        environment = clean_environment()
         arguments = ["up", "--port", "0", "--data-dir", f"{folder}/data", *(["--no-worker"] if workers else [])]
         server = await asyncio.create_subprocess_exec(
-            *ONSEMBL, *arguments, stdout=asyncio.subprocess.PIPE, env=environment | {"PYTHONUNBUFFERED": "1"}
+            *ONSEMBL, *arguments, stdout=asyncio.subprocess.PIPE, env=environment
         )
         beside: list[asyncio.subprocess.Process] = []
         try:
-            said = await _read_until_ready(server)
+            said = await read_until_ready(server)
             url = said["ready at"]
             command = (*ONSEMBL, "worker", "--data-dir", f"{folder}/data")
             for _ in range(workers):
@@ -125,7 +162,14 @@ async def center(workers: int = 0) -> AsyncGenerator[Center]:
                 await process.wait()
 
 
-async def _read_until_ready(server: asyncio.subprocess.Process) -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
+    """Without settings that are for another control center."""
+    others = ("ONSEMBL_", "SUPABASE_", "DATABASE")
+    return {k: v for k, v in os.environ.items() if not k.startswith(others)} | {"PYTHONUNBUFFERED": "1"}
+
+
+async def read_until_ready(server: asyncio.subprocess.Process) -> dict[str, str]:
+    """What it says of itself by then: `ready at`, and at a first start `Sign in with` and `and password`."""
     assert server.stdout is not None
     found: dict[str, str] = {}
     async with asyncio.timeout(180):

@@ -137,6 +137,9 @@ class LoadViewer(WSListener):
         self._rest = b""
         self.bytes = 0
         self.gaps = 0
+        self.place = 0
+        """In the stream: the offset behind what is here."""
+        self.leaving = False
         self.attached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport: WSTransport
 
@@ -161,6 +164,15 @@ class LoadViewer(WSListener):
         self._transport = transport
         self.say({"type": "attach", "access_token": self._token})
 
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        if not self.leaving:
+            self.closed()
+
+    def closed(self) -> None:
+        """The server, or what is between, has closed the connection."""
+        if not self.attached.done():
+            self.attached.set_exception(ConnectionResetError("closed before it was attached"))
+
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type == WSMsgType.BINARY:
             self.read(frame.get_payload_as_bytes())
@@ -171,9 +183,13 @@ class LoadViewer(WSListener):
         """A message of the server."""
         match message["type"]:
             case "attached":
+                self.place = message["offset"]
                 self.attached.set_result(None)
             case "gap":
+                self.place = message["offset"]
                 self.gaps += 1
+            case "stream_started":
+                self.place = message["offset"]
             case "ping":
                 self.say({"type": "pong"})
             case _:
@@ -184,12 +200,14 @@ class LoadViewer(WSListener):
         self._transport.send(WSMsgType.TEXT, json.dumps(message).encode())
 
     def leave(self) -> None:
+        self.leaving = True
         self._transport.disconnect()
 
     def read(self, data: bytes) -> None:
         """More of the terminal."""
         now, size = time.monotonic_ns(), self._size
         self.bytes += len(data)
+        self.place += len(data)
         data = self._rest + data if self._rest else data
         whole = len(data) - len(data) % size
         self._latencies += ages(data[:whole], size, now)

@@ -13,29 +13,41 @@ import os
 import random
 import sys
 import time
+from collections.abc import Mapping
 
 import aiohttp
 import uvloop
+from archived import not_archived
 from center import Center, Credentials, session
 from fleet_agents import HOLD, FleetAgent
-from operators import Operator, Viewer, watch
+from operators import Operator, keep_signed_in, watch
+from pages import Viewer
 from picows import WSError
 from report import Report, say
 
 STATION_VIEWERS = 5
 STORM_SECONDS = 60.0
+SETTLE_SECONDS = 60.0
 
 
 class Fleet:
-    """Everybody. A station is an agent that five watch and nobody commands."""
+    """Everybody. A station is an agent that five watch and nobody commands.
 
-    def __init__(self, center: Center, *, history: bool) -> None:
+    Operators have an account of `accounts` each, or the center's when there are none left.
+    """
+
+    def __init__(
+        self, center: Center, accounts: list[tuple[str, str]], *, history: bool, archive: bool, renewal: float | None
+    ) -> None:
         self.center = center
         self.report = Report()
         self.agents: list[FleetAgent] = []
         self._operators: list[Operator] = []
         self._viewers: list[Viewer] = []
+        self._accounts = accounts
         self._history = history
+        self._archive = archive
+        self._renewal = renewal
         self._away: set[FleetAgent] = set()
         self._sent: dict[str, str] = {}
         self._began: dict[str, float] = {}
@@ -57,11 +69,13 @@ class Fleet:
         """It is connected again."""
         self._away.discard(agent)
 
-    async def send_command(self, agent: FleetAgent, *, hold: bool = False) -> tuple[str, float] | None:
+    async def send_command(
+        self, agent: FleetAgent, *, by: Center | None = None, hold: bool = False
+    ) -> tuple[str, float] | None:
         text = f"{HOLD if hold else ''}load {self._run} {next(self._numbers)}"
         self._began[text] = began = time.monotonic()
         try:
-            made = await self.center.post(f"/v1/agents/{agent.credentials.agent_id}/commands", {"text": text})
+            made = await (by or self.center).post(f"/v1/agents/{agent.credentials.agent_id}/commands", {"text": text})
         except (aiohttp.ClientError, TimeoutError) as error:
             self.report.failed("command", "POST", error)
             return None
@@ -74,7 +88,8 @@ class Fleet:
     async def add(self, who: str) -> None:
         try:
             if who == "operator":
-                operator = Operator(self)
+                account = self._accounts.pop() if self._accounts else (self.center.email, self.center.password)
+                operator = Operator(self, self.center.as_operator(*account), renewal=self._renewal)
                 await operator.begin()
                 self._operators.append(operator)
                 return
@@ -82,7 +97,7 @@ class Fleet:
             await agent.begin()
             self.agents.append(agent)
             if who == "station":
-                self._viewers += await watch(self, [agent] * STATION_VIEWERS)
+                self._viewers += await watch(self.center, self.report, [agent] * STATION_VIEWERS)
         except (aiohttp.ClientError, OSError, WSError, TimeoutError) as error:
             self.report.failed(who, "start", error)
 
@@ -93,10 +108,11 @@ class Fleet:
         """Cut every agent off at once, with commands on their way to a tenth; how long until the last is back."""
         for agent in self.agents[: len(self.agents) // 10]:
             await self.send_command(agent)
+        self._away = {agent for agent in self.agents if agent.link.usable}
+        self.report.count("agents cut off", len(self._away))
         began = time.monotonic()
-        for agent in self.agents:
+        for agent in self._away:
             agent.link.cut()
-        await asyncio.sleep(0.5)
         while self._away and time.monotonic() - began < STORM_SECONDS:  # noqa: ASYNC110 — a bound on waiting
             await asyncio.sleep(0.02)
         if self._away:
@@ -104,24 +120,61 @@ class Fleet:
         self.report.took("storm", "all are back", time.monotonic() - began)
 
     async def settle(self) -> None:
-        """Nothing more is asked for; see that every command came to the end that it should."""
-        for operator in self._operators:
-            await operator.stop()
+        """Nothing more is asked for, nor written; see that every command came to the end that it should, and that
+        every byte is with the server, with who watches it, and in the archive."""
+        await asyncio.gather(*(operator.rest() for operator in self._operators))
         for command_id, wanted in self._sent.items():
             row = await self._ended(command_id, cancel=wanted == "cancelled")
             if row != wanted:
                 self.report.failed("command", "end", f"it is {row}, not {wanted}")
+        self.report.count("commands seen to their end", len(self._sent))
+        for agent in self.agents:
+            agent.rest()
+        deadline = time.monotonic() + SETTLE_SECONDS
+        for agent in self.agents:
+            while not agent.settled and time.monotonic() < deadline:  # noqa: ASYNC110 — a bound on waiting
+                await asyncio.sleep(0.02)
+            if not agent.settled:
+                self.report.failed("agent", "acknowledged", f"{agent.start} bytes of {agent.end}")
+        viewers = [*self._viewers, *(viewer for operator in self._operators for viewer in operator.viewers)]
+        for viewer in viewers:
+            await viewer.see_all(deadline)
+        self.report.count("viewers who saw it to the end", len(viewers))
+        for operator in self._operators:
+            await operator.see_all()
+            await operator.stop()
+        if self._archive:
+            await self._compare_archive()
         self.report.hand_over()
 
+    async def _compare_archive(self) -> None:
+        for agent in self.agents:
+            try:
+                why = await not_archived(self.center, agent, time.monotonic() + SETTLE_SECONDS)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                why = str(error)
+            if why is not None:
+                self.report.failed("agent", "archive", why)
+            self.report.count("archived bytes compared", agent.end)
+
     async def _ended(self, command_id: str, *, cancel: bool) -> str:
-        deadline = time.monotonic() + 60
+        """The state at its end, or why that cannot be told. What the server refuses is asked again."""
+        deadline = time.monotonic() + SETTLE_SECONDS
         while True:
-            row = await self.center.get(f"/v1/commands/{command_id}")
-            if row["ended_at"] is not None or time.monotonic() > deadline:
-                return row["state"]
-            if cancel and row["cancel_requested_at"] is None:  # its operator left before
-                await self.center.post(f"/v1/commands/{command_id}/cancel", {})
+            try:
+                row = await self.center.get(f"/v1/commands/{command_id}")
+                if row["ended_at"] is not None or time.monotonic() > deadline:
+                    return row["state"]
+                if cancel and row["cancel_requested_at"] is None:  # that its operator could not
+                    await self.center.post(f"/v1/commands/{command_id}/cancel", {})
+            except (aiohttp.ClientError, TimeoutError) as error:
+                if time.monotonic() > deadline:
+                    return f"not to be read ({error})"
             await asyncio.sleep(0.1)
+
+    async def stay_signed_in(self) -> None:
+        """Until cancelled."""
+        await keep_signed_in(self.center, self.report, self._renewal, self._viewers, None)
 
     async def report_for_ever(self) -> None:
         while True:
@@ -129,14 +182,20 @@ class Fleet:
             self.report.hand_over()
 
 
-async def main(url: str, email: str, password: str, *, history: bool) -> None:
+async def main(environment: Mapping[str, str]) -> None:
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     async with session() as http:
-        center = Center(url, http, email, password)
+        center = Center(environment["LOAD_URL"], http, environment["LOAD_EMAIL"], environment["LOAD_PASSWORD"])
         await center.sign_in()
-        fleet = Fleet(center, history=history)
-        reporting = asyncio.create_task(fleet.report_for_ever())
+        fleet = Fleet(
+            center,
+            [(email, password) for email, password in json.loads(environment["LOAD_ACCOUNTS"])],
+            history=environment["LOAD_HISTORY"] == "1",
+            archive=environment["LOAD_ARCHIVE"] == "1",
+            renewal=float(environment["LOAD_RENEWAL"]) if environment["LOAD_RENEWAL"] else None,
+        )
+        tasks = [asyncio.create_task(work) for work in (fleet.report_for_ever(), fleet.stay_signed_in())]
         while line := await reader.readline():
             match json.loads(line):
                 case ["add", str(who)]:
@@ -148,14 +207,9 @@ async def main(url: str, email: str, password: str, *, history: bool) -> None:
                 case order:
                     raise AssertionError(order)
             say({"done": True})
-        reporting.cancel()
+        for task in tasks:
+            task.cancel()
 
 
 if __name__ == "__main__":
-    environment = os.environ
-    uvloop.run(
-        main(
-            *(environment["LOAD_URL"], environment["LOAD_EMAIL"], environment["LOAD_PASSWORD"]),
-            history=environment["LOAD_HISTORY"] == "1",
-        )
-    )
+    uvloop.run(main(os.environ))

@@ -23,11 +23,14 @@ HEADER = struct.Struct(f"<{len(MAGIC)}sQI")
 """A mark, when a chunk was sent (nanoseconds of the monotonic clock), and how long it is, this included."""
 TRAFFIC: list[tuple[float, int]] = json.loads((Path(__file__).parent / "traffic.json").read_text())
 """A recorded terminal: when each chunk came, in seconds, and how long it was."""
+TEXT = (Path(__file__).parent / "traffic.txt").read_bytes()
+"""What is shown: a coloured diff, which is compressed, archived and searched as terminals are. Longer than a chunk."""
 PAUSE_SECONDS = 1.0
 """Between one showing of it and the next."""
 HISTORY_BYTES = 2 * 1024 * 1024
 """What an agent that has run for long has shown already: as much as the server keeps of it in memory."""
 CHUNK_BYTES = 32 * 1024
+SENT = "chunks sent"
 HOLD = "hold "
 """Begins a command that runs until it is cancelled."""
 ROTATE_SECONDS = 60.0
@@ -69,12 +72,23 @@ class FleetAgent:
         self.ended: dict[str, dict[str, Any]] = {}
         self.known: set[str] = set()
         self._history = history
+        self._place = random.randrange(len(TEXT))
+        """In the text that it shows."""
         self._tasks: list[asyncio.Task[None]] = []
 
     async def begin(self) -> None:
         """Be connected when it returns."""
         await self._connect()
         self._tasks = [asyncio.create_task(work) for work in (self._stream(), self._stay(), self._rotate())]
+
+    def rest(self) -> None:
+        """Write no more."""
+        self._tasks[0].cancel()
+
+    @property
+    def settled(self) -> bool:
+        """Whether the server has everything of the terminal."""
+        return self.link.usable and not self._kept
 
     def stop(self) -> None:
         for task in self._tasks:
@@ -125,11 +139,15 @@ class FleetAgent:
 
     def write(self, size: int) -> None:
         """A chunk, which is kept until the server has it."""
-        chunk = HEADER.pack(MAGIC, time.monotonic_ns(), size) + bytes(size - HEADER.size)
+        text, place = size - HEADER.size, self._place % len(TEXT)
+        self._place += text
+        shown = TEXT[place : place + text]
+        chunk = HEADER.pack(MAGIC, time.monotonic_ns(), size) + shown + TEXT[: text - len(shown)]
         self._kept.append(chunk)
         self.end += size
         if self.link.usable:
             self.link.output(self.end - size, chunk)
+            self.fleet.report.count(SENT)
 
     def acknowledged(self, offset: int) -> None:
         while self._kept and self.start + len(self._kept[0]) <= offset:

@@ -1,15 +1,20 @@
 """Load as Locust reports it, against a control center that this starts, or one at an address.
 
     python loadtests/load.py steady|day|soak|storm|limit [--seconds N] [--agents N] [--operators N] [--html FILE]
-                             [--terminal-p99 200] [--command-p99 1000] [--memory-growth 10] [--json FILE]
+                             [--terminal-p99 200] [--command-p99 1000] … [--memory-growth 10] [--json FILE]
     ONSEMBL_PASSWORD=… python loadtests/load.py day --url https://… --email admin@example.org
 
 `steady`: 10 agents and 5 operators for 5 minutes. `day`: 100 and 50, for 10. `soak`: as steady, for 8 hours. `storm`:
 1,000 agents that are all cut off at once. `limit`: agents with five viewers each, more and more of them, until 99 % of
-what those see is not there within the threshold; beside it, how much of the recorded rate the load could send.
+what those see is not there within the threshold, or less of it than was sent; beside it, how much of the recorded rate
+the agents could send.
 
-Exits with 1 when a request failed, a byte or a command was lost, or a threshold (milliseconds at p99, percent) was
-missed.
+At the end every command is seen to its own, every viewer has the last byte of its terminal, every row that a page
+expects is there, and each terminal is read from the archive. Exits with 1 when a request failed, a byte or a command
+was lost, something was not measured, or a threshold (milliseconds at p99, percent, connections) was missed. A run of
+less than two minutes need not measure what is rare, and its memory's growth is not judged.
+
+Each operator has an account of its own, at an address only a session of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +24,8 @@ import asyncio
 import json
 import os
 import sys
+import tempfile
+import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,16 +36,18 @@ from center import Center, center
 from fleet import STATION_VIEWERS
 from fleet_agents import PAUSE_SECONDS, TRAFFIC
 
-WATCH_SECONDS = 5.0
-MINUTE = int(60 / WATCH_SECONDS)
+WATCH_SECONDS = 1.0
+SHORT_SECONDS = 120
+"""In less, the first and the last minute are the same, and what is rare may not happen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How many of whom, for how many seconds.
+    """How many of whom, for how many seconds from when everybody is there.
 
     When all agents are cut off, if they are. With `history` the agents have shown so much already that the server keeps
-    no more of each than it does at the start. A `ramp` adds so many agents a step.
+    no more of each than it does at the start, and its memory should not grow by more than `growth` percent. A `ramp`
+    adds so many agents a step.
     """
 
     agents: int
@@ -46,13 +55,14 @@ class Shape:
     seconds: int
     storm_after: int | None = None
     history: bool = False
+    growth: float | None = None
     ramp: int | None = None
 
 
 SHAPES = {
-    "steady": Shape(10, 5, 300, history=True),
+    "steady": Shape(10, 5, 300, history=True, growth=10.0),
     "day": Shape(100, 50, 600),
-    "soak": Shape(10, 5, 8 * 3600, history=True),
+    "soak": Shape(10, 5, 8 * 3600, history=True, growth=10.0),
     "storm": Shape(1000, 5, 120, storm_after=60),
     "limit": Shape(5000, 0, 3600, ramp=100),
 }
@@ -63,7 +73,7 @@ class Watch:
 
     def __init__(self, server: Center) -> None:
         self._server = server
-        self._memory: list[int] = []
+        self._memory: list[tuple[float, int]] = []
         self._connections = 0
         self._busy: list[float] = []
 
@@ -72,19 +82,23 @@ class Watch:
         process.cpu_percent()
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            self._memory.append(self._server.rss())
+            self._memory.append((time.monotonic(), self._server.rss()))
             self._connections = max(self._connections, self._server.connections())
             self._busy.append(process.cpu_percent())
 
     def figures(self) -> dict[str, float]:
-        """The memory of the first and of the last minute, at most; in percent what it has grown by."""
+        """The memory of the first and of the last minute, at most; in percent what it has grown by, when those are two
+        minutes."""
         if not self._memory:
             return {}
-        first, last = max(self._memory[:MINUTE]), max(self._memory[-MINUTE:])
+        began, ended = self._memory[0][0], self._memory[-1][0]
+        first = max(size for at, size in self._memory if at <= began + 60)
+        last = max(size for at, size in self._memory if at >= ended - 60)
+        growth = {"memory, growth, %": round((last / first - 1) * 100, 1)} if ended - began >= SHORT_SECONDS else {}
         return {
             "memory, first minute, MiB": round(first / 2**20, 1),
             "memory, last minute, MiB": round(last / 2**20, 1),
-            "memory, growth, %": round((last / first - 1) * 100, 1),
+            **growth,
             "Postgres connections, at most": self._connections,
             "server, % of a processor, at most": max(self._busy),
         }
@@ -92,38 +106,64 @@ class Watch:
 
 async def run(options: argparse.Namespace) -> int:
     shape = SHAPES[options.shape]
-    agents, operators = options.agents or shape.agents, options.operators or shape.operators
+    agents = shape.agents if options.agents is None else options.agents
+    operators = shape.operators if options.operators is None else options.operators
+    seconds = options.seconds or shape.seconds
     async with AsyncExitStack() as stack:
         watch: Watch | None = None
+        accounts: list[tuple[str, str]] = []
         if options.url:
             url, email, password = options.url.rstrip("/"), options.email, os.environ["ONSEMBL_PASSWORD"]
         else:
             server = await stack.enter_async_context(center())
             url, email, password = server.url, server.email, server.password
+            accounts = await server.add_operators(operators)
             watch = Watch(server)
+        result = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="onsembl-load-"))) / "result.json"
+        limits, optional = _limits(shape, options, operators=operators, seconds=seconds)
         environment = os.environ | {
             "LOAD_URL": url,
             "LOAD_EMAIL": email,
             "LOAD_PASSWORD": password,
+            "LOAD_ACCOUNTS": json.dumps(accounts),
             "LOAD_AGENTS": str(agents),
             "LOAD_OPERATORS": str(operators),
-            "LOAD_STORM_AFTER": str(shape.storm_after or ""),
+            "LOAD_SECONDS": str(seconds),
+            "LOAD_STORM_AFTER": str(min(shape.storm_after, seconds // 2)) if shape.storm_after else "",
             "LOAD_HISTORY": "1" if shape.history else "",
+            "LOAD_ARCHIVE": "" if shape.ramp else "1",
+            "LOAD_RENEWAL": str(options.renewal_seconds or ""),
             "LOAD_RAMP": json.dumps(_ramp(shape, options)),
-            "LOAD_LIMITS": json.dumps(_limits(shape, options)),
+            "LOAD_LIMITS": json.dumps(limits),
+            "LOAD_OPTIONAL": json.dumps(optional),
+            "LOAD_RESULT": str(result),
         }
         arguments = ["--headless", "-f", str(Path(__file__).parent / "locustfile.py"), "--only-summary"]
         if shape.ramp is None:
-            seconds = options.seconds or shape.seconds
-            arguments += ["-u", str(agents + operators), "-r", str(options.rate), "-t", f"{seconds}s"]
-        arguments += ["--stop-timeout", "5", *(["--html", str(options.html)] if options.html else [])]
+            arguments += ["-u", str(agents + operators), "-r", str(options.rate)]
+        else:
+            arguments += ["-t", f"{seconds}s"]
+        if options.html:
+            arguments += ["--html", str(options.html)]
+        arguments += ["--stop-timeout", "5"]
         watching = asyncio.create_task(watch.run()) if watch is not None else None
         process = await asyncio.create_subprocess_exec(sys.executable, "-m", "locust", *arguments, env=environment)
         code = await process.wait()
-        if watching is not None:
+        measured: dict[str, Any] = json.loads(result.read_text()) if result.exists() else {}
+        missed = [] if result.exists() else ["the load did not come to its end"]
+        if watching is not None and watch is not None:
             watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
-        return max(code, _judged(watch.figures() if watch is not None else {}, options))
+            (end,) = await asyncio.gather(watching, return_exceptions=True)
+            if not isinstance(end, asyncio.CancelledError):
+                missed.append(f"the server was not seen to the end: {end!r}")
+            measured["server"] = watch.figures()
+            missed += _judged(measured["server"], options, shape.growth)
+        for why in missed:
+            print(f"missed: {why}")
+        measured["missed"] = measured.get("missed", []) + missed
+        if options.json is not None:
+            options.json.write_text(json.dumps(measured, indent=2) + "\n")
+        return 1 if code or missed else 0
 
 
 def _ramp(shape: Shape, options: argparse.Namespace) -> dict[str, Any] | None:
@@ -132,7 +172,7 @@ def _ramp(shape: Shape, options: argparse.Namespace) -> dict[str, Any] | None:
     return {
         "step": options.step or shape.ramp,
         "seconds": options.step_seconds,
-        "most": options.agents or shape.agents,
+        "most": shape.agents if options.agents is None else options.agents,
         "least": options.least_agents,
         "rate": options.rate,
         "viewers": STATION_VIEWERS,
@@ -140,21 +180,40 @@ def _ramp(shape: Shape, options: argparse.Namespace) -> dict[str, Any] | None:
     }
 
 
-def _limits(shape: Shape, options: argparse.Namespace) -> dict[str, float]:
+def _limits(
+    shape: Shape, options: argparse.Namespace, *, operators: int, seconds: int
+) -> tuple[dict[str, float], list[str]]:
+    """Row → milliseconds at p99; and the rows that need not be there."""
+    limits: dict[str, float] = {"rotate tokens": options.rotation_p99}
+    rare = ["rotate tokens"]
     if shape.storm_after:  # what was written meanwhile comes late, as it must
-        return {"POST → agent": options.storm_p99, "all are back": options.storm_p99}
-    return {"agent → viewer": options.terminal_p99, "POST → agent": options.command_p99}
+        return limits | {"POST → agent": options.storm_p99, "all are back": options.storm_p99}, rare
+    if operators or shape.ramp:
+        limits |= {"agent → viewer": options.terminal_p99}
+    if operators:
+        limits |= {
+            "POST → agent": options.command_p99,
+            "key → agent → page": options.key_p99,
+            "POST → row": options.row_p99,
+            "cancel → cancelled": options.cancel_p99,
+        }
+        rare += ["key → agent → page", "POST → row", "cancel → cancelled"]
+    return limits, rare if seconds < SHORT_SECONDS else []
 
 
-def _judged(figures: dict[str, float], options: argparse.Namespace) -> int:
+def _judged(figures: dict[str, float], options: argparse.Namespace, growth: float | None) -> list[str]:
+    """What the server should not have taken, by what was seen of it."""
     for name, figure in figures.items():
         print(f"{name}: {figure:g}")
-    if options.json is not None:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
-    if options.memory_growth is not None and figures.get("memory, growth, %", 0) > options.memory_growth:
-        print(f"missed: the server's memory grew by more than {options.memory_growth:g} %")
-        return 1
-    return 0
+    if not figures:
+        return ["the server was not looked at"]
+    missed: list[str] = []
+    if figures["Postgres connections, at most"] > options.connections:
+        missed.append(f"more than {options.connections} connections to Postgres")
+    growth = growth if options.memory_growth is None else options.memory_growth
+    if growth is not None and figures.get("memory, growth, %", 0) > growth:
+        missed.append(f"the server's memory grew by more than {growth:g} %")
+    return missed
 
 
 def main() -> None:
@@ -168,14 +227,28 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=50, help="arrivals a second")
     parser.add_argument("--terminal-p99", type=float, default=200.0)
     parser.add_argument("--command-p99", type=float, default=1000.0)
+    parser.add_argument("--key-p99", type=float, default=200.0)
+    parser.add_argument("--row-p99", type=float, default=1000.0, help="a command's row on the page")
+    parser.add_argument("--cancel-p99", type=float, default=1000.0, help="a cancel's end on the page")
+    parser.add_argument("--rotation-p99", type=float, default=1000.0)
     parser.add_argument("--storm-p99", type=float, default=10_000.0, help="until every agent is back")
-    parser.add_argument("--memory-growth", type=float, help="percent from the first minute to the last")
+    parser.add_argument("--memory-growth", type=float, help="percent from the first minute to the last; 10 by shape")
+    parser.add_argument("--connections", type=int, default=40, help="to Postgres, at most")
+    parser.add_argument("--renewal-seconds", type=float, help="operators' tokens; at half their life otherwise")
     parser.add_argument("--step", type=int, help="of limit: so many agents more at a time")
     parser.add_argument("--step-seconds", type=float, default=10.0, help="of limit: how long each step is looked at")
     parser.add_argument("--least-agents", type=int, default=1, help="of limit: fewer are a failure")
-    parser.add_argument("--json", type=Path, help="what the server took")
+    parser.add_argument("--json", type=Path, help="all that was measured, and what was missed")
     parser.add_argument("--html", type=Path, help="Locust's report")
-    sys.exit(asyncio.run(run(parser.parse_args())))
+    options = parser.parse_args()
+    if options.url and (not options.email or not os.environ.get("ONSEMBL_PASSWORD")):
+        parser.error("with --url, give --email, and the password in ONSEMBL_PASSWORD")
+    if options.memory_growth is not None:
+        if options.url:
+            parser.error("the memory of a server at an address cannot be seen")
+        if (options.seconds or SHAPES[options.shape].seconds) < SHORT_SECONDS:
+            parser.error(f"the memory's growth can be judged after {SHORT_SECONDS} s only")
+    sys.exit(asyncio.run(run(options)))
 
 
 if __name__ == "__main__":

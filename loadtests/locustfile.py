@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, deque
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,26 @@ from locust.env import Environment
 from locust.stats import StatsEntry
 
 AGENTS, OPERATORS = int(os.environ["LOAD_AGENTS"]), int(os.environ["LOAD_OPERATORS"])
-STORM = os.environ.get("LOAD_STORM_AFTER")
+SECONDS = float(os.environ["LOAD_SECONDS"])
+STORM_AFTER = os.environ["LOAD_STORM_AFTER"]
 RAMP = json.loads(os.environ.get("LOAD_RAMP") or "null")
 LIMITS: dict[str, float] = json.loads(os.environ["LOAD_LIMITS"])
+OPTIONAL: list[str] = json.loads(os.environ["LOAD_OPTIONAL"])
+"""Rows that a short run need not have."""
+RESULT = Path(os.environ["LOAD_RESULT"])
 TERMINAL = "agent → viewer"
+SENT = "chunks sent"
 WINDOW_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """A second, of the last few: chunks that agents sent, and deliveries to viewers; the milliseconds within which 99 %
+    of those were made, None when there was none."""
+
+    sent: float
+    deliveries: float
+    p99: float | None
 
 
 class Driver:
@@ -41,35 +57,49 @@ class Driver:
         self._reader = gevent.spawn(self._read)
         self.added = 0
         """Users who are there."""
-        self._recent: deque[tuple[float, dict[int, int]]] = deque()
+        self.over = False
+        """Whether the fleet has ended; before `end` it must not."""
+        self.counts: Counter[str] = Counter()
+        self._recent: deque[tuple[float, int, dict[int, int]]] = deque()
 
-    def tell(self, *order: str) -> None:
-        """Have something done, and wait until it is."""
+    def tell(self, *order: str) -> bool:
+        """Have something done, and wait until it is; False when the fleet has ended meanwhile."""
         with self._turn:
+            if self.over:
+                return False
             self._done.clear()
-            self._process.stdin.write(json.dumps(order).encode() + b"\n")
-            self._process.stdin.flush()
+            try:
+                self._process.stdin.write(json.dumps(order).encode() + b"\n")
+                self._process.stdin.flush()
+            except BrokenPipeError:
+                return False
             self._done.wait()
+            return not self.over
 
-    def end(self) -> None:
+    def end(self) -> bool:
+        """See everything to its end, then end the fleet; whether it did all that."""
+        settled = self.tell("settle")
         self._process.stdin.close()
-        self._process.wait()
+        code = self._process.wait()
         self._reader.join(timeout=5)
+        return settled and code == 0
 
-    def recent(self) -> tuple[int, float]:
-        """Of the last seconds: deliveries a second to terminals, and the milliseconds within which 99 % were made."""
+    def recent(self) -> Recent:
+        """The last seconds."""
         since = time.monotonic() - WINDOW_SECONDS
         while self._recent and self._recent[0][0] < since:
             self._recent.popleft()
         times: Counter[int] = Counter()
-        for _, more in self._recent:
+        for _, _, more in self._recent:
             times.update(more)
-        left = sum(times.values()) * 0.01
+        sent = sum(count for _, count, _ in self._recent)
+        left, p99 = times.total() * 0.01, None
         for ms in sorted(times, reverse=True):
             left -= times[ms]
             if left <= 0:
-                return int(times.total() / WINDOW_SECONDS), ms
-        return 0, 0.0
+                p99 = ms
+                break
+        return Recent(sent / WINDOW_SECONDS, times.total() / WINDOW_SECONDS, p99)
 
     def _read(self) -> None:
         for line in self._process.stdout:
@@ -79,6 +109,8 @@ class Driver:
                 continue
             for row in message["rows"]:
                 self._count(row)
+            self.counts.update(message["counts"])
+            self._recent.append((time.monotonic(), message["counts"].get(SENT, 0), {}))
             for kind, name, why in message["errors"]:
                 self._environment.events.request.fire(
                     request_type=kind,
@@ -88,6 +120,7 @@ class Driver:
                     exception=RuntimeError(why),
                     context={},
                 )
+        self.over = True
         self._done.set()
 
     def _count(self, row: dict[str, Any]) -> None:
@@ -99,54 +132,97 @@ class Driver:
         stats.entries[row["name"], row["method"]].extend(entry)
         stats.total.extend(entry)
         if row["name"] == TERMINAL:
-            self._recent.append((time.monotonic(), row["response_times"]))
+            self._recent.append((time.monotonic(), 0, row["response_times"]))
 
 
 driver: Driver
-held: tuple[int, int] = (0, 0)
+ended_well = False
+held: tuple[int, float] = (0, 0)
 """The most agents for whose viewers the limit held, and the deliveries a second that those were."""
-held_at_rate: tuple[int, int] = (0, 0)
+held_at_rate: tuple[int, float] = (0, 0)
 """The same, while the agents could send at the recorded rate: this machine bears the load too."""
 KEPT = 0.9
-"""Of the recorded rate; with less the load is behind."""
+"""Of the recorded rate, with less the load is behind; of what was sent, with fewer deliveries the server is."""
 
 
 @events.test_start.add_listener
 def begin(environment: Environment, **_: Any) -> None:
     global driver
     driver = Driver(environment)
-    if STORM:
-        gevent.spawn_later(float(STORM), lambda: driver.tell("storm"))
+    if not RAMP:
+        gevent.spawn(run, environment)
+
+
+def run(environment: Environment) -> None:
+    """From when everybody is there, for as long as it was asked for."""
+    while driver.added < AGENTS + OPERATORS and not driver.over:
+        gevent.sleep(0.1)
+    if STORM_AFTER:
+        gevent.spawn_later(float(STORM_AFTER), driver.tell, "storm")
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until and not driver.over:
+        gevent.sleep(0.1)
+    environment.runner.quit()
 
 
 @events.test_stop.add_listener
 def end(**_: Any) -> None:
-    driver.tell("settle")
-    driver.end()
+    global ended_well
+    ended_well = driver.end()
 
 
 @events.quitting.add_listener
 def judge(environment: Environment, **_: Any) -> None:
-    """The exit code: whether the thresholds were kept (`LOAD_LIMITS`: row → milliseconds at p99)."""
+    """The exit code: whether the thresholds were kept (`LOAD_LIMITS`: row → milliseconds at p99). What was measured is
+    written to `LOAD_RESULT`."""
     stats, missed = environment.stats, []
+    if not ended_well:
+        missed.append("the load ended before it had seen everything to its end")
+    if environment.runner is not None and environment.runner.exceptions:
+        missed.append("the load's own users failed")
     if stats.total.num_failures:
         missed.append(f"{stats.total.num_failures} failures")
     if RAMP:
         for when, (agents, rate) in (("at the recorded rate", held_at_rate), ("at any", held)):
-            print(f"the limit {when}: {agents} agents × {RAMP['viewers']} viewers, {rate} deliveries/s")
+            print(f"the limit {when}: {agents} agents × {RAMP['viewers']} viewers, {rate:.0f} deliveries/s")
         if held[0] < RAMP["least"]:
             missed.append(f"fewer than {RAMP['least']} agents")
     for name, limit in ({} if RAMP else LIMITS).items():
-        rows = [entry for entry in stats.entries.values() if entry.name == name]
-        if not rows:
+        rows = [entry for entry in stats.entries.values() if entry.name == name and entry.num_requests]
+        if not rows and name not in OPTIONAL:
             missed.append(f"nothing was measured of {name}")
         for entry in rows:
             p99 = entry.get_response_time_percentile(0.99) or 0
             print(f"{name}: p50 {entry.get_response_time_percentile(0.5)} ms, p99 {p99} ms of {limit} ms")
             if p99 > limit:
                 missed.append(f"{name}: p99 {p99} ms")
+    for what, count in driver.counts.items():
+        print(f"{what}: {count}")
     print("missed: " + "; ".join(missed) if missed else "every threshold was kept")
     environment.process_exit_code = 1 if missed else 0
+    RESULT.write_text(json.dumps({"rows": _rows(environment), "counts": driver.counts, "missed": missed, **_limit()}))
+
+
+def _rows(environment: Environment) -> list[dict[str, Any]]:
+    return [
+        {
+            "kind": entry.method,
+            "name": entry.name,
+            "count": entry.num_requests,
+            "failures": entry.num_failures,
+            "p50 ms": entry.get_response_time_percentile(0.5),
+            "p99 ms": entry.get_response_time_percentile(0.99),
+            "max ms": entry.max_response_time,
+        }
+        for entry in environment.stats.entries.values()
+    ]
+
+
+def _limit() -> dict[str, Any]:
+    if not RAMP:
+        return {}
+    named = (("at the recorded rate", held_at_rate), ("at any", held))
+    return {"limit": {when: {"agents": agents, "deliveries/s": round(rate)} for when, (agents, rate) in named}}
 
 
 class _Fleet(User):
@@ -154,8 +230,7 @@ class _Fleet(User):
     who: str
 
     def on_start(self) -> None:
-        driver.tell("add", self.who)
-        driver.added += 1
+        driver.added += driver.tell("add", self.who)
 
     @task
     def stay(self) -> None:
@@ -181,30 +256,39 @@ if RAMP:
 
         def tick(self) -> tuple[int, float] | None:
             now = self.get_run_time()
+            if self._users and driver.over:
+                return None
             if self._users and driver.added < self._users:
                 self._since = now  # they are still coming
             elif now - self._since >= RAMP["seconds"]:
                 self._since = now
-                if self._users == 0 or self._within(*driver.recent()):
+                if self._users == 0 or self._within(driver.recent()):
                     self._users += RAMP["step"]
-                elif self._bad == 2 or (held is not None and held[0] >= RAMP["most"]):
+                elif self._bad == 2 or held[0] >= RAMP["most"]:
                     return None
             return self._users, RAMP["rate"]
 
-        def _within(self, rate: int, p99: float) -> bool:
+        def _within(self, recent: Recent) -> bool:
             """Whether there may be more of them: what does not hold is looked at twice."""
             global held, held_at_rate
-            holds = p99 <= LIMITS[TERMINAL]
-            share = rate / (self._users * RAMP["viewers"] * RAMP["chunks"])
-            said = (
-                f"{self._users} agents × {RAMP['viewers']} viewers, {rate} deliveries/s ({share:.0%}): p99 {p99:g} ms"
+            share = recent.sent / (self._users * RAMP["chunks"])
+            behind = recent.deliveries < KEPT * recent.sent * RAMP["viewers"]
+            if recent.p99 is None:
+                why = "nothing was delivered"
+            elif behind:
+                why = "fewer deliveries than were due"
+            else:
+                why = "" if recent.p99 <= LIMITS[TERMINAL] else f"past {LIMITS[TERMINAL]:g} ms"
+            print(
+                f"{self._users} agents × {RAMP['viewers']} viewers, {recent.deliveries:.0f} deliveries/s, the agents at"
+                f" {share:.0%} of the recorded rate: p99 {recent.p99} ms" + (f", {why}" if why else ""),
+                flush=True,
             )
-            print(said + ("" if holds else f", past {LIMITS[TERMINAL]:g} ms"), flush=True)
-            self._bad = 0 if holds else self._bad + 1
-            if holds:
-                held = (self._users, rate)
+            self._bad = self._bad + 1 if why else 0
+            if not why:
+                held = (self._users, recent.deliveries)
                 held_at_rate = held if share >= KEPT else held_at_rate
-            return holds and self._users < RAMP["most"]
+            return not why and self._users < RAMP["most"]
 
 else:
 

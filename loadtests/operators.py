@@ -4,233 +4,101 @@ cancels some, and types."""
 from __future__ import annotations
 
 import asyncio
-import json
 import random
-import re
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol
-from uuid import uuid4
+from typing import Protocol
 
 import aiohttp
 from center import Center
-from clients import LoadViewer
-from fleet_agents import HEADER, MAGIC, FleetAgent
+from fleet_agents import FleetAgent
+from pages import Dashboard, Viewer
 from report import Report
 
 COMMAND_SECONDS = 5.0
 HOLD_EVERY = 5
 """Of so many commands one runs until it is cancelled."""
 KEY_SECONDS = 1.0
-PHOENIX_SECONDS = 25.0
-"""How often Realtime wants to hear from its clients."""
 WATCHED = 2
-REMEMBERED = 1000
-OLDEST_NS = 600_000_000_000
-COMMAND_ROW = re.compile(r'"id":\s*"([0-9a-f-]{36})"')
-COMMAND_STATE = re.compile(r'"state":\s*"(\w+)"')
-
-
-class Viewer(LoadViewer):
-    """Reads framed chunks: one that is missing, doubled or changed breaks the frames. Times what came since
-    it is there."""
-
-    def __init__(self, center: Center, agent: FleetAgent, report: Report) -> None:
-        super().__init__(center.url, agent.credentials.agent_id, center.token, 1, [])
-        self._report = report
-        self._found = False
-        self._began = 0
-        self.client_id = str(uuid4())
-        self._keys: dict[int, float] = {}
-        self._seq = 0
-        self._types = False
-
-    def hear(self, message: dict[str, Any]) -> None:
-        match message["type"]:
-            case "attached":
-                self._began = time.monotonic_ns()
-            case "gap":
-                self._lost("it fell behind what the server keeps")
-            case "stream_started":
-                self._rest, self._found = b"", False
-            case "controlled":
-                self._types = (message["controller"] or {}).get("client_id") == self.client_id
-            case "keys_taken":
-                if (began := self._keys.pop(message["seq"], None)) is not None:
-                    self._report.took("operator", "key → agent → page", time.monotonic() - began)
-            case _:
-                pass
-        super().hear(message)
-
-    def type(self) -> None:
-        """A key, if this page may; else it asks to."""
-        if not self._types:
-            self.say({"type": "take_control", "client_id": self.client_id})
-            return
-        self._seq += 1
-        self._keys[self._seq] = time.monotonic()
-        self.say({"type": "keys", "client_id": self.client_id, "seq": self._seq, "text": "x"})
-
-    def _lost(self, why: str) -> None:
-        self._report.failed("terminal", "agent → viewer", why)
-        self._rest, self._found = b"", False
-
-    def read(self, data: bytes) -> None:
-        now = time.monotonic_ns()
-        self.bytes += len(data)
-        data = self._rest + data if self._rest else data
-        at = 0
-        if not self._found:
-            at = data.find(MAGIC)
-            if at < 0:
-                self._rest = data[-len(MAGIC) :]
-                return
-            self._found = True
-        while len(data) - at >= HEADER.size:
-            magic, sent, length = HEADER.unpack_from(data, at)
-            if magic != MAGIC or not 0 <= now - sent < OLDEST_NS:
-                self._lost("bytes are missing")
-                return
-            if len(data) - at < length:
-                break
-            if sent >= self._began:
-                self._report.took("terminal", "agent → viewer", (now - sent) / 1e9)
-            at += length
-        self._rest = data[at:]
-
-
-class Dashboard:
-    """The state of commands as a page has it: by Realtime, over a socket of its own."""
-
-    def __init__(self, center: Center, report: Report) -> None:
-        self._center = center
-        self._report = report
-        self._seen: dict[str, tuple[float, str]] = {}
-        """Commands, the latest of them: when each was first heard of, and its state."""
-        self._asked: dict[str, float] = {}
-        self._cancelled: dict[str, float] = {}
-        self._to_run: dict[str, asyncio.Future[None]] = {}
-        self._socket: aiohttp.ClientWebSocketResponse
-        self._tasks: list[asyncio.Task[None]] = []
-
-    async def begin(self) -> None:
-        """Subscribed when it returns."""
-        center = self._center
-        config = await center.get("/config.json")
-        address = f"{config['supabase_url'] or center.url}/realtime/v1/websocket"
-        query = {"apikey": config["supabase_key"], "vsn": "2.0.0"}
-        began = time.monotonic()
-        self._socket = await center.http.ws_connect(address, params=query, max_msg_size=0)
-        change = {"event": "*", "schema": "onsembl", "table": "commands"}
-        join = {"config": {"postgres_changes": [change]}, "access_token": center.token}
-        await self._say("1", "realtime:load", "phx_join", join)
-        async with asyncio.timeout(30):
-            while '"system"' not in str(await self._socket.receive_str()):
-                pass
-        self._report.took("operator", "subscribe", time.monotonic() - began)
-        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._stay())]
-
-    async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await self._socket.close()
-
-    def asked(self, command_id: str, began: float) -> None:
-        """A command was sent: its row is expected, if it is not here yet."""
-        if command_id in self._seen:
-            self._report.took("dashboard", "POST → row", self._seen[command_id][0] - began)
-        else:
-            self._asked[command_id] = began
-
-    async def until_running(self, command_id: str) -> None:
-        """Until the row says that it runs."""
-        if self._seen.get(command_id, (0.0, ""))[1] != "running":
-            self._to_run[command_id] = asyncio.get_running_loop().create_future()
-            async with asyncio.timeout(60):
-                await self._to_run[command_id]
-
-    def cancelling(self, command_id: str) -> None:
-        self._cancelled[command_id] = time.monotonic()
-
-    async def _say(self, ref: str, topic: str, event: str, payload: dict[str, Any]) -> None:
-        await self._socket.send_str(json.dumps([ref, ref, topic, event, payload]))
-
-    async def _stay(self) -> None:
-        while True:
-            await asyncio.sleep(PHOENIX_SECONDS)
-            await self._say("2", "phoenix", "heartbeat", {})
-
-    async def _read(self) -> None:
-        async for message in self._socket:
-            text = message.data
-            if not isinstance(text, str) or '"postgres_changes"' not in text:
-                continue
-            now = time.monotonic()
-            found, state = COMMAND_ROW.search(text), COMMAND_STATE.search(text)
-            if found is None or state is None:
-                continue
-            self._heard(found[1], state[1], now)
-
-    def _heard(self, command_id: str, state: str, now: float) -> None:
-        self._seen[command_id] = (self._seen.get(command_id, (now,))[0], state)
-        if len(self._seen) > REMEMBERED:
-            del self._seen[next(iter(self._seen))]
-        if (began := self._asked.pop(command_id, None)) is not None:
-            self._report.took("dashboard", "POST → row", now - began)
-        if state == "running" and (waiter := self._to_run.pop(command_id, None)) is not None:
-            waiter.set_result(None)
-        if state == "cancelled" and (began := self._cancelled.pop(command_id, None)) is not None:
-            self._report.took("dashboard", "cancel → cancelled", now - began)
+LAST_SECONDS = 10.0
+"""In which the last that was asked for is on the pages."""
+AGAIN_SECONDS = 5.0
 
 
 class Everybody(Protocol):
     """What an operator needs of the fleet."""
 
-    center: Center
     report: Report
     agents: list[FleetAgent]
 
-    async def send_command(self, agent: FleetAgent, *, hold: bool = False) -> tuple[str, float] | None:
+    async def send_command(
+        self, agent: FleetAgent, *, by: Center | None = None, hold: bool = False
+    ) -> tuple[str, float] | None:
         """Its id and when it was asked for; None when that failed."""
         ...
 
 
 class Operator:
-    """One of them, with `watched` terminals open."""
+    """One of them, with an account or at least a session of its own, and `watched` terminals open.
 
-    def __init__(self, fleet: Everybody, watched: int = WATCHED) -> None:
+    Its token is renewed every `renewal` seconds, by default at half its life.
+    """
+
+    def __init__(self, fleet: Everybody, center: Center, watched: int = WATCHED, renewal: float | None = None) -> None:
         self.fleet = fleet
+        self._center = center
         self._watched = watched
-        self._dashboard = Dashboard(fleet.center, fleet.report)
+        self._renewal = renewal
+        self._dashboard = Dashboard(center, fleet.report)
+        self._resting = asyncio.Event()
+        self._keeping: asyncio.Task[None]
         self._tasks: list[asyncio.Task[None]] = []
-        self._viewers: list[Viewer] = []
+        self.viewers: list[Viewer] = []
 
     async def begin(self) -> None:
         report = self.fleet.report
         began = time.monotonic()
-        await self.fleet.center.sign_in()
+        await self._center.sign_in()
         report.took("operator", "sign in", time.monotonic() - began)
         await self._dashboard.begin()
         agents = self.fleet.agents
-        self._viewers = await watch(self.fleet, random.sample(agents, min(self._watched, len(agents))))
-        self._tasks = [asyncio.create_task(self._command()), asyncio.create_task(self._type())]
+        chosen = random.sample(agents, min(self._watched, len(agents)))
+        self.viewers = await watch(self._center, report, chosen)
+        keeping = keep_signed_in(self._center, report, self._renewal, self.viewers, self._dashboard)
+        self._keeping = asyncio.create_task(keeping)
+        self._tasks = [asyncio.create_task(work) for work in (self._command(), self._type())]
+
+    async def rest(self) -> None:
+        """Ask for nothing more."""
+        self._resting.set()
+        await asyncio.gather(*self._tasks)
+
+    async def see_all(self) -> None:
+        """What was asked for is on the page, or counts as a failure."""
+        await self._dashboard.see_all(time.monotonic() + LAST_SECONDS)
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        for viewer in self._viewers:
+        self._keeping.cancel()
+        for viewer in self.viewers:
             viewer.leave()
         await self._dashboard.stop()
 
+    async def _rests_within(self, seconds: float) -> bool:
+        """Wait so long, or until it is to ask for nothing more."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._resting.wait()
+        except TimeoutError:
+            return False
+
     async def _command(self) -> None:
         number = random.randrange(HOLD_EVERY)
-        while True:
-            await asyncio.sleep(random.uniform(0.5, 1.5) * COMMAND_SECONDS)
+        while not await self._rests_within(random.uniform(0.5, 1.5) * COMMAND_SECONDS):
             if not self.fleet.agents:
                 continue
             number += 1
             hold = number % HOLD_EVERY == 0
-            sent = await self.fleet.send_command(random.choice(self.fleet.agents), hold=hold)
+            sent = await self.fleet.send_command(random.choice(self.fleet.agents), by=self._center, hold=hold)
             if sent is not None:
                 self._dashboard.asked(*sent)
                 if hold:
@@ -240,24 +108,46 @@ class Operator:
         try:
             await self._dashboard.until_running(command_id)
             self._dashboard.cancelling(command_id)
-            await self.fleet.center.post(f"/v1/commands/{command_id}/cancel", {})
+            await self._center.post(f"/v1/commands/{command_id}/cancel", {})
         except (aiohttp.ClientError, TimeoutError) as error:
+            self._dashboard.not_cancelling(command_id)
             self.fleet.report.failed("dashboard", "cancel → cancelled", error)
 
     async def _type(self) -> None:
-        while True:
-            await asyncio.sleep(random.uniform(0.5, 1.5) * KEY_SECONDS)
-            for viewer in self._viewers[:1]:
+        while not await self._rests_within(random.uniform(0.5, 1.5) * KEY_SECONDS):
+            for viewer in self.viewers[:1]:
                 viewer.type()
 
 
-async def watch(fleet: Everybody, agents: Sequence[FleetAgent]) -> list[Viewer]:
+async def watch(center: Center, report: Report, agents: Sequence[FleetAgent]) -> list[Viewer]:
     """Open these terminals."""
     viewers: list[Viewer] = []
     for agent in agents:
-        viewer = Viewer(fleet.center, agent, fleet.report)
+        viewer = Viewer(center, agent, report)
         began = time.monotonic()
         await viewer.connect()
-        fleet.report.took("operator", "attach", time.monotonic() - began)
+        report.took("operator", "attach", time.monotonic() - began)
         viewers.append(viewer)
     return viewers
+
+
+async def keep_signed_in(
+    center: Center, report: Report, renewal: float | None, viewers: Sequence[Viewer], dashboard: Dashboard | None
+) -> None:
+    """Renew the operator's token before it ends, and tell whoever is connected with it; until cancelled."""
+    wait = renewal or center.token_seconds / 2
+    while True:
+        await asyncio.sleep(wait)
+        began = time.monotonic()
+        try:
+            await center.renew()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            report.failed("operator", "renew token", error)
+            wait = AGAIN_SECONDS
+            continue
+        wait = renewal or center.token_seconds / 2
+        report.took("operator", "renew token", time.monotonic() - began)
+        for viewer in viewers:
+            viewer.renewed(center.token)
+        if dashboard is not None:
+            await dashboard.renewed(center.token)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 
@@ -34,11 +34,12 @@ class Row:
 
 
 class Report:
-    """Rows and failures, by what they are of."""
+    """Rows and failures, by what they are of, and counts."""
 
     def __init__(self) -> None:
         self._rows: defaultdict[tuple[str, str], Row] = defaultdict(Row)
         self._errors: list[tuple[str, str, str]] = []
+        self._counts: Counter[str] = Counter()
 
     def took(self, kind: str, name: str, seconds: float) -> None:
         self._rows[kind, name].add(seconds * 1000)
@@ -46,11 +47,15 @@ class Report:
     def failed(self, kind: str, name: str, why: object) -> None:
         self._errors.append((kind, name, f"{type(why).__name__}: {why}" if isinstance(why, Exception) else str(why)))
 
+    def count(self, what: str, number: int = 1) -> None:
+        self._counts[what] += number
+
     def hand_over(self) -> None:
         rows, self._rows = self._rows, defaultdict(Row)
         errors, self._errors = self._errors, []
-        if rows or errors:
-            say({"rows": [_told(*names, row) for names, row in rows.items()], "errors": errors})
+        counts, self._counts = self._counts, Counter()
+        if rows or errors or counts:
+            say({"rows": [_told(*names, row) for names, row in rows.items()], "errors": errors, "counts": counts})
 
 
 def _told(kind: str, name: str, row: Row) -> dict[str, Any]:

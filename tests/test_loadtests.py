@@ -1,25 +1,65 @@
-"""The load tests start, load a control center of their own, and judge what they saw."""
+"""The load tests start, load a control center, and judge what they saw; what they did not see is no success."""
 
 from __future__ import annotations
 
+import asyncio
+import importlib
+import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import aiohttp
+import psutil
 import pytest
 
-LOAD = Path(__file__).resolve().parents[1] / "loadtests" / "load.py"
+FOLDER = Path(__file__).resolve().parents[1] / "loadtests"
+LOAD = FOLDER / "load.py"
+
+
+@pytest.fixture
+def part(monkeypatch):
+    """A module of the load tests, by name."""
+    monkeypatch.syspath_prepend(FOLDER)
+    return importlib.import_module
 
 
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize(("limit", "seconds", "code"), [("60000", "40", 0), ("-1", "20", 1)])
-def test_a_short_load_is_run_and_judged(limit, seconds, code):
-    """Its table has the terminals' latency; a threshold that is missed is the exit code."""
+def test_a_short_load_is_run_and_judged(tmp_path):
+    """Its rows, counts and what the server took are in its files; operators' tokens are renewed; nothing is lost."""
+    files = ("--json", str(tmp_path / "found.json"), "--html", str(tmp_path / "found.html"))
     # An operator's first command comes within 8 s of the sign-in, which takes its time on a busy machine.
-    people = ("--agents", "2", "--operators", "2", "--seconds", seconds)
-    said = load("steady", *people, "--terminal-p99", limit, "--command-p99", "60000", code=code)
-    assert "agent → viewer: p50" in said and "Postgres connections, at most" in said
-    assert ("every threshold was kept" in said) == (code == 0)
+    people = ("--agents", "2", "--operators", "2", "--seconds", "40", "--renewal-seconds", "3")
+    said = load("steady", *people, *files, "--terminal-p99", "60000", "--command-p99", "60000")
+    assert "every threshold was kept" in said and "agent → viewer: p50" in said
+    found = json.loads((tmp_path / "found.json").read_text())
+    rows = {row["name"]: row for row in found["rows"]}
+    assert found["missed"] == [] and rows["renew token"]["count"] > 4 and rows["POST → row"]["failures"] == 0
+    assert found["counts"]["archived bytes compared"] > 2 * 2 * 1024 * 1024  # the history of each
+    assert 0 < found["server"]["Postgres connections, at most"] < 40
+    assert "agent → viewer" in (tmp_path / "found.html").read_text()
+
+
+@pytest.mark.timeout(200)
+async def test_a_load_at_an_address_is_judged(part):
+    """A threshold that is missed is the exit code."""
+    async with part("center").center() as server:
+        where = ("--url", server.url, "--email", server.email, "--agents", "1", "--operators", "1")
+        limits = ("--seconds", "10", "--terminal-p99", "-1", "--command-p99", "60000")
+        account = {"ONSEMBL_PASSWORD": server.password}
+        said = await asyncio.to_thread(load, "steady", *where, *limits, code=1, **account)
+    assert "missed: agent → viewer: p99" in said
+
+
+@pytest.mark.timeout(200)
+def test_a_storm_cuts_everybody_off_and_sees_them_back():
+    """How many there were is said."""
+    said = load("storm", "--agents", "10", "--operators", "1", "--seconds", "10", "--storm-p99", "60000")
+    assert "agents cut off: 10" in said and "all are back: p50" in said
 
 
 @pytest.mark.timeout(200)
@@ -29,10 +69,124 @@ def test_a_ramp_says_how_many_it_held():
     assert "4 agents × 5 viewers" in said and "the limit at any: 4 agents × 5 viewers" in said
 
 
-def load(*arguments: str, code: int = 0) -> str:
+def test_a_load_that_reaches_nobody_fails():
+    """Its process ends with an error, which is no success with nothing to object to."""
+    where = ("--url", "http://127.0.0.1:9", "--email", "nobody@example.org", "--seconds", "5")
+    said = load("steady", *where, code=1, ONSEMBL_PASSWORD="none")
+    assert "missed: the load ended before it had seen everything to its end" in said
+
+
+def test_no_ramp_waits_for_a_load_that_has_ended():
+    """It ends with it."""
+    where = ("--url", "http://127.0.0.1:9", "--email", "nobody@example.org")
+    load("limit", *where, code=1, ONSEMBL_PASSWORD="none")
+
+
+@pytest.mark.timeout(200)
+def test_a_killed_load_fails():
+    """Locust is killed in the midst of it."""
+    people = ("--agents", "1", "--operators", "0", "--seconds", "60")
+    command = [sys.executable, str(LOAD), "steady", *people]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+        assert run.stdout is not None
+        next(line for line in run.stdout if "All users spawned" in line)
+        (locust,) = (child for child in psutil.Process(run.pid).children() if "locust" in child.cmdline())
+        locust.send_signal(signal.SIGKILL)
+        said = run.stdout.read()
+    assert run.returncode == 1 and "missed: the load did not come to its end" in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("steady", "--url", "http://127.0.0.1:9"),
+        ("steady", "--url", "http://127.0.0.1:9", "--email", "a@example.org", "--memory-growth", "5"),
+        ("steady", "--seconds", "60", "--memory-growth", "5"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused(arguments):
+    """By the usage message."""
+    assert "usage:" in load(*arguments, code=2)
+
+
+async def test_an_answer_that_fails_is_asked_for_again(part):
+    """A command's end is read though the server refuses at first."""
+    asked = []
+
+    class Center:
+        async def get(self, path):
+            asked.append(path)
+            if len(asked) == 1:
+                raise aiohttp.ClientResponseError(None, (), status=503)
+            return {"ended_at": "now", "state": "succeeded"}
+
+    fleet = part("fleet").Fleet(Center(), [], history=False, archive=False, renewal=None)
+    assert await fleet._ended("some", cancel=False) == "succeeded" and len(asked) == 2
+
+
+async def test_a_refused_subscription_is_no_subscription(part):
+    """Realtime's word that it failed is an error."""
+
+    class Socket:
+        async def receive_str(self):
+            return json.dumps([None, None, "realtime:load", "system", {"status": "error", "message": "no"}])
+
+    pages = part("pages")
+    dashboard = pages.Dashboard(SimpleNamespace(), part("report").Report())
+    dashboard._socket = Socket()
+    with pytest.raises(aiohttp.ClientError, match="no"):
+        await dashboard._subscribed()
+
+
+async def test_what_a_viewer_does_not_see_is_a_failure(part):
+    """A connection that the server closes, bytes that never come, a row that never comes."""
+    report = part("report").Report()
+    failures = []
+    report.failed = lambda kind, name, why: failures.append(f"{name}: {why}")
+    agent = SimpleNamespace(credentials=SimpleNamespace(agent_id="a"), end=10)
+    pages = part("pages")
+    viewer = pages.Viewer(SimpleNamespace(url="http://127.0.0.1:9", token=""), agent, report)
+    viewer.hear({"type": "attached", "offset": 0})
+    viewer.read(b"x" * 9)
+    await viewer.see_all(time.monotonic())
+    viewer.on_ws_disconnected(None)
+    dashboard = pages.Dashboard(SimpleNamespace(), report)
+    dashboard.asked("a command", time.monotonic())
+    await dashboard.see_all(time.monotonic())
+    assert failures == [
+        "agent → viewer: it saw 9 bytes of 10",
+        "agent → viewer: the server closed the connection",
+        "POST → row: it never came",
+    ]
+
+
+def test_frames_with_a_hole_are_found(part):
+    """A byte that is missing in the archive breaks them."""
+    archived, agents = part("archived"), part("fleet_agents")
+    chunk = agents.HEADER.pack(agents.MAGIC, 1, agents.HEADER.size + 5) + b"hello"
+    frames = archived.Frames()
+    assert frames.feed(chunk + chunk[:7]) and not frames.whole
+    assert frames.feed(chunk[7:]) and frames.whole
+    assert not frames.feed(chunk[:-1] + chunk)
+
+
+def test_a_process_that_has_ended_is_no_connection(part):
+    """A backend of Postgres may end between being listed and being looked at."""
+    ended = subprocess.Popen(["true"])
+    process = psutil.Process(ended.pid)
+    ended.wait()
+    assert not part("center")._is_connection(process)
+
+
+def load(*arguments: str, code: int = 0, **environment: str) -> str:
     """What it says; it ends with this code."""
     run = subprocess.run(
-        [sys.executable, str(LOAD), *arguments], capture_output=True, text=True, check=False, timeout=180
+        [sys.executable, str(LOAD), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+        env={**os.environ, **environment},
     )
     assert run.returncode == code, run.stdout + run.stderr
     return run.stdout + run.stderr
