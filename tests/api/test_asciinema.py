@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import os
@@ -10,15 +11,15 @@ import struct
 import subprocess
 import sys
 import termios
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyte
+from support.command_line import CommandLine
+from support.recorded import add_command, add_output, add_size, add_stream
 
-from onsembl.protocol.asciicast import Asciicast
+from onsembl.protocol.states import Role
 
 COLUMNS, ROWS = 90, 20
-BEGAN = datetime(2026, 5, 5, 12, tzinfo=UTC)
 PROGRAM = "import asciinema.__main__ as program; import sys; sys.exit(program.main())"
 
 
@@ -54,8 +55,9 @@ def screen_of(data: bytes) -> list[str]:
     return [line.rstrip() for line in screen.display]
 
 
-def test_asciinema_plays_an_export(tmp_path):
-    """Colours, characters cut between chunks, a progress bar, the alternate screen and back, a marker, a resize."""
+async def test_asciinema_plays_an_export(api, tmp_path):
+    """Colours, characters cut between chunks, a progress bar, the alternate screen and back, a marker, a resize: played
+    from what `onsembl export` has written, it looks as the archived bytes do."""
     stream = (
         "\x1b[1;32mgrün ✓\x1b[0m 漢字\r\n".encode()
         + b"".join(f"\r{percent:3} %".encode() for percent in range(0, 101, 5))
@@ -63,13 +65,15 @@ def test_asciinema_plays_an_export(tmp_path):
         + "".join(f"line {number}\r\n" for number in range(30)).encode()
         + b"bytes \xff\xfe that are no text\r\n$ "
     )
-    chunks = [stream[place : place + 7] for place in range(0, len(stream), 7)]
-    cast = Asciicast(2, BEGAN, COLUMNS, ROWS, "a test")
-    data = cast.head() + cast.marker(BEGAN, "make") + cast.resize(BEGAN, COLUMNS, ROWS + 1)
-    for index, chunk in enumerate(chunks):
-        data += cast.output(BEGAN + timedelta(seconds=index), chunk)
+    account = await api.operator(Role.VIEWER)
+    agent = await api.enrol()
+    stream_id = await add_stream(api, agent.id)
+    await add_output(api, stream_id, b"before", *(stream[place : place + 7] for place in range(0, len(stream), 7)))
+    await add_size(api, stream_id, 0, COLUMNS, ROWS)
+    await add_size(api, stream_id, 20, COLUMNS, ROWS + 1)
+    command = await add_command(api, agent.id, stream_id, "make", 6, 6 + len(stream))
     file = tmp_path / "export.cast"
-    file.write_bytes(data + cast.end())
-    shown = screen_of(played(file))
+    await CommandLine(api, account, tmp_path).run("export", "command", command, "-o", str(file))
+    shown = screen_of(await asyncio.to_thread(played, file))
     assert shown == screen_of(stream)
     assert "bytes \ufffd\ufffd that are no text" in shown
