@@ -1,11 +1,14 @@
-"""The table of how fast it is, beside the programs that people would otherwise run.
+"""The table of how fast it is, beside the programs that people would otherwise run, and whether the targets are met.
 
-    python loadtests/bench.py [--rounds 3] [--only relay command] [--peer-relay PATH] [--peer-command PATH]
-                              [--json FILE] [--markdown FILE]
+    python loadtests/bench.py [--rounds 3] [--only relay command …] [--peer-relay PATH] [--peer-command PATH]
+                              [--quick] [--json FILE] [--markdown FILE]
 
 Ours and each peer in turn, in one run, on this machine: medians of so many rounds, and ratios. The peers are programs
 of Node (`node PATH PORT`): a relay that passes what comes at `/agent/ID` on to `/view/ID`, and a queue (`node PATH PORT
 REDIS_PORT`, with a Redis that writes each change to disk) that takes POST `/commands` and sends it to `/agent/ID`.
+
+A round that fails is said and written down, and the others go on. Exits with 1 when one did, or a target was missed. A
+target beside a peer is open when there is none. `--quick` sees that everything runs; its figures say nothing.
 """
 
 from __future__ import annotations
@@ -15,16 +18,77 @@ import json
 import os
 import platform
 import statistics
+import sys
+import traceback
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import cancel_bench
 import command_bench
+import others_bench
+import queue_bench
+import realtime_bench
 import relay_bench
+import start_bench
+import typing_bench
 import uvloop
+from targets import Figures, Target, at_least_the_peers, at_most, at_most_the_peers, at_most_times
 
-Figures = dict[str, float]
 Case = Callable[[], Awaitable[Figures]]
+GROUPS = ("relay", "command", "row", "others", "keys", "queue", "cancel", "start")
+RELAY_TARGETS = {
+    relay_bench.PACED: [at_most_the_peers("p50 ms"), at_most_the_peers("p99 ms")],
+    relay_bench.FASTER: [at_most("p99 ms", 10)],
+    relay_bench.SATURATED: [at_least_the_peers("deliveries/s", 3)],
+    relay_bench.MANY: [at_most("p99 ms", 20)],
+    relay_bench.MANY_FASTER: [at_most("p99 ms", 20)],
+}
+FLAT_MIB = 16.0
+"""What a server's memory may differ by from one look to the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A row of the table: how it is measured, by program (`ours`, `peer`), and what it should be."""
+
+    what: str
+    programs: dict[str, Case]
+    targets: list[Target] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Found:
+    """A row as it was found: each round's figures, and why the others failed."""
+
+    what: str
+    targets: list[Target]
+    rounds: dict[str, list[Figures]]
+    failures: list[str] = field(default_factory=list)
+
+    def median(self, program: str) -> Figures:
+        """Of its rounds; nothing when there is none."""
+        rounds = self.rounds.get(program, [])
+        names = rounds[0] if rounds else {}
+        return {name: round(statistics.median(figures[name] for figures in rounds), 2) for name in names}
+
+    def verdicts(self) -> list[tuple[Target, bool | None]]:
+        """Whether each target is met; None when its peer is missing."""
+        ours, peer = self.median("ours"), self.median("peer")
+        return [(target, target.met(ours, peer) if target.figure in ours else False) for target in self.targets]
+
+    def told(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "what": self.what,
+            "medians": {program: self.median(program) for program in self.rounds},
+            "targets": [
+                {"figure": target.figure, "target": target.text, "met": met} for target, met in self.verdicts()
+            ],
+            "rounds": self.rounds,
+            "failures": self.failures,
+        }
 
 
 def machine() -> dict[str, Any]:
@@ -45,72 +109,129 @@ def _lines(path: str) -> list[str]:
     return Path(path).read_text().splitlines() if Path(path).exists() else []
 
 
-def cases(options: argparse.Namespace) -> dict[str, dict[str, Case]]:
-    """What is measured: row of the table → program → how."""
-    relay: dict[str, dict[str, Case]] = {}
+def measured(options: argparse.Namespace) -> list[Measured]:
+    """The table's rows, in their order."""
+    quick: bool = options.quick
+    rows: dict[str, list[Measured]] = {group: [] for group in GROUPS}
     for name, load in relay_bench.LOADS.items():
-        relay[f"relay: {name}"] = {"ours": lambda load=load: relay_bench.ours(load)}
-        if options.peer_relay and load.agents * load.viewers <= 100:
-            relay[f"relay: {name}"]["peer"] = lambda load=load: relay_bench.peer(options.peer_relay, load)
-    command: dict[str, dict[str, Case]] = {}
+        load = replace(load, agents=min(load.agents, 50), seconds=1.0) if quick else load
+        programs: dict[str, Case] = {"ours": lambda load=load: relay_bench.ours(load)}
+        if options.peer_relay:
+            programs["peer"] = lambda load=load: relay_bench.peer(options.peer_relay, load)
+        rows["relay"].append(Measured(f"relay: {name}", programs, [*RELAY_TARGETS[name], at_most("lost", 0)]))
     for workers, name in ((0, "one worker in the server's process"), (2, "two workers beside it")):
-        command[f"command: {name}"] = {"ours": lambda workers=workers: command_bench.ours(workers)}
+        programs = {"ours": lambda workers=workers: command_bench.ours(workers)}
         if options.peer_command:
-            command[f"command: {name}"]["peer"] = lambda: command_bench.peer(options.peer_command)
-    return {**(relay if "relay" in options.only else {}), **(command if "command" in options.only else {})}
+            programs["peer"] = lambda: command_bench.peer(options.peer_command)
+        targets = [at_most_the_peers("p50 ms"), at_most_the_peers("p99 ms")]
+        targets += [at_least_the_peers("commands/s")] if workers else []
+        rows["command"].append(Measured(f"command: {name}", programs, targets))
+    for count in (1, 50):
+        programs = {"ours": lambda count=count: _changes(count, 20 if quick else 200)}
+        subscribers = "one subscriber" if count == 1 else f"{count} subscribers"
+        rows["row"].append(Measured(f"a row's change → {subscribers}", programs, [at_most("p99 ms", 50)]))
+    seconds = 1.0 if quick else 10.0
+    kept = [at_most_times("p99 ms", "p99 ms before", 2), at_most("lost", 0), at_most("growth MiB", FLAT_MIB)]
+    rows["others"] = [
+        Measured("one of fifty viewers stuck: the others", {"ours": lambda: others_bench.stuck(seconds)}, kept),
+        Measured("another agent floods: the others", {"ours": lambda: others_bench.flooding(seconds)}, kept),
+    ]
+    keys = 20 if quick else 200
+    rows["keys"] = [
+        Measured("key → program → echo", {"ours": lambda: typing_bench.keys(keys, "peace")}),
+        Measured(
+            "key → program → echo, which floods",
+            {"ours": lambda: typing_bench.keys(keys, "flood")},
+            [at_most("p99 ms", 50)],
+        ),
+    ]
+    queued, samples = (100, 50) if quick else (10_000, 400)
+    rows["queue"] = [
+        Measured(
+            f"{queued:,} commands queued: POST → an idle agent",
+            {"ours": lambda: queue_bench.ratios(queued, samples)},
+            [at_most("p50 ms, ×", 1.2), at_most("p99 ms, ×", 1.2)],
+        )
+    ]
+    cancels = 10 if quick else 100
+    rows["cancel"] = [
+        Measured("cancel → processes gone", {"ours": lambda: cancel_bench.cancels(cancels)}, [at_most("p99 ms", 150)])
+    ]
+    rows["start"] = [Measured("`up` on an existing folder → ready", {"ours": start_bench.again}, [at_most("s", 3)])]
+    return [row for group in GROUPS if group in options.only for row in rows[group]]
 
 
-async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for row, programs in cases(options).items():
-        taken: dict[str, list[Figures]] = {program: [] for program in programs}
-        for number in range(options.rounds):
-            for program, case in programs.items():
+async def _changes(subscribers: int, changes: int) -> Figures:
+    return (await realtime_bench.changes_seen([subscribers], changes))[0]
+
+
+async def run(row: Measured, rounds: int) -> Found:
+    """Measure it so often, each program in turn."""
+    found = Found(row.what, row.targets, {program: [] for program in row.programs})
+    for number in range(1, rounds + 1):
+        for program, case in row.programs.items():
+            about = f"{row.what} · {program} · round {number}"
+            try:
                 figures = await case()
-                taken[program].append(figures)
-                print(f"{row} · {program} · round {number + 1}: {_told(figures)}", flush=True)
-        medians = {program: _median(figures) for program, figures in taken.items()}
-        rows.append({"what": row, "medians": medians, "rounds": taken})
-    return rows
+            except Exception as error:  # noqa: BLE001 — whatever it was, the other rows are worth having
+                traceback.print_exc()
+                found.failures.append(f"{program}, round {number}: {type(error).__name__}: {error}")
+                print(f"{about}: failed", flush=True)
+                continue
+            found.rounds[program].append(figures)
+            print(f"{about}: " + ", ".join(f"{name} {value:.10g}" for name, value in figures.items()), flush=True)
+    return found
 
 
-def _median(rounds: list[Figures]) -> Figures:
-    return {name: round(statistics.median(figures[name] for figures in rounds), 2) for name in rounds[0]}
-
-
-def _told(figures: Figures) -> str:
-    return ", ".join(f"{name} {value:.10g}" for name, value in figures.items())
-
-
-def markdown(rows: list[dict[str, Any]]) -> str:
-    """The table; a ratio is ours to the peer's."""
-    lines = ["| what | figure | ours | peer | ratio |", "| --- | --- | ---: | ---: | ---: |"]
+def markdown(about: dict[str, Any], rows: list[Found]) -> str:
+    """The machine and the table; a ratio is ours to the peer's."""
+    lines = [", ".join(f"{name}: {value}" for name, value in about.items()), ""]
+    lines += [
+        "| what | figure | ours | peer | ratio | target | met |",
+        "| --- | --- | ---: | ---: | ---: | --- | --- |",
+    ]
     for row in rows:
-        ours, peer = row["medians"]["ours"], row["medians"].get("peer", {})
-        for name, value in ours.items():
-            other = peer.get(name)
-            ratio = f"{value / other:.2f}" if other else ""
-            lines.append(f"| {row['what']} | {name} | {value:g} | {'' if other is None else f'{other:g}'} | {ratio} |")
-    return "\n".join(lines) + "\n"
+        ours, peer = row.median("ours"), row.median("peer")
+        verdicts = {target.figure: (target.text, met) for target, met in row.verdicts()}
+        for name in {**ours, **{target.figure: 0 for target in row.targets}}:
+            value, other = ours.get(name), peer.get(name)
+            ratio = f"{value / other:.2f}" if value is not None and other else ""
+            text, met = verdicts.get(name, ("", None))
+            said = {True: "yes", False: "no", None: "no peer" if text else ""}[met]
+            cells = ("" if figure is None else f"{figure:.10g}" for figure in (value, other))
+            lines.append(f"| {row.what} | {name} | {' | '.join(cells)} | {ratio} | {text} | {said} |")
+    lines += ["", *(f"Failed: {row.what}: {why}" for row in rows for why in row.failures)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+async def _all(options: argparse.Namespace) -> int:
+    about, rows = machine() | {"rounds": options.rounds}, list[Found]()
+    for row in measured(options):
+        rows.append(await run(row, options.rounds))
+        about["load_after"] = [round(value, 1) for value in os.getloadavg()]
+        if options.json:  # so far
+            told = {"machine": about, "rows": [row.told() for row in rows]}
+            options.json.write_text(json.dumps(told, indent=2) + "\n")
+        if options.markdown:
+            options.markdown.write_text(markdown(about, rows))
+    print("\n" + markdown(about, rows))
+    missed = any(met is False for row in rows for _, met in row.verdicts())
+    return 1 if missed or any(row.failures for row in rows) else 0
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", choices=["relay", "command"], default=["relay", "command"])
+    parser.add_argument("--only", nargs="+", choices=GROUPS, default=GROUPS)
     parser.add_argument("--peer-relay", type=Path, help="a relay to compare with")
     parser.add_argument("--peer-command", type=Path, help="a queue of commands to compare with")
+    parser.add_argument("--quick", action="store_true", help="little of each")
     parser.add_argument("--json", type=Path, help="write every round there")
     parser.add_argument("--markdown", type=Path, help="write the table there")
     options = parser.parse_args()
-    about = machine()
-    rows = uvloop.run(run(options))
-    about["load_after"] = [round(value, 1) for value in os.getloadavg()]
-    print("\n" + markdown(rows) + f"\n{about}")
-    if options.json:
-        options.json.write_text(json.dumps({"machine": about, "rows": rows}, indent=2) + "\n")
-    if options.markdown:
-        options.markdown.write_text(markdown(rows))
+    if options.rounds < 1:
+        parser.error("at least one round")
+    sys.exit(uvloop.run(_all(options)))
 
 
 if __name__ == "__main__":

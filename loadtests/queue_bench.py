@@ -124,6 +124,15 @@ async def run(queued: int, samples: int, idle_seconds: float) -> dict[str, Any]:
         return {"queued": waiting, "rows": rows, "ratios": ratios}
 
 
+async def ratios(queued: int = 10_000, samples: int = 400) -> dict[str, float]:
+    """For the table: with the queue, and by how much more than without."""
+    result = await run(queued, samples, idle_seconds=1.0)
+    full = list(result["rows"].values())[1]
+    return {name: full[name] for name in COLUMNS[:2]} | {
+        f"{name}, ×": ratio for name, ratio in result["ratios"].items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--queued", type=int, default=10_000)

@@ -21,6 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +86,7 @@ async def all_seen(subscribers: list[Subscriber], count: int) -> None:
             await asyncio.sleep(0.005)
 
 
-async def measure(url: str, key: str, token: str, database: str, count: int, changes: int) -> dict[str, Any]:
+async def measure(url: str, key: str, token: str, database: str, count: int, changes: int) -> dict[str, float]:
     address = f"{url.replace('http', 'ws')}/realtime/v1/websocket?apikey={key}&vsn=2.0.0"
     sockets = [await connect(address, compression=None, max_size=None) for _ in range(count)]
     subscribers = [Subscriber(socket) for socket in sockets]
@@ -105,29 +108,27 @@ async def measure(url: str, key: str, token: str, database: str, count: int, cha
         reader.cancel()
     await asyncio.gather(*(socket.close() for socket in sockets))
     return {
-        "subscribers": count,
-        "p50_ms": round(statistics.median(latencies), 2),
-        "p99_ms": round(latencies[int(len(latencies) * 0.99)], 2),
-        "max_ms": round(latencies[-1], 2),
-        "changes_per_s": round(rate),
-        "deliveries_per_s": round(rate * count),
+        "p50 ms": round(statistics.median(latencies), 2),
+        "p99 ms": round(latencies[int(len(latencies) * 0.99)], 2),
+        "max ms": round(latencies[-1], 2),
+        "changes/s": round(rate),
+        "deliveries/s": round(rate * count),
     }
 
 
-async def run(arguments: argparse.Namespace, database: str, url: str, key: str, secret: str) -> list[dict[str, Any]]:
-    await migrate(database, standin=True)
-    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as conn:
-        await conn.execute("insert into onsembl.agents (name, kind) values ('bench', 'shell') on conflict do nothing")
-    token = await sign_in(url, key, secret)
-    return [await measure(url, key, token, database, count, arguments.changes) for count in arguments.subscribers]
+@dataclass(frozen=True, slots=True)
+class Standin:
+    """A running one, and its database."""
+
+    database: str
+    url: str
+    key: str
+    secret: str
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--subscribers", type=int, nargs="+", default=[1, 50, 500])
-    parser.add_argument("--changes", type=int, default=200, help="paced changes to take the latency of")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
-    arguments = parser.parse_args()
+@contextmanager
+def standin() -> Generator[Standin]:
+    """Start one, on a Postgres of its own."""
     with tempfile.TemporaryDirectory(prefix="onsembl-bench-") as folder:
         Path(folder).chmod(0o755)
         postgres = EmbeddedPostgres(Path(folder))
@@ -142,18 +143,36 @@ def main() -> None:
             assert process.stdout is not None
             said = "".join(process.stdout.readline() for _ in range(4))
             settings = dict(re.findall(r"export SUPABASE_(\w+)=(\S+)", said))
-            rows = asyncio.run(
-                run(arguments, postgres.url(), settings["URL"], settings["PUBLISHABLE_KEY"], settings["SECRET_KEY"])
-            )
+            yield Standin(postgres.url(), settings["URL"], settings["PUBLISHABLE_KEY"], settings["SECRET_KEY"])
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
             postgres.stop()
+
+
+async def changes_seen(counts: Sequence[int], changes: int = 200) -> list[dict[str, float]]:
+    """By so many subscribers each, on a stand-in of its own."""
+    with standin() as served:
+        await migrate(served.database, standin=True)
+        async with await psycopg.AsyncConnection.connect(served.database, autocommit=True) as conn:
+            await conn.execute("insert into onsembl.agents (name, kind) values ('bench', 'shell')")
+        token = await sign_in(served.url, served.key, served.secret)
+        return [await measure(served.url, served.key, token, served.database, count, changes) for count in counts]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--subscribers", type=int, nargs="+", default=[1, 50, 500])
+    parser.add_argument("--changes", type=int, default=200, help="paced changes to take the latency of")
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    arguments = parser.parse_args()
+    taken = asyncio.run(changes_seen(arguments.subscribers, arguments.changes))
+    rows = [{"subscribers": count, **row} for count, row in zip(arguments.subscribers, taken, strict=True)]
     print(f"{'subscribers':>11} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8} {'changes/s':>10} {'deliveries/s':>13}")
     for row in rows:
         print(
-            f"{row['subscribers']:>11} {row['p50_ms']:>8} {row['p99_ms']:>8} {row['max_ms']:>8}"
-            f" {row['changes_per_s']:>10} {row['deliveries_per_s']:>13}"
+            f"{row['subscribers']:>11} {row['p50 ms']:>8} {row['p99 ms']:>8} {row['max ms']:>8}"
+            f" {row['changes/s']:>10} {row['deliveries/s']:>13}"
         )
     if arguments.json:
         machine = {"processors": os.cpu_count(), "python": platform.python_version()}

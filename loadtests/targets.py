@@ -1,0 +1,39 @@
+"""What a figure of the benchmarks should be, and whether it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A bound of one figure, in words; whether it is met by ours beside the peer's, None when there is no peer to tell
+    by."""
+
+    figure: str
+    text: str
+    met: Callable[[Figures, Figures], bool | None]
+
+
+def at_most(figure: str, bound: float) -> Target:
+    return Target(figure, f"≤ {bound:g}", lambda ours, _: ours[figure] <= bound)
+
+
+def at_most_times(figure: str, other: str, factor: float) -> Target:
+    """Of another of our own figures."""
+    return Target(figure, f"≤ {factor:g} × {other}", lambda ours, _: ours[figure] <= factor * ours[other])
+
+
+def at_most_the_peers(figure: str) -> Target:
+    return Target(figure, "≤ the peer's", lambda ours, peer: ours[figure] <= peer[figure] if figure in peer else None)
+
+
+def at_least_the_peers(figure: str, factor: float = 1.0) -> Target:
+    return Target(
+        figure,
+        f"≥ {factor:g} × the peer's",
+        lambda ours, peer: ours[figure] >= factor * peer[figure] if figure in peer else None,
+    )
