@@ -20,9 +20,11 @@ class Operator:
     role: Role | None
     session_id: str
     expires_at: float
+    kid: str | None = None
+    """The key that signed the token; None when its issuer was asked instead."""
 
 
-def operator_from(claims: Mapping[str, Any]) -> Operator:
+def operator_from(claims: Mapping[str, Any], kid: str | None = None) -> Operator:
     """The operator of verified claims. Raises KeyError or ValueError when they are not those of one."""
     return Operator(
         id=OperatorId(UUID(claims["sub"])),
@@ -30,6 +32,7 @@ def operator_from(claims: Mapping[str, Any]) -> Operator:
         role=_role(claims.get("app_metadata")),
         session_id=str(claims.get("session_id") or ""),
         expires_at=float(claims["exp"]),
+        kid=kid,
     )
 
 

@@ -11,6 +11,7 @@ import httpx
 import jwt
 
 from onsembl.api.asked_tokens import AskedTokens
+from onsembl.api.changes import Changes
 from onsembl.api.operator_claims import Operator, operator_from
 from onsembl.api.problems import unauthenticated
 
@@ -39,6 +40,7 @@ class OperatorTokens:
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched_at = float("-inf")
         self._fetching = asyncio.Lock()
+        self.changes = Changes()
         self._verified: dict[str, Operator] = {}
         """Whose each is, while the keys are the same."""
 
@@ -51,9 +53,8 @@ class OperatorTokens:
             header = jwt.get_unverified_header(token)
             if self._asked is not None and header.get("alg") == "HS256":
                 return await self._asked.verify(token)
-            kid = header.get("kid")
-            key = await self._key(kid) if isinstance(kid, str) else None
-            if key is None:
+            kid: object = header.get("kid")
+            if not isinstance(kid, str) or (key := await self._key(kid)) is None:
                 raise unauthenticated("The access token was signed by a key that is not known here.")
             claims = jwt.decode(
                 token,
@@ -64,7 +65,7 @@ class OperatorTokens:
                 leeway=LEEWAY_SECONDS,
                 options={"require": ["exp", "sub", "role"]},
             )
-            operator = operator_from(claims)
+            operator = operator_from(claims, kid)
         except jwt.ExpiredSignatureError as error:
             raise unauthenticated("The access token has expired.") from error
         except (jwt.PyJWTError, KeyError, ValueError) as error:
@@ -73,6 +74,15 @@ class OperatorTokens:
             del self._verified[next(iter(self._verified))]
         self._verified[token] = operator
         return operator
+
+    def knows(self, operator: Operator) -> bool:
+        """Whether the key that signed the operator's token is a good one still."""
+        return operator.kid is None or operator.kid in self._keys
+
+    async def reload(self) -> None:
+        """Fetch the keys now; those known so far serve on when that fails."""
+        async with self._fetching:
+            await self._fetch()
 
     async def _key(self, kid: str) -> jwt.PyJWK | None:
         if self._age() > KEYS_KEPT_SECONDS or (kid not in self._keys and self._age() > REFETCH_SECONDS):
@@ -86,13 +96,17 @@ class OperatorTokens:
         async with self._fetching:
             if kid in self._keys and self._age() <= KEYS_KEPT_SECONDS:
                 return  # fetched while this call waited
-            try:
-                document = await self._fetch_keys()
-                found = jwt.PyJWKSet.from_dict(dict(document)).keys
-            except (httpx.HTTPError, jwt.PyJWTError) as error:
-                if not self._keys:
-                    raise unauthenticated("The keys of the sign-in service could not be read; try again.") from error
-                return  # the keys known so far serve on
-            self._keys = {key.key_id: key for key in found if key.key_id is not None}
-            self._fetched_at = time.monotonic()
-            self._verified.clear()  # a key may have been taken back
+            await self._fetch()
+
+    async def _fetch(self) -> None:
+        try:
+            document = await self._fetch_keys()
+            found = jwt.PyJWKSet.from_dict(dict(document)).keys
+        except (httpx.HTTPError, jwt.PyJWTError) as error:
+            if not self._keys:
+                raise unauthenticated("The keys of the sign-in service could not be read; try again.") from error
+            return  # the keys known so far serve on
+        self._keys = {key.key_id: key for key in found if key.key_id is not None}
+        self._fetched_at = time.monotonic()
+        self._verified.clear()  # a key may have been taken back
+        self.changes.tell()

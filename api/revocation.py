@@ -26,6 +26,8 @@ async def obey(services: Services, announcement: Announcement) -> None:
             await _operators_changed(services, OperatorId(announcement.operator_id))
         case "keys_changed":
             await services.agent_keys.load()  # the connections of keys that are gone end by themselves
+        case "operator_keys_changed":
+            await _operator_keys_changed(services)
         case "halt_changed":
             await tell_all(services.hub)
 
@@ -39,6 +41,7 @@ async def shut_out_agent(services: Services, agent_id: AgentId, code: CloseCode,
 async def recheck(services: Services) -> None:
     """As if all had been said anew: after something may have been missed."""
     await services.agent_keys.load()
+    await _operator_keys_changed(services)
     await _operators_changed(services, None)
     await tell_all(services.hub)
     here = dict(services.presence.admitted)
@@ -50,6 +53,13 @@ async def recheck(services: Services) -> None:
             if services.presence.admitted.get(agent_id) is here[agent_id]:
                 reason = AGENT_DISABLED if row["disabled"] else CREDENTIALS_ENDED
                 services.hub.close(agent_id, CloseCode.REVOKED, reason)
+
+
+async def _operator_keys_changed(services: Services) -> None:
+    """Nothing that a key has signed which is gone opens anything more; viewers of such tokens end by themselves."""
+    if services.standin is not None:
+        await services.standin.reload_signing_keys()
+        await services.operator_tokens.reload()
 
 
 async def _operators_changed(services: Services, operator_id: OperatorId | None) -> None:

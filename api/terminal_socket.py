@@ -111,6 +111,7 @@ class ViewerSession:
         self._websocket = websocket
         self._services = services
         self._hub: Hub = services.hub
+        self._tokens = services.operator_tokens
         self._agent_id = agent_id
         self._operator: Operator
         self._writing: Writing
@@ -350,8 +351,11 @@ class ViewerSession:
             left = self._operator.expires_at - time.time()
             if left <= 0:
                 raise Closed(CloseCode.TOKEN_EXPIRED, "the access token has ended")
+            if not self._tokens.knows(self._operator):
+                raise Closed(CloseCode.TOKEN_EXPIRED, "the key of the access token is not good any more")
             await self._writing.expire()
-            await asyncio.sleep(max(0.0, min(left, EXPIRE_SECONDS, self._heartbeat.deadline - time.monotonic())))
+            seconds = min(left, EXPIRE_SECONDS, self._heartbeat.deadline - time.monotonic())
+            await self._tokens.changes.wait(max(0.0, seconds))
             match self._heartbeat.poll(time.monotonic()):
                 case "ping":
                     await self._send(Ping())

@@ -48,7 +48,7 @@ def list_keys(as_json: bool, database_url: str | None, data_dir: Path) -> None:
 @click.option(
     "--revoke",
     is_flag=True,
-    help="Refuse at once what the old keys have signed: for one that leaked. Agents come back with new tokens.",
+    help="Refuse at once what the old keys have signed: for one that leaked. Clients come back with new tokens.",
 )
 @database_url_option
 @data_dir_option
@@ -97,6 +97,7 @@ async def _rotate_operators(url: str, revoke: bool) -> str:
         await rotation.load()
         kid = await rotation.rotate(revoke=revoke)
     async with await connect(url, role="onsembl_api") as conn:
+        await announce(conn, Announcement(op="operator_keys_changed"))
         await audit.write(conn, _rotated(kid, "operators", revoke))
     return kid
 

@@ -70,8 +70,8 @@ class Standin:
         )
         self._tokens = AccessTokens(issuer, self._settings.access_token)
         self._passwords = passwords or Passwords()
-        self._rotation = Rotation(self._pool, self._tokens, self._settings)
         self._channels = ChannelsApp(database_url, limits, on_refused)
+        self._rotation = Rotation(self._pool, self._tokens, self._settings, self._channels.center.send_users_away)
         self._started: _Started | None = None
         self._stack = AsyncExitStack()
         self.routes: list[BaseRoute] = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 import psycopg
 
@@ -26,16 +27,27 @@ class RotationTooSoon(Exception):
 
 
 class Rotation:
-    """Keeps `tokens` in step with the keys in the database. The pool's connections act as `onsembl_auth`."""
+    """Keeps `tokens` in step with the keys in the database. The pool's connections act as `onsembl_auth`.
 
-    def __init__(self, pool: Pool, tokens: AccessTokens, settings: AuthSettings) -> None:
+    `on_gone` is called when a key verifies no longer.
+    """
+
+    def __init__(
+        self, pool: Pool, tokens: AccessTokens, settings: AuthSettings, on_gone: Callable[[], None] = lambda: None
+    ) -> None:
         self._pool = pool
         self._tokens = tokens
         self._settings = settings
+        self._on_gone = on_gone
         self._known: dict[str, SigningKey] = {}
+        self._loading = asyncio.Lock()
 
     async def load(self) -> None:
         """Read the keys, or make the first. Raises psycopg.OperationalError."""
+        async with self._loading:
+            await self._load()
+
+    async def _load(self) -> None:
         async with self._pool.connection() as conn:
             rows = await auth_project.live_keys(conn, self._settings.published)
             if not rows:
@@ -43,10 +55,12 @@ class Rotation:
                 await auth_project.add_first_key(conn, first.kid, first.pem())
                 rows = await auth_project.live_keys(conn, self._settings.published)
         keys = [self._known.get(row["kid"]) or SigningKey.from_pem(row["kid"], row["private_pem"]) for row in rows]
-        self._known = {key.kid: key for key in keys}
+        before, self._known = self._known, {key.kid: key for key in keys}
         # The newest that has been published long enough; when none has, the one published longest.
         signing = next((row["kid"] for row in rows if row["ready"]), rows[-1]["kid"])
         self._tokens.use(keys, signing)
+        if before.keys() - self._known.keys():
+            self._on_gone()
 
     async def rotate(self, *, revoke: bool = False) -> str:
         """Add a key, which will sign once it has been published, and keep one of the old ones; its id.

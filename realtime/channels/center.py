@@ -80,6 +80,13 @@ class Center:
             if socket.is_of(subject):
                 socket.close(code)
 
+    def send_users_away(self) -> None:
+        """End the sockets that any user's token is in use on: some may not be good any more. Clients come back by
+        themselves, with what they have then."""
+        for socket in list(self.sockets):
+            if socket.is_a_users:
+                socket.close(self._restart)
+
     async def answer(self, channel: Channel, question: Question) -> Answer:
         """Ask the database what the channel has to know."""
         try:

@@ -71,6 +71,11 @@ class ClientSocket:
             channel.subject == subject for channel in self._channels.values()
         )
 
+    @property
+    def is_a_users(self) -> bool:
+        """Whether a token of some user is in use here."""
+        return bool(self._claims.get("sub")) or any(channel.subject for channel in self._channels.values())
+
     def close(self, code: int) -> None:
         """End the session."""
         if not self._closing.done():

@@ -4,32 +4,43 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from uuid import UUID
 
 import pytest
 from support.agents import Operator, agent_running, until
 from support.frames import SAID_HELLO, attach, closed_with, next_message
-from support.server import running
+from support.server import Api, running
+from websockets.asyncio.client import connect as websocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from onsembl.api.agent_keys import AgentKeys, kid_of, new_private_pem
 from onsembl.api.problems import Problem
-from onsembl.cli.keys_commands import _rotate_agents
+from onsembl.cli.keys_commands import _rotate_agents, _rotate_operators
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import Role
+from onsembl.realtime.auth.settings import AuthSettings
+from onsembl.realtime.channels.socket import RESTART
 from onsembl.sql import agents, signing_keys
 from onsembl.sql.database import connect
 
 
-@pytest.fixture
-async def instances(settings):
-    """Two instances on one database."""
+@asynccontextmanager
+async def two_instances(settings) -> AsyncGenerator[tuple[Api, Api]]:
+    """On one database."""
     async with running(settings) as one, running(replace(settings, worker=None)) as other:
         # Access tokens name the instance that signs people in; both check them by the same keys.
         other.services.operator_tokens._issuer = f"{one.url}/auth/v1"
         yield one, other
+
+
+@pytest.fixture
+async def instances(settings):
+    async with two_instances(settings) as both:
+        yield both
 
 
 async def change(api, headers: dict, kind: str, id: str, verb: str) -> dict:
@@ -262,6 +273,51 @@ async def test_what_was_said_while_nobody_listened_is_done_at_the_return(api, mi
         await other.send('{"type":"ping"}')
         await next_message(other, "pong")
         await other.close()
+
+
+async def test_a_leaked_key_of_operators_is_revoked_at_once(settings):
+    """Everything that it signed is refused, at every instance, and ends what it has opened; who signs in is let in."""
+    patient = replace(settings, auth=AuthSettings(reread=3600.0))  # nobody finds out by himself
+    async with two_instances(patient) as (here, there):
+        agent, operator = await here.enrol(), await here.operator()
+        live = f"{here.url.replace('http', 'ws')}/realtime/v1/websocket?apikey={await here.key()}"
+        async with (
+            here.terminal_socket(agent.id) as one,
+            there.terminal_socket(agent.id) as two,
+            websocket(live) as realtime,
+        ):
+            await attach(one, operator.access_token)
+            await attach(two, operator.access_token)
+            join = {"topic": "realtime:x", "event": "phx_join", "ref": "1", "join_ref": "1"}
+            await realtime.send(json.dumps({**join, "payload": {"access_token": operator.access_token}}))
+            assert json.loads(await realtime.recv())["payload"]["status"] == "ok"
+            await _rotate_operators(here.database_url, revoke=True)
+            assert await closed_with(one) == CloseCode.TOKEN_EXPIRED
+            assert await closed_with(two) == CloseCode.TOKEN_EXPIRED
+            assert await closed_with(realtime) == RESTART
+        again = await here.operator()
+        for api in (here, there):
+            assert (await api.http.get("/v1/me", headers=operator.headers)).status_code == 401
+            assert (await api.http.get("/v1/me", headers=again.headers)).status_code == 200
+
+
+async def test_viewers_stay_when_the_key_of_operators_changes(settings):
+    """What the one before has signed is good until it ends."""
+    async with running(settings) as api:
+        agent, operator = await api.enrol(), await api.operator()
+        async with await connect(api.database_url) as conn:
+            await conn.execute("update auth.signing_keys set created_at = now() - interval '2 h'")
+        async with api.terminal_socket(agent.id) as viewer:
+            await attach(viewer, operator.access_token)
+            kid = await _rotate_operators(api.database_url, revoke=False)
+            await until(lambda: fetched(api, kid), "the new key to be published")
+            await viewer.send('{"type":"ping"}')
+            await next_message(viewer, "pong")
+            assert (await api.http.get("/v1/me", headers=operator.headers)).status_code == 200
+
+
+async def fetched(api, kid: str) -> bool:
+    return kid in api.services.operator_tokens._keys
 
 
 async def test_an_access_token_from_before_a_theft_was_found_is_refused(api):
