@@ -91,8 +91,9 @@ def create_app(settings: Settings) -> Starlette:
             if standin is not None:
                 await standin.start()
                 stack.push_async_callback(standin.stop)
-            operator_tokens = await _operator_tokens(settings, standin, stack)
-            services = await _start(settings, pool, stack, operator_tokens, standin)
+            doors = Doors(settings.limits)
+            operator_tokens = await _operator_tokens(settings, standin, stack, doors)
+            services = await _start(settings, pool, stack, operator_tokens, standin, doors)
             app.state.services = services
             yield
 
@@ -153,7 +154,9 @@ async def _directory(settings: Settings, standin: Standin | None, stack: AsyncEx
     return standin.operators
 
 
-async def _operator_tokens(settings: Settings, standin: Standin | None, stack: AsyncExitStack) -> OperatorTokens:
+async def _operator_tokens(
+    settings: Settings, standin: Standin | None, stack: AsyncExitStack, doors: Doors
+) -> OperatorTokens:
     """How operators' tokens are checked: by the keys that the hosted project, or the stand-in here, publishes."""
     if settings.hosted is None:
         assert standin is not None
@@ -166,13 +169,17 @@ async def _operator_tokens(settings: Settings, standin: Standin | None, stack: A
         response.raise_for_status()
         return response.json()
 
-    return OperatorTokens(hosted.issuer, fetch, AskedTokens(client, hosted.issuer, hosted.publishable_key))
+    return OperatorTokens(hosted.issuer, fetch, AskedTokens(client, hosted.issuer, hosted.publishable_key, doors))
 
 
 async def _start(
-    settings: Settings, pool: Pool, stack: AsyncExitStack, operator_tokens: OperatorTokens, standin: Standin | None
+    settings: Settings,
+    pool: Pool,
+    stack: AsyncExitStack,
+    operator_tokens: OperatorTokens,
+    standin: Standin | None,
+    doors: Doors,
 ) -> Services:
-    doors = Doors(settings.limits)
     counted = Metrics()
     agent_keys = AgentKeys(pool, settings.agent_access_token)
     await agent_keys.load()

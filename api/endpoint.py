@@ -109,7 +109,7 @@ class Endpoint:
         token = bearer(request)
         operator = None
         if self.role is not None:
-            operator = await services.authorize(token, self.role)
+            operator = await services.authorize(token, self.role, client_address(request))
         else:
             services.doors.exchange(client_address(request))
         body = await self._read(request)

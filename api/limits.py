@@ -45,6 +45,7 @@ class Limits:
     typed_codes: Allowance = Allowance(10, 10.0)
     address_refusals: Allowance = Allowance(60, 1.0)
     unknown_realtime_sockets: int = 50
+    address_questions: Allowance = Allowance(60, 1.0)
     messages_per_second: float = 200.0
 
 
@@ -61,6 +62,7 @@ class Doors:
     _address_devices: Attempts = field(init=False)
     _typed_codes: Attempts = field(init=False)
     _address_refusals: Attempts = field(init=False)
+    _address_questions: Attempts = field(init=False)
 
     def __post_init__(self) -> None:
         self._agent_connects = self.limits.agent_connects.bucket()
@@ -71,6 +73,7 @@ class Doors:
         self._address_devices = self.limits.address_devices.bucket()
         self._typed_codes = self.limits.typed_codes.bucket()
         self._address_refusals = self.limits.address_refusals.bucket()
+        self._address_questions = self.limits.address_questions.bucket()
 
     def connect(self, address: str, agent_id: AgentId | None = None) -> None:
         """A socket wants in, of an agent when one is named. Raises Problem 429."""
@@ -109,6 +112,14 @@ class Doors:
         """A signed token was not good. Raises Problem 429 when that has happened too often; a good one is let in all
         the same, for it is told from a bad one in memory."""
         _take(self._address_refusals, network_of(address))
+
+    def question(self, address: str) -> None:
+        """The sign-in service is to be asked who holds a token. Raises Problem 429 when too many were not good."""
+        _take(self._address_questions, network_of(address))
+
+    def question_answered(self, address: str) -> None:
+        """The token was good, and does not count."""
+        self._address_questions.give_back([network_of(address)])
 
 
 def _take(bucket: Attempts, *keys: str) -> None:

@@ -10,6 +10,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from onsembl.api.client_address import client_address
 from onsembl.api.endpoint import Endpoint, bearer
 from onsembl.api.models import NoBody, ProblemDetails
 from onsembl.api.routes import ENDPOINTS
@@ -113,5 +114,5 @@ def _query_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
 async def openapi(request: Request) -> Response:
     """Serves the document to whoever is signed in."""
     services: Services = request.app.state.services
-    await services.authorize(bearer(request), Role.VIEWER)
+    await services.authorize(bearer(request), Role.VIEWER, client_address(request))
     return Response(orjson.dumps(document()), media_type="application/json")

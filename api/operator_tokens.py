@@ -14,9 +14,9 @@ from onsembl.api.asked_tokens import AskedTokens
 from onsembl.api.changes import Changes
 from onsembl.api.operator_claims import Operator, operator_from
 from onsembl.api.problems import unauthenticated
+from onsembl.realtime.tokens import AUDIENCE
 
 ALGORITHMS = ["ES256", "RS256"]
-AUDIENCE = "authenticated"
 KEYS_KEPT_SECONDS = 600.0
 REFETCH_SECONDS = 10.0
 """An unknown key id makes the keys be fetched again, but not more often than this."""
@@ -44,15 +44,15 @@ class OperatorTokens:
         self._verified: dict[str, Operator] = {}
         """Whose each is, while the keys are the same."""
 
-    async def verify(self, token: str) -> Operator:
-        """Who holds the token. Raises Problem 401 when it is not a good one."""
+    async def verify(self, token: str, address: str) -> Operator:
+        """Who, at `address`, holds the token. Raises Problem 401 when it is not a good one, and what `asked` does."""
         known = self._verified.get(token)
         if known is not None and time.time() < known.expires_at + LEEWAY_SECONDS and self._age() <= KEYS_KEPT_SECONDS:
             return known
         try:
             header = jwt.get_unverified_header(token)
             if self._asked is not None and header.get("alg") == "HS256":
-                return await self._asked.verify(token)
+                return await self._asked.verify(token, address)
             kid: object = header.get("kid")
             if not isinstance(kid, str) or (key := await self._key(kid)) is None:
                 raise unauthenticated("The access token was signed by a key that is not known here.")

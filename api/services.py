@@ -50,9 +50,10 @@ class Services:
         self.state = State(self.hub, self.standin)
         self.metrics.registry.register(self.state)
 
-    async def authorize(self, token: str, least: Role) -> Operator:
-        """The operator behind an access token, if their role includes `least`. Raises Problem 401 or 403."""
-        operator = await self.operator_tokens.verify(token)
+    async def authorize(self, token: str, least: Role, address: str) -> Operator:
+        """The operator at `address`, behind an access token, if their role includes `least`. Raises Problem 401, 403,
+        429 or 503."""
+        operator = await self.operator_tokens.verify(token, address)
         if operator.role is None or not operator.role.includes(least):
             raise Problem(403, f"This takes the role {least}; yours is {operator.role or 'none'}.")
         await self.welcome(operator, operator.role)

@@ -190,12 +190,14 @@ class ViewerSession:
 
     async def _authorize(self, token: str) -> Operator:
         try:
-            return await self._services.authorize(token, Role.VIEWER)
+            return await self._services.authorize(token, Role.VIEWER, self._address)
         except Problem as problem:
             if problem.status == 403:
                 raise Closed(CloseCode.FORBIDDEN, problem.detail) from problem
+            if problem.status == 429:
+                raise Closed(CloseCode.RATE_LIMITED, problem.detail) from problem
             try:
-                self._services.doors.refused(client_address(self._websocket))
+                self._services.doors.refused(self._address)
             except Problem as too_often:
                 raise Closed(CloseCode.RATE_LIMITED, too_often.detail) from problem
             raise Closed(CloseCode.UNAUTHENTICATED, problem.detail) from problem

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from onsembl.api import operator_tokens
 from onsembl.api.asked_tokens import AskedTokens
+from onsembl.api.limits import Allowance, Doors, Limits
 from onsembl.api.operator_tokens import OperatorTokens
 from onsembl.api.problems import Problem
 from onsembl.protocol.states import Role
@@ -20,6 +21,7 @@ from onsembl.realtime.tokens import SigningKey
 
 ISSUER = "https://project.example/auth/v1"
 SUBJECT = str(uuid4())
+HERE = "192.0.2.1"
 
 
 def claims(**changes: Any) -> dict[str, Any]:
@@ -69,14 +71,14 @@ def tokens(issuer: Issuer) -> OperatorTokens:
 
 async def refused(tokens: OperatorTokens, token: str) -> int:
     with pytest.raises(Problem) as problem:
-        await tokens.verify(token)
+        await tokens.verify(token, HERE)
     return problem.value.status
 
 
 async def test_a_good_token_names_its_operator(tokens, issuer):
     """Id, address and role are those of the claims; the keys are fetched once."""
     for _ in range(3):
-        operator = await tokens.verify(issuer.sign())
+        operator = await tokens.verify(issuer.sign(), HERE)
     assert (str(operator.id), operator.email, operator.role) == (SUBJECT, "a@example.org", Role.OPERATOR)
     assert issuer.asked == 1
 
@@ -84,7 +86,7 @@ async def test_a_good_token_names_its_operator(tokens, issuer):
 async def test_a_token_that_was_good_ends_with_its_time(tokens, issuer, monkeypatch):
     """Its signature is not checked again, but its end is."""
     token = issuer.sign()
-    await tokens.verify(token)
+    await tokens.verify(token, HERE)
     monkeypatch.setattr(operator_tokens, "LEEWAY_SECONDS", -120.0)  # as if two minutes had passed
     assert await refused(tokens, token) == 401
 
@@ -92,7 +94,7 @@ async def test_a_token_that_was_good_ends_with_its_time(tokens, issuer, monkeypa
 async def test_a_token_that_was_good_ends_with_its_key(tokens, issuer, monkeypatch):
     """As soon as the keys are read again."""
     token = issuer.sign()
-    await tokens.verify(token)
+    await tokens.verify(token, HERE)
     issuer.keys = [SigningKey.new()]
     monkeypatch.setattr(operator_tokens, "KEYS_KEPT_SECONDS", 0.0)
     assert await refused(tokens, token) == 401
@@ -118,7 +120,7 @@ async def test_claims_that_are_not_right_are_refused(tokens, issuer, changes):
 @pytest.mark.parametrize("role", ["root", "", None, 7, ["admin"]])
 async def test_a_role_that_is_not_ours_is_none(tokens, issuer, role):
     """The token is good; its holder has no rights."""
-    assert (await tokens.verify(issuer.sign(app_metadata={"role": role}))).role is None
+    assert (await tokens.verify(issuer.sign(app_metadata={"role": role}), HERE)).role is None
 
 
 async def test_signatures_of_others_are_refused(tokens, issuer):
@@ -140,22 +142,22 @@ async def test_signatures_of_others_are_refused(tokens, issuer):
 
 async def test_a_new_key_is_found_without_a_restart_and_not_hammered_for(tokens, issuer, monkeypatch):
     """An unknown key id makes the keys be read again, but not at every such token."""
-    await tokens.verify(issuer.sign())
+    await tokens.verify(issuer.sign(), HERE)
     new = SigningKey.new()
     assert await refused(tokens, issuer.sign(new)) == 401
     assert issuer.asked == 1  # too soon
     monkeypatch.setattr(operator_tokens, "REFETCH_SECONDS", -1.0)
     issuer.keys.append(new)
-    assert (await tokens.verify(issuer.sign(new))).email == "a@example.org"
+    assert (await tokens.verify(issuer.sign(new), HERE)).email == "a@example.org"
     assert issuer.asked == 2
 
 
 async def test_known_keys_serve_while_the_issuer_is_away(tokens, issuer, monkeypatch):
     """A sign-in service that is down does not sign everybody out."""
-    await tokens.verify(issuer.sign())
+    await tokens.verify(issuer.sign(), HERE)
     issuer.down = True
     monkeypatch.setattr(operator_tokens, "KEYS_KEPT_SECONDS", -1.0)
-    assert (await tokens.verify(issuer.sign())).email == "a@example.org"
+    assert (await tokens.verify(issuer.sign(), HERE)).email == "a@example.org"
 
 
 async def test_tokens_under_a_shared_secret_are_asked_about():
@@ -171,9 +173,34 @@ async def test_tokens_under_a_shared_secret_are_asked_about():
 
     good, bad = (jwt.encode(claims(), secret * 32, algorithm="HS256") for secret in ("s", "t"))
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        tokens = OperatorTokens(ISSUER, Issuer().jwks, AskedTokens(client, ISSUER, "key"))
+        tokens = OperatorTokens(ISSUER, Issuer().jwks, AskedTokens(client, ISSUER, "key", Doors(Limits())))
         for _ in range(2):
             # The role is the issuer's, not the one that the token may have been given long ago.
-            assert (await tokens.verify(good)).role is Role.ADMIN
+            assert (await tokens.verify(good, HERE)).role is Role.ADMIN
         assert asked == [good]
         assert await refused(tokens, bad) == 401
+
+
+async def test_an_address_whose_tokens_are_not_accepted_makes_nobody_ask_on_and_on():
+    """Only so many questions; tokens of another audience, issuer or time are none; good ones elsewhere are let in."""
+    asked: list[str] = []
+    good = jwt.encode(claims(), "s" * 32, algorithm="HS256")
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers["authorization"].removeprefix("Bearer "))
+        if asked[-1] == good:
+            return httpx.Response(200, json={"id": SUBJECT, "email": "a@x", "app_metadata": {"role": "admin"}})
+        return httpx.Response(403, json={"code": "bad_jwt"})
+
+    def forged(**changes: Any) -> str:
+        return jwt.encode(claims(jti=str(uuid4()), **changes), "t" * 32, algorithm="HS256")
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        doors = Doors(Limits(address_questions=Allowance(3, 1000.0)))
+        tokens = OperatorTokens(ISSUER, Issuer().jwks, AskedTokens(client, ISSUER, "key", doors))
+        for changes in ({"aud": "somebody"}, {"iss": "https://other.example/auth/v1"}, {"exp": 1}, {"sub": None}):
+            assert await refused(tokens, forged(**changes)) == 401
+        assert asked == []
+        assert [await refused(tokens, forged()) for _ in range(5)] == [401, 401, 401, 429, 429]
+        assert len(asked) == 3
+        assert (await tokens.verify(good, "192.0.2.2")).role is Role.ADMIN
