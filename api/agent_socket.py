@@ -299,6 +299,8 @@ class AgentSession:
         text = event.get("text")
         if text is None:
             raise BadMessage("the first message is hello, a text frame")
+        if len(text) > MAX_MESSAGE_BYTES:
+            raise Turned(CloseCode.MESSAGE_TOO_BIG, "a frame holds at most 1 MiB")
         return text
 
     async def _take(self, message: AgentMessage, terminal: Terminal, reports: Reports) -> None:

@@ -34,7 +34,7 @@ from onsembl.api.metrics_route import metrics
 from onsembl.api.openapi import openapi
 from onsembl.api.operator_tokens import OperatorTokens
 from onsembl.api.origins import OwnPages
-from onsembl.api.page import SecurityHeaders, config, page_routes
+from onsembl.api.page import SecurityHeaders, config, page_routes, security_headers
 from onsembl.api.presence import Presence
 from onsembl.api.problems import Problem, http_error_answer, no_database_answer, problem_answer, server_error_answer
 from onsembl.api.refusals import Refusals
@@ -110,25 +110,24 @@ def create_app(settings: Settings) -> Starlette:
         *(standin.routes if standin is not None else []),
         *page_routes(settings.dashboard),
     ]
+    headers = security_headers(settings.hosted.url if settings.hosted is not None else None)
     app = Starlette(
         routes=routes,
         lifespan=lifespan,
-        middleware=_middleware(settings),
+        middleware=_middleware(settings, headers),
         exception_handlers={
             Problem: problem_answer,
             HTTPException: http_error_answer,
             psycopg.OperationalError: no_database_answer,
             PoolTimeout: no_database_answer,
-            Exception: server_error_answer,
+            Exception: server_error_answer(headers),
         },
     )
     return app
 
 
-def _middleware(settings: Settings) -> list[Middleware]:
-    headers = Middleware(SecurityHeaders, connect_to=settings.hosted.url if settings.hosted is not None else None)
-    log = Middleware(RequestLog)
-    inner = [log, headers, Middleware(OwnPages)]
+def _middleware(settings: Settings, headers: Mapping[str, str]) -> list[Middleware]:
+    inner = [Middleware(RequestLog), Middleware(SecurityHeaders, headers=headers), Middleware(OwnPages)]
     if settings.client_address_header is None:
         return inner
     return [Middleware(ClientAddress, header=settings.client_address_header), *inner]

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from onsembl.api.client_address import client_address
 from onsembl.api.device_flow import EXPIRES_SECONDS, GRANT_TYPE, POLL_SECONDS, DeviceError, spoken, understood
-from onsembl.api.endpoint import Call, Endpoint
+from onsembl.api.endpoint import Call, Endpoint, body_of
 from onsembl.api.models import DeviceDecision, DeviceRequest, DeviceRequests, Enrolment, NoBody
 from onsembl.api.problems import Problem
 from onsembl.api.services import Services
@@ -92,14 +92,10 @@ def _door(path: str, handler: Callable[[Request], Awaitable[Response]]) -> Route
 
 
 async def _form(request: Request) -> dict[str, str]:
-    """The fields of a form. Raises Problem 400, 413 or 415."""
+    """The fields of a form. Raises Problem 400, 408, 413 or 415."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
         raise Problem(415, f"This takes {FORM} (RFC 8628 §3.1).")
-    raw = bytearray()
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > MOST_BYTES:
-            raise Problem(413, "The form is too large.")
+    raw = await body_of(request, MOST_BYTES)
     try:
         return dict(parse_qsl(raw.decode(), max_num_fields=50))
     except ValueError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -20,11 +19,10 @@ from onsembl.api.operator_claims import Operator
 from onsembl.api.problems import Problem, unauthenticated
 from onsembl.api.services import Services
 from onsembl.protocol.states import Role
+from onsembl.realtime.bodies import CLOSE, BodyRefused, read_body
 from onsembl.sql.audit import Actor
 
 MAX_BODY_BYTES = 1024 * 1024
-BODY_SECONDS = 20.0
-"""How long a client may take to send its body."""
 
 B = TypeVar("B")
 Q = TypeVar("Q")
@@ -116,21 +114,21 @@ class Endpoint:
         return await self.handler(Call(services, request, body, token, operator))
 
     async def _read(self, request: Request) -> msgspec.Struct:
-        raw = bytearray()
+        raw = await body_of(request, MAX_BODY_BYTES)
         try:
-            async with asyncio.timeout(BODY_SECONDS):
-                async for chunk in request.stream():
-                    raw += chunk
-                    if len(raw) > MAX_BODY_BYTES:
-                        raise Problem(413, "The body is larger than 1 MiB.", headers={"Connection": "close"})
-        except TimeoutError as error:
-            raise Problem(408, "The body did not come in time.", headers={"Connection": "close"}) from error
-        try:
-            return msgspec.json.decode(bytes(raw) or b"{}", type=self.body)
+            return msgspec.json.decode(raw or b"{}", type=self.body)
         except msgspec.ValidationError as error:
             raise Problem(422, f"The body is not valid: {error}.") from error
         except msgspec.DecodeError as error:
             raise Problem(400, f"The body is not JSON: {error}.") from error
+
+
+async def body_of(request: Request, most_bytes: int) -> bytes:
+    """The whole body. Raises Problem 408 or 413."""
+    try:
+        return await read_body(request, most_bytes)
+    except BodyRefused as refused:
+        raise Problem(refused.status, str(refused), headers=CLOSE) from refused
 
 
 def bearer(request: Request) -> str:

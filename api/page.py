@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from starlette.datastructures import MutableHeaders
@@ -51,27 +52,32 @@ class ImmutableFiles(StaticFiles):
         return response
 
 
-class SecurityHeaders:
-    """Puts the headers that fence the page in on every answer.
+def security_headers(connect_to: str | None) -> Mapping[str, str]:
+    """The headers that fence the page in; it talks to us and to `connect_to`.
 
     Terminals set colours and sizes by inline style; scripts come from here alone.
     """
+    sources = "'self'"
+    if connect_to is not None:
+        sources += f" {connect_to} {connect_to.replace('http', 'ws', 1)}"
+    return {
+        "Content-Security-Policy": (
+            "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+            f"font-src 'self'; connect-src {sources}; base-uri 'none'; form-action 'self'; "
+            "frame-ancestors 'none'"
+        ),
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Opener-Policy": "same-origin",
+    }
 
-    def __init__(self, app: ASGIApp, connect_to: str | None) -> None:
+
+class SecurityHeaders:
+    """Puts `headers` on every answer but that to an unforeseen error, which is made further out."""
+
+    def __init__(self, app: ASGIApp, headers: Mapping[str, str]) -> None:
         self._app = app
-        sources = "'self'"
-        if connect_to is not None:
-            sources += f" {connect_to} {connect_to.replace('http', 'ws', 1)}"
-        self._headers = {
-            "Content-Security-Policy": (
-                "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-                f"font-src 'self'; connect-src {sources}; base-uri 'none'; form-action 'self'; "
-                "frame-ancestors 'none'"
-            ),
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
-            "Cross-Origin-Opener-Policy": "same-origin",
-        }
+        self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -57,10 +57,14 @@ async def no_database_answer(_request: HTTPConnection, error: Exception) -> Resp
     return Problem(503, "The database is out of reach; try again.", headers={"Retry-After": "2"}).response()
 
 
-async def server_error_answer(_request: Request, _error: Exception) -> Response:
-    """Anything unforeseen: the log has the details, the client has the id to find them by."""
-    request_id = request_ids.current()
-    headers = {"X-Request-ID": request_id} if request_id is not None else None
-    return Problem(
-        500, "Something went wrong here; it has been logged.", headers=headers, request_id=request_id
-    ).response()
+def server_error_answer(headers: Mapping[str, str]) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """Anything unforeseen: the log has the details, the client has the id to find them by. The answer has `headers`,
+    for no middleware adds to it."""
+
+    async def answer(_request: Request, _error: Exception) -> Response:
+        request_id = request_ids.current()
+        named = {"X-Request-ID": request_id} if request_id is not None else {}
+        detail = "Something went wrong here; it has been logged."
+        return Problem(500, detail, headers={**headers, **named}, request_id=request_id).response()
+
+    return answer

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 from starlette.requests import Request
 
+from onsembl.realtime import bodies
 from onsembl.realtime.auth.errors import AuthError
 
 MAX_BODY_BYTES = 64 * 1024
@@ -69,11 +70,13 @@ class AdminChanges(msgspec.Struct, frozen=True):
 
 async def read_body(request: Request, model: type[B]) -> B:
     """The body as `model`. Raises AuthError."""
-    raw = bytearray()
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > MAX_BODY_BYTES:
-            raise AuthError(413, "request_entity_too_large", f"Request body too large (max {MAX_BODY_BYTES} bytes)")
+    try:
+        raw = await bodies.read_body(request, MAX_BODY_BYTES)
+    except bodies.BodyRefused as refused:
+        code = "request_entity_too_large" if refused.status == 413 else "request_timeout"
+        error = AuthError(refused.status, code, str(refused))
+        error.headers.update(bodies.CLOSE)
+        raise error from refused
     try:
         body = msgspec.json.decode(raw, type=model)
     except msgspec.ValidationError as error:

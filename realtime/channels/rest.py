@@ -12,6 +12,7 @@ from psycopg_pool import PoolTimeout
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from onsembl.realtime.bodies import CLOSE, BodyRefused, read_body
 from onsembl.realtime.channels.center import Center
 from onsembl.realtime.channels.limits import Rate
 from onsembl.realtime.channels.questions import AskPolicies
@@ -22,6 +23,8 @@ from onsembl.realtime.tokens import BadToken
 Authenticate = Callable[[str], dict[str, Any]]
 """The claims of a key or a token. Raises BadToken."""
 
+MOST_BODY_BYTES = 8_000_000
+"""As the real service's framework has it."""
 _BLANK = ["can't be blank"]
 _INVALID = ["is invalid"]
 _TOO_LARGE = ["Payload size exceeds tenant limit"]
@@ -43,7 +46,9 @@ class BroadcastRoutes:
         if not _is_json(request):
             return JSONResponse({"error": "Unsupported Media Type"}, 415)
         try:
-            body: object = orjson.loads(await request.body())
+            body: object = orjson.loads(await read_body(request, MOST_BODY_BYTES))
+        except BodyRefused as refused:
+            return _unread(refused)
         except orjson.JSONDecodeError:
             return JSONResponse({"error": "Bad Request"}, 400)
         given = cast(dict[str, object], body).get("messages") if isinstance(body, dict) else None
@@ -74,7 +79,10 @@ class BroadcastRoutes:
         binary = request.headers.get("content-type", "").startswith("application/octet-stream")
         if not binary and not _is_json(request):
             return JSONResponse({"error": "Unsupported Media Type"}, 415)
-        body = await request.body()
+        try:
+            body = await read_body(request, MOST_BODY_BYTES)
+        except BodyRefused as refused:
+            return _unread(refused)
         if not binary:
             try:
                 orjson.loads(body)
@@ -136,6 +144,10 @@ class BroadcastRoutes:
 
 def _is_json(request: Request) -> bool:
     return request.headers.get("content-type", "").partition(";")[0].strip() == "application/json"
+
+
+def _unread(refused: BodyRefused) -> Response:
+    return JSONResponse({"error": str(refused)}, refused.status, headers=CLOSE)
 
 
 def _unauthorized() -> Response:

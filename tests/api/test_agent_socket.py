@@ -94,6 +94,7 @@ async def test_the_newest_connection_wins_and_the_old_one_cannot_write(api):
         ([json.dumps(HELLO), encode_output(2**62, b"far ahead")], CloseCode.STREAM_REFUSED),
         ([json.dumps(HELLO), encode_output(2**63 - 1, b"overflowing")], CloseCode.BAD_MESSAGE),
         ([json.dumps(HELLO), encode_output(2**64 - 1, b"overflowing")], CloseCode.BAD_MESSAGE),
+        ([json.dumps(HELLO) + " " * 1024 * 1024], CloseCode.MESSAGE_TOO_BIG),
         ([json.dumps(HELLO), b"\0" * 8 + b"x" * (1024 * 1024)], CloseCode.MESSAGE_TOO_BIG),
     ],
 )

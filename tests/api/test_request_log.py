@@ -87,4 +87,5 @@ async def test_an_error_names_the_id(api, monkeypatch, caplog):
     response = await api.http.get("/v1/agents", headers={**operator.headers, HEADER: "broken-1"})
     assert response.status_code == 500
     assert response.headers[HEADER] == response.json()["request_id"] == "broken-1"
+    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
     assert len(lines(caplog, path="/v1/agents", status=500)) == 1

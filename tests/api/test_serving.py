@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 from support.frames import SAID_HELLO
 
-from onsembl.api import endpoint, serving
+from onsembl.api import serving
+from onsembl.realtime import bodies
 
 
 @pytest.fixture
@@ -23,6 +24,12 @@ def quick(monkeypatch) -> None:
 def patient(monkeypatch) -> None:
     """Long enough for what is to come in time, on a busy machine too."""
     monkeypatch.setattr(serving, "HEAD_SECONDS", 2.0)
+
+
+@pytest.fixture
+def quick_body(monkeypatch) -> None:
+    """For what follows a head, and never comes."""
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
 
 
 async def answer_to(api, *pieces: bytes) -> bytes:
@@ -69,14 +76,39 @@ async def test_headers_have_a_bound(api):
     assert (await answer_to(api, flood)).startswith(b"HTTP/1.1 400")
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(api, monkeypatch):
-    """408 for a client that promised more than it sends."""
-    monkeypatch.setattr(endpoint, "BODY_SECONDS", 0.2)
-    head = (
-        b"POST /v1/agents/token HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer onr_x\r\n"
-        b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
-    )
-    assert (await answer_to(api, head)).startswith(b"HTTP/1.1 408")
+DOORS = [
+    ("/v1/agents/token", "application/json"),
+    ("/v1/device/authorization", "application/x-www-form-urlencoded"),
+    ("/v1/device/token", "application/x-www-form-urlencoded"),
+    ("/auth/v1/token?grant_type=password", "application/json"),
+    ("/realtime/v1/api/broadcast", "application/json"),
+    ("/realtime/v1/api/broadcast/room/events/shout", "application/octet-stream"),
+]
+
+
+async def head_of(api, path: str, content: str, length: int) -> bytes:
+    token = "onr_x" if path.startswith("/v1") else await api.key()
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\napikey: {await api.key()}\r\n"
+        f"Content-Type: {content}\r\nContent-Length: {length}\r\n\r\n"
+    ).encode()
+
+
+@pytest.mark.parametrize(("path", "content"), DOORS)
+async def test_a_body_that_does_not_come_is_not_waited_for(quick_body, api, path, content):
+    """408 for a client that promised more than it sends, at every door."""
+    head = await head_of(api, path, content, 100)
+    assert (await answer_to(api, head, b"{")).startswith(b"HTTP/1.1 408")
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "most"),
+    [(*door, most) for door, most in zip(DOORS, (2**20, 2**14, 2**14, 2**16, 8_000_000, 8_000_000), strict=True)],
+)
+async def test_a_body_has_a_bound(api, path, content, most):
+    """413 as soon as it is passed, whatever would come, at every door."""
+    head = await head_of(api, path, content, 100_000_000)
+    assert (await answer_to(api, head, b"x" * (most + 1))).startswith(b"HTTP/1.1 413")
 
 
 def test_a_flood_is_no_flood_of_lines(monkeypatch):
