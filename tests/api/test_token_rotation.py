@@ -8,7 +8,8 @@ import time
 from dataclasses import replace
 
 import pytest
-from support.agents import FINAL, Operator, agent_running, read_until
+from support.agents import FINAL, Operator, agent_running, read_until, until
+from support.asking import audited
 from support.frames import SAID_HELLO, attach, closed_with, next_message
 from support.server import running
 from websockets.exceptions import InvalidStatus
@@ -48,23 +49,41 @@ async def rotate_and_stream(api) -> None:
             await socket.send(encode_output(len(sent), piece))
             sent += piece
             token = (await ask(socket, token))["refresh_token"]
-        assert (await read_until(viewer, b"000299")).endswith(sent[-6:])
+        assert await read_until(viewer, b"000299") == sent
         row = (await api.http.get(f"/v1/agents/{agent.id}", headers=operator.headers)).json()
         assert row["epoch"] == 1, "the same connection"
 
 
 async def test_an_agent_with_short_tokens_stays_connected_while_a_command_runs(settings, tmp_path):
-    """The real program, tokens of 4 s, a command of two lives of them: one connection, all output."""
-    async with running(replace(settings, agent_access_token=4.0)) as api:
+    """The real program, tokens of 2 s, a command of twelve rotations: one connection, and every byte of its output.
+    (`loadtests/rotation_soak.py` goes on for three hundred.)"""
+    async with running(replace(settings, agent_access_token=2.0)) as api:
         operator = Operator(api, await api.operator())
         async with agent_running(api, tmp_path) as agent, api.terminal_socket(agent.id) as viewer:
             await attach(viewer, operator.headers["Authorization"].removeprefix("Bearer "))
-            command = await operator.send(agent.id, "for n in $(seq 1 80); do echo line-$n; sleep 0.1; done")
-            seen = await read_until(viewer, b"line-80")
-            assert [b"line-%d\r\n" % n in seen for n in range(1, 80)] == [True] * 79
+            count = "until test -e stop; do n=$((n+1)); echo line-$n; sleep 0.02; done; echo over-$n-lines"
+            command = await operator.send(agent.id, f"n=0; {count}")
+            seen = await read_until(viewer, b"line-1\r\n")
+            before = await refreshes(api)
+
+            async def rotated() -> bool:
+                return await refreshes(api) >= before + 12
+
+            await until(rotated, "twelve rotations")
+            (tmp_path / "stop").touch()
+            seen += await read_until(viewer, b"-lines\r\n")
             assert (await operator.until_state(command, *FINAL))["state"] == "succeeded"
             row = (await api.http.get(f"/v1/agents/{agent.id}", headers=operator.headers)).json()
             assert row["epoch"] == 1
+    printed = seen[seen.index(b"line-1\r\n") :]
+    lines = int(printed.split(b"over-")[1].split(b"-")[0])
+    expected = b"".join(b"line-%d\r\n" % n for n in range(1, lines + 1)) + b"over-%d-lines\r\n" % lines
+    assert printed[: len(expected)] == expected
+
+
+async def refreshes(api) -> int:
+    """How many exchanges of tokens went well."""
+    return [detail for _, detail in await audited(api, "agent.refresh")].count({})
 
 
 async def test_an_answer_that_was_lost_is_given_again(api):
