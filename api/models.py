@@ -219,9 +219,26 @@ class NewEnrolmentToken(Body, frozen=True, kw_only=True):
 class EnrolmentToken(Answer, frozen=True, kw_only=True):
     """The token, shown this once."""
 
+    id: UUID
     token: str
     name_pattern: str
     expires_at: datetime
+
+
+class UnusedToken(Answer, frozen=True, kw_only=True):
+    """A one-time token that may still be used, and who has made it."""
+
+    id: UUID
+    name_pattern: str
+    created_by_name: str
+    created_at: datetime
+    expires_at: datetime
+
+
+class UnusedTokens(Answer, frozen=True, kw_only=True):
+    """Newest first."""
+
+    tokens: list[UnusedToken]
 
 
 class Enrolment(Body, frozen=True, kw_only=True):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-
 from psycopg.rows import DictRow
 
 from onsembl.api import (
@@ -13,6 +11,7 @@ from onsembl.api import (
     audit_routes,
     command_routes,
     device_routes,
+    enrolment_routes,
     figures_routes,
     group_routes,
     halt_routes,
@@ -28,16 +27,13 @@ from onsembl.api.models import (
     AgentCredentials,
     Agents,
     Enrolment,
-    EnrolmentToken,
     LoggedOut,
     Me,
-    NewEnrolmentToken,
     NoBody,
 )
 from onsembl.api.problems import Problem
 from onsembl.protocol.ids import AgentId
-from onsembl.protocol.states import Role
-from onsembl.sql import agents, audit, enrolment
+from onsembl.sql import agents
 
 
 async def read_me(call: Call[NoBody]) -> Me:
@@ -57,18 +53,6 @@ async def read_agent(call: Call[NoBody]) -> DictRow:
     if row is None:
         raise Problem(404, "There is no such agent.")
     return row
-
-
-async def create_enrolment_token(call: Call[NewEnrolmentToken]) -> EnrolmentToken:
-    token = "one_" + secrets.token_urlsafe(32)
-    body = call.body
-    async with call.services.pool.connection() as conn:
-        row = await enrolment.add_token(conn, token, body.name_pattern, body.expires_in, call.signed_in.id)
-        await audit.write(
-            conn,
-            audit.Event(actor=call.actor, action="enrolment_token.created", detail={"name_pattern": body.name_pattern}),
-        )
-    return EnrolmentToken(token=token, name_pattern=row["name_pattern"], expires_at=row["expires_at"])
 
 
 async def enrol_agent(call: Call[Enrolment]) -> AgentCredentials:
@@ -96,6 +80,7 @@ ENDPOINTS = [
     *job_routes.ENDPOINTS,
     *audit_routes.ENDPOINTS,
     *device_routes.ENDPOINTS,
+    *enrolment_routes.ENDPOINTS,
     *recording_routes.ENDPOINTS,
     *search_routes.ENDPOINTS,
     *figures_routes.ENDPOINTS,
@@ -108,16 +93,6 @@ ENDPOINTS = [
         summary="One agent",
         answer=Agent,
         problems=(404,),
-    ),
-    Endpoint(
-        method="POST",
-        path="/v1/enrolment-tokens",
-        handler=create_enrolment_token,
-        summary="Make a one-time token that enrols an agent",
-        answer=EnrolmentToken,
-        role=Role.ADMIN,
-        body=NewEnrolmentToken,
-        status=201,
     ),
     Endpoint(
         method="POST",

@@ -16,7 +16,7 @@ _agent_argument = click.argument("name")
 
 @click.group()
 def agents() -> None:
-    """Look at agents; pause, resume, restart and stop them. Needs `onsembl login`."""
+    """Look at agents; pause, resume, restart and stop them, shut them out. Needs `onsembl login`."""
 
 
 @agents.command("list")
@@ -127,6 +127,24 @@ def restart(name: str, as_json: bool, server: str | None) -> None:
 def stop(name: str, as_json: bool, server: str | None) -> None:
     """Have its program end: it stays away until somebody starts it on its machine."""
     _post(server, name, "stop", as_json, "ends.")
+
+
+@agents.command()
+@_agent_argument
+@_json_option
+@server_option
+def disable(name: str, as_json: bool, server: str | None) -> None:
+    """Shut it out: its connection is closed and its tokens are refused. For admins."""
+    _post(server, name, "disable", as_json, "is shut out.")
+
+
+@agents.command()
+@_agent_argument
+@_json_option
+@server_option
+def enable(name: str, as_json: bool, server: str | None) -> None:
+    """Let it in again. For admins."""
+    _post(server, name, "enable", as_json, "is let in again.")
 
 
 def _post(

@@ -76,6 +76,8 @@ ANSWERS: tuple[type[msgspec.Struct], ...] = (
     preset_routes.Presets,
     preset_routes.TriedPreset,
     models.EnrolmentToken,
+    models.UnusedToken,
+    models.UnusedTokens,
     models.OperatorAnswer,
     models.Operators,
     models.AlertAnswer,

@@ -35,6 +35,7 @@ ACTIONS: dict[str, str] = {
     "device.refused": "An admin has turned an agent away that asked to be let in.",
     "device.requested": "A machine asks to be let in as an agent.",
     "enrolment_token.created": "An admin has made a one-time token.",
+    "enrolment_token.withdrawn": "An admin has withdrawn a one-time token that nobody had used.",
     "group.cancel_requested": "Somebody wants all of a group to end.",
     "group.requested": "Somebody has put a command in the lines of several agents.",
     "halt.agent_dying": "Processes of an agent would not die in an emergency stop; the detail has their numbers.",

@@ -6,11 +6,18 @@ Tokens are kept as SHA-256 only: they are random and long, so a slow hash would 
 from __future__ import annotations
 
 import hashlib
+from uuid import UUID
 
 from psycopg.rows import DictRow
 
 from onsembl.protocol.ids import AgentId, OperatorId
 from onsembl.sql.database import Connection
+
+_GOOD = """t.used_at is null and t.expires_at > now() and not exists (
+    select from operators o where o.id = t.created_by and (o.disabled_at is not null or o.role <> 'admin'))"""
+"""Whoever has made it is not dismissed, and was an admin still when they last came."""
+_SHOWN = """t.id, t.name_pattern, t.created_at, t.expires_at,
+    coalesce((select o.email from operators o where o.id = t.created_by), '') as created_by_name"""
 
 
 def digest(token: str) -> bytes:
@@ -21,11 +28,11 @@ def digest(token: str) -> bytes:
 async def add_token(
     conn: Connection, token: str, name_pattern: str, expires_in: float, created_by: OperatorId | None
 ) -> DictRow:
-    """A one-time enrolment token that ends after `expires_in` seconds; its pattern and end."""
+    """A one-time enrolment token that ends after `expires_in` seconds; its id, pattern and end."""
     cursor = await conn.execute(
         """insert into enrolment_tokens (token_hash, name_pattern, created_by, expires_at)
            values (%s, %s, %s, now() + make_interval(secs => %s))
-           returning name_pattern, expires_at""",
+           returning id, name_pattern, expires_at""",
         [digest(token), name_pattern, created_by, expires_in],
     )
     row = await cursor.fetchone()
@@ -36,10 +43,24 @@ async def add_token(
 async def find_token(conn: Connection, token: str) -> DictRow | None:
     """A good, unused enrolment token, locked until the end of the transaction."""
     cursor = await conn.execute(
-        """select name_pattern from enrolment_tokens
-           where token_hash = %s and used_at is null and expires_at > now()
-           for update""",
+        f"select t.name_pattern from enrolment_tokens t where t.token_hash = %s and {_GOOD} for update",
         [digest(token)],
+    )
+    return await cursor.fetchone()
+
+
+async def unused(conn: Connection) -> list[DictRow]:
+    """Those that are good, newest first."""
+    cursor = await conn.execute(
+        f"select {_SHOWN} from enrolment_tokens t where {_GOOD} order by t.created_at desc, t.id"
+    )
+    return await cursor.fetchall()
+
+
+async def withdraw(conn: Connection, token_id: UUID) -> DictRow | None:
+    """It enrols nobody; what it was, None when it was used or is not known."""
+    cursor = await conn.execute(
+        f"delete from enrolment_tokens t where t.id = %s and t.used_at is null returning {_SHOWN}", [token_id]
     )
     return await cursor.fetchone()
 

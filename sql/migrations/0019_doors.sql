@@ -10,3 +10,6 @@ alter table onsembl.audit_chain add unique (audit_id, audit_at);
 
 -- What counts as one caller: an IPv4 address or an IPv6 /64. One may have so many requests open.
 alter table onsembl.device_requests add column network text not null default '';
+
+-- By which a token is named, for nobody has the token itself.
+alter table onsembl.enrolment_tokens add column id uuid not null default gen_random_uuid() unique;

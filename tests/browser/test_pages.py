@@ -134,3 +134,22 @@ async def test_an_alert_is_shown_anywhere_and_acknowledged(center: Api, visit) -
     await expect(page.get_by_role("listitem").filter(has_text="A refresh token of one was used twice.")).to_be_visible()
     await page.get_by_role("button", name="Acknowledge").click()
     await expect(page.get_by_role("link", name="1 alert")).to_have_count(0)
+
+
+async def test_an_admin_withdraws_a_one_time_token(center: Api, visit) -> None:
+    """The page lists those that may still be used; one that is withdrawn is gone, and enrols nobody."""
+    account = await center.operator()
+    visitor = await visit(center.url)
+    made = await center.http.post("/v1/enrolment-tokens", json={"name_pattern": "build-*"}, headers=account.headers)
+    await visitor.sign_in(account.email, path="/#/access")
+    row = visitor.page.get_by_role("row").filter(has=visitor.page.get_by_text("build-*"))
+    await expect(row).to_contain_text(account.email)
+    await visitor.page.get_by_role("button", name="Withdraw the token for build-*").click()
+    await expect(row).to_have_count(0)
+    await expect(visitor.page.get_by_text("There are none.")).to_be_visible()
+    enrol = await center.http.post(
+        "/v1/agents/enrol",
+        json={"name": "build-1", "kind": "shell"},
+        headers={"Authorization": f"Bearer {made.json()['token']}"},
+    )
+    assert enrol.status_code == 401

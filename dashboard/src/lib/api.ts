@@ -44,6 +44,8 @@ import type {
   Times,
   TriedPreset,
   TryPreset,
+  UnusedToken,
+  UnusedTokens,
 } from "./protocol.ts";
 
 const TIMEOUT_MS = 20_000;
@@ -328,6 +330,14 @@ export class Api {
   /** Bytes of a recording with their times. */
   pieces(streamId: string, query: { start?: number; end?: number; since?: string; until?: string }): Promise<Response> {
     return this.#answered("GET", `/v1/streams/${streamId}/pieces?${parameters(query)}`);
+  }
+
+  enrolmentTokens(): Promise<UnusedTokens> {
+    return this.#call("GET", "/v1/enrolment-tokens");
+  }
+
+  withdrawToken(id: string): Promise<UnusedToken> {
+    return this.#call("DELETE", `/v1/enrolment-tokens/${id}`);
   }
 
   enrolmentToken(body: NewEnrolmentToken = {}): Promise<EnrolmentToken> {

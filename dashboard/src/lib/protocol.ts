@@ -571,9 +571,24 @@ export interface TriedPreset {
 
 /** The token, shown this once. */
 export interface EnrolmentToken {
+  id: string;
   token: string;
   name_pattern: string;
   expires_at: string;
+}
+
+/** A one-time token that may still be used, and who has made it. */
+export interface UnusedToken {
+  id: string;
+  name_pattern: string;
+  created_by_name: string;
+  created_at: string;
+  expires_at: string;
+}
+
+/** Newest first. */
+export interface UnusedTokens {
+  tokens: UnusedToken[];
 }
 
 /** A person who may sign in; `role` is null for one who then sees nothing. */
