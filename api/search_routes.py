@@ -76,16 +76,19 @@ async def _output(conn: Connection, wanted: Wanted, cursor: str | None, limit: i
 
 
 def _hits(row: DictRow, wanted: Wanted, matcher: re.Pattern[str], upto: int | None) -> list[tuple[int, SearchHit]]:
-    """The row's lines that have every term, the last one first; those before the offset `upto`."""
+    """The row's lines of the time that have every term, the last one first; those before the offset `upto`."""
     found: list[tuple[int, SearchHit]] = []
     lines: list[str] = row["text"].split("\n")
     folded = [term.lower() for term in wanted.terms]
     for line, offset, after in zip(lines, row["line_starts"], row["line_ms"], strict=False):
         if (upto is not None and offset >= upto) or not all(term in line.lower() for term in folded):
             continue
+        at = row["at"] + timedelta(milliseconds=after)
+        if (wanted.since is not None and at < wanted.since) or (wanted.until is not None and at >= wanted.until):
+            continue
         hit = SearchHit(
             agent_id=row["agent_id"],
-            at=row["at"] + timedelta(milliseconds=after),
+            at=at,
             stream_id=row["stream_id"],
             offset=offset,
             command_id=None,

@@ -47,14 +47,14 @@ class Wanted:
     since: datetime | None = None
     until: datetime | None = None
 
-    def where(self, text: str, at: str) -> tuple[str, dict[str, object]]:
-        """The condition on these columns, and its parameters."""
+    def where(self, text: str, first: str, last: str) -> tuple[str, dict[str, object]]:
+        """The condition on this text, with lines from the time `first` to the time `last`, and its parameters."""
         conditions = [f"{text} ilike %(term{index})s" for index in range(len(self.terms))]
         parameters: dict[str, object] = {f"term{index}": pattern(term) for index, term in enumerate(self.terms)}
         for name, value, condition in (
             ("agent", self.agent_id, "agent_id = %(agent)s"),
-            ("since", self.since, f"{at} >= %(since)s"),
-            ("until", self.until, f"{at} < %(until)s"),
+            ("since", self.since, f"{last} >= %(since)s"),
+            ("until", self.until, f"{first} < %(until)s"),
         ):
             if value is not None:
                 conditions.append(condition)
@@ -76,8 +76,11 @@ async def limit_time(conn: Connection) -> None:
 async def blocks(
     conn: Connection, wanted: Wanted, upto: tuple[datetime, UUID, int] | None, limit: int
 ) -> list[DictRow]:
-    """Rows that have every term somewhere, newest first; those at or before the place `upto`."""
-    condition, parameters = wanted.where("text", "at")
+    """Rows that have every term somewhere, and some line of the time, newest first; those at or before the place
+    `upto`."""
+    condition, parameters = wanted.where("text", "at", "at + line_ms[cardinality(line_ms)] * interval '1 millisecond'")
+    if wanted.since is not None:
+        condition += " and at >= %(since)s - interval '1 day'"  # no row is of two days: the others are not looked at
     if upto is not None:
         condition += " and (at, stream_id, start) <= (%(at)s, %(stream)s, %(start)s)"
         parameters |= {"at": upto[0], "stream": upto[1], "start": upto[2]}
@@ -92,7 +95,7 @@ async def blocks(
 
 async def commands(conn: Connection, wanted: Wanted, before: int | None, limit: int) -> list[DictRow]:
     """Commands whose text has every term, newest first, those with a `seq` below `before`."""
-    condition, parameters = wanted.where("text", "created_at")
+    condition, parameters = wanted.where("text", "created_at", "created_at")
     cursor = await conn.execute(
         f"""select id, seq, agent_id, text, state, created_at, stream_id, output_start from commands
             where {condition} and (%(before)s::bigint is null or seq < %(before)s)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from onsembl.protocol.plain_text import Line, PlainText
 from onsembl.sql.archive_rows import Piece
@@ -16,6 +16,8 @@ from onsembl.sql.search import Block, Progress
 
 BLOCK_CHARACTERS = 4000
 BLOCK_LINES = 200
+BLOCK_SPAN = timedelta(minutes=10)
+"""Lines that lie further apart are not of one row: finds come newest first, and rows are what is sorted."""
 CARRY = 200
 """Characters of a very long line that are in both of its parts: the longest term that is found there for certain."""
 REDRAWN = 256
@@ -85,8 +87,9 @@ def _clean(text: str) -> str:
 def _blocks(lines: list[tuple[int, datetime, str]]) -> Iterator[Block]:
     first = size = 0
     for index, (_, at, text) in enumerate(lines):
+        began = lines[first][1]
         full = size + len(text) > BLOCK_CHARACTERS or index - first >= BLOCK_LINES
-        if index > first and (full or at.date() != lines[first][1].date()):
+        if index > first and (full or at - began > BLOCK_SPAN or at.date() != began.date()):
             yield _block(lines[first:index])
             first, size = index, 0
         size += len(text) + 1

@@ -71,6 +71,13 @@ async def test_an_agent_and_a_time_narrow_it(api, viewer):
     assert len(await find(api, viewer, "needle", agent_id=two.id)) == 30
     hits = await find(api, viewer, "needle", since=(NOON - timedelta(days=1)).isoformat(), until=NOON.isoformat())
     assert hits == []
+    for after, before, numbers in ((150, 999, range(15, 30)), (-1, 40, range(4)), (55, 75, (6, 7)), (291, 999, ())):
+        query = {
+            "since": (NOON + timedelta(seconds=after)).isoformat(),
+            "until": (NOON + timedelta(seconds=before)).isoformat(),
+        }
+        hits = await find(api, viewer, "needle", agent_id=one.id, **query)
+        assert [shown(hit) for hit in hits] == [f"[needle] {n} of one" for n in reversed(numbers)], query
     seen, cursor = [], {}
     while True:
         answer = await api.http.get(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from onsembl.sql.archive_rows import Piece
 from onsembl.sql.search import Block, Progress
-from onsembl.tasks.search_lines import BLOCK_CHARACTERS, SearchLines
+from onsembl.tasks.search_lines import BLOCK_CHARACTERS, BLOCK_SPAN, SearchLines
 
 NOON = datetime(2026, 5, 5, 12, tzinfo=UTC)
 NEW = Progress(0, 0, None, "")
@@ -35,6 +35,15 @@ def test_lines_keep_their_place_and_time():
     assert (block.start, block.at) == (0, NOON)
     assert (block.line_starts, block.line_ms) == ([0, 7, 25], [0, 1000, 2000])
     assert progress == Progress(31, 31, None, "")
+
+
+def test_lines_that_lie_far_apart_are_not_of_one_row():
+    """However late they are read: rows are sorted by time, and searched by it."""
+    lines = SearchLines(NEW)
+    for number in range(5):
+        lines.feed(Piece(NOON + 0.4 * number * BLOCK_SPAN, number * 4, b"%03d\n" % number))
+    _, blocks = lines.finish()
+    assert [block.text.split("\n") for block in blocks] == [["000", "001", "002"], ["003", "004"]]
 
 
 def test_a_line_that_has_not_ended_is_found_and_made_anew():
