@@ -187,12 +187,11 @@ async def export_command(call: Call[NoBody]) -> Response:
             raise Problem(409, "The command has put nothing out.", state=command["state"])
         stream = await _stream(conn, command["stream_id"])
     stream_id = StreamId(stream["id"])
-    end = command["output_end"]
-    archived = await _until_archived(call.services.pool, stream_id, end if end is not None else stream["end"])
-    end = archived if end is None else min(end, archived)
+    end = await _archived_end(call.services.pool, stream, command["output_end"])
     if command["output_start"] < end <= stream["start"]:
         raise Problem(410, "What the command put out is kept no longer.")
-    part = Part(stream_id, max(command["output_start"], stream["start"]), end, stream["columns"], stream["rows"])
+    start = max(command["output_start"], stream["start"])
+    part = Part(stream_id, start, max(start, end), stream["columns"], stream["rows"])
     name = f"{stream['agent_name']}-{command['seq']}"
     return await _recording(call, "command", command["id"], [part], query.format, command["text"][:500], name)
 
@@ -212,6 +211,24 @@ async def export_agent(call: Call[NoBody]) -> Response:
             if start < end:
                 parts.append(Part(StreamId(stream["id"]), start, end, stream["columns"], stream["rows"]))
     return await _recording(call, "agent", agent_id, parts, query.format, agent["name"], agent["name"])
+
+
+async def _archived_end(pool: Pool, stream: DictRow, end: int | None) -> int:
+    """Where what can be had of a command ends: at its own `end`, if it has one. Raises Problem 503 while its last bytes
+    are on their way; those of a stream that another has followed never come."""
+    stream_id = StreamId(stream["id"])
+    archived = await _until_archived(pool, stream_id, end if end is not None else stream["end"])
+    if end is None or end <= archived:
+        return archived if end is None else end
+    async with pool.connection() as conn:
+        agent = await agents.get(conn, stream["agent_id"])
+    if agent is not None and agent["stream_id"] == stream_id:
+        raise Problem(
+            503,
+            f"The agent has yet to send {end - archived} bytes of it. Come back, or take the stream's recording.",
+            headers={"Retry-After": "2"},
+        )
+    return archived
 
 
 async def _until_archived(pool: Pool, stream_id: StreamId, end: int) -> int:
@@ -321,7 +338,7 @@ ENDPOINTS = [
         answer=Stream,
         media_type="application/x-asciicast",
         query=RecordingQuery,
-        problems=(404, 409, 410),
+        problems=(404, 409, 410, 503),
     ),
     Endpoint(
         method="GET",

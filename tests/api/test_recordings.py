@@ -241,6 +241,22 @@ async def test_a_command_that_runs_is_exported_as_far_as_it_is(api, viewer, agen
     assert answer.text == "9999\n"
 
 
+async def test_a_command_whose_last_bytes_are_missing_is_not_cut_short(api, viewer, agent, stream, monkeypatch):
+    """503 while its agent may still send them; once it has another terminal, there is no more than what there is."""
+    monkeypatch.setattr("onsembl.api.recording_routes.ARCHIVED_SECONDS", 0.05)
+    path = f"/v1/commands/{await add_command(api, agent.id, stream, 'make', 36, 50)}/recording"
+    async with api.services.pool.connection() as conn:
+        await conn.execute("update agents set stream_id = %s", [stream])
+    answer = await api.http.get(path, params={"format": "text"}, headers=viewer)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (503, "application/problem+json")
+    assert "10 bytes" in answer.json()["detail"] and answer.headers["Retry-After"]
+    later = await add_stream(api, agent.id)
+    async with api.services.pool.connection() as conn:
+        await conn.execute("update agents set stream_id = %s", [later])
+    answer = await api.http.get(path, params={"format": "text"}, headers=viewer)
+    assert (answer.text, answer.headers["Onsembl-Bytes"]) == ("9999\n", "4")
+
+
 async def test_a_command_that_never_ran_has_no_recording(api, agent, stream):
     """409: it is there, and has put nothing out."""
     admin = (await api.operator()).headers
