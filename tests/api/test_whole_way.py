@@ -6,12 +6,21 @@ import asyncio
 import hashlib
 import json
 import random
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from chaos import writer
+from chaos.writer import BEGIN, expected
 from support.agents import FINAL, CuttableLink, Operator, agent_running, read_until, sleepers, until
+from support.archive import until_archived
 from support.frames import attach
 from support.server import running
+
+from onsembl.agent.terminal import RESTORE_SCREEN
+
+WRITER = Path(writer.__file__)
 
 
 @pytest.fixture
@@ -89,6 +98,39 @@ async def test_an_agent_that_is_killed_reports_its_command_lost(api, operator, t
         async with agent_running(api, tmp_path):
             assert (await operator.until_state(command, *FINAL))["state"] == "lost"
             assert await sleepers(command) == []
+
+
+async def test_an_agent_that_is_killed_loses_no_byte_that_it_read(api, operator, tmp_path):
+    """After `kill -9` in the middle of its output and a restart, what the viewer saw, what the archive holds and what
+    the program wrote up to there are the same bytes of one stream."""
+    marks = BEGIN % 7, b"lost \xc2\xb7 the agent was restarted"
+    async with agent_running(api, tmp_path) as agent, api.terminal_socket(agent.id) as viewer:
+        attached = await attach(viewer, operator.headers["Authorization"].removeprefix("Bearer "))
+        started = json.loads(await viewer.recv()) if attached["stream_id"] is None else attached
+        command = await operator.send(agent.id, f"{sys.executable} {WRITER} 7 {tmp_path}/stop {tmp_path}/count")
+        seen = bytearray()
+
+        async def until_seen(wanted: bytes, more: int = 0) -> None:
+            async with asyncio.timeout(60):
+                while wanted not in seen or len(seen) < seen.index(wanted) + more:
+                    frame = await viewer.recv()
+                    if isinstance(frame, bytes):
+                        seen.extend(frame)
+                    else:
+                        assert json.loads(frame)["type"] in ("ping", "resized"), frame
+
+        await until_seen(marks[0], 100_000)
+        agent.process.kill()
+        await agent.process.wait()
+        async with agent_running(api, tmp_path):
+            row = await operator.until_state(command, *FINAL)
+            assert (row["state"], row["stream_id"]) == ("lost", started["stream_id"])
+            await until_seen(marks[1])
+            written = bytes(seen).split(marks[0], 1)[1].rsplit(RESTORE_SCREEN, 1)[0]
+            assert len(written) > 90_000
+            assert written == expected(7, len(written))
+            archived = await until_archived(api.database_url, started["stream_id"], len(seen))
+            assert archived.startswith(seen)
 
 
 async def test_random_bytes_survive_ten_cut_links(settings, tmp_path):
