@@ -89,6 +89,12 @@ class Timeline(Answer, frozen=True, kw_only=True):
     sizes: list[SizeAt]
 
 
+class ModesAt(Answer, frozen=True, kw_only=True):
+    """What a terminal that starts is written to have the modes of a place in a recording."""
+
+    modes: str
+
+
 class AgentUsage(Answer, frozen=True, kw_only=True):
     """Bytes of the archive on disk, compressed."""
 
@@ -143,6 +149,12 @@ class RecordedCommandsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_un
     end: Place | None = None
     cursor: Annotated[str, Meta(max_length=60)] | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 1000
+
+
+class ModesQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """At which offset."""
+
+    at: Place
 
 
 class StreamsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

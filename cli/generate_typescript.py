@@ -102,6 +102,7 @@ ANSWERS: tuple[type[msgspec.Struct], ...] = (
     recording_models.RecordedCommands,
     recording_models.SizeAt,
     recording_models.Timeline,
+    recording_models.ModesAt,
     recording_models.AgentUsage,
     recording_models.ArchiveUsage,
     search_models.Excerpt,

@@ -57,6 +57,10 @@ class Modes:
         earlier.feed(data)
         self._changes.extendleft(reversed(earlier._changes))
 
+    def now(self) -> str:
+        """What puts a terminal that starts into the modes in force after all that was fed."""
+        return self.at(self._end)
+
     def at(self, offset: int) -> str:
         """What puts a terminal that starts into the modes in force before the byte at `offset`."""
         state = dict(self._before)

@@ -96,6 +96,17 @@ async def commands_in(
     return await cursor.fetchall()
 
 
+async def command_start(conn: Connection, stream_id: StreamId, offset: int) -> int:
+    """Where the output of the last command begins that had begun by this offset; 0 before the first."""
+    cursor = await conn.execute(
+        """select output_start from commands where stream_id = %s and output_start <= %s
+           order by output_start desc limit 1""",
+        [stream_id, offset],
+    )
+    row = await cursor.fetchone()
+    return row["output_start"] if row else 0
+
+
 async def commands(pool: Pool, stream_id: StreamId, start: int, end: int) -> AsyncGenerator[DictRow]:
     """All of them, some at a time; no connection is held between."""
     after: tuple[int, int] | None = None

@@ -158,6 +158,29 @@ async def test_a_streams_commands_come_in_pages(api, viewer, agent, stream):
         assert (await api.http.get(path, params={"cursor": cursor}, headers=viewer)).status_code == 400
 
 
+async def test_the_modes_of_a_place_are_those_of_its_command(api, viewer, agent):
+    """Also where its program set them long before; a command begins without any."""
+    stream_id = await add_stream(api, agent.id)
+    first = [b"$ htop\r\n\x1b[?1049h\x1b[?25l", *[b"x" * 250_000] * 40, b"\x1b[?2004h", b"y" * 100]
+    await add_output(api, stream_id, *first)
+    size = sum(map(len, first))
+    await add_output(api, stream_id, b"$ ls\r\n")
+    await add_command(api, agent.id, stream_id, "htop", 0, size)
+    await add_command(api, agent.id, stream_id, "ls", size, None)
+    for at, wanted in (
+        (0, ""),
+        (20, "\x1b[?1049h"),
+        (size - 100, "\x1b[?1049h\x1b[?25l\x1b[?2004h"),
+        (size - 101, "\x1b[?1049h\x1b[?25l"),
+        (size + 3, ""),
+        (2**62, ""),
+    ):
+        answer = await api.http.get(f"/v1/streams/{stream_id}/modes", params={"at": at}, headers=viewer)
+        assert answer.json() == {"modes": wanted}, at
+    answer = await api.http.get(f"/v1/streams/{stream_id}/modes", headers=viewer)
+    assert answer.status_code == 400
+
+
 async def test_nobody_reads_back_without_a_role(api, agent, stream):
     """Every route asks for a token, and says 404 for what is not there."""
     for path in (
@@ -166,6 +189,7 @@ async def test_nobody_reads_back_without_a_role(api, agent, stream):
         f"/v1/streams/{stream}/pieces",
         f"/v1/streams/{stream}/timeline",
         f"/v1/streams/{stream}/commands",
+        f"/v1/streams/{stream}/modes?at=0",
         f"/v1/streams/{stream}/recording",
         f"/v1/agents/{agent.id}/streams",
         f"/v1/agents/{agent.id}/recording",
@@ -178,6 +202,7 @@ async def test_nobody_reads_back_without_a_role(api, agent, stream):
         "streams/{}",
         "streams/{}/output",
         "streams/{}/commands",
+        "streams/{}/modes?at=0",
         "agents/{}/streams",
         "agents/{}/recording",
         "commands/{}/recording",

@@ -21,6 +21,7 @@ import type {
   Limits,
   Line,
   Me,
+  ModesAt,
   MoveCommand,
   NewCommand,
   NewEnrolmentToken,
@@ -316,6 +317,10 @@ export class Api {
     query: { start?: number | undefined; end?: number | undefined; cursor?: string | undefined },
   ): Promise<RecordedCommands> {
     return this.#call("GET", `/v1/streams/${streamId}/commands?${parameters(query)}`);
+  }
+
+  modes(streamId: string, at: number): Promise<ModesAt> {
+    return this.#call("GET", `/v1/streams/${streamId}/modes?${parameters({ at })}`);
   }
 
   /** What the recordings of each agent take on disk. */

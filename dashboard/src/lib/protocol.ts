@@ -837,6 +837,11 @@ export interface Timeline {
   sizes: SizeAt[];
 }
 
+/** What a terminal that starts is written to have the modes of a place in a recording. */
+export interface ModesAt {
+  modes: string;
+}
+
 /** Bytes of the archive on disk, compressed. */
 export interface AgentUsage {
   agent_id: string;

@@ -5,6 +5,8 @@ import type { Piece } from "./recording.ts";
 export interface Source {
   from(start: number, end: number): Promise<Piece[]>;
   offsetAt(ms: number): Promise<number>;
+  /** What puts a cleared emulator into the terminal modes in force before the byte at an offset. */
+  modesAt(offset: number): Promise<string>;
 }
 
 /** What it plays on. */
@@ -12,6 +14,7 @@ export interface Stage {
   write(data: Uint8Array, drawn: () => void): void;
   clear(): void;
   resize(size: { columns: number; rows: number }): void;
+  setModes(modes: string): void;
 }
 
 export interface Bounds {
@@ -129,7 +132,10 @@ export class Player {
       if (generation !== this.#generation) return;
       const target = Math.min(Math.max(wanted, this.bounds.start), this.bounds.end);
       if (target < this.offset || target - this.offset > LEAD_BYTES) {
-        this.#restart(Math.max(this.bounds.start, target - LEAD_BYTES));
+        const first = Math.max(this.bounds.start, target - LEAD_BYTES);
+        const modes = first > this.bounds.start ? await this.#source.modesAt(first) : "";
+        if (generation !== this.#generation) return;
+        this.#restart(first, modes);
       }
       await this.#drawUpTo(target, generation);
       if (generation !== this.#generation) return;
@@ -174,12 +180,13 @@ export class Player {
     if (this.#undrawn > 0) await new Promise<void>((done) => this.#awaiting.push(done));
   }
 
-  #restart(offset: number): void {
+  #restart(offset: number, modes: string): void {
     this.#queue = [];
     this.#queued = 0;
     this.offset = this.#fetched = offset;
     this.#stage.clear();
     this.#fit(offset);
+    this.#stage.setModes(modes);
   }
 
   /** The size that the terminal had there. */

@@ -29,6 +29,7 @@ function setUp(texts: [number, string][], { window = Infinity, sizes = SIZES.sli
             return { at: piece.at, start: piece.start + skip, data: piece.data.subarray(skip) };
           }),
       ),
+    modesAt: (offset) => Promise.resolve(`{modes at ${offset}}`),
     offsetAt: (ms) => Promise.resolve(pieces.find((piece) => piece.at >= ms)?.start ?? end),
   };
   let screen = "";
@@ -43,6 +44,7 @@ function setUp(texts: [number, string][], { window = Infinity, sizes = SIZES.sli
           drawn();
         }),
       clear: () => (screen = ""),
+      setModes: (modes) => (screen += modes),
       resize: (size) => (screen += `<${size.columns}>`),
     },
   );
@@ -105,6 +107,14 @@ test.each([
   const { player, screen } = setUp(texts, { sizes: SIZES });
   await player.seek({ offset: 11 });
   expect(await screen()).toBe("before<100>after");
+});
+
+test("what is drawn from further on is drawn in the modes in force there", async () => {
+  const { player, screen } = setUp([[0, "1".repeat(1024 * 1024)], [1000, "22"]]);
+  await player.seek({ offset: 1024 * 1024 + 2 });
+  expect((await screen()).replaceAll("1", "")).toBe("{modes at 2}22");
+  await player.seek({ offset: 2 });
+  expect(await screen()).toBe("11");
 });
 
 test("the last of several seeks counts", async () => {

@@ -69,6 +69,11 @@ export class Recording {
     return Number(response.headers.get("onsembl-start"));
   }
 
+  /** The terminal modes in force before the byte at `offset`. Raises ApiError. */
+  async modesAt(offset: number): Promise<string> {
+    return (await this.#api.modes(this.#streamId, offset)).modes;
+  }
+
   async #fetch(start: number, end: number): Promise<Piece[]> {
     const response = await this.#api.pieces(this.#streamId, { start, end });
     return parsePieces(await response.arrayBuffer(), Number(response.headers.get("onsembl-start")));
