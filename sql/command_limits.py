@@ -8,29 +8,40 @@ from onsembl.protocol.ids import CommandId
 from onsembl.protocol.limits import LimitName
 from onsembl.sql.commands import COLUMNS
 from onsembl.sql.database import Connection
+from onsembl.sql.instances import GAP_SECONDS
 
 
 async def overdue(conn: Connection, grace: float) -> list[DictRow]:
-    """Commands that nobody has stopped `grace` seconds after they passed a limit, with the limit as `passed`."""
+    """Commands that nobody has stopped `grace` seconds after they passed a limit, with the limit as `passed`.
+
+    Only of agents that have been connected for so long, to instances that have reached the database for so long:
+    others may have done or said what is not known here yet. No command began before it was handed out, whatever its
+    agent's clock says.
+    """
     cursor = await conn.execute(
         """select * from (
-               select id, agent_id, limits, job_id, case
-                   when started_at + make_interval(secs => (limits ->> 'wall_seconds')::float8 + %(grace)s) < now()
+               select commands.id, agent_id, commands.limits, job_id, case
+                   when began + make_interval(secs => (commands.limits ->> 'wall_seconds')::float8 + %(grace)s) < now()
                        then 'wall_seconds'
-                   when greatest(started_at, (
+                   when greatest(began, connected_at, reached_since, (
                            select max(at) from archive
-                           where stream_id = commands.stream_id and at >= commands.started_at))
-                       + make_interval(secs => (limits ->> 'idle_seconds')::float8 + %(grace)s) < now()
+                           where archive.stream_id = commands.stream_id and at >= began))
+                       + make_interval(secs => (commands.limits ->> 'idle_seconds')::float8 + %(grace)s) < now()
                        then 'idle_seconds'
                    when over_at + make_interval(secs => %(grace)s) < now()
                        then case
-                           when (usage ->> 'cost_usd')::float8 > (limits ->> 'cost_usd')::float8 then 'cost_usd'
-                           else 'tokens' end
+                           when (usage ->> 'cost_usd')::float8 > (commands.limits ->> 'cost_usd')::float8
+                           then 'cost_usd' else 'tokens' end
                    end as passed
                from commands
-               where state = 'running' and limits <> '{}' and cancel_requested_at is null) as limited
+               join agents on agents.id = agent_id and status = 'online'
+               join instances on instances.id = instance_id
+                   and heartbeat_at > now() - make_interval(secs => %(gap)s)
+               cross join lateral (select greatest(commands.started_at, dispatched_at) as began) as bounds
+               where state = 'running' and commands.limits <> '{}' and cancel_requested_at is null
+                 and greatest(connected_at, reached_since) + make_interval(secs => %(grace)s) < now()) as limited
            where passed is not null""",
-        {"grace": grace},
+        {"grace": grace, "gap": GAP_SECONDS},
     )
     return await cursor.fetchall()
 

@@ -13,6 +13,8 @@ def channel(instance_id: UUID) -> str:
     return f"onsembl_instance_{instance_id.hex}"
 
 
+GAP_SECONDS = 15.0
+"""A heartbeat that comes so long after the last says that there were some that could not be written."""
 EVERY_INSTANCE = "onsembl_instances"
 """The NOTIFY channel on which all of them are told something."""
 
@@ -26,11 +28,16 @@ async def register(conn: Connection, address: str) -> InstanceId:
 
 
 async def heartbeat(conn: Connection, instance_id: InstanceId, address: str) -> None:
-    """Say that the instance lives; its row is written again if a sweep removed it meanwhile."""
+    """Say that the instance lives; its row is written again if a sweep removed it meanwhile.
+
+    After a silence longer than `GAP_SECONDS` it has reached the database only since now.
+    """
     await conn.execute(
-        """insert into instances (id, address) values (%s, %s)
-           on conflict (id) do update set heartbeat_at = now()""",
-        [instance_id, address],
+        """insert into instances (id, address) values (%(id)s, %(address)s)
+           on conflict (id) do update set heartbeat_at = now(), reached_since = case
+               when instances.heartbeat_at < now() - make_interval(secs => %(gap)s) then now()
+               else instances.reached_since end""",
+        {"id": instance_id, "address": address, "gap": GAP_SECONDS},
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from support.agents import Operator, agent_running, sleepers, until
@@ -15,6 +15,7 @@ from support.server import Api, running
 
 from onsembl.protocol.ladder_times import LadderTimes
 from onsembl.protocol.states import AgentKind, Role
+from onsembl.sql import instances
 from onsembl.sql.database import connect
 from onsembl.tasks.cancel import stop_overdue
 
@@ -126,6 +127,53 @@ async def test_the_server_stops_what_its_agent_does_not(api, admin, limits, pass
     assert detail == {"limit": passed, "limits": limits}
 
 
+async def test_the_server_stops_nothing_whose_silence_has_another_reason(api, admin):
+    """Its agent's clock may be wrong, its agent may be away or just back, and what it wrote may wait in an instance
+    that could not reach the database."""
+    agent = await api.enrol()
+    limits = {"wall_seconds": 3000, "idle_seconds": 600}
+
+    async def hours_later(statement: str) -> int:
+        async with await connect(api.database_url) as conn:
+            await conn.execute(f"update {statement}")
+        async with await connect(api.database_url, role="onsembl_api") as conn:
+            return await stop_overdue(conn, 0.0)
+
+    async with api.agent_socket(agent) as socket:
+        await socket.send(json.dumps(HELLO))
+        command = await admin.send(agent.id, "go on", limits=limits)
+        await next_message(socket, "offer")
+        slow = (datetime.now(UTC) - timedelta(hours=2)).isoformat()
+        accepted = {"command_id": command["id"], "started_at": slow, "output_start": 0}
+        await socket.send(json.dumps({"type": "accepted", **accepted}))
+        await admin.until_state(command, "running")
+        # Of two clocks the server's counts: it has hardly begun.
+        long_connected = "connected_at = connected_at - interval '1 hour'"
+        long_reached = "instances set reached_since = reached_since - interval '1 hour'"
+        await hours_later(long_reached)
+        assert await hours_later(f"agents set {long_connected}") == 0
+
+    async def offline() -> bool:
+        return (await ask(admin, "GET", f"/v1/agents/{agent.id}"))["status"] == "offline"
+
+    await until(offline, "offline")
+    assert await hours_later("commands set dispatched_at = dispatched_at - interval '30 minutes'") == 0
+    async with api.agent_socket(agent) as socket:
+        await socket.send(json.dumps({**HELLO, "running": [accepted]}))
+        await next_message(socket, "welcome")
+        assert await hours_later(long_reached) == 0
+        assert await hours_later("instances set heartbeat_at = now() - interval '16 seconds'") == 0
+        await hours_later(f"agents set {long_connected}")
+        async with await connect(api.database_url, role="onsembl_api") as conn:
+            cursor = await conn.execute("select id from instances")
+            [instance] = await cursor.fetchall()
+            await instances.heartbeat(conn, instance["id"], "")
+            await conn.commit()
+            assert await stop_overdue(conn, 0.0) == 0
+        assert await hours_later(long_reached) == 1
+        assert (await next_message(socket, "cancel"))["limit"] == "idle_seconds"
+
+
 async def test_what_was_used_is_known_of_a_command_that_was_lost(api, admin):
     """Partial results are kept: the agent came back without it."""
     agent = await api.enrol()
@@ -144,7 +192,9 @@ async def test_what_was_used_is_known_of_a_command_that_was_lost(api, admin):
         await until(known, "what it used")
     async with api.agent_socket(agent) as socket:
         await socket.send(json.dumps(HELLO))
-        assert (await admin.until_state(command, "lost"))["usage"]["output_tokens"] == 12
+        row = await admin.until_state(command, "lost")
+        assert (row["usage"]["output_tokens"], row["output_start"], row["output_end"]) == (12, 0, 0)
+    assert [detail["state"] for _, detail in await audited(api, "command.ended")] == ["lost"]
 
 
 async def test_a_kind_of_agent_has_a_ladder_of_its_own(settings, tmp_path):
