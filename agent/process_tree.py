@@ -146,9 +146,9 @@ def survivors(reaper: Reaper) -> list[psutil.Process]:
 
 
 def nothing_left(reaper: Reaper) -> bool:
-    """Whether nothing of any command lives: on Linux by the kernel's word that this process has no child."""
-    reaper.collect()
-    return reaper.childless() if reaper.adopts else not survivors(reaper)
+    """Whether nothing of any command lives: on Linux by the kernel's word that this process has no child, and because
+    what an earlier run left, which is no child of this one, is not seen to live either."""
+    return not survivors(reaper) and (not reaper.adopts or reaper.childless())
 
 
 def _descendants(process: psutil.Process) -> list[psutil.Process]:

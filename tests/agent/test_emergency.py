@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+from types import SimpleNamespace
+from typing import Any
 from uuid import UUID
 
+import psutil
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onsembl.agent import process_tree
 from onsembl.agent.emergency import Standing
 from onsembl.agent.ladder import Ladder
+from onsembl.agent.process_tree import nothing_left, survivors
 from onsembl.protocol.ladder_times import LadderTimes
 from onsembl.protocol.messages import Halt
 
@@ -51,6 +57,22 @@ def test_the_order_in_which_it_is_heard_does_not_matter(count, last_lifted, rand
         else:
             standing.lift(number)
     assert (standing.halt is not None) == (count > 0 and not last_lifted)
+
+
+def test_what_an_earlier_run_left_and_would_not_die_is_no_proof(monkeypatch):
+    """It is no child of the agent, which has none: still something lives."""
+    reaper: Any = SimpleNamespace(adopts=True, collect=lambda: None, childless=lambda: True)
+    monkeypatch.setattr(process_tree, "_descendants", lambda _process: [])
+    stranger = subprocess.Popen(["sleep", "1000"])
+    try:
+        process = psutil.Process(stranger.pid)
+        monkeypatch.setattr(process_tree, "_given_up", {process})
+        assert survivors(reaper) == [process]
+        assert not nothing_left(reaper)
+    finally:
+        stranger.kill()
+        stranger.wait()
+    assert nothing_left(reaper)
 
 
 @given(st.floats(0.1, 60), st.lists(st.floats(0, 30), max_size=8))
