@@ -59,10 +59,16 @@ async def cancel_active(conn: Connection, halt: DictRow) -> None:
 async def enforce(conn: Connection, halt: DictRow) -> int:
     """What `cancel_active` had to leave out, and every command that was waiting in a line; how many those were.
 
-    Waits for whoever is promoting a command, who may not have seen the halt.
+    Waits for whoever is promoting a command, or writing that an agent is gone, and may not have seen the halt.
     """
     await conn.execute("select id from agents order by id for update")
     await _cancel(conn, halt, "for update")
+    await conn.execute(
+        """update halt_agents set state = 'not_reached', at = now()
+           from agents
+           where agents.id = agent_id and halt_id = %s and status = 'offline' and state in ('stopping', 'dying')""",
+        [halt["id"]],
+    )
     cursor = await conn.execute(
         """update commands
            set state = 'cancelled', ended_at = now(), cancel_requested_at = now(), cancel_requested_by = %(by)s,
@@ -126,10 +132,18 @@ async def progress(conn: Connection, agent_id: AgentId, report: HaltProgress) ->
 
 
 async def agents_of(conn: Connection, halt_id: UUID) -> list[DictRow]:
-    """How far the halt has come, agent by agent, by name."""
+    """How far the halt has come, agent by agent, by name.
+
+    One that is shut out and has no command does not come back to say so, and is left out unless it has.
+    """
     cursor = await conn.execute(
         f"""select {AGENT_COLUMNS} from halt_agents join agents on agents.id = agent_id
-            where halt_id = %s order by name""",
+            where halt_id = %s
+              and not (
+                  disabled_at is not null and state = 'not_reached' and not exists (
+                      select from commands
+                      where commands.agent_id = agents.id and commands.state in ('dispatched', 'running')))
+            order by name""",
         [halt_id],
     )
     return await cursor.fetchall()
