@@ -232,6 +232,7 @@ async def _start(
 
     async def stop() -> None:
         await cancel_until_done(tasks, again=WORKER_END_SECONDS)
+        await services.errands.stop()
 
     stack.push_async_callback(stop)
     return services

@@ -65,7 +65,7 @@ async def begin(call: Call[NewHalt]) -> dict[str, object]:
     async with call.services.pool.connection() as conn:
         halt = await begin_halt(conn, call.actor, call.body.reason, call.services.settings.halt_seconds)
         # This instance need not wait to hear of it.
-        await halting.tell_all(call.services.hub)
+        await halting.tell_all(call.services.hub, call.services.errands.begin)
         return await halt_status(conn, halt)
 
 

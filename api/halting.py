@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from onsembl.api.hub import AgentLink, Hub
 from onsembl.protocol.messages import Halt, HaltLifted
@@ -10,16 +11,27 @@ from onsembl.sql import halts
 from onsembl.tasks.halt import order
 
 
-async def tell_all(hub: Hub) -> None:
-    """Tell every agent here how it stands: a halt was begun or lifted, or that may have been missed.
+async def tell_all(hub: Hub, begin: Callable[[Coroutine[Any, Any, None]], object]) -> None:
+    """Have every agent here told how it stands: a halt was begun or lifted, or that may have been missed.
 
-    One agent's full connection keeps no other from hearing.
+    `begin` is given what is to be done for each, beside all else: one agent's full connection keeps no other from
+    hearing, nor the caller.
     """
     message = await _message(hub)
-    if message is not None:
-        await asyncio.gather(*(link.send(message) for link in list(hub.links.values())))
+    if message is None:
+        return
+    links = list(hub.links.values())
+    for link in links:
+        begin(link.send(message))
     if isinstance(message, HaltLifted):
-        await hub.attend_all()  # what was offered meanwhile was not taken
+        begin(_offer_again(hub, links))
+
+
+async def _offer_again(hub: Hub, links: list[AgentLink]) -> None:
+    """What these were offered before they heard that they may take it was not taken."""
+    for link in links:
+        link.offered = None
+    await hub.attend_all()
 
 
 async def tell(hub: Hub, link: AgentLink, told: Halt | None) -> None:

@@ -167,10 +167,9 @@ class Hub:
         """As `attend`, for every agent here: after notices may have been missed."""
         async with self.pool.connection() as conn:
             rows = await commands.active(conn, list(self.links))
-        for row in rows:
-            link = self.links.get(row["agent_id"])
-            if link is not None:
-                await _send_what_is_due(link, row)
+        links = [(self.links.get(row["agent_id"]), row) for row in rows]
+        # One agent's full connection keeps no other waiting.
+        await asyncio.gather(*(_send_what_is_due(link, row) for link, row in links if link is not None))
 
 
 async def _send_what_is_due(link: AgentLink, row: DictRow) -> None:

@@ -35,8 +35,8 @@ async def keep_alive(pool: Pool, instance_id: InstanceId, address: str, interval
 
 
 async def take_notices(url: str, services: Services, instance_id: InstanceId) -> None:
-    """Do what other processes ask of this one, until cancelled."""
-    hub = services.hub
+    """Do what other processes ask of this one, until cancelled. No agent's full connection holds up what is next."""
+    hub, errands = services.hub, services.errands
 
     async def take(channel: str, payload: str) -> None:
         if channel == instances.EVERY_INSTANCE:
@@ -46,7 +46,7 @@ async def take_notices(url: str, services: Services, instance_id: InstanceId) ->
         agent_id = AgentId(notice.agent_id)
         match notice.op:
             case "attend":
-                await hub.attend(agent_id)
+                errands.begin(hub.attend(agent_id))
             case "superseded":
                 link = hub.links.get(agent_id)
                 if link is not None and notice.epoch is not None and link.epoch < notice.epoch:
@@ -59,7 +59,7 @@ async def take_notices(url: str, services: Services, instance_id: InstanceId) ->
             case "leave" | "restart":
                 link = hub.links.get(agent_id)
                 if link is not None:
-                    await link.send(Leave(restart=notice.op == "restart"))
+                    errands.begin(link.send(Leave(restart=notice.op == "restart")))
             case "disabled":
                 await shut_out_agent(services, agent_id, CloseCode.REVOKED, AGENT_DISABLED)
 
@@ -67,6 +67,6 @@ async def take_notices(url: str, services: Services, instance_id: InstanceId) ->
         # What broke this connection broke the pool's too: they are replaced before a request finds out.
         await hub.pool.check()
         await recheck(services)
-        await hub.attend_all()
+        errands.begin(hub.attend_all())
 
     await listen(url, [instances.channel(instance_id), instances.EVERY_INSTANCE], take, catch_up)

@@ -29,7 +29,7 @@ async def obey(services: Services, announcement: Announcement) -> None:
         case "operator_keys_changed":
             await _operator_keys_changed(services)
         case "halt_changed":
-            await tell_all(services.hub)
+            await tell_all(services.hub, services.errands.begin)
 
 
 async def shut_out_agent(services: Services, agent_id: AgentId, code: CloseCode, reason: str) -> None:
@@ -43,7 +43,7 @@ async def recheck(services: Services) -> None:
     await services.agent_keys.load()
     await _operator_keys_changed(services)
     await _operators_changed(services, None)
-    await tell_all(services.hub)
+    await tell_all(services.hub, services.errands.begin)
     here = dict(services.presence.admitted)
     async with services.pool.connection() as conn:
         rows = await agents.shut_out_since(conn, {agent_id: let_in.issued_at for agent_id, let_in in here.items()})

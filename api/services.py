@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from onsembl.api.agent_keys import AgentKeys
 from onsembl.api.agent_tokens import AgentTokens
 from onsembl.api.device_flow import DeviceFlow
+from onsembl.api.errands import Errands
 from onsembl.api.hub import Hub
 from onsembl.api.limits import Doors
 from onsembl.api.metrics import Metrics, State
@@ -42,6 +43,7 @@ class Services:
     directory: OperatorDirectory
     standin: Standin | None
     metrics: Metrics
+    errands: Errands = field(default_factory=Errands)
     state: State = field(init=False)
     _seen: dict[OperatorId, tuple[str, Role]] = field(default_factory=dict[OperatorId, tuple[str, Role]])
     _forgotten: int = 0

@@ -14,6 +14,8 @@ from support.agents import FINAL, CuttableLink, Operator, agent_running, sleeper
 from support.frames import SAID_HELLO, next_message
 from support.server import Api, running
 
+from onsembl.api import hub
+from onsembl.protocol.ids import AgentId, CommandId
 from onsembl.protocol.states import Role
 from onsembl.sql import halts
 from onsembl.sql.audit import SYSTEM, Actor
@@ -218,6 +220,89 @@ async def test_what_is_being_promoted_while_the_halt_comes_is_caught(api, admin,
         row = await admin.read(row)
         assert row["cancel_requested_at"] is not None
         assert (await next_message(socket, "cancel"))["command_id"] == str(row["id"])
+
+
+async def test_an_agent_that_leaves_while_the_halt_comes_is_not_reachable(api, admin, database_url):
+    """Its going was being written by a transaction that saw no halt yet."""
+    agent = await api.enrol()
+    async with api.agent_socket(agent) as socket:
+        await socket.send(SAID_HELLO)
+        epoch = (await next_message(socket, "welcome"))["epoch"]
+        async with await connect(database_url, role="onsembl_api") as conn:
+            assert await agents.disconnected(conn, agent.id, epoch)  # type: ignore[arg-type]
+            halting = asyncio.create_task(halt(admin))
+            await next_message(socket, "halt")
+            await conn.commit()
+            assert [a["state"] for a in (await halting)["agents"]] == ["not_reached"]
+
+
+async def test_an_agent_that_is_shut_out_is_not_waited_for(api, admin):
+    """Unless it may still have a command."""
+    for name in ("idle", "busy"):
+        agent = await api.enrol(name)
+        async with api.agent_socket(agent) as socket:
+            await socket.send(SAID_HELLO)
+            await next_message(socket, "welcome")
+            if name == "busy":
+                command = await admin.send(agent.id, "go on")
+                await next_message(socket, "offer")
+                accepted = {"command_id": command["id"], "started_at": "2026-01-01T00:00:00Z", "output_start": 0}
+                await socket.send(json.dumps({"type": "accepted", **accepted}))
+                await admin.until_state(command, "running")
+        await _until_offline(api, admin, agent.id)
+        disabled = await api.http.post(f"/v1/agents/{agent.id}/disable", headers=admin.headers)
+        assert disabled.status_code == 200, disabled.text
+    await halt(admin)
+    assert [(a["name"], a["state"]) for a in (await status(admin))["agents"]] == [("busy", "not_reached")]
+
+
+async def test_a_full_connection_holds_up_nobody(api, admin):
+    """One agent takes nothing in: the halt is answered, others hear of it, and of what comes after it."""
+    agent, stuck = await api.enrol(), await api.enrol("stuck")
+    links = api.services.hub.links
+    async with api.agent_socket(agent) as socket:
+        await socket.send(SAID_HELLO)
+        await next_message(socket, "welcome")
+        links[AgentId(UUID(stuck.id))] = FullLink()
+        try:
+            await halt(admin)
+            number = (await next_message(socket, "halt"))["number"]
+            await lift(admin)
+            assert (await next_message(socket, "halt_lifted"))["number"] == number
+            await admin.send(agent.id, "true")
+            await next_message(socket, "offer")
+        finally:
+            del links[AgentId(UUID(stuck.id))]
+
+
+class FullLink:
+    """A connection whose other end reads nothing."""
+
+    epoch = 1
+    boot = offered = None
+
+    async def send(self, _message: object) -> None:
+        await asyncio.Event().wait()
+
+    def close(self, _code: object, _reason: str) -> None:
+        pass
+
+
+async def test_what_came_to_an_agent_before_the_lift_did_is_offered_again(api, admin, monkeypatch):
+    """It took no command, for it was halted: at once, not when somebody loses patience."""
+    monkeypatch.setattr(hub, "OFFER_AGAIN_SECONDS", float("inf"))
+    agent = await api.enrol()
+    async with api.agent_socket(agent) as socket:
+        await socket.send(SAID_HELLO)
+        await next_message(socket, "welcome")
+        await halt(admin)
+        command = await admin.send(agent.id, "true")
+        await next_message(socket, "halt")
+        link = api.services.hub.links[AgentId(UUID(agent.id))]
+        link.offered = (CommandId(UUID(command["id"])), 0.0)
+        await lift(admin)
+        await next_message(socket, "halt_lifted")
+        assert (await next_message(socket, "offer"))["command_id"] == command["id"]
 
 
 async def test_a_process_that_would_not_die_is_shown_with_its_number(api, admin):

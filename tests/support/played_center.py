@@ -3,8 +3,10 @@ statements on a real database, between agents and a worker that are played."""
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 from psycopg.rows import DictRow
@@ -173,7 +175,10 @@ class PlayedCenter:
 
     async def tell(self) -> None:
         """The instance hears that a halt was begun or lifted, or cannot tell whether it missed that."""
-        await halting.tell_all(self.hub)
+        errands: list[Coroutine[Any, Any, None]] = []
+        await halting.tell_all(self.hub, errands.append)
+        for errand in errands:
+            await errand
 
     async def attend(self, agent_id: AgentId) -> None:
         """The instance is asked to see what the agent needs."""
