@@ -81,15 +81,21 @@ class Journal:
         except OSError as error:
             logger.warning("The journal cannot be written: %s", error, extra={"action": "journal_failed"})
 
-    def lose(self, command_id: UUID) -> None:
-        """An earlier run's command ended with that run. Raises OSError as `end` does."""
+    def lose(self, command_id: UUID, output_end: int) -> None:
+        """An earlier run's command ended with that run, and its output at `output_end`. Raises OSError as `end` does.
+
+        Where the terminal began anew meanwhile, nothing is left of its output to name.
+        """
         taken = self.running[command_id]
+        kept = taken.output_start <= output_end
         self.end(
             Ended(
                 command_id=command_id,
                 outcome="lost",
                 started_at=taken.started_at,
                 ended_at=datetime.now(UTC),
+                output_start=taken.output_start if kept else None,
+                output_end=output_end if kept else None,
                 error="The agent was restarted while the command ran.",
             )
         )

@@ -10,6 +10,7 @@ class Ladder:
     """Climbed until no process is left, or until there is no higher rung."""
 
     def __init__(self, times: LadderTimes, now: float) -> None:
+        self._times = times
         self._rungs = _rungs(times)
         self._next = 0
         self.deadline = now
@@ -27,8 +28,9 @@ class Ladder:
         return rung
 
     def hurry(self, times: LadderTimes, now: float) -> None:
-        """Less patience from here on: for the rung that was climbed last, too."""
-        self._rungs = _rungs(times)
+        """No more patience than this from here on: for the rung that was climbed last, too."""
+        self._times = self._times.at_most(times)
+        self._rungs = _rungs(self._times)
         if self._next > 0:
             self.deadline = min(self.deadline, now + self._rungs[self._next - 1][1])
 

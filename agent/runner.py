@@ -67,6 +67,7 @@ class Runner:
         self._current: UUID | None = None
         self._cancelled = asyncio.Event()
         self._passed: LimitName | None = None
+        self._steps: list[CancelStep] = []
         self._stopping = False
         self._haste: LadderTimes | None = None
         self._ladder: Ladder | None = None
@@ -106,6 +107,7 @@ class Runner:
         logger.info("A command begins", extra={"action": "command_begun", "command_id": str(offer.command_id)})
         self._cancelled = asyncio.Event()
         self._passed = None
+        self._steps = []
         self._current = offer.command_id
         self._job = asyncio.create_task(self._see_through(offer, report), name=f"command {offer.command_id}")
 
@@ -152,9 +154,9 @@ class Runner:
         """End what an earlier run of the agent left: its processes first, then the report that it is lost."""
         for command_id in self._journal.lost:
             await self._sweep(str(command_id))
-            self._journal.lose(command_id)
             self._terminal.control(RESTORE_SCREEN)
             self._terminal.write_line(f"{RED}lost · the agent was restarted{RESET}")
+            self._journal.lose(command_id, self._terminal.end)
         await self._sweep(self._startup.mark)
 
     async def _sweep(self, mark: str) -> None:
@@ -183,6 +185,8 @@ class Runner:
     async def stop(self) -> None:
         """End what runs, by a quick ladder, and report it; take nothing more."""
         self._stopping = True
+        if self._ladder is not None:
+            self._ladder.hurry(STOPPING_TIMES, time.monotonic())
         await self._startup.end()
         if self._job is not None and not self._job.done():
             self._cancelled.set()
@@ -235,6 +239,7 @@ class Runner:
                 pids=stuck,
                 limit=self._passed,
             )
+            self._steps.append(step)
             self._send(step)
             self._on_rung(rung, len(left))
 
@@ -283,6 +288,7 @@ class Runner:
                 error=error,
                 usage=run.usage,
                 limit=passed,
+                steps=self._steps,
             )
         )
 

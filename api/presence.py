@@ -18,7 +18,9 @@ from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, CommandId, Epoch, InstanceId, StreamId
 from onsembl.protocol.messages import Accepted, CancelStep, Ended, Halt, HaltProgress, Hello, Resized, Used
 from onsembl.protocol.resume import Held, resume_offset
-from onsembl.sql import agents, archive, audit, commands, halts, instances, streams
+from onsembl.protocol.running import MAX_STEPS
+from onsembl.protocol.states import CommandState
+from onsembl.sql import agents, archive, audit, audit_log, commands, halts, instances, streams
 from onsembl.sql.database import Connection, Pool, statement
 from onsembl.tasks.delivery import Notice
 from onsembl.tasks.halt import order
@@ -26,6 +28,8 @@ from onsembl.tasks.line import promote
 from onsembl.tasks.names import RUN_COMMAND
 
 logger = logging.getLogger(__name__)
+
+STEP_TAKEN = "command.cancel_step"
 
 
 class Turned(Exception):
@@ -123,6 +127,9 @@ class Presence:
         known = [report.command_id for report in (*hello.running, *hello.ended)]
         for row in await commands.forget_unheard(conn, agent_id, known):
             await commands.notify_changed(conn, row["id"])
+            if CommandState(row["state"]).is_final:
+                self._tell_end(row)
+                await audit.write(conn, _unheard(row, actor))
         await promote(conn, agent_id)
         for row in await commands.active(conn, [agent_id]):
             await commands.notify_changed(conn, row["id"])  # its job may be waiting for the agent's return
@@ -157,16 +164,22 @@ class Presence:
 
     async def ended(self, agent_id: AgentId, report: Ended, actor: audit.Actor) -> DictRow | None:
         """The command is over: its end is written once, and the next in line is promoted with it; that one's row."""
-        async with statement(self.pool) as conn:
+        async with self.pool.connection() if report.steps else statement(self.pool) as conn:
             return await self._write_end(conn, agent_id, report, actor, RUN_COMMAND)
 
     async def _write_end(
         self, conn: Connection, agent_id: AgentId, report: Ended, actor: audit.Actor, task: str | None = None
     ) -> DictRow | None:
+        await _write_steps(conn, agent_id, report, actor)
         written = await commands.ended(conn, agent_id, report, actor, task)
         if written is None:
             return None
         row, following = written
+        self._tell_end(row)
+        return following
+
+    def _tell_end(self, row: DictRow) -> None:
+        """Whoever counts and logs ends hears of this one."""
         self.on_end(row)
         with request_ids.in_force(row["request_id"]):
             logger.info(
@@ -176,10 +189,9 @@ class Presence:
                     "action": "command_ended",
                     "state": row["state"],
                     "command_id": str(row["id"]),
-                    "agent_id": str(agent_id),
+                    "agent_id": str(row["agent_id"]),
                 },
             )
-        return following
 
     async def used(self, agent_id: AgentId, report: Used) -> None:
         """The command has used so much so far."""
@@ -188,25 +200,9 @@ class Presence:
 
     async def cancel_step(self, agent_id: AgentId, report: CancelStep, actor: audit.Actor) -> None:
         """A rung of the ladder was climbed: shown on the command, and audited."""
-        step: dict[str, object] = {
-            "step": report.step,
-            "at": report.at.isoformat(),
-            "processes_left": report.processes_left,
-            "pids": report.pids,
-            **({"limit": report.limit} if report.limit is not None else {}),
-        }
         async with self.pool.connection() as conn:
-            if await commands.cancel_step(conn, agent_id, CommandId(report.command_id), step):
-                await audit.write(
-                    conn,
-                    audit.Event(
-                        actor=actor,
-                        action="command.cancel_step",
-                        target_kind="command",
-                        target_id=str(report.command_id),
-                        detail=step,
-                    ),
-                )
+            if await commands.cancel_step(conn, agent_id, CommandId(report.command_id), _step(report)):
+                await audit.write(conn, _step_taken(report, actor))
 
     async def halt_progress(self, agent_id: AgentId, report: HaltProgress, actor: audit.Actor) -> None:
         """The agent has come so far with a halt; that it stopped, or cannot, is audited."""
@@ -234,3 +230,46 @@ class Presence:
 async def _write_accepted(conn: Connection, agent_id: AgentId, stream_id: StreamId, report: Accepted) -> bool:
     command_id = CommandId(report.command_id)
     return await commands.accepted(conn, agent_id, command_id, stream_id, report.started_at, report.output_start)
+
+
+def _unheard(row: DictRow, actor: audit.Actor) -> audit.Event:
+    return audit.Event(
+        actor=actor,
+        action="command.ended",
+        target_kind="command",
+        target_id=str(row["id"]),
+        detail={"state": row["state"], "exit_code": None, "signal": None},
+    )
+
+
+async def _write_steps(conn: Connection, agent_id: AgentId, report: Ended, actor: audit.Actor) -> None:
+    """Audit the rungs that were not heard of when they were climbed, for want of a connection."""
+    if not report.steps:
+        return
+    if not await commands.cancel_step(conn, agent_id, CommandId(report.command_id), _step(report.steps[-1])):
+        return  # the end was written before, and these with it
+    wanted = audit_log.Filter(action=STEP_TAKEN, target=str(report.command_id))
+    heard = {row["detail"]["at"] for row in await audit_log.page(conn, wanted, None, MAX_STEPS)}
+    for step in report.steps:
+        if step.at.isoformat() not in heard:
+            await audit.write(conn, _step_taken(step, actor))
+
+
+def _step(report: CancelStep) -> dict[str, object]:
+    return {
+        "step": report.step,
+        "at": report.at.isoformat(),
+        "processes_left": report.processes_left,
+        "pids": report.pids,
+        **({"limit": report.limit} if report.limit is not None else {}),
+    }
+
+
+def _step_taken(report: CancelStep, actor: audit.Actor) -> audit.Event:
+    return audit.Event(
+        actor=actor,
+        action=STEP_TAKEN,
+        target_kind="command",
+        target_id=str(report.command_id),
+        detail=_step(report),
+    )

@@ -21,6 +21,11 @@ class LadderTimes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     sweep: Patience = 5.0
     """A kill to each process that left the group."""
 
+    def at_most(self, other: LadderTimes) -> LadderTimes:
+        """Of each rung the shorter time."""
+        mine, theirs = msgspec.structs.asdict(self), msgspec.structs.asdict(other)
+        return LadderTimes(**{rung: min(time, theirs[rung]) for rung, time in mine.items()})
+
     @classmethod
     def within(cls, seconds: float) -> LadderTimes:
         """The whole ladder in so many seconds, for an emergency."""

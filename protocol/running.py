@@ -46,7 +46,22 @@ class Cancel(Message, tag="cancel", frozen=True, kw_only=True):
 # Agent to server
 
 
+MAX_STEPS = 8
+"""Rungs that one end may name; a ladder has fewer."""
 Outcome = Literal["succeeded", "failed", "cancelled", "timed_out", "lost"]
+
+
+class CancelStep(Message, tag="cancel_step", frozen=True, kw_only=True):
+    """A rung of the ladder was climbed; `processes_left` of the command were alive just after it."""
+
+    command_id: UUID
+    step: CancelRung
+    at: datetime
+    processes_left: Annotated[int, Meta(ge=0)]
+    pids: Pids = []
+    """Those that would not die, when the last rung has failed."""
+    limit: LimitName | None = None
+    """The limit that the command has passed, where that is why it is stopped."""
 
 
 class Ended(Message, tag="ended", frozen=True, kw_only=True):
@@ -54,7 +69,8 @@ class Ended(Message, tag="ended", frozen=True, kw_only=True):
 
     `cancelled` is said only when every process of the command is gone. `exit_code` is that of the process, or None
     when a signal ended it (`signal`, its number). Output of the command is the half-open range of the stream. What
-    timed out passed a `limit`.
+    timed out passed a `limit`. `steps` has the rungs of the ladder that was climbed, once more: those that were taken
+    while there was no connection, too.
     """
 
     command_id: UUID
@@ -68,6 +84,7 @@ class Ended(Message, tag="ended", frozen=True, kw_only=True):
     output_end: OffsetField | None = None
     usage: Usage | None = None
     limit: LimitName | None = None
+    steps: Annotated[list[CancelStep], Meta(max_length=MAX_STEPS)] = []
 
 
 class Accepted(Message, tag="accepted", frozen=True, kw_only=True):
@@ -83,16 +100,3 @@ class Used(Message, tag="used", frozen=True, kw_only=True):
 
     command_id: UUID
     usage: Usage
-
-
-class CancelStep(Message, tag="cancel_step", frozen=True, kw_only=True):
-    """A rung of the ladder was climbed; `processes_left` of the command were alive just after it."""
-
-    command_id: UUID
-    step: CancelRung
-    at: datetime
-    processes_left: Annotated[int, Meta(ge=0)]
-    pids: Pids = []
-    """Those that would not die, when the last rung has failed."""
-    limit: LimitName | None = None
-    """The limit that the command has passed, where that is why it is stopped."""

@@ -267,7 +267,7 @@ async def forget_unheard(conn: Connection, agent_id: AgentId, known: Collection[
     """Put right what a returning agent does not know of: commands in neither list of its `hello`.
 
     One that was only dispatched never reached it: back into the line, or cancelled if that was wished. One that ran
-    is lost. The changed rows.
+    is lost, and its output is what the archive has: nothing more of it will come. The changed rows.
     """
     cursor = await conn.execute(
         f"""update commands
@@ -277,6 +277,8 @@ async def forget_unheard(conn: Connection, agent_id: AgentId, known: Collection[
                     else 'queued' end,
                 ended_at = case when state = 'running' or cancel_requested_at is not null then now() end,
                 error = case when state = 'running' then 'The agent came back without it.' end,
+                output_end = case when state = 'running' then greatest(output_start, (
+                    select ended from archive_ends where archive_ends.stream_id = commands.stream_id)) end,
                 job_id = null
             where agent_id = %s and state in ('dispatched', 'running') and id <> all(%s::uuid[])
             returning {COLUMNS}""",

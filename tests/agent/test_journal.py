@@ -44,10 +44,20 @@ def test_what_was_accepted_and_not_ended_is_lost(reopen):
     again = reopen()
     assert again.lost == [command]
     assert again.running == {command: accepted(command)}
-    again.lose(command)
+    again.lose(command, 90)
     third = reopen()
     assert third.lost == []
+    assert (third.ended[command].output_start, third.ended[command].output_end) == (7, 90)
     assert (third.ended[command].outcome, third.ended[command].started_at) == ("lost", NOW)
+
+
+def test_output_of_a_terminal_that_began_anew_is_not_named(reopen):
+    """The command's is gone: what is where it was is another's."""
+    command, journal = uuid4(), reopen()
+    journal.accepted(accepted(command))
+    again = reopen()
+    again.lose(command, 3)
+    assert (again.ended[command].output_start, again.ended[command].output_end) == (None, None)
 
 
 def test_an_end_is_kept_until_it_is_recorded(reopen):

@@ -174,6 +174,7 @@ async def test_a_killed_agent_settles_its_past(tmp_path, nap, daemon):
         ends = [await agent.report("ended") for _ in range(2)]
         assert sleeping(nap) == []
         assert {end["command_id"]: end["outcome"] for end in ends} == {finished: "succeeded", command: "lost"}
+        assert all(end["output_start"] is None or end["output_end"] is not None for end in ends)
         agent.order("recorded", finished)
         agent.order("recorded", command)
         agent.order("offer", finished, "echo ran >> log")
@@ -191,6 +192,19 @@ async def test_a_stopped_agent_ends_its_command_and_takes_no_more(tmp_path, nap)
         end = await agent.report("ended")
         assert (end["outcome"], end["error"]) == ("cancelled", "The agent was stopped.")
         assert sleeping(nap) == []
+
+
+async def test_a_stopped_agent_hurries_what_is_being_stopped_with_patience(tmp_path, nap):
+    """Also when the ladder was begun with hours for each rung."""
+    async with alone(tmp_path, times={"interrupt": 3600, "sigterm": 3600}) as agent:
+        command = agent.offer(f"trap '' INT TERM; sleep {nap}; sleep {nap}")
+        await until(lambda: sleeping(nap), "the sleeper")
+        agent.order("cancel", command)
+        await agent.report("cancel_step")
+        agent.process.stdin.close()
+        end = await agent.report("ended")
+        assert sleeping(nap) == []
+        assert (end["outcome"], [step["step"] for step in end["steps"]]) == ("cancelled", agent.steps())
 
 
 async def test_the_first_command_replaces_the_startup_script(tmp_path, nap):

@@ -8,7 +8,8 @@ from uuid import uuid4
 
 import pytest
 from support.agents import Operator, until
-from support.frames import HELLO, closed_with, next_message
+from support.asking import audited
+from support.frames import HELLO, SAID_HELLO, closed_with, next_message
 from support.server import Enrolled, running
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -241,3 +242,36 @@ async def test_what_is_taken_up_when_nobody_waits_any_more_is_stopped(api):
         )
         await next_message(socket, "end_recorded")
     assert (await operator.read(command))["state"] == "failed"
+
+
+async def test_rungs_that_were_climbed_without_a_connection_are_audited(api):
+    """They come with the end; what was heard of before is not written twice, nor when the end is repeated."""
+    agent, operator = await api.enrol(), Operator(api, await api.operator())
+    async with api.agent_socket(agent) as socket:
+        await socket.send(SAID_HELLO)
+        command = await operator.send(agent.id, "sleep 1000")
+        await next_message(socket, "offer")
+        about = {"command_id": command["id"]}
+        accepted = {**about, "started_at": "2026-01-01T00:00:00Z", "output_start": 0}
+        await socket.send(json.dumps({"type": "accepted", **accepted}))
+        steps = [
+            {"type": "cancel_step", **about, "step": step, "at": f"2026-01-01T00:00:0{second}Z", "processes_left": 2}
+            for second, step in enumerate(("interrupt", "sigint", "sigterm"))
+        ]
+        await socket.send(json.dumps(steps[0]))
+
+        async def heard() -> bool:
+            return (await operator.read(command))["cancel_step"] is not None
+
+        await until(heard, "the first rung")
+    end = {**about, "outcome": "cancelled", "ended_at": "2026-01-01T00:00:09Z", "steps": steps}
+    for _ in range(2):
+        async with api.agent_socket(agent) as socket:
+            await socket.send(json.dumps({**HELLO, "ended": [end]}))
+            await next_message(socket, "end_recorded")
+    assert [detail["step"] for _, detail in await audited(api, "command.cancel_step")] == [
+        "interrupt",
+        "sigint",
+        "sigterm",
+    ]
+    assert (await operator.read(command))["cancel_step"]["step"] == "sigterm"

@@ -121,7 +121,7 @@ class PlayedAgent:
             self.running, self.to_stop = None, False
         self._begin()
         for command_id in self._journal.lost:
-            self._journal.lose(command_id)
+            self._journal.lose(command_id, 0)
 
     def close(self) -> None:
         self._journal.close()
