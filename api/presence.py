@@ -165,6 +165,8 @@ class Presence:
     async def ended(self, agent_id: AgentId, report: Ended, actor: audit.Actor) -> DictRow | None:
         """The command is over: its end is written once, and the next in line is promoted with it; that one's row."""
         async with self.pool.connection() if report.steps else statement(self.pool) as conn:
+            if report.steps:
+                await agents.lock(conn, agent_id)
             return await self._write_end(conn, agent_id, report, actor, RUN_COMMAND)
 
     async def _write_end(

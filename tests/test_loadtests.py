@@ -178,6 +178,26 @@ def test_a_process_that_has_ended_is_no_connection(part):
     assert not part("center")._is_connection(process)
 
 
+def test_an_emergency_stop_that_takes_too_long_is_the_exit_code(part, monkeypatch, capsys):
+    """What it measured is played; processes that are alive are never in time."""
+    bench = part("halt_bench")
+    monkeypatch.setattr(sys, "argv", ["halt_bench.py"])
+    for gone, proven, after, says in (
+        (2.9, 3.0, 0, None),
+        (1.5, 3.1, 0, "It took 3.1 s; 3.0 s is the target."),
+        (1.5, 2.0, 2, "2 processes are still alive."),
+    ):
+        result = {"gone_s": gone, "proven_s": proven, "processes_after": after}
+        monkeypatch.setattr(bench, "measure", lambda _agents, result=result: result)
+        if says is None:
+            bench.main()
+        else:
+            with pytest.raises(SystemExit) as ended:
+                bench.main()
+            assert ended.value.code == says  # printed, and the exit code is 1
+    assert '"proven_s": 3.1' in capsys.readouterr().out
+
+
 def load(*arguments: str, code: int = 0, **environment: str) -> str:
     """What it says; it ends with this code."""
     run = subprocess.run(
