@@ -98,6 +98,7 @@ class AgentSession:
         self._presence: Presence = services.presence
         self._tokens = services.agent_tokens
         self._refusals = services.refusals
+        self._doors = services.doors
         self._messages = Rate(services.settings.limits.messages_per_second, MESSAGE_WINDOW_SECONDS)
         self._settings = services.settings
         self._identity = identity
@@ -334,10 +335,13 @@ class AgentSession:
     async def _refresh(self, message: Refresh) -> None:
         """The next tokens, over the connection in use; a token that is not good ends it."""
         try:
+            self._doors.rotate(self._actor.address)
             issued = await self._tokens.refresh(message.refresh_token, self._actor.address, self.agent_id)
         except RefreshRefused as refused:
             code = CloseCode.TOKEN_REUSED if refused.reused else CloseCode.REFRESH_REFUSED
             self.close(code, refused.detail)
+            with suppress(Problem):  # its connection ends as it is
+                self._doors.guessed(self._actor.address)
             return
         except Problem as problem:
             self.close(CloseCode.RATE_LIMITED, problem.detail)

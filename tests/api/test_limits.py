@@ -120,6 +120,26 @@ async def test_refreshes_of_one_agent_are_limited(settings):
         assert answer.status_code == 429, "by the other way in, too"
 
 
+async def test_refreshes_over_connections_count_for_their_address(settings):
+    """As those by HTTP do, and so does a token that is not known."""
+    async with limited(settings, address_exchanges=Allowance(3, 1000.0)) as api:  # enrolling takes two
+        one, two = await api.enrol("one"), await api.enrol("two")
+        async with api.agent_socket(one) as first, api.agent_socket(two) as second:
+            for socket, agent in ((first, one), (second, two)):
+                await socket.send(SAID_HELLO)
+                await socket.recv()
+                await socket.send(json.dumps({"type": "refresh", "refresh_token": agent.refresh_token}))
+            assert json.loads(await first.recv())["type"] == "tokens"
+            assert await closed_with(second) == CloseCode.RATE_LIMITED
+    async with limited(settings, address_guesses=Allowance(1, 1000.0)) as api:
+        async with api.agent_socket(await api.enrol("three")) as socket:
+            await socket.send(SAID_HELLO)
+            await socket.recv()
+            await socket.send(json.dumps({"type": "refresh", "refresh_token": "onr_nothing"}))
+            assert await closed_with(socket) == CloseCode.REFRESH_REFUSED
+        assert (await api.http.post("/v1/agents/token", headers=BEARER_OF_NOTHING)).status_code == 429
+
+
 @pytest.mark.parametrize("side", ["agent", "viewer"])
 async def test_a_flood_of_control_messages_ends_the_socket(settings, side):
     """Each is cheap, but not free."""
