@@ -111,6 +111,25 @@ async def test_the_socket_is_cut(settings, tmp_path, monkeypatch, fault):
         assert await alerts(api) == 0, "no fault is taken for a theft"
 
 
+@pytest.mark.parametrize("fault", [cut_before, cut_between, cut_late, answer_late])
+async def test_a_stolen_token_is_found_out_after_a_fault(settings, tmp_path, monkeypatch, fault):
+    """A thief has copied the token before a fault at this step: it is good for nothing once the agent has gone on, and
+    ends what has come of it."""
+    faults = Faults(monkeypatch)
+    async with running(replace(settings, agent_access_token=2.0)) as api, CuttableLink(api.url) as link:
+        faults.link = link
+        async with agent_running(api, tmp_path, server=link.url) as agent:
+            stolen = store.load(tmp_path / "agents" / "one").refresh_token
+            faults.around(fault)
+            await until(lambda: _true(faults.done >= 3), "the agent to have gone on")
+            assert await exchanged(api, stolen) is None
+            async with asyncio.timeout(60):
+                assert await agent.process.wait() != 0
+        assert await alerts(api) == 1
+        assert await exchanged(api, store.load(tmp_path / "agents" / "one").refresh_token) is None
+        assert not await welcome(api, tmp_path)
+
+
 async def test_the_database_is_down(own_postgres, settings, tmp_path, monkeypatch):
     """It stops just as the tokens are asked for, and is away beyond the access token's end."""
     faults = Faults(monkeypatch)
