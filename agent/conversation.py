@@ -30,7 +30,7 @@ from onsembl.protocol.messages import (
     Redraw,
     Resend,
     Resize,
-    Resized,
+    SizeTaken,
     StreamTail,
     Tokens,
     Welcome,
@@ -162,7 +162,8 @@ class Conversation:
                 self._orders.recorded(message.command_id)
             case Resize():
                 self._orders.resize(message.columns, message.rows)
-                self.say(Resized(columns=message.columns, rows=message.rows))
+                # What is on its way was written for the size before.
+                self.say(SizeTaken(columns=message.columns, rows=message.rows, offset=self._terminal.end))
             case Keys():
                 answer = self._typed.known(message)
                 if answer is None:

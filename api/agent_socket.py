@@ -48,8 +48,8 @@ from onsembl.protocol.messages import (
     Redraw,
     Refresh,
     Resend,
-    Resized,
     ServerToAgentMessage,
+    SizeTaken,
     Tokens,
     Used,
     Welcome,
@@ -312,8 +312,8 @@ class AgentSession:
                 await self.send(Pong())
             case Hello():
                 raise BadMessage("hello is said once")
-            case Resized():
-                terminal.resize(Size(message.columns, message.rows))
+            case SizeTaken():
+                terminal.resize(Size(message.columns, message.rows), message.offset)
                 await reports.put(message)
             case KeysTaken():
                 self._hub.taken(message)

@@ -16,7 +16,7 @@ from onsembl.api.agent_keys import AgentIdentity
 from onsembl.protocol import request_ids
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, CommandId, Epoch, InstanceId, StreamId
-from onsembl.protocol.messages import Accepted, CancelStep, Ended, Halt, HaltProgress, Hello, Resized, Used
+from onsembl.protocol.messages import Accepted, CancelStep, Ended, Halt, HaltProgress, Hello, SizeTaken, Used
 from onsembl.protocol.resume import Held, resume_offset
 from onsembl.protocol.running import MAX_STEPS
 from onsembl.protocol.states import CommandState
@@ -223,7 +223,7 @@ class Presence:
                     ),
                 )
 
-    async def resized(self, agent_id: AgentId, epoch: Epoch, report: Resized) -> None:
+    async def resized(self, agent_id: AgentId, epoch: Epoch, report: SizeTaken) -> None:
         """The pseudo-terminal has another size."""
         async with self.pool.connection() as conn:
             await agents.resized(conn, agent_id, epoch, report.columns, report.rows)

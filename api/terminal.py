@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from time import monotonic, time
 
 from onsembl.api.archiver import Archiver, StreamLog
+from onsembl.api.terminal_sizes import Size as Size
+from onsembl.api.terminal_sizes import Sizes
 from onsembl.protocol.control import Control
 from onsembl.protocol.ids import StreamId
 from onsembl.protocol.modes import Modes
@@ -27,14 +29,6 @@ class Sample:
 
     end: int
     at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """Of a pseudo-terminal, in cells."""
-
-    columns: int
-    rows: int
 
 
 class Terminal:
@@ -77,8 +71,13 @@ class Terminal:
         """How far the agent that is connected says that its bytes go; None when there is none to ask."""
         self.refilled = start == 0
         """Whether the ring has all that it can have; when a process begins with a stream, it lacks what came before."""
-        self.size = size
+        self.sizes = Sizes(start, size)
         self.wake()
+
+    @property
+    def size(self) -> Size:
+        """The newest that the agent has told of."""
+        return self.sizes.newest
 
     @property
     def log(self) -> StreamLog:
@@ -121,11 +120,12 @@ class Terminal:
         self.modes.feed(data)
         self.wake()
 
-    def resize(self, size: Size) -> None:
-        """The pseudo-terminal has this size from here on."""
-        self.log.resized(self.inbox.end, size.columns, size.rows)
+    def resize(self, size: Size, offset: int = 0) -> None:
+        """The pseudo-terminal has this size from the byte at `offset` on, or from the next one that comes."""
+        place = max(offset, self.inbox.end)
+        self.log.resized(place, size.columns, size.rows)
         if size != self.size:
-            self.size = size
+            self.sizes.change(place, size)
             self.wake()
 
     def subscribe(self, waker: Callable[[], None]) -> None:

@@ -27,13 +27,14 @@ class Viewer:
         self._terminal = terminal
         self._ring = terminal.ring
         self._stream_id = terminal.stream_id
-        self._size = terminal.size
+        self._sizes = terminal.sizes
         self._control_version = terminal.control.version
         answer = attach(self._ring, self._stream_id, stream_id, offset, terminal.upto)
         if archived and answer.mode == "gap":
             assert offset is not None
             answer = AttachAnswer("exact", offset)
         self._offset = answer.offset
+        self._size = self._sizes.at(self._offset)
         self.attached = Attached(
             stream_id=self._stream_id,
             mode=answer.mode,
@@ -73,19 +74,25 @@ class Viewer:
         """The next frame: terminal bytes or a message; None when the viewer has everything. Who types is said first."""
         if self._control_version != self._terminal.control.version:
             return self.controlled()
+        limit = MAX_FRAME_BYTES
+        if self._size is not self._sizes.newest:
+            if (resized := self._resized()) is not None:
+                return resized
+            if (change := self._sizes.next_change(self._offset)) is not None:
+                limit = min(limit, change - self._offset)
         if self._offset < self._ring.end:
-            return self._next_bytes()
-        terminal = self._terminal
-        if self._ring is not terminal.ring:
-            return self._move_on()
-        if self._size != terminal.size:
-            self._size = terminal.size
-            return Resized(columns=self._size.columns, rows=self._size.rows)
-        return None
+            return self._next_bytes(limit)
+        return self._move_on() if self._ring is not self._terminal.ring else None
 
-    def _next_bytes(self) -> bytes | Message:
+    def _resized(self) -> Resized | None:
+        """What the viewer is to be told before the next byte, if the size has changed there."""
+        size, told = self._sizes.at(self._offset), self._size
+        self._size = size
+        return Resized(columns=size.columns, rows=size.rows) if size != told else None
+
+    def _next_bytes(self, limit: int) -> bytes | Message:
         try:
-            data = self._ring.read(self._offset, MAX_FRAME_BYTES)
+            data = self._ring.read(self._offset, limit)
         except BehindRing as behind:
             return self._skip_to(behind.start)
         self._offset += len(data)
@@ -100,11 +107,11 @@ class Viewer:
         """The old ring is read to its end: on to the one that took its place."""
         terminal = self._terminal
         same_stream = self._stream_id == terminal.stream_id
-        self._ring, self._stream_id = terminal.ring, terminal.stream_id
+        self._ring, self._stream_id, self._sizes = terminal.ring, terminal.stream_id, terminal.sizes
         if same_stream:
             return self._skip_to(self._ring.start) if self._offset < self._ring.start else self.next()
-        self._size = terminal.size
         self._offset = self._ring.start
+        self._size = self._sizes.at(self._offset)
         assert self._stream_id is not None, "a terminal that has begun again has a stream"
         return StreamStarted(
             stream_id=self._stream_id, offset=self._offset, columns=self._size.columns, rows=self._size.rows

@@ -145,11 +145,12 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     ended: Annotated[list[Ended], Meta(max_length=256)] = []
 
 
-class Resized(Message, tag="resized", frozen=True, kw_only=True):
-    """The pseudo-terminal has this size from here on."""
+class SizeTaken(Message, tag="resized", frozen=True, kw_only=True):
+    """The pseudo-terminal has this size from the byte at `offset` on, which may not be sent yet."""
 
     columns: Columns
     rows: Rows
+    offset: OffsetField = 0
 
 
 class Refresh(Message, tag="refresh", frozen=True, kw_only=True):
@@ -257,6 +258,13 @@ class Gap(Message, tag="gap", frozen=True, kw_only=True):
     modes: str = ""
 
 
+class Resized(Message, tag="resized", frozen=True, kw_only=True):
+    """The pseudo-terminal has this size from here on."""
+
+    columns: Columns
+    rows: Rows
+
+
 class StreamStarted(Message, tag="stream_started", frozen=True, kw_only=True):
     """The agent began another terminal; what follows starts at `offset` of it."""
 
@@ -266,7 +274,9 @@ class StreamStarted(Message, tag="stream_started", frozen=True, kw_only=True):
     rows: Rows
 
 
-AgentMessage = Hello | Accepted | Used | Ended | CancelStep | HaltProgress | Resized | KeysTaken | Refresh | Ping | Pong
+AgentMessage = (
+    Hello | Accepted | Used | Ended | CancelStep | HaltProgress | SizeTaken | KeysTaken | Refresh | Ping | Pong
+)
 ServerToAgentMessage = (
     Welcome
     | Acknowledged

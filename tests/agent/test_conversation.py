@@ -27,7 +27,7 @@ from onsembl.protocol.messages import (
     Ping,
     Pong,
     Resize,
-    Resized,
+    SizeTaken,
     StreamTail,
     Welcome,
     decode_from_agent,
@@ -195,18 +195,20 @@ def test_someone_is_told_when_there_is_something_to_send(conversation):
 
 
 def test_orders_are_handed_on_and_answered(conversation, heard):
-    """Each to its own; a ping is answered, a size confirmed."""
+    """Each to its own; a ping is answered, a size confirmed with the byte from which on it goes."""
     connect(conversation)
     offer, command = Offer(command_id=uuid4(), text="ls"), uuid4()
     halt = Halt(halt_id=uuid4(), number=1, seconds=2.0)
     orders = (Cancel(command_id=command), EndRecorded(command_id=command), halt, HaltLifted(number=1))
     for message in (offer, *orders, Leave(restart=True), Pong()):
         conversation.receive(encode(message))
+    conversation._terminal.write(b"12345")
     conversation.receive(encode(Resize(columns=100, rows=30)))
     conversation.receive(encode(Ping()))
     expected = [offer, ("cancel", command), ("recorded", command), halt, ("lifted", 1), ("leave", True), (100, 30)]
     assert heard.orders == expected
-    assert [decode_from_agent(frame) for frame in frames(conversation)] == [Resized(columns=100, rows=30), Pong()]
+    said = [decode_from_agent(frame) for frame in frames(conversation) if isinstance(frame, str)]
+    assert said == [SizeTaken(columns=100, rows=30, offset=5), Pong()]
 
 
 @pytest.mark.parametrize("frame", ["", "{}", '{"type":"offer"}', '{"type":"hello"}', b"\x00" * 20])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from support.agents import read_until
@@ -14,8 +14,10 @@ from support.server import running
 from websockets.exceptions import InvalidStatus
 
 from onsembl.protocol.close_codes import CloseCode
+from onsembl.protocol.ids import StreamId
 from onsembl.protocol.messages import encode_output
 from onsembl.protocol.states import Role
+from onsembl.sql import archive
 
 
 async def bytes_of(socket, count: int) -> bytes:
@@ -128,6 +130,32 @@ async def test_an_operators_window_sizes_the_terminal_and_a_viewers_does_not(api
         assert json.loads(await socket.recv()) == {"type": "resize", "columns": 100, "rows": 30}
         await socket.send('{"type":"resized","columns":100,"rows":30}')
         assert json.loads(await one.recv()) == {"type": "resized", "columns": 100, "rows": 30}
+
+
+async def test_a_new_size_goes_for_the_bytes_that_were_written_for_it(api):
+    """What is on its way still was written for the one before: to those who look, those who come later, and the
+    archive."""
+    agent, operator = await api.enrol(), await api.operator()
+    async with api.agent_socket(agent) as socket, api.terminal_socket(agent.id) as early:
+        await socket.send(SAID_HELLO)
+        stream = (await next_message(socket, "welcome"))["stream_id"]
+        await attach(early, operator.access_token)
+        await socket.send(encode_output(0, b"old"))
+        await socket.send('{"type":"resized","columns":100,"rows":30,"offset":8}')
+        await socket.send(encode_output(3, b"older" + b"new"))
+        await acknowledged(socket, 11)
+        async with api.terminal_socket(agent.id) as late:
+            assert (await attach(late, operator.access_token))["columns"] == 80
+            for viewer in (early, late):
+                assert await bytes_of(viewer, 8) == b"oldolder"
+                assert json.loads(await viewer.recv()) == {"type": "resized", "columns": 100, "rows": 30}
+                assert await bytes_of(viewer, 3) == b"new"
+        async with api.terminal_socket(agent.id) as exact:
+            attached = await attach(exact, operator.access_token, stream_id=stream, offset=8)
+            assert (attached["mode"], attached["columns"]) == ("exact", 100)
+            assert await bytes_of(exact, 3) == b"new"
+        async with api.services.pool.connection() as conn:
+            assert [size.start for size in await archive.sizes(conn, StreamId(UUID(stream)))] == [0, 8]
 
 
 async def test_another_operators_token_does_not_take_over_a_socket(api):
