@@ -1,6 +1,7 @@
 """The REST API, as an operator's commands use it, and the session that `onsembl login` keeps.
 
 `ONSEMBL_SERVER` and `ONSEMBL_TOKEN` (an access token) stand in for a session, for scripts.
+A session outlives its access token, which is renewed before a request that it would not be good for.
 """
 
 from __future__ import annotations
@@ -26,6 +27,15 @@ TIMEOUT_SECONDS = 30.0
 MAKE_AGAIN_SECONDS = (0.5, 2.0)
 FRESH_SECONDS = 60.0
 """An access token that ends sooner is renewed first."""
+
+
+AGAIN_SECONDS = 0.5
+PATIENCE_SECONDS = 120.0
+"""How long who waits for something asks a server that does not answer: while it starts anew, for one."""
+
+
+class NoAnswer(StartError):
+    """The server could not be reached, or could not say yes or no just now."""
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,19 +108,32 @@ class OperatorClient:
     """Asks as the operator who is signed in. Raises StartError with the server's own words."""
 
     def __init__(self, server: str | None) -> None:
-        session = stored_session()
-        token = os.environ.get("ONSEMBL_TOKEN")
-        if token is None:
-            if session is None or (server is not None and server.rstrip("/") != session.server):
-                raise StartError("Sign in first: onsembl login --server https://…")
-            if session.expires_at - time.time() < FRESH_SECONDS:
-                body = {"refresh_token": session.refresh_token}
-                session = _session(session.server, session.auth_url, session.key, "refresh_token", body)
-            token = session.access_token
-        base = server or (session.server if session is not None else None)
+        self._session = stored_session()
+        self._token = os.environ.get("ONSEMBL_TOKEN")
+        if self._token is None and (
+            self._session is None or (server is not None and server.rstrip("/") != self._session.server)
+        ):
+            raise StartError("Sign in first: onsembl login --server https://…")
+        base = server or (self._session.server if self._session is not None else None)
         if base is None:
             raise StartError("Which control center? Give --server or set ONSEMBL_SERVER.")
-        self._http = httpx.Client(base_url=base, headers={"Authorization": f"Bearer {token}"}, timeout=TIMEOUT_SECONDS)
+        self._http = httpx.Client(base_url=base, auth=self._authorized, timeout=TIMEOUT_SECONDS)
+
+    def _authorized(self, request: httpx.Request) -> httpx.Request:
+        request.headers["Authorization"] = f"Bearer {self._token or self._fresh_token()}"
+        return request
+
+    def _fresh_token(self) -> str:
+        """The session's access token, renewed if it ends soon."""
+        assert self._session is not None
+        if _ends_soon(self._session):
+            # Another program of this user may have renewed it; its refresh token is good for one of them.
+            session = stored_session() or self._session
+            if _ends_soon(session):
+                body = {"refresh_token": session.refresh_token}
+                session = _session(session.server, session.auth_url, session.key, "refresh_token", body)
+            self._session = session
+        return self._session.access_token
 
     def __enter__(self) -> OperatorClient:
         return self
@@ -135,6 +158,18 @@ class OperatorClient:
         """The answer of the REST API."""
         return _answer(lambda: self._http.request(method, path, json=body))
 
+    def poll(self, path: str) -> Any:
+        """The answer to a GET of one who waits for something: a server that gives none is asked again for
+        `PATIENCE_SECONDS`."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return self.ask("GET", path)
+            except NoAnswer:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(AGAIN_SECONDS)
+
     def fetch(self, path: str, params: Mapping[str, str], take: Callable[[bytes], object]) -> httpx.Headers:
         """Hand a file that the API makes to `take`, as it comes; the answer's headers."""
         try:
@@ -157,16 +192,22 @@ class OperatorClient:
         return found
 
 
+def _ends_soon(session: Session) -> bool:
+    return session.expires_at - time.time() < FRESH_SECONDS
+
+
 def _answer(request: Callable[[], httpx.Response]) -> Any:
     try:
         response = request()
     except httpx.HTTPError as error:
-        raise StartError(f"The server cannot be reached: {error or type(error).__name__}") from error
+        raise NoAnswer(f"The server cannot be reached: {error or type(error).__name__}") from error
+    passing = response.status_code == 429 or response.is_server_error
+    refusal = NoAnswer if passing else StartError
     try:
         body = response.json()
     except ValueError as error:
-        raise StartError(f"The server answered {response.status_code}, and not as this program expects.") from error
+        raise refusal(f"The server answered {response.status_code}, and not as this program expects.") from error
     if response.is_success:
         return body
     said = body.get("detail") or body.get("msg") or body.get("error_description") or response.reason_phrase
-    raise StartError(str(said))
+    raise refusal(str(said))

@@ -94,7 +94,7 @@ def _follow(
     try:
         while waiting:
             for command_id in waiting:
-                rows[command_id] = row = client.ask("GET", f"/v1/commands/{command_id}")
+                rows[command_id] = row = client.poll(f"/v1/commands/{command_id}")
                 if row["state"] in FINAL_STATES and not quiet:
                     click.echo(f"{names.get(row['agent_id'], row['agent_id']):<24} {_said(row)}")
             waiting = [command_id for command_id in waiting if rows[command_id]["state"] not in FINAL_STATES]

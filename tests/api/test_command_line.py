@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
-from support.agents import Operator, agent_running
+from support.agents import CuttableLink, Operator, agent_running, until
 from support.asking import ask
 from support.command_line import CommandLine
 from support.lossy import AnswerLost
-from support.server import Api
+from support.server import PASSWORD, Api
 
+from onsembl.cli import operator_client
 from onsembl.protocol.states import Role
 
 
@@ -33,6 +35,51 @@ async def test_a_command_is_sent_and_waited_for(api: Api, tmp_path: Path):
     assert "There is no agent nobody." in err
     _, err = await run("send", "true", code=2)
     assert "Say for whom" in err
+
+
+async def test_waiting_outlives_a_server_that_is_away(api: Api, tmp_path: Path):
+    """It asks again, and ends with the command's exit code."""
+    admin = await api.operator()
+    async with agent_running(api, tmp_path) as agent, CuttableLink(api.url) as link:
+        line = CommandLine(Api(link.url, api.database_url, api.http, None), admin, tmp_path)  # type: ignore[arg-type]
+        text = "until [ -e go ]; do sleep 0.05; done; exit 5"
+        waiting = asyncio.create_task(line.run("send", "--agent", "one", "--wait", text, code=5))
+        operator = Operator(api, admin)
+
+        async def running() -> bool:
+            listed = await ask(operator, "GET", f"/v1/commands?agent_id={agent.id}")
+            return [command["state"] for command in listed["commands"]] == ["running"]
+
+        await until(running, "it runs")
+        link.sever()
+
+        async def asked_in_vain() -> bool:
+            return link.turned_away > 1
+
+        await until(asked_in_vain, "it has asked in vain")
+        (tmp_path / "go").touch()
+        link.mend()
+        _, err = await waiting
+        assert err == "failed, exit 5\n"
+
+
+async def test_a_session_is_renewed_while_something_is_waited_for(api: Api, tmp_path: Path, monkeypatch):
+    """Before each request that its access token would not be good for, and kept for the next program."""
+    account = await api.operator()
+    monkeypatch.setattr(operator_client, "session_path", lambda: tmp_path / "session.json")
+    monkeypatch.delenv("ONSEMBL_TOKEN", raising=False)
+    session = await asyncio.to_thread(operator_client.sign_in, api.url, account.email, PASSWORD)
+
+    def wait() -> None:
+        with operator_client.OperatorClient(None) as client:
+            client.poll("/v1/me")
+            assert operator_client.stored_session() == session
+            monkeypatch.setattr(operator_client, "FRESH_SECONDS", 10**9)  # it has come to its end
+            client.poll("/v1/me")
+            renewed = operator_client.stored_session()
+            assert renewed is not None and renewed.refresh_token != session.refresh_token
+
+    await asyncio.to_thread(wait)
 
 
 async def test_commands_are_looked_up_and_changed(api: Api, tmp_path: Path):

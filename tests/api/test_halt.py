@@ -17,7 +17,7 @@ from support.server import Api, running
 from onsembl.api import hub
 from onsembl.protocol.ids import AgentId, CommandId
 from onsembl.protocol.states import Role
-from onsembl.sql import halts
+from onsembl.sql import agents, halts
 from onsembl.sql.audit import SYSTEM, Actor
 from onsembl.sql.database import connect
 from onsembl.tasks.requesting import request_command

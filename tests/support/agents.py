@@ -119,6 +119,8 @@ class CuttableLink:
     def __init__(self, target: str) -> None:
         self._target = urlsplit(target)
         self._severed = False
+        self.turned_away = 0
+        """Connections that were not let through."""
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -150,6 +152,7 @@ class CuttableLink:
         assert task is not None
         self._tasks.add(task)
         if self._severed:
+            self.turned_away += 1
             writer.transport.abort()
             return
         try:
