@@ -15,7 +15,7 @@ from msgspec import Meta
 from onsembl.protocol.fields import Message, ShortText
 
 MAX_KEYS = 16_384
-"""Characters of one message; a longer paste is sent in several."""
+"""Characters of one message; a longer paste is sent in several, each when the one before was typed."""
 
 Refused = Literal["not_in_control", "offline", "restarted", "nothing_runs", "no_terminal", "too_much"]
 """Why keys were not typed. `restarted`: the agent that they were meant for is not that any more. `no_terminal`: the
@@ -32,7 +32,8 @@ class Keys(Message, tag="keys", frozen=True, kw_only=True):
 
 
 class KeysTaken(Message, tag="keys_taken", frozen=True, kw_only=True):
-    """The keys of this number were typed, or why they were not; either way they are not to be sent again."""
+    """The keys of this number were typed, or why they were not; either way they, and no others, are not to be sent
+    again."""
 
     client_id: UUID
     seq: int

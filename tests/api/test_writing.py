@@ -331,24 +331,35 @@ async def test_keys_of_one_who_lost_control_are_not_typed_later(api):
 
 
 async def test_a_program_that_does_not_read_is_not_fed_for_ever(api, tmp_path):
-    """Too much is refused, and the rest is typed when it reads."""
+    """Of a long paste, sent part by part, too much is refused; all before that is typed when it reads, and no more."""
     account = await api.operator(Role.OPERATOR)
     operator = Operator(api, account)
     async with agent_running(api, tmp_path) as agent, page_of(api, agent.id, account) as page:
         command = await operator.send(
-            agent.id, "stty raw -echo; until test -e go; do sleep 0.05; done; head -c 100 | wc -c"
+            agent.id, "stty raw -echo; until test -e go; do sleep 0.05; done; head -c $(cat go) > got; head -c 3 > rest"
         )
         await operator.until_state(command, "running")
         await page.take()
-        refusals = set()
-        for _ in range(40):
-            await page.type("x" * 16_000)
-            refusals.add((await page.told("keys_taken"))["refused"])
-            if "too_much" in refusals:
+        typed, refused = "", None
+        for number in range(40):
+            part = f"{number:04d}" * 4000
+            await page.type(part)
+            refused = (await page.told("keys_taken"))["refused"]
+            if refused is not None:
                 break
-        assert refusals == {None, "too_much"}
-        (tmp_path / "go").touch()
-        assert b"100" in await read_until(page.socket, b"100")
+            typed += part
+        assert refused == "too_much" and len(typed) >= 250_000
+        (tmp_path / "going").write_text(str(len(typed)))
+        (tmp_path / "going").rename(tmp_path / "go")
+
+        async def has_room() -> bool:
+            await page.type("end")
+            return (await page.told("keys_taken"))["refused"] is None
+
+        await until(has_room, "the program to read")
+        await operator.until_state(command, "succeeded")
+        assert (tmp_path / "got").read_text() == typed
+        assert (tmp_path / "rest").read_text() == "end"
 
 
 FULL_SCREEN = """

@@ -317,7 +317,10 @@ export interface Controlled {
   waiting: Writer[];
 }
 
-/** The keys of this number were typed, or why they were not; either way they are not to be sent again. */
+/**
+ * The keys of this number were typed, or why they were not; either way they, and no others, are not to be sent
+ * again.
+ */
 export interface KeysTaken {
   type: "keys_taken";
   client_id: string;
