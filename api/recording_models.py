@@ -96,16 +96,21 @@ class ModesAt(Answer, frozen=True, kw_only=True):
 
 
 class AgentUsage(Answer, frozen=True, kw_only=True):
-    """Bytes of the archive on disk, compressed."""
+    """Bytes of an agent's recordings, as compressed."""
 
     agent_id: UUID
     stored: int
 
 
 class ArchiveUsage(Answer, frozen=True, kw_only=True):
-    """Disk use of the archive; agents of which nothing is kept are left out."""
+    """What recordings take; agents of which nothing is kept are left out.
+
+    `archive` and `search` are bytes on disk with all indexes: of the recordings, and of the text that is searched.
+    """
 
     agents: list[AgentUsage]
+    archive: int
+    search: int
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -109,7 +109,9 @@ def _kept(stream: DictRow, start: int | None, end: int | None) -> tuple[int, int
 async def read_usage(call: Call[NoBody]) -> dict[str, object]:
     async with call.services.pool.connection() as conn:
         used = await archive.usage(conn)
-    return {"agents": [{"agent_id": agent_id, "stored": stored} for agent_id, stored in used.items()]}
+        recorded, searched = await archive.disk_use(conn)
+    by_agent = [{"agent_id": agent_id, "stored": stored} for agent_id, stored in used.items()]
+    return {"agents": by_agent, "archive": recorded, "search": searched}
 
 
 async def _place(conn: Connection, stream: DictRow, wanted: Range) -> tuple[int, int]:

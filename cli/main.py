@@ -28,6 +28,7 @@ from onsembl.cli.lazy import LazyGroup
         "login": "onsembl.cli.login_command:login",
         "logout": "onsembl.cli.login_command:logout",
         "export": "onsembl.cli.recording_commands:export",
+        "recordings": "onsembl.cli.recordings_commands:recordings",
         "search": "onsembl.cli.recording_commands:search",
         "stop": "onsembl.cli.stop_command:stop",
         "keys": "onsembl.cli.keys_commands:keys",

@@ -211,6 +211,17 @@ async def usage(conn: Connection) -> Mapping[AgentId, int]:
     return {AgentId(row["agent_id"]): row["stored"] for row in await cursor.fetchall()}
 
 
+async def disk_use(conn: Connection) -> tuple[int, int]:
+    """Bytes on disk with all indexes: of the archive, and of the text that is searched."""
+    cursor = await conn.execute(
+        """select (select sum(pg_total_relation_size(relid)) from pg_partition_tree('archive'))::bigint as archive,
+                  (select sum(pg_total_relation_size(relid)) from pg_partition_tree('search_text'))::bigint as search"""
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return row["archive"], row["search"]
+
+
 async def make_partitions(conn: Connection, days: int) -> list[str]:
     """Make today's partition and those of the next `days` where they are missing; the names of the new ones."""
     cursor = await conn.execute("select onsembl.make_archive_partitions(%s) as name", [days])

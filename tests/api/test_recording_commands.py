@@ -13,7 +13,7 @@ from onsembl.tasks.search_index import index_round
 
 
 async def test_recordings_are_exported_and_searched_from_the_command_line(api, tmp_path: Path):
-    """By command, agent and stream; finds with their place; plain errors."""
+    """By command, agent and stream; what there is to export, and its size; finds with their place; plain errors."""
     account = await api.operator(Role.VIEWER)
     agent = await api.enrol("builder")
     stream = await add_stream(api, agent.id)
@@ -30,6 +30,14 @@ async def test_recordings_are_exported_and_searched_from_the_command_line(api, t
     assert json.loads(file.read_text().splitlines()[0])["version"] == 3
     out, _ = await run("export", "stream", str(stream), "--start", "13", "--end", "18", "--format", "text")
     assert out == "error\n"
+    out, _ = await run("recordings", "list", "builder")
+    assert out.startswith(str(stream)) and "1 commands" in out
+    out, _ = await run("recordings", "list", "builder", "--json")
+    assert [row["id"] for row in json.loads(out)] == [str(stream)]
+    out, _ = await run("recordings", "usage")
+    assert out.startswith("builder ") and "to search in" in out
+    out, _ = await run("recordings", "usage", "--json")
+    assert [row["agent_id"] for row in json.loads(out)["agents"]] == [agent.id]
     out, _ = await run("search", "no", "rule", "--agent", "builder")
     assert "error: no rule" in out and f"{stream}:8" in out
     out, _ = await run("search", "MAKE", "--commands", "--json")

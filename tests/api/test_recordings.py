@@ -123,7 +123,8 @@ async def test_streams_are_listed_with_what_is_kept(api, viewer, agent, stream):
     assert row["began_at"].startswith("2026-05-05T12:00:00") and row["stored"] > 0
     assert seen[0]["began_at"] is None
     used = (await api.http.get("/v1/usage", headers=viewer)).json()
-    assert used == {"agents": [{"agent_id": agent.id, "stored": row["stored"]}]}
+    assert used["agents"] == [{"agent_id": agent.id, "stored": row["stored"]}]
+    assert used["archive"] > row["stored"] and used["search"] > 0
     assert (await api.http.get(f"/v1/streams/{stream}", headers=viewer)).json() == row
 
 

@@ -44,7 +44,7 @@ async def recorded(center: Api):
 async def test_a_find_opens_the_recording_at_its_place(center: Api, visit) -> None:
     """From words to the screen as it was; the range of a command can be played and taken away."""
     _, stream, _ = await recorded(center)
-    visitor = await visit(center.url)
+    visitor = await visit(center.url, timezone_id="UTC")
     await visitor.sign_in((await center.operator(Role.VIEWER)).email, path="/#/recordings")
     page = visitor.page
     await expect(page.locator('[data-page="recordings"]').get_by_role("link", name="builder")).to_be_visible()
@@ -63,6 +63,17 @@ async def test_a_find_opens_the_recording_at_its_place(center: Api, visit) -> No
     await page.go_back()
     await expect(page.locator("mark")).to_be_visible()
     await page.goto(f"{center.url}/#/recordings/builder")
+    await page.get_by_label("From").fill("2026-05-05T12:59")
+    await page.get_by_label("to", exact=True).fill("2026-05-05T14:00")
+    await picture(page, "recordings-of-agent")
+    async with page.expect_download() as started:
+        await page.get_by_role("combobox", name="Export builder, all terminals").select_option("plain text")
+    download = await started.value
+    text = Path(await download.path()).read_text()
+    assert text.startswith("$ make all\n") and text.count("note") == 200
+    await page.emulate_media(color_scheme="dark")
+    await picture(page, "recordings-of-agent-dark")
+    await page.emulate_media(color_scheme="light")
     await page.get_by_role("link", name="make test").click()
     await visitor.sees("ok   59")
     assert "make all" not in await visitor.terminal()

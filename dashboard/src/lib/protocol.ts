@@ -845,15 +845,21 @@ export interface ModesAt {
   modes: string;
 }
 
-/** Bytes of the archive on disk, compressed. */
+/** Bytes of an agent's recordings, as compressed. */
 export interface AgentUsage {
   agent_id: string;
   stored: number;
 }
 
-/** Disk use of the archive; agents of which nothing is kept are left out. */
+/**
+ * What recordings take; agents of which nothing is kept are left out.
+ *
+ * `archive` and `search` are bytes on disk with all indexes: of the recordings, and of the text that is searched.
+ */
 export interface ArchiveUsage {
   agents: AgentUsage[];
+  archive: number;
+  search: number;
 }
 
 /** A part of a line; `match` says that it is what was searched for. */
