@@ -171,10 +171,11 @@ class Chaos:
             await self._has_seen(visitor)
 
     async def _flow(self) -> None:
-        before = sum(viewer.place for viewer in self.steady)
-        wanted = self.chance.randrange(2_000, 100_000)
+        """Until each viewer that stays has seen more than any of its agent had before."""
+        wanted = self.chance.randrange(1, 20_000)
+        before = [max(one.place, other.place) for one, other in zip(self.steady[::2], self.steady[1::2], strict=True)]
         async with asyncio.timeout(FLOW_SECONDS):
-            while sum(viewer.place for viewer in self.steady) < before + wanted:
+            while any(viewer.place < before[index // 2] + wanted for index, viewer in enumerate(self.steady)):
                 await asyncio.sleep(0.01)
 
 

@@ -50,7 +50,7 @@ def main(seed: int, stop: Path, count: Path) -> None:
         write(chunk)
         written += len(chunk)
         if number % 8 == 0:
-            time.sleep(0.03)
+            time.sleep(0.1)  # in a minute without a server less than what viewers get again
             if stop.exists():
                 break
     count.write_text(str(written))
