@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -11,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import click
+import psycopg
 
 from onsembl.cli.actor import command_line_actor
 from onsembl.cli.data_folder import data_dir_option
 from onsembl.cli.database_url import database_url_option, running_database
 from onsembl.cli.errors import StartError
-from onsembl.cli.operator_client import OperatorClient, server_option, signed_in
-from onsembl.sql import halts
+from onsembl.cli.halt_seconds import halt_seconds_option
+from onsembl.cli.operator_client import OperatorClient, server_option, signed_in, stored_session
+from onsembl.sql import auth_project, halts
 from onsembl.sql.database import connect
-from onsembl.tasks.halt import HALT_SECONDS, begin_halt, halt_status, lift_halt
+from onsembl.tasks.halt import begin_halt, halt_status, lift_halt
 
 POLL_SECONDS = 0.2
 Status = dict[str, Any]
@@ -28,48 +31,75 @@ Status = dict[str, Any]
 @click.command()
 @click.option("--all", "everything", is_flag=True, help="Stop every command of every agent, now.")
 @click.option("--lift", is_flag=True, help="Let the fleet work again.")
+@click.option("--status", "ask", is_flag=True, help="Show how far the stop in force has come, and change nothing.")
 @click.option("--reason", help="Why, for the record.")
 @click.option("--wait", is_flag=True, help="Show agent by agent how far it has come, until all have stopped.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@halt_seconds_option
 @server_option
 @database_url_option
 @data_dir_option
 def stop(
     everything: bool,
     lift: bool,
+    ask: bool,
     reason: str | None,
     wait: bool,
     as_json: bool,
+    halt_seconds: float,
     server: str | None,
     database_url: str | None,
     data_dir: Path,
 ) -> None:
-    """Emergency stop: halt the whole fleet, or lift the halt.
+    """Emergency stop: halt the whole fleet, lift the halt, or see how far it has come.
 
-    Signed in (`onsembl login`), the REST API is asked. On the control center's own machine the database is used, so
-    that it works whatever state the API is in.
+    On the control center's own machine the database is used, so that it works whatever state the API is in; there
+    --halt-seconds counts. Elsewhere the REST API is asked, with the session of `onsembl login`.
+
+    With --wait or --status the exit code is 1 when an agent has not stopped.
     """
-    if everything == lift:
-        raise click.UsageError("Give --all to stop everything, or --lift to let the fleet work again.")
-    with _door(server, database_url, data_dir) as door:
-        status = door.lift() if lift else door.begin(reason)
-        if wait and everything:
-            status = _follow(door.read, quiet=as_json)
+    if everything + lift + ask != 1:
+        raise click.UsageError(
+            "Give --all to stop everything, --lift to let the fleet work again, or --status to see how far it is."
+        )
+    if wait and lift:
+        raise click.UsageError("--wait has nothing to wait for when the halt is lifted.")
+    with _door(server, database_url, data_dir, halt_seconds) as door:
+        status = door.lift() if lift else door.begin(reason) if everything else door.read()
+        if wait and status["halt"] is not None:
+            status = _follow(door.watch, status["halt"]["id"], quiet=as_json)
     if as_json:
         click.echo(json.dumps(status, indent=2, default=str))
     elif lift:
         click.echo("The fleet works again.")
+    elif status["halt"] is None:
+        click.echo("The halt was lifted." if everything else "The fleet is not halted.")
     elif not wait:
-        click.echo(f"Everything is being stopped: {_counts(status)}. Nothing starts until `onsembl stop --lift`.")
-    if wait and any(agent["state"] != "stopped" for agent in status["agents"]):
+        _say(status, in_full=ask)
+    if (wait and everything and status["halt"] is None) or ((wait or ask) and not _all_stopped(status)):
         sys.exit(1)
 
 
-def _follow(read: Callable[[], Status], *, quiet: bool) -> Status:
-    """Until each agent has stopped or cannot be reached."""
+def _say(status: Status, *, in_full: bool) -> None:
+    if in_full:
+        for agent in status["agents"]:
+            click.echo(_line(agent))
+        click.echo(f"Halted: {_counts(status)}. Nothing starts until `onsembl stop --lift`.")
+    else:
+        click.echo(f"Everything is being stopped: {_counts(status)}. Nothing starts until `onsembl stop --lift`.")
+
+
+def _all_stopped(status: Status) -> bool:
+    return all(agent["state"] == "stopped" for agent in status["agents"])
+
+
+def _follow(read: Callable[[], Status], halt_id: object, *, quiet: bool) -> Status:
+    """Until each agent has stopped or cannot be reached, or this halt is in force no longer: then there is none."""
     said: dict[str, str] = {}
     while True:
         status = read()
+        if status["halt"] is None or status["halt"]["id"] != halt_id:
+            return {"halt": None, "agents": []}
         for agent in status["agents"]:
             line = _line(agent)
             if said.get(agent["name"]) != line and not quiet:
@@ -119,6 +149,10 @@ class _Rest:
     def read(self) -> Status:
         return self._client.ask("GET", "/v1/halt")
 
+    def watch(self) -> Status:
+        """As `read`, again and again: an API that starts anew meanwhile is waited for."""
+        return self._client.poll("/v1/halt")
+
     def lift(self) -> Status:
         return self._client.ask("DELETE", "/v1/halt")
 
@@ -126,8 +160,9 @@ class _Rest:
 class _Database:
     """On the machine of the control center."""
 
-    def __init__(self, database_url: str | None, data_dir: Path) -> None:
-        self._url = running_database(database_url, data_dir)
+    def __init__(self, url: str, halt_seconds: float) -> None:
+        self._url = url
+        self._halt_seconds = halt_seconds
 
     def __enter__(self) -> _Database:
         return self
@@ -141,12 +176,14 @@ class _Database:
     def read(self) -> Status:
         return asyncio.run(self._read())
 
+    watch = read
+
     def lift(self) -> Status:
         return asyncio.run(self._lift())
 
     async def _begin(self, reason: str | None) -> Status:
         async with await connect(self._url, role="onsembl_api") as conn:
-            halt = await begin_halt(conn, command_line_actor(), reason, HALT_SECONDS)
+            halt = await begin_halt(conn, command_line_actor(), reason, self._halt_seconds)
             return await halt_status(conn, halt)
 
     async def _read(self) -> Status:
@@ -161,7 +198,23 @@ class _Database:
             return await halt_status(conn, halt)
 
 
-def _door(server: str | None, database_url: str | None, data_dir: Path) -> _Rest | _Database:
-    if database_url is None and signed_in(server):
+def _door(server: str | None, database_url: str | None, data_dir: Path, halt_seconds: float) -> _Rest | _Database:
+    if database_url is None and signed_in(server) and not _is_here(server, data_dir):
         return _Rest(server)
-    return _Database(database_url, data_dir)
+    return _Database(running_database(database_url, data_dir), halt_seconds)
+
+
+def _is_here(server: str | None, data_dir: Path) -> bool:
+    """Whether the control center that one is signed in at runs on this machine, by the key that it gave out."""
+    session = stored_session()
+    if session is None or os.environ.get("ONSEMBL_TOKEN") or server not in (None, session.server):
+        return False
+    try:
+        return asyncio.run(_key(running_database(None, data_dir))) == session.key
+    except (StartError, OSError, psycopg.Error):  # it is not for this user, or is another
+        return False
+
+
+async def _key(url: str) -> str | None:
+    async with await connect(url) as conn:
+        return await auth_project.publishable_key(conn)

@@ -21,6 +21,7 @@ from onsembl.cli.data_folder import DataFolder, data_dir_option
 from onsembl.cli.database_url import database_url_option, database_wait_option, require_database, unanswered
 from onsembl.cli.dead_after import dead_after_option
 from onsembl.cli.errors import StartError
+from onsembl.cli.halt_seconds import halt_seconds_option
 from onsembl.cli.hosted_project import hosted_project, require_session_database
 from onsembl.cli.listener import address_of, listen
 from onsembl.protocol.ladder_times import LadderTimes
@@ -81,15 +82,7 @@ class _Start:
     show_default=True,
     help="How long an agent may stay away and come back by itself, in seconds.",
 )
-@click.option(
-    "--halt-seconds",
-    type=click.FloatRange(0.1, 60),
-    envvar="ONSEMBL_HALT_SECONDS",
-    show_envvar=True,
-    default=2.0,
-    show_default=True,
-    help="How long an agent may take to stop everything in an emergency stop.",
-)
+@halt_seconds_option
 @cancel_times_option
 @click.option("--demo", is_flag=True, help="Run a demo agent beside it.")
 @click.option("--no-worker", is_flag=True, help="Leave the jobs to `onsembl worker`.")

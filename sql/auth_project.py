@@ -20,6 +20,13 @@ async def ensure(conn: Connection, publishable_key: str, secret_key: str, refres
     return row
 
 
+async def publishable_key(conn: Connection) -> str | None:
+    """The key for browsers, by which one control center is told from another; None before its first start."""
+    cursor = await conn.execute("select publishable_key from auth.project")
+    row = await cursor.fetchone()
+    return row["publishable_key"] if row is not None else None
+
+
 async def live_keys(conn: Connection, published_seconds: float) -> list[DictRow]:
     """Keys that verify, newest first. `ready` are those that have been published long enough to sign."""
     cursor = await conn.execute(

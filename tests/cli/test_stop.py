@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import signal
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 from support.agents import Operator, agent_running
-from support.control_center import COMMAND, clean_environment
+from support.control_center import COMMAND, ControlCenter, clean_environment
+from support.frames import SAID_HELLO, next_message
 from support.server import PASSWORD, Api, running
 
 from onsembl.api.settings import Settings
@@ -82,7 +86,48 @@ async def test_one_has_to_say_what(tmp_path: Path) -> None:
     """Neither nothing nor both, and somewhere to say it to."""
     assert (await onsembl("stop"))[0] == 2
     assert (await onsembl("stop", "--all", "--lift"))[0] == 2
+    assert (await onsembl("stop", "--lift", "--wait"))[0] == 2
     home = {"HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path), "ONSEMBL_DATA_DIR": str(tmp_path)}
     code, _, err = await onsembl("stop", "--all", **home)
     assert code == 1
     assert "No Postgres runs" in err
+
+
+async def test_it_is_followed_until_it_is_lifted(api: Api) -> None:
+    """How far it has come is shown without pressing again; a lift meanwhile is no success; agents get the seconds that
+    the environment says."""
+    agent = await api.enrol()
+    here = {"DATABASE_URL": api.database_url, "ONSEMBL_HALT_SECONDS": "7"}
+    assert (await onsembl("stop", "--status", **here))[:2] == (0, "The fleet is not halted.\n")
+    async with api.agent_socket(agent) as socket:
+        await socket.send(SAID_HELLO)
+        await next_message(socket, "welcome")
+        waiting = asyncio.create_task(onsembl("stop", "--all", "--wait", **here))
+        assert (await next_message(socket, "halt"))["seconds"] == 7.0
+        code, out, _ = await onsembl("stop", "--status", **here)
+        assert (code, out.splitlines()[0].split()) == (1, ["one", "stopping"])
+        assert (await onsembl("stop", "--lift", **here))[0] == 0
+        code, out, _ = await waiting
+        assert (code, out.splitlines()[-1]) == (1, "The halt was lifted.")
+
+
+def test_whoever_is_signed_in_here_needs_no_api(folder: Path, tmp_path: Path) -> None:
+    """The control center of the session is this machine's: its database is used, with the API dead."""
+    center = ControlCenter(folder).ready()
+    email, password = re.search(r"Sign in with\s+(\S+)\s+and password\s+(\S+)", center.said).groups()
+    home = {"XDG_STATE_HOME": str(tmp_path), "ONSEMBL_DATA_DIR": str(folder)}
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        environment = clean_environment(**home, **environment)
+        return subprocess.run([*COMMAND, *arguments], env=environment, capture_output=True, text=True, check=False)
+
+    signed_in = run(*("login", "--server", center.address, "--email", email), ONSEMBL_OPERATOR_PASSWORD=password)
+    assert signed_in.returncode == 0, signed_in.stderr
+    center.stop(signal.SIGKILL)
+    stopped = run("stop", "--all")
+    assert (stopped.returncode, stopped.stderr) == (0, "")
+    assert stopped.stdout.startswith("Everything is being stopped: no agent.")
+    session = tmp_path / "onsembl" / "session.json"
+    session.write_text(json.dumps({**json.loads(session.read_text()), "key": "sb_publishable_of_another"}))
+    other = run("stop", "--lift")
+    assert (other.returncode, "cannot be reached" in other.stderr) == (1, True)
