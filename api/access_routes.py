@@ -11,7 +11,7 @@ from onsembl.api.endpoint import Call, Endpoint
 from onsembl.api.models import Agent, NoBody, OperatorAnswer, Operators
 from onsembl.api.problems import Problem
 from onsembl.protocol.ids import AgentId
-from onsembl.protocol.states import Role
+from onsembl.protocol.states import CommandState, Role
 from onsembl.realtime.operators import OperatorAccount, OperatorError
 from onsembl.sql import agents, audit, commands, instances, operators
 from onsembl.tasks.announcement import Announcement, announce
@@ -31,6 +31,8 @@ async def disable_agent(call: Call[NoBody]) -> DictRow:
             await instances.notify(conn, row["instance_id"], msgspec.json.encode(notice).decode())
         for lost in await commands.forget_unheard(conn, agent_id, []):
             await commands.notify_changed(conn, lost["id"])
+            if CommandState(lost["state"]).is_final:
+                await call.services.presence.forgotten(conn, lost, call.actor)
         await audit.write(conn, _of_agent(call, "agent.disabled", row))
     return row
 

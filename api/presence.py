@@ -128,8 +128,7 @@ class Presence:
         for row in await commands.forget_unheard(conn, agent_id, known):
             await commands.notify_changed(conn, row["id"])
             if CommandState(row["state"]).is_final:
-                self._tell_end(row)
-                await audit.write(conn, _unheard(row, actor))
+                await self.forgotten(conn, row, actor)
         await promote(conn, agent_id)
         for row in await commands.active(conn, [agent_id]):
             await commands.notify_changed(conn, row["id"])  # its job may be waiting for the agent's return
@@ -179,6 +178,20 @@ class Presence:
         row, following = written
         self._tell_end(row)
         return following
+
+    async def forgotten(self, conn: Connection, row: DictRow, actor: audit.Actor) -> None:
+        """A command is over because its agent, or `actor` for it, knows nothing of it any more."""
+        self._tell_end(row)
+        await audit.write(
+            conn,
+            audit.Event(
+                actor=actor,
+                action="command.ended",
+                target_kind="command",
+                target_id=str(row["id"]),
+                detail={"state": row["state"], "exit_code": None, "signal": None},
+            ),
+        )
 
     def _tell_end(self, row: DictRow) -> None:
         """Whoever counts and logs ends hears of this one."""
@@ -232,16 +245,6 @@ class Presence:
 async def _write_accepted(conn: Connection, agent_id: AgentId, stream_id: StreamId, report: Accepted) -> bool:
     command_id = CommandId(report.command_id)
     return await commands.accepted(conn, agent_id, command_id, stream_id, report.started_at, report.output_start)
-
-
-def _unheard(row: DictRow, actor: audit.Actor) -> audit.Event:
-    return audit.Event(
-        actor=actor,
-        action="command.ended",
-        target_kind="command",
-        target_id=str(row["id"]),
-        detail={"state": row["state"], "exit_code": None, "signal": None},
-    )
 
 
 async def _write_steps(conn: Connection, agent_id: AgentId, report: Ended, actor: audit.Actor) -> None:

@@ -134,15 +134,11 @@ async def progress(conn: Connection, agent_id: AgentId, report: HaltProgress) ->
 async def agents_of(conn: Connection, halt_id: UUID) -> list[DictRow]:
     """How far the halt has come, agent by agent, by name.
 
-    One that is shut out and has no command does not come back to say so, and is left out unless it has.
+    One that is shut out does not come back to say so: it is left out, unless it has.
     """
     cursor = await conn.execute(
         f"""select {AGENT_COLUMNS} from halt_agents join agents on agents.id = agent_id
-            where halt_id = %s
-              and not (
-                  disabled_at is not null and state = 'not_reached' and not exists (
-                      select from commands
-                      where commands.agent_id = agents.id and commands.state in ('dispatched', 'running')))
+            where halt_id = %s and not (disabled_at is not null and state = 'not_reached')
             order by name""",
         [halt_id],
     )

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 from support.agents import FINAL, CuttableLink, Operator, agent_running, sleepers, until
+from support.asking import audited
 from support.frames import SAID_HELLO, next_message
 from support.server import Api, running
 
@@ -237,23 +238,23 @@ async def test_an_agent_that_leaves_while_the_halt_comes_is_not_reachable(api, a
 
 
 async def test_an_agent_that_is_shut_out_is_not_waited_for(api, admin):
-    """Unless it may still have a command."""
-    for name in ("idle", "busy"):
-        agent = await api.enrol(name)
-        async with api.agent_socket(agent) as socket:
-            await socket.send(SAID_HELLO)
-            await next_message(socket, "welcome")
-            if name == "busy":
-                command = await admin.send(agent.id, "go on")
-                await next_message(socket, "offer")
-                accepted = {"command_id": command["id"], "started_at": "2026-01-01T00:00:00Z", "output_start": 0}
-                await socket.send(json.dumps({"type": "accepted", **accepted}))
-                await admin.until_state(command, "running")
-        await _until_offline(api, admin, agent.id)
-        disabled = await api.http.post(f"/v1/agents/{agent.id}/disable", headers=admin.headers)
-        assert disabled.status_code == 200, disabled.text
+    """It may not come back to say that it has stopped; what it did is lost, which is audited as any end is."""
+    agent = await api.enrol()
+    async with api.agent_socket(agent) as socket:
+        await socket.send(SAID_HELLO)
+        await next_message(socket, "welcome")
+        command = await admin.send(agent.id, "go on")
+        await next_message(socket, "offer")
+        accepted = {"command_id": command["id"], "started_at": "2026-01-01T00:00:00Z", "output_start": 0}
+        await socket.send(json.dumps({"type": "accepted", **accepted}))
+        await admin.until_state(command, "running")
+    await _until_offline(api, admin, agent.id)
     await halt(admin)
-    assert [(a["name"], a["state"]) for a in (await status(admin))["agents"]] == [("busy", "not_reached")]
+    assert [a["state"] for a in (await status(admin))["agents"]] == ["not_reached"]
+    disabled = await api.http.post(f"/v1/agents/{agent.id}/disable", headers=admin.headers)
+    assert disabled.status_code == 200, disabled.text
+    assert (await status(admin))["agents"] == []
+    assert [detail["state"] for _, detail in await audited(api, "command.ended")] == ["lost"]
 
 
 async def test_a_full_connection_holds_up_nobody(api, admin):
