@@ -19,6 +19,8 @@ from onsembl.agent.terminal import AgentTerminal
 
 TESTS = Path(__file__).parents[1]
 QUICK = {"interrupt": 0.4, "sigterm": 0.4, "sigkill": 0.5}
+PATIENT = {"interrupt": 60.0}
+"""For what obeys: on a busy machine it takes its time."""
 
 
 class Alone:
@@ -81,7 +83,7 @@ async def alone(
         yield Alone(folder, process)
     finally:
         process.stdin.close()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await process.stdout.read()
             await process.wait()
     assert process.returncode in (0, -9)
@@ -95,7 +97,7 @@ def _inherited() -> dict[str, str]:
 
 async def until(probe: Callable[[], object], what: object) -> None:
     """Wait for something that can only be asked for."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not probe():
             await asyncio.sleep(0.01)
     assert probe(), what

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from agent.conftest import TESTS, alone
+from agent.conftest import PATIENT, TESTS, alone
 
 TRANSCRIPTS = TESTS / "agent" / "transcripts"
 
@@ -55,7 +55,7 @@ async def test_an_error_of_the_model_fails_the_command(tmp_path, environment):
 
 async def test_an_answer_is_interrupted(tmp_path, environment):
     """SIGINT is the CLI's own way: it says what it has, and what was used is known."""
-    async with alone(tmp_path, kind="claude", times={}, **environment) as agent:
+    async with alone(tmp_path, kind="claude", times=PATIENT, **environment) as agent:
         command = agent.offer("interrupted KEEP_ON")
         await agent.until_shown(b"step0")
         agent.order("cancel", command)

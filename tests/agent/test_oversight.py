@@ -6,7 +6,7 @@ import asyncio
 import json
 
 import pytest
-from agent.conftest import TESTS, alone, sleeping
+from agent.conftest import PATIENT, TESTS, alone, sleeping
 
 from onsembl.agent.oversight import oversee
 from onsembl.protocol.limits import NO_LIMITS, Limits
@@ -57,7 +57,7 @@ async def test_the_servers_word_is_the_same(tmp_path, nap):
 
 async def test_too_many_tokens_stop_a_coding_cli(tmp_path, claude):
     """In its own way, while it writes."""
-    async with alone(tmp_path, kind="claude", times={}, **claude) as agent:
+    async with alone(tmp_path, kind="claude", times=PATIENT, **claude) as agent:
         agent.offer("interrupted KEEP_ON", tokens=50)
         end = await agent.report("ended")
         assert (end["outcome"], end["limit"], agent.steps()) == ("timed_out", "tokens", ["interrupt"])

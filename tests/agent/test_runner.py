@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from agent.conftest import alone, sleeping, until
+from agent.conftest import PATIENT, QUICK, alone, sleeping, until
 
 MODES = [pytest.param(True, id="adopting"), pytest.param(False, id="searching")]
 if sys.platform != "linux":
@@ -79,7 +79,7 @@ async def test_a_cancel_that_comes_before_its_command_wins(tmp_path):
 @pytest.mark.parametrize("adopt", MODES)
 async def test_a_program_that_obeys_is_gone_at_the_first_rung(tmp_path, nap, adopt):
     """Ctrl-C is enough, and nothing more is tried."""
-    async with alone(tmp_path, adopt=adopt, times={}) as agent:
+    async with alone(tmp_path, adopt=adopt, times=PATIENT) as agent:
         command = agent.offer(f"sleep {nap}")
         await until(lambda: sleeping(nap), "the sleeper")
         agent.order("cancel", command)
@@ -137,10 +137,12 @@ async def test_what_a_command_leaves_behind_ends_with_it(tmp_path, nap, daemon, 
 
 async def test_a_stopped_program_can_obey(tmp_path, nap):
     """One that was suspended is continued, so that it may clean up."""
-    async with alone(tmp_path) as agent:
+    async with alone(tmp_path, times={**QUICK, "sigterm": 60.0}) as agent:
         text = f"trap 'touch cleaned; exit 0' TERM; trap '' INT; sleep {nap} & kill -STOP $$; wait"
         command = agent.offer(text)
         await until(lambda: sleeping(nap), "the sleeper")
+        shell = psutil.Process(sleeping(nap)[0]).parent()
+        await until(lambda: shell.status() == psutil.STATUS_STOPPED, "suspended")
         agent.order("cancel", command)
         assert (await agent.report("ended"))["outcome"] == "cancelled"
         assert sleeping(nap) == []
