@@ -9,6 +9,8 @@ from support.agents import FINAL, Operator, agent_running, sleepers, until
 from support.server import running
 from support.workers import job_of, worker_running
 
+SOON = ("--dead-after", "2")
+
 
 async def test_a_killed_workers_command_ends_right_and_once(settings, tmp_path):
     """`kill -9` of the worker while a command runs: it ends as it would have, it ran once, and its job is finished."""
@@ -16,25 +18,26 @@ async def test_a_killed_workers_command_ends_right_and_once(settings, tmp_path):
         operator = Operator(api, await api.operator())
         ran = tmp_path / "ran"
         async with agent_running(api, tmp_path) as agent:
-            async with worker_running(settings.database_url) as worker:
+            async with worker_running(settings.database_url, *SOON) as worker:
                 command = await operator.send(agent.id, f"echo once >> {ran}; until test -e go; do sleep 0.05; done")
                 await operator.until_state(command, "running")
+                await until(lambda: _has(settings.database_url, command, "doing"), "the worker has its job")
                 worker.kill()
                 await worker.wait()
             (tmp_path / "go").touch()
             assert (await operator.until_state(command, *FINAL))["state"] == "succeeded"
             assert ran.read_text() == "once\n"
-            async with worker_running(settings.database_url):
-                await until(lambda: _finished(settings.database_url, command), "the job's end")
+            async with worker_running(settings.database_url, *SOON):
+                await until(lambda: _has(settings.database_url, command, "failed"), "the job is given up")
                 # The agent's line goes on.
                 after = await operator.send(agent.id, "true")
                 assert (await operator.until_state(after, *FINAL))["state"] == "succeeded"
         assert (await operator.read(command))["state"] == "succeeded"
 
 
-async def _finished(database_url: str, command: dict) -> bool:
+async def _has(database_url: str, command: dict, status: str) -> bool:
     job = await job_of(database_url, command)
-    return job is not None and job["status"] in ("succeeded", "failed", "aborted", "cancelled")
+    return job is not None and job["status"] == status
 
 
 async def test_a_cancel_wished_while_no_worker_lives_is_done_by_the_next(settings, tmp_path):
@@ -45,6 +48,7 @@ async def test_a_cancel_wished_while_no_worker_lives_is_done_by_the_next(setting
             async with worker_running(settings.database_url) as worker:
                 command = await operator.send(agent.id, "sleep 1000")
                 await operator.until_state(command, "running")
+                await until(lambda: _has(settings.database_url, command, "doing"), "the worker has its job")
                 worker.kill()
                 await worker.wait()
             await operator.cancel(command)
