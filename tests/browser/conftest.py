@@ -17,7 +17,7 @@ from onsembl.api.settings import Settings
 from onsembl.cli.dashboard import dashboard_files
 from onsembl.tasks.worker import WorkerSettings
 
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [

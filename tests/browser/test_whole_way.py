@@ -144,5 +144,5 @@ async def _states(demo: ControlCenter, visitor) -> dict[str, str]:
         """() => JSON.parse(localStorage[Object.keys(localStorage).find((key) => key.endsWith("-auth-token"))])
             .access_token"""
     )
-    async with httpx.AsyncClient(base_url=demo.url, headers={"Authorization": f"Bearer {token}"}) as http:
+    async with httpx.AsyncClient(base_url=demo.url, headers={"Authorization": f"Bearer {token}"}, timeout=60) as http:
         return {row["id"]: row["state"] for row in (await http.get("/v1/commands")).json()["commands"]}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 
-import httpx
 import psutil
-from support.control_center import COMMAND, ControlCenter, clean_environment
+from support.control_center import COMMAND, SECONDS, ControlCenter, clean_environment
 from support.no_secrets import leaks
 
 
@@ -20,6 +21,14 @@ def onsembl(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         check=False,
         env=clean_environment(),
     )
+
+
+def words_of_its_processes(center: ControlCenter) -> str:
+    words: list[str] = []
+    for process in psutil.Process(center.process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            words += process.cmdline()
+    return " ".join(words)
 
 
 def keys(folder: Path) -> list[dict]:
@@ -43,8 +52,9 @@ def test_keys_are_rotated_while_it_runs(folder: Path):
         assert onsembl(folder, "keys", "rotate", "--operators", "--revoke").returncode == 0
         again = onsembl(folder, "keys", "rotate", "--operators")
         assert again.returncode == 1 and "younger" in again.stderr
-        processes = psutil.Process(center.process.pid).children(recursive=True)
-        words = " ".join(word for process in processes for word in process.cmdline())
-        assert "agent run" in words, "the demo agent is among them"
+        deadline = time.monotonic() + SECONDS
+        while "agent run" not in (words := words_of_its_processes(center)):  # the demo agent is to be among them
+            assert time.monotonic() < deadline, words
+            time.sleep(0.05)
         assert leaks(words, set()) == []
-        assert httpx.get(f"{center.address}/readyz").status_code == 200
+        assert center.get("/readyz").status_code == 200

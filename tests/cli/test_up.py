@@ -13,7 +13,7 @@ import httpx
 import psutil
 import psycopg
 import pytest
-from support.control_center import ControlCenter, clean_environment
+from support.control_center import SECONDS, ControlCenter, clean_environment
 
 from onsembl.cli.embedded_postgres import EmbeddedPostgres
 
@@ -21,12 +21,12 @@ PARAGRAPH = re.compile(r"\AError: [^\n]+\n\Z")
 SIGN_IN = re.compile(r"Sign in with\s+(\S+)\s+and password\s+(\S+)")
 
 
-def sign_in(address: str, email: str, password: str) -> httpx.Response:
-    key = httpx.get(f"{address}/config.json").json()["supabase_key"]
+def sign_in(center: ControlCenter, email: str, password: str) -> httpx.Response:
     return httpx.post(
-        f"{address}/auth/v1/token?grant_type=password",
+        f"{center.address}/auth/v1/token?grant_type=password",
         json={"email": email, "password": password},
-        headers={"apikey": key},
+        headers={"apikey": center.get("/config.json").json()["supabase_key"]},
+        timeout=SECONDS,
     )
 
 
@@ -39,15 +39,15 @@ def test_the_first_start_shows_a_sign_in_that_works_and_later_ones_show_none(fol
     with ControlCenter(folder) as first:
         first.ready()
         email, password = SIGN_IN.search(first.said).groups()
-        assert sign_in(first.address, email, password).status_code == 200
-        assert httpx.get(f"{first.address}/readyz").status_code == 200
-        assert "<title>" in httpx.get(first.address).text
+        assert sign_in(first, email, password).status_code == 200
+        assert first.get("/readyz").status_code == 200
+        assert "<title>" in first.get("/").text
     began = time.monotonic()
     with ControlCenter(folder) as second:
         second.ready()
         print(f"ready again after {time.monotonic() - began:.2f} s")
         assert not SIGN_IN.search(second.said)
-        assert sign_in(second.address, email, password).status_code == 200
+        assert sign_in(second, email, password).status_code == 200
 
 
 def test_after_how_long_a_worker_is_dead_is_the_same_for_all(folder: Path):
@@ -84,7 +84,7 @@ def test_a_second_one_on_the_same_folder_names_the_first(folder: Path):
             assert PARAGRAPH.match(second.said), second.said
             assert f"process {first.process.pid}" in second.said
             assert first.address in second.said
-        assert httpx.get(f"{first.address}/readyz").status_code == 200
+        assert first.get("/readyz").status_code == 200
 
 
 def test_a_start_after_a_kill_takes_the_running_postgres_over(folder: Path):
@@ -96,7 +96,7 @@ def test_a_start_after_a_kill_takes_the_running_postgres_over(folder: Path):
     with ControlCenter(folder) as second:
         second.ready()
         assert postmaster(folder) == server
-        assert httpx.get(f"{second.address}/readyz").status_code == 200
+        assert second.get("/readyz").status_code == 200
     assert not psutil.pid_exists(server)
 
 
@@ -162,10 +162,10 @@ def test_the_demo_agent_is_there_at_every_start_and_gone_with_each(folder: Path)
 
     def online(center: ControlCenter, email: str, password: str, before: str | None = None) -> str:
         """Wait until it is, by another connection than `before`, which a kill leaves in its row; since when."""
-        token = sign_in(center.address, email, password).json()["access_token"]
-        deadline = time.monotonic() + 60
+        token = sign_in(center, email, password).json()["access_token"]
+        deadline = time.monotonic() + SECONDS
         while True:
-            answer = httpx.get(f"{center.address}/v1/agents", headers={"Authorization": f"Bearer {token}"}).json()
+            answer = center.get("/v1/agents", Authorization=f"Bearer {token}").json()
             if [(agent["name"], agent["status"]) for agent in answer["agents"]] == [("demo", "online")]:
                 since = answer["agents"][0]["connected_at"]
                 if since != before:
@@ -198,7 +198,7 @@ def test_it_listens_where_it_is_told(folder: Path, host: str):
     """The address that it names is one that a browser on this machine can open."""
     with ControlCenter(folder, "--host", host) as center:
         center.ready()
-        assert httpx.get(f"{center.address}/readyz").status_code == 200
+        assert center.get("/readyz").status_code == 200
 
 
 def test_a_taken_port_is_named(folder: Path):
@@ -253,5 +253,5 @@ def test_a_database_of_ones_own_is_used_instead_of_the_embedded_one(folder: Path
     """With DATABASE_URL no Postgres is made."""
     with ControlCenter(folder, environment=clean_environment(DATABASE_URL=database_url)) as center:
         center.ready()
-        assert httpx.get(f"{center.address}/readyz").status_code == 200
+        assert center.get("/readyz").status_code == 200
     assert not (folder / "postgres").exists()

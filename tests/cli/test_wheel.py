@@ -10,7 +10,6 @@ import tomllib
 import zipfile
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 from support.control_center import ControlCenter, clean_environment
@@ -105,9 +104,9 @@ def test_an_installed_wheel_serves_the_page(wheel: Path, tmp_path: Path, folder:
     uv("pip", "install", f"{wheel}[server]", VIRTUAL_ENV=str(environment))
     with ControlCenter(folder / "data", command=[str(environment / "bin" / "onsembl")], cwd=tmp_path) as center:
         center.ready()
-        assert "<title>" in httpx.get(center.address).text
-        assert httpx.get(f"{center.address}/readyz").json() == {"status": "ready"}
-        assert httpx.get(f"{center.address}/config.json").json()["version"] == PYPROJECT["project"]["version"]
+        assert "<title>" in center.get("/").text
+        assert center.get("/readyz").json() == {"status": "ready"}
+        assert center.get("/config.json").json()["version"] == PYPROJECT["project"]["version"]
         assert "Building" not in center.said
     assert not [process for process in psutil.process_iter(["exe"]) if str(environment) in (process.info["exe"] or "")]
 

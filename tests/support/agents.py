@@ -94,7 +94,7 @@ class Operator:
 
 async def read_until(socket, wanted: bytes) -> bytes:
     seen = b""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while wanted not in seen:
             frame = await socket.recv()
             if isinstance(frame, bytes):

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import httpx
 from support.no_secrets import leaks
 
 READY = re.compile(r"ready at (\S+)")
@@ -59,6 +60,10 @@ class ControlCenter:
         self._read(READY)
         self.address = READY.search(self.said)[1]
         return self
+
+    def get(self, path: str, **headers: str) -> httpx.Response:
+        """What it answers."""
+        return httpx.get(self.address + path, headers=headers, timeout=SECONDS)
 
     def says(self, text: str) -> None:
         """Wait until it has said this."""

@@ -31,7 +31,7 @@ async def attach(socket, token: str, **place) -> dict:
 
 async def closed_with(socket) -> int:
     """Read to the end; the close code."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         try:
             while True:
                 await socket.recv()
@@ -42,7 +42,7 @@ async def closed_with(socket) -> int:
 
 async def next_message(socket, kind: str) -> dict:
     """The next message of this type; others are passed over."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             message = json.loads(await socket.recv())
             if message["type"] == kind:

@@ -27,6 +27,8 @@ from onsembl.sql.database import connect as connect_database
 from onsembl.sql.enrolment import add_token
 
 PASSWORD = "correct horse battery"
+PATIENCE = 60.0
+"""Seconds that an answer may take on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class Api:
             additional_headers={"Authorization": f"Bearer {agent.access_token}"},
             subprotocols=[AGENT_SUBPROTOCOL],  # type: ignore[list-item]
             compression=None,
+            open_timeout=PATIENCE,
         )
 
     def terminal_socket(self, agent_id: str, **kwargs: Any) -> connect:
@@ -112,6 +115,7 @@ class Api:
             self.url.replace("http", "ws") + f"/v1/agents/{agent_id}/terminal",
             subprotocols=[TERMINAL_SUBPROTOCOL],  # type: ignore[list-item]
             compression=None,
+            open_timeout=PATIENCE,
             **kwargs,
         )
 
@@ -125,7 +129,7 @@ async def running(settings: Settings) -> AsyncGenerator[Api]:
     server = uvicorn.Server(uvicorn_config(app))
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    async with httpx.AsyncClient(base_url=url, timeout=30) as http:
+    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as http:
         while not server.started:
             assert not serving.done(), "the server did not start"
             await asyncio.sleep(0.01)

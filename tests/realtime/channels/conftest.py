@@ -18,7 +18,7 @@ from onsembl.realtime.channels import app
 from onsembl.realtime.channels.limits import Limits
 from onsembl.sql.database import connect as connect_database
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 IMPATIENT = Limits(connect_error_backoff=0.0, join_error_backoff=0.0)
 """Limits as they ship, without the pauses before a refusal."""
 
@@ -171,7 +171,7 @@ Connect = Callable[..., AbstractAsyncContextManager[Wire]]
 @asynccontextmanager
 async def open_wire(url: str, key: str, version: str = "2.0.0") -> AsyncGenerator[Wire]:
     address = f"{url.replace('http', 'ws')}/realtime/v1/websocket?apikey={key}&vsn={version}"
-    async with connect(address, max_size=None, compression=None) as connection:
+    async with connect(address, max_size=None, compression=None, open_timeout=PATIENCE) as connection:
         yield Wire(connection, version)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from onsembl.realtime.replication.pgoutput import Change, Commit, Message
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class Log:
