@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from playwright.async_api import expect
-from support.agents import agent_running
+from support.agents import Operator, agent_running
+from support.asking import ask
 from support.server import Api
 
 from onsembl.protocol.states import Role
+from onsembl.sql.database import connect
 
 
 async def test_a_command_goes_to_labelled_agents_and_is_followed_as_one(center: Api, visit, tmp_path) -> None:
@@ -63,6 +67,72 @@ async def test_what_waits_is_edited_and_put_in_order(center: Api, visit) -> None
     await expect(viewer.page.locator(waiting)).to_contain_text(["first", "third", "second"])
     await viewer.page.locator(waiting).first.locator("[data-row]").click()
     await expect(viewer.page.get_by_role("button", name="Edit")).to_have_count(0)
+    last = admin.page.locator(waiting).filter(has_text="second")
+    await last.locator("[data-row]").click()
+    await last.get_by_role("button", name="Edit").click()
+    await last.get_by_label("Priority, 1 runs first").select_option("2")
+    await last.get_by_role("button", name="Save").click()
+    await expect(viewer.page.locator(waiting)).to_contain_text(["second", "first", "third"])
+    await expect(viewer.page.locator(waiting).first).to_contain_text("P2")
+
+
+async def test_who_cancels_says_why(center: Api, visit) -> None:
+    """Of one command, of a group, and of everything that an agent has: the reason is on each row."""
+    away = await center.enrol("away")
+    visitor = await visit(center.url)
+    account = await center.operator(Role.OPERATOR)
+    await visitor.sign_in(account.email)
+    page = visitor.page
+    operator = Operator(center, account)
+    for text in ("one", "two", "three"):
+        await visitor.send(text)
+    row = visitor.command("one", "queued")
+    await row.locator("[data-row]").click()
+    await page.get_by_role("button", name="Cancel, and say why").click()
+    await page.get_by_label("Why, for the record").fill("not needed")
+    await page.get_by_role("button", name="Cancel the command").click()
+    await visitor.command("one", "cancelled").locator("[data-row]").click()
+    await expect(page.get_by_text("not needed")).to_be_visible()
+    await page.get_by_role("button", name="More for away").click()
+    await page.get_by_role("button", name="Cancel everything").click()
+    await page.get_by_label("Why, for the record").fill("wrong branch")
+    await page.get_by_role("button", name="Press again: cancel everything").click()
+    await expect(page.locator("li[data-state=cancelled]")).to_have_count(3)
+    group = await ask(operator, "POST", "/v1/groups", {"text": "git pull", "target": {"all": True}}, 201)
+    await page.goto(f"{center.url}/#/history?group={group['id']}")
+    strip = page.get_by_role("region", name="What was sent together")
+    await strip.get_by_role("button", name="Cancel all of it").click()
+    await strip.get_by_label("Why, for the record").fill("too early")
+    await strip.get_by_role("button", name="Press again: cancel all of it").click()
+    await expect(strip.get_by_text("1 of 1 command over")).to_be_visible()
+    found = (await ask(operator, "GET", f"/v1/commands?agent_id={away.id}"))["commands"]
+    assert [command["cancel_reason"] for command in found] == [
+        "too early",
+        "wrong branch",
+        "wrong branch",
+        "not needed",
+    ]
+
+
+async def test_when_what_waits_will_start_is_asked_again_as_time_goes_on(center: Api, visit, tmp_path) -> None:
+    """What runs turns out to have begun earlier: the page need not be told that the line has changed."""
+    async with agent_running(center, tmp_path, "one") as agent:
+        visitor = await visit(center.url)
+        account = await center.operator()
+        operator = Operator(center, account)
+        await operator.until_state(await operator.send(agent.id, "true"), "succeeded")
+        async with await connect(center.database_url, autocommit=True) as conn:
+            await conn.execute("update commands set started_at = ended_at - interval '1 hour'")
+        await operator.until_state(await operator.send(agent.id, "sleep 1000"), "running")
+        await operator.send(agent.id, "waits")
+        await visitor.page.clock.install()
+        await visitor.sign_in(account.email)
+        row = visitor.command("waits", "queued")
+        await expect(row).to_contain_text(re.compile(r"next, in about (5\d m|1 h 00 m)"))
+        async with await connect(center.database_url, autocommit=True) as conn:
+            await conn.execute("update commands set started_at = now() - interval '30 minutes' where state = 'running'")
+        await visitor.page.clock.run_for(20_000)
+        await expect(row).to_contain_text(re.compile(r"next, in about (2\d m|30 m 00)"))
 
 
 async def test_the_history_is_searched_noted_and_shared_by_address(center: Api, visit) -> None:

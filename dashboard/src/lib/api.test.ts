@@ -12,8 +12,12 @@ function api(...answers: (Response | Error)[]) {
   return { api: new Api(tokens, fetcher), fetcher, tokens };
 }
 
+function headers(call: unknown[] | undefined): Record<string, string> {
+  return (call?.[1] as RequestInit).headers as Record<string, string>;
+}
+
 function authorization(call: unknown[] | undefined): unknown {
-  return ((call?.[1] as RequestInit).headers as Record<string, string>)["Authorization"];
+  return headers(call)["Authorization"];
 }
 
 test("a refused token is renewed and the request made again, once", async () => {
@@ -59,4 +63,23 @@ test("all pages of a query are read", async () => {
 test("an answer that breaks off is an error that passes", async () => {
   const { api: client } = api(new Response('{"agents": [', { headers: { "content-type": "application/json" } }));
   await expect(client.agents()).rejects.toMatchObject({ status: 0, isPassing: true });
+});
+
+test("what makes something is sent again with its key when the answer is lost, and only then", async () => {
+  const { api: client, fetcher } = api(new TypeError("Failed to fetch"), Response.json({ id: "made" }));
+  expect(await client.send("agent", { text: "ls" })).toEqual({ id: "made" });
+  const keys = fetcher.mock.calls.map((call) => headers(call)["Idempotency-Key"]);
+  expect(keys[0]).toMatch(/^[0-9a-f-]{36}$/);
+  expect(keys).toEqual([keys[0], keys[0]]);
+  await expect(client.send("agent", { text: "ls" })).rejects.toMatchObject({ status: 500 });
+  expect(fetcher).toHaveBeenCalledTimes(3);
+  expect(headers(fetcher.mock.calls[2])["Idempotency-Key"]).not.toBe(keys[0]);
+});
+
+test("what makes nothing has no key and is not sent again", async () => {
+  const { api: client, fetcher } = api(new TypeError("Failed to fetch"));
+  await expect(client.cancel("id", { reason: "wrong branch" })).rejects.toMatchObject({ status: 0 });
+  expect(fetcher).toHaveBeenCalledTimes(1);
+  expect(headers(fetcher.mock.calls[0])["Idempotency-Key"]).toBeUndefined();
+  expect((fetcher.mock.calls[0]?.[1] as RequestInit).body).toBe('{"reason":"wrong branch"}');
 });

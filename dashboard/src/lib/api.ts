@@ -1,3 +1,4 @@
+import { randomId } from "./ids.ts";
 import type {
   Agent,
   Agents,
@@ -6,6 +7,7 @@ import type {
   ArchiveUsage,
   AuditChain,
   AuditPage,
+  CancelRequest,
   ChangedSchedule,
   Command,
   CommandState,
@@ -140,12 +142,12 @@ export class Api {
   }
 
   send(agentId: string, command: NewCommand): Promise<Command> {
-    return this.#call("POST", `/v1/agents/${agentId}/commands`, command);
+    return this.#make(`/v1/agents/${agentId}/commands`, command);
   }
 
   /** To several agents at once. */
   sendGroup(group: NewGroup): Promise<Group> {
-    return this.#call("POST", "/v1/groups", group);
+    return this.#make("/v1/groups", group);
   }
 
   /** What no command of an agent may pass. */
@@ -167,7 +169,7 @@ export class Api {
   }
 
   createSchedule(schedule: NewSchedule): Promise<ScheduleAnswer> {
-    return this.#call("POST", "/v1/schedules", schedule);
+    return this.#make("/v1/schedules", schedule);
   }
 
   changeSchedule(id: string, schedule: ChangedSchedule): Promise<ScheduleAnswer> {
@@ -175,7 +177,7 @@ export class Api {
   }
 
   directSchedule(id: string, verb: "pause" | "resume" | "run"): Promise<ScheduleAnswer> {
-    return this.#call("POST", `/v1/schedules/${id}/${verb}`, {});
+    return this.#make(`/v1/schedules/${id}/${verb}`, {});
   }
 
   deleteSchedule(id: string): Promise<ScheduleAnswer> {
@@ -203,8 +205,8 @@ export class Api {
     return this.#call("GET", `/v1/groups/${id}`);
   }
 
-  cancelGroup(id: string): Promise<Group> {
-    return this.#call("POST", `/v1/groups/${id}/cancel`, {});
+  cancelGroup(id: string, why: CancelRequest): Promise<Group> {
+    return this.#call("POST", `/v1/groups/${id}/cancel`, why);
   }
 
   edit(commandId: string, change: EditCommand): Promise<Command> {
@@ -229,8 +231,8 @@ export class Api {
     return this.#call("GET", "/v1/tags");
   }
 
-  cancel(commandId: string): Promise<Command> {
-    return this.#call("POST", `/v1/commands/${commandId}/cancel`, {});
+  cancel(commandId: string, why: CancelRequest = {}): Promise<Command> {
+    return this.#call("POST", `/v1/commands/${commandId}/cancel`, why);
   }
 
   operators(): Promise<Operators> {
@@ -243,8 +245,12 @@ export class Api {
   }
 
   /** Direct an agent as a whole. */
-  direct(agentId: string, verb: "pause" | "resume" | "cancel-all" | "restart" | "stop"): Promise<unknown> {
-    return this.#call("POST", `/v1/agents/${agentId}/${verb}`, {});
+  direct(
+    agentId: string,
+    verb: "pause" | "resume" | "cancel-all" | "restart" | "stop",
+    why: CancelRequest = {},
+  ): Promise<unknown> {
+    return this.#call("POST", `/v1/agents/${agentId}/${verb}`, why);
   }
 
   /** The halt in force, and how far it has come. */
@@ -349,17 +355,34 @@ export class Api {
     return this.#call("POST", "/v1/enrolment-tokens", body);
   }
 
-  async #call<T>(method: string, path: string, body?: object): Promise<T> {
-    const answer = await readJson<T>(await this.#answered(method, path, body));
+  /** Have something made: asked again when the answer is lost, under a key that lets it be made once. */
+  async #make<T>(path: string, body: object): Promise<T> {
+    const key = randomId();
+    try {
+      return await this.#call<T>("POST", path, body, key);
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.status !== 0) throw error;
+      return this.#call<T>("POST", path, body, key);
+    }
+  }
+
+  async #call<T>(method: string, path: string, body?: object, key?: string): Promise<T> {
+    const answer = await readJson<T>(await this.#answered(method, path, body, TIMEOUT_MS, key));
     if (answer === null) throw new ApiError(0, "The server's answer was cut off.");
     return answer;
   }
 
-  async #answered(method: string, path: string, body?: object, timeout: number | null = TIMEOUT_MS): Promise<Response> {
-    let response = await this.#request(method, path, await this.#tokens.current(), body, timeout);
+  async #answered(
+    method: string,
+    path: string,
+    body?: object,
+    timeout: number | null = TIMEOUT_MS,
+    key?: string,
+  ): Promise<Response> {
+    let response = await this.#request(method, path, await this.#tokens.current(), body, timeout, key);
     if (response.status === 401) {
       const token = await this.#tokens.renewed();
-      if (token !== null) response = await this.#request(method, path, token, body, timeout);
+      if (token !== null) response = await this.#request(method, path, token, body, timeout, key);
     }
     if (!response.ok) throw await refusal(response);
     this.#readClock(response);
@@ -372,10 +395,12 @@ export class Api {
     token: string | null,
     body: object | undefined,
     timeout: number | null,
+    key: string | undefined,
   ): Promise<Response> {
     const headers: Record<string, string> = { Accept: "application/json" };
     if (token !== null) headers["Authorization"] = `Bearer ${token}`;
     if (body !== undefined) headers["Content-Type"] = "application/json";
+    if (key !== undefined) headers["Idempotency-Key"] = key;
     try {
       return await this.#fetch(path, {
         method,

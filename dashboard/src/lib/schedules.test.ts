@@ -8,8 +8,8 @@ const agents = [
   { id: "2", name: "two", labels: [], disabled_at: "2026-01-01" },
 ] as unknown as Agent[];
 
-function run(counts: Record<string, number>, error: string | null = null): ScheduleRun {
-  return { due_at: "", ran_at: "", command_id: null, group_id: null, error, counts };
+function run(counts: Record<string, number>, error: string | null = null, skipped: string[] = []): ScheduleRun {
+  return { due_at: "", ran_at: "", command_id: null, group_id: null, error, skipped, counts };
 }
 
 it("offers what a schedule may be for, what it is for now included", () => {
@@ -25,4 +25,6 @@ it("says when and what came of it", () => {
   expect(resultName(run({ timed_out: 1 }))).toBe("timed out");
   expect(resultName(run({ succeeded: 2, failed: 1 }))).toBe("2 succeeded, 1 failed");
   expect(resultName(run({}, "There is no agent."))).toBe("There is no agent.");
+  expect(resultName(run({}, null, ["one", "two"]))).toBe("skipped, the last one still waits for one, two");
+  expect(resultName(run({ failed: 1 }, null, ["one"]))).toBe("failed, skipped, the last one still waits for one");
 });

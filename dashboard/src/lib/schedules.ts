@@ -34,10 +34,12 @@ export function ruleName(schedule: Pick<ScheduleAnswer, "cron" | "time_zone">): 
   return `${known?.[0] ?? schedule.cron}, ${schedule.time_zone}`;
 }
 
-/** What came of a firing: `succeeded`, `2 succeeded, 1 failed`, or why nothing was made. */
+/** What came of a firing: `succeeded`, `2 succeeded, 1 failed`, or why nothing was made; and who was passed over. */
 export function resultName(run: ScheduleRun): string {
   if (run.error !== null) return run.error;
   const counts = Object.entries(run.counts) as [CommandState, number][];
   const total = counts.reduce((sum, [, count]) => sum + count, 0);
-  return counts.map(([state, count]) => (total === 1 ? STATE_LABELS[state] : `${count} ${STATE_LABELS[state]}`)).join(", ");
+  const parts = counts.map(([state, count]) => (total === 1 ? STATE_LABELS[state] : `${count} ${STATE_LABELS[state]}`));
+  if (run.skipped.length > 0) parts.push(`skipped, the last one still waits for ${run.skipped.join(", ")}`);
+  return parts.join(", ");
 }
