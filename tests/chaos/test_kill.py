@@ -4,10 +4,11 @@ right, and ran once."""
 from __future__ import annotations
 
 import signal
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -17,6 +18,10 @@ from support.asking import ask
 from support.server import Api
 
 from onsembl.cli.embedded_postgres import EmbeddedPostgres
+from onsembl.protocol.ids import AgentId, OperatorId
+from onsembl.sql import agents, commands
+from onsembl.sql.database import connect
+from onsembl.tasks.line import promote
 
 SOON = ("--dead-after", "2")
 VICTIMS = {
@@ -142,6 +147,36 @@ async def is_over_and_nobody_knows(stage: Stage) -> tuple[list[dict], str, After
     return [command], "succeeded", afterwards
 
 
+async def is_over_and_its_agent_does_not_know_that_it_is_known(stage: Stage) -> tuple[list[dict], str, Afterwards]:
+    command = await stage.send(stage.waits())
+    await stage.operator.until_state(command, "running")
+    stage.link.deafen()
+    stage.file("go").touch()
+    await stage.operator.until_state(command, "succeeded")
+
+    async def afterwards() -> None:
+        stage.link.cut()
+        stage.link.mend()
+
+    return [command], "succeeded", afterwards
+
+
+async def is_promoted_and_nobody_was_told(stage: Stage) -> tuple[list[dict], str, Afterwards]:
+    """As one of whom the API died between the two. The worker would find it soon: this is the last before the kill."""
+    agent_id = AgentId(UUID(stage.agent.id))
+    async with await connect(stage.operator.api.database_url) as conn:
+        await agents.lock(conn, agent_id)
+        row = await commands.insert(conn, agent_id, f"echo x >> {stage.file('ran')}", 5, OperatorId(uuid4()), "ann")
+        promoted = await promote(conn, agent_id)
+        assert promoted is not None and promoted["id"] == row["id"]
+        await conn.commit()
+
+    async def afterwards() -> None:
+        pass
+
+    return [{"id": str(row["id"])}], "succeeded", afterwards
+
+
 POINTS: list[Point] = [
     waits_in_line,
     waits_for_its_agent,
@@ -149,14 +184,24 @@ POINTS: list[Point] = [
     runs,
     is_being_cancelled,
     is_over_and_nobody_knows,
+    is_over_and_its_agent_does_not_know_that_it_is_known,
+    is_promoted_and_nobody_was_told,
 ]
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("victims", VICTIMS.values(), ids=VICTIMS)
-async def test_commands_end_right_at_every_point(
-    own_postgres: EmbeddedPostgres, tmp_path: Path, victims: tuple[str, ...]
-) -> None:
+@dataclass
+class Center:
+    """A control center whose parts are killed one by one."""
+
+    api: Api
+    operator: Operator
+    stage: Callable[[str], Awaitable[Stage]]
+    kill: Callable[[str], Awaitable[None]]
+    ready: Callable[[], Awaitable[None]]
+
+
+@asynccontextmanager
+async def center_running(own_postgres: EmbeddedPostgres, tmp_path: Path) -> AsyncGenerator[Center]:
     async with AsyncExitStack() as stack:
         url = own_postgres.url()
         parts: dict[str, Part | PostgresPart] = {"postgres": PostgresPart(own_postgres)}
@@ -181,16 +226,25 @@ async def test_commands_end_right_at_every_point(
             await operator.until_state(await operator.send(agent.id, "true"), "succeeded")  # it is connected
             return made
 
-        stages = {point: await stage(point.__name__) for point in POINTS}
+        yield Center(api, operator, stage, lambda victim: parts[victim].kill(), lambda: api_part.ready(http))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("victims", VICTIMS.values(), ids=VICTIMS)
+async def test_commands_end_right_at_every_point(
+    own_postgres: EmbeddedPostgres, tmp_path: Path, victims: tuple[str, ...]
+) -> None:
+    async with center_running(own_postgres, tmp_path) as center:
+        stages = {point: await center.stage(point.__name__) for point in POINTS}
         brought = {point: await point(stage) for point, stage in stages.items()}
         for victim in victims:
-            await parts[victim].kill()
-        await api_part.ready(http)
+            await center.kill(victim)
+        await center.ready()
         for _, _, afterwards in brought.values():
             await afterwards()
         for point, (commands, wanted, _) in brought.items():
             for command in commands:
-                row = await operator.until_state(command, *FINAL)
+                row = await center.operator.until_state(command, *FINAL)
                 assert row["state"] == wanted, f"{point.__name__}: {row}"
                 assert await sleepers(command) == []
             ran = stages[point].file("ran").read_text()

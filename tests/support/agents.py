@@ -121,6 +121,7 @@ class CuttableLink:
         self._severed = False
         self.turned_away = 0
         """Connections that were not let through."""
+        self._deaf = False
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -139,8 +140,12 @@ class CuttableLink:
         self._severed = True
         self.cut()
 
+    def deafen(self) -> None:
+        """What the server says is lost, until it is mended; by then it has to be cut."""
+        self._deaf = True
+
     def mend(self) -> None:
-        self._severed = False
+        self._severed = self._deaf = False
 
     def cut(self) -> None:
         for writer in self._writers:
@@ -161,13 +166,26 @@ class CuttableLink:
             writer.transport.abort()
             return
         self._writers |= {writer, there_writer}
-        await asyncio.gather(self._pump(reader, there_writer), self._pump(there_reader, writer))
+        await asyncio.gather(
+            self._pump(reader, there_writer, self.asks), self._pump(there_reader, writer, self.answers)
+        )
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def asks(self, data: bytes) -> bool:
+        """The client says something; whether it gets through."""
+        return True
+
+    def answers(self, data: bytes) -> bool:
+        """The server says something; whether it gets through."""
+        return not self._deaf
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passes: Callable[[bytes], bool]
+    ) -> None:
         try:
             while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
+                if passes(data):
+                    writer.write(data)
+                    await writer.drain()
         except ConnectionError:
             pass
         finally:

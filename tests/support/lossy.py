@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from support.agents import CuttableLink
 
 
@@ -15,17 +13,13 @@ class AnswerLost(CuttableLink):
         self.lost = False
         self._asked = False
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                self._asked = self._asked or data.startswith(b"POST ")
-                if self._asked and not self.lost and data.startswith(b"HTTP/1.1 "):
-                    self.lost = True
-                    self.cut()
-                    return
-                writer.write(data)
-                await writer.drain()
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
+    def asks(self, data: bytes) -> bool:
+        self._asked = self._asked or data.startswith(b"POST ")
+        return True
+
+    def answers(self, data: bytes) -> bool:
+        if self._asked and not self.lost:
+            self.lost = True
+            self.cut()
+            return False
+        return True
