@@ -249,3 +249,39 @@ async def test_commands_end_right_at_every_point(
                 assert await sleepers(command) == []
             ran = stages[point].file("ran").read_text()
             assert ran == "x\n" * len(commands), f"{point.__name__}: it ran {len(ran) // 2} times"
+
+
+@pytest.mark.timeout(300)
+async def test_a_halt_is_seen_through_whoever_is_killed_meanwhile(
+    own_postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    """What runs and what waits is cancelled, the agent proves it, and nothing starts until the halt is lifted."""
+    async with center_running(own_postgres, tmp_path) as center:
+        operator = center.operator
+        stage = await center.stage("halted")
+
+        async def is_stopped() -> bool:
+            response = await center.api.http.get("/v1/halt", headers=operator.headers)
+            return [agent["state"] for agent in response.json().get("agents", [])] == ["stopped"]
+
+        for number, victims in enumerate(VICTIMS.values()):
+            began, ran = stage.file(f"began-{number}"), stage.file(f"ran-{number}")
+            runs = await operator.send(
+                stage.agent.id, f"trap '' INT TERM; touch {began}; while true; do sleep 0.1; done"
+            )
+            waits = await operator.send(stage.agent.id, f"echo x >> {ran}")
+            await stage.exists(f"began-{number}")
+            await operator.until_state(runs, "running")
+            await ask(operator, "POST", "/v1/halt", {}, 202)
+            for victim in victims:
+                await center.kill(victim)
+            await center.ready()
+            for command in (runs, waits):
+                assert (await operator.until_state(command, *FINAL))["state"] == "cancelled"
+            await until(is_stopped, "its proof")
+            assert await sleepers(runs) == []
+            late = await operator.send(stage.agent.id, f"echo x >> {ran}")
+            assert late["state"] == "queued"
+            await ask(operator, "DELETE", "/v1/halt")
+            await operator.until_state(late, "succeeded")
+            assert ran.read_text() == "x\n"
