@@ -230,7 +230,8 @@ class _Fleet(User):
     who: str
 
     def on_start(self) -> None:
-        driver.added += driver.tell("add", self.who)
+        there = driver.tell("add", self.who)  # others come meanwhile
+        driver.added += there
 
     @task
     def stay(self) -> None:
