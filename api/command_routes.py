@@ -168,6 +168,7 @@ async def cancel_command(call: Call[CancelRequest]) -> DictRow:
         if row is None:
             state = CommandState((await _found(conn, command_id))["state"])
             raise Problem(409, f"The command is over: {state}.", state=state)
+    call.services.metrics.commands_changed([row])
     await call.services.hub.hand_out(row)
     return row
 

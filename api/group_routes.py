@@ -61,7 +61,8 @@ async def stop_group(call: Call[CancelRequest]) -> dict[str, Any]:
     group_id = call.id("group_id")
     async with call.services.pool.connection() as conn:
         await _whole(conn, group_id)
-    await cancel_group(call.services.pool, group_id, call.actor, call.body.reason)
+    cancelled = await cancel_group(call.services.pool, group_id, call.actor, call.body.reason)
+    call.services.metrics.commands_changed(cancelled)
     async with call.services.pool.connection() as conn:
         return await _whole(conn, group_id)
 

@@ -63,7 +63,8 @@ class HaltStatus(Answer, frozen=True, kw_only=True):
 
 async def begin(call: Call[NewHalt]) -> dict[str, object]:
     async with call.services.pool.connection() as conn:
-        halt = await begin_halt(conn, call.actor, call.body.reason, call.services.settings.halt_seconds)
+        halt, cancelled = await begin_halt(conn, call.actor, call.body.reason, call.services.settings.halt_seconds)
+        call.services.metrics.cancelled_in_line(cancelled)
         # This instance need not wait to hear of it.
         await halting.tell_all(call.services.hub, call.services.errands.begin)
         return await halt_status(conn, halt)

@@ -6,7 +6,7 @@ asked for, so that keeping it costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from psycopg.rows import DictRow
 
 from onsembl.api.hub import Hub
+from onsembl.protocol.states import CommandState
 from onsembl.realtime.standin import Standin
 from onsembl.sql.figures import Unfinished
 from onsembl.tasks.metrics import FAST, SLOW, LoopLag, Pools, WorkerMetrics, new_registry
@@ -42,7 +43,7 @@ class Metrics:
             registry=self.registry,
         )
         self.ended = Counter(
-            "onsembl_commands_ended", "Commands whose end agents reported here.", ["state"], registry=self.registry
+            "onsembl_commands_ended", "Commands whose end was written here.", ["state"], registry=self.registry
         )
         self.waited = Histogram(
             "onsembl_command_wait_seconds",
@@ -67,6 +68,16 @@ class Metrics:
         if row["dispatched_at"] is not None:
             waited = (row["dispatched_at"] - row["created_at"]).total_seconds()
             self.waited.labels(str(row["priority"])).observe(max(0.0, waited))
+
+    def commands_changed(self, rows: Iterable[DictRow]) -> None:
+        """Those of them that have an end now had none before."""
+        for row in rows:
+            if row["ended_at"] is not None:
+                self.command_ended(row)
+
+    def cancelled_in_line(self, count: int) -> None:
+        """So many that waited; none of them has left its line, whose wait would count."""
+        self.ended.labels(CommandState.CANCELLED).inc(count)
 
 
 @dataclass(slots=True, eq=False)
@@ -96,7 +107,11 @@ class State(Collector):
             yield _gauge("onsembl_realtime_sockets", "Sockets of Realtime.", len(realtime.sockets))
             subscribers = len(realtime.feed.followers)
             yield _gauge("onsembl_realtime_subscribers", "Channels that follow changed rows.", subscribers)
-            yield _gauge("onsembl_realtime_lag_seconds", "From a commit to its delivery, lately.", realtime.feed.lag)
+            yield _gauge(
+                "onsembl_realtime_lag_seconds",
+                "From the last commit to its delivery; while it is not delivered, its age.",
+                realtime.feed.lag,
+            )
         if self.unfinished is not None:
             yield from _of_commands(self.unfinished)
 

@@ -183,7 +183,7 @@ class _Database:
 
     async def _begin(self, reason: str | None) -> Status:
         async with await connect(self._url, role="onsembl_api") as conn:
-            halt = await begin_halt(conn, command_line_actor(), reason, self._halt_seconds)
+            halt, _ = await begin_halt(conn, command_line_actor(), reason, self._halt_seconds)
             return await halt_status(conn, halt)
 
     async def _read(self) -> Status:

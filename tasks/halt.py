@@ -22,8 +22,9 @@ HALT_SECONDS = 2.0
 """In which an agent climbs its whole ladder, unless the settings say otherwise."""
 
 
-async def begin_halt(conn: Connection, actor: audit.Actor, reason: str | None, seconds: float) -> DictRow:
-    """Halt the fleet, and commit; the halt. While one is in force it is that one, said again."""
+async def begin_halt(conn: Connection, actor: audit.Actor, reason: str | None, seconds: float) -> tuple[DictRow, int]:
+    """Halt the fleet, and commit; the halt, and how many commands that waited it cancelled. While one is in force it is
+    that one, said again."""
     halt, new = await halts.begin(conn, actor, reason, seconds)
     await halts.cancel_active(conn, halt)
     await announce(conn, Announcement(op="halt_changed"))
@@ -32,9 +33,9 @@ async def begin_halt(conn: Connection, actor: audit.Actor, reason: str | None, s
             conn, _event(actor, "halt.begun", halt["id"], {"reason": halt["reason"], "seconds": halt["seconds"]})
         )
     await conn.commit()
-    await _enforce(conn, halt)
+    cancelled = await _enforce(conn, halt)
     await conn.commit()
-    return halt
+    return halt, cancelled
 
 
 async def enforce_halt(conn: Connection) -> None:
@@ -44,10 +45,11 @@ async def enforce_halt(conn: Connection) -> None:
         await _enforce(conn, halt)
 
 
-async def _enforce(conn: Connection, halt: DictRow) -> None:
+async def _enforce(conn: Connection, halt: DictRow) -> int:
     cancelled = await halts.enforce(conn, halt)
     if cancelled:
         await audit.write(conn, _event(audit.SYSTEM, "halt.lines_cancelled", halt["id"], {"commands": cancelled}))
+    return cancelled
 
 
 async def lift_halt(conn: Connection, actor: audit.Actor) -> DictRow | None:

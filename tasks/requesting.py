@@ -88,9 +88,9 @@ async def move_lines(pool: Pool, agent_ids: Sequence[AgentId]) -> None:
                     await promote(conn, agent_id)
 
 
-async def cancel_group(pool: Pool, group_id: UUID, actor: audit.Actor, reason: str | None) -> int:
-    """Cancel what of a group is not over, a transaction each; how many those were."""
-    cancelled = 0
+async def cancel_group(pool: Pool, group_id: UUID, actor: audit.Actor, reason: str | None) -> list[DictRow]:
+    """Cancel what of a group is not over, a transaction each; the changed rows."""
+    cancelled: list[DictRow] = []
     async with pool.connection() as conn:
         async with conn.transaction():
             await audit.write(
@@ -106,7 +106,9 @@ async def cancel_group(pool: Pool, group_id: UUID, actor: audit.Actor, reason: s
             waiting = await command_groups.going_on(conn, group_id)
         for command_id in waiting:
             async with conn.transaction():
-                cancelled += await request_cancel(conn, CommandId(command_id), actor, reason) is not None
+                row = await request_cancel(conn, CommandId(command_id), actor, reason)
+            if row is not None:
+                cancelled.append(row)
     return cancelled
 
 

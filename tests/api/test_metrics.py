@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,59 @@ async def test_what_waits_is_shown_by_priority(api):
     assert seen['onsembl_queue_depth{priority="7"}'] == 1
     assert seen['onsembl_queue_oldest_seconds{priority="3"}'] >= seen['onsembl_queue_oldest_seconds{priority="7"}'] > 0
     assert seen['onsembl_commands{state="queued"}'] == 3
+
+
+async def test_an_end_that_no_agent_reports_is_counted(api):
+    """Cancelled in the line: alone, with all of its agent, with its group, by the emergency stop."""
+    operator = Operator(api, await api.operator())
+    agent = await api.enrol()
+
+    async def counted() -> float:
+        return (await scrape(api)).get('onsembl_commands_ended_total{state="cancelled"}', 0)
+
+    async def post(path: str, body: dict) -> dict:
+        response = await api.http.post(path, json=body, headers=operator.headers)
+        assert response.is_success, response.text
+        return response.json()
+
+    await operator.cancel(await operator.send(agent.id, "alone"))
+    assert await counted() == 1
+    for text in ("one", "other"):
+        await operator.send(agent.id, text)
+    await post(f"/v1/agents/{agent.id}/cancel-all", {})
+    assert await counted() == 3
+    group = await post("/v1/groups", {"text": "together", "target": {"agents": [agent.id]}})
+    await post(f"/v1/groups/{group['id']}/cancel", {})
+    assert await counted() == 4
+    await operator.send(agent.id, "stopped")
+    await post("/v1/halt", {})
+    assert await counted() == 5
+    assert not any("command_wait_seconds_count" in name for name in await scrape(api))  # none has left its line
+
+
+async def test_a_lost_command_is_counted(api):
+    """Its agent comes back without it, or is disabled; its wait is over."""
+    operator = Operator(api, await api.operator())
+    agent = await api.enrol()
+    for count in (1, 2):
+        async with api.agent_socket(agent) as socket:
+            await socket.send(SAID_HELLO)
+            await next_message(socket, "welcome")
+            command = await operator.send(agent.id, "begins")
+            await next_message(socket, "offer")
+            now = datetime.now(UTC).isoformat()
+            accepted = {"type": "accepted", "command_id": command["id"], "started_at": now, "output_start": 0}
+            await socket.send(json.dumps(accepted))
+            await operator.until_state(command, "running")
+        if count == 1:
+            async with api.agent_socket(agent) as socket:
+                await socket.send(SAID_HELLO)
+                await next_message(socket, "welcome")
+        else:
+            await api.http.post(f"/v1/agents/{agent.id}/disable", headers=operator.headers)
+        seen = await scrape(api)
+        assert seen['onsembl_commands_ended_total{state="lost"}'] == count
+        assert seen['onsembl_command_wait_seconds_count{priority="5"}'] == count
 
 
 async def test_refreshes_and_refusals_are_counted(api):
