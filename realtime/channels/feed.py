@@ -34,8 +34,9 @@ class ChangeFeed:
         self._on_missed = on_missed
         self.followers = Followers()
         self.delivery = ChangeDelivery(pool, self.followers, limits)
-        self.lag = 0.0
-        """Seconds from the last commit that concerned somebody to its delivery."""
+        self._lag = 0.0
+        self._behind_since: datetime | None = None
+        """The commit that is not delivered yet; or when the changes stopped flowing."""
         self._flowing = asyncio.Event()
         self._committed_at = datetime.now(UTC)
         self._xid: int | None = None
@@ -43,6 +44,14 @@ class ChangeFeed:
     @property
     def is_flowing(self) -> bool:
         return self._flowing.is_set()
+
+    @property
+    def lag(self) -> float:
+        """Seconds from the last commit that concerned somebody to its delivery; while one waits, or none can be seen,
+        since when."""
+        if self._behind_since is None:
+            return self._lag
+        return (datetime.now(UTC) - self._behind_since).total_seconds()
 
     async def subscribe(self, follower: Follower) -> str | None:
         """Let it follow changes; returns when they flow, or with the reason why they never will."""
@@ -90,10 +99,12 @@ class ChangeFeed:
 
     async def began(self) -> None:
         self.delivery.forget()
+        self._behind_since, self._lag = None, 0.0
         self._flowing.set()
 
     async def ended(self) -> None:
         self._flowing.clear()
+        self._behind_since = self._behind_since or datetime.now(UTC)
         self._on_missed()
 
     async def take(self, messages: list[Message]) -> None:
@@ -109,6 +120,8 @@ class ChangeFeed:
                     self.delivery.forget()
                 case _:
                     pass
+        if changes:
+            self._behind_since = changes[0].committed_at
         for begin in range(0, len(changes), BATCH):
             try:
                 await self.delivery.deliver(changes[begin : begin + BATCH])
@@ -116,7 +129,8 @@ class ChangeFeed:
                 raise psycopg.OperationalError("no connection to check subscribers with") from error
             await asyncio.sleep(0)
         if changes:
-            self.lag = (datetime.now(UTC) - self._committed_at).total_seconds()
+            self._lag = (datetime.now(UTC) - self._committed_at).total_seconds()
+            self._behind_since = None
 
 
 def _told(error: psycopg.Error) -> str:

@@ -1,0 +1,58 @@
+"""How far the delivery of changes is behind, as its metric has it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from onsembl.realtime.channels.feed import ChangeFeed
+from onsembl.realtime.channels.limits import Limits
+from onsembl.realtime.replication.pgoutput import Begin, Change
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def feed(monkeypatch):
+    """One whose deliveries wait for `open`."""
+    made = ChangeFeed(None, Limits(), lambda: None)
+    made.open = asyncio.Event()
+
+    async def deliver(_changes) -> None:
+        await made.open.wait()
+
+    monkeypatch.setattr(made.delivery, "deliver", deliver)
+    return made
+
+
+def messages():
+    """A change that was committed a minute ago."""
+    return [
+        Begin(final_lsn=1, committed_at=datetime.now(UTC) - MINUTE, xid=1),
+        Change(kind="INSERT", relation=None, new={}, old=None),
+    ]
+
+
+async def test_a_delivery_that_does_not_end_is_ever_later(feed):
+    """What was committed a minute ago and is not delivered is a minute late now, and later then."""
+    await feed.began()
+    assert feed.lag == 0
+    delivering = asyncio.create_task(feed.take(messages()))
+    await asyncio.sleep(0)
+    first = feed.lag
+    assert 60 <= first < feed.lag
+    feed.open.set()
+    await delivering
+    assert feed.lag == feed.lag >= 60
+
+
+async def test_changes_that_do_not_flow_are_ever_later(feed):
+    """From when they stopped until they flow again."""
+    await feed.began()
+    await feed.ended()
+    first = feed.lag
+    assert first < feed.lag
+    await feed.began()
+    assert feed.lag == 0
