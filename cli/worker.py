@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
 import uvloop
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 
 from onsembl.cli import logs
 from onsembl.cli.archive_days import archive_days_option
 from onsembl.cli.data_folder import data_dir_option
 from onsembl.cli.database_url import database_url_option, database_wait_option, running_database
 from onsembl.cli.dead_after import dead_after_option
-from onsembl.cli.errors import StartError
+from onsembl.cli.metrics_server import serve_metrics
 from onsembl.sql.cancellation import cancel_until_done
 from onsembl.tasks.metrics import LoopLag, Pools, WorkerMetrics, new_registry
 from onsembl.tasks.worker import WORKER_END_SECONDS, WorkerSettings, run_worker
@@ -31,7 +30,13 @@ from onsembl.tasks.worker import WORKER_END_SECONDS, WorkerSettings, run_worker
 @click.option(
     "--metrics-port",
     type=click.IntRange(1, 65535),
-    help="Show this worker's metrics to Prometheus there, on 127.0.0.1, at /metrics.",
+    help="Show this worker's metrics to Prometheus there, at /metrics.",
+)
+@click.option(
+    "--metrics-host",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address to show them on; one that others reach needs a token, in ONSEMBL_METRICS_TOKEN.",
 )
 @archive_days_option
 @database_url_option
@@ -42,6 +47,7 @@ def worker(
     dead_after: float,
     until_idle: bool,
     metrics_port: int | None,
+    metrics_host: str,
     archive_days: int,
     database_url: str | None,
     database_wait: float,
@@ -50,28 +56,11 @@ def worker(
     """Run jobs. Any number of workers may run; each keeps nothing, and what one leaves another takes up."""
     logs.configure(logging.INFO)
     url = running_database(database_url, data_dir, database_wait)
-    with _shown(metrics_port) as metrics:
-        settings = WorkerSettings(concurrency=concurrency, dead_after=dead_after, archive_days=archive_days)
-        uvloop.run(_run(url, settings, metrics, until_idle))
-
-
-@contextmanager
-def _shown(port: int | None) -> Generator[CollectorRegistry]:
-    """A registry, that is served on this port if there is one."""
     registry = new_registry()
-    if port is None:
-        yield registry
-        return
-    try:
-        server, thread = start_http_server(port, "127.0.0.1", registry)
-    except OSError as error:
-        raise StartError(f"Metrics cannot be shown on port {port}: {error.strerror}.") from error
-    try:
-        yield registry
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    shown = serve_metrics(registry, metrics_host, metrics_port) if metrics_port is not None else nullcontext()
+    with shown:
+        settings = WorkerSettings(concurrency=concurrency, dead_after=dead_after, archive_days=archive_days)
+        uvloop.run(_run(url, settings, registry, until_idle))
 
 
 async def _run(url: str, settings: WorkerSettings, registry: CollectorRegistry, until_idle: bool) -> None:

@@ -9,12 +9,51 @@ import httpx
 from support.control_center import clean_environment
 from support.ports import free_port
 
+WORKER = (sys.executable, "-m", "onsembl.cli.main", "worker")
+
+
+async def test_a_worker_shows_its_metrics_elsewhere_with_a_token(database_url):
+    """Only to whoever shows it."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = await asyncio.create_subprocess_exec(
+        *(*WORKER, "--metrics-host", "0.0.0.0", "--metrics-port", str(port)),
+        env=clean_environment(DATABASE_URL=database_url, ONSEMBL_METRICS_TOKEN="figures-please"),
+    )
+    try:
+        async with asyncio.timeout(60), httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+            status = 0
+            while status == 0:
+                try:
+                    status = (await http.get("/metrics")).status_code
+                except httpx.ConnectError:
+                    assert process.returncode is None, "the worker ended"
+                    await asyncio.sleep(0.05)
+            wrong, right = ({"Authorization": f"Bearer {token}"} for token in ("else", "figures-please"))
+            assert status == (await http.get("/metrics", headers=wrong)).status_code == 401
+            assert "onsembl_jobs_running" in (await http.get("/metrics", headers=right)).text
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def test_without_a_token_they_are_for_this_machine(database_url):
+    """An address that others reach is refused."""
+    process = await asyncio.create_subprocess_exec(
+        *(*WORKER, "--metrics-host", "0.0.0.0", "--metrics-port", "9400"),
+        env=clean_environment(DATABASE_URL=database_url),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await process.communicate()
+    assert process.returncode != 0 and b"ONSEMBL_METRICS_TOKEN" in said
+
 
 async def test_a_worker_serves_its_metrics(database_url):
     """On the port that was asked for, on this machine alone."""
     port = free_port()
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "onsembl.cli.main", "worker", "--metrics-port", str(port)),
+        *(*WORKER, "--metrics-port", str(port)),
         env=clean_environment(DATABASE_URL=database_url),
     )
     try:
