@@ -198,6 +198,58 @@ def test_an_emergency_stop_that_takes_too_long_is_the_exit_code(part, monkeypatc
     assert '"proven_s": 3.1' in capsys.readouterr().out
 
 
+@pytest.mark.timeout(200)
+def test_a_row_of_the_benchmarks_is_measured_and_judged(tmp_path):
+    """The files have the machine, the figure, its target and whether it is met; so has the exit code."""
+    files = ("--json", str(tmp_path / "found.json"), "--markdown", str(tmp_path / "found.md"))
+    command = [sys.executable, str(FOLDER / "bench.py"), "--only", "start", "--rounds", "1", *files]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
+    found = json.loads((tmp_path / "found.json").read_text())
+    (row,) = found["rows"]
+    (target,) = row["targets"]
+    assert row["failures"] == [] and target["met"] == (row["medians"]["ours"]["s"] <= 3)
+    assert run.returncode == (0 if target["met"] else 1), run.stdout + run.stderr
+    assert "processors" in found["machine"] and "processors: " in (tmp_path / "found.md").read_text()
+
+
+async def test_a_round_that_fails_costs_no_other(part):
+    """It is told; what was measured stays, and a target with nothing measured is not met."""
+    bench, targets = part("bench"), part("targets")
+    rounds = iter([{"p99 ms": 3.0, "lost": 0.0}, None, {"p99 ms": 5.0, "lost": 0.0}])
+
+    async def ours():
+        if (figures := next(rounds)) is None:
+            raise TimeoutError("nothing came")
+        return figures
+
+    async def peer():
+        raise FileNotFoundError("node")
+
+    wanted = [targets.at_most("p99 ms", 4), targets.at_most("lost", 0), targets.at_most("p50 ms", 1)]
+    found = await bench.run(bench.Measured("some row", {"ours": ours, "peer": peer}, wanted), 3)
+    assert found.median("ours") == {"p99 ms": 4.0, "lost": 0.0}
+    assert [met for _, met in found.verdicts()] == [True, True, False]
+    assert len(found.failures) == 4 and "ours, round 2: TimeoutError: nothing came" in found.failures
+    table = bench.markdown({"processors": 2}, [found])
+    assert (
+        "| some row | p99 ms | 4 |  |  | ≤ 4 | yes |" in table and "| some row | p50 ms |  |  |  | ≤ 1 | no |" in table
+    )
+
+
+def test_a_target_beside_a_peer_is_open_without_it(part):
+    """Else it is met or not, by the ratio."""
+    targets = part("targets")
+    rate, p99 = targets.at_least_the_peers("rate", 3), targets.at_most_the_peers("p99 ms")
+    assert [rate.met({"rate": 6}, {}), rate.met({"rate": 6}, {"rate": 2}), rate.met({"rate": 5}, {"rate": 2})] == [
+        None,
+        True,
+        False,
+    ]
+    assert [p99.met({"p99 ms": 2}, {"p99 ms": 2}), p99.met({"p99 ms": 3}, {"p99 ms": 2})] == [True, False]
+    doubled = targets.at_most_times("p99 ms", "p99 ms before", 2)
+    assert doubled.met({"p99 ms": 4, "p99 ms before": 2}, {}) and not doubled.met({"p99 ms": 5, "p99 ms before": 2}, {})
+
+
 def load(*arguments: str, code: int = 0, **environment: str) -> str:
     """What it says; it ends with this code."""
     run = subprocess.run(
