@@ -43,7 +43,7 @@ def test_a_short_load_is_run_and_judged(tmp_path):
     assert found["missed"] == [] and rows["renew token"]["count"] > 4 and rows["POST → row"]["failures"] == 0
     assert found["counts"]["archived bytes compared"] > 2 * 2 * 1024 * 1024  # the history of each
     assert 0 < found["server"]["Postgres connections, at most"] < 40
-    assert "agent → viewer" in (tmp_path / "found.html").read_text()
+    assert r"agent \u2192 viewer" in (tmp_path / "found.html").read_text()
 
 
 @pytest.mark.timeout(200)
