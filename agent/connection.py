@@ -161,7 +161,14 @@ class AgentConnection:
         while True:
             self._something.clear()
             while (frame := self._conversation.next_frame()) is not None:
-                await websocket.send(frame)
+                try:
+                    await websocket.send(frame)
+                except AttributeError as error:
+                    if not websocket.transport.is_closing():
+                        raise
+                    # The client ends a broken connection by aborting its transport, which fails in CPython 3.11 when
+                    # the transport has closed itself just after its last byte: its loop is gone.
+                    raise ConnectionResetError("the connection is gone") from error
             await self._something.wait()
 
     async def _beat(self, websocket: ClientConnection, heartbeat: Heartbeat) -> None:

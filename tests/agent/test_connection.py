@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from agent.test_conversation import Heard, Server
+from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection, serve
 
 from onsembl.agent import connection as connection_module
@@ -185,6 +186,27 @@ async def test_a_server_that_falls_silent_is_left(door, connected, renewals):
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert door.came[1][0] - door.came[0][0] >= 4 * 0.05
+
+
+async def test_a_transport_that_is_gone_is_a_connection_that_is_gone(door, connected, renewals, waits, monkeypatch):
+    """What CPython 3.11 raises where a client aborts one that has just closed itself does not end the agent."""
+    door.answers, door.heartbeat = [0], 0.05
+    send = ClientConnection.send
+
+    async def fails_at_the_pong(self: ClientConnection, frame: str | bytes) -> None:
+        if len(door.came) == 1 and "ping" in str(frame):
+            self.transport.close()
+            raise AttributeError("'NoneType' object has no attribute 'call_soon'")
+        await send(self, frame)
+
+    monkeypatch.setattr(ClientConnection, "send", fails_at_the_pong)
+    running = asyncio.create_task(connected().run())
+    async with asyncio.timeout(30):
+        while len(door.came) < 2:
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert len(waits) == 1
 
 
 @pytest.mark.parametrize("answer", [401, CloseCode.TOKEN_EXPIRED, CloseCode.UNAUTHENTICATED])

@@ -14,8 +14,7 @@ WORKER = (sys.executable, "-m", "onsembl.cli.main", "worker")
 
 async def test_a_worker_shows_its_metrics_elsewhere_with_a_token(database_url):
     """Only to whoever shows it."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     process = await asyncio.create_subprocess_exec(
         *(*WORKER, "--metrics-host", "0.0.0.0", "--metrics-port", str(port)),
         env=clean_environment(DATABASE_URL=database_url, ONSEMBL_METRICS_TOKEN="figures-please"),
