@@ -12,6 +12,7 @@ import psycopg
 from psycopg_pool import PoolTimeout
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from onsembl.api.acknowledging import acknowledge
 from onsembl.api.agent_door import authenticate
 from onsembl.api.agent_keys import AgentIdentity, kid_of
 from onsembl.api.agent_reports import Reports, over
@@ -33,7 +34,6 @@ from onsembl.protocol.messages import (
     FIRST_MESSAGE_SECONDS,
     MAX_MESSAGE_BYTES,
     Accepted,
-    Acknowledged,
     AgentMessage,
     BadMessage,
     CancelStep,
@@ -47,7 +47,6 @@ from onsembl.protocol.messages import (
     Pong,
     Redraw,
     Refresh,
-    Resend,
     ServerToAgentMessage,
     SizeTaken,
     Tokens,
@@ -112,7 +111,6 @@ class AgentSession:
         self._closing: tuple[CloseCode, str] | None = None
         self._task: asyncio.Task[None] | None = None
         self._heartbeat = Heartbeat(self._settings.heartbeat, self._settings.heartbeat_timeout, now=time.monotonic())
-        self._archived = asyncio.Event()
         self._told: Halt | None = None
         self._expires(identity.expires_at)
 
@@ -251,7 +249,9 @@ class AgentSession:
             asyncio.create_task(self._beat(), name=f"heartbeat of {self.agent_id}"),
             asyncio.create_task(self._work_off(reports), name=f"reports of {self.agent_id}"),
             asyncio.create_task(self._watch_expiry(), name=f"expiry of {self.agent_id}"),
-            asyncio.create_task(self._acknowledge(terminal), name=f"acknowledgements of {self.agent_id}"),
+            asyncio.create_task(
+                acknowledge(terminal, self.send, self.close), name=f"acknowledgements of {self.agent_id}"
+            ),
         ]
         ordinary = OrdinaryOutput(
             terminal, MAX_MESSAGE_BYTES, self._heartbeat.received, lambda now: now > self._ends_at
@@ -371,30 +371,6 @@ class AgentSession:
                 return
             await self._keys.changes.wait(left)
         self.close(CloseCode.TOKEN_EXPIRED, KEY_ENDED)
-
-    async def _acknowledge(self, terminal: Terminal) -> None:
-        """Say how far the archive has the agent's bytes, whenever it has more of them."""
-        log = terminal.log
-        log.on_archived = self._archived.set
-        self._archived.set()
-        said = 0
-        try:
-            while True:
-                await self._archived.wait()
-                self._archived.clear()
-                if log.refused:
-                    self.close(CloseCode.STREAM_REFUSED, "the archive has no place for this stream any more")
-                    return
-                # Another instance may have archived more than came here: that is said when the agent gets there.
-                archived = min(log.backlog.start, terminal.inbox.end)
-                if archived > said:
-                    said = archived
-                    await self.send(Acknowledged(offset=said))
-                if (again := log.backlog.ask_again()) is not None:
-                    await self.send(Resend(offset=again))
-        finally:
-            if log.on_archived == self._archived.set:
-                log.on_archived = None
 
     async def _beat(self) -> None:
         while True:
