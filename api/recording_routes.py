@@ -84,7 +84,7 @@ async def read_timeline(call: Call[NoBody]) -> dict[str, object]:
         }
 
 
-async def list_commands(call: Call[NoBody]) -> dict[str, object]:
+async def list_recorded_commands(call: Call[NoBody]) -> dict[str, object]:
     query = call.query(RecordedCommandsQuery)
     try:
         after = msgspec.json.decode(query.cursor, type=tuple[Place, Place]) if query.cursor is not None else None
@@ -296,7 +296,7 @@ ENDPOINTS = [
     Endpoint(
         method="GET",
         path="/v1/streams/{stream_id:uuid}/commands",
-        handler=list_commands,
+        handler=list_recorded_commands,
         summary="Which commands ran in a stream, in the order of their output",
         answer=RecordedCommands,
         query=RecordedCommandsQuery,

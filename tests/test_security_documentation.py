@@ -40,6 +40,7 @@ def test_the_limits_are_those_of_the_code():
         limits.address_exchanges,
         limits.address_guesses,
         limits.address_refusals,
+        limits.address_questions,
         limits.address_devices,
         limits.typed_codes,
     ]

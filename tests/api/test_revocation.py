@@ -212,7 +212,7 @@ async def test_a_leaked_key_is_revoked_at_once(instances):
     assert await closed_with(socket) == CloseCode.TOKEN_EXPIRED
 
     async def know() -> bool:
-        return all(api.services.agent_tokens._verifying.keys() == {kid} for api in instances)
+        return all(api.services.agent_keys._verifying.keys() == {kid} for api in instances)
 
     await until(know, "both instances to have heard")
     for api in instances:

@@ -18,10 +18,11 @@ from support.asking import ask
 from support.server import Api
 
 from onsembl.cli.embedded_postgres import EmbeddedPostgres
-from onsembl.protocol.ids import AgentId, OperatorId
-from onsembl.sql import agents, commands
+from onsembl.protocol.ids import AgentId
+from onsembl.sql.audit import Actor
 from onsembl.sql.database import connect
-from onsembl.tasks.line import promote
+from onsembl.tasks.requesting import request_command
+from onsembl.tasks.wording import Said
 
 SOON = ("--dead-after", "2")
 VICTIMS = {
@@ -164,11 +165,10 @@ async def is_over_and_its_agent_does_not_know_that_it_is_known(stage: Stage) -> 
 async def is_promoted_and_nobody_was_told(stage: Stage) -> tuple[list[dict], str, Afterwards]:
     """As one of whom the API died between the two. The worker would find it soon: this is the last before the kill."""
     agent_id = AgentId(UUID(stage.agent.id))
+    ann = Actor("operator", uuid4(), "ann", "127.0.0.1")
     async with await connect(stage.operator.api.database_url) as conn:
-        await agents.lock(conn, agent_id)
-        row = await commands.insert(conn, agent_id, f"echo x >> {stage.file('ran')}", 5, OperatorId(uuid4()), "ann")
-        promoted = await promote(conn, agent_id)
-        assert promoted is not None and promoted["id"] == row["id"]
+        row = await request_command(conn, agent_id, Said(f"echo x >> {stage.file('ran')}", 5), ann)
+        assert row is not None and row["state"] == "dispatched"
         await conn.commit()
 
     async def afterwards() -> None:

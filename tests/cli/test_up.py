@@ -58,7 +58,7 @@ def test_after_how_long_a_worker_is_dead_is_the_same_for_all(folder: Path):
             conn.execute(
                 "insert into procrastinate.procrastinate_workers (last_heartbeat) values (now() - interval '1 minute')"
             )
-        token = sign_in(center.address, *SIGN_IN.search(center.said).groups()).json()["access_token"]
+        token = sign_in(center, *SIGN_IN.search(center.said).groups()).json()["access_token"]
         answer = httpx.get(f"{center.address}/v1/jobs/workers", headers={"authorization": f"Bearer {token}"})
         assert [worker["alive"] for worker in answer.json()["workers"]] == [True, True]
 

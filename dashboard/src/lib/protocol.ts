@@ -310,7 +310,7 @@ export interface Resized {
   rows: number;
 }
 
-/** Who types, and who waits to; to everyone who looks, whenever it changes. */
+/** Who types, and who waits to; to everyone who looks, after `attached` and whenever it changes. */
 export interface Controlled {
   type: "controlled";
   controller: Writer | null;
