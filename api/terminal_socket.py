@@ -54,8 +54,6 @@ logger = logging.getLogger(__name__)
 DATABASE_ERRORS = (psycopg.Error, PoolTimeout)
 CATCH_UP_BYTES = 8 * 1024 * 1024
 """A viewer that is further behind than this, before the ring, is told of a gap: it would wait for what nobody reads."""
-EXPIRE_SECONDS = 5.0
-"""How often it is looked whether somebody who typed has not come back."""
 MESSAGE_WINDOW_SECONDS = 10.0
 """What a viewer says may come in bursts; its number is an average over this."""
 
@@ -355,8 +353,7 @@ class ViewerSession:
                 raise Closed(CloseCode.TOKEN_EXPIRED, "the access token has ended")
             if not self._tokens.knows(self._operator):
                 raise Closed(CloseCode.TOKEN_EXPIRED, "the key of the access token is not good any more")
-            await self._writing.expire()
-            seconds = min(left, EXPIRE_SECONDS, self._heartbeat.deadline - time.monotonic())
+            seconds = min(left, self._heartbeat.deadline - time.monotonic())
             await self._tokens.changes.wait(max(0.0, seconds))
             match self._heartbeat.poll(time.monotonic()):
                 case "ping":

@@ -96,10 +96,13 @@ class Writing:
         self._terminal.control.gone(self._client_id, time.monotonic())
         self._client_id = None
         self._terminal.wake()
+        self._services.errands.begin(self._expire())
 
-    async def expire(self) -> None:
-        """Free the terminal of somebody who did not come back."""
+    async def _expire(self) -> None:
+        """Free the terminal of somebody who does not come back."""
         control = self._terminal.control
+        while (left := control.expires_in(time.monotonic())) is not None and left > 0:  # noqa: ASYNC110 — or it comes
+            await asyncio.sleep(left)
         async with self._terminal.control_changing:
             lost = control.expire(time.monotonic())
             if lost is not None:

@@ -94,9 +94,14 @@ class Control:
         if self.holds(client_id):
             self._gone_at = None
 
+    def expires_in(self, now: float) -> float | None:
+        """The seconds that the controller has left to come back; None when it is there, or nobody types."""
+        return self._gone_at + GRACE_SECONDS - now if self._gone_at is not None else None
+
     def expire(self, now: float) -> Client | None:
         """Free the terminal of a controller that did not come back; who that was."""
-        if self._gone_at is None or now < self._gone_at + GRACE_SECONDS:
+        left = self.expires_in(now)
+        if left is None or left > 0:
             return None
         lost = self.controller
         self._next()

@@ -134,7 +134,6 @@ async def logged(api, count: int) -> list[tuple[str, str, dict]]:
 
 async def test_control_that_passes_on_is_logged_too(api, monkeypatch):
     """To whoever waits, when it is released and when its page does not come back."""
-    monkeypatch.setattr("onsembl.api.terminal_socket.EXPIRE_SECONDS", 0.05)
     monkeypatch.setattr("onsembl.protocol.control.GRACE_SECONDS", 0.05)
     agent = await api.enrol()
     ada, bob = await api.operator(Role.ADMIN), await api.operator(Role.OPERATOR)
