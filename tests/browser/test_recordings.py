@@ -134,6 +134,7 @@ async def test_a_recording_has_all_of_its_commands(center: Api, visit) -> None:
     await visitor.sign_in((await center.operator(Role.VIEWER)).email, path=f"/#/recordings/builder/{stream}?at=0")
     commands = visitor.page.get_by_role("list", name="Commands in this recording")
     await expect(commands.get_by_role("button")).to_have_count(201)
+    await expect(commands.locator('[aria-current="true"]')).to_have_count(1)  # the player is where it begins
     await commands.get_by_role("button", name="Later commands").click()
     await commands.get_by_role("button", name="command 201 ").click()
     await expect(commands.locator('[aria-current="true"]')).to_contain_text("command 201")
