@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from pathlib import Path
 
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 from support.agents import Operator, agent_running, until
 from support.recorded import add_command, add_commands, add_output, add_size, add_stream
 from support.server import Api
@@ -142,6 +143,27 @@ async def test_a_recording_has_all_of_its_commands(center: Api, visit) -> None:
     await expect(commands.locator('[aria-current="true"]')).to_contain_text("command 1081")
     await picture(visitor.page, "player-commands")
     await expect(commands.get_by_role("button", name="Later commands")).to_have_count(0)
+
+
+async def test_a_command_that_is_chosen_before_the_player_is_there_is_where_it_begins(center: Api, visit) -> None:
+    agent = await center.enrol("builder")
+    stream = await add_stream(center, agent.id)
+    await add_output(center, stream, *[b"\n"] * 10)
+    await add_commands(center, agent.id, stream, 10, 0)
+    visitor = await visit(center.url)
+    let_go = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await let_go.wait()
+        await route.continue_()
+
+    await visitor.page.route("**/pieces?*", hold)
+    await visitor.sign_in((await center.operator(Role.VIEWER)).email, path=f"/#/recordings/builder/{stream}?at=0")
+    await visitor.page.get_by_role("button", name="command 7 ").click()
+    await expect(visitor.page.locator('.player[data-state="opening"]')).to_be_visible()
+    let_go.set()
+    await expect(visitor.page.locator('.player[data-state="paused"]')).to_be_visible()
+    await expect(visitor.page.locator('[aria-current="true"]')).to_contain_text("command 7")
 
 
 async def test_a_command_is_replayed_from_the_fleet(center: Api, visit, tmp_path: Path) -> None:
