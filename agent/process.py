@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import pty
+import signal
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,16 @@ REDRAW_EVERY_SECONDS = 1.0
 LAST_BYTES_SECONDS = 2.0
 """How long to wait for the end of the output when no process of the command is left: the rest is in the kernel, and
 only a stranger who holds the other end can keep it from ending."""
+
+
+HEEDED = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
+"""What a program that starts does not ignore, though the agent may have been told to: by `nohup`, or by a script that
+runs it behind itself. POSIX lets a program inherit that, and Ctrl-C would be lost on it."""
+
+
+def _heed_signals() -> None:
+    for number in HEEDED:
+        signal.signal(number, signal.SIG_DFL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +83,7 @@ class Process:
                 argv,
                 cwd=surroundings.cwd,
                 env=command_environment(os.environ, command_id),
-                preexec_fn=lambda: os.login_tty(inside),
+                preexec_fn=lambda: (os.login_tty(inside), _heed_signals()),
                 pass_fds=(inside,),
             )
         except BaseException:
@@ -107,6 +118,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            preexec_fn=_heed_signals,
         )
         assert child.stdin is not None and child.stdout is not None and child.stderr is not None
         process = cls(child, command_id, surroundings)

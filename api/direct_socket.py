@@ -86,6 +86,8 @@ class DirectSocket(WebSocketsSansIOProtocol):
 
     def bound_buffers(self) -> None:
         """Let the system hold little of what is on its way: what waits there is latency, and is out of our hands."""
+        if self.transport.is_closing():
+            return
         connection = self.transport.get_extra_info("socket")
         for option in (SO_SNDBUF, SO_RCVBUF):
             connection.setsockopt(SOL_SOCKET, option, BUFFER_BYTES)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import random
+import signal
 import sys
 from dataclasses import replace
 from uuid import uuid4
@@ -14,7 +15,7 @@ import psutil
 import pytest
 
 from onsembl.agent.adapters.shell import ShellAdapter
-from onsembl.agent.process import Process, Surroundings
+from onsembl.agent.process import HEEDED, Process, Surroundings
 from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.limits import NO_LIMITS
 from onsembl.protocol.stream import Outbox
@@ -167,6 +168,26 @@ async def test_keys_are_pressed(surroundings, shown):
     assert await end(process) == 5
     assert b"caught" in shown.data
     process.press(b"\x03")  # and is harmless afterwards
+
+
+async def test_a_program_heeds_the_signals_that_its_agent_was_told_to_ignore(surroundings, shown):
+    """An agent that a script or `nohup` has started behind itself."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in HEEDED}
+    try:
+        process = start(surroundings, "trap 'echo caught; exit 5' INT; echo ready; while :; do sleep 0.05; done")
+        await shown.until(b"ready")
+        process.press(b"\x03")
+        assert await end(process) == 5
+        output = bytearray()
+        piped = Process.on_pipes(
+            ["grep", "^Sig\\(Ign\\|Cgt\\)", "/proc/self/status"], "piped", surroundings, "", output.extend
+        )
+        assert await end(piped) == 0
+        ignored = int(output.split()[1], 16)
+        assert not any(ignored & 1 << number - 1 for number in HEEDED)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("mode", ["icanon", "-icanon"])
