@@ -1,6 +1,7 @@
 """Writes terminals' bytes to the archive, beside the path that they take to their viewers.
 
-One loop an instance takes what waits of all streams, compresses it in a thread, and writes it in one transaction.
+One loop an instance takes what waits, compresses it, and writes it, many streams in one transaction. It shares the
+event loop with the terminals: with a thousand streams it works in small steps, and lets what has come go first.
 While the database is away the backlogs fill to their bound and no further; nothing is acknowledged, so the agents keep
 what is missing.
 """
@@ -34,6 +35,12 @@ BATCH_SECONDS = 0.25
 BATCH_BYTES = 256 * 1024
 """With so many waiting, they are written at once."""
 TRANSACTION_BYTES = 2 * 1024 * 1024
+TRANSACTION_STREAMS = 200
+STEP_STREAMS = 25
+"""Work for so many streams, under a millisecond, is done without a pause."""
+THREAD_BYTES = 16 * 1024
+"""A run that is longer is compressed in a thread. For a shorter one the way there is longer than the work, and the
+thread would hold the interpreter while bytes wait."""
 STREAM_BYTES = 4 * 1024 * 1024
 TOTAL_BYTES = 64 * 1024 * 1024
 """What may wait of one stream, and of all together."""
@@ -128,20 +135,13 @@ class Archiver:
             if self.budget.used < BATCH_BYTES and not self._draining.is_set():
                 await self._more()
             try:
-                await self._write_some()
+                await self._write_round()
             except DATABASE_ERRORS as error:
                 self._is_away(str(error))
                 self._wake_the_full()
                 await asyncio.sleep(backoff.next_delay())
             else:
                 backoff.reset()
-                if self._away:
-                    logger.info("The archive is written again", extra={"action": "archive_back"})
-                self._away = False
-                self._wake_the_full()
-                for log in list(self.logs):
-                    if log.on_archived is not None:
-                        log.on_archived()
 
     async def drain(self, running: asyncio.Task[None], longest: float) -> None:
         """Write what is left, within `longest` seconds, and end the loop; what stays unwritten the agents have."""
@@ -163,12 +163,25 @@ class Archiver:
                     await self._draining.wait()
                     return
 
-    async def _write_some(self) -> None:
-        """One transaction: of as many streams as fit, in turn."""
+    async def _write_round(self) -> None:
+        """Of all streams that have something now, in turn."""
+        due = list(self._waiting)
+        for first in range(0, len(due), TRANSACTION_STREAMS):
+            some = due[first : first + TRANSACTION_STREAMS]
+            await self._write_some(some)
+            if self._away:
+                logger.info("The archive is written again", extra={"action": "archive_back"})
+            self._away = False
+            self._wake_the_full()
+            await _tell(some)
+        await _tell([log for log in self.logs if log.backlog.missed])  # there may be room for it now
+
+    async def _write_some(self, logs: list[StreamLog]) -> None:
+        """One transaction: of as many of the streams as fit."""
         taken: dict[StreamLog, Waiting | None] = {}
         sizes: dict[StreamLog, list[SizeChange]] = {}
         room = TRANSACTION_BYTES
-        for log in list(self._waiting):
+        for log in logs:
             if room <= 0:
                 break
             if log.sizes:
@@ -179,7 +192,7 @@ class Archiver:
                 room -= sum(map(len, waiting.chunks))
         try:
             runs = [(log.stream_id, waiting) for log, waiting in taken.items() if waiting is not None]
-            rows = await asyncio.to_thread(_pack, runs)
+            rows = await _pack(runs)
             ends: dict[StreamId, int] = {}
             async with self._pool.connection() as conn:
                 if rows:
@@ -221,5 +234,29 @@ class Archiver:
         self._tried = asyncio.Event()
 
 
-def _pack(runs: list[tuple[StreamId, Waiting]]) -> list[ArchiveRow]:
-    return [row for stream_id, run in runs for row in pack(stream_id, run.start, run.chunks, run.times)]
+async def _tell(logs: list[StreamLog]) -> None:
+    """The archive has something of these."""
+    for number, log in enumerate(logs, 1):
+        if log.on_archived is not None:
+            log.on_archived()
+        if number % STEP_STREAMS == 0:
+            await asyncio.sleep(0)
+
+
+async def _pack(runs: list[tuple[StreamId, Waiting]]) -> list[ArchiveRow]:
+    rows: list[ArchiveRow] = []
+    long: list[tuple[StreamId, Waiting]] = []
+    for number, (stream_id, run) in enumerate(runs, 1):
+        if sum(map(len, run.chunks)) > THREAD_BYTES:
+            long.append((stream_id, run))
+        else:
+            rows += _rows(stream_id, run)
+        if number % STEP_STREAMS == 0:
+            await asyncio.sleep(0)
+    if long:
+        rows += await asyncio.to_thread(lambda: [row for stream_id, run in long for row in _rows(stream_id, run)])
+    return rows
+
+
+def _rows(stream_id: StreamId, run: Waiting) -> list[ArchiveRow]:
+    return pack(stream_id, run.start, run.chunks, run.times)

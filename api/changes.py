@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 
 
 class Changes:
-    """Wakes all who wait, each time there is one."""
+    """Wakes all who wait, each time there is one. Thousands may wait, each for a time of its own: to begin and to end
+    costs the same however many there are."""
 
     def __init__(self) -> None:
-        self._next = asyncio.Event()
+        self._waiting: set[asyncio.Future[None]] = set()
 
     def tell(self) -> None:
         """There is one."""
-        self._next.set()
-        self._next = asyncio.Event()
+        for waiter in self._waiting:
+            _wake(waiter)
 
     async def wait(self, seconds: float) -> None:
         """Until the next one, or for so many seconds."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._next.wait()
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        self._waiting.add(waiter)
+        timer = loop.call_later(seconds, _wake, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            self._waiting.discard(waiter)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -7,7 +7,6 @@ import fcntl
 import os
 import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from uuid import uuid4
 import hypothesis
 import psycopg
 import pytest
+from support.folders import data_folder
 from support.no_secrets import pytest_runtest_makereport, remember_tokens
 
 from onsembl.cli.embedded_postgres import EmbeddedPostgres
@@ -43,8 +43,7 @@ remember_tokens()
 def pytest_configure(config: pytest.Config) -> None:
     """The first process of the run names the folder that all of its workers share."""
     if SHARED not in os.environ:
-        folder = Path(tempfile.mkdtemp(prefix="onsembl-tests-"))
-        folder.chmod(0o755)
+        folder = data_folder()
         os.environ[SHARED] = str(folder)
         config.stash[_OWNED] = folder
     os.environ["ONSEMBL_KEYRING"] = "off"  # no test writes to the keyring of whoever runs it
@@ -92,7 +91,7 @@ def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
     """A fresh, migrated database of the test's own."""
     name = f"test_{uuid4().hex}"
     with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
-        conn.execute(f"create database {name} template {TEMPLATE}")
+        conn.execute(f"create database {name} template {TEMPLATE} strategy file_copy")
     yield postgres.url(name)
     with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
         # A replication stream may be ending still, and no force drops a database under one.
@@ -105,8 +104,7 @@ def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
 @pytest.fixture
 def own_postgres() -> Iterator[EmbeddedPostgres]:
     """A server of the test's own, to stop, kill and start again; its database is migrated."""
-    folder = Path(tempfile.mkdtemp(prefix="onsembl-own-"))
-    folder.chmod(0o755)
+    folder = data_folder()
     server = EmbeddedPostgres(folder, FAST)
     server.start()
     asyncio.run(migrate(server.url(), standin=True))

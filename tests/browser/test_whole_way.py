@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import httpx
 import psutil
 import pytest
 from playwright.async_api import expect
+from support.folders import data_folder
 
 READY = re.compile(r"ready at (http://\S+)")
 ACCOUNT = re.compile(r"Sign in with\s+(\S+)\s+and password\s+(\S+)")
@@ -59,8 +59,7 @@ class ControlCenter:
 
 @pytest.fixture
 async def demo(dashboard: Path) -> AsyncGenerator[ControlCenter]:
-    folder = Path(tempfile.mkdtemp(prefix="onsembl-up-"))
-    folder.chmod(0o755)
+    folder = data_folder()
     center = ControlCenter(folder / "data")
     await center.start()
     yield center

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.folders import data_folder
 
 from onsembl.cli.embedded_postgres import EmbeddedPostgres
 
@@ -16,9 +16,7 @@ from onsembl.cli.embedded_postgres import EmbeddedPostgres
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """Gone afterwards, and whatever still serves it."""
-    # Not `tmp_path`: as root, Postgres runs as another user, who must be able to get there.
-    path = Path(tempfile.mkdtemp(prefix="onsembl-up-"))
-    path.chmod(0o755)
+    path = data_folder()
     yield path
     if (path / "postgres" / "postmaster.pid").exists():
         left = EmbeddedPostgres(path)

@@ -6,13 +6,12 @@ import asyncio
 import logging
 import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
+from support.folders import data_folder
 from websockets.exceptions import ConnectionClosed
 
 from onsembl.cli.embedded_postgres import EmbeddedPostgres
@@ -124,8 +123,7 @@ async def test_only_followers_of_changes_are_sent_off(own_postgres, serve_projec
 @pytest.fixture
 def without_the_log() -> Iterator[EmbeddedPostgres]:
     """A server whose log cannot be followed."""
-    folder = Path(tempfile.mkdtemp(prefix="onsembl-own-"))
-    folder.chmod(0o755)
+    folder = data_folder()
     server = EmbeddedPostgres(folder, {"fsync": "off", "wal_level": "replica"})
     server.start()
     asyncio.run(migrate(server.url(), standin=True))
