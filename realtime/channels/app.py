@@ -122,11 +122,16 @@ class ChannelsApp:
             await socket.run()
         finally:
             self.center.sockets.discard(socket)
+            if socket.timed_out:
+                self._refused(websocket, "No user's token in time")
         return None
 
-    async def _refuse(self, websocket: WebSocket, status: int, error: str) -> None:
+    def _refused(self, websocket: WebSocket, why: str) -> None:
         self.center.counters.sockets_refused += 1
-        self._on_refused("realtime socket", error, websocket.client.host if websocket.client is not None else "")
+        self._on_refused("realtime socket", why, websocket.client.host if websocket.client is not None else "")
+
+    async def _refuse(self, websocket: WebSocket, status: int, error: str) -> None:
+        self._refused(websocket, error)
         await asyncio.sleep(self._limits.connect_error_backoff)
         await websocket.send_denial_response(JSONResponse({"error": error}, status))
 

@@ -56,6 +56,8 @@ class ClientSocket:
         self.network = network_of(websocket.client.host) if websocket.client is not None else ""
         self.known = "sub" in claims
         """Whether a user's token was shown here."""
+        self.timed_out = False
+        """Whether none was, in the time there is for it."""
 
     @property
     def follows_changes(self) -> bool:
@@ -111,6 +113,7 @@ class ClientSocket:
         if now - self._heard_at > self._limits.idle or now - self._had_channel_at > self._limits.no_channel:
             self.close(NORMAL)
         if not self.known and now - self._opened_at > self._limits.unknown_seconds:
+            self.timed_out = True
             self.close(CloseCode.UNAUTHENTICATED)
 
     # The port of its channels

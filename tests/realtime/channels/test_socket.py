@@ -74,7 +74,8 @@ async def test_who_shows_no_users_token_takes_no_place_from_others(serve_project
 async def test_who_shows_no_users_token_in_time_is_sent_away(serve_project):
     """A channel joined by the public key does not do; one that is joined by a user's token does."""
     patient = replace(IMPATIENT, unknown_seconds=1000.0, idle=math.inf, no_channel=math.inf)
-    async with serve_project(limits=patient) as project:
+    refused: asyncio.Queue[tuple[str, str, str]] = asyncio.Queue()
+    async with serve_project(limits=patient, on_refused=lambda *said: refused.put_nowait(said)) as project:
         await project.operator("ann")
         token = (await project.sign_in("ann"))["access_token"]
         async with open_wire(project.url, project.key) as known, open_wire(project.url, project.key) as unknown:
@@ -84,7 +85,9 @@ async def test_who_shows_no_users_token_in_time_is_sent_away(serve_project):
                 socket.check(time.monotonic() + 1001, time.time())
             await asyncio.wait_for(unknown.connection.wait_closed(), PATIENCE)
             assert unknown.connection.close_code == CloseCode.UNAUTHENTICATED
+            assert await refused.get() == ("realtime socket", "No user's token in time", "127.0.0.1")
             await known.flush()
+    assert refused.empty(), "the other one left by itself"
 
 
 async def test_heartbeats_joins_and_leaves(wire):
