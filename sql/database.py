@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from types import TracebackType
 from typing import Any
 
 from psycopg import AsyncConnection, sql
@@ -21,11 +22,24 @@ CONNECT_SECONDS = 10
 RECONNECT_SECONDS = 3.0
 
 
+class _Own(AsyncConnection[DictRow]):
+    """Closed whenever its block is left: psycopg's own stays open when it is cancelled while it commits."""
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        try:
+            await super().__aexit__(exc_type, exc_val, exc_tb)
+        finally:
+            await self.close()
+
+
 async def connect(url: str, *, role: str | None = None, autocommit: bool = False) -> Connection:
     """A connection of one's own, acting as `role`. Raises psycopg.OperationalError."""
-    conn = await AsyncConnection[DictRow].connect(
-        url, autocommit=autocommit, row_factory=dict_row, connect_timeout=CONNECT_SECONDS
-    )
+    conn = await _Own.connect(url, autocommit=autocommit, row_factory=dict_row, connect_timeout=CONNECT_SECONDS)
     try:
         await _set_up(conn, role)
     except BaseException:
