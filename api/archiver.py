@@ -37,7 +37,7 @@ BATCH_BYTES = 256 * 1024
 TRANSACTION_BYTES = 2 * 1024 * 1024
 TRANSACTION_STREAMS = 200
 STEP_STREAMS = 25
-"""Work for so many streams, under a millisecond, is done without a pause."""
+"""What is done for so many streams without a pause: about a millisecond's work."""
 THREAD_BYTES = 16 * 1024
 """A run that is longer is compressed in a thread. For a shorter one the way there is longer than the work, and the
 thread would hold the interpreter while bytes wait."""

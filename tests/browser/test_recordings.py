@@ -125,12 +125,18 @@ async def test_the_player_obeys_keys_and_clicks(center: Api, visit) -> None:
     await picture(page, "player-light")
 
 
-async def test_a_recording_has_all_of_its_commands(center: Api, visit) -> None:
-    """However many: the list turns its pages with the recording, and by hand."""
+async def with_commands(center: Api, count: int):
+    """A recording of so many commands, with a line of output each."""
     agent = await center.enrol("builder")
     stream = await add_stream(center, agent.id)
-    await add_output(center, stream, *[b"\n"] * 1200)
-    await add_commands(center, agent.id, stream, 1200, 0)
+    await add_output(center, stream, *[b"\n"] * count)
+    await add_commands(center, agent.id, stream, count, 0)
+    return stream
+
+
+async def test_a_recording_has_all_of_its_commands(center: Api, visit) -> None:
+    """However many: the list turns its pages with the recording, and by hand."""
+    stream = await with_commands(center, 1200)
     visitor = await visit(center.url)
     await visitor.sign_in((await center.operator(Role.VIEWER)).email, path=f"/#/recordings/builder/{stream}?at=0")
     commands = visitor.page.get_by_role("list", name="Commands in this recording")
@@ -146,10 +152,7 @@ async def test_a_recording_has_all_of_its_commands(center: Api, visit) -> None:
 
 
 async def test_a_command_that_is_chosen_before_the_player_is_there_is_where_it_begins(center: Api, visit) -> None:
-    agent = await center.enrol("builder")
-    stream = await add_stream(center, agent.id)
-    await add_output(center, stream, *[b"\n"] * 10)
-    await add_commands(center, agent.id, stream, 10, 0)
+    stream = await with_commands(center, 10)
     visitor = await visit(center.url)
     let_go = asyncio.Event()
 
