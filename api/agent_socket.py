@@ -18,6 +18,7 @@ from onsembl.api.agent_keys import AgentIdentity, kid_of
 from onsembl.api.agent_reports import Reports, over
 from onsembl.api.agent_tokens import RefreshRefused
 from onsembl.api.client_address import client_address
+from onsembl.api.direct_socket import send_text
 from onsembl.api.halting import tell
 from onsembl.api.hub import Hub
 from onsembl.api.ordinary_output import OrdinaryOutput
@@ -119,7 +120,7 @@ class AgentSession:
     async def send(self, message: ServerToAgentMessage) -> None:
         # A peer that is gone ends the session where it is read; its agent will ask again.
         with suppress(WebSocketDisconnect, RuntimeError):
-            await self._websocket.send_text(encode(message))
+            await send_text(self._websocket, encode(message))
 
     def close(self, code: CloseCode, reason: str) -> None:
         if self._closing is None and self._task is not None:
@@ -201,7 +202,8 @@ class AgentSession:
             tail.end if tail is not None and tail.id == connected.stream_id else 0,
             Size(hello.columns, hello.rows),
         )
-        await self._websocket.send_text(
+        await send_text(
+            self._websocket,
             encode(
                 Welcome(
                     agent_id=self.agent_id,
@@ -214,7 +216,7 @@ class AgentSession:
                     halt=connected.halt,
                     cancel_times=self._settings.cancel_times.get(hello.kind),
                 )
-            )
+            ),
         )
         self.boot = hello.boot
         self._hub.links[self.agent_id] = self

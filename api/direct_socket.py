@@ -18,7 +18,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import apply_mask  # pyright: ignore[reportPrivateImportUsage]
 from websockets.http11 import Request
 
-from onsembl.protocol.frames import WHOLE_BINARY, NotAFrame, binary_frame, client_frame
+from onsembl.protocol.frames import WHOLE_BINARY, WHOLE_TEXT, NotAFrame, client_frame, server_frame
 
 EXTENSION = "onsembl.direct"
 _HEAD = struct.Struct(">HH")
@@ -39,6 +39,9 @@ class DirectSocket(WebSocketsSansIOProtocol):
     _rest = b""
     _plain = False
     """Whether the parser gets what comes as it comes: it has had a part of a frame, or something that is none."""
+    _full = False
+    _sending = 0
+    """Messages of ASGI's that wait for room, mostly."""
     _framed: tuple[bytes, bytes] = (b"", b"")
     """The last message that any socket was given and its frame: viewers of one terminal are given the same object."""
 
@@ -79,10 +82,28 @@ class DirectSocket(WebSocketsSansIOProtocol):
             self.curr_msg_data_type, self.frames = "bytes", [message]
             self.send_receive_event_to_app()
 
+    def pause_writing(self) -> None:
+        """The transport holds as much as it may."""
+        super().pause_writing()
+        self._full = True
+
+    def resume_writing(self) -> None:
+        """It has room again."""
+        super().resume_writing()
+        self._full = False
+
     @property
     def has_room(self) -> bool:
         """Whether `write` may be used now."""
-        return self.writable.is_set() and not self.close_sent and not self.disconnected
+        return not (self._full or self._sending or self.close_sent or self.disconnected)
+
+    async def send(self, message: Any) -> None:
+        """As ASGI says. What waits here is not overtaken: there is no room meanwhile."""
+        self._sending += 1
+        try:
+            await super().send(message)
+        finally:
+            self._sending -= 1
 
     def bound_buffers(self) -> None:
         """Let the system hold little of what is on its way: what waits there is latency, and is out of our hands."""
@@ -96,9 +117,13 @@ class DirectSocket(WebSocketsSansIOProtocol):
         """Send a binary message. Only when it `has_room`."""
         known, frame = DirectSocket._framed
         if data is not known:
-            frame = binary_frame(data)
+            frame = server_frame(WHOLE_BINARY, data)
             DirectSocket._framed = (data, frame)
         self.transport.write(frame)
+
+    def write_text(self, text: str) -> None:
+        """Send a text message. Only when it `has_room`."""
+        self.transport.write(server_frame(WHOLE_TEXT, text.encode()))
 
 
 def _whole_binaries(data: bytes, at: int, longest: int) -> tuple[list[bytes], int]:
@@ -129,3 +154,12 @@ def _whole_binaries(data: bytes, at: int, longest: int) -> tuple[list[bytes], in
 def direct_socket(websocket: WebSocket) -> DirectSocket | None:
     """The short way of a connection; None under a server that has none."""
     return websocket.scope.get("extensions", {}).get(EXTENSION)
+
+
+async def send_text(websocket: WebSocket, text: str) -> None:
+    """Send a text message: directly if that can be, which takes a fifth of the work. Raises what Starlette does."""
+    direct = direct_socket(websocket)
+    if direct is not None and direct.has_room:
+        direct.write_text(text)
+    else:
+        await websocket.send_text(text)

@@ -6,9 +6,9 @@ This is the path of terminal bytes. Nothing on it waits for a database, for anot
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic, time
+from typing import Protocol
 
 from onsembl.api.archiver import Archiver, StreamLog
 from onsembl.api.terminal_sizes import Size as Size
@@ -31,6 +31,18 @@ class Sample:
     at: float
 
 
+class Follower(Protocol):
+    """A viewer, as the terminal sees it. What it does may not wait, and may not raise."""
+
+    def follow(self, start: int, data: bytes) -> None:
+        """The ring has new bytes: `data`, the first at `start`."""
+        ...
+
+    def wake(self) -> None:
+        """There may be something else that is new."""
+        ...
+
+
 class Terminal:
     """The newest stream of one agent. It outlives the agent's connection, so viewers stay attached.
 
@@ -40,7 +52,7 @@ class Terminal:
     def __init__(self, ring_bytes: int, archiver: Archiver, stream_id: StreamId | None, start: int, size: Size) -> None:
         self._ring_bytes = ring_bytes
         self._archiver = archiver
-        self._wakers: set[Callable[[], None]] = set()
+        self._followers: set[Follower] = set()
         self._log: StreamLog | None = None
         self.refilling = asyncio.Lock()
         self._unsampled = 0
@@ -99,13 +111,15 @@ class Terminal:
         """Bytes from the agent. Raises GapRefused or OffsetOutOfRange and then keeps nothing of them."""
         new = self.inbox.receive(offset, data)
         if new:
+            start = self.ring.end
             self.ring.append(new)
             self.modes.feed(new)
             self._unsampled -= 1
             if self._unsampled < 0:
                 self._unsampled = SAMPLED
                 self.sample = Sample(self.inbox.end, monotonic())
-            self.wake()
+            for follower in self._followers:
+                follower.follow(start, new)
         # The archive may lack bytes that viewers have had, or have them before they came here.
         log = self.log
         log.backlog.offer(offset, data, time())
@@ -128,17 +142,17 @@ class Terminal:
             self.sizes.change(place, size)
             self.wake()
 
-    def subscribe(self, waker: Callable[[], None]) -> None:
-        """Call `waker` whenever there is something new."""
-        self._wakers.add(waker)
+    def subscribe(self, follower: Follower) -> None:
+        """Tell it whenever there is something new."""
+        self._followers.add(follower)
 
-    def unsubscribe(self, waker: Callable[[], None]) -> None:
-        self._wakers.discard(waker)
+    def unsubscribe(self, follower: Follower) -> None:
+        self._followers.discard(follower)
 
     @property
     def viewers(self) -> int:
-        return len(self._wakers)
+        return len(self._followers)
 
     def wake(self) -> None:
-        for waker in self._wakers:
-            waker()
+        for follower in self._followers:
+            follower.wake()

@@ -12,7 +12,7 @@ from psycopg_pool import PoolTimeout
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from onsembl.api.client_address import client_address
-from onsembl.api.direct_socket import direct_socket
+from onsembl.api.direct_socket import direct_socket, send_text
 from onsembl.api.hub import Hub
 from onsembl.api.operator_claims import Operator
 from onsembl.api.problems import Problem
@@ -124,7 +124,7 @@ class ViewerSession:
         if self._direct is not None:
             self._direct.bound_buffers()
         self._waits = False
-        self._left: Message | None = None
+        """Whether the viewer has everything, and its pump waits for more."""
         self._timed: Sample | None = None
         self.delivered = 0
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -152,7 +152,7 @@ class ViewerSession:
         )
         viewer = await self._place(terminal, attach)
         self._viewer, self._terminal = viewer, terminal
-        terminal.subscribe(self._wake)
+        terminal.subscribe(self)
         self._hub.viewers.add(self)
         self._writing.returned(attach.client_id)
         if viewer.attached.mode != "exact" and viewer.attached.offset > 0:
@@ -171,7 +171,7 @@ class ViewerSession:
         finally:
             self._hub.viewer_left(self)
             self._writing.gone()
-            terminal.unsubscribe(self._wake)
+            terminal.unsubscribe(self)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -264,27 +264,26 @@ class ViewerSession:
             await self._changed.wait()
             self._waits = False
 
-    def _wake(self) -> None:
-        """There may be something new. A viewer that has all else is given bytes at once, while its socket has room."""
+    # As the terminal sees it (Follower)
+
+    def follow(self, start: int, data: bytes) -> None:
+        """New bytes. A viewer that waits for nothing else is given them at once, while its socket has room."""
         direct = self._direct
-        if not self._waits or direct is None or self._changed.is_set():
-            self._changed.set()
-            return
-        while direct.has_room and not self._viewer.lacks:
-            frame = self._next()
-            if frame is None:
-                return
-            if not isinstance(frame, bytes):
-                self._left = frame
-                break
-            direct.write(frame)
+        if self._waits and direct is not None and direct.has_room and self._viewer.follow(start, data):
+            direct.write(data)
             self.delivered += 1
-            self._observe()
+            if self._terminal.sample is not self._timed:
+                self._observe()
+        else:
+            self.wake()
+
+    def wake(self) -> None:
+        """Let the pump look what there is."""
+        self._waits = False
         self._changed.set()
 
     def _next(self) -> bytes | Message | None:
-        left, self._left = self._left, None
-        return left or self._writing.next_answer() or self._viewer.next()
+        return self._writing.next_answer() or self._viewer.next()
 
     def _observe(self) -> None:
         """Note how long the newest timed chunk took to get here."""
@@ -294,7 +293,7 @@ class ViewerSession:
             self._services.metrics.relay.observe(time.monotonic() - sample.at)
 
     async def _send(self, message: Message) -> None:
-        await self._websocket.send_text(encode(message))
+        await send_text(self._websocket, encode(message))
 
     async def _receive(self) -> ViewerMessage:
         event = await self._websocket.receive()

@@ -70,6 +70,20 @@ class Viewer:
             waiting=[_writer(client) for client in control.waiting],
         )
 
+    def follow(self, start: int, data: bytes) -> bool:
+        """Whether `data`, which begins at `start` and which the ring has just got, is all that this viewer lacks. It
+        has been given it then; what `next` would be for one that keeps up, in a tenth of the time."""
+        if (
+            self._offset != start
+            or len(data) > MAX_FRAME_BYTES
+            or self._size is not self._sizes.newest
+            or self._control_version != self._terminal.control.version
+            or self._ring is not self._terminal.ring
+        ):
+            return False
+        self._offset = start + len(data)
+        return True
+
     def next(self) -> bytes | Message | None:
         """The next frame: terminal bytes or a message; None when the viewer has everything. Who types is said first."""
         if self._control_version != self._terminal.control.version:

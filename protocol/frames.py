@@ -1,4 +1,4 @@
-"""WebSocket frames as RFC 6455 (section 5.2) lays them out: finding their ends, and writing binary ones."""
+"""WebSocket frames as RFC 6455 (section 5.2) lays them out: finding their ends, and writing a server's."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import struct
 
 _SHORT = struct.Struct(">H")
 _LONG = struct.Struct(">Q")
+_SHORT_HEAD = struct.Struct(">BBH")
+_LONG_HEAD = struct.Struct(">BBQ")
 
+WHOLE_TEXT = 0x81
 WHOLE_BINARY = 0x82
-"""The first byte of a binary message that is one frame."""
+"""The first byte of a text or a binary message that is one frame."""
 _RESERVED = 0x70
 _MASKED = 0x80
 _LENGTH = 0x7F
@@ -50,11 +53,11 @@ def client_frame(data: bytes, at: int, longest: int) -> tuple[int, int, int] | N
     return (first, payload, end) if end <= len(data) else None
 
 
-def binary_frame(data: bytes) -> bytes:
-    """A server's frame, which has no mask, with a whole binary message."""
+def server_frame(first: int, data: bytes) -> bytes:
+    """A server's frame, which has no mask, with a whole message: `first` says of which kind."""
     length = len(data)
     if length < 126:
-        return bytes((WHOLE_BINARY, length)) + data
+        return bytes((first, length)) + data
     if length < 65_536:
-        return b"\x82\x7e" + _SHORT.pack(length) + data
-    return b"\x82\x7f" + _LONG.pack(length) + data
+        return _SHORT_HEAD.pack(first, 126, length) + data
+    return _LONG_HEAD.pack(first, 127, length) + data

@@ -12,11 +12,11 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
-from onsembl.api.direct_socket import DirectSocket, direct_socket
+from onsembl.api.direct_socket import DirectSocket, direct_socket, send_text
 from onsembl.api.serving import uvicorn_config
 
 
@@ -50,13 +50,13 @@ class Echo:
                 if event.get("bytes") is not None:
                     await websocket.send_bytes(event["bytes"])
                 else:
-                    await websocket.send_text(event["text"])
+                    await send_text(websocket, event["text"])
         except WebSocketDisconnect:
             return
 
 
 @asynccontextmanager
-async def serving(echo: Echo) -> AsyncGenerator[str]:
+async def serving(echo: Echo | Crowded) -> AsyncGenerator[str]:
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn_config(Starlette(routes=[WebSocketRoute("/", echo.serve)])))
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
@@ -104,6 +104,44 @@ async def test_frames_that_come_together_are_read_together_and_those_in_pieces_t
             await asyncio.sleep(0)
         for message in messages:
             assert await client.recv() == message
+
+
+class Crowded:
+    """Fills its socket; then two messages wait there, and a third is sent as soon as there is room."""
+
+    def __init__(self) -> None:
+        self.full = asyncio.Event()
+
+    async def serve(self, websocket: WebSocket) -> None:
+        await websocket.accept()
+        direct = direct_socket(websocket)
+        assert isinstance(direct, DirectSocket)
+        while direct.has_room:
+            direct.write(bytes(100_000))
+        waiting = [asyncio.create_task(send_text(websocket, text)) for text in ("first", "second")]
+        await asyncio.sleep(0)
+        self.full.set()
+        while not direct.has_room:
+            await asyncio.sleep(0)
+        await send_text(websocket, "third")
+        await asyncio.gather(*waiting)
+        await websocket.receive()
+
+
+async def test_what_waits_is_not_overtaken():
+    """When a socket has room again, those who have waited for it go first."""
+    crowded = Crowded()
+    async with serving(crowded) as url, connect(url, compression=None, max_queue=1) as client:
+        await crowded.full.wait()
+        texts = [message async for message in _texts(client, 3)]
+        assert texts == ["first", "second", "third"]
+
+
+async def _texts(client: ClientConnection, count: int) -> AsyncGenerator[str]:
+    while count:
+        if isinstance(message := await client.recv(), str):
+            count -= 1
+            yield message
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
-from onsembl.protocol.frames import NotAFrame, binary_frame, client_frame
+from onsembl.protocol.frames import WHOLE_BINARY, WHOLE_TEXT, NotAFrame, client_frame, server_frame
 
 LONGEST = 100_000
 sizes = st.one_of(st.integers(0, 300), st.sampled_from([125, 126, 127, 65_535, 65_536, LONGEST]))
@@ -38,7 +38,8 @@ def test_what_is_no_clients_frame_is_told_by_its_head(bad):
 
 
 @given(sizes)
-def test_a_binary_frame_is_as_others_write_it(size):
-    """Without a mask, as a server's are."""
+def test_a_servers_frame_is_as_others_write_it(size):
+    """Without a mask."""
     payload = bytes(index % 251 for index in range(size))
-    assert binary_frame(payload) == Frame(Opcode.BINARY, payload).serialize(mask=False)
+    assert server_frame(WHOLE_BINARY, payload) == Frame(Opcode.BINARY, payload).serialize(mask=False)
+    assert server_frame(WHOLE_TEXT, payload) == Frame(Opcode.TEXT, payload).serialize(mask=False)

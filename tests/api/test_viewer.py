@@ -1,0 +1,108 @@
+"""A viewer's place in a terminal: what it is given while it keeps up is what it would have read for itself."""
+
+from __future__ import annotations
+
+from typing import cast
+from uuid import UUID, uuid4
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onsembl.api.archiver import Archiver
+from onsembl.api.terminal import Size, Terminal
+from onsembl.api.viewer import MAX_FRAME_BYTES, Viewer
+from onsembl.protocol.control import Client
+from onsembl.protocol.ids import StreamId
+from onsembl.protocol.messages import Message
+from onsembl.sql.database import Pool
+
+RING_BYTES = 100_000
+SIZE = Size(80, 24)
+
+happenings = st.one_of(
+    st.tuples(st.just("bytes"), st.integers(1, 600)),
+    st.tuples(st.just("bytes"), st.sampled_from([RING_BYTES + 1, MAX_FRAME_BYTES, MAX_FRAME_BYTES + 1])),
+    st.tuples(st.just("size"), st.integers(0, 300)),
+    st.tuples(st.just("control"), st.booleans()),
+    st.tuples(st.just("stream"), st.booleans()),
+    st.tuples(st.just("late"), st.booleans()),
+)
+
+
+class Kept:
+    """A follower that follows if it may, and reads the rest for itself, now or, when it is `late`, later."""
+
+    def __init__(self, terminal: Terminal, *, follows: bool) -> None:
+        self.viewer = Viewer(terminal, None, None)
+        self.had: list[bytes | Message] = []
+        self.followed = 0
+        self.late = False
+        self._follows = follows
+
+    def follow(self, start: int, data: bytes) -> None:
+        if self._follows and not self.late and self.viewer.follow(start, data):
+            self.followed += 1
+            self._have(data)
+        else:
+            self.wake()
+
+    def wake(self) -> None:
+        while not self.late and (frame := self.viewer.next()) is not None:
+            self._have(frame)
+
+    def _have(self, frame: bytes | Message) -> None:
+        if isinstance(frame, bytes) and self.had and isinstance(self.had[-1], bytes):
+            self.had[-1] += frame
+        else:
+            self.had.append(frame)
+
+
+def _terminal() -> Terminal:
+    return Terminal(RING_BYTES, Archiver(cast("Pool", None)), StreamId(uuid4()), 0, SIZE)
+
+
+@given(st.lists(happenings, max_size=40))
+def test_following_is_reading(what):
+    """The same bytes and the same messages between them; only that a chunk larger than the ring leaves no gap in
+    what a follower has, so such chunks are cut here as the ring would."""
+    terminal = _terminal()
+    following, reading = Kept(terminal, follows=True), Kept(terminal, follows=False)
+    terminal.subscribe(following)
+    terminal.subscribe(reading)
+    number = 0
+    for kind, value in what:
+        match kind:
+            case "bytes":
+                data = bytes((number + index) % 251 for index in range(value))
+                for at in range(0, len(data), RING_BYTES):
+                    terminal.ingest(terminal.inbox.end, data[at : at + RING_BYTES])
+                number += value
+            case "size":
+                number += 1
+                terminal.resize(Size(80 + number % 50, 24), terminal.inbox.end + value)
+            case "control":
+                if value:
+                    terminal.control.take(Client(UUID(int=number), "somebody"))
+                elif terminal.control.controller is not None:
+                    terminal.control.release(terminal.control.controller.id)
+                terminal.wake()
+            case "stream":
+                terminal.begin(StreamId(uuid4()), 0, SIZE)
+            case _:
+                following.late = reading.late = bool(value)
+                terminal.wake()
+    following.late = reading.late = False
+    terminal.wake()
+    assert following.had == reading.had
+
+
+def test_a_viewer_that_keeps_up_is_given_the_object_that_came():
+    """And is not asked to look for itself."""
+    terminal = _terminal()
+    kept = Kept(terminal, follows=True)
+    terminal.subscribe(kept)
+    kept.wake()
+    chunk = b"x" * 100
+    terminal.ingest(0, chunk)
+    assert kept.followed == 1 and kept.had[-1] is chunk
+    assert kept.viewer.next() is None
