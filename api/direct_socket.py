@@ -4,6 +4,8 @@ ASGI hands over one message a turn of the event loop, through a queue, and pause
 an agent to its viewers that is most of the time and of the work. So an application may take binary messages where they
 are read from the socket, and write to sockets that have room, in the same turn: `DirectSocket`, in the scope's
 extensions under `EXTENSION`. All else goes as ASGI says, and so do binary messages that the application does not take.
+
+Messages that come faster than they are passed on gather for a moment, and go on as few: that is when it counts.
 """
 
 from __future__ import annotations
@@ -26,6 +28,10 @@ _SHORT_BINARY = 0x82FE
 """How a whole binary message of 126 to 65,535 bytes begins; two bytes that hold its length follow."""
 BUFFER_BYTES = 128 * 1024
 """Each way; Linux doubles it."""
+FLOOD_MESSAGES = 4
+"""So many at once say that they come faster than they are passed on."""
+GATHER_SECONDS = 0.002
+"""For so long what follows them may gather, to be passed on as one."""
 
 
 class DirectSocket(WebSocketsSansIOProtocol):
@@ -78,6 +84,10 @@ class DirectSocket(WebSocketsSansIOProtocol):
 
     def _give(self, messages: list[bytes]) -> None:
         taken = self.on_binary(messages) if self.on_binary is not None and self.queue.empty() else 0
+        if taken >= FLOOD_MESSAGES:
+            # A read and a write for each viewer cost as much for few bytes as for many.
+            self.transport.pause_reading()
+            self.loop.call_later(GATHER_SECONDS, self._read_on)
         for message in messages[taken:]:
             self.curr_msg_data_type, self.frames = "bytes", [message]
             self.send_receive_event_to_app()
@@ -91,6 +101,11 @@ class DirectSocket(WebSocketsSansIOProtocol):
         """It has room again."""
         super().resume_writing()
         self._full = False
+
+    def _read_on(self) -> None:
+        # Unless what waits for the application is enough.
+        if not self.read_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     @property
     def has_room(self) -> bool:

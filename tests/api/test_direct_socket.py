@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
-from onsembl.api.direct_socket import DirectSocket, direct_socket, send_text
+from onsembl.api.direct_socket import FLOOD_MESSAGES, GATHER_SECONDS, DirectSocket, direct_socket, send_text
 from onsembl.api.serving import uvicorn_config
 
 
@@ -56,7 +56,7 @@ class Echo:
 
 
 @asynccontextmanager
-async def serving(echo: Echo | Crowded) -> AsyncGenerator[str]:
+async def serving(echo: Echo | Crowded | Busy) -> AsyncGenerator[str]:
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn_config(Starlette(routes=[WebSocketRoute("/", echo.serve)])))
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
@@ -142,6 +142,88 @@ async def _texts(client: ClientConnection, count: int) -> AsyncGenerator[str]:
         if isinstance(message := await client.recv(), str):
             count -= 1
             yield message
+
+
+class Busy:
+    """Takes what it can directly, and asks for what else came only once it is `released`."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+        self.paused: list[bool] = []
+        self.socket: DirectSocket
+        self.read = asyncio.Event()
+        self.released = asyncio.Event()
+
+    async def serve(self, websocket: WebSocket) -> None:
+        await websocket.accept()
+        direct = direct_socket(websocket)
+        assert isinstance(direct, DirectSocket)
+        self.socket = direct
+        direct.on_binary = self._take
+        await self.released.wait()
+        while (event := await websocket.receive())["type"] != "websocket.disconnect":
+            if event.get("text") is not None:
+                await websocket.send_text(event["text"])
+
+    def _take(self, messages: list[bytes]) -> int:
+        self.taken += messages
+        self.socket.loop.call_soon(self._look)  # before any timer
+        return len(messages)
+
+    def _look(self) -> None:
+        self.paused.append(not self.socket.transport.is_reading())
+        self.read.set()
+
+    async def gathered(self) -> None:
+        """Until the time to gather, which began with the messages that are taken, is over."""
+        over = asyncio.Event()
+        self.socket.loop.call_later(GATHER_SECONDS, over.set)
+        await over.wait()
+
+
+async def test_what_floods_gathers_and_is_all_taken():
+    """Nothing is read for a moment after many messages at once; then all that came meanwhile is."""
+    busy = Busy()
+    async with serving(busy) as url, connect(url, compression=None) as client:
+        messages = [b"message %d" % number for number in range(FLOOD_MESSAGES * 10)]
+        for first in range(0, len(messages), FLOOD_MESSAGES):
+            burst = messages[first : first + FLOOD_MESSAGES]
+            client.transport.write(b"".join(Frame(Opcode.BINARY, one).serialize(mask=True) for one in burst))
+            await busy.read.wait()
+            busy.read.clear()
+        assert busy.taken == messages
+        assert busy.paused == [True] * 10
+        busy.released.set()
+        await client.send("still here")
+        assert await client.recv() == "still here"
+
+
+async def test_an_application_that_is_behind_is_not_given_more_because_the_flood_has_gathered():
+    """Its own pause goes on when that one ends."""
+    busy = Busy()
+    flood = [Frame(Opcode.BINARY, b"a message").serialize(mask=True)] * FLOOD_MESSAGES
+    async with serving(busy) as url, connect(url, compression=None) as client:
+        client.transport.write(b"".join([*flood, Frame(Opcode.TEXT, b"for the application").serialize(mask=True)]))
+        await busy.read.wait()
+        await busy.gathered()
+        assert not busy.socket.transport.is_reading()
+        busy.released.set()
+        assert await client.recv() == "for the application"
+        assert busy.socket.transport.is_reading()
+
+
+async def test_a_flood_that_is_cut_off_ends_as_others_do():
+    """The connection is gone before what follows has gathered."""
+    busy = Busy()
+    async with serving(busy) as url:
+        client = await connect(url, compression=None)
+        client.transport.write(Frame(Opcode.BINARY, b"a message").serialize(mask=True) * FLOOD_MESSAGES)
+        await busy.read.wait()
+        client.transport.abort()
+        busy.socket.transport.abort()
+        await busy.gathered()
+        assert busy.socket.transport.is_closing()
+        busy.released.set()
 
 
 @pytest.mark.parametrize(
