@@ -124,6 +124,7 @@ class DirectSocket(WebSocketsSansIOProtocol):
         """Let the system hold little of what is on its way: what waits there is latency, and is out of our hands."""
         if self.transport.is_closing():
             return
+        self.transport.set_write_buffer_limits(high=0)  # uvloop writes at once then, not at the end of its turn
         connection = self.transport.get_extra_info("socket")
         for option in (SO_SNDBUF, SO_RCVBUF):
             connection.setsockopt(SOL_SOCKET, option, BUFFER_BYTES)

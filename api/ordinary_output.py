@@ -60,6 +60,6 @@ class OrdinaryOutput:
             parts.append(frame[_HEADER_BYTES:])
             end += size
         if parts:
-            self._received(now)
             terminal.ingest(start, parts[0] if len(parts) == 1 else b"".join(parts))
+            self._received(now)
         return len(parts)

@@ -113,13 +113,13 @@ class Terminal:
         if new:
             start = self.ring.end
             self.ring.append(new)
-            self.modes.feed(new)
             self._unsampled -= 1
             if self._unsampled < 0:
                 self._unsampled = SAMPLED
                 self.sample = Sample(self.inbox.end, monotonic())
             for follower in self._followers:
                 follower.follow(start, new)
+            self.modes.feed(new)  # what can wait comes after the viewers
         # The archive may lack bytes that viewers have had, or have them before they came here.
         log = self.log
         log.backlog.offer(offset, data, time())
