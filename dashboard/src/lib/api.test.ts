@@ -83,3 +83,31 @@ test("what makes nothing has no key and is not sent again", async () => {
   expect(headers(fetcher.mock.calls[0])["Idempotency-Key"]).toBeUndefined();
   expect((fetcher.mock.calls[0]?.[1] as RequestInit).body).toBe('{"reason":"wrong branch"}');
 });
+
+/** A body that comes in these parts, and then breaks off if it is `cut`. */
+function body(parts: string[], cut = false): ReadableStream<Uint8Array> {
+  const left = parts.map((part) => new TextEncoder().encode(part));
+  return new ReadableStream({
+    pull(controller) {
+      const part = left.shift();
+      if (part !== undefined) controller.enqueue(part);
+      else if (cut) controller.error(new TypeError("network error"));
+      else controller.close();
+    },
+  });
+}
+
+test("a file is whole, and what is here of it is told meanwhile", async () => {
+  const { api: client } = api(new Response(body(["abc", "defgh"])));
+  const told: number[] = [];
+  const file = await client.download("/v1/audit/export", (bytes) => told.push(bytes));
+  expect(await file.text()).toBe("abcdefgh");
+  expect(told).toEqual([3, 8]);
+});
+
+test("a file that breaks off is none", async () => {
+  const { api: client } = api(new Response(body(["abc"], true)));
+  await expect(client.download("/v1/audit/export", () => {})).rejects.toEqual(
+    new ApiError(0, "The server's answer was cut off."),
+  );
+});

@@ -302,10 +302,23 @@ export class Api {
     return this.#call("GET", "/v1/audit/chain");
   }
 
-  /** A file that the API makes, whole, however long it takes. */
-  async download(path: string): Promise<Blob> {
-    const response = await this.#answered("GET", path, undefined, null);
-    return response.blob();
+  /** A file that the API makes, whole, however long it takes; `have` is told of the bytes that are here. */
+  async download(path: string, have: (bytes: number) => void): Promise<Blob> {
+    const { body } = await this.#answered("GET", path, undefined, null);
+    if (body === null) return new Blob();
+    let bytes = 0;
+    const counted = new TransformStream<Uint8Array, Uint8Array>({
+      transform: (chunk, onward) => {
+        bytes += chunk.byteLength;
+        have(bytes);
+        onward.enqueue(chunk);
+      },
+    });
+    try {
+      return await new Response(body.pipeThrough(counted)).blob(); // which the browser may keep on disk
+    } catch {
+      throw new ApiError(0, "The server's answer was cut off.");
+    }
   }
 
   /** An agent's recordings, newest first. */

@@ -1,10 +1,9 @@
-import { ApiError, type Api } from "./api.ts";
-import { notices } from "./notices.svelte.ts";
 import type { Command, SearchHit } from "./protocol.ts";
 import { addressOf } from "./route.svelte.ts";
 
 export type Format = "cast3" | "cast2" | "text";
 
+/** What a recording is exported as. */
 export const FORMATS: { format: Format; label: string; extension: string }[] = [
   { format: "cast3", label: "asciicast v3", extension: "cast" },
   { format: "cast2", label: "asciicast v2", extension: "cast" },
@@ -30,21 +29,4 @@ export function replayAddress(agent: string, command: Command): string | null {
 export function hitAddress(agent: string, hit: SearchHit): string | null {
   if (hit.stream_id === null || hit.offset === null) return null;
   return playerAddress(agent, hit.stream_id, { at: hit.offset });
-}
-
-/** Fetch a recording and give it to the browser to keep. */
-export async function saveRecording(api: Api, path: string, query: URLSearchParams, name: string, format: Format): Promise<void> {
-  query.set("format", format);
-  const extension = FORMATS.find((one) => one.format === format)?.extension ?? "cast";
-  try {
-    const file = URL.createObjectURL(await api.download(`${path}?${query}`));
-    const link = document.createElement("a");
-    link.href = file;
-    link.download = `${name.replaceAll(/[^A-Za-z0-9._-]/g, "_")}.${extension}`;
-    link.click();
-    URL.revokeObjectURL(file);
-  } catch (error) {
-    if (!(error instanceof ApiError)) throw error;
-    notices.error(error.message);
-  }
 }
