@@ -124,10 +124,15 @@ class DirectSocket(WebSocketsSansIOProtocol):
         """Let the system hold little of what is on its way: what waits there is latency, and is out of our hands."""
         if self.transport.is_closing():
             return
-        self.transport.set_write_buffer_limits(high=0)  # uvloop writes at once then, not at the end of its turn
         connection = self.transport.get_extra_info("socket")
         for option in (SO_SNDBUF, SO_RCVBUF):
             connection.setsockopt(SOL_SOCKET, option, BUFFER_BYTES)
+
+    def write_at_once(self) -> None:
+        """From now on uvloop writes at once, not at the end of its turn. For one that is behind it is the slower way:
+        then each message waits for the one before it."""
+        if not self.transport.is_closing():
+            self.transport.set_write_buffer_limits(high=0)
 
     def write(self, data: bytes) -> None:
         """Send a binary message. Only when it `has_room`."""

@@ -260,6 +260,8 @@ class ViewerSession:
                     await self._send(frame)
                     if isinstance(frame, Gap):
                         await self._have_redrawn()
+            if self._direct is not None:
+                self._direct.write_at_once()
             self._waits = True
             await self._changed.wait()
             self._waits = False

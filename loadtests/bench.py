@@ -71,7 +71,7 @@ class Found:
         """Of its rounds; nothing when there is none."""
         rounds = self.rounds.get(program, [])
         names = rounds[0] if rounds else {}
-        return {name: round(statistics.median(figures[name] for figures in rounds), 2) for name in names}
+        return {name: round(statistics.median(figures[name] for figures in rounds), 3) for name in names}
 
     def verdicts(self) -> list[tuple[Target, bool | None]]:
         """Whether each target is met; None when its peer is missing."""
