@@ -21,6 +21,9 @@ from support.no_secrets import pytest_runtest_makereport, remember_tokens
 from onsembl.cli.embedded_postgres import EmbeddedPostgres
 from onsembl.sql.migrate import migrate
 
+LONG_FORMS = ("soak", "load", "package", "clis")
+PROCESSES_PER_CORE = 2
+"""Most tests wait for other processes half of their time."""
 SHARED = "ONSEMBL_TEST_FOLDER"
 FAST = {
     "fsync": "off",
@@ -38,6 +41,35 @@ hypothesis.settings.load_profile("loaded")
 
 __all__ = ["pytest_runtest_makereport"]  # pytest finds it here
 remember_tokens()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--all", action="store_true", help="also run the long forms: what is marked " + ", ".join(LONG_FORMS)
+    )
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` means."""
+    return PROCESSES_PER_CORE * (os.cpu_count() or 1)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long forms to `--all`, and put long tests first, so that no process ends with one alone."""
+    if not config.getoption("--all"):
+        config.hook.pytest_deselected(items=[item for item in items if _is_long_form(item)])
+        items[:] = [item for item in items if not _is_long_form(item)]
+    items.sort(key=_seconds, reverse=True)
+
+
+def _is_long_form(item: pytest.Item) -> bool:
+    return any(map(item.get_closest_marker, LONG_FORMS))
+
+
+def _seconds(item: pytest.Item) -> float:
+    """How long the test takes by its mark `seconds`; the order of tests without one stays."""
+    mark = item.get_closest_marker("seconds")
+    return mark.args[0] if mark else 0.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
