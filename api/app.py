@@ -218,20 +218,22 @@ async def _start(
     )
     counted.pools.watch("api", pool)
     counted.pools.watch("statements", statements)
-    background = [
+    beside = [
         keep_alive(pool, instance_id, settings.address, settings.instance_heartbeat),
         take_notices(settings.database_url, services, instance_id),
         refusals.write_for_ever(),
         counted.loop_lag.watch(),
     ]
+    tasks = [asyncio.create_task(coroutine) for coroutine in beside]
+    workers: list[asyncio.Task[None]] = []
     if settings.worker is not None:
-        background.append(run_worker(settings.database_url, settings.worker, counted.worker, local=hub))
-    tasks = [asyncio.create_task(coroutine) for coroutine in background]
-    for task in tasks:
+        work = run_worker(settings.database_url, settings.worker, counted.worker, local=hub)
+        workers.append(asyncio.create_task(work))
+    for task in [*tasks, *workers]:
         task.add_done_callback(_log_failure)
 
     async def stop() -> None:
-        await cancel_until_done(tasks, again=WORKER_END_SECONDS)
+        await asyncio.gather(cancel_until_done(tasks), cancel_until_done(workers, again=WORKER_END_SECONDS))
         await services.errands.stop()
 
     stack.push_async_callback(stop)

@@ -69,7 +69,7 @@ class Standin:
             database_url, role=AUTH_ROLE, min_size=1, max_size=4, patience=PATIENCE_SECONDS, check=True
         )
         self._tokens = AccessTokens(issuer, self._settings.access_token)
-        self._passwords = passwords or Passwords()
+        self._passwords = passwords or Passwords(self._settings.hasher)
         self._channels = ChannelsApp(database_url, limits, on_refused)
         self._rotation = Rotation(self._pool, self._tokens, self._settings, self._channels.center.send_users_away)
         self._started: _Started | None = None

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import secrets
+from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.low_level import ARGON2_VERSION
 
 from onsembl.realtime.auth.errors import TooManyAttempts
 
@@ -23,9 +26,9 @@ class Passwords:
 
     def __init__(self, hasher: PasswordHasher | None = None, *, at_once: int = 2, waiting: int = 64) -> None:
         self._hasher = hasher or PasswordHasher()
+        self._nobody = _hash_of_nobody(self._hasher)
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="argon2")
         self._room = at_once + waiting
-        self._nobody: str | None = None
 
     async def hash(self, password: str) -> str:
         """A hash to keep. Raises TooManyAttempts."""
@@ -57,12 +60,19 @@ class Passwords:
             self._room += 1
 
     def _verify(self, password: str, password_hash: str | None) -> bool:
-        if self._nobody is None:
-            self._nobody = self._hasher.hash("nobody's password")
         try:
             return self._hasher.verify(password_hash or self._nobody, password)
         except (VerificationError, InvalidHashError):
             return False
+
+
+def _hash_of_nobody(hasher: PasswordHasher) -> str:
+    """A hash that no password fits, and that takes as long to compare as one that the hasher makes."""
+    salt, digest = (
+        b64encode(secrets.token_bytes(length)).decode().rstrip("=") for length in (hasher.salt_len, hasher.hash_len)
+    )
+    cost = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
+    return f"$argon2{hasher.type.name.lower()}$v={ARGON2_VERSION}${cost}${salt}${digest}"
 
 
 async def hash_password(password: str) -> str:

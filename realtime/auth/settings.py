@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from argon2 import PasswordHasher
 
 DAY = 24 * 3600.0
 
@@ -14,7 +16,7 @@ class AuthSettings:
     `access_token` must be well over 90: the clients refresh when less than that remains. `reuse` is how long after a
     refresh any older token of the session is answered with the one that is good now. `idle` ends a session that was not
     refreshed. `published` is how long a new signing key is shown in the JWKS before it signs, so that every process has
-    read it by then; each reads the keys again every `reread`.
+    read it by then; each reads the keys again every `reread`. `hasher` hashes passwords.
     """
 
     access_token: int = 3600
@@ -25,3 +27,4 @@ class AuthSettings:
     allow_sign_up: bool = False
     failures: int = 10
     failure_refill: float = 30.0
+    hasher: PasswordHasher = field(default_factory=PasswordHasher)
