@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +16,10 @@ from uuid import uuid4
 import hypothesis
 import psycopg
 import pytest
-from support.folders import data_folder
+from support.folders import copy_folder, data_folder
 from support.no_secrets import pytest_runtest_makereport, remember_tokens
 
-from onsembl.cli.embedded_postgres import EmbeddedPostgres
+from onsembl.cli.embedded_postgres import DATABASE, EmbeddedPostgres
 from onsembl.sql.migrate import migrate
 
 LONG_FORMS = ("soak", "load", "package", "clis")
@@ -78,14 +79,23 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = data_folder()
         os.environ[SHARED] = str(folder)
         config.stash[_OWNED] = folder
-    os.environ["ONSEMBL_KEYRING"] = "off"  # no test writes to the keyring of whoever runs it
+    os.environ["ONSEMBL_KEYRING"] = "off"  # no test writes to the keyring of the person who runs it
+    _keep_bytecode(config)
+
+
+def _keep_bytecode(config: pytest.Config) -> None:
+    """Keep compiled modules beside pytest's cache where the environment forbids to keep them in the tree: else each
+    process that a test starts compiles a thousand modules again."""
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None) is not None and config.cache is not None:
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = str(config.cache.mkdir("bytecode"))
+        sys.dont_write_bytecode = False
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     folder = config.stash.get(_OWNED, None)
     if folder is not None:
         server = EmbeddedPostgres(folder / "shared", FAST)
-        if (folder / "shared" / "started").exists():
+        if (folder / "shared").exists():
             server.start()  # takes over the one that a worker started
             server.stop(signal.SIGQUIT)
         shutil.rmtree(folder, ignore_errors=True)
@@ -103,18 +113,32 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> EmbeddedPostgres:
+def cluster() -> Path:
+    """A data folder with a migrated database, whose Postgres does not run: to copy, not to change."""
+    folder = Path(os.environ[SHARED])
+    made = folder / "cluster"
+    with _locked(folder / "lock"):
+        if not made.exists():
+            partial = folder / "cluster.partial"
+            server = EmbeddedPostgres(partial, FAST)
+            server.start()
+            asyncio.run(migrate(server.url(), standin=True))
+            with psycopg.connect(server.url("postgres"), autocommit=True) as conn:
+                conn.execute(f"create database {TEMPLATE} template {DATABASE}")
+            server.stop()
+            partial.rename(made)
+    return made
+
+
+@pytest.fixture(scope="session")
+def postgres(cluster: Path) -> EmbeddedPostgres:
     """The server that all tests of the run share; it holds a migrated template."""
     folder = Path(os.environ[SHARED])
-    server = EmbeddedPostgres(folder / "shared", FAST)
     with _locked(folder / "lock"):
+        if not (folder / "shared").exists():
+            copy_folder(cluster, folder / "shared")
+        server = EmbeddedPostgres(folder / "shared", FAST)
         server.start()
-        started = folder / "shared" / "started"
-        if not started.exists():
-            with psycopg.connect(server.url("postgres"), autocommit=True) as conn:
-                conn.execute(f"create database {TEMPLATE}")
-            asyncio.run(migrate(server.url(TEMPLATE), standin=True))
-            started.touch()
     return server
 
 
@@ -134,12 +158,12 @@ def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
 
 
 @pytest.fixture
-def own_postgres() -> Iterator[EmbeddedPostgres]:
+def own_postgres(cluster: Path) -> Iterator[EmbeddedPostgres]:
     """A server of the test's own, to stop, kill and start again; its database is migrated."""
     folder = data_folder()
+    copy_folder(cluster, folder)
     server = EmbeddedPostgres(folder, FAST)
     server.start()
-    asyncio.run(migrate(server.url(), standin=True))
     yield server
     server.stop(signal.SIGQUIT)
     shutil.rmtree(folder, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -18,3 +19,9 @@ def data_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="onsembl-", dir=MEMORY if in_memory else None))
     folder.chmod(0o755)
     return folder
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy what is in a folder into another, with owners: as root, Postgres runs as another user."""
+    target.mkdir(exist_ok=True)
+    subprocess.run(["cp", "-a", f"{source}/.", target], check=True)
