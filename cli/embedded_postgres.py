@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import quote
 
 import psutil
@@ -56,6 +57,12 @@ SETTINGS = {
 
 class EmbeddedPostgres:
     """The server of one data folder."""
+
+    locale_options: ClassVar[tuple[str, ...]] = (
+        "--locale-provider=builtin",
+        "--builtin-locale=C.UTF-8",
+        "--locale=C",
+    )
 
     def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
         self._folder = folder
@@ -145,9 +152,7 @@ class EmbeddedPostgres:
                 f"--pwfile={password.name}",
                 "--auth=scram-sha-256",
                 "--encoding=UTF8",
-                "--locale-provider=builtin",
-                "--builtin-locale=C.UTF-8",
-                "--locale=C",
+                *self.locale_options,
             )
         partial.rename(self._data)
 

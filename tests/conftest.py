@@ -11,13 +11,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
 
 import hypothesis
 import psycopg
 import pytest
+from support.databases import fresh_database
 from support.folders import copy_folder, data_folder
 from support.no_secrets import pytest_runtest_makereport, remember_tokens
+from support.postgres import server_of
 
 from onsembl.cli.embedded_postgres import DATABASE, EmbeddedPostgres
 from onsembl.sql.migrate import migrate
@@ -94,7 +95,7 @@ def _keep_bytecode(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     folder = config.stash.get(_OWNED, None)
     if folder is not None:
-        server = EmbeddedPostgres(folder / "shared", FAST)
+        server = server_of(folder / "shared", FAST)
         if (folder / "shared").exists():
             server.start()  # takes over the one that a worker started
             server.stop(signal.SIGQUIT)
@@ -120,7 +121,7 @@ def cluster() -> Path:
     with _locked(folder / "lock"):
         if not made.exists():
             partial = folder / "cluster.partial"
-            server = EmbeddedPostgres(partial, FAST)
+            server = server_of(partial, FAST)
             server.start()
             asyncio.run(migrate(server.url(), standin=True))
             with psycopg.connect(server.url("postgres"), autocommit=True) as conn:
@@ -137,7 +138,7 @@ def postgres(cluster: Path) -> EmbeddedPostgres:
     with _locked(folder / "lock"):
         if not (folder / "shared").exists():
             copy_folder(cluster, folder / "shared")
-        server = EmbeddedPostgres(folder / "shared", FAST)
+        server = server_of(folder / "shared", FAST)
         server.start()
     return server
 
@@ -145,16 +146,15 @@ def postgres(cluster: Path) -> EmbeddedPostgres:
 @pytest.fixture
 def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
     """A fresh, migrated database of the test's own."""
-    name = f"test_{uuid4().hex}"
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
-        conn.execute(f"create database {name} template {TEMPLATE} strategy file_copy")
-    yield postgres.url(name)
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
-        # A replication stream may be ending still, and no force drops a database under one.
-        slots = "select pg_terminate_backend(active_pid, 5000) from pg_replication_slots where database = %s"
-        while conn.execute(slots, [name]).fetchall():
-            pass
-        conn.execute(f"drop database {name} with (force)")
+    with fresh_database(postgres, TEMPLATE) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """A fresh database of the test's own with nothing in it; the server has the roles."""
+    with fresh_database(postgres) as url:
+        yield url
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def own_postgres(cluster: Path) -> Iterator[EmbeddedPostgres]:
     """A server of the test's own, to stop, kill and start again; its database is migrated."""
     folder = data_folder()
     copy_folder(cluster, folder)
-    server = EmbeddedPostgres(folder, FAST)
+    server = server_of(folder, FAST)
     server.start()
     yield server
     server.stop(signal.SIGQUIT)

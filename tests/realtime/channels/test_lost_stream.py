@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from support.folders import data_folder
+from support.postgres import server_of
 from websockets.exceptions import ConnectionClosed
 
 from onsembl.cli.embedded_postgres import EmbeddedPostgres
@@ -124,7 +125,7 @@ async def test_only_followers_of_changes_are_sent_off(own_postgres, serve_projec
 def without_the_log() -> Iterator[EmbeddedPostgres]:
     """A server whose log cannot be followed."""
     folder = data_folder()
-    server = EmbeddedPostgres(folder, {"fsync": "off", "wal_level": "replica"})
+    server = server_of(folder, {"fsync": "off", "wal_level": "replica"})
     server.start()
     asyncio.run(migrate(server.url(), standin=True))
     yield server
@@ -164,7 +165,7 @@ async def test_the_outbox_takes_over_where_the_log_cannot_be_followed(without_th
     assert len(told) == 2  # two servers, each once
 
     await asyncio.to_thread(without_the_log.stop)
-    again = EmbeddedPostgres(without_the_log._folder, {"fsync": "off", "wal_level": "logical"})
+    again = server_of(without_the_log._folder, {"fsync": "off", "wal_level": "logical"})
     await asyncio.to_thread(again.start)
     async with serve_project(database_url=url, limits=IMPATIENT) as project:
         token = (await project.sign_in("ann"))["access_token"]
