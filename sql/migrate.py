@@ -1,7 +1,14 @@
 """Bringing a database to the newest schema: numbered files, forward only, each applied once in its own transaction.
 
 Three sets, in this order: what a Supabase project would have (only where the stand-in serves), Procrastinate's own
-schema, and ours. What was applied is kept with a checksum, so a file that changed afterwards is noticed.
+schema, and ours. What was applied is kept with a checksum, so a file that changed afterwards is noticed. What earlier
+versions of the program applied under other names or with other texts is recognised (sql/earlier_migrations.py).
+
+To change the schema, add the next number to sql/migrations (or sql/standin) and write only what changes. Never edit,
+rename or remove a file that is committed: tests/sql/test_frozen.py compares each with its first version in git. To
+correct a migration, add another. Each file is one transaction and must keep every row; the release before it still
+runs on its tables during an update, so add columns with defaults, and drop one only a release after its last use. Give
+every table row-level security, its policies and its grants.
 
     MigrationError
     ├── ChangedMigration      a file differs from what was applied
@@ -12,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -21,6 +28,7 @@ from procrastinate.schema import SchemaManager
 from psycopg import sql
 
 from onsembl.sql.database import Connection, connect
+from onsembl.sql.earlier_migrations import EarlierMigration, recognised
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +80,10 @@ def _files(folder: str) -> Iterator[Migration]:
             yield Migration(f"{folder}/{file.name}", file.read_text())
 
 
+def _text(folder: str, name: str) -> str:
+    return files("onsembl.sql").joinpath(folder).joinpath(name).read_text()
+
+
 def _procrastinate() -> Iterator[Migration]:
     """Its schema at the library's version. The text is the library's, so a newer library may differ: not checked."""
     yield Migration("procrastinate/schema", SchemaManager.get_schema(), schema="procrastinate", checked=False)
@@ -83,16 +95,17 @@ def _procrastinate_upgrades() -> dict[str, str]:
 
 
 async def missing_migrations(url: str) -> list[str]:
-    """The names of ours that are not applied. Raises MigrationError."""
+    """The names of ours that are not applied, or only as an earlier version had them. Raises MigrationError."""
     async with await connect(url, autocommit=True) as conn:
         applied = await _applied(conn)
-    _check(applied, migrations(standin=True))
+    current = _without(applied, recognised(applied))
+    _check(current, migrations(standin=True))
     wanted = migrations(standin=False)
-    return [migration.name for migration in wanted if migration.name not in applied]
+    return [migration.name for migration in wanted if migration.name not in current]
 
 
 async def migrate(url: str, *, standin: bool, ours: bool = True) -> list[str]:
-    """Apply what is missing; the names of what was applied. Raises MigrationError.
+    """Apply what is missing; the names of what was applied, repairs included. Raises MigrationError.
 
     `standin` where no Supabase project serves; without `ours` only what such a project would have.
     """
@@ -107,8 +120,14 @@ async def migrate(url: str, *, standin: bool, ours: bool = True) -> list[str]:
 
 async def _apply_missing(conn: Connection, wanted: list[Migration]) -> list[str]:
     applied = await _applied(conn)
-    _check(applied, migrations(standin=True))
+    earlier = recognised(applied)
+    _check(_without(applied, earlier), migrations(standin=True))
     done: list[str] = []
+    known = {migration.name: migration for migration in wanted}
+    for found in earlier:
+        if found.today in known:
+            done += await _bring_up_to_date(conn, found, known[found.today])
+    applied = await _applied(conn)
     for migration in wanted:
         if migration.name not in applied:
             await _apply(conn, migration)
@@ -116,6 +135,12 @@ async def _apply_missing(conn: Connection, wanted: list[Migration]) -> list[str]
     if any(migration.name == "procrastinate/schema" for migration in wanted):
         done += await _upgrade_procrastinate(conn, fresh="procrastinate/schema" in done)
     return done
+
+
+def _without(applied: dict[str, str], earlier: Iterable[EarlierMigration]) -> dict[str, str]:
+    """What was applied as it is today."""
+    names = {found.name for found in earlier}
+    return {name: checksum for name, checksum in applied.items() if name not in names}
 
 
 def _check(applied: dict[str, str], wanted: list[Migration]) -> None:
@@ -143,12 +168,37 @@ async def _applied(conn: Connection) -> dict[str, str]:
     return {row["name"]: row["checksum"] for row in await cursor.fetchall()}
 
 
+async def _bring_up_to_date(conn: Connection, found: EarlierMigration, today: Migration) -> list[str]:
+    """Make the repairs of a migration that an earlier version applied, and note it as today's; the repairs' names."""
+    repairs = [Migration(f"repairs/{name}", _text("repairs", name)) for name in found.repairs]
+    async with conn.transaction():
+        for repair in repairs:
+            await _execute(conn, repair)
+        if found.apply_again:
+            await conn.execute("delete from onsembl_migrations.applied where name = %s", [found.name])
+        else:
+            await conn.execute(
+                "update onsembl_migrations.applied set name = %s, checksum = %s where name = %s",
+                [today.name, today.checksum, found.name],
+            )
+    logger.info(
+        "Recognised %s as an earlier version of %s",
+        *(found.name, today.name),
+        extra={"action": "migration_recognised", "migration": today.name, "earlier": found.name},
+    )
+    return [repair.name for repair in repairs]
+
+
+async def _execute(conn: Connection, migration: Migration) -> None:
+    await conn.execute(sql.SQL("set local search_path to {}").format(sql.Identifier(migration.schema)))
+    await conn.execute(migration.text.encode())
+
+
 async def _apply(conn: Connection, migration: Migration) -> None:
     async with conn.transaction():
         if migration.schema != "public":
             await conn.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(migration.schema)))
-        await conn.execute(sql.SQL("set local search_path to {}").format(sql.Identifier(migration.schema)))
-        await conn.execute(migration.text.encode())
+        await _execute(conn, migration)
         await _note(conn, migration.name, migration.checksum)
     logger.info("Applied %s", migration.name, extra={"action": "migrated", "migration": migration.name})
 

@@ -1,0 +1,59 @@
+"""Every set of migrations that a commit had until they were frozen, as git has kept it.
+
+A database that such a commit made has these names and checksums in `onsembl_migrations.applied`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.frozen import blobs, commits, freeze_commit, git
+
+from onsembl.sql.migrate import Migration
+
+MIGRATOR = "sql/migrate.py"
+
+
+@dataclass(frozen=True)
+class History:
+    """What one commit would apply to an empty database, each set in its order."""
+
+    commit: str
+    standin: tuple[Migration, ...]
+    ours: tuple[Migration, ...]
+
+    @property
+    def applied(self) -> dict[str, str]:
+        """The checksum of each by its name."""
+        return {migration.name: migration.checksum for migration in (*self.standin, *self.ours)}
+
+    def goes_on_from(self, earlier: History) -> bool:
+        """Whether this commit's program starts on a database that the earlier one has made."""
+        return earlier.applied.items() <= self.applied.items()
+
+
+def histories(root: Path) -> list[History]:
+    """Those that differ, oldest first. Raises NoHistory.
+
+    Commits before the first that could apply a migration made no database and are left out.
+    """
+    freeze = freeze_commit(root)
+    texts: dict[str, str] = {}
+    found: dict[tuple[tuple[str, str], ...], History] = {}
+    for commit in [*commits(root, f"{freeze}^"), freeze]:
+        files = tuple(sorted(blobs(root, commit)))
+        if files in found or not git(root, "ls-tree", commit, "--", MIGRATOR):
+            continue
+        for _, blob in files:
+            if blob not in texts:
+                texts[blob] = git(root, "cat-file", "blob", blob)
+        named = [(path.removeprefix("sql/"), texts[blob]) for path, blob in files]
+        found[files] = History(
+            commit[:7],
+            *(
+                tuple(Migration(name, text) for name, text in named if name.startswith(f"{folder}/"))
+                for folder in ("standin", "migrations")
+            ),
+        )
+    return list(found.values())
