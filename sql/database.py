@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from traceback import clear_frames
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from psycopg import AsyncConnection, sql
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import DictRow, Row, dict_row
 from psycopg_pool import AsyncConnectionPool
 
 Connection = AsyncConnection[DictRow]
@@ -22,7 +23,24 @@ CONNECT_SECONDS = 10
 RECONNECT_SECONDS = 3.0
 
 
-class _Own(AsyncConnection[DictRow]):
+class PromptConnection(AsyncConnection[Row]):
+    """Closed at once when it is cancelled while it is made.
+
+    psycopg's own is held half open by the traceback, which the cancelled task keeps. Until `authentication_timeout`,
+    a minute, Postgres waits for the client, and every `drop database` for that.
+    """
+
+    @classmethod
+    async def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
+        """As psycopg's own."""
+        try:
+            return await super().connect(conninfo, **kwargs)
+        except BaseException as error:
+            clear_frames(error.__traceback__)
+            raise
+
+
+class _Own(PromptConnection[DictRow]):
     """Closed whenever its block is left: psycopg's own stays open when it is cancelled while it commits."""
 
     async def __aexit__(
@@ -77,7 +95,7 @@ def create_pool(
 
     return AsyncConnectionPool(
         url,
-        connection_class=AsyncConnection[DictRow],
+        connection_class=PromptConnection[DictRow],
         kwargs={"row_factory": dict_row, "connect_timeout": CONNECT_SECONDS},
         configure=configure,
         min_size=min_size,

@@ -17,6 +17,7 @@ from psycopg import AsyncConnection
 from psycopg.pq import ExecStatus
 
 from onsembl.realtime.replication.pgoutput import Decoder, Message
+from onsembl.sql.database import PromptConnection
 
 STATUS_SECONDS = 10.0
 """How often the server hears that we live; it waits `wal_sender_timeout`, 60 s by default."""
@@ -31,7 +32,7 @@ async def stream(url: str, publication: str) -> AsyncGenerator[list[Message]]:
     Ends with psycopg.OperationalError, or another psycopg.Error when the server will not let the log be followed.
     """
     slot = f"onsembl_{secrets.token_hex(6)}"
-    conn = await AsyncConnection.connect(
+    conn = await PromptConnection.connect(
         url, autocommit=True, replication="database", options=_FORMATS, connect_timeout=10
     )
     copy = _CopyBoth(conn)

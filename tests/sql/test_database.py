@@ -1,12 +1,15 @@
-"""Connections of one's own."""
+"""Connections to Postgres: what is cancelled leaves none open."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
-from onsembl.sql.database import Connection, connect
+from onsembl.realtime.replication.stream import stream
+from onsembl.sql.database import Connection, connect, create_pool
 
 
 async def test_a_connection_is_closed_when_its_block_is_cancelled_while_it_commits(database_url):
@@ -35,3 +38,45 @@ async def test_a_connection_is_closed_when_its_block_is_cancelled_while_it_commi
         with pytest.raises(asyncio.CancelledError):
             await task
     assert used[0].closed
+
+
+async def _connect(url: str) -> object:
+    return await connect(url)
+
+
+async def _follow_the_log(url: str) -> object:
+    return await anext(stream(url, "publication"))
+
+
+async def _take_from_a_pool(url: str) -> object:
+    async with create_pool(url) as pool, pool.connection() as conn:
+        return conn
+
+
+@pytest.mark.parametrize("use", [_connect, _follow_the_log, _take_from_a_pool])
+async def test_a_connection_is_closed_when_it_is_cancelled_while_it_is_made(use: Callable[[str], Awaitable[object]]):
+    """Else Postgres waits in its authentication for a minute, and whoever drops a database waits for that."""
+    async with _silent_server() as (url, asked, closed):
+        task = asyncio.ensure_future(use(url))
+        await asked.wait()
+        task.cancel()
+        await asyncio.wait([task])  # it is kept, and with it the traceback
+        async with asyncio.timeout(60):
+            await closed.wait()
+        assert task.cancelled()
+
+
+@asynccontextmanager
+async def _silent_server() -> AsyncGenerator[tuple[str, asyncio.Event, asyncio.Event]]:
+    """The address of a Postgres that answers nothing; a client has asked; it has closed its connection."""
+    asked, closed = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1024):
+            asked.set()
+        closed.set()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        yield f"postgresql://nobody@127.0.0.1:{port}/nowhere", asked, closed
