@@ -68,13 +68,12 @@ class PlayedCenter:
         for agent in self.agents:
             agent.close()
         async with await connect(self._url) as conn:
-            await conn.execute(
-                "truncate agents, commands, halts, instances, streams, procrastinate_jobs, procrastinate_workers"
-                " cascade"
-            )
+            # Few rows are deleted faster than their tables are truncated.
+            for table in ("agents", "halts", "instances", "procrastinate_jobs", "procrastinate_workers"):
+                await conn.execute(f"delete from {table}")  # type: ignore[arg-type]
 
     async def rows(self) -> dict[CommandId, DictRow]:
-        async with self.pool.connection() as conn:
+        async with self._statements.connection() as conn:
             cursor = await conn.execute(f"select {commands.COLUMNS} from commands order by seq")
             return {row["id"]: row for row in await cursor.fetchall()}
 

@@ -1,30 +1,34 @@
 """Commands under everything that can happen to them, in any order: no command runs twice, none is forgotten, no two are
 at once on an agent, final states stay, and what a final state says is so.
 
-`ONSEMBL_MACHINE_EXAMPLES` is how many sequences of such are tried (150).
+`ONSEMBL_MACHINE_EXAMPLES` is how many sequences of such the long form tries (150).
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine
-from pathlib import Path
+import shutil
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
+import psycopg
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from psycopg.rows import DictRow
+from support.folders import data_folder
 from support.played_agents import Link, PlayedAgent
 from support.played_center import PlayedCenter
 from support.played_worker import timeless_jobs
 
+from onsembl.agent.journal import Journal
 from onsembl.api import hub
-from onsembl.protocol.ids import CommandId
+from onsembl.protocol.ids import AgentId, CommandId, Epoch
 from onsembl.protocol.states import CommandState
-from onsembl.sql.database import create_pool
+from onsembl.sql import agents
+from onsembl.sql.database import Connection, create_pool
 from onsembl.tasks import run_command
 
 __all__ = ["timeless_jobs"]
@@ -75,6 +79,7 @@ class CommandMachine(RuleBasedStateMachine):
     def begin(self, agents: int, deliveries: int) -> None:
         run_command.MAX_DELIVERIES = deliveries
         self.center: PlayedCenter = self.center_of()
+        self.touched = False
         self.halted = False
         self.paused: set[PlayedAgent] = set()
         self.rows: dict[CommandId, DictRow] = {}
@@ -89,6 +94,8 @@ class CommandMachine(RuleBasedStateMachine):
         getattr(self, f"_{step}")(pick, flag)
 
     def do(self, what: Coroutine[Any, Any, Any]) -> Any:
+        """Have the control center do something; its rows may be others since."""
+        self.touched = True
         return self.run(what)
 
     def _agent(self, pick: int) -> PlayedAgent:
@@ -218,7 +225,9 @@ class CommandMachine(RuleBasedStateMachine):
 
     @invariant()
     def it_holds(self) -> None:
-        before, self.rows = self.rows, self.do(self.center.rows())
+        before = self.rows
+        if self.touched:
+            self.rows, self.touched = self.run(self.center.rows()), False
         assert set(self.rows) == self.sent
         for id, row in before.items():
             if row["state"] in FINAL:
@@ -298,13 +307,14 @@ def _is_active(row: DictRow) -> bool:
     return CommandState(row["state"]).is_active
 
 
-@pytest.mark.timeout(300 + EXAMPLES)
-@pytest.mark.usefixtures("timeless_jobs")
-def test_commands_end_once_and_right(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def machine(database_url: str, timeless_jobs: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[CommandMachine]]:
+    """The machine on a database of its own."""
     monkeypatch.setattr(run_command, "MAX_DELIVERIES", run_command.MAX_DELIVERIES)  # is put back
     monkeypatch.setattr(hub, "OFFER_AGAIN_SECONDS", 0.0)  # no time passes here
     pool = create_pool(database_url, role="onsembl_api", min_size=2, max_size=4)
     statements = create_pool(database_url, role="onsembl_api", min_size=2, max_size=4, autocommit=True)
+    journals = data_folder()
 
     async def opened() -> None:
         await pool.open()
@@ -318,12 +328,124 @@ def test_commands_end_once_and_right(database_url: str, tmp_path: Path, monkeypa
 
         class Machine(CommandMachine):
             run = staticmethod(runner.run)
-            center_of = staticmethod(lambda: PlayedCenter(database_url, pool, statements, tmp_path))
+            center_of = staticmethod(lambda: PlayedCenter(database_url, pool, statements, journals))
 
         runner.run(opened())
         try:
-            run_state_machine_as_test(
-                Machine, settings=settings(max_examples=EXAMPLES, stateful_step_count=STEPS_EACH, deadline=None)
-            )
+            yield Machine
         finally:
             runner.run(closed())
+            shutil.rmtree(journals)
+
+
+@pytest.mark.parametrize(
+    "examples",
+    [
+        pytest.param(25, marks=pytest.mark.seconds(6)),
+        pytest.param(EXAMPLES, marks=[pytest.mark.soak, pytest.mark.timeout(300 + EXAMPLES)]),
+    ],
+)
+def test_commands_end_once_and_right(machine: type[CommandMachine], examples: int) -> None:
+    """Whatever happens in whatever order."""
+    run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=STEPS_EACH))
+
+
+# That it would be seen
+
+
+Remove = Callable[[str, pytest.MonkeyPatch], None]
+
+
+def _forget_on_disk(_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent that starts again does not know what it had taken."""
+    monkeypatch.setattr(Journal, "_load", lambda _self: None)
+
+
+def _ignore_the_epoch(_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of an older connection ends the newer one."""
+
+    async def disconnected(conn: Connection, agent_id: AgentId, _epoch: Epoch) -> bool:
+        await conn.execute("update agents set status = 'offline', instance_id = null where id = %s", [agent_id])
+        return True
+
+    monkeypatch.setattr(agents, "disconnected", disconnected)
+
+
+def _end_again(url: str, _monkeypatch: pytest.MonkeyPatch) -> None:
+    """An end is written whatever the command's state is."""
+    _without(url, "end_command", "and c.state in ('dispatched', 'running')")
+
+
+def _promote_while_halted(url: str, _monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line moves during a halt."""
+    _without(url, "promote", "and not exists (select from onsembl.halts where lifted_at is null)")
+
+
+def _without(url: str, function: str, guard: str) -> None:
+    with psycopg.connect(url) as conn:
+        (definition,) = conn.execute("select pg_get_functiondef(%s::regproc)", [f"onsembl.{function}"]).fetchone() or ()
+        assert definition.count(guard) == 1
+        conn.execute(definition.replace(guard, ""))
+
+
+GUARDS = [
+    (
+        _forget_on_disk,
+        "a command ran twice",
+        "send an_agent_hears an_agent_hears an_agent_restarts connect an_agent_hears an_agent_hears",
+    ),
+    (_ignore_the_epoch, "not at rest", "connect notice send"),
+    (
+        _end_again,
+        "a final state has changed",
+        "send an_agent_hears an_agent_hears a_job_is_taken a_job_gives_up a_program_ends the_server_hears"
+        " the_server_hears",
+    ),
+    (_promote_while_halted, "given out against the order", "halt send"),
+]
+"""How each is removed, what the machine says then, and steps that lead there."""
+
+
+@pytest.mark.parametrize(("remove", "said", "steps"), GUARDS)
+def test_a_missing_guard_is_seen(
+    machine: type[CommandMachine],
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    remove: Remove,
+    said: str,
+    steps: str,
+) -> None:
+    """The steps end well, and without the guard they do not."""
+    _take(machine, steps)
+    remove(database_url, monkeypatch)
+    with pytest.raises(AssertionError, match=said):
+        _take(machine, steps)
+
+
+def _take(machine: type[CommandMachine], steps: str) -> None:
+    state = machine()
+    try:
+        state.begin(agents=1, deliveries=1)
+        for step in steps.split():
+            state.step(step=step, pick=0, flag=step == "send")
+            state.it_holds()
+    finally:
+        state.teardown()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("remove", [remove for remove, _, _ in GUARDS])
+def test_a_missing_guard_is_found(
+    machine: type[CommandMachine], database_url: str, monkeypatch: pytest.MonkeyPatch, remove: Remove
+) -> None:
+    """By chance, too, within as many sequences as the long form tries."""
+    remove(database_url, monkeypatch)
+    found = settings(
+        max_examples=EXAMPLES,
+        stateful_step_count=STEPS_EACH,
+        phases=[Phase.generate],
+        database=None,
+        report_multiple_bugs=False,
+    )
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(machine, settings=found)
