@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
+import tempfile
 from pathlib import Path
 
 from support.control_center import clean_environment
+from support.forked import fork_onsembl
 from support.server import Account, Api
 
 
@@ -20,13 +20,17 @@ class CommandLine:
 
     async def run(self, *arguments: str, code: int = 0, stdin: bytes = b"") -> tuple[str, str]:
         """What it says on standard output and standard error; it ends with this code."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "onsembl.cli.main", *arguments),
-            env=self._environment,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await process.communicate(stdin)
-        assert process.returncode == code, (out, err)
-        return out.decode(), err.decode()
+        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            given.write(stdin)
+            given.seek(0)
+            process = await fork_onsembl(*arguments, env=self._environment, stdin=given, stdout=out, stderr=err)
+            try:
+                ended = await process.wait()
+            finally:
+                process.kill()
+            said = []
+            for file in (out, err):
+                file.seek(0)
+                said.append(file.read().decode())
+        assert ended == code, said
+        return said[0], said[1]

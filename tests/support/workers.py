@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+
+from support.forked import ForkedProcess, fork_onsembl
 
 from onsembl.sql.database import connect
 
 
 @asynccontextmanager
-async def worker_running(database_url: str, *arguments: str) -> AsyncGenerator[asyncio.subprocess.Process]:
+async def worker_running(database_url: str, *arguments: str) -> AsyncGenerator[ForkedProcess]:
     """One, until the block ends."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "onsembl.cli.main", "worker", "--database-url", database_url, *arguments)
-    )
+    process = await fork_onsembl("worker", "--database-url", database_url, *arguments)
     try:
         yield process
     finally:

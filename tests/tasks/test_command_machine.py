@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
+from hypothesis.errors import FlakyFailure
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from psycopg.rows import DictRow
 from support.folders import data_folder
@@ -447,5 +448,5 @@ def test_a_missing_guard_is_found(
         database=None,
         report_multiple_bugs=False,
     )
-    with pytest.raises(AssertionError):
+    with pytest.raises((AssertionError, FlakyFailure)):  # ids and times are others when it is tried once more
         run_state_machine_as_test(machine, settings=found)

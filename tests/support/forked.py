@@ -1,0 +1,200 @@
+"""`onsembl …` in processes that are forked from one that has imported all of it: each starts in milliseconds.
+
+    python -m support.forked SOCKET
+
+serves the socket until its standard input ends. Each connection is one process: a line of JSON with what to run and its
+three standard streams are sent, and lines with the process's number and, in the end, its exit code come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import functools
+import gc
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any
+
+from onsembl.cli.main import main
+
+DEVNULL = subprocess.DEVNULL
+Stream = int | IO[Any]
+
+
+class ForkedProcess:
+    """As much of `asyncio.subprocess.Process` as tests use."""
+
+    def __init__(self, pid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._ending = asyncio.ensure_future(self._end(reader, writer))
+
+    async def wait(self) -> int:
+        """Its exit code; that of one ended by a signal is the signal's number, negative."""
+        return await asyncio.shield(self._ending)
+
+    def send_signal(self, number: int) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    async def _end(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
+        try:
+            self.returncode = int(await reader.readline())
+        finally:
+            writer.close()
+        return self.returncode
+
+
+async def fork_onsembl(
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    stdin: Stream = DEVNULL,
+    stdout: Stream = 1,
+    stderr: Stream = 2,
+) -> ForkedProcess:
+    """Start `onsembl` with these arguments and streams; by default it says what it says where we do."""
+    path = await asyncio.to_thread(_server)
+    environment = dict(os.environ if env is None else env)
+    request = {"arguments": arguments, "environment": environment, "folder": str(Path.cwd())}
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(str(path))
+    nothing = os.open(os.devnull, os.O_RDWR)
+    try:
+        streams = [nothing if stream is DEVNULL else stream for stream in (stdin, stdout, stderr)]
+        descriptors = [stream if isinstance(stream, int) else stream.fileno() for stream in streams]
+        socket.send_fds(connection, [json.dumps(request).encode() + b"\n"], descriptors)
+    finally:
+        os.close(nothing)
+    reader, writer = await asyncio.open_unix_connection(sock=connection)
+    return ForkedProcess(int(await reader.readline()), reader, writer)
+
+
+_starting = threading.Lock()
+
+
+def _server() -> Path:
+    with _starting:
+        return _started_server()
+
+
+@functools.cache
+def _started_server() -> Path:
+    """The socket of this process's own server, which is started once and ends with us."""
+    folder = tempfile.TemporaryDirectory(prefix="onsembl-forked-")
+    path = Path(folder.name) / "socket"
+    server = subprocess.Popen(
+        [sys.executable, "-m", "support.forked", str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert server.stdin is not None and server.stdout is not None
+    atexit.register(folder.cleanup)
+    atexit.register(server.wait)
+    atexit.register(server.stdin.close)  # the first of these
+    assert server.stdout.readline() == b"ready\n"
+    return path
+
+
+# The server
+
+
+def serve(path: str) -> None:
+    """Fork for each connection, and tell of each end."""
+    for module in ("onsembl.agent.program", "onsembl.api.app", "onsembl.tasks.worker"):
+        import_module(module)
+    for target in main._lazy.values():  # type: ignore[attr-defined]
+        import_module(target.partition(":")[0])
+    gc.collect()
+    gc.freeze()
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    woken, wakes = os.pipe()
+    os.set_blocking(wakes, False)
+    signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
+    running: dict[int, socket.socket] = {}
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        print("ready", flush=True)
+        while True:
+            ready, _, _ = select.select([sys.stdin, listener, woken], [], [])
+            if sys.stdin in ready:
+                return
+            if listener in ready:
+                connection, _ = listener.accept()
+                request, descriptors = _received(connection)
+                pid = os.fork()
+                if pid == 0:
+                    signal.set_wakeup_fd(-1)
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    for other in (listener, connection, *running.values()):
+                        other.close()
+                    os.close(woken)
+                    os.close(wakes)
+                    _become(request, descriptors)
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                connection.sendall(b"%d\n" % pid)
+                running[pid] = connection
+            if woken in ready:
+                os.read(woken, 4096)
+                while running:
+                    pid, status = os.waitpid(-1, os.WNOHANG)
+                    if pid == 0:
+                        break
+                    with running.pop(pid) as connection:
+                        with suppress(BrokenPipeError):  # nobody asks any more
+                            connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
+
+
+def _received(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    data, descriptors, _, _ = socket.recv_fds(connection, 1 << 16, 3)
+    while not data.endswith(b"\n"):
+        data += connection.recv(1 << 16)
+    return json.loads(data), descriptors
+
+
+def _become(request: dict[str, Any], descriptors: list[int]) -> None:
+    """Run it in this process, and end."""
+    for target, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, target)
+        os.close(descriptor)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    os.chdir(request["folder"])
+    code: Any = 1
+    try:
+        main.main(request["arguments"], prog_name="onsembl")
+    except SystemExit as end:
+        code = end.code
+    except BaseException:  # noqa: BLE001 — shown as the interpreter would
+        traceback.print_exc()
+    finally:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code or 0)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
