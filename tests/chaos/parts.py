@@ -27,10 +27,10 @@ class Part:
     """A program that is started again each time it was killed, or has ended by itself, as whatever supervises it in
     earnest would; what it says goes to a file."""
 
-    def __init__(self, folder: Path, name: str, *arguments: str, database_url: str) -> None:
+    def __init__(self, folder: Path, name: str, *arguments: str, database_url: str, **environment: str) -> None:
         self._log = folder / f"{name}.log"
         self._arguments = arguments
-        self._environment = clean_environment(DATABASE_URL=database_url)
+        self._environment = clean_environment(DATABASE_URL=database_url, **environment)
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
 
@@ -70,7 +70,7 @@ class Part:
 class ApiPart(Part):
     """An `onsembl up` at an address that stays."""
 
-    def __init__(self, folder: Path, database_url: str, *, worker: bool = False) -> None:
+    def __init__(self, folder: Path, database_url: str, *, worker: bool = False, **environment: str) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         super().__init__(
@@ -78,6 +78,7 @@ class ApiPart(Part):
             "api",
             *("up", *([] if worker else ["--no-worker"]), "--port", str(port), "--data-dir", str(folder / "data")),
             database_url=database_url,
+            **environment,
         )
 
     def memory(self) -> int:

@@ -3,6 +3,8 @@ right, and ran once."""
 
 from __future__ import annotations
 
+import asyncio
+import os
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,6 +17,7 @@ import pytest
 from chaos.parts import ApiPart, Part, PostgresPart
 from support.agents import FINAL, CuttableLink, Operator, RunningAgent, agent_running, sleepers, until
 from support.asking import ask
+from support.missing_guards import without
 from support.server import Api
 
 from onsembl.cli.embedded_postgres import EmbeddedPostgres
@@ -33,18 +36,34 @@ VICTIMS = {
 }
 
 
+class MuffledLink(CuttableLink):
+    """One that can lose what the agent says, until it is cut."""
+
+    muffled = False
+
+    def asks(self, data: bytes) -> bool:
+        return not self.muffled
+
+
 @dataclass
 class Stage:
     """What a point is brought about with: an agent of its own over a link of its own."""
 
     operator: Operator
     agent: RunningAgent
-    link: CuttableLink
+    link: MuffledLink
     folder: Path
     start_agent: Callable[[], Awaitable[RunningAgent]]
+    victims: str = ""
+    """Who is killed: the files of each kill have names of their own."""
+
+    async def connected(self) -> None:
+        """The agent takes commands."""
+        command = await self.operator.send(self.agent.id, "true")
+        assert (await self.operator.until_state(command, *FINAL))["state"] == "succeeded"
 
     def file(self, name: str) -> Path:
-        return self.folder / f"{name}-{self.agent.id}"
+        return self.folder / f"{name}-{self.victims.replace(' ', '-')}-{self.agent.id}"
 
     async def send(self, then: str = "true") -> dict:
         """A command that notes each time that it runs, and then does this."""
@@ -90,7 +109,7 @@ async def waits_for_its_agent(stage: Stage) -> tuple[list[dict], str, Afterwards
     assert await stage.state_of(command) == "queued"
 
     async def afterwards() -> None:
-        await stage.start_agent()
+        stage.agent = await stage.start_agent()
 
     return [command], "succeeded", afterwards
 
@@ -102,6 +121,20 @@ async def is_offered(stage: Stage) -> tuple[list[dict], str, Afterwards]:
 
     async def afterwards() -> None:
         stage.agent.process.send_signal(signal.SIGCONT)
+
+    return [command], "succeeded", afterwards
+
+
+async def has_begun_and_nobody_knows(stage: Stage) -> tuple[list[dict], str, Afterwards]:
+    stage.link.muffled = True
+    command = await stage.send(stage.waits())
+    await stage.exists("ran")
+    assert await stage.state_of(command) == "dispatched"
+
+    async def afterwards() -> None:
+        stage.link.cut()
+        stage.link.muffled = False
+        stage.file("go").touch()
 
     return [command], "succeeded", afterwards
 
@@ -181,12 +214,13 @@ POINTS: list[Point] = [
     waits_in_line,
     waits_for_its_agent,
     is_offered,
+    has_begun_and_nobody_knows,
     runs,
     is_being_cancelled,
     is_over_and_nobody_knows,
     is_over_and_its_agent_does_not_know_that_it_is_known,
-    is_promoted_and_nobody_was_told,
 ]
+LAST_POINT = is_promoted_and_nobody_was_told
 
 
 @dataclass
@@ -201,7 +235,10 @@ class Center:
 
 
 @asynccontextmanager
-async def center_running(own_postgres: EmbeddedPostgres, tmp_path: Path) -> AsyncGenerator[Center]:
+async def center_running(
+    own_postgres: EmbeddedPostgres, tmp_path: Path, **agents_environment: str
+) -> AsyncGenerator[Center]:
+    environment = {**os.environ, **agents_environment}
     async with AsyncExitStack() as stack:
         url = own_postgres.url()
         parts: dict[str, Part | PostgresPart] = {"postgres": PostgresPart(own_postgres)}
@@ -216,39 +253,68 @@ async def center_running(own_postgres: EmbeddedPostgres, tmp_path: Path) -> Asyn
         operator = Operator(api, await api.operator())
 
         async def stage(name: str) -> Stage:
-            link = await stack.enter_async_context(CuttableLink(api.url))
+            link = await stack.enter_async_context(MuffledLink(api.url))
 
             async def start() -> RunningAgent:
-                return await stack.enter_async_context(agent_running(api, tmp_path, name, server=link.url))
+                return await stack.enter_async_context(
+                    agent_running(api, tmp_path, name, server=link.url, env=environment)
+                )
 
-            agent = await start()
-            made = Stage(operator, agent, link, tmp_path, start)
-            await operator.until_state(await operator.send(agent.id, "true"), "succeeded")  # it is connected
+            made = Stage(operator, await start(), link, tmp_path, start)
+            await made.connected()
             return made
 
         yield Center(api, operator, stage, lambda victim: parts[victim].kill(), lambda: api_part.ready(http))
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("victims", VICTIMS.values(), ids=VICTIMS)
-async def test_commands_end_right_at_every_point(
-    own_postgres: EmbeddedPostgres, tmp_path: Path, victims: tuple[str, ...]
-) -> None:
+async def kill_at(center: Center, stages: dict[Point, Stage], victims: str) -> None:
+    """Bring a command to each point, kill, and see that each ends right and ran once."""
+    for stage in stages.values():
+        stage.victims = victims
+    await asyncio.gather(*(stage.connected() for stage in stages.values()))
+    early = [point for point in stages if point is not LAST_POINT]
+    brought = dict(zip(early, await asyncio.gather(*(point(stages[point]) for point in early)), strict=True))
+    if LAST_POINT in stages:
+        brought[LAST_POINT] = await LAST_POINT(stages[LAST_POINT])
+    for victim in VICTIMS[victims]:
+        await center.kill(victim)
+    await center.ready()
+    for _, _, afterwards in brought.values():
+        await afterwards()
+    for point, (commands, wanted, _) in brought.items():
+        where = f"{point.__name__} when {victims} was killed"
+        for command in commands:
+            row = await center.operator.until_state(command, *FINAL)
+            assert row["state"] == wanted, f"{where}: {row}"
+            assert await sleepers(command) == [], where
+        ran = stages[point].file("ran").read_text()
+        assert ran == "x\n" * len(commands), f"{where}: it ran {len(ran) // 2} times"
+
+
+@pytest.mark.seconds(40)
+@pytest.mark.timeout(600)
+async def test_commands_end_right_at_every_point(own_postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+    """Whichever part is killed, and when all of them are."""
     async with center_running(own_postgres, tmp_path) as center:
-        stages = {point: await center.stage(point.__name__) for point in POINTS}
-        brought = {point: await point(stage) for point, stage in stages.items()}
-        for victim in victims:
-            await center.kill(victim)
-        await center.ready()
-        for _, _, afterwards in brought.values():
-            await afterwards()
-        for point, (commands, wanted, _) in brought.items():
-            for command in commands:
-                row = await center.operator.until_state(command, *FINAL)
-                assert row["state"] == wanted, f"{point.__name__}: {row}"
-                assert await sleepers(command) == []
-            ran = stages[point].file("ran").read_text()
-            assert ran == "x\n" * len(commands), f"{point.__name__}: it ran {len(ran) // 2} times"
+        points = [*POINTS, LAST_POINT]
+        made = await asyncio.gather(*(center.stage(point.__name__) for point in points))
+        for victims in VICTIMS:
+            await kill_at(center, dict(zip(points, made, strict=True)), victims)
+
+
+FORGETFUL_AGENT = """
+from onsembl.agent.journal import Journal
+
+Journal.accepted = Journal.end = lambda self, report: None
+"""
+
+
+async def test_a_command_that_runs_twice_is_found(own_postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+    """An agent that does not remember the ids of the commands that it took is offered one again."""
+    async with center_running(own_postgres, tmp_path, **without(tmp_path / "guard", FORGETFUL_AGENT)) as center:
+        stages: dict[Point, Stage] = {has_begun_and_nobody_knows: await center.stage("forgetful")}
+        with pytest.raises(AssertionError, match="it ran 2 times"):
+            await kill_at(center, stages, "the API")
 
 
 @pytest.mark.timeout(300)
