@@ -256,8 +256,9 @@ class EmbeddedPostgres:
         self._log.touch()
         if self._user is not None:
             shutil.chown(self._log, self._user)
-        self._remove_stale_locks()
-        self._end_orphans()
+        if (self._data / "postmaster.pid").exists():  # else the last server ended by itself, and left nothing
+            self._end_orphans()
+            self._remove_stale_locks()
         try:
             self._run("pg_ctl", f"--pgdata={self._data}", *arguments)
         finally:
