@@ -52,12 +52,19 @@ async def _ensure(url: str) -> list[str]:
 
 @supabase.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0, 3600),
+    default=20.0,
+    show_default=True,
+    help="Seconds to wait for Realtime to deliver a change.",
+)
 @database_url_option
-def check(as_json: bool, database_url: str | None) -> None:
+def check(as_json: bool, wait: float, database_url: str | None) -> None:
     """Walk through what must hold, and say how to mend what does not."""
     from onsembl.cli.supabase_check import Checks, Finding, run
 
-    checks = Checks(*_project(database_url))
+    checks = Checks(*_project(database_url), wait)
 
     async def walk() -> list[Finding]:
         findings: list[Finding] = []
