@@ -1,4 +1,4 @@
-"""A data folder that Postgres can serve from, whoever runs the tests."""
+"""Data folders that Postgres can serve from, whoever runs the tests."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.folders import data_folder
+from support.folders import copy_folder, data_folder
 
 from onsembl.cli.embedded_postgres import EmbeddedPostgres
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    """Gone afterwards, and whatever still serves it."""
+def empty_folder() -> Iterator[Path]:
+    """Gone afterwards, and the Postgres that still serves from it."""
     path = data_folder()
     yield path
     if (path / "postgres" / "postmaster.pid").exists():
@@ -23,3 +23,10 @@ def folder() -> Iterator[Path]:
         left.start()
         left.stop(signal.SIGQUIT)
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def folder(empty_folder: Path, cluster: Path) -> Path:
+    """The same with a migrated database, which has no operator yet: a start on it makes and migrates none."""
+    copy_folder(cluster, empty_folder)
+    return empty_folder

@@ -7,20 +7,15 @@ import subprocess
 
 import psycopg
 import pytest
-from support.control_center import COMMAND, clean_environment
+from support.command_line import run_in_process
+from support.control_center import clean_environment
 
 from onsembl.sql.database import connect
 from onsembl.tasks.audit_seal import seal_new_rows
 
 
 def onsembl(database_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, "audit", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=clean_environment(DATABASE_URL=database_url),
-    )
+    return run_in_process("audit", *arguments, environment=clean_environment(DATABASE_URL=database_url))
 
 
 @pytest.fixture

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 
 import psycopg
 import pytest
+from support.command_line import run_in_process
+from support.control_center import clean_environment
 from support.project import PlayedProject, played_project
+
+
+def onsembl(project: PlayedProject, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return run_in_process(*arguments, environment=project.environment | more)
 
 
 @pytest.fixture
@@ -23,7 +30,7 @@ def test_a_project_is_set_up_and_then_holds(project: PlayedProject):
     missing = {finding["check"]: finding for finding in json.loads(before.stdout)}
     assert not missing["migrations"]["ok"] and "setup" in missing["migrations"]["mend"]
     for _ in range(2):
-        setup = project.onsembl("supabase", "setup")
+        setup = onsembl(project, "supabase", "setup")
         assert setup.returncode == 0, setup.stderr
     after = project.onsembl("supabase", "check")
     assert after.returncode == 0, after.stdout + after.stderr
@@ -32,36 +39,38 @@ def test_a_project_is_set_up_and_then_holds(project: PlayedProject):
 
 def test_what_is_taken_away_is_found_and_mended(project: PlayedProject):
     """A table out of the publication, a grant revoked, a table opened to browsers: each has its line."""
-    project.onsembl("supabase", "setup")
+    onsembl(project, "supabase", "setup")
     with psycopg.connect(project.environment["DATABASE_URL"], autocommit=True) as conn:
         conn.execute("alter publication supabase_realtime drop table onsembl.commands")
         conn.execute("revoke select on onsembl.agents from authenticated")
         conn.execute("alter table onsembl.audit disable row level security")
-    broken = {f["check"]: f for f in json.loads(project.onsembl("supabase", "check", "--json").stdout)}
+    found = project.onsembl("supabase", "check", "--json", "--wait", "1")  # for a change that cannot come
+    broken = {f["check"]: f for f in json.loads(found.stdout)}
     assert "commands" in broken["publication"]["detail"]
     assert "agents" in broken["grants"]["detail"]
+    assert "did not arrive within 1 s" in broken["round trip"]["detail"]
     assert "onsembl.audit" in broken["policies"]["detail"]
-    project.onsembl("supabase", "setup")
+    onsembl(project, "supabase", "setup")
     mended = {f["check"]: f["ok"] for f in json.loads(project.onsembl("supabase", "check", "--json").stdout)}
     assert mended["publication"] and mended["grants"] and not mended["policies"]
 
 
 def test_operators_of_the_project_are_looked_after(project: PlayedProject):
     """Added, listed, given a role, disabled and enabled, by the project's own admin interface; all is logged."""
-    project.onsembl("supabase", "setup")
-    added = project.onsembl(
-        "operator", "add", "a@example.org", "--role", "viewer", ONSEMBL_OPERATOR_PASSWORD="good one"
+    onsembl(project, "supabase", "setup")
+    added = onsembl(
+        project, "operator", "add", "a@example.org", "--role", "viewer", ONSEMBL_OPERATOR_PASSWORD="good one"
     )
     assert added.returncode == 0, added.stderr
     assert "good one" not in added.stdout
-    again = project.onsembl("operator", "add", "a@example.org")
+    again = onsembl(project, "operator", "add", "a@example.org")
     assert again.returncode == 1 and "a@example.org" in again.stderr
-    assert project.onsembl("operator", "set-role", "a@example.org", "admin").returncode == 0
-    assert project.onsembl("operator", "disable", "a@example.org").returncode == 0
-    listed = json.loads(project.onsembl("operator", "list", "--json").stdout)
+    assert onsembl(project, "operator", "set-role", "a@example.org", "admin").returncode == 0
+    assert onsembl(project, "operator", "disable", "a@example.org").returncode == 0
+    listed = json.loads(onsembl(project, "operator", "list", "--json").stdout)
     assert [(o["email"], o["role"], o["disabled"]) for o in listed] == [("a@example.org", "admin", True)]
-    assert project.onsembl("operator", "enable", "a@example.org").returncode == 0
-    assert "enabled" in project.onsembl("operator", "list").stdout
+    assert onsembl(project, "operator", "enable", "a@example.org").returncode == 0
+    assert "enabled" in onsembl(project, "operator", "list").stdout
     with psycopg.connect(project.environment["DATABASE_URL"]) as conn:
         logged = conn.execute("select action, detail ->> 'email' from onsembl.audit order by id").fetchall()
     actions = ["operator.added", "operator.role_set", "operator.disabled", "operator.enabled"]
@@ -76,9 +85,13 @@ def test_operators_of_the_project_are_looked_after(project: PlayedProject):
         ({"DATABASE_URL": "postgresql://u:hidden@127.0.0.1:1/postgres"}, "does not answer"),
     ],
 )
-def test_settings_that_cannot_work_are_refused_in_a_paragraph(project: PlayedProject, changes, said, tmp_path):
+def test_settings_that_cannot_work_are_refused_in_a_paragraph(changes, said, tmp_path):
     """`up` and `setup` say what is wrong, without a traceback and without the password."""
-    for command in (["up", "--port", "0", "--data-dir", str(tmp_path)], ["supabase", "setup"]):
-        refused = project.onsembl(*command, **changes)
+    nobody = "http://127.0.0.1:1"
+    keys = {"SUPABASE_PUBLISHABLE_KEY": "sb_publishable_x", "SUPABASE_SECRET_KEY": "sb_secret_x"}
+    project = PlayedProject(clean_environment(SUPABASE_URL=nobody, **keys) | changes)
+    up = ["up", "--port", "0", "--data-dir", str(tmp_path), "--database-wait", "0"]
+    for command in (up, ["supabase", "setup"]):
+        refused = project.onsembl(*command)
         assert refused.returncode == 1
         assert said in refused.stderr and "Traceback" not in refused.stderr and "hidden" not in refused.stderr

@@ -9,18 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from support.control_center import COMMAND, SECONDS, ControlCenter, clean_environment
+from support.command_line import run_in_process
+from support.control_center import SECONDS, ControlCenter, clean_environment
 from support.no_secrets import leaks
 
 
 def onsembl(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments, "--data-dir", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=clean_environment(),
-    )
+    return run_in_process(*arguments, "--data-dir", str(folder), environment=clean_environment())
 
 
 def words_of_its_processes(center: ControlCenter) -> str:

@@ -34,16 +34,16 @@ def postmaster(folder: Path) -> int:
     return int((folder / "postgres" / "postmaster.pid").read_text().split("\n", 1)[0])
 
 
-def test_the_first_start_shows_a_sign_in_that_works_and_later_ones_show_none(folder: Path):
+def test_the_first_start_shows_a_sign_in_that_works_and_later_ones_show_none(empty_folder: Path):
     """E-mail and password are printed once, and are still good after a restart, which is quick."""
-    with ControlCenter(folder) as first:
+    with ControlCenter(empty_folder) as first:
         first.ready()
         email, password = SIGN_IN.search(first.said).groups()
         assert sign_in(first, email, password).status_code == 200
         assert first.get("/readyz").status_code == 200
         assert "<title>" in first.get("/").text
     began = time.monotonic()
-    with ControlCenter(folder) as second:
+    with ControlCenter(empty_folder) as second:
         second.ready()
         print(f"ready again after {time.monotonic() - began:.2f} s")
         assert not SIGN_IN.search(second.said)
@@ -114,23 +114,22 @@ def test_a_start_after_everything_was_killed_recovers(folder: Path):
 
 def test_what_a_killed_postgres_left_is_no_obstacle(folder: Path):
     """One of its processes does not notice the death of the others: no other server could start beside it."""
-    first = ControlCenter(folder).ready()
-    server = postmaster(folder)
-    with psycopg.connect(EmbeddedPostgres(folder).url()) as conn:
+    server = EmbeddedPostgres(folder)
+    server.start()
+    with psycopg.connect(server.url()) as conn:
         left = psutil.Process(conn.info.backend_pid)
         left.suspend()
-        first.stop(signal.SIGKILL)
-        psutil.Process(server).kill()
-        with ControlCenter(folder) as second:
-            second.ready()
+        psutil.Process(server.pid).kill()
+        with ControlCenter(folder) as center:
+            center.ready()
             assert not left.is_running()
 
 
-def test_a_database_that_comes_later_is_waited_for(folder: Path, own_postgres: EmbeddedPostgres):
+def test_a_database_that_comes_later_is_waited_for(empty_folder: Path, own_postgres: EmbeddedPostgres):
     """And it is said what is waited for."""
     own_postgres.stop()
     environment = clean_environment(DATABASE_URL=own_postgres.url())
-    with ControlCenter(folder, environment=environment) as center:
+    with ControlCenter(empty_folder, environment=environment) as center:
         center.says("Waiting for the database")
         own_postgres.start()
         center.ready()
@@ -138,19 +137,18 @@ def test_a_database_that_comes_later_is_waited_for(folder: Path, own_postgres: E
 
 def test_a_lock_file_that_names_a_stranger_is_stale(folder: Path, postgres: EmbeddedPostgres):
     """The number in the lock file may have gone to another program since: it is left alone, and no obstacle."""
-    ControlCenter(folder).ready().stop()
     (folder / "postgres" / "postmaster.pid").write_text(f"{postgres.pid}\n{folder / 'postgres'}\n0\n5432\n")
     with ControlCenter(folder) as center:
         center.ready()
     assert psutil.pid_exists(postgres.pid)
 
 
-def test_an_interrupted_first_start_is_made_good(folder: Path):
+def test_an_interrupted_first_start_is_made_good(empty_folder: Path):
     """A cluster that was half made when the machine went down is made anew."""
-    half = folder / "postgres.partial"
+    half = empty_folder / "postgres.partial"
     half.mkdir()
     (half / "PG_VERSION").write_text("18\n")
-    with ControlCenter(folder) as center:
+    with ControlCenter(empty_folder) as center:
         center.ready()
 
 
@@ -201,32 +199,32 @@ def test_it_listens_where_it_is_told(folder: Path, host: str):
         assert center.get("/readyz").status_code == 200
 
 
-def test_a_taken_port_is_named(folder: Path):
+def test_a_taken_port_is_named(empty_folder: Path):
     """One paragraph with the port and what to do, before anything is made."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with ControlCenter(folder, port=port) as center:
+        with ControlCenter(empty_folder, port=port) as center:
             assert center.ended() == 1
     assert PARAGRAPH.match(center.said), center.said
     assert str(port) in center.said
     assert "--port" in center.said
-    assert list(folder.iterdir()) == []
+    assert list(empty_folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
-def test_an_address_that_is_not_ours_is_named(folder: Path, host: str):
+def test_an_address_that_is_not_ours_is_named(empty_folder: Path, host: str):
     """A name that does not resolve, or another machine's address."""
-    with ControlCenter(folder, "--host", host) as center:
+    with ControlCenter(empty_folder, "--host", host) as center:
         assert center.ended() == 1
     assert PARAGRAPH.match(center.said), center.said
     assert host in center.said
 
 
 @pytest.mark.parametrize("path", ["/proc/onsembl", "{folder}/file/inside"])
-def test_a_folder_that_cannot_be_written_is_named(folder: Path, path: str):
+def test_a_folder_that_cannot_be_written_is_named(empty_folder: Path, path: str):
     """One paragraph with the folder and what to do."""
-    (folder / "file").touch()
-    path = path.format(folder=folder)
+    (empty_folder / "file").touch()
+    path = path.format(folder=empty_folder)
     with ControlCenter(Path(path)) as center:
         assert center.ended() == 1
     assert PARAGRAPH.match(center.said), center.said
@@ -234,14 +232,14 @@ def test_a_folder_that_cannot_be_written_is_named(folder: Path, path: str):
     assert "--data-dir" in center.said
 
 
-def test_a_database_that_does_not_answer_is_named_without_its_password(folder: Path):
+def test_a_database_that_does_not_answer_is_named_without_its_password(empty_folder: Path):
     """The address is shown as far as it is no secret."""
     with socket.socket() as held:  # so that nobody else listens there
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
         url = f"postgresql://somebody:hidden@127.0.0.1:{port}/onsembl"
         environment = clean_environment(DATABASE_URL=url)
-        with ControlCenter(folder, "--database-wait", "0", environment=environment) as center:
+        with ControlCenter(empty_folder, "--database-wait", "0", environment=environment) as center:
             assert center.ended() == 1
     assert center.said.startswith("Error: ")
     assert "Traceback" not in center.said
@@ -249,9 +247,9 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(folder: P
     assert "hidden" not in center.said
 
 
-def test_a_database_of_ones_own_is_used_instead_of_the_embedded_one(folder: Path, database_url: str):
+def test_a_database_of_ones_own_is_used_instead_of_the_embedded_one(empty_folder: Path, database_url: str):
     """With DATABASE_URL no Postgres is made."""
-    with ControlCenter(folder, environment=clean_environment(DATABASE_URL=database_url)) as center:
+    with ControlCenter(empty_folder, environment=clean_environment(DATABASE_URL=database_url)) as center:
         center.ready()
         assert center.get("/readyz").status_code == 200
-    assert not (folder / "postgres").exists()
+    assert not (empty_folder / "postgres").exists()

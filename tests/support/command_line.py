@@ -1,13 +1,29 @@
-"""`onsembl …` as an operator starts it, signed in by a token in the environment."""
+"""`onsembl …`: as an operator starts it, signed in by a token in the environment; and in the test's own process."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
+from click.testing import CliRunner
 from support.control_center import clean_environment
 from support.forked import fork_onsembl
 from support.server import Account, Api
+
+from onsembl.cli.main import main
+
+
+def run_in_process(*arguments: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command in this process, in which its modules are imported once: for what it does. How a process of it
+    starts and ends, other tests see. Nothing else of this process may run or write meanwhile."""
+    foreign = {name: None for name in os.environ if name not in environment}
+    result = CliRunner().invoke(main, arguments, env=foreign | dict(environment))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)
 
 
 class CommandLine:
