@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import psutil
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from support.control_center import ControlCenter, clean_environment
 
 from onsembl.cli.dashboard_build import build
@@ -20,8 +24,20 @@ ROOT = Path(__file__).resolve().parents[2]
 NOT_SOURCES = shutil.ignore_patterns("node_modules", "__pycache__", "*.egg-info")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PARTS = {name: Path(path) for name, path in PYPROJECT["tool"]["setuptools"]["package-dir"].items()}
+STALE = "onsembl/cli/long_gone.py"
+SMALL_PAGE = {
+    "package.json": '{"name": "page", "version": "1.0.0", "scripts": {"build": "node build.config.js"}}',
+    "package-lock.json": (
+        '{"name": "page", "version": "1.0.0", "lockfileVersion": 3, "packages": {"": {"name": "page"}}}'
+    ),
+    "build.config.js": (
+        "const fs = require('fs'); fs.mkdirSync('dist/assets', {recursive: true});"
+        " fs.writeFileSync('dist/index.html', '<title>' + process.version + '</title>');"
+        " fs.writeFileSync('dist/assets/page.js', '')"
+    ),
+}
 
-pytestmark = pytest.mark.timeout(600)  # the first run on a machine fetches packages
+pytestmark = [pytest.mark.timeout(600), pytest.mark.seconds(15)]  # the first run on a machine fetches packages
 
 
 def uv(*arguments: object, **environment: str) -> None:
@@ -35,32 +51,64 @@ def uv(*arguments: object, **environment: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
-def copy_of_the_sources(to: Path) -> Path:
-    """What a clone has, without what is made in it."""
-    for part in {path.parts[0] for path in PARTS.values()} | {"build_backend"}:
+def copy_of_the_sources(to: Path, *, small_page: bool) -> Path:
+    """What a clone has, without what is made in it; with the real page as it is built, or a small one that is not built
+    yet."""
+    parts = {path.parts[0] for path in PARTS.values()} | {"build_backend"}
+    for part in parts - ({"dashboard"} if small_page else set()):
         shutil.copytree(ROOT / part, to / part, ignore=NOT_SOURCES)
     for name in ("pyproject.toml", "README.md", "MANIFEST.in"):
         shutil.copy(ROOT / name, to)
+    if small_page:
+        (to / "dashboard").mkdir()
+        for name, text in SMALL_PAGE.items():
+            (to / "dashboard" / name).write_text(text)
     return to
 
 
-def names_in(wheel: Path) -> set[str]:
-    with zipfile.ZipFile(wheel) as archive:
-        return set(archive.namelist())
+def built(folder: Path, *, small_page: bool) -> None:
+    """A wheel in `folder/wheel`, beside the sources that it was built from."""
+    if not small_page:
+        build(ROOT / "dashboard", print)
+    folder.mkdir()
+    copy_of_the_sources(folder, small_page=small_page)
+    stale = folder / "build" / "lib" / STALE  # an earlier build left it
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    uv("build", "--wheel", "--out-dir", folder / "wheel", folder)
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built as it is shipped."""
-    build(ROOT / "dashboard", print)
-    sources = copy_of_the_sources(tmp_path_factory.mktemp("sources"))
-    uv("build", "--wheel", "--out-dir", sources / "wheel", sources)
+@pytest.fixture(params=["a small page", pytest.param("the dashboard", marks=pytest.mark.package)])
+def sources(request: pytest.FixtureRequest, cluster: Path) -> Path:
+    """Sources with the wheel that was built from them, once a run."""
+    folder = cluster.parent / request.param.replace(" ", "-")
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            partial = folder.with_suffix(".partial")
+            built(partial, small_page=request.param == "a small page")
+            partial.rename(folder)
+    return folder
+
+
+@pytest.fixture
+def wheel(sources: Path) -> Path:
     return next((sources / "wheel").glob("*.whl"))
 
 
-def test_a_wheel_has_every_module_all_sql_and_the_page(wheel: Path):
-    """Nothing that the tree has is missing, and none of the page's sources are in it."""
-    names = names_in(wheel)
+@pytest.fixture
+def unpacked(wheel: Path, tmp_path: Path) -> Path:
+    """A folder to import it from."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "unpacked")
+    return tmp_path / "unpacked"
+
+
+def test_a_wheel_has_every_module_all_sql_and_the_page(sources: Path, wheel: Path):
+    """Nothing that the tree has is missing. The page is built before it is packed, and none of its sources are in it;
+    nor is what an earlier build left."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
     expected = {
         f"{package.replace('.', '/')}/{file.name}"
         for package, folder in PARTS.items()
@@ -69,58 +117,103 @@ def test_a_wheel_has_every_module_all_sql_and_the_page(wheel: Path):
     }
     assert len(expected) > 100
     assert expected <= names
-    page = {f"onsembl/{file.relative_to(ROOT)}" for file in (ROOT / "dashboard" / "dist" / "assets").iterdir()}
+    page = {f"onsembl/{file.relative_to(sources)}" for file in (sources / "dashboard" / "dist" / "assets").iterdir()}
     assert page | {"onsembl/dashboard/dist/index.html"} <= names
     unwanted = ("/src/", "node_modules", "tests/", ".build-lock")
     assert not [name for name in names for part in unwanted if part in name]
+    assert "onsembl/dashboard/package.json" not in names
+    assert STALE not in names
 
 
-def test_a_wheel_from_an_empty_tree_builds_the_page_first(tmp_path: Path):
-    """What a build made earlier is packed only as far as it belongs to these sources."""
-    sources = copy_of_the_sources(tmp_path)
-    shutil.rmtree(sources / "dashboard")
-    (sources / "dashboard").mkdir()
-    (sources / "dashboard" / "package.json").write_text(
-        '{"name": "page", "version": "1.0.0", "scripts": {"build": "node build.config.js"}}'
-    )
-    (sources / "dashboard" / "package-lock.json").write_text(
-        '{"name": "page", "version": "1.0.0", "lockfileVersion": 3, "packages": {"": {"name": "page"}}}'
-    )
-    (sources / "dashboard" / "build.config.js").write_text(
-        "const fs = require('fs'); fs.mkdirSync('dist'); fs.writeFileSync('dist/index.html', process.version)"
-    )
-    stale = sources / "build" / "lib" / "onsembl" / "cli" / "long_gone.py"
-    stale.parent.mkdir(parents=True)
-    stale.touch()
-    uv("build", "--wheel", "--out-dir", tmp_path / "wheel", sources)
-    names = names_in(next((tmp_path / "wheel").glob("*.whl")))
-    assert "onsembl/dashboard/dist/index.html" in names
-    assert "onsembl/cli/long_gone.py" not in names
-
-
-def test_an_installed_wheel_serves_the_page(wheel: Path, tmp_path: Path, folder: Path):
-    """In an empty environment, far from the sources, `onsembl up` answers with the page and is ready."""
-    environment = folder / "environment"
-    uv("venv", "--python", sys.executable, environment)
-    uv("pip", "install", f"{wheel}[server]", VIRTUAL_ENV=str(environment))
-    with ControlCenter(folder / "data", command=[str(environment / "bin" / "onsembl")], cwd=tmp_path) as center:
+def serves_the_page(folder: Path, command: list[str], cwd: Path, **environment: str) -> None:
+    """Far from the sources, `onsembl up` answers with the page and is ready."""
+    with ControlCenter(folder, command=command, cwd=cwd, environment=clean_environment(**environment)) as center:
         center.ready()
         assert "<title>" in center.get("/").text
         assert center.get("/readyz").json() == {"status": "ready"}
         assert center.get("/config.json").json()["version"] == PYPROJECT["project"]["version"]
         assert "Building" not in center.said
+
+
+def test_a_wheel_serves_its_page(unpacked: Path, tmp_path: Path, folder: Path):
+    """With the packages of the environment that the tests run in."""
+    where = "import onsembl.cli.main as main; print(main.__file__)"
+    found = subprocess.run(
+        [sys.executable, "-c", where], env=clean_environment(PYTHONPATH=str(unpacked)), capture_output=True, text=True
+    )
+    assert found.stdout.startswith(str(unpacked)), "the sources were run, not the wheel"
+    serves_the_page(folder, [sys.executable, "-m", "onsembl.cli.main"], tmp_path, PYTHONPATH=str(unpacked))
+
+
+@pytest.mark.package
+def test_an_installed_wheel_serves_the_page(wheel: Path, tmp_path: Path, empty_folder: Path):
+    """In an empty environment."""
+    environment = empty_folder / "environment"
+    uv("venv", "--python", sys.executable, environment)
+    uv("pip", "install", f"{wheel}[server]", VIRTUAL_ENV=str(environment))
+    serves_the_page(empty_folder / "data", [str(environment / "bin" / "onsembl")], tmp_path)
     assert not [process for process in psutil.process_iter(["exe"]) if str(environment) in (process.info["exe"] or "")]
 
 
-def test_an_agents_machine_needs_the_base_install_only(wheel: Path, tmp_path: Path):
-    """Without the server's packages the agent's commands work, and the server's say what they miss."""
-    environment = tmp_path / "environment"
-    uv("venv", "--python", sys.executable, environment)
-    uv("pip", "install", wheel, VIRTUAL_ENV=str(environment))
-    command = str(environment / "bin" / "onsembl")
-    surroundings = {"env": clean_environment(), "cwd": tmp_path, "capture_output": True, "text": True}
-    assert "enrol" in subprocess.run([command, "agent", "--help"], check=True, **surroundings).stdout
-    refused = subprocess.run([command, "up", "--demo"], check=False, **surroundings)
+def needs_the_base_install_only(command: list[str], cwd: Path, **environment: str) -> None:
+    """The agent's commands work, and the server's say what they miss."""
+    surroundings = {"env": clean_environment(**environment), "cwd": cwd, "capture_output": True, "text": True}
+    assert "enrol" in subprocess.run([*command, "agent", "--help"], check=True, **surroundings).stdout
+    refused = subprocess.run([*command, "up", "--demo"], check=False, **surroundings)
     assert refused.returncode == 1
     assert refused.stderr.startswith("Error: ")
     assert "onsembl[server]" in refused.stderr
+
+
+WITHOUT = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] in {names!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Missing())
+from onsembl.cli.main import main
+main()
+"""
+
+
+def test_an_agents_machine_needs_the_base_install_only(unpacked: Path, tmp_path: Path):
+    """Whatever only the server's extra brings cannot be imported."""
+    names = modules_of(distributions("onsembl", "server") - distributions("onsembl"))
+    assert {"psycopg", "starlette", "cryptography", "attr"} <= names and "httpx" not in names
+    command = [sys.executable, "-c", WITHOUT.format(names=names)]
+    needs_the_base_install_only(command, tmp_path, PYTHONPATH=str(unpacked))
+
+
+@pytest.mark.package
+def test_an_installed_agent_needs_the_base_install_only(wheel: Path, tmp_path: Path):
+    """In an empty environment."""
+    environment = tmp_path / "environment"
+    uv("venv", "--python", sys.executable, environment)
+    uv("pip", "install", wheel, VIRTUAL_ENV=str(environment))
+    needs_the_base_install_only([str(environment / "bin" / "onsembl")], tmp_path)
+
+
+def distributions(name: str, extra: str = "", found: set[tuple[str, str]] | None = None) -> set[str]:
+    """The names of all that a distribution requires, of what that requires, and so on."""
+    found = set() if found is None else found
+    for text in metadata.requires(name) or []:
+        requirement = Requirement(text)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+            for wanted in ["", *requirement.extras]:
+                key = (canonicalize_name(requirement.name), wanted)
+                if key not in found:
+                    found.add(key)
+                    distributions(*key, found)
+    return {required for required, _ in found}
+
+
+def modules_of(names: set[str]) -> set[str]:
+    """What they are imported as."""
+    return {
+        module
+        for module, owners in metadata.packages_distributions().items()
+        if {canonicalize_name(owner) for owner in owners} <= names
+    }
