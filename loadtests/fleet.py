@@ -20,7 +20,7 @@ import uvloop
 from archived import not_archived
 from center import Center, Credentials, session
 from fleet_agents import HOLD, FleetAgent
-from operators import Operator, keep_signed_in, watch
+from operators import COMMAND_SECONDS, Operator, keep_signed_in, watch
 from pages import Viewer
 from picows import WSError
 from report import Report, say
@@ -37,7 +37,14 @@ class Fleet:
     """
 
     def __init__(
-        self, center: Center, accounts: list[tuple[str, str]], *, history: bool, archive: bool, renewal: float | None
+        self,
+        center: Center,
+        accounts: list[tuple[str, str]],
+        *,
+        history: bool,
+        archive: bool,
+        renewal: float | None,
+        pause: float = COMMAND_SECONDS,
     ) -> None:
         self.center = center
         self.report = Report()
@@ -48,6 +55,7 @@ class Fleet:
         self._history = history
         self._archive = archive
         self._renewal = renewal
+        self._pause = pause
         self._away: set[FleetAgent] = set()
         self._sent: dict[str, str] = {}
         self._began: dict[str, float] = {}
@@ -89,7 +97,8 @@ class Fleet:
         try:
             if who == "operator":
                 account = self._accounts.pop() if self._accounts else (self.center.email, self.center.password)
-                operator = Operator(self, self.center.as_operator(*account), renewal=self._renewal)
+                own = self.center.as_operator(*account)
+                operator = Operator(self, own, renewal=self._renewal, pause=self._pause)
                 await operator.begin()
                 self._operators.append(operator)
                 return
@@ -194,6 +203,7 @@ async def main(environment: Mapping[str, str]) -> None:
             history=environment["LOAD_HISTORY"] == "1",
             archive=environment["LOAD_ARCHIVE"] == "1",
             renewal=float(environment["LOAD_RENEWAL"]) if environment["LOAD_RENEWAL"] else None,
+            pause=float(environment["LOAD_PAUSE"]),
         )
         tasks = [asyncio.create_task(work) for work in (fleet.report_for_ever(), fleet.stay_signed_in())]
         while line := await reader.readline():

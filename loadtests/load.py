@@ -35,6 +35,7 @@ import psutil
 from center import Center, center
 from fleet import STATION_VIEWERS
 from fleet_agents import PAUSE_SECONDS, TRAFFIC
+from operators import COMMAND_SECONDS
 
 WATCH_SECONDS = 1.0
 SHORT_SECONDS = 120
@@ -133,6 +134,7 @@ async def run(options: argparse.Namespace) -> int:
             "LOAD_HISTORY": "1" if shape.history else "",
             "LOAD_ARCHIVE": "" if shape.ramp else "1",
             "LOAD_RENEWAL": str(options.renewal_seconds or ""),
+            "LOAD_PAUSE": str(options.command_seconds),
             "LOAD_RAMP": json.dumps(_ramp(shape, options)),
             "LOAD_LIMITS": json.dumps(limits),
             "LOAD_OPTIONAL": json.dumps(optional),
@@ -234,6 +236,9 @@ def main() -> None:
     parser.add_argument("--storm-p99", type=float, default=10_000.0, help="until every agent is back")
     parser.add_argument("--memory-growth", type=float, help="percent from the first minute to the last; 10 by shape")
     parser.add_argument("--connections", type=int, default=40, help="to Postgres, at most")
+    parser.add_argument(
+        "--command-seconds", type=float, default=COMMAND_SECONDS, help="between two commands of an operator, about"
+    )
     parser.add_argument("--renewal-seconds", type=float, help="operators' tokens; at half their life otherwise")
     parser.add_argument("--step", type=int, help="of limit: so many agents more at a time")
     parser.add_argument("--step-seconds", type=float, default=10.0, help="of limit: how long each step is looked at")

@@ -32,7 +32,8 @@ OPTIONAL: list[str] = json.loads(os.environ["LOAD_OPTIONAL"])
 RESULT = Path(os.environ["LOAD_RESULT"])
 TERMINAL = "agent → viewer"
 SENT = "chunks sent"
-WINDOW_SECONDS = 5.0
+WINDOW_SECONDS = min(5.0, RAMP["seconds"]) if RAMP else 5.0
+"""What is judged is no older than the step that it is judged for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from pages import Dashboard, Viewer
 from report import Report
 
 COMMAND_SECONDS = 5.0
+"""Between two commands of one operator, about."""
 HOLD_EVERY = 5
 """Of so many commands one runs until it is cancelled."""
 KEY_SECONDS = 1.0
@@ -41,14 +42,23 @@ class Everybody(Protocol):
 class Operator:
     """One of them, with an account or at least a session of its own, and `watched` terminals open.
 
-    Its token is renewed every `renewal` seconds, by default at half its life.
+    It sends a command every `pause` seconds or so. Its token is renewed every `renewal` seconds, by default at half its
+    life.
     """
 
-    def __init__(self, fleet: Everybody, center: Center, watched: int = WATCHED, renewal: float | None = None) -> None:
+    def __init__(
+        self,
+        fleet: Everybody,
+        center: Center,
+        watched: int = WATCHED,
+        renewal: float | None = None,
+        pause: float = COMMAND_SECONDS,
+    ) -> None:
         self.fleet = fleet
         self._center = center
         self._watched = watched
         self._renewal = renewal
+        self._pause = pause
         self._dashboard = Dashboard(center, fleet.report)
         self._resting = asyncio.Event()
         self._keeping: asyncio.Task[None]
@@ -93,7 +103,7 @@ class Operator:
 
     async def _command(self) -> None:
         number = random.randrange(HOLD_EVERY)
-        while not await self._rests_within(random.uniform(0.5, 1.5) * COMMAND_SECONDS):
+        while not await self._rests_within(random.uniform(0.5, 1.5) * self._pause):
             if not self.fleet.agents:
                 continue
             number += 1

@@ -6,9 +6,11 @@ import asyncio
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,11 +18,23 @@ from types import SimpleNamespace
 import aiohttp
 import psutil
 import pytest
+from support.folders import data_folder
 
 FOLDER = Path(__file__).resolve().parents[1] / "loadtests"
 LOAD = FOLDER / "load.py"
+QUICK = ("--command-seconds", "0.4")
 PATIENT = [f"--{row}-p99=60000" for row in ("terminal", "command", "key", "row", "cancel", "rotation", "storm")]
 """However slow the machine is."""
+
+
+@pytest.fixture
+def memory(monkeypatch, tmp_path):  # pytest's own folders stay where they are
+    """What is started keeps its database where those of other tests are."""
+    folder = data_folder()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
@@ -30,13 +44,21 @@ def part(monkeypatch):
     return importlib.import_module
 
 
+@pytest.mark.seconds(15)
 @pytest.mark.timeout(200)
-def test_a_short_load_is_run_and_judged(tmp_path):
+@pytest.mark.parametrize(
+    "times",
+    [
+        ("--seconds", "3", "--renewal-seconds", "0.5", *QUICK),
+        # An operator's first command comes within 8 s of the sign-in, which takes its time on a busy machine.
+        pytest.param(("--seconds", "40", "--renewal-seconds", "3"), marks=pytest.mark.load),
+    ],
+    ids=["short", "long"],
+)
+def test_a_steady_load_is_run_and_judged(memory, tmp_path, times):
     """Its rows, counts and what the server took are in its files; operators' tokens are renewed; nothing is lost."""
     files = ("--json", str(tmp_path / "found.json"), "--html", str(tmp_path / "found.html"))
-    # An operator's first command comes within 8 s of the sign-in, which takes its time on a busy machine.
-    people = ("--agents", "2", "--operators", "2", "--seconds", "40", "--renewal-seconds", "3")
-    said = load("steady", *people, *files, *PATIENT)
+    said = load("steady", "--agents", "2", "--operators", "2", *times, *files, *PATIENT)
     assert "every threshold was kept" in said and "agent → viewer: p50" in said
     found = json.loads((tmp_path / "found.json").read_text())
     rows = {row["name"]: row for row in found["rows"]}
@@ -46,29 +68,40 @@ def test_a_short_load_is_run_and_judged(tmp_path):
     assert r"agent \u2192 viewer" in (tmp_path / "found.html").read_text()
 
 
+@pytest.mark.seconds(15)
 @pytest.mark.timeout(200)
-async def test_a_load_at_an_address_is_judged(part):
+@pytest.mark.parametrize(
+    "times", [("--seconds", "1", *QUICK), pytest.param(("--seconds", "10"), marks=pytest.mark.load)], ids=str
+)
+async def test_a_load_at_an_address_is_judged(part, memory, times):
     """A threshold that is missed is the exit code."""
     async with part("center").center() as server:
         where = ("--url", server.url, "--email", server.email, "--agents", "1", "--operators", "1")
-        limits = ("--seconds", "10", *PATIENT, "--terminal-p99=-1")
         account = {"ONSEMBL_PASSWORD": server.password}
-        said = await asyncio.to_thread(load, "steady", *where, *limits, code=1, **account)
+        limits = (*PATIENT, "--terminal-p99=-1")
+        said = await asyncio.to_thread(load, "steady", *where, *times, *limits, code=1, **account)
     assert "missed: agent → viewer: p99" in said
 
 
+@pytest.mark.seconds(15)
 @pytest.mark.timeout(200)
-def test_a_storm_cuts_everybody_off_and_sees_them_back():
+@pytest.mark.parametrize(
+    "times", [("--seconds", "2", *QUICK), pytest.param(("--seconds", "10"), marks=pytest.mark.load)], ids=str
+)
+def test_a_storm_cuts_everybody_off_and_sees_them_back(memory, times):
     """How many there were is said."""
-    said = load("storm", "--agents", "10", "--operators", "1", "--seconds", "10", *PATIENT)
+    said = load("storm", "--agents", "10", "--operators", "1", *times, *PATIENT)
     assert "agents cut off: 10" in said and "all are back: p50" in said
 
 
+@pytest.mark.seconds(20)
 @pytest.mark.timeout(200)
-def test_a_ramp_says_how_many_it_held():
+@pytest.mark.parametrize(("step", "seconds"), [(1, 3), pytest.param(2, 6, marks=pytest.mark.load)])
+def test_a_ramp_says_how_many_it_held(memory, step, seconds):
     """It goes up until what it was asked for at most."""
-    said = load("limit", "--agents", "4", "--step", "2", "--step-seconds", "6", *PATIENT)
-    assert "4 agents × 5 viewers" in said and "the limit at any: 4 agents × 5 viewers" in said
+    agents = 2 * step
+    said = load("limit", *map(str, ("--agents", agents, "--step", step, "--step-seconds", seconds)), *PATIENT)
+    assert f"{agents} agents × 5 viewers" in said and f"the limit at any: {agents} agents × 5 viewers" in said
 
 
 def test_a_load_that_reaches_nobody_fails():
@@ -85,7 +118,7 @@ def test_no_ramp_waits_for_a_load_that_has_ended():
 
 
 @pytest.mark.timeout(200)
-def test_a_killed_load_fails():
+def test_a_killed_load_fails(memory):
     """Locust is killed in the midst of it."""
     people = ("--agents", "1", "--operators", "0", "--seconds", "60")
     command = [sys.executable, str(LOAD), "steady", *people]
@@ -201,7 +234,7 @@ def test_an_emergency_stop_that_takes_too_long_is_the_exit_code(part, monkeypatc
 
 
 @pytest.mark.timeout(200)
-def test_a_row_of_the_benchmarks_is_measured_and_judged(tmp_path):
+def test_a_row_of_the_benchmarks_is_measured_and_judged(memory, tmp_path):
     """The files have the machine, the figure, its target and whether it is met; so has the exit code."""
     files = ("--json", str(tmp_path / "found.json"), "--markdown", str(tmp_path / "found.md"))
     command = [sys.executable, str(FOLDER / "bench.py"), "--only", "start", "--rounds", "1", *files]
