@@ -36,6 +36,8 @@ from onsembl.sql.database import Connection, create_pool
 AUTH_ROLE = "onsembl_auth"
 PATIENCE_SECONDS = 5.0
 """How long a sign-in waits for a database that does not answer, before the client is told to try again."""
+START_SECONDS = 30.0
+"""How long the start waits for the first connection, as it does for those of Realtime: a busy machine takes seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Standin:
         async with AsyncExitStack() as stack:
             stack.callback(self._passwords.close)
             await stack.enter_async_context(self._pool)
-            async with self._pool.connection() as conn:
+            async with self._pool.connection(timeout=START_SECONDS) as conn:
                 project = await _project(conn)
             await self._rotation.load()
             following = asyncio.create_task(self._rotation.follow(), name="signing keys")
