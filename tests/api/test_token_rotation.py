@@ -31,31 +31,33 @@ async def by_http(api, token: str) -> int:
     return (await api.http.post("/v1/agents/token", headers={"Authorization": f"Bearer {token}"})).status_code
 
 
-async def test_three_hundred_rotations_and_not_a_byte_is_missing(settings):
+@pytest.mark.parametrize("rotations", [40, pytest.param(300, marks=pytest.mark.soak)])
+async def test_tokens_rotate_and_not_a_byte_is_missing(settings, rotations):
     """Tokens change between frames of output; the stream goes on over the same connection."""
-    async with running(replace(settings, limits=Limits(agent_refreshes=Allowance(300, 1.0)))) as api:
-        await rotate_and_stream(api)
+    async with running(replace(settings, limits=Limits(agent_refreshes=Allowance(rotations, 1.0)))) as api:
+        await rotate_and_stream(api, rotations)
 
 
-async def rotate_and_stream(api) -> None:
+async def rotate_and_stream(api, rotations: int) -> None:
     agent, operator = await api.enrol(), await api.operator()
     async with api.agent_socket(agent) as socket, api.terminal_socket(agent.id) as viewer:
         await socket.send(SAID_HELLO)
         await socket.recv()
         await attach(viewer, operator.access_token)
         token, sent = agent.refresh_token, b""
-        for n in range(300):
+        for n in range(rotations):
             piece = b"%06d" % n
             await socket.send(encode_output(len(sent), piece))
             sent += piece
             token = (await ask(socket, token))["refresh_token"]
-        assert await read_until(viewer, b"000299") == sent
+        assert await read_until(viewer, sent[-6:]) == sent
         row = (await api.http.get(f"/v1/agents/{agent.id}", headers=operator.headers)).json()
         assert row["epoch"] == 1, "the same connection"
 
 
-async def test_an_agent_with_short_tokens_stays_connected_while_a_command_runs(settings, tmp_path):
-    """The real program, tokens of 2 s, a command of twelve rotations: one connection, and every byte of its output.
+@pytest.mark.parametrize("rotations", [3, pytest.param(12, marks=pytest.mark.soak)])
+async def test_an_agent_with_short_tokens_stays_connected_while_a_command_runs(settings, tmp_path, rotations):
+    """The real program, tokens of 2 s, a command of some rotations: one connection, and every byte of its output.
     (`loadtests/rotation_soak.py` goes on for three hundred.)"""
     async with running(replace(settings, agent_access_token=2.0)) as api:
         operator = Operator(api, await api.operator())
@@ -67,9 +69,9 @@ async def test_an_agent_with_short_tokens_stays_connected_while_a_command_runs(s
             before = await refreshes(api)
 
             async def rotated() -> bool:
-                return await refreshes(api) >= before + 12
+                return await refreshes(api) >= before + rotations
 
-            await until(rotated, "twelve rotations")
+            await until(rotated, "the rotations")
             (tmp_path / "stop").touch()
             seen += await read_until(viewer, b"-lines\r\n")
             assert (await operator.until_state(command, *FINAL))["state"] == "succeeded"

@@ -407,7 +407,9 @@ GUARDS = [
 """How each is removed, what the machine says then, and steps that lead there."""
 
 
-@pytest.mark.parametrize(("remove", "said", "steps"), GUARDS)
+@pytest.mark.parametrize(
+    ("remove", "said", "steps"), GUARDS, ids=[remove.__name__.strip("_") for remove, _, _ in GUARDS]
+)
 def test_a_missing_guard_is_seen(
     machine: type[CommandMachine],
     database_url: str,

@@ -18,14 +18,15 @@ from onsembl.realtime.channels.serializer import (
     encode,
 )
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 FIELD = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 REFS = st.none() | FIELD.filter(bool)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | TEXT,
-    lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=12,
 )
-PAYLOADS = st.dictionaries(TEXT, JSON)
+PAYLOADS = st.dictionaries(TEXT, JSON, max_size=4)
 
 
 @given(TEXT, TEXT, PAYLOADS, REFS, REFS)
