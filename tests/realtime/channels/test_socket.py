@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.realtime.auth.settings import AuthSettings
+from onsembl.realtime.channels import socket as channels_socket
 
 from .conftest import IMPATIENT, PATIENCE, open_wire
 
@@ -254,13 +255,14 @@ async def test_silent_clients_are_closed(impatient, serve_project, clock):
             await joined.flush()
 
 
-async def test_a_slow_client_is_cut_off_and_costs_no_other(serve_project):
+async def test_a_slow_client_is_cut_off_and_costs_no_other(serve_project, monkeypatch):
     """A client that does not read is closed once too much waits for it; the others get everything."""
+    monkeypatch.setattr(channels_socket, "CLOSE_SECONDS", 0.1)  # it takes no close either
     limits = replace(IMPATIENT, queue_bytes=1024 * 1024, events_per_second=10_000)
     async with serve_project(limits=limits) as project:
         async with open_wire(project.url, project.key) as sender, open_wire(project.url, project.key) as quick:
             slow_address = f"{project.url.replace('http', 'ws')}/realtime/v1/websocket?apikey={project.key}&vsn=2.0.0"
-            async with connect(slow_address, max_queue=1, compression=None) as slow:
+            async with connect(slow_address, max_queue=1, compression=None, close_timeout=0.1) as slow:
                 await slow.send(json.dumps(["1", "1", "realtime:room", "phx_join", {}]))
                 await slow.recv()
                 await sender.join("room")
