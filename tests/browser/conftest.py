@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, ConsoleMessage, Error, Page, ViewportSize, async_playwright, expect
+from support.chromium import ARGUMENTS, chromium_path
 from support.server import PASSWORD, Api, running
 
 from onsembl.api.settings import Settings
@@ -19,15 +19,6 @@ from onsembl.tasks.worker import WorkerSettings
 
 expect.set_options(timeout=60_000)
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 DESK: ViewportSize = {"width": 1440, "height": 900}
 
 
@@ -112,10 +103,9 @@ def dashboard() -> Path:
 
 @pytest.fixture
 async def browser() -> AsyncGenerator[Browser]:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    assert found is not None, f"these tests need a browser: one of {', '.join(BROWSERS)}"
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
+        path = chromium_path(playwright.chromium.executable_path)
+        browser = await playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield browser
         await browser.close()
 
