@@ -3,7 +3,7 @@
 States, close codes, the terminal socket's messages and the rows that REST answers are defined once, in Python; a test
 holds that the committed file is what this program writes. Run it after a change to any of them:
 
-    uv run python -m onsembl.cli.generate_typescript
+    ./dev run python -m onsembl.cli.generate_typescript
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.seconds(15)]  # the first ru
 
 def uv(*arguments: object, **environment: str) -> None:
     program = os.environ.get("UV") or shutil.which("uv")
-    assert program, "these tests are run by `uv run pytest`"
+    assert program, "these tests are run by `./dev test`"
     # The environment that the tests run in is not the one to install into.
     surrounding = {name: value for name, value in clean_environment().items() if name != "VIRTUAL_ENV"}
     result = subprocess.run(
