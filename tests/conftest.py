@@ -113,15 +113,14 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Path:
-    """A data folder with a migrated database, whose Postgres does not run: to copy, not to change."""
+def _migrated(name: str, kind: type[EmbeddedPostgres]) -> Path:
+    """A data folder with a migrated database, made once a run."""
     folder = Path(os.environ[SHARED])
-    made = folder / "cluster"
+    made = folder / name
     with _locked(folder / "lock"):
         if not made.exists():
-            partial = folder / "cluster.partial"
-            server = server_of(partial, FAST)
+            partial = made.with_suffix(".partial")
+            server = kind(partial, FAST)
             server.start()
             asyncio.run(migrate(server.url(), standin=True))
             with psycopg.connect(server.url("postgres"), autocommit=True) as conn:
@@ -132,12 +131,24 @@ def cluster() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres(cluster: Path) -> EmbeddedPostgres:
+def cluster() -> Path:
+    """A data folder of the embedded Postgres with a migrated database, which does not run: to copy, not to change."""
+    return _migrated("cluster", EmbeddedPostgres)
+
+
+@pytest.fixture(scope="session")
+def server_cluster() -> Path:
+    """The same of the Postgres that tests run on, which may be an installed one of another version."""
+    return _migrated("cluster" if server_of is EmbeddedPostgres else "installed-cluster", server_of)
+
+
+@pytest.fixture(scope="session")
+def postgres(server_cluster: Path) -> EmbeddedPostgres:
     """The server that all tests of the run share; it holds a migrated template."""
     folder = Path(os.environ[SHARED])
     with _locked(folder / "lock"):
         if not (folder / "shared").exists():
-            copy_folder(cluster, folder / "shared")
+            copy_folder(server_cluster, folder / "shared")
         server = server_of(folder / "shared", FAST)
         server.start()
     return server
@@ -158,10 +169,10 @@ def empty_database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
 
 
 @pytest.fixture
-def own_postgres(cluster: Path) -> Iterator[EmbeddedPostgres]:
+def own_postgres(server_cluster: Path) -> Iterator[EmbeddedPostgres]:
     """A server of the test's own, to stop, kill and start again; its database is migrated."""
     folder = data_folder()
-    copy_folder(cluster, folder)
+    copy_folder(server_cluster, folder)
     server = server_of(folder, FAST)
     server.start()
     yield server

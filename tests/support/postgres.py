@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from onsembl.cli.embedded_postgres import EmbeddedPostgres
@@ -21,6 +20,5 @@ class InstalledPostgres(EmbeddedPostgres):
         return Path(os.environ[PROGRAMS])
 
 
-def server_of(folder: Path, settings: Mapping[str, str]) -> EmbeddedPostgres:
-    """The server of one folder, not started yet."""
-    return InstalledPostgres(folder, settings) if os.environ.get(PROGRAMS) else EmbeddedPostgres(folder, settings)
+server_of = InstalledPostgres if os.environ.get(PROGRAMS) else EmbeddedPostgres
+"""The class of the servers that tests run on."""
