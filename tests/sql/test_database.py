@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from onsembl.realtime.replication.stream import stream
-from onsembl.sql.database import Connection, connect, create_pool
+from onsembl.sql.database import Connection, connect
 
 
 async def test_a_connection_is_closed_when_its_block_is_cancelled_while_it_commits(database_url):
@@ -48,12 +48,7 @@ async def _follow_the_log(url: str) -> object:
     return await anext(stream(url, "publication"))
 
 
-async def _take_from_a_pool(url: str) -> object:
-    async with create_pool(url) as pool, pool.connection() as conn:
-        return conn
-
-
-@pytest.mark.parametrize("use", [_connect, _follow_the_log, _take_from_a_pool])
+@pytest.mark.parametrize("use", [_connect, _follow_the_log])
 async def test_a_connection_is_closed_when_it_is_cancelled_while_it_is_made(use: Callable[[str], Awaitable[object]]):
     """Else Postgres waits in its authentication for a minute, and whoever drops a database waits for that."""
     async with _silent_server() as (url, asked, closed):
