@@ -14,9 +14,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.errors import FlakyFailure
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from psycopg.rows import DictRow
 from support.folders import data_folder
@@ -434,21 +433,3 @@ def _take(machine: type[CommandMachine], steps: str) -> None:
             state.it_holds()
     finally:
         state.teardown()
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("remove", [remove for remove, _, _ in GUARDS])
-def test_a_missing_guard_is_found(
-    machine: type[CommandMachine], database_url: str, monkeypatch: pytest.MonkeyPatch, remove: Remove
-) -> None:
-    """By chance, too, within as many sequences as the long form tries."""
-    remove(database_url, monkeypatch)
-    found = settings(
-        max_examples=EXAMPLES,
-        stateful_step_count=STEPS_EACH,
-        phases=[Phase.generate],
-        database=None,
-        report_multiple_bugs=False,
-    )
-    with pytest.raises((AssertionError, FlakyFailure)):  # ids and times are others when it is tried once more
-        run_state_machine_as_test(machine, settings=found)
