@@ -90,6 +90,11 @@ export class Fleet {
     this.#catchUp.change({ table: "commands", id: row.id, row, whole: true });
   }
 
+  /** As `answered`, for an agent's row. */
+  answeredAgent(row: Agent): void {
+    this.#catchUp.change({ table: "agents", id: row.id, row });
+  }
+
   /** Read everything that is shown anew; true when it went well. One that fails is tried again later. */
   async read(): Promise<boolean> {
     clearTimeout(this.#retryTimer);

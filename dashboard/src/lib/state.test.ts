@@ -78,6 +78,12 @@ describe("a fleet", () => {
     expect(fleet.agents.get("a1")?.status).toBe("offline");
   });
 
+  test("shows an agent as its request left it, before any change tells of it", async () => {
+    await fleet.read();
+    fleet.answeredAgent(agent({ labels: ["eu"] }));
+    expect(fleet.agents.get("a1")?.labels).toEqual(["eu"]);
+  });
+
   test("does not bring back a row that was deleted during the snapshot", async () => {
     server.rows = [command()];
     server.before = () => fleet.change({ table: "commands", id: "c1", row: null, whole: true });
