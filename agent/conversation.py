@@ -46,6 +46,7 @@ class Orders(Protocol):
     """What the server's messages are handed to, and what is asked when it is time to say hello.
 
     `halt_lifted` has the number of the newest halt that is over; None when the server knows of none in force.
+    `once_read` calls back, in order, when the program has read nearly all that was typed, or is not waited for.
     """
 
     def offer(self, offer: Offer) -> None: ...
@@ -53,6 +54,7 @@ class Orders(Protocol):
     def take_times(self, times: LadderTimes) -> None: ...
     def resize(self, columns: int, rows: int) -> None: ...
     def type(self, keys: Keys) -> Refused | None: ...
+    def once_read(self, answer: Callable[[], None]) -> None: ...
     def redraw(self) -> None: ...
     def recorded(self, command_id: UUID) -> None: ...
     def halt(self, halt: Halt) -> None: ...
@@ -166,9 +168,11 @@ class Conversation:
                 self.say(SizeTaken(columns=message.columns, rows=message.rows, offset=self._terminal.end))
             case Keys():
                 answer = self._typed.known(message)
-                if answer is None:
-                    answer = self._typed.taken(message, self._orders.type(message))
-                self.say(answer)
+                if answer is not None:
+                    self.say(answer)
+                else:  # noted at once, for they may come again; told at the program's pace
+                    taken = self._typed.taken(message, self._orders.type(message))
+                    self._orders.once_read(lambda: self.say(taken))
             case Redraw():
                 self._orders.redraw()
             case Ping():

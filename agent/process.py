@@ -16,11 +16,11 @@ from onsembl.agent.environment import command_environment
 from onsembl.agent.process_tree import ProcessTree
 from onsembl.agent.reaper import Reaper
 from onsembl.agent.terminal import AgentTerminal
+from onsembl.agent.typed_ahead import TypedAhead
 from onsembl.agent.unread_keys import drop_unread
 from onsembl.protocol.writing import Refused
 
 READ_BYTES = 64 * 1024
-TYPED_AHEAD_BYTES = 256 * 1024
 REDRAW_SECONDS = 0.1
 REDRAW_EVERY_SECONDS = 1.0
 LAST_BYTES_SECONDS = 2.0
@@ -64,7 +64,7 @@ class Process:
         self._drained = asyncio.Event()
         self._control: int | None = None
         self._inside = ""
-        self._typed = bytearray()
+        self._typed: TypedAhead | None = None
         self._redrawn_at = float("-inf")
         self._redraw_due: asyncio.TimerHandle | None = None
         self._last_output = self._loop.time()
@@ -93,7 +93,7 @@ class Process:
             os.close(inside)
         os.set_blocking(control, False)
         process = cls(child, command_id, surroundings)
-        process._control, process._inside = control, name
+        process._control, process._inside, process._typed = control, name, TypedAhead(control)
         process._read_from(control, surroundings.terminal.write)
         return process
 
@@ -150,34 +150,23 @@ class Process:
     def press(self, key: bytes) -> None:
         """A key that interrupts the program: ahead of what was typed and not read, which is dropped, as a terminal
         drops it. On pipes there is none."""
-        if self._control is not None:
+        if self._control is not None and self._typed is not None:
             self._typed.clear()
             drop_unread(self._control, self._inside)
-            self._typed += key
-            self._write_typed(self._control)
+            self._typed.add(key)
 
     def type(self, keys: bytes) -> Refused | None:
         """Keys of a person, in order; why not, if not. A program that reads slowly gets them as it reads."""
-        control = self._control
-        if control is None:
+        if self._typed is None:
             return "no_terminal"
-        if len(self._typed) + len(keys) > TYPED_AHEAD_BYTES:
-            return "too_much"
-        self._typed += keys
-        self._write_typed(control)
-        return None
+        return None if self._typed.add(keys) else "too_much"
 
-    def _write_typed(self, control: int) -> None:
-        try:
-            del self._typed[: os.write(control, self._typed)]
-        except BlockingIOError:
-            pass  # the program has not read what came before
-        except OSError:  # it is gone
-            self._typed.clear()
-        if self._typed:
-            self._loop.add_writer(control, self._write_typed, control)
+    def once_read(self, answer: Callable[[], None]) -> None:
+        """Call `answer` when the program has read nearly all that was typed, or does not read."""
+        if self._typed is None:
+            answer()
         else:
-            self._loop.remove_writer(control)
+            self._typed.once_read(answer)
 
     def redraw(self) -> None:
         """Have a full-screen program draw its screen anew, now or as soon as it may again: for a moment its terminal
@@ -244,11 +233,11 @@ class Process:
 
     def _end_reading(self, descriptor: int) -> None:
         self._loop.remove_reader(descriptor)
-        self._loop.remove_writer(descriptor)
         self._readers.discard(descriptor)
+        if descriptor == self._control and self._typed is not None:
+            self._typed.close()
+            self._control = self._typed = None
         os.close(descriptor)
-        if descriptor == self._control:
-            self._control = None
         if not self._readers:
             self._drained.set()
 

@@ -9,7 +9,7 @@ import os
 import platform
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -199,6 +199,9 @@ class Agent:
 
     def type(self, keys: Keys) -> Refused | None:
         return self._runner.type(keys)
+
+    def once_read(self, answer: Callable[[], None]) -> None:
+        self._runner.once_read(answer)
 
     def redraw(self) -> None:
         self._runner.redraw()

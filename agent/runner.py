@@ -143,6 +143,13 @@ class Runner:
             return None
         return run.process.type(keys.text.encode())
 
+    def once_read(self, answer: Callable[[], None]) -> None:
+        """Call `answer` when the program has read nearly all that was typed, does not read, or is over."""
+        if self._run is None:
+            answer()
+        else:
+            self._run.process.once_read(answer)
+
     def redraw(self) -> None:
         """Have the program draw its screen anew."""
         if self._run is not None:

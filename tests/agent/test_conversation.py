@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -22,6 +23,8 @@ from onsembl.protocol.messages import (
     Halt,
     HaltLifted,
     Hello,
+    Keys,
+    KeysTaken,
     Leave,
     Offer,
     Ping,
@@ -36,6 +39,7 @@ from onsembl.protocol.messages import (
 )
 from onsembl.protocol.states import AgentKind, AgentMode
 from onsembl.protocol.stream import Inbox
+from onsembl.protocol.writing import Refused
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -46,6 +50,7 @@ class Heard:
     def __init__(self) -> None:
         self.orders: list[object] = []
         self.ended: list[Ended] = []
+        self.answers: list[Callable[[], None]] = []
 
     def offer(self, offer: Offer) -> None:
         self.orders.append(offer)
@@ -58,6 +63,13 @@ class Heard:
 
     def resize(self, columns: int, rows: int) -> None:
         self.orders.append((columns, rows))
+
+    def type(self, keys: Keys) -> Refused | None:
+        self.orders.append(("type", keys.text))
+        return "too_much" if keys.text == "too much" else None
+
+    def once_read(self, answer: Callable[[], None]) -> None:
+        self.answers.append(answer)
 
     def recorded(self, command_id: UUID) -> None:
         self.orders.append(("recorded", command_id))
@@ -249,6 +261,24 @@ def _fields(server: Server, offset: int) -> dict:
         "heartbeat_seconds": 30,
         "heartbeat_timeout_seconds": 10,
     }
+
+
+def test_keys_are_answered_at_the_programs_pace(conversation, heard):
+    """And typed once: those that come again meanwhile have their answer already."""
+    connect(conversation)
+    page = uuid4()
+    first, second = (Keys(client_id=page, seq=seq, text=text) for seq, text in ((1, "ls"), (2, "too much")))
+    conversation.receive(encode(first))
+    conversation.receive(encode(second))
+    assert frames(conversation) == []
+    for answer in heard.answers:
+        answer()
+    answers = [KeysTaken(client_id=page, seq=1), KeysTaken(client_id=page, seq=2, refused="too_much")]
+    assert [decode_from_agent(frame) for frame in frames(conversation)] == answers
+    connect(conversation)
+    conversation.receive(encode(first))
+    assert [decode_from_agent(frame) for frame in frames(conversation)] == answers[:1]
+    assert heard.orders == [("type", "ls"), ("type", "too much")]
 
 
 def test_it_is_idle_when_the_server_has_everything(conversation):
