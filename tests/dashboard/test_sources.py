@@ -1,4 +1,7 @@
-"""The page's own checks and tests, which are written in its language."""
+"""The page's own checks and tests, which are written in its language.
+
+Types and lint look again at what has changed since the last run only.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from onsembl.cli.node import node_environment, npm_command
 SOURCES = Path(__file__).resolve().parents[2] / "dashboard"
 
 
+@pytest.mark.seconds(12)
 @pytest.mark.parametrize("script", ["check", "lint", "test"])
 def test_the_pages_sources_hold(script: str) -> None:
     """Types, lint and unit tests, as `npm run` knows them."""
