@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack
@@ -9,16 +10,38 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Error, Page, ViewportSize, async_playwright, expect
-from support.chromium import ARGUMENTS, chromium_path
+import pytest_asyncio
+from playwright.async_api import Browser, ConsoleMessage, Error, Locator, Page, ViewportSize, expect
+from support.browsers import Browsers
 from support.server import PASSWORD, Api, running
 
 from onsembl.api.settings import Settings
 from onsembl.cli.dashboard import dashboard_files
-from onsembl.tasks.worker import WorkerSettings
+from onsembl.cli.dashboard_build import install_for_checks
 
+SOURCES = Path(__file__).parents[2] / "dashboard"
 expect.set_options(timeout=60_000)
 
+TASKS_END_SECONDS = 10.0
+"""How long tasks may take that end by themselves when all else of a test has ended."""
+POLLING_MS = 100
+"""How often a condition is looked at that takes time to look at."""
+HOLDS = "(text) => window.onsembl.terminal.text().includes(text)"
+LEAVE_SESSION = """(session) => {
+    if (sessionStorage.getItem("session-was-left") !== null) return;
+    sessionStorage.setItem("session-was-left", "yes");
+    localStorage.setItem(`sb-${location.hostname.split(".")[0]}-auth-token`, JSON.stringify(session));
+}"""
+"""As supabase-js keeps it; once, so that it may be removed or changed."""
+REMEMBER_NOTICES = """
+    window.notices = [];
+    new MutationObserver((changes) => {
+        for (const { addedNodes } of changes) for (const node of addedNodes) {
+            if (node instanceof Element && node.matches(".notice")) window.notices.push(node.textContent);
+        }
+    }).observe(document, { subtree: true, childList: true });
+"""
+TOLD = "(text) => window.notices.some((notice) => notice.includes(text))"
 DESK: ViewportSize = {"width": 1440, "height": 900}
 
 
@@ -59,6 +82,19 @@ class Visitor:
         await self.page.get_by_role("button", name="Sign in").click()
         await self.live()
 
+    async def come_back(self, email: str, path: str = "/") -> None:
+        """Come to the page with the session that an earlier visit left, and wait until it is live."""
+        config = await (await self.page.request.get(f"{self.url}/config.json")).json()
+        answer = await self.page.request.post(
+            f"{self.url}/auth/v1/token?grant_type=password",
+            headers={"apikey": config["supabase_key"]},
+            data={"email": email, "password": PASSWORD},
+        )
+        assert answer.ok, await answer.text()
+        await self.page.add_init_script(f"({LEAVE_SESSION})({await answer.text()})")
+        await self.page.goto(self.url + path)
+        await self.live()
+
     async def live(self) -> None:
         await expect(self.page.locator('[data-mark="live"]')).to_be_visible()
 
@@ -73,9 +109,30 @@ class Visitor:
     async def sees(self, text: str) -> None:
         """Wait until the terminal holds `text`."""
         try:
-            await self.page.wait_for_function("(text) => window.onsembl.terminal.text().includes(text)", arg=text)
+            await self.page.wait_for_function(HOLDS, arg=text, polling=POLLING_MS)
         except Error as error:
             raise AssertionError(f"{text!r} is not in the terminal:\n{await self.terminal()}") from error
+
+    async def told(self, text: str) -> None:
+        """Wait until a notice has said `text`. It may have gone by now: notices go by themselves."""
+        try:
+            await self.page.wait_for_function(TOLD, arg=text, polling=POLLING_MS)
+        except Error as error:
+            told = await self.page.evaluate("() => window.notices")
+            raise AssertionError(f"{text!r} was not told, but {told}") from error
+
+    async def cancel(self, row: Locator) -> None:
+        """Cancel the row's command by two presses. They are sent together: the page forgets the first one in a while,
+        which on a busy machine can be before the second one comes."""
+        await row.get_by_role("button", name=re.compile("^Cancel ")).dblclick()
+
+    async def tap_twice(self, button: Locator) -> None:
+        """As `cancel`, by touch."""
+        await button.tap(trial=True)  # when it stands still and nothing is before it
+        box = await button.bounding_box()
+        assert box is not None
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        await asyncio.gather(*[self.page.touchscreen.tap(x, y) for _ in range(2)])
 
     async def send(self, text: str, priority: int | None = None) -> None:
         box = self.page.get_by_role("textbox", name="Command for")
@@ -84,41 +141,60 @@ class Visitor:
             await self.page.get_by_label("Priority").select_option(str(priority))
         await box.press("Enter")
 
-    def command(self, text: str, state: str | None = None):
+    def command(self, text: str, state: str | None = None) -> Locator:
         """The command's row, in a state when one is given."""
         where = "li[data-command]" if state is None else f'li[data-command][data-state="{state}"]'
         return self.page.locator(where).filter(has=self.page.get_by_text(text, exact=True))
 
 
-Visit = Callable[..., "AsyncGenerator[Visitor]"]
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of this folder run in one loop, that of the browser."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents and pytest_asyncio.is_async_test(item):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
 @pytest.fixture(scope="session")
 def dashboard() -> Path:
     """The page, built from the sources as they are."""
+    install_for_checks(SOURCES, print)  # all of its packages at once: tests/dashboard needs more than the build
     files = dashboard_files(print)
     assert files is not None
     return files
 
 
-@pytest.fixture
-async def browser() -> AsyncGenerator[Browser]:
-    async with async_playwright() as playwright:
-        path = chromium_path(playwright.chromium.executable_path)
-        browser = await playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield browser
-        await browser.close()
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browsers() -> AsyncGenerator[Browsers]:
+    browsers = Browsers()
+    yield browsers
+    await browsers.stop()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(autouse=True, loop_scope="session")
+async def browser(browsers: Browsers) -> AsyncGenerator[Browser]:
+    """The browser of all tests of this process. Nothing of a test goes on in the loop that they share."""
+    browser = await browsers.running()
+    before = asyncio.all_tasks()
+    yield browser
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    if left:
+        _, left = await asyncio.wait(left, timeout=TASKS_END_SECONDS)
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    assert left == set(), "these tasks outlived their test"
+
+
+@pytest_asyncio.fixture(loop_scope="session")
 async def visit(browser: Browser) -> AsyncGenerator[Callable[..., object]]:
     """Opens windows; when the test is over, none of them may have complained."""
     consoles: list[Console] = []
     async with AsyncExitStack() as stack:
 
         async def open_window(url: str, size: ViewportSize = DESK, **options: object) -> Visitor:
-            context = await browser.new_context(viewport=size, **options)  # pyright: ignore[reportArgumentType]
+            context = await browser.new_context(viewport=size, reduced_motion="reduce", **options)  # type: ignore[arg-type]
             stack.push_async_callback(context.close)
+            await context.add_init_script(REMEMBER_NOTICES)
             page = await context.new_page()
             console = Console()
             consoles.append(console)
@@ -132,10 +208,10 @@ async def visit(browser: Browser) -> AsyncGenerator[Callable[..., object]]:
 
 @pytest.fixture
 def settings(database_url: str) -> Settings:
-    return Settings(database_url=database_url, public_url="", worker=WorkerSettings(dead_after=2.0))
+    return Settings(database_url=database_url, public_url="")
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def center(settings: Settings, dashboard: Path) -> AsyncGenerator[Api]:
     """A control center in this process, with its page."""
     async with running(replace(settings, dashboard=dashboard)) as api:

@@ -13,7 +13,9 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+import pytest_asyncio
 from playwright.async_api import expect
+from support.control_center import clean_environment
 from support.folders import data_folder
 
 READY = re.compile(r"ready at (http://\S+)")
@@ -21,10 +23,11 @@ ACCOUNT = re.compile(r"Sign in with\s+(\S+)\s+and password\s+(\S+)")
 
 
 class ControlCenter:
-    """An `onsembl up --demo` in a process and a data folder of its own."""
+    """An `onsembl up --demo` in a process and a data folder of its own, with these variables besides."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **variables: str) -> None:
         self._folder = folder
+        self._environment = clean_environment(PYTHONUNBUFFERED="1", ONSEMBL_KEYRING="off", **variables)
         self._process: asyncio.subprocess.Process | None = None
         self.port = 0
         self.url = ""
@@ -37,7 +40,7 @@ class ControlCenter:
         self._process = await asyncio.create_subprocess_exec(
             *(onsembl, "up", "--demo", "--port", str(self.port), "--data-dir", self._folder),
             stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env=self._environment,
         )
         assert self._process.stdout is not None
         said = ""
@@ -57,7 +60,7 @@ class ControlCenter:
         await self._process.communicate()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def demo(dashboard: Path) -> AsyncGenerator[ControlCenter]:
     folder = data_folder()
     center = ControlCenter(folder / "data")
@@ -79,6 +82,7 @@ def sleeping(seconds: str) -> list[int]:
     return found
 
 
+@pytest.mark.seconds(10)
 async def test_from_one_command_to_a_cancelled_one(demo: ControlCenter, visit) -> None:
     """Sign in with what was printed, see the demo agent live, run a command, cancel another: its processes are gone."""
     visitor = await visit(demo.url)
@@ -98,8 +102,7 @@ async def test_from_one_command_to_a_cancelled_one(demo: ControlCenter, visit) -
         while not sleeping(seconds):  # its shell runs, and is about to
             await asyncio.sleep(0.02)
     assert len(sleeping(seconds)) == 1
-    await running.get_by_role("button", name="Cancel").click()
-    await running.get_by_role("button", name="Press again").click()
+    await visitor.cancel(running)
     await expect(visitor.command(f"sleep {seconds}", "cancelled")).to_be_visible()
     assert sleeping(seconds) == []
 
@@ -109,8 +112,19 @@ async def test_from_one_command_to_a_cancelled_one(demo: ControlCenter, visit) -
     await expect(visitor.command(f"sleep {seconds}", "cancelled")).to_be_visible()
 
 
-async def test_the_page_outlives_its_server(demo: ControlCenter, visit) -> None:
+@pytest_asyncio.fixture(loop_scope="session")
+async def demo_beside_its_database(database_url: str, dashboard: Path, tmp_path: Path) -> AsyncGenerator[ControlCenter]:
+    """One that starts without a Postgres of its own."""
+    center = ControlCenter(tmp_path / "data", DATABASE_URL=database_url)
+    await center.start()
+    yield center
+    await center.stop()
+
+
+@pytest.mark.seconds(10)
+async def test_the_page_outlives_its_server(demo_beside_its_database: ControlCenter, visit) -> None:
     """While the server is gone the page says so and keeps what it knows; when it is back so is the page, all true."""
+    demo = demo_beside_its_database
     visitor = await visit(demo.url)
     visitor.console.expect("ERR_CONNECTION_REFUSED|WebSocket|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|503")
     await visitor.sign_in(demo.email, demo.password)

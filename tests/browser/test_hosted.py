@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import psutil
+import pytest
 from playwright.async_api import expect
 from support.control_center import ControlCenter
 from support.project import played_project
@@ -16,6 +17,7 @@ def sleeping(seconds: str) -> list[int]:
     return [p.pid for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", seconds]]
 
 
+@pytest.mark.seconds(12)
 async def test_the_page_lives_by_another_processs_auth_and_realtime(postgres, dashboard: Path, visit, tmp_path) -> None:
     """Sign in, live state, a command that succeeds and one that is cancelled; here nothing stands in for Supabase."""
     with played_project(postgres) as project:
@@ -37,8 +39,7 @@ async def test_the_page_lives_by_another_processs_auth_and_realtime(postgres, da
             await visitor.send(f"sleep {seconds}")
             running = visitor.command(f"sleep {seconds}", "running")
             await expect(running).to_be_visible()
-            await running.get_by_role("button", name="Cancel").click()
-            await running.get_by_role("button", name="Press again").click()
+            await visitor.cancel(running)
             await expect(visitor.command(f"sleep {seconds}", "cancelled")).to_be_visible()
             assert sleeping(seconds) == []
             for path in ("/auth/v1/health", "/realtime/v1/websocket"):

@@ -13,7 +13,7 @@ async def test_a_limited_command_is_seen_to_time_out(center: Api, visit, tmp_pat
     """What is no limit is said beside it; what was passed is on the command."""
     async with agent_running(center, tmp_path, "one"):
         visitor = await visit(center.url)
-        await visitor.sign_in((await center.operator(Role.OPERATOR)).email)
+        await visitor.come_back((await center.operator(Role.OPERATOR)).email)
         page = visitor.page
         await page.get_by_role("button", name="Limits: none").click()
         limits = page.get_by_role("group", name="Limits")
@@ -38,11 +38,11 @@ async def test_an_agents_limits_are_set_in_its_menu(center: Api, visit) -> None:
     """By an admin; the form has them when it is opened again."""
     await center.enrol("away")
     visitor = await visit(center.url)
-    await visitor.sign_in((await center.operator()).email)
+    await visitor.come_back((await center.operator()).email)
     page = visitor.page
     await page.get_by_role("button", name="More for away").click()
     await page.get_by_role("textbox", name="Longest silence").fill("10m")
     await page.get_by_role("button", name="Save limits").click()
-    await expect(page.get_by_text("away: no command passes 10m silent.")).to_be_visible()
+    await visitor.told("away: no command passes 10m silent.")
     await page.get_by_role("button", name="More for away").click()
     await expect(page.get_by_role("textbox", name="Longest silence")).to_have_value("10m")

@@ -13,7 +13,7 @@ async def test_pages_are_reached_from_anywhere(center: Api, visit) -> None:
     """The navigation, the palette and the address lead to a page, and the back button to the fleet again."""
     await center.enrol("one")
     visitor = await visit(center.url)
-    await visitor.sign_in((await center.operator()).email)
+    await visitor.come_back((await center.operator()).email)
     page = visitor.page
     await page.get_by_role("navigation", name="Pages").get_by_role("link", name="Access").click()
     await expect(page.locator('[data-page="access"]')).to_be_visible()
@@ -33,7 +33,7 @@ async def test_pages_are_reached_from_anywhere(center: Api, visit) -> None:
 async def test_a_page_that_is_not_ones_own_says_so(center: Api, visit) -> None:
     """A viewer who comes to an admin's page by its address is told; one that does not exist is said not to."""
     visitor = await visit(center.url)
-    await visitor.sign_in((await center.operator(Role.VIEWER)).email, path="/#/access")
+    await visitor.come_back((await center.operator(Role.VIEWER)).email, path="/#/access")
     await expect(visitor.page.get_by_text("This page takes the role admin; yours is viewer.")).to_be_visible()
     await visitor.page.goto(center.url + "/#/nowhere")
     await expect(visitor.page.get_by_text("There is no such page.")).to_be_visible()
@@ -44,9 +44,9 @@ async def test_an_admin_shuts_an_operator_out_and_lets_them_in(center: Api, visi
     agent = await center.enrol("one")
     admin, other = await visit(center.url), await visit(center.url)
     other.console.expect("403")
-    await admin.sign_in((await center.operator()).email, path="/#/access")
+    await admin.come_back((await center.operator()).email, path="/#/access")
     operator = await center.operator(Role.OPERATOR)
-    await other.sign_in(operator.email)
+    await other.come_back(operator.email)
     async with center.agent_socket(agent) as socket:
         await socket.send(SAID_HELLO)
         await socket.recv()
@@ -68,7 +68,7 @@ async def test_an_agent_is_let_in_from_the_page(center: Api, visit) -> None:
     """A request is announced wherever the admin is; found by its code, renamed, approved; the agent gets in."""
     await center.enrol("one")
     visitor = await visit(center.url)
-    await visitor.sign_in((await center.operator()).email)
+    await visitor.come_back((await center.operator()).email)
     page = visitor.page
     about = {"client_id": "onsembl-agent", "name": "builder-1", "kind": "shell", "host": "box", "platform": "Linux"}
     code = (await center.http.post("/v1/device/authorization", data=about)).json()
@@ -88,7 +88,7 @@ async def test_an_agent_is_let_in_from_the_page(center: Api, visit) -> None:
     again = (await center.http.post("/v1/device/authorization", data={**about, "name": "three"})).json()
     await page.goto(again["verification_uri_complete"])
     await page.get_by_role("article", name="Request of three").get_by_role("button", name="Turn it away").click()
-    await expect(page.get_by_text("three is turned away.")).to_be_visible()
+    await visitor.told("three is turned away.")
     assert (await center.http.post("/v1/device/token", data={**form, "device_code": again["device_code"]})).json()[
         "error"
     ] == "access_denied"
@@ -98,7 +98,7 @@ async def test_the_audit_log_is_read_filtered_and_taken_away(center: Api, visit)
     """Newest first, by filters that the address keeps, a row in full, and a file."""
     await center.enrol("one")
     visitor = await visit(center.url)
-    await visitor.sign_in((await center.operator()).email, path="/#/audit")
+    await visitor.come_back((await center.operator()).email, path="/#/audit")
     page = visitor.page
     rows = page.locator("tr.event")
     await expect(rows.filter(has_text="agent.enrolled")).to_have_count(1)
@@ -124,7 +124,7 @@ async def test_an_alert_is_shown_anywhere_and_acknowledged(center: Api, visit) -
     """A stolen refresh token: said at once, wherever the page is, until somebody has seen it."""
     agent = await center.enrol("one")
     visitor = await visit(center.url)
-    await visitor.sign_in((await center.operator(Role.OPERATOR)).email)
+    await visitor.come_back((await center.operator(Role.OPERATOR)).email)
     page = visitor.page
     headers = {"Authorization": f"Bearer {agent.refresh_token}"}
     second = (await center.http.post("/v1/agents/token", headers=headers)).json()["refresh_token"]
@@ -141,7 +141,7 @@ async def test_an_admin_withdraws_a_one_time_token(center: Api, visit) -> None:
     account = await center.operator()
     visitor = await visit(center.url)
     made = await center.http.post("/v1/enrolment-tokens", json={"name_pattern": "build-*"}, headers=account.headers)
-    await visitor.sign_in(account.email, path="/#/access")
+    await visitor.come_back(account.email, path="/#/access")
     row = visitor.page.get_by_role("row").filter(has=visitor.page.get_by_text("build-*"))
     await expect(row).to_contain_text(account.email)
     await visitor.page.get_by_role("button", name="Withdraw the token for build-*").click()

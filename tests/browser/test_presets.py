@@ -14,7 +14,7 @@ async def test_a_preset_is_filled_in_and_sent(center: Api, visit) -> None:
     """The text is seen as it is filled in; what is missing is said; or it goes into the box to be changed."""
     await center.enrol("one")
     visitor = await visit(center.url)
-    await visitor.sign_in((await center.operator(Role.OPERATOR)).email)
+    await visitor.come_back((await center.operator(Role.OPERATOR)).email)
     page = visitor.page
     await page.get_by_role("button", name="Presets").click()
     dialog = page.get_by_role("dialog", name="Preset for one")
@@ -42,7 +42,7 @@ async def test_a_preset_is_copied_changed_and_deleted(center: Api, visit) -> Non
     """Those that ship are only copied; a viewer only looks."""
     await center.enrol("one")
     visitor, viewer = await visit(center.url), await visit(center.url)
-    await visitor.sign_in((await center.operator(Role.OPERATOR)).email, path="/#/presets")
+    await visitor.come_back((await center.operator(Role.OPERATOR)).email, path="/#/presets")
     page = visitor.page
     await expect(page.get_by_role("button", name="Edit Review")).to_have_count(0)
     await page.get_by_role("button", name="Copy Plan").click()
@@ -70,7 +70,7 @@ async def test_a_preset_is_copied_changed_and_deleted(center: Api, visit) -> Non
     await page.get_by_role("button", name="Save").click()
     await expect(page.get_by_role("alert")).to_contain_text("ships with the program")
     await page.get_by_role("button", name="Cancel").click()
-    await viewer.sign_in((await center.operator(Role.VIEWER)).email, path="/#/presets")
+    await viewer.come_back((await center.operator(Role.VIEWER)).email, path="/#/presets")
     await expect(viewer.page.locator('[data-preset="upgrade"]')).to_be_visible()
     await expect(viewer.page.get_by_role("button", name="Copy upgrade")).to_have_count(0)
     await page.get_by_role("button", name="Delete upgrade").click()

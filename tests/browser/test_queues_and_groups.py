@@ -18,14 +18,14 @@ async def test_a_command_goes_to_labelled_agents_and_is_followed_as_one(center: 
     await center.enrol("away")
     async with agent_running(center, tmp_path, "one"):
         visitor = await visit(center.url)
-        await visitor.sign_in((await center.operator(Role.OPERATOR)).email)
+        await visitor.come_back((await center.operator(Role.OPERATOR)).email)
         page = visitor.page
         for name in ("one", "away"):
             await page.locator(f'[data-agent="{name}"]').click()
             await page.get_by_role("button", name=f"More for {name}").click()
             await page.get_by_label("Labels, to send to several agents").fill("eu backend")
             await page.get_by_role("button", name="Save labels").click()
-            await expect(page.get_by_text(f"{name}: eu, backend.")).to_be_visible()
+            await visitor.told(f"{name}: eu, backend.")
         await page.get_by_title("For whom").click()
         await page.get_by_role("checkbox", name="backend").check()
         await expect(page.get_by_role("button", name="2 agents labelled backend")).to_be_visible()
@@ -47,8 +47,8 @@ async def test_what_waits_is_edited_and_put_in_order(center: Api, visit) -> None
     """Another window sees it at once; a viewer has no tools."""
     await center.enrol("away")
     admin, viewer = await visit(center.url), await visit(center.url)
-    await admin.sign_in((await center.operator()).email)
-    await viewer.sign_in((await center.operator(Role.VIEWER)).email)
+    await admin.come_back((await center.operator()).email)
+    await viewer.come_back((await center.operator(Role.VIEWER)).email)
     for text in ("first", "second", "thrid"):
         await admin.send(text)
     waiting = "li[data-command][data-state=queued]"
@@ -81,7 +81,7 @@ async def test_who_cancels_says_why(center: Api, visit) -> None:
     away = await center.enrol("away")
     visitor = await visit(center.url)
     account = await center.operator(Role.OPERATOR)
-    await visitor.sign_in(account.email)
+    await visitor.come_back(account.email)
     page = visitor.page
     operator = Operator(center, account)
     for text in ("one", "two", "three"):
@@ -126,7 +126,7 @@ async def test_when_what_waits_will_start_is_asked_again_as_time_goes_on(center:
         await operator.until_state(await operator.send(agent.id, "sleep 1000"), "running")
         await operator.send(agent.id, "waits")
         await visitor.page.clock.install()
-        await visitor.sign_in(account.email)
+        await visitor.come_back(account.email)
         row = visitor.command("waits", "queued")
         await expect(row).to_contain_text(re.compile(r"next, in about (5\d m|1 h 00 m)"))
         async with await connect(center.database_url, autocommit=True) as conn:
@@ -140,7 +140,7 @@ async def test_the_history_is_searched_noted_and_shared_by_address(center: Api, 
     await center.enrol("away")
     visitor, other = await visit(center.url), await visit(center.url)
     operator = await center.operator(Role.OPERATOR)
-    await visitor.sign_in(operator.email)
+    await visitor.come_back(operator.email)
     for text in ("make all", "make clean"):
         await visitor.send(text)
     page = visitor.page
@@ -158,10 +158,9 @@ async def test_the_history_is_searched_noted_and_shared_by_address(center: Api, 
     await page.get_by_label("State").select_option("queued")
     await page.get_by_role("button", name="Show", exact=True).click()
     await expect(rows).to_have_count(1)
-    await other.sign_in(operator.email, path=page.url.removeprefix(center.url))
+    await other.come_back(operator.email, path=page.url.removeprefix(center.url))
     found = other.page.get_by_role("list", name="Commands").get_by_role("listitem")
     await expect(found).to_contain_text(["make all"])
     await expect(other.page.get_by_label("Words")).to_have_value("breaks")
-    await page.get_by_role("button", name="Cancel make all").click()
-    await page.get_by_role("button", name="Press again to cancel").click()
+    await visitor.cancel(rows)
     await expect(found).to_have_count(0)

@@ -46,7 +46,7 @@ async def test_a_find_opens_the_recording_at_its_place(center: Api, visit) -> No
     """From words to the screen as it was; the range of a command can be played and taken away."""
     _, stream, _ = await recorded(center)
     visitor = await visit(center.url, timezone_id="UTC")
-    await visitor.sign_in((await center.operator(Role.VIEWER)).email, path="/#/recordings")
+    await visitor.come_back((await center.operator(Role.VIEWER)).email, path="/#/recordings")
     page = visitor.page
     await expect(page.locator('[data-page="recordings"]').get_by_role("link", name="builder")).to_be_visible()
     await picture(page, "recordings")
@@ -93,7 +93,7 @@ async def test_the_player_obeys_keys_and_clicks(center: Api, visit) -> None:
     """Play, skip the pause, seek by the time line and by tenths, jump between commands."""
     _, stream, _ = await recorded(center)
     visitor = await visit(center.url)
-    await visitor.sign_in((await center.operator(Role.VIEWER)).email, path=f"/#/recordings/builder/{stream}?at=0")
+    await visitor.come_back((await center.operator(Role.VIEWER)).email, path=f"/#/recordings/builder/{stream}?at=0")
     page = visitor.page
     await expect(page.locator('.player[data-state="paused"]')).to_be_visible()
     place = page.get_by_role("slider", name="Place in the recording")
@@ -138,7 +138,7 @@ async def test_a_recording_has_all_of_its_commands(center: Api, visit) -> None:
     """However many: the list turns its pages with the recording, and by hand."""
     stream = await with_commands(center, 1200)
     visitor = await visit(center.url)
-    await visitor.sign_in((await center.operator(Role.VIEWER)).email, path=f"/#/recordings/builder/{stream}?at=0")
+    await visitor.come_back((await center.operator(Role.VIEWER)).email, path=f"/#/recordings/builder/{stream}?at=0")
     commands = visitor.page.get_by_role("list", name="Commands in this recording")
     await expect(commands.get_by_role("button")).to_have_count(201)
     await expect(commands.locator('[aria-current="true"]')).to_have_count(1)  # the player is where it begins
@@ -161,7 +161,7 @@ async def test_a_command_that_is_chosen_before_the_player_is_there_is_where_it_b
         await route.continue_()
 
     await visitor.page.route("**/pieces?*", hold)
-    await visitor.sign_in((await center.operator(Role.VIEWER)).email, path=f"/#/recordings/builder/{stream}?at=0")
+    await visitor.come_back((await center.operator(Role.VIEWER)).email, path=f"/#/recordings/builder/{stream}?at=0")
     await visitor.page.get_by_role("button", name="command 7 ").click()
     await expect(visitor.page.locator('.player[data-state="opening"]')).to_be_visible()
     let_go.set()
@@ -183,7 +183,7 @@ async def test_a_command_is_replayed_from_the_fleet(center: Api, visit, tmp_path
 
         await until(archived, "the archive")
         visitor = await visit(center.url)
-        await visitor.sign_in(account.email)
+        await visitor.come_back(account.email)
         await visitor.command("echo to-be-replayed", "succeeded").locator("[data-row]").click()
         await visitor.page.get_by_role("link", name="Replay and export").click()
         await expect(visitor.page.locator(".player")).to_be_visible()
@@ -196,7 +196,7 @@ async def test_what_is_not_there_is_said(center: Api, visit) -> None:
     stream = await add_stream(center, agent.id)
     visitor = await visit(center.url)
     visitor.console.expect("404")
-    await visitor.sign_in((await center.operator(Role.VIEWER)).email, path=f"/#/recordings/quiet/{stream}")
+    await visitor.come_back((await center.operator(Role.VIEWER)).email, path=f"/#/recordings/quiet/{stream}")
     await expect(visitor.page.get_by_text("Nothing of this terminal is kept.")).to_be_visible()
     await visitor.page.goto(f"{center.url}/#/recordings/quiet/{agent.id}")
     await expect(visitor.page.get_by_text("There is no such stream.")).to_be_visible()

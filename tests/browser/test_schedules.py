@@ -15,8 +15,8 @@ async def test_a_schedule_is_made_fires_and_is_paused(center: Api, visit, tmp_pa
     """Another window sees each step at once, and may only look."""
     async with agent_running(center, tmp_path, "one"):
         visitor, viewer = await visit(center.url), await visit(center.url)
-        await visitor.sign_in((await center.operator(Role.OPERATOR)).email, path="/#/schedules")
-        await viewer.sign_in((await center.operator(Role.VIEWER)).email, path="/#/schedules")
+        await visitor.come_back((await center.operator(Role.OPERATOR)).email, path="/#/schedules")
+        await viewer.come_back((await center.operator(Role.VIEWER)).email, path="/#/schedules")
         page = visitor.page
         await page.get_by_role("button", name="New schedule").click()
         await page.get_by_label("Name").fill("nightly")

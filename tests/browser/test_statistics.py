@@ -26,7 +26,7 @@ async def test_figures_move_while_they_are_looked_at(center: Api, visit, tmp_pat
     """What an agent writes, and the command that has it do so, are seen within seconds; also by a viewer."""
     operator = Operator(center, await center.operator())
     visitor = await visit(center.url)
-    await visitor.sign_in((await center.operator(Role.VIEWER)).email, path="/#/figures")
+    await visitor.come_back((await center.operator(Role.VIEWER)).email, path="/#/figures")
     await expect(figure(visitor, "agents")).to_have_attribute("data-value", "0")
     await expect(visitor.page.get_by_text("No command waits.")).to_be_visible()
     async with agent_running(center, tmp_path) as agent:
@@ -48,7 +48,7 @@ async def test_nobody_is_asked_while_the_page_is_not_shown(center: Api, visit) -
     visitor = await visit(center.url)
     page = visitor.page
     await page.clock.install()
-    await visitor.sign_in((await center.operator()).email, path="/#/figures")
+    await visitor.come_back((await center.operator()).email, path="/#/figures")
     await expect(figure(visitor, "agents")).to_be_visible()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if request.url.endswith(ROUTE) else None)
@@ -76,19 +76,22 @@ async def test_what_goes_wrong_is_said_and_passes(center: Api, visit) -> None:
     """The last figures stay."""
     visitor = await visit(center.url)
     visitor.console.expect("503")
-    await visitor.sign_in((await center.operator()).email, path="/#/figures")
+    await visitor.page.clock.install()
+    await visitor.come_back((await center.operator()).email, path="/#/figures")
     await expect(figure(visitor, "agents")).to_be_visible()
     await visitor.page.route(f"**{ROUTE}", lambda route: route.fulfill(status=503, body="away"))
+    await visitor.page.clock.run_for(2_500)
     await expect(visitor.page.get_by_role("alert")).to_contain_text("The server answered 503")
     await expect(figure(visitor, "agents")).to_be_visible()
     await visitor.page.unroute(f"**{ROUTE}")
+    await visitor.page.clock.run_for(2_500)
     await expect(visitor.page.get_by_role("alert")).to_have_count(0)
 
 
 async def test_it_fits_a_phone(center: Api, visit) -> None:
     """Nothing is wider than the screen."""
     visitor = await visit(center.url, PHONE)
-    await visitor.sign_in((await center.operator()).email, path="/#/figures")
+    await visitor.come_back((await center.operator()).email, path="/#/figures")
     await expect(figure(visitor, "memory")).to_be_visible()
     wide = await visitor.page.evaluate(
         "() => document.querySelector('main').scrollWidth - document.documentElement.clientWidth"

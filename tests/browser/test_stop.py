@@ -19,8 +19,8 @@ async def test_one_button_stops_everything_and_shows_the_proof(center: Api, visi
     """By keyboard alone, from a page beside the fleet's; whoever looks sees it at once, and only an admin lifts it."""
     async with agent_running(center, tmp_path):
         admin, viewer = await visit(center.url), await visit(center.url)
-        await admin.sign_in((await center.operator()).email)
-        await viewer.sign_in((await center.operator(Role.VIEWER)).email)
+        await admin.come_back((await center.operator()).email)
+        await viewer.come_back((await center.operator(Role.VIEWER)).email)
         await admin.send("trap '' INT TERM; echo up-$((1+1)); while :; do sleep 1000; done")
         await admin.sees("up-2")
         await admin.page.goto(center.url + "/#/access")
@@ -55,7 +55,7 @@ async def test_a_phone_stops_the_fleet_and_sees_who_is_missing(center: Api, visi
             await socket.send(SAID_HELLO)
             await next_message(socket, "welcome")
         phone = await visit(center.url, PHONE, has_touch=True, is_mobile=True)
-        await phone.sign_in((await center.operator(Role.OPERATOR)).email)
+        await phone.come_back((await center.operator(Role.OPERATOR)).email)
         await expect(phone.page.locator('[data-agent="away"][data-status="offline"]')).to_be_visible()
         await phone.page.get_by_role("button", name="Emergency stop").tap()
         await phone.page.get_by_role("button", name="Stop everything").tap()
@@ -77,7 +77,7 @@ async def test_an_agent_is_paused_and_cleared_from_its_menu(center: Api, visit, 
     """What stops something takes a second press; that it is paused is shown to everyone."""
     async with agent_running(center, tmp_path):
         visitor = await visit(center.url)
-        await visitor.sign_in((await center.operator(Role.OPERATOR)).email)
+        await visitor.come_back((await center.operator(Role.OPERATOR)).email)
         await visitor.attached()
         page = visitor.page
         await visitor.send("sleep 1000")

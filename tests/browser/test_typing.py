@@ -30,7 +30,7 @@ async def test_a_person_types_into_the_program_that_runs(center: Api, visit, tmp
     without control they are the page's."""
     async with agent_running(center, tmp_path):
         visitor = await visit(center.url)
-        await visitor.sign_in((await center.operator(Role.OPERATOR)).email)
+        await visitor.come_back((await center.operator(Role.OPERATOR)).email)
         page = visitor.page
         await visitor.attached()
         await visitor.send(ASKS)
@@ -59,9 +59,9 @@ async def test_two_people_at_one_terminal(center: Api, visit, tmp_path: Path) ->
     async with agent_running(center, tmp_path) as agent:
         ada, bob, eve = [await visit(center.url) for _ in range(3)]
         admin, operator = await center.operator(Role.ADMIN), await center.operator(Role.OPERATOR)
-        await ada.sign_in(admin.email)
-        await bob.sign_in(operator.email)
-        await eve.sign_in((await center.operator(Role.VIEWER)).email)
+        await ada.come_back(admin.email)
+        await bob.come_back(operator.email)
+        await eve.come_back((await center.operator(Role.VIEWER)).email)
         for visitor in (ada, bob, eve):
             await visitor.attached()
         await ada.send("cat")
@@ -90,7 +90,7 @@ async def test_a_page_that_comes_back_to_a_server_that_knows_nobody(center: Api,
     async with agent_running(center, tmp_path) as agent, CuttableLink(center.url) as link:
         visitor = await visit(link.url)
         visitor.console.expect("ERR_|WebSocket|Failed to")
-        await visitor.sign_in((await center.operator(Role.OPERATOR)).email)
+        await visitor.come_back((await center.operator(Role.OPERATOR)).email)
         page = visitor.page
         await visitor.attached()
         await visitor.send("cat")

@@ -1,0 +1,56 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+
+import { Api } from "./api.ts";
+import { Cancel } from "./cancel.svelte.ts";
+import type { Command } from "./protocol.ts";
+
+const COMMAND = { id: "c1", state: "running", cancel_requested_at: null } as Command;
+const OTHER = { ...COMMAND, id: "c2" };
+
+let asked: string[];
+let cancel: Cancel;
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  asked = [];
+  const api = new Api({ current: async () => "token", renewed: async () => null });
+  api.cancel = async (id) => {
+    asked.push(id);
+    return { ...COMMAND, id };
+  };
+  cancel = new Cancel(api, () => undefined);
+});
+
+afterEach(() => void vi.useRealTimers());
+
+describe("cancelling", () => {
+  test("takes two presses", async () => {
+    await cancel.press(COMMAND);
+    expect([cancel.armed, asked]).toEqual(["c1", []]);
+    await cancel.press(COMMAND);
+    expect([cancel.armed, asked]).toEqual([null, ["c1"]]);
+  });
+
+  test("forgets the first press after four seconds", async () => {
+    await cancel.press(COMMAND);
+    vi.advanceTimersByTime(3999);
+    expect(cancel.armed).toBe("c1");
+    vi.advanceTimersByTime(1);
+    expect(cancel.armed).toBe(null);
+    await cancel.press(COMMAND);
+    expect(asked).toEqual([]);
+  });
+
+  test("arms another command by a press on that one", async () => {
+    await cancel.press(COMMAND);
+    await cancel.press(OTHER);
+    expect([cancel.armed, asked]).toEqual(["c2", []]);
+  });
+
+  test("is over once it was asked for", async () => {
+    for (const over of [{ ...COMMAND, cancel_requested_at: "2026-01-01T00:00:00Z" }, { ...COMMAND, state: "succeeded" as const }]) {
+      await cancel.press(over);
+      expect(cancel.armed).toBe(null);
+    }
+  });
+});
