@@ -328,7 +328,17 @@ def test_only_root_installs_packages_of_the_system(machine: Machine, candidate: 
     downloads = (
         ["playwright install chromium"] if not root else [] if by_apt else ["playwright install --with-deps chromium"]
     )
-    assert machine.ran == [*downloads, "pytest tests/browser"]
+    version = ["playwright --version"] if root else []
+    assert machine.ran == [*version, *downloads, "pytest tests/browser"]
+
+
+def test_root_gets_the_library_that_playwright_needs(machine: Machine):
+    """Without it Playwright neither finds nor downloads a browser."""
+    machine.has("uv", UV + 'case "$*" in *playwright* | *chromium.py) [[ -e $FOLDER/library ]] || exit 127 ;; esac')
+    machine.has("apt-get", '[[ $* != *libatomic1 ]] || echo >"$FOLDER/library"')
+    root = os.geteuid() == 0
+    said = machine.run("test", "tests/browser", code=0 if root else 1)
+    assert ("installing libatomic1 (system package): " in said) == root
 
 
 def test_root_gets_venv_where_there_is_no_other_way(machine: Machine):
