@@ -30,6 +30,7 @@ SHARED = "ONSEMBL_TEST_FOLDER"
 FAST = {
     "fsync": "off",
     "full_page_writes": "off",
+    "autovacuum": "off",
     "max_connections": "500",
     "max_wal_senders": "50",
     "max_replication_slots": "50",

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
+from support.forked import ForkedProcess, fork_onsembl
 from support.server import Api
 
 from onsembl.agent import credentials as store
@@ -24,7 +25,7 @@ FINAL = {"succeeded", "failed", "cancelled", "timed_out", "lost"}
 class RunningAgent:
     """An `onsembl agent run` that the test started."""
 
-    def __init__(self, id: str, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, id: str, process: asyncio.subprocess.Process | ForkedProcess) -> None:
         self.id = id
         self.process = process
 
@@ -38,18 +39,17 @@ class RunningAgent:
 async def agent_running(
     api: Api, tmp_path: Path, name: str = "one", kind: str = "shell", server: str | None = None, **spawned: Any
 ) -> AsyncGenerator[RunningAgent]:
-    """An enrolled agent's own program, `spawned` so, until the block ends."""
+    """An enrolled agent's own program until the block ends: by an interpreter of its own where `spawned` says how."""
     folder = tmp_path / "agents"
     if not (folder / name).exists():
         store.save(folder / name, await enrol(server or api.url, await api.enrolment_token(), name, AgentKind(kind)))
-    agent = RunningAgent(
-        store.load(folder / name).agent_id,
-        await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "onsembl.cli.main", "agent", "run", "--verbose"),
-            *("--name", name, "--state-dir", str(folder), "--cwd", str(tmp_path)),
-            **spawned,
-        ),
+    run = ("agent", "run", "--verbose", "--name", name, "--state-dir", str(folder), "--cwd", str(tmp_path))
+    process = (
+        await asyncio.create_subprocess_exec(sys.executable, "-m", "onsembl.cli.main", *run, **spawned)
+        if spawned
+        else await fork_onsembl(*run)
     )
+    agent = RunningAgent(store.load(folder / name).agent_id, process)
     try:
         yield agent
     finally:

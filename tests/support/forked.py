@@ -182,6 +182,7 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
+    sys.orig_argv = [sys.executable, "-m", "onsembl.cli.main", *request["arguments"]]  # as which it may start again
     code: Any = 1
     try:
         main.main(request["arguments"], prog_name="onsembl")
