@@ -90,7 +90,9 @@ def test_root_gets_chromium_with_the_tests_that_need_it(fresh: Fresh):
     system = fresh("python3", "python3-pip")
     assert "externally-managed" in refused(system)
     said = dev(system, "test", "tests/browser/test_page.py", "-k", "wrong_password", user=None)
-    assert "installing uv into .dev by pip: " in said and "installing chromium (system package): " in said
+    assert (
+        "installing uv into .dev by pip: " in said and "installing chromium-headless-shell (system package): " in said
+    )
     assert re.search(r"1 passed", said.splitlines()[-1])
 
 

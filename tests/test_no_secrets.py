@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -46,6 +47,7 @@ def test_a_test_that_shows_a_token_fails(tmp_path: Path):
         text=True,
         check=False,
         cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"},
     )
     assert result.returncode == 1, result.stdout
     shown = re.findall(r"^the log of \S+::(\w+) \(call\) shows secrets", result.stdout, re.MULTILINE)

@@ -120,7 +120,7 @@ async def test_streams_are_listed_with_what_is_kept(api, viewer, agent, stream):
     assert [row["id"] for row in seen] == [*reversed(later), str(stream)]
     row = seen[-1]
     assert (row["start"], row["end"], row["commands"], row["agent_name"]) == (0, 40, 1, "one")
-    assert row["began_at"].startswith("2026-05-05T12:00:00") and row["stored"] > 0
+    assert row["began_at"].startswith(f"{NOON:%Y-%m-%d}T12:00:00") and row["stored"] > 0
     assert seen[0]["began_at"] is None
     used = (await api.http.get("/v1/usage", headers=viewer)).json()
     assert used["agents"] == [{"agent_id": agent.id, "stored": row["stored"]}]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from playwright.async_api import Route, expect
 from support.agents import Operator, agent_running, until
-from support.recorded import add_command, add_commands, add_output, add_size, add_stream
+from support.recorded import NOON, add_command, add_commands, add_output, add_size, add_stream
 from support.server import Api
 
 from onsembl.protocol.states import Role
@@ -64,8 +64,8 @@ async def test_a_find_opens_the_recording_at_its_place(center: Api, visit) -> No
     await page.go_back()
     await expect(page.locator("mark")).to_be_visible()
     await page.goto(f"{center.url}/#/recordings/builder")
-    await page.get_by_label("From").fill("2026-05-05T12:59")
-    await page.get_by_label("to", exact=True).fill("2026-05-05T14:00")
+    await page.get_by_label("From").fill(f"{NOON:%Y-%m-%d}T12:59")
+    await page.get_by_label("to", exact=True).fill(f"{NOON:%Y-%m-%d}T14:00")
     await picture(page, "recordings-of-agent")
     async with page.expect_download() as started:
         await page.get_by_role("combobox", name="Export builder, all terminals").select_option("plain text")

@@ -291,14 +291,24 @@ async def kill_at(center: Center, stages: dict[Point, Stage], victims: str) -> N
         assert ran == "x\n" * len(commands), f"{where}: it ran {len(ran) // 2} times"
 
 
-@pytest.mark.seconds(40)
+KILLS = pytest.mark.parametrize(
+    "kills",
+    [("the API", "everything"), pytest.param(tuple(VICTIMS), marks=pytest.mark.soak)],
+    ids=["the API, everything", "each part"],
+)
+
+
+@KILLS
+@pytest.mark.seconds(25)
 @pytest.mark.timeout(600)
-async def test_commands_end_right_at_every_point(own_postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+async def test_commands_end_right_at_every_point(
+    own_postgres: EmbeddedPostgres, tmp_path: Path, kills: tuple[str, ...]
+) -> None:
     """Whichever part is killed, and when all of them are."""
     async with center_running(own_postgres, tmp_path) as center:
         points = [*POINTS, LAST_POINT]
         made = await asyncio.gather(*(center.stage(point.__name__) for point in points))
-        for victims in VICTIMS:
+        for victims in kills:
             await kill_at(center, dict(zip(points, made, strict=True)), victims)
 
 
@@ -317,9 +327,11 @@ async def test_a_command_that_runs_twice_is_found(own_postgres: EmbeddedPostgres
             await kill_at(center, stages, "the API")
 
 
+@KILLS
+@pytest.mark.seconds(10)
 @pytest.mark.timeout(300)
 async def test_a_halt_is_seen_through_whoever_is_killed_meanwhile(
-    own_postgres: EmbeddedPostgres, tmp_path: Path
+    own_postgres: EmbeddedPostgres, tmp_path: Path, kills: tuple[str, ...]
 ) -> None:
     """What runs and what waits is cancelled, the agent proves it, and nothing starts until the halt is lifted."""
     async with center_running(own_postgres, tmp_path) as center:
@@ -330,7 +342,7 @@ async def test_a_halt_is_seen_through_whoever_is_killed_meanwhile(
             response = await center.api.http.get("/v1/halt", headers=operator.headers)
             return [agent["state"] for agent in response.json().get("agents", [])] == ["stopped"]
 
-        for number, victims in enumerate(VICTIMS.values()):
+        for number, victims in enumerate(VICTIMS[name] for name in kills):
             began, ran = stage.file(f"began-{number}"), stage.file(f"ran-{number}")
             runs = await operator.send(
                 stage.agent.id, f"trap '' INT TERM; touch {began}; while true; do sleep 0.1; done"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from support.server import Api
@@ -12,7 +12,8 @@ from onsembl.sql import archive, streams
 from onsembl.sql.archive_rows import pack
 from onsembl.sql.database import connect
 
-NOON = datetime(2026, 5, 5, 12, tzinfo=UTC)
+NOON = (datetime.now(UTC) - timedelta(days=1)).replace(hour=12, minute=0, second=0, microsecond=0)
+"""Yesterday's: what is older than the archive's time is dropped each hour, also under a test."""
 
 
 async def add_stream(api: Api, agent_id: str) -> StreamId:
