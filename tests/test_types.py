@@ -14,5 +14,6 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.mark.seconds(30)
 def test_pyright_finds_no_error() -> None:
     """By the settings of pyproject.toml."""
-    result = subprocess.run([sys.executable, "-m", "pyright"], cwd=ROOT, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
