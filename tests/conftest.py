@@ -88,7 +88,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def _keep_bytecode(config: pytest.Config) -> None:
     """Keep compiled modules beside pytest's cache where the environment forbids to keep them in the tree: else each
     process that a test starts compiles a thousand modules again."""
-    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None) is not None and config.cache is not None:
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None) is not None and getattr(config, "cache", None):
         os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = str(config.cache.mkdir("bytecode"))
         sys.dont_write_bytecode = False
 
