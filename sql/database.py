@@ -5,6 +5,7 @@ What is set is set by statements, not by start-up options, since poolers in sess
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from traceback import clear_frames
@@ -17,6 +18,7 @@ from psycopg_pool import AsyncConnectionPool
 
 Connection = AsyncConnection[DictRow]
 Pool = AsyncConnectionPool[Connection]
+"""As `create_pool` makes it."""
 
 SEARCH_PATH = ("onsembl", "procrastinate", "public")
 CONNECT_SECONDS = 10
@@ -53,6 +55,18 @@ class _Own(PromptConnection[DictRow]):
             await super().__aexit__(exc_type, exc_val, exc_tb)
         finally:
             await self.close()
+
+
+class _SafePool(AsyncConnectionPool[Connection]):
+    """Loses no connection when a task is cancelled while it returns one.
+
+    psycopg's own pool loses the connection when the task is cancelled while it waits for the pool's lock, and leaves
+    the task that was next in the queue without one until it times out.
+    """
+
+    async def putconn(self, conn: Connection) -> None:
+        """As psycopg's own."""
+        await asyncio.shield(super().putconn(conn))
 
 
 async def connect(url: str, *, role: str | None = None, autocommit: bool = False) -> Connection:
@@ -93,7 +107,7 @@ def create_pool(
         if may_lose:
             await conn.execute("set synchronous_commit to off")
 
-    return AsyncConnectionPool(
+    return _SafePool(
         url,
         connection_class=PromptConnection[DictRow],
         kwargs={"row_factory": dict_row, "connect_timeout": CONNECT_SECONDS},
@@ -104,7 +118,7 @@ def create_pool(
         # The pauses between attempts double. Given up soon, the next who waits begins again with a short one, so that a
         # database that was away for minutes is in use again within seconds of its return.
         reconnect_timeout=RECONNECT_SECONDS,
-        check=AsyncConnectionPool[Connection].check_connection if check else None,
+        check=Pool.check_connection if check else None,
         open=False,
     )
 

@@ -1,15 +1,16 @@
-"""Connections to Postgres: what is cancelled leaves none open."""
+"""Connections to Postgres: what is cancelled leaves none open, and loses none."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
 from onsembl.realtime.replication.stream import stream
-from onsembl.sql.database import Connection, connect
+from onsembl.sql.database import Connection, connect, create_pool
 
 
 async def test_a_connection_is_closed_when_its_block_is_cancelled_while_it_commits(database_url):
@@ -59,6 +60,31 @@ async def test_a_connection_is_closed_when_it_is_cancelled_while_it_is_made(use:
         async with asyncio.timeout(60):
             await closed.wait()
         assert task.cancelled()
+
+
+async def test_a_pool_keeps_its_connections_when_tasks_are_cancelled(database_url):
+    """At every step of taking, waiting for, using and returning one."""
+    chance = random.Random(1)
+    async with create_pool(database_url, min_size=2, max_size=2) as pool:
+
+        async def use() -> None:
+            async with pool.connection():
+                await steps(3)
+
+        async def steps(below: int) -> None:
+            for _ in range(chance.randrange(below)):
+                await asyncio.sleep(0)
+
+        for _ in range(200):
+            tasks = [asyncio.create_task(use()) for _ in range(chance.randrange(3, 7))]
+            await steps(12)
+            for task in tasks:
+                if chance.random() < 0.5:
+                    task.cancel()
+                await steps(3)
+            for task in tasks:
+                with suppress(asyncio.CancelledError):
+                    await task
 
 
 @asynccontextmanager
