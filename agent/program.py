@@ -16,26 +16,26 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from onsembl.agent import credentials as store
-from onsembl.agent.adapters.adapter import Adapter
-from onsembl.agent.adapters.claude import ClaudeAdapter
-from onsembl.agent.adapters.shell import ShellAdapter
-from onsembl.agent.connection import AgentConnection
-from onsembl.agent.conversation import Conversation
-from onsembl.agent.emergency import EmergencyStop
+from onsembl.agent.drivers.claude.driver import ClaudeAdapter
+from onsembl.agent.drivers.driver import Adapter
+from onsembl.agent.drivers.shell import ShellAdapter
+from onsembl.agent.emergency_stop import EmergencyStop
+from onsembl.agent.enrolment import credentials as store
 from onsembl.agent.errors import AgentError
-from onsembl.agent.journal import Journal
-from onsembl.agent.process import Surroundings
-from onsembl.agent.reaper import Reaper
+from onsembl.agent.link.connection import AgentConnection
+from onsembl.agent.link.dialogue import Conversation
+from onsembl.agent.link.journal import Journal
+from onsembl.agent.link.spooled_outbox import SpooledOutbox
+from onsembl.agent.process.program import Surroundings
+from onsembl.agent.process.reaper import Reaper
+from onsembl.agent.process.terminal import AgentTerminal
 from onsembl.agent.runner import Runner
-from onsembl.agent.spooled_outbox import SpooledOutbox
 from onsembl.agent.startup import Startup
-from onsembl.agent.terminal import AgentTerminal
-from onsembl.protocol.ladder_times import LadderTimes
+from onsembl.protocol.keyboard_messages import Refused
 from onsembl.protocol.limits import LimitName
 from onsembl.protocol.messages import Halt, Hello, Keys, Offer, StreamTail
 from onsembl.protocol.states import AgentKind, AgentMode
-from onsembl.protocol.writing import Refused
+from onsembl.protocol.stop_timeouts import LadderTimes
 
 logger = logging.getLogger(__name__)
 

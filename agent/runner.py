@@ -15,21 +15,21 @@ from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
 
-from onsembl.agent.adapters.adapter import Adapter, Run
-from onsembl.agent.climb import climb
-from onsembl.agent.journal import Journal
-from onsembl.agent.ladder import Ladder
-from onsembl.agent.oversight import oversee
-from onsembl.agent.process import Surroundings
-from onsembl.agent.process_tree import ProcessTree
+from onsembl.agent.drivers.driver import Adapter, Run
+from onsembl.agent.link.journal import Journal
+from onsembl.agent.process.escalate import climb
+from onsembl.agent.process.escalation import Ladder
+from onsembl.agent.process.program import Surroundings
+from onsembl.agent.process.terminal import RESTORE_COLOURS, RESTORE_SCREEN, AgentTerminal, printable
+from onsembl.agent.process.tree import ProcessTree
 from onsembl.agent.startup import Startup
-from onsembl.agent.terminal import RESTORE_COLOURS, RESTORE_SCREEN, AgentTerminal, printable
+from onsembl.agent.watchdog import oversee
 from onsembl.protocol import request_ids
-from onsembl.protocol.fields import MAX_PIDS
-from onsembl.protocol.ladder_times import LadderTimes
+from onsembl.protocol.field_types import MAX_PIDS
+from onsembl.protocol.keyboard_messages import Refused
 from onsembl.protocol.limits import LimitName, Limits, describe
 from onsembl.protocol.messages import Accepted, CancelRung, CancelStep, Ended, Keys, Message, Offer, Used
-from onsembl.protocol.writing import Refused
+from onsembl.protocol.stop_timeouts import LadderTimes
 
 logger = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ import logging
 import time
 from pathlib import Path
 
-from onsembl.agent.climb import climb
-from onsembl.agent.ladder import Ladder
-from onsembl.agent.process import Process, Surroundings
-from onsembl.agent.terminal import RESTORE_SCREEN
-from onsembl.protocol.ladder_times import LadderTimes
+from onsembl.agent.process.escalate import climb
+from onsembl.agent.process.escalation import Ladder
+from onsembl.agent.process.program import Process, Surroundings
+from onsembl.agent.process.terminal import RESTORE_SCREEN
+from onsembl.protocol.stop_timeouts import LadderTimes
 
 logger = logging.getLogger(__name__)
 

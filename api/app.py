@@ -16,34 +16,40 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
-from onsembl.api.agent_keys import AgentKeys
-from onsembl.api.agent_socket import agent_socket
-from onsembl.api.agent_tokens import AgentTokens
-from onsembl.api.archiver import Archiver
-from onsembl.api.asked_tokens import AskedTokens
-from onsembl.api.client_address import ClientAddress
-from onsembl.api.device_flow import DeviceFlow
-from onsembl.api.device_routes import ROUTES as DEVICE_ROUTES
-from onsembl.api.endpoint import Endpoint
-from onsembl.api.health import healthz, readyz
-from onsembl.api.hub import Hub
-from onsembl.api.instance import keep_alive, take_notices
-from onsembl.api.limits import Doors
+from onsembl.api.auth.agent_keys import AgentKeys
+from onsembl.api.auth.agent_tokens import AgentTokens
+from onsembl.api.auth.device_flow import DeviceFlow
+from onsembl.api.auth.introspected_tokens import AskedTokens
+from onsembl.api.auth.operator_tokens import OperatorTokens
+from onsembl.api.auth.rate_limits import Doors
+from onsembl.api.auth.rejections import Refusals
+from onsembl.api.auth.sign_in_audit import audit_sign_ins
+from onsembl.api.http.client_address import ClientAddress
+from onsembl.api.http.dashboard import SecurityHeaders, config, page_routes, security_headers
+from onsembl.api.http.endpoint import Endpoint
+from onsembl.api.http.health import healthz, readyz
+from onsembl.api.http.openapi import openapi
+from onsembl.api.http.origin_check import OwnPages
+from onsembl.api.http.problems import (
+    Problem,
+    http_error_answer,
+    no_database_answer,
+    problem_answer,
+    server_error_answer,
+)
+from onsembl.api.http.request_log import RequestLog
+from onsembl.api.instances.instance import keep_alive, take_notices
 from onsembl.api.metrics import Metrics
-from onsembl.api.metrics_route import metrics
-from onsembl.api.openapi import openapi
-from onsembl.api.operator_tokens import OperatorTokens
-from onsembl.api.origins import OwnPages
-from onsembl.api.page import SecurityHeaders, config, page_routes, security_headers
-from onsembl.api.presence import Presence
-from onsembl.api.problems import Problem, http_error_answer, no_database_answer, problem_answer, server_error_answer
-from onsembl.api.refusals import Refusals
-from onsembl.api.request_log import RequestLog
-from onsembl.api.routes import ENDPOINTS
+from onsembl.api.routes.devices import ROUTES as DEVICE_ROUTES
+from onsembl.api.routes.metrics import metrics
+from onsembl.api.routes.table import ENDPOINTS
 from onsembl.api.services import Services
 from onsembl.api.settings import Settings
-from onsembl.api.sign_in_audit import audit_sign_ins
-from onsembl.api.terminal_socket import terminal_socket
+from onsembl.api.terminals.agent_records import Presence
+from onsembl.api.terminals.agent_socket import agent_socket
+from onsembl.api.terminals.archiver import Archiver
+from onsembl.api.terminals.hub import Hub
+from onsembl.api.terminals.terminal_socket import terminal_socket
 from onsembl.protocol.messages import FIRST_MESSAGE_SECONDS
 from onsembl.realtime.channels.limits import Limits as RealtimeLimits
 from onsembl.realtime.operators import OperatorDirectory

@@ -14,10 +14,10 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 from psycopg.rows import DictRow
 
-from onsembl.api.hub import Hub
+from onsembl.api.terminals.hub import Hub
 from onsembl.protocol.states import CommandState
 from onsembl.realtime.standin import Standin
-from onsembl.sql.figures import Unfinished
+from onsembl.sql.stats import Unfinished
 from onsembl.tasks.metrics import FAST, SLOW, LoopLag, Pools, WorkerMetrics, new_registry
 
 

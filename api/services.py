@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from onsembl.api.agent_keys import AgentKeys
-from onsembl.api.agent_tokens import AgentTokens
-from onsembl.api.device_flow import DeviceFlow
-from onsembl.api.errands import Errands
-from onsembl.api.hub import Hub
-from onsembl.api.limits import Doors
+from onsembl.api.auth.agent_keys import AgentKeys
+from onsembl.api.auth.agent_tokens import AgentTokens
+from onsembl.api.auth.device_flow import DeviceFlow
+from onsembl.api.auth.operator import Operator
+from onsembl.api.auth.operator_tokens import OperatorTokens
+from onsembl.api.auth.rate_limits import Doors
+from onsembl.api.auth.rejections import Refusals
+from onsembl.api.background import Errands
+from onsembl.api.http.problems import Problem
 from onsembl.api.metrics import Metrics, State
-from onsembl.api.operator_claims import Operator
-from onsembl.api.operator_tokens import OperatorTokens
-from onsembl.api.presence import Presence
-from onsembl.api.problems import Problem
-from onsembl.api.refusals import Refusals
 from onsembl.api.settings import Settings
+from onsembl.api.terminals.agent_records import Presence
+from onsembl.api.terminals.hub import Hub
 from onsembl.protocol.ids import OperatorId
 from onsembl.protocol.states import Role
 from onsembl.realtime.operators import OperatorDirectory

@@ -11,7 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from onsembl.api.direct_socket import DirectSocket
+from onsembl.api.terminals.direct_socket import DirectSocket
 
 MAX_FRAME_BYTES = 5_000_000
 """What Realtime's clients may send; the sockets of ours allow 1 MiB."""

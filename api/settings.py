@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from onsembl.api.archiver import STREAM_BYTES, TOTAL_BYTES
-from onsembl.api.limits import Limits
-from onsembl.protocol.ladder_times import LadderTimes
+from onsembl.api.auth.rate_limits import Limits
+from onsembl.api.terminals.archiver import STREAM_BYTES, TOTAL_BYTES
+from onsembl.fleet.halt import HALT_SECONDS
 from onsembl.protocol.states import AgentKind
+from onsembl.protocol.stop_timeouts import LadderTimes
 from onsembl.realtime.auth.settings import AuthSettings
 from onsembl.realtime.hosted import HostedProject
-from onsembl.tasks.halt import HALT_SECONDS
 from onsembl.tasks.worker import WorkerSettings
 
 DAY = 24 * 3600.0

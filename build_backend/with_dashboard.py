@@ -61,9 +61,9 @@ def _say(line: str) -> None:
 
 
 def _dashboard_build() -> Any:
-    """`onsembl.cli.dashboard_build` from the tree: nothing of ours is installed where wheels are built."""
+    """`onsembl.cli.server.dashboard_build` from the tree: nothing of ours is installed where wheels are built."""
     if "onsembl" not in sys.modules:
         package = ModuleType("onsembl")
         package.__path__ = [str(ROOT)]
         sys.modules["onsembl"] = package
-    return import_module("onsembl.cli.dashboard_build")
+    return import_module("onsembl.cli.server.dashboard_build")

@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 import psutil
 
-from onsembl.cli.database_url import running_database
+from onsembl.cli.server.database_url import running_database
 from onsembl.protocol.states import Role
 from onsembl.realtime.standin import standin_operators
 

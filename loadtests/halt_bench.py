@@ -27,8 +27,8 @@ from typing import Any
 
 import httpx
 
-from onsembl.agent import credentials as store
-from onsembl.agent.enrolment import enrol
+from onsembl.agent.enrolment import credentials as store
+from onsembl.agent.enrolment.enrol import enrol
 from onsembl.agent.program import AgentConfig, run_agent
 from onsembl.protocol.states import AgentKind
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from center import ONSEMBL, Center
 
-from onsembl.agent import credentials as store
-from onsembl.agent.enrolment import enrol
+from onsembl.agent.enrolment import credentials as store
+from onsembl.agent.enrolment.enrol import enrol
 from onsembl.protocol.states import AgentKind
 
 

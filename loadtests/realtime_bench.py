@@ -31,7 +31,7 @@ import httpx
 import psycopg
 from websockets.asyncio.client import ClientConnection, connect
 
-from onsembl.cli.embedded_postgres import EmbeddedPostgres
+from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 from onsembl.sql.migrate import migrate
 
 PACE_SECONDS = 0.02

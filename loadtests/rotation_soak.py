@@ -23,10 +23,10 @@ from typing import Any
 import httpx
 from websockets.asyncio.client import connect as connect_socket
 
-from onsembl.agent import credentials as store
-from onsembl.agent.enrolment import enrol
-from onsembl.cli.embedded_postgres import EmbeddedPostgres
-from onsembl.cli.first_operator import make_first_operator
+from onsembl.agent.enrolment import credentials as store
+from onsembl.agent.enrolment.enrol import enrol
+from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
+from onsembl.cli.server.first_operator import make_first_operator
 from onsembl.protocol.messages import TERMINAL_SUBPROTOCOL
 from onsembl.protocol.states import AgentKind
 from onsembl.sql.database import connect

@@ -26,8 +26,8 @@ from typing import Any
 import httpx
 from playwright.async_api import async_playwright
 
-from onsembl.agent import credentials as store
-from onsembl.agent.enrolment import enrol
+from onsembl.agent.enrolment import credentials as store
+from onsembl.agent.enrolment.enrol import enrol
 from onsembl.protocol.states import AgentKind
 
 ONSEMBL = (sys.executable, "-m", "onsembl.cli.main")

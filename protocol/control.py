@@ -6,7 +6,7 @@ from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from onsembl.protocol.writing import Keys, KeysTaken, Refused
+from onsembl.protocol.keyboard_messages import Keys, KeysTaken, Refused
 
 GRACE_SECONDS = 15.0
 """A controller whose connection is lost keeps the terminal for so long."""

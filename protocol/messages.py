@@ -61,36 +61,36 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from onsembl.protocol.fields import CancelRung as CancelRung
-from onsembl.protocol.fields import Columns as Columns
-from onsembl.protocol.fields import Message as Message
-from onsembl.protocol.fields import Name as Name
-from onsembl.protocol.fields import OffsetField as OffsetField
-from onsembl.protocol.fields import Reason as Reason
-from onsembl.protocol.fields import Rows as Rows
-from onsembl.protocol.fields import ShortText as ShortText
-from onsembl.protocol.halts import Halt as Halt
-from onsembl.protocol.halts import HaltLifted as HaltLifted
-from onsembl.protocol.halts import HaltProgress as HaltProgress
-from onsembl.protocol.halts import Leave as Leave
-from onsembl.protocol.ladder_times import LadderTimes
-from onsembl.protocol.running import Accepted as Accepted
-from onsembl.protocol.running import Cancel as Cancel
-from onsembl.protocol.running import CancelStep as CancelStep
-from onsembl.protocol.running import Ended as Ended
-from onsembl.protocol.running import EndRecorded as EndRecorded
-from onsembl.protocol.running import Offer as Offer
-from onsembl.protocol.running import Outcome as Outcome
-from onsembl.protocol.running import Used as Used
+from onsembl.protocol.command_messages import Accepted as Accepted
+from onsembl.protocol.command_messages import Cancel as Cancel
+from onsembl.protocol.command_messages import CancelStep as CancelStep
+from onsembl.protocol.command_messages import Ended as Ended
+from onsembl.protocol.command_messages import EndRecorded as EndRecorded
+from onsembl.protocol.command_messages import Offer as Offer
+from onsembl.protocol.command_messages import Outcome as Outcome
+from onsembl.protocol.command_messages import Used as Used
+from onsembl.protocol.field_types import CancelRung as CancelRung
+from onsembl.protocol.field_types import Columns as Columns
+from onsembl.protocol.field_types import Message as Message
+from onsembl.protocol.field_types import Name as Name
+from onsembl.protocol.field_types import OffsetField as OffsetField
+from onsembl.protocol.field_types import Reason as Reason
+from onsembl.protocol.field_types import Rows as Rows
+from onsembl.protocol.field_types import ShortText as ShortText
+from onsembl.protocol.halt_messages import Halt as Halt
+from onsembl.protocol.halt_messages import HaltLifted as HaltLifted
+from onsembl.protocol.halt_messages import HaltProgress as HaltProgress
+from onsembl.protocol.halt_messages import Leave as Leave
+from onsembl.protocol.keyboard_messages import Controlled as Controlled
+from onsembl.protocol.keyboard_messages import GrantControl as GrantControl
+from onsembl.protocol.keyboard_messages import Keys as Keys
+from onsembl.protocol.keyboard_messages import KeysTaken as KeysTaken
+from onsembl.protocol.keyboard_messages import Redraw as Redraw
+from onsembl.protocol.keyboard_messages import ReleaseControl as ReleaseControl
+from onsembl.protocol.keyboard_messages import TakeControl as TakeControl
 from onsembl.protocol.states import AgentKind, AgentMode
+from onsembl.protocol.stop_timeouts import LadderTimes
 from onsembl.protocol.usage import Usage as Usage
-from onsembl.protocol.writing import Controlled as Controlled
-from onsembl.protocol.writing import GrantControl as GrantControl
-from onsembl.protocol.writing import Keys as Keys
-from onsembl.protocol.writing import KeysTaken as KeysTaken
-from onsembl.protocol.writing import Redraw as Redraw
-from onsembl.protocol.writing import ReleaseControl as ReleaseControl
-from onsembl.protocol.writing import TakeControl as TakeControl
 
 AGENT_SUBPROTOCOL = "onsembl.agent.v1"
 TERMINAL_SUBPROTOCOL = "onsembl.terminal.v1"

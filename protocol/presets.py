@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from onsembl.protocol.fields import NO_NUL, Name, Priority
+from onsembl.protocol.field_types import NO_NUL, Name, Priority
 from onsembl.protocol.limits import NO_LIMITS, Limits
 from onsembl.protocol.states import AgentKind
 

@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 
 from onsembl.protocol.ids import AgentId, CommandId
 from onsembl.protocol.limits import Limits
-from onsembl.protocol.line_order import Place
+from onsembl.protocol.queue_order import Place
 from onsembl.sql.commands import COLUMNS
 from onsembl.sql.database import Connection
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from procrastinate import App, PsycopgConnector
 
-from onsembl.tasks.names import (
+from onsembl.fleet.names import (
     FIRE_SCHEDULES,
     KEEP_ARCHIVE,
     KEEP_AUDIT_LOG,

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 
+from onsembl.fleet.cancel import stop_overdue
+from onsembl.fleet.halt import enforce_halt, move_idle_lines
+from onsembl.fleet.line import defer_job
 from onsembl.protocol.ids import AgentId
 from onsembl.sql import agents, audit, commands, instances, job_listing, jobs, locks
 from onsembl.sql.database import Pool
-from onsembl.tasks.cancel import stop_overdue
-from onsembl.tasks.halt import enforce_halt, move_idle_lines
-from onsembl.tasks.line import defer_job
 
 logger = logging.getLogger(__name__)
 

@@ -22,13 +22,13 @@ from procrastinate.jobs import Job
 from psycopg.rows import DictRow
 from psycopg_pool import PoolTimeout
 
+from onsembl.fleet.delivery import Delivery
+from onsembl.fleet.line import promote
 from onsembl.protocol import request_ids
 from onsembl.protocol.ids import AgentId, CommandId
 from onsembl.protocol.states import AgentStatus, CommandState
 from onsembl.sql import agents, audit, commands
 from onsembl.sql.database import Pool
-from onsembl.tasks.delivery import Delivery
-from onsembl.tasks.line import promote
 from onsembl.tasks.metrics import JobMetrics
 from onsembl.tasks.watch import Changes, CommandWatch
 

@@ -13,15 +13,15 @@ import msgspec
 from procrastinate import JobContext
 from psycopg.rows import DictRow
 
+from onsembl.fleet.command_text import WordingError, word
+from onsembl.fleet.commands import NoTargetError, aimed_at, move_lines, request_command, request_group
+from onsembl.fleet.recurrence import RecurrenceError, next_times
 from onsembl.protocol import request_ids
 from onsembl.protocol.ids import AgentId, OperatorId
 from onsembl.protocol.limits import Limits
 from onsembl.sql import audit, operators, schedules
 from onsembl.sql.database import Connection, Pool
-from onsembl.tasks.recurrence import RecurrenceError, next_times
-from onsembl.tasks.requesting import NoTargetError, aimed_at, move_lines, request_command, request_group
 from onsembl.tasks.run_command import services_of
-from onsembl.tasks.wording import WordingError, word
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from uuid import UUID
 
+from onsembl.fleet.listener import listen
 from onsembl.protocol.ids import CommandId
 from onsembl.protocol.states import CommandState
 from onsembl.sql.commands import CHANGED
 from onsembl.sql.database import Pool
-from onsembl.tasks.listener import listen
 
 
 class Changes:

@@ -14,18 +14,18 @@ import psycopg
 from procrastinate.exceptions import ProcrastinateException
 from psycopg_pool import PoolTimeout
 
+from onsembl.fleet.audit_seal import seal_for_ever
+from onsembl.fleet.delivery import Delivery, LocalHub
 from onsembl.protocol.backoff import Backoff
 from onsembl.sql.cancellation import cancel_until_done
 from onsembl.sql.database import Pool, create_pool
 from onsembl.tasks import recovery
 from onsembl.tasks.app import new_app
-from onsembl.tasks.audit_seal import seal_for_ever
-from onsembl.tasks.delivery import Delivery, LocalHub
-from onsembl.tasks.idling import Idling
 from onsembl.tasks.job_errors import note_errors
 from onsembl.tasks.metrics import WorkerMetrics
 from onsembl.tasks.run_command import ACCEPT_SECONDS, ARCHIVE_DAYS, Services
 from onsembl.tasks.search_index import index_for_ever
+from onsembl.tasks.until_idle import Idling
 from onsembl.tasks.watch import CommandWatch
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from support.folders import copy_folder, data_folder
 from support.no_secrets import pytest_runtest_makereport, remember_tokens
 from support.postgres import server_of
 
-from onsembl.cli.embedded_postgres import DATABASE, EmbeddedPostgres
+from onsembl.cli.server.embedded_postgres import DATABASE, EmbeddedPostgres
 from onsembl.sql.migrate import migrate
 
 LONG_FORMS = ("soak", "load", "package", "clis")

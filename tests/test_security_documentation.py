@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from onsembl.api.device_flow import MOST_OPEN, MOST_OPEN_AT_ADDRESS
-from onsembl.api.limits import Limits
+from onsembl.api.auth.device_flow import MOST_OPEN, MOST_OPEN_AT_ADDRESS
+from onsembl.api.auth.rate_limits import Limits
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "security.md").read_text()

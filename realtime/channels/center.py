@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 import psycopg
 from psycopg_pool import PoolTimeout
@@ -31,9 +31,6 @@ from onsembl.realtime.channels.topics import Topics
 from onsembl.sql import realtime_messages as queries
 from onsembl.sql.database import Pool
 
-if TYPE_CHECKING:
-    from onsembl.realtime.channels.socket import ClientSocket
-
 logger = logging.getLogger(__name__)
 
 NO_DATABASE = Failed("UnableToConnectToProject", "Realtime was unable to connect to the project database")
@@ -49,6 +46,37 @@ class Counters:
     bad_frames: int = 0
 
 
+class Client(Protocol):
+    """A client's socket, as the others of its process know it."""
+
+    known: bool
+    """Whether a user's token was shown on it."""
+    network: str
+    """The network of its address."""
+
+    @property
+    def follows_changes(self) -> bool:
+        """Whether one of its channels follows the database's changes."""
+        ...
+
+    @property
+    def is_a_users(self) -> bool:
+        """Whether a user's token is in use on it."""
+        ...
+
+    def is_of(self, subject: str) -> bool:
+        """Whether a token of this user is in use on it."""
+        ...
+
+    def check(self, now: float, unix_time: float) -> None:
+        """Close it if it is silent, idle or its token has expired."""
+        ...
+
+    def close(self, code: int) -> None:
+        """Close it with this code."""
+        ...
+
+
 class Center:
     """`restart` is what ends a socket whose client has to read its state anew."""
 
@@ -57,7 +85,7 @@ class Center:
         self.limits = limits
         self.topics = Topics()
         self.counters = Counters()
-        self.sockets: set[ClientSocket] = set()
+        self.sockets: set[Client] = set()
         self.feed = ChangeFeed(pool, limits, self._send_off_followers)
         self.messages = DatabaseMessages(pool, self.topics, limits)
         self.verify: Verify

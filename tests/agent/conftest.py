@@ -13,9 +13,9 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from onsembl.agent.process import Surroundings
-from onsembl.agent.reaper import Reaper
-from onsembl.agent.terminal import AgentTerminal
+from onsembl.agent.process.program import Surroundings
+from onsembl.agent.process.reaper import Reaper
+from onsembl.agent.process.terminal import AgentTerminal
 
 TESTS = Path(__file__).parents[1]
 QUICK = {"interrupt": 0.4, "sigterm": 0.4, "sigkill": 0.5}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from onsembl.agent.adapters.claude_events import ClaudeEvents
+from onsembl.agent.drivers.claude.events import ClaudeEvents
 from onsembl.protocol.messages import Usage
 
 TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.jsonl"))

@@ -13,13 +13,13 @@ from agent.test_conversation import Heard, Server
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection, serve
 
-from onsembl.agent import connection as connection_module
-from onsembl.agent.connection import AgentConnection
-from onsembl.agent.conversation import Conversation
-from onsembl.agent.credentials import Credentials, load
-from onsembl.agent.enrolment import RefreshRefused, ServerUnreachable
+from onsembl.agent.enrolment.credentials import Credentials, load
+from onsembl.agent.enrolment.enrol import RefreshRefused, ServerUnreachable
 from onsembl.agent.errors import AgentError
-from onsembl.agent.terminal import AgentTerminal
+from onsembl.agent.link import connection as connection_module
+from onsembl.agent.link.connection import AgentConnection
+from onsembl.agent.link.dialogue import Conversation
+from onsembl.agent.process.terminal import AgentTerminal
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.messages import AGENT_SUBPROTOCOL
 

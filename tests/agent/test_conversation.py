@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onsembl.agent.conversation import Conversation
 from onsembl.agent.errors import AgentError
-from onsembl.agent.terminal import AgentTerminal
-from onsembl.protocol.ladder_times import LadderTimes
+from onsembl.agent.link.dialogue import Conversation
+from onsembl.agent.process.terminal import AgentTerminal
+from onsembl.protocol.keyboard_messages import Refused
 from onsembl.protocol.limits import LimitName
 from onsembl.protocol.messages import (
     Acknowledged,
@@ -38,8 +38,8 @@ from onsembl.protocol.messages import (
     encode,
 )
 from onsembl.protocol.states import AgentKind, AgentMode
+from onsembl.protocol.stop_timeouts import LadderTimes
 from onsembl.protocol.stream import Inbox
-from onsembl.protocol.writing import Refused
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 

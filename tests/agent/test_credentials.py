@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from onsembl.agent.credentials import FILE_NAME, Credentials, load, save
+from onsembl.agent.enrolment.credentials import FILE_NAME, Credentials, load, save
 from onsembl.agent.errors import AgentError
 
 

@@ -11,12 +11,12 @@ import psutil
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onsembl.agent import process_tree
-from onsembl.agent.emergency import Standing
-from onsembl.agent.ladder import Ladder
-from onsembl.agent.process_tree import nothing_left, survivors
-from onsembl.protocol.ladder_times import LadderTimes
+from onsembl.agent.emergency_stop import Standing
+from onsembl.agent.process import tree as process_tree
+from onsembl.agent.process.escalation import Ladder
+from onsembl.agent.process.tree import nothing_left, survivors
 from onsembl.protocol.messages import Halt
+from onsembl.protocol.stop_timeouts import LadderTimes
 
 
 def halt(number: int) -> Halt:

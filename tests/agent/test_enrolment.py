@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from onsembl.agent.credentials import Credentials
-from onsembl.agent.enrolment import RefreshRefused, ServerUnreachable, log_out, refresh
+from onsembl.agent.enrolment.credentials import Credentials
+from onsembl.agent.enrolment.enrol import RefreshRefused, ServerUnreachable, log_out, refresh
 
 
 @asynccontextmanager

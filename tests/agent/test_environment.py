@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onsembl.agent.environment import command_environment
+from onsembl.agent.process.environment import command_environment
 
 
 def test_a_command_knows_its_terminal_and_its_id():

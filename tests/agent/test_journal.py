@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from onsembl.agent.journal import FILE_NAME, REMEMBERED, Journal
+from onsembl.agent.link.journal import FILE_NAME, REMEMBERED, Journal
 from onsembl.protocol.messages import Accepted, Ended
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -121,7 +121,7 @@ def test_it_is_on_disk_before_anyone_is_told(reopen, monkeypatch):
 
 def test_it_does_not_grow_for_ever(reopen, tmp_path, monkeypatch):
     """It is written anew now and then, and remembers the last ids."""
-    monkeypatch.setattr("onsembl.agent.journal.REMEMBERED", 50)
+    monkeypatch.setattr("onsembl.agent.link.journal.REMEMBERED", 50)
     journal = reopen(rewrite_at=200)
     ids = [uuid4() for _ in range(500)]
     for command in ids:

@@ -16,11 +16,11 @@ from keyring.backend import KeyringBackend
 from keyring.backends.fail import Keyring as NoKeyring
 from keyring.errors import PasswordDeleteError, PasswordSetError
 
-from onsembl.agent import credentials as store
-from onsembl.agent import keyring_store
-from onsembl.agent.credentials import Credentials
+from onsembl.agent.enrolment import credentials as store
+from onsembl.agent.enrolment import keyring_store
+from onsembl.agent.enrolment.credentials import Credentials
 from onsembl.agent.errors import AgentError
-from onsembl.cli.agent_commands import agent
+from onsembl.cli.agent import agent
 
 
 class Ring(KeyringBackend):
@@ -155,6 +155,6 @@ def test_without_the_library_there_is_a_file(tmp_path: Path):
     """The base package on Linux does not bring it."""
     code = (
         "import sys; sys.modules['keyring'] = None\n"
-        "from onsembl.agent.keyring_store import system_keyring; assert system_keyring() is None"
+        "from onsembl.agent.enrolment.keyring_store import system_keyring; assert system_keyring() is None"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onsembl.agent.ladder import Ladder
-from onsembl.protocol.ladder_times import LadderTimes
+from onsembl.agent.process.escalation import Ladder
+from onsembl.protocol.stop_timeouts import LadderTimes
 
 ORDER = ["interrupt", "sigint", "sigterm", "sigkill", "sweep", "failed"]
 TIMES = LadderTimes()

@@ -8,7 +8,7 @@ import json
 import pytest
 from agent.conftest import PATIENT, TESTS, alone, sleeping
 
-from onsembl.agent.oversight import oversee
+from onsembl.agent.watchdog import oversee
 from onsembl.protocol.limits import NO_LIMITS, Limits
 from onsembl.protocol.usage import Usage
 

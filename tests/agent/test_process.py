@@ -14,9 +14,9 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from onsembl.agent.adapters.shell import ShellAdapter
-from onsembl.agent.process import HEEDED, Process, Surroundings
-from onsembl.agent.terminal import AgentTerminal
+from onsembl.agent.drivers.shell import ShellAdapter
+from onsembl.agent.process.program import HEEDED, Process, Surroundings
+from onsembl.agent.process.terminal import AgentTerminal
 from onsembl.protocol.limits import NO_LIMITS
 from onsembl.protocol.stream import Outbox
 
@@ -154,7 +154,7 @@ async def test_the_last_bytes_do_not_wait_for_room(surroundings):
 
 async def test_a_stranger_who_holds_the_terminal_does_not_hold_the_end(surroundings, shown, monkeypatch):
     """The output is over some time after the processes are gone, whoever else could still write."""
-    monkeypatch.setattr("onsembl.agent.process.LAST_BYTES_SECONDS", 0.05)
+    monkeypatch.setattr("onsembl.agent.process.program.LAST_BYTES_SECONDS", 0.05)
     process = start(surroundings, "tty; read go")
     await shown.until(b"\r\n")
     stranger = os.open(bytes(shown.data).split(b"\r\n")[0], os.O_RDWR | os.O_NOCTTY)

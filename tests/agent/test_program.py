@@ -18,7 +18,7 @@ from support.agents import FINAL, Operator, agent_running, read_until, sleepers,
 from support.frames import attach
 from support.server import Api, running
 
-from onsembl.agent import credentials as store
+from onsembl.agent.enrolment import credentials as store
 from onsembl.api.settings import Settings
 from onsembl.tasks.worker import WorkerSettings
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from onsembl.agent.spool import Spool
-from onsembl.agent.spooled_outbox import SpooledOutbox
+from onsembl.agent.link.spool import Spool
+from onsembl.agent.link.spooled_outbox import SpooledOutbox
 from onsembl.protocol.stream import AcknowledgedUnsent, CannotResume, Inbox
 
 ME = UUID(int=1)

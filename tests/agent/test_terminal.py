@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onsembl.agent.terminal import AgentTerminal, printable
+from onsembl.agent.process.terminal import AgentTerminal, printable
 from onsembl.protocol.stream import Outbox
 
 

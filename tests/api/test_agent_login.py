@@ -11,8 +11,8 @@ import pytest
 from support.agents import until
 from support.frames import SAID_HELLO
 
-from onsembl.agent import credentials as store
-from onsembl.agent.device import Poll
+from onsembl.agent.enrolment import credentials as store
+from onsembl.agent.enrolment.device import Poll
 from onsembl.agent.errors import AgentError
 from onsembl.sql.database import connect
 

@@ -18,8 +18,8 @@ from psycopg_pool import PoolTimeout
 from support.frames import SAID_HELLO
 from websockets.exceptions import InvalidStatus
 
-from onsembl.api import agent_keys
-from onsembl.api.agent_keys import AUDIENCE, ISSUER, AgentKeys, UnknownKey
+from onsembl.api.auth import agent_keys
+from onsembl.api.auth.agent_keys import AUDIENCE, ISSUER, AgentKeys, UnknownKey
 
 
 @pytest.fixture

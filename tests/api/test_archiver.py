@@ -14,7 +14,7 @@ from support.recorded import NOON, add_output
 from support.server import PASSWORD, running
 from websockets.exceptions import ConnectionClosed
 
-from onsembl.api import archiver
+from onsembl.api.terminals import archiver
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import StreamId
 from onsembl.protocol.messages import encode_output

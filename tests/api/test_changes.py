@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from onsembl.api.changes import Changes
+from onsembl.api.broadcast import Changes
 
 
 async def waiting(changes: Changes, seconds: float) -> asyncio.Task[None]:

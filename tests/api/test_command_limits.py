@@ -13,11 +13,11 @@ from support.command_line import CommandLine
 from support.frames import HELLO, next_message
 from support.server import Api, running
 
-from onsembl.protocol.ladder_times import LadderTimes
+from onsembl.fleet.cancel import stop_overdue
 from onsembl.protocol.states import AgentKind, Role
+from onsembl.protocol.stop_timeouts import LadderTimes
 from onsembl.sql import instances
 from onsembl.sql.database import connect
-from onsembl.tasks.cancel import stop_overdue
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from support.command_line import CommandLine
 from support.lossy import AnswerLost
 from support.server import PASSWORD, Api
 
-from onsembl.cli import operator_client
+from onsembl.cli.client import rest_client as operator_client
 from onsembl.protocol.states import Role
 
 

@@ -13,8 +13,8 @@ from support.agents import until
 from support.frames import SAID_HELLO, closed_with, next_message
 from support.server import Enrolled, running
 
-from onsembl.api.device_flow import GRANT_TYPE, MOST_OPEN, MOST_OPEN_AT_ADDRESS, USER_CODE_LETTERS
-from onsembl.api.limits import Allowance, Limits
+from onsembl.api.auth.device_flow import GRANT_TYPE, MOST_OPEN, MOST_OPEN_AT_ADDRESS, USER_CODE_LETTERS
+from onsembl.api.auth.rate_limits import Allowance, Limits
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.states import Role
 from onsembl.sql import refresh_tokens

@@ -16,8 +16,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
-from onsembl.api.direct_socket import FLOOD_MESSAGES, GATHER_SECONDS, DirectSocket, direct_socket, send_text
 from onsembl.api.serving import uvicorn_config
+from onsembl.api.terminals.direct_socket import FLOOD_MESSAGES, GATHER_SECONDS, DirectSocket, direct_socket, send_text
 
 
 class Echo:

@@ -15,14 +15,14 @@ from support.asking import audited
 from support.frames import SAID_HELLO, next_message
 from support.server import Api, running
 
-from onsembl.api import hub
+from onsembl.api.terminals import hub
+from onsembl.fleet.command_text import Said
+from onsembl.fleet.commands import request_command
 from onsembl.protocol.ids import AgentId, CommandId
 from onsembl.protocol.states import Role
 from onsembl.sql import agents, halts
 from onsembl.sql.audit import SYSTEM, Actor
 from onsembl.sql.database import connect
-from onsembl.tasks.requesting import request_command
-from onsembl.tasks.wording import Said
 
 # Deaf to what asks politely; a child of it has left group, session and parents.
 STUBBORN = """

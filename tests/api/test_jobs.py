@@ -13,10 +13,10 @@ from support.asking import ask, audited
 from support.command_line import CommandLine
 from support.server import Api, running
 
+from onsembl.fleet.names import KEEP_ARCHIVE
 from onsembl.protocol.states import Role
 from onsembl.sql.database import connect
 from onsembl.tasks.app import PERIODIC
-from onsembl.tasks.names import KEEP_ARCHIVE
 
 PATH = "/v1/jobs"
 

@@ -12,7 +12,7 @@ from support.server import running
 from websockets.asyncio.client import connect as connect_socket
 from websockets.exceptions import InvalidStatus
 
-from onsembl.api.limits import Allowance, Limits
+from onsembl.api.auth.rate_limits import Allowance, Limits
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.sql.database import connect
 

@@ -11,11 +11,11 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from onsembl.api import operator_tokens
-from onsembl.api.asked_tokens import AskedTokens
-from onsembl.api.limits import Allowance, Doors, Limits
-from onsembl.api.operator_tokens import OperatorTokens
-from onsembl.api.problems import Problem
+from onsembl.api.auth import operator_tokens
+from onsembl.api.auth.introspected_tokens import AskedTokens
+from onsembl.api.auth.operator_tokens import OperatorTokens
+from onsembl.api.auth.rate_limits import Allowance, Doors, Limits
+from onsembl.api.http.problems import Problem
 from onsembl.protocol.states import Role
 from onsembl.realtime.tokens import SigningKey
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from support.recorded import NOON, add_command, add_commands, add_output, add_size, add_stream
 
-from onsembl.api.recording import Part, record
+from onsembl.api.terminals.recording import Part, record
 from onsembl.protocol.states import Role
 from onsembl.sql import recordings
 from onsembl.sql.database import create_pool
@@ -269,7 +269,7 @@ async def test_a_command_that_runs_is_exported_as_far_as_it_is(api, viewer, agen
 
 async def test_a_command_whose_last_bytes_are_missing_is_not_cut_short(api, viewer, agent, stream, monkeypatch):
     """503 while its agent may still send them; once it has another terminal, there is no more than what there is."""
-    monkeypatch.setattr("onsembl.api.recording_routes.ARCHIVED_SECONDS", 0.05)
+    monkeypatch.setattr("onsembl.api.routes.recordings.ARCHIVED_SECONDS", 0.05)
     path = f"/v1/commands/{await add_command(api, agent.id, stream, 'make', 36, 50)}/recording"
     async with api.services.pool.connection() as conn:
         await conn.execute("update agents set stream_id = %s", [stream])

@@ -17,8 +17,8 @@ from support.frames import SAID_HELLO, next_message
 from support.server import Api, running
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from onsembl.agent import credentials as store
-from onsembl.api.agent_tokens import AgentTokens
+from onsembl.agent.enrolment import credentials as store
+from onsembl.api.auth.agent_tokens import AgentTokens
 from onsembl.sql.database import connect
 
 Refresh = Callable[..., Awaitable[object]]

@@ -16,9 +16,9 @@ from support.server import Api, running
 from websockets.asyncio.client import connect as websocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from onsembl.api.agent_keys import AgentKeys, kid_of, new_private_pem
-from onsembl.api.problems import Problem
-from onsembl.cli.keys_commands import _rotate_agents, _rotate_operators
+from onsembl.api.auth.agent_keys import AgentKeys, kid_of, new_private_pem
+from onsembl.api.http.problems import Problem
+from onsembl.cli.server.keys import _rotate_agents, _rotate_operators
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import Role

@@ -95,7 +95,7 @@ async def test_without_the_database_the_rest_is_told(api, monkeypatch):
     async def fails(_: object) -> None:
         raise psycopg.OperationalError("it is away")
 
-    monkeypatch.setattr("onsembl.sql.figures.unfinished", fails)
+    monkeypatch.setattr("onsembl.sql.stats.unfinished", fails)
     figures = await read(api, account)
     assert figures["commands"] is None
     assert figures["agents"] == 0

@@ -14,8 +14,8 @@ from support.frames import SAID_HELLO, attach, closed_with, next_message
 from support.server import running
 from websockets.exceptions import InvalidStatus
 
-from onsembl.api import agent_socket
-from onsembl.api.limits import Allowance, Limits
+from onsembl.api.auth.rate_limits import Allowance, Limits
+from onsembl.api.terminals import agent_socket
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.messages import encode_output
 from onsembl.sql.database import connect

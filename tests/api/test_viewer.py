@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onsembl.api.archiver import Archiver
-from onsembl.api.terminal import Size, Terminal
-from onsembl.api.viewer import MAX_FRAME_BYTES, Viewer
+from onsembl.api.terminals.archiver import Archiver
+from onsembl.api.terminals.terminal import Size, Terminal
+from onsembl.api.terminals.viewer import MAX_FRAME_BYTES, Viewer
 from onsembl.protocol.control import Client
 from onsembl.protocol.ids import StreamId
 from onsembl.protocol.messages import Message

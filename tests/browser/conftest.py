@@ -16,8 +16,8 @@ from support.browsers import Browsers
 from support.server import PASSWORD, Api, running
 
 from onsembl.api.settings import Settings
-from onsembl.cli.dashboard import dashboard_files
-from onsembl.cli.dashboard_build import install_for_checks
+from onsembl.cli.server.dashboard import dashboard_files
+from onsembl.cli.server.dashboard_build import install_for_checks
 
 SOURCES = Path(__file__).parents[2] / "dashboard"
 expect.set_options(timeout=60_000)

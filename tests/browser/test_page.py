@@ -15,7 +15,7 @@ from support.agents import CuttableLink, Operator, agent_running
 from support.server import PASSWORD, Api, running
 
 from onsembl.api.settings import Settings
-from onsembl.cli.embedded_postgres import EmbeddedPostgres
+from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 from onsembl.protocol.states import Role
 from onsembl.realtime.auth.settings import AuthSettings
 

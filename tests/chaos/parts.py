@@ -17,7 +17,7 @@ from support.ports import free_port
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from onsembl.cli.embedded_postgres import EmbeddedPostgres
+from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 from onsembl.protocol.messages import TERMINAL_SUBPROTOCOL
 
 ONSEMBL = (sys.executable, "-m", "onsembl.cli.main")

@@ -24,7 +24,7 @@ from support.archive import until_archived
 from support.missing_guards import without
 from support.server import Api
 
-from onsembl.cli.embedded_postgres import EmbeddedPostgres
+from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 
 SHORT, LONG = 12, int(os.environ.get("ONSEMBL_CHAOS_FAULTS", "200"))
 SEED = int(os.environ.get("ONSEMBL_CHAOS_SEED", str(random.SystemRandom().randrange(10**6))))
@@ -234,7 +234,8 @@ async def test_what_was_written_is_archived_and_seen(own_postgres, tmp_path, fau
 
 ACKNOWLEDGED_BEFORE_IT_IS_ARCHIVED = """
 import asyncio
-from onsembl.api import agent_socket, archiver
+from onsembl.api.terminals import agent_socket
+from onsembl.api.terminals import archiver
 from onsembl.protocol.messages import Acknowledged
 
 async def acknowledge(terminal, send, close):
@@ -249,7 +250,7 @@ agent_socket.acknowledge = acknowledge
 archiver.BATCH_SECONDS = 3.0  # so that some bytes are never archived yet
 """
 SEEN_TWICE = """
-from onsembl.api import viewer
+from onsembl.api.terminals import viewer
 from onsembl.protocol.ring import AttachAnswer
 
 def attach(ring, stream_id, wanted_stream, wanted_offset, upto=0):

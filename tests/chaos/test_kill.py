@@ -20,12 +20,12 @@ from support.asking import ask
 from support.missing_guards import without
 from support.server import Api
 
-from onsembl.cli.embedded_postgres import EmbeddedPostgres
+from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
+from onsembl.fleet.command_text import Said
+from onsembl.fleet.commands import request_command
 from onsembl.protocol.ids import AgentId
 from onsembl.sql.audit import Actor
 from onsembl.sql.database import connect
-from onsembl.tasks.requesting import request_command
-from onsembl.tasks.wording import Said
 
 SOON = ("--dead-after", "2")
 VICTIMS = {
@@ -313,7 +313,7 @@ async def test_commands_end_right_at_every_point(
 
 
 FORGETFUL_AGENT = """
-from onsembl.agent.journal import Journal
+from onsembl.agent.link.journal import Journal
 
 Journal.accepted = Journal.end = lambda self, report: None
 """

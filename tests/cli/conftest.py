@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.folders import copy_folder, data_folder
 
-from onsembl.cli.embedded_postgres import EmbeddedPostgres
+from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from support.command_line import run_in_process
 from support.control_center import clean_environment
 
+from onsembl.fleet.audit_seal import seal_new_rows
 from onsembl.sql.database import connect
-from onsembl.tasks.audit_seal import seal_new_rows
 
 
 def onsembl(database_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from onsembl.cli.database_url import require_database, running_database
 from onsembl.cli.errors import StartError
+from onsembl.cli.server.database_url import require_database, running_database
 
 
 def test_a_transaction_pooler_is_refused_before_it_is_tried(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from support.control_center import SECONDS, ControlCenter, clean_environment
 
-from onsembl.cli.embedded_postgres import EmbeddedPostgres
+from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 
 PARAGRAPH = re.compile(r"\AError: [^\n]+\n\Z")
 SIGN_IN = re.compile(r"Sign in with\s+(\S+)\s+and password\s+(\S+)")

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from support.control_center import ControlCenter, clean_environment
 
-from onsembl.cli.dashboard_build import build
+from onsembl.cli.server.dashboard_build import build
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_SOURCES = shutil.ignore_patterns("node_modules", "__pycache__", "*.egg-info")

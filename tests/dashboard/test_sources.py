@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from onsembl.cli.dashboard_build import install_for_checks
-from onsembl.cli.node import node_environment, npm_command
+from onsembl.cli.server.dashboard_build import install_for_checks
+from onsembl.cli.server.node import node_environment, npm_command
 
 SOURCES = Path(__file__).resolve().parents[2] / "dashboard"
 

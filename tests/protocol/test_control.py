@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from onsembl.protocol.control import GRACE_SECONDS, MAX_PENDING, Client, Control, Pending, TypedOnce
-from onsembl.protocol.writing import Keys
+from onsembl.protocol.keyboard_messages import Keys
 
 PAGES = [Client(uuid4(), f"page-{n}") for n in range(4)]
 PAGE = st.sampled_from(PAGES)

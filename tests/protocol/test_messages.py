@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from onsembl.protocol import messages as m
 from onsembl.protocol.close_codes import CloseCode, is_permanent
-from onsembl.protocol.ladder_times import LadderTimes
 from onsembl.protocol.limits import Limits
 from onsembl.protocol.states import ACTIVE_STATES, FINAL_STATES, TRANSITIONS, CommandState, Role
+from onsembl.protocol.stop_timeouts import LadderTimes
 
 ID = UUID("b7d6a1f0-0000-4000-8000-000000000001")
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onsembl.protocol.line_order import Place, move
+from onsembl.protocol.queue_order import Place, move
 
 
 def in_order(places: list[Place]) -> list[Place]:

@@ -15,14 +15,14 @@ from support.histories import History, histories
 from support.server import PASSWORD, running
 
 from onsembl.api.settings import Settings
-from onsembl.cli.embedded_postgres import EmbeddedPostgres
+from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
+from onsembl.fleet.audit_seal import verify
 from onsembl.sql import agents, audit_chain, command_history
 from onsembl.sql import migrate as module
 from onsembl.sql.command_history import HistoryFilter
 from onsembl.sql.database import connect
 from onsembl.sql.earlier_migrations import EARLIER, EarlierMigration
 from onsembl.sql.migrate import ChangedMigration, Migration, migrate, missing_migrations
-from onsembl.tasks.audit_seal import verify
 
 ROOT = Path(__file__).resolve().parents[2]
 DUMPS = Path(__file__).parent / "dumps"

@@ -16,17 +16,17 @@ from uuid import UUID
 
 import msgspec
 
-from onsembl.agent.adapters.claude import ClaudeAdapter
-from onsembl.agent.adapters.shell import ShellAdapter
-from onsembl.agent.journal import Journal
-from onsembl.agent.process import Surroundings
-from onsembl.agent.reaper import Reaper
+from onsembl.agent.drivers.claude.driver import ClaudeAdapter
+from onsembl.agent.drivers.shell import ShellAdapter
+from onsembl.agent.link.journal import Journal
+from onsembl.agent.process.program import Surroundings
+from onsembl.agent.process.reaper import Reaper
+from onsembl.agent.process.terminal import AgentTerminal
 from onsembl.agent.runner import Runner
 from onsembl.agent.startup import Startup
-from onsembl.agent.terminal import AgentTerminal
-from onsembl.protocol.ladder_times import LadderTimes
 from onsembl.protocol.limits import Limits
 from onsembl.protocol.messages import Offer, encode
+from onsembl.protocol.stop_timeouts import LadderTimes
 
 
 async def main(folder: Path, kind: str, adopt: bool, times: LadderTimes) -> None:

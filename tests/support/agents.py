@@ -14,9 +14,9 @@ import psutil
 from support.forked import ForkedProcess, fork_onsembl
 from support.server import Api
 
-from onsembl.agent import credentials as store
-from onsembl.agent.enrolment import enrol
-from onsembl.agent.process_tree import MARK
+from onsembl.agent.enrolment import credentials as store
+from onsembl.agent.enrolment.enrol import enrol
+from onsembl.agent.process.tree import MARK
 from onsembl.protocol.states import AgentKind
 
 FINAL = {"succeeded", "failed", "cancelled", "timed_out", "lost"}

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import psycopg
 
-from onsembl.cli.embedded_postgres import EmbeddedPostgres
+from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from onsembl.agent.emergency import Standing
-from onsembl.agent.journal import Journal
+from onsembl.agent.emergency_stop import Standing
+from onsembl.agent.link.journal import Journal
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, CommandId, Epoch
 from onsembl.protocol.messages import (

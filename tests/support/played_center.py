@@ -13,13 +13,18 @@ from psycopg.rows import DictRow
 from support.played_agents import Link, PlayedAgent
 from support.played_worker import PlayedWorker
 
-from onsembl.api import halting
-from onsembl.api.agent_keys import AgentIdentity
-from onsembl.api.agent_reports import Reports, over
-from onsembl.api.archiver import Archiver
-from onsembl.api.hub import Hub
-from onsembl.api.presence import Presence
-from onsembl.api.terminal import Size
+from onsembl.api.auth.agent_keys import AgentIdentity
+from onsembl.api.instances import halting
+from onsembl.api.terminals.agent_records import Presence
+from onsembl.api.terminals.agent_reports import Reports, over
+from onsembl.api.terminals.archiver import Archiver
+from onsembl.api.terminals.hub import Hub
+from onsembl.api.terminals.terminal import Size
+from onsembl.fleet.cancel import request_cancel, request_cancel_all
+from onsembl.fleet.command_text import Said
+from onsembl.fleet.commands import request_command
+from onsembl.fleet.halt import begin_halt, lift_halt
+from onsembl.fleet.line import promote
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, CommandId
 from onsembl.protocol.messages import EndRecorded, Refresh, Welcome
@@ -27,11 +32,6 @@ from onsembl.sql import agents, commands, instances
 from onsembl.sql.audit import Actor
 from onsembl.sql.database import Pool, connect
 from onsembl.tasks import recovery
-from onsembl.tasks.cancel import request_cancel, request_cancel_all
-from onsembl.tasks.halt import begin_halt, lift_halt
-from onsembl.tasks.line import promote
-from onsembl.tasks.requesting import request_command
-from onsembl.tasks.wording import Said
 
 ANN = Actor("operator", UUID(int=1), "ann", "127.0.0.1")
 DEAD_SECONDS = 60.0

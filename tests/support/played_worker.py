@@ -16,12 +16,12 @@ from procrastinate.job_context import AbortReason
 from procrastinate.jobs import Job, Status
 from prometheus_client import CollectorRegistry
 
+from onsembl.fleet.delivery import Delivery, LocalHub
 from onsembl.protocol.ids import CommandId
 from onsembl.protocol.states import CommandState
 from onsembl.sql.database import Pool
 from onsembl.tasks import run_command
 from onsembl.tasks.app import new_app
-from onsembl.tasks.delivery import Delivery, LocalHub
 from onsembl.tasks.metrics import JobMetrics
 from onsembl.tasks.run_command import NotDeliveredError, Run, Services
 from onsembl.tasks.watch import Changes

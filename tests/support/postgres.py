@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from onsembl.cli.embedded_postgres import EmbeddedPostgres
+from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 
 PROGRAMS = "ONSEMBL_TEST_POSTGRES_BIN"
 """Such as /usr/lib/postgresql/15/bin. Tests of `onsembl up` run on the embedded one all the same."""

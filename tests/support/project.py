@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import psycopg
 from support.control_center import clean_environment
 
-from onsembl.cli.embedded_postgres import EmbeddedPostgres
+from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 
 ONSEMBL = (sys.executable, "-m", "onsembl.cli.main")
 

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.agents import until
 
+from onsembl.fleet.audit_chain import MOST_FINDINGS, START, Verifier, chained, row_hash
+from onsembl.fleet.audit_seal import seal_new_rows, verify
 from onsembl.sql import audit, audit_chain
 from onsembl.sql.audit import SYSTEM, Event
 from onsembl.sql.database import Connection, connect
-from onsembl.tasks.audit_chain import MOST_FINDINGS, START, Verifier, chained, row_hash
-from onsembl.tasks.audit_seal import seal_new_rows, verify
 
 ROWS = st.lists(st.lists(st.text(), min_size=1, max_size=3), min_size=1, max_size=12)
 

@@ -23,8 +23,8 @@ from support.played_agents import Link, PlayedAgent
 from support.played_center import PlayedCenter
 from support.played_worker import timeless_jobs
 
-from onsembl.agent.journal import Journal
-from onsembl.api import hub
+from onsembl.agent.link.journal import Journal
+from onsembl.api.terminals import hub
 from onsembl.protocol.ids import AgentId, CommandId, Epoch
 from onsembl.protocol.states import CommandState
 from onsembl.sql import agents

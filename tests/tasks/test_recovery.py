@@ -6,16 +6,16 @@ from uuid import UUID
 
 import pytest
 
+from onsembl.fleet.command_text import Said
+from onsembl.fleet.commands import request_command
+from onsembl.fleet.line import promote
+from onsembl.fleet.names import KEEP_ARCHIVE
 from onsembl.protocol.ids import AgentId, CommandId, OperatorId
 from onsembl.sql import agents, commands, job_listing
 from onsembl.sql.audit import Actor
 from onsembl.sql.database import Connection, connect, create_pool
 from onsembl.tasks import recovery
 from onsembl.tasks.app import new_app
-from onsembl.tasks.line import promote
-from onsembl.tasks.names import KEEP_ARCHIVE
-from onsembl.tasks.requesting import request_command
-from onsembl.tasks.wording import Said
 
 ANN = Actor("operator", UUID(int=1), "ann", "127.0.0.1")
 

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from onsembl.tasks.recurrence import RecurrenceError, next_times
+from onsembl.fleet.recurrence import RecurrenceError, next_times
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 
+from onsembl.fleet.names import KEEP_ARCHIVE
 from onsembl.sql.database import create_pool
 from onsembl.tasks.app import new_app
 from onsembl.tasks.metrics import Pools, WorkerMetrics, new_registry
-from onsembl.tasks.names import KEEP_ARCHIVE
 from onsembl.tasks.worker import WorkerSettings, run_worker
 
 

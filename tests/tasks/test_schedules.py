@@ -8,12 +8,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from onsembl.fleet.names import FIRE_SCHEDULES
 from onsembl.protocol.ids import OperatorId
 from onsembl.sql import agents, operators, schedules
 from onsembl.sql.database import Connection, connect, create_pool
 from onsembl.tasks.app import new_app
 from onsembl.tasks.metrics import Pools, WorkerMetrics, new_registry
-from onsembl.tasks.names import FIRE_SCHEDULES
 from onsembl.tasks.schedules import fire_due
 from onsembl.tasks.worker import WorkerSettings, run_worker
 

@@ -15,7 +15,7 @@ from support.folders import data_folder
 from support.postgres import server_of
 from websockets.exceptions import ConnectionClosed
 
-from onsembl.cli.embedded_postgres import EmbeddedPostgres
+from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 from onsembl.sql.database import connect
 from onsembl.sql.migrate import migrate
 

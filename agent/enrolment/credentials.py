@@ -1,0 +1,102 @@
+"""What an agent keeps of its enrolment: in the system's keyring where there is one, else in a file that only its owner
+can read. With a keyring the file says no more than that."""
+
+from __future__ import annotations
+
+import stat
+import time
+from pathlib import Path
+
+import msgspec
+
+from onsembl.agent.enrolment import keyring_store
+from onsembl.agent.errors import AgentError
+from onsembl.agent.link.durable import replace
+
+FILE_NAME = "credentials.json"
+IN_KEYRING = b'{"kept_in":"keyring"}'
+
+
+class Credentials(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom the agent is to which server. `access_expires_at` is Unix time by this machine's clock, `access_lifetime`
+    is in seconds."""
+
+    server: str
+    agent_id: str
+    name: str
+    kind: str
+    access_token: str
+    access_expires_at: float
+    access_lifetime: float = 900.0
+    refresh_token: str
+
+    def renewed(self, access_token: str, expires_in: float, refresh_token: str) -> Credentials:
+        """The same agent with the next pair of tokens."""
+        return msgspec.structs.replace(
+            self,
+            access_token=access_token,
+            access_expires_at=time.time() + expires_in,
+            access_lifetime=expires_in,
+            refresh_token=refresh_token,
+        )
+
+    def fresh_for(self, seconds: float) -> bool:
+        """Whether the access token is good for that long still."""
+        return self.access_expires_at - time.time() > seconds
+
+
+def load(folder: Path) -> Credentials:
+    """The credentials in an agent's folder. Raises AgentError when there are none or others can get at them."""
+    path = folder / FILE_NAME
+    try:
+        for place, private in ((folder, "700"), (path, "600")):
+            mode = stat.S_IMODE(place.stat().st_mode)
+            if mode & 0o077:
+                raise AgentError(f"{place} is open to others (mode {mode:o}). Mend it with: chmod {private} {place}")
+        kept = path.read_bytes()
+        if kept == IN_KEYRING:
+            kept = keyring_store.read(folder).encode()
+        return msgspec.json.decode(kept, type=Credentials)
+    except FileNotFoundError as error:
+        raise AgentError(f"This agent is not enrolled: there is no {path}. Use `onsembl agent enrol`.") from error
+    except OSError as error:
+        raise AgentError(f"{path} cannot be read: {error.strerror}.") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise AgentError(f"{path} is damaged ({error}). Enrol the agent again.") from error
+
+
+def prepare(folder: Path) -> None:
+    """See that credentials can be kept for this folder, before there are any to lose. Raises OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    probe = folder / ".writable"
+    probe.touch()
+    probe.unlink()
+    ring = keyring_store.system_keyring()
+    if ring is not None:
+        keyring_store.write(ring, probe, "")
+        keyring_store.erase(probe)
+
+
+def save(folder: Path, credentials: Credentials) -> None:
+    """Keep the credentials: whole or not at all, also when the machine loses power. Raises OSError.
+
+    Where they are kept is decided once: later ones go where the first ones went.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path, kept = folder / FILE_NAME, msgspec.json.encode(credentials)
+    known = path.read_bytes() if path.exists() else None
+    ring = keyring_store.system_keyring() if known in (None, IN_KEYRING) else None
+    if ring is not None:
+        keyring_store.write(ring, folder, kept.decode())
+        kept = IN_KEYRING
+    elif known == IN_KEYRING:
+        raise OSError("the system's keyring, which has the credentials, cannot be used from here")
+    if kept != known:
+        replace(path, [kept])
+
+
+def erase(folder: Path) -> None:
+    """Forget the credentials. Raises OSError."""
+    if (folder / FILE_NAME).exists() and (folder / FILE_NAME).read_bytes() == IN_KEYRING:
+        keyring_store.erase(folder)
+    (folder / FILE_NAME).unlink(missing_ok=True)

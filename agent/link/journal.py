@@ -1,0 +1,151 @@
+"""What an agent must not forget: the commands it took, and the ends that the server has not written down yet.
+
+A file of lines, each on disk before it is acted on. An agent that starts again finds the commands that it had not
+ended, and reports them lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import OrderedDict
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+
+from onsembl.agent.link.durable import replace
+from onsembl.protocol.messages import Accepted, Ended
+
+logger = logging.getLogger(__name__)
+
+FILE_NAME = "journal.jsonl"
+REMEMBERED = 10_000
+"""How many commands that are over and reported are still known, should one be offered again."""
+REWRITE_AT = 5 * REMEMBERED
+"""Lines after which the file is written anew."""
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="recorded"):
+    """The server has the end of this command."""
+
+    command_id: UUID
+
+
+_decoder: msgspec.json.Decoder[Accepted | Ended | Recorded] = msgspec.json.Decoder(Accepted | Ended | Recorded)
+_encoder = msgspec.json.Encoder()
+
+
+class Journal:
+    """`running` and `ended` are what the agent says in its hello. Raises OSError where the folder cannot be used."""
+
+    def __init__(self, folder: Path, *, rewrite_at: int = REWRITE_AT) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path = folder / FILE_NAME
+        self._rewrite_at = rewrite_at
+        self.running: dict[UUID, Accepted] = {}
+        self.ended: dict[UUID, Ended] = {}
+        self._recorded: OrderedDict[UUID, None] = OrderedDict()
+        self._load()
+        self.lost = list(self.running)
+        """Commands that an earlier run of the agent took and did not end."""
+        self._rewrite()
+
+    def knows(self, command_id: UUID) -> bool:
+        """Whether the command was taken before, whatever became of it."""
+        return command_id in self.running or command_id in self.ended or command_id in self._recorded
+
+    def accepted(self, report: Accepted) -> None:
+        """The agent takes a command: on disk before anyone is told. Raises OSError, and then it is not taken."""
+        self._append(report)
+        self.running[report.command_id] = report
+
+    def end(self, report: Ended) -> None:
+        """The command is over: kept until the server has it. Raises OSError when it is kept in memory only."""
+        self.running.pop(report.command_id, None)
+        self.ended[report.command_id] = report
+        self._append(report)
+
+    def recorded(self, command_id: UUID) -> None:
+        """The server has the end; only the id is remembered."""
+        if self.ended.pop(command_id, None) is None:
+            return
+        self._remember(command_id)
+        try:
+            # Not forced to the disk: at worst the end is reported again, and recorded again.
+            self._append(Recorded(command_id=command_id), durable=False)
+            if self._lines >= self._rewrite_at:
+                self._file.close()
+                self._rewrite()
+        except OSError as error:
+            logger.warning("The journal cannot be written: %s", error, extra={"action": "journal_failed"})
+
+    def lose(self, command_id: UUID, output_end: int) -> None:
+        """An earlier run's command ended with that run, and its output at `output_end`. Raises OSError as `end` does.
+
+        Where the terminal began anew meanwhile, nothing is left of its output to name.
+        """
+        taken = self.running[command_id]
+        kept = taken.output_start <= output_end
+        self.end(
+            Ended(
+                command_id=command_id,
+                outcome="lost",
+                started_at=taken.started_at,
+                ended_at=datetime.now(UTC),
+                output_start=taken.output_start if kept else None,
+                output_end=output_end if kept else None,
+                error="The agent was restarted while the command ran.",
+            )
+        )
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _load(self) -> None:
+        if not self._path.exists():
+            return
+        for line in self._path.read_bytes().splitlines():
+            try:
+                entry = _decoder.decode(line)
+            except msgspec.MsgspecError:
+                continue  # one that was cut off in the middle, by a crash or a full disk
+            match entry:
+                case Accepted():
+                    self.running[entry.command_id] = entry
+                case Ended():
+                    self.running.pop(entry.command_id, None)
+                    self.ended[entry.command_id] = entry
+                case Recorded():
+                    self.ended.pop(entry.command_id, None)
+                    self._remember(entry.command_id)
+
+    def _remember(self, command_id: UUID) -> None:
+        self._recorded[command_id] = None
+        if len(self._recorded) > REMEMBERED:
+            self._recorded.popitem(last=False)
+
+    def _append(self, entry: msgspec.Struct, *, durable: bool = True) -> None:
+        # A line that a full disk cut short ends here: it must not swallow this one.
+        line = (b"\n" if self._torn else b"") + _encoder.encode(entry) + b"\n"
+        self._torn = True
+        written = self._file.write(line)
+        if written != len(line):
+            raise OSError(f"only {written} of {len(line)} bytes fitted into {self._path}")
+        self._torn = False
+        self._lines += 1
+        if durable:
+            os.fsync(self._file.fileno())
+
+    def _rewrite(self) -> None:
+        """The same, without what is of no more use."""
+        entries: list[msgspec.Struct] = [
+            *(Recorded(command_id=command_id) for command_id in self._recorded),
+            *self.ended.values(),
+            *self.running.values(),
+        ]
+        replace(self._path, (_encoder.encode(entry) + b"\n" for entry in entries))
+        self._file = self._path.open("ab", buffering=0)
+        self._lines = len(entries)
+        self._torn = False

@@ -1,0 +1,94 @@
+"""The dashboard: static files, the settings that its sign-in needs, and the headers that fence it in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from onsembl.api.http.version import version
+from onsembl.api.services import Services
+
+
+def page_routes(dashboard: Path | None) -> list[BaseRoute]:
+    """`/` and `/assets`, or a line that says how to build them."""
+    if dashboard is None:
+        return [Route("/", _no_page)]
+
+    async def index(_request: Request) -> Response:
+        return FileResponse(dashboard / "index.html", headers={"Cache-Control": "no-cache"})
+
+    return [Route("/", index), Mount("/assets", ImmutableFiles(directory=dashboard / "assets"))]
+
+
+async def _no_page(_request: Request) -> Response:
+    return PlainTextResponse("The dashboard is not built; `onsembl up` builds it.", 503)
+
+
+async def config(request: Request) -> Response:
+    """What the page needs before anyone has signed in."""
+    services: Services = request.app.state.services
+    hosted = services.settings.hosted
+    body = {
+        "supabase_url": hosted.url if hosted is not None else None,
+        "supabase_key": services.supabase_key,
+        "version": version(),
+    }
+    return JSONResponse(body, headers={"Cache-Control": "no-store"})
+
+
+class ImmutableFiles(StaticFiles):
+    """Files whose names hold a hash of their content."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        return response
+
+
+def security_headers(connect_to: str | None) -> Mapping[str, str]:
+    """The headers that fence the page in; it talks to us and to `connect_to`.
+
+    Terminals set colours and sizes by inline style; scripts come from here alone.
+    """
+    sources = "'self'"
+    if connect_to is not None:
+        sources += f" {connect_to} {connect_to.replace('http', 'ws', 1)}"
+    return {
+        "Content-Security-Policy": (
+            "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+            f"font-src 'self'; connect-src {sources}; base-uri 'none'; form-action 'self'; "
+            "frame-ancestors 'none'"
+        ),
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Opener-Policy": "same-origin",
+    }
+
+
+class SecurityHeaders:
+    """Puts `headers` on every answer but that to an unforeseen error, which is made further out."""
+
+    def __init__(self, app: ASGIApp, headers: Mapping[str, str]) -> None:
+        self._app = app
+        self._headers = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)

@@ -1,0 +1,145 @@
+"""One table of routes: what each takes, answers and demands. Starlette's routes and the OpenAPI document come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+import msgspec
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from onsembl.api.auth.operator import Operator
+from onsembl.api.http.client_address import client_address
+from onsembl.api.http.models import NoBody
+from onsembl.api.http.problems import Problem, unauthenticated
+from onsembl.api.services import Services
+from onsembl.protocol.states import Role
+from onsembl.realtime.bodies import CLOSE, BodyRefused, read_body
+from onsembl.sql.audit import Actor
+
+MAX_BODY_BYTES = 1024 * 1024
+
+B = TypeVar("B")
+Q = TypeVar("Q")
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[B]):
+    """One request that was let in: its validated body, and who asks."""
+
+    services: Services
+    request: Request
+    body: B
+    token: str
+    operator: Operator | None
+
+    @property
+    def signed_in(self) -> Operator:
+        """The operator; on routes that take a role there is one."""
+        assert self.operator is not None
+        return self.operator
+
+    @property
+    def address(self) -> str:
+        return client_address(self.request)
+
+    @property
+    def actor(self) -> Actor:
+        """Who asks, for the audit log."""
+        return Actor("operator", self.signed_in.id, self.signed_in.email, self.address)
+
+    def id(self, name: str) -> UUID:
+        """An id in the path."""
+        return self.request.path_params[name]
+
+    def query(self, model: type[Q]) -> Q:
+        """The query string as `model`. Raises Problem 400."""
+        try:
+            return msgspec.convert(dict(self.request.query_params), model, strict=False)
+        except msgspec.ValidationError as error:
+            raise Problem(400, f"The query is not valid: {error}.") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One route. `role` None means that the bearer token is not an operator's but what `presents` says. A handler that
+    streams answers a Response; then `media_type` is another one, and `answer` is not looked at."""
+
+    method: str
+    path: str
+    handler: Callable[[Call[Any]], Awaitable[object]]
+    summary: str
+    answer: type[msgspec.Struct]
+    media_type: str = "application/json"
+    role: Role | None = Role.VIEWER
+    presents: str = "an operator's access token"
+    body: type[msgspec.Struct] = NoBody
+    query: type[msgspec.Struct] | None = None
+    status: int = 200
+    problems: tuple[int, ...] = ()
+
+    def route(self) -> Route:
+        """The Starlette route."""
+        return Route(self.path, self._serve, methods=[self.method], name=self.handler.__name__)
+
+    async def _serve(self, request: Request) -> Response:
+        services: Services = request.app.state.services
+        try:
+            answer = await self._answer(request, services)
+        except Problem as problem:
+            address = client_address(request)
+            if problem.status in (401, 403, 429):
+                services.refusals.note(f"{self.method} {self.path}", problem.detail, address)
+            if problem.status == 401:
+                count = services.doors.guessed if self.role is None else services.doors.refused
+                count(address)
+            raise
+        if isinstance(answer, Response):
+            return answer
+        return Response(orjson.dumps(answer, default=_plain), self.status, media_type=self.media_type)
+
+    async def _answer(self, request: Request, services: Services) -> object:
+        token = bearer(request)
+        operator = None
+        if self.role is not None:
+            operator = await services.authorize(token, self.role, client_address(request))
+        else:
+            services.doors.exchange(client_address(request))
+        body = await self._read(request)
+        return await self.handler(Call(services, request, body, token, operator))
+
+    async def _read(self, request: Request) -> msgspec.Struct:
+        raw = await body_of(request, MAX_BODY_BYTES)
+        try:
+            return msgspec.json.decode(raw or b"{}", type=self.body)
+        except msgspec.ValidationError as error:
+            raise Problem(422, f"The body is not valid: {error}.") from error
+        except msgspec.DecodeError as error:
+            raise Problem(400, f"The body is not JSON: {error}.") from error
+
+
+async def body_of(request: Request, most_bytes: int) -> bytes:
+    """The whole body. Raises Problem 408 or 413."""
+    try:
+        return await read_body(request, most_bytes)
+    except BodyRefused as refused:
+        raise Problem(refused.status, str(refused), headers=CLOSE) from refused
+
+
+def bearer(request: Request) -> str:
+    """The bearer token of a request. Raises Problem 401."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise unauthenticated("Present a token: Authorization: Bearer …")
+    return token
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, msgspec.Struct):
+        return msgspec.to_builtins(value, builtin_types=(UUID,))
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,58 @@
+"""Which pages may open a browser's socket or change state here, at whatever door.
+
+A browser says in `Origin` which page asks (RFC 6455 §10.2). A page of another site could otherwise use the socket of
+a server that the person's browser can reach. Programs send no `Origin`; their token is what counts.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from onsembl.api.http.client_address import client_address
+from onsembl.api.http.problems import Problem
+from onsembl.api.services import Services
+
+READING = ("GET", "HEAD")
+
+
+class OwnPages:
+    """Lets pages of other sites read what anybody may, and nothing else: 403 before anything is looked at."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI application."""
+        kind = scope["type"]
+        if kind not in ("http", "websocket") or (kind == "http" and scope["method"] in READING):
+            return await self._app(scope, receive, send)
+        connection = HTTPConnection(scope)
+        services: Services = scope["app"].state.services
+        settings = services.settings
+        if origin_allowed(connection, settings.public_url, settings.allowed_origins):
+            return await self._app(scope, receive, send)
+        problem = Problem(403, "A page of another site asks.")
+        services.refusals.note("page", problem.detail, client_address(connection))
+        if kind == "websocket":
+            return await WebSocket(scope, receive, send).send_denial_response(problem.response())
+        return await problem.response()(scope, receive, send)
+
+
+def origin_allowed(connection: HTTPConnection, public_url: str, allowed: tuple[str, ...]) -> bool:
+    """Whether the request's page is our own, or one that the settings name."""
+    origin = connection.headers.get("origin")
+    if origin is None:
+        return True
+    if origin == _origin_of(public_url) or origin in allowed:
+        return True
+    # The page was served by this very host under another of its names.
+    return urlsplit(origin).netloc == connection.headers.get("host")
+
+
+def _origin_of(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"

@@ -1,0 +1,87 @@
+"""Every request has an id, which its answer names, and a line in the log."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from onsembl.api.http.client_address import client_address
+from onsembl.protocol import request_ids
+
+logger = logging.getLogger(__name__)
+
+HEADER = "X-Request-ID"
+OFTEN_ASKED = ("/metrics", "/healthz", "/readyz", "/v1/figures")
+"""By programs, every few seconds: only the details of a log tell of it."""
+SHOWN_OF_PATH = 500
+
+
+class RequestLog:
+    """Puts the client's id in force, or a new one if it has none that is well formed, and logs the answer.
+
+    The id stays in force when the request is over: a task of its own serves each, and what the server says of an error
+    comes after.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI application."""
+        if scope["type"] != "http":
+            request_ids.put(None)  # a socket is no request: what happens over it has ids of its own
+            await self._app(scope, receive, send)
+            return
+        request_id = _given(scope) or request_ids.new()
+        request_ids.put(request_id)
+        status: int | None = None
+        began = time.perf_counter()
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[HEADER] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:
+            status = 500  # which is answered further out
+            raise
+        finally:
+            _log(scope, status, time.perf_counter() - began)
+
+
+def _given(scope: Scope) -> str | None:
+    ids = Headers(scope=scope).getlist(HEADER)
+    return ids[0] if len(ids) == 1 and request_ids.well_formed(ids[0]) else None
+
+
+def _log(scope: Scope, status: int | None, seconds: float) -> None:
+    level = logging.DEBUG if scope["path"] in OFTEN_ASKED else logging.INFO
+    if not logger.isEnabledFor(level):
+        return
+    # As it was sent, so without a line's end or the like; without the query, which may hold what is nobody's business.
+    path = scope["raw_path"].decode("ascii", "backslashreplace")[:SHOWN_OF_PATH]
+    fields = {
+        "action": "request",
+        "method": scope["method"],
+        "path": path,
+        "status": status,
+        "duration_ms": round(seconds * 1000, 1),
+        "client": client_address(HTTPConnection(scope)),
+    }
+    logger.log(
+        level,
+        "%s %s %s in %.1f ms",
+        scope["method"],
+        path,
+        status if status is not None else "without an answer",
+        seconds * 1000,
+        extra=fields,
+    )

@@ -1,0 +1,181 @@
+"""Who may come in: operators and agents, shut out and let in again. Both take effect at once, on every instance."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import msgspec
+from psycopg.rows import DictRow
+
+from onsembl.api.http.endpoint import Call, Endpoint
+from onsembl.api.http.models import Agent, NoBody, OperatorAnswer, Operators
+from onsembl.api.http.problems import Problem
+from onsembl.fleet.announcement import Announcement, announce
+from onsembl.fleet.delivery import Notice
+from onsembl.fleet.line import promote
+from onsembl.protocol.ids import AgentId
+from onsembl.protocol.states import CommandState, Role
+from onsembl.realtime.operators import OperatorAccount, OperatorError
+from onsembl.sql import agents, audit, commands, instances, operators
+
+
+async def disable_agent(call: Call[NoBody]) -> DictRow:
+    """Its connection is closed, its tokens are refused, and what it was doing is lost to us."""
+    agent_id = AgentId(call.id("agent_id"))
+    async with call.services.pool.connection() as conn:
+        row = await agents.disable(conn, agent_id)
+        if row is None:
+            raise Problem(404, "There is no such agent.")
+        if row["instance_id"] is not None:
+            notice = Notice(op="disabled", agent_id=agent_id)
+            await instances.notify(conn, row["instance_id"], msgspec.json.encode(notice).decode())
+        for lost in await commands.forget_unheard(conn, agent_id, []):
+            await commands.notify_changed(conn, lost["id"])
+            if CommandState(lost["state"]).is_final:
+                await call.services.presence.forgotten(conn, lost, call.actor)
+        await audit.write(conn, _of_agent(call, "agent.disabled", row))
+    return row
+
+
+async def enable_agent(call: Call[NoBody]) -> DictRow:
+    agent_id = AgentId(call.id("agent_id"))
+    async with call.services.pool.connection() as conn:
+        row = await agents.enable(conn, agent_id)
+        if row is None:
+            raise Problem(404, "There is no such agent.")
+        await promote(conn, agent_id)
+        await audit.write(conn, _of_agent(call, "agent.enabled", row))
+    return row
+
+
+def _of_agent(call: Call[NoBody], action: str, row: DictRow) -> audit.Event:
+    return audit.Event(
+        actor=call.actor, action=action, target_kind="agent", target_id=str(row["id"]), detail={"name": row["name"]}
+    )
+
+
+async def list_operators(call: Call[NoBody]) -> Operators:
+    accounts = await _accounts(call)
+    async with call.services.pool.connection() as conn:
+        disabled = await operators.disabled(conn)
+    return Operators(
+        operators=[_answer(account, disabled=account.disabled or account.id in disabled) for account in accounts]
+    )
+
+
+async def disable_operator(call: Call[NoBody]) -> OperatorAnswer:
+    """Refused here first, then at the sign-in service."""
+    account = await _account(call)
+    if account.id == call.signed_in.id:
+        raise Problem(409, "Nobody shuts themselves out: ask another admin.")
+    await _change(call, account, disabled=True)
+    try:
+        await call.services.directory.disable(account.email)
+    except OperatorError as error:
+        raise Problem(502, f"Refused here from now on, but the sign-in service did not follow: {error}") from error
+    return _answer(account, disabled=True)
+
+
+async def enable_operator(call: Call[NoBody]) -> OperatorAnswer:
+    """Let in at the sign-in service first, then here."""
+    account = await _account(call)
+    try:
+        await call.services.directory.enable(account.email)
+    except OperatorError as error:
+        raise Problem(502, f"The sign-in service did not follow: {error}") from error
+    await _change(call, account, disabled=False)
+    return _answer(account, disabled=False)
+
+
+async def _change(call: Call[NoBody], account: OperatorAccount, *, disabled: bool) -> None:
+    async with call.services.pool.connection() as conn:
+        if disabled:
+            await operators.disable(conn, account.id, account.email, account.role or Role.VIEWER)
+        else:
+            await operators.enable(conn, account.id)
+        await announce(conn, Announcement(op="operator_changed", operator_id=account.id))
+        await audit.write(
+            conn,
+            audit.Event(
+                actor=call.actor,
+                action="operator.disabled" if disabled else "operator.enabled",
+                target_kind="operator",
+                target_id=str(account.id),
+                detail={"email": account.email},
+            ),
+        )
+
+
+async def _accounts(call: Call[NoBody]) -> list[OperatorAccount]:
+    try:
+        return await call.services.directory.list()
+    except OperatorError as error:
+        raise Problem(502, f"The sign-in service does not answer as it should: {error}") from error
+
+
+async def _account(call: Call[NoBody]) -> OperatorAccount:
+    wanted: UUID = call.id("operator_id")
+    found = next((account for account in await _accounts(call) if account.id == wanted), None)
+    if found is None:
+        raise Problem(404, "There is no such operator.")
+    return found
+
+
+def _answer(account: OperatorAccount, *, disabled: bool) -> OperatorAnswer:
+    return OperatorAnswer(
+        id=account.id,
+        email=account.email,
+        role=account.role,
+        disabled=disabled,
+        created_at=account.created_at,
+        last_sign_in_at=account.last_sign_in_at,
+    )
+
+
+ENDPOINTS = [
+    Endpoint(
+        method="POST",
+        path="/v1/agents/{agent_id:uuid}/disable",
+        handler=disable_agent,
+        summary="Shut an agent out, at once",
+        answer=Agent,
+        role=Role.ADMIN,
+        problems=(404,),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/agents/{agent_id:uuid}/enable",
+        handler=enable_agent,
+        summary="Let a disabled agent in again",
+        answer=Agent,
+        role=Role.ADMIN,
+        problems=(404,),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/operators",
+        handler=list_operators,
+        summary="Everyone who may sign in",
+        answer=Operators,
+        role=Role.ADMIN,
+        problems=(502,),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/operators/{operator_id:uuid}/disable",
+        handler=disable_operator,
+        summary="Shut an operator out, at once",
+        answer=OperatorAnswer,
+        role=Role.ADMIN,
+        problems=(404, 409, 502),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/operators/{operator_id:uuid}/enable",
+        handler=enable_operator,
+        summary="Let a disabled operator in again",
+        answer=OperatorAnswer,
+        role=Role.ADMIN,
+        problems=(404, 502),
+    ),
+]

@@ -1,0 +1,152 @@
+"""An agent as a whole: paused and resumed, everything of it cancelled, its program restarted or ended."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from psycopg.rows import DictRow
+
+from onsembl.api.http.endpoint import Call, Endpoint
+from onsembl.api.http.models import Agent, Answer, CancelRequest, NoBody
+from onsembl.api.http.problems import Problem
+from onsembl.fleet.cancel import request_cancel_all
+from onsembl.fleet.delivery import Notice
+from onsembl.fleet.line import promote
+from onsembl.protocol.ids import AgentId
+from onsembl.protocol.states import AgentStatus, Role
+from onsembl.sql import agents, audit, instances
+from onsembl.sql.database import Connection
+
+
+class CancelledAll(Answer, frozen=True, kw_only=True):
+    """How many waiting commands were cancelled at once, and whether one that runs is being stopped."""
+
+    waiting: int
+    running: bool
+
+
+async def pause(call: Call[NoBody]) -> DictRow:
+    """What runs goes on; nothing new starts."""
+    async with call.services.pool.connection() as conn:
+        before = await _agent(conn, call)
+        row = await agents.pause(conn, AgentId(before["id"]), call.signed_in.email)
+        if before["paused_at"] is None:
+            await audit.write(conn, _event(call, "agent.paused", row))
+    return row
+
+
+async def resume(call: Call[NoBody]) -> DictRow:
+    """Its line moves on."""
+    async with call.services.pool.connection() as conn:
+        before = await _agent(conn, call)
+        row = await agents.resume(conn, AgentId(before["id"]))
+        if before["paused_at"] is not None:
+            await audit.write(conn, _event(call, "agent.resumed", row))
+        await promote(conn, AgentId(row["id"]))
+    return row
+
+
+async def cancel_all(call: Call[CancelRequest]) -> CancelledAll:
+    """The line at once; what runs by the ladder."""
+    async with call.services.pool.connection() as conn:
+        row = await _agent(conn, call)
+        waiting, running = await request_cancel_all(conn, AgentId(row["id"]), call.actor, call.body.reason)
+        detail: dict[str, object] = {"waiting": waiting, "running": running, "reason": call.body.reason}
+        await audit.write(conn, _event(call, "agent.all_cancelled", row, **detail))
+    call.services.metrics.cancelled_in_line(waiting)
+    if running:
+        await call.services.hub.attend(AgentId(row["id"]))
+    return CancelledAll(waiting=waiting, running=running)
+
+
+async def restart(call: Call[NoBody]) -> DictRow:
+    """What runs is stopped first, by the quick ladder of an agent that ends."""
+    return await _leave(call, "restart", "agent.restart_requested")
+
+
+async def stop(call: Call[NoBody]) -> DictRow:
+    """As `restart`, and it stays away until somebody starts it on its machine."""
+    return await _leave(call, "leave", "agent.stop_requested")
+
+
+async def _leave(call: Call[NoBody], op: Literal["leave", "restart"], action: str) -> DictRow:
+    async with call.services.pool.connection() as conn:
+        row = await _agent(conn, call)
+        if row["status"] != AgentStatus.ONLINE or row["instance_id"] is None:
+            raise Problem(409, "The agent is offline.")
+        notice = Notice(op=op, agent_id=row["id"])
+        await instances.notify(conn, row["instance_id"], msgspec.json.encode(notice).decode())
+        await audit.write(conn, _event(call, action, row))
+    return row
+
+
+async def _agent(conn: Connection, call: Call[NoBody] | Call[CancelRequest]) -> DictRow:
+    row = await agents.lock(conn, AgentId(call.id("agent_id")))
+    if row is None:
+        raise Problem(404, "There is no such agent.")
+    del row["tokens_after"]
+    return row
+
+
+def _event(call: Call[NoBody] | Call[CancelRequest], action: str, row: DictRow, **detail: object) -> audit.Event:
+    return audit.Event(
+        actor=call.actor,
+        action=action,
+        target_kind="agent",
+        target_id=str(row["id"]),
+        detail={"name": row["name"], **detail},
+    )
+
+
+ENDPOINTS = [
+    Endpoint(
+        method="POST",
+        path="/v1/agents/{agent_id:uuid}/pause",
+        handler=pause,
+        summary="Have an agent take nothing new",
+        answer=Agent,
+        role=Role.OPERATOR,
+        problems=(404,),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/agents/{agent_id:uuid}/resume",
+        handler=resume,
+        summary="Let a paused agent go on with its line",
+        answer=Agent,
+        role=Role.OPERATOR,
+        problems=(404,),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/agents/{agent_id:uuid}/cancel-all",
+        handler=cancel_all,
+        summary="Cancel everything of an agent",
+        answer=CancelledAll,
+        role=Role.OPERATOR,
+        body=CancelRequest,
+        status=202,
+        problems=(404,),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/agents/{agent_id:uuid}/restart",
+        handler=restart,
+        summary="Have an agent's program start anew",
+        answer=Agent,
+        role=Role.OPERATOR,
+        status=202,
+        problems=(404, 409),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/agents/{agent_id:uuid}/stop",
+        handler=stop,
+        summary="Have an agent's program end",
+        answer=Agent,
+        role=Role.OPERATOR,
+        status=202,
+        problems=(404, 409),
+    ),
+]

@@ -1,0 +1,76 @@
+"""What operators set for an agent: the labels that it is found by, and the limits of its commands."""
+
+from __future__ import annotations
+
+from psycopg.rows import DictRow
+
+from onsembl.api.http.endpoint import Call, Endpoint
+from onsembl.api.http.models import Agent
+from onsembl.api.http.problems import Problem
+from onsembl.api.routes.commands_models import AgentLabels
+from onsembl.protocol.ids import AgentId
+from onsembl.protocol.limits import Limits
+from onsembl.protocol.states import Role
+from onsembl.sql import agents, audit
+
+
+async def label_agent(call: Call[AgentLabels]) -> DictRow:
+    labels = list(dict.fromkeys(call.body.labels))
+    async with call.services.pool.connection() as conn:
+        row = await agents.set_labels(conn, AgentId(call.id("agent_id")), labels)
+        if row is None:
+            raise Problem(404, "There is no such agent.")
+        await audit.write(
+            conn,
+            audit.Event(
+                actor=call.actor,
+                action="agent.labelled",
+                target_kind="agent",
+                target_id=str(row["id"]),
+                detail={"name": row["name"], "labels": labels},
+            ),
+        )
+    return row
+
+
+async def limit_agent(call: Call[Limits]) -> DictRow:
+    """What is in force for a command that runs stays so."""
+    async with call.services.pool.connection() as conn:
+        row = await agents.set_limits(conn, AgentId(call.id("agent_id")), call.body)
+        if row is None:
+            raise Problem(404, "There is no such agent.")
+        await audit.write(
+            conn,
+            audit.Event(
+                actor=call.actor,
+                action="agent.limited",
+                target_kind="agent",
+                target_id=str(row["id"]),
+                detail={"name": row["name"], "limits": row["limits"]},
+            ),
+        )
+    return row
+
+
+ENDPOINTS = [
+    Endpoint(
+        method="PUT",
+        path="/v1/agents/{agent_id:uuid}/labels",
+        handler=label_agent,
+        summary="Label an agent",
+        answer=Agent,
+        role=Role.OPERATOR,
+        body=AgentLabels,
+        problems=(404,),
+    ),
+    Endpoint(
+        method="PUT",
+        path="/v1/agents/{agent_id:uuid}/limits",
+        handler=limit_agent,
+        summary="Set what no command of an agent may pass; what is not given is not limited",
+        answer=Agent,
+        role=Role.ADMIN,
+        body=Limits,
+        problems=(404,),
+    ),
+]

@@ -1,0 +1,162 @@
+"""Reading the audit log: pages, an export, and whether its chain of hashes stands."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+from starlette.responses import Response, StreamingResponse
+
+from onsembl.api.http.endpoint import Call, Endpoint
+from onsembl.api.http.models import AlertAnswer, Alerts, AuditChain, AuditPage, NoBody
+from onsembl.api.http.problems import Problem
+from onsembl.api.services import Services
+from onsembl.fleet import audit_export
+from onsembl.protocol.states import Role
+from onsembl.sql import alerts, audit, audit_chain, audit_log
+from onsembl.sql.audit_log import Filter
+
+Part = Annotated[str, Meta(max_length=200)]
+
+
+class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """What of the log is wanted; see `Filter`."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    actor: Part | None = None
+    action: Part | None = None
+    target: Part | None = None
+    outcome: Literal["ok", "refused", "failed"] | None = None
+    address: Part | None = None
+    text: Part | None = None
+
+    def wanted(self) -> Filter:
+        """As the database is asked. Raises Problem 400 for a time that does not say where on Earth."""
+        for moment in (self.since, self.until):
+            if moment is not None and moment.tzinfo is None:
+                raise Problem(400, "A time has to say its offset from UTC: 2026-01-31T12:00:00Z.")
+        return Filter(**{name: getattr(self, name) for name in Filter.__dataclass_fields__})
+
+
+class AuditQuery(AuditFilter, frozen=True, kw_only=True):
+    """A page of the log, newest first."""
+
+    before: Annotated[int, Meta(ge=1)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=500)] = 100
+
+
+class AuditExport(AuditFilter, frozen=True, kw_only=True):
+    """All of the log that fits, oldest first."""
+
+    format: Literal["jsonl", "csv"] = "jsonl"
+
+
+async def read_audit(call: Call[NoBody]) -> dict[str, object]:
+    query = call.query(AuditQuery)
+    async with call.services.pool.connection() as conn:
+        rows = await audit_log.page(conn, query.wanted(), query.before, query.limit + 1)
+    page = rows[: query.limit]
+    return {"events": page, "next_before": page[-1]["id"] if len(rows) > query.limit else None}
+
+
+async def export_audit(call: Call[NoBody]) -> Response:
+    """Streamed as it is read; that it was taken is in the log before the first byte leaves."""
+    query = call.query(AuditExport)
+    wanted = query.wanted()
+    async with call.services.pool.connection() as conn:
+        detail = {name: str(value) for name, value in call.request.query_params.items()}
+        await audit.write(conn, audit.Event(actor=call.actor, action="audit.exported", detail=detail))
+    return StreamingResponse(
+        _export(call.services, wanted, query.format),
+        media_type=audit_export.MEDIA_TYPES[query.format],
+        headers={
+            "Content-Disposition": f'attachment; filename="onsembl-audit.{query.format}"',
+            "Cache-Control": "no-store",
+        },
+    )
+
+
+async def _export(services: Services, wanted: Filter, format: audit_export.Format) -> AsyncGenerator[bytes]:
+    yield audit_export.head(format)
+    async with services.pool.connection() as conn, aclosing(audit_log.all_rows(conn, wanted)) as rows:
+        block = bytearray()
+        async for row in rows:
+            block += audit_export.line(row, format)
+            if len(block) >= 65_536:
+                yield bytes(block)
+                block.clear()
+        yield bytes(block)
+
+
+async def read_chain(call: Call[NoBody]) -> AuditChain:
+    async with call.services.pool.connection() as conn:
+        return AuditChain(**await audit_chain.status(conn))
+
+
+async def list_alerts(call: Call[NoBody]) -> dict[str, object]:
+    async with call.services.pool.connection() as conn:
+        return {"alerts": await alerts.recent(conn)}
+
+
+async def acknowledge_alert(call: Call[NoBody]) -> dict[str, object]:
+    alert_id: int = call.request.path_params["alert_id"]
+    async with call.services.pool.connection() as conn:
+        row, changed = await alerts.acknowledge(conn, alert_id, call.signed_in.id)
+        if row is None:
+            raise Problem(404, "There is no such alert.")
+        if changed:
+            await audit.write(
+                conn,
+                audit.Event(
+                    actor=call.actor, action="alert.acknowledged", target_kind="alert", target_id=str(alert_id)
+                ),
+            )
+    return row
+
+
+ENDPOINTS = [
+    Endpoint(
+        method="GET",
+        path="/v1/audit",
+        handler=read_audit,
+        summary="The audit log, newest first",
+        answer=AuditPage,
+        role=Role.ADMIN,
+        query=AuditQuery,
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/audit/export",
+        handler=export_audit,
+        summary="The audit log as JSON lines or CSV, oldest first",
+        answer=AuditPage,
+        media_type="application/x-ndjson",
+        role=Role.ADMIN,
+        query=AuditExport,
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/audit/chain",
+        handler=read_chain,
+        summary="Where the audit log's chain of hashes stands",
+        answer=AuditChain,
+        role=Role.ADMIN,
+    ),
+    Endpoint(
+        method="GET", path="/v1/alerts", handler=list_alerts, summary="What an operator should look at", answer=Alerts
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/alerts/{alert_id:int}/acknowledge",
+        handler=acknowledge_alert,
+        summary="Somebody has seen an alert",
+        answer=AlertAnswer,
+        role=Role.OPERATOR,
+        problems=(404,),
+    ),
+]

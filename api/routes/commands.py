@@ -1,0 +1,269 @@
+"""Commands: asked for, looked up, changed while they wait, noted on, cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import UNSET
+from psycopg.rows import DictRow
+
+from onsembl.api.http.endpoint import Call, Endpoint
+from onsembl.api.http.idempotency import Once
+from onsembl.api.http.models import CancelRequest, Command, Commands, NewCommand, NoBody
+from onsembl.api.http.problems import Problem
+from onsembl.api.routes.command_text import worded
+from onsembl.api.routes.commands_models import (
+    CommandQuery,
+    EditCommand,
+    Line,
+    MoveCommand,
+    Tags,
+    WaitingCommand,
+)
+from onsembl.api.routes.search_models import terms_of
+from onsembl.fleet.cancel import request_cancel
+from onsembl.fleet.commands import request_command
+from onsembl.protocol.ids import AgentId, CommandId
+from onsembl.protocol.queue_order import move
+from onsembl.protocol.states import AgentStatus, CommandState, Role
+from onsembl.sql import agents, audit, command_history, command_lines, commands, halts
+from onsembl.sql.command_history import HistoryFilter
+from onsembl.sql.database import Connection, statement
+
+SHOWN_WAITING = 1000
+TAGS = 100
+EDITABLE = ("text", "priority", "limits")
+
+
+async def create_command(call: Call[NewCommand]) -> DictRow:
+    """The row is written and, if the agent is free, becomes a job in the same transaction."""
+    agent_id = AgentId(call.id("agent_id"))
+    once = Once(call)
+    # Without a key, and without a preset to look up, one statement is all.
+    async with call.services.pool.connection() if once.keyed else statement(call.services.pool) as conn:
+        made = await once.made_before(conn)
+        if made is not None:
+            return await _found(conn, CommandId(made))
+        kinds = [] if call.body.preset is None else [(await _able(conn, agent_id))["kind"]]
+        said = await worded(conn, call.body, kinds)
+        row = await request_command(conn, agent_id, said, call.actor)
+        if row is None:
+            await _able(conn, agent_id)
+            raise Problem(409, "The agent was disabled a moment ago.")
+        await once.makes(conn, row["id"])
+    await call.services.hub.hand_out(row)
+    return row
+
+
+async def _able(conn: Connection, agent_id: AgentId) -> DictRow:
+    """The agent that is to get a command. Raises Problem 404 or 409."""
+    agent = await agents.get(conn, agent_id)
+    if agent is None:
+        raise Problem(404, "There is no such agent.")
+    if agent["disabled_at"] is not None:
+        raise Problem(409, "The agent is disabled.")
+    return agent
+
+
+async def list_commands(call: Call[NoBody]) -> dict[str, object]:
+    query = call.query(CommandQuery)
+    query.check()
+    wanted = HistoryFilter(
+        agent_id=AgentId(query.agent_id) if query.agent_id is not None else None,
+        states=query.states(),
+        group_id=query.group_id,
+        tag=query.tag,
+        by=query.by,
+        since=query.since,
+        until=query.until,
+        terms=terms_of(query.q) if query.q is not None else (),
+    )
+    async with call.services.pool.connection() as conn:
+        rows = await command_history.page(conn, wanted, query.before, query.limit + 1)
+    page = rows[: query.limit]
+    return {"commands": page, "next_before": page[-1]["seq"] if len(rows) > query.limit else None}
+
+
+async def read_command(call: Call[NoBody]) -> DictRow:
+    async with call.services.pool.connection() as conn:
+        return await _found(conn, CommandId(call.id("command_id")))
+
+
+async def edit_command(call: Call[EditCommand]) -> DictRow:
+    """Whatever of it is refused, nothing is changed."""
+    body, command_id = call.body, CommandId(call.id("command_id"))
+    async with call.services.pool.connection() as conn:
+        before = await _found(conn, command_id)
+        row = before
+        if not (body.text is UNSET and body.priority is UNSET and body.limits is UNSET):
+            text = body.text if body.text is not UNSET else None
+            priority = body.priority if body.priority is not UNSET else None
+            limits = body.limits if body.limits is not UNSET else None
+            row = await command_lines.edit(conn, command_id, text, priority, limits, body.revision)
+            if row is None:
+                raise _too_late(await _found(conn, command_id))
+            detail = {name: [before[name], row[name]] for name in EDITABLE if before[name] != row[name]}
+            await audit.write(conn, _event(call, "command.edited", row, detail))
+        if body.note is not UNSET or body.tags is not UNSET:
+            note = body.note if body.note is not UNSET else None
+            tags = list(dict.fromkeys(body.tags)) if body.tags is not UNSET else None
+            row = await command_history.annotate(conn, command_id, note, tags)
+            assert row is not None, "no command is ever removed"
+            detail = {name: [before[name], row[name]] for name in ("note", "tags") if before[name] != row[name]}
+            await audit.write(conn, _event(call, "command.annotated", row, detail))
+    return row
+
+
+async def move_command(call: Call[MoveCommand]) -> DictRow:
+    body, command_id = call.body, CommandId(call.id("command_id"))
+    if (body.to in ("before", "after")) != (body.other is not None):
+        raise Problem(422, "The body is not valid: `other` goes with `before` and `after`, and only with them.")
+    async with call.services.pool.connection() as conn:
+        agent_id = AgentId((await _found(conn, command_id))["agent_id"])
+        await agents.lock(conn, agent_id)
+        line = await command_lines.waiting(conn, agent_id)
+        try:
+            places = move(line, command_id, body.to, body.other, await command_lines.newest(conn))
+        except LookupError as error:
+            raise Problem(409, f"It cannot be moved there: {error}.") from error
+        await command_lines.put_at(conn, places)
+        row = await _found(conn, command_id)
+        other = str(body.other) if body.other is not None else None
+        await audit.write(conn, _event(call, "command.moved", row, {"to": body.to, "other": other}))
+    return row
+
+
+async def read_line(call: Call[NoBody]) -> Line:
+    """Where each waiting command stands, and when it will probably start."""
+    agent_id = AgentId(call.id("agent_id"))
+    async with call.services.pool.connection() as conn:
+        agent = await agents.get(conn, agent_id)
+        if agent is None:
+            raise Problem(404, "There is no such agent.")
+        line = await command_lines.waiting(conn, agent_id)
+        typical = await command_lines.typical_seconds(conn, agent_id)
+        left = await command_lines.occupied_for(conn, agent_id, typical) if typical is not None else None
+        moves = agent["status"] == AgentStatus.ONLINE and agent["paused_at"] is None
+        moves = moves and await halts.in_force(conn) is None
+    return Line(
+        agent_id=agent_id,
+        typical_seconds=typical,
+        waiting=[
+            WaitingCommand(
+                command_id=place.command_id,
+                ahead=index,
+                starts_in=left + typical * index if moves and typical is not None and left is not None else None,
+            )
+            for index, place in enumerate(line[:SHOWN_WAITING])
+        ],
+    )
+
+
+async def cancel_command(call: Call[CancelRequest]) -> DictRow:
+    """A queued command is cancelled at once; one that runs is interrupted, and cancelled when its processes are
+    gone."""
+    command_id = CommandId(call.id("command_id"))
+    async with call.services.pool.connection() as conn:
+        row = await request_cancel(conn, command_id, call.actor, call.body.reason)
+        if row is None:
+            state = CommandState((await _found(conn, command_id))["state"])
+            raise Problem(409, f"The command is over: {state}.", state=state)
+    call.services.metrics.commands_changed([row])
+    await call.services.hub.hand_out(row)
+    return row
+
+
+async def list_tags(call: Call[NoBody]) -> dict[str, object]:
+    async with call.services.pool.connection() as conn:
+        return {"tags": await command_history.tags_in_use(conn, TAGS)}
+
+
+async def _found(conn: Connection, command_id: CommandId) -> DictRow:
+    row = await commands.get(conn, command_id)
+    if row is None:
+        raise Problem(404, "There is no such command.")
+    return row
+
+
+def _too_late(row: DictRow) -> Problem:
+    state = CommandState(row["state"])
+    if state is CommandState.QUEUED:
+        return Problem(409, "Somebody else has changed it meanwhile.", state=state, revision=row["revision"])
+    return Problem(409, f"It does not wait any more: {state}.", state=state)
+
+
+def _event(
+    call: Call[EditCommand] | Call[MoveCommand], action: str, row: DictRow, detail: Mapping[str, object]
+) -> audit.Event:
+    return audit.Event(actor=call.actor, action=action, target_kind="command", target_id=str(row["id"]), detail=detail)
+
+
+ENDPOINTS = [
+    Endpoint(
+        method="POST",
+        path="/v1/agents/{agent_id:uuid}/commands",
+        handler=create_command,
+        summary="Put a command in an agent's line",
+        answer=Command,
+        role=Role.OPERATOR,
+        body=NewCommand,
+        status=201,
+        problems=(404, 409),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/commands",
+        handler=list_commands,
+        summary="Commands, newest first",
+        answer=Commands,
+        query=CommandQuery,
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/commands/{command_id:uuid}",
+        handler=read_command,
+        summary="One command",
+        answer=Command,
+        problems=(404,),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/commands/{command_id:uuid}/cancel",
+        handler=cancel_command,
+        summary="Cancel a command",
+        answer=Command,
+        role=Role.OPERATOR,
+        body=CancelRequest,
+        status=202,
+        problems=(404, 409),
+    ),
+    Endpoint(
+        method="PATCH",
+        path="/v1/commands/{command_id:uuid}",
+        handler=edit_command,
+        summary="Change a command that waits, or note something about one",
+        answer=Command,
+        role=Role.OPERATOR,
+        body=EditCommand,
+        problems=(404, 409),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/commands/{command_id:uuid}/move",
+        handler=move_command,
+        summary="Move a command that waits within its agent's line",
+        answer=Command,
+        role=Role.OPERATOR,
+        body=MoveCommand,
+        problems=(404, 409),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/agents/{agent_id:uuid}/line",
+        handler=read_line,
+        summary="An agent's line in its order, with when each command will probably start",
+        answer=Line,
+        problems=(404,),
+    ),
+    Endpoint(method="GET", path="/v1/tags", handler=list_tags, summary="Commands' tags in use", answer=Tags),
+]

@@ -1,0 +1,160 @@
+"""Requests and answers about commands, their lines and their groups."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from onsembl.api.http.models import Answer, Body, Command, Wording
+from onsembl.api.http.problems import Problem
+from onsembl.protocol.field_types import NO_NUL, CommandText, Priority
+from onsembl.protocol.limits import Limits
+from onsembl.protocol.queue_order import Where
+from onsembl.protocol.states import CommandState
+
+Label = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")]
+Labels = Annotated[list[Label], Meta(max_length=32)]
+AgentNames = Annotated[list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(min_length=1, max_length=1000)]
+Note = Annotated[str, Meta(max_length=10_000, pattern=NO_NUL)]
+Words = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL)]
+
+
+class CommandQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which commands. `state` may be several, with commas between; all words of `q` occur in the text or the note; `by`
+    is a part of the name of who asked."""
+
+    agent_id: UUID | None = None
+    state: Annotated[str, Meta(max_length=100)] | None = None
+    group_id: UUID | None = None
+    tag: Label | None = None
+    by: Words | None = None
+    q: Words | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    before: Annotated[int, Meta(ge=1)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=200)] = 50
+
+    def states(self) -> list[CommandState] | None:
+        """Raises Problem 400."""
+        if self.state is None:
+            return None
+        try:
+            return [CommandState(name) for name in self.state.split(",")]
+        except ValueError as error:
+            raise Problem(400, f"The query is not valid: {error}.") from error
+
+    def check(self) -> None:
+        """Raises Problem 400 for a time that does not say where on Earth."""
+        for moment in (self.since, self.until):
+            if moment is not None and moment.tzinfo is None:
+                raise Problem(400, "A time has to say its offset from UTC: 2026-01-31T12:00:00Z.")
+
+
+class EditCommand(Body, frozen=True, kw_only=True):
+    """What is to change. `text`, `priority` and `limits` can be changed while the command waits; with `revision` only
+    if nobody has changed it since. `note` and `tags` can be changed always."""
+
+    text: CommandText | UnsetType = UNSET
+    priority: Priority | UnsetType = UNSET
+    limits: Limits | UnsetType = UNSET
+    note: Note | UnsetType = UNSET
+    tags: Labels | UnsetType = UNSET
+    revision: Annotated[int, Meta(ge=0)] | None = None
+
+
+class MoveCommand(Body, frozen=True, kw_only=True):
+    """Where in its agent's line a waiting command goes: to an end, or beside another one, whose priority it takes."""
+
+    to: Where
+    other: UUID | None = None
+
+
+class WaitingCommand(Answer, frozen=True, kw_only=True):
+    """How many wait before it, and in how many seconds it will probably start; null when nobody can tell."""
+
+    command_id: UUID
+    ahead: int
+    starts_in: float | None
+
+
+class Line(Answer, frozen=True, kw_only=True):
+    """An agent's line in its order. `typical_seconds` is the median of how long its latest commands ran."""
+
+    agent_id: UUID
+    typical_seconds: float | None
+    waiting: list[WaitingCommand]
+
+
+class Target(Body, frozen=True, kw_only=True):
+    """Which agents: those of these names or ids, those with all of these labels, or all. Exactly one is given."""
+
+    agents: AgentNames | None = None
+    labels: Annotated[list[Label], Meta(min_length=1, max_length=32)] | None = None
+    all: bool = False
+
+    def check(self) -> None:
+        """Raises Problem 422."""
+        if (self.agents is not None) + (self.labels is not None) + self.all != 1:
+            raise Problem(422, "The body is not valid: the target is either agents, labels or all.")
+
+    def given(self) -> dict[str, Any]:
+        """What of it is said, as it is kept."""
+        return {name: value for name, value in msgspec.to_builtins(self).items() if value}
+
+
+class NewGroup(Wording, frozen=True, kw_only=True):
+    """One instruction for several agents."""
+
+    target: Target
+
+
+class GroupSummary(Answer, frozen=True, kw_only=True):
+    """One request for several agents; `counts` has how many of its commands are in which state."""
+
+    id: UUID
+    seq: int
+    text: str
+    preset: str | None
+    priority: Priority
+    limits: Limits
+    target: dict[str, Any]
+    requested_by: UUID | None
+    requested_by_name: str
+    created_at: datetime
+    counts: dict[CommandState, int]
+
+
+class Group(GroupSummary, frozen=True, kw_only=True):
+    """The same with its commands, one an agent."""
+
+    commands: list[Command]
+
+
+class Groups(Answer, frozen=True, kw_only=True):
+    """A page of groups, newest first. `next_before` asks for the next page."""
+
+    groups: list[GroupSummary]
+    next_before: int | None
+
+
+class AgentLabels(Body, frozen=True, kw_only=True):
+    """All labels of an agent: those that are not named are gone."""
+
+    labels: Labels
+
+
+class TagCount(Answer, frozen=True, kw_only=True):
+    """A tag, and how many of the newest commands have it."""
+
+    tag: str
+    count: int
+
+
+class Tags(Answer, frozen=True, kw_only=True):
+    """Tags in use, the most used first."""
+
+    tags: list[TagCount]

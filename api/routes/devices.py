@@ -1,0 +1,183 @@
+"""The device flow's two doors for agents, as RFC 8628 has them, and the routes by which an admin decides."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from psycopg.rows import DictRow
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from onsembl.api.auth.device_flow import EXPIRES_SECONDS, GRANT_TYPE, POLL_SECONDS, DeviceError, spoken, understood
+from onsembl.api.http.client_address import client_address
+from onsembl.api.http.endpoint import Call, Endpoint, body_of
+from onsembl.api.http.models import DeviceDecision, DeviceRequest, DeviceRequests, Enrolment, NoBody
+from onsembl.api.http.problems import Problem
+from onsembl.api.services import Services
+from onsembl.protocol.states import Role
+from onsembl.sql import device_requests
+
+CLIENT_ID = "onsembl-agent"
+FORM = "application/x-www-form-urlencoded"
+MOST_BYTES = 16_384
+WAIT = ("authorization_pending", "slow_down")
+FORBID_CACHING = {"Cache-Control": "no-store"}
+
+
+async def authorize_device(request: Request) -> Response:
+    """RFC 8628 §3.1: besides `client_id`, the agent says what it would be: name, kind, mode, host, platform."""
+    services: Services = request.app.state.services
+    address = client_address(request)
+    services.doors.device(address)
+    form = await _form(request)
+    try:
+        enrolment = msgspec.convert(
+            {name: value for name, value in form.items() if name in Enrolment.__struct_fields__}, Enrolment
+        )
+    except msgspec.ValidationError as error:
+        return _error("invalid_request", str(error))
+    opened = await services.device_flow.open(enrolment, address)
+    uri = f"{services.settings.public_url}/#/approve"
+    return JSONResponse(
+        {
+            "device_code": opened.device_code,
+            "user_code": spoken(opened.user_code),
+            "verification_uri": uri,
+            "verification_uri_complete": f"{uri}?code={spoken(opened.user_code)}",
+            "expires_in": int(EXPIRES_SECONDS),
+            "interval": int(POLL_SECONDS),
+        },
+        headers=FORBID_CACHING,
+    )
+
+
+async def device_token(request: Request) -> Response:
+    """RFC 8628 §3.4 and §3.5."""
+    services: Services = request.app.state.services
+    address = client_address(request)
+    services.doors.exchange(address)
+    form = await _form(request)
+    if form.get("grant_type") != GRANT_TYPE:
+        return _error("unsupported_grant_type", f"grant_type is {GRANT_TYPE}.")
+    try:
+        issued = await services.device_flow.poll(form.get("device_code", ""), address)
+    except DeviceError as error:
+        if error.code == "invalid_grant":
+            services.doors.guessed(address)
+        raise
+    return JSONResponse({**msgspec.to_builtins(issued), "token_type": "Bearer"}, headers=FORBID_CACHING)
+
+
+def _door(path: str, handler: Callable[[Request], Awaitable[Response]]) -> Route:
+    """A route for agents. Who is turned away is noted; an agent that is to wait is not turned away."""
+
+    async def serve(request: Request) -> Response:
+        services: Services = request.app.state.services
+        try:
+            return await handler(request)
+        except Problem as problem:
+            if problem.status == 429:
+                services.refusals.note(f"POST {path}", problem.detail, client_address(request))
+            raise
+        except DeviceError as error:
+            if error.code not in WAIT:
+                services.refusals.note(f"POST {path}", str(error), client_address(request))
+            return _error(error.code, str(error), 503 if error.code == "temporarily_unavailable" else 400)
+
+    return Route(path, serve, methods=["POST"])
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """The fields of a form. Raises Problem 400, 408, 413 or 415."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
+        raise Problem(415, f"This takes {FORM} (RFC 8628 §3.1).")
+    raw = await body_of(request, MOST_BYTES)
+    try:
+        return dict(parse_qsl(raw.decode(), max_num_fields=50))
+    except ValueError as error:
+        raise Problem(400, "The form is not well formed.") from error
+
+
+def _error(code: str, description: str, status: int = 400) -> Response:
+    """RFC 6749 §5.2."""
+    return JSONResponse({"error": code, "error_description": description}, status, headers=FORBID_CACHING)
+
+
+async def list_requests(call: Call[NoBody]) -> dict[str, Any]:
+    async with call.services.pool.connection() as conn:
+        return {"requests": [_shown(row) for row in await device_requests.waiting(conn)]}
+
+
+async def find_request(call: Call[NoBody]) -> DictRow:
+    """By the code that a person has typed; guessing is limited."""
+    services = call.services
+    code = understood(call.request.path_params["user_code"])
+    services.doors.typed(str(call.signed_in.id), call.address)
+    async with services.pool.connection() as conn:
+        row = await device_requests.by_user_code(conn, code)
+    if row is None:
+        raise Problem(404, "No agent waits under this code. Codes end after 15 minutes.")
+    services.doors.typed_well(str(call.signed_in.id), call.address)
+    return _shown(row)
+
+
+async def approve_request(call: Call[DeviceDecision]) -> DictRow:
+    flow = call.services.device_flow
+    return _shown(await flow.approve(call.id("request_id"), call.actor, call.body.name, replace=call.body.replace))
+
+
+async def refuse_request(call: Call[NoBody]) -> DictRow:
+    return _shown(await call.services.device_flow.refuse(call.id("request_id"), call.actor))
+
+
+def _shown(row: DictRow) -> DictRow:
+    return {**row, "user_code": spoken(row["user_code"])}
+
+
+ROUTES = [
+    _door("/v1/device/authorization", authorize_device),
+    _door("/v1/device/token", device_token),
+]
+
+ENDPOINTS = [
+    Endpoint(
+        method="GET",
+        path="/v1/device/requests",
+        handler=list_requests,
+        summary="Agents that wait to be let in, newest first",
+        answer=DeviceRequests,
+        role=Role.ADMIN,
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/device/requests/{user_code:str}",
+        handler=find_request,
+        summary="The agent that waits under a code",
+        answer=DeviceRequest,
+        role=Role.ADMIN,
+        problems=(404,),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/device/requests/{request_id:uuid}/approve",
+        handler=approve_request,
+        summary="Let an agent in",
+        answer=DeviceRequest,
+        role=Role.ADMIN,
+        body=DeviceDecision,
+        problems=(404, 409),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/device/requests/{request_id:uuid}/refuse",
+        handler=refuse_request,
+        summary="Turn an agent away",
+        answer=DeviceRequest,
+        role=Role.ADMIN,
+        problems=(404, 409),
+    ),
+]

@@ -1,0 +1,77 @@
+"""One-time tokens that enrol agents: made by admins, looked at and withdrawn by them while nobody has used them."""
+
+from __future__ import annotations
+
+import secrets
+
+from psycopg.rows import DictRow
+
+from onsembl.api.http.endpoint import Call, Endpoint
+from onsembl.api.http.models import EnrolmentToken, NewEnrolmentToken, NoBody, UnusedToken, UnusedTokens
+from onsembl.api.http.problems import Problem
+from onsembl.protocol.states import Role
+from onsembl.sql import audit, enrolment
+
+
+async def create_enrolment_token(call: Call[NewEnrolmentToken]) -> EnrolmentToken:
+    token = "one_" + secrets.token_urlsafe(32)
+    body = call.body
+    async with call.services.pool.connection() as conn:
+        row = await enrolment.add_token(conn, token, body.name_pattern, body.expires_in, call.signed_in.id)
+        await audit.write(conn, _event(call, "enrolment_token.created", row))
+    return EnrolmentToken(id=row["id"], token=token, name_pattern=row["name_pattern"], expires_at=row["expires_at"])
+
+
+async def list_enrolment_tokens(call: Call[NoBody]) -> dict[str, list[DictRow]]:
+    async with call.services.pool.connection() as conn:
+        return {"tokens": await enrolment.unused(conn)}
+
+
+async def withdraw_enrolment_token(call: Call[NoBody]) -> DictRow:
+    async with call.services.pool.connection() as conn:
+        row = await enrolment.withdraw(conn, call.id("token_id"))
+        if row is None:
+            raise Problem(404, "There is no such token, or it is used up.")
+        await audit.write(conn, _event(call, "enrolment_token.withdrawn", row))
+    return row
+
+
+def _event(call: Call[NewEnrolmentToken] | Call[NoBody], action: str, row: DictRow) -> audit.Event:
+    return audit.Event(
+        actor=call.actor,
+        action=action,
+        target_kind="enrolment_token",
+        target_id=str(row["id"]),
+        detail={"name_pattern": row["name_pattern"]},
+    )
+
+
+ENDPOINTS = [
+    Endpoint(
+        method="POST",
+        path="/v1/enrolment-tokens",
+        handler=create_enrolment_token,
+        summary="Make a one-time token that enrols an agent",
+        answer=EnrolmentToken,
+        role=Role.ADMIN,
+        body=NewEnrolmentToken,
+        status=201,
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/enrolment-tokens",
+        handler=list_enrolment_tokens,
+        summary="One-time tokens that may still be used, newest first; never the tokens themselves",
+        answer=UnusedTokens,
+        role=Role.ADMIN,
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/v1/enrolment-tokens/{token_id:uuid}",
+        handler=withdraw_enrolment_token,
+        summary="Withdraw a one-time token that nobody has used",
+        answer=UnusedToken,
+        role=Role.ADMIN,
+        problems=(404,),
+    ),
+]

@@ -1,0 +1,109 @@
+"""The emergency stop: begin it, follow it, lift it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from onsembl.api.http.endpoint import Call, Endpoint
+from onsembl.api.http.models import Answer, Body, NoBody
+from onsembl.api.http.problems import Problem
+from onsembl.api.instances import halting
+from onsembl.fleet.halt import begin_halt, halt_status, lift_halt
+from onsembl.protocol.messages import Reason
+from onsembl.protocol.states import HaltState, Role
+from onsembl.sql import halts
+
+
+class NewHalt(Body, frozen=True, kw_only=True):
+    """Stop everything; why, if the operator says."""
+
+    reason: Reason | None = None
+
+
+class HaltedAgent(Answer, frozen=True, kw_only=True):
+    """How far a halt has come with one agent: a row of `onsembl.halt_agents`, and the agent's name.
+
+    `stopped`: the agent has proven that no process of any command is left. `not_reached`: it is offline, and is
+    stopped when it returns. `dying`: `pids` would not die, and are killed again until they do.
+    """
+
+    id: UUID
+    halt_id: UUID
+    agent_id: UUID
+    name: str
+    state: HaltState
+    step: str | None
+    processes_left: int
+    pids: list[int]
+    at: datetime
+
+
+class HaltAnswer(Answer, frozen=True, kw_only=True):
+    """An emergency stop, in force until it is lifted. Agents have `seconds` for their whole ladder."""
+
+    id: UUID
+    number: int
+    at: datetime
+    requested_by: UUID | None
+    requested_by_name: str
+    reason: str | None
+    seconds: float
+    lifted_at: datetime | None
+    lifted_by: UUID | None
+    lifted_by_name: str | None
+
+
+class HaltStatus(Answer, frozen=True, kw_only=True):
+    """The halt in force, null when the fleet works; and every agent that it concerns, by name."""
+
+    halt: HaltAnswer | None
+    agents: list[HaltedAgent]
+
+
+async def begin(call: Call[NewHalt]) -> dict[str, object]:
+    async with call.services.pool.connection() as conn:
+        halt, cancelled = await begin_halt(conn, call.actor, call.body.reason, call.services.settings.halt_seconds)
+        call.services.metrics.cancelled_in_line(cancelled)
+        # This instance need not wait to hear of it.
+        await halting.tell_all(call.services.hub, call.services.errands.begin)
+        return await halt_status(conn, halt)
+
+
+async def read(call: Call[NoBody]) -> dict[str, object]:
+    async with call.services.pool.connection() as conn:
+        return await halt_status(conn, await halts.in_force(conn))
+
+
+async def lift(call: Call[NoBody]) -> dict[str, object]:
+    async with call.services.pool.connection() as conn:
+        halt = await lift_halt(conn, call.actor)
+        if halt is None:
+            raise Problem(409, "The fleet is not halted.")
+        return await halt_status(conn, halt)
+
+
+ENDPOINTS = [
+    Endpoint(
+        method="POST",
+        path="/v1/halt",
+        handler=begin,
+        summary="Emergency stop: everything, everywhere, now",
+        answer=HaltStatus,
+        role=Role.OPERATOR,
+        body=NewHalt,
+        status=202,
+    ),
+    Endpoint(
+        method="GET", path="/v1/halt", handler=read, summary="How far the emergency stop has come", answer=HaltStatus
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/v1/halt",
+        handler=lift,
+        summary="Let the fleet work again",
+        answer=HaltStatus,
+        role=Role.ADMIN,
+        problems=(409,),
+    ),
+]

@@ -1,0 +1,66 @@
+"""`/metrics`, in Prometheus' text form: for this machine, or for whoever shows the token that the settings name."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from ipaddress import ip_address
+
+import psycopg
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from psycopg_pool import PoolTimeout
+from starlette.requests import Request
+from starlette.responses import Response
+
+from onsembl.api.http.client_address import client_address
+from onsembl.api.http.endpoint import bearer
+from onsembl.api.http.problems import Problem, unauthenticated
+from onsembl.api.services import Services
+from onsembl.sql import stats as figures
+
+logger = logging.getLogger(__name__)
+
+DATABASE_SECONDS = 1.0
+FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "fly-client-ip", "via")
+"""What a proxy adds: behind one on this machine, everybody comes from it."""
+
+
+async def metrics(request: Request) -> Response:
+    """The endpoint. Those of the database are left out while it does not answer."""
+    services: Services = request.app.state.services
+    try:
+        _admit(request, services)
+    except Problem as problem:
+        services.refusals.note("GET /metrics", problem.detail, client_address(request))
+        raise
+    await read_state(services)
+    return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+async def read_state(services: Services) -> None:
+    """Ask the database for what the next reading of the metrics shows of it."""
+    unfinished = None
+    try:
+        async with asyncio.timeout(DATABASE_SECONDS), services.pool.connection(DATABASE_SECONDS) as conn:
+            unfinished = await figures.unfinished(conn)
+    except (psycopg.Error, PoolTimeout, TimeoutError) as error:
+        logger.warning("The queue could not be counted: %s", error, extra={"action": "figures_failed"})
+    services.state.unfinished = unfinished  # and nobody else's turn comes before it is read
+
+
+def _admit(request: Request, services: Services) -> None:
+    """Raises Problem 401 or 403."""
+    wanted = services.settings.metrics_token
+    if wanted is not None:
+        if not secrets.compare_digest(bearer(request).encode(), wanted.encode()):
+            raise unauthenticated("This is not the token for metrics.")
+    elif not _from_here(request):
+        raise Problem(403, "Metrics are for this machine, unless a token is set (ONSEMBL_METRICS_TOKEN).")
+
+
+def _from_here(request: Request) -> bool:
+    if any(name in request.headers for name in FORWARDED):
+        return False
+    address = client_address(request)
+    return address == "" or ip_address(address).is_loopback

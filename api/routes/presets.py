@@ -1,0 +1,223 @@
+"""Presets: looked up, tried out, kept and removed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+from psycopg.rows import DictRow
+
+from onsembl.api.http.endpoint import Call, Endpoint
+from onsembl.api.http.models import Answer, Body, NoBody
+from onsembl.api.http.problems import Problem
+from onsembl.protocol.field_types import Name, Priority
+from onsembl.protocol.limits import NO_LIMITS, Limits
+from onsembl.protocol.presets import Preset, PresetError, Value, Values, ValuesError, Variable, check, render
+from onsembl.protocol.shipped_presets import SHIPPED
+from onsembl.protocol.states import AgentKind, Role
+from onsembl.sql import audit, presets
+
+
+class PresetAnswer(Answer, frozen=True, kw_only=True):
+    """A preset. One that ships cannot be changed or deleted, has the revision 0 and was saved by nobody."""
+
+    name: str
+    description: str
+    template: str
+    variables: list[Variable]
+    priority: Priority | None
+    kind: AgentKind | None
+    limits: Limits
+    shipped: bool
+    revision: int
+    updated_at: datetime | None
+    updated_by_name: str
+
+
+class Presets(Answer, frozen=True, kw_only=True):
+    """Those that ship, then the others by name."""
+
+    presets: list[PresetAnswer]
+
+
+class SavePreset(Body, frozen=True, kw_only=True):
+    """All of a preset; with `name` it is renamed. With `revision` it is saved only if nobody has changed it since that
+    one; with 0 only if there is none of that name."""
+
+    template: Annotated[str, Meta(min_length=1)]
+    description: str = ""
+    variables: list[Variable] = msgspec.field(default_factory=list[Variable])
+    priority: Priority | None = None
+    kind: AgentKind | None = None
+    limits: Limits = NO_LIMITS
+    name: Name | None = None
+    revision: Annotated[int, Meta(ge=0)] | None = None
+
+
+class TryPreset(Body, frozen=True, kw_only=True):
+    """A preset, kept or not, and values for it."""
+
+    preset: Preset
+    values: Values = msgspec.field(default_factory=dict[str, Value])
+
+
+class TriedPreset(Answer, frozen=True, kw_only=True):
+    """The text that would be sent; without one, why not: what is wrong with the preset, or with which values."""
+
+    text: str | None
+    problem: str | None
+    fields: dict[str, str]
+
+
+async def list_presets(call: Call[NoBody]) -> Presets:
+    async with call.services.pool.connection() as conn:
+        kept = await presets.list_presets(conn)
+    return Presets(presets=[*map(_shipped, SHIPPED.values()), *map(_kept, kept)])
+
+
+async def read_preset(call: Call[NoBody]) -> PresetAnswer:
+    name = call.request.path_params["name"]
+    shipped = SHIPPED.get(name.lower())
+    if shipped is not None:
+        return _shipped(shipped)
+    async with call.services.pool.connection() as conn:
+        row = await presets.get(conn, name)
+    if row is None:
+        raise Problem(404, "There is no such preset.")
+    return _kept(row)
+
+
+async def save_preset(call: Call[SavePreset]) -> PresetAnswer:
+    body = call.body
+    name = call.request.path_params["name"]
+    preset = _whole(name, body)
+    async with call.services.pool.connection() as conn:
+        before = await presets.get(conn, name)
+        known = before["revision"] if before is not None else 0
+        if body.revision is not None and body.revision != known:
+            raise Problem(409, _changed(body.revision, known), revision=known)
+        named_by = 0
+        if body.name is not None:
+            if before is None:
+                raise Problem(404, "There is no such preset.")
+            named_by = await presets.rename(conn, name, body.name)
+            if named_by is None:
+                raise Problem(409, "There is a preset of that name already.")
+        row = await presets.save(conn, preset, call.signed_in.id, call.signed_in.email)
+        if body.revision == 0 and row["revision"] > 1:
+            raise Problem(409, _changed(0, row["revision"]), revision=row["revision"])
+        was, now = _content(before) if before is not None else {}, _content(row)
+        detail: dict[str, object] = {
+            name: [was.get(name), value] for name, value in now.items() if was.get(name) != value
+        }
+        if named_by:
+            detail["schedules"] = named_by
+        await audit.write(conn, _event(call.actor, "preset.saved", preset.name, detail))
+    return _kept(row)
+
+
+async def delete_preset(call: Call[NoBody]) -> PresetAnswer:
+    name = call.request.path_params["name"]
+    if name.lower() in SHIPPED:
+        raise Problem(409, "This preset ships with the program: it cannot be deleted.")
+    async with call.services.pool.connection() as conn:
+        row = await presets.delete(conn, name)
+        if row is None:
+            raise Problem(404, "There is no such preset.")
+        await audit.write(conn, _event(call.actor, "preset.deleted", row["name"], _content(row)))
+    return _kept(row)
+
+
+async def try_preset(call: Call[TryPreset]) -> TriedPreset:
+    """Nothing is kept or sent."""
+    try:
+        check(call.body.preset)
+        return TriedPreset(text=render(call.body.preset, call.body.values), problem=None, fields={})
+    except PresetError as error:
+        return TriedPreset(text=None, problem=str(error), fields={})
+    except ValuesError as error:
+        return TriedPreset(text=None, problem=error.fields.pop("", None), fields=error.fields)
+
+
+def _whole(name: str, body: SavePreset) -> Preset:
+    fields = msgspec.to_builtins(body)
+    del fields["revision"]
+    try:
+        preset = msgspec.convert({**fields, "name": body.name or name}, Preset)
+        check(preset)
+    except (msgspec.ValidationError, PresetError) as error:
+        raise Problem(422, f"The preset is not valid: {error}") from error
+    if {name.lower(), preset.name.lower()} & SHIPPED.keys():
+        raise Problem(409, "This preset ships with the program: save a copy under another name.")
+    return preset
+
+
+def _changed(asked: int, known: int) -> str:
+    if known == 0:
+        return "Somebody else has deleted it meanwhile."
+    return "There is a preset of that name already." if asked == 0 else "Somebody else has changed it meanwhile."
+
+
+def _shipped(preset: Preset) -> PresetAnswer:
+    return PresetAnswer(**msgspec.structs.asdict(preset), shipped=True, revision=0, updated_at=None, updated_by_name="")
+
+
+def _kept(row: DictRow) -> PresetAnswer:
+    return msgspec.convert({**row, "shipped": False}, PresetAnswer)
+
+
+def _content(row: DictRow) -> dict[str, object]:
+    return {name: row[name] for name in ("name", "description", "template", "variables", "priority", "kind", "limits")}
+
+
+def _event(actor: audit.Actor, action: str, name: str, detail: Mapping[str, object]) -> audit.Event:
+    return audit.Event(actor=actor, action=action, target_kind="preset", target_id=name, detail=detail)
+
+
+ENDPOINTS = [
+    Endpoint(
+        method="GET",
+        path="/v1/presets",
+        handler=list_presets,
+        summary="Every preset: those that ship, then the others by name",
+        answer=Presets,
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/presets/preview",
+        handler=try_preset,
+        summary="What a preset becomes with some values; nothing is kept or sent",
+        answer=TriedPreset,
+        body=TryPreset,
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/presets/{name:str}",
+        handler=read_preset,
+        summary="One preset; case makes no difference",
+        answer=PresetAnswer,
+        problems=(404,),
+    ),
+    Endpoint(
+        method="PUT",
+        path="/v1/presets/{name:str}",
+        handler=save_preset,
+        summary="Make, change or rename a preset",
+        answer=PresetAnswer,
+        role=Role.OPERATOR,
+        body=SavePreset,
+        problems=(404, 409),
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/v1/presets/{name:str}",
+        handler=delete_preset,
+        summary="Remove a preset",
+        answer=PresetAnswer,
+        role=Role.OPERATOR,
+        problems=(404, 409),
+    ),
+]

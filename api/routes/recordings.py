@@ -1,0 +1,362 @@
+"""Reading back what terminals showed: bytes by offset or time, with or without their times, and recordings to keep."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import struct
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from uuid import UUID
+
+import msgspec
+from psycopg.rows import DictRow
+from starlette.responses import Response, StreamingResponse
+
+from onsembl.api.http.endpoint import Call, Endpoint
+from onsembl.api.http.models import NoBody
+from onsembl.api.http.problems import Problem
+from onsembl.api.routes.recordings_models import (
+    AgentRecordingQuery,
+    ArchiveUsage,
+    Place,
+    Range,
+    RecordedCommands,
+    RecordedCommandsQuery,
+    RecordingQuery,
+    Stream,
+    StreamRecordingQuery,
+    Streams,
+    StreamsQuery,
+    Timeline,
+    TimelineQuery,
+)
+from onsembl.api.terminals.recording import EXTENSIONS, MEDIA_TYPES, Format, Part, record
+from onsembl.protocol.ids import AgentId, CommandId, StreamId
+from onsembl.sql import agents, archive, audit, commands, recordings
+from onsembl.sql.database import Connection, Pool
+
+PIECE = struct.Struct("<qI")
+"""Before each piece of a timed answer: Unix time in milliseconds and length in bytes."""
+TIMED_MEDIA_TYPE = "application/vnd.onsembl.pieces"
+BLOCK_BYTES = 64 * 1024
+ARCHIVED_SECONDS = 2.0
+"""How long a recording waits for a command's last bytes, which are archived within half a second or so."""
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+async def _stream(conn: Connection, stream_id: UUID) -> DictRow:
+    row = await recordings.get(conn, StreamId(stream_id))
+    if row is None:
+        raise Problem(404, "There is no such stream.")
+    return row
+
+
+async def read_stream(call: Call[NoBody]) -> DictRow:
+    async with call.services.pool.connection() as conn:
+        return await _stream(conn, call.id("stream_id"))
+
+
+async def list_streams(call: Call[NoBody]) -> dict[str, object]:
+    query = call.query(StreamsQuery)
+    agent_id = AgentId(call.id("agent_id"))
+    async with call.services.pool.connection() as conn:
+        if await agents.get(conn, agent_id) is None:
+            raise Problem(404, "There is no such agent.")
+        rows = await recordings.of_agent(conn, agent_id, query.before, query.limit + 1)
+    page = rows[: query.limit]
+    return {"streams": page, "next_before": page[-1]["created_at"] if len(rows) > query.limit else None}
+
+
+async def read_timeline(call: Call[NoBody]) -> dict[str, object]:
+    query = call.query(TimelineQuery)
+    async with call.services.pool.connection() as conn:
+        stream = await _stream(conn, call.id("stream_id"))
+        stream_id = StreamId(stream["id"])
+        start, end = _kept(stream, query.start, query.end)
+        sizes = await archive.sizes(conn, stream_id)
+        return {
+            "stream": stream,
+            "parts": query.parts,
+            "activity": await recordings.activity(conn, stream_id, start, end, query.parts),
+            "sizes": [{name: getattr(size, name) for name in ("start", "at", "columns", "rows")} for size in sizes],
+        }
+
+
+async def list_recorded_commands(call: Call[NoBody]) -> dict[str, object]:
+    query = call.query(RecordedCommandsQuery)
+    try:
+        after = msgspec.json.decode(query.cursor, type=tuple[Place, Place]) if query.cursor is not None else None
+    except msgspec.MsgspecError as error:
+        raise Problem(400, "The cursor is none of ours.") from error
+    async with call.services.pool.connection() as conn:
+        stream = await _stream(conn, call.id("stream_id"))
+        start, end = _kept(stream, query.start, query.end)
+        # Where nothing is kept yet, a command may have begun all the same.
+        end = max(end, start + 1)
+        rows = await recordings.commands_in(conn, StreamId(stream["id"]), start, end, after, query.limit + 1)
+    page = rows[: query.limit]
+    last = [page[-1]["output_start"], page[-1]["seq"]] if len(rows) > query.limit else None
+    return {"commands": page, "next_cursor": msgspec.json.encode(last).decode() if last is not None else None}
+
+
+def _kept(stream: DictRow, start: int | None, end: int | None) -> tuple[int, int]:
+    """What is kept of a range."""
+    return max(stream["start"], start or 0), min(stream["end"], end) if end is not None else stream["end"]
+
+
+async def read_usage(call: Call[NoBody]) -> dict[str, object]:
+    async with call.services.pool.connection() as conn:
+        used = await archive.usage(conn)
+        recorded, searched = await archive.disk_use(conn)
+    by_agent = [{"agent_id": agent_id, "stored": stored} for agent_id, stored in used.items()]
+    return {"agents": by_agent, "archive": recorded, "search": searched}
+
+
+async def _place(conn: Connection, stream: DictRow, wanted: Range) -> tuple[int, int]:
+    """The offsets that are kept of what is wanted. Raises Problem 410 when what is wanted is kept no longer."""
+    stream_id = StreamId(stream["id"])
+    start, end = wanted.start or 0, stream["end"]
+    if wanted.since is not None:
+        start = await archive.offset_at(conn, stream_id, wanted.since)
+    if wanted.end is not None:
+        end = min(end, wanted.end)
+    elif wanted.until is not None:
+        end = await archive.offset_at(conn, stream_id, wanted.until)
+    if wanted.end is not None and start > wanted.end:
+        raise Problem(400, "The end lies before the start.")
+    if start < end <= stream["start"]:
+        raise Problem(410, f"These bytes are kept no longer: the first that are is at {stream['start']}.")
+    start = max(start, stream["start"])
+    return start, max(start, end)
+
+
+async def read_output(call: Call[NoBody]) -> Response:
+    """The bytes as they are."""
+    return await _output(call, timed=False)
+
+
+async def read_pieces(call: Call[NoBody]) -> Response:
+    """The bytes with the time of each piece of them."""
+    return await _output(call, timed=True)
+
+
+async def _output(call: Call[NoBody], *, timed: bool) -> Response:
+    wanted = call.query(Range)
+    wanted.check()
+    async with call.services.pool.connection() as conn:
+        stream = await _stream(conn, call.id("stream_id"))
+        start, end = await _place(conn, stream, wanted)
+    return StreamingResponse(
+        _bytes(call.services.pool, StreamId(stream["id"]), start, end, timed),
+        media_type=TIMED_MEDIA_TYPE if timed else "application/octet-stream",
+        headers={**NO_STORE, "Onsembl-Start": str(start), "Onsembl-End": str(end)},
+    )
+
+
+async def _bytes(pool: Pool, stream_id: StreamId, start: int, end: int, timed: bool) -> AsyncGenerator[bytes]:
+    block = bytearray()
+    async with aclosing(recordings.pieces(pool, stream_id, start, end)) as pieces:
+        async for piece in pieces:
+            if timed:
+                block += PIECE.pack(int(piece.at.timestamp() * 1000), len(piece.data))
+            block += piece.data
+            if len(block) >= BLOCK_BYTES:
+                yield bytes(block)
+                block.clear()
+    yield bytes(block)
+
+
+async def export_stream(call: Call[NoBody]) -> Response:
+    query = call.query(StreamRecordingQuery)
+    query.check()
+    async with call.services.pool.connection() as conn:
+        stream = await _stream(conn, call.id("stream_id"))
+        start, end = await _place(conn, stream, query)
+    part = Part(StreamId(stream["id"]), start, end, stream["columns"], stream["rows"])
+    title = f"{stream['agent_name']}, {stream['created_at']:%Y-%m-%d %H:%M} UTC"
+    return await _recording(call, "stream", stream["id"], [part], query.format, title, stream["agent_name"])
+
+
+async def export_command(call: Call[NoBody]) -> Response:
+    query = call.query(RecordingQuery)
+    async with call.services.pool.connection() as conn:
+        command = await commands.get(conn, CommandId(call.id("command_id")))
+        if command is None:
+            raise Problem(404, "There is no such command.")
+        if command["stream_id"] is None or command["output_start"] is None:
+            raise Problem(409, "The command has put nothing out.", state=command["state"])
+        stream = await _stream(conn, command["stream_id"])
+    stream_id = StreamId(stream["id"])
+    end = await _archived_end(call.services.pool, stream, command["output_end"])
+    if command["output_start"] < end <= stream["start"]:
+        raise Problem(410, "What the command put out is kept no longer.")
+    start = max(command["output_start"], stream["start"])
+    part = Part(stream_id, start, max(start, end), stream["columns"], stream["rows"])
+    name = f"{stream['agent_name']}-{command['seq']}"
+    return await _recording(call, "command", command["id"], [part], query.format, command["text"][:500], name)
+
+
+async def export_agent(call: Call[NoBody]) -> Response:
+    query = call.query(AgentRecordingQuery)
+    query.check()
+    agent_id = AgentId(call.id("agent_id"))
+    wanted = Range(since=query.since, until=query.until)
+    async with call.services.pool.connection() as conn:
+        agent = await agents.get(conn, agent_id)
+        if agent is None:
+            raise Problem(404, "There is no such agent.")
+        parts: list[Part] = []
+        for stream in await recordings.in_span(conn, agent_id, query.since, query.until):
+            start, end = await _place(conn, stream, wanted)
+            if start < end:
+                parts.append(Part(StreamId(stream["id"]), start, end, stream["columns"], stream["rows"]))
+    return await _recording(call, "agent", agent_id, parts, query.format, agent["name"], agent["name"])
+
+
+async def _archived_end(pool: Pool, stream: DictRow, end: int | None) -> int:
+    """Where what can be had of a command ends: at its own `end`, if it has one. Raises Problem 503 while its last bytes
+    are on their way; those of a stream that another has followed never come."""
+    stream_id = StreamId(stream["id"])
+    archived = await _until_archived(pool, stream_id, end if end is not None else stream["end"])
+    if end is None or end <= archived:
+        return archived if end is None else end
+    async with pool.connection() as conn:
+        agent = await agents.get(conn, stream["agent_id"])
+    if agent is not None and agent["stream_id"] == stream_id:
+        raise Problem(
+            503,
+            f"The agent has yet to send {end - archived} bytes of it. Come back, or take the stream's recording.",
+            headers={"Retry-After": "2"},
+        )
+    return archived
+
+
+async def _until_archived(pool: Pool, stream_id: StreamId, end: int) -> int:
+    """Wait a little for the archive to have all bytes below `end`; how far it goes."""
+    deadline = time.monotonic() + ARCHIVED_SECONDS
+    while True:
+        async with pool.connection() as conn:
+            archived = await archive.end(conn, stream_id)
+        if archived >= end or time.monotonic() > deadline:
+            return archived
+        await asyncio.sleep(0.05)
+
+
+async def _recording(
+    call: Call[NoBody], kind: str, id: UUID, parts: list[Part], format: Format, title: str, name: str
+) -> Response:
+    """Streamed; that it was taken is in the audit log before the first byte leaves."""
+    async with call.services.pool.connection() as conn:
+        detail = {"format": format, "bytes": sum(part.end - part.start for part in parts)}
+        event = audit.Event(
+            actor=call.actor, action="recording.exported", target_kind=kind, target_id=str(id), detail=detail
+        )
+        await audit.write(conn, event)
+    filename = f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.{EXTENSIONS[format]}"
+    return StreamingResponse(
+        record(call.services.pool, parts, format, title),
+        media_type=MEDIA_TYPES[format],
+        headers={
+            **NO_STORE,
+            "Content-Disposition": f'attachment; filename="{filename}"',
+            "Onsembl-Bytes": str(detail["bytes"]),
+        },
+    )
+
+
+ENDPOINTS = [
+    Endpoint(
+        method="GET",
+        path="/v1/streams/{stream_id:uuid}",
+        handler=read_stream,
+        summary="One terminal's recording: what is kept of it",
+        answer=Stream,
+        problems=(404,),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/agents/{agent_id:uuid}/streams",
+        handler=list_streams,
+        summary="An agent's recordings, newest first",
+        answer=Streams,
+        query=StreamsQuery,
+        problems=(404,),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/streams/{stream_id:uuid}/timeline",
+        handler=read_timeline,
+        summary="When how much came, and the terminal's sizes",
+        answer=Timeline,
+        query=TimelineQuery,
+        problems=(404,),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/streams/{stream_id:uuid}/commands",
+        handler=list_recorded_commands,
+        summary="Which commands ran in a stream, in the order of their output",
+        answer=RecordedCommands,
+        query=RecordedCommandsQuery,
+        problems=(404,),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/streams/{stream_id:uuid}/output",
+        handler=read_output,
+        summary="Bytes by offset or time; the headers Onsembl-Start and Onsembl-End say which are answered",
+        answer=Stream,
+        media_type="application/octet-stream",
+        query=Range,
+        problems=(404, 410),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/streams/{stream_id:uuid}/pieces",
+        handler=read_pieces,
+        summary="Bytes with times: before each piece its Unix time in ms (int64) and length (uint32), little-endian",
+        answer=Stream,
+        media_type=TIMED_MEDIA_TYPE,
+        query=Range,
+        problems=(404, 410),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/streams/{stream_id:uuid}/recording",
+        handler=export_stream,
+        summary="A stream, or a part of it, as asciicast or text",
+        answer=Stream,
+        media_type="application/x-asciicast",
+        query=StreamRecordingQuery,
+        problems=(404, 410),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/commands/{command_id:uuid}/recording",
+        handler=export_command,
+        summary="What a command put out, as asciicast or text",
+        answer=Stream,
+        media_type="application/x-asciicast",
+        query=RecordingQuery,
+        problems=(404, 409, 410, 503),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/agents/{agent_id:uuid}/recording",
+        handler=export_agent,
+        summary="What an agent put out over a time, as asciicast or text",
+        answer=Stream,
+        media_type="application/x-asciicast",
+        query=AgentRecordingQuery,
+        problems=(404, 410),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/usage",
+        handler=read_usage,
+        summary="Disk use of the recordings, by agent",
+        answer=ArchiveUsage,
+    ),
+]

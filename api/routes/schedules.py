@@ -1,0 +1,277 @@
+"""Schedules: made, changed, paused and resumed, fired, removed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from msgspec import to_builtins
+from psycopg.rows import DictRow
+
+from onsembl.api.http.endpoint import Call, Endpoint
+from onsembl.api.http.idempotency import Once
+from onsembl.api.http.models import NoBody
+from onsembl.api.http.problems import Problem
+from onsembl.api.routes.command_text import aimed, worded
+from onsembl.api.routes.schedules_models import (
+    ChangedSchedule,
+    NewSchedule,
+    RunsQuery,
+    ScheduleAnswer,
+    ScheduleRuns,
+    Schedules,
+    Times,
+    TimesQuery,
+)
+from onsembl.fleet.commands import move_lines
+from onsembl.fleet.recurrence import RecurrenceError, next_times
+from onsembl.protocol.ids import AgentId
+from onsembl.protocol.states import Role
+from onsembl.sql import audit, schedules
+from onsembl.sql.database import Connection
+from onsembl.tasks.schedules import fire_now, first_time
+
+TIMES_SHOWN = 5
+GIVEN = ("name", "target", "text", "preset", "values", "priority", "limits", "cron", "time_zone", "at")
+"""What a person says of a schedule."""
+
+
+async def list_schedules(call: Call[NoBody]) -> dict[str, object]:
+    async with call.services.pool.connection() as conn:
+        return {"schedules": await schedules.list_schedules(conn)}
+
+
+async def read_schedule(call: Call[NoBody]) -> DictRow:
+    async with call.services.pool.connection() as conn:
+        return await _shown(conn, call.id("schedule_id"))
+
+
+async def list_runs(call: Call[NoBody]) -> dict[str, object]:
+    query = call.query(RunsQuery)
+    async with call.services.pool.connection() as conn:
+        schedule_id = (await _shown(conn, call.id("schedule_id")))["id"]
+        return {"runs": await schedules.runs(conn, schedule_id, query.limit)}
+
+
+async def try_times(call: Call[NoBody]) -> Times:
+    query = call.query(TimesQuery)
+    try:
+        return Times(times=next_times(query.cron, query.time_zone, datetime.now(UTC), TIMES_SHOWN), problem=None)
+    except RecurrenceError as error:
+        return Times(times=[], problem=str(error))
+
+
+async def create_schedule(call: Call[NewSchedule]) -> DictRow:
+    """What it will say, and to whom, has to be possible now."""
+    once = Once(call)
+    async with call.services.pool.connection() as conn:
+        made = await once.made_before(conn)
+        if made is not None:
+            return await _shown(conn, made)
+        content, next_at = await _content(conn, call.body)
+        by = call.signed_in
+        made = await schedules.insert(conn, content, next_at, by.id, by.email)
+        if made is None:
+            raise _taken()
+        await once.makes(conn, made)
+        row = await _shown(conn, made)
+        await audit.write(conn, _event(call, "schedule.created", row, _said(row)))
+        return row
+
+
+async def change_schedule(call: Call[ChangedSchedule]) -> DictRow:
+    """A paused one stays paused."""
+    schedule_id, by = call.id("schedule_id"), call.signed_in
+    async with call.services.pool.connection() as conn:
+        before = await _locked(conn, schedule_id)
+        if call.body.revision is not None and call.body.revision != before["revision"]:
+            raise Problem(409, "Somebody else has changed it meanwhile.", revision=before["revision"])
+        content, next_at = await _content(conn, call.body)
+        if await schedules.name_is_taken(conn, content["name"], schedule_id):
+            raise _taken()
+        paused = before["paused_at"] is not None
+        await schedules.update(conn, schedule_id, content, None if paused else next_at, by.id, by.email)
+        row = await _shown(conn, schedule_id)
+        was, now = _said(before), _said(row)
+        detail = {name: [was[name], now[name]] for name in now if was[name] != now[name]}
+        await audit.write(conn, _event(call, "schedule.changed", row, detail))
+        return row
+
+
+async def pause_schedule(call: Call[NoBody]) -> DictRow:
+    async with call.services.pool.connection() as conn:
+        row = await _locked(conn, call.id("schedule_id"))
+        if row["paused_at"] is None:
+            await schedules.pause(conn, row["id"], call.signed_in.email)
+            await audit.write(conn, _event(call, "schedule.paused", row, {"name": row["name"]}))
+        return await _shown(conn, row["id"])
+
+
+async def resume_schedule(call: Call[NoBody]) -> DictRow:
+    """What would have come while it was paused does not come."""
+    async with call.services.pool.connection() as conn:
+        row = await _locked(conn, call.id("schedule_id"))
+        if row["paused_at"] is not None:
+            await schedules.resume(conn, row["id"], _first_time(row, row["now"]))
+            await audit.write(conn, _event(call, "schedule.resumed", row, {"name": row["name"]}))
+        return await _shown(conn, row["id"])
+
+
+async def run_schedule(call: Call[NoBody]) -> DictRow:
+    """Now, besides the times when it is due."""
+    schedule_id = call.id("schedule_id")
+    once = Once(call)
+    async with call.services.pool.connection() as conn:
+        waiting: list[AgentId] | None = []
+        if await once.made_before(conn) is None:
+            waiting = await fire_now(conn, schedule_id, call.actor)
+            if waiting is None:
+                raise _missing()
+            await once.makes(conn, schedule_id)
+    await move_lines(call.services.pool, waiting)
+    async with call.services.pool.connection() as conn:
+        return await _shown(conn, schedule_id)
+
+
+async def delete_schedule(call: Call[NoBody]) -> DictRow:
+    async with call.services.pool.connection() as conn:
+        held = await _locked(conn, call.id("schedule_id"))
+        row = await _shown(conn, held["id"])
+        await schedules.delete(conn, row["id"])
+        await audit.write(conn, _event(call, "schedule.deleted", row, _said(row)))
+        return row
+
+
+async def _content(conn: Connection, body: NewSchedule) -> tuple[dict[str, Any], datetime]:
+    """What is to be kept, and when it comes first. Raises Problem for what could not be fired now."""
+    body.check()
+    content: dict[str, Any] = {name: getattr(body, name) for name in GIVEN}
+    content["target"] = body.target.given()
+    content["limits"] = to_builtins(body.limits)
+    rows = await aimed(conn, content["target"])
+    await worded(conn, body, [row["kind"] for row in rows])
+    next_at = _first_time(content, datetime.now(UTC))
+    if next_at is None:
+        raise Problem(422, "That time is over.")
+    return content, next_at
+
+
+def _first_time(content: Mapping[str, Any], now: datetime) -> datetime | None:
+    try:
+        return first_time(content, now)
+    except RecurrenceError as error:
+        raise Problem(422, str(error)) from error
+
+
+async def _locked(conn: Connection, schedule_id: UUID) -> DictRow:
+    row = await schedules.lock(conn, schedule_id)
+    if row is None:
+        raise _missing()
+    return row
+
+
+async def _shown(conn: Connection, schedule_id: UUID) -> DictRow:
+    rows = await schedules.list_schedules(conn, schedule_id)
+    if not rows:
+        raise _missing()
+    return rows[0]
+
+
+def _missing() -> Problem:
+    return Problem(404, "There is no such schedule.")
+
+
+def _taken() -> Problem:
+    return Problem(409, "There is a schedule of that name already.")
+
+
+def _said(row: DictRow) -> dict[str, Any]:
+    return {name: row[name].isoformat() if isinstance(row[name], datetime) else row[name] for name in GIVEN}
+
+
+def _event(call: Call[Any], action: str, row: DictRow, detail: Mapping[str, object]) -> audit.Event:
+    return audit.Event(actor=call.actor, action=action, target_kind="schedule", target_id=str(row["id"]), detail=detail)
+
+
+ENDPOINTS = [
+    Endpoint(
+        method="GET",
+        path="/v1/schedules",
+        handler=list_schedules,
+        summary="Every schedule, by name",
+        answer=Schedules,
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/schedules",
+        handler=create_schedule,
+        summary="Have a command come by itself, once or again and again",
+        answer=ScheduleAnswer,
+        role=Role.OPERATOR,
+        body=NewSchedule,
+        status=201,
+        problems=(404, 409),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/schedules/times",
+        handler=try_times,
+        summary="When a cron expression comes next",
+        answer=Times,
+        query=TimesQuery,
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/schedules/{schedule_id:uuid}",
+        handler=read_schedule,
+        summary="One schedule",
+        answer=ScheduleAnswer,
+        problems=(404,),
+    ),
+    Endpoint(
+        method="PUT",
+        path="/v1/schedules/{schedule_id:uuid}",
+        handler=change_schedule,
+        summary="Change a schedule",
+        answer=ScheduleAnswer,
+        role=Role.OPERATOR,
+        body=ChangedSchedule,
+        problems=(404, 409),
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/v1/schedules/{schedule_id:uuid}",
+        handler=delete_schedule,
+        summary="Remove a schedule; the commands that it made stay",
+        answer=ScheduleAnswer,
+        role=Role.OPERATOR,
+        problems=(404,),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/schedules/{schedule_id:uuid}/runs",
+        handler=list_runs,
+        summary="A schedule's latest firings",
+        answer=ScheduleRuns,
+        query=RunsQuery,
+        problems=(404,),
+    ),
+    *(
+        Endpoint(
+            method="POST",
+            path=f"/v1/schedules/{{schedule_id:uuid}}/{verb}",
+            handler=handler,
+            summary=summary,
+            answer=ScheduleAnswer,
+            role=Role.OPERATOR,
+            problems=(404,),
+        )
+        for verb, handler, summary in (
+            ("pause", pause_schedule, "Have a schedule come no more for now"),
+            ("resume", resume_schedule, "Let a paused schedule come again"),
+            ("run", run_schedule, "Fire a schedule now"),
+        )
+    ),
+]

@@ -1,0 +1,116 @@
+"""Requests and answers about schedules."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from onsembl.api.http.models import Answer, Wording
+from onsembl.api.http.problems import Problem
+from onsembl.api.routes.commands_models import Target
+from onsembl.protocol.field_types import Name, Priority
+from onsembl.protocol.limits import Limits
+from onsembl.protocol.states import CommandState
+
+Cron = Annotated[str, Meta(max_length=200, description="Minute, hour, day of the month, month, day of the week.")]
+TimeZone = Annotated[str, Meta(max_length=64, description="A name of the IANA's database, as Europe/Berlin.")]
+
+
+class NewSchedule(Wording, frozen=True, kw_only=True):
+    """What is to come for whom, and when: once at a time, or again and again by a cron expression in a time zone."""
+
+    name: Name
+    target: Target
+    cron: Cron | None = None
+    time_zone: TimeZone = "UTC"
+    at: datetime | None = None
+
+    def check(self) -> None:
+        """Raises Problem 422."""
+        self.target.check()
+        if (self.cron is None) == (self.at is None):
+            raise Problem(422, "The body is not valid: give either `cron` or `at`.")
+        if self.at is not None and self.at.tzinfo is None:
+            raise Problem(422, "A time has to say its offset from UTC: 2026-01-31T12:00:00Z.")
+
+
+class ChangedSchedule(NewSchedule, frozen=True, kw_only=True):
+    """The same, for a schedule that there is; with `revision` only if nobody has changed it since."""
+
+    revision: Annotated[int, Meta(ge=1)] | None = None
+
+
+class ScheduleRun(Answer, frozen=True, kw_only=True):
+    """One firing: the command or the group that it made, and how many of its commands are in which state; or why it
+    could make none. `skipped` names the agents that it passed over, as the command of an earlier time still waited
+    there."""
+
+    due_at: datetime
+    ran_at: datetime
+    command_id: UUID | None
+    group_id: UUID | None
+    error: str | None
+    skipped: list[str]
+    counts: dict[CommandState, int]
+
+
+class ScheduleAnswer(Answer, frozen=True, kw_only=True):
+    """A schedule: a row of `onsembl.schedules`, with its last firing. `next_at` is null while it is paused, and when
+    nothing more is to come."""
+
+    id: UUID
+    name: str
+    target: dict[str, Any]
+    text: str | None
+    preset: str | None
+    values: dict[str, Any]
+    priority: Priority | None
+    limits: Limits
+    cron: str | None
+    time_zone: str
+    at: datetime | None
+    next_at: datetime | None
+    paused_at: datetime | None
+    paused_by_name: str | None
+    revision: int
+    created_at: datetime
+    updated_at: datetime
+    updated_by: UUID
+    updated_by_name: str
+    last: ScheduleRun | None
+
+
+class Schedules(Answer, frozen=True, kw_only=True):
+    """Every schedule, by name."""
+
+    schedules: list[ScheduleAnswer]
+
+
+class ScheduleRuns(Answer, frozen=True, kw_only=True):
+    """The latest firings of a schedule, newest first."""
+
+    runs: list[ScheduleRun]
+
+
+class RunsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many."""
+
+    limit: Annotated[int, Meta(ge=1, le=200)] = 50
+
+
+class TimesQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A rule to try out."""
+
+    cron: Cron
+    time_zone: TimeZone = "UTC"
+
+
+class Times(Answer, frozen=True, kw_only=True):
+    """The next times of a rule; without one, why there are none."""
+
+    times: list[datetime]
+    problem: str | None

@@ -1,0 +1,83 @@
+"""Requests and answers of the search."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from onsembl.api.http.models import Answer
+from onsembl.api.http.problems import Problem
+from onsembl.api.routes.recordings_models import Span
+from onsembl.protocol.states import CommandState
+
+MAX_TERMS = 8
+
+
+def terms_of(text: str) -> list[str]:
+    """The words and quoted parts of what is asked. Raises Problem 400."""
+    terms = [quoted or word for quoted, word in re.findall(r'"([^"]+)"|(\S+)', text)]
+    terms = [term for term in terms if term.strip('"')]
+    if not terms or "\0" in text:
+        raise Problem(400, "There is nothing to search for.")
+    if len(terms) > MAX_TERMS:
+        raise Problem(400, f"At most {MAX_TERMS} words; put what belongs together in double quotes.")
+    return terms
+
+
+class SearchQuery(Span, frozen=True, kw_only=True):
+    """All words of `q`, in any case and anywhere in a line; what is within double quotes is taken as it is."""
+
+    q: Annotated[str, Meta(min_length=1, max_length=200)]
+    kind: Literal["output", "commands"] = "output"
+    agent_id: UUID | None = None
+    cursor: Annotated[str, Meta(max_length=200)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=200)] = 50
+
+
+class Excerpt(Answer, frozen=True, kw_only=True):
+    """A part of a line; `match` says that it is what was searched for."""
+
+    text: str
+    match: bool
+
+
+class SearchHit(Answer, frozen=True, kw_only=True):
+    """A line of output, or a command. `offset` is where in the stream the line, or the command's output, begins."""
+
+    agent_id: UUID
+    at: datetime
+    stream_id: UUID | None
+    offset: int | None
+    command_id: UUID | None
+    state: CommandState | None
+    excerpt: list[Excerpt]
+
+
+class SearchHits(Answer, frozen=True, kw_only=True):
+    """A page of what was found, newest first; `next_cursor` asks for the next."""
+
+    hits: list[SearchHit]
+    next_cursor: str | None
+
+
+class _Cursor(msgspec.Struct, frozen=True, array_like=True):
+    at: datetime
+    stream_id: UUID
+    start: int
+    line: int
+
+
+def encode_cursor(at: datetime, stream_id: UUID, start: int, line: int) -> str:
+    """The place of the last line of a page."""
+    return msgspec.json.encode(_Cursor(at, stream_id, start, line)).decode()
+
+
+def decode_cursor(text: str) -> tuple[datetime, UUID, int, int]:
+    """The place again. Raises msgspec.MsgspecError."""
+    cursor = msgspec.json.decode(text, type=_Cursor)
+    return cursor.at, cursor.stream_id, cursor.start, cursor.line

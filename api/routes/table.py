@@ -1,0 +1,127 @@
+"""The REST API: its table of routes, and those of agents and their enrolment."""
+
+from __future__ import annotations
+
+from psycopg.rows import DictRow
+
+from onsembl.api.http.endpoint import Call, Endpoint
+from onsembl.api.http.models import (
+    Agent,
+    AgentCredentials,
+    Agents,
+    Enrolment,
+    LoggedOut,
+    Me,
+    NoBody,
+)
+from onsembl.api.http.problems import Problem
+from onsembl.api.routes import access as access_routes
+from onsembl.api.routes import agent_control as agent_control_routes
+from onsembl.api.routes import agent_settings as agent_settings_routes
+from onsembl.api.routes import audit as audit_routes
+from onsembl.api.routes import commands as command_routes
+from onsembl.api.routes import devices as device_routes
+from onsembl.api.routes import enrolment_tokens as enrolment_routes
+from onsembl.api.routes import groups as group_routes
+from onsembl.api.routes import halt as halt_routes
+from onsembl.api.routes import jobs as job_routes
+from onsembl.api.routes import presets as preset_routes
+from onsembl.api.routes import recorded_modes
+from onsembl.api.routes import recordings as recording_routes
+from onsembl.api.routes import schedules as schedule_routes
+from onsembl.api.routes import search as search_routes
+from onsembl.api.routes import stats as figures_routes
+from onsembl.protocol.ids import AgentId
+from onsembl.sql import agents
+
+
+async def read_me(call: Call[NoBody]) -> Me:
+    operator = call.signed_in
+    assert operator.role is not None, "authorize() lets nobody in without one"
+    return Me(id=operator.id, email=operator.email, role=operator.role)
+
+
+async def list_agents(call: Call[NoBody]) -> dict[str, list[DictRow]]:
+    async with call.services.pool.connection() as conn:
+        return {"agents": await agents.list_agents(conn)}
+
+
+async def read_agent(call: Call[NoBody]) -> DictRow:
+    async with call.services.pool.connection() as conn:
+        row = await agents.get(conn, AgentId(call.id("agent_id")))
+    if row is None:
+        raise Problem(404, "There is no such agent.")
+    return row
+
+
+async def enrol_agent(call: Call[Enrolment]) -> AgentCredentials:
+    return await call.services.agent_tokens.enrol(call.token, call.body, call.address)
+
+
+async def log_out_agent(call: Call[NoBody]) -> LoggedOut:
+    await call.services.agent_tokens.log_out(call.token, call.address)
+    return LoggedOut()
+
+
+async def refresh_agent(call: Call[NoBody]) -> AgentCredentials:
+    return await call.services.agent_tokens.refresh(call.token, call.address)
+
+
+ENDPOINTS = [
+    *access_routes.ENDPOINTS,
+    *agent_control_routes.ENDPOINTS,
+    *agent_settings_routes.ENDPOINTS,
+    *command_routes.ENDPOINTS,
+    *group_routes.ENDPOINTS,
+    *preset_routes.ENDPOINTS,
+    *schedule_routes.ENDPOINTS,
+    *halt_routes.ENDPOINTS,
+    *job_routes.ENDPOINTS,
+    *audit_routes.ENDPOINTS,
+    *device_routes.ENDPOINTS,
+    *enrolment_routes.ENDPOINTS,
+    *recorded_modes.ENDPOINTS,
+    *recording_routes.ENDPOINTS,
+    *search_routes.ENDPOINTS,
+    *figures_routes.ENDPOINTS,
+    Endpoint(method="GET", path="/v1/me", handler=read_me, summary="Who am I?", answer=Me),
+    Endpoint(method="GET", path="/v1/agents", handler=list_agents, summary="Every agent, by name", answer=Agents),
+    Endpoint(
+        method="GET",
+        path="/v1/agents/{agent_id:uuid}",
+        handler=read_agent,
+        summary="One agent",
+        answer=Agent,
+        problems=(404,),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/agents/enrol",
+        handler=enrol_agent,
+        summary="Enrol an agent",
+        answer=AgentCredentials,
+        role=None,
+        presents="a one-time enrolment token",
+        body=Enrolment,
+        status=201,
+        problems=(403, 409),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/agents/token",
+        handler=refresh_agent,
+        summary="Exchange an agent's refresh token",
+        answer=AgentCredentials,
+        role=None,
+        presents="an agent's refresh token",
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/agents/logout",
+        handler=log_out_agent,
+        summary="Give up an agent's credentials, its connection included",
+        answer=LoggedOut,
+        role=None,
+        presents="an agent's refresh token",
+    ),
+]

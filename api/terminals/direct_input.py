@@ -1,0 +1,65 @@
+"""What an agent's terminal puts out, taken where it is read from the socket."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+from starlette.websockets import WebSocket
+
+from onsembl.api.terminals.direct_socket import direct_socket
+from onsembl.api.terminals.terminal import Terminal
+from onsembl.protocol.messages import OUTPUT_HEADER
+from onsembl.protocol.stream import MAX_OFFSET
+
+_HEADER_BYTES = OUTPUT_HEADER.size
+_offset_of = OUTPUT_HEADER.unpack_from
+
+
+class OrdinaryOutput:
+    """Takes frames that go on where the last one ended; those that come at once become one piece of the stream.
+
+    What else comes is for the session to answer, which may have to wait, to trim or to refuse.
+    """
+
+    def __init__(
+        self, terminal: Terminal, longest: int, received: Callable[[float], None], expired: Callable[[float], bool]
+    ) -> None:
+        """`longest` in bytes, a frame whole; `received` and `expired` are given the time by the monotonic clock."""
+        self._terminal = terminal
+        self._longest = longest
+        self._received = received
+        self._expired = expired
+
+    @contextmanager
+    def taken_from(self, websocket: WebSocket) -> Generator[None]:
+        """Within the block, if the server can do that."""
+        direct = direct_socket(websocket)
+        if direct is None:
+            yield
+            return
+        direct.bound_buffers()
+        direct.on_binary = self.take
+        try:
+            yield
+        finally:
+            direct.on_binary = None
+
+    def take(self, frames: list[bytes]) -> int:
+        """How many of the frames, from the first on, are ordinary and were taken."""
+        terminal, longest, now = self._terminal, self._longest, time.monotonic()
+        if terminal.log.backlog.full or self._expired(now):
+            return 0
+        start = end = terminal.inbox.end
+        parts: list[bytes] = []
+        for frame in frames:
+            size = len(frame) - _HEADER_BYTES
+            if not 0 < size < longest or _offset_of(frame)[0] != end or end > MAX_OFFSET - longest:
+                break
+            parts.append(frame[_HEADER_BYTES:])
+            end += size
+        if parts:
+            terminal.ingest(start, parts[0] if len(parts) == 1 else b"".join(parts))
+            self._received(now)
+        return len(parts)

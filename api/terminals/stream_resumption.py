@@ -1,0 +1,117 @@
+"""How a terminal goes on here after its agent, or this process, was away: with what the archive has of it."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import aclosing
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from onsembl.api.terminals.hub import Hub
+from onsembl.api.terminals.terminal import Size, Terminal
+from onsembl.protocol.ids import AgentId, StreamId
+from onsembl.protocol.resume import Held
+from onsembl.sql import archive
+from onsembl.sql.database import Pool
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 2.0
+"""Seconds that whoever needs the archive waits for a connection."""
+STEP_BYTES = 1024 * 1024
+"""Read from the archive at once: no connection is held while a viewer takes what was read."""
+
+
+def held(terminal: Terminal | None) -> Held | None:
+    """What this process has of the stream."""
+    if terminal is None or terminal.stream_id is None:
+        return None
+    backlog = terminal.log.backlog
+    return Held(terminal.stream_id, backlog.start, backlog.end, terminal.inbox.end)
+
+
+async def resume(hub: Hub, agent_id: AgentId, stream_id: StreamId, offset: int, promised: int, size: Size) -> Terminal:
+    """The terminal of an agent that sends its stream's bytes from `offset` on, and has them up to `promised`."""
+    terminal = hub.terminal(agent_id, stream_id, offset, size)
+    if terminal.stream_id != stream_id:
+        terminal.begin(stream_id, offset, size)
+    elif terminal.inbox.end < offset:
+        # What is missing here went to the archive by way of another process.
+        await _fill(hub, terminal, offset)
+        if terminal.inbox.end < offset:
+            terminal.begin(stream_id, offset, size)
+    backlog = terminal.log.backlog
+    if backlog.end != offset:
+        backlog.restart(offset)
+    terminal.log.refused = False
+    terminal.promised = promised
+    terminal.resize(size)
+    return terminal
+
+
+async def _fill(hub: Hub, terminal: Terminal, upto: int) -> None:
+    """Give attached viewers what they lack, out of the archive, if the ring can hold it."""
+    if not terminal.viewers or upto - terminal.inbox.end > hub.ring_bytes:
+        return
+    while terminal.inbox.end < upto:
+        data = await read(hub.pool, terminal, terminal.inbox.end, upto)
+        if not data:
+            return
+        terminal.fill(data)
+
+
+async def refill(pool: Pool, terminal: Terminal) -> None:
+    """Put back into the ring what it lacks since this process began with the stream, if the archive can be read."""
+    try:
+        await _refill(pool, terminal)
+    except (psycopg.Error, PoolTimeout) as error:
+        logger.warning("The archive cannot be read: %s", error, extra={"action": "archive_unread"})
+
+
+async def _refill(pool: Pool, terminal: Terminal) -> None:
+    async with terminal.refilling:
+        ring = terminal.ring
+        if terminal.refilled or terminal.stream_id is None:
+            return
+        start = ring.start
+        async with pool.connection(timeout=PATIENCE) as conn:
+            kept = await archive.bounds(conn, terminal.stream_id)
+        # Retention may have taken the beginning.
+        first = max(kept[0] if kept is not None else start, start - ring.room)
+        parts: list[bytes] = []
+        while first < start:
+            data = await read(pool, terminal, first, start)
+            if not data:
+                return
+            parts.append(data)
+            first += len(data)
+        if terminal.ring is ring and ring.start == start:
+            earlier = b"".join(parts)
+            ring.prepend(earlier)
+            terminal.modes.preceded_by(earlier, start - len(earlier))
+            terminal.refilled = True
+
+
+async def read(pool: Pool, terminal: Terminal, start: int, upto: int) -> bytes:
+    """Some of the terminal's bytes from `start` on, out of the archive or of what waits for it; none when neither has
+    them.
+
+    Raises psycopg.Error or PoolTimeout when it cannot be read now.
+    """
+    assert terminal.stream_id is not None
+    upto = min(upto, start + STEP_BYTES)
+    if waiting := terminal.log.backlog.read(start, upto - start):
+        return waiting
+    parts: list[bytes] = []
+    place = start
+    async with (
+        pool.connection(timeout=PATIENCE) as conn,
+        aclosing(archive.read(conn, terminal.stream_id, start, upto)) as pieces,
+    ):
+        async for piece in pieces:
+            if piece.start != place:
+                break
+            parts.append(piece.data)
+            place += len(piece.data)
+    return b"".join(parts)

@@ -1,0 +1,365 @@
+"""The viewers' WebSocket, `/v1/agents/{id}/terminal`: attach, then the terminal's bytes as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+
+import psycopg
+from psycopg_pool import PoolTimeout
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from onsembl.api.auth.operator import Operator
+from onsembl.api.http.client_address import client_address
+from onsembl.api.http.problems import Problem
+from onsembl.api.services import Services
+from onsembl.api.terminals.control import Writing
+from onsembl.api.terminals.direct_socket import direct_socket, send_text
+from onsembl.api.terminals.hub import Hub
+from onsembl.api.terminals.stream_resumption import read, refill
+from onsembl.api.terminals.terminal import Sample, Size, Terminal
+from onsembl.api.terminals.viewer import MAX_FRAME_BYTES, Viewer
+from onsembl.protocol.close_codes import CloseCode
+from onsembl.protocol.heartbeat import Heartbeat
+from onsembl.protocol.ids import AgentId, OperatorId, StreamId
+from onsembl.protocol.messages import (
+    FIRST_MESSAGE_SECONDS,
+    MAX_MESSAGE_BYTES,
+    TERMINAL_SUBPROTOCOL,
+    Attach,
+    BadMessage,
+    Gap,
+    GrantControl,
+    Keys,
+    Message,
+    Ping,
+    Pong,
+    Redraw,
+    ReleaseControl,
+    Resize,
+    TakeControl,
+    Token,
+    ViewerMessage,
+    decode_from_viewer,
+    encode,
+)
+from onsembl.protocol.states import Role
+from onsembl.realtime.channels.limits import Rate
+from onsembl.sql import agents, archive
+
+logger = logging.getLogger(__name__)
+
+DATABASE_ERRORS = (psycopg.Error, PoolTimeout)
+CATCH_UP_BYTES = 8 * 1024 * 1024
+"""A viewer that is further behind than this, before the ring, is told of a gap: it would wait for what nobody reads."""
+MESSAGE_WINDOW_SECONDS = 10.0
+"""What a viewer says may come in bursts; its number is an average over this."""
+
+
+class Closed(Exception):
+    """The session ends with this code."""
+
+    def __init__(self, code: CloseCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+async def terminal_socket(websocket: WebSocket) -> None:
+    """The ASGI endpoint."""
+    services: Services = websocket.app.state.services
+    address = client_address(websocket)
+    try:
+        _admit(websocket, services, address)
+    except Problem as problem:
+        services.refusals.note("terminal socket", problem.detail, address)
+        await websocket.send_denial_response(problem.response())
+        return
+    await websocket.accept(subprotocol=TERMINAL_SUBPROTOCOL)
+    agent_id = AgentId(websocket.path_params["agent_id"])
+    try:
+        await ViewerSession(websocket, services, agent_id).run()
+    except Closed as closed:
+        if closed.code.is_refusal:
+            services.refusals.note("terminal socket", closed.reason[:120], address)
+        if websocket.application_state is WebSocketState.CONNECTED:
+            with suppress(WebSocketDisconnect, RuntimeError):
+                await websocket.close(closed.code, closed.reason[:120])
+    except WebSocketDisconnect:
+        return
+    except DATABASE_ERRORS as error:
+        logger.warning("The database failed a viewer: %s", error, extra={"action": "viewer_failed"})
+        with suppress(WebSocketDisconnect, RuntimeError):
+            await websocket.close(CloseCode.INTERNAL_ERROR, "the database is out of reach; come back")
+
+
+def _admit(websocket: WebSocket, services: Services, address: str) -> None:
+    """Raises Problem when the socket is not even opened."""
+    if TERMINAL_SUBPROTOCOL not in websocket.scope["subprotocols"]:
+        raise Problem(400, f"This socket speaks the subprotocol {TERMINAL_SUBPROTOCOL}.")
+    services.doors.connect(address)
+
+
+class ViewerSession:
+    """One viewer of one agent's terminal."""
+
+    def __init__(self, websocket: WebSocket, services: Services, agent_id: AgentId) -> None:
+        self._websocket = websocket
+        self._services = services
+        self._hub: Hub = services.hub
+        self._tokens = services.operator_tokens
+        self._agent_id = agent_id
+        self._operator: Operator
+        self._writing: Writing
+        self._viewer: Viewer
+        self._terminal: Terminal
+        self._address = client_address(websocket)
+        settings = services.settings
+        self._heartbeat = Heartbeat(settings.heartbeat, settings.heartbeat_timeout, now=time.monotonic())
+        self._messages = Rate(settings.limits.messages_per_second, MESSAGE_WINDOW_SECONDS)
+        self._changed = asyncio.Event()
+        self._direct = direct_socket(websocket)
+        if self._direct is not None:
+            self._direct.bound_buffers()
+        self._waits = False
+        """Whether the viewer has everything, and its pump waits for more."""
+        self._timed: Sample | None = None
+        self.delivered = 0
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    # As the hub sees it (ViewerLink)
+
+    @property
+    def operator_id(self) -> OperatorId:
+        return self._operator.id
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        if not self._closed.done():
+            self._closed.set_exception(Closed(code, reason))
+
+    # The session
+
+    async def run(self) -> None:
+        """Serve the viewer. Raises Closed or WebSocketDisconnect when it is over."""
+        attach = await self._first_message()
+        self._operator = await self._authorize(attach.access_token)
+        terminal = await self._find_terminal()
+        await refill(self._services.pool, terminal)
+        self._writing = Writing(
+            self._services, self._agent_id, terminal, self._send, lambda: self._operator, self._address
+        )
+        viewer = await self._place(terminal, attach)
+        self._viewer, self._terminal = viewer, terminal
+        terminal.subscribe(self)
+        self._hub.viewers.add(self)
+        self._writing.returned(attach.client_id)
+        if viewer.attached.mode != "exact" and viewer.attached.offset > 0:
+            await self._have_redrawn()
+        tasks = [
+            self._closed,
+            asyncio.create_task(self._pump(), name=f"viewer of {self._agent_id}"),
+            asyncio.create_task(self._read(), name=f"viewer's messages of {self._agent_id}"),
+            asyncio.create_task(self._beat(), name=f"viewer's heartbeat of {self._agent_id}"),
+        ]
+        try:
+            await self._authorize(attach.access_token)  # what was said of this operator meanwhile was not said to us
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            self._hub.viewer_left(self)
+            self._writing.gone()
+            terminal.unsubscribe(self)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _first_message(self) -> Attach:
+        try:
+            async with asyncio.timeout(FIRST_MESSAGE_SECONDS):
+                message = await self._receive()
+        except TimeoutError as error:
+            raise Closed(CloseCode.HELLO_TIMEOUT, "no attach within 5 s") from error
+        if not isinstance(message, Attach):
+            raise Closed(CloseCode.BAD_MESSAGE, "the first message is attach")
+        return message
+
+    async def _authorize(self, token: str) -> Operator:
+        try:
+            return await self._services.authorize(token, Role.VIEWER, self._address)
+        except Problem as problem:
+            if problem.status == 403:
+                raise Closed(CloseCode.FORBIDDEN, problem.detail) from problem
+            if problem.status == 429:
+                raise Closed(CloseCode.RATE_LIMITED, problem.detail) from problem
+            try:
+                self._services.doors.refused(self._address)
+            except Problem as too_often:
+                raise Closed(CloseCode.RATE_LIMITED, too_often.detail) from problem
+            raise Closed(CloseCode.UNAUTHENTICATED, problem.detail) from problem
+
+    async def _find_terminal(self) -> Terminal:
+        terminal = self._hub.terminals.get(self._agent_id)
+        if terminal is not None:
+            return terminal
+        async with self._services.pool.connection() as conn:
+            row = await agents.get(conn, self._agent_id)
+            if row is None:
+                raise Closed(CloseCode.NOT_FOUND, "there is no such agent")
+            stream_id = StreamId(row["stream_id"]) if row["stream_id"] else None
+            archived = await archive.end(conn, stream_id) if stream_id else 0
+        return self._hub.terminal(self._agent_id, stream_id, archived, Size(row["columns"], row["rows"]))
+
+    async def _place(self, terminal: Terminal, attach: Attach) -> Viewer:
+        """Where the viewer goes on: at its byte, if the ring has it or the archive can bring it up to the ring."""
+        stream_id = StreamId(attach.stream_id) if attach.stream_id else None
+        start, offset = terminal.ring.start, attach.offset
+        archived = False
+        if stream_id == terminal.stream_id and offset is not None and start - CATCH_UP_BYTES <= offset < start:
+            archived = bool(await self._read_back(terminal, offset, offset + 1))
+        return Viewer(terminal, stream_id, offset, archived=archived and terminal.stream_id == stream_id)
+
+    async def _read_back(self, terminal: Terminal, start: int, upto: int) -> bytes:
+        """Bytes from before the ring; none when they are lost. Raises Closed when the agent sends them again later:
+        viewers had them while the archive could take no more."""
+        data = await read(self._services.pool, terminal, start, upto)
+        if not data and terminal.promised is not None and terminal.log.backlog.end <= start < terminal.ring.start:
+            raise Closed(CloseCode.INTERNAL_ERROR, "these bytes are on their way to the archive; come back")
+        return data
+
+    async def _catch_up(self, viewer: Viewer, terminal: Terminal) -> None:
+        """Bring a viewer that was away for long up to the ring; what the archive lacks, and all that is missing when
+        it is too far behind to ever catch up, is a gap."""
+        while (lacks := viewer.lacks) and lacks[1] - lacks[0] <= CATCH_UP_BYTES:
+            data = await self._read_back(terminal, *lacks)
+            if not data:
+                return
+            for at in range(0, len(data), MAX_FRAME_BYTES):
+                frame = data[at : at + MAX_FRAME_BYTES]
+                await self._websocket.send_bytes(frame)
+                viewer.took(len(frame))
+
+    async def _pump(self) -> None:
+        """Send what the viewer lacks, as fast as it takes it: a slow one waits here, alone."""
+        await self._send(self._viewer.attached)
+        await self._send(self._viewer.controlled())  # also when nobody does: the page may think that it still does
+        self._timed = self._terminal.sample
+        while True:
+            self._changed.clear()
+            while True:
+                await self._catch_up(self._viewer, self._terminal)
+                if (frame := self._next()) is None:
+                    break
+                if isinstance(frame, bytes):
+                    await self._websocket.send_bytes(frame)
+                    self.delivered += 1
+                    self._observe()
+                else:
+                    await self._send(frame)
+                    if isinstance(frame, Gap):
+                        await self._have_redrawn()
+            if self._direct is not None:
+                self._direct.write_at_once()
+            self._waits = True
+            await self._changed.wait()
+            self._waits = False
+
+    # As the terminal sees it (Follower)
+
+    def follow(self, start: int, data: bytes) -> None:
+        """New bytes. A viewer that waits for nothing else is given them at once, while its socket has room."""
+        direct = self._direct
+        if self._waits and direct is not None and direct.has_room and self._viewer.follow(start, data):
+            direct.write(data)
+            self.delivered += 1
+            if self._terminal.sample is not self._timed:
+                self._observe()
+        else:
+            self.wake()
+
+    def wake(self) -> None:
+        """Let the pump look what there is."""
+        self._waits = False
+        self._changed.set()
+
+    def _next(self) -> bytes | Message | None:
+        return self._writing.next_answer() or self._viewer.next()
+
+    def _observe(self) -> None:
+        """Note how long the newest timed chunk took to get here."""
+        sample = self._terminal.sample
+        if sample is not self._timed and sample is not None and sample.end <= self._viewer.offset:
+            self._timed = sample
+            self._services.metrics.relay.observe(time.monotonic() - sample.at)
+
+    async def _send(self, message: Message) -> None:
+        await send_text(self._websocket, encode(message))
+
+    async def _receive(self) -> ViewerMessage:
+        event = await self._websocket.receive()
+        if event["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(event.get("code", 1005))
+        text = event.get("text")
+        if text is None or len(text) > MAX_MESSAGE_BYTES:
+            raise Closed(CloseCode.BAD_MESSAGE, "a viewer sends text frames of at most 1 MiB")
+        try:
+            return decode_from_viewer(text)
+        except BadMessage as error:
+            raise Closed(CloseCode.BAD_MESSAGE, str(error)) from error
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._receive()
+            if not self._messages.add(time.monotonic()):
+                raise Closed(CloseCode.RATE_LIMITED, "too many messages")
+            self._heartbeat.received(time.monotonic())
+            match message:
+                case Pong():
+                    pass
+                case Ping():
+                    await self._send(Pong())
+                case Attach():
+                    raise Closed(CloseCode.BAD_MESSAGE, "attach is said once")
+                case Token():
+                    operator = await self._authorize(message.access_token)
+                    if operator.id != self._operator.id:
+                        raise Closed(CloseCode.FORBIDDEN, "the token is another operator's")
+                    self._operator = operator
+                case Resize():
+                    await self._resize(message)
+                case Keys() | TakeControl() | GrantControl() | ReleaseControl():
+                    await self._writing.receive(message)
+
+    async def _resize(self, message: Resize) -> None:
+        """The size of the window of whoever types becomes the pseudo-terminal's, or of any operator while nobody does.
+        A viewer only looks, so its is ignored."""
+        link = self._hub.links.get(self._agent_id)
+        if link is not None and self._writing.may_size:
+            await link.send(message)
+
+    async def _have_redrawn(self) -> None:
+        """What a full-screen program drew before the bytes that follow is not on this viewer's screen."""
+        link = self._hub.links.get(self._agent_id)
+        if link is not None:
+            await link.send(Redraw())
+        else:
+            self._terminal.redraw_due = True
+
+    async def _beat(self) -> None:
+        while True:
+            left = self._operator.expires_at - time.time()
+            if left <= 0:
+                raise Closed(CloseCode.TOKEN_EXPIRED, "the access token has ended")
+            if not self._tokens.knows(self._operator):
+                raise Closed(CloseCode.TOKEN_EXPIRED, "the key of the access token is not good any more")
+            seconds = min(left, self._heartbeat.deadline - time.monotonic())
+            await self._tokens.changes.wait(max(0.0, seconds))
+            match self._heartbeat.poll(time.monotonic()):
+                case "ping":
+                    await self._send(Ping())
+                case "lost":
+                    raise Closed(CloseCode.HEARTBEAT_LOST, "three heartbeats went unanswered")
+                case None:
+                    pass

@@ -1,0 +1,112 @@
+"""`onsembl keys`: the keys that sign access tokens, of agents and of the operators that the stand-in signs in."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from onsembl.api.auth.agent_keys import new_private_pem
+from onsembl.cli.errors import StartError
+from onsembl.cli.server.actor import command_line_actor
+from onsembl.cli.server.data_folder import data_dir_option
+from onsembl.cli.server.database_url import database_url_option, running_database
+from onsembl.cli.server.hosted_project import hosted_project
+from onsembl.fleet.announcement import Announcement, announce
+from onsembl.realtime.auth.rotation import RotationTooSoon
+from onsembl.realtime.standin import standin_rotation
+from onsembl.sql import audit, signing_keys
+from onsembl.sql.database import connect
+
+
+@click.group()
+def keys() -> None:
+    """Show and change the keys that sign access tokens."""
+
+
+@keys.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@database_url_option
+@data_dir_option
+def list_keys(as_json: bool, database_url: str | None, data_dir: Path) -> None:
+    """Show the keys of agents' tokens that are good, newest first: the first one signs."""
+    rows = asyncio.run(_live(running_database(database_url, data_dir)))
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for number, row in enumerate(rows):
+        until = f"verifies until {row['retired_at']}" if row["retired_at"] else "verifies"
+        click.echo(f"{row['kid']}  made {row['created_at']}  {'signs' if number == 0 else until}")
+
+
+@keys.command()
+@click.option("--operators", is_flag=True, help="The key of operators' tokens, which the built-in sign-in uses.")
+@click.option(
+    "--revoke",
+    is_flag=True,
+    help="Refuse at once what the old keys have signed: for one that leaked. Clients come back with new tokens.",
+)
+@database_url_option
+@data_dir_option
+def rotate(operators: bool, revoke: bool, database_url: str | None, data_dir: Path) -> None:
+    """Sign with another key from now on.
+
+    Agents stay connected. What the old key has signed is good until it ends, minutes later.
+    """
+    url = running_database(database_url, data_dir)
+    if operators:
+        if hosted_project() is not None:
+            raise StartError("The hosted project signs operators' tokens: rotate its keys at Supabase.")
+        try:
+            kid = asyncio.run(_rotate_operators(url, revoke))
+        except RotationTooSoon as error:
+            raise StartError(str(error)) from error
+    else:
+        kid = asyncio.run(_rotate_agents(url, revoke))
+    click.echo(f"{'Operators' if operators else 'Agents'}' tokens are signed by {kid} from now on.")
+
+
+async def _live(url: str) -> list[dict[str, str | None]]:
+    async with await connect(url, role="onsembl_api") as conn:
+        rows = await signing_keys.live(conn)
+    return [
+        {"kid": row["kid"], "created_at": _time(row["created_at"]), "retired_at": _time(row["retired_at"])}
+        for row in rows
+    ]
+
+
+def _time(at: datetime | None) -> str | None:
+    return at.astimezone().isoformat(timespec="seconds") if at is not None else None
+
+
+async def _rotate_agents(url: str, revoke: bool) -> str:
+    kid = secrets.token_hex(8)
+    async with await connect(url, role="onsembl_api") as conn:
+        await signing_keys.rotate(conn, kid, new_private_pem(), revoke=revoke)
+        await announce(conn, Announcement(op="keys_changed"))
+        await audit.write(conn, _rotated(kid, "agents", revoke))
+    return kid
+
+
+async def _rotate_operators(url: str, revoke: bool) -> str:
+    async with standin_rotation(url) as rotation:
+        await rotation.load()
+        kid = await rotation.rotate(revoke=revoke)
+    async with await connect(url, role="onsembl_api") as conn:
+        await announce(conn, Announcement(op="operator_keys_changed"))
+        await audit.write(conn, _rotated(kid, "operators", revoke))
+    return kid
+
+
+def _rotated(kid: str, of: str, revoke: bool) -> audit.Event:
+    return audit.Event(
+        actor=command_line_actor(),
+        action="keys.rotated",
+        target_kind="key",
+        target_id=kid,
+        detail={"of": of, "revoke": revoke},
+    )

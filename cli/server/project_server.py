@@ -1,0 +1,33 @@
+"""A process that plays a hosted Supabase project."""
+
+from __future__ import annotations
+
+import socket
+
+import click
+
+from onsembl.cli.server.serve import serve
+from onsembl.realtime.auth.events import AuthEvent
+from onsembl.realtime.serve import create_project_app
+from onsembl.realtime.standin import Standin
+
+
+def serve_project(database_url: str, listener: socket.socket) -> None:
+    """Serve until a signal; what an Onsembl needs to use it is printed."""
+    address = "http://{}:{}".format(*listener.getsockname()[:2])
+    standin = Standin(database_url=database_url, issuer=f"{address}/auth/v1", on_event=_ignore)
+
+    async def started() -> None:
+        click.echo("A stand-in for a Supabase project. To use it:")
+        click.echo(f"export SUPABASE_URL={address}")
+        click.echo(f"export SUPABASE_PUBLISHABLE_KEY={standin.publishable_key}")
+        click.echo(f"export SUPABASE_SECRET_KEY={standin.secret_key}")
+
+    async def stopping() -> None:
+        return
+
+    serve(create_project_app(standin), listener, started, stopping)
+
+
+async def _ignore(_event: AuthEvent) -> None:
+    """A hosted project keeps a log of its own."""

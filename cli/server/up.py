@@ -1,0 +1,227 @@
+"""`onsembl up`: everything, from one command."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import psycopg
+
+from onsembl.cli import logs
+from onsembl.cli.errors import StartError
+from onsembl.cli.server.archive_days import archive_days_option
+from onsembl.cli.server.cancel_times import cancel_times_option
+from onsembl.cli.server.data_folder import DataFolder, data_dir_option
+from onsembl.cli.server.database_url import database_url_option, database_wait_option, require_database, unanswered
+from onsembl.cli.server.dead_after import dead_after_option
+from onsembl.cli.server.halt_seconds import halt_seconds_option
+from onsembl.cli.server.hosted_project import hosted_project, require_session_database
+from onsembl.cli.server.listener import address_of, listen
+from onsembl.protocol.states import AgentKind
+from onsembl.protocol.stop_timeouts import LadderTimes
+from onsembl.realtime.hosted import HostedProject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Start:
+    """What was asked for. `began` is when, by the monotonic clock."""
+
+    listener: socket.socket
+    address: str
+    hosted: HostedProject | None
+    data_dir: Path
+    client_address_header: str | None
+    agent_access_token: float
+    agent_refresh_token: float
+    halt_seconds: float
+    cancel_times: dict[AgentKind, LadderTimes]
+    demo: bool
+    no_worker: bool
+    archive_days: int
+    dead_after: float
+    began: float
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8400, show_default=True, help="0: any that is free.")
+@click.option(
+    "--public-url",
+    envvar="ONSEMBL_PUBLIC_URL",
+    show_envvar=True,
+    help="Where browsers and agents reach it, if not there.",
+)
+@click.option(
+    "--client-address-header",
+    envvar="ONSEMBL_CLIENT_ADDRESS_HEADER",
+    show_envvar=True,
+    help="Where the proxy in front says who asks: Fly-Client-IP, X-Forwarded-For. It must replace a client's own.",
+)
+@click.option(
+    "--agent-access-token",
+    type=click.IntRange(2, 86_400),
+    envvar="ONSEMBL_AGENT_ACCESS_TOKEN",
+    show_envvar=True,
+    default=900,
+    show_default=True,
+    help="How long an agent's access token is good, in seconds.",
+)
+@click.option(
+    "--agent-refresh-token",
+    type=click.IntRange(60, 366 * 86_400),
+    envvar="ONSEMBL_AGENT_REFRESH_TOKEN",
+    show_envvar=True,
+    default=7 * 86_400,
+    show_default=True,
+    help="How long an agent may stay away and come back by itself, in seconds.",
+)
+@halt_seconds_option
+@cancel_times_option
+@click.option("--demo", is_flag=True, help="Run a demo agent beside it.")
+@click.option("--no-worker", is_flag=True, help="Leave the jobs to `onsembl worker`.")
+@dead_after_option
+@archive_days_option
+@database_url_option
+@database_wait_option
+@data_dir_option
+def up(
+    host: str,
+    port: int,
+    public_url: str | None,
+    client_address_header: str | None,
+    agent_access_token: int,
+    agent_refresh_token: int,
+    halt_seconds: float,
+    cancel_times: tuple[tuple[AgentKind, LadderTimes], ...],
+    demo: bool,
+    no_worker: bool,
+    dead_after: float,
+    archive_days: int,
+    database_url: str | None,
+    database_wait: float,
+    data_dir: Path,
+) -> None:
+    """Start the control center: database, API, worker and dashboard."""
+    began = time.monotonic()
+    logs.configure(logging.WARNING)
+    listener = listen(host, port)
+    address = (public_url or address_of(listener)).rstrip("/")
+    data_dir = data_dir.expanduser().absolute()
+    hosted = _hosted(database_url)
+    if database_url is not None:
+        require_database(database_url, database_wait)
+    DataFolder(data_dir).hold(address)
+    signal.signal(signal.SIGTERM, _terminate)
+    from onsembl.cli.server.dashboard import dashboard_files
+
+    dashboard = dashboard_files(click.echo)
+    start = _Start(
+        listener=listener,
+        address=address,
+        hosted=hosted,
+        data_dir=data_dir,
+        client_address_header=client_address_header,
+        agent_access_token=agent_access_token,
+        agent_refresh_token=agent_refresh_token,
+        halt_seconds=halt_seconds,
+        cancel_times=dict(cancel_times),
+        demo=demo,
+        no_worker=no_worker,
+        archive_days=archive_days,
+        dead_after=dead_after,
+        began=began,
+    )
+    if database_url is not None:
+        _serve(start, database_url, dashboard)
+        return
+    from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
+
+    postgres = EmbeddedPostgres(data_dir)
+    if not (data_dir / "postgres").exists():
+        click.echo(f"Making a database in {data_dir}")
+    try:
+        postgres.start()
+        _serve(start, postgres.url(), dashboard)
+    finally:
+        postgres.stop()
+
+
+def _hosted(database_url: str | None) -> HostedProject | None:
+    hosted = hosted_project()
+    if hosted is None:
+        return None
+    if database_url is None:
+        raise StartError("SUPABASE_URL is set, and then DATABASE_URL must be too: the project's own database.")
+    require_session_database(database_url)
+    return hosted
+
+
+def _terminate(_number: int, _frame: object) -> None:
+    """While we start: as Ctrl-C, so that what was started is stopped."""
+    raise SystemExit(143)
+
+
+def _serve(start: _Start, database_url: str, dashboard: Path | None) -> None:
+    from onsembl.agent.errors import AgentError
+    from onsembl.api.app import create_app
+    from onsembl.api.settings import Settings
+    from onsembl.cli.server.demo import DemoAgent
+    from onsembl.cli.server.serve import serve
+    from onsembl.sql.migrate import MigrationError, migrate
+    from onsembl.tasks.worker import WorkerSettings
+
+    try:
+        asyncio.run(migrate(database_url, standin=start.hosted is None))
+    except MigrationError as error:
+        raise StartError(str(error)) from error
+    except psycopg.OperationalError as error:
+        raise unanswered(error) from error
+    worker = WorkerSettings(dead_after=start.dead_after, archive_days=start.archive_days)
+    settings = Settings(
+        database_url=database_url,
+        public_url=start.address,
+        hosted=start.hosted,
+        dashboard=dashboard,
+        worker=None if start.no_worker else worker,
+        dead_after=start.dead_after,
+        client_address_header=start.client_address_header,
+        agent_access_token=start.agent_access_token,
+        agent_refresh_token=start.agent_refresh_token,
+        halt_seconds=start.halt_seconds,
+        cancel_times=start.cancel_times,
+        metrics_token=os.environ.get("ONSEMBL_METRICS_TOKEN") or None,
+    )
+    agent = DemoAgent(start.data_dir / "demo") if start.demo else None
+
+    async def started() -> None:
+        if start.hosted is None:
+            await _introduce(database_url)
+        took = time.monotonic() - start.began
+        click.echo(f"Onsembl is ready at {start.address} ({took:.1f} s). Stop it with Ctrl-C.")
+        if agent is not None:
+            try:
+                await agent.start(address_of(start.listener), database_url)
+            except AgentError as error:
+                click.echo(f"The demo agent could not be started: {error}", err=True)
+
+    async def stopping() -> None:
+        if agent is not None:
+            await agent.stop()
+
+    serve(create_app(settings), start.listener, started, stopping)
+
+
+async def _introduce(database_url: str) -> None:
+    from onsembl.cli.server.first_operator import make_first_operator
+
+    made = await make_first_operator(database_url)
+    if made is not None:
+        email, password = made
+        click.echo(f"\n  Sign in with   {email}\n  and password   {password}\n  (shown this once)\n")

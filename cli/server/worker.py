@@ -1,0 +1,78 @@
+"""`onsembl worker`: takes jobs until it is stopped, or until there are none."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import nullcontext
+from pathlib import Path
+
+import click
+import uvloop
+from prometheus_client import CollectorRegistry
+
+from onsembl.cli import logs
+from onsembl.cli.server.archive_days import archive_days_option
+from onsembl.cli.server.data_folder import data_dir_option
+from onsembl.cli.server.database_url import database_url_option, database_wait_option, running_database
+from onsembl.cli.server.dead_after import dead_after_option
+from onsembl.cli.server.metrics_server import serve_metrics
+from onsembl.sql.cancellation import cancel_until_done
+from onsembl.tasks.metrics import LoopLag, Pools, WorkerMetrics, new_registry
+from onsembl.tasks.worker import WORKER_END_SECONDS, WorkerSettings, run_worker
+
+
+@click.command()
+@click.option("--concurrency", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="Jobs at once.")
+@dead_after_option
+@click.option("--until-idle", is_flag=True, help="End when nothing is left to do, waiting for no agent that is away.")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    help="Show this worker's metrics to Prometheus there, at /metrics.",
+)
+@click.option(
+    "--metrics-host",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address to show them on; one that others reach needs a token, in ONSEMBL_METRICS_TOKEN.",
+)
+@archive_days_option
+@database_url_option
+@database_wait_option
+@data_dir_option
+def worker(
+    concurrency: int,
+    dead_after: float,
+    until_idle: bool,
+    metrics_port: int | None,
+    metrics_host: str,
+    archive_days: int,
+    database_url: str | None,
+    database_wait: float,
+    data_dir: Path,
+) -> None:
+    """Run jobs. Any number of workers may run; each keeps nothing, and what one leaves another takes up."""
+    logs.configure(logging.INFO)
+    url = running_database(database_url, data_dir, database_wait)
+    registry = new_registry()
+    shown = serve_metrics(registry, metrics_host, metrics_port) if metrics_port is not None else nullcontext()
+    with shown:
+        settings = WorkerSettings(concurrency=concurrency, dead_after=dead_after, archive_days=archive_days)
+        uvloop.run(_run(url, settings, registry, until_idle))
+
+
+async def _run(url: str, settings: WorkerSettings, registry: CollectorRegistry, until_idle: bool) -> None:
+    lag = asyncio.create_task(LoopLag(registry).watch())
+    metrics = WorkerMetrics(registry, Pools(registry))
+    task = asyncio.create_task(run_worker(url, settings, metrics, until_idle=until_idle))
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    waiting = asyncio.create_task(stop.wait())
+    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    await cancel_until_done([task, waiting, lag], again=WORKER_END_SECONDS)
+    if not task.cancelled():
+        task.result()

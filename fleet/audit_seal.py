@@ -1,0 +1,88 @@
+"""Lengthening and checking the chain of hashes over the audit log, in the database."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import aclosing
+
+import psycopg
+from psycopg.rows import DictRow
+from psycopg_pool import PoolTimeout
+
+from onsembl.fleet.audit_chain import Verifier, chained, row_hash
+from onsembl.sql import audit_chain
+from onsembl.sql.audit_chain import Link, Seal
+from onsembl.sql.database import Connection, Pool
+
+logger = logging.getLogger(__name__)
+
+SEAL_SECONDS = 1.0
+BATCH = 5000
+PROGRESS_EVERY = 10_000
+
+
+async def seal_for_ever(pool: Pool) -> None:
+    """Seal what was written, every second, until cancelled. Any number of processes may: one at a time does."""
+    while True:
+        try:
+            async with pool.connection() as conn:
+                await seal_new_rows(conn)
+        except (psycopg.Error, PoolTimeout) as error:
+            logger.warning("The audit log could not be sealed: %s", error, extra={"action": "seal_failed"})
+        await asyncio.sleep(SEAL_SECONDS)
+
+
+async def seal_new_rows(conn: Connection) -> int:
+    """Add to the chain every row that no chain has and that cannot be preceded any more; how many. One transaction."""
+    seal = await audit_chain.seal(conn, to_lengthen=True)
+    end = await audit_chain.horizon(conn)
+    if end == seal.horizon:
+        return 0
+    restored = int(end) < int(seal.horizon)
+
+    async def unsealed() -> list[DictRow]:
+        if restored:
+            return await audit_chain.unsealed_after_restore(conn, end, after, BATCH)
+        return await audit_chain.unsealed(conn, seal.horizon, end, after, BATCH)
+
+    seq, head, after = seal.seq, seal.hash, 0
+    while rows := await unsealed():
+        links: list[Link] = []
+        for row in rows:
+            row_digest = row_hash(row["text"])
+            seq, head, after = seq + 1, chained(head, row_digest), row["id"]
+            links.append(Link(seq, row["id"], row["at"], row_digest, head))
+        await audit_chain.add(conn, links)
+    if seq > seal.seq or restored:
+        await audit_chain.set_seal(conn, Seal(end, seq, head))
+    return seq - seal.seq
+
+
+async def verify(
+    conn: Connection, expected: frozenset[str], progress: Callable[[int], None] = lambda _: None
+) -> Verifier:
+    """Check the whole chain against the log; memory stays flat. `expected` are hashes, in hex, that were noted before.
+
+    The connection is in no transaction yet.
+    """
+    async with conn.transaction():
+        await conn.execute("set transaction isolation level repeatable read, read only")
+        anchor = await audit_chain.anchor(conn)
+        verifier = Verifier(*anchor, watch=expected)
+        verifier.passed |= {anchor[1].hex()} & expected
+        async with aclosing(audit_chain.links(conn)) as links:
+            async for row in links:
+                text = None if row["gone"] else row["text"]
+                verifier.link(
+                    row["seq"], row["audit_id"], bytes(row["row_hash"]), bytes(row["hash"]), text, row["dropped"]
+                )
+                if verifier.checked % PROGRESS_EVERY == 0:
+                    progress(verifier.checked)
+        seal = await audit_chain.seal(conn, to_lengthen=False)
+        async with aclosing(audit_chain.strangers(conn, seal.horizon)) as ids:
+            async for audit_id in ids:
+                verifier.stranger(audit_id)
+        verifier.end(seal.seq, seal.hash)
+    return verifier

@@ -1,0 +1,90 @@
+"""The emergency stop: nothing is dispatched, everything is cancelled, every instance is told at once.
+
+The first transaction waits for nobody: with it the halt is in force and on its way to the agents. The second settles
+what others were changing at that moment, and the lines. Whoever dies between the two is made up for by the sweep.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import DictRow
+
+from onsembl.fleet.announcement import Announcement, announce
+from onsembl.fleet.line import promote
+from onsembl.protocol.ids import AgentId
+from onsembl.protocol.messages import Halt
+from onsembl.sql import agents, audit, commands, halts
+from onsembl.sql.database import Connection
+
+HALT_SECONDS = 2.0
+"""In which an agent climbs its whole ladder, unless the settings say otherwise."""
+
+
+async def begin_halt(conn: Connection, actor: audit.Actor, reason: str | None, seconds: float) -> tuple[DictRow, int]:
+    """Halt the fleet, and commit; the halt, and how many commands that waited it cancelled. While one is in force it is
+    that one, said again."""
+    halt, new = await halts.begin(conn, actor, reason, seconds)
+    await halts.cancel_active(conn, halt)
+    await announce(conn, Announcement(op="halt_changed"))
+    if new:
+        await audit.write(
+            conn, _event(actor, "halt.begun", halt["id"], {"reason": halt["reason"], "seconds": halt["seconds"]})
+        )
+    await conn.commit()
+    cancelled = await _enforce(conn, halt)
+    await conn.commit()
+    return halt, cancelled
+
+
+async def enforce_halt(conn: Connection) -> None:
+    """Cancel whatever the halt in force, if there is one, has not reached yet."""
+    halt = await halts.in_force(conn)
+    if halt is not None:
+        await _enforce(conn, halt)
+
+
+async def _enforce(conn: Connection, halt: DictRow) -> int:
+    cancelled = await halts.enforce(conn, halt)
+    if cancelled:
+        await audit.write(conn, _event(audit.SYSTEM, "halt.lines_cancelled", halt["id"], {"commands": cancelled}))
+    return cancelled
+
+
+async def lift_halt(conn: Connection, actor: audit.Actor) -> DictRow | None:
+    """Let the fleet work again, and commit; the halt that is over, None when none was in force.
+
+    What was sent since then and waits goes out at once.
+    """
+    await enforce_halt(conn)
+    halt = await halts.lift(conn, actor)
+    if halt is None:
+        return None
+    await announce(conn, Announcement(op="halt_changed"))
+    await audit.write(conn, _event(actor, "halt.lifted", halt["id"], {}))
+    await conn.commit()
+    await move_idle_lines(conn)
+    return halt
+
+
+async def move_idle_lines(conn: Connection) -> None:
+    """Promote the head of each line whose agent could take it, a transaction each."""
+    for agent_id in await commands.idle_lines(conn):
+        await agents.lock(conn, agent_id)
+        await promote(conn, AgentId(agent_id))
+        await conn.commit()
+
+
+async def halt_status(conn: Connection, halt: DictRow | None) -> dict[str, Any]:
+    """A halt, and every agent that it concerns."""
+    return {"halt": halt, "agents": await halts.agents_of(conn, halt["id"]) if halt is not None else []}
+
+
+def order(halt: DictRow) -> Halt:
+    """What agents are told of it."""
+    return Halt(halt_id=halt["id"], number=halt["number"], seconds=halt["seconds"], reason=halt["reason"])
+
+
+def _event(actor: audit.Actor, action: str, halt_id: UUID, detail: dict[str, object]) -> audit.Event:
+    return audit.Event(actor=actor, action=action, target_kind="halt", target_id=str(halt_id), detail=detail)
