@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from onsembl.agent import typed_ahead
+from onsembl.agent.process import typed_ahead
 from onsembl.agent.process.typed_ahead import MOST_BYTES, NEARLY_READ_BYTES, TypedAhead
 
 PART = b"x" * 16_000
