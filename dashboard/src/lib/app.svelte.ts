@@ -1,12 +1,12 @@
 import { isAuthRetryableFetchError, type Session } from "@supabase/supabase-js";
 
 import { Api, ApiError, type Tokens } from "./api.ts";
-import { Desk } from "./desk.svelte.ts";
-import { Readings } from "./figures.ts";
+import { Inbox } from "./inbox.svelte.ts";
+import { Readings } from "./stats.ts";
 import { Halting } from "./halting.svelte.ts";
 import { Live, type Mark } from "./live.ts";
 import { createSupabase, hadSession, readConfig, signIn, type PageConfig, type Supabase } from "./session.ts";
-import { Fleet } from "./state.svelte.ts";
+import { Fleet } from "./fleet.svelte.ts";
 import { Subscription } from "./subscription.ts";
 
 export type Phase =
@@ -95,7 +95,7 @@ export class Workspace {
   readonly email: string;
   readonly api: Api;
   readonly fleet: Fleet;
-  readonly desk: Desk;
+  readonly inbox: Inbox;
   readonly halting: Halting;
   /** What the page of figures has read; it is there still when somebody comes back to it. */
   readonly readings = new Readings();
@@ -123,7 +123,7 @@ export class Workspace {
     this.accessToken = session.access_token;
     this.api = new Api(this.tokens);
     this.fleet = new Fleet(this.api);
-    this.desk = new Desk(this.api);
+    this.inbox = new Inbox(this.api);
     this.halting = new Halting(this.api);
     // First paint need not wait for Realtime; the reading that counts is the one after changes flow.
     void this.fleet.readUntilDone(() => undefined);
@@ -132,7 +132,7 @@ export class Workspace {
       noticed: (table) => {
         if (table === "halts" || table === "halt_agents") void this.halting.read();
         else if (table === "schedules") this.schedulesSeen += 1;
-        else void this.desk.read(table);
+        else void this.inbox.read(table);
       },
       flowing: () => this.reread(),
       signal: (signals) => this.#live.set(signals),
@@ -160,7 +160,7 @@ export class Workspace {
     void this.halting.read();
     void this.fleet.readUntilDone(() => {
       this.#live.set({ current: true });
-      this.desk.open(this.fleet.me?.role);
+      this.inbox.open(this.fleet.me?.role);
     });
   }
 

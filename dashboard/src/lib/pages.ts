@@ -1,7 +1,7 @@
 import type { Component } from "svelte";
 
 import type { Workspace } from "./app.svelte.ts";
-import { ROLES, type Role } from "./protocol.ts";
+import type { Role } from "./protocol.ts";
 
 /** A page beside the fleet's, at `#/<id>`. Its code is fetched when it is opened. */
 export interface Page {
@@ -19,14 +19,9 @@ export const PAGES: Page[] = [
   { id: "presets", label: "Presets", role: "viewer", load: () => import("../pages/Presets.svelte") },
   { id: "schedules", label: "Schedules", role: "viewer", load: () => import("../pages/Schedules.svelte") },
   { id: "recordings", label: "Recordings", role: "viewer", load: () => import("../pages/Recordings.svelte") },
-  { id: "figures", label: "Figures", role: "viewer", load: () => import("../pages/Figures.svelte") },
+  { id: "figures", label: "Figures", role: "viewer", load: () => import("../pages/Statistics.svelte") },
   { id: "audit", label: "Audit", role: "admin", load: () => import("../pages/Audit.svelte") },
   { id: "access", label: "Access", role: "admin", load: () => import("../pages/Access.svelte") },
   { id: "approve", label: "Let an agent in", role: "admin", hidden: true, load: () => import("../pages/Approve.svelte") },
   { id: "alerts", label: "Alerts", role: "viewer", hidden: true, load: () => import("../pages/Alerts.svelte") },
 ];
-
-/** Whether a role includes another: an admin may all that an operator may. */
-export function includes(role: Role | undefined, least: Role): boolean {
-  return role !== undefined && ROLES.indexOf(role) >= ROLES.indexOf(least);
-}

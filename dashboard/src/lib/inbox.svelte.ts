@@ -1,14 +1,14 @@
 import { type Api, ApiError } from "./api.ts";
 import { counted } from "./format.ts";
 import { notices } from "./notices.svelte.ts";
-import { includes } from "./pages.ts";
+import { includes } from "./roles.ts";
 import type { AlertAnswer, DeviceRequest, Role } from "./protocol.ts";
 import type { Noticed } from "./subscription.ts";
 
-type DeskTable = Exclude<Noticed, "halts" | "halt_agents" | "schedules">;
+type InboxTable = Exclude<Noticed, "halts" | "halt_agents" | "schedules">;
 
 /** What waits for a person, wherever in the page they are: alerts, and agents that ask to be let in. */
-export class Desk {
+export class Inbox {
   /** Those that nobody has acknowledged. */
   alerts = $state.raw<AlertAnswer[]>([]);
   /** All that the server tells of, those first that wait. */
@@ -18,7 +18,7 @@ export class Desk {
   readonly #api: Api;
   #role: Role | undefined;
   /** The latest question about each table: answers to earlier ones are old news. */
-  readonly #asked: Record<DeskTable, number> = { alerts: 0, device_requests: 0 };
+  readonly #asked: Record<InboxTable, number> = { alerts: 0, device_requests: 0 };
 
   constructor(api: Api) {
     this.#api = api;
@@ -32,7 +32,7 @@ export class Desk {
   }
 
   /** Something has changed. What cannot be read now is read the next time. */
-  async read(table: DeskTable): Promise<void> {
+  async read(table: InboxTable): Promise<void> {
     if (this.#role === undefined) return;
     const mine = ++this.#asked[table];
     try {

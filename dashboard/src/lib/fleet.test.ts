@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, test } from "vitest";
 
 import { Api, ApiError } from "./api.ts";
 import type { Agent, Command, Commands } from "./protocol.ts";
-import { Fleet } from "./state.svelte.ts";
+import { Fleet } from "./fleet.svelte.ts";
 
 const DONE = { state: "succeeded", ended_at: "2026-01-01T00:00:09+00:00" } as const;
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 
-import { frame, inWords, latest, levels, nearest, path, peak, percent, quantile, quantiles, rates, Readings, sizeRate, time } from "./figures.ts";
+import { frame, inWords, latest, levels, nearest, path, peak, percent, quantile, quantiles, rates, Readings, sizeRate, time } from "./stats.ts";
 import type { Figures } from "./protocol.ts";
 
 function figures(at: number, fields: Partial<Figures> = {}): Figures {
