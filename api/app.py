@@ -38,7 +38,7 @@ from onsembl.api.http.problems import (
     server_error_answer,
 )
 from onsembl.api.http.request_log import RequestLog
-from onsembl.api.instances.instance import keep_alive, take_notices
+from onsembl.api.instances.instance import keep_alive, take_messages
 from onsembl.api.metrics import Metrics
 from onsembl.api.routes.devices import ROUTES as DEVICE_ROUTES
 from onsembl.api.routes.metrics import metrics
@@ -226,7 +226,7 @@ async def _start(
     counted.pools.watch("statements", statements)
     beside = [
         keep_alive(pool, instance_id, settings.address, settings.instance_heartbeat),
-        take_notices(settings.database_url, services, instance_id),
+        take_messages(settings.database_url, services, instance_id),
         refusals.write_for_ever(),
         counted.loop_lag.watch(),
     ]

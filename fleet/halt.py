@@ -11,7 +11,8 @@ from uuid import UUID
 
 from psycopg.rows import DictRow
 
-from onsembl.fleet.announcement import Announcement, announce
+from onsembl.fleet import instance_messages
+from onsembl.fleet.instance_messages import Broadcast
 from onsembl.fleet.line import promote
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.messages import Halt
@@ -27,7 +28,7 @@ async def begin_halt(conn: Connection, actor: audit.Actor, reason: str | None, s
     that one, said again."""
     halt, new = await halts.begin(conn, actor, reason, seconds)
     await halts.cancel_active(conn, halt)
-    await announce(conn, Announcement(op="halt_changed"))
+    await instance_messages.broadcast(conn, Broadcast(op="halt_changed"))
     if new:
         await audit.write(
             conn, _event(actor, "halt.begun", halt["id"], {"reason": halt["reason"], "seconds": halt["seconds"]})
@@ -61,7 +62,7 @@ async def lift_halt(conn: Connection, actor: audit.Actor) -> DictRow | None:
     halt = await halts.lift(conn, actor)
     if halt is None:
         return None
-    await announce(conn, Announcement(op="halt_changed"))
+    await instance_messages.broadcast(conn, Broadcast(op="halt_changed"))
     await audit.write(conn, _event(actor, "halt.lifted", halt["id"], {}))
     await conn.commit()
     await move_idle_lines(conn)

@@ -33,9 +33,10 @@ from typing import Any
 
 import psutil
 from center import Center, center
-from fleet import STATION_VIEWERS
 from fleet_agents import PAUSE_SECONDS, TRAFFIC
 from operators import COMMAND_SECONDS
+
+from fleet import STATION_VIEWERS
 
 WATCH_SECONDS = 1.0
 SHORT_SECONDS = 120

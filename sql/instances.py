@@ -1,4 +1,4 @@
-"""The `instances` table: the API processes that are alive, and how to tell one of them something."""
+"""The `instances` table: the API processes that are alive, and the NOTIFY channels that reach them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from onsembl.sql.database import Connection
 
 
 def channel(instance_id: UUID) -> str:
-    """The NOTIFY channel on which one instance is told what concerns its agents."""
+    """The NOTIFY channel of one instance."""
     return f"onsembl_instance_{instance_id.hex}"
 
 
 GAP_SECONDS = 15.0
-"""A heartbeat that comes so long after the last says that there were some that could not be written."""
-EVERY_INSTANCE = "onsembl_instances"
-"""The NOTIFY channel on which all of them are told something."""
+"""A heartbeat that follows the last one after a longer gap shows that heartbeats between them could not be written."""
+BROADCAST_CHANNEL = "onsembl_instances"
+"""The NOTIFY channel that every instance listens to."""
 
 
 async def register(conn: Connection, address: str) -> InstanceId:
-    """A row for a process that starts."""
+    """Add a row for a process that starts."""
     cursor = await conn.execute("insert into instances (address) values (%s) returning id", [address])
     row = await cursor.fetchone()
     assert row is not None
@@ -28,9 +28,10 @@ async def register(conn: Connection, address: str) -> InstanceId:
 
 
 async def heartbeat(conn: Connection, instance_id: InstanceId, address: str) -> None:
-    """Say that the instance lives; its row is written again if a sweep removed it meanwhile.
+    """Record that the instance is alive; add its row again if a sweep has removed it.
 
-    After a silence longer than `GAP_SECONDS` it has reached the database only since now.
+    After a gap longer than `GAP_SECONDS` the instance counts as reaching the database only from now on
+    (`reached_since`).
     """
     await conn.execute(
         """insert into instances (id, address) values (%(id)s, %(address)s)
@@ -42,7 +43,7 @@ async def heartbeat(conn: Connection, instance_id: InstanceId, address: str) -> 
 
 
 async def remove(conn: Connection, instance_id: InstanceId) -> None:
-    """The process ends in good order."""
+    """Remove the row of a process that exits."""
     await conn.execute("delete from instances where id = %s", [instance_id])
 
 
@@ -52,10 +53,10 @@ async def remove_dead(conn: Connection, dead_after: float) -> None:
 
 
 async def notify(conn: Connection, instance_id: UUID, payload: str) -> None:
-    """Tell an instance something, once the transaction is committed; at most 7,999 bytes."""
+    """Notify one instance when the transaction commits; `payload` has at most 7,999 bytes."""
     await conn.execute("select pg_notify(%s, %s)", [channel(instance_id), payload])
 
 
-async def announce(conn: Connection, payload: str) -> None:
-    """Tell every instance something, once the transaction is committed; at most 7,999 bytes."""
-    await conn.execute("select pg_notify(%s, %s)", [EVERY_INSTANCE, payload])
+async def broadcast(conn: Connection, payload: str) -> None:
+    """Notify every instance when the transaction commits; `payload` has at most 7,999 bytes."""
+    await conn.execute("select pg_notify(%s, %s)", [BROADCAST_CHANNEL, payload])

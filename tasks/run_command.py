@@ -22,7 +22,7 @@ from procrastinate.jobs import Job
 from psycopg.rows import DictRow
 from psycopg_pool import PoolTimeout
 
-from onsembl.fleet.delivery import Delivery
+from onsembl.fleet.instance_messages import Dispatcher
 from onsembl.fleet.line import promote
 from onsembl.protocol import request_ids
 from onsembl.protocol.ids import AgentId, CommandId
@@ -57,7 +57,7 @@ class Services:
     pool: Pool
     statements: Pool
     """For single statements: each is a transaction."""
-    delivery: Delivery
+    dispatcher: Dispatcher
     watch: CommandWatch
     metrics: JobMetrics
     accept_seconds: float = ACCEPT_SECONDS
@@ -172,7 +172,7 @@ class Run:
             return
         online = True
         if offered or row["cancel_requested_at"] is not None:
-            online = await self._services.delivery.attend(row)
+            online = await self._services.dispatcher.dispatch(row)
         if not (offered and online):
             await changes.wait()
             return

@@ -15,7 +15,7 @@ from procrastinate.exceptions import ProcrastinateException
 from psycopg_pool import PoolTimeout
 
 from onsembl.fleet.audit_seal import seal_for_ever
-from onsembl.fleet.delivery import Delivery, LocalHub
+from onsembl.fleet.instance_messages import Dispatcher, LocalHub
 from onsembl.protocol.backoff import Backoff
 from onsembl.sql.cancellation import cancel_until_done
 from onsembl.sql.database import Pool, create_pool
@@ -77,7 +77,7 @@ async def run_worker(
         services = Services(
             pool,
             statements,
-            Delivery(pool, local),
+            Dispatcher(pool, local),
             watch,
             metrics.jobs,
             settings.accept,

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from onsembl.api.broadcast import Changes
 from onsembl.api.http.problems import Problem, unauthenticated
-from onsembl.fleet.announcement import Announcement, announce
+from onsembl.fleet import instance_messages
+from onsembl.fleet.instance_messages import Broadcast
 from onsembl.protocol.ids import AgentId
 from onsembl.sql import signing_keys
 from onsembl.sql.database import Pool
@@ -88,7 +89,7 @@ class AgentKeys:
                 rows = await signing_keys.live(conn)
             if rows[0]["token_seconds"] < self.access_seconds:
                 await signing_keys.note_lifetime(conn, self.access_seconds)
-                await announce(conn, Announcement(op="keys_changed"))
+                await instance_messages.broadcast(conn, Broadcast(op="keys_changed"))
                 rows = await signing_keys.live(conn)
         keys = [(row, _private_key(row["private_pem"])) for row in rows]
         self._verifying = {

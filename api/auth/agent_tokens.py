@@ -8,16 +8,16 @@ from fnmatch import fnmatchcase
 from typing import Literal
 from uuid import UUID, uuid4
 
-import msgspec
 from prometheus_client import Counter
 
 from onsembl.api.auth.agent_keys import AgentKeys
 from onsembl.api.auth.rate_limits import Doors
 from onsembl.api.http.models import AgentCredentials, Enrolment
 from onsembl.api.http.problems import Problem, unauthenticated
-from onsembl.fleet.delivery import Notice
+from onsembl.fleet import instance_messages
+from onsembl.fleet.instance_messages import InstanceMessage
 from onsembl.protocol.ids import AgentId
-from onsembl.sql import agents, alerts, audit, enrolment, instances, refresh_tokens
+from onsembl.sql import agents, alerts, audit, enrolment, refresh_tokens
 from onsembl.sql.database import Connection, Pool
 
 REPEAT_SECONDS = 300.0
@@ -137,8 +137,8 @@ class AgentTokens:
         )
         instance_id = await agents.online_at(conn, found.agent_id)
         if instance_id is not None:
-            notice = Notice(op="reused", agent_id=found.agent_id)
-            await instances.notify(conn, instance_id, msgspec.json.encode(notice).decode())
+            message = InstanceMessage(op="reused", agent_id=found.agent_id)
+            await instance_messages.send(conn, instance_id, message)
 
     async def _issue(
         self, conn: Connection, agent_id: AgentId, name: str, family: UUID, parent: str | None
@@ -162,8 +162,8 @@ async def end_credentials(conn: Connection, agent_id: AgentId) -> None:
     await agents.refuse_tokens_before(conn, agent_id, time.time())
     instance_id = await agents.online_at(conn, agent_id)
     if instance_id is not None:
-        notice = Notice(op="credentials_ended", agent_id=agent_id)
-        await instances.notify(conn, instance_id, msgspec.json.encode(notice).decode())
+        message = InstanceMessage(op="credentials_ended", agent_id=agent_id)
+        await instance_messages.send(conn, instance_id, message)
 
 
 def _refusal(token: refresh_tokens.RefreshToken) -> RefreshRefused | None:

@@ -11,8 +11,7 @@ from psycopg_pool import PoolTimeout
 
 from onsembl.api.instances.revocation import AGENT_DISABLED, CREDENTIALS_ENDED, obey, recheck, shut_out_agent
 from onsembl.api.services import Services
-from onsembl.fleet.announcement import Announcement
-from onsembl.fleet.delivery import Notice
+from onsembl.fleet.instance_messages import Broadcast, InstanceMessage
 from onsembl.fleet.listener import listen
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, InstanceId
@@ -34,22 +33,22 @@ async def keep_alive(pool: Pool, instance_id: InstanceId, address: str, interval
             logger.warning("A heartbeat could not be written: %s", error, extra={"action": "heartbeat_failed"})
 
 
-async def take_notices(url: str, services: Services, instance_id: InstanceId) -> None:
+async def take_messages(url: str, services: Services, instance_id: InstanceId) -> None:
     """Do what other processes ask of this one, until cancelled. No agent's full connection holds up what is next."""
     hub, errands = services.hub, services.errands
 
     async def take(channel: str, payload: str) -> None:
-        if channel == instances.EVERY_INSTANCE:
-            await obey(services, msgspec.json.decode(payload, type=Announcement))
+        if channel == instances.BROADCAST_CHANNEL:
+            await obey(services, msgspec.json.decode(payload, type=Broadcast))
             return
-        notice = msgspec.json.decode(payload, type=Notice)
-        agent_id = AgentId(notice.agent_id)
-        match notice.op:
+        message = msgspec.json.decode(payload, type=InstanceMessage)
+        agent_id = AgentId(message.agent_id)
+        match message.op:
             case "attend":
                 errands.begin(hub.attend(agent_id))
             case "superseded":
                 link = hub.links.get(agent_id)
-                if link is not None and notice.epoch is not None and link.epoch < notice.epoch:
+                if link is not None and message.epoch is not None and link.epoch < message.epoch:
                     hub.close(agent_id, CloseCode.SUPERSEDED, "the agent has connected to another instance")
             case "reused":
                 reason = "a refresh token of this agent was used twice"
@@ -59,7 +58,7 @@ async def take_notices(url: str, services: Services, instance_id: InstanceId) ->
             case "leave" | "restart":
                 link = hub.links.get(agent_id)
                 if link is not None:
-                    errands.begin(link.send(Leave(restart=notice.op == "restart")))
+                    errands.begin(link.send(Leave(restart=message.op == "restart")))
             case "disabled":
                 await shut_out_agent(services, agent_id, CloseCode.REVOKED, AGENT_DISABLED)
 
@@ -69,4 +68,4 @@ async def take_notices(url: str, services: Services, instance_id: InstanceId) ->
         await recheck(services)
         errands.begin(hub.attend_all())
 
-    await listen(url, [instances.channel(instance_id), instances.EVERY_INSTANCE], take, catch_up)
+    await listen(url, [instances.channel(instance_id), instances.BROADCAST_CHANNEL], take, catch_up)

@@ -7,7 +7,7 @@ import logging
 
 from onsembl.api.instances.halting import tell_all
 from onsembl.api.services import Services
-from onsembl.fleet.announcement import Announcement
+from onsembl.fleet.instance_messages import Broadcast
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, OperatorId
 from onsembl.sql import agents, operators
@@ -18,12 +18,12 @@ AGENT_DISABLED = "this agent is disabled"
 CREDENTIALS_ENDED = "the agent's credentials are not good any more"
 
 
-async def obey(services: Services, announcement: Announcement) -> None:
+async def obey(services: Services, broadcast: Broadcast) -> None:
     """Do what every instance was told to."""
-    match announcement.op:
+    match broadcast.op:
         case "operator_changed":
-            assert announcement.operator_id is not None
-            await _operators_changed(services, OperatorId(announcement.operator_id))
+            assert broadcast.operator_id is not None
+            await _operators_changed(services, OperatorId(broadcast.operator_id))
         case "keys_changed":
             await services.agent_keys.load()  # the connections of keys that are gone end by themselves
         case "operator_keys_changed":

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from uuid import UUID
 
-import msgspec
 from psycopg.rows import DictRow
 
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.models import Agent, NoBody, OperatorAnswer, Operators
 from onsembl.api.http.problems import Problem
-from onsembl.fleet.announcement import Announcement, announce
-from onsembl.fleet.delivery import Notice
+from onsembl.fleet import instance_messages
+from onsembl.fleet.instance_messages import Broadcast, InstanceMessage
 from onsembl.fleet.line import promote
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import CommandState, Role
 from onsembl.realtime.operators import OperatorAccount, OperatorError
-from onsembl.sql import agents, audit, commands, instances, operators
+from onsembl.sql import agents, audit, commands, operators
 
 
 async def disable_agent(call: Call[NoBody]) -> DictRow:
@@ -27,8 +26,8 @@ async def disable_agent(call: Call[NoBody]) -> DictRow:
         if row is None:
             raise Problem(404, "There is no such agent.")
         if row["instance_id"] is not None:
-            notice = Notice(op="disabled", agent_id=agent_id)
-            await instances.notify(conn, row["instance_id"], msgspec.json.encode(notice).decode())
+            message = InstanceMessage(op="disabled", agent_id=agent_id)
+            await instance_messages.send(conn, row["instance_id"], message)
         for lost in await commands.forget_unheard(conn, agent_id, []):
             await commands.notify_changed(conn, lost["id"])
             if CommandState(lost["state"]).is_final:
@@ -93,7 +92,7 @@ async def _change(call: Call[NoBody], account: OperatorAccount, *, disabled: boo
             await operators.disable(conn, account.id, account.email, account.role or Role.VIEWER)
         else:
             await operators.enable(conn, account.id)
-        await announce(conn, Announcement(op="operator_changed", operator_id=account.id))
+        await instance_messages.broadcast(conn, Broadcast(op="operator_changed", operator_id=account.id))
         await audit.write(
             conn,
             audit.Event(

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-import msgspec
 from psycopg.rows import DictRow
 
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.models import Agent, Answer, CancelRequest, NoBody
 from onsembl.api.http.problems import Problem
+from onsembl.fleet import instance_messages
 from onsembl.fleet.cancel import request_cancel_all
-from onsembl.fleet.delivery import Notice
+from onsembl.fleet.instance_messages import InstanceMessage
 from onsembl.fleet.line import promote
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import AgentStatus, Role
-from onsembl.sql import agents, audit, instances
+from onsembl.sql import agents, audit
 from onsembl.sql.database import Connection
 
 
@@ -75,8 +75,8 @@ async def _leave(call: Call[NoBody], op: Literal["leave", "restart"], action: st
         row = await _agent(conn, call)
         if row["status"] != AgentStatus.ONLINE or row["instance_id"] is None:
             raise Problem(409, "The agent is offline.")
-        notice = Notice(op=op, agent_id=row["id"])
-        await instances.notify(conn, row["instance_id"], msgspec.json.encode(notice).decode())
+        message = InstanceMessage(op=op, agent_id=row["id"])
+        await instance_messages.send(conn, row["instance_id"], message)
         await audit.write(conn, _event(call, action, row))
     return row
 

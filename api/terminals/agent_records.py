@@ -9,12 +9,12 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import msgspec
 from psycopg.rows import DictRow
 
 from onsembl.api.auth.agent_keys import AgentIdentity
-from onsembl.fleet.delivery import Notice
+from onsembl.fleet import instance_messages
 from onsembl.fleet.halt import order
+from onsembl.fleet.instance_messages import InstanceMessage
 from onsembl.fleet.line import promote
 from onsembl.fleet.names import RUN_COMMAND
 from onsembl.protocol import request_ids
@@ -24,7 +24,7 @@ from onsembl.protocol.ids import AgentId, CommandId, Epoch, InstanceId, StreamId
 from onsembl.protocol.messages import Accepted, CancelStep, Ended, Halt, HaltProgress, Hello, SizeTaken, Used
 from onsembl.protocol.resume import Held, resume_offset
 from onsembl.protocol.states import CommandState
-from onsembl.sql import agents, archive, audit, audit_log, commands, halts, instances, streams
+from onsembl.sql import agents, archive, audit, audit_log, commands, halts, streams
 from onsembl.sql.database import Connection, Pool, statement
 
 logger = logging.getLogger(__name__)
@@ -136,8 +136,8 @@ class Presence:
 
     async def _supersede(self, conn: Connection, row: DictRow, epoch: Epoch) -> None:
         if row["instance_id"] not in (None, self.instance_id):
-            notice = Notice(op="superseded", agent_id=row["id"], epoch=epoch)
-            await instances.notify(conn, row["instance_id"], msgspec.json.encode(notice).decode())
+            message = InstanceMessage(op="superseded", agent_id=row["id"], epoch=epoch)
+            await instance_messages.send(conn, row["instance_id"], message)
 
     async def disconnect(self, agent_id: AgentId, epoch: Epoch) -> None:
         """The connection of this epoch is over."""

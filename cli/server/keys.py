@@ -16,7 +16,8 @@ from onsembl.cli.server.actor import command_line_actor
 from onsembl.cli.server.data_folder import data_dir_option
 from onsembl.cli.server.database_url import database_url_option, running_database
 from onsembl.cli.server.hosted_project import hosted_project
-from onsembl.fleet.announcement import Announcement, announce
+from onsembl.fleet import instance_messages
+from onsembl.fleet.instance_messages import Broadcast
 from onsembl.realtime.auth.rotation import RotationTooSoon
 from onsembl.realtime.standin import standin_rotation
 from onsembl.sql import audit, signing_keys
@@ -87,7 +88,7 @@ async def _rotate_agents(url: str, revoke: bool) -> str:
     kid = secrets.token_hex(8)
     async with await connect(url, role="onsembl_api") as conn:
         await signing_keys.rotate(conn, kid, new_private_pem(), revoke=revoke)
-        await announce(conn, Announcement(op="keys_changed"))
+        await instance_messages.broadcast(conn, Broadcast(op="keys_changed"))
         await audit.write(conn, _rotated(kid, "agents", revoke))
     return kid
 
@@ -97,7 +98,7 @@ async def _rotate_operators(url: str, revoke: bool) -> str:
         await rotation.load()
         kid = await rotation.rotate(revoke=revoke)
     async with await connect(url, role="onsembl_api") as conn:
-        await announce(conn, Announcement(op="operator_keys_changed"))
+        await instance_messages.broadcast(conn, Broadcast(op="operator_keys_changed"))
         await audit.write(conn, _rotated(kid, "operators", revoke))
     return kid
 

@@ -18,7 +18,8 @@ from onsembl.cli.server.actor import command_line_actor
 from onsembl.cli.server.data_folder import data_dir_option
 from onsembl.cli.server.database_url import database_url_option, running_database
 from onsembl.cli.server.hosted_project import hosted_project
-from onsembl.fleet.announcement import Announcement, announce
+from onsembl.fleet import instance_messages
+from onsembl.fleet.instance_messages import Broadcast
 from onsembl.protocol.states import Role
 from onsembl.realtime.hosted_operators import hosted_operators
 from onsembl.realtime.operators import OperatorAccount, OperatorDirectory, OperatorError
@@ -134,7 +135,7 @@ async def _note(url: str, action: str, account: OperatorAccount) -> None:
             await operators.disable(conn, account.id, account.email, account.role or Role.VIEWER)
         elif action == "enabled":
             await operators.enable(conn, account.id)
-        await announce(conn, Announcement(op="operator_changed", operator_id=account.id))
+        await instance_messages.broadcast(conn, Broadcast(op="operator_changed", operator_id=account.id))
 
 
 def _with_directory(act: Callable[[OperatorDirectory], Awaitable[T]], database_url: str | None, data_dir: Path) -> T:

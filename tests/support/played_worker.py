@@ -16,7 +16,7 @@ from procrastinate.job_context import AbortReason
 from procrastinate.jobs import Job, Status
 from prometheus_client import CollectorRegistry
 
-from onsembl.fleet.delivery import Delivery, LocalHub
+from onsembl.fleet.instance_messages import Dispatcher, LocalHub
 from onsembl.protocol.ids import CommandId
 from onsembl.protocol.states import CommandState
 from onsembl.sql.database import Pool
@@ -90,7 +90,7 @@ class PlayedWorker:
     def __init__(self, pool: Pool, statements: Pool, hub: LocalHub) -> None:
         self._pool = pool
         self._statements = statements
-        self._delivery = Delivery(pool, hub)
+        self._dispatcher = Dispatcher(pool, hub)
         self._metrics = JobMetrics(CollectorRegistry())
         self._app = new_app()
         self.jobs: list[HeldJob] = []
@@ -112,7 +112,7 @@ class PlayedWorker:
             app=self._app, job=job, abort_reason=lambda: held.abort_reason, start_timestamp=0.0, additional_context={}
         )
         watch: Any = held.watch
-        services = Services(self._pool, self._statements, self._delivery, watch, self._metrics)
+        services = Services(self._pool, self._statements, self._dispatcher, watch, self._metrics)
         held.task = asyncio.create_task(Run(services, held.command_id, context).see_through())
         self.jobs.append(held)
         await self._go_on(held)
