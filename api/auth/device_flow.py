@@ -12,7 +12,7 @@ from onsembl.api.auth.agent_tokens import AgentTokens, end_credentials
 from onsembl.api.http.models import AgentCredentials, Enrolment
 from onsembl.api.http.problems import Problem
 from onsembl.protocol.ids import AgentId, OperatorId
-from onsembl.realtime.auth.attempts import network_of
+from onsembl.protocol.rates import network_of
 from onsembl.sql import agents, audit, device_requests
 from onsembl.sql.audit import Actor
 from onsembl.sql.database import Connection, Pool

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from onsembl.api.http.problems import Problem
 from onsembl.protocol.ids import AgentId
-from onsembl.realtime.auth.attempts import Attempts, network_of
+from onsembl.protocol.rates import LeakyBuckets, network_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +22,9 @@ class Allowance:
     burst: int
     refill: float
 
-    def bucket(self) -> Attempts:
+    def bucket(self) -> LeakyBuckets:
         """What counts, for any number of callers."""
-        return Attempts(self.burst, self.refill)
+        return LeakyBuckets(self.burst, self.refill)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,15 +54,15 @@ class Doors:
     """Counts who comes to this process."""
 
     limits: Limits
-    _agent_connects: Attempts = field(init=False)
-    _agent_refreshes: Attempts = field(init=False)
-    _address_connects: Attempts = field(init=False)
-    _address_exchanges: Attempts = field(init=False)
-    _address_guesses: Attempts = field(init=False)
-    _address_devices: Attempts = field(init=False)
-    _typed_codes: Attempts = field(init=False)
-    _address_refusals: Attempts = field(init=False)
-    _address_questions: Attempts = field(init=False)
+    _agent_connects: LeakyBuckets = field(init=False)
+    _agent_refreshes: LeakyBuckets = field(init=False)
+    _address_connects: LeakyBuckets = field(init=False)
+    _address_exchanges: LeakyBuckets = field(init=False)
+    _address_guesses: LeakyBuckets = field(init=False)
+    _address_devices: LeakyBuckets = field(init=False)
+    _typed_codes: LeakyBuckets = field(init=False)
+    _address_refusals: LeakyBuckets = field(init=False)
+    _address_questions: LeakyBuckets = field(init=False)
 
     def __post_init__(self) -> None:
         self._agent_connects = self.limits.agent_connects.bucket()
@@ -103,7 +103,7 @@ class Doors:
 
     def typed_well(self, operator: str, address: str) -> None:
         """The code was right, and does not count."""
-        self._typed_codes.give_back([operator, network_of(address)])
+        self._typed_codes.refund([operator, network_of(address)])
 
     def refresh(self, agent_id: AgentId) -> None:
         """An agent asks for its next tokens. Raises Problem 429."""
@@ -124,10 +124,10 @@ class Doors:
 
     def question_answered(self, address: str) -> None:
         """The token was good, and does not count."""
-        self._address_questions.give_back([network_of(address)])
+        self._address_questions.refund([network_of(address)])
 
 
-def _take(bucket: Attempts, *keys: str) -> None:
+def _take(bucket: LeakyBuckets, *keys: str) -> None:
     refusal = bucket.take(keys, time.monotonic())
     if refusal is not None:
         raise _too_often(refusal.wait)

@@ -15,7 +15,7 @@ import psycopg
 from prometheus_client import Counter as Metric
 from psycopg_pool import PoolTimeout
 
-from onsembl.realtime.auth.attempts import network_of
+from onsembl.protocol.rates import network_of
 from onsembl.sql import audit
 from onsembl.sql.audit import Actor
 from onsembl.sql.database import Pool

@@ -57,8 +57,8 @@ from onsembl.protocol.messages import (
     decode_output,
     encode,
 )
+from onsembl.protocol.rates import SlidingWindow
 from onsembl.protocol.stream import GapRefused, OffsetOutOfRange
-from onsembl.realtime.channels.limits import Rate
 from onsembl.sql.audit import Actor
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class AgentSession:
         self._tokens = services.agent_tokens
         self._refusals = services.refusals
         self._doors = services.doors
-        self._messages = Rate(services.settings.limits.messages_per_second, MESSAGE_WINDOW_SECONDS)
+        self._messages = SlidingWindow(services.settings.limits.messages_per_second, MESSAGE_WINDOW_SECONDS)
         self._settings = services.settings
         self._identity = identity
         self._keys = services.agent_keys

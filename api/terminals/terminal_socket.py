@@ -45,8 +45,8 @@ from onsembl.protocol.messages import (
     decode_from_viewer,
     encode,
 )
+from onsembl.protocol.rates import SlidingWindow
 from onsembl.protocol.states import Role
-from onsembl.realtime.channels.limits import Rate
 from onsembl.sql import agents, archive
 
 logger = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ class ViewerSession:
         self._address = client_address(websocket)
         settings = services.settings
         self._heartbeat = Heartbeat(settings.heartbeat, settings.heartbeat_timeout, now=time.monotonic())
-        self._messages = Rate(settings.limits.messages_per_second, MESSAGE_WINDOW_SECONDS)
+        self._messages = SlidingWindow(settings.limits.messages_per_second, MESSAGE_WINDOW_SECONDS)
         self._changed = asyncio.Event()
         self._direct = direct_socket(websocket)
         if self._direct is not None:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from psycopg.rows import DictRow
 
-from onsembl.realtime.auth.attempts import Attempts, network_of
+from onsembl.protocol.rates import LeakyBuckets, network_of
 from onsembl.realtime.auth.errors import AuthError, TooManyAttempts
 from onsembl.realtime.auth.events import Action, AuthEvent, OnAuthEvent
 from onsembl.realtime.auth.passwords import Passwords
@@ -40,10 +40,10 @@ class Sessions:
     passwords: Passwords
     settings: AuthSettings
     on_event: OnAuthEvent
-    attempts: Attempts = field(init=False)
+    attempts: LeakyBuckets = field(init=False)
 
     def __post_init__(self) -> None:
-        self.attempts = Attempts(self.settings.failures, self.settings.failure_refill)
+        self.attempts = LeakyBuckets(self.settings.failures, self.settings.failure_refill)
 
     async def sign_in(self, email: str, password: str, address: str) -> dict[str, Any]:
         """A session for the right password."""
@@ -61,7 +61,7 @@ class Sessions:
         if not await self.passwords.fits(password, user["encrypted_password"] if user else None) or user is None:
             error = AuthError(400, "invalid_credentials", "Invalid login credentials")
             raise await self._refused("sign_in", address, email, "wrong address or password", error)
-        self.attempts.give_back(keys)
+        self.attempts.refund(keys)
         if user["banned"]:
             error = AuthError(400, "user_banned", "User is banned")
             raise await self._refused("sign_in", address, email, "disabled", error, user["id"])

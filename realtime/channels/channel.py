@@ -16,8 +16,9 @@ from typing import Any, Protocol, cast
 
 import orjson
 
+from onsembl.protocol.rates import SlidingWindow
 from onsembl.realtime.channels.join import JoinRequest
-from onsembl.realtime.channels.limits import ChannelRates, Limits, Rate
+from onsembl.realtime.channels.limits import ChannelRates, Limits
 from onsembl.realtime.channels.questions import (
     Answer,
     AskPolicies,
@@ -86,7 +87,7 @@ class Channel:
         topics: Topics,
         verify: Verify,
         limits: Limits,
-        events: Rate,
+        events: SlidingWindow,
     ) -> None:
         self.topic = frame.topic
         self.join_ref: Ref = frame.join_ref

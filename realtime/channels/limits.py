@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass
+
+from onsembl.protocol.rates import FixedWindow, SlidingWindow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,48 +43,10 @@ class Limits:
     private_only: bool = False
 
 
-class Rate:
-    """Counts events; too many when their average a second, over the window, is above the limit."""
-
-    def __init__(self, limit: float, window: float) -> None:
-        self._allowed = limit * window
-        self._window = window
-        self._buckets: deque[tuple[float, int]] = deque()
-        self._total = 0
-
-    def add(self, now: float, events: int = 1) -> bool:
-        """Count; False when it is too much. `now` in seconds, of a clock that never goes back."""
-        while self._buckets and self._buckets[0][0] <= now - self._window:
-            self._total -= self._buckets.popleft()[1]
-        self._total += events
-        if self._buckets and now - self._buckets[-1][0] < self._window / 10:
-            began, count = self._buckets[-1]
-            self._buckets[-1] = (began, count + events)
-        else:
-            self._buckets.append((now, events))
-        return self._total <= self._allowed
-
-
-class CallsInWindow:
-    """At most so many calls from the first on, until the window is over."""
-
-    def __init__(self, calls: int, window: float) -> None:
-        self._calls, self._window = calls, window
-        self._count = 0
-        self._until: float | None = None
-
-    def add(self, now: float) -> bool:
-        """Count a call; False when there were enough."""
-        if self._until is None or now > self._until:
-            self._until, self._count = now + self._window, 0
-        self._count += 1
-        return self._count <= self._calls
-
-
 class ChannelRates:
     """What is counted for one channel; `events` is its socket's count."""
 
-    def __init__(self, limits: Limits, events: Rate) -> None:
+    def __init__(self, limits: Limits, events: SlidingWindow) -> None:
         self.events = events
-        self.presence_events = Rate(limits.presence_events_per_second, limits.rate_window)
-        self.presence_calls = CallsInWindow(limits.presence_calls, limits.presence_calls_window)
+        self.presence_events = SlidingWindow(limits.presence_events_per_second, limits.rate_window)
+        self.presence_calls = FixedWindow(limits.presence_calls, limits.presence_calls_window)

@@ -12,9 +12,9 @@ from psycopg_pool import PoolTimeout
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from onsembl.protocol.rates import SlidingWindow
 from onsembl.realtime.bodies import CLOSE, BodyRefused, read_body
 from onsembl.realtime.channels.center import Center
-from onsembl.realtime.channels.limits import Rate
 from onsembl.realtime.channels.questions import AskPolicies
 from onsembl.realtime.channels.serializer import Broadcast, Frame, Message
 from onsembl.realtime.channels.topics import PREFIX
@@ -36,7 +36,7 @@ class BroadcastRoutes:
     def __init__(self, center: Center, authenticate: Authenticate) -> None:
         self._center = center
         self._authenticate = authenticate
-        self._rate = Rate(center.limits.events_per_second, center.limits.rate_window)
+        self._rate = SlidingWindow(center.limits.events_per_second, center.limits.rate_window)
 
     async def many(self, request: Request) -> Response:
         """POST /api/broadcast with `{"messages": [{"topic", "event", "payload", "private"}, …]}`."""

@@ -14,11 +14,10 @@ from typing import Any
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from onsembl.protocol.close_codes import CloseCode
-from onsembl.realtime.auth.attempts import network_of
+from onsembl.protocol.rates import SlidingWindow, network_of
 from onsembl.realtime.channels.center import Center
 from onsembl.realtime.channels.channel import Channel
 from onsembl.realtime.channels.join import parse_join
-from onsembl.realtime.channels.limits import Rate
 from onsembl.realtime.channels.questions import Question
 from onsembl.realtime.channels.serializer import BadFrame, Frame, Message, Version, decode, reply
 from onsembl.realtime.channels.shared import Shared
@@ -46,8 +45,8 @@ class ClientSocket:
         self._limits = center.limits
         self._channels: dict[str, Channel] = {}
         self._asking: dict[Channel, set[asyncio.Task[None]]] = {}
-        self._joins = Rate(self._limits.joins_per_second, self._limits.rate_window)
-        self._events = Rate(self._limits.events_per_second, self._limits.rate_window)
+        self._joins = SlidingWindow(self._limits.joins_per_second, self._limits.rate_window)
+        self._events = SlidingWindow(self._limits.events_per_second, self._limits.rate_window)
         self._outgoing: deque[str | bytes] = deque()
         self._outgoing_size = 0
         self._something_to_send = asyncio.Event()

@@ -11,9 +11,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from onsembl.protocol.rates import SlidingWindow
 from onsembl.realtime.channels.channel import Channel, State
 from onsembl.realtime.channels.join import Replay, parse_join
-from onsembl.realtime.channels.limits import Limits, Rate
+from onsembl.realtime.channels.limits import Limits
 from onsembl.realtime.channels.questions import (
     AskPolicies,
     AskReplay,
@@ -87,7 +88,7 @@ def join(topics: Topics) -> Join:
         port = Port()
         frame = Frame("realtime:room", "phx_join", {}, "1", "1")
         request = parse_join({"config": config, "access_token": "token"})
-        events = Rate(limits.events_per_second, limits.rate_window)
+        events = SlidingWindow(limits.events_per_second, limits.rate_window)
         channel = Channel(
             frame, request, {"role": "anon"}, port=port, topics=topics, verify=verify, limits=limits, events=events
         )
@@ -260,7 +261,7 @@ class AnyOrder(RuleBasedStateMachine):
             topics=self.topics,
             verify=verify,
             limits=Limits(waiting_messages=5),
-            events=Rate(1000, 10),
+            events=SlidingWindow(1000, 10),
         )
         self.question = self.channel.open()
 
