@@ -51,9 +51,9 @@ from onsembl.api.terminals.archiver import Archiver
 from onsembl.api.terminals.hub import Hub
 from onsembl.api.terminals.terminal_socket import terminal_socket
 from onsembl.protocol.messages import FIRST_MESSAGE_SECONDS
+from onsembl.realtime.builtin import BuiltinSupabase
 from onsembl.realtime.channels.limits import Limits as RealtimeLimits
 from onsembl.realtime.operators import OperatorDirectory
-from onsembl.realtime.standin import Standin
 from onsembl.sql import audit_chain, instances
 from onsembl.sql.cancellation import cancel_until_done
 from onsembl.sql.database import Pool, create_pool
@@ -73,13 +73,13 @@ ARCHIVE_DRAIN_SECONDS = 5.0
 def create_app(settings: Settings) -> Starlette:
     """The ASGI application of one instance."""
     pool = create_pool(settings.database_url, role="onsembl_api", min_size=2, max_size=settings.pool_size)
-    standin: Standin | None = None
+    builtin: BuiltinSupabase | None = None
 
     def on_refused(door: str, reason: str, address: str) -> None:
         app.state.services.refusals.note(door, reason, address)
 
     if settings.hosted is None:
-        standin = Standin(
+        builtin = BuiltinSupabase(
             database_url=settings.database_url,
             issuer=f"{settings.public_url}/auth/v1",
             on_event=audit_sign_ins(pool),
@@ -94,12 +94,12 @@ def create_app(settings: Settings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(pool)
-            if standin is not None:
-                await standin.start()
-                stack.push_async_callback(standin.stop)
+            if builtin is not None:
+                await builtin.start()
+                stack.push_async_callback(builtin.stop)
             doors = Doors(settings.limits)
-            operator_tokens = await _operator_tokens(settings, standin, stack, doors)
-            services = await _start(settings, pool, stack, operator_tokens, standin, doors)
+            operator_tokens = await _operator_tokens(settings, builtin, stack, doors)
+            services = await _start(settings, pool, stack, operator_tokens, builtin, doors)
             app.state.services = services
             yield
 
@@ -113,7 +113,7 @@ def create_app(settings: Settings) -> Starlette:
         *(_rest_route(endpoint) for endpoint in ENDPOINTS),
         WebSocketRoute("/v1/agent", agent_socket),
         WebSocketRoute("/v1/agents/{agent_id:uuid}/terminal", terminal_socket),
-        *(standin.routes if standin is not None else []),
+        *(builtin.routes if builtin is not None else []),
         *page_routes(settings.dashboard),
     ]
     headers = security_headers(settings.hosted.url if settings.hosted is not None else None)
@@ -143,29 +143,29 @@ def _rest_route(endpoint: Endpoint) -> Route:
     return endpoint.route()
 
 
-def _supabase_key(settings: Settings, standin: Standin | None) -> str:
+def _supabase_key(settings: Settings, builtin: BuiltinSupabase | None) -> str:
     if settings.hosted is not None:
         return settings.hosted.publishable_key
-    assert standin is not None
-    return standin.publishable_key
+    assert builtin is not None
+    return builtin.publishable_key
 
 
-async def _directory(settings: Settings, standin: Standin | None, stack: AsyncExitStack) -> OperatorDirectory:
+async def _directory(settings: Settings, builtin: BuiltinSupabase | None, stack: AsyncExitStack) -> OperatorDirectory:
     if settings.hosted is not None:
         from onsembl.realtime.hosted_operators import hosted_operators  # its client is slow to import
 
         return await stack.enter_async_context(hosted_operators(settings.hosted))
-    assert standin is not None
-    return standin.operators
+    assert builtin is not None
+    return builtin.operators
 
 
 async def _operator_tokens(
-    settings: Settings, standin: Standin | None, stack: AsyncExitStack, doors: Doors
+    settings: Settings, builtin: BuiltinSupabase | None, stack: AsyncExitStack, doors: Doors
 ) -> OperatorTokens:
     """How operators' tokens are checked: by the keys that the hosted project, or the stand-in here, publishes."""
     if settings.hosted is None:
-        assert standin is not None
-        return OperatorTokens(f"{settings.public_url}/auth/v1", standin.jwks)
+        assert builtin is not None
+        return OperatorTokens(f"{settings.public_url}/auth/v1", builtin.jwks)
     hosted = settings.hosted
     client = await stack.enter_async_context(httpx.AsyncClient(timeout=10.0))
 
@@ -182,7 +182,7 @@ async def _start(
     pool: Pool,
     stack: AsyncExitStack,
     operator_tokens: OperatorTokens,
-    standin: Standin | None,
+    builtin: BuiltinSupabase | None,
     doors: Doors,
 ) -> Services:
     counted = Metrics()
@@ -214,12 +214,12 @@ async def _start(
         agent_keys=agent_keys,
         agent_tokens=agent_tokens,
         operator_tokens=operator_tokens,
-        supabase_key=_supabase_key(settings, standin),
+        supabase_key=_supabase_key(settings, builtin),
         doors=doors,
         device_flow=DeviceFlow(pool, agent_tokens),
         refusals=refusals,
-        directory=await _directory(settings, standin, stack),
-        standin=standin,
+        directory=await _directory(settings, builtin, stack),
+        builtin=builtin,
         metrics=counted,
     )
     counted.pools.watch("api", pool)

@@ -16,7 +16,7 @@ from psycopg.rows import DictRow
 
 from onsembl.api.terminals.hub import Hub
 from onsembl.protocol.states import CommandState
-from onsembl.realtime.standin import Standin
+from onsembl.realtime.builtin import BuiltinSupabase
 from onsembl.sql.stats import Unfinished
 from onsembl.tasks.metrics import FAST, SLOW, LoopLag, Pools, WorkerMetrics, new_registry
 
@@ -85,7 +85,7 @@ class State(Collector):
     """What the process holds right now; `unfinished` was read from the database just before."""
 
     hub: Hub
-    standin: Standin | None
+    builtin: BuiltinSupabase | None
     unfinished: Unfinished | None = None
 
     def collect(self) -> Iterator[Metric]:
@@ -102,8 +102,8 @@ class State(Collector):
         yield _gauge("onsembl_ring_bytes", "Terminals' bytes kept for viewers.", held)
         yield _gauge("onsembl_archive_lag_bytes", "Bytes that wait for the archive.", hub.archiver.budget.used)
         yield _gauge("onsembl_archive_away", "1 while the archive cannot be written.", hub.archiver.away)
-        if self.standin is not None:
-            realtime = self.standin.realtime
+        if self.builtin is not None:
+            realtime = self.builtin.realtime
             yield _gauge("onsembl_realtime_sockets", "Sockets of Realtime.", len(realtime.sockets))
             subscribers = len(realtime.feed.followers)
             yield _gauge("onsembl_realtime_subscribers", "Channels that follow changed rows.", subscribers)

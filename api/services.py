@@ -19,8 +19,8 @@ from onsembl.api.terminals.agent_records import Presence
 from onsembl.api.terminals.hub import Hub
 from onsembl.protocol.ids import OperatorId
 from onsembl.protocol.states import Role
+from onsembl.realtime.builtin import BuiltinSupabase
 from onsembl.realtime.operators import OperatorDirectory
-from onsembl.realtime.standin import Standin
 from onsembl.sql import operators
 from onsembl.sql.database import Pool
 
@@ -41,7 +41,7 @@ class Services:
     device_flow: DeviceFlow
     refusals: Refusals
     directory: OperatorDirectory
-    standin: Standin | None
+    builtin: BuiltinSupabase | None
     metrics: Metrics
     errands: Errands = field(default_factory=Errands)
     state: State = field(init=False)
@@ -49,7 +49,7 @@ class Services:
     _forgotten: int = 0
 
     def __post_init__(self) -> None:
-        self.state = State(self.hub, self.standin)
+        self.state = State(self.hub, self.builtin)
         self.metrics.registry.register(self.state)
 
     async def authorize(self, token: str, least: Role, address: str) -> Operator:

@@ -21,7 +21,7 @@ import psutil
 
 from onsembl.cli.server.database_url import running_database
 from onsembl.protocol.states import Role
-from onsembl.realtime.standin import standin_operators
+from onsembl.realtime.builtin_operators import builtin_operators
 
 ONSEMBL = (sys.executable, "-m", "onsembl.cli.main")
 
@@ -95,7 +95,7 @@ class Center:
         assert self.folder is not None
         accounts = [(f"operator-{number}@example.org", secrets.token_urlsafe(12)) for number in range(count)]
         url = await asyncio.to_thread(running_database, None, self.folder)
-        async with standin_operators(url) as directory:
+        async with builtin_operators(url) as directory:
             for email, password in accounts:
                 await directory.add(email, password, Role.OPERATOR)
         return accounts

@@ -2,9 +2,9 @@
 
     python loadtests/realtime_bench.py [--subscribers 1 50 500] [--changes 200] [--json FILE]
 
-Starts a Postgres and the Realtime stand-in of its own (`onsembl supabase serve`), subscribes so many sockets to one
-table, as operators under row-level security, and changes a row every 20 ms: latency is from before the UPDATE to the
-arrival of its frame at a subscriber, over all subscribers. Then it changes rows as fast as it can for the rate.
+Starts a Postgres and the built-in Supabase Realtime of its own (`onsembl supabase serve`), subscribes so many sockets
+to one table, as operators under row-level security, and changes a row every 20 ms: latency is from before the UPDATE to
+the arrival of its frame at a subscriber, over all subscribers. Then it changes rows as fast as it can for the rate.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ async def measure(url: str, key: str, token: str, database: str, count: int, cha
 
 
 @dataclass(frozen=True, slots=True)
-class Standin:
+class ServedProject:
     """A running one, and its database."""
 
     database: str
@@ -127,7 +127,7 @@ class Standin:
 
 
 @contextmanager
-def standin() -> Generator[Standin]:
+def served_project() -> Generator[ServedProject]:
     """Start one, on a Postgres of its own."""
     with tempfile.TemporaryDirectory(prefix="onsembl-bench-") as folder:
         Path(folder).chmod(0o755)
@@ -143,7 +143,7 @@ def standin() -> Generator[Standin]:
             assert process.stdout is not None
             said = "".join(process.stdout.readline() for _ in range(4))
             settings = dict(re.findall(r"export SUPABASE_(\w+)=(\S+)", said))
-            yield Standin(postgres.url(), settings["URL"], settings["PUBLISHABLE_KEY"], settings["SECRET_KEY"])
+            yield ServedProject(postgres.url(), settings["URL"], settings["PUBLISHABLE_KEY"], settings["SECRET_KEY"])
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
@@ -151,9 +151,9 @@ def standin() -> Generator[Standin]:
 
 
 async def changes_seen(counts: Sequence[int], changes: int = 200) -> list[dict[str, float]]:
-    """By so many subscribers each, on a stand-in of its own."""
-    with standin() as served:
-        await migrate(served.database, standin=True)
+    """By so many subscribers each, on a built-in Supabase of its own."""
+    with served_project() as served:
+        await migrate(served.database, builtin_supabase=True)
         async with await psycopg.AsyncConnection.connect(served.database, autocommit=True) as conn:
             await conn.execute("insert into onsembl.agents (name, kind) values ('bench', 'shell')")
         token = await sign_in(served.url, served.key, served.secret)

@@ -83,7 +83,7 @@ async def rotations(database: str) -> tuple[int, int]:
 
 async def run(folder: Path, postgres: EmbeddedPostgres, wanted: int, seconds: int) -> dict[str, Any]:
     database = postgres.url()
-    await migrate(database, standin=True)
+    await migrate(database, builtin_supabase=True)
     made = await make_first_operator(database)
     assert made is not None
     server = await asyncio.create_subprocess_exec(

@@ -15,7 +15,7 @@ from supabase_auth.types import User
 
 from onsembl.protocol.states import Role
 from onsembl.realtime.hosted import HostedProject
-from onsembl.realtime.operators import NoSuchOperator, OperatorAccount, OperatorExists, OperatorRefused, role_in
+from onsembl.realtime.operators import NoSuchOperator, OperatorAccount, OperatorExists, OperatorRejected, role_in
 
 T = TypeVar("T")
 FOR_EVER = f"{365 * 100 * 24}h"
@@ -83,7 +83,7 @@ async def hosted_operators(project: HostedProject) -> AsyncGenerator[HostedOpera
         yield HostedOperators(AsyncClient(project.url, project.secret_key, options))
 
 
-class _Refusal(OperatorRefused):
+class _Refusal(OperatorRejected):
     def __init__(self, message: str, code: str | None) -> None:
         super().__init__(message)
         self.code = code

@@ -3,7 +3,7 @@
 OperatorError
 ├── OperatorExists
 ├── NoSuchOperator
-└── OperatorRefused       the service did not take it: a weak password, a bad address, a wrong key
+└── OperatorRejected       the service did not take it: a weak password, a bad address, a wrong key
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class NoSuchOperator(OperatorError):
         super().__init__(f"There is no user with the address {email}.")
 
 
-class OperatorRefused(OperatorError):
+class OperatorRejected(OperatorError):
     """The service's own reason."""
 
 

@@ -1,4 +1,4 @@
-"""The stand-in's keys (`auth.project`, `auth.signing_keys`)."""
+"""The keys of the built-in Supabase (`auth.project`, `auth.signing_keys`)."""
 
 from __future__ import annotations
 

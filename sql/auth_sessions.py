@@ -1,4 +1,4 @@
-"""The stand-in's sessions (`auth.sessions`): one for each sign-in, ended by signing out."""
+"""The sessions of the built-in Supabase Auth (`auth.sessions`): one for each sign-in, ended by signing out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stand-in's users (`auth.users`). Only the role `onsembl_auth` reads them."""
+"""The users of the built-in Supabase Auth (`auth.users`). Only the role `onsembl_auth` reads them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Bringing a database to the newest schema: numbered files, forward only, each applied once in its own transaction.
 
-Three sets, in this order: what a Supabase project would have (only where the stand-in serves), Procrastinate's own
+Three sets, in this order: the objects of a Supabase project (only for the built-in Supabase), Procrastinate's own
 schema, and ours. What was applied is kept with a checksum, so a file that changed afterwards is noticed. What earlier
 versions of the program applied under other names or with other texts is recognised (sql/earlier_migrations.py).
 
@@ -67,9 +67,10 @@ class Migration:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
-def migrations(*, standin: bool, ours: bool = True) -> list[Migration]:
+def migrations(*, builtin_supabase: bool, ours: bool = True) -> list[Migration]:
     """All of them, in order."""
-    found = list(_files("standin")) if standin else []
+    # The folder keeps this name: databases record applied migrations by it, and sql/frozen.sha256 lists it.
+    found = list(_files("standin")) if builtin_supabase else []
     return [*found, *_procrastinate(), *_files("migrations")] if ours else found
 
 
@@ -99,21 +100,22 @@ async def missing_migrations(url: str) -> list[str]:
     async with await connect(url, autocommit=True) as conn:
         applied = await _applied(conn)
     current = _without(applied, recognised(applied))
-    _check(current, migrations(standin=True))
-    wanted = migrations(standin=False)
+    _check(current, migrations(builtin_supabase=True))
+    wanted = migrations(builtin_supabase=False)
     return [migration.name for migration in wanted if migration.name not in current]
 
 
-async def migrate(url: str, *, standin: bool, ours: bool = True) -> list[str]:
+async def migrate(url: str, *, builtin_supabase: bool, ours: bool = True) -> list[str]:
     """Apply what is missing; the names of what was applied, repairs included. Raises MigrationError.
 
-    `standin` where no Supabase project serves; without `ours` only what such a project would have.
+    `builtin_supabase` adds the objects of a Supabase project, where none is used; without `ours` nothing else is
+    applied.
     """
     # Autocommit, so that each migration is a transaction of its own.
     async with await connect(url, autocommit=True) as conn:
         await conn.execute("select pg_advisory_lock(%s)", [LOCK])
         try:
-            return await _apply_missing(conn, migrations(standin=standin, ours=ours))
+            return await _apply_missing(conn, migrations(builtin_supabase=builtin_supabase, ours=ours))
         finally:
             await conn.execute("select pg_advisory_unlock(%s)", [LOCK])
 
@@ -121,7 +123,7 @@ async def migrate(url: str, *, standin: bool, ours: bool = True) -> list[str]:
 async def _apply_missing(conn: Connection, wanted: list[Migration]) -> list[str]:
     applied = await _applied(conn)
     earlier = recognised(applied)
-    _check(_without(applied, earlier), migrations(standin=True))
+    _check(_without(applied, earlier), migrations(builtin_supabase=True))
     done: list[str] = []
     known = {migration.name: migration for migration in wanted}
     for found in earlier:

@@ -1,4 +1,4 @@
-"""What the Realtime stand-in asks the database about changes: columns, who may see a row, filters, JSON."""
+"""Queries of the built-in Supabase Realtime about changes: columns, who may see a row, filters, JSON."""
 
 from __future__ import annotations
 

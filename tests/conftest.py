@@ -123,7 +123,7 @@ def _migrated(name: str, kind: type[EmbeddedPostgres]) -> Path:
             partial = made.with_suffix(".partial")
             server = kind(partial, FAST)
             server.start()
-            asyncio.run(migrate(server.url(), standin=True))
+            asyncio.run(migrate(server.url(), builtin_supabase=True))
             with psycopg.connect(server.url("postgres"), autocommit=True) as conn:
                 conn.execute(f"create database {TEMPLATE} template {DATABASE}")
                 _make_sign_in_cheap(conn)

@@ -57,8 +57,8 @@ async def recheck(services: Services) -> None:
 
 async def _operator_keys_changed(services: Services) -> None:
     """Nothing that a key has signed which is gone opens anything more; viewers of such tokens end by themselves."""
-    if services.standin is not None:
-        await services.standin.reload_signing_keys()
+    if services.builtin is not None:
+        await services.builtin.reload_signing_keys()
         await services.operator_tokens.reload()
 
 
@@ -69,6 +69,6 @@ async def _operators_changed(services: Services, operator_id: OperatorId | None)
     for viewer in list(services.hub.viewers):
         if viewer.operator_id in disabled:
             viewer.close(CloseCode.FORBIDDEN, "this operator is disabled")
-    if services.standin is not None:
+    if services.builtin is not None:
         for gone in disabled if operator_id is None else disabled & {operator_id}:
-            services.standin.realtime.send_away(str(gone), CloseCode.NORMAL)
+            services.builtin.realtime.send_away(str(gone), CloseCode.NORMAL)

@@ -6,7 +6,8 @@ import secrets
 
 from onsembl.protocol.states import Role
 from onsembl.realtime.auth.passwords import hash_password
-from onsembl.realtime.standin import AUTH_ROLE, add_operator
+from onsembl.realtime.auth.settings import AUTH_ROLE
+from onsembl.realtime.builtin_operators import add_operator
 from onsembl.sql import auth_users
 from onsembl.sql.database import connect
 

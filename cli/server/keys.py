@@ -18,8 +18,7 @@ from onsembl.cli.server.database_url import database_url_option, running_databas
 from onsembl.cli.server.hosted_project import hosted_project
 from onsembl.fleet import instance_messages
 from onsembl.fleet.instance_messages import Broadcast
-from onsembl.realtime.auth.rotation import RotationTooSoon
-from onsembl.realtime.standin import standin_rotation
+from onsembl.realtime.auth.signing_keys import RotationTooSoon, builtin_signing_keys
 from onsembl.sql import audit, signing_keys
 from onsembl.sql.database import connect
 
@@ -94,9 +93,9 @@ async def _rotate_agents(url: str, revoke: bool) -> str:
 
 
 async def _rotate_operators(url: str, revoke: bool) -> str:
-    async with standin_rotation(url) as rotation:
-        await rotation.load()
-        kid = await rotation.rotate(revoke=revoke)
+    async with builtin_signing_keys(url) as keys:
+        await keys.load()
+        kid = await keys.rotate(revoke=revoke)
     async with await connect(url, role="onsembl_api") as conn:
         await instance_messages.broadcast(conn, Broadcast(op="operator_keys_changed"))
         await audit.write(conn, _rotated(kid, "operators", revoke))

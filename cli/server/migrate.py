@@ -24,7 +24,7 @@ def migrate(as_json: bool, database_url: str | None, data_dir: Path) -> None:
     """Apply what is missing. `onsembl up` does so by itself."""
     url = running_database(database_url, data_dir)
     try:
-        applied = asyncio.run(apply(url, standin="SUPABASE_URL" not in os.environ))
+        applied = asyncio.run(apply(url, builtin_supabase="SUPABASE_URL" not in os.environ))
     except MigrationError as error:
         raise StartError(str(error)) from error
     if as_json:

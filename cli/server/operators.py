@@ -21,9 +21,9 @@ from onsembl.cli.server.hosted_project import hosted_project
 from onsembl.fleet import instance_messages
 from onsembl.fleet.instance_messages import Broadcast
 from onsembl.protocol.states import Role
+from onsembl.realtime.builtin_operators import builtin_operators
 from onsembl.realtime.hosted_operators import hosted_operators
 from onsembl.realtime.operators import OperatorAccount, OperatorDirectory, OperatorError
-from onsembl.realtime.standin import standin_operators
 from onsembl.sql import audit, operators
 from onsembl.sql.database import connect
 
@@ -157,7 +157,7 @@ async def _directory(database_url: str | None, data_dir: Path) -> AsyncGenerator
             yield hosted
         return
     url = await asyncio.to_thread(running_database, database_url, data_dir)
-    async with standin_operators(url) as ours:
+    async with builtin_operators(url) as ours:
         yield ours
 
 

@@ -8,25 +8,24 @@ import click
 
 from onsembl.cli.server.serve import serve
 from onsembl.realtime.auth.events import AuthEvent
-from onsembl.realtime.serve import create_project_app
-from onsembl.realtime.standin import Standin
+from onsembl.realtime.builtin import BuiltinSupabase, create_project_app
 
 
 def serve_project(database_url: str, listener: socket.socket) -> None:
     """Serve until a signal; what an Onsembl needs to use it is printed."""
     address = "http://{}:{}".format(*listener.getsockname()[:2])
-    standin = Standin(database_url=database_url, issuer=f"{address}/auth/v1", on_event=_ignore)
+    builtin = BuiltinSupabase(database_url=database_url, issuer=f"{address}/auth/v1", on_event=_ignore)
 
     async def started() -> None:
         click.echo("A stand-in for a Supabase project. To use it:")
         click.echo(f"export SUPABASE_URL={address}")
-        click.echo(f"export SUPABASE_PUBLISHABLE_KEY={standin.publishable_key}")
-        click.echo(f"export SUPABASE_SECRET_KEY={standin.secret_key}")
+        click.echo(f"export SUPABASE_PUBLISHABLE_KEY={builtin.publishable_key}")
+        click.echo(f"export SUPABASE_SECRET_KEY={builtin.secret_key}")
 
     async def stopping() -> None:
         return
 
-    serve(create_project_app(standin), listener, started, stopping)
+    serve(create_project_app(builtin), listener, started, stopping)
 
 
 async def _ignore(_event: AuthEvent) -> None:

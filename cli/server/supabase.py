@@ -31,7 +31,7 @@ def setup(database_url: str | None) -> None:
     """Bring the project's database to what Onsembl needs. Safe to run again."""
     project, url = _project(database_url)
     try:
-        applied = asyncio.run(migrate(url, standin=False))
+        applied = asyncio.run(migrate(url, builtin_supabase=False))
     except MigrationError as error:
         raise StartError(str(error)) from error
     for name in applied:
@@ -103,7 +103,7 @@ def serve(host: str, port: int, database_url: str | None, data_dir: Path) -> Non
 
     logs.configure(logging.WARNING)
     url = running_database(database_url, data_dir)
-    asyncio.run(migrate(url, standin=True, ours=False))
+    asyncio.run(migrate(url, builtin_supabase=True, ours=False))
     serve_project(url, listen(host, port))
 
 

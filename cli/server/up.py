@@ -178,7 +178,7 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None) -> None:
     from onsembl.tasks.worker import WorkerSettings
 
     try:
-        asyncio.run(migrate(database_url, standin=start.hosted is None))
+        asyncio.run(migrate(database_url, builtin_supabase=start.hosted is None))
     except MigrationError as error:
         raise StartError(str(error)) from error
     except psycopg.OperationalError as error:

@@ -1,4 +1,4 @@
-"""How strict the Auth stand-in is. Times in seconds."""
+"""How strict the built-in Supabase Auth is. Times in seconds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from argon2 import PasswordHasher
 
 DAY = 24 * 3600.0
+AUTH_ROLE = "onsembl_auth"
+"""The database role that alone reads and writes the schema `auth`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

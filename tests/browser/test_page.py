@@ -324,7 +324,7 @@ PRESS_TWICE = f"""async (button) => {{
 
 async def _set_role(center: Api, email: str, role: Role | None) -> None:
     """As an admin of the Supabase project would."""
-    from onsembl.realtime.standin import AUTH_ROLE
+    from onsembl.realtime.auth.settings import AUTH_ROLE
     from onsembl.sql import auth_users
     from onsembl.sql.database import connect
 

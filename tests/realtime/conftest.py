@@ -25,8 +25,9 @@ from onsembl.api.serving import uvicorn_config
 from onsembl.protocol.states import Role
 from onsembl.realtime.auth.events import AuthEvent
 from onsembl.realtime.auth.passwords import Passwords
-from onsembl.realtime.serve import create_project_app
-from onsembl.realtime.standin import AUTH_ROLE, Standin, add_operator
+from onsembl.realtime.auth.settings import AUTH_ROLE
+from onsembl.realtime.builtin import BuiltinSupabase, create_project_app
+from onsembl.realtime.builtin_operators import add_operator
 from onsembl.sql.database import connect
 
 PASSWORD = "correct horse battery"
@@ -42,18 +43,18 @@ class Project:
     """A running project; `events` are what its Auth told the audit log."""
 
     url: str
-    standin: Standin
+    builtin: BuiltinSupabase
     database_url: str
     http: httpx.AsyncClient
     events: list[AuthEvent] = field(default_factory=list)
 
     @property
     def key(self) -> str:
-        return self.standin.publishable_key
+        return self.builtin.publishable_key
 
     @property
     def secret(self) -> str:
-        return self.standin.secret_key
+        return self.builtin.secret_key
 
     async def execute(self, statement: str) -> None:
         """As the database's owner would: what time does, a test does."""
@@ -82,7 +83,7 @@ ProjectFactory = Callable[..., AbstractAsyncContextManager[Project]]
 
 @asynccontextmanager
 async def running_project(database_url: str, **settings: Any) -> AsyncGenerator[Project]:
-    """Serve the stand-in on a port of the system's choosing; `settings` go to `Standin`."""
+    """Serve the stand-in on a port of the system's choosing; `settings` go to `BuiltinSupabase`."""
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     events: list[AuthEvent] = []
@@ -91,8 +92,8 @@ async def running_project(database_url: str, **settings: Any) -> AsyncGenerator[
         events.append(event)
 
     settings = {"passwords": Passwords(CHEAP), **settings}
-    standin = Standin(database_url=database_url, issuer=f"{url}/auth/v1", on_event=on_event, **settings)
-    server = uvicorn.Server(uvicorn_config(create_project_app(standin)))
+    builtin = BuiltinSupabase(database_url=database_url, issuer=f"{url}/auth/v1", on_event=on_event, **settings)
+    server = uvicorn.Server(uvicorn_config(create_project_app(builtin)))
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     async with httpx.AsyncClient(base_url=url, timeout=PATIENCE, verify=False) as http:
@@ -100,7 +101,7 @@ async def running_project(database_url: str, **settings: Any) -> AsyncGenerator[
             assert not serving.done(), "the server did not start"
             await asyncio.sleep(0.01)
         try:
-            yield Project(url, standin, database_url, http, events)
+            yield Project(url, builtin, database_url, http, events)
         finally:
             server.should_exit = True
             await serving

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from onsembl.protocol.states import Role
+from onsembl.realtime.builtin_operators import builtin_operators
 from onsembl.realtime.hosted import HostedProject
 from onsembl.realtime.hosted_operators import hosted_operators
-from onsembl.realtime.operators import NoSuchOperator, OperatorDirectory, OperatorExists, OperatorRefused
-from onsembl.realtime.standin import standin_operators
+from onsembl.realtime.operators import NoSuchOperator, OperatorDirectory, OperatorExists, OperatorRejected
 
 if TYPE_CHECKING:
     from .conftest import Project
@@ -24,7 +24,7 @@ PASSWORD = "correct horse battery"
 async def operators(request: pytest.FixtureRequest, project: Project) -> AsyncGenerator[OperatorDirectory]:
     """By the database alone, or by the Supabase client against the project's address."""
     if request.param == "stand-in":
-        async with standin_operators(project.database_url) as operators:
+        async with builtin_operators(project.database_url) as operators:
             yield operators
     else:
         hosted = HostedProject(project.url, project.key, project.secret, f"{project.url}/auth/v1")
@@ -54,7 +54,7 @@ async def test_a_weak_password_or_a_bad_address_is_refused(
     operators: OperatorDirectory, email: str, password: str
 ) -> None:
     """With the service's reason."""
-    with pytest.raises(OperatorRefused, match=r"6 characters|email address"):
+    with pytest.raises(OperatorRejected, match=r"6 characters|email address"):
         await operators.add(email, password, Role.ADMIN)
 
 
@@ -109,7 +109,7 @@ async def test_a_project_that_does_not_answer_is_an_error_for_people() -> None:
     """Not a traceback of the client's."""
     project = HostedProject("http://127.0.0.1:9", "sb_publishable_x", "sb_secret_x", "http://127.0.0.1:9/auth/v1")
     async with hosted_operators(project) as operators:
-        with pytest.raises(OperatorRefused, match="could not be asked"):
+        with pytest.raises(OperatorRejected, match="could not be asked"):
             await operators.list()
 
 
@@ -117,5 +117,5 @@ async def test_a_wrong_secret_key_is_an_error_for_people(project: Project) -> No
     """It says that the project refused."""
     hosted = HostedProject(project.url, project.key, project.key, f"{project.url}/auth/v1")
     async with hosted_operators(hosted) as operators:
-        with pytest.raises(OperatorRefused, match="refused"):
+        with pytest.raises(OperatorRejected, match="refused"):
             await operators.list()

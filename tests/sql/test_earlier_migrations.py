@@ -30,7 +30,9 @@ DUMPS = Path(__file__).parent / "dumps"
 that wait, an emergency stop, and what else it had. `zcat` shows one; its first lines count the rows."""
 COUNT = re.compile(r"^-- (\d+) (\S+)$", re.MULTILINE)
 NOTES = "onsembl_migrations.applied"
-TODAY = {migration.name: migration.checksum for migration in module.migrations(standin=True) if migration.checked}
+TODAY = {
+    migration.name: migration.checksum for migration in module.migrations(builtin_supabase=True) if migration.checked
+}
 TABLES = """select format('%I.%I', n.nspname, c.relname),
         array(select attname from pg_attribute where attrelid = c.oid and attnum > 0 and not attisdropped)
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -66,19 +68,19 @@ def applied_to(url: str) -> dict[str, str]:
         return dict(conn.execute(query).fetchall())  # type: ignore[arg-type]
 
 
-async def make(url: str, history: History, monkeypatch: pytest.MonkeyPatch, *, standin: bool = True) -> None:
+async def make(url: str, history: History, monkeypatch: pytest.MonkeyPatch, *, builtin_supabase: bool = True) -> None:
     """Do as the program of that commit did: apply what it has and the database has not."""
 
-    def its_own(*, standin: bool, ours: bool = True) -> list[Migration]:
-        queue = [migration for migration in today(standin=False) if not migration.checked]
-        return [*(history.standin if standin else ()), *(queue + list(history.ours) if ours else ())]
+    def its_own(*, builtin_supabase: bool, ours: bool = True) -> list[Migration]:
+        queue = [migration for migration in today(builtin_supabase=False) if not migration.checked]
+        return [*(history.builtin_supabase if builtin_supabase else ()), *(queue + list(history.ours) if ours else ())]
 
     today = module.migrations
     with monkeypatch.context() as patch:
         patch.setattr(module, "migrations", its_own)
         patch.setattr(module, "recognised", lambda applied: list[EarlierMigration]())
         patch.setattr(module, "_check", lambda *_: None)
-        await migrate(url, standin=standin)
+        await migrate(url, builtin_supabase=builtin_supabase)
 
 
 @pytest.mark.parametrize("commit", ["6ef6812", "640524e", "a446a0c"])
@@ -94,13 +96,13 @@ async def test_a_database_of_an_earlier_commit_is_upgraded(commit: str, empty_da
     assert [table for table, rows in counted.items() if not rows] == ["realtime.outbox"]
     assert applied_to(url) != TODAY
 
-    await migrate(url, standin=True)
+    await migrate(url, builtin_supabase=True)
 
     after = rows_of(url, {table: columns for table, (columns, _) in before.items()})
     assert [table for table in before if after[table] != before[table]] == [NOTES]
     assert applied_to(url) == TODAY
     assert differences(schema_of(database_url), schema_of(url)) == ""
-    assert await migrate(url, standin=True) == []
+    assert await migrate(url, builtin_supabase=True) == []
     async with await connect(url, role="onsembl_api", autocommit=True) as conn:
         assert len(await agents.list_agents(conn)) == counted["onsembl.agents"]
         listed = await command_history.page(conn, HistoryFilter(), None, 1000)
@@ -114,7 +116,7 @@ async def test_a_database_of_an_earlier_commit_is_upgraded(commit: str, empty_da
 async def test_a_control_center_serves_an_upgraded_database(commit: str, empty_database_url: str):
     """Operators sign in with the passwords that they had, and read what there was."""
     counted = restore(DUMPS / f"{commit}.sql.gz", empty_database_url)
-    await migrate(empty_database_url, standin=True)
+    await migrate(empty_database_url, builtin_supabase=True)
     async with running(Settings(database_url=empty_database_url, public_url="")) as api:
         signed_in = await api.http.post(
             "/auth/v1/token?grant_type=password",
@@ -181,18 +183,18 @@ async def test_a_repair_that_fails_leaves_the_database_as_it_was(empty_database_
         conn.execute("alter table onsembl.enrolment_tokens add column id integer")
     before = applied_to(empty_database_url)
     with pytest.raises(psycopg.errors.DuplicateColumn):
-        await migrate(empty_database_url, standin=True)
+        await migrate(empty_database_url, builtin_supabase=True)
     assert applied_to(empty_database_url) == before
     with psycopg.connect(empty_database_url, autocommit=True) as conn:
         conn.execute("alter table onsembl.enrolment_tokens drop column id")
-    assert "repairs/enrolment_tokens_id.sql" in await migrate(empty_database_url, standin=True)
+    assert "repairs/enrolment_tokens_id.sql" in await migrate(empty_database_url, builtin_supabase=True)
 
 
 async def test_what_an_earlier_version_applied_counts_as_missing(empty_database_url: str):
     """`onsembl supabase check` tells of it, and the file is no changed one."""
     restore(DUMPS / "640524e.sql.gz", empty_database_url)
     assert "migrations/0019_doors.sql" in await missing_migrations(empty_database_url)
-    await migrate(empty_database_url, standin=False)
+    await migrate(empty_database_url, builtin_supabase=False)
     assert await missing_migrations(empty_database_url) == []
 
 
@@ -205,7 +207,7 @@ async def test_a_user_whose_address_nobody_confirmed_still_signs_in(
     await make(empty_database_url, history, monkeypatch)
     with psycopg.connect(empty_database_url) as conn:
         conn.execute("insert into auth.users (email, encrypted_password) values ('ada@example.org', '')")
-    await migrate(empty_database_url, standin=True)
+    await migrate(empty_database_url, builtin_supabase=True)
     with psycopg.connect(empty_database_url) as conn:
         found = conn.execute("select email, email_confirmed_at = created_at from auth.users").fetchall()
     assert found == [("ada@example.org", True)]
@@ -217,7 +219,7 @@ async def test_a_text_that_no_commit_had_is_refused(empty_database_url: str):
     with psycopg.connect(empty_database_url, autocommit=True) as conn:
         conn.execute(f"update {NOTES} set checksum = 'x' where name = 'migrations/0019_doors.sql'")  # type: ignore[arg-type]
     with pytest.raises(ChangedMigration, match="0019_doors"):
-        await migrate(empty_database_url, standin=True)
+        await migrate(empty_database_url, builtin_supabase=True)
 
 
 @pytest.mark.soak
@@ -230,7 +232,7 @@ async def test_every_history_is_upgraded(
     for history in histories(ROOT):
         with fresh_database(postgres) as url:
             await make(url, history, monkeypatch)
-            await migrate(url, standin=True)
+            await migrate(url, builtin_supabase=True)
             assert differences(wanted, schema_of(url)) == "", history.commit
             assert applied_to(url) == TODAY, history.commit
 
@@ -252,7 +254,7 @@ async def test_every_history_is_upgraded_that_came_about_step_by_step(
         with fresh_database(postgres) as url:
             for history in chain:
                 await make(url, history, monkeypatch)
-            await migrate(url, standin=True)
+            await migrate(url, builtin_supabase=True)
             assert differences(wanted, schema_of(url)) == "", chain[-1].commit
             assert applied_to(url) == TODAY, chain[-1].commit
 
@@ -266,8 +268,8 @@ async def test_every_history_of_a_hosted_project_is_upgraded(
     wanted = schema_of(database_url)
     for history in histories(ROOT):
         with fresh_database(postgres) as url:
-            await migrate(url, standin=True, ours=False)
-            await make(url, history, monkeypatch, standin=False)
-            await migrate(url, standin=False)
+            await migrate(url, builtin_supabase=True, ours=False)
+            await make(url, history, monkeypatch, builtin_supabase=False)
+            await migrate(url, builtin_supabase=False)
             assert differences(wanted, schema_of(url)) == "", history.commit
             assert applied_to(url) == TODAY, history.commit

@@ -13,7 +13,7 @@ from onsembl.sql.migrate import ChangedMigration, Migration, UnknownMigration, m
 
 async def test_a_migrated_database_has_nothing_left_to_apply(database_url: str):
     """Migrating twice applies nothing the second time."""
-    assert await migrate(database_url, standin=True) == []
+    assert await migrate(database_url, builtin_supabase=True) == []
 
 
 def test_every_table_has_row_level_security(database_url: str):
@@ -31,7 +31,7 @@ async def test_an_edited_migration_is_refused(database_url: str):
     with psycopg.connect(database_url) as conn:
         conn.execute("update onsembl_migrations.applied set checksum = 'x' where name = 'migrations/0001_core.sql'")
     with pytest.raises(ChangedMigration, match="0001_core"):
-        await migrate(database_url, standin=True)
+        await migrate(database_url, builtin_supabase=True)
 
 
 async def test_a_newer_database_is_refused(database_url: str):
@@ -39,13 +39,13 @@ async def test_a_newer_database_is_refused(database_url: str):
     with psycopg.connect(database_url) as conn:
         conn.execute("insert into onsembl_migrations.applied (name, checksum) values ('migrations/9999_x.sql', '')")
     with pytest.raises(UnknownMigration, match="9999_x"):
-        await migrate(database_url, standin=True)
+        await migrate(database_url, builtin_supabase=True)
 
 
 def test_migrations_are_numbered_without_gaps():
     """The files of each set are 0001, 0002 and so on."""
     for folder in ("standin", "migrations"):
-        names = [m.name for m in module.migrations(standin=True) if m.name.startswith(folder + "/")]
+        names = [m.name for m in module.migrations(builtin_supabase=True) if m.name.startswith(folder + "/")]
         assert [name.split("/")[1][:4] for name in names] == [f"{n:04}" for n in range(1, len(names) + 1)]
 
 
@@ -62,7 +62,7 @@ async def test_what_was_logged_before_the_log_had_days_is_kept(postgres, monkeyp
 
     try:
         monkeypatch.setattr(module, "migrations", before)
-        await migrate(url, standin=True)
+        await migrate(url, builtin_supabase=True)
         with psycopg.connect(url) as conn:
             conn.execute(
                 """insert into onsembl.audit (at, actor_kind, action, outcome)
@@ -70,7 +70,7 @@ async def test_what_was_logged_before_the_log_had_days_is_kept(postgres, monkeyp
                    from generate_series(0, 5) n"""
             )
         monkeypatch.undo()
-        assert "migrations/0006_audit_chain.sql" in await migrate(url, standin=True)
+        assert "migrations/0006_audit_chain.sql" in await migrate(url, builtin_supabase=True)
         with psycopg.connect(url) as conn:
             conn.execute("insert into onsembl.audit (actor_kind, action, outcome) values ('system', 'x', 'ok')")
             ids = conn.execute("select id from onsembl.audit order by id").fetchall()

@@ -20,13 +20,13 @@ class History:
     """What one commit would apply to an empty database, each set in its order."""
 
     commit: str
-    standin: tuple[Migration, ...]
+    builtin_supabase: tuple[Migration, ...]
     ours: tuple[Migration, ...]
 
     @property
     def applied(self) -> dict[str, str]:
         """The checksum of each by its name."""
-        return {migration.name: migration.checksum for migration in (*self.standin, *self.ours)}
+        return {migration.name: migration.checksum for migration in (*self.builtin_supabase, *self.ours)}
 
     def goes_on_from(self, earlier: History) -> bool:
         """Whether this commit's program starts on a database that the earlier one has made."""

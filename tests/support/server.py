@@ -22,7 +22,8 @@ from onsembl.api.serving import uvicorn_config
 from onsembl.api.settings import Settings
 from onsembl.protocol.messages import AGENT_SUBPROTOCOL, TERMINAL_SUBPROTOCOL
 from onsembl.protocol.states import Role
-from onsembl.realtime.standin import AUTH_ROLE, add_operator
+from onsembl.realtime.auth.settings import AUTH_ROLE
+from onsembl.realtime.builtin_operators import add_operator
 from onsembl.sql.database import connect as connect_database
 from onsembl.sql.enrolment import add_token
 

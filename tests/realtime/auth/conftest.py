@@ -14,12 +14,11 @@ from onsembl.realtime.auth.accounts import Accounts
 from onsembl.realtime.auth.events import AuthEvent
 from onsembl.realtime.auth.gateway import Gateway
 from onsembl.realtime.auth.passwords import Passwords
-from onsembl.realtime.auth.rotation import Rotation
 from onsembl.realtime.auth.routes import AuthRoutes
 from onsembl.realtime.auth.sessions import Sessions
-from onsembl.realtime.auth.settings import AuthSettings
+from onsembl.realtime.auth.settings import AUTH_ROLE, AuthSettings
+from onsembl.realtime.auth.signing_keys import SigningKeys
 from onsembl.realtime.keys import PUBLISHABLE, SECRET, ProjectKeys, new_key
-from onsembl.realtime.standin import AUTH_ROLE
 from onsembl.realtime.tokens import AccessTokens
 from onsembl.sql.database import Pool, create_pool
 
@@ -35,7 +34,7 @@ class Auth:
     http: httpx.AsyncClient
     sessions: Sessions
     accounts: Accounts
-    rotation: Rotation
+    signing_keys: SigningKeys
     keys: ProjectKeys
     pool: Pool
     events: list[AuthEvent] = field(default_factory=list)
@@ -98,8 +97,8 @@ async def auth(database_url: str, auth_settings: AuthSettings) -> AsyncGenerator
     tokens = AccessTokens("http://project.test/auth/v1", auth_settings.access_token)
     keys = ProjectKeys(new_key(PUBLISHABLE), new_key(SECRET))
     async with create_pool(database_url, role=AUTH_ROLE, max_size=4) as pool:
-        rotation = Rotation(pool, tokens, auth_settings)
-        await rotation.load()
+        signing_keys = SigningKeys(pool, tokens, auth_settings)
+        await signing_keys.load()
         sessions = Sessions(pool, tokens, b"secret" * 6, passwords, auth_settings, on_event)
         accounts = Accounts(pool, passwords, on_event)
         app = AuthRoutes(sessions, accounts, Gateway(keys, tokens)).app()
@@ -108,5 +107,5 @@ async def auth(database_url: str, auth_settings: AuthSettings) -> AsyncGenerator
             base_url="http://project.test",
             headers={"apikey": keys.publishable, "X-Supabase-Api-Version": "2024-01-01"},
         ) as http:
-            yield Auth(http, sessions, accounts, rotation, keys, pool, events)
+            yield Auth(http, sessions, accounts, signing_keys, keys, pool, events)
     passwords.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from onsembl.realtime.standin import AUTH_ROLE
+from onsembl.realtime.auth.settings import AUTH_ROLE
 from onsembl.sql.database import connect
 
 TABLES = ["users", "sessions", "signing_keys", "project"]

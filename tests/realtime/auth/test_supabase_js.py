@@ -127,9 +127,9 @@ async def test_a_rotation_is_not_noticed(project: Any, js: Any) -> None:
     session = await signed_in(project, js)
     await js("const { error } = await state.client.auth.getClaims(); if (error) throw error;")
     await project.execute("update auth.signing_keys set created_at = created_at - interval '1 day'")
-    kid = await project.standin.rotate_signing_key()
+    kid = await project.builtin.rotate_signing_key()
     await project.execute("update auth.signing_keys set created_at = created_at - interval '1 minute'")
-    await project.standin.reload_signing_keys()
+    await project.builtin.reload_signing_keys()
     kids = await js(
         """
         await state.client.auth.refreshSession();

@@ -102,9 +102,9 @@ async def test_a_rotation_is_not_noticed(project: Any, client: Connect) -> None:
     session = await signed_in(project, supabase)
     await supabase.auth.get_claims(session.access_token)
     await project.execute("update auth.signing_keys set created_at = created_at - interval '1 day'")
-    kid = await project.standin.rotate_signing_key()
+    kid = await project.builtin.rotate_signing_key()
     await project.execute("update auth.signing_keys set created_at = created_at - interval '1 minute'")
-    await project.standin.reload_signing_keys()
+    await project.builtin.reload_signing_keys()
     refreshed = await supabase.auth.refresh_session()
     assert refreshed.session is not None
     for token in (session.access_token, refreshed.session.access_token):

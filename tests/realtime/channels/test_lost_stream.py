@@ -127,7 +127,7 @@ def without_the_log() -> Iterator[EmbeddedPostgres]:
     folder = data_folder()
     server = server_of(folder, {"fsync": "off", "wal_level": "replica"})
     server.start()
-    asyncio.run(migrate(server.url(), standin=True))
+    asyncio.run(migrate(server.url(), builtin_supabase=True))
     yield server
     server.stop(signal.SIGQUIT)
     shutil.rmtree(folder, ignore_errors=True)

@@ -50,7 +50,7 @@ async def test_too_many_users_are_refused(serve_project):
         async with open_wire(project.url, project.key) as wire:
             await wire.flush()
             assert await refusal(project.url, f"?apikey={project.key}") == (429, {"error": "Too many connected users"})
-        while project.standin.realtime.sockets:
+        while project.builtin.realtime.sockets:
             await asyncio.sleep(0.01)
         async with open_wire(project.url, project.key) as wire:
             await wire.flush()
@@ -82,7 +82,7 @@ async def test_who_shows_no_users_token_in_time_is_sent_away(serve_project):
         async with open_wire(project.url, project.key) as known, open_wire(project.url, project.key) as unknown:
             assert (await known.join("room", token))["status"] == "ok"
             assert (await unknown.join("room"))["status"] == "ok"
-            for socket in project.standin.realtime.sockets:
+            for socket in project.builtin.realtime.sockets:
                 socket.check(time.monotonic() + 1001, time.time())
             await asyncio.wait_for(unknown.connection.wait_closed(), PATIENCE)
             assert unknown.connection.close_code == CloseCode.UNAUTHENTICATED
@@ -164,7 +164,7 @@ async def test_malformed_frames_are_dropped(wire, impatient):
     ]:
         await wire.connection.send(frame)
     assert (await wire.join("room"))["status"] == "ok"
-    assert impatient.standin.realtime.counters.bad_frames == 9
+    assert impatient.builtin.realtime.counters.bad_frames == 9
 
 
 async def test_channels_of_a_socket_are_limited(serve_project):
@@ -227,7 +227,7 @@ async def test_a_new_token_in_time_keeps_the_channel(impatient, clock):
     async with open_wire(impatient.url, impatient.key) as wire:
         await wire.join("ann", (await impatient.sign_in("ann"))["access_token"])
         for lifetime in (2 * HOUR, 3 * HOUR):
-            impatient.standin._tokens.lifetime = lifetime
+            impatient.builtin._tokens.lifetime = lifetime
             token = (await impatient.sign_in("ann"))["access_token"]
             await wire.send("realtime:ann", "access_token", {"access_token": token})
             await wire.flush()
@@ -271,9 +271,9 @@ async def test_a_slow_client_is_cut_off_and_costs_no_other(serve_project, monkey
                     payload = {"event": "e", "payload": {"n": n, "x": "x" * 50_000}}
                     await sender.send("realtime:room", "broadcast", payload)
                     assert (await quick.expect("broadcast"))["payload"]["n"] == n
-                assert project.standin.realtime.counters.sockets_cut_off == 1
+                assert project.builtin.realtime.counters.sockets_cut_off == 1
                 async with asyncio.timeout(PATIENCE):
-                    while len(project.standin.realtime.sockets) > 2:
+                    while len(project.builtin.realtime.sockets) > 2:
                         await asyncio.sleep(0.05)
 
 

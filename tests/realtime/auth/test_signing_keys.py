@@ -8,9 +8,8 @@ from collections.abc import AsyncGenerator
 import jwt
 import pytest
 
-from onsembl.realtime.auth.rotation import Rotation, RotationTooSoon
-from onsembl.realtime.auth.settings import AuthSettings
-from onsembl.realtime.standin import AUTH_ROLE
+from onsembl.realtime.auth.settings import AUTH_ROLE, AuthSettings
+from onsembl.realtime.auth.signing_keys import RotationTooSoon, SigningKeys
 from onsembl.realtime.tokens import AccessTokens, BadToken
 from onsembl.sql.database import Pool, create_pool
 
@@ -23,7 +22,7 @@ class Process:
     def __init__(self, pool: Pool, settings: AuthSettings) -> None:
         self.pool = pool
         self.tokens = AccessTokens("http://project.test/auth/v1", 3600)
-        self.rotation = Rotation(pool, self.tokens, settings)
+        self.keys = SigningKeys(pool, self.tokens, settings)
 
     def issue(self) -> str:
         return self.tokens.issue(CLAIMS)[0]
@@ -39,7 +38,7 @@ class Process:
             await conn.execute(
                 "update auth.signing_keys set created_at = created_at - make_interval(secs => %s)", [seconds]
             )
-        await self.rotation.load()
+        await self.keys.load()
 
 
 @pytest.fixture
@@ -51,7 +50,7 @@ async def pool(database_url: str) -> AsyncGenerator[Pool]:
 async def test_processes_that_start_together_have_one_key(pool: Pool) -> None:
     """The first key is made once."""
     processes = [Process(pool, AuthSettings()) for _ in range(4)]
-    await asyncio.gather(*(process.rotation.load() for process in processes))
+    await asyncio.gather(*(process.keys.load() for process in processes))
     assert len({process.signer() for process in processes}) == 1
     assert len(processes[0].published()) == 1
 
@@ -59,15 +58,15 @@ async def test_processes_that_start_together_have_one_key(pool: Pool) -> None:
 async def test_a_new_key_is_published_before_it_signs(pool: Pool) -> None:
     """For thirty seconds the old one signs on, so every process has read the new one by then."""
     one, two = Process(pool, AuthSettings()), Process(pool, AuthSettings())
-    await one.rotation.load()
-    await two.rotation.load()
+    await one.keys.load()
+    await two.keys.load()
     old = one.signer()
     await one.pass_time(4000)
-    new = await one.rotation.rotate()
+    new = await one.keys.rotate()
     assert one.published() == [new, old]
     assert one.signer() == old
     await two.pass_time(31)
-    await one.rotation.load()
+    await one.keys.load()
     assert one.signer() == two.signer() == new
     assert one.tokens.verify(two.issue())
 
@@ -75,15 +74,15 @@ async def test_a_new_key_is_published_before_it_signs(pool: Pool) -> None:
 async def test_tokens_of_the_old_key_are_good_until_they_end(pool: Pool) -> None:
     """A rotation cuts nobody off, and a second one has to wait for the life of a token."""
     process = Process(pool, AuthSettings(published=0.0))
-    await process.rotation.load()
+    await process.keys.load()
     token = process.issue()
     await process.pass_time(4000)
-    await process.rotation.rotate()
+    await process.keys.rotate()
     assert process.tokens.verify(token)
     with pytest.raises(RotationTooSoon):
-        await process.rotation.rotate()
+        await process.keys.rotate()
     await process.pass_time(3601)
-    await process.rotation.rotate()
+    await process.keys.rotate()
     assert len(process.published()) == 2
     with pytest.raises(BadToken, match="kid"):
         process.tokens.verify(token)
@@ -92,11 +91,11 @@ async def test_tokens_of_the_old_key_are_good_until_they_end(pool: Pool) -> None
 async def test_a_leaked_key_is_revoked_at_once(pool: Pool) -> None:
     """Its tokens are refused here at once, and in the other process as soon as that has read the keys."""
     one, two = Process(pool, AuthSettings(reread=0.01)), Process(pool, AuthSettings(reread=0.01))
-    await one.rotation.load()
-    await two.rotation.load()
+    await one.keys.load()
+    await two.keys.load()
     token = one.issue()
-    following = asyncio.create_task(two.rotation.follow())
-    new = await one.rotation.rotate(revoke=True)
+    reloading = asyncio.create_task(two.keys.reload_repeatedly())
+    new = await one.keys.rotate(revoke=True)
     assert one.published() == [new]
     assert one.signer() == new
     with pytest.raises(BadToken):
@@ -104,8 +103,8 @@ async def test_a_leaked_key_is_revoked_at_once(pool: Pool) -> None:
     async with asyncio.timeout(20):
         while two.published() != [new]:
             await asyncio.sleep(0.01)
-    following.cancel()
-    await asyncio.gather(following, return_exceptions=True)
+    reloading.cancel()
+    await asyncio.gather(reloading, return_exceptions=True)
     assert two.tokens.verify(one.issue())
 
 
@@ -113,10 +112,10 @@ async def test_keys_serve_on_while_the_database_is_away(database_url: str) -> No
     """A process that cannot read the keys again goes on with those it has."""
     async with create_pool(database_url, role=AUTH_ROLE) as pool:
         process = Process(pool, AuthSettings(reread=0.01))
-        await process.rotation.load()
-    following = asyncio.create_task(process.rotation.follow())
+        await process.keys.load()
+    reloading = asyncio.create_task(process.keys.reload_repeatedly())
     await asyncio.sleep(0.05)
-    assert not following.done()
+    assert not reloading.done()
     assert process.tokens.verify(process.issue())
-    following.cancel()
-    await asyncio.gather(following, return_exceptions=True)
+    reloading.cancel()
+    await asyncio.gather(reloading, return_exceptions=True)

@@ -1,4 +1,7 @@
-"""What stands in for a Supabase project when there is none: its Auth and its Realtime, over our own Postgres."""
+"""The built-in Supabase: Supabase Auth and Supabase Realtime over our own Postgres, where no Supabase project is set.
+
+The unmodified Supabase clients work against it as they do against a hosted project.
+"""
 
 from __future__ import annotations
 
@@ -9,35 +12,33 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg.rows import DictRow
+from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from onsembl.protocol.states import Role
 from onsembl.realtime.auth.accounts import Accounts
-from onsembl.realtime.auth.directory import StandinOperators
 from onsembl.realtime.auth.events import OnAuthEvent, OnRefused, ignore_refusals
 from onsembl.realtime.auth.gateway import Gateway
 from onsembl.realtime.auth.passwords import Passwords
-from onsembl.realtime.auth.rotation import Rotation
 from onsembl.realtime.auth.routes import AuthRoutes
 from onsembl.realtime.auth.sessions import Sessions
-from onsembl.realtime.auth.settings import AuthSettings
+from onsembl.realtime.auth.settings import AUTH_ROLE, AuthSettings
+from onsembl.realtime.auth.signing_keys import SigningKeys
+from onsembl.realtime.builtin_operators import BuiltinOperators
 from onsembl.realtime.channels.app import ChannelsApp
 from onsembl.realtime.channels.center import Center
 from onsembl.realtime.channels.limits import Limits
 from onsembl.realtime.keys import PUBLISHABLE, SECRET, ProjectKeys, new_key
 from onsembl.realtime.tokens import AccessTokens
-from onsembl.sql import auth_project, auth_users
+from onsembl.sql import auth_project
 from onsembl.sql.cancellation import cancel_until_done
-from onsembl.sql.database import Connection, create_pool
+from onsembl.sql.database import create_pool
 
-AUTH_ROLE = "onsembl_auth"
 PATIENCE_SECONDS = 5.0
-"""How long a sign-in waits for a database that does not answer, before the client is told to try again."""
+"""How long a sign-in waits for a connection to the database before the client is asked to retry."""
 START_SECONDS = 30.0
-"""How long the start waits for the first connection, as it does for those of Realtime: a busy machine takes seconds."""
+"""How long the start waits for the first connection to the database. A busy machine takes seconds to open one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,11 @@ class _Started:
     auth: ASGIApp
 
 
-class Standin:
-    """Serves `/auth/v1` and `/realtime/v1`; `issuer` is what its access tokens name, `…/auth/v1`.
+class BuiltinSupabase:
+    """Serves `/auth/v1` and `/realtime/v1`. `issuer` is the `iss` claim of its access tokens and ends in `/auth/v1`.
 
-    `on_event` is told of sign-ins and of changes to users, for the audit log; a request waits for it, and fails with
-    it. `on_refused` is told of whoever else is turned away.
+    `on_event` gets each sign-in and each change to a user, for the audit log. A request waits for it and fails when it
+    fails. `on_refused` gets every other rejected request.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Standin:
         self._tokens = AccessTokens(issuer, self._settings.access_token)
         self._passwords = passwords or Passwords(self._settings.hasher)
         self._channels = ChannelsApp(database_url, limits, on_refused)
-        self._rotation = Rotation(self._pool, self._tokens, self._settings, self._channels.center.send_users_away)
+        self._signing_keys = SigningKeys(self._pool, self._tokens, self._settings, self.realtime.send_users_away)
         self._started: _Started | None = None
         self._stack = AsyncExitStack()
         self.routes: list[BaseRoute] = [
@@ -82,15 +83,17 @@ class Standin:
         ]
 
     async def start(self) -> None:
-        """Read the keys, or make them the first time; then serve. Raises psycopg.OperationalError."""
+        """Read the project's keys, or make them on the first start; then serve. Raises psycopg.OperationalError."""
         async with AsyncExitStack() as stack:
             stack.callback(self._passwords.close)
             await stack.enter_async_context(self._pool)
             async with self._pool.connection(timeout=START_SECONDS) as conn:
-                project = await _project(conn)
-            await self._rotation.load()
-            following = asyncio.create_task(self._rotation.follow(), name="signing keys")
-            stack.push_async_callback(cancel_until_done, [following])
+                project = await auth_project.ensure(
+                    conn, new_key(PUBLISHABLE), new_key(SECRET), secrets.token_bytes(32)
+                )
+            await self._signing_keys.load()
+            reloading = asyncio.create_task(self._signing_keys.reload_repeatedly(), name="signing keys")
+            stack.push_async_callback(cancel_until_done, [reloading])
             keys = ProjectKeys(project["publishable_key"], project["secret_key"])
             await self._channels.start(keys.role_of, self._tokens.verify)
             stack.push_async_callback(self._channels.stop)
@@ -98,7 +101,7 @@ class Standin:
             self._stack = stack.pop_all()
 
     async def stop(self) -> None:
-        """Close the sockets and the connections."""
+        """Close the clients' sockets and the connections to the database."""
         await self._stack.aclose()
 
     @property
@@ -111,25 +114,25 @@ class Standin:
 
     @property
     def realtime(self) -> Center:
-        """The sockets of Realtime, their topics and counters."""
+        """The sockets of Realtime with their topics and counters."""
         return self._channels.center
 
     @property
-    def operators(self) -> StandinOperators:
-        """The users, while this runs; see `standin_operators` for a process that serves nothing."""
-        return StandinOperators(self._pool)
+    def operators(self) -> BuiltinOperators:
+        """The users, while this serves. A process that serves nothing calls `builtin_operators` instead."""
+        return BuiltinOperators(self._pool)
 
     async def jwks(self) -> Mapping[str, Any]:
-        """The public keys, as `/auth/v1/.well-known/jwks.json` gives them."""
+        """The public keys, as `/auth/v1/.well-known/jwks.json` lists them."""
         return self._tokens.jwks()
 
     async def rotate_signing_key(self, *, revoke: bool = False) -> str:
-        """A new signing key beside the present one, or in its place with `revoke`; its id. Raises RotationTooSoon."""
-        return await self._rotation.rotate(revoke=revoke)
+        """Add a signing key and return its id. `revoke` drops the present keys at once. Raises RotationTooSoon."""
+        return await self._signing_keys.rotate(revoke=revoke)
 
     async def reload_signing_keys(self) -> None:
-        """Read the keys now, rather than within seconds. Raises psycopg.OperationalError."""
-        await self._rotation.load()
+        """Read the signing keys now and not at the next reload. Raises psycopg.OperationalError."""
+        await self._signing_keys.load()
 
     def _auth(self, keys: ProjectKeys, refresh_secret: bytes) -> ASGIApp:
         sessions = Sessions(self._pool, self._tokens, refresh_secret, self._passwords, self._settings, self._on_event)
@@ -146,27 +149,16 @@ class Standin:
         return self._started
 
 
-@asynccontextmanager
-async def standin_operators(database_url: str) -> AsyncGenerator[StandinOperators]:
-    """The stand-in's users, for a process that serves nothing. The database is migrated."""
-    pool = create_pool(database_url, role=AUTH_ROLE, min_size=1, max_size=1)
-    async with pool:
-        yield StandinOperators(pool)
+def create_project_app(builtin: BuiltinSupabase) -> Starlette:
+    """An application that serves only the built-in Supabase, in the place of a hosted project. It starts and stops
+    with the server."""
 
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
+        await builtin.start()
+        try:
+            yield
+        finally:
+            await builtin.stop()
 
-@asynccontextmanager
-async def standin_rotation(database_url: str, settings: AuthSettings | None = None) -> AsyncGenerator[Rotation]:
-    """The stand-in's signing keys, for a process that serves nothing: the servers read them anew by themselves."""
-    settings = settings or AuthSettings()
-    pool = create_pool(database_url, role=AUTH_ROLE, min_size=1, max_size=1)
-    async with pool:
-        yield Rotation(pool, AccessTokens("", settings.access_token), settings)
-
-
-async def add_operator(conn: Connection, email: str, password_hash: str, role: Role) -> bool:
-    """Make an operator who can sign in; False when the address is taken. The connection acts as `AUTH_ROLE`."""
-    return await auth_users.create(conn, email, password_hash, {"role": role}, {}) is not None
-
-
-async def _project(conn: Connection) -> DictRow:
-    return await auth_project.ensure(conn, new_key(PUBLISHABLE), new_key(SECRET), secrets.token_bytes(32))
+    return Starlette(routes=builtin.routes, lifespan=lifespan)
