@@ -19,10 +19,10 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from onsembl.api.auth.agent_keys import AgentKeys
 from onsembl.api.auth.agent_tokens import AgentTokens
 from onsembl.api.auth.device_flow import DeviceFlow
-from onsembl.api.auth.introspected_tokens import AskedTokens
+from onsembl.api.auth.introspected_tokens import IntrospectedTokens
 from onsembl.api.auth.operator_tokens import OperatorTokens
-from onsembl.api.auth.rate_limits import Doors
-from onsembl.api.auth.rejections import Refusals
+from onsembl.api.auth.rate_limits import RateLimiter
+from onsembl.api.auth.rejections import Rejections
 from onsembl.api.auth.sign_in_audit import audit_sign_ins
 from onsembl.api.http.client_address import ClientAddress
 from onsembl.api.http.dashboard import SecurityHeaders, config, page_routes, security_headers
@@ -75,8 +75,8 @@ def create_app(settings: Settings) -> Starlette:
     pool = create_pool(settings.database_url, role="onsembl_api", min_size=2, max_size=settings.pool_size)
     builtin: BuiltinSupabase | None = None
 
-    def on_refused(door: str, reason: str, address: str) -> None:
-        app.state.services.refusals.note(door, reason, address)
+    def on_refused(endpoint: str, reason: str, address: str) -> None:
+        app.state.services.rejections.record(endpoint, reason, address)
 
     if settings.hosted is None:
         builtin = BuiltinSupabase(
@@ -86,7 +86,8 @@ def create_app(settings: Settings) -> Starlette:
             on_refused=on_refused,
             settings=settings.auth,
             limits=RealtimeLimits(
-                unknown_at_address=settings.limits.unknown_realtime_sockets, unknown_seconds=FIRST_MESSAGE_SECONDS
+                unknown_at_address=settings.limits.unauthenticated_realtime_sockets,
+                unknown_seconds=FIRST_MESSAGE_SECONDS,
             ),
         )
 
@@ -97,9 +98,9 @@ def create_app(settings: Settings) -> Starlette:
             if builtin is not None:
                 await builtin.start()
                 stack.push_async_callback(builtin.stop)
-            doors = Doors(settings.limits)
-            operator_tokens = await _operator_tokens(settings, builtin, stack, doors)
-            services = await _start(settings, pool, stack, operator_tokens, builtin, doors)
+            rate_limiter = RateLimiter(settings.limits)
+            operator_tokens = await _operator_tokens(settings, builtin, stack, rate_limiter)
+            services = await _start(settings, pool, stack, operator_tokens, builtin, rate_limiter)
             app.state.services = services
             yield
 
@@ -160,7 +161,7 @@ async def _directory(settings: Settings, builtin: BuiltinSupabase | None, stack:
 
 
 async def _operator_tokens(
-    settings: Settings, builtin: BuiltinSupabase | None, stack: AsyncExitStack, doors: Doors
+    settings: Settings, builtin: BuiltinSupabase | None, stack: AsyncExitStack, rate_limiter: RateLimiter
 ) -> OperatorTokens:
     """How operators' tokens are checked: by the keys that the hosted project, or the stand-in here, publishes."""
     if settings.hosted is None:
@@ -174,7 +175,9 @@ async def _operator_tokens(
         response.raise_for_status()
         return response.json()
 
-    return OperatorTokens(hosted.issuer, fetch, AskedTokens(client, hosted.issuer, hosted.publishable_key, doors))
+    return OperatorTokens(
+        hosted.issuer, fetch, IntrospectedTokens(client, hosted.issuer, hosted.publishable_key, rate_limiter)
+    )
 
 
 async def _start(
@@ -183,12 +186,12 @@ async def _start(
     stack: AsyncExitStack,
     operator_tokens: OperatorTokens,
     builtin: BuiltinSupabase | None,
-    doors: Doors,
+    rate_limiter: RateLimiter,
 ) -> Services:
     counted = Metrics()
     agent_keys = AgentKeys(pool, settings.agent_access_token)
     await agent_keys.load()
-    agent_tokens = AgentTokens(pool, agent_keys, settings.agent_refresh_token, doors, counted.refreshes)
+    agent_tokens = AgentTokens(pool, agent_keys, settings.agent_refresh_token, rate_limiter, counted.refreshes)
     async with pool.connection() as conn:
         instance_id = await instances.register(conn, settings.address)
         await audit_chain.keep_partitions(conn, AUDIT_DAYS)  # after a long time off there may be none for today
@@ -204,8 +207,8 @@ async def _start(
     )
     await stack.enter_async_context(statements)
     hub = Hub(pool, settings.ring_bytes, await _start_archiver(settings, stack, counted))
-    refusals = Refusals(pool, counted.refused)
-    stack.push_async_callback(refusals.write)
+    rejections = Rejections(pool, counted.rejected)
+    stack.push_async_callback(rejections.write)
     services = Services(
         settings=settings,
         pool=pool,
@@ -215,9 +218,9 @@ async def _start(
         agent_tokens=agent_tokens,
         operator_tokens=operator_tokens,
         supabase_key=_supabase_key(settings, builtin),
-        doors=doors,
+        rate_limiter=rate_limiter,
         device_flow=DeviceFlow(pool, agent_tokens),
-        refusals=refusals,
+        rejections=rejections,
         directory=await _directory(settings, builtin, stack),
         builtin=builtin,
         metrics=counted,
@@ -227,7 +230,7 @@ async def _start(
     beside = [
         keep_alive(pool, instance_id, settings.address, settings.instance_heartbeat),
         take_messages(settings.database_url, services, instance_id),
-        refusals.write_for_ever(),
+        rejections.write_forever(),
         counted.loop_lag.watch(),
     ]
     tasks = [asyncio.create_task(coroutine) for coroutine in beside]
@@ -240,7 +243,7 @@ async def _start(
 
     async def stop() -> None:
         await asyncio.gather(cancel_until_done(tasks), cancel_until_done(workers, again=WORKER_END_SECONDS))
-        await services.errands.stop()
+        await services.background_tasks.stop()
 
     stack.push_async_callback(stop)
     return services

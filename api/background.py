@@ -1,4 +1,4 @@
-"""What is done beside all else, so that whoever asks for it need not wait for a connection that is full."""
+"""Background tasks: work that a caller starts without waiting for it, such as a send over a full connection."""
 
 from __future__ import annotations
 
@@ -12,24 +12,28 @@ from onsembl.sql.cancellation import cancel_until_done
 logger = logging.getLogger(__name__)
 
 
-class Errands:
-    """Each a task of its own, until it is done or the process stops. One that waits for an agent's connection ends with
-    that, at the latest when its heartbeat is missed."""
+class BackgroundTasks:
+    """Runs each coroutine as an asyncio task until it is done or the process stops.
+
+    A task that sends to an agent waits at most until the agent's connection closes, which a missed heartbeat ensures.
+    """
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def begin(self, errand: Coroutine[Any, Any, object]) -> None:
-        """Start one. What it raises is logged."""
-        task = asyncio.create_task(errand)
+    def start(self, coroutine: Coroutine[Any, Any, object]) -> None:
+        """Start a background task. An exception that it raises is logged."""
+        task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
     async def stop(self) -> None:
-        """Cut short what is not done."""
+        """Cancel the tasks that are still running, and wait for their end."""
         await cancel_until_done(list(self._tasks))
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.warning("An errand failed: %s", error, exc_info=error, extra={"action": "errand_failed"})
+            logger.warning(
+                "A background task failed: %s", error, exc_info=error, extra={"action": "background_task_failed"}
+            )

@@ -30,7 +30,7 @@ class Metrics:
     ended: Counter = field(init=False)
     waited: Histogram = field(init=False)
     refreshes: Counter = field(init=False)
-    refused: Counter = field(init=False)
+    rejected: Counter = field(init=False)
     loop_lag: LoopLag = field(init=False)
     pools: Pools = field(init=False)
     worker: WorkerMetrics = field(init=False)
@@ -55,7 +55,7 @@ class Metrics:
         self.refreshes = Counter(
             "onsembl_token_refreshes", "Agents' exchanges of tokens.", ["outcome"], registry=self.registry
         )
-        self.refused = Counter(
+        self.rejected = Counter(
             "onsembl_refusals", "Requests and sockets that were turned away.", ["door"], registry=self.registry
         )
         self.loop_lag = LoopLag(self.registry)

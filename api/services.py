@@ -9,9 +9,9 @@ from onsembl.api.auth.agent_tokens import AgentTokens
 from onsembl.api.auth.device_flow import DeviceFlow
 from onsembl.api.auth.operator import Operator
 from onsembl.api.auth.operator_tokens import OperatorTokens
-from onsembl.api.auth.rate_limits import Doors
-from onsembl.api.auth.rejections import Refusals
-from onsembl.api.background import Errands
+from onsembl.api.auth.rate_limits import RateLimiter
+from onsembl.api.auth.rejections import Rejections
+from onsembl.api.background import BackgroundTasks
 from onsembl.api.http.problems import Problem
 from onsembl.api.metrics import Metrics, State
 from onsembl.api.settings import Settings
@@ -37,13 +37,13 @@ class Services:
     agent_tokens: AgentTokens
     operator_tokens: OperatorTokens
     supabase_key: str
-    doors: Doors
+    rate_limiter: RateLimiter
     device_flow: DeviceFlow
-    refusals: Refusals
+    rejections: Rejections
     directory: OperatorDirectory
     builtin: BuiltinSupabase | None
     metrics: Metrics
-    errands: Errands = field(default_factory=Errands)
+    background_tasks: BackgroundTasks = field(default_factory=BackgroundTasks)
     state: State = field(init=False)
     _seen: dict[OperatorId, tuple[str, Role]] = field(default_factory=dict[OperatorId, tuple[str, Role]])
     _forgotten: int = 0

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from onsembl.api.auth.rate_limits import Limits
+from onsembl.api.auth.rate_limits import RateLimits
 from onsembl.api.terminals.archiver import STREAM_BYTES, TOTAL_BYTES
 from onsembl.fleet.halt import HALT_SECONDS
 from onsembl.protocol.states import AgentKind
@@ -43,7 +43,7 @@ class Settings:
     allowed_origins: tuple[str, ...] = ()
     client_address_header: str | None = None
     metrics_token: str | None = None
-    limits: Limits = field(default_factory=Limits)
+    limits: RateLimits = field(default_factory=RateLimits)
     ring_bytes: int = 2 * 1024 * 1024
     backlog_bytes: int = STREAM_BYTES
     total_backlog_bytes: int = TOTAL_BYTES

@@ -57,7 +57,7 @@ async def broadcast(conn: Connection, message: Broadcast) -> None:
 class LocalHub(Protocol):
     """The agents that are connected to this process."""
 
-    async def hand_out(self, row: DictRow) -> bool:
+    async def dispatch(self, row: DictRow) -> bool:
         """Send the agent the offer or the cancel that this command's row calls for; False when the agent is not
         connected here."""
         ...
@@ -73,7 +73,7 @@ class Dispatcher:
     async def dispatch(self, row: DictRow) -> bool:
         """Have the agent sent the offer or the cancel that this command's row calls for; False when the agent is
         offline."""
-        if self._local is not None and await self._local.hand_out(row):
+        if self._local is not None and await self._local.dispatch(row):
             return True
         agent_id = AgentId(row["agent_id"])
         async with self._pool.connection() as conn:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from onsembl.api.auth.device_flow import MOST_OPEN, MOST_OPEN_AT_ADDRESS
-from onsembl.api.auth.rate_limits import Limits
+from onsembl.api.auth.rate_limits import RateLimits
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "security.md").read_text()
@@ -31,22 +31,22 @@ def test_every_threat_has_a_test():
 
 def test_the_limits_are_those_of_the_code():
     """In the order of the table."""
-    limits = Limits()
+    limits = RateLimits()
     table = [row.split("|") for row in PAGE.split("## Limits")[1].splitlines() if row.startswith("| ")][2:]
     allowances = [
         limits.agent_connects,
         limits.agent_refreshes,
         limits.address_connects,
-        limits.address_exchanges,
-        limits.address_guesses,
-        limits.address_refusals,
-        limits.address_questions,
-        limits.address_devices,
-        limits.typed_codes,
+        limits.address_token_requests,
+        limits.address_failures,
+        limits.address_invalid_tokens,
+        limits.address_introspections,
+        limits.address_device_requests,
+        limits.user_codes,
     ]
     said = [(int(row[2].replace(",", "")), _seconds(row[3])) for row in table]
     assert said[:-1] == [(allowance.burst, allowance.refill) for allowance in allowances]
-    assert f"{limits.unknown_realtime_sockets} sockets of Realtime" in PAGE
+    assert f"{limits.unauthenticated_realtime_sockets} sockets of Realtime" in PAGE
     assert f"at most {MOST_OPEN} open, {MOST_OPEN_AT_ADDRESS} of one address" in PAGE
     assert said[-1] == (limits.messages_per_second * 10, 1 / limits.messages_per_second)
 

@@ -13,8 +13,8 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from onsembl.api.broadcast import Changes
 from onsembl.api.http.problems import Problem, unauthenticated
+from onsembl.api.notifier import Notifier
 from onsembl.fleet import instance_messages
 from onsembl.fleet.instance_messages import Broadcast
 from onsembl.protocol.ids import AgentId
@@ -64,7 +64,7 @@ class AgentKeys:
         self.access_seconds = access_seconds
         self._signing: tuple[str, ec.EllipticCurvePrivateKey] | None = None
         self._verifying: dict[str, _Key] = {}
-        self.changes = Changes()
+        self.keys_changed = Notifier()
         self._reading = asyncio.Lock()
         self._read_at = float("-inf")
 
@@ -101,7 +101,7 @@ class AgentKeys:
             for row, key in keys
         }
         self._signing = rows[0]["kid"], keys[0][1]
-        self.changes.tell()
+        self.keys_changed.notify_all()
 
     async def recognise(self, token: str) -> AgentIdentity:
         """Who holds the access token. A key that is not known makes the keys be read again, for another instance may

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from prometheus_client import Counter
 
 from onsembl.api.auth.agent_keys import AgentKeys
-from onsembl.api.auth.rate_limits import Doors
+from onsembl.api.auth.rate_limits import RateLimiter
 from onsembl.api.http.models import AgentCredentials, Enrolment
 from onsembl.api.http.problems import Problem, unauthenticated
 from onsembl.fleet import instance_messages
@@ -24,7 +24,7 @@ REPEAT_SECONDS = 300.0
 """How long a used refresh token is answered again, if the answer was never used."""
 
 
-class RefreshRefused(Problem):
+class RefreshRejected(Problem):
     """The refresh token is not good; `reused` when it shows that one was stolen."""
 
     def __init__(self, detail: str, *, reused: bool = False) -> None:
@@ -35,11 +35,13 @@ class RefreshRefused(Problem):
 class AgentTokens:
     """Issues and exchanges agents' credentials."""
 
-    def __init__(self, pool: Pool, keys: AgentKeys, refresh_seconds: float, doors: Doors, refreshes: Counter) -> None:
+    def __init__(
+        self, pool: Pool, keys: AgentKeys, refresh_seconds: float, rate_limiter: RateLimiter, refreshes: Counter
+    ) -> None:
         self._pool = pool
         self._keys = keys
         self._refreshes = refreshes
-        self._doors = doors
+        self._rate_limiter = rate_limiter
         self._refresh_seconds = refresh_seconds
 
     async def enrol(self, token: str, request: Enrolment, address: str) -> AgentCredentials:
@@ -77,15 +79,15 @@ class AgentTokens:
         """Exchange a refresh token, once; over a connection only that of its agent, `agent_id`.
 
         One that comes again just after is answered again, for the answer may have been lost; one that comes again later
-        is stolen, or its rightful successor was: nothing of its family is good any more. Raises RefreshRefused, and
+        is stolen, or its rightful successor was: nothing of its family is good any more. Raises RefreshRejected, and
         Problem 429 when this agent has asked too often: the token stays good.
         """
         async with self._pool.connection() as conn:
             found = await refresh_tokens.take(conn, token, REPEAT_SECONDS)
             if found is None or agent_id not in (None, found.agent_id):
                 self._refreshes.labels("refused").inc()
-                raise RefreshRefused("The refresh token is not known.")
-            self._doors.refresh(found.agent_id)
+                raise RefreshRejected("The refresh token is not known.")
+            self._rate_limiter.count_refresh(found.agent_id)
             refusal = _refusal(found)
             actor = audit.Actor("agent", found.agent_id, found.agent_name, address)
             if refusal is None:
@@ -105,12 +107,12 @@ class AgentTokens:
         return await self._issue(conn, agent_id, name, family=uuid4(), parent=None)
 
     async def log_out(self, token: str, address: str) -> None:
-        """The holder of a refresh token gives up all that came of its enrolment. Raises RefreshRefused when the token
+        """The holder of a refresh token gives up all that came of its enrolment. Raises RefreshRejected when the token
         is not known; one that is revoked already is no error (RFC 7009 §2.2)."""
         async with self._pool.connection() as conn:
             found = await refresh_tokens.take(conn, token, REPEAT_SECONDS)
             if found is None:
-                raise RefreshRefused("The refresh token is not known.")
+                raise RefreshRejected("The refresh token is not known.")
             if found.revoked:
                 return  # the agent may have other credentials by now, which are not this holder's to end
             await end_credentials(conn, found.agent_id)
@@ -166,15 +168,15 @@ async def end_credentials(conn: Connection, agent_id: AgentId) -> None:
         await instance_messages.send(conn, instance_id, message)
 
 
-def _refusal(token: refresh_tokens.RefreshToken) -> RefreshRefused | None:
+def _refusal(token: refresh_tokens.RefreshToken) -> RefreshRejected | None:
     if token.disabled:
-        return RefreshRefused("The agent is disabled.")
+        return RefreshRejected("The agent is disabled.")
     if token.revoked:
-        return RefreshRefused("The refresh token is revoked.")
+        return RefreshRejected("The refresh token is revoked.")
     if token.superseded or (token.used and not token.repeatable):
-        return RefreshRefused("The refresh token was used before; every token of its family is revoked.", reused=True)
+        return RefreshRejected("The refresh token was used before; every token of its family is revoked.", reused=True)
     if token.expired:
-        return RefreshRefused("The refresh token has expired.")
+        return RefreshRejected("The refresh token has expired.")
     return None
 
 

@@ -16,7 +16,7 @@ import httpx
 import jwt
 
 from onsembl.api.auth.operator import Operator, operator_from
-from onsembl.api.auth.rate_limits import Doors
+from onsembl.api.auth.rate_limits import RateLimiter
 from onsembl.api.http.problems import Problem, unauthenticated
 from onsembl.realtime.tokens import AUDIENCE
 
@@ -24,12 +24,12 @@ BELIEVED_SECONDS = 60.0
 REMEMBERED = 1000
 
 
-class AskedTokens:
+class IntrospectedTokens:
     """Verifies tokens by `GET /auth/v1/user` at their issuer."""
 
-    def __init__(self, client: httpx.AsyncClient, issuer: str, api_key: str, doors: Doors) -> None:
+    def __init__(self, client: httpx.AsyncClient, issuer: str, api_key: str, rate_limiter: RateLimiter) -> None:
         self._client = client
-        self._doors = doors
+        self._rate_limiter = rate_limiter
         self._issuer = issuer
         self._api_key = api_key
         self._believed: OrderedDict[bytes, tuple[float, Operator]] = OrderedDict()
@@ -53,9 +53,9 @@ class AskedTokens:
                 "require": ["exp", "sub", "role"],
             },
         )
-        self._doors.question(address)
+        self._rate_limiter.count_introspection(address)
         operator = await self._ask(token, claims)
-        self._doors.question_answered(address)
+        self._rate_limiter.refund_introspection(address)
         self._believed[key] = (time.monotonic() + BELIEVED_SECONDS, operator)
         if len(self._believed) > REMEMBERED:
             self._believed.popitem(last=False)

@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import jwt
 
-from onsembl.api.auth.introspected_tokens import AskedTokens
+from onsembl.api.auth.introspected_tokens import IntrospectedTokens
 from onsembl.api.auth.operator import Operator, operator_from
-from onsembl.api.broadcast import Changes
 from onsembl.api.http.problems import unauthenticated
+from onsembl.api.notifier import Notifier
 from onsembl.realtime.tokens import AUDIENCE
 
 ALGORITHMS = ["ES256", "RS256"]
@@ -33,14 +33,14 @@ class OperatorTokens:
     `asked` is for a hosted project that may sign with a shared secret.
     """
 
-    def __init__(self, issuer: str, fetch_keys: FetchKeys, asked: AskedTokens | None = None) -> None:
+    def __init__(self, issuer: str, fetch_keys: FetchKeys, asked: IntrospectedTokens | None = None) -> None:
         self._issuer = issuer
         self._asked = asked
         self._fetch_keys = fetch_keys
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched_at = float("-inf")
         self._fetching = asyncio.Lock()
-        self.changes = Changes()
+        self.keys_changed = Notifier()
         self._verified: dict[str, Operator] = {}
         """Whose each is, while the keys are the same."""
 
@@ -109,4 +109,4 @@ class OperatorTokens:
         self._keys = {key.key_id: key for key in found if key.key_id is not None}
         self._fetched_at = time.monotonic()
         self._verified.clear()  # a key may have been taken back
-        self.changes.tell()
+        self.keys_changed.notify_all()

@@ -94,9 +94,10 @@ class Endpoint:
         except Problem as problem:
             address = client_address(request)
             if problem.status in (401, 403, 429):
-                services.refusals.note(f"{self.method} {self.path}", problem.detail, address)
+                services.rejections.record(f"{self.method} {self.path}", problem.detail, address)
             if problem.status == 401:
-                count = services.doors.guessed if self.role is None else services.doors.refused
+                limiter = services.rate_limiter
+                count = limiter.record_failure if self.role is None else limiter.record_invalid_token
                 count(address)
             raise
         if isinstance(answer, Response):
@@ -109,7 +110,7 @@ class Endpoint:
         if self.role is not None:
             operator = await services.authorize(token, self.role, client_address(request))
         else:
-            services.doors.exchange(client_address(request))
+            services.rate_limiter.count_token_request(client_address(request))
         body = await self._read(request)
         return await self.handler(Call(services, request, body, token, operator))
 

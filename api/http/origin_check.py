@@ -36,7 +36,7 @@ class OwnPages:
         if origin_allowed(connection, settings.public_url, settings.allowed_origins):
             return await self._app(scope, receive, send)
         problem = Problem(403, "A page of another site asks.")
-        services.refusals.note("page", problem.detail, client_address(connection))
+        services.rejections.record("page", problem.detail, client_address(connection))
         if kind == "websocket":
             return await WebSocket(scope, receive, send).send_denial_response(problem.response())
         return await problem.response()(scope, receive, send)

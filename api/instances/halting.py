@@ -31,7 +31,7 @@ async def _offer_again(hub: Hub, links: list[AgentLink]) -> None:
     """What these were offered before they heard that they may take it was not taken."""
     for link in links:
         link.offered = None
-    await hub.attend_all()
+    await hub.sync_all_agents()
 
 
 async def tell(hub: Hub, link: AgentLink, told: Halt | None) -> None:

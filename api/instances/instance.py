@@ -9,7 +9,7 @@ import msgspec
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from onsembl.api.instances.revocation import AGENT_DISABLED, CREDENTIALS_ENDED, obey, recheck, shut_out_agent
+from onsembl.api.instances.revocation import AGENT_DISABLED, CREDENTIALS_ENDED, disconnect_agent, obey, recheck
 from onsembl.api.services import Services
 from onsembl.fleet.instance_messages import Broadcast, InstanceMessage
 from onsembl.fleet.listener import listen
@@ -35,7 +35,7 @@ async def keep_alive(pool: Pool, instance_id: InstanceId, address: str, interval
 
 async def take_messages(url: str, services: Services, instance_id: InstanceId) -> None:
     """Do what other processes ask of this one, until cancelled. No agent's full connection holds up what is next."""
-    hub, errands = services.hub, services.errands
+    hub, background_tasks = services.hub, services.background_tasks
 
     async def take(channel: str, payload: str) -> None:
         if channel == instances.BROADCAST_CHANNEL:
@@ -45,27 +45,27 @@ async def take_messages(url: str, services: Services, instance_id: InstanceId) -
         agent_id = AgentId(message.agent_id)
         match message.op:
             case "attend":
-                errands.begin(hub.attend(agent_id))
+                background_tasks.start(hub.sync_agent(agent_id))
             case "superseded":
                 link = hub.links.get(agent_id)
                 if link is not None and message.epoch is not None and link.epoch < message.epoch:
                     hub.close(agent_id, CloseCode.SUPERSEDED, "the agent has connected to another instance")
             case "reused":
                 reason = "a refresh token of this agent was used twice"
-                await shut_out_agent(services, agent_id, CloseCode.TOKEN_REUSED, reason)
+                await disconnect_agent(services, agent_id, CloseCode.TOKEN_REUSED, reason)
             case "credentials_ended":
-                await shut_out_agent(services, agent_id, CloseCode.REVOKED, CREDENTIALS_ENDED)
+                await disconnect_agent(services, agent_id, CloseCode.REVOKED, CREDENTIALS_ENDED)
             case "leave" | "restart":
                 link = hub.links.get(agent_id)
                 if link is not None:
-                    errands.begin(link.send(Leave(restart=message.op == "restart")))
+                    background_tasks.start(link.send(Leave(restart=message.op == "restart")))
             case "disabled":
-                await shut_out_agent(services, agent_id, CloseCode.REVOKED, AGENT_DISABLED)
+                await disconnect_agent(services, agent_id, CloseCode.REVOKED, AGENT_DISABLED)
 
     async def catch_up() -> None:
         # What broke this connection broke the pool's too: they are replaced before a request finds out.
         await hub.pool.check()
         await recheck(services)
-        errands.begin(hub.attend_all())
+        background_tasks.start(hub.sync_all_agents())
 
     await listen(url, [instances.channel(instance_id), instances.BROADCAST_CHANNEL], take, catch_up)

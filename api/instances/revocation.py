@@ -29,10 +29,10 @@ async def obey(services: Services, broadcast: Broadcast) -> None:
         case "operator_keys_changed":
             await _operator_keys_changed(services)
         case "halt_changed":
-            await tell_all(services.hub, services.errands.begin)
+            await tell_all(services.hub, services.background_tasks.start)
 
 
-async def shut_out_agent(services: Services, agent_id: AgentId, code: CloseCode, reason: str) -> None:
+async def disconnect_agent(services: Services, agent_id: AgentId, code: CloseCode, reason: str) -> None:
     """End the agent's connection here, also one that is just being made."""
     async with services.hub.connecting[agent_id]:
         services.hub.close(agent_id, code, reason)
@@ -43,7 +43,7 @@ async def recheck(services: Services) -> None:
     await services.agent_keys.load()
     await _operator_keys_changed(services)
     await _operators_changed(services, None)
-    await tell_all(services.hub, services.errands.begin)
+    await tell_all(services.hub, services.background_tasks.start)
     here = dict(services.presence.admitted)
     async with services.pool.connection() as conn:
         rows = await agents.shut_out_since(conn, {agent_id: let_in.issued_at for agent_id, let_in in here.items()})

@@ -56,7 +56,7 @@ async def cancel_all(call: Call[CancelRequest]) -> CancelledAll:
         await audit.write(conn, _event(call, "agent.all_cancelled", row, **detail))
     call.services.metrics.cancelled_in_line(waiting)
     if running:
-        await call.services.hub.attend(AgentId(row["id"]))
+        await call.services.hub.sync_agent(AgentId(row["id"]))
     return CancelledAll(waiting=waiting, running=running)
 
 

@@ -51,7 +51,7 @@ async def create_command(call: Call[NewCommand]) -> DictRow:
             await _able(conn, agent_id)
             raise Problem(409, "The agent was disabled a moment ago.")
         await once.makes(conn, row["id"])
-    await call.services.hub.hand_out(row)
+    await call.services.hub.dispatch(row)
     return row
 
 
@@ -169,7 +169,7 @@ async def cancel_command(call: Call[CancelRequest]) -> DictRow:
             state = CommandState((await _found(conn, command_id))["state"])
             raise Problem(409, f"The command is over: {state}.", state=state)
     call.services.metrics.commands_changed([row])
-    await call.services.hub.hand_out(row)
+    await call.services.hub.dispatch(row)
     return row
 
 

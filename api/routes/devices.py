@@ -32,7 +32,7 @@ async def authorize_device(request: Request) -> Response:
     """RFC 8628 §3.1: besides `client_id`, the agent says what it would be: name, kind, mode, host, platform."""
     services: Services = request.app.state.services
     address = client_address(request)
-    services.doors.device(address)
+    services.rate_limiter.count_device_request(address)
     form = await _form(request)
     try:
         enrolment = msgspec.convert(
@@ -59,7 +59,7 @@ async def device_token(request: Request) -> Response:
     """RFC 8628 §3.4 and §3.5."""
     services: Services = request.app.state.services
     address = client_address(request)
-    services.doors.exchange(address)
+    services.rate_limiter.count_token_request(address)
     form = await _form(request)
     if form.get("grant_type") != GRANT_TYPE:
         return _error("unsupported_grant_type", f"grant_type is {GRANT_TYPE}.")
@@ -67,7 +67,7 @@ async def device_token(request: Request) -> Response:
         issued = await services.device_flow.poll(form.get("device_code", ""), address)
     except DeviceError as error:
         if error.code == "invalid_grant":
-            services.doors.guessed(address)
+            services.rate_limiter.record_failure(address)
         raise
     return JSONResponse({**msgspec.to_builtins(issued), "token_type": "Bearer"}, headers=FORBID_CACHING)
 
@@ -81,11 +81,11 @@ def _door(path: str, handler: Callable[[Request], Awaitable[Response]]) -> Route
             return await handler(request)
         except Problem as problem:
             if problem.status == 429:
-                services.refusals.note(f"POST {path}", problem.detail, client_address(request))
+                services.rejections.record(f"POST {path}", problem.detail, client_address(request))
             raise
         except DeviceError as error:
             if error.code not in WAIT:
-                services.refusals.note(f"POST {path}", str(error), client_address(request))
+                services.rejections.record(f"POST {path}", str(error), client_address(request))
             return _error(error.code, str(error), 503 if error.code == "temporarily_unavailable" else 400)
 
     return Route(path, serve, methods=["POST"])
@@ -116,12 +116,12 @@ async def find_request(call: Call[NoBody]) -> DictRow:
     """By the code that a person has typed; guessing is limited."""
     services = call.services
     code = understood(call.request.path_params["user_code"])
-    services.doors.typed(str(call.signed_in.id), call.address)
+    services.rate_limiter.count_user_code(str(call.signed_in.id), call.address)
     async with services.pool.connection() as conn:
         row = await device_requests.by_user_code(conn, code)
     if row is None:
         raise Problem(404, "No agent waits under this code. Codes end after 15 minutes.")
-    services.doors.typed_well(str(call.signed_in.id), call.address)
+    services.rate_limiter.refund_user_code(str(call.signed_in.id), call.address)
     return _shown(row)
 
 

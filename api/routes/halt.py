@@ -66,7 +66,7 @@ async def begin(call: Call[NewHalt]) -> dict[str, object]:
         halt, cancelled = await begin_halt(conn, call.actor, call.body.reason, call.services.settings.halt_seconds)
         call.services.metrics.cancelled_in_line(cancelled)
         # This instance need not wait to hear of it.
-        await halting.tell_all(call.services.hub, call.services.errands.begin)
+        await halting.tell_all(call.services.hub, call.services.background_tasks.start)
         return await halt_status(conn, halt)
 
 

@@ -32,7 +32,7 @@ async def metrics(request: Request) -> Response:
     try:
         _admit(request, services)
     except Problem as problem:
-        services.refusals.note("GET /metrics", problem.detail, client_address(request))
+        services.rejections.record("GET /metrics", problem.detail, client_address(request))
         raise
     await read_state(services)
     return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)

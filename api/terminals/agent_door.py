@@ -24,7 +24,7 @@ async def authenticate(websocket: WebSocket, services: Services) -> AgentIdentit
     try:
         identity = await services.agent_keys.recognise(token)
     except Problem:
-        services.doors.refused(address)
+        services.rate_limiter.record_invalid_token(address)
         raise
-    services.doors.connect(address, identity.id)
+    services.rate_limiter.count_connection(address, identity.id)
     return identity

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 STEP_TAKEN = "command.cancel_step"
 
 
-class Turned(Exception):
+class ConnectionRejected(Exception):
     """The agent may not connect; carries the close code."""
 
     def __init__(self, code: CloseCode, reason: str) -> None:
@@ -77,7 +77,7 @@ class Presence:
     """By what each agent that is connected here was let in."""
 
     async def connect(self, identity: AgentIdentity, hello: Hello, held: Held | None, address: str) -> Connected:
-        """An agent has said hello: it is online, its reports are written, its line moves. Raises Turned.
+        """An agent has said hello: it is online, its reports are written, its line moves. Raises ConnectionRejected.
 
         `held` is what this process still has of the agent's stream.
         """
@@ -85,11 +85,11 @@ class Presence:
         async with self.pool.connection() as conn:
             row = await agents.lock(conn, agent_id)
             if row is None:
-                raise Turned(CloseCode.NOT_FOUND, "this agent is not enrolled here")
+                raise ConnectionRejected(CloseCode.NOT_FOUND, "this agent is not enrolled here")
             if row["disabled_at"] is not None:
-                raise Turned(CloseCode.REVOKED, "this agent is disabled")
+                raise ConnectionRejected(CloseCode.REVOKED, "this agent is disabled")
             if row["tokens_after"] is not None and identity.issued_at < row["tokens_after"].timestamp():
-                raise Turned(CloseCode.REVOKED, "this agent's credentials are revoked")
+                raise ConnectionRejected(CloseCode.REVOKED, "this agent's credentials are revoked")
             resume = None
             if hello.stream is not None and hello.stream.id == row["stream_id"]:
                 archived = await archive.end(conn, StreamId(hello.stream.id))

@@ -82,7 +82,7 @@ class Reports:
                 following = await self._presence.ended(self._agent_id, report, self._actor)
                 await self._send(EndRecorded(command_id=report.command_id))
                 if following is not None:
-                    await self._hub.hand_out(following)
+                    await self._hub.dispatch(following)
             case CancelStep():
                 await self._presence.cancel_step(self._agent_id, report, self._actor)
             case HaltProgress():

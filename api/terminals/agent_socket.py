@@ -13,16 +13,16 @@ from psycopg_pool import PoolTimeout
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from onsembl.api.auth.agent_keys import AgentIdentity, kid_of
-from onsembl.api.auth.agent_tokens import RefreshRefused
+from onsembl.api.auth.agent_tokens import RefreshRejected
 from onsembl.api.http.client_address import client_address
 from onsembl.api.http.problems import Problem, no_database_answer
 from onsembl.api.instances.halting import tell
 from onsembl.api.services import Services
 from onsembl.api.terminals.acknowledging import acknowledge
 from onsembl.api.terminals.agent_door import authenticate
-from onsembl.api.terminals.agent_records import Presence, Turned
+from onsembl.api.terminals.agent_records import ConnectionRejected, Presence
 from onsembl.api.terminals.agent_reports import Reports, over
-from onsembl.api.terminals.direct_input import OrdinaryOutput
+from onsembl.api.terminals.direct_input import DirectInput
 from onsembl.api.terminals.direct_socket import send_text
 from onsembl.api.terminals.hub import Hub
 from onsembl.api.terminals.stream_resumption import held, resume
@@ -79,7 +79,7 @@ async def agent_socket(websocket: WebSocket) -> None:
     try:
         identity = await authenticate(websocket, services)
     except Problem as problem:
-        services.refusals.note("agent socket", problem.detail, client_address(websocket))
+        services.rejections.record("agent socket", problem.detail, client_address(websocket))
         await websocket.send_denial_response(problem.response())
         return
     except DATABASE_ERRORS as error:
@@ -97,8 +97,8 @@ class AgentSession:
         self._hub: Hub = services.hub
         self._presence: Presence = services.presence
         self._tokens = services.agent_tokens
-        self._refusals = services.refusals
-        self._doors = services.doors
+        self._rejections = services.rejections
+        self._rate_limiter = services.rate_limiter
         self._messages = SlidingWindow(services.settings.limits.messages_per_second, MESSAGE_WINDOW_SECONDS)
         self._settings = services.settings
         self._identity = identity
@@ -141,7 +141,7 @@ class AgentSession:
             self._task.uncancel()
         except WebSocketDisconnect:
             return
-        except Turned as turned:
+        except ConnectionRejected as turned:
             self._closing = (turned.code, turned.reason)
         except BadMessage as error:
             self._closing = (CloseCode.BAD_MESSAGE, str(error))
@@ -161,7 +161,7 @@ class AgentSession:
             return  # the agent left
         code, reason = self._closing
         if code.is_refusal:
-            self._refusals.note("agent socket", reason[:120], self._actor.address, self._actor)
+            self._rejections.record("agent socket", reason[:120], self._actor.address, self._actor)
         if self._websocket.application_state is WebSocketState.CONNECTED:
             with suppress(WebSocketDisconnect, RuntimeError):
                 await self._websocket.close(code, reason[:120])
@@ -171,7 +171,7 @@ class AgentSession:
             async with asyncio.timeout(FIRST_MESSAGE_SECONDS):
                 hello = decode_from_agent(await self._receive_text())
         except TimeoutError as error:
-            raise Turned(CloseCode.HELLO_TIMEOUT, "no hello within 5 s") from error
+            raise ConnectionRejected(CloseCode.HELLO_TIMEOUT, "no hello within 5 s") from error
         if not isinstance(hello, Hello):
             raise BadMessage("the first message is hello")
         # From here on the agent's presence is ours to write, whatever happens.
@@ -186,7 +186,7 @@ class AgentSession:
 
     async def _connect(self, hello: Hello) -> Terminal:
         if not self._keys.verifies(self._kid):
-            raise Turned(CloseCode.TOKEN_EXPIRED, KEY_ENDED)
+            raise ConnectionRejected(CloseCode.TOKEN_EXPIRED, KEY_ENDED)
         self._hub.close(self.agent_id, CloseCode.SUPERSEDED, "the agent has connected again")
         connected = await self._presence.connect(
             self._identity, hello, held(self._hub.terminals.get(self.agent_id)), address=self._actor.address
@@ -241,8 +241,8 @@ class AgentSession:
         for ended in hello.ended:
             await self.send(EndRecorded(command_id=ended.command_id))
         await tell(self._hub, self, self._told)
-        await self._hub.attend(self.agent_id)
-        await self._hub.type_again(self.agent_id, hello.boot)
+        await self._hub.sync_agent(self.agent_id)
+        await self._hub.resend_keys(self.agent_id, hello.boot)
         if terminal.redraw_due:
             terminal.redraw_due = False
             await self.send(Redraw())
@@ -255,9 +255,7 @@ class AgentSession:
                 acknowledge(terminal, self.send, self.close), name=f"acknowledgements of {self.agent_id}"
             ),
         ]
-        ordinary = OrdinaryOutput(
-            terminal, MAX_MESSAGE_BYTES, self._heartbeat.received, lambda now: now > self._ends_at
-        )
+        ordinary = DirectInput(terminal, MAX_MESSAGE_BYTES, self._heartbeat.received, lambda now: now > self._ends_at)
         try:
             with ordinary.taken_from(self._websocket):
                 await self._read(terminal, reports)
@@ -278,21 +276,21 @@ class AgentSession:
             frame = event.get("bytes")
             if frame is not None:
                 if len(frame) > MAX_MESSAGE_BYTES:
-                    raise Turned(CloseCode.MESSAGE_TOO_BIG, "a frame holds at most 1 MiB")
+                    raise ConnectionRejected(CloseCode.MESSAGE_TOO_BIG, "a frame holds at most 1 MiB")
                 if now > self._ends_at:
-                    raise Turned(CloseCode.TOKEN_EXPIRED, EXPIRED)
+                    raise ConnectionRejected(CloseCode.TOKEN_EXPIRED, EXPIRED)
                 if terminal.log.backlog.full:
                     await self._hub.archiver.room_for(terminal.log.backlog)
                 terminal.ingest(*decode_output(frame))
                 continue
             text: str = event["text"]
             if len(text) > MAX_MESSAGE_BYTES:
-                raise Turned(CloseCode.MESSAGE_TOO_BIG, "a frame holds at most 1 MiB")
+                raise ConnectionRejected(CloseCode.MESSAGE_TOO_BIG, "a frame holds at most 1 MiB")
             if not self._messages.add(now):
-                raise Turned(CloseCode.RATE_LIMITED, "too many control messages")
+                raise ConnectionRejected(CloseCode.RATE_LIMITED, "too many control messages")
             message = decode_from_agent(text)
             if now > self._ends_at and not isinstance(message, GRACE):
-                raise Turned(CloseCode.TOKEN_EXPIRED, EXPIRED)
+                raise ConnectionRejected(CloseCode.TOKEN_EXPIRED, EXPIRED)
             await self._take(message, terminal, reports)
 
     async def _receive_text(self) -> str:
@@ -303,7 +301,7 @@ class AgentSession:
         if text is None:
             raise BadMessage("the first message is hello, a text frame")
         if len(text) > MAX_MESSAGE_BYTES:
-            raise Turned(CloseCode.MESSAGE_TOO_BIG, "a frame holds at most 1 MiB")
+            raise ConnectionRejected(CloseCode.MESSAGE_TOO_BIG, "a frame holds at most 1 MiB")
         return text
 
     async def _take(self, message: AgentMessage, terminal: Terminal, reports: Reports) -> None:
@@ -337,13 +335,13 @@ class AgentSession:
     async def _refresh(self, message: Refresh) -> None:
         """The next tokens, over the connection in use; a token that is not good ends it."""
         try:
-            self._doors.rotate(self._actor.address)
+            self._rate_limiter.count_rotation(self._actor.address)
             issued = await self._tokens.refresh(message.refresh_token, self._actor.address, self.agent_id)
-        except RefreshRefused as refused:
+        except RefreshRejected as refused:
             code = CloseCode.TOKEN_REUSED if refused.reused else CloseCode.REFRESH_REFUSED
             self.close(code, refused.detail)
             with suppress(Problem):  # its connection ends as it is
-                self._doors.guessed(self._actor.address)
+                self._rate_limiter.record_failure(self._actor.address)
             return
         except Problem as problem:
             self.close(CloseCode.RATE_LIMITED, problem.detail)
@@ -371,7 +369,7 @@ class AgentSession:
             if left <= 0:
                 self.close(CloseCode.TOKEN_EXPIRED, EXPIRED)
                 return
-            await self._keys.changes.wait(left)
+            await self._keys.keys_changed.wait(left)
         self.close(CloseCode.TOKEN_EXPIRED, KEY_ENDED)
 
     async def _beat(self) -> None:

@@ -37,7 +37,7 @@ def _passed_on(control: Control) -> list[Change]:
     return [("terminal.controlled", {"given_to": control.controller.name})] if control.controller is not None else []
 
 
-class Writing:
+class ViewerControl:
     """One viewer's way to the program. `send` reaches the viewer; `operator` is whoever it is now."""
 
     def __init__(
@@ -96,7 +96,7 @@ class Writing:
         self._terminal.control.gone(self._client_id, time.monotonic())
         self._client_id = None
         self._terminal.wake()
-        self._services.errands.begin(self._expire())
+        self._services.background_tasks.start(self._expire())
 
     async def _expire(self) -> None:
         """Free the terminal of somebody who does not come back."""

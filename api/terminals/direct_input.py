@@ -17,7 +17,7 @@ _HEADER_BYTES = OUTPUT_HEADER.size
 _offset_of = OUTPUT_HEADER.unpack_from
 
 
-class OrdinaryOutput:
+class DirectInput:
     """Takes frames that go on where the last one ended; those that come at once become one piece of the stream.
 
     What else comes is for the session to answer, which may have to wait, to trim or to refuse.

@@ -135,13 +135,13 @@ class Hub:
         if page is not None:
             page.taken(message)
 
-    async def type_again(self, agent_id: AgentId, boot: UUID | None) -> None:
+    async def resend_keys(self, agent_id: AgentId, boot: UUID | None) -> None:
         """An agent is connected: what it did not answer comes again."""
         for page in list(self.typing.values()):
             if page.agent_id == agent_id:
                 await page.again(boot)
 
-    async def hand_out(self, row: DictRow) -> bool:
+    async def dispatch(self, row: DictRow) -> bool:
         """Send a command's agent what that needs, by its row; False when the agent is not connected here.
 
         Whoever has just changed the row may do it ahead of the command's job, which sees to it that the agent has it.
@@ -149,10 +149,10 @@ class Hub:
         link = self.links.get(row["agent_id"])
         if link is None:
             return False
-        await _send_what_is_due(link, row)
+        await _send_due_message(link, row)
         return True
 
-    async def attend(self, agent_id: AgentId) -> bool:
+    async def sync_agent(self, agent_id: AgentId) -> bool:
         """Send the agent what its active command needs; False when it is not connected here."""
         link = self.links.get(agent_id)
         if link is None:
@@ -160,19 +160,19 @@ class Hub:
         async with self.pool.connection() as conn:
             rows = await commands.active(conn, [agent_id])
         for row in rows:
-            await _send_what_is_due(link, row)
+            await _send_due_message(link, row)
         return True
 
-    async def attend_all(self) -> None:
+    async def sync_all_agents(self) -> None:
         """As `attend`, for every agent here: after notices may have been missed."""
         async with self.pool.connection() as conn:
             rows = await commands.active(conn, list(self.links))
         links = [(self.links.get(row["agent_id"]), row) for row in rows]
         # One agent's full connection keeps no other waiting.
-        await asyncio.gather(*(_send_what_is_due(link, row) for link, row in links if link is not None))
+        await asyncio.gather(*(_send_due_message(link, row) for link, row in links if link is not None))
 
 
-async def _send_what_is_due(link: AgentLink, row: DictRow) -> None:
+async def _send_due_message(link: AgentLink, row: DictRow) -> None:
     if not CommandState(row["state"]).is_active:
         return
     if row["cancel_requested_at"] is not None:

@@ -31,7 +31,7 @@ class Sample:
     at: float
 
 
-class Follower(Protocol):
+class TerminalSubscriber(Protocol):
     """A viewer, as the terminal sees it. What it does may not wait, and may not raise."""
 
     def follow(self, start: int, data: bytes) -> None:
@@ -52,7 +52,7 @@ class Terminal:
     def __init__(self, ring_bytes: int, archiver: Archiver, stream_id: StreamId | None, start: int, size: Size) -> None:
         self._ring_bytes = ring_bytes
         self._archiver = archiver
-        self._followers: set[Follower] = set()
+        self._subscribers: set[TerminalSubscriber] = set()
         self._log: StreamLog | None = None
         self.refilling = asyncio.Lock()
         self._unsampled = 0
@@ -117,8 +117,8 @@ class Terminal:
             if self._unsampled < 0:
                 self._unsampled = SAMPLED
                 self.sample = Sample(self.inbox.end, monotonic())
-            for follower in self._followers:
-                follower.follow(start, new)
+            for subscriber in self._subscribers:
+                subscriber.follow(start, new)
             self.modes.feed(new)  # what can wait comes after the viewers
         # The archive may lack bytes that viewers have had, or have them before they came here.
         log = self.log
@@ -142,17 +142,17 @@ class Terminal:
             self.sizes.change(place, size)
             self.wake()
 
-    def subscribe(self, follower: Follower) -> None:
+    def subscribe(self, subscriber: TerminalSubscriber) -> None:
         """Tell it whenever there is something new."""
-        self._followers.add(follower)
+        self._subscribers.add(subscriber)
 
-    def unsubscribe(self, follower: Follower) -> None:
-        self._followers.discard(follower)
+    def unsubscribe(self, subscriber: TerminalSubscriber) -> None:
+        self._subscribers.discard(subscriber)
 
     @property
     def viewers(self) -> int:
-        return len(self._followers)
+        return len(self._subscribers)
 
     def wake(self) -> None:
-        for follower in self._followers:
-            follower.wake()
+        for subscriber in self._subscribers:
+            subscriber.wake()

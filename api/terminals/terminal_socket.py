@@ -15,7 +15,7 @@ from onsembl.api.auth.operator import Operator
 from onsembl.api.http.client_address import client_address
 from onsembl.api.http.problems import Problem
 from onsembl.api.services import Services
-from onsembl.api.terminals.control import Writing
+from onsembl.api.terminals.control import ViewerControl
 from onsembl.api.terminals.direct_socket import direct_socket, send_text
 from onsembl.api.terminals.hub import Hub
 from onsembl.api.terminals.stream_resumption import read, refill
@@ -74,7 +74,7 @@ async def terminal_socket(websocket: WebSocket) -> None:
     try:
         _admit(websocket, services, address)
     except Problem as problem:
-        services.refusals.note("terminal socket", problem.detail, address)
+        services.rejections.record("terminal socket", problem.detail, address)
         await websocket.send_denial_response(problem.response())
         return
     await websocket.accept(subprotocol=TERMINAL_SUBPROTOCOL)
@@ -83,7 +83,7 @@ async def terminal_socket(websocket: WebSocket) -> None:
         await ViewerSession(websocket, services, agent_id).run()
     except Closed as closed:
         if closed.code.is_refusal:
-            services.refusals.note("terminal socket", closed.reason[:120], address)
+            services.rejections.record("terminal socket", closed.reason[:120], address)
         if websocket.application_state is WebSocketState.CONNECTED:
             with suppress(WebSocketDisconnect, RuntimeError):
                 await websocket.close(closed.code, closed.reason[:120])
@@ -99,7 +99,7 @@ def _admit(websocket: WebSocket, services: Services, address: str) -> None:
     """Raises Problem when the socket is not even opened."""
     if TERMINAL_SUBPROTOCOL not in websocket.scope["subprotocols"]:
         raise Problem(400, f"This socket speaks the subprotocol {TERMINAL_SUBPROTOCOL}.")
-    services.doors.connect(address)
+    services.rate_limiter.count_connection(address)
 
 
 class ViewerSession:
@@ -112,7 +112,7 @@ class ViewerSession:
         self._tokens = services.operator_tokens
         self._agent_id = agent_id
         self._operator: Operator
-        self._writing: Writing
+        self._control: ViewerControl
         self._viewer: Viewer
         self._terminal: Terminal
         self._address = client_address(websocket)
@@ -147,14 +147,14 @@ class ViewerSession:
         self._operator = await self._authorize(attach.access_token)
         terminal = await self._find_terminal()
         await refill(self._services.pool, terminal)
-        self._writing = Writing(
+        self._control = ViewerControl(
             self._services, self._agent_id, terminal, self._send, lambda: self._operator, self._address
         )
         viewer = await self._place(terminal, attach)
         self._viewer, self._terminal = viewer, terminal
         terminal.subscribe(self)
         self._hub.viewers.add(self)
-        self._writing.returned(attach.client_id)
+        self._control.returned(attach.client_id)
         if viewer.attached.mode != "exact" and viewer.attached.offset > 0:
             await self._have_redrawn()
         tasks = [
@@ -170,7 +170,7 @@ class ViewerSession:
                 task.result()
         finally:
             self._hub.viewer_left(self)
-            self._writing.gone()
+            self._control.gone()
             terminal.unsubscribe(self)
             for task in tasks:
                 task.cancel()
@@ -195,7 +195,7 @@ class ViewerSession:
             if problem.status == 429:
                 raise Closed(CloseCode.RATE_LIMITED, problem.detail) from problem
             try:
-                self._services.doors.refused(self._address)
+                self._services.rate_limiter.record_invalid_token(self._address)
             except Problem as too_often:
                 raise Closed(CloseCode.RATE_LIMITED, too_often.detail) from problem
             raise Closed(CloseCode.UNAUTHENTICATED, problem.detail) from problem
@@ -266,7 +266,7 @@ class ViewerSession:
             await self._changed.wait()
             self._waits = False
 
-    # As the terminal sees it (Follower)
+    # As the terminal sees it (TerminalSubscriber)
 
     def follow(self, start: int, data: bytes) -> None:
         """New bytes. A viewer that waits for nothing else is given them at once, while its socket has room."""
@@ -285,7 +285,7 @@ class ViewerSession:
         self._changed.set()
 
     def _next(self) -> bytes | Message | None:
-        return self._writing.next_answer() or self._viewer.next()
+        return self._control.next_answer() or self._viewer.next()
 
     def _observe(self) -> None:
         """Note how long the newest timed chunk took to get here."""
@@ -330,13 +330,13 @@ class ViewerSession:
                 case Resize():
                     await self._resize(message)
                 case Keys() | TakeControl() | GrantControl() | ReleaseControl():
-                    await self._writing.receive(message)
+                    await self._control.receive(message)
 
     async def _resize(self, message: Resize) -> None:
         """The size of the window of whoever types becomes the pseudo-terminal's, or of any operator while nobody does.
         A viewer only looks, so its is ignored."""
         link = self._hub.links.get(self._agent_id)
-        if link is not None and self._writing.may_size:
+        if link is not None and self._control.may_size:
             await link.send(message)
 
     async def _have_redrawn(self) -> None:
@@ -355,7 +355,7 @@ class ViewerSession:
             if not self._tokens.knows(self._operator):
                 raise Closed(CloseCode.TOKEN_EXPIRED, "the key of the access token is not good any more")
             seconds = min(left, self._heartbeat.deadline - time.monotonic())
-            await self._tokens.changes.wait(max(0.0, seconds))
+            await self._tokens.keys_changed.wait(max(0.0, seconds))
             match self._heartbeat.poll(time.monotonic()):
                 case "ping":
                     await self._send(Ping())

@@ -135,7 +135,7 @@ async def test_who_is_turned_away_is_counted(api, admin):
     agent.access_token = "x"
     with pytest.raises(InvalidStatus):
         await api.agent_socket(agent)
-    await api.services.refusals.write()
+    await api.services.rejections.write()
     rows = (await read(api, admin, action="request.refused"))["events"]
     assert {(row["target_id"], row["detail"]["count"], row["address"]) for row in rows} == {
         ("GET /v1/me", 3, "127.0.0.1"),
@@ -171,7 +171,7 @@ async def test_who_is_turned_away_later_is_counted_too(api, admin):
         answer = await api.http.post(f"/auth/v1/token?grant_type={grant}", json=nothing, headers=key)
         assert answer.status_code == 400
     assert (await api.http.post("/auth/v1/token?grant_type=password", json=nothing)).status_code == 401
-    await api.services.refusals.write()
+    await api.services.rejections.write()
     rows = (await read(api, admin, action="request.refused"))["events"]
     assert {(row["target_id"], row["actor_kind"], row["actor_id"], row["detail"]["count"]) for row in rows} == {
         ("agent socket", "agent", one.id, 1),

@@ -14,7 +14,7 @@ from support.frames import SAID_HELLO, closed_with, next_message
 from support.server import Enrolled, running
 
 from onsembl.api.auth.device_flow import GRANT_TYPE, MOST_OPEN, MOST_OPEN_AT_ADDRESS, USER_CODE_LETTERS
-from onsembl.api.auth.rate_limits import Allowance, Limits
+from onsembl.api.auth.rate_limits import Allowance, RateLimits
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.states import Role
 from onsembl.sql import refresh_tokens
@@ -238,7 +238,7 @@ async def test_what_is_no_request_is_refused(api, path, content, status):
 
 async def test_guessing_codes_is_limited(settings):
     """A right one does not count; after so many wrong ones nobody at that address goes on."""
-    async with running(replace(settings, limits=Limits(typed_codes=Allowance(3, 1000.0)))) as api:
+    async with running(replace(settings, limits=RateLimits(user_codes=Allowance(3, 1000.0)))) as api:
         admin = (await api.operator()).headers
         code = await asked(api)
         statuses = []
@@ -251,7 +251,7 @@ async def test_guessing_codes_is_limited(settings):
 async def test_a_flood_of_requests_is_bounded(settings):
     """By how often an address asks, by how many of it wait, and by how many wait in all: one address, an IPv6 /64 too,
     does not keep the others out."""
-    limits = Limits(address_devices=Allowance(MOST_OPEN_AT_ADDRESS + 1, 1000.0))
+    limits = RateLimits(address_device_requests=Allowance(MOST_OPEN_AT_ADDRESS + 1, 1000.0))
     async with running(replace(settings, limits=limits, client_address_header="X-Client")) as api:
 
         async def ask(address: str) -> int:

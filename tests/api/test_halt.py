@@ -193,7 +193,7 @@ async def test_it_works_with_no_worker_and_reaches_every_instance(settings, tmp_
             await until(online, "online")
             command = await admin.send(agent.id, "sleep 1000")
             # The offer is a worker's work: it is made here by hand.
-            await there.services.hub.attend(UUID(agent.id))  # type: ignore[arg-type]
+            await there.services.hub.sync_agent(UUID(agent.id))  # type: ignore[arg-type]
             await until(lambda: _at_least(1, command), "it sleeps")
             await halt(admin)
             await until_agent(admin, "one", "stopped")

@@ -12,7 +12,7 @@ from support.server import running
 from websockets.asyncio.client import connect as connect_socket
 from websockets.exceptions import InvalidStatus
 
-from onsembl.api.auth.rate_limits import Allowance, Limits
+from onsembl.api.auth.rate_limits import Allowance, RateLimits
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.sql.database import connect
 
@@ -20,7 +20,7 @@ BEARER_OF_NOTHING = {"Authorization": "Bearer onr_nothing"}
 
 
 def limited(settings, **allowances):
-    return running(replace(settings, limits=Limits(**allowances)))
+    return running(replace(settings, limits=RateLimits(**allowances)))
 
 
 async def test_an_agent_that_comes_too_often_is_told_when_to_come_back(settings):
@@ -54,7 +54,7 @@ async def test_an_address_may_open_so_many_sockets(settings):
 
 async def test_realtime_is_for_operators(settings):
     """Sockets that have shown no operator's token are few at an address."""
-    async with limited(settings, unknown_realtime_sockets=1) as api:
+    async with limited(settings, unauthenticated_realtime_sockets=1) as api:
         operator = await api.operator()
         address = f"{api.url.replace('http', 'ws')}/realtime/v1/websocket?vsn=2.0.0&apikey="
         async with connect_socket(address + await api.key()):
@@ -67,7 +67,7 @@ async def test_realtime_is_for_operators(settings):
 
 async def test_guessing_is_answered_before_anything_is_looked_up(settings):
     """After so many bad tokens an address waits, at every route that takes one; what is live goes on."""
-    async with limited(settings, address_guesses=Allowance(3, 1000.0)) as api:
+    async with limited(settings, address_failures=Allowance(3, 1000.0)) as api:
         agent = await api.enrol()
         async with api.agent_socket(agent) as socket:
             await socket.send(SAID_HELLO)
@@ -87,7 +87,7 @@ async def test_guessing_is_answered_before_anything_is_looked_up(settings):
 async def test_a_good_token_passes_where_bad_ones_are_refused(settings):
     """Signed tokens are checked in memory, so an address full of bad ones does not keep good agents and operators
     out."""
-    async with limited(settings, address_refusals=Allowance(1, 1000.0)) as api:
+    async with limited(settings, address_invalid_tokens=Allowance(1, 1000.0)) as api:
         agent, operator = await api.enrol(), await api.operator()
         for _ in range(2):
             with pytest.raises(InvalidStatus):
@@ -122,7 +122,7 @@ async def test_refreshes_of_one_agent_are_limited(settings):
 
 async def test_refreshes_over_connections_count_for_their_address(settings):
     """As those by HTTP do, and so does a token that is not known."""
-    async with limited(settings, address_exchanges=Allowance(3, 1000.0)) as api:  # enrolling takes two
+    async with limited(settings, address_token_requests=Allowance(3, 1000.0)) as api:  # enrolling takes two
         one, two = await api.enrol("one"), await api.enrol("two")
         async with api.agent_socket(one) as first, api.agent_socket(two) as second:
             for socket, agent in ((first, one), (second, two)):
@@ -131,7 +131,7 @@ async def test_refreshes_over_connections_count_for_their_address(settings):
                 await socket.send(json.dumps({"type": "refresh", "refresh_token": agent.refresh_token}))
             assert json.loads(await first.recv())["type"] == "tokens"
             assert await closed_with(second) == CloseCode.RATE_LIMITED
-    async with limited(settings, address_guesses=Allowance(1, 1000.0)) as api:
+    async with limited(settings, address_failures=Allowance(1, 1000.0)) as api:
         async with api.agent_socket(await api.enrol("three")) as socket:
             await socket.send(SAID_HELLO)
             await socket.recv()

@@ -12,9 +12,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from onsembl.api.auth import operator_tokens
-from onsembl.api.auth.introspected_tokens import AskedTokens
+from onsembl.api.auth.introspected_tokens import IntrospectedTokens
 from onsembl.api.auth.operator_tokens import OperatorTokens
-from onsembl.api.auth.rate_limits import Allowance, Doors, Limits
+from onsembl.api.auth.rate_limits import Allowance, RateLimiter, RateLimits
 from onsembl.api.http.problems import Problem
 from onsembl.protocol.states import Role
 from onsembl.realtime.tokens import SigningKey
@@ -173,7 +173,9 @@ async def test_tokens_under_a_shared_secret_are_asked_about():
 
     good, bad = (jwt.encode(claims(), secret * 32, algorithm="HS256") for secret in ("s", "t"))
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        tokens = OperatorTokens(ISSUER, Issuer().jwks, AskedTokens(client, ISSUER, "key", Doors(Limits())))
+        tokens = OperatorTokens(
+            ISSUER, Issuer().jwks, IntrospectedTokens(client, ISSUER, "key", RateLimiter(RateLimits()))
+        )
         for _ in range(2):
             # The role is the issuer's, not the one that the token may have been given long ago.
             assert (await tokens.verify(good, HERE)).role is Role.ADMIN
@@ -196,8 +198,8 @@ async def test_an_address_whose_tokens_are_not_accepted_makes_nobody_ask_on_and_
         return jwt.encode(claims(jti=str(uuid4()), **changes), "t" * 32, algorithm="HS256")
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        doors = Doors(Limits(address_questions=Allowance(3, 1000.0)))
-        tokens = OperatorTokens(ISSUER, Issuer().jwks, AskedTokens(client, ISSUER, "key", doors))
+        rate_limiter = RateLimiter(RateLimits(address_introspections=Allowance(3, 1000.0)))
+        tokens = OperatorTokens(ISSUER, Issuer().jwks, IntrospectedTokens(client, ISSUER, "key", rate_limiter))
         for changes in ({"aud": "somebody"}, {"iss": "https://other.example/auth/v1"}, {"exp": 1}, {"sub": None}):
             assert await refused(tokens, forged(**changes)) == 401
         assert asked == []

@@ -14,7 +14,7 @@ from support.frames import SAID_HELLO, attach, closed_with, next_message
 from support.server import running
 from websockets.exceptions import InvalidStatus
 
-from onsembl.api.auth.rate_limits import Allowance, Limits
+from onsembl.api.auth.rate_limits import Allowance, RateLimits
 from onsembl.api.terminals import agent_socket
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.messages import encode_output
@@ -34,7 +34,7 @@ async def by_http(api, token: str) -> int:
 @pytest.mark.parametrize("rotations", [40, pytest.param(300, marks=pytest.mark.soak)])
 async def test_tokens_rotate_and_not_a_byte_is_missing(settings, rotations):
     """Tokens change between frames of output; the stream goes on over the same connection."""
-    async with running(replace(settings, limits=Limits(agent_refreshes=Allowance(rotations, 1.0)))) as api:
+    async with running(replace(settings, limits=RateLimits(agent_refreshes=Allowance(rotations, 1.0)))) as api:
         await rotate_and_stream(api, rotations)
 
 

@@ -85,14 +85,14 @@ class PlayedCenter:
             row = await request_command(conn, agent.id, Said("work", priority), ANN)
         assert row is not None
         if told:
-            await self.hub.hand_out(row)
+            await self.hub.dispatch(row)
         return row["id"]
 
     async def cancel(self, command_id: CommandId, told: bool) -> None:
         async with self.pool.connection() as conn:
             row = await request_cancel(conn, command_id, ANN, None)
         if told and row is not None:
-            await self.hub.hand_out(row)
+            await self.hub.dispatch(row)
 
     async def cancel_all(self, agent: PlayedAgent) -> None:
         async with self.pool.connection() as conn:
@@ -148,7 +148,7 @@ class PlayedCenter:
         for ended in hello.ended:
             await link.send(EndRecorded(command_id=ended.command_id))
         await halting.tell(self.hub, link, connected.halt)
-        await self.hub.attend(agent.id)
+        await self.hub.sync_agent(agent.id)
 
     def leave(self, agent: PlayedAgent) -> None:
         """The agent's link breaks; the server has not heard of that yet."""
@@ -174,14 +174,14 @@ class PlayedCenter:
 
     async def tell(self) -> None:
         """The instance hears that a halt was begun or lifted, or cannot tell whether it missed that."""
-        errands: list[Coroutine[Any, Any, None]] = []
-        await halting.tell_all(self.hub, errands.append)
-        for errand in errands:
-            await errand
+        tasks: list[Coroutine[Any, Any, None]] = []
+        await halting.tell_all(self.hub, tasks.append)
+        for task in tasks:
+            await task
 
-    async def attend(self, agent_id: AgentId) -> None:
+    async def sync_agent(self, agent_id: AgentId) -> None:
         """The instance is asked to see what the agent needs."""
-        await self.hub.attend(agent_id)
+        await self.hub.sync_agent(agent_id)
 
     async def sweep(self) -> None:
         await recovery.sweep(self.pool, DEAD_SECONDS)

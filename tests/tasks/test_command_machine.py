@@ -206,7 +206,7 @@ class CommandMachine(RuleBasedStateMachine):
         self.do(self.center.tell())
 
     def _attend(self, pick: int, _flag: bool) -> None:
-        self.do(self.center.attend(self._agent(pick).id))
+        self.do(self.center.sync_agent(self._agent(pick).id))
 
     def _all_goes_well(self, _pick: int, ends: bool) -> None:
         """What was said arrives, and programs end."""

@@ -1,24 +1,26 @@
-"""Waiting for something that everybody is to hear of."""
+"""A notifier: coroutines wait, each with a timeout of its own, until something has changed."""
 
 from __future__ import annotations
 
 import asyncio
 
 
-class Changes:
-    """Wakes all who wait, each time there is one. Thousands may wait, each for a time of its own: to begin and to end
-    costs the same however many there are."""
+class Notifier:
+    """Wakes every waiting coroutine at each change.
+
+    Thousands of coroutines may wait: to begin or end a wait takes the same time however many others wait.
+    """
 
     def __init__(self) -> None:
         self._waiting: set[asyncio.Future[None]] = set()
 
-    def tell(self) -> None:
-        """There is one."""
+    def notify_all(self) -> None:
+        """Wake every coroutine that waits now."""
         for waiter in self._waiting:
             _wake(waiter)
 
     async def wait(self, seconds: float) -> None:
-        """Until the next one, or for so many seconds."""
+        """Wait for the next change, for at most `seconds`."""
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
         self._waiting.add(waiter)

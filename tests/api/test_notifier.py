@@ -1,0 +1,51 @@
+"""Waiting for something that everybody is to hear of."""
+
+from __future__ import annotations
+
+import asyncio
+
+from onsembl.api.notifier import Notifier
+
+
+async def waiting(notifier: Notifier, seconds: float) -> asyncio.Task[None]:
+    """One that waits by now."""
+    task = asyncio.create_task(notifier.wait(seconds))
+    await asyncio.sleep(0)
+    return task
+
+
+async def test_all_who_wait_are_woken_at_once():
+    notifier = Notifier()
+    tasks = [await waiting(notifier, 3600) for _ in range(3)]
+    later = asyncio.create_task(notifier.wait(3600))  # does not wait yet
+    notifier.notify_all()
+    await asyncio.gather(*tasks)
+    assert not later.done()
+    notifier.notify_all()
+    await later
+
+
+async def test_who_has_waited_long_enough_goes_on():
+    notifier = Notifier()
+    patient = await waiting(notifier, 3600)
+    await notifier.wait(0.01)
+    await notifier.wait(0)
+    assert not patient.done()
+    notifier.notify_all()
+    await patient
+
+
+async def test_who_is_gone_is_not_woken():
+    """Also in the turn of the loop in which it goes."""
+    notifier = Notifier()
+    gone, there = await waiting(notifier, 3600), await waiting(notifier, 3600)
+    notifier.notify_all()
+    gone.cancel()
+    await there
+    await asyncio.wait({gone})
+    assert gone.cancelled()
+    leaving = await waiting(notifier, 3600)
+    leaving.cancel()
+    notifier.notify_all()
+    await asyncio.wait({leaving})
+    assert leaving.cancelled()
