@@ -28,9 +28,10 @@ PATIENT = [f"--{row}-p99=60000" for row in ("terminal", "command", "key", "row",
 
 
 @pytest.fixture
-def memory(monkeypatch, tmp_path):  # pytest's own folders stay where they are
-    """What is started keeps its database where those of other tests are."""
+def memory(monkeypatch, tmp_path, cluster):  # pytest's own folders stay where they are
+    """A control center that a test starts keeps its database where those of other tests are, and need not make it."""
     folder = data_folder()
+    monkeypatch.setenv("LOAD_DATA", str(cluster))
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     yield folder
