@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,6 +56,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """What `-n auto` means."""
     return PROCESSES_PER_CORE * (os.cpu_count() or 1)
+
+
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """Before a whole run has several processes, compile the tests and make the cluster: else each process compiles every
+    module for itself, and waits for the cluster."""
+    if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return
+    command = [sys.executable, "-m", "pytest", *sys.argv[1:], "--collect-only", "-n", "0", "-p", "no:cacheprovider"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    compiling = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _migrated_server()
+    compiling.wait()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -141,6 +154,10 @@ def cluster() -> Path:
 @pytest.fixture(scope="session")
 def server_cluster() -> Path:
     """The same of the Postgres that tests run on, which may be an installed one of another version."""
+    return _migrated_server()
+
+
+def _migrated_server() -> Path:
     return _migrated("cluster" if server_of is EmbeddedPostgres else "installed-cluster", server_of)
 
 
