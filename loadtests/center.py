@@ -136,8 +136,8 @@ async def session() -> AsyncGenerator[aiohttp.ClientSession]:
 async def center(workers: int = 0) -> AsyncGenerator[Center]:
     """Start one, with its worker inside or with so many beside it; its data is thrown away.
 
-    It begins with a copy of the data folder that the environment variable LOAD_DATA names, whose Postgres is stopped, or
-    with an empty one.
+    It begins with an empty data folder, or with a copy of the one that the environment variable LOAD_DATA names, whose
+    Postgres is stopped.
     """
     with tempfile.TemporaryDirectory(prefix="onsembl-load-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)  # noqa: ASYNC240 — once, before anything runs

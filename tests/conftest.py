@@ -59,8 +59,10 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
-    """Before a whole run has several processes, compile the tests and make the cluster: else each process compiles every
-    module for itself, and waits for the cluster."""
+    """Compile the tests and make the cluster before a whole run has several processes.
+
+    Otherwise each process compiles every module for itself, and waits for the cluster.
+    """
     if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
         return
     command = [sys.executable, "-m", "pytest", *sys.argv[1:], "--collect-only", "-n", "0", "-p", "no:cacheprovider"]
