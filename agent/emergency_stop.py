@@ -17,9 +17,9 @@ import psutil
 
 from onsembl.agent.process.reaper import Reaper
 from onsembl.agent.process.tree import nothing_left, survivors
-from onsembl.protocol.field_types import MAX_PIDS, CancelRung, Message
-from onsembl.protocol.halt_messages import Halt, HaltProgress, HaltWord
-from onsembl.protocol.stop_timeouts import LadderTimes
+from onsembl.protocol.field_types import MAX_PIDS, EscalationStage, Message
+from onsembl.protocol.halt_messages import Halt, HaltProgress, HaltProgressState
+from onsembl.protocol.stop_timeouts import StopTimeouts
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Standing:
 class Stoppable(Protocol):
     """What runs commands."""
 
-    async def halt(self, times: LadderTimes, on_rung: Callable[[CancelRung, int], None]) -> None:
+    async def halt(self, times: StopTimeouts, on_rung: Callable[[EscalationStage, int], None]) -> None:
         """Stop what runs, and return when the ladder is at its end."""
         ...
 
@@ -105,7 +105,7 @@ class EmergencyStop:
             await asyncio.gather(before, return_exceptions=True)
         self._say(halt, "stopping", left=len(survivors(self._reaper)))
         await self._runner.halt(
-            LadderTimes.within(halt.seconds),
+            StopTimeouts.within(halt.seconds),
             lambda rung, left: self._say(halt, "stopping", step=rung, left=left),
         )
         while not nothing_left(self._reaper):
@@ -123,9 +123,9 @@ class EmergencyStop:
     def _say(
         self,
         halt: Halt,
-        state: HaltWord,
+        state: HaltProgressState,
         *,
-        step: CancelRung | None = None,
+        step: EscalationStage | None = None,
         left: int = 0,
         pids: list[int] | None = None,
     ) -> None:

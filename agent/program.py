@@ -31,11 +31,11 @@ from onsembl.agent.process.reaper import Reaper
 from onsembl.agent.process.terminal import AgentTerminal
 from onsembl.agent.runner import Runner
 from onsembl.agent.startup import Startup
-from onsembl.protocol.keyboard_messages import Refused
+from onsembl.protocol.keyboard_messages import KeysRejection
 from onsembl.protocol.limits import LimitName
 from onsembl.protocol.messages import Halt, Hello, Keys, Offer, StreamTail
 from onsembl.protocol.states import AgentKind, AgentMode
-from onsembl.protocol.stop_timeouts import LadderTimes
+from onsembl.protocol.stop_timeouts import StopTimeouts
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class AgentConfig:
     """Another address of the server than the one that it was enrolled at."""
     arguments: Sequence[str] = ()
     startup_script: Path | None = None
-    times: LadderTimes = field(default_factory=LadderTimes)
+    times: StopTimeouts = field(default_factory=StopTimeouts)
     columns: int = 120
     rows: int = 32
 
@@ -191,13 +191,13 @@ class Agent:
     def cancel(self, command_id: UUID, limit: LimitName | None) -> None:
         self._runner.cancel(command_id, limit)
 
-    def take_times(self, times: LadderTimes) -> None:
+    def take_times(self, times: StopTimeouts) -> None:
         self._runner.take_times(times)
 
     def resize(self, columns: int, rows: int) -> None:
         self._runner.resize(columns, rows)
 
-    def type(self, keys: Keys) -> Refused | None:
+    def type(self, keys: Keys) -> KeysRejection | None:
         return self._runner.type(keys)
 
     def once_read(self, answer: Callable[[], None]) -> None:

@@ -26,15 +26,15 @@ from onsembl.agent.startup import Startup
 from onsembl.agent.watchdog import oversee
 from onsembl.protocol import request_ids
 from onsembl.protocol.field_types import MAX_PIDS
-from onsembl.protocol.keyboard_messages import Refused
-from onsembl.protocol.limits import LimitName, Limits, describe
-from onsembl.protocol.messages import Accepted, CancelRung, CancelStep, Ended, Keys, Message, Offer, Used
-from onsembl.protocol.stop_timeouts import LadderTimes
+from onsembl.protocol.keyboard_messages import KeysRejection
+from onsembl.protocol.limits import CommandLimits, LimitName, describe
+from onsembl.protocol.messages import Accepted, CancelStep, Ended, EscalationStage, Keys, Message, Offer, Used
+from onsembl.protocol.stop_timeouts import StopTimeouts
 
 logger = logging.getLogger(__name__)
 
-LEFTOVER_TIMES = LadderTimes(interrupt=0.0, sigterm=2.0)
-STOPPING_TIMES = LadderTimes(interrupt=1.0, sigterm=3.0)
+LEFTOVER_TIMES = StopTimeouts(interrupt=0.0, sigterm=2.0)
+STOPPING_TIMES = StopTimeouts(interrupt=1.0, sigterm=3.0)
 """When the agent itself is stopped: what supervises it may have little patience."""
 DIM, PROMPT, RED, RESET = "\x1b[2m", "\x1b[1;36m❯\x1b[0m ", "\x1b[31m", "\x1b[0m"
 MAX_ERROR = 256
@@ -50,7 +50,7 @@ class Runner:
         adapter: Adapter,
         surroundings: Surroundings,
         journal: Journal,
-        times: LadderTimes,
+        times: StopTimeouts,
         send: Callable[[Message], None],
         startup: Startup,
     ) -> None:
@@ -69,9 +69,9 @@ class Runner:
         self._passed: LimitName | None = None
         self._steps: list[CancelStep] = []
         self._stopping = False
-        self._haste: LadderTimes | None = None
+        self._haste: StopTimeouts | None = None
         self._ladder: Ladder | None = None
-        self._on_rung: Callable[[CancelRung, int], None] = lambda _rung, _left: None
+        self._on_rung: Callable[[EscalationStage, int], None] = lambda _rung, _left: None
 
     # What the server asks
 
@@ -122,7 +122,7 @@ class Runner:
         elif not self._journal.knows(command_id):
             self._finish(Ended(command_id=command_id, outcome="cancelled", ended_at=datetime.now(UTC)))
 
-    def take_times(self, times: LadderTimes) -> None:
+    def take_times(self, times: StopTimeouts) -> None:
         """How much patience there is from here on."""
         self._times = times
 
@@ -133,7 +133,7 @@ class Runner:
         if self._run is not None:
             self._run.process.resize()
 
-    def type(self, keys: Keys) -> Refused | None:
+    def type(self, keys: Keys) -> KeysRejection | None:
         """Type into the program that runs, or interrupt it as its CLI wants to be; why not, if not."""
         run = self._run
         if run is None:
@@ -173,7 +173,7 @@ class Runner:
         if stuck:
             logger.error("Processes of an earlier run would not die: %s", stuck, extra={"action": "sweep_failed"})
 
-    async def halt(self, times: LadderTimes, on_rung: Callable[[CancelRung, int], None]) -> None:
+    async def halt(self, times: StopTimeouts, on_rung: Callable[[EscalationStage, int], None]) -> None:
         """Stop what runs by this ladder, also what is being stopped with more patience."""
         self._startup.hurry(times)
         job = self._job
@@ -236,7 +236,7 @@ class Runner:
         if process.exited.done():
             return await climb(process.tree, self._new_ladder(LEFTOVER_TIMES), self._reaper)
 
-        def show(rung: CancelRung, left: list[int]) -> None:
+        def show(rung: EscalationStage, left: list[int]) -> None:
             stuck = left[:MAX_PIDS] if rung == "failed" else []
             step = CancelStep(
                 command_id=command_id,
@@ -259,11 +259,11 @@ class Runner:
             on_rung=show,
         )
 
-    def _new_ladder(self, times: LadderTimes) -> Ladder:
+    def _new_ladder(self, times: StopTimeouts) -> Ladder:
         self._ladder = Ladder(self._haste or times, time.monotonic())
         return self._ladder
 
-    def _conclude(self, report: Accepted, limits: Limits, run: Run, stuck: list[int], seconds: float) -> None:
+    def _conclude(self, report: Accepted, limits: CommandLimits, run: Run, stuck: list[int], seconds: float) -> None:
         error = run.finish()
         passed = self._passed or (None if self._cancelled.is_set() else run.passed)
         cancelled = self._cancelled.is_set() and passed is None

@@ -11,11 +11,11 @@ from onsembl.agent.process.escalate import climb
 from onsembl.agent.process.escalation import Ladder
 from onsembl.agent.process.program import Process, Surroundings
 from onsembl.agent.process.terminal import RESTORE_SCREEN
-from onsembl.protocol.stop_timeouts import LadderTimes
+from onsembl.protocol.stop_timeouts import StopTimeouts
 
 logger = logging.getLogger(__name__)
 
-_TIMES = LadderTimes(interrupt=0.0, sigterm=2.0)
+_TIMES = StopTimeouts(interrupt=0.0, sigterm=2.0)
 
 
 class Startup:
@@ -42,7 +42,7 @@ class Startup:
         if self._task is not None:
             await self._task
 
-    def hurry(self, times: LadderTimes) -> None:
+    def hurry(self, times: StopTimeouts) -> None:
         """Have less patience with it."""
         self._times = times
         if self._ladder is not None:

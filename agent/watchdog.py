@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from onsembl.agent.drivers.driver import Run
-from onsembl.protocol.limits import LimitName, Limits, LimitWatch
+from onsembl.protocol.limits import CommandLimits, LimitName, LimitWatch
 from onsembl.protocol.usage import Usage
 
 USED_SECONDS = 5.0
@@ -14,7 +14,7 @@ USED_SECONDS = 5.0
 
 
 async def oversee(
-    run: Run, limits: Limits, stop: asyncio.Event, say: Callable[[Usage], None], *, every: float = USED_SECONDS
+    run: Run, limits: CommandLimits, stop: asyncio.Event, say: Callable[[Usage], None], *, every: float = USED_SECONDS
 ) -> LimitName | None:
     """Until the program has ended, is to be stopped, or has passed a limit: which, then.
 

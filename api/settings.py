@@ -10,7 +10,7 @@ from onsembl.api.auth.rate_limits import RateLimits
 from onsembl.api.terminals.archiver import STREAM_BYTES, TOTAL_BYTES
 from onsembl.fleet.halt import HALT_SECONDS
 from onsembl.protocol.states import AgentKind
-from onsembl.protocol.stop_timeouts import LadderTimes
+from onsembl.protocol.stop_timeouts import StopTimeouts
 from onsembl.realtime.auth.settings import AuthSettings
 from onsembl.realtime.hosted import HostedProject
 from onsembl.tasks.worker import WorkerSettings
@@ -54,5 +54,5 @@ class Settings:
     agent_access_token: float = 15 * 60.0
     agent_refresh_token: float = 7 * DAY
     halt_seconds: float = HALT_SECONDS
-    cancel_times: Mapping[AgentKind, LadderTimes] = field(default_factory=dict[AgentKind, LadderTimes])
+    cancel_times: Mapping[AgentKind, StopTimeouts] = field(default_factory=dict[AgentKind, StopTimeouts])
     pool_size: int = 10

@@ -8,7 +8,7 @@ from procrastinate.jobs import Status
 from psycopg.rows import DictRow
 
 from onsembl.protocol.ids import AgentId, CommandId, OperatorId
-from onsembl.protocol.limits import LimitName, Limits, describe
+from onsembl.protocol.limits import CommandLimits, LimitName, describe
 from onsembl.protocol.states import CommandState
 from onsembl.sql import audit, command_limits, commands
 from onsembl.sql.database import Connection
@@ -50,7 +50,7 @@ async def stop_overdue(conn: Connection, grace: float) -> int:
     stopped = 0
     for overdue in await command_limits.overdue(conn, grace):
         limit: LimitName = overdue["passed"]
-        reason = f"Past its limit: {describe(limit, msgspec.convert(overdue['limits'], Limits))}."
+        reason = f"Past its limit: {describe(limit, msgspec.convert(overdue['limits'], CommandLimits))}."
         row = await command_limits.stop_at(conn, overdue["id"], limit, reason)
         if row is None:
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from onsembl.protocol.limits import NO_LIMITS, Limits
+from onsembl.protocol.limits import NO_LIMITS, CommandLimits
 from onsembl.protocol.presets import Value, ValuesError, render
 from onsembl.sql import presets
 from onsembl.sql.database import Connection
@@ -20,7 +20,7 @@ class Said:
     text: str
     priority: int
     preset: str | None = None
-    limits: Limits = NO_LIMITS
+    limits: CommandLimits = NO_LIMITS
 
 
 class WordingError(ValueError):
@@ -38,7 +38,7 @@ async def word(
     preset: str | None,
     values: Mapping[str, Value],
     priority: int | None,
-    limits: Limits,
+    limits: CommandLimits,
     kinds: Iterable[str],
 ) -> Said:
     """The text for agents of these kinds. Raises WordingError."""
@@ -59,4 +59,6 @@ async def word(
         rendered = render(found, values)
     except ValuesError as error:
         raise WordingError(f"The values do not fit the preset {found.name}: {error}.", error.fields) from error
-    return Said(rendered, priority or found.priority or USUAL_PRIORITY, found.name, limits=limits.or_else(found.limits))
+    return Said(
+        rendered, priority or found.priority or USUAL_PRIORITY, found.name, limits=limits.with_defaults(found.limits)
+    )

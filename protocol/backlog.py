@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Budget:
+class MemoryBudget:
     """What all backlogs of a process may hold together, in bytes."""
 
     limit: int
@@ -19,7 +19,7 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class Batch:
     """A run of bytes, as they came: `chunks`, the first byte of which is at `start`, and when each came (Unix time)."""
 
     start: int
@@ -30,17 +30,17 @@ class Waiting:
 class Backlog:
     """Bytes from `start`, where the archive ends as far as is known here, up to `end`.
 
-    `on_waiting` is called when it gets its first bytes.
+    `on_first_bytes` is called when it gets its first bytes.
     """
 
-    __slots__ = ("_budget", "_chunks", "_limit", "_times", "end", "missed", "on_waiting", "start")
+    __slots__ = ("_budget", "_chunks", "_limit", "_times", "end", "missed", "on_first_bytes", "start")
 
-    def __init__(self, start: int, limit: int, budget: Budget, on_waiting: Callable[[], None]) -> None:
+    def __init__(self, start: int, limit: int, budget: MemoryBudget, on_first_bytes: Callable[[], None]) -> None:
         self._limit = limit
         self._budget = budget
         self._chunks: list[bytes] = []
         self._times: list[float] = []
-        self.on_waiting = on_waiting
+        self.on_first_bytes = on_first_bytes
         self.start = start
         """Bytes below are archived."""
         self.end = start
@@ -72,13 +72,13 @@ class Backlog:
             self.missed = True
             return
         if not self._chunks:
-            self.on_waiting()
+            self.on_first_bytes()
         self._chunks.append(data)
         self._times.append(at)
         self.end = end + len(data)
         self._budget.used += len(data)
 
-    def waiting(self, limit: int) -> Waiting | None:
+    def next_batch(self, limit: int) -> Batch | None:
         """The oldest bytes, at least one chunk and about `limit` bytes at most; None when there are none."""
         size = count = 0
         for chunk in self._chunks:
@@ -86,7 +86,7 @@ class Backlog:
                 break
             size += len(chunk)
             count += 1
-        return Waiting(self.start, self._chunks[:count], self._times[:count]) if count else None
+        return Batch(self.start, self._chunks[:count], self._times[:count]) if count else None
 
     def read(self, offset: int, limit: int) -> bytes:
         """Bytes from `offset` on that wait here, at most `limit`; none when they do not."""
@@ -103,7 +103,7 @@ class Backlog:
             place += len(chunk)
         return b"".join(parts)
 
-    def archived(self, upto: int) -> None:
+    def mark_archived(self, upto: int) -> None:
         """The archive has all below `upto`, by whosever doing; it may have more than is here."""
         if upto > self.end:
             self.restart(upto)
@@ -132,7 +132,7 @@ class Backlog:
         self.start = self.end = offset
         self.missed = False
 
-    def ask_again(self) -> int | None:
+    def resend_offset(self) -> int | None:
         """The offset that the sender should go back to; None when nothing was missed or there is no room for it yet."""
         if not self.missed or self._chunks or self._budget.used > self._budget.limit // 2:
             return None

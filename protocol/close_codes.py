@@ -35,11 +35,11 @@ class CloseCode(IntEnum):
     """Three heartbeats went unanswered: come back."""
     RATE_LIMITED = 4429
     """Too much, too fast: come back later."""
-    STREAM_REFUSED = 4460
+    STREAM_REJECTED = 4460
     """Output that leaves a gap, or runs backwards over what was never sent."""
     TOKEN_EXPIRED = 4461
     """The access token ended: get another and come back."""
-    REFRESH_REFUSED = 4462
+    REFRESH_REJECTED = 4462
     """The refresh token is not good: only a person can enrol the agent again."""
     REVOKED = 4463
     """The agent or the operator was disabled, or the credential revoked."""
@@ -47,7 +47,7 @@ class CloseCode(IntEnum):
     """A refresh token came a second time, so one of the two who have it stole it: the whole family is revoked."""
 
     @property
-    def is_refusal(self) -> bool:
+    def is_rejection(self) -> bool:
         """Whether the other side has done what it may not, or is not let in."""
         return self >= 4400 and self not in (CloseCode.SUPERSEDED, CloseCode.HEARTBEAT_LOST)
 
@@ -64,7 +64,7 @@ _PERMANENT = frozenset(
         CloseCode.NOT_FOUND,
         CloseCode.SUPERSEDED,
         CloseCode.UNSUPPORTED_PROTOCOL,
-        CloseCode.REFRESH_REFUSED,
+        CloseCode.REFRESH_REJECTED,
         CloseCode.REVOKED,
         CloseCode.TOKEN_REUSED,
     }

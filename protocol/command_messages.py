@@ -8,8 +8,8 @@ from uuid import UUID
 
 from msgspec import Meta
 
-from onsembl.protocol.field_types import CancelRung, CommandText, Message, OffsetField, Pids, Reason, ShortText
-from onsembl.protocol.limits import NO_LIMITS, LimitName, Limits
+from onsembl.protocol.field_types import CommandText, EscalationStage, Message, OffsetField, Pids, Reason, ShortText
+from onsembl.protocol.limits import NO_LIMITS, CommandLimits, LimitName
 from onsembl.protocol.request_ids import RequestId
 from onsembl.protocol.usage import Usage
 
@@ -21,7 +21,7 @@ class Offer(Message, tag="offer", frozen=True, kw_only=True):
 
     command_id: UUID
     text: CommandText
-    limits: Limits = NO_LIMITS
+    limits: CommandLimits = NO_LIMITS
     request_id: RequestId | None = None
     """Of the request that it comes from, for the agent's log."""
 
@@ -55,7 +55,7 @@ class CancelStep(Message, tag="cancel_step", frozen=True, kw_only=True):
     """A rung of the ladder was climbed; `processes_left` of the command were alive just after it."""
 
     command_id: UUID
-    step: CancelRung
+    step: EscalationStage
     at: datetime
     processes_left: Annotated[int, Meta(ge=0)]
     pids: Pids = []

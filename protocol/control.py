@@ -6,7 +6,7 @@ from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from onsembl.protocol.keyboard_messages import Keys, KeysTaken, Refused
+from onsembl.protocol.keyboard_messages import Keys, KeysRejection, KeysTaken
 
 GRACE_SECONDS = 15.0
 """A controller whose connection is lost keeps the terminal for so long."""
@@ -76,7 +76,7 @@ class Control:
             self.version += 1
         return held
 
-    def gone(self, client_id: UUID, now: float) -> None:
+    def disconnected(self, client_id: UUID, now: float) -> None:
         """A connection of a page is over. With its last one: if it waited it is forgotten, the controller has a while
         to come back."""
         self._connections[client_id] -= 1
@@ -88,7 +88,7 @@ class Control:
         else:
             self.release(client_id)
 
-    def returned(self, client_id: UUID) -> None:
+    def connected(self, client_id: UUID) -> None:
         """A page has a connection: another one, while that which is broken seems to be there still."""
         self._connections[client_id] += 1
         if self.holds(client_id):
@@ -120,7 +120,7 @@ class Control:
         self.version += 1
 
 
-class Pending:
+class UnansweredKeys:
     """What one page has typed and the agent has not answered yet, in order: it comes again over the next connection."""
 
     def __init__(self) -> None:
@@ -128,7 +128,7 @@ class Pending:
         self._characters = 0
         self._last = 0
 
-    def add(self, keys: Keys) -> bool | Refused:
+    def add(self, keys: Keys) -> bool | KeysRejection:
         """Whether these are new; False for what came before, `too_much` when too many wait for an answer."""
         if keys.seq <= self._last:
             return False
@@ -144,18 +144,18 @@ class Pending:
         while self._keys and self._keys[0].seq <= seq:
             self._characters -= len(self._keys.popleft().text)
 
-    def again(self) -> list[Keys]:
+    def all(self) -> list[Keys]:
         """All that is not answered."""
         return list(self._keys)
 
 
-class TypedOnce:
+class KeyDeduplicator:
     """The agent's side: which keys were typed, by page and number, and what was answered."""
 
     def __init__(self) -> None:
-        self._clients: OrderedDict[UUID, OrderedDict[int, Refused | None]] = OrderedDict()
+        self._clients: OrderedDict[UUID, OrderedDict[int, KeysRejection | None]] = OrderedDict()
 
-    def known(self, keys: Keys) -> KeysTaken | None:
+    def answer_to(self, keys: Keys) -> KeysTaken | None:
         """The answer to keys that came before; None for new ones."""
         answers = self._clients.get(keys.client_id)
         if not answers:
@@ -166,7 +166,7 @@ class TypedOnce:
         # One that is older than all that is remembered was answered, for pages do not have so many under way.
         return KeysTaken(client_id=keys.client_id, seq=keys.seq, refused=answers.get(keys.seq))
 
-    def taken(self, keys: Keys, refused: Refused | None) -> KeysTaken:
+    def record(self, keys: Keys, refused: KeysRejection | None) -> KeysTaken:
         """New keys were typed, or refused; the answer."""
         answers = self._clients.setdefault(keys.client_id, OrderedDict())
         self._clients.move_to_end(keys.client_id)

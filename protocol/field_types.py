@@ -21,7 +21,7 @@ Columns = Annotated[int, Meta(ge=2, le=1000)]
 Rows = Annotated[int, Meta(ge=1, le=1000)]
 OffsetField = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Pids = Annotated[list[Annotated[int, Meta(ge=1)]], Meta(max_length=MAX_PIDS)]
-CancelRung = Literal["interrupt", "sigint", "sigterm", "sigkill", "sweep", "failed"]
+EscalationStage = Literal["interrupt", "sigint", "sigterm", "sigkill", "sweep", "failed"]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", rename=None):

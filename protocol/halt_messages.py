@@ -8,7 +8,7 @@ from uuid import UUID
 
 from msgspec import Meta
 
-from onsembl.protocol.field_types import CancelRung, Message, Pids, Reason
+from onsembl.protocol.field_types import EscalationStage, Message, Pids, Reason
 
 
 class Halt(Message, tag="halt", frozen=True, kw_only=True):
@@ -35,7 +35,7 @@ class Leave(Message, tag="leave", frozen=True, kw_only=True):
     restart: bool
 
 
-HaltWord = Literal["stopping", "stopped", "dying"]
+HaltProgressState = Literal["stopping", "stopped", "dying"]
 
 
 class HaltProgress(Message, tag="halt_progress", frozen=True, kw_only=True):
@@ -46,8 +46,8 @@ class HaltProgress(Message, tag="halt_progress", frozen=True, kw_only=True):
     """
 
     halt_id: UUID
-    state: HaltWord
+    state: HaltProgressState
     at: datetime
-    step: CancelRung | None = None
+    step: EscalationStage | None = None
     processes_left: Annotated[int, Meta(ge=0)] = 0
     pids: Pids = []

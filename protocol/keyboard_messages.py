@@ -17,7 +17,7 @@ from onsembl.protocol.field_types import Message, ShortText
 MAX_KEYS = 16_384
 """Characters of one message; a longer paste is sent in several, each when the one before was typed."""
 
-Refused = Literal["not_in_control", "offline", "restarted", "nothing_runs", "no_terminal", "too_much"]
+KeysRejection = Literal["not_in_control", "offline", "restarted", "nothing_runs", "no_terminal", "too_much"]
 """Why keys were not typed. `restarted`: the agent that they were meant for is not that any more. `no_terminal`: the
 command reads no keyboard. `too_much`: the program does not read what was typed already."""
 
@@ -37,7 +37,7 @@ class KeysTaken(Message, tag="keys_taken", frozen=True, kw_only=True):
 
     client_id: UUID
     seq: int
-    refused: Refused | None = None
+    refused: KeysRejection | None = None
 
 
 class TakeControl(Message, tag="take_control", frozen=True, kw_only=True):
@@ -57,7 +57,7 @@ class ReleaseControl(Message, tag="release_control", frozen=True, kw_only=True):
     """This page types no more, or waits no more."""
 
 
-class Writer(msgspec.Struct, frozen=True, kw_only=True):
+class TerminalClient(msgspec.Struct, frozen=True, kw_only=True):
     """A page that types, or waits to."""
 
     client_id: UUID
@@ -67,8 +67,8 @@ class Writer(msgspec.Struct, frozen=True, kw_only=True):
 class Controlled(Message, tag="controlled", frozen=True, kw_only=True):
     """Who types, and who waits to; to everyone who looks, after `attached` and whenever it changes."""
 
-    controller: Writer | None
-    waiting: list[Writer] = []
+    controller: TerminalClient | None
+    waiting: list[TerminalClient] = []
 
 
 class Redraw(Message, tag="redraw", frozen=True, kw_only=True):

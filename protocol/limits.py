@@ -16,7 +16,7 @@ Seconds = Annotated[float, Meta(ge=1, le=30 * DAY)]
 LimitName = Literal["wall_seconds", "idle_seconds", "tokens", "cost_usd"]
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class CommandLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a command may take. None is no limit.
 
     `wall_seconds` counts from its start, `idle_seconds` from its last output. `tokens` are those of `Usage.tokens`;
@@ -28,9 +28,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tokens: Annotated[int, Meta(ge=1, le=2**53)] | None = None
     cost_usd: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
 
-    def or_else(self, usual: Limits) -> Limits:
+    def with_defaults(self, usual: CommandLimits) -> CommandLimits:
         """These, and where there is none, those."""
-        return Limits(
+        return CommandLimits(
             wall_seconds=self.wall_seconds if self.wall_seconds is not None else usual.wall_seconds,
             idle_seconds=self.idle_seconds if self.idle_seconds is not None else usual.idle_seconds,
             tokens=self.tokens if self.tokens is not None else usual.tokens,
@@ -38,7 +38,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         )
 
 
-NO_LIMITS = Limits()
+NO_LIMITS = CommandLimits()
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class LimitWatch:
     Its cost it does not watch: a CLI tells that when it is done, and keeps to a limit of it by itself.
     """
 
-    limits: Limits
+    limits: CommandLimits
     started: float
 
     def deadline(self, last_output: float) -> float | None:
@@ -72,7 +72,7 @@ class LimitWatch:
         return None
 
 
-def describe(name: LimitName, limits: Limits) -> str:
+def describe(name: LimitName, limits: CommandLimits) -> str:
     """The limit in words, for people."""
     match name:
         case "wall_seconds":

@@ -69,8 +69,8 @@ from onsembl.protocol.command_messages import EndRecorded as EndRecorded
 from onsembl.protocol.command_messages import Offer as Offer
 from onsembl.protocol.command_messages import Outcome as Outcome
 from onsembl.protocol.command_messages import Used as Used
-from onsembl.protocol.field_types import CancelRung as CancelRung
 from onsembl.protocol.field_types import Columns as Columns
+from onsembl.protocol.field_types import EscalationStage as EscalationStage
 from onsembl.protocol.field_types import Message as Message
 from onsembl.protocol.field_types import Name as Name
 from onsembl.protocol.field_types import OffsetField as OffsetField
@@ -89,7 +89,7 @@ from onsembl.protocol.keyboard_messages import Redraw as Redraw
 from onsembl.protocol.keyboard_messages import ReleaseControl as ReleaseControl
 from onsembl.protocol.keyboard_messages import TakeControl as TakeControl
 from onsembl.protocol.states import AgentKind, AgentMode
-from onsembl.protocol.stop_timeouts import LadderTimes
+from onsembl.protocol.stop_timeouts import StopTimeouts
 from onsembl.protocol.usage import Usage as Usage
 
 AGENT_SUBPROTOCOL = "onsembl.agent.v1"
@@ -145,7 +145,7 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     ended: Annotated[list[Ended], Meta(max_length=256)] = []
 
 
-class SizeTaken(Message, tag="resized", frozen=True, kw_only=True):
+class SizeApplied(Message, tag="resized", frozen=True, kw_only=True):
     """The pseudo-terminal has this size from the byte at `offset` on, which may not be sent yet."""
 
     columns: Columns
@@ -186,7 +186,7 @@ class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
     heartbeat_seconds: float
     heartbeat_timeout_seconds: float
     halt: Halt | None = None
-    cancel_times: LadderTimes | None = None
+    cancel_times: StopTimeouts | None = None
 
 
 class Acknowledged(Message, tag="acknowledged", frozen=True, kw_only=True):
@@ -275,7 +275,7 @@ class StreamStarted(Message, tag="stream_started", frozen=True, kw_only=True):
 
 
 AgentMessage = (
-    Hello | Accepted | Used | Ended | CancelStep | HaltProgress | SizeTaken | KeysTaken | Refresh | Ping | Pong
+    Hello | Accepted | Used | Ended | CancelStep | HaltProgress | SizeApplied | KeysTaken | Refresh | Ping | Pong
 )
 ServerToAgentMessage = (
     Welcome

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from onsembl.protocol.field_types import NO_NUL, Name, Priority
-from onsembl.protocol.limits import NO_LIMITS, Limits
+from onsembl.protocol.limits import NO_LIMITS, CommandLimits
 from onsembl.protocol.states import AgentKind
 
 MAX_TEXT = 100_000
@@ -52,7 +52,7 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     variables: Annotated[list[Variable], Meta(max_length=50)] = []
     priority: Priority | None = None
     kind: AgentKind | None = None
-    limits: Limits = NO_LIMITS
+    limits: CommandLimits = NO_LIMITS
 
 
 class PresetError(ValueError):

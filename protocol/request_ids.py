@@ -40,7 +40,7 @@ def current() -> str | None:
     return _current.get()
 
 
-def put(request_id: str | None) -> None:
+def set_current(request_id: str | None) -> None:
     """Put an id in force for what is left of this task, and for those that it makes."""
     _current.set(request_id)
 

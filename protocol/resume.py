@@ -9,7 +9,7 @@ from onsembl.protocol.messages import StreamTail
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldBytes:
     """What a process still has of a stream: bytes for the archive, `start` up to `end`, and how far viewers have it."""
 
     stream_id: UUID
@@ -18,7 +18,7 @@ class Held:
     live: int
 
 
-def resume_offset(tail: StreamTail, archived: int, held: Held | None) -> int | None:
+def resume_offset(tail: StreamTail, archived: int, held: HeldBytes | None) -> int | None:
     """The offset at which the agent goes on; None when its stream cannot go on.
 
     `archived` is where the archive of the stream ends. It cannot go on when the agent no longer has a byte that is

@@ -10,7 +10,7 @@ from msgspec import Meta
 Patience = Annotated[float, Meta(ge=0, le=3600)]
 
 
-class LadderTimes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StopTimeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long each rung of the ladder has before the next is climbed."""
 
     interrupt: Patience = 5.0
@@ -21,13 +21,13 @@ class LadderTimes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     sweep: Patience = 5.0
     """A kill to each process that left the group."""
 
-    def at_most(self, other: LadderTimes) -> LadderTimes:
+    def at_most(self, other: StopTimeouts) -> StopTimeouts:
         """Of each rung the shorter time."""
         mine, theirs = msgspec.structs.asdict(self), msgspec.structs.asdict(other)
-        return LadderTimes(**{rung: min(time, theirs[rung]) for rung, time in mine.items()})
+        return StopTimeouts(**{rung: min(time, theirs[rung]) for rung, time in mine.items()})
 
     @classmethod
-    def within(cls, seconds: float) -> LadderTimes:
+    def within(cls, seconds: float) -> StopTimeouts:
         """The whole ladder in so many seconds, for an emergency."""
         return cls(
             interrupt=0.2 * seconds, sigint=0.0, sigterm=0.3 * seconds, sigkill=0.1 * seconds, sweep=0.4 * seconds

@@ -4,7 +4,7 @@ Every byte has an absolute offset. The sender keeps what is not acknowledged; th
 refuses a gap; a new link resumes at the receiver's end. No I/O and no clock.
 
     StreamError
-    ├── GapRefused            bytes that begin past the receiver's end
+    ├── GapRejected            bytes that begin past the receiver's end
     ├── OffsetOutOfRange      bytes that would end past the largest offset
     ├── AcknowledgedUnsent    the receiver claims bytes that were never sent
     └── CannotResume          the receiver's end is not among the bytes that the sender holds
@@ -22,7 +22,7 @@ class StreamError(Exception):
     """The two parties do not agree on the stream."""
 
 
-class GapRefused(StreamError):
+class GapRejected(StreamError):
     """Bytes are missing between what was received and what came."""
 
     def __init__(self, expected: int, got: int) -> None:
@@ -63,11 +63,11 @@ class Inbox:
     def receive(self, offset: int, data: bytes) -> bytes:
         """The bytes of `data` that are new: all of them (the same object), a tail, or none.
 
-        Raises GapRefused or OffsetOutOfRange, and then nothing has changed.
+        Raises GapRejected or OffsetOutOfRange, and then nothing has changed.
         """
         end = self.end
         if offset > end:
-            raise GapRefused(end, offset)
+            raise GapRejected(end, offset)
         upto = offset + len(data)
         if upto > MAX_OFFSET:
             raise OffsetOutOfRange(upto)

@@ -14,7 +14,7 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from onsembl.protocol.ids import AgentId, Epoch, InstanceId, StreamId
-from onsembl.protocol.limits import Limits
+from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.messages import Hello
 from onsembl.sql.database import Connection
 
@@ -135,7 +135,7 @@ async def set_labels(conn: Connection, agent_id: AgentId, labels: Sequence[str])
     return await cursor.fetchone()
 
 
-async def set_limits(conn: Connection, agent_id: AgentId, limits: Limits) -> DictRow | None:
+async def set_limits(conn: Connection, agent_id: AgentId, limits: CommandLimits) -> DictRow | None:
     """What no command of it may pass; its row, None when there is none."""
     cursor = await conn.execute(
         f"update agents set limits = %s where id = %s returning {COLUMNS}", [Jsonb(to_builtins(limits)), agent_id]

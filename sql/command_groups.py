@@ -10,7 +10,7 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from onsembl.protocol.ids import AgentId, CommandId
-from onsembl.protocol.limits import NO_LIMITS, Limits
+from onsembl.protocol.limits import NO_LIMITS, CommandLimits
 from onsembl.sql.commands import COLUMNS as COMMAND_COLUMNS
 from onsembl.sql.database import Connection
 
@@ -25,7 +25,7 @@ async def insert(
     requested_by: UUID | None,
     requested_by_name: str,
     preset: str | None = None,
-    limits: Limits = NO_LIMITS,
+    limits: CommandLimits = NO_LIMITS,
 ) -> DictRow:
     """Write a group down."""
     cursor = await conn.execute(

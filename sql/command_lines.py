@@ -9,21 +9,21 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from onsembl.protocol.ids import AgentId, CommandId
-from onsembl.protocol.limits import Limits
-from onsembl.protocol.queue_order import Place
+from onsembl.protocol.limits import CommandLimits
+from onsembl.protocol.queue_order import QueueEntry
 from onsembl.sql.commands import COLUMNS
 from onsembl.sql.database import Connection
 
 
-async def waiting(conn: Connection, agent_id: AgentId) -> list[Place]:
+async def waiting(conn: Connection, agent_id: AgentId) -> list[QueueEntry]:
     """The line in the order in which it runs."""
     cursor = await conn.execute(
-        """select id, priority, coalesce(position, seq)::double precision as place from commands
+        """select id, priority, coalesce(position, seq)::double precision as position from commands
            where agent_id = %s and state = 'queued'
            order by priority, coalesce(position, seq), seq""",
         [agent_id],
     )
-    return [Place(row["id"], row["priority"], row["place"]) for row in await cursor.fetchall()]
+    return [QueueEntry(row["id"], row["priority"], row["position"]) for row in await cursor.fetchall()]
 
 
 async def newest(conn: Connection) -> int:
@@ -34,16 +34,16 @@ async def newest(conn: Connection) -> int:
     return row["seq"]
 
 
-async def put_at(conn: Connection, places: Collection[Place]) -> None:
+async def put_at(conn: Connection, entries: Collection[QueueEntry]) -> None:
     """Move waiting commands. The caller holds their agent's row."""
     await conn.execute(
-        """update commands set priority = moved.priority, position = moved.place, revision = revision + 1
-           from unnest(%s::uuid[], %s::smallint[], %s::double precision[]) as moved (id, priority, place)
+        """update commands set priority = moved.priority, position = moved.position, revision = revision + 1
+           from unnest(%s::uuid[], %s::smallint[], %s::double precision[]) as moved (id, priority, position)
            where commands.id = moved.id and state = 'queued'""",
         [
-            [place.command_id for place in places],
-            [place.priority for place in places],
-            [place.place for place in places],
+            [entry.command_id for entry in entries],
+            [entry.priority for entry in entries],
+            [entry.position for entry in entries],
         ],
     )
 
@@ -53,7 +53,7 @@ async def edit(
     command_id: CommandId,
     text: str | None,
     priority: int | None,
-    limits: Limits | None,
+    limits: CommandLimits | None,
     revision: int | None,
 ) -> DictRow | None:
     """Change what waits; what is None stays. The row; None when it waits no more, or is not at `revision` any more.

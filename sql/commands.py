@@ -16,7 +16,7 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from onsembl.protocol.ids import AgentId, CommandId, OperatorId, StreamId
-from onsembl.protocol.limits import Limits
+from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.messages import Ended
 from onsembl.protocol.usage import Usage
 from onsembl.sql.audit import Actor
@@ -38,7 +38,7 @@ async def request(
     priority: int,
     preset: str | None,
     request_id: str | None,
-    limits: Limits,
+    limits: CommandLimits,
     task: str,
     actor: Actor,
     detail: Mapping[str, object],

@@ -156,7 +156,7 @@ class Run:
         async with self._services.statements.connection() as conn:
             row = await commands.get(conn, self._command_id)
         if row is not None:
-            request_ids.put(row["request_id"])  # until the job's end, which Procrastinate tells of
+            request_ids.set_current(row["request_id"])  # until the job's end, which Procrastinate tells of
         return row
 
     async def _wait(self, row: DictRow, changes: Changes) -> None:

@@ -18,7 +18,7 @@ from onsembl.fleet.commands import NoTargetError, aimed_at, move_lines, request_
 from onsembl.fleet.recurrence import RecurrenceError, next_times
 from onsembl.protocol import request_ids
 from onsembl.protocol.ids import AgentId, OperatorId
-from onsembl.protocol.limits import Limits
+from onsembl.protocol.limits import CommandLimits
 from onsembl.sql import audit, operators, schedules
 from onsembl.sql.database import Connection, Pool
 from onsembl.tasks.run_command import services_of
@@ -142,7 +142,7 @@ async def _make(conn: Connection, schedule: DictRow, firing: _Firing, *, again: 
         if not rows:
             return
     wording = {name: schedule[name] for name in ("text", "preset", "values", "priority")}
-    limits = msgspec.convert(schedule["limits"], Limits)
+    limits = msgspec.convert(schedule["limits"], CommandLimits)
     said = await word(conn, **wording, limits=limits, kinds=[row["kind"] for row in rows])
     if is_group:
         firing.waiting = [AgentId(row["id"]) for row in rows]

@@ -6,7 +6,7 @@ import asyncio
 from typing import Protocol
 
 from onsembl.agent.process.program import Process, Surroundings
-from onsembl.protocol.limits import LimitName, Limits
+from onsembl.protocol.limits import CommandLimits, LimitName
 from onsembl.protocol.usage import Usage
 
 
@@ -39,7 +39,7 @@ class Run(Protocol):
 class Adapter(Protocol):
     """A kind of agent."""
 
-    def start(self, command_id: str, text: str, surroundings: Surroundings, limits: Limits) -> Run:
+    def start(self, command_id: str, text: str, surroundings: Surroundings, limits: CommandLimits) -> Run:
         """Run a command. Its limits are for a CLI that keeps to some by itself. Raises OSError when the CLI cannot be
         started."""
         ...

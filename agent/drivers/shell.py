@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from onsembl.agent.process.program import Process, Surroundings
-from onsembl.protocol.limits import Limits
+from onsembl.protocol.limits import CommandLimits
 
 SHELL = ("/bin/bash", "-c")
 CTRL_C = b"\x03"
@@ -31,6 +31,6 @@ class ShellRun:
 class ShellAdapter:
     """Runs command lines."""
 
-    def start(self, command_id: str, text: str, surroundings: Surroundings, limits: Limits) -> ShellRun:
+    def start(self, command_id: str, text: str, surroundings: Surroundings, limits: CommandLimits) -> ShellRun:
         argv = [*SHELL, text, *surroundings.arguments]
         return ShellRun(Process.in_terminal(argv, command_id, surroundings))

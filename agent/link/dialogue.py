@@ -9,8 +9,8 @@ from uuid import UUID
 
 from onsembl.agent.errors import AgentError
 from onsembl.agent.process.terminal import AgentTerminal
-from onsembl.protocol.control import TypedOnce
-from onsembl.protocol.keyboard_messages import Refused
+from onsembl.protocol.control import KeyDeduplicator
+from onsembl.protocol.keyboard_messages import KeysRejection
 from onsembl.protocol.limits import LimitName
 from onsembl.protocol.messages import (
     MAX_OUTPUT_BYTES,
@@ -30,7 +30,7 @@ from onsembl.protocol.messages import (
     Redraw,
     Resend,
     Resize,
-    SizeTaken,
+    SizeApplied,
     StreamTail,
     Tokens,
     Welcome,
@@ -38,7 +38,7 @@ from onsembl.protocol.messages import (
     encode,
     encode_output,
 )
-from onsembl.protocol.stop_timeouts import LadderTimes
+from onsembl.protocol.stop_timeouts import StopTimeouts
 from onsembl.protocol.stream import StreamError
 
 
@@ -51,9 +51,9 @@ class Orders(Protocol):
 
     def offer(self, offer: Offer) -> None: ...
     def cancel(self, command_id: UUID, limit: LimitName | None) -> None: ...
-    def take_times(self, times: LadderTimes) -> None: ...
+    def take_times(self, times: StopTimeouts) -> None: ...
     def resize(self, columns: int, rows: int) -> None: ...
-    def type(self, keys: Keys) -> Refused | None: ...
+    def type(self, keys: Keys) -> KeysRejection | None: ...
     def once_read(self, answer: Callable[[], None]) -> None: ...
     def redraw(self) -> None: ...
     def recorded(self, command_id: UUID) -> None: ...
@@ -72,7 +72,7 @@ class Conversation:
         self._orders = orders
         self._control: deque[Message] = deque()
         self._open = False
-        self._typed = TypedOnce()
+        self._typed = KeyDeduplicator()
         self.on_frame: Callable[[], None] = lambda: None
         self.on_tokens: Callable[[Tokens], None] = lambda tokens: None
         self.taken = 0
@@ -165,13 +165,13 @@ class Conversation:
             case Resize():
                 self._orders.resize(message.columns, message.rows)
                 # What is on its way was written for the size before.
-                self.say(SizeTaken(columns=message.columns, rows=message.rows, offset=self._terminal.end))
+                self.say(SizeApplied(columns=message.columns, rows=message.rows, offset=self._terminal.end))
             case Keys():
-                answer = self._typed.known(message)
+                answer = self._typed.answer_to(message)
                 if answer is not None:
                     self.say(answer)
                 else:  # noted at once, for they may come again; told at the program's pace
-                    taken = self._typed.taken(message, self._orders.type(message))
+                    taken = self._typed.record(message, self._orders.type(message))
                     self._orders.once_read(lambda: self.say(taken))
             case Redraw():
                 self._orders.redraw()

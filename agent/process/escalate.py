@@ -10,7 +10,7 @@ from collections.abc import Callable
 from onsembl.agent.process.escalation import Ladder
 from onsembl.agent.process.reaper import Reaper
 from onsembl.agent.process.tree import ProcessTree
-from onsembl.protocol.messages import CancelRung
+from onsembl.protocol.messages import EscalationStage
 
 RECHECK_SECONDS = 0.02
 HURRY_SECONDS = 0.1
@@ -24,7 +24,7 @@ async def climb(
     *,
     leader: asyncio.Future[int] | None = None,
     interrupt: Callable[[], None] = lambda: None,
-    on_rung: Callable[[CancelRung, list[int]], None] = lambda _rung, _left: None,
+    on_rung: Callable[[EscalationStage, list[int]], None] = lambda _rung, _left: None,
 ) -> list[int]:
     """Until nothing of the tree is left; the pids of what would not die, if any.
 
@@ -55,7 +55,7 @@ async def climb(
             await reaper.wait_for_some_end(min(longest, RECHECK_SECONDS))
 
 
-def _act(rung: CancelRung, tree: ProcessTree, interrupt: Callable[[], None], *, everywhere: bool) -> None:
+def _act(rung: EscalationStage, tree: ProcessTree, interrupt: Callable[[], None], *, everywhere: bool) -> None:
     send = tree.signal_all if everywhere else tree.signal_group
     match rung:
         case "interrupt":

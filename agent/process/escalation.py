@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from onsembl.protocol.field_types import CancelRung
-from onsembl.protocol.stop_timeouts import LadderTimes
+from onsembl.protocol.field_types import EscalationStage
+from onsembl.protocol.stop_timeouts import StopTimeouts
 
 
 class Ladder:
     """Climbed until no process is left, or until there is no higher rung."""
 
-    def __init__(self, times: LadderTimes, now: float) -> None:
+    def __init__(self, times: StopTimeouts, now: float) -> None:
         self._times = times
         self._rungs = _rungs(times)
         self._next = 0
         self.deadline = now
         """When the next rung is due."""
 
-    def climb(self, now: float) -> CancelRung | None:
+    def climb(self, now: float) -> EscalationStage | None:
         """The rung to act on now; None before the deadline. After the last one comes `failed`, once and for good."""
         if now < self.deadline:
             return None
@@ -27,7 +27,7 @@ class Ladder:
         self.deadline = now + patience
         return rung
 
-    def hurry(self, times: LadderTimes, now: float) -> None:
+    def hurry(self, times: StopTimeouts, now: float) -> None:
         """No more patience than this from here on: for the rung that was climbed last, too."""
         self._times = self._times.at_most(times)
         self._rungs = _rungs(self._times)
@@ -52,7 +52,7 @@ class Ladder:
         return self._next > _SWEEP
 
 
-def _rungs(times: LadderTimes) -> list[tuple[CancelRung, float]]:
+def _rungs(times: StopTimeouts) -> list[tuple[EscalationStage, float]]:
     return [
         ("interrupt", times.interrupt),
         ("sigint", times.sigint),

@@ -18,7 +18,7 @@ from onsembl.agent.process.terminal import AgentTerminal
 from onsembl.agent.process.terminal_flush import drop_unread
 from onsembl.agent.process.tree import ProcessTree
 from onsembl.agent.process.typed_ahead import TypedAhead
-from onsembl.protocol.keyboard_messages import Refused
+from onsembl.protocol.keyboard_messages import KeysRejection
 
 READ_BYTES = 64 * 1024
 REDRAW_SECONDS = 0.1
@@ -155,7 +155,7 @@ class Process:
             drop_unread(self._control, self._inside)
             self._typed.add(key)
 
-    def type(self, keys: bytes) -> Refused | None:
+    def type(self, keys: bytes) -> KeysRejection | None:
         """Keys of a person, in order; why not, if not. A program that reads slowly gets them as it reads."""
         if self._typed is None:
             return "no_terminal"

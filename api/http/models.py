@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from onsembl.protocol.field_types import CommandText, Name, Priority, Reason, ShortText
-from onsembl.protocol.limits import NO_LIMITS, LimitName, Limits
+from onsembl.protocol.limits import NO_LIMITS, CommandLimits, LimitName
 from onsembl.protocol.presets import Value, Values
 from onsembl.protocol.states import AgentKind, AgentMode, AgentStatus, CommandState, Role
 
@@ -58,7 +58,7 @@ class Agent(Answer, frozen=True, kw_only=True):
     paused_at: datetime | None
     paused_by_name: str | None
     labels: list[str]
-    limits: Limits
+    limits: CommandLimits
 
 
 class Agents(Answer, frozen=True, kw_only=True):
@@ -143,7 +143,7 @@ class Wording(Body, frozen=True, kw_only=True):
     preset: Name | None = None
     values: Values = msgspec.field(default_factory=dict[str, Value])
     priority: Priority | None = None
-    limits: Limits = NO_LIMITS
+    limits: CommandLimits = NO_LIMITS
 
 
 class NewCommand(Wording, frozen=True, kw_only=True):
@@ -185,7 +185,7 @@ class Command(Answer, frozen=True, kw_only=True):
     note: str
     tags: list[str]
     request_id: str | None
-    limits: Limits
+    limits: CommandLimits
     limit_passed: LimitName | None
 
 

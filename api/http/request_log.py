@@ -33,11 +33,11 @@ class RequestLog:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI application."""
         if scope["type"] != "http":
-            request_ids.put(None)  # a socket is no request: what happens over it has ids of its own
+            request_ids.set_current(None)  # a socket is no request: what happens over it has ids of its own
             await self._app(scope, receive, send)
             return
         request_id = _given(scope) or request_ids.new()
-        request_ids.put(request_id)
+        request_ids.set_current(request_id)
         status: int | None = None
         began = time.perf_counter()
 

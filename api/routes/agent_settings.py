@@ -9,7 +9,7 @@ from onsembl.api.http.models import Agent
 from onsembl.api.http.problems import Problem
 from onsembl.api.routes.commands_models import AgentLabels
 from onsembl.protocol.ids import AgentId
-from onsembl.protocol.limits import Limits
+from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.states import Role
 from onsembl.sql import agents, audit
 
@@ -33,7 +33,7 @@ async def label_agent(call: Call[AgentLabels]) -> DictRow:
     return row
 
 
-async def limit_agent(call: Call[Limits]) -> DictRow:
+async def limit_agent(call: Call[CommandLimits]) -> DictRow:
     """What is in force for a command that runs stays so."""
     async with call.services.pool.connection() as conn:
         row = await agents.set_limits(conn, AgentId(call.id("agent_id")), call.body)
@@ -70,7 +70,7 @@ ENDPOINTS = [
         summary="Set what no command of an agent may pass; what is not given is not limited",
         answer=Agent,
         role=Role.ADMIN,
-        body=Limits,
+        body=CommandLimits,
         problems=(404,),
     ),
 ]

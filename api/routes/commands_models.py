@@ -12,8 +12,8 @@ from msgspec import UNSET, Meta, UnsetType
 from onsembl.api.http.models import Answer, Body, Command, Wording
 from onsembl.api.http.problems import Problem
 from onsembl.protocol.field_types import NO_NUL, CommandText, Priority
-from onsembl.protocol.limits import Limits
-from onsembl.protocol.queue_order import Where
+from onsembl.protocol.limits import CommandLimits
+from onsembl.protocol.queue_order import Destination
 from onsembl.protocol.states import CommandState
 
 Label = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")]
@@ -60,7 +60,7 @@ class EditCommand(Body, frozen=True, kw_only=True):
 
     text: CommandText | UnsetType = UNSET
     priority: Priority | UnsetType = UNSET
-    limits: Limits | UnsetType = UNSET
+    limits: CommandLimits | UnsetType = UNSET
     note: Note | UnsetType = UNSET
     tags: Labels | UnsetType = UNSET
     revision: Annotated[int, Meta(ge=0)] | None = None
@@ -69,7 +69,7 @@ class EditCommand(Body, frozen=True, kw_only=True):
 class MoveCommand(Body, frozen=True, kw_only=True):
     """Where in its agent's line a waiting command goes: to an end, or beside another one, whose priority it takes."""
 
-    to: Where
+    to: Destination
     other: UUID | None = None
 
 
@@ -120,7 +120,7 @@ class GroupSummary(Answer, frozen=True, kw_only=True):
     text: str
     preset: str | None
     priority: Priority
-    limits: Limits
+    limits: CommandLimits
     target: dict[str, Any]
     requested_by: UUID | None
     requested_by_name: str

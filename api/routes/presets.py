@@ -14,7 +14,7 @@ from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.models import Answer, Body, NoBody
 from onsembl.api.http.problems import Problem
 from onsembl.protocol.field_types import Name, Priority
-from onsembl.protocol.limits import NO_LIMITS, Limits
+from onsembl.protocol.limits import NO_LIMITS, CommandLimits
 from onsembl.protocol.presets import Preset, PresetError, Value, Values, ValuesError, Variable, check, render
 from onsembl.protocol.shipped_presets import SHIPPED
 from onsembl.protocol.states import AgentKind, Role
@@ -30,7 +30,7 @@ class PresetAnswer(Answer, frozen=True, kw_only=True):
     variables: list[Variable]
     priority: Priority | None
     kind: AgentKind | None
-    limits: Limits
+    limits: CommandLimits
     shipped: bool
     revision: int
     updated_at: datetime | None
@@ -52,7 +52,7 @@ class SavePreset(Body, frozen=True, kw_only=True):
     variables: list[Variable] = msgspec.field(default_factory=list[Variable])
     priority: Priority | None = None
     kind: AgentKind | None = None
-    limits: Limits = NO_LIMITS
+    limits: CommandLimits = NO_LIMITS
     name: Name | None = None
     revision: Annotated[int, Meta(ge=0)] | None = None
 

@@ -9,7 +9,7 @@ from onsembl.api.http.models import NoBody
 from onsembl.api.http.problems import Problem
 from onsembl.api.routes.recordings_models import ModesAt, ModesQuery
 from onsembl.protocol.ids import StreamId
-from onsembl.protocol.modes import Modes
+from onsembl.protocol.terminal_modes import TerminalModes
 from onsembl.sql import recordings
 
 FIRST_BYTES = 1024 * 1024
@@ -30,12 +30,12 @@ async def read_modes(call: Call[NoBody]) -> ModesAt:
         at = min(at, stream["end"])
         start = max(stream["start"], await recordings.command_start(conn, stream_id, at))
     middle = min(at, start + FIRST_BYTES)
-    modes = Modes()
+    modes = TerminalModes()
     for first, end in ((start, middle), (max(middle, at - LAST_BYTES), at)):
         async with aclosing(recordings.pieces(pool, stream_id, first, end)) as pieces:
             async for piece in pieces:
                 modes.feed(piece.data)
-    return ModesAt(modes=modes.now())
+    return ModesAt(modes=modes.current())
 
 
 ENDPOINTS = [

@@ -13,7 +13,7 @@ from onsembl.api.http.models import Answer, Wording
 from onsembl.api.http.problems import Problem
 from onsembl.api.routes.commands_models import Target
 from onsembl.protocol.field_types import Name, Priority
-from onsembl.protocol.limits import Limits
+from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.states import CommandState
 
 Cron = Annotated[str, Meta(max_length=200, description="Minute, hour, day of the month, month, day of the week.")]
@@ -69,7 +69,7 @@ class ScheduleAnswer(Answer, frozen=True, kw_only=True):
     preset: str | None
     values: dict[str, Any]
     priority: Priority | None
-    limits: Limits
+    limits: CommandLimits
     cron: str | None
     time_zone: str
     at: datetime | None

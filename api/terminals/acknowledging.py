@@ -24,14 +24,14 @@ async def acknowledge(
             await archived.wait()
             archived.clear()
             if log.refused:
-                close(CloseCode.STREAM_REFUSED, "the archive has no place for this stream any more")
+                close(CloseCode.STREAM_REJECTED, "the archive has no place for this stream any more")
                 return
             # Another instance may have archived more than came here: that is said when the agent gets there.
             upto = min(log.backlog.start, terminal.inbox.end)
             if upto > said:
                 said = upto
                 await send(Acknowledged(offset=said))
-            if (again := log.backlog.ask_again()) is not None:
+            if (again := log.backlog.resend_offset()) is not None:
                 await send(Resend(offset=again))
     finally:
         if log.on_archived == archived.set:

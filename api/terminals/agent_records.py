@@ -21,8 +21,8 @@ from onsembl.protocol import request_ids
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.command_messages import MAX_STEPS
 from onsembl.protocol.ids import AgentId, CommandId, Epoch, InstanceId, StreamId
-from onsembl.protocol.messages import Accepted, CancelStep, Ended, Halt, HaltProgress, Hello, SizeTaken, Used
-from onsembl.protocol.resume import Held, resume_offset
+from onsembl.protocol.messages import Accepted, CancelStep, Ended, Halt, HaltProgress, Hello, SizeApplied, Used
+from onsembl.protocol.resume import HeldBytes, resume_offset
 from onsembl.protocol.states import CommandState
 from onsembl.sql import agents, archive, audit, audit_log, commands, halts, streams
 from onsembl.sql.database import Connection, Pool, statement
@@ -76,7 +76,7 @@ class Presence:
     admitted: dict[AgentId, Admitted] = field(default_factory=dict[AgentId, Admitted])
     """By what each agent that is connected here was let in."""
 
-    async def connect(self, identity: AgentIdentity, hello: Hello, held: Held | None, address: str) -> Connected:
+    async def connect(self, identity: AgentIdentity, hello: Hello, held: HeldBytes | None, address: str) -> Connected:
         """An agent has said hello: it is online, its reports are written, its line moves. Raises ConnectionRejected.
 
         `held` is what this process still has of the agent's stream.
@@ -236,7 +236,7 @@ class Presence:
                     ),
                 )
 
-    async def resized(self, agent_id: AgentId, epoch: Epoch, report: SizeTaken) -> None:
+    async def resized(self, agent_id: AgentId, epoch: Epoch, report: SizeApplied) -> None:
         """The pseudo-terminal has another size."""
         async with self.pool.connection() as conn:
             await agents.resized(conn, agent_id, epoch, report.columns, report.rows)

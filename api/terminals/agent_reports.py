@@ -18,7 +18,7 @@ from onsembl.protocol.messages import (
     HaltProgress,
     Refresh,
     ServerToAgentMessage,
-    SizeTaken,
+    SizeApplied,
     Used,
 )
 from onsembl.sql.audit import Actor
@@ -26,7 +26,7 @@ from onsembl.sql.audit import Actor
 PENDING_REPORTS = 64
 """Reports of one agent that may wait for the database; with more, its frames are not read on."""
 
-Report = Accepted | Used | Ended | CancelStep | HaltProgress | SizeTaken | Refresh
+Report = Accepted | Used | Ended | CancelStep | HaltProgress | SizeApplied | Refresh
 
 
 def over(command_id: UUID) -> Cancel:
@@ -87,7 +87,7 @@ class Reports:
                 await self._presence.cancel_step(self._agent_id, report, self._actor)
             case HaltProgress():
                 await self._presence.halt_progress(self._agent_id, report, self._actor)
-            case SizeTaken():
+            case SizeApplied():
                 await self._presence.resized(self._agent_id, self._epoch, report)
             case Refresh():
                 await self._refresh(report)

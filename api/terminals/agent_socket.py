@@ -49,7 +49,7 @@ from onsembl.protocol.messages import (
     Redraw,
     Refresh,
     ServerToAgentMessage,
-    SizeTaken,
+    SizeApplied,
     Tokens,
     Used,
     Welcome,
@@ -58,7 +58,7 @@ from onsembl.protocol.messages import (
     encode,
 )
 from onsembl.protocol.rates import SlidingWindow
-from onsembl.protocol.stream import GapRefused, OffsetOutOfRange
+from onsembl.protocol.stream import GapRejected, OffsetOutOfRange
 from onsembl.sql.audit import Actor
 
 logger = logging.getLogger(__name__)
@@ -145,8 +145,8 @@ class AgentSession:
             self._closing = (turned.code, turned.reason)
         except BadMessage as error:
             self._closing = (CloseCode.BAD_MESSAGE, str(error))
-        except (GapRefused, OffsetOutOfRange) as error:
-            self._closing = (CloseCode.STREAM_REFUSED, str(error))
+        except (GapRejected, OffsetOutOfRange) as error:
+            self._closing = (CloseCode.STREAM_REJECTED, str(error))
         except DATABASE_ERRORS as error:
             logger.warning(
                 "The database failed an agent's session: %s",
@@ -160,7 +160,7 @@ class AgentSession:
         if self._closing is None:
             return  # the agent left
         code, reason = self._closing
-        if code.is_refusal:
+        if code.is_rejection:
             self._rejections.record("agent socket", reason[:120], self._actor.address, self._actor)
         if self._websocket.application_state is WebSocketState.CONNECTED:
             with suppress(WebSocketDisconnect, RuntimeError):
@@ -312,7 +312,7 @@ class AgentSession:
                 await self.send(Pong())
             case Hello():
                 raise BadMessage("hello is said once")
-            case SizeTaken():
+            case SizeApplied():
                 terminal.resize(Size(message.columns, message.rows), message.offset)
                 await reports.put(message)
             case KeysTaken():
@@ -338,7 +338,7 @@ class AgentSession:
             self._rate_limiter.count_rotation(self._actor.address)
             issued = await self._tokens.refresh(message.refresh_token, self._actor.address, self.agent_id)
         except RefreshRejected as refused:
-            code = CloseCode.TOKEN_REUSED if refused.reused else CloseCode.REFRESH_REFUSED
+            code = CloseCode.TOKEN_REUSED if refused.reused else CloseCode.REFRESH_REJECTED
             self.close(code, refused.detail)
             with suppress(Problem):  # its connection ends as it is
                 self._rate_limiter.record_failure(self._actor.address)

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from onsembl.protocol.backlog import Backlog, Budget, Waiting
+from onsembl.protocol.backlog import Backlog, Batch, MemoryBudget
 from onsembl.protocol.backoff import Backoff
 from onsembl.protocol.ids import StreamId
 from onsembl.sql import archive
@@ -81,7 +81,7 @@ class Archiver:
     def __init__(self, pool: Pool, *, stream_bytes: int = STREAM_BYTES, total_bytes: int = TOTAL_BYTES) -> None:
         self._pool = pool
         self.stream_bytes = stream_bytes
-        self.budget = Budget(total_bytes)
+        self.budget = MemoryBudget(total_bytes)
         self.logs: set[StreamLog] = set()
         """Those of terminals in use."""
         self._waiting: dict[StreamLog, None] = {}
@@ -178,7 +178,7 @@ class Archiver:
 
     async def _write_some(self, logs: list[StreamLog]) -> None:
         """One transaction: of as many of the streams as fit."""
-        taken: dict[StreamLog, Waiting | None] = {}
+        taken: dict[StreamLog, Batch | None] = {}
         sizes: dict[StreamLog, list[SizeChange]] = {}
         room = TRANSACTION_BYTES
         for log in logs:
@@ -187,7 +187,7 @@ class Archiver:
             if log.sizes:
                 sizes[log] = log.sizes
                 log.sizes = []
-            taken[log] = waiting = log.backlog.waiting(min(room, TRANSACTION_BYTES // 2))
+            taken[log] = waiting = log.backlog.next_batch(min(room, TRANSACTION_BYTES // 2))
             if waiting is not None:
                 room -= sum(map(len, waiting.chunks))
         try:
@@ -206,7 +206,7 @@ class Archiver:
         for log, waiting in taken.items():
             self._settle(log, waiting, ends.get(log.stream_id))
 
-    def _settle(self, log: StreamLog, written: Waiting | None, archived: int | None) -> None:
+    def _settle(self, log: StreamLog, written: Batch | None, archived: int | None) -> None:
         """What was taken of this stream is written; its backlog may have moved on meanwhile."""
         del self._waiting[log]
         backlog = log.backlog
@@ -220,7 +220,7 @@ class Archiver:
                 log.refused = True
                 backlog.restart(backlog.start)
             else:
-                backlog.archived(archived)
+                backlog.mark_archived(archived)
         if backlog.size or log.sizes:
             self._waiting[log] = None  # behind the others
 
@@ -243,9 +243,9 @@ async def _tell(logs: list[StreamLog]) -> None:
             await asyncio.sleep(0)
 
 
-async def _pack(runs: list[tuple[StreamId, Waiting]]) -> list[ArchiveRow]:
+async def _pack(runs: list[tuple[StreamId, Batch]]) -> list[ArchiveRow]:
     rows: list[ArchiveRow] = []
-    long: list[tuple[StreamId, Waiting]] = []
+    long: list[tuple[StreamId, Batch]] = []
     for number, (stream_id, run) in enumerate(runs, 1):
         if sum(map(len, run.chunks)) > THREAD_BYTES:
             long.append((stream_id, run))
@@ -258,5 +258,5 @@ async def _pack(runs: list[tuple[StreamId, Waiting]]) -> list[ArchiveRow]:
     return rows
 
 
-def _rows(stream_id: StreamId, run: Waiting) -> list[ArchiveRow]:
+def _rows(stream_id: StreamId, run: Batch) -> list[ArchiveRow]:
     return pack(stream_id, run.start, run.chunks, run.times)

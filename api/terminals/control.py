@@ -15,9 +15,9 @@ from psycopg_pool import PoolTimeout
 from onsembl.api.auth.operator import Operator
 from onsembl.api.services import Services
 from onsembl.api.terminals.terminal import Terminal
-from onsembl.protocol.control import Client, Control, Pending
+from onsembl.protocol.control import Client, Control, UnansweredKeys
 from onsembl.protocol.ids import AgentId
-from onsembl.protocol.keyboard_messages import Refused
+from onsembl.protocol.keyboard_messages import KeysRejection
 from onsembl.protocol.messages import GrantControl, Keys, KeysTaken, Message, ReleaseControl, TakeControl
 from onsembl.protocol.states import Role
 from onsembl.sql import audit
@@ -57,7 +57,7 @@ class ViewerControl:
         self._operator = operator
         self._address = address
         self._client_id: UUID | None = None
-        self._pending = Pending()
+        self._pending = UnansweredKeys()
         self._met = False
         self._boot: UUID | None = None
         self._answers: deque[KeysTaken] = deque()
@@ -75,7 +75,7 @@ class ViewerControl:
         role = self._operator().role
         return role is not None and role.includes(Role.OPERATOR)
 
-    def returned(self, client_id: UUID | None) -> None:
+    def connected(self, client_id: UUID | None) -> None:
         """The page is connected, perhaps again."""
         if client_id is not None and self._may_write and self._is_ours(client_id):
             self._be(client_id)
@@ -83,17 +83,17 @@ class ViewerControl:
     def _be(self, client_id: UUID) -> None:
         """This connection is the page's that has this id."""
         if client_id != self._client_id:
-            self.gone()
+            self.disconnected()
             self._client_id = client_id
-            self._terminal.control.returned(client_id)
+            self._terminal.control.connected(client_id)
 
-    def gone(self) -> None:
+    def disconnected(self) -> None:
         """The page's connection is over."""
         if self._client_id is None:
             return
         if self._hub.typing.get(self._client_id) is self:
             del self._hub.typing[self._client_id]
-        self._terminal.control.gone(self._client_id, time.monotonic())
+        self._terminal.control.disconnected(self._client_id, time.monotonic())
         self._client_id = None
         self._terminal.wake()
         self._services.background_tasks.start(self._expire())
@@ -210,7 +210,7 @@ class ViewerControl:
         if link is not None:  # else it is typed when the agent is back
             await link.send(keys)
 
-    def _refusal(self, keys: Keys) -> Refused | None:
+    def _refusal(self, keys: Keys) -> KeysRejection | None:
         if not self._may_write or keys.client_id != self._client_id or not self._terminal.control.holds(keys.client_id):
             return "not_in_control"
         return None if self._met else "offline"
@@ -230,7 +230,7 @@ class ViewerControl:
         program has nothing to do with what was meant for the last, and who lost control types no more."""
         restarted, self._boot = boot != self._boot, boot
         link = self._hub.links.get(self.agent_id)
-        for keys in self._pending.again():
+        for keys in self._pending.all():
             refused = "restarted" if restarted else self._refusal(keys)
             if refused is not None:
                 self._pending.answered(keys.seq)

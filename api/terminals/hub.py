@@ -18,7 +18,7 @@ from onsembl.api.terminals.terminal import Size, Terminal
 from onsembl.protocol import request_ids
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, CommandId, Epoch, OperatorId, StreamId
-from onsembl.protocol.limits import Limits
+from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.messages import Cancel, KeysTaken, Offer, ServerToAgentMessage
 from onsembl.protocol.states import CommandState
 from onsembl.sql import commands
@@ -183,7 +183,7 @@ async def _send_due_message(link: AgentLink, row: DictRow) -> None:
         if link.offered is not None and link.offered[0] == row["id"] and now < link.offered[1] + OFFER_AGAIN_SECONDS:
             return
         link.offered = (row["id"], now)
-        limits = msgspec.convert(row["limits"], Limits)
+        limits = msgspec.convert(row["limits"], CommandLimits)
         message = Offer(command_id=row["id"], text=row["text"], limits=limits, request_id=row["request_id"])
     else:
         return

@@ -11,7 +11,7 @@ from psycopg_pool import PoolTimeout
 from onsembl.api.terminals.hub import Hub
 from onsembl.api.terminals.terminal import Size, Terminal
 from onsembl.protocol.ids import AgentId, StreamId
-from onsembl.protocol.resume import Held
+from onsembl.protocol.resume import HeldBytes
 from onsembl.sql import archive
 from onsembl.sql.database import Pool
 
@@ -23,12 +23,12 @@ STEP_BYTES = 1024 * 1024
 """Read from the archive at once: no connection is held while a viewer takes what was read."""
 
 
-def held(terminal: Terminal | None) -> Held | None:
+def held(terminal: Terminal | None) -> HeldBytes | None:
     """What this process has of the stream."""
     if terminal is None or terminal.stream_id is None:
         return None
     backlog = terminal.log.backlog
-    return Held(terminal.stream_id, backlog.start, backlog.end, terminal.inbox.end)
+    return HeldBytes(terminal.stream_id, backlog.start, backlog.end, terminal.inbox.end)
 
 
 async def resume(hub: Hub, agent_id: AgentId, stream_id: StreamId, offset: int, promised: int, size: Size) -> Terminal:
@@ -89,7 +89,7 @@ async def _refill(pool: Pool, terminal: Terminal) -> None:
         if terminal.ring is ring and ring.start == start:
             earlier = b"".join(parts)
             ring.prepend(earlier)
-            terminal.modes.preceded_by(earlier, start - len(earlier))
+            terminal.modes.prepend(earlier, start - len(earlier))
             terminal.refilled = True
 
 

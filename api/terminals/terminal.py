@@ -15,9 +15,9 @@ from onsembl.api.terminals.terminal_sizes import Size as Size
 from onsembl.api.terminals.terminal_sizes import Sizes
 from onsembl.protocol.control import Control
 from onsembl.protocol.ids import StreamId
-from onsembl.protocol.modes import Modes
 from onsembl.protocol.ring import Ring
 from onsembl.protocol.stream import MAX_OFFSET, Inbox
+from onsembl.protocol.terminal_modes import TerminalModes
 
 SAMPLED = 32
 """One chunk in so many is timed on its way to the viewers."""
@@ -78,7 +78,7 @@ class Terminal:
         self._earlier, self._elsewhere = self.received, start
         self.inbox = Inbox(start)
         self.ring = Ring(self._ring_bytes, start)
-        self.modes = Modes(start)
+        self.modes = TerminalModes(start)
         self.promised: int | None = None
         """How far the agent that is connected says that its bytes go; None when there is none to ask."""
         self.refilled = start == 0
@@ -108,7 +108,7 @@ class Terminal:
         return MAX_OFFSET if self.promised is None else max(self.promised, self.inbox.end)
 
     def ingest(self, offset: int, data: bytes) -> None:
-        """Bytes from the agent. Raises GapRefused or OffsetOutOfRange and then keeps nothing of them."""
+        """Bytes from the agent. Raises GapRejected or OffsetOutOfRange and then keeps nothing of them."""
         new = self.inbox.receive(offset, data)
         if new:
             start = self.ring.end

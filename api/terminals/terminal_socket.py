@@ -82,7 +82,7 @@ async def terminal_socket(websocket: WebSocket) -> None:
     try:
         await ViewerSession(websocket, services, agent_id).run()
     except Closed as closed:
-        if closed.code.is_refusal:
+        if closed.code.is_rejection:
             services.rejections.record("terminal socket", closed.reason[:120], address)
         if websocket.application_state is WebSocketState.CONNECTED:
             with suppress(WebSocketDisconnect, RuntimeError):
@@ -154,7 +154,7 @@ class ViewerSession:
         self._viewer, self._terminal = viewer, terminal
         terminal.subscribe(self)
         self._hub.viewers.add(self)
-        self._control.returned(attach.client_id)
+        self._control.connected(attach.client_id)
         if viewer.attached.mode != "exact" and viewer.attached.offset > 0:
             await self._have_redrawn()
         tasks = [
@@ -170,7 +170,7 @@ class ViewerSession:
                 task.result()
         finally:
             self._hub.viewer_left(self)
-            self._control.gone()
+            self._control.disconnected()
             terminal.unsubscribe(self)
             for task in tasks:
                 task.cancel()

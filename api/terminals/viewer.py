@@ -5,7 +5,7 @@ from __future__ import annotations
 from onsembl.api.terminals.terminal import Terminal
 from onsembl.protocol.control import Client
 from onsembl.protocol.ids import StreamId
-from onsembl.protocol.keyboard_messages import Controlled, Writer
+from onsembl.protocol.keyboard_messages import Controlled, TerminalClient
 from onsembl.protocol.messages import Attached, Gap, Message, Resized, StreamStarted
 from onsembl.protocol.ring import AttachAnswer, BehindRing, attach
 
@@ -13,8 +13,8 @@ MAX_FRAME_BYTES = 64 * 1024
 """A slow viewer gets what it missed in frames of at most this size, so that its browser can draw between them."""
 
 
-def _writer(client: Client) -> Writer:
-    return Writer(client_id=client.id, name=client.name[:256])
+def _writer(client: Client) -> TerminalClient:
+    return TerminalClient(client_id=client.id, name=client.name[:256])
 
 
 class Viewer:

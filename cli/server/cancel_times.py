@@ -6,15 +6,15 @@ import click
 import msgspec
 
 from onsembl.protocol.states import AgentKind
-from onsembl.protocol.stop_timeouts import LadderTimes
+from onsembl.protocol.stop_timeouts import StopTimeouts
 
 
-def kind_times(text: str) -> tuple[AgentKind, LadderTimes]:
+def kind_times(text: str) -> tuple[AgentKind, StopTimeouts]:
     """A type for click: `claude:interrupt=10,sigterm=20`; a rung that is not named keeps its usual time."""
     kind, _, rungs = text.partition(":")
     try:
         pairs = dict(rung.split("=", 1) for rung in rungs.split(","))
-        return AgentKind(kind), msgspec.convert(pairs, LadderTimes, strict=False)
+        return AgentKind(kind), msgspec.convert(pairs, StopTimeouts, strict=False)
     except ValueError as error:
         reason = f"{text!r} is not of the form claude:interrupt=10,sigterm=20 (seconds): {error}."
         raise click.BadParameter(reason) from error

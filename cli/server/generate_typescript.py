@@ -26,8 +26,7 @@ from onsembl.api.routes import recordings_models as recording_models
 from onsembl.api.routes import schedules_models as schedule_models
 from onsembl.api.routes import search_models
 from onsembl.api.routes import stats_models as figures_models
-from onsembl.protocol import close_codes, limits, messages, presets, states
-from onsembl.protocol import keyboard_messages as writing
+from onsembl.protocol import close_codes, keyboard_messages, limits, messages, presets, states
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.states import AgentKind, AgentMode, AgentStatus, CommandState, HaltState, Role
 
@@ -49,7 +48,7 @@ SENT: tuple[type[msgspec.Struct], ...] = (
     preset_routes.SavePreset,
     preset_routes.TryPreset,
     presets.Preset,
-    limits.Limits,
+    limits.CommandLimits,
 )
 """What the page sends: a field that has a default may be left out."""
 ANSWERS: tuple[type[msgspec.Struct], ...] = (
@@ -107,7 +106,7 @@ ANSWERS: tuple[type[msgspec.Struct], ...] = (
     search_models.Excerpt,
     search_models.SearchHit,
     search_models.SearchHits,
-    writing.Writer,
+    keyboard_messages.TerminalClient,
     halt_routes.HaltedAgent,
     halt_routes.HaltAnswer,
     halt_routes.HaltStatus,

@@ -25,7 +25,7 @@ from onsembl.cli.server.halt_seconds import halt_seconds_option
 from onsembl.cli.server.hosted_project import hosted_project, require_session_database
 from onsembl.cli.server.listener import address_of, listen
 from onsembl.protocol.states import AgentKind
-from onsembl.protocol.stop_timeouts import LadderTimes
+from onsembl.protocol.stop_timeouts import StopTimeouts
 from onsembl.realtime.hosted import HostedProject
 
 
@@ -41,7 +41,7 @@ class _Start:
     agent_access_token: float
     agent_refresh_token: float
     halt_seconds: float
-    cancel_times: dict[AgentKind, LadderTimes]
+    cancel_times: dict[AgentKind, StopTimeouts]
     demo: bool
     no_worker: bool
     archive_days: int
@@ -99,7 +99,7 @@ def up(
     agent_access_token: int,
     agent_refresh_token: int,
     halt_seconds: float,
-    cancel_times: tuple[tuple[AgentKind, LadderTimes], ...],
+    cancel_times: tuple[tuple[AgentKind, StopTimeouts], ...],
     demo: bool,
     no_worker: bool,
     dead_after: float,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onsembl.agent.errors import AgentError
 from onsembl.agent.link.dialogue import Conversation
 from onsembl.agent.process.terminal import AgentTerminal
-from onsembl.protocol.keyboard_messages import Refused
+from onsembl.protocol.keyboard_messages import KeysRejection
 from onsembl.protocol.limits import LimitName
 from onsembl.protocol.messages import (
     Acknowledged,
@@ -30,7 +30,7 @@ from onsembl.protocol.messages import (
     Ping,
     Pong,
     Resize,
-    SizeTaken,
+    SizeApplied,
     StreamTail,
     Welcome,
     decode_from_agent,
@@ -38,7 +38,7 @@ from onsembl.protocol.messages import (
     encode,
 )
 from onsembl.protocol.states import AgentKind, AgentMode
-from onsembl.protocol.stop_timeouts import LadderTimes
+from onsembl.protocol.stop_timeouts import StopTimeouts
 from onsembl.protocol.stream import Inbox
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -55,7 +55,7 @@ class Heard:
     def offer(self, offer: Offer) -> None:
         self.orders.append(offer)
 
-    def take_times(self, times: LadderTimes) -> None:
+    def take_times(self, times: StopTimeouts) -> None:
         self.orders.append(times)
 
     def cancel(self, command_id: UUID, limit: LimitName | None) -> None:
@@ -64,7 +64,7 @@ class Heard:
     def resize(self, columns: int, rows: int) -> None:
         self.orders.append((columns, rows))
 
-    def type(self, keys: Keys) -> Refused | None:
+    def type(self, keys: Keys) -> KeysRejection | None:
         self.orders.append(("type", keys.text))
         return "too_much" if keys.text == "too much" else None
 
@@ -220,7 +220,7 @@ def test_orders_are_handed_on_and_answered(conversation, heard):
     expected = [offer, ("cancel", command), ("recorded", command), halt, ("lifted", 1), ("leave", True), (100, 30)]
     assert heard.orders == expected
     said = [decode_from_agent(frame) for frame in frames(conversation) if isinstance(frame, str)]
-    assert said == [SizeTaken(columns=100, rows=30, offset=5), Pong()]
+    assert said == [SizeApplied(columns=100, rows=30, offset=5), Pong()]
 
 
 @pytest.mark.parametrize("frame", ["", "{}", '{"type":"offer"}', '{"type":"hello"}', b"\x00" * 20])

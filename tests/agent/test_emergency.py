@@ -16,7 +16,7 @@ from onsembl.agent.process import tree as process_tree
 from onsembl.agent.process.escalation import Ladder
 from onsembl.agent.process.tree import nothing_left, survivors
 from onsembl.protocol.messages import Halt
-from onsembl.protocol.stop_timeouts import LadderTimes
+from onsembl.protocol.stop_timeouts import StopTimeouts
 
 
 def halt(number: int) -> Halt:
@@ -78,13 +78,13 @@ def test_what_an_earlier_run_left_and_would_not_die_is_no_proof(monkeypatch):
 @given(st.floats(0.1, 60), st.lists(st.floats(0, 30), max_size=8))
 def test_a_ladder_that_is_hurried_is_over_in_time(seconds, climbed_at):
     """Wherever it stood: from the moment it is told, it takes no longer than the quick ladder does."""
-    ladder = Ladder(LadderTimes(), 0.0)
+    ladder = Ladder(StopTimeouts(), 0.0)
     now = 0.0
     for later in climbed_at:
         now += later
         ladder.climb(now)
     told = now
-    ladder.hurry(LadderTimes.within(seconds), told)
+    ladder.hurry(StopTimeouts.within(seconds), told)
     while True:
         now = max(now, ladder.deadline)
         if ladder.climb(now) == "failed":

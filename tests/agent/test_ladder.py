@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onsembl.agent.process.escalation import Ladder
-from onsembl.protocol.stop_timeouts import LadderTimes
+from onsembl.protocol.stop_timeouts import StopTimeouts
 
 ORDER = ["interrupt", "sigint", "sigterm", "sigkill", "sweep", "failed"]
-TIMES = LadderTimes()
+TIMES = StopTimeouts()
 
 
 @dataclass

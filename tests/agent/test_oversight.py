@@ -9,7 +9,7 @@ import pytest
 from agent.conftest import PATIENT, TESTS, alone, sleeping
 
 from onsembl.agent.watchdog import oversee
-from onsembl.protocol.limits import NO_LIMITS, Limits
+from onsembl.protocol.limits import NO_LIMITS, CommandLimits
 from onsembl.protocol.usage import Usage
 
 
@@ -119,7 +119,9 @@ async def test_what_is_used_is_said_as_it_grows():
 async def test_a_limit_is_seen_at_once():
     """Not when it is next time to tell."""
     run = Running()
-    watching = asyncio.create_task(oversee(run, Limits(tokens=10), asyncio.Event(), lambda _: None, every=3600.0))
+    watching = asyncio.create_task(
+        oversee(run, CommandLimits(tokens=10), asyncio.Event(), lambda _: None, every=3600.0)
+    )
     run.uses(10)
     run.uses(11)
     assert await watching == "tokens"

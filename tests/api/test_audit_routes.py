@@ -152,7 +152,7 @@ async def test_who_is_turned_away_later_is_counted_too(api, admin):
     async with api.agent_socket(one) as socket:
         await socket.send(SAID_HELLO)
         await socket.send(json.dumps({"type": "refresh", "refresh_token": "onr_nothing"}))
-        assert await closed_with(socket) == CloseCode.REFRESH_REFUSED
+        assert await closed_with(socket) == CloseCode.REFRESH_REJECTED
     async with api.agent_socket(two) as socket:
         await api.http.post(f"/v1/agents/{two.id}/disable", headers=admin)
         await socket.send(SAID_HELLO)

@@ -15,7 +15,7 @@ from support.server import Api, running
 
 from onsembl.fleet.cancel import stop_overdue
 from onsembl.protocol.states import AgentKind, Role
-from onsembl.protocol.stop_timeouts import LadderTimes
+from onsembl.protocol.stop_timeouts import StopTimeouts
 from onsembl.sql import instances
 from onsembl.sql.database import connect
 
@@ -199,7 +199,7 @@ async def test_what_was_used_is_known_of_a_command_that_was_lost(api, admin):
 
 async def test_a_kind_of_agent_has_a_ladder_of_its_own(settings, tmp_path):
     """As the server is set; others keep theirs."""
-    times = {AgentKind.SHELL: LadderTimes(interrupt=0.1, sigterm=0.2)}
+    times = {AgentKind.SHELL: StopTimeouts(interrupt=0.1, sigterm=0.2)}
     async with running(replace(settings, cancel_times=times)) as api:
         admin = Operator(api, await api.operator())
         shell, claude = await api.enrol("one"), await api.enrol("two", "claude")

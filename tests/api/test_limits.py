@@ -136,7 +136,7 @@ async def test_refreshes_over_connections_count_for_their_address(settings):
             await socket.send(SAID_HELLO)
             await socket.recv()
             await socket.send(json.dumps({"type": "refresh", "refresh_token": "onr_nothing"}))
-            assert await closed_with(socket) == CloseCode.REFRESH_REFUSED
+            assert await closed_with(socket) == CloseCode.REFRESH_REJECTED
         assert (await api.http.post("/v1/agents/token", headers=BEARER_OF_NOTHING)).status_code == 429
 
 

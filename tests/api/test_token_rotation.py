@@ -126,7 +126,7 @@ async def test_another_agents_token_is_not_known(api):
         await socket.send(SAID_HELLO)
         await socket.recv()
         await socket.send(json.dumps({"type": "refresh", "refresh_token": two.refresh_token}))
-        assert await closed_with(socket) == CloseCode.REFRESH_REFUSED
+        assert await closed_with(socket) == CloseCode.REFRESH_REJECTED
     assert await by_http(api, two.refresh_token) == 200
 
 

@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onsembl.protocol.backlog import Backlog, Budget
+from onsembl.protocol.backlog import Backlog, MemoryBudget
 from onsembl.protocol.messages import StreamTail
-from onsembl.protocol.resume import Held, resume_offset
+from onsembl.protocol.resume import HeldBytes, resume_offset
 
 
 def backlog(limit: int = 100, budget: int = 1000, start: int = 0) -> Backlog:
-    return Backlog(start, limit, Budget(budget), lambda: None)
+    return Backlog(start, limit, MemoryBudget(budget), lambda: None)
 
 
 def held_bytes(log: Backlog) -> bytes:
-    waiting = log.waiting(10**9)
+    waiting = log.next_batch(10**9)
     return b"".join(waiting.chunks) if waiting else b""
 
 
@@ -28,12 +28,12 @@ def test_bytes_wait_until_they_are_archived():
     log.offer(0, b"abc", 1.0)
     log.offer(3, b"def", 2.0)
     assert (log.start, log.end, held_bytes(log)) == (0, 6, b"abcdef")
-    log.archived(4)
-    waiting = log.waiting(100)
+    log.mark_archived(4)
+    waiting = log.next_batch(100)
     assert waiting is not None and (waiting.start, waiting.chunks, waiting.times) == (4, [b"ef"], [2.0])
-    log.archived(2)
+    log.mark_archived(2)
     assert log.start == 4
-    log.archived(50)
+    log.mark_archived(50)
     assert (log.start, log.end, log.size) == (50, 50, 0)
 
 
@@ -67,24 +67,24 @@ def test_a_full_backlog_lets_bytes_go_by_and_asks_for_them_later():
     log.offer(6, b"ghi", 0)
     log.offer(9, b"jkl", 0)
     assert (held_bytes(log), log.missed) == (b"abcdef", True)
-    assert log.ask_again() is None
-    log.archived(6)
-    assert log.ask_again() == 6
+    assert log.resend_offset() is None
+    log.mark_archived(6)
+    assert log.resend_offset() == 6
     log.offer(12, b"in flight", 0)
-    assert log.size == 0 and log.ask_again() == 6
+    assert log.size == 0 and log.resend_offset() == 6
     log.offer(6, b"ghijkl", 0)
-    assert held_bytes(log) == b"ghijkl" and log.ask_again() is None
+    assert held_bytes(log) == b"ghijkl" and log.resend_offset() is None
 
 
 def test_all_together_are_bounded():
     """A stream that waits takes room from the others, and gives it back."""
-    budget = Budget(10)
+    budget = MemoryBudget(10)
     one, two = Backlog(0, 100, budget, lambda: None), Backlog(0, 100, budget, lambda: None)
     one.offer(0, b"0123456789", 0)
     two.offer(0, b"x", 0)
-    assert two.missed and two.ask_again() is None
-    one.archived(10)
-    assert budget.used == 0 and two.ask_again() == 0
+    assert two.missed and two.resend_offset() is None
+    one.mark_archived(10)
+    assert budget.used == 0 and two.resend_offset() == 0
     two.offer(0, b"x", 0)
     two.restart(7)
     assert (two.start, two.size, budget.used) == (7, 0, 0)
@@ -93,10 +93,10 @@ def test_all_together_are_bounded():
 def test_the_first_bytes_are_announced_and_the_next_are_not():
     """Once for each time that it was empty."""
     calls: list[None] = []
-    log = Backlog(0, 100, Budget(100), lambda: calls.append(None))
+    log = Backlog(0, 100, MemoryBudget(100), lambda: calls.append(None))
     log.offer(0, b"a", 0)
     log.offer(1, b"b", 0)
-    log.archived(2)
+    log.mark_archived(2)
     log.offer(2, b"c", 0)
     assert len(calls) == 2
 
@@ -113,18 +113,18 @@ def test_the_first_bytes_are_announced_and_the_next_are_not():
 )
 def test_the_archive_gets_every_byte_once_whatever_happens(whole, steps):
     """A sender that goes back when it is asked to, a small backlog, an archive that is written by others too."""
-    budget = Budget(64)
+    budget = MemoryBudget(64)
     log = Backlog(0, 32, budget, lambda: None)
     archive, sent = b"", 0
 
     def settle(count: int) -> None:
         nonlocal archive, sent
-        waiting = log.waiting(count)
+        waiting = log.next_batch(count)
         if waiting is not None:
             data = b"".join(waiting.chunks)
             archive += data[len(archive) - waiting.start :]
-            log.archived(len(archive))
-        if (again := log.ask_again()) is not None:
+            log.mark_archived(len(archive))
+        if (again := log.resend_offset()) is not None:
             sent = again
 
     for kind, count in steps:
@@ -167,8 +167,8 @@ def test_the_archive_gets_every_byte_once_whatever_happens(whole, steps):
 def test_where_an_agent_goes_on(start, end, archived, held, expected):
     """At the first byte that is neither archived nor sure to be."""
     stream = uuid4()
-    mine = Held(stream, *held) if held else None
+    mine = HeldBytes(stream, *held) if held else None
     tail = StreamTail(id=stream, start=start, end=end)
     assert resume_offset(tail, archived, mine) == expected
     if held is None:
-        assert resume_offset(tail, archived, Held(uuid4(), 0, 99, 99)) == expected
+        assert resume_offset(tail, archived, HeldBytes(uuid4(), 0, 99, 99)) == expected

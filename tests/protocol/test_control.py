@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from onsembl.protocol.control import GRACE_SECONDS, MAX_PENDING, Client, Control, Pending, TypedOnce
+from onsembl.protocol.control import GRACE_SECONDS, MAX_PENDING, Client, Control, KeyDeduplicator, UnansweredKeys
 from onsembl.protocol.keyboard_messages import Keys
 
 PAGES = [Client(uuid4(), f"page-{n}") for n in range(4)]
@@ -53,14 +53,14 @@ class ControlMachine(RuleBasedStateMachine):
     def lose(self, page: Client) -> None:
         held = self.control.holds(page.id)
         waited = page in self.control.waiting
-        self.control.gone(page.id, self.now)
+        self.control.disconnected(page.id, self.now)
         self.connections[page.id] = max(0, self.connections[page.id] - 1)
         assert self.control.holds(page.id) == held, "the controller may come back"
         assert (page in self.control.waiting) == (waited and self.connections[page.id] > 0)
 
     @rule(page=PAGE)
     def come_back(self, page: Client) -> None:
-        self.control.returned(page.id)
+        self.control.connected(page.id)
         self.connections[page.id] += 1
 
     @rule(seconds=st.floats(0, 2 * GRACE_SECONDS))
@@ -91,11 +91,11 @@ def test_a_lost_controller_keeps_the_terminal_for_a_while():
     control = Control()
     control.request(PAGES[0])
     control.request(PAGES[1])
-    control.gone(PAGES[0].id, 100.0)
+    control.disconnected(PAGES[0].id, 100.0)
     assert control.expire(100.0 + GRACE_SECONDS - 1) is None
-    control.returned(PAGES[0].id)
+    control.connected(PAGES[0].id)
     assert control.expire(1000.0) is None
-    control.gone(PAGES[0].id, 1000.0)
+    control.disconnected(PAGES[0].id, 1000.0)
     assert control.expire(1000.0 + GRACE_SECONDS) == PAGES[0]
     assert control.controller == PAGES[1]
 
@@ -104,14 +104,14 @@ def test_a_connection_that_is_given_up_late_takes_nothing_from_the_page():
     """It has come back over another one by then, and waits or types there."""
     control = Control()
     for page in PAGES[:2]:
-        control.returned(page.id)
+        control.connected(page.id)
         control.request(page)
-        control.returned(page.id)
-        control.gone(page.id, 100.0)
+        control.connected(page.id)
+        control.disconnected(page.id, 100.0)
     assert control.expire(1000.0) is None
     assert (control.controller, control.waiting) == (PAGES[0], [PAGES[1]])
     for page in PAGES[:2]:
-        control.gone(page.id, 1000.0)
+        control.disconnected(page.id, 1000.0)
     assert control.expire(2000.0) == PAGES[0]
     assert (control.controller, control.waiting) == (None, [])
 
@@ -122,7 +122,7 @@ class TypingMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.client_id: UUID = uuid4()
-        self.pending, self.typed = Pending(), TypedOnce()
+        self.pending, self.typed = UnansweredKeys(), KeyDeduplicator()
         self.seq = 0
         self.to_agent: list[Keys] = []
         self.to_server: list[int] = []
@@ -146,10 +146,10 @@ class TypingMachine(RuleBasedStateMachine):
     def agent_hears(self) -> None:
         if self.to_agent:
             keys = self.to_agent.pop(0)
-            answer = self.typed.known(keys)
+            answer = self.typed.answer_to(keys)
             if answer is None:
                 self.program.append(keys.seq)
-                answer = self.typed.taken(keys, None)
+                answer = self.typed.record(keys, None)
             self.to_server.append(answer.seq)
 
     @rule()
@@ -162,7 +162,7 @@ class TypingMachine(RuleBasedStateMachine):
     @rule()
     def link_breaks_and_comes_back(self) -> None:
         self.to_server.clear()
-        self.to_agent = self.pending.again()
+        self.to_agent = self.pending.all()
 
     @invariant()
     def each_key_is_typed_once_and_in_order(self) -> None:
@@ -186,18 +186,18 @@ TestTyping = TypingMachine.TestCase
 @given(st.integers(MAX_PENDING, MAX_PENDING + 20))
 def test_what_waits_for_an_answer_is_bounded(count: int):
     """More is refused; there is room again for what comes after an answer."""
-    pending, client_id = Pending(), uuid4()
+    pending, client_id = UnansweredKeys(), uuid4()
     added = [pending.add(Keys(client_id=client_id, seq=n + 1, text="x")) for n in range(count)]
     assert added.count(True) == MAX_PENDING
     assert added[MAX_PENDING:] == ["too_much"] * (count - MAX_PENDING)
     pending.answered(1)
-    assert [keys.seq for keys in pending.again()] == list(range(2, MAX_PENDING + 1))
+    assert [keys.seq for keys in pending.all()] == list(range(2, MAX_PENDING + 1))
     assert pending.add(Keys(client_id=client_id, seq=count + 1, text="x")) is True
 
 
 def test_a_refusal_is_repeated_as_it_was():
     """Keys that were refused are not typed because they came again."""
-    typed, keys = TypedOnce(), Keys(client_id=uuid4(), seq=1, text="x")
-    assert typed.known(keys) is None
-    typed.taken(keys, "nothing_runs")
-    assert typed.known(keys).refused == "nothing_runs"
+    typed, keys = KeyDeduplicator(), Keys(client_id=uuid4(), seq=1, text="x")
+    assert typed.answer_to(keys) is None
+    typed.record(keys, "nothing_runs")
+    assert typed.answer_to(keys).refused == "nothing_runs"

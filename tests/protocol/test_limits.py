@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onsembl.protocol.limits import NO_LIMITS, Limits, LimitWatch, describe
+from onsembl.protocol.limits import NO_LIMITS, CommandLimits, LimitWatch, describe
 from onsembl.protocol.usage import Usage
 
 some_limits = st.builds(
-    Limits,
+    CommandLimits,
     wall_seconds=st.none() | st.floats(1, 1000),
     idle_seconds=st.none() | st.floats(1, 1000),
     tokens=st.none() | st.integers(1, 10**9),
@@ -22,11 +22,11 @@ some_limits = st.builds(
 @given(some_limits, some_limits)
 def test_what_is_not_said_is_as_usual(said, usual):
     """And nothing else is."""
-    both = said.or_else(usual)
-    for name in Limits.__struct_fields__:
+    both = said.with_defaults(usual)
+    for name in CommandLimits.__struct_fields__:
         own = getattr(said, name)
         assert getattr(both, name) == (own if own is not None else getattr(usual, name))
-    assert said.or_else(NO_LIMITS) == said
+    assert said.with_defaults(NO_LIMITS) == said
 
 
 @given(some_limits, st.lists(st.floats(0.001, 500), max_size=20))
@@ -47,7 +47,7 @@ def test_a_watch_that_is_looked_at_when_it_says_misses_nothing(limits, writes):
 
 def test_what_is_used_counts_without_what_came_from_a_cache():
     """A limit may be reached; it is passed by more."""
-    watch = LimitWatch(Limits(tokens=100, cost_usd=1.5), started=0.0)
+    watch = LimitWatch(CommandLimits(tokens=100, cost_usd=1.5), started=0.0)
     used = Usage(input_tokens=50, output_tokens=40, cache_write_tokens=10, cache_read_tokens=10_000, cost_usd=1.5)
     assert watch.passed(1e6, 0.0, used) is None
     assert watch.passed(1.0, 0.0, None) is None
@@ -65,7 +65,7 @@ def test_what_is_used_counts_without_what_came_from_a_cache():
 )
 def test_a_limit_is_said_in_words(name, words):
     """As people read it."""
-    limits = Limits(wall_seconds=7200, idle_seconds=90, tokens=200_000, cost_usd=2.5)
+    limits = CommandLimits(wall_seconds=7200, idle_seconds=90, tokens=200_000, cost_usd=2.5)
     assert describe(name, limits) == words
 
 
@@ -73,4 +73,4 @@ def test_a_limit_is_said_in_words(name, words):
 def test_what_is_no_limit_is_refused(bad):
     """Zero would end everything at once, and a misspelt one nothing."""
     with pytest.raises(msgspec.ValidationError):
-        msgspec.convert(bad, Limits)
+        msgspec.convert(bad, CommandLimits)

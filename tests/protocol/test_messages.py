@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from onsembl.protocol import messages as m
 from onsembl.protocol.close_codes import CloseCode, is_permanent
-from onsembl.protocol.limits import Limits
+from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.states import ACTIVE_STATES, FINAL_STATES, TRANSITIONS, CommandState, Role
-from onsembl.protocol.stop_timeouts import LadderTimes
+from onsembl.protocol.stop_timeouts import StopTimeouts
 
 ID = UUID("b7d6a1f0-0000-4000-8000-000000000001")
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -42,7 +42,7 @@ FROM_AGENT = [
     ENDED,
     m.CancelStep(command_id=ID, step="sigterm", at=NOW, processes_left=3),
     m.HaltProgress(halt_id=ID, state="dying", at=NOW, processes_left=1, pids=[5]),
-    m.SizeTaken(columns=80, rows=24, offset=7),
+    m.SizeApplied(columns=80, rows=24, offset=7),
     m.KeysTaken(client_id=ID, seq=2, refused="nothing_runs"),
     m.Refresh(refresh_token="r"),
     m.Ping(),
@@ -57,11 +57,11 @@ FROM_SERVER = [
         resume_offset=5,
         heartbeat_seconds=30,
         heartbeat_timeout_seconds=10,
-        cancel_times=LadderTimes(interrupt=2),
+        cancel_times=StopTimeouts(interrupt=2),
     ),
     m.Acknowledged(offset=9),
     m.Resend(offset=9),
-    m.Offer(command_id=ID, text="ls", limits=Limits(wall_seconds=60, tokens=5)),
+    m.Offer(command_id=ID, text="ls", limits=CommandLimits(wall_seconds=60, tokens=5)),
     m.EndRecorded(command_id=ID),
     m.Cancel(command_id=ID, reason="why", limit="tokens"),
     m.Halt(halt_id=ID, number=3, seconds=2.0, reason="why"),

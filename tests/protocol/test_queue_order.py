@@ -1,4 +1,4 @@
-"""Moving a command within its line."""
+"""Moving a command within its queue."""
 
 from __future__ import annotations
 
@@ -8,60 +8,60 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onsembl.protocol.queue_order import Place, move
+from onsembl.protocol.queue_order import QueueEntry, move
 
 
-def in_order(places: list[Place]) -> list[Place]:
-    return sorted(places, key=lambda place: (place.priority, place.place, place.command_id))
+def in_order(entries: list[QueueEntry]) -> list[QueueEntry]:
+    return sorted(entries, key=lambda entry: (entry.priority, entry.position, entry.command_id))
 
 
-def applied(line: list[Place], changes: list[Place]) -> list[Place]:
-    changed = {place.command_id: place for place in changes}
-    return in_order([changed.get(place.command_id, place) for place in line])
+def applied(queue: list[QueueEntry], changes: list[QueueEntry]) -> list[QueueEntry]:
+    changed = {entry.command_id: entry for entry in changes}
+    return in_order([changed.get(entry.command_id, entry) for entry in queue])
 
 
-lines = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 8)), min_size=2, max_size=8).map(
+queues = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 8)), min_size=2, max_size=8).map(
     lambda pairs: in_order(
-        [Place(UUID(int=number), priority, float(place)) for number, (priority, place) in enumerate(pairs)]
+        [QueueEntry(UUID(int=number), priority, float(position)) for number, (priority, position) in enumerate(pairs)]
     )
 )
 
 
-@given(lines, st.data())
-def test_it_stands_where_it_was_moved_and_the_others_keep_their_order(line, data):
-    """However often, and however close together they stand."""
+@given(queues, st.data())
+def test_a_moved_command_is_where_it_was_moved_and_the_others_keep_their_order(queue, data):
+    """This holds after any number of moves, however close together the positions are."""
     newest = 8
     for _ in range(data.draw(st.integers(1, 12))):
-        moved, anchor = data.draw(st.permutations(line))[:2]
-        where = data.draw(st.sampled_from(["first", "last", "before", "after"]))
-        rest = [place.command_id for place in line if place != moved]
+        moved, anchor = data.draw(st.permutations(queue))[:2]
+        to = data.draw(st.sampled_from(["first", "last", "before", "after"]))
+        rest = [entry.command_id for entry in queue if entry != moved]
         index = {
             "first": 0,
             "last": len(rest),
             "before": rest.index(anchor.command_id),
             "after": rest.index(anchor.command_id) + 1,
-        }[where]
+        }[to]
         wanted = [*rest[:index], moved.command_id, *rest[index:]]
-        line = applied(line, move(line, moved.command_id, where, anchor.command_id, newest))
-        assert [place.command_id for place in line] == wanted
+        queue = applied(queue, move(queue, moved.command_id, to, anchor.command_id, newest))
+        assert [entry.command_id for entry in queue] == wanted
         if data.draw(st.booleans()):
             newest += 1
-            late = Place(UUID(int=100 + newest), line[-1].priority, float(newest))
-            line.append(late)
-            assert in_order(line)[-1] == late, "what comes later is behind what was moved to the end"
+            late = QueueEntry(UUID(int=100 + newest), queue[-1].priority, float(newest))
+            queue.append(late)
+            assert in_order(queue)[-1] == late, "a later command is behind one that was moved to the end"
 
 
-def test_a_line_without_room_is_numbered_anew():
-    """Between two neighbours there is a number only so many times."""
-    line = [Place(UUID(int=number), 5, float(number)) for number in range(3)]
+def test_positions_are_numbered_anew_when_no_number_is_left_between_two():
+    """Floating point halves the space between two neighbours only so many times."""
+    queue = [QueueEntry(UUID(int=number), 5, float(number)) for number in range(3)]
     for _ in range(200):
-        line = applied(line, move(line, line[2].command_id, "before", line[1].command_id, 2))
-    assert len({place.place for place in line}) == 3
+        queue = applied(queue, move(queue, queue[2].command_id, "before", queue[1].command_id, 2))
+    assert len({entry.position for entry in queue}) == 3
 
 
 @pytest.mark.parametrize(("command", "anchor"), [(9, 1), (1, 9)])
-def test_what_is_not_in_the_line_is_told(command, anchor):
-    """It may have begun to run meanwhile."""
-    line = [Place(UUID(int=number), 5, float(number)) for number in range(3)]
+def test_a_command_that_is_not_in_the_queue_cannot_be_moved(command, anchor):
+    """A command or an anchor that has begun to run meanwhile raises LookupError."""
+    queue = [QueueEntry(UUID(int=number), 5, float(number)) for number in range(3)]
     with pytest.raises(LookupError):
-        move(line, UUID(int=command), "before", UUID(int=anchor), 2)
+        move(queue, UUID(int=command), "before", UUID(int=anchor), 2)

@@ -12,7 +12,7 @@ from onsembl.protocol.stream import (
     MAX_OFFSET,
     AcknowledgedUnsent,
     CannotResume,
-    GapRefused,
+    GapRejected,
     Inbox,
     OffsetOutOfRange,
     Outbox,
@@ -39,7 +39,7 @@ def test_overlap_is_trimmed():
 def test_a_gap_is_refused_and_changes_nothing():
     """Bytes past the end are not taken."""
     inbox = Inbox(5)
-    with pytest.raises(GapRefused) as refused:
+    with pytest.raises(GapRejected) as refused:
         inbox.receive(6, b"x")
     assert (refused.value.expected, refused.value.got) == (5, 6)
     assert inbox.end == 5

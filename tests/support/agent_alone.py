@@ -24,12 +24,12 @@ from onsembl.agent.process.reaper import Reaper
 from onsembl.agent.process.terminal import AgentTerminal
 from onsembl.agent.runner import Runner
 from onsembl.agent.startup import Startup
-from onsembl.protocol.limits import Limits
+from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.messages import Offer, encode
-from onsembl.protocol.stop_timeouts import LadderTimes
+from onsembl.protocol.stop_timeouts import StopTimeouts
 
 
-async def main(folder: Path, kind: str, adopt: bool, times: LadderTimes) -> None:
+async def main(folder: Path, kind: str, adopt: bool, times: StopTimeouts) -> None:
     terminal = AgentTerminal(80, 24)
     shown = (folder / "terminal").open("ab", buffering=0)
 
@@ -57,7 +57,7 @@ async def main(folder: Path, kind: str, adopt: bool, times: LadderTimes) -> None
         match json.loads(line):
             case ["offer", command_id, text, *limits]:
                 offer = Offer(command_id=UUID(command_id), text=text)
-                runner.offer(msgspec.structs.replace(offer, limits=Limits(**limits[0])) if limits else offer)
+                runner.offer(msgspec.structs.replace(offer, limits=CommandLimits(**limits[0])) if limits else offer)
             case ["cancel", command_id, *limit]:
                 runner.cancel(UUID(command_id), *limit)
             case ["resize", columns, rows]:
@@ -73,4 +73,4 @@ async def main(folder: Path, kind: str, adopt: bool, times: LadderTimes) -> None
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "adopt", LadderTimes(**json.loads(sys.argv[4]))))
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "adopt", StopTimeouts(**json.loads(sys.argv[4]))))

@@ -8,7 +8,7 @@ import signal
 from onsembl.agent.drivers.claude.events import ClaudeEvents
 from onsembl.agent.process.program import Process, Surroundings
 from onsembl.agent.process.terminal import AgentTerminal
-from onsembl.protocol.limits import LimitName, Limits
+from onsembl.protocol.limits import CommandLimits, LimitName
 from onsembl.protocol.usage import Usage
 
 ARGV = ("claude", "-p", "--output-format", "stream-json", "--verbose", "--include-partial-messages")
@@ -49,7 +49,7 @@ class ClaudeRun:
 class ClaudeAdapter:
     """Runs prompts. The prompt goes in by standard input, so the list of processes does not show it."""
 
-    def start(self, command_id: str, text: str, surroundings: Surroundings, limits: Limits) -> ClaudeRun:
+    def start(self, command_id: str, text: str, surroundings: Surroundings, limits: CommandLimits) -> ClaudeRun:
         run = ClaudeRun(surroundings.terminal)
         argv = [*ARGV, *surroundings.arguments]
         if limits.cost_usd is not None:  # only it knows the prices

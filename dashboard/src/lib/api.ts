@@ -20,7 +20,7 @@ import type {
   Figures,
   Group,
   HaltStatus,
-  Limits,
+  CommandLimits,
   Line,
   Me,
   ModesAt,
@@ -151,7 +151,7 @@ export class Api {
   }
 
   /** What no command of an agent may pass. */
-  limit(agentId: string, limits: Limits): Promise<Agent> {
+  limit(agentId: string, limits: CommandLimits): Promise<Agent> {
     return this.#call("PUT", `/v1/agents/${agentId}/limits`, limits);
   }
 

@@ -1,6 +1,6 @@
-import type { Limits } from "./protocol.ts";
+import type { CommandLimits } from "./protocol.ts";
 
-export type LimitName = keyof Limits;
+export type LimitName = keyof CommandLimits;
 
 /** What a form holds: each limit as it is typed, an empty text for none. */
 export type Typed = Record<LimitName, string>;
@@ -32,7 +32,7 @@ export function writeSpan(seconds: number): string {
   return `${seconds / size}${unit}`;
 }
 
-export function typed(limits: Limits): Typed {
+export function typed(limits: CommandLimits): Typed {
   return {
     wall_seconds: write(limits.wall_seconds, writeSpan),
     idle_seconds: write(limits.idle_seconds, writeSpan),
@@ -46,7 +46,7 @@ function write(limit: number | null | undefined, how: (limit: number) => string)
 }
 
 /** The limits that are typed, and the first of them that is none. */
-export function read(form: Typed): { limits: Limits; wrong: LimitName | null } {
+export function read(form: Typed): { limits: CommandLimits; wrong: LimitName | null } {
   const limits: Record<string, number> = {};
   let wrong: LimitName | null = null;
   for (const [name] of LIMITS) {
@@ -61,7 +61,7 @@ export function read(form: Typed): { limits: Limits; wrong: LimitName | null } {
 }
 
 /** `2h, 5,000 tokens`; empty without any. */
-export function limitsName(limits: Limits): string {
+export function limitsName(limits: CommandLimits): string {
   return [
     write(limits.wall_seconds, writeSpan),
     write(limits.idle_seconds, (span) => `${writeSpan(span)} silent`),

@@ -45,15 +45,15 @@ export const CloseCode = {
   UNSUPPORTED_PROTOCOL: 4426,
   HEARTBEAT_LOST: 4428,
   RATE_LIMITED: 4429,
-  STREAM_REFUSED: 4460,
+  STREAM_REJECTED: 4460,
   TOKEN_EXPIRED: 4461,
-  REFRESH_REFUSED: 4462,
+  REFRESH_REJECTED: 4462,
   REVOKED: 4463,
   TOKEN_REUSED: 4464,
 } as const;
 
 /** Codes after which coming back without a person's help is pointless. */
-export const PERMANENT_CLOSE_CODES: ReadonlySet<number> = new Set<number>([CloseCode.BAD_MESSAGE, CloseCode.FORBIDDEN, CloseCode.NOT_FOUND, CloseCode.SUPERSEDED, CloseCode.UNSUPPORTED_PROTOCOL, CloseCode.REFRESH_REFUSED, CloseCode.REVOKED, CloseCode.TOKEN_REUSED]);
+export const PERMANENT_CLOSE_CODES: ReadonlySet<number> = new Set<number>([CloseCode.BAD_MESSAGE, CloseCode.FORBIDDEN, CloseCode.NOT_FOUND, CloseCode.SUPERSEDED, CloseCode.UNSUPPORTED_PROTOCOL, CloseCode.REFRESH_REJECTED, CloseCode.REVOKED, CloseCode.TOKEN_REUSED]);
 
 export const TERMINAL_SUBPROTOCOL = "onsembl.terminal.v1";
 
@@ -126,7 +126,7 @@ export interface NewCommand {
   preset?: string | null;
   values?: Record<string, boolean | number | string>;
   priority?: number | null;
-  limits?: Limits;
+  limits?: CommandLimits;
 }
 
 /** Why, if the operator says. */
@@ -162,7 +162,7 @@ export interface EditCommand {
   text?: string;
   /** 1 is first, 10 is last. */
   priority?: number;
-  limits?: Limits;
+  limits?: CommandLimits;
   note?: string;
   tags?: string[];
   revision?: number | null;
@@ -187,7 +187,7 @@ export interface NewGroup {
   preset?: string | null;
   values?: Record<string, boolean | number | string>;
   priority?: number | null;
-  limits?: Limits;
+  limits?: CommandLimits;
   target: Target;
 }
 
@@ -197,7 +197,7 @@ export interface NewSchedule {
   preset?: string | null;
   values?: Record<string, boolean | number | string>;
   priority?: number | null;
-  limits?: Limits;
+  limits?: CommandLimits;
   name: string;
   target: Target;
   cron?: string | null;
@@ -212,7 +212,7 @@ export interface ChangedSchedule {
   preset?: string | null;
   values?: Record<string, boolean | number | string>;
   priority?: number | null;
-  limits?: Limits;
+  limits?: CommandLimits;
   name: string;
   target: Target;
   cron?: string | null;
@@ -232,7 +232,7 @@ export interface SavePreset {
   variables?: Variable[];
   priority?: number | null;
   kind?: AgentKind | null;
-  limits?: Limits;
+  limits?: CommandLimits;
   name?: string | null;
   revision?: number | null;
 }
@@ -254,7 +254,7 @@ export interface Preset {
   variables?: Variable[];
   priority?: number | null;
   kind?: AgentKind | null;
-  limits?: Limits;
+  limits?: CommandLimits;
 }
 
 /**
@@ -263,7 +263,7 @@ export interface Preset {
  * `wall_seconds` counts from its start, `idle_seconds` from its last output. `tokens` are those of `Usage.tokens`;
  * they and `cost_usd` bind agents whose CLI tells of them.
  */
-export interface Limits {
+export interface CommandLimits {
   wall_seconds?: number | null;
   idle_seconds?: number | null;
   tokens?: number | null;
@@ -314,8 +314,8 @@ export interface Resized {
 /** Who types, and who waits to; to everyone who looks, after `attached` and whenever it changes. */
 export interface Controlled {
   type: "controlled";
-  controller: Writer | null;
-  waiting: Writer[];
+  controller: TerminalClient | null;
+  waiting: TerminalClient[];
 }
 
 /**
@@ -358,7 +358,7 @@ export interface Agent {
   paused_at: string | null;
   paused_by_name: string | null;
   labels: string[];
-  limits: Limits;
+  limits: CommandLimits;
 }
 
 /** Every agent, by name. */
@@ -401,7 +401,7 @@ export interface Command {
   note: string;
   tags: string[];
   request_id: string | null;
-  limits: Limits;
+  limits: CommandLimits;
   limit_passed: "cost_usd" | "idle_seconds" | "tokens" | "wall_seconds" | null;
 }
 
@@ -433,7 +433,7 @@ export interface GroupSummary {
   preset: string | null;
   /** 1 is first, 10 is last. */
   priority: number;
-  limits: Limits;
+  limits: CommandLimits;
   target: Record<string, unknown>;
   requested_by: string | null;
   requested_by_name: string;
@@ -449,7 +449,7 @@ export interface Group {
   preset: string | null;
   /** 1 is first, 10 is last. */
   priority: number;
-  limits: Limits;
+  limits: CommandLimits;
   target: Record<string, unknown>;
   requested_by: string | null;
   requested_by_name: string;
@@ -502,7 +502,7 @@ export interface ScheduleAnswer {
   preset: string | null;
   values: Record<string, unknown>;
   priority: number | null;
-  limits: Limits;
+  limits: CommandLimits;
   cron: string | null;
   time_zone: string;
   at: string | null;
@@ -554,7 +554,7 @@ export interface PresetAnswer {
   variables: Variable[];
   priority: number | null;
   kind: AgentKind | null;
-  limits: Limits;
+  limits: CommandLimits;
   shipped: boolean;
   revision: number;
   updated_at: string | null;
@@ -887,7 +887,7 @@ export interface SearchHits {
 }
 
 /** A page that types, or waits to. */
-export interface Writer {
+export interface TerminalClient {
   client_id: string;
   name: string;
 }

@@ -1,6 +1,6 @@
 import type { Tokens } from "../api.ts";
 import { bytes as amount } from "../format.ts";
-import type { Attached, Controlled, Gap, KeysTaken, StreamStarted, Writer } from "../protocol.ts";
+import type { Attached, Controlled, Gap, KeysTaken, StreamStarted, TerminalClient } from "../protocol.ts";
 import { Flow, type Place } from "./flow.ts";
 import { TerminalSocket, type LinkStatus } from "./socket.ts";
 import { Screen, type ScreenOptions, type Size } from "./terminal.ts";
@@ -18,8 +18,8 @@ export interface SessionOptions extends ScreenOptions {
 
 /** Who types, as far as this window is concerned. */
 export interface Control {
-  controller: Writer | null;
-  waiting: Writer[];
+  controller: TerminalClient | null;
+  waiting: TerminalClient[];
   mine: boolean;
   /** This window waits to type. */
   asked: boolean;

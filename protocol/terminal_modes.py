@@ -25,7 +25,7 @@ Change = tuple[int, dict[int, bool] | None]
 """The offset after it, and what it sets; None is a full reset."""
 
 
-class Modes:
+class TerminalModes:
     """Is fed a stream from `offset` on, before which all modes are as a terminal starts."""
 
     def __init__(self, offset: int = 0) -> None:
@@ -51,13 +51,13 @@ class Modes:
         if last >= 0 and _UNFINISHED.fullmatch(data, last):
             self._carry = data[last:]
 
-    def preceded_by(self, data: bytes, start: int) -> None:
+    def prepend(self, data: bytes, start: int) -> None:
         """What came before the first byte that was fed, from `start` on; it was fed nothing of it."""
-        earlier = Modes(start)
+        earlier = TerminalModes(start)
         earlier.feed(data)
         self._changes.extendleft(reversed(earlier._changes))
 
-    def now(self) -> str:
+    def current(self) -> str:
         """What puts a terminal that starts into the modes in force after all that was fed."""
         return self.at(self._end)
 

@@ -7,7 +7,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onsembl.protocol.modes import Modes
+from onsembl.protocol.terminal_modes import TerminalModes
 
 PIECES = [
     b"\x1b[?1049h",
@@ -52,13 +52,13 @@ def test_it_is_what_a_look_at_all_of_it_says(pieces, data):
     stream = b"".join(pieces)
     begun = data.draw(st.sampled_from([0, *range(len(pieces))])) if pieces else 0
     first = len(b"".join(pieces[:begun]))
-    modes = Modes(first)
+    modes = TerminalModes(first)
     at = first
     while at < len(stream):
         size = data.draw(st.integers(1, len(stream) - at))
         modes.feed(stream[at : at + size])
         at += size
-    modes.preceded_by(stream[:first], 0)
+    modes.prepend(stream[:first], 0)
     place = 0
     for piece in [b"", *pieces]:
         place += len(piece)
@@ -67,14 +67,14 @@ def test_it_is_what_a_look_at_all_of_it_says(pieces, data):
 
 def test_the_alternate_screen_comes_first():
     """What is set in it is of it."""
-    modes = Modes()
+    modes = TerminalModes()
     modes.feed(b"\x1b[?25l\x1b[?2004h\x1b[?1049h")
     assert modes.at(100) == "\x1b[?1049h\x1b[?25l\x1b[?2004h"
 
 
 def test_memory_is_bounded():
     """A program that hides and shows the cursor for hours."""
-    modes = Modes()
+    modes = TerminalModes()
     modes.feed(b"\x1b[?1049h")
     for _ in range(100):
         modes.feed(b"\x1b[?25l\x1b[?25h" * 1000)
