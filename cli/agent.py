@@ -17,11 +17,12 @@ import click
 import platformdirs
 
 from onsembl.agent.enrolment import credentials as store
-from onsembl.agent.enrolment.device import Code, log_in
-from onsembl.agent.enrolment.enrol import RefreshRefused, log_out
+from onsembl.agent.enrolment.device_flow import log_in
+from onsembl.agent.enrolment.enrol import CredentialsRejected, log_out
 from onsembl.agent.enrolment.enrol import enrol as enrol_at
 from onsembl.agent.errors import AgentError
 from onsembl.cli import logs
+from onsembl.protocol.enrolment import DeviceAuthorization
 from onsembl.protocol.states import AgentKind
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -138,7 +139,7 @@ def login(server: str, name: str, kind: str, state_dir: Path) -> None:
     click.echo(f"Enrolled as {credentials.name}. Start it with: onsembl agent run --name {credentials.name}")
 
 
-def _show(code: Code) -> None:
+def _show(code: DeviceAuthorization) -> None:
     click.echo(f"\n  Open        {code.verification_uri}")
     click.echo(f"  and enter   {click.style(code.user_code, bold=True)}")
     click.echo(f"\n  or open     {code.verification_uri_complete}\n")
@@ -158,8 +159,8 @@ def logout(name: str, state_dir: Path) -> None:
     told = True
     try:
         asyncio.run(log_out(credentials))
-    except RefreshRefused:
-        pass  # they were good for nothing any more
+    except CredentialsRejected:
+        pass  # the server had revoked the credentials before
     except AgentError as error:
         told = False
         click.echo(f"The server was not told: {error}", err=True)

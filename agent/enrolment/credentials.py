@@ -1,5 +1,5 @@
-"""What an agent keeps of its enrolment: in the system's keyring where there is one, else in a file that only its owner
-can read. With a keyring the file says no more than that."""
+"""An agent's credentials on its machine: in the system's keyring where there is one, else in a file that only its owner
+can read. With a keyring, the file says only that the credentials are there."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ import msgspec
 
 from onsembl.agent.enrolment import keyring_store
 from onsembl.agent.errors import AgentError
-from onsembl.agent.link.durable import replace
+from onsembl.agent.link.durable import replace_file
 
 FILE_NAME = "credentials.json"
 IN_KEYRING = b'{"kept_in":"keyring"}'
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom the agent is to which server. `access_expires_at` is Unix time by this machine's clock, `access_lifetime`
-    is in seconds."""
+    """An agent's identity and tokens at one server.
+
+    `access_expires_at` is Unix time by this machine's clock; `access_lifetime` is in seconds.
+    """
 
     server: str
     agent_id: str
@@ -31,7 +33,7 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     refresh_token: str
 
     def renewed(self, access_token: str, expires_in: float, refresh_token: str) -> Credentials:
-        """The same agent with the next pair of tokens."""
+        """The same agent with its next pair of tokens."""
         return msgspec.structs.replace(
             self,
             access_token=access_token,
@@ -40,13 +42,13 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
             refresh_token=refresh_token,
         )
 
-    def fresh_for(self, seconds: float) -> bool:
-        """Whether the access token is good for that long still."""
+    def valid_for(self, seconds: float) -> bool:
+        """Whether the access token is valid for at least `seconds` from now on."""
         return self.access_expires_at - time.time() > seconds
 
 
 def load(folder: Path) -> Credentials:
-    """The credentials in an agent's folder. Raises AgentError when there are none or others can get at them."""
+    """The credentials in an agent's folder. Raises AgentError when there are none, or others can read them."""
     path = folder / FILE_NAME
     try:
         for place, private in ((folder, "700"), (path, "600")):
@@ -66,7 +68,7 @@ def load(folder: Path) -> Credentials:
 
 
 def prepare(folder: Path) -> None:
-    """See that credentials can be kept for this folder, before there are any to lose. Raises OSError."""
+    """Check that credentials can be stored for this folder, before any are issued. Raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     probe = folder / ".writable"
     probe.touch()
@@ -78,9 +80,9 @@ def prepare(folder: Path) -> None:
 
 
 def save(folder: Path, credentials: Credentials) -> None:
-    """Keep the credentials: whole or not at all, also when the machine loses power. Raises OSError.
+    """Store the credentials, whole or not at all, also when the machine loses power. Raises OSError.
 
-    Where they are kept is decided once: later ones go where the first ones went.
+    The first call decides between keyring and file; later credentials are stored in the same place.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path, kept = folder / FILE_NAME, msgspec.json.encode(credentials)
@@ -92,11 +94,11 @@ def save(folder: Path, credentials: Credentials) -> None:
     elif known == IN_KEYRING:
         raise OSError("the system's keyring, which has the credentials, cannot be used from here")
     if kept != known:
-        replace(path, [kept])
+        replace_file(path, [kept])
 
 
 def erase(folder: Path) -> None:
-    """Forget the credentials. Raises OSError."""
+    """Erase the credentials. Raises OSError."""
     if (folder / FILE_NAME).exists() and (folder / FILE_NAME).read_bytes() == IN_KEYRING:
         keyring_store.erase(folder)
     (folder / FILE_NAME).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Getting credentials from the server, and newer ones for old."""
+"""Requests to the server for an agent's credentials: enrolment by a one-time token, exchange of tokens, logout."""
 
 from __future__ import annotations
 
@@ -12,41 +12,42 @@ import msgspec
 
 from onsembl.agent.enrolment.credentials import Credentials
 from onsembl.agent.errors import AgentError
+from onsembl.protocol.enrolment import AgentCredentials, Enrolment
 from onsembl.protocol.states import AgentKind
 
-
-class Issued(msgspec.Struct, frozen=True):
-    """What the server gives an agent that is let in."""
-
-    agent_id: str
-    name: str
-    access_token: str
-    expires_in: int
-    refresh_token: str
+REQUEST_SECONDS = 15.0
+MAX_HOST = 256
 
 
-class RefreshRefused(AgentError):
-    """The server does not take the refresh token: only a person can enrol the agent again."""
+class CredentialsRejected(AgentError):
+    """The server rejects the agent's refresh token: only a person can enrol the agent again."""
 
 
 class ServerUnreachable(AgentError):
-    """No answer, or not one of this server's: it may come back."""
+    """The server did not answer, or something else answered in its place; a later attempt may succeed."""
+
+
+def enrolment_of(name: str, kind: AgentKind) -> Enrolment:
+    """An enrolment of this machine."""
+    return Enrolment(
+        name=name, kind=kind, host=socket.gethostname()[:MAX_HOST], platform=platform.platform(terse=True)[:MAX_HOST]
+    )
 
 
 async def enrol(server: str, token: str, name: str, kind: AgentKind) -> Credentials:
-    """Become an agent by a one-time token. Raises AgentError."""
-    body = {"name": name, "kind": kind, "host": socket.gethostname(), "platform": platform.platform(terse=True)}
+    """Enrol an agent by a one-time token. Raises AgentError."""
     url = f"{server}/v1/agents/enrol"
+    body = msgspec.to_builtins(enrolment_of(name, kind))
     response = await request(url, json=body, headers={"Authorization": f"Bearer {token}"})
     if not response.is_success:
         raise AgentError(_detail(response))
-    return credentials_of(server, kind, _issued(url, response))
+    return credentials_of(server, kind, _decode_credentials(url, response))
 
 
 async def log_out(credentials: Credentials) -> None:
-    """Have the server end everything that these credentials are good for. Raises RefreshRefused when they are not known
-    there, or ServerUnreachable."""
-    url, response = await _show_refresh_token(credentials, "logout")
+    """Have the server revoke the credentials. Raises CredentialsRejected when it does not know them, or
+    ServerUnreachable."""
+    url, response = await _present_refresh_token(credentials, "logout")
     try:
         msgspec.json.decode(response.content, type=dict[str, Any])
     except msgspec.MsgspecError as error:
@@ -54,34 +55,37 @@ async def log_out(credentials: Credentials) -> None:
 
 
 async def refresh(credentials: Credentials) -> Credentials:
-    """The next tokens. Raises RefreshRefused or ServerUnreachable."""
-    answer = _issued(*await _show_refresh_token(credentials, "token"))
+    """Exchange the refresh token for the next pair of tokens. Raises CredentialsRejected or ServerUnreachable."""
+    answer = _decode_credentials(*await _present_refresh_token(credentials, "token"))
     return credentials.renewed(answer.access_token, answer.expires_in, answer.refresh_token)
 
 
-async def _show_refresh_token(credentials: Credentials, route: str) -> tuple[str, httpx.Response]:
-    """The address and its answer. Only 401 says that the token is not good: anything else may come of what stands in
-    between, as a proxy that redirects."""
+async def _present_refresh_token(credentials: Credentials, route: str) -> tuple[str, httpx.Response]:
+    """The URL and its successful answer.
+
+    Only status 401 means that the server rejects the token. Any other error may come from a machine in between, such
+    as a proxy that redirects.
+    """
     url = f"{credentials.server}/v1/agents/{route}"
     response = await request(url, json={}, headers={"Authorization": f"Bearer {credentials.refresh_token}"})
     if response.status_code == 401:
-        raise RefreshRefused(f"The server refuses this agent: {_detail(response)}")
+        raise CredentialsRejected(f"The server rejects this agent: {_detail(response)}")
     if not response.is_success:
         raise ServerUnreachable(f"{url}: {_detail(response)}")
     return url, response
 
 
-def _issued(url: str, response: httpx.Response) -> Issued:
+def _decode_credentials(url: str, response: httpx.Response) -> AgentCredentials:
     try:
-        return msgspec.json.decode(response.content, type=Issued)
+        return msgspec.json.decode(response.content, type=AgentCredentials)
     except msgspec.MsgspecError as error:
         raise ServerUnreachable(f"{url} is not an Onsembl server: {error}") from error
 
 
 async def request(url: str, **content: Any) -> httpx.Response:
-    """POST something; the answer. Raises ServerUnreachable, also for an answer that may be another one later."""
+    """POST `content`. Raises ServerUnreachable when no answer comes, and for status 429 and 5xx."""
     try:
-        async with httpx.AsyncClient(timeout=15.0) as client:
+        async with httpx.AsyncClient(timeout=REQUEST_SECONDS) as client:
             response = await client.post(url, **content)
     except httpx.HTTPError as error:
         raise ServerUnreachable(f"{url} cannot be reached: {error}") from error
@@ -97,11 +101,11 @@ def _detail(response: httpx.Response) -> str:
         return f"the server answers {response.status_code}"
 
 
-def credentials_of(server: str, kind: str, answer: Issued) -> Credentials:
-    """What is kept of it."""
+def credentials_of(server: str, kind: str, answer: AgentCredentials) -> Credentials:
+    """The credentials that the agent keeps, from the server's answer."""
     return Credentials(
         server=server,
-        agent_id=answer.agent_id,
+        agent_id=str(answer.agent_id),
         name=answer.name,
         kind=kind,
         access_token=answer.access_token,

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 SERVICE = "onsembl agent"
 SWITCH = "ONSEMBL_KEYRING"
-"""`off` keeps credentials in files, whatever the system has."""
+"""`off` keeps credentials in files even where the system has a keyring."""
 USABLE_PRIORITY = 1
-"""The library gives a backend that keeps nothing a lower one."""
+"""Backends that store nothing have a lower priority."""
 
 
 def system_keyring() -> KeyringBackend | None:
-    """The keyring in use; None without the library, without a backend (as on a server), or when it is switched off."""
+    """The keyring in use; None without the library, without a backend (as on a server), or when switched off."""
     if os.environ.get(SWITCH, "").lower() == "off":
         return None
     try:
@@ -37,12 +37,12 @@ def system_keyring() -> KeyringBackend | None:
 
 
 def name_of(folder: Path) -> str:
-    """Under which name the credentials of an agent's folder are kept."""
+    """The user name under which the keyring has the credentials of an agent's folder."""
     return str(folder.absolute())
 
 
 def read(folder: Path) -> str:
-    """What the keyring keeps for this folder. Raises AgentError."""
+    """The credentials that the keyring has for this folder. Raises AgentError."""
     ring = system_keyring()
     if ring is None:
         raise AgentError(
@@ -52,22 +52,22 @@ def read(folder: Path) -> str:
     try:
         kept = ring.get_password(SERVICE, name_of(folder))
     except _errors() as error:
-        raise AgentError(f"The system's keyring does not give the credentials: {error}") from error
+        raise AgentError(f"The system's keyring does not return the credentials: {error}") from error
     if kept is None:
         raise AgentError(f"The system's keyring has no credentials for {folder}. Enrol the agent again.")
     return kept
 
 
 def write(ring: KeyringBackend, folder: Path, text: str) -> None:
-    """Keep it. Raises OSError."""
+    """Store `text` for this folder. Raises OSError."""
     try:
         ring.set_password(SERVICE, name_of(folder), text)  # pyright: ignore[reportUnknownMemberType]
     except _errors() as error:
-        raise OSError(f"the system's keyring does not keep them: {error}") from error
+        raise OSError(f"the system's keyring does not store the credentials: {error}") from error
 
 
 def erase(folder: Path) -> None:
-    """Forget what is kept for this folder, if anything is. Raises OSError."""
+    """Erase the credentials of this folder, if there are any. Raises OSError."""
     ring = system_keyring()
     if ring is None:
         return
@@ -75,7 +75,7 @@ def erase(folder: Path) -> None:
         if ring.get_password(SERVICE, name_of(folder)) is not None:
             ring.delete_password(SERVICE, name_of(folder))
     except _errors() as error:
-        raise OSError(f"the system's keyring does not forget them: {error}") from error
+        raise OSError(f"the system's keyring does not erase the credentials: {error}") from error
 
 
 def _errors() -> tuple[type[Exception], ...]:

@@ -108,7 +108,7 @@ class AgentConnection:
         return self._refusals == 1
 
     async def _connect_once(self) -> None:
-        if self._credentials.access_token == self._refused or not self._credentials.fresh_for(FRESH_SECONDS):
+        if self._credentials.access_token == self._refused or not self._credentials.valid_for(FRESH_SECONDS):
             await self._renew()
         self._presented = self._credentials.access_token
         url = self._credentials.server.replace("http", "ws", 1) + "/v1/agent"

@@ -9,7 +9,7 @@ from pathlib import Path
 PRIVATE = 0o600
 
 
-def replace(path: Path, pieces: Iterable[bytes]) -> None:
+def replace_file(path: Path, pieces: Iterable[bytes]) -> None:
     """Write a file that only its owner can read, in the place of what was there. Raises OSError."""
     partial = path.with_name(path.name + ".partial")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, PRIVATE)

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 
-from onsembl.agent.link.durable import replace
+from onsembl.agent.link.durable import replace_file
 from onsembl.protocol.messages import Accepted, Ended
 
 logger = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ class Journal:
             *self.ended.values(),
             *self.running.values(),
         ]
-        replace(self._path, (_encoder.encode(entry) + b"\n" for entry in entries))
+        replace_file(self._path, (_encoder.encode(entry) + b"\n" for entry in entries))
         self._file = self._path.open("ab", buffering=0)
         self._lines = len(entries)
         self._torn = False

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from onsembl.agent.link.durable import replace
+from onsembl.agent.link.durable import replace_file
 from onsembl.agent.link.spool import SEGMENT_BYTES, Spool
 from onsembl.protocol.ring import BehindRing, Ring
 from onsembl.protocol.stream import AcknowledgedUnsent, CannotResume
@@ -135,7 +135,7 @@ class SpooledOutbox:
         self.stream_id = stream_id
         name = _StreamName(self._agent_id, stream_id, self._base)
         try:
-            replace(self._name_file, [msgspec.json.encode(name)])
+            replace_file(self._name_file, [msgspec.json.encode(name)])
         except OSError as error:
             # After a restart the bytes begin a stream of their own.
             logger.warning("The spool's stream cannot be noted: %s", error, extra={"action": "spool_failed"})

@@ -12,10 +12,10 @@ from prometheus_client import Counter
 
 from onsembl.api.auth.agent_keys import AgentKeys
 from onsembl.api.auth.rate_limits import RateLimiter
-from onsembl.api.http.models import AgentCredentials, Enrolment
 from onsembl.api.http.problems import Problem, unauthenticated
 from onsembl.fleet import instance_messages
 from onsembl.fleet.instance_messages import InstanceMessage
+from onsembl.protocol.enrolment import AgentCredentials, Enrolment
 from onsembl.protocol.ids import AgentId
 from onsembl.sql import agents, alerts, audit, enrolment, refresh_tokens
 from onsembl.sql.database import Connection, Pool

@@ -9,20 +9,23 @@ from uuid import UUID
 from psycopg.rows import DictRow
 
 from onsembl.api.auth.agent_tokens import AgentTokens, end_credentials
-from onsembl.api.http.models import AgentCredentials, Enrolment
 from onsembl.api.http.problems import Problem
+from onsembl.protocol.enrolment import (
+    POLL_SECONDS,
+    SLOW_DOWN_SECONDS,
+    AgentCredentials,
+    DeviceErrorCode,
+    Enrolment,
+)
 from onsembl.protocol.ids import AgentId, OperatorId
 from onsembl.protocol.rates import network_of
 from onsembl.sql import agents, audit, device_requests
 from onsembl.sql.audit import Actor
 from onsembl.sql.database import Connection, Pool
 
-GRANT_TYPE = "urn:ietf:params:oauth:grant-type:device_code"
 USER_CODE_LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
 """RFC 8628 §6.1: no vowels, so no words, and nothing that looks like a digit; eight of them are 34 bits."""
 EXPIRES_SECONDS = 900.0
-POLL_SECONDS = 5.0
-SLOW_DOWN_SECONDS = 5.0
 MOST_OPEN = 100
 MOST_OPEN_AT_ADDRESS = 10
 REPEAT_SECONDS = 300.0
@@ -32,7 +35,7 @@ REPEAT_SECONDS = 300.0
 class DeviceError(Exception):
     """An answer of RFC 8628 §3.5, by its code."""
 
-    def __init__(self, code: str, description: str) -> None:
+    def __init__(self, code: DeviceErrorCode, description: str) -> None:
         super().__init__(description)
         self.code = code
 
@@ -85,7 +88,9 @@ class DeviceFlow:
                 most_open_at_network=MOST_OPEN_AT_ADDRESS,
             )
             if not added:
-                raise DeviceError("temporarily_unavailable", "Too many agents wait to be let in; try again later.")
+                raise DeviceError(
+                    DeviceErrorCode.TEMPORARILY_UNAVAILABLE, "Too many agents wait to be let in; try again later."
+                )
             actor = Actor("anonymous", name=request.name, address=address)
             await audit.write(conn, _event(actor, "device.requested", request.name, request.host, request.kind))
         return opened
@@ -96,11 +101,11 @@ class DeviceFlow:
         async with self._pool.connection() as conn:
             row = await device_requests.poll(conn, device_code)
             if row is None:
-                raise DeviceError("invalid_grant", "The device code is not known.")
+                raise DeviceError(DeviceErrorCode.INVALID_GRANT, "The device code is not known.")
             if row["state"] == "approved" and (row["taken_ago"] is None or row["taken_ago"] < REPEAT_SECONDS):
                 return await self._give(conn, row, address)
             refusal = _refusal(row)
-            slower = SLOW_DOWN_SECONDS if refusal.code == "slow_down" else 0.0
+            slower = SLOW_DOWN_SECONDS if refusal.code is DeviceErrorCode.SLOW_DOWN else 0.0
             await device_requests.polled(conn, row["id"], row["poll_seconds"] + slower)
         raise refusal
 
@@ -157,14 +162,14 @@ async def _open(conn: Connection, request_id: UUID) -> DictRow:
 
 def _refusal(row: DictRow) -> DeviceError:
     if row["state"] == "refused":
-        return DeviceError("access_denied", "An operator has refused.")
+        return DeviceError(DeviceErrorCode.ACCESS_DENIED, "An operator has refused.")
     if row["state"] == "approved":
-        return DeviceError("invalid_grant", "The credentials were given out already.")
+        return DeviceError(DeviceErrorCode.INVALID_GRANT, "The credentials were given out already.")
     if row["expired"]:
-        return DeviceError("expired_token", "Nobody has decided in time.")
+        return DeviceError(DeviceErrorCode.EXPIRED_TOKEN, "Nobody has decided in time.")
     if row["hurried"]:
-        return DeviceError("slow_down", "Too soon: wait five seconds longer between polls from now on.")
-    return DeviceError("authorization_pending", "Nobody has decided yet.")
+        return DeviceError(DeviceErrorCode.SLOW_DOWN, "Too soon: wait five seconds longer between polls from now on.")
+    return DeviceError(DeviceErrorCode.AUTHORIZATION_PENDING, "Nobody has decided yet.")
 
 
 def _event(actor: Actor, action: str, target: str, host: str, kind: str) -> audit.Event:

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from onsembl.protocol.field_types import CommandText, Name, Priority, Reason, ShortText
+from onsembl.protocol.field_types import CommandText, Name, Priority, Reason
 from onsembl.protocol.limits import NO_LIMITS, CommandLimits, LimitName
 from onsembl.protocol.presets import Value, Values
 from onsembl.protocol.states import AgentKind, AgentMode, AgentStatus, CommandState, Role
@@ -241,16 +241,6 @@ class UnusedTokens(Answer, frozen=True, kw_only=True):
     tokens: list[UnusedToken]
 
 
-class Enrolment(Body, frozen=True, kw_only=True):
-    """An agent that presents itself."""
-
-    name: Name
-    kind: AgentKind
-    mode: AgentMode = AgentMode.EXEC
-    host: ShortText = ""
-    platform: ShortText = ""
-
-
 class DeviceRequest(Answer, frozen=True, kw_only=True):
     """An agent that asks to be let in: a row of `onsembl.device_requests`."""
 
@@ -286,17 +276,6 @@ class DeviceDecision(Body, frozen=True, kw_only=True):
 
 class LoggedOut(Answer, frozen=True, kw_only=True):
     """Nothing more is to be said."""
-
-
-class AgentCredentials(Answer, frozen=True, kw_only=True):
-    """What an agent keeps: a short access token and the refresh token for the next one. Times in seconds."""
-
-    agent_id: UUID
-    name: str
-    access_token: str
-    expires_in: int
-    refresh_token: str
-    refresh_expires_in: int
 
 
 class ProblemDetails(Answer, frozen=True, kw_only=True):

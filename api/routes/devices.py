@@ -12,19 +12,26 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from onsembl.api.auth.device_flow import EXPIRES_SECONDS, GRANT_TYPE, POLL_SECONDS, DeviceError, spoken, understood
+from onsembl.api.auth.device_flow import EXPIRES_SECONDS, DeviceError, spoken, understood
 from onsembl.api.http.client_address import client_address
 from onsembl.api.http.endpoint import Call, Endpoint, body_of
-from onsembl.api.http.models import DeviceDecision, DeviceRequest, DeviceRequests, Enrolment, NoBody
+from onsembl.api.http.models import DeviceDecision, DeviceRequest, DeviceRequests, NoBody
 from onsembl.api.http.problems import Problem
 from onsembl.api.services import Services
+from onsembl.protocol.enrolment import (
+    GRANT_TYPE,
+    POLL_SECONDS,
+    DeviceAuthorization,
+    DeviceErrorAnswer,
+    DeviceErrorCode,
+    Enrolment,
+)
 from onsembl.protocol.states import Role
 from onsembl.sql import device_requests
 
-CLIENT_ID = "onsembl-agent"
 FORM = "application/x-www-form-urlencoded"
 MOST_BYTES = 16_384
-WAIT = ("authorization_pending", "slow_down")
+PENDING = (DeviceErrorCode.AUTHORIZATION_PENDING, DeviceErrorCode.SLOW_DOWN)
 FORBID_CACHING = {"Cache-Control": "no-store"}
 
 
@@ -39,20 +46,18 @@ async def authorize_device(request: Request) -> Response:
             {name: value for name, value in form.items() if name in Enrolment.__struct_fields__}, Enrolment
         )
     except msgspec.ValidationError as error:
-        return _error("invalid_request", str(error))
+        return _error(DeviceErrorCode.INVALID_REQUEST, str(error))
     opened = await services.device_flow.open(enrolment, address)
     uri = f"{services.settings.public_url}/#/approve"
-    return JSONResponse(
-        {
-            "device_code": opened.device_code,
-            "user_code": spoken(opened.user_code),
-            "verification_uri": uri,
-            "verification_uri_complete": f"{uri}?code={spoken(opened.user_code)}",
-            "expires_in": int(EXPIRES_SECONDS),
-            "interval": int(POLL_SECONDS),
-        },
-        headers=FORBID_CACHING,
+    authorization = DeviceAuthorization(
+        device_code=opened.device_code,
+        user_code=spoken(opened.user_code),
+        verification_uri=uri,
+        verification_uri_complete=f"{uri}?code={spoken(opened.user_code)}",
+        expires_in=int(EXPIRES_SECONDS),
+        interval=POLL_SECONDS,
     )
+    return JSONResponse(msgspec.to_builtins(authorization), headers=FORBID_CACHING)
 
 
 async def device_token(request: Request) -> Response:
@@ -62,11 +67,11 @@ async def device_token(request: Request) -> Response:
     services.rate_limiter.count_token_request(address)
     form = await _form(request)
     if form.get("grant_type") != GRANT_TYPE:
-        return _error("unsupported_grant_type", f"grant_type is {GRANT_TYPE}.")
+        return _error(DeviceErrorCode.UNSUPPORTED_GRANT_TYPE, f"grant_type is {GRANT_TYPE}.")
     try:
         issued = await services.device_flow.poll(form.get("device_code", ""), address)
     except DeviceError as error:
-        if error.code == "invalid_grant":
+        if error.code is DeviceErrorCode.INVALID_GRANT:
             services.rate_limiter.record_failure(address)
         raise
     return JSONResponse({**msgspec.to_builtins(issued), "token_type": "Bearer"}, headers=FORBID_CACHING)
@@ -84,9 +89,10 @@ def _door(path: str, handler: Callable[[Request], Awaitable[Response]]) -> Route
                 services.rejections.record(f"POST {path}", problem.detail, client_address(request))
             raise
         except DeviceError as error:
-            if error.code not in WAIT:
+            if error.code not in PENDING:
                 services.rejections.record(f"POST {path}", str(error), client_address(request))
-            return _error(error.code, str(error), 503 if error.code == "temporarily_unavailable" else 400)
+            status = 503 if error.code is DeviceErrorCode.TEMPORARILY_UNAVAILABLE else 400
+            return _error(error.code, str(error), status)
 
     return Route(path, serve, methods=["POST"])
 
@@ -102,9 +108,10 @@ async def _form(request: Request) -> dict[str, str]:
         raise Problem(400, "The form is not well formed.") from error
 
 
-def _error(code: str, description: str, status: int = 400) -> Response:
+def _error(code: DeviceErrorCode, description: str, status: int = 400) -> Response:
     """RFC 6749 §5.2."""
-    return JSONResponse({"error": code, "error_description": description}, status, headers=FORBID_CACHING)
+    answer = DeviceErrorAnswer(error=code, error_description=description)
+    return JSONResponse(msgspec.to_builtins(answer), status, headers=FORBID_CACHING)
 
 
 async def list_requests(call: Call[NoBody]) -> dict[str, Any]:

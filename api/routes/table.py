@@ -7,9 +7,7 @@ from psycopg.rows import DictRow
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.models import (
     Agent,
-    AgentCredentials,
     Agents,
-    Enrolment,
     LoggedOut,
     Me,
     NoBody,
@@ -31,6 +29,7 @@ from onsembl.api.routes import recordings as recording_routes
 from onsembl.api.routes import schedules as schedule_routes
 from onsembl.api.routes import search as search_routes
 from onsembl.api.routes import stats as figures_routes
+from onsembl.protocol.enrolment import AgentCredentials, Enrolment
 from onsembl.protocol.ids import AgentId
 from onsembl.sql import agents
 

@@ -20,7 +20,7 @@ import httpx
 import msgspec
 import platformdirs
 
-from onsembl.agent.link.durable import replace
+from onsembl.agent.link.durable import replace_file
 from onsembl.cli.errors import StartError
 
 TIMEOUT_SECONDS = 30.0
@@ -95,7 +95,7 @@ def _session(server: str, auth_url: str, key: str, grant: str, body: dict[str, s
         expires_at=time.time() + answer["expires_in"],
     )
     session_path().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    replace(session_path(), [msgspec.json.encode(session)])
+    replace_file(session_path(), [msgspec.json.encode(session)])
     return session
 
 

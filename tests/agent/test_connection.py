@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection, serve
 
 from onsembl.agent.enrolment.credentials import Credentials, load
-from onsembl.agent.enrolment.enrol import RefreshRefused, ServerUnreachable
+from onsembl.agent.enrolment.enrol import CredentialsRejected, ServerUnreachable
 from onsembl.agent.errors import AgentError
 from onsembl.agent.link import connection as connection_module
 from onsembl.agent.link.connection import AgentConnection
@@ -259,11 +259,11 @@ async def test_a_refused_refresh_ends_it(door, connected, monkeypatch):
     """Only a person can enrol the agent again."""
 
     async def refresh(_: Credentials) -> Credentials:
-        raise RefreshRefused("The server refuses this agent: revoked")
+        raise CredentialsRejected("The server rejects this agent: revoked")
 
     monkeypatch.setattr(connection_module, "refresh", refresh)
     door.answers = [401]
-    with pytest.raises(AgentError, match="refuses this agent"):
+    with pytest.raises(AgentError, match="rejects this agent"):
         await connected().run()
 
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from onsembl.agent.enrolment.credentials import Credentials
-from onsembl.agent.enrolment.enrol import RefreshRefused, ServerUnreachable, log_out, refresh
+from onsembl.agent.enrolment.enrol import CredentialsRejected, ServerUnreachable, log_out, refresh
 
 
 @asynccontextmanager
@@ -50,5 +50,5 @@ async def test_what_stands_in_between_does_not_speak_for_the_server(act, status)
 async def test_the_servers_own_refusal_is_taken(act):
     """401: they are good for nothing any more."""
     async with answering("401 Unauthorized", '{"detail": "The refresh token is not known."}') as credentials:
-        with pytest.raises(RefreshRefused, match="is not known"):
+        with pytest.raises(CredentialsRejected, match="is not known"):
             await act(credentials)

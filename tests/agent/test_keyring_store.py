@@ -120,7 +120,7 @@ def test_a_keyring_that_refuses_is_met_before_a_token_is_spent(ring, tmp_path):
     enrol = ["enrol", "--server", "http://127.0.0.1:9", "--name", "one", "--kind", "shell", "--token-file", "-"]
     answer = CliRunner().invoke(agent, [*enrol, "--state-dir", str(tmp_path)], input="one_token")
     assert answer.exit_code == 1
-    assert "cannot be used: the system's keyring does not keep them: it is locked." in answer.output
+    assert "cannot be used: the system's keyring does not store the credentials: it is locked." in answer.output
 
 
 def test_a_keyring_that_does_not_forget_is_told(ring, tmp_path):
@@ -129,7 +129,7 @@ def test_a_keyring_that_does_not_forget_is_told(ring, tmp_path):
     ring.broken = True
     answer = CliRunner().invoke(agent, ["logout", "--name", "one", "--state-dir", str(tmp_path)])
     assert (answer.exit_code, type(answer.exception)) == (1, SystemExit)
-    assert "cannot be erased here: the system's keyring does not forget them: it is locked." in answer.output
+    assert "cannot be erased here: the system's keyring does not erase the credentials: it is locked." in answer.output
 
 
 def test_trying_a_keyring_leaves_nothing_and_changes_nothing(ring, tmp_path):

@@ -153,7 +153,7 @@ async def test_credentials_that_the_server_refuses_end_it(folder):
     found = store.load(folder / "one")
     store.save(folder / "one", msgspec.structs.replace(found, access_token="x", refresh_token="onr_wrong"))
     said = await onsembl_agent("run", "--name", "one", "--state-dir", str(folder))
-    assert (said.code, "refuses this agent" in said.text, "Traceback" in said.text) == (1, True, False), said.text
+    assert (said.code, "rejects this agent" in said.text, "Traceback" in said.text) == (1, True, False), said.text
 
 
 async def test_one_agent_at_a_time_works_in_a_folder(api, operator, folder):

@@ -12,25 +12,25 @@ from support.agents import until
 from support.frames import SAID_HELLO
 
 from onsembl.agent.enrolment import credentials as store
-from onsembl.agent.enrolment.device import Poll
+from onsembl.agent.enrolment.device_flow import PollInterval
 from onsembl.agent.errors import AgentError
 from onsembl.sql.database import connect
 
 ONSEMBL = (sys.executable, "-m", "onsembl.cli.main", "agent")
 
 
-def test_the_pace_of_asking_obeys_the_server():
-    """RFC 8628 §3.5: five seconds longer when told to slow down; an end is an end."""
-    poll = Poll(5.0)
-    assert [poll.next(error) for error in ("authorization_pending", "slow_down", "authorization_pending")] == [
+def test_the_poll_interval_follows_the_servers_answers():
+    """RFC 8628 §3.5: `slow_down` adds five seconds; after a rejection or an expiry there is no next poll."""
+    interval = PollInterval(5.0)
+    assert [interval.after(error) for error in ("authorization_pending", "slow_down", "authorization_pending")] == [
         5,
         10,
         10,
     ]
-    with pytest.raises(AgentError, match="refused"):
-        poll.next("access_denied")
-    with pytest.raises(AgentError, match="in time"):
-        poll.next("expired_token")
+    with pytest.raises(AgentError, match="rejected"):
+        interval.after("access_denied")
+    with pytest.raises(AgentError, match="expired"):
+        interval.after("expired_token")
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ async def test_a_refusal_is_told(api, logging_in, tmp_path):
     process, said = await logging_in()
     await decide(api, said, "refuse")
     rest, _ = await process.communicate()
-    assert (process.returncode, "An operator has refused." in rest.decode()) == (1, True)
+    assert (process.returncode, "An operator has rejected this agent." in rest.decode()) == (1, True)
     assert not (tmp_path / "one" / store.FILE_NAME).exists()
 
 

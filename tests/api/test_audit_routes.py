@@ -12,8 +12,8 @@ from support.agents import until
 from support.frames import SAID_HELLO, closed_with
 from websockets.exceptions import InvalidStatus
 
-from onsembl.api.auth.device_flow import GRANT_TYPE
 from onsembl.protocol.close_codes import CloseCode
+from onsembl.protocol.enrolment import GRANT_TYPE
 from onsembl.protocol.states import Role
 from onsembl.sql import audit
 from onsembl.sql.audit import Actor, Event

@@ -13,14 +13,15 @@ from support.agents import until
 from support.frames import SAID_HELLO, closed_with, next_message
 from support.server import Enrolled, running
 
-from onsembl.api.auth.device_flow import GRANT_TYPE, MOST_OPEN, MOST_OPEN_AT_ADDRESS, USER_CODE_LETTERS
+from onsembl.api.auth.device_flow import MOST_OPEN, MOST_OPEN_AT_ADDRESS, USER_CODE_LETTERS
 from onsembl.api.auth.rate_limits import Allowance, RateLimits
 from onsembl.protocol.close_codes import CloseCode
+from onsembl.protocol.enrolment import CLIENT_ID, GRANT_TYPE
 from onsembl.protocol.states import Role
 from onsembl.sql import refresh_tokens
 from onsembl.sql.database import connect
 
-ABOUT = {"client_id": "onsembl-agent", "name": "builder-1", "kind": "shell", "host": "box", "platform": "Linux"}
+ABOUT = {"client_id": CLIENT_ID, "name": "builder-1", "kind": "shell", "host": "box", "platform": "Linux"}
 
 
 async def asked(api, **about: str) -> dict:
@@ -39,7 +40,7 @@ async def polled(api, code: dict | str) -> dict:
 
 async def polled_again(api, code: dict | str) -> dict:
     device_code = code if isinstance(code, str) else code["device_code"]
-    form = {"grant_type": GRANT_TYPE, "device_code": device_code, "client_id": "onsembl-agent"}
+    form = {"grant_type": GRANT_TYPE, "device_code": device_code, "client_id": CLIENT_ID}
     answer = await api.http.post("/v1/device/token", data=form)
     assert answer.status_code == (200 if "access_token" in answer.text else 400), answer.text
     return answer.json()

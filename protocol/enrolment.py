@@ -1,0 +1,80 @@
+"""How a machine becomes an agent, as both sides of the REST API use it: by a one-time token or by the device flow.
+
+The device flow is the device authorization grant of RFC 8628: the agent shows a code, an operator approves it on the
+page, and the agent polls for its credentials meanwhile. Times in seconds.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+from onsembl.protocol.field_types import Name, ShortText
+from onsembl.protocol.states import AgentKind, AgentMode
+
+CLIENT_ID = "onsembl-agent"
+GRANT_TYPE = "urn:ietf:params:oauth:grant-type:device_code"
+POLL_SECONDS = 5
+"""How long an agent waits between two polls, until an answer of `slow_down` lengthens the pause."""
+SLOW_DOWN_SECONDS = 5
+"""How much longer the pause is from each `slow_down` on (RFC 8628 §3.5)."""
+
+
+class Enrolment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a machine says of the agent that it would be."""
+
+    name: Name
+    kind: AgentKind
+    mode: AgentMode = AgentMode.EXEC
+    host: ShortText = ""
+    platform: ShortText = ""
+
+
+class AgentCredentials(msgspec.Struct, frozen=True, kw_only=True):
+    """An enrolled agent's tokens: a short-lived access token, and the refresh token for the next pair."""
+
+    agent_id: UUID
+    name: str
+    access_token: str
+    expires_in: int
+    refresh_token: str
+    refresh_expires_in: int
+
+
+class DeviceAuthorization(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a request for a device code (RFC 8628 §3.2): show `user_code`, keep `device_code` secret."""
+
+    device_code: str
+    user_code: str
+    verification_uri: str
+    verification_uri_complete: str
+    expires_in: int
+    interval: float = POLL_SECONDS
+
+
+class DeviceErrorCode(StrEnum):
+    """Error codes of the device flow's two routes (RFC 6749 §5.2, RFC 8628 §3.5)."""
+
+    AUTHORIZATION_PENDING = "authorization_pending"
+    """No operator has decided yet: poll again."""
+    SLOW_DOWN = "slow_down"
+    """The agent polls too often: poll again, more slowly."""
+    ACCESS_DENIED = "access_denied"
+    """An operator has rejected the request."""
+    EXPIRED_TOKEN = "expired_token"  # noqa: S105 — the name of an error
+    """The code has expired without a decision."""
+    INVALID_GRANT = "invalid_grant"
+    """The device code is unknown, or its credentials were already issued."""
+    INVALID_REQUEST = "invalid_request"
+    UNSUPPORTED_GRANT_TYPE = "unsupported_grant_type"
+    TEMPORARILY_UNAVAILABLE = "temporarily_unavailable"
+    """Too many requests are open; try again later."""
+
+
+class DeviceErrorAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of an error of the device flow's routes. Codes that are not in `DeviceErrorCode` are possible."""
+
+    error: str
+    error_description: str = ""
