@@ -23,16 +23,16 @@ SOURCES = Path(__file__).parents[2] / "dashboard"
 expect.set_options(timeout=60_000)
 
 TASKS_END_SECONDS = 10.0
-"""How long tasks may take that end by themselves when all else of a test has ended."""
+"""How long tasks may run on after the end of their test."""
 POLLING_MS = 100
-"""How often a condition is looked at that takes time to look at."""
+"""The interval between two checks of a condition that is slow to check."""
 HOLDS = "(text) => window.onsembl.terminal.text().includes(text)"
 LEAVE_SESSION = """(session) => {
     if (sessionStorage.getItem("session-was-left") !== null) return;
     sessionStorage.setItem("session-was-left", "yes");
     localStorage.setItem(`sb-${location.hostname.split(".")[0]}-auth-token`, JSON.stringify(session));
 }"""
-"""As supabase-js keeps it; once, so that it may be removed or changed."""
+"""Stores a session as supabase-js does; only once in a window, so that a test may remove or change it."""
 REMEMBER_NOTICES = """
     window.notices = [];
     new MutationObserver((changes) => {
@@ -41,29 +41,29 @@ REMEMBER_NOTICES = """
         }
     }).observe(document, { subtree: true, childList: true });
 """
-TOLD = "(text) => window.notices.some((notice) => notice.includes(text))"
+NOTICED = "(text) => window.notices.some((notice) => notice.includes(text))"
 DESK: ViewportSize = {"width": 1440, "height": 900}
 
 
 @dataclass
 class Console:
-    """What a page complains of. A test that causes a complaint says so; any other one fails it."""
+    """Errors in a page's console. A test declares the errors that it causes; any other error fails it."""
 
-    complaints: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     expected: list[str] = field(default_factory=list)
 
     def expect(self, pattern: str) -> None:
         self.expected.append(pattern)
 
-    def heard(self, message: ConsoleMessage) -> None:
+    def logged(self, message: ConsoleMessage) -> None:
         if message.type == "error":
-            self.complaints.append(f"{message.text} ({message.location.get('url', '')})")
+            self.errors.append(f"{message.text} ({message.location.get('url', '')})")
 
     def thrown(self, error: Error) -> None:
-        self.complaints.append(f"{error}")
+        self.errors.append(f"{error}")
 
     def unexpected(self) -> list[str]:
-        return [text for text in self.complaints if not any(re.search(pattern, text) for pattern in self.expected)]
+        return [text for text in self.errors if not any(re.search(pattern, text) for pattern in self.expected)]
 
 
 class Visitor:
@@ -75,7 +75,7 @@ class Visitor:
         self.console = console
 
     async def sign_in(self, email: str, password: str = PASSWORD, path: str = "/") -> None:
-        """Come to the page, sign in, and wait until it is live."""
+        """Open the page, sign in, and wait until the page is live."""
         await self.page.goto(self.url + path)
         await self.page.get_by_label("E-mail").fill(email)
         await self.page.get_by_label("Password").fill(password)
@@ -83,7 +83,7 @@ class Visitor:
         await self.live()
 
     async def come_back(self, email: str, path: str = "/") -> None:
-        """Come to the page with the session that an earlier visit left, and wait until it is live."""
+        """Open the page with the session of an earlier visit, and wait until the page is live."""
         config = await (await self.page.request.get(f"{self.url}/config.json")).json()
         answer = await self.page.request.post(
             f"{self.url}/auth/v1/token?grant_type=password",
@@ -99,36 +99,36 @@ class Visitor:
         await expect(self.page.locator('[data-mark="live"]')).to_be_visible()
 
     async def attached(self) -> None:
-        """The terminal is attached and drawn as far as it has come."""
+        """Wait until the terminal is attached."""
         await expect(self.page.locator('.host[data-link="attached"]')).to_be_visible()
 
     async def terminal(self) -> str:
-        """All that the terminal holds."""
+        """The text of the terminal, scrollback included."""
         return await self.page.evaluate("() => window.onsembl.terminal.text()")
 
     async def sees(self, text: str) -> None:
-        """Wait until the terminal holds `text`."""
+        """Wait until the terminal contains `text`."""
         try:
             await self.page.wait_for_function(HOLDS, arg=text, polling=POLLING_MS)
         except Error as error:
             raise AssertionError(f"{text!r} is not in the terminal:\n{await self.terminal()}") from error
 
-    async def told(self, text: str) -> None:
-        """Wait until a notice has said `text`. It may have gone by now: notices go by themselves."""
+    async def noticed(self, text: str) -> None:
+        """Wait until a notice contains `text`, or has contained it: notices disappear after a few seconds."""
         try:
-            await self.page.wait_for_function(TOLD, arg=text, polling=POLLING_MS)
+            await self.page.wait_for_function(NOTICED, arg=text, polling=POLLING_MS)
         except Error as error:
-            told = await self.page.evaluate("() => window.notices")
-            raise AssertionError(f"{text!r} was not told, but {told}") from error
+            notices = await self.page.evaluate("() => window.notices")
+            raise AssertionError(f"no notice contains {text!r}: {notices}") from error
 
     async def cancel(self, row: Locator) -> None:
-        """Cancel the row's command by two presses. They are sent together: the page forgets the first one in a while,
-        which on a busy machine can be before the second one comes."""
+        """Cancel the row's command by two presses, sent together: the page drops a first press after a few seconds,
+        which on a busy machine may be before the second one arrives."""
         await row.get_by_role("button", name=re.compile("^Cancel ")).dblclick()
 
     async def tap_twice(self, button: Locator) -> None:
-        """As `cancel`, by touch."""
-        await button.tap(trial=True)  # when it stands still and nothing is before it
+        """Tap a button twice, both taps sent together."""
+        await button.tap(trial=True)  # waits until the button stands still and is not covered
         box = await button.bounding_box()
         assert box is not None
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -142,13 +142,13 @@ class Visitor:
         await box.press("Enter")
 
     def command(self, text: str, state: str | None = None) -> Locator:
-        """The command's row, in a state when one is given."""
+        """The row of a command; with `state`, only in this state."""
         where = "li[data-command]" if state is None else f'li[data-command][data-state="{state}"]'
         return self.page.locator(where).filter(has=self.page.get_by_text(text, exact=True))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests of this folder run in one loop, that of the browser."""
+    """Run all tests of this folder in one event loop, the browser's."""
     for item in items:
         if Path(__file__).parent in item.path.parents and pytest_asyncio.is_async_test(item):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
@@ -156,8 +156,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def dashboard() -> Path:
-    """The page, built from the sources as they are."""
-    install_for_checks(SOURCES, print)  # all of its packages at once: tests/dashboard needs more than the build
+    """The page, built from the present sources."""
+    install_for_checks(SOURCES, print)  # installs all packages at once: tests/dashboard needs more than the build
     files = dashboard_files(print)
     assert files is not None
     return files
@@ -172,7 +172,7 @@ async def browsers() -> AsyncGenerator[Browsers]:
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="session")
 async def browser(browsers: Browsers) -> AsyncGenerator[Browser]:
-    """The browser of all tests of this process. Nothing of a test goes on in the loop that they share."""
+    """The browser of all tests of this process. A test must leave no task in the event loop that they share."""
     browser = await browsers.running()
     before = asyncio.all_tasks()
     yield browser
@@ -187,7 +187,7 @@ async def browser(browsers: Browsers) -> AsyncGenerator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def visit(browser: Browser) -> AsyncGenerator[Callable[..., object]]:
-    """Opens windows; when the test is over, none of them may have complained."""
+    """Opens windows; at the end of the test, no window may have an undeclared error in its console."""
     consoles: list[Console] = []
     async with AsyncExitStack() as stack:
 
@@ -198,7 +198,7 @@ async def visit(browser: Browser) -> AsyncGenerator[Callable[..., object]]:
             page = await context.new_page()
             console = Console()
             consoles.append(console)
-            page.on("console", console.heard)
+            page.on("console", console.logged)
             page.on("pageerror", console.thrown)
             return Visitor(page, url, console)
 

@@ -9,12 +9,12 @@ from support.browsers import Browsers
 
 
 async def test_a_browser_that_has_crashed_is_replaced() -> None:
-    """The next test gets one that works; one that works is kept."""
+    """The next test gets a working browser; a working browser is kept."""
     browsers = Browsers()
     browser = await browsers.running()
     assert await browsers.running() is browser
     session = await browser.new_browser_cdp_session()
-    with suppress(Error):  # nobody is left to answer
+    with suppress(Error):  # the crashed browser does not answer
         await session.send("Browser.crash")
     replaced = await browsers.running()
     assert replaced is not browser

@@ -1,4 +1,4 @@
-"""The whole way, as a newcomer goes it: `onsembl up --demo`, a browser, and the printed e-mail and password."""
+"""The first steps of a new user: `onsembl up --demo`, a browser, and the printed e-mail and password."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ACCOUNT = re.compile(r"Sign in with\s+(\S+)\s+and password\s+(\S+)")
 
 
 class ControlCenter:
-    """An `onsembl up --demo` in a process and a data folder of its own, with these variables besides."""
+    """An `onsembl up --demo` in its own process and data folder, with these additional environment variables."""
 
     def __init__(self, folder: Path, **variables: str) -> None:
         self._folder = folder
@@ -35,7 +35,7 @@ class ControlCenter:
         self.password = ""
 
     async def start(self) -> None:
-        """Start, and wait until it says that it is ready; again on the same port."""
+        """Start, and wait until it is ready; a second start uses the same port."""
         onsembl = Path(sys.executable).with_name("onsembl")
         self._process = await asyncio.create_subprocess_exec(
             *(onsembl, "up", "--demo", "--port", str(self.port), "--data-dir", self._folder),
@@ -71,7 +71,7 @@ async def demo(dashboard: Path) -> AsyncGenerator[ControlCenter]:
 
 
 def sleeping(seconds: str) -> list[int]:
-    """Processes that are `sleep` for so long."""
+    """The ids of processes `sleep SECONDS`."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -84,7 +84,7 @@ def sleeping(seconds: str) -> list[int]:
 
 @pytest.mark.seconds(10)
 async def test_from_one_command_to_a_cancelled_one(demo: ControlCenter, visit) -> None:
-    """Sign in with what was printed, see the demo agent live, run a command, cancel another: its processes are gone."""
+    """Sign in with the printed account, see the demo agent live, run a command, cancel another: its processes end."""
     visitor = await visit(demo.url)
     await visitor.sign_in(demo.email, demo.password)
     await expect(visitor.page.locator('[data-agent="demo"][data-status="online"]')).to_be_visible()
@@ -94,12 +94,12 @@ async def test_from_one_command_to_a_cancelled_one(demo: ControlCenter, visit) -
     await visitor.sees("hello-42")
     await expect(visitor.command("echo hello-$((40+2))", "succeeded")).to_be_visible()
 
-    seconds = f"1000.{os.getpid()}"  # told apart from another test's
+    seconds = f"1000.{os.getpid()}"  # distinguishes it from another test's process
     await visitor.send(f"sleep {seconds}")
     running = visitor.command(f"sleep {seconds}", "running")
     await expect(running).to_be_visible()
     async with asyncio.timeout(60):
-        while not sleeping(seconds):  # its shell runs, and is about to
+        while not sleeping(seconds):  # its shell runs, but has not started it yet
             await asyncio.sleep(0.02)
     assert len(sleeping(seconds)) == 1
     await visitor.cancel(running)
@@ -114,7 +114,7 @@ async def test_from_one_command_to_a_cancelled_one(demo: ControlCenter, visit) -
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def demo_beside_its_database(database_url: str, dashboard: Path, tmp_path: Path) -> AsyncGenerator[ControlCenter]:
-    """One that starts without a Postgres of its own."""
+    """A control center without an embedded Postgres, which starts faster."""
     center = ControlCenter(tmp_path / "data", DATABASE_URL=database_url)
     await center.start()
     yield center
@@ -123,7 +123,7 @@ async def demo_beside_its_database(database_url: str, dashboard: Path, tmp_path:
 
 @pytest.mark.seconds(10)
 async def test_the_page_outlives_its_server(demo_beside_its_database: ControlCenter, visit) -> None:
-    """While the server is gone the page says so and keeps what it knows; when it is back so is the page, all true."""
+    """While the server is down, the page shows this and keeps its rows; afterwards it shows the present state."""
     demo = demo_beside_its_database
     visitor = await visit(demo.url)
     visitor.console.expect("ERR_CONNECTION_REFUSED|WebSocket|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|503")
@@ -152,7 +152,7 @@ async def test_the_page_outlives_its_server(demo_beside_its_database: ControlCen
 
 
 async def _states(demo: ControlCenter, visitor) -> dict[str, str]:
-    """Every command's state, as REST has it."""
+    """Every command's state, as REST answers it."""
     token = await visitor.page.evaluate(
         """() => JSON.parse(localStorage[Object.keys(localStorage).find((key) => key.endsWith("-auth-token"))])
             .access_token"""

@@ -1,4 +1,4 @@
-"""The page of an Onsembl whose people sign in at another process, which plays the hosted Supabase project."""
+"""The page with a hosted Supabase project, which another process plays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def sleeping(seconds: str) -> list[int]:
 
 @pytest.mark.seconds(12)
 async def test_the_page_lives_by_another_processs_auth_and_realtime(postgres, dashboard: Path, visit, tmp_path) -> None:
-    """Sign in, live state, a command that succeeds and one that is cancelled; here nothing stands in for Supabase."""
+    """Sign in, live state, a command that succeeds and one that is cancelled, without the built-in Supabase."""
     with played_project(postgres) as project:
         await asyncio.to_thread(project.onsembl, "supabase", "setup")
         added = await asyncio.to_thread(

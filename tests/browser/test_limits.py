@@ -1,4 +1,4 @@
-"""Limits on the page: set for a command and for an agent, seen when one is passed."""
+"""Limits on the page: set for a command and for an agent, shown when a command exceeds one."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from onsembl.protocol.states import Role
 
 
 async def test_a_limited_command_is_seen_to_time_out(center: Api, visit, tmp_path) -> None:
-    """What is no limit is said beside it; what was passed is on the command."""
+    """The form names an invalid limit; the command shows the limit that it exceeded."""
     async with agent_running(center, tmp_path, "one"):
         visitor = await visit(center.url)
         await visitor.come_back((await center.operator(Role.OPERATOR)).email)
         page = visitor.page
         await page.get_by_role("button", name="Limits: none").click()
         limits = page.get_by_role("group", name="Limits")
-        await limits.get_by_label("Longest run").fill("soon")
-        await expect(limits.get_by_text("That is no limit.")).to_be_visible()
-        await limits.get_by_label("Longest run").fill("2s")
+        await limits.get_by_label("Run time").fill("soon")
+        await expect(limits.get_by_text("Run time is not a valid limit.")).to_be_visible()
+        await limits.get_by_label("Run time").fill("2s")
         await limits.get_by_label("Cost in $").fill("2.50")
         await page.keyboard.press("Escape")
         await expect(page.get_by_role("button", name="Limits: 2s, $2.5")).to_be_visible()
@@ -35,14 +35,14 @@ async def test_a_limited_command_is_seen_to_time_out(center: Api, visit, tmp_pat
 
 
 async def test_an_agents_limits_are_set_in_its_menu(center: Api, visit) -> None:
-    """By an admin; the form has them when it is opened again."""
+    """An admin sets them; the form shows them when it is opened again."""
     await center.enrol("away")
     visitor = await visit(center.url)
     await visitor.come_back((await center.operator()).email)
     page = visitor.page
     await page.get_by_role("button", name="More for away").click()
-    await page.get_by_role("textbox", name="Longest silence").fill("10m")
+    await page.get_by_role("textbox", name="Time without output").fill("10m")
     await page.get_by_role("button", name="Save limits").click()
-    await visitor.told("away: no command passes 10m silent.")
+    await visitor.noticed("Limits of away: 10m without output.")
     await page.get_by_role("button", name="More for away").click()
-    await expect(page.get_by_role("textbox", name="Longest silence")).to_have_value("10m")
+    await expect(page.get_by_role("textbox", name="Time without output")).to_have_value("10m")

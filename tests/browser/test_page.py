@@ -1,4 +1,4 @@
-"""What an operator does on the page, and what the page does for them."""
+"""The page in use by an operator: sign-in, terminal, commands, keyboard, connection losses."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from onsembl.realtime.auth.settings import AuthSettings
 PHONE = {"width": 390, "height": 844}
 
 
-async def test_a_wrong_password_is_told(center: Api, visit) -> None:
-    """Nobody gets in with a wrong password, and the page says so in words."""
+async def test_a_wrong_password_is_reported(center: Api, visit) -> None:
+    """A wrong password is rejected with a message."""
     account = await center.operator()
     visitor = await visit(center.url)
     visitor.console.expect("400")
@@ -36,19 +36,19 @@ async def test_a_wrong_password_is_told(center: Api, visit) -> None:
 
 
 async def test_an_empty_fleet_says_how_to_enrol(center: Api, visit) -> None:
-    """With no agent, an admin is shown the lines to copy and makes a token on the spot."""
+    """Without agents, the page shows an admin the commands to copy, and the admin creates a token there."""
     visitor = await visit(center.url)
     await visitor.sign_in((await center.operator()).email)
     page = visitor.page
     await expect(page.get_by_text(f"onsembl agent enrol --server {center.url}")).to_be_visible()
-    await page.get_by_role("button", name="Make a token").click()
+    await page.get_by_role("button", name="Create a token").click()
     await expect(page.get_by_text(re.compile("^one_"))).to_be_visible()
     await center.enrol("newcomer")
     await expect(page.locator('[data-agent="newcomer"]')).to_be_visible()
 
 
-async def test_a_person_without_a_role_is_told(center: Api, visit) -> None:
-    """Whoever may sign in to Supabase but has no role here sees that, and nothing else."""
+async def test_a_person_without_a_role_has_no_access(center: Api, visit) -> None:
+    """A person who may sign in to Supabase but has no role sees only this message."""
     account = await center.operator()
     async with asyncio.timeout(30):
         await _set_role(center, account.email, None)
@@ -59,11 +59,11 @@ async def test_a_person_without_a_role_is_told(center: Api, visit) -> None:
     await page.get_by_label("E-mail").fill(account.email)
     await page.get_by_label("Password").fill(PASSWORD)
     await page.get_by_role("button", name="Sign in").click()
-    await expect(page.get_by_text("has no access here")).to_be_visible()
+    await expect(page.get_by_text("has no access")).to_be_visible()
 
 
 async def test_a_viewer_only_looks(center: Api, visit, tmp_path: Path) -> None:
-    """A viewer sees terminal and commands live, but has no box to write in and nothing to cancel."""
+    """A viewer sees terminal and commands live, but has no command box and no Cancel buttons."""
     async with agent_running(center, tmp_path):
         operator = await visit(center.url)
         await operator.sign_in((await center.operator(Role.OPERATOR)).email)
@@ -77,26 +77,26 @@ async def test_a_viewer_only_looks(center: Api, visit, tmp_path: Path) -> None:
 
 
 async def test_a_phone_stops_a_command(center: Api, visit, tmp_path: Path) -> None:
-    """On a phone's screen the running command is in view beside the terminal, and two taps cancel it."""
+    """On a phone's screen the running command is shown below the terminal, and two taps cancel it."""
     account = await center.operator(Role.OPERATOR)
     async with agent_running(center, tmp_path):
-        desk = await visit(center.url)
-        await desk.sign_in(account.email)
-        await desk.attached()
-        await expect(desk.page.locator(".size")).not_to_have_text("120×32")  # the agent's own, before the desk's
-        columns = (await desk.page.locator(".size").inner_text()).partition("×")[0]
-        await desk.send("sleep 1000")
+        large = await visit(center.url)
+        await large.sign_in(account.email)
+        await large.attached()
+        await expect(large.page.locator(".size")).not_to_have_text("120×32")  # until it has the window's size
+        columns = (await large.page.locator(".size").inner_text()).partition("×")[0]
+        await large.send("sleep 1000")
         phone = await visit(center.url, PHONE, has_touch=True, is_mobile=True)
         await phone.sign_in(account.email)
         await phone.page.locator('[data-agent="one"]').tap()
         await phone.tap_twice(phone.page.locator(".now").get_by_role("button", name="Cancel"))
         await phone.page.get_by_role("button", name="Commands").tap()
         await expect(phone.command("sleep 1000", "cancelled")).to_be_visible()
-        # It looked at the terminal without giving it a phone's size. (The desk's own rows come and go with its bars.)
-        await expect(desk.page.locator(".size")).to_have_text(re.compile(rf"^{columns}×\d+$"))
+        # The phone did not change the terminal's width. (The large window's rows change with its bars.)
+        await expect(large.page.locator(".size")).to_have_text(re.compile(rf"^{columns}×\d+$"))
 
 
-async def test_keys_lead_everywhere(center: Api, visit) -> None:
+async def test_keyboard_shortcuts(center: Api, visit) -> None:
     """The palette, the list of agents, the command box and the help are reached without a mouse."""
     for name in ("alpha", "beta", "gamma"):
         await center.enrol(name)
@@ -119,14 +119,14 @@ async def test_keys_lead_everywhere(center: Api, visit) -> None:
     await expect(current).to_have_attribute("data-agent", "gamma")
     await page.keyboard.press("Escape")
     await page.keyboard.press("?")
-    await expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    await expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
     await page.keyboard.press("Escape")
     await page.keyboard.press("Control+f")
     await expect(page.get_by_role("textbox", name="Find in the terminal")).to_be_focused()
 
 
 async def test_commands_written_fast_all_arrive_in_order(center: Api, visit, tmp_path: Path) -> None:
-    """The box is free at once: what is typed while a command is on its way is not lost, and the order is kept."""
+    """The box is empty at once: text that is typed while a command is sent is not lost, and the order is kept."""
     async with agent_running(center, tmp_path):
         visitor = await visit(center.url)
         await visitor.come_back((await center.operator()).email)
@@ -135,13 +135,13 @@ async def test_commands_written_fast_all_arrive_in_order(center: Api, visit, tmp
             await visitor.send(f"echo n{n}e")
         for n in range(8):
             await expect(visitor.command(f"echo n{n}e", "succeeded")).to_be_visible()
-        await visitor.sees("\nn7e")  # what it put out, not the command
+        await visitor.sees("\nn7e")  # its output, not the command
         lines = (await visitor.terminal()).splitlines()
         assert [line for line in lines if re.fullmatch(r"n\de", line)] == [f"n{n}e" for n in range(8)]
 
 
-async def test_what_was_typed_stays_with_its_agent(center: Api, visit) -> None:
-    """A command that was begun for one agent is not sent to another, and is there on coming back."""
+async def test_a_draft_stays_with_its_agent(center: Api, visit) -> None:
+    """A draft for one agent is not sent to another, and is still there when the agent is selected again."""
     for name in ("alpha", "beta"):
         await center.enrol(name)
     visitor = await visit(center.url)
@@ -155,7 +155,7 @@ async def test_what_was_typed_stays_with_its_agent(center: Api, visit) -> None:
 
 
 async def test_the_live_mark_follows_the_network(center: Api, visit, tmp_path: Path) -> None:
-    """A cut connection shows as reconnecting; once back, what happened meanwhile is there and the terminal whole."""
+    """A cut connection shows as reconnecting; after it, missed changes arrive and the terminal is complete."""
     account = await center.operator(Role.OPERATOR)
     async with agent_running(center, tmp_path) as agent, CuttableLink(center.url) as link:
         visitor = await visit(link.url)
@@ -178,7 +178,7 @@ async def test_the_live_mark_follows_the_network(center: Api, visit, tmp_path: P
 
 
 async def test_missing_output_is_marked(center: Api, visit, tmp_path: Path) -> None:
-    """What is too much to be sent after a window that was away is marked where it is missing, and the rest follows."""
+    """Too much output to send to a reconnected window is marked where it is missing, and the rest follows."""
     account = await center.operator()
     async with agent_running(center, tmp_path) as agent, CuttableLink(center.url) as link:
         visitor = await visit(link.url)
@@ -197,8 +197,8 @@ async def test_missing_output_is_marked(center: Api, visit, tmp_path: Path) -> N
         assert "output is missing here" in text and text.index("seen-1") < text.index("missing")
 
 
-async def test_a_session_that_ended_leads_back_to_sign_in(center: Api, visit) -> None:
-    """A session that the server does not renew any more ends at the sign-in page, with the reason."""
+async def test_an_ended_session_leads_to_sign_in(center: Api, visit) -> None:
+    """A session that the server does not renew ends at the sign-in page, with the reason."""
     visitor = await visit(center.url)
     visitor.console.expect("400")
     await visitor.sign_in((await center.operator()).email)
@@ -214,7 +214,7 @@ async def test_a_session_that_ended_leads_back_to_sign_in(center: Api, visit) ->
 
 
 async def test_signing_out_stays_signed_out(center: Api, visit) -> None:
-    """After sign-out a reload shows the sign-in page, and no reason is given: the person knows it."""
+    """After sign-out a reload shows the sign-in page, without a reason: the person knows it."""
     visitor = await visit(center.url)
     await visitor.sign_in((await center.operator()).email)
     await visitor.page.get_by_role("button", name="Sign out").click()
@@ -226,7 +226,7 @@ async def test_signing_out_stays_signed_out(center: Api, visit) -> None:
 
 @pytest.mark.parametrize("megabytes", [12, pytest.param(30, marks=pytest.mark.soak)])
 async def test_a_flood_ends_with_its_last_line(center: Api, visit, tmp_path: Path, megabytes: int) -> None:
-    """Output faster than a browser draws it neither stalls the page nor loses the end."""
+    """Output that is faster than the browser draws neither stalls the page nor loses its end."""
     async with agent_running(center, tmp_path):
         visitor = await visit(center.url)
         await visitor.come_back((await center.operator()).email)
@@ -235,10 +235,10 @@ async def test_a_flood_ends_with_its_last_line(center: Api, visit, tmp_path: Pat
         await visitor.sees("flood-is-1-over")
         await visitor.page.keyboard.press("Escape")
         await visitor.page.keyboard.press("?")
-        await expect(visitor.page.get_by_role("dialog", name="Keys")).to_be_visible()
+        await expect(visitor.page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
 
 
-async def test_search_finds_what_scrolled_away(center: Api, visit, tmp_path: Path) -> None:
+async def test_search_finds_text_in_the_scrollback(center: Api, visit, tmp_path: Path) -> None:
     """The terminal's search counts its matches in the scrollback and goes from one to the next."""
     async with agent_running(center, tmp_path):
         visitor = await visit(center.url)
@@ -250,14 +250,14 @@ async def test_search_finds_what_scrolled_away(center: Api, visit, tmp_path: Pat
         await page.keyboard.press("Control+f")
         await page.keyboard.type("needle-\\d")
         await page.get_by_role("button", name="Regular expression").click()
-        told = page.get_by_role("search").get_by_role("status")
-        await expect(told).to_have_text("3 of 3")
+        counter = page.get_by_role("search").get_by_role("status")
+        await expect(counter).to_have_text("3 of 3")
         await page.get_by_role("button", name="Earlier match").click()
-        await expect(told).to_have_text("2 of 3")
+        await expect(counter).to_have_text("2 of 3")
 
 
-async def test_texts_stand_out_from_their_ground(center: Api, visit, tmp_path: Path) -> None:
-    """Every text of the page reaches the contrast of WCAG AA (4.5 : 1) in the dark and in the light."""
+async def test_texts_have_enough_contrast(center: Api, visit, tmp_path: Path) -> None:
+    """Every text of the page reaches the contrast of WCAG AA (4.5 : 1) in both themes."""
     account = await center.operator()
     async with agent_running(center, tmp_path):
         for scheme in ("dark", "light"):
@@ -323,7 +323,7 @@ PRESS_TWICE = f"""async (button) => {{
 
 
 async def _set_role(center: Api, email: str, role: Role | None) -> None:
-    """As an admin of the Supabase project would."""
+    """Set the role as an admin of the Supabase project does."""
     from onsembl.realtime.auth.settings import AUTH_ROLE
     from onsembl.sql import auth_users
     from onsembl.sql.database import connect
@@ -336,8 +336,8 @@ async def _set_role(center: Api, email: str, role: Role | None) -> None:
 async def test_a_refreshed_token_keeps_the_page_live(
     settings: Settings, dashboard: Path, visit, tmp_path: Path
 ) -> None:
-    """The session's token is renewed under the page: channel and terminal go on, with nothing joined anew."""
-    # The client looks at its token every 30 s, and whenever the page is looked at again; less than 120 s are too few.
+    """The session's token is renewed: channel and terminal go on, without a new connection."""
+    # The client renews a token with less than 120 s left: it checks every 30 s and when the page becomes visible.
     short = replace(settings, dashboard=dashboard, auth=AuthSettings(access_token=95))
     async with running(short) as center, agent_running(center, tmp_path):
         visitor = await visit(center.url)
@@ -361,10 +361,10 @@ async def test_a_refreshed_token_keeps_the_page_live(
         assert renewals and len(joins) == opened, "no socket was opened again"
 
 
-async def test_the_page_is_right_again_after_its_database_was_restarted(
+async def test_the_page_is_up_to_date_after_a_restart_of_its_database(
     own_postgres: EmbeddedPostgres, settings: Settings, dashboard: Path, visit, tmp_path: Path
 ) -> None:
-    """Postgres goes away under load and comes back: with no reload, the page shows what is so."""
+    """Postgres stops under load and starts again: without a reload, the page shows the present state."""
     here = replace(settings, dashboard=dashboard, database_url=own_postgres.url())
     async with running(here) as center, agent_running(center, tmp_path):
         visitor = await visit(center.url)
@@ -380,4 +380,4 @@ async def test_the_page_is_right_again_after_its_database_was_restarted(
         began = time.monotonic()
         await expect(visitor.command("until test -e go; do sleep 0.05; done", "succeeded")).to_be_visible()
         await visitor.live()
-        print(f"right again {time.monotonic() - began:.1f} s after the database was back")
+        print(f"up to date {time.monotonic() - began:.1f} s after the database was back")

@@ -1,4 +1,4 @@
-"""The pages beside the fleet's: how they are reached, and by whom."""
+"""The pages other than the fleet's: how they are reached, and by which role."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from onsembl.protocol.states import Role
 
 
 async def test_pages_are_reached_from_anywhere(center: Api, visit) -> None:
-    """The navigation, the palette and the address lead to a page, and the back button to the fleet again."""
+    """The navigation, the palette and the address lead to a page, and the back button leads back to the fleet."""
     await center.enrol("one")
     visitor = await visit(center.url)
     await visitor.come_back((await center.operator()).email)
@@ -30,17 +30,17 @@ async def test_pages_are_reached_from_anywhere(center: Api, visit) -> None:
     await expect(page.locator('[data-agent="one"]')).to_be_visible()
 
 
-async def test_a_page_that_is_not_ones_own_says_so(center: Api, visit) -> None:
-    """A viewer who comes to an admin's page by its address is told; one that does not exist is said not to."""
+async def test_a_page_names_the_role_that_it_requires(center: Api, visit) -> None:
+    """A viewer who opens an admin's page by its address sees the required role; an unknown page is reported, too."""
     visitor = await visit(center.url)
     await visitor.come_back((await center.operator(Role.VIEWER)).email, path="/#/access")
-    await expect(visitor.page.get_by_text("This page takes the role admin; yours is viewer.")).to_be_visible()
+    await expect(visitor.page.get_by_text("This page requires the role admin; your role is viewer.")).to_be_visible()
     await visitor.page.goto(center.url + "/#/nowhere")
-    await expect(visitor.page.get_by_text("There is no such page.")).to_be_visible()
+    await expect(visitor.page.get_by_text("This page does not exist.")).to_be_visible()
 
 
-async def test_an_admin_shuts_an_operator_out_and_lets_them_in(center: Api, visit) -> None:
-    """Two presses; the other's open page says at once that it has no access, and works again afterwards."""
+async def test_an_admin_disables_and_enables_an_operator(center: Api, visit) -> None:
+    """Two presses; the operator's page then has no access, and an agent is disabled in the same way."""
     agent = await center.enrol("one")
     admin, other = await visit(center.url), await visit(center.url)
     other.console.expect("403")
@@ -64,38 +64,38 @@ async def test_an_admin_shuts_an_operator_out_and_lets_them_in(center: Api, visi
     await expect(admin.page.get_by_role("button", name="Enable one")).to_be_visible()
 
 
-async def test_an_agent_is_let_in_from_the_page(center: Api, visit) -> None:
-    """A request is announced wherever the admin is; found by its code, renamed, approved; the agent gets in."""
+async def test_an_admin_approves_an_agent(center: Api, visit) -> None:
+    """The header shows a request on every page; the admin renames and approves it, and rejects another."""
     await center.enrol("one")
     visitor = await visit(center.url)
     await visitor.come_back((await center.operator()).email)
     page = visitor.page
     about = {"client_id": "onsembl-agent", "name": "builder-1", "kind": "shell", "host": "box", "platform": "Linux"}
     code = (await center.http.post("/v1/device/authorization", data=about)).json()
-    await page.get_by_role("link", name="1 agent to let in").click()
+    await page.get_by_role("link", name="1 agent to approve").click()
     request = page.get_by_role("article", name="Request of builder-1")
     await expect(request.get_by_text(code["user_code"])).to_be_visible()
     await expect(request.get_by_text("box")).to_be_visible()
     await request.get_by_role("textbox", name="Name").fill("one")
     visitor.console.expect("409")
-    await request.get_by_role("button", name="Let it in").click()
+    await request.get_by_role("button", name="Approve", exact=True).click()
     await expect(page.get_by_role("alert")).to_have_text("There is an agent named 'one' already.")
     await request.get_by_role("textbox", name="Name").fill("builder-2")
-    await request.get_by_role("button", name="Let it in").click()
-    await expect(page.get_by_text("No agent waits to be let in.")).to_be_visible()
+    await request.get_by_role("button", name="Approve", exact=True).click()
+    await expect(page.get_by_text("No agent is waiting for approval.")).to_be_visible()
     form = {"grant_type": "urn:ietf:params:oauth:grant-type:device_code", "device_code": code["device_code"]}
     assert (await center.http.post("/v1/device/token", data=form)).json()["name"] == "builder-2"
     again = (await center.http.post("/v1/device/authorization", data={**about, "name": "three"})).json()
     await page.goto(again["verification_uri_complete"])
-    await page.get_by_role("article", name="Request of three").get_by_role("button", name="Turn it away").click()
-    await visitor.told("three is turned away.")
+    await page.get_by_role("article", name="Request of three").get_by_role("button", name="Reject").click()
+    await visitor.noticed("three is rejected.")
     assert (await center.http.post("/v1/device/token", data={**form, "device_code": again["device_code"]})).json()[
         "error"
     ] == "access_denied"
 
 
-async def test_the_audit_log_is_read_filtered_and_taken_away(center: Api, visit) -> None:
-    """Newest first, by filters that the address keeps, a row in full, and a file."""
+async def test_the_audit_log_is_read_filtered_and_exported(center: Api, visit) -> None:
+    """Newest first, with filters that the address holds, an event in full, and an export."""
     await center.enrol("one")
     visitor = await visit(center.url)
     await visitor.come_back((await center.operator()).email, path="/#/audit")
@@ -103,9 +103,9 @@ async def test_the_audit_log_is_read_filtered_and_taken_away(center: Api, visit)
     rows = page.locator("tr.event")
     await expect(rows.filter(has_text="agent.enrolled")).to_have_count(1)
     await expect(rows.filter(has_text="operator.sign_in").first).to_be_visible()
-    await expect(page.get_by_text("Chain of hashes:")).to_be_visible()
+    await expect(page.get_by_text("Hash chain:")).to_be_visible()
     await page.get_by_label("Action").fill("agent.")
-    await page.get_by_role("button", name="Show").click()
+    await page.get_by_role("button", name="Apply").click()
     await expect(rows).to_have_count(1)
     await rows.get_by_role("button").click()
     await expect(page.locator("tr.detail")).to_contain_text('"kind": "shell"')
@@ -120,8 +120,8 @@ async def test_the_audit_log_is_read_filtered_and_taken_away(center: Api, visit)
     await expect(rows.filter(has_text="audit.exported")).to_have_count(1)
 
 
-async def test_an_alert_is_shown_anywhere_and_acknowledged(center: Api, visit) -> None:
-    """A stolen refresh token: said at once, wherever the page is, until somebody has seen it."""
+async def test_an_alert_is_shown_on_every_page_and_acknowledged(center: Api, visit) -> None:
+    """A reused refresh token raises an alert at once, in the header of every page, until it is acknowledged."""
     agent = await center.enrol("one")
     visitor = await visit(center.url)
     await visitor.come_back((await center.operator(Role.OPERATOR)).email)
@@ -136,8 +136,8 @@ async def test_an_alert_is_shown_anywhere_and_acknowledged(center: Api, visit) -
     await expect(page.get_by_role("link", name="1 alert")).to_have_count(0)
 
 
-async def test_an_admin_withdraws_a_one_time_token(center: Api, visit) -> None:
-    """The page lists those that may still be used; one that is withdrawn is gone, and enrols nobody."""
+async def test_an_admin_withdraws_an_enrolment_token(center: Api, visit) -> None:
+    """The page lists unused tokens; a withdrawn token disappears and enrols no agent."""
     account = await center.operator()
     visitor = await visit(center.url)
     made = await center.http.post("/v1/enrolment-tokens", json={"name_pattern": "build-*"}, headers=account.headers)
@@ -146,7 +146,7 @@ async def test_an_admin_withdraws_a_one_time_token(center: Api, visit) -> None:
     await expect(row).to_contain_text(account.email)
     await visitor.page.get_by_role("button", name="Withdraw the token for build-*").click()
     await expect(row).to_have_count(0)
-    await expect(visitor.page.get_by_text("There are none.")).to_be_visible()
+    await expect(visitor.page.get_by_text("There are no unused tokens.")).to_be_visible()
     enrol = await center.http.post(
         "/v1/agents/enrol",
         json={"name": "build-1", "kind": "shell"},

@@ -1,4 +1,4 @@
-"""Presets on the page: filled in from the command box, copied, written."""
+"""Presets on the page: filled in from the command box, copied, changed, deleted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from onsembl.protocol.states import Role
 
 
 async def test_a_preset_is_filled_in_and_sent(center: Api, visit) -> None:
-    """The text is seen as it is filled in; what is missing is said; or it goes into the box to be changed."""
+    """A preview shows the command text and invalid values; the text can be changed in the box before it is sent."""
     await center.enrol("one")
     visitor = await visit(center.url)
     await visitor.come_back((await center.operator(Role.OPERATOR)).email)
@@ -39,7 +39,7 @@ async def test_a_preset_is_filled_in_and_sent(center: Api, visit) -> None:
 
 
 async def test_a_preset_is_copied_changed_and_deleted(center: Api, visit) -> None:
-    """Those that ship are only copied; a viewer only looks."""
+    """Shipped presets can only be copied; a viewer can change none."""
     await center.enrol("one")
     visitor, viewer = await visit(center.url), await visit(center.url)
     await visitor.come_back((await center.operator(Role.OPERATOR)).email, path="/#/presets")
@@ -54,7 +54,7 @@ async def test_a_preset_is_copied_changed_and_deleted(center: Api, visit) -> Non
     await page.get_by_role("button", name="Add package").click()
     await page.get_by_role("button", name="Add version").click()
     await page.get_by_role("group", name="Variable package").get_by_label("required").check()
-    await expect(page.get_by_text("Missing, or not right: package.")).to_be_visible()
+    await expect(page.get_by_text("Missing or invalid: package.")).to_be_visible()
     await page.get_by_label("package (required)").fill("httpx")
     await expect(page.get_by_role("region", name="Preview")).to_contain_text("Update httpx.")
     await page.get_by_role("button", name="Save").click()

@@ -1,4 +1,4 @@
-"""Lines on the page: several agents at once, order and edits of what waits, the history."""
+"""Queues and groups on the page: several agents at once, order and edits of queued commands, the history."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onsembl.sql.database import connect
 
 
 async def test_a_command_goes_to_labelled_agents_and_is_followed_as_one(center: Api, visit, tmp_path) -> None:
-    """Labelled in the menu, sent by label, seen together, cancelled together."""
+    """Agents get labels in their menu; a command for a label is shown and cancelled as a group."""
     await center.enrol("away")
     async with agent_running(center, tmp_path, "one"):
         visitor = await visit(center.url)
@@ -23,28 +23,28 @@ async def test_a_command_goes_to_labelled_agents_and_is_followed_as_one(center: 
         for name in ("one", "away"):
             await page.locator(f'[data-agent="{name}"]').click()
             await page.get_by_role("button", name=f"More for {name}").click()
-            await page.get_by_label("Labels, to send to several agents").fill("eu backend")
+            await page.get_by_label("Labels, to send a command to several agents").fill("eu backend")
             await page.get_by_role("button", name="Save labels").click()
-            await visitor.told(f"{name}: eu, backend.")
-        await page.get_by_title("For whom").click()
+            await visitor.noticed(f"Labels of {name}: eu, backend.")
+        await page.get_by_title("Target").click()
         await page.get_by_role("checkbox", name="backend").check()
         await expect(page.get_by_role("button", name="2 agents labelled backend")).to_be_visible()
         await page.get_by_label("Command for 2 agents labelled backend").fill("sleep 1000")
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("button", name="This agent")).to_be_visible()
         await page.get_by_role("link", name="Show").click()
-        group = page.get_by_role("region", name="What was sent together")
-        await expect(group.get_by_text("0 of 2 commands over")).to_be_visible()
+        group = page.get_by_role("region", name="Command group")
+        await expect(group.get_by_text("0 of 2 commands ended")).to_be_visible()
         rows = page.get_by_role("list", name="Commands").get_by_role("listitem")
         await expect(rows.filter(has_text="one").locator('[data-state="running"]').first).to_be_visible()
-        await group.get_by_role("button", name="Cancel all of it").click()
-        await group.get_by_role("button", name="Press again: cancel all of it").click()
-        await expect(group.get_by_text("2 of 2 commands over: 2 cancelled")).to_be_visible()
+        await group.get_by_role("button", name="Cancel the group").click()
+        await group.get_by_role("button", name="Press again to cancel the group").click()
+        await expect(group.get_by_text("2 of 2 commands ended: 2 cancelled")).to_be_visible()
         await expect(rows).to_have_count(2)
 
 
-async def test_what_waits_is_edited_and_put_in_order(center: Api, visit) -> None:
-    """Another window sees it at once; a viewer has no tools."""
+async def test_queued_commands_are_edited_and_moved(center: Api, visit) -> None:
+    """Another window sees each change at once; a viewer has no tools."""
     await center.enrol("away")
     admin, viewer = await visit(center.url), await visit(center.url)
     await admin.come_back((await center.operator()).email)
@@ -56,10 +56,10 @@ async def test_what_waits_is_edited_and_put_in_order(center: Api, visit) -> None
         await expect(visitor.page.locator(waiting)).to_contain_text(["first", "second", "thrid"])
     row = admin.page.locator(waiting).filter(has_text="thrid")
     await row.locator("[data-row]").click()
-    await row.get_by_role("button", name="To the front").click()
+    await row.get_by_role("button", name="Move to the front").click()
     await expect(viewer.page.locator(waiting)).to_contain_text(["thrid", "first", "second"])
     await expect(viewer.page.locator(waiting).first).to_contain_text("next")
-    await row.get_by_role("button", name="Run it later").click()
+    await row.get_by_role("button", name="Move down in the queue").click()
     await expect(viewer.page.locator(waiting)).to_contain_text(["first", "thrid", "second"])
     await row.get_by_role("button", name="Edit").click()
     await admin.page.get_by_label("Command", exact=True).fill("third")
@@ -70,14 +70,14 @@ async def test_what_waits_is_edited_and_put_in_order(center: Api, visit) -> None
     last = admin.page.locator(waiting).filter(has_text="second")
     await last.locator("[data-row]").click()
     await last.get_by_role("button", name="Edit").click()
-    await last.get_by_label("Priority, 1 runs first").select_option("2")
+    await last.get_by_label("Priority (1 runs first)").select_option("2")
     await last.get_by_role("button", name="Save").click()
     await expect(viewer.page.locator(waiting)).to_contain_text(["second", "first", "third"])
     await expect(viewer.page.locator(waiting).first).to_contain_text("P2")
 
 
-async def test_who_cancels_says_why(center: Api, visit) -> None:
-    """Of one command, of a group, and of everything that an agent has: the reason is on each row."""
+async def test_a_cancellation_has_a_reason(center: Api, visit) -> None:
+    """For one command, for a group, and for all commands of an agent: each command shows the reason."""
     away = await center.enrol("away")
     visitor = await visit(center.url)
     account = await center.operator(Role.OPERATOR)
@@ -88,23 +88,23 @@ async def test_who_cancels_says_why(center: Api, visit) -> None:
         await visitor.send(text)
     row = visitor.command("one", "queued")
     await row.locator("[data-row]").click()
-    await page.get_by_role("button", name="Cancel, and say why").click()
-    await page.get_by_label("Why, for the record").fill("not needed")
+    await page.get_by_role("button", name="Cancel with a reason").click()
+    await page.get_by_label("Reason", exact=True).fill("not needed")
     await page.get_by_role("button", name="Cancel the command").click()
     await visitor.command("one", "cancelled").locator("[data-row]").click()
     await expect(page.get_by_text("not needed")).to_be_visible()
     await page.get_by_role("button", name="More for away").click()
-    await page.get_by_role("button", name="Cancel everything").click()
-    await page.get_by_label("Why, for the record").fill("wrong branch")
-    await page.get_by_role("button", name="Press again: cancel everything").click()
+    await page.get_by_role("button", name="Cancel all commands").click()
+    await page.get_by_label("Reason", exact=True).fill("wrong branch")
+    await page.get_by_role("button", name="Press again: cancel all commands").click()
     await expect(page.locator("li[data-state=cancelled]")).to_have_count(3)
     group = await ask(operator, "POST", "/v1/groups", {"text": "git pull", "target": {"all": True}}, 201)
     await page.goto(f"{center.url}/#/history?group={group['id']}")
-    strip = page.get_by_role("region", name="What was sent together")
-    await strip.get_by_role("button", name="Cancel all of it").click()
-    await strip.get_by_label("Why, for the record").fill("too early")
-    await strip.get_by_role("button", name="Press again: cancel all of it").click()
-    await expect(strip.get_by_text("1 of 1 command over")).to_be_visible()
+    strip = page.get_by_role("region", name="Command group")
+    await strip.get_by_role("button", name="Cancel the group").click()
+    await strip.get_by_label("Reason", exact=True).fill("too early")
+    await strip.get_by_role("button", name="Press again to cancel the group").click()
+    await expect(strip.get_by_text("1 of 1 command ended")).to_be_visible()
     found = (await ask(operator, "GET", f"/v1/commands?agent_id={away.id}"))["commands"]
     assert [command["cancel_reason"] for command in found] == [
         "too early",
@@ -114,8 +114,8 @@ async def test_who_cancels_says_why(center: Api, visit) -> None:
     ]
 
 
-async def test_when_what_waits_will_start_is_asked_again_as_time_goes_on(center: Api, visit, tmp_path) -> None:
-    """What runs turns out to have begun earlier: the page need not be told that the line has changed."""
+async def test_the_expected_start_is_updated_as_time_passes(center: Api, visit, tmp_path) -> None:
+    """The page reads the expected start again without a change of the queue."""
     async with agent_running(center, tmp_path, "one") as agent:
         visitor = await visit(center.url)
         account = await center.operator()
@@ -135,7 +135,7 @@ async def test_when_what_waits_will_start_is_asked_again_as_time_goes_on(center:
         await expect(row).to_contain_text(re.compile(r"next, in about (2\d m|30 m 00)"))
 
 
-async def test_the_history_is_searched_noted_and_shared_by_address(center: Api, visit) -> None:
+async def test_the_history_is_searched_and_shared_by_address(center: Api, visit) -> None:
     """A note and a tag find a command again, in another window, by the address."""
     await center.enrol("away")
     visitor, other = await visit(center.url), await visit(center.url)
@@ -153,14 +153,14 @@ async def test_the_history_is_searched_noted_and_shared_by_address(center: Api, 
     await page.get_by_label("Tags", exact=True).fill("ci arm64")
     await page.get_by_role("button", name="Save").click()
     await expect(rows.last.get_by_text("arm64", exact=True)).to_be_visible()
-    await page.get_by_label("Words").fill("breaks")
+    await page.get_by_label("Text").fill("breaks")
     await page.get_by_label("Tag", exact=True).fill("ci")
     await page.get_by_label("State").select_option("queued")
-    await page.get_by_role("button", name="Show", exact=True).click()
+    await page.get_by_role("button", name="Apply", exact=True).click()
     await expect(rows).to_have_count(1)
     await other.come_back(operator.email, path=page.url.removeprefix(center.url))
     found = other.page.get_by_role("list", name="Commands").get_by_role("listitem")
     await expect(found).to_contain_text(["make all"])
-    await expect(other.page.get_by_label("Words")).to_have_value("breaks")
+    await expect(other.page.get_by_label("Text")).to_have_value("breaks")
     await visitor.cancel(rows)
     await expect(found).to_have_count(0)

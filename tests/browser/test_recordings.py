@@ -1,4 +1,4 @@
-"""Finding and playing what terminals showed, in the page."""
+"""Searching, playing and exporting recordings on the page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PICTURES = os.environ.get("ONSEMBL_PICTURES")
 
 
 async def picture(page, name: str) -> None:
-    """Keep what the page looks like, when somebody wants to see."""
+    """Save a screenshot, if `ONSEMBL_PICTURES` names a folder."""
     if PICTURES:
         await page.screenshot(path=Path(PICTURES) / f"{name}.png")
 
@@ -42,8 +42,8 @@ async def recorded(center: Api):
     return agent, stream, command
 
 
-async def test_a_find_opens_the_recording_at_its_place(center: Api, visit) -> None:
-    """From words to the screen as it was; the range of a command can be played and taken away."""
+async def test_a_search_result_opens_the_recording_at_its_place(center: Api, visit) -> None:
+    """A search leads to the screen as it was; a command's part can be played and exported."""
     _, stream, _ = await recorded(center)
     visitor = await visit(center.url, timezone_id="UTC")
     await visitor.come_back((await center.operator(Role.VIEWER)).email, path="/#/recordings")
@@ -54,7 +54,7 @@ async def test_a_find_opens_the_recording_at_its_place(center: Api, visit) -> No
     await page.get_by_role("button", name="Search", exact=True).click()
     await expect(page.locator("mark")).to_have_text("/dev/sda1 is full")
     await picture(page, "search")
-    await page.get_by_role("list", name="Found").get_by_role("link").click()
+    await page.get_by_role("list", name="Results").get_by_role("link").click()
     await expect(page.locator('.player[data-state="paused"]')).to_be_visible()
     await visitor.sees("error: disk /dev/sda1 is full")
     assert "ok   59" in await visitor.terminal()
@@ -89,14 +89,14 @@ async def test_a_find_opens_the_recording_at_its_place(center: Api, visit) -> No
     assert str(stream) in page.url
 
 
-async def test_the_player_obeys_keys_and_clicks(center: Api, visit) -> None:
-    """Play, skip the pause, seek by the time line and by tenths, jump between commands."""
+async def test_the_player_follows_keys_and_clicks(center: Api, visit) -> None:
+    """Play, skip a pause, seek by the timeline and by digits, jump between commands."""
     _, stream, _ = await recorded(center)
     visitor = await visit(center.url)
     await visitor.come_back((await center.operator(Role.VIEWER)).email, path=f"/#/recordings/builder/{stream}?at=0")
     page = visitor.page
     await expect(page.locator('.player[data-state="paused"]')).to_be_visible()
-    place = page.get_by_role("slider", name="Place in the recording")
+    place = page.get_by_role("slider", name="Position in the recording")
     await page.keyboard.press("n")
     await visitor.sees("ok   59")
     assert "make all" not in await visitor.terminal()
@@ -126,7 +126,7 @@ async def test_the_player_obeys_keys_and_clicks(center: Api, visit) -> None:
 
 
 async def with_commands(center: Api, count: int):
-    """A recording of so many commands, with a line of output each."""
+    """A recording of `count` commands with one line of output each."""
     agent = await center.enrol("builder")
     stream = await add_stream(center, agent.id)
     await add_output(center, stream, *[b"\n"] * count)
@@ -135,13 +135,13 @@ async def with_commands(center: Api, count: int):
 
 
 async def test_a_recording_has_all_of_its_commands(center: Api, visit) -> None:
-    """However many: the list turns its pages with the recording, and by hand."""
+    """The list of many commands follows the recording page by page, and is turned by hand."""
     stream = await with_commands(center, 1200)
     visitor = await visit(center.url)
     await visitor.come_back((await center.operator(Role.VIEWER)).email, path=f"/#/recordings/builder/{stream}?at=0")
     commands = visitor.page.get_by_role("list", name="Commands in this recording")
     await expect(commands.get_by_role("button")).to_have_count(201)
-    await expect(commands.locator('[aria-current="true"]')).to_have_count(1)  # the player is where it begins
+    await expect(commands.locator('[aria-current="true"]')).to_have_count(1)  # the player is at the beginning
     await commands.get_by_role("button", name="Later commands").click()
     await commands.get_by_role("button", name="command 201 ").click()
     await expect(commands.locator('[aria-current="true"]')).to_contain_text("command 201")
@@ -151,7 +151,7 @@ async def test_a_recording_has_all_of_its_commands(center: Api, visit) -> None:
     await expect(commands.get_by_role("button", name="Later commands")).to_have_count(0)
 
 
-async def test_a_command_that_is_chosen_before_the_player_is_there_is_where_it_begins(center: Api, visit) -> None:
+async def test_the_player_opens_at_a_command_that_was_chosen_before_it_was_ready(center: Api, visit) -> None:
     stream = await with_commands(center, 10)
     visitor = await visit(center.url)
     let_go = asyncio.Event()
@@ -170,7 +170,7 @@ async def test_a_command_that_is_chosen_before_the_player_is_there_is_where_it_b
 
 
 async def test_a_command_is_replayed_from_the_fleet(center: Api, visit, tmp_path: Path) -> None:
-    """Its row leads to its recording as soon as it is over."""
+    """The row of an ended command has a link to its recording."""
     account = await center.operator(Role.OPERATOR)
     operator = Operator(center, account)
     async with agent_running(center, tmp_path) as agent:
@@ -190,15 +190,15 @@ async def test_a_command_is_replayed_from_the_fleet(center: Api, visit, tmp_path
         await visitor.sees("to-be-replayed")
 
 
-async def test_what_is_not_there_is_said(center: Api, visit) -> None:
-    """An empty recording, a wrong address, nothing found."""
+async def test_missing_recordings_are_reported(center: Api, visit) -> None:
+    """An empty recording, a wrong address, a search without a match."""
     agent = await center.enrol("quiet")
     stream = await add_stream(center, agent.id)
     visitor = await visit(center.url)
     visitor.console.expect("404")
     await visitor.come_back((await center.operator(Role.VIEWER)).email, path=f"/#/recordings/quiet/{stream}")
-    await expect(visitor.page.get_by_text("Nothing of this terminal is kept.")).to_be_visible()
+    await expect(visitor.page.get_by_text("This terminal has no recorded output.")).to_be_visible()
     await visitor.page.goto(f"{center.url}/#/recordings/quiet/{agent.id}")
     await expect(visitor.page.get_by_text("There is no such stream.")).to_be_visible()
     await visitor.page.goto(f"{center.url}/#/recordings?q=nowhere")
-    await expect(visitor.page.get_by_text("Nothing was found.")).to_be_visible()
+    await expect(visitor.page.get_by_text("Nothing found.")).to_be_visible()

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_page_has_a_picture():
-    """Each that the dashboard shows in its navigation."""
+    """The pictures cover each page of the dashboard's navigation."""
     source = (ROOT / "dashboard" / "src" / "lib" / "pages.ts").read_text()
     pages = [line for line in source.splitlines() if "{ id: " in line and "hidden: true" not in line]
     assert len(pages) > 5
@@ -26,7 +26,7 @@ def test_every_page_has_a_picture():
 @pytest.mark.package
 @pytest.mark.timeout(300)
 def test_the_pictures_are_saved(tmp_path: Path):
-    """Of the page's size, and no two alike."""
+    """Each picture has the page's size, and no two are the same."""
     command = [sys.executable, "-m", "support.screenshots", str(tmp_path), "--scale", "1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

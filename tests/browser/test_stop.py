@@ -1,4 +1,4 @@
-"""The emergency stop on the page: by mouse, by keyboard, on a phone; what it shows while it is in force."""
+"""The emergency stop on the page: by keyboard, on a phone, and its banner while it is in force."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from onsembl.protocol.states import Role
 PHONE = {"width": 390, "height": 844}
 
 
-async def test_one_button_stops_everything_and_shows_the_proof(center: Api, visit, tmp_path: Path) -> None:
-    """By keyboard alone, from a page beside the fleet's; whoever looks sees it at once, and only an admin lifts it."""
+async def test_one_button_stops_all_agents_and_shows_their_confirmation(center: Api, visit, tmp_path: Path) -> None:
+    """By keyboard alone, from another page; every window shows it at once, and only an admin lifts it."""
     async with agent_running(center, tmp_path):
         admin, viewer = await visit(center.url), await visit(center.url)
         await admin.come_back((await center.operator()).email)
@@ -28,12 +28,12 @@ async def test_one_button_stops_everything_and_shows_the_proof(center: Api, visi
         await button.focus()
         await admin.page.keyboard.press("Enter")
         dialog = admin.page.get_by_role("dialog", name="Emergency stop")
-        await expect(dialog.get_by_role("button", name="Stop everything")).to_be_focused()
-        await dialog.get_by_label("Why").fill("a drill")
+        await expect(dialog.get_by_role("button", name="Stop all agents")).to_be_focused()
+        await dialog.get_by_label("Reason").fill("a drill")
         await admin.page.keyboard.press("Enter")
         for visitor in (admin, viewer):
             banner = visitor.page.get_by_role("region", name="Emergency stop")
-            await expect(banner.get_by_text("Nothing runs on 1 agent: proven by each.")).to_be_visible()
+            await expect(banner.get_by_text("1 agent confirmed that no process is left.")).to_be_visible()
             await expect(banner.get_by_text("a drill")).to_be_visible()
             assert await visitor.page.get_by_role("button", name="Emergency stop").count() == 0
         assert await viewer.page.get_by_role("button", name="Lift").count() == 0
@@ -44,8 +44,8 @@ async def test_one_button_stops_everything_and_shows_the_proof(center: Api, visi
         await expect(button).to_be_visible()
 
 
-async def test_a_phone_stops_the_fleet_and_sees_who_is_missing(center: Api, visit) -> None:
-    """Two taps; agent by agent it says who stopped, who cannot be reached and what will not die."""
+async def test_a_phone_stops_the_fleet_and_shows_each_agent(center: Api, visit) -> None:
+    """Two taps; the banner lists agents that stopped, cannot be reached, or have processes that survive SIGKILL."""
     away, dying, good = [await center.enrol(name) for name in ("away", "dying", "good")]
     async with center.agent_socket(away) as socket:
         await socket.send(SAID_HELLO)
@@ -58,23 +58,23 @@ async def test_a_phone_stops_the_fleet_and_sees_who_is_missing(center: Api, visi
         await phone.come_back((await center.operator(Role.OPERATOR)).email)
         await expect(phone.page.locator('[data-agent="away"][data-status="offline"]')).to_be_visible()
         await phone.page.get_by_role("button", name="Emergency stop").tap()
-        await phone.page.get_by_role("button", name="Stop everything").tap()
+        await phone.page.get_by_role("button", name="Stop all agents").tap()
         halt = (await next_message(good_socket, "halt"))["halt_id"]
         report = {"type": "halt_progress", "halt_id": halt, "at": "2030-01-01T00:00:00Z"}
-        rung = {"state": "stopping", "step": "sigterm", "processes_left": 3}
-        await bad_socket.send(json.dumps({**report, **rung}))
+        step = {"state": "stopping", "step": "sigterm", "processes_left": 3}
+        await bad_socket.send(json.dumps({**report, **step}))
         row = phone.page.locator("[data-halted]")
         await expect(row.filter(has_text="SIGTERM sent, 3 processes left")).to_be_visible()
         await good_socket.send(json.dumps({**report, "state": "stopped"}))
         await bad_socket.send(json.dumps({**report, "state": "dying", "processes_left": 1, "pids": [4711]}))
-        await expect(row.filter(has_text="would not die: 4711")).to_be_visible()
+        await expect(row.filter(has_text="processes survived SIGKILL: 4711")).to_be_visible()
         await expect(phone.page.locator('[data-halted="good"][data-state="stopped"]')).to_be_visible()
         await expect(phone.page.locator('[data-halted="away"][data-state="not_reached"]')).to_be_visible()
         assert await phone.page.get_by_role("button", name="Lift").count() == 0
 
 
-async def test_an_agent_is_paused_and_cleared_from_its_menu(center: Api, visit, tmp_path: Path) -> None:
-    """What stops something takes a second press; that it is paused is shown to everyone."""
+async def test_an_agent_is_paused_and_its_commands_cancelled_from_its_menu(center: Api, visit, tmp_path: Path) -> None:
+    """Cancelling needs a second press; the terminal's bar shows that the agent is paused."""
     async with agent_running(center, tmp_path):
         visitor = await visit(center.url)
         await visitor.come_back((await center.operator(Role.OPERATOR)).email)
@@ -84,11 +84,11 @@ async def test_an_agent_is_paused_and_cleared_from_its_menu(center: Api, visit, 
         await expect(visitor.command("sleep 1000", "running")).to_be_visible()
         more = page.get_by_role("button", name="More for one")
         await more.click()
-        await page.get_by_role("button", name="Pause: take nothing new").click()
+        await page.get_by_role("button", name="Pause: start no new commands").click()
         await expect(page.locator(".bar").get_by_text("paused")).to_be_visible()
         await more.click()
-        await page.get_by_role("button", name="Cancel everything").click()
-        await page.get_by_role("button", name="Press again: cancel everything").click()
+        await page.get_by_role("button", name="Cancel all commands").click()
+        await page.get_by_role("button", name="Press again: cancel all commands").click()
         await expect(visitor.command("sleep 1000", "cancelled")).to_be_visible()
         await more.click()
         await page.get_by_role("button", name="Resume").click()

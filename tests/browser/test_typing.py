@@ -1,4 +1,4 @@
-"""Typing into a real program from the page, and who may."""
+"""Typing into a real program from the page, and control of the terminal."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ PASTES = """text => {
 }"""
 
 
-async def test_a_person_types_into_the_program_that_runs(center: Api, visit, tmp_path: Path) -> None:
-    """Keys, a paste that is longer than what may be typed ahead, and an interrupt go to the program, not to the page;
-    without control they are the page's."""
+async def test_a_person_types_into_the_running_program(center: Api, visit, tmp_path: Path) -> None:
+    """Keys, a paste longer than the limit for unread input, and an interrupt go to the program, not to the page;
+    without control, keys are the page's shortcuts."""
     async with agent_running(center, tmp_path):
         visitor = await visit(center.url)
         await visitor.come_back((await center.operator(Role.OPERATOR)).email)
@@ -35,10 +35,10 @@ async def test_a_person_types_into_the_program_that_runs(center: Api, visit, tmp
         await visitor.attached()
         await visitor.send(ASKS)
         await visitor.sees("name?")
-        await page.get_by_role("button", name="Type here").click()
+        await page.get_by_role("button", name="Take control").click()
         await expect(page.locator('[data-control="mine"]')).to_be_visible()
         await page.locator(".host").click()
-        await page.keyboard.type("jack?c/kx")  # all of them keys of the page's own
+        await page.keyboard.type("jack?c/kx")  # each of these keys is a shortcut of the page
         await page.keyboard.press("Enter")
         await visitor.sees("hello-jack?c/kx")
         await expect(page.locator("dialog[open]")).to_have_count(0)
@@ -47,7 +47,7 @@ async def test_a_person_types_into_the_program_that_runs(center: Api, visit, tmp
         await visitor.sees(hashlib.md5(PASTE.encode()).hexdigest())
         await page.get_by_role("button", name="Interrupt").click()
         await expect(visitor.command(ASKS, "failed")).to_be_visible()
-        await page.get_by_role("button", name="Stop typing").click()
+        await page.get_by_role("button", name="Release control").click()
         await expect(page.locator('[data-control="free"]')).to_be_visible()
         await page.locator(".host").click()
         await page.keyboard.press("?")
@@ -55,7 +55,7 @@ async def test_a_person_types_into_the_program_that_runs(center: Api, visit, tmp
 
 
 async def test_two_people_at_one_terminal(center: Api, visit, tmp_path: Path) -> None:
-    """The second asks and is given it, then it is taken back; all see who types. A viewer can do no more."""
+    """The second person asks for control and gets it, then the first takes it back; every window shows who has it."""
     async with agent_running(center, tmp_path) as agent:
         ada, bob, eve = [await visit(center.url) for _ in range(3)]
         admin, operator = await center.operator(Role.ADMIN), await center.operator(Role.OPERATOR)
@@ -65,28 +65,28 @@ async def test_two_people_at_one_terminal(center: Api, visit, tmp_path: Path) ->
         for visitor in (ada, bob, eve):
             await visitor.attached()
         await ada.send("cat")
-        await ada.page.get_by_role("button", name="Type here").click()
-        await expect(bob.page.get_by_text(f"{admin.email} types into this terminal")).to_be_visible()
-        await bob.page.get_by_role("button", name="Ask to type").click()
-        await ada.page.get_by_role("button", name=f"Give it to {operator.email}").click()
+        await ada.page.get_by_role("button", name="Take control").click()
+        await expect(bob.page.get_by_text(f"{admin.email} controls this terminal")).to_be_visible()
+        await bob.page.get_by_role("button", name="Ask for control").click()
+        await ada.page.get_by_role("button", name=f"Give control to {operator.email}").click()
         await expect(bob.page.locator('[data-control="mine"]')).to_be_visible()
         await bob.page.locator(".host").click()
         await bob.page.keyboard.type("from bob\n")
         await ada.sees("from bob")
         await ada.page.get_by_role("button", name="Take over").click()
         await ada.page.get_by_role("button", name="Press again").click()
-        await expect(bob.page.get_by_text(f"{admin.email} types into this terminal")).to_be_visible()
-        await expect(eve.page.get_by_text(f"{admin.email} types into this terminal")).to_be_visible()
+        await expect(bob.page.get_by_text(f"{admin.email} controls this terminal")).to_be_visible()
+        await expect(eve.page.get_by_text(f"{admin.email} controls this terminal")).to_be_visible()
         await expect(eve.page.locator("[data-control]").get_by_role("button")).to_have_count(0)
         await ada.page.get_by_role("button", name="Interrupt").click()
         await agent.stop()
-        line = bob.page.locator("[data-control]")
-        await expect(line.get_by_role("button")).to_have_count(0)
-        await expect(line).to_have_text(f"{admin.email} types into this terminal")
+        bar = bob.page.locator("[data-control]")
+        await expect(bar.get_by_role("button")).to_have_count(0)
+        await expect(bar).to_have_text(f"{admin.email} controls this terminal")
 
 
-async def test_a_page_that_comes_back_to_a_server_that_knows_nobody(center: Api, visit, tmp_path: Path) -> None:
-    """It typed, and the server has begun anew meanwhile: it does not type any more, and can ask to again."""
+async def test_a_page_reconnects_to_a_server_that_has_forgotten_control(center: Api, visit, tmp_path: Path) -> None:
+    """After a restart of the server the page has no control any more, and can take it again."""
     async with agent_running(center, tmp_path) as agent, CuttableLink(center.url) as link:
         visitor = await visit(link.url)
         visitor.console.expect("ERR_|WebSocket|Failed to")
@@ -94,14 +94,14 @@ async def test_a_page_that_comes_back_to_a_server_that_knows_nobody(center: Api,
         page = visitor.page
         await visitor.attached()
         await visitor.send("cat")
-        await page.get_by_role("button", name="Type here").click()
+        await page.get_by_role("button", name="Take control").click()
         await expect(page.locator('[data-control="mine"]')).to_be_visible()
         link.sever()
         await expect(page.locator('.host[data-link="attached"]')).to_have_count(0)
         center.services.hub.terminals[AgentId(UUID(agent.id))].control = Control()
         link.mend()
         await visitor.attached()
-        await page.get_by_role("button", name="Type here").click()
+        await page.get_by_role("button", name="Take control").click()
         await expect(page.locator('[data-control="mine"]')).to_be_visible()
         await page.locator(".host").click()
         await page.keyboard.type("typed again\n")

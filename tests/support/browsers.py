@@ -9,14 +9,14 @@ from support.chromium import ARGUMENTS, chromium_path
 
 
 class Browsers:
-    """Holds the browser that runs now. One that has crashed is replaced: only the test that it crashed in fails."""
+    """Holds the running browser. A crashed browser is replaced, so that only the test in which it crashed fails."""
 
     def __init__(self) -> None:
         self._started = AsyncExitStack()
         self._browser: Browser | None = None
 
     async def running(self) -> Browser:
-        """A browser that answers."""
+        """The running browser; a new one if it does not answer."""
         if self._browser is not None and not await _answers(self._browser):
             await self.stop()
         if self._browser is None:

@@ -14,12 +14,12 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
-"""The first one draws no window around a page: a test takes two thirds of the time with it."""
+"""The first one draws no window around a page: tests take two thirds of the time with it."""
 UNUSED_FEATURES = (
-    # Pages of the address bar's own beside each page, which take as long to load as the page itself.
+    # The address bar loads these pages beside each page, which takes as long as the page itself.
     "WebUIOmniboxPopup",
     "WebUIOmniboxAimPopup",
-    # Chromium heeds the last of such lists only. These are from Playwright's.
+    # Chromium only uses the last such list: these are from Playwright's list.
     "AvoidUnnecessaryBeforeUnloadCheckSync",
     "DestroyProfileOnBrowserClose",
     "HttpsUpgrades",
@@ -42,7 +42,7 @@ ARGUMENTS = [
 
 
 def chromium_path(downloaded: str) -> str:
-    """The system's, else the one at `downloaded`, where Playwright keeps its own."""
+    """The path of the system's Chromium, else of Playwright's at `downloaded`."""
     path = _system_chromium() or downloaded
     assert Path(path).exists(), f"there is no Chromium: none of {', '.join(NAMES)}, nor Playwright's; run ./dev test"
     return path
@@ -50,7 +50,7 @@ def chromium_path(downloaded: str) -> str:
 
 @functools.cache
 def _system_chromium() -> str | None:
-    """One that runs: on Ubuntu, `chromium-browser` may be a script that only names a snap."""
+    """The first Chromium that runs: on Ubuntu, `chromium-browser` may be a script that only names a snap."""
     for path in filter(None, map(shutil.which, NAMES)):
         if subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0:
             return path

@@ -35,7 +35,7 @@ PAGES = {
     "presets": "#/presets",
     "schedules": "#/schedules",
     "recordings": "#/recordings",
-    "figures": "#/figures",
+    "statistics": "#/statistics",
     "audit": "#/audit",
     "access": "#/access",
 }
@@ -70,7 +70,7 @@ if [ "$1" = watch ]; then
 fi
 """,
 }
-"""What the agents run, on their PATH."""
+"""Programs on the agents' PATH."""
 PRESET = {
     "description": "Raise a dependency, and mend what breaks",
     "template": "Update {{package}}{{#version}} to {{version}}{{/version}}. Run the tests and mend what breaks.",
@@ -99,7 +99,7 @@ class Demo:
             return answer.raise_for_status().json()["access_token"]
 
     def onsembl(self, *arguments: str, stdin: str = "", **environment: str) -> str:
-        """What the command says. Its exit code may be that of an agent's command."""
+        """Runs `onsembl`; returns its output. Its exit code may be that of an agent's command."""
         command = [*COMMAND, *arguments]
         result = subprocess.run(
             command, env=self._environment | environment, input=stdin, capture_output=True, text=True, check=False
@@ -108,14 +108,14 @@ class Demo:
         return result.stdout
 
     def enrol(self, name: str) -> None:
-        """A new agent of that name, which is offline."""
+        """Enrols an agent, which stays offline."""
         token = json.loads(self.onsembl("enrolment-tokens", "create", "--name-pattern", name, "--json"))["token"]
         where = ("--server", self.url, "--state-dir", f"{self._folder}/agents")
         self.onsembl("agent", "enrol", "--name", name, "--kind", "shell", *where, ONSEMBL_ENROLMENT_TOKEN=token)
 
     @contextmanager
     def agent(self, name: str) -> Generator[None]:
-        """Another agent, online until the block ends."""
+        """Runs another agent until the block ends."""
         self.enrol(name)
         programs, work = self._folder / "programs", self._folder / "work" / name
         programs.mkdir(exist_ok=True)
@@ -135,7 +135,7 @@ class Demo:
             process.wait(SECONDS)
 
     def fill(self) -> None:
-        """Commands of every kind of end, one that runs, two that wait; a preset and schedules."""
+        """Adds ended commands in several states, a running one, two queued ones, a preset and schedules."""
         for text in ("make lint", "make release", "make test"):
             self.onsembl("send", "--agent", AGENT, "--wait", text)
         self.onsembl("send", "--agent", "docs-writer", "--wait", "make release")
@@ -151,7 +151,7 @@ class Demo:
 
 @contextmanager
 def demo() -> Generator[Demo]:
-    """A control center with something to show: agents online and offline, commands before, now and later."""
+    """A control center with agents online and offline, and with ended, running and queued commands."""
     folder = data_folder()
     try:
         with ControlCenter(folder / "data", "--demo") as center, ExitStack() as stack:
@@ -166,7 +166,7 @@ def demo() -> Generator[Demo]:
 
 
 def sign_in(page: Page, email: str, password: str) -> None:
-    """From the sign-in form to a page that is live."""
+    """Signs in and waits until the page is live."""
     page.get_by_label("E-mail").fill(email)
     page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Sign in").click()
@@ -174,7 +174,7 @@ def sign_in(page: Page, email: str, password: str) -> None:
 
 
 def show(page: Page, url: str, name: str) -> None:
-    """Open a page, and wait until it has what it shows."""
+    """Opens a page, and waits until its content is complete."""
     page.goto(f"{url}/{PAGES[name]}")
     if name == "sign-in":
         expect(page.get_by_label("E-mail")).to_be_visible()
@@ -184,15 +184,15 @@ def show(page: Page, url: str, name: str) -> None:
     else:
         shown = page.locator(f'[data-page="{name}"]')
         expect(shown.locator("h2").first).to_be_visible()
-        expect(shown.get_by_role("status")).to_have_count(0)  # it says so while it reads
-        if name == "figures":  # rates take a second reading
-            expect(shown.locator('[data-figure="cpu"]')).not_to_have_attribute("data-value", "")
+        expect(shown.get_by_role("status")).to_have_count(0)  # a status shows that the page is loading
+        if name == "statistics":  # rates need a second reading
+            expect(shown.locator('[data-statistic="cpu"]')).not_to_have_attribute("data-value", "")
     page.mouse.move(0, 0)
     page.evaluate("() => document.fonts.ready.then(() => true)")
 
 
 def take(browser: Browser, demo: Demo, theme: Theme, names: Iterable[str], folder: Path, scale: int) -> None:
-    """One theme's pictures."""
+    """Saves the pictures of one theme."""
     width, height = SIZE
     page = browser.new_page(
         viewport={"width": width, "height": height},

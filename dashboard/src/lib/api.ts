@@ -240,8 +240,8 @@ export class Api {
   }
 
   /** Shut somebody out, or let them in again. */
-  admit(kind: "agents" | "operators", id: string, admitted: boolean): Promise<Agent | OperatorAnswer> {
-    return this.#call("POST", `/v1/${kind}/${id}/${admitted ? "enable" : "disable"}`, {});
+  setEnabled(kind: "agents" | "operators", id: string, enabled: boolean): Promise<Agent | OperatorAnswer> {
+    return this.#call("POST", `/v1/${kind}/${id}/${enabled ? "enable" : "disable"}`, {});
   }
 
   /** Direct an agent as a whole. */

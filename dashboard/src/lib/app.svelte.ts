@@ -15,9 +15,9 @@ export type Phase =
   | { name: "signed-out"; why: string | null }
   | { name: "signed-in"; workspace: Workspace };
 
-const ENDED = "Your session has ended. Sign in again to go on.";
+const ENDED = "Your session has ended. Sign in again.";
 
-/** The page: who is signed in, and the workspace that they see. */
+/** The page as a whole: the sign-in, and the workspace of the signed-in person. */
 export class App {
   phase = $state.raw<Phase>({ name: "starting" });
   version = $state("");
@@ -40,14 +40,14 @@ export class App {
       if (this.phase.name === "signed-in") this.phase.workspace.heartbeat(status);
     });
     this.#supabase = supabase;
-    // The client holds its lock while it calls this: what it leads to must not ask the client anything at once.
+    // The client calls this while it holds its lock: code that calls the client must run later, or it would wait forever.
     supabase.auth.onAuthStateChange((event, session) => {
       const why = event === "INITIAL_SESSION" && returning ? ENDED : event === "SIGNED_OUT" && !this.#leaving ? ENDED : null;
       setTimeout(() => this.#sessionChanged(session, why), 0);
     });
   }
 
-  /** Null when it went well, else what to tell the person. */
+  /** Signs in; returns null on success, else a message for the person. */
   async signIn(email: string, password: string): Promise<string | null> {
     if (this.#supabase === null) return "The page is not ready yet.";
     this.#leaving = false;
@@ -57,7 +57,7 @@ export class App {
   async signOut(): Promise<void> {
     this.#leaving = true;
     this.#leave(null);
-    // Only this browser's session: the person may be signed in elsewhere.
+    // This ends only the session of this browser: the person may be signed in elsewhere.
     await this.#supabase?.auth.signOut({ scope: "local" });
   }
 
@@ -77,7 +77,7 @@ export class App {
     this.phase = { name: "signed-in", workspace: new Workspace(supabase, session, () => this.#ended()) };
   }
 
-  /** The server knows the session no longer, whatever this browser thinks. */
+  /** The server rejects the session, even if this browser still holds it. */
   #ended(): void {
     this.#leave(ENDED);
     void this.#supabase?.auth.signOut({ scope: "local" });
@@ -89,7 +89,7 @@ export class App {
   }
 }
 
-/** What one signed-in person works with; made at sign-in, closed at sign-out. */
+/** State and connections of one signed-in person, from sign-in to sign-out. */
 export class Workspace {
   readonly userId: string;
   readonly email: string;
@@ -97,14 +97,14 @@ export class Workspace {
   readonly fleet: Fleet;
   readonly inbox: Inbox;
   readonly halting: Halting;
-  /** What the page of figures has read; it is there still when somebody comes back to it. */
+  /** The readings of the statistics page; they stay while another page is open. */
   readonly readings = new Readings();
   mark = $state<Mark>("connecting");
-  /** Until when the page was live (ms); null while it is, and before it ever was. */
+  /** When the page was last live (Unix time in ms); null while it is live, and before it first was. */
   liveUntil = $state<number | null>(null);
-  /** Grows when schedules have changed, or may have. */
+  /** Grows when schedules have changed or may have changed. */
   schedulesSeen = $state(0);
-  /** The present access token: terminals pass each on to the server. */
+  /** The present access token: terminals send each new one to the server. */
   accessToken = $state("");
 
   readonly #supabase: Supabase;
@@ -125,11 +125,11 @@ export class Workspace {
     this.fleet = new Fleet(this.api);
     this.inbox = new Inbox(this.api);
     this.halting = new Halting(this.api);
-    // First paint need not wait for Realtime; the reading that counts is the one after changes flow.
+    // The first paint does not wait for Realtime; `flowing` reads again, so that no change is missed.
     void this.fleet.readUntilDone(() => undefined);
     this.#subscription = new Subscription(supabase, {
       change: (change) => this.fleet.change(change),
-      noticed: (table) => {
+      reread: (table) => {
         if (table === "halts" || table === "halt_agents") void this.halting.read();
         else if (table === "schedules") this.schedulesSeen += 1;
         else void this.inbox.read(table);
@@ -139,7 +139,7 @@ export class Workspace {
     });
   }
 
-  /** Where the API and the terminals get their access tokens. */
+  /** Access tokens for the API and the terminals. */
   readonly tokens: Tokens = {
     current: async () => {
       const { data, error } = await this.#supabase.auth.getSession();

@@ -1,6 +1,6 @@
 import { localTime } from "./format.ts";
 
-/** What of the audit log is wanted, as the page's fields hold it: times are the browser's own, without an offset. */
+/** The values of the audit log's filter fields; times are local, as `datetime-local` fields hold them. */
 export interface AuditFilter {
   text?: string;
   actor?: string;
@@ -15,7 +15,7 @@ export interface AuditFilter {
 const WORDS = ["text", "actor", "action", "target", "address", "outcome"] as const;
 const TIMES = ["since", "until"] as const;
 
-/** As the API is asked, and as the address keeps it. */
+/** The filter as a query, for the API and for the page's address. */
 export function queryOf(filter: AuditFilter): URLSearchParams {
   const query = new URLSearchParams();
   for (const name of WORDS) {
@@ -30,7 +30,7 @@ export function queryOf(filter: AuditFilter): URLSearchParams {
   return query;
 }
 
-/** What an address asks for. */
+/** The filter of an address. */
 export function filterOf(query: URLSearchParams): AuditFilter {
   const filter: AuditFilter = {};
   for (const name of WORDS) {
@@ -44,7 +44,7 @@ export function filterOf(query: URLSearchParams): AuditFilter {
   return filter;
 }
 
-/** The beginning of an id is enough to tell it from others; what is no id stays whole. */
+/** The first eight digits of an id; other texts stay whole. */
 export function shortId(text: string): string {
   return /^[0-9a-f]{8}-[0-9a-f-]{27}$/.test(text) ? text.slice(0, 8) : text;
 }

@@ -1,4 +1,4 @@
-/** Delays in ms: each is drawn evenly from 0 to a bound that doubles up to `cap`, so that many clients spread out. */
+/** Random delays between attempts, in ms, from 0 to a bound that doubles up to `cap`: many clients spread out in time. */
 export class Backoff {
   readonly #base: number;
   readonly #cap: number;
@@ -17,7 +17,7 @@ export class Backoff {
     return delay;
   }
 
-  /** It worked. */
+  /** Starts again with short delays, after a success. */
   reset(): void {
     this.#bound = this.#base;
   }

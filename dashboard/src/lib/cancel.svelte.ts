@@ -4,7 +4,7 @@ import { FINAL_STATES, type Command } from "./protocol.ts";
 
 const ARMED_MS = 4000;
 
-/** Cancelling by a second press: the first one arms the button for a few seconds. */
+/** Cancels a command by two presses: the first press arms the button for a few seconds. */
 export class Cancel {
   /** The command whose next press cancels it. */
   armed = $state<string | null>(null);
@@ -19,7 +19,7 @@ export class Cancel {
     this.#answered = answered;
   }
 
-  /** Whether there is still something to ask for. */
+  /** Whether the command can still be cancelled. */
   possible(command: Command): boolean {
     return !FINAL_STATES.has(command.state) && command.cancel_requested_at === null;
   }

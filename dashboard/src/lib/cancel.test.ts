@@ -41,13 +41,13 @@ describe("cancelling", () => {
     expect(asked).toEqual([]);
   });
 
-  test("arms another command by a press on that one", async () => {
+  test("arms another command when its button is pressed", async () => {
     await cancel.press(COMMAND);
     await cancel.press(OTHER);
     expect([cancel.armed, asked]).toEqual(["c2", []]);
   });
 
-  test("is over once it was asked for", async () => {
+  test("is no longer possible once it was requested", async () => {
     for (const over of [{ ...COMMAND, cancel_requested_at: "2026-01-01T00:00:00Z" }, { ...COMMAND, state: "succeeded" as const }]) {
       await cancel.press(over);
       expect(cancel.armed).toBe(null);

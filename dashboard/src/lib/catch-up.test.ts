@@ -7,7 +7,7 @@ function recorded() {
   return { log, catchUp: new CatchUp<string>((change) => log.push(change)) };
 }
 
-test("a change is applied at once when nothing is being read", () => {
+test("a change is applied at once while no snapshot is read", () => {
   const { log, catchUp } = recorded();
   catchUp.change("a");
   expect(log).toEqual(["a"]);

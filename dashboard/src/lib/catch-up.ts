@@ -1,6 +1,6 @@
 /**
- * Puts a snapshot and the changes around it in order. While a snapshot is being read, changes wait; they are applied
- * after it, since the snapshot may be older than any of them.
+ * Applies a snapshot and the changes around it in order. Changes that arrive while a snapshot is read wait and are applied
+ * after it, because the snapshot may be older than they are.
  */
 export class CatchUp<Change> {
   readonly #apply: (change: Change) => void;
@@ -11,15 +11,15 @@ export class CatchUp<Change> {
     this.#apply = apply;
   }
 
-  /** A change has arrived. */
+  /** Applies a change, or holds it back while a snapshot is read. */
   change(change: Change): void {
     if (this.#readings > 0) this.#waiting.push(change);
     else this.#apply(change);
   }
 
   /**
-   * Read a snapshot and take it in. Readings may overlap: changes wait for the last. When one fails, its changes are
-   * applied all the same and the error goes to the caller.
+   * Reads a snapshot and calls `take` with it. Readings may overlap: changes wait for the last one. When a reading fails,
+   * the changes are applied all the same and the error is raised.
    */
   async read<Snapshot>(read: () => Promise<Snapshot>, take: (snapshot: Snapshot) => void): Promise<void> {
     this.#readings += 1;

@@ -1,6 +1,6 @@
 import { createSubscriber } from "svelte/reactivity";
 
-/** The time, for texts that say how long something takes: it moves once a second while anything shows it. */
+/** The current time for texts like "3 m ago": it updates once a second while a component shows it. */
 class Clock {
   readonly #subscribe = createSubscriber((update) => {
     const timer = setInterval(update, 1000);

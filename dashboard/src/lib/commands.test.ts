@@ -8,7 +8,7 @@ function command(fields: Partial<Command>): Command {
   return { ...row, started_at: null, ended_at: null, ...fields } as Command;
 }
 
-test("a cancellation tells how far it has come", () => {
+test("a cancellation has its progress as text", () => {
   const asked = { cancel_requested_at: "2026-01-01T00:00:00Z" };
   expect(cancelProgress(command({}))).toBeNull();
   expect(cancelProgress(command(asked))).toBe("cancel requested");
@@ -16,7 +16,7 @@ test("a cancellation tells how far it has come", () => {
     "SIGTERM sent, 3 processes left",
   );
   expect(cancelProgress(command({ cancel_step: { step: "sigterm", processes_left: 2, limit: "tokens" } }))).toBe(
-    "past its limit: SIGTERM sent, 2 processes left",
+    "limit exceeded: SIGTERM sent, 2 processes left",
   );
   expect(cancelProgress(command({ ...asked, cancel_step: { step: "sigkill", processes_left: 1 } }))).toBe(
     "SIGKILL sent, 1 process left",
@@ -26,7 +26,7 @@ test("a cancellation tells how far it has come", () => {
   );
 });
 
-test("an exit code is told unless it goes without saying", () => {
+test("the exit code 0 of a successful command is left out", () => {
   expect(outcome(command({ state: "succeeded", exit_code: 0 }))).toBeNull();
   expect(outcome(command({ state: "failed", exit_code: 2 }))).toBe("exit 2");
   expect(outcome(command({ state: "cancelled", exit_code: 0 }))).toBe("exit 0");
@@ -34,7 +34,7 @@ test("an exit code is told unless it goes without saying", () => {
   expect(outcome(command({ state: "failed", signal: 35 }))).toBe("signal 35");
 });
 
-test("a command that runs has run until now", () => {
+test("the run time of a running command ends now", () => {
   const started = { started_at: "2026-01-01T00:00:00Z" };
   const now = Date.parse("2026-01-01T00:01:00Z");
   expect(ran(command({}), now)).toBeNull();
@@ -42,7 +42,7 @@ test("a command that runs has run until now", () => {
   expect(ran(command({ ...started, ended_at: "2026-01-01T00:00:02Z" }), now)).toBe(2_000);
 });
 
-test("history goes back through what was sent and forward to the draft", () => {
+test("history goes back through sent texts and forward to the draft", () => {
   const history = new History(["one", "two"]);
   history.add("two");
   expect(history.older("dra")).toBe("two");

@@ -1,7 +1,7 @@
 import type { CancelStep, Command, CommandState } from "./protocol.ts";
 import { counted, elapsed } from "./format.ts";
 
-/** How each state is called on the page. */
+/** The name of each state on the page. */
 export const STATE_LABELS: Record<CommandState, string> = {
   queued: "queued",
   dispatched: "dispatched",
@@ -13,28 +13,29 @@ export const STATE_LABELS: Record<CommandState, string> = {
   lost: "lost",
 };
 
-const RUNGS: Record<CancelStep["step"], string> = {
+/** The steps of the escalation that stops a command. */
+export const STEP_LABELS: Record<CancelStep["step"], string> = {
   interrupt: "interrupt sent",
   sigint: "SIGINT sent",
   sigterm: "SIGTERM sent",
   sigkill: "SIGKILL sent",
-  sweep: "looking for processes that left the group",
-  failed: "could not be stopped",
+  sweep: "looking for processes that left the process group",
+  failed: "processes survived SIGKILL",
 };
 
-/** How far a cancellation has come, or a stop at a limit, which nobody asks for; null when there is none. */
+/** The progress of a cancellation, or of a stop at an exceeded limit; null if there is neither. */
 export function cancelProgress(command: Command): string | null {
   const step = command.cancel_step as Partial<CancelStep> | null;
   if (step?.step === undefined) return command.cancel_requested_at === null ? null : "cancel requested";
-  const why = typeof step.limit === "string" ? "past its limit: " : "";
-  const rung = why + (RUNGS[step.step] ?? step.step);
+  const cause = typeof step.limit === "string" ? "limit exceeded: " : "";
+  const label = cause + (STEP_LABELS[step.step] ?? step.step);
   const left = step.processes_left ?? 0;
-  if (step.step === "failed") return `cancel failed, would not die: ${(step.pids ?? []).join(", ")}`;
-  return left > 0 ? `${rung}, ${counted(left, "process", "processes")} left` : rung;
+  if (step.step === "failed") return `cancel failed, processes survived SIGKILL: ${(step.pids ?? []).join(", ")}`;
+  return left > 0 ? `${label}, ${counted(left, "process", "processes")} left` : label;
 }
 
-/** `next`, `2nd`, `3rd`, `11th` in the line, and when it will probably start. */
-export function placeInLine(ahead: number, startsIn: number | null): string {
+/** The place in the queue and the expected start: `next`, `2nd, in about 3 m`, `11th`. */
+export function placeInQueue(ahead: number, startsIn: number | null): string {
   const place = ahead === 0 ? "next" : ordinal(ahead + 1);
   return startsIn === null ? place : `${place}, in about ${elapsed(Math.max(startsIn, 1) * 1000)}`;
 }
@@ -44,12 +45,12 @@ function ordinal(n: number): string {
   return `${n}${suffix}`;
 }
 
-/** Words as they are typed for tags or labels: between spaces or commas, each once. */
+/** Tags or labels as they are typed, separated by spaces or commas; each once. */
 export function wordsOf(text: string): string[] {
   return [...new Set(text.split(/[\s,]+/).filter((word) => word !== ""))];
 }
 
-/** How the command ended, beyond its state: exit code, signal, error. */
+/** The command's exit code or signal, where its state does not tell it; null if there is none. */
 export function outcome(command: Command): string | null {
   if (command.exit_code !== null && (command.exit_code !== 0 || command.state !== "succeeded")) {
     return `exit ${command.exit_code}`;
@@ -74,14 +75,14 @@ function signalName(signal: number): string {
   return SIGNALS[signal] ?? `signal ${signal}`;
 }
 
-/** From start to end in ms, or to `now` while it runs; null before it has started. */
+/** The run time in ms, up to `now` for a running command; null before the command has started. */
 export function ran(command: Command, now: number): number | null {
   if (command.started_at === null) return null;
   const end = command.ended_at === null ? now : Date.parse(command.ended_at);
   return end - Date.parse(command.started_at);
 }
 
-/** Texts that were sent before, newest last, for the command box to go back through. */
+/** The texts that were sent before, newest last: ↑ and ↓ in the command box step through them. */
 export class History {
   readonly #sent: string[];
   #at: number;
@@ -97,7 +98,7 @@ export class History {
     this.#at = this.#sent.length;
   }
 
-  /** The text before the one shown; null at the oldest. `shown` is kept when it is the draft. */
+  /** The text before the one shown; null at the oldest. `shown` is stored if it is the draft. */
   older(shown: string): string | null {
     if (this.#at === 0) return null;
     if (this.#at === this.#sent.length) this.#draft = shown;
@@ -105,7 +106,7 @@ export class History {
     return this.#sent[this.#at] ?? null;
   }
 
-  /** The text after the one shown, the draft at last; null when the draft is shown. */
+  /** The text after the one shown, and the draft after the newest; null if the draft is shown. */
   newer(): string | null {
     if (this.#at >= this.#sent.length) return null;
     this.#at += 1;

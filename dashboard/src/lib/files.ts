@@ -1,10 +1,10 @@
 import { ApiError, type Api } from "./api.ts";
 import { notices } from "./notices.svelte.ts";
 
-/** Fetch a file that the API makes and give it to the browser to keep; `have` is told of the bytes that are here. */
-export async function saveFile(api: Api, path: string, name: string, have: (bytes: number) => void): Promise<void> {
+/** Downloads an export of the API and saves it as `name`; calls `progress` with the number of bytes so far. */
+export async function saveFile(api: Api, path: string, name: string, progress: (bytes: number) => void): Promise<void> {
   try {
-    const file = URL.createObjectURL(await api.download(path, have));
+    const file = URL.createObjectURL(await api.download(path, progress));
     const link = document.createElement("a");
     link.href = file;
     link.download = name.replaceAll(/[^A-Za-z0-9._-]/g, "_");

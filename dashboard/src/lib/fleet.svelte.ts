@@ -4,7 +4,7 @@ import { Api, ApiError } from "./api.ts";
 import { Backoff } from "./backoff.ts";
 import { CatchUp } from "./catch-up.ts";
 import { ACTIVE_STATES, FINAL_STATES, type Agent, type Command, type Me } from "./protocol.ts";
-import { byLine, completed, isStaleAgent, isStaleCommand, newestFirst } from "./rows.ts";
+import { byQueue, completed, isStaleAgent, isStaleCommand, newestFirst } from "./rows.ts";
 import type { Change } from "./subscription.ts";
 
 const PAGE = 50;
@@ -18,7 +18,7 @@ interface Snapshot {
 
 interface Selected {
   agentId: string;
-  /** The newest commands, whatever their state, and all that wait, as far as one page of the API goes. */
+  /** The newest commands in any state, and the queued commands: one page of the API each. */
   newest: Command[];
   waiting: Command[];
   nextBefore: number | null;
@@ -26,21 +26,21 @@ interface Selected {
 }
 
 /**
- * The fleet as the database has it: a snapshot by REST, kept up to date by changes.
+ * The fleet as it is in the database: a snapshot by REST, updated by changes.
  *
- * Of commands it holds those that are dispatched or running anywhere, and those of the selected agent, as far back as
- * they were asked for: memory does not grow with the fleet's history.
+ * It holds the dispatched and running commands of every agent, and the commands of the selected agent as far back as they
+ * were loaded: memory does not grow with the fleet's history.
  */
 export class Fleet {
   readonly agents = new SvelteMap<string, Agent>();
   readonly commands = new SvelteMap<string, Command>();
   me = $state<Me | null>(null);
-  /** False until the first snapshot is there. */
+  /** False until the first snapshot has arrived. */
   loaded = $state(false);
-  /** Why the last reading failed; null when it did not. */
+  /** The error of the last reading; null if it succeeded. */
   problem = $state<ApiError | null>(null);
   selectedId = $state<string | null>(null);
-  /** The commands shown are those of the selected agent, not still of the one before. */
+  /** Whether the commands of the selected agent have arrived. */
   selectedLoaded = $state(false);
   moreWaiting = $state(false);
   hasOlder = $state(false);
@@ -65,7 +65,7 @@ export class Fleet {
   readonly selected = $derived(this.selectedId === null ? null : (this.agents.get(this.selectedId) ?? null));
   readonly #ofSelected = $derived([...this.commands.values()].filter((c) => c.agent_id === this.selectedId));
   readonly active = $derived(this.#ofSelected.find((c) => ACTIVE_STATES.has(c.state)) ?? null);
-  readonly waiting = $derived(this.#ofSelected.filter((c) => c.state === "queued").sort(byLine));
+  readonly waiting = $derived(this.#ofSelected.filter((c) => c.state === "queued").sort(byQueue));
   readonly history = $derived(this.#ofSelected.filter((c) => FINAL_STATES.has(c.state)).sort(newestFirst));
 
   close(): void {
@@ -73,29 +73,29 @@ export class Fleet {
     this.#round += 1;
   }
 
-  /** A change arrived by Realtime. */
+  /** Takes in a change that arrived by Realtime. */
   change(change: Change): void {
     this.#catchUp.change(change);
     for (const watcher of this.#watchers) watcher(change);
   }
 
-  /** Hear of changes, and by null that any may have been missed; the answer ends it. */
+  /** Calls `watcher` with each change, and with null when changes may have been missed; the returned function stops this. */
   watch(watcher: (change: Change | null) => void): () => void {
     this.#watchers.add(watcher);
     return () => this.#watchers.delete(watcher);
   }
 
-  /** A row arrived as the answer to a request of this page's own. */
+  /** Takes in a row that arrived as the answer to a request of this page. */
   answered(row: Command): void {
     this.#catchUp.change({ table: "commands", id: row.id, row, whole: true });
   }
 
-  /** As `answered`, for an agent's row. */
+  /** Like `answered`, for an agent's row. */
   answeredAgent(row: Agent): void {
     this.#catchUp.change({ table: "agents", id: row.id, row });
   }
 
-  /** Read everything that is shown anew; true when it went well. One that fails is tried again later. */
+  /** Reads everything that is shown again; returns whether this succeeded. */
   async read(): Promise<boolean> {
     clearTimeout(this.#retryTimer);
     const round = ++this.#round;
@@ -119,7 +119,7 @@ export class Fleet {
     }
   }
 
-  /** Read until it goes well: after a failure that may pass, again and again, later and later. */
+  /** Reads until it succeeds, then calls `then`: after a passing failure it retries with growing delays. */
   async readUntilDone(then: () => void): Promise<void> {
     const reading = this.read();
     const round = this.#round;
@@ -129,7 +129,7 @@ export class Fleet {
     }
   }
 
-  /** Show this agent's commands. */
+  /** Selects the agent whose commands are shown. */
   async select(agentId: string | null): Promise<void> {
     if (agentId === this.selectedId) return;
     this.selectedId = agentId;
@@ -149,7 +149,7 @@ export class Fleet {
     }
   }
 
-  /** One more page of the selected agent's history. Raises ApiError. */
+  /** Reads one more page of the selected agent's history. Raises ApiError. */
   async readOlder(): Promise<void> {
     const agentId = this.selectedId;
     const before = this.#nextBefore;
@@ -179,7 +179,7 @@ export class Fleet {
       this.api.allCommands({ state: "running" }),
       agentId === null ? null : this.#readSelected(agentId),
     ]);
-    // One that was dispatched in the first answer may run in the second: the later reading is the newer.
+    // A command that is dispatched in the first answer may be running in the second: the later reading is newer.
     return { me, agents, active: [...dispatched, ...running], selected };
   }
 
@@ -206,7 +206,7 @@ export class Fleet {
     const selected = snapshot.selected?.agentId === this.selectedId ? snapshot.selected : null;
     const shown = [...snapshot.active, ...(selected?.waiting ?? []), ...(selected?.newest ?? [])];
     const found = new Set(shown.map((command) => command.id));
-    // What was not over and is in none of the answers has ended meanwhile: its end is further back than was read.
+    // A command that had not ended and is in none of the answers has ended meanwhile, further back than was read.
     for (const [id, command] of this.commands)
       if (!FINAL_STATES.has(command.state) && !found.has(id)) this.commands.delete(id);
     for (const command of snapshot.active) this.#put(command);
@@ -215,7 +215,7 @@ export class Fleet {
     if (selected === null && this.selectedId !== null) {
       const id = this.selectedId;
       this.selectedId = null;
-      void this.select(id); // chosen while the snapshot was read
+      void this.select(id); // the person selected it while the snapshot was read
     }
   }
 

@@ -50,7 +50,7 @@ beforeEach(async () => {
 });
 
 describe("a fleet", () => {
-  test("holds the agents, what runs anywhere, and the selected agent's commands", async () => {
+  test("holds the agents, all running commands, and the selected agent's commands", async () => {
     server.agentRows = [agent(), agent({ id: "a2", name: "two" })];
     server.rows = [
       command(),
@@ -78,7 +78,7 @@ describe("a fleet", () => {
     expect(fleet.agents.get("a1")?.status).toBe("offline");
   });
 
-  test("shows an agent as its request left it, before any change tells of it", async () => {
+  test("shows an agent as in the answer to a request, before a change arrives", async () => {
     await fleet.read();
     fleet.answeredAgent(agent({ labels: ["eu"] }));
     expect(fleet.agents.get("a1")?.labels).toEqual(["eu"]);
@@ -92,7 +92,7 @@ describe("a fleet", () => {
     expect(fleet.commands.size).toBe(0);
   });
 
-  test("never lets an older row overwrite a final state", async () => {
+  test("does not overwrite a final state with an older row", async () => {
     void fleet.select("a1");
     server.rows = [command(DONE)];
     await fleet.read();
@@ -100,7 +100,7 @@ describe("a fleet", () => {
     expect(fleet.commands.get("c1")?.state).toBe("succeeded");
   });
 
-  test("forgets what ended unseen while it was not connected, and agents that are gone", async () => {
+  test("removes commands that ended while it was disconnected, and deleted agents", async () => {
     server.agentRows = [agent(), agent({ id: "a2" })];
     server.rows = [command({ agent_id: "a2", state: "running" })];
     await fleet.read();
@@ -112,7 +112,7 @@ describe("a fleet", () => {
     expect([...fleet.agents.keys()]).toEqual(["a1"]);
   });
 
-  test("reads a command whose change came without its text", async () => {
+  test("reads a command whose change arrived without its text", async () => {
     await fleet.read();
     server.rows = [command({ agent_id: "a9", state: "running", text: "a long text" })];
     const { text: _, ...record } = command({ agent_id: "a9", state: "running" });
@@ -122,7 +122,7 @@ describe("a fleet", () => {
     expect(fleet.commands.get("c1")?.text).toBe("a long text");
   });
 
-  test("shows history by pages, and the line in its order", async () => {
+  test("shows history by pages, and the queue in its order", async () => {
     server.rows = Array.from({ length: 60 }, (_, i) => command({ id: `c${i}`, seq: i, ...DONE }));
     server.rows.push(command({ id: "low", seq: 100, priority: 9 }), command({ id: "high", seq: 101, priority: 1 }));
     void fleet.select("a1");
@@ -135,7 +135,7 @@ describe("a fleet", () => {
     expect(fleet.hasOlder).toBe(false);
   });
 
-  test("keeps what it has when a reading fails, and says why", async () => {
+  test("keeps its rows when a reading fails, and has the error", async () => {
     await fleet.read();
     server.fails = new ApiError(0, "The server cannot be reached.");
     expect(await fleet.read()).toBe(false);

@@ -12,7 +12,7 @@ test.each([
   [273_600_000, "3 d 4 h"],
 ])("%i ms last %s", (milliseconds, text) => expect(duration(milliseconds)).toBe(text));
 
-test("a running clock has whole seconds", () => {
+test("an elapsed time has whole seconds", () => {
   expect([elapsed(900), elapsed(9_999), elapsed(61_000)]).toEqual(["0 s", "9 s", "1 m 01 s"]);
 });
 
@@ -40,6 +40,6 @@ test("a count has its noun", () => {
   expect([counted(1, "process", "processes"), counted(3, "process", "processes")]).toEqual(["1 process", "3 processes"]);
 });
 
-test("a moment is written as a field for it takes it", () => {
+test("a time has the format of a datetime-local field", () => {
   expect(localTime(new Date(2026, 0, 31, 9, 5))).toBe("2026-01-31T09:05");
 });

@@ -1,4 +1,4 @@
-/** A length of time as people read it at a glance: `0.4 s`, `12 s`, `3 m 05 s`, `2 h 04 m`, `3 d 4 h`. */
+/** A duration for people: `0.4 s`, `12 s`, `3 m 05 s`, `2 h 04 m`, `3 d 4 h`. */
 export function duration(milliseconds: number): string {
   const ms = Math.max(0, milliseconds);
   if (ms < 9950) return `${(Math.floor(ms / 100) / 10).toFixed(1)} s`;
@@ -11,13 +11,13 @@ export function duration(milliseconds: number): string {
   return `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
-/** A running clock: like `duration`, but in whole seconds. */
+/** Like `duration`, but in whole seconds, for a duration that grows on the page. */
 export function elapsed(milliseconds: number): string {
   const ms = Math.max(0, milliseconds);
   return ms < 10_000 ? `${Math.floor(ms / 1000)} s` : duration(ms);
 }
 
-/** How long ago: `now`, `12 s ago`, `3 m ago`, `2 h ago`, `4 d ago`. */
+/** Time since an event: `now`, `12 s ago`, `3 m ago`, `2 h ago`, `4 d ago`. */
 export function ago(milliseconds: number): string {
   const seconds = Math.floor(Math.max(0, milliseconds) / 1000);
   if (seconds < 5) return "now";
@@ -42,12 +42,12 @@ export function bytes(count: number): string {
   return `${value < 10 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
 }
 
-/** A moment in full, in the person's own time zone and manner. */
+/** Date and time in the person's time zone and language. */
 export function moment(iso: string): string {
   return new Date(iso).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
 }
 
-/** A moment as a field for date and time takes it, in the browser's own time zone. */
+/** Local date and time as a `datetime-local` field takes them. */
 export function localTime(moment: Date): string {
   return new Date(moment.getTime() - moment.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 }

@@ -1,22 +1,23 @@
 import { type Api, ApiError } from "./api.ts";
 import { Backoff } from "./backoff.ts";
 import { counted } from "./format.ts";
+import { STEP_LABELS } from "./commands.ts";
 import type { HaltAnswer, HaltedAgent, HaltState, HaltStatus } from "./protocol.ts";
 
-/** How each state is called on the page. */
+/** The name of each state on the page. */
 export const HALT_LABELS: Record<HaltState, string> = {
-  not_reached: "not reachable",
+  not_reached: "unreachable",
   stopping: "stopping",
-  stopped: "stopped, nothing runs",
-  dying: "still dying",
+  stopped: "stopped",
+  dying: "not stopped",
 };
 
-/** The emergency stop: whether the fleet is halted, and how far that has come, agent by agent. */
+/** The emergency stop: whether one is in force, and its progress for each agent. */
 export class Halting {
   halt = $state.raw<HaltAnswer | null>(null);
   agents = $state.raw<HaltedAgent[]>([]);
   readonly stopped = $derived(this.agents.filter((agent) => agent.state === "stopped").length);
-  /** Whether every agent has proven that nothing runs. */
+  /** Whether every agent has confirmed that no process is left. */
   readonly done = $derived(this.stopped === this.agents.length);
   readonly #api: Api;
   readonly #backoff = new Backoff(500, 10_000);
@@ -34,7 +35,7 @@ export class Halting {
     clearTimeout(this.#retryTimer);
   }
 
-  /** Something has changed. Changes come many at a time: while one answer is awaited, one more question is enough. */
+  /** Reads the halt again after a change. However many changes arrive during a request, one more request follows it. */
   async read(): Promise<void> {
     if (this.#reading) {
       this.#again = true;
@@ -58,13 +59,13 @@ export class Halting {
     }
   }
 
-  /** Stop everything. Raises ApiError. */
+  /** Begins an emergency stop. Raises ApiError. */
   async begin(reason: string): Promise<void> {
     this.#take(await this.#api.beginHalt(reason === "" ? {} : { reason }));
     void this.read();
   }
 
-  /** Let the fleet work again. Raises ApiError. */
+  /** Lifts the emergency stop. Raises ApiError. */
   async lift(): Promise<void> {
     await this.#api.liftHalt();
     this.halt = null;
@@ -78,19 +79,12 @@ export class Halting {
   }
 }
 
-/** What one agent's line says beside its state. */
+/** The detail beside an agent's state; empty if there is none. */
 export function haltDetail(agent: HaltedAgent): string {
-  if (agent.state === "dying") return agent.pids.length > 0 ? `would not die: ${agent.pids.join(", ")}` : "";
-  if (agent.state === "not_reached") return "is stopped the moment it returns";
+  if (agent.state === "dying") return agent.pids.length > 0 ? `processes survived SIGKILL: ${agent.pids.join(", ")}` : "";
+  if (agent.state === "not_reached") return "stops as soon as it reconnects";
   if (agent.state !== "stopping" || agent.processes_left === 0) return "";
   const left = `${counted(agent.processes_left, "process", "processes")} left`;
-  return agent.step === null ? left : `${RUNGS[agent.step] ?? agent.step}, ${left}`;
+  const steps: Record<string, string> = STEP_LABELS;
+  return agent.step === null ? left : `${steps[agent.step] ?? agent.step}, ${left}`;
 }
-
-const RUNGS: Record<string, string> = {
-  interrupt: "interrupt sent",
-  sigint: "SIGINT sent",
-  sigterm: "SIGTERM sent",
-  sigkill: "SIGKILL sent",
-  sweep: "looking for what escaped",
-};

@@ -5,7 +5,7 @@ import type { Agent, GroupSummary } from "./protocol.ts";
 
 const AGENTS = [{ id: "a1", name: "one" } as Agent];
 
-test("the address keeps the filter, and the API is asked for what it says", () => {
+test("the address holds the filter, and the API query follows it", () => {
   const filter = filterOf(new URLSearchParams("q=make%20all&agent=one&state=failed,lost&since=1d"));
   expect(addressQuery(filter).toString()).toBe("q=make+all&agent=one&state=failed%2Clost&since=1d");
   expect(commandQuery(filter, AGENTS, Date.parse("2026-01-02T00:00:00Z"))).toEqual({
@@ -20,12 +20,12 @@ test("the address keeps the filter, and the API is asked for what it says", () =
   expect(commandQuery({ ...filter, agent: "gone" }, AGENTS, 0)).toBeNull();
 });
 
-test("a group says how far it has come, and whom it was for", () => {
+test("a group has its progress and its target as text", () => {
   const group = { counts: { succeeded: 2, failed: 1, running: 2 }, target: { labels: ["eu"] } } as unknown as GroupSummary;
   expect(groupProgress(group)).toEqual({
-    over: 3,
+    ended: 3,
     total: 5,
-    said: "3 of 5 commands over: 2 succeeded, 1 failed, 2 running",
+    text: "3 of 5 commands ended: 2 succeeded, 1 failed, 2 running",
   });
   expect(groupTarget(group)).toBe("agents labelled eu");
   expect(groupTarget({ ...group, target: { agents: ["a", "b"] } })).toBe("a, b");

@@ -3,7 +3,7 @@ import { counted } from "./format.ts";
 import { STATE_LABELS } from "./commands.ts";
 import { ACTIVE_STATES, FINAL_STATES, type Agent, type CommandState, type GroupSummary, type Target } from "./protocol.ts";
 
-/** What the history's fields hold, as the address keeps it. */
+/** The values of the history's fields, as the address holds them. */
 export interface HistoryFilter {
   q: string;
   agent: string;
@@ -23,13 +23,13 @@ export const TIMES: [value: string, label: string, hours: number | null][] = [
   ["7d", "the last week", 7 * 24],
 ];
 
-/** States that people look for, some of them together. */
+/** The choices of the state field; a choice may stand for several states. */
 export const STATES: [value: string, label: string][] = [
   ["", "any state"],
   ["queued", "queued"],
   [[...ACTIVE_STATES].join(","), "running"],
   ["succeeded", "succeeded"],
-  ["failed,timed_out,lost", "gone wrong"],
+  ["failed,timed_out,lost", "failed, timed out or lost"],
   ["cancelled", "cancelled"],
 ];
 
@@ -41,7 +41,7 @@ export function addressQuery(filter: HistoryFilter): URLSearchParams {
   return new URLSearchParams(NAMES.map((name) => [name, filter[name].trim()]).filter(([, value]) => value !== ""));
 }
 
-/** As the API is asked; null when an agent is meant that there is not. */
+/** The query for the API; null if the filter names an agent that does not exist. */
 export function commandQuery(filter: HistoryFilter, agents: Agent[], now: number): CommandQuery | null {
   const agent = agents.find((one) => one.name === filter.agent);
   if (filter.agent !== "" && agent === undefined) return null;
@@ -57,16 +57,16 @@ export function commandQuery(filter: HistoryFilter, agents: Agent[], now: number
   };
 }
 
-/** How far a group has come: `3 of 5 over: 2 succeeded, 1 failed; 2 running`. */
-export function groupProgress(group: GroupSummary): { over: number; total: number; said: string } {
+/** A group's progress, as numbers and as text: `3 of 5 commands ended: 2 succeeded, 1 failed, 2 running`. */
+export function groupProgress(group: GroupSummary): { ended: number; total: number; text: string } {
   const counts = Object.entries(group.counts) as [CommandState, number][];
   const total = counts.reduce((sum, [, count]) => sum + count, 0);
-  const over = counts.filter(([state]) => FINAL_STATES.has(state)).reduce((sum, [, count]) => sum + count, 0);
-  const said = counts.map(([state, count]) => `${count} ${STATE_LABELS[state]}`).join(", ");
-  return { over, total, said: `${over} of ${counted(total, "command")} over: ${said}` };
+  const ended = counts.filter(([state]) => FINAL_STATES.has(state)).reduce((sum, [, count]) => sum + count, 0);
+  const states = counts.map(([state, count]) => `${count} ${STATE_LABELS[state]}`).join(", ");
+  return { ended, total, text: `${ended} of ${counted(total, "command")} ended: ${states}` };
 }
 
-/** Whom a group was sent to, as it was asked for. */
+/** The target of a group, as it was requested. */
 export function groupTarget(group: GroupSummary): string {
   const target = group.target as Target;
   if (target.all === true) return "all agents";

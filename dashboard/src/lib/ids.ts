@@ -1,4 +1,4 @@
-/** A UUID of version 4; `crypto.randomUUID` is there on secure pages only. */
+/** A UUID of version 4; `crypto.randomUUID` exists only on secure pages. */
 export function randomId(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x40;

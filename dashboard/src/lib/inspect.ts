@@ -1,10 +1,10 @@
 import type { Place } from "./terminal/flow.ts";
 
 /**
- * `window.onsembl`: what automated tests and curious people may read off the page. It only looks.
+ * `window.onsembl`: a read-only view of the page for automated tests and debugging.
  *
- * - `terminal.text()`: scrollback and screen of the terminal that is shown, wrapped lines joined; "" without one.
- * - `terminal.place()`: `{streamId, offset}` of the next byte that it lacks; null without one.
+ * - `terminal.text()`: scrollback and screen of the shown terminal, wrapped lines joined; "" without a terminal.
+ * - `terminal.place()`: `{streamId, offset}` of the next byte that the terminal lacks; null without a terminal.
  * - `terminal.renderer()`: `webgl`, `dom`, or null.
  */
 export interface Inspection {
@@ -28,7 +28,7 @@ interface Shown {
 
 let shown: Shown | null = null;
 
-/** This terminal is on the page now; null when none is. */
+/** Sets the terminal that the page shows; null when it shows none. */
 export function inspectTerminal(session: Shown | null): void {
   shown = session;
 }

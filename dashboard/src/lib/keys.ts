@@ -1,4 +1,4 @@
-/** The keys of the page, in one table: the page obeys it and `?` shows it. */
+/** The page's keyboard shortcuts: one table for the page and for the help at `?`. */
 export type KeyAction =
   | "palette"
   | "keys"
@@ -15,36 +15,36 @@ export type KeyAction =
 
 export interface Binding {
   action: KeyAction | null;
-  /** `event.key`s, `Ctrl+` before those that need Ctrl or ⌘. */
+  /** Values of `event.key`; `Ctrl+` before a key that needs Ctrl or ⌘. */
   keys: string[];
   help: string;
-  /** Obeyed while the person types in a field, too. */
+  /** The shortcut works in text fields, too. */
   always?: boolean;
 }
 
 export const BINDINGS: Binding[] = [
-  { action: "palette", keys: ["Ctrl+k"], help: "Go to an agent, or do anything", always: true },
-  { action: "palette", keys: ["/"], help: "The same" },
-  { action: "next", keys: ["j"], help: "Next agent, or next command when one has the focus" },
-  { action: "previous", keys: ["k"], help: "The one before" },
+  { action: "palette", keys: ["Ctrl+k"], help: "Go to an agent or run an action", always: true },
+  { action: "palette", keys: ["/"], help: "The same, outside text fields" },
+  { action: "next", keys: ["j"], help: "Next agent; next command if a command has the focus" },
+  { action: "previous", keys: ["k"], help: "Previous agent; previous command if a command has the focus" },
   { action: "command", keys: ["c"], help: "Write a command" },
-  { action: "cancel", keys: ["x"], help: "Cancel the command that runs, or the one with the focus; twice" },
-  { action: "agents", keys: ["1"], help: "To the agents" },
-  { action: "terminal", keys: ["2"], help: "To the terminal" },
-  { action: "commands", keys: ["3"], help: "To the commands" },
-  { action: "find", keys: ["Ctrl+f"], help: "Find in the terminal; again for the browser's own search", always: true },
+  { action: "cancel", keys: ["x"], help: "Cancel the focused or the running command: press twice" },
+  { action: "agents", keys: ["1"], help: "Go to the agents" },
+  { action: "terminal", keys: ["2"], help: "Go to the terminal" },
+  { action: "commands", keys: ["3"], help: "Go to the commands" },
+  { action: "find", keys: ["Ctrl+f"], help: "Find in the terminal; press again for the browser's search", always: true },
   { action: "larger", keys: ["+", "="], help: "Larger terminal text" },
   { action: "smaller", keys: ["-"], help: "Smaller terminal text" },
   { action: null, keys: ["Enter"], help: "Send the command" },
   { action: null, keys: ["Shift+Enter"], help: "New line in the command" },
-  { action: null, keys: ["↑", "↓"], help: "Commands sent before, in the command box" },
-  { action: null, keys: ["Alt+↑", "Alt+↓"], help: "Sooner or later: the command's priority" },
+  { action: null, keys: ["↑", "↓"], help: "Earlier commands, in the command box" },
+  { action: null, keys: ["Alt+↑", "Alt+↓"], help: "Raise or lower the command's priority" },
   { action: null, keys: ["Shift+PgUp", "Shift+PgDn"], help: "Scroll the terminal" },
-  { action: null, keys: ["Esc"], help: "Out of a field or a dialog" },
-  { action: "keys", keys: ["?"], help: "These keys" },
+  { action: null, keys: ["Esc"], help: "Leave a field or close a dialog" },
+  { action: "keys", keys: ["?"], help: "Show these shortcuts" },
 ];
 
-/** What the key means; null when it is the browser's or a field's own. */
+/** The action of a key; null for a key that is left to the browser or to a field. */
 export function actionOf(event: KeyboardEvent): KeyAction | null {
   if (event.altKey || event.isComposing || isTypedAt(event.target)) return null;
   const command = event.ctrlKey || event.metaKey;
@@ -58,12 +58,12 @@ export function actionOf(event: KeyboardEvent): KeyAction | null {
   return null;
 }
 
-/** Whether keys that arrive here go to the program in the terminal, every one of them. */
+/** Whether every key at this element goes to the program in the terminal. */
 function isTypedAt(target: EventTarget | null): boolean {
   return target instanceof HTMLElement && target.classList.contains("xterm-helper-textarea") && target.closest("[data-typing]") !== null;
 }
 
-/** Whether keys that arrive here are written. The terminal's own field takes none while it only shows. */
+/** Whether keys at this element are text. The terminal's own field takes no text while this window has no control. */
 function isField(target: EventTarget | null): boolean {
   if (!(target instanceof HTMLElement) || target.classList.contains("xterm-helper-textarea")) return false;
   return target.isContentEditable || ["INPUT", "TEXTAREA", "SELECT"].includes(target.tagName);

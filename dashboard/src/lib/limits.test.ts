@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 
-import { limitsName, read, readSpan, typed, writeSpan } from "./limits.ts";
+import { limitsName, parse, parseSpan, typed, writeSpan } from "./limits.ts";
 
-describe("spans of time", () => {
+describe("durations", () => {
   test.each([
     ["90", 90],
     ["90s", 90],
@@ -12,7 +12,7 @@ describe("spans of time", () => {
     ["soon", null],
     ["-5", null],
     ["", null],
-  ])("%j is %s seconds", (text, seconds) => expect(readSpan(text)).toBe(seconds));
+  ])("%j is %s seconds", (text, seconds) => expect(parseSpan(text)).toBe(seconds));
 
   test.each([
     [90, "90s"],
@@ -22,16 +22,16 @@ describe("spans of time", () => {
     [1.5, "1.5s"],
   ])("%s seconds are %j", (seconds, text) => {
     expect(writeSpan(seconds)).toBe(text);
-    expect(readSpan(text)).toBe(seconds);
+    expect(parseSpan(text)).toBe(seconds);
   });
 });
 
 describe("a form", () => {
   const limits = { wall_seconds: 7200, tokens: 5000, cost_usd: 2.5 };
 
-  test("says what it was filled with", () => {
-    expect(read(typed(limits))).toEqual({ limits, wrong: null });
-    expect(read(typed({}))).toEqual({ limits: {}, wrong: null });
+  test("has the limits that it was filled with", () => {
+    expect(parse(typed(limits))).toEqual({ limits, wrong: null });
+    expect(parse(typed({}))).toEqual({ limits: {}, wrong: null });
   });
 
   test.each([
@@ -39,18 +39,18 @@ describe("a form", () => {
     ["idle_seconds", "a while"],
     ["tokens", "1.5"],
     ["cost_usd", "0"],
-  ] as const)("names what is wrong: %s of %j", (name, text) => {
-    expect(read({ ...typed(limits), [name]: text }).wrong).toBe(name);
+  ] as const)("names the invalid field: %s of %j", (name, text) => {
+    expect(parse({ ...typed(limits), [name]: text }).wrong).toBe(name);
   });
 
-  test("takes numbers as people write them", () => {
-    expect(read({ ...typed({}), tokens: "200,000" }).limits).toEqual({ tokens: 200_000 });
+  test("accepts thousands separators", () => {
+    expect(parse({ ...typed({}), tokens: "200,000" }).limits).toEqual({ tokens: 200_000 });
   });
 });
 
-test("limits in words", () => {
+test("limits as text", () => {
   expect(limitsName({ wall_seconds: 7200, idle_seconds: 600, tokens: 200_000, cost_usd: 2.5 })).toBe(
-    "2h, 10m silent, 200,000 tokens, $2.5",
+    "2h, 10m without output, 200,000 tokens, $2.5",
   );
   expect(limitsName({})).toBe("");
 });

@@ -2,12 +2,12 @@ import type { CommandLimits } from "./protocol.ts";
 
 export type LimitName = keyof CommandLimits;
 
-/** What a form holds: each limit as it is typed, an empty text for none. */
+/** The texts of a form's fields: each limit as it is typed, empty for no limit. */
 export type Typed = Record<LimitName, string>;
 
 export const LIMITS: [name: LimitName, label: string, placeholder: string][] = [
-  ["wall_seconds", "Longest run", "2h"],
-  ["idle_seconds", "Longest silence", "10m"],
+  ["wall_seconds", "Run time", "2h"],
+  ["idle_seconds", "Time without output", "10m"],
   ["tokens", "Tokens", "200000"],
   ["cost_usd", "Cost in $", "2.50"],
 ];
@@ -19,14 +19,14 @@ const UNITS: [unit: string, seconds: number][] = [
   ["s", 1],
 ];
 
-/** `90s`, `30m`, `2h`, `1d`, or seconds; null for what is none of these. */
-export function readSpan(text: string): number | null {
+/** The seconds of `90s`, `30m`, `2h`, `1d` or a plain number; null for any other text. */
+export function parseSpan(text: string): number | null {
   const found = /^(\d+(?:\.\d+)?)\s*([smhd]?)$/.exec(text.trim());
   if (found === null) return null;
   return Number(found[1]) * (UNITS.find(([unit]) => unit === found[2])?.[1] ?? 1);
 }
 
-/** As `readSpan` takes it, in the largest unit that it is a whole number of. */
+/** The text that `parseSpan` reads, in the largest unit that gives a whole number. */
 export function writeSpan(seconds: number): string {
   const [unit, size] = UNITS.find(([, size]) => seconds >= size && seconds % size === 0) ?? ["s", 1];
   return `${seconds / size}${unit}`;
@@ -45,14 +45,14 @@ function write(limit: number | null | undefined, how: (limit: number) => string)
   return typeof limit === "number" ? how(limit) : "";
 }
 
-/** The limits that are typed, and the first of them that is none. */
-export function read(form: Typed): { limits: CommandLimits; wrong: LimitName | null } {
+/** The limits of a form, and the name of the first field that holds no valid limit. */
+export function parse(form: Typed): { limits: CommandLimits; wrong: LimitName | null } {
   const limits: Record<string, number> = {};
   let wrong: LimitName | null = null;
   for (const [name] of LIMITS) {
     const text = form[name].trim();
     if (text === "") continue;
-    const value = name === "wall_seconds" || name === "idle_seconds" ? readSpan(text) : Number(text.replaceAll(",", ""));
+    const value = name === "wall_seconds" || name === "idle_seconds" ? parseSpan(text) : Number(text.replaceAll(",", ""));
     const least = name === "cost_usd" ? Number.MIN_VALUE : 1;
     if (value === null || !(value >= least) || (name === "tokens" && !Number.isInteger(value))) wrong ??= name;
     else limits[name] = value;
@@ -64,7 +64,7 @@ export function read(form: Typed): { limits: CommandLimits; wrong: LimitName | n
 export function limitsName(limits: CommandLimits): string {
   return [
     write(limits.wall_seconds, writeSpan),
-    write(limits.idle_seconds, (span) => `${writeSpan(span)} silent`),
+    write(limits.idle_seconds, (span) => `${writeSpan(span)} without output`),
     write(limits.tokens, (count) => `${count.toLocaleString("en")} tokens`),
     write(limits.cost_usd, (cost) => `$${cost}`),
   ]

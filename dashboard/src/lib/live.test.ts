@@ -22,7 +22,7 @@ test("is live only when the socket is open, the channel joined, changes flow and
   expect(marks).toEqual([["live", null]]);
 });
 
-test("a lost socket takes the rest with it, and tells until when the page was live", () => {
+test("a lost socket ends the other signals too, and reports until when the page was live", () => {
   const { live, marks, at } = marked();
   live.set({ socket: true, joined: true, flowing: true, current: true });
   at(42);

@@ -1,15 +1,15 @@
-/** What the live mark says. */
+/** The states of the live mark. */
 export type Mark = "connecting" | "live" | "reconnecting";
 
-/** Everything that has to hold for the page to show the state as it is now. */
+/** Conditions that must all hold for the page to be up to date. */
 export interface Signals {
-  /** The browser believes that it has a network. */
+  /** The browser reports a network. */
   online: boolean;
   /** Realtime's socket is open and its last heartbeat was answered. */
   socket: boolean;
   /** The channel is joined. */
   joined: boolean;
-  /** The server has said that changes of the database flow: a join is answered before they do. */
+  /** The server has reported that changes of the database flow: it answers a join earlier than that. */
   flowing: boolean;
   /** A snapshot was read after changes began to flow. */
   current: boolean;
@@ -17,7 +17,7 @@ export interface Signals {
 
 export const SILENT: Signals = { online: true, socket: false, joined: false, flowing: false, current: false };
 
-/** The truth about the page's state, with the moment at which it was last live (ms), which it may show meanwhile. */
+/** Whether the page is up to date, and when it last was (Unix time in ms). */
 export class Live {
   readonly #listener: (mark: Mark, liveUntil: number | null) => void;
   readonly #now: () => number;
@@ -34,7 +34,7 @@ export class Live {
     return this.#mark;
   }
 
-  /** A signal has changed. What depends on one that fell falls with it: a new join has to prove itself anew. */
+  /** Takes in changed signals. When one falls, the signals that depend on it fall too, until they are set again. */
   set(change: Partial<Signals>): void {
     const next = { ...this.#signals, ...change };
     if (!next.online) next.socket = false;

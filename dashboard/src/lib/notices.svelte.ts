@@ -2,13 +2,13 @@ export interface Notice {
   id: number;
   kind: "info" | "error";
   text: string;
-  /** Where more of it is to be seen. */
+  /** The address of a page with more about it. */
   href?: string | undefined;
 }
 
 const SHOWN_MS = { info: 2500, error: 8000 };
 
-/** Short messages in the corner of the page; each goes by itself, or when it is dismissed. */
+/** Short messages in the corner of the page; each disappears after a few seconds or when it is dismissed. */
 class Notices {
   list = $state<Notice[]>([]);
   #next = 0;

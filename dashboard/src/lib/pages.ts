@@ -3,14 +3,14 @@ import type { Component } from "svelte";
 import type { Workspace } from "./app.svelte.ts";
 import type { Role } from "./protocol.ts";
 
-/** A page beside the fleet's, at `#/<id>`. Its code is fetched when it is opened. */
+/** A page other than the fleet's, at `#/<id>`. Its code is loaded when the page is opened. */
 export interface Page {
   id: string;
   label: string;
-  /** Who may open it; the server checks all that it asks for. */
+  /** The least role that may open the page; the server checks each request on its own. */
   role: Role;
   load: () => Promise<{ default: Component<{ workspace: Workspace }> }>;
-  /** Reached by a link or a notice only, not shown among the pages. */
+  /** Left out of the navigation: a link leads to the page. */
   hidden?: boolean;
 }
 
@@ -19,9 +19,9 @@ export const PAGES: Page[] = [
   { id: "presets", label: "Presets", role: "viewer", load: () => import("../pages/Presets.svelte") },
   { id: "schedules", label: "Schedules", role: "viewer", load: () => import("../pages/Schedules.svelte") },
   { id: "recordings", label: "Recordings", role: "viewer", load: () => import("../pages/Recordings.svelte") },
-  { id: "figures", label: "Figures", role: "viewer", load: () => import("../pages/Statistics.svelte") },
+  { id: "statistics", label: "Statistics", role: "viewer", load: () => import("../pages/Statistics.svelte") },
   { id: "audit", label: "Audit", role: "admin", load: () => import("../pages/Audit.svelte") },
   { id: "access", label: "Access", role: "admin", load: () => import("../pages/Access.svelte") },
-  { id: "approve", label: "Let an agent in", role: "admin", hidden: true, load: () => import("../pages/Approve.svelte") },
+  { id: "approve", label: "Approve agents", role: "admin", hidden: true, load: () => import("../pages/Approve.svelte") },
   { id: "alerts", label: "Alerts", role: "viewer", hidden: true, load: () => import("../pages/Alerts.svelte") },
 ];

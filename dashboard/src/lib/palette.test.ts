@@ -6,7 +6,7 @@ function offer(label: string, hint?: string): Offer {
   return { id: label, label, group: "", run: () => undefined, ...(hint === undefined ? {} : { hint }) };
 }
 
-test("letters match in order or not at all", () => {
+test("letters only match in order", () => {
   expect(score("bld", "build-1")).not.toBeNull();
   expect(score("dlb", "build-1")).toBeNull();
 });
@@ -17,11 +17,11 @@ test("beginnings of words and adjacent letters come first", () => {
   expect(ranked("build", offers).map((o) => o.label)).toEqual(["build-farm", "rebuild-farm"]);
 });
 
-test("a hint finds an offer, behind those whose label does", () => {
+test("a match of the hint comes after matches of labels", () => {
   const offers = [offer("web-1", "claude ci-host"), offer("claude-2")];
   expect(ranked("claude", offers).map((o) => o.label)).toEqual(["claude-2", "web-1"]);
 });
 
-test("an empty query offers everything as it is", () => {
+test("an empty query returns every offer in its order", () => {
   expect(ranked(" ", [offer("b"), offer("a")]).map((o) => o.label)).toEqual(["b", "a"]);
 });

@@ -1,8 +1,8 @@
-/** Something that the palette offers. */
+/** An agent, page or action that the palette offers. */
 export interface Offer {
   id: string;
   label: string;
-  /** Words that find it besides its label. */
+  /** More words by which the search finds it. */
   hint?: string;
   group: string;
   keys?: string;
@@ -10,8 +10,8 @@ export interface Offer {
 }
 
 /**
- * How well `query` matches `text`: its letters in order, better when they are adjacent or begin words; null when they
- * are not there.
+ * How well `text` contains the letters of `query` in order: higher if they are adjacent or begin words; null if it does
+ * not contain them.
  */
 export function score(query: string, text: string): number | null {
   const wanted = query.toLowerCase().replaceAll(" ", "");
@@ -31,7 +31,7 @@ export function score(query: string, text: string): number | null {
   return points - text.length * 0.01;
 }
 
-/** The offers that fit, best first; all in their own order for an empty query. */
+/** The offers that match, best first; for an empty query the first ones, in their own order. */
 export function ranked(query: string, offers: readonly Offer[], limit = 50): Offer[] {
   if (query.trim() === "") return offers.slice(0, limit);
   const scored: [number, Offer][] = [];

@@ -1,4 +1,4 @@
-/** What a person has chosen for this browser; kept between visits where the browser allows it. */
+/** The person's preferences for this browser, stored between visits where the browser allows it. */
 
 export type Theme = "system" | "dark" | "light";
 
@@ -17,7 +17,7 @@ function kept(): Kept {
   try {
     return { ...usual, ...(JSON.parse(localStorage.getItem(KEY) ?? "{}") as Partial<Kept>) };
   } catch {
-    return usual; // storage is denied, or holds what another version wrote
+    return usual; // the browser denies storage, or another version wrote it
   }
 }
 
@@ -46,7 +46,7 @@ class Preferences {
     return this.#chosen.theme === "system" ? this.#systemDark : this.#chosen.theme === "dark";
   }
 
-  /** Of the terminal, in pixels. */
+  /** The terminal's font size, in pixels. */
   get fontSize(): number {
     return this.#chosen.fontSize;
   }
@@ -55,7 +55,7 @@ class Preferences {
     this.#keep();
   }
 
-  /** The terminal keeps a copy of its text for screen readers; drawing costs more with it. */
+  /** Whether the terminal keeps a copy of its text for screen readers, which makes drawing slower. */
   get screenReader(): boolean {
     return this.#chosen.screenReader;
   }
@@ -73,7 +73,7 @@ class Preferences {
     try {
       localStorage.setItem(KEY, JSON.stringify(this.#chosen));
     } catch {
-      // Storage is denied: the choice holds for this visit.
+      // The browser denies storage: the choice holds for this visit.
     }
   }
 }

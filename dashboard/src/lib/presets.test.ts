@@ -7,23 +7,23 @@ const count = { ...newVariable("most"), type: "integer" as const, default: 10 };
 const tests = { ...newVariable("tests"), type: "boolean" as const, default: true };
 
 describe("a preset's form", () => {
-  it("begins with the defaults, or with what was chosen before", () => {
+  it("begins with the defaults, or with given values", () => {
     expect(filledIn([text, count, tests])).toEqual({ what: "", most: 10, tests: true });
     expect(filledIn([text, count, tests], { tests: false, what: "x" })).toEqual({ what: "x", most: 10, tests: false });
   });
 
-  it("sends what is given, each as its type wants it", () => {
+  it("sends filled fields with the types of their variables", () => {
     expect(given([text, count, tests], { what: "", most: "7", tests: false })).toEqual({ most: 7, tests: false });
     expect(given([count], { most: "many" })).toEqual({ most: "many" });
   });
 });
 
-describe("a preset that is written", () => {
+describe("a preset in the editor", () => {
   it("has the variables that its template names", () => {
     expect(namesIn("{{ b }}{{#a}}{{a}}{{/a}} ${{ github.sha }} {{A}}")).toEqual(["b", "a"]);
   });
 
-  it("keeps choices for a choice only, and no empty default", () => {
+  it("keeps choices only for the type choice, and no empty default", () => {
     expect(tidied({ ...text, choices: ["x"], default: "" })).toEqual(text);
     expect(tidied({ ...text, type: "choice", choices: [" x ", ""] }).choices).toEqual(["x"]);
     expect(tidied({ ...count, default: "5" }).default).toBe(5);

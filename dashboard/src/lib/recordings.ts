@@ -3,21 +3,21 @@ import { addressOf } from "./route.svelte.ts";
 
 export type Format = "cast3" | "cast2" | "text";
 
-/** What a recording is exported as. */
+/** The formats of an export. */
 export const FORMATS: { format: Format; label: string; extension: string }[] = [
   { format: "cast3", label: "asciicast v3", extension: "cast" },
   { format: "cast2", label: "asciicast v2", extension: "cast" },
   { format: "text", label: "plain text", extension: "txt" },
 ];
 
-/** Where the player shows a place of a stream; within a part of it when `from` and `to` say so. */
+/** The player's address for a stream: it opens at the offset `at`, and plays only from `from` to `to` if they are given. */
 export function playerAddress(agent: string, streamId: string, place: { at?: number; from?: number; to?: number } = {}): string {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(place)) if (value !== undefined) query.set(name, String(value));
   return addressOf(["recordings", agent, streamId], query);
 }
 
-/** Where a command's output is played; null while there is none. */
+/** The player's address for a command's output; null while there is none. */
 export function replayAddress(agent: string, command: Command): string | null {
   if (command.stream_id === null || command.output_start === null) return null;
   const { stream_id, output_start, output_end } = command;
@@ -25,7 +25,7 @@ export function replayAddress(agent: string, command: Command): string | null {
   return playerAddress(agent, stream_id, { from: output_start, to: output_end });
 }
 
-/** Where a find is shown; null for a command that has put nothing out. */
+/** The player's address for a search result; null for a command without output. */
 export function hitAddress(agent: string, hit: SearchHit): string | null {
   if (hit.stream_id === null || hit.offset === null) return null;
   return playerAddress(agent, hit.stream_id, { at: hit.offset });

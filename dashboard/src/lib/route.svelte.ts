@@ -1,6 +1,6 @@
 /**
- * What the address names: `#/agents/<name>` an agent of the fleet, `#/<page>/<part>…?<query>` another page. So a reload,
- * a bookmark and the back button keep it.
+ * The part of the page that the address names: `#/agents/<name>` an agent of the fleet, `#/<page>/<part>…?<query>`
+ * another page. A reload, a bookmark and the back button therefore lead to the same view.
  */
 class Route {
   #at = $state.raw(read());
@@ -21,7 +21,7 @@ class Route {
     return first === "agents" ? (name ?? null) : null;
   }
 
-  /** What follows the page's id. */
+  /** The parts of the address after the page's id. */
   get rest(): string[] {
     return this.#at.parts.slice(1);
   }
@@ -34,7 +34,7 @@ class Route {
     if (agent !== this.agent) location.hash = addressOf(["agents", agent]);
   }
 
-  /** To another page. `replace` leaves no step for the back button. */
+  /** Goes to another page. With `replace`, the back button does not return to the present one. */
   open(parts: string[], query = new URLSearchParams(), replace = false): void {
     const hash = addressOf(parts, query);
     if (hash === location.hash) return;
@@ -47,7 +47,7 @@ class Route {
   }
 }
 
-/** The address within the page, for links. */
+/** The address of a view, for links. */
 export function addressOf(parts: string[], query = new URLSearchParams()): string {
   const search = query.toString();
   return `#/${parts.map(encodeURIComponent).join("/")}${search === "" ? "" : `?${search}`}`;
@@ -62,7 +62,7 @@ function decoded(part: string): string {
   try {
     return decodeURIComponent(part);
   } catch {
-    return part; // typed by hand: not an escape
+    return part; // a percent sign that was typed by hand is not an escape
   }
 }
 

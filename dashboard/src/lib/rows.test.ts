@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 
 import type { Agent, Command, CommandState } from "./protocol.ts";
-import { byLine, completed, isStaleAgent, isStaleCommand } from "./rows.ts";
+import { byQueue, completed, isStaleAgent, isStaleCommand } from "./rows.ts";
 
 export function command(fields: Partial<Command> = {}): Command {
   return {
@@ -69,7 +69,7 @@ describe("a command", () => {
     command({ state: "cancelled", dispatched_at: LATER, delivery_attempts: 1, cancel_requested_at: LATER }),
   ];
 
-  test("takes each later version of its life and refuses each earlier one", () => {
+  test("accepts each later version of its row and rejects each earlier one", () => {
     for (const [i, known] of life.entries())
       for (const [j, candidate] of life.entries()) {
         expect(isStaleCommand(known, candidate), `${i} → ${j}`).toBe(j < i);
@@ -81,7 +81,7 @@ describe("a command", () => {
     for (const state of states) expect(isStaleCommand(command({ state: "timed_out" }), command({ state }))).toBe(true);
   });
 
-  test("that ended takes what is added to its row later", () => {
+  test("accepts later additions to its row after its end", () => {
     expect(isStaleCommand(command({ state: "failed" }), command({ state: "failed", output_end: 9 }))).toBe(false);
   });
 
@@ -91,12 +91,12 @@ describe("a command", () => {
     expect(completed(command(), { ...record, text: null as unknown as string })).toMatchObject({ text: "make" });
   });
 
-  test("cannot be completed when it is not known", () => {
+  test("cannot be completed without a known row", () => {
     expect(completed(undefined, { id: "c1", state: "running" })).toBeNull();
   });
 });
 
-test("an agent's older epoch is stale, and so is its presence before it went", () => {
+test("an agent's older epoch is stale, and so is an online row from before its disconnect", () => {
   expect(isStaleAgent(agent({ epoch: 3 }), agent({ epoch: 2 }))).toBe(true);
   expect(isStaleAgent(agent({ epoch: 2 }), agent({ epoch: 3, status: "offline" }))).toBe(false);
   expect(isStaleAgent(agent({ status: "offline" }), agent({ status: "online" }))).toBe(true);
@@ -104,14 +104,14 @@ test("an agent's older epoch is stale, and so is its presence before it went", (
   expect(isStaleAgent(agent({ columns: 80 }), agent({ columns: 100 }))).toBe(false);
 });
 
-test("the line runs by priority, then by age", () => {
+test("the queue runs by priority, then by age", () => {
   const line = [command({ seq: 1, priority: 5 }), command({ seq: 2, priority: 1 }), command({ seq: 3, priority: 1 })];
-  expect(line.sort(byLine).map((c) => c.seq)).toEqual([2, 3, 1]);
+  expect(line.sort(byQueue).map((c) => c.seq)).toEqual([2, 3, 1]);
 });
 
-test("one that was moved stands where it was put, and an edit is newer than what it changed", () => {
+test("a moved command keeps its new place, and an edit is newer than the row before it", () => {
   const line = [command({ seq: 1 }), command({ seq: 2 }), command({ seq: 9, position: 1.5, revision: 1 })];
-  expect(line.sort(byLine).map((c) => c.seq)).toEqual([1, 9, 2]);
+  expect(line.sort(byQueue).map((c) => c.seq)).toEqual([1, 9, 2]);
   const ended = command({ state: "failed" });
   const noted = command({ state: "failed", revision: 1, note: "flaky" });
   expect(isStaleCommand(noted, ended)).toBe(true);

@@ -1,19 +1,19 @@
 import { FINAL_STATES, type Agent, type Command } from "./protocol.ts";
 
 /**
- * Rows reach the page by two ways, REST and Realtime, and may overtake one another. These say which of two versions of
- * one row is the older, from what the database itself never takes back: an agent's epoch only grows, a command's final
- * state never changes.
+ * Rows reach the page by REST and by Realtime, and may overtake one another. These functions decide which of two versions
+ * of a row is older, from values that the database never takes back: an agent's epoch only grows, a command's final state
+ * never changes.
  */
 
-/** Whether `candidate` is an older version of the agent than the one the page has. */
+/** Whether `candidate` is an older version of the agent than `known`. */
 export function isStaleAgent(known: Agent, candidate: Agent): boolean {
   if (candidate.epoch !== known.epoch) return candidate.epoch < known.epoch;
-  // Within one epoch an agent goes offline once; it comes back under the next.
+  // Within one epoch an agent goes offline once; it reconnects under the next epoch.
   return known.status === "offline" && candidate.status === "online";
 }
 
-/** Whether `candidate` is an older version of the command than the one the page has. */
+/** Whether `candidate` is an older version of the command than `known`. */
 export function isStaleCommand(known: Command, candidate: Command): boolean {
   if (known.revision !== candidate.revision) return candidate.revision < known.revision;
   if (FINAL_STATES.has(known.state)) return candidate.state !== known.state;
@@ -26,7 +26,7 @@ export function isStaleCommand(known: Command, candidate: Command): boolean {
   return stepTime(known) > stepTime(candidate);
 }
 
-/** A command may go back into the line once; the time of its last dispatch then tells the rounds apart. */
+/** A command may return to the queue once; the time of its last dispatch then distinguishes the rounds. */
 function placeOf(command: Command): [phase: number, round: number, step: number] {
   if (FINAL_STATES.has(command.state)) return [2, 0, 0];
   if (command.state === "running") return [1, 0, 0];
@@ -48,8 +48,8 @@ function stepTime(command: Command): number {
 }
 
 /**
- * The command that a change tells of, completed from what is known: Postgres leaves a long text out of an update that
- * did not touch it. Null when it cannot be completed and has to be read.
+ * The command of a change, completed from the known row: Postgres leaves a long text out of an update that did not
+ * change it. Null if the known row is missing too: then the command has to be read.
  */
 export function completed(known: Command | undefined, record: Partial<Command>): Command | null {
   const row = { ...known, ...withoutMissing(record) } as Partial<Command>;
@@ -62,8 +62,8 @@ function withoutMissing(record: Partial<Command>): Partial<Command> {
   return text === undefined || text === null ? rest : { ...rest, text };
 }
 
-/** The line in the order in which it will run. */
-export function byLine(a: Command, b: Command): number {
+/** Orders queued commands as they will run. */
+export function byQueue(a: Command, b: Command): number {
   return a.priority - b.priority || (a.position ?? a.seq) - (b.position ?? b.seq) || a.seq - b.seq;
 }
 

@@ -2,7 +2,7 @@ import { STATE_LABELS } from "./commands.ts";
 import type { Agent, CommandState, ScheduleAnswer, ScheduleRun, Target } from "./protocol.ts";
 import { labelsOf, targetName } from "./target.ts";
 
-/** Rules that people ask for most. */
+/** Common rules, offered by name. */
 export const RULES: [label: string, cron: string][] = [
   ["every hour", "0 * * * *"],
   ["every day at 6:00", "0 6 * * *"],
@@ -11,7 +11,7 @@ export const RULES: [label: string, cron: string][] = [
   ["on the first of each month", "0 6 1 * *"],
 ];
 
-/** What a schedule may be for, as a list to choose from: what it is for now comes first if it is none of the others. */
+/** The targets to choose from for a schedule. The present target comes first if it is none of the others. */
 export function targetChoices(agents: Agent[], now: Target | null): [label: string, target: Target][] {
   const choices: [string, Target][] = [
     ...agents.filter((agent) => agent.disabled_at === null).map((agent): [string, Target] => [agent.name, { agents: [agent.name] }]),
@@ -27,19 +27,19 @@ export function isSame(a: Target, b: Target): boolean {
   return key(a) === key(b);
 }
 
-/** When it comes, in words. `once` has no words: the time itself says it. */
+/** A schedule's rule in words; `once` for a schedule with a single time. */
 export function ruleName(schedule: Pick<ScheduleAnswer, "cron" | "time_zone">): string {
   if (schedule.cron === null) return "once";
   const known = RULES.find(([, cron]) => cron === schedule.cron);
   return `${known?.[0] ?? schedule.cron}, ${schedule.time_zone}`;
 }
 
-/** What came of a firing: `succeeded`, `2 succeeded, 1 failed`, or why nothing was made; and who was passed over. */
+/** The result of a run: `succeeded`, `2 succeeded, 1 failed`, or its error; and the agents that it skipped. */
 export function resultName(run: ScheduleRun): string {
   if (run.error !== null) return run.error;
   const counts = Object.entries(run.counts) as [CommandState, number][];
   const total = counts.reduce((sum, [, count]) => sum + count, 0);
   const parts = counts.map(([state, count]) => (total === 1 ? STATE_LABELS[state] : `${count} ${STATE_LABELS[state]}`));
-  if (run.skipped.length > 0) parts.push(`skipped, the last one still waits for ${run.skipped.join(", ")}`);
+  if (run.skipped.length > 0) parts.push(`skipped ${run.skipped.join(", ")}: the previous command is still queued`);
   return parts.join(", ");
 }

@@ -4,7 +4,7 @@ import heartbeatWorker from "./heartbeat.worker.js?url&no-inline";
 
 export type Supabase = SupabaseClient;
 
-/** What the page is told before anyone has signed in. `supabase_url` is null when this very server signs in. */
+/** The page's settings, public before sign-in. `supabase_url` is null if this server signs people in itself. */
 export interface PageConfig {
   supabase_url: string | null;
   supabase_key: string;
@@ -15,14 +15,14 @@ const RECONNECT_MS = [250, 500, 1000, 2000, 4000];
 
 export async function readConfig(): Promise<PageConfig> {
   const response = await fetch("/config.json", { cache: "no-store", signal: AbortSignal.timeout(15_000) });
-  if (!response.ok) throw new Error(`The server answered ${response.status} when asked for its settings.`);
+  if (!response.ok) throw new Error(`The server answered ${response.status} to the request for the page's settings.`);
   return (await response.json()) as PageConfig;
 }
 
 /**
- * The one client of Supabase: it keeps and refreshes the session, and holds the Realtime connection.
+ * The Supabase client: it stores and refreshes the session, and holds the Realtime connection.
  *
- * Its heartbeats come from a worker, since browsers slow a hidden tab's timers down below what the server waits for.
+ * A worker sends its heartbeats: browsers slow down the timers of a hidden tab so much that the server would time out.
  */
 export function createSupabase(config: PageConfig, onHeartbeat: (status: string) => void): Supabase {
   return createClient(config.supabase_url ?? location.origin, config.supabase_key, {
@@ -40,16 +40,16 @@ function jitter(milliseconds: number): number {
   return milliseconds * (0.5 + Math.random() / 2);
 }
 
-/** Whether a session was left here by an earlier visit; read before the client does, who removes one that has ended. */
+/** Whether an earlier visit left a session here. Call this before the client is created: it removes an ended session. */
 export function hadSession(): boolean {
   try {
     return Object.keys(localStorage).some((key) => /^sb-.*-auth-token$/.test(key));
   } catch {
-    return false; // storage is denied: nothing is kept between visits
+    return false; // the browser denies storage: no session is kept between visits
   }
 }
 
-/** Sign in; null when it went well, else what to tell the person. */
+/** Signs in; returns null on success, else a message for the person. */
 export async function signIn(supabase: Supabase, email: string, password: string): Promise<string | null> {
   const { error } = await supabase.auth.signInWithPassword({ email, password });
   if (error === null) return null;

@@ -3,7 +3,7 @@ import { expect, it, vi } from "vitest";
 import { ApiError } from "./api.ts";
 import { askWhenSettled } from "./settled.ts";
 
-it("asks once nothing changes, and takes no answer to an old question", async () => {
+it("sends one request after the last change, and ignores answers to older requests", async () => {
   vi.useFakeTimers();
   try {
     const told: string[] = [];

@@ -3,8 +3,8 @@ import { ApiError } from "./api.ts";
 const SETTLED_MS = 200;
 
 /**
- * Ask when nothing has changed for a moment. What this returns ends it: an answer that comes later is one to an old
- * question. Made for an effect.
+ * Sends a request a moment after the last change. For use in an effect: the returned function cancels the request, and
+ * its answer is then ignored.
  */
 export function askWhenSettled<T>(ask: () => Promise<T>, answered: (answer: T) => void, failed: (why: string) => void): () => void {
   let current = true;

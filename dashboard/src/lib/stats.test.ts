@@ -20,41 +20,41 @@ describe("readings", () => {
     expect(readings.all[0]?.at).toBe(400);
   });
 
-  test("begin anew with another instance", () => {
+  test("start again with another instance", () => {
     const readings = new Readings();
     readings.add(figures(10));
     readings.add(figures(8, { instance_id: "two" }));
     expect(readings.all.map(({ instance_id }) => instance_id)).toEqual(["two"]);
   });
 
-  test("that come late are not taken", () => {
+  test("that arrive late are dropped", () => {
     const readings = new Readings();
     for (const at of [10, 12, 11, 12]) readings.add(figures(at));
     expect(readings.all.map(({ at }) => at)).toEqual([10, 12]);
   });
 });
 
-describe("what is drawn", () => {
+describe("points", () => {
   const all = [0, 2, 4, 6, 30, 32].map((at) => figures(at, { agents: at, terminal_bytes: at * at }));
 
-  test("a level is what was read", () => {
+  test("a level has the values that were read", () => {
     expect(values(levels(all, (f) => f.agents))).toEqual([0, 2, 4, 6, 30, 32]);
     expect(latest(levels([], (f) => f.agents))).toBeNull();
   });
 
-  test("a rate is by the second, and none across a time that nobody asked in", () => {
+  test("a rate is per second, and null across a pause between readings", () => {
     expect(values(rates(all, (f) => f.terminal_bytes, 2))).toEqual([null, 2, 6, 10, null, 62]);
   });
 
-  test("a rate over longer is of what there is", () => {
+  test("a rate over a longer window uses the readings that exist", () => {
     expect(values(rates(all, (f) => f.terminal_bytes, 60))).toEqual([null, 2, 4, 6, null, 62]);
   });
 
-  test("a rate of what is not known is not known", () => {
+  test("a rate of missing values is null", () => {
     expect(values(rates(all, () => null, 60))).toEqual([null, null, null, null, null, null]);
   });
 
-  test("a quantile is of the time between", () => {
+  test("a quantile covers the time between two readings", () => {
     const measured = [
       figures(0, { relay: { bounds: [0.001, 0.01], counts: [100, 100, 100] } }),
       figures(2, { relay: { bounds: [0.001, 0.01], counts: [100, 110, 110] } }),
@@ -74,7 +74,7 @@ describe("what is drawn", () => {
     expect(nearest([], 1)).toBeNull();
   });
 
-  test("a line leaves gaps, ends at the right, and may be an area", () => {
+  test("a line leaves gaps, ends at the right, and can be an area", () => {
     const points = [0, 2, 30].map((at) => ({ at, value: at }));
     const shown = frame([points]);
     expect(shown).toEqual({ start: -30, end: 30, top: 30 });
@@ -100,7 +100,7 @@ describe("a quantile", () => {
   });
 });
 
-test("figures have units", () => {
+test("values have units", () => {
   expect(inWords(sizeRate(812.4))).toBe("812 B/s");
   expect(inWords(sizeRate(1_500_000))).toBe("1.4 MiB/s");
   expect(inWords(time(0.00012))).toBe("0.12 ms");

@@ -1,20 +1,20 @@
 import { bytes } from "./format.ts";
 import type { Distribution, Figures } from "./protocol.ts";
 
-/** For how long readings are kept, in seconds. */
+/** How long readings are kept, in seconds. */
 export const KEPT_SECONDS = 600;
-/** The least time that a plot shows, in seconds: a few readings are not to look like a wall. */
+/** The shortest time that a plot shows, in seconds: stretched over the whole plot, a few readings would mislead. */
 const LEAST_SECONDS = 60;
-/** Nothing is drawn or reckoned across a time in which nobody asked for so long, in seconds. */
+/** No line is drawn and no rate is calculated across a pause between two readings that is longer, in seconds. */
 const GAP_SECONDS = 10;
 
-/** A value at a time, in seconds since 1970; null where there is none. */
+/** A value at a Unix time in seconds; the value is null where there is none. */
 export interface Point {
   at: number;
   value: number | null;
 }
 
-/** The readings of one instance, oldest first. Another instance's, or those after a restart, begin anew. */
+/** The readings of one instance, oldest first. A reading of another instance, or after a restart, replaces them all. */
 export class Readings {
   #all: readonly Figures[] = [];
 
@@ -25,18 +25,18 @@ export class Readings {
   add(figures: Figures): void {
     const last = this.#all.at(-1);
     if (last !== undefined && last.instance_id === figures.instance_id) {
-      if (figures.at <= last.at) return; // an answer that was overtaken
+      if (figures.at <= last.at) return; // a newer answer has overtaken this one
       this.#all = [...this.#all.filter(({ at }) => at >= figures.at - KEPT_SECONDS), figures];
     } else this.#all = [figures];
   }
 }
 
-/** What is so at each time. */
+/** The values at each time. */
 export function levels(readings: readonly Figures[], pick: (figures: Figures) => number | null): Point[] {
   return readings.map((figures) => ({ at: figures.at, value: pick(figures) }));
 }
 
-/** How fast something that only grows has grown in the `over` seconds before each time: by so much a second. */
+/** The growth per second of a counter in the `over` seconds before each time. */
 export function rates(readings: readonly Figures[], pick: (figures: Figures) => number | null, over: number): Point[] {
   return since(readings, over, (before, now) => {
     const [from, to] = [pick(before), pick(now)];
@@ -44,7 +44,7 @@ export function rates(readings: readonly Figures[], pick: (figures: Figures) => 
   });
 }
 
-/** The quantile of what was measured in the `over` seconds before each time; null where nothing was. */
+/** The quantile of the times measured in the `over` seconds before each time; null where none was measured. */
 export function quantiles(
   readings: readonly Figures[],
   pick: (figures: Figures) => Distribution,
@@ -58,7 +58,7 @@ export function quantiles(
   });
 }
 
-/** Each reading against the oldest one that is at most `over` seconds before it, with no gap between; the last one at least. */
+/** Compares each reading with the oldest one at most `over` seconds before it, without a gap between, at least with the previous one. */
 function since(readings: readonly Figures[], over: number, of: (before: Figures, now: Figures) => number | null): Point[] {
   let first = 0;
   return readings.map((now, index) => {
@@ -74,8 +74,8 @@ function since(readings: readonly Figures[], over: number, of: (before: Figures,
 }
 
 /**
- * As Prometheus reckons it: within the bucket in which it falls, values are taken to lie evenly. `counts[i]` of them are
- * at most `bounds[i]`, the last count is of all. What is above every bound counts as the highest one.
+ * The quantile as Prometheus calculates it: values are taken to lie evenly within a bucket. `counts[i]` values are at
+ * most `bounds[i]`; the last count is the total. A value above every bound counts as the highest bound.
  */
 export function quantile(bounds: readonly number[], counts: readonly number[], q: number): number | null {
   const total = counts.at(-1) ?? 0;
@@ -98,7 +98,7 @@ export function peak(points: readonly Point[]): number | null {
   return values.length === 0 ? null : Math.max(...values);
 }
 
-/** The point nearest to a time; null when there is none with a value. */
+/** The point with a value nearest to a time; null if no point has a value. */
 export function nearest(points: readonly Point[], at: number): Point | null {
   return points.reduce<Point | null>((found, point) => {
     if (point.value === null) return found;
@@ -106,7 +106,7 @@ export function nearest(points: readonly Point[], at: number): Point | null {
   }, null);
 }
 
-/** What a plot shows: from `start` to `end`, and from 0 up to `top`. */
+/** The section that a plot shows: times from `start` to `end`, values from 0 to `top`. */
 export interface Frame {
   start: number;
   end: number;
@@ -120,7 +120,7 @@ export function frame(lines: readonly (readonly Point[])[]): Frame {
 }
 
 /**
- * The line as an SVG path in a box of 100 by 1 that shows this frame. A gap stays one. With `closed`, the area below.
+ * The line as an SVG path in a box of 100 by 1 that shows this frame; gaps stay gaps. With `closed`, the area below it.
  */
 export function path(points: readonly Point[], { start, end, top }: Frame, closed = false): string {
   const parts: Point[][] = [];
@@ -139,7 +139,7 @@ export function path(points: readonly Point[], { start, end, top }: Frame, close
     .map((part) => {
       const line = part.map(({ at, value }) => `${x(at)} ${y(value)}`).join("L");
       const [from, to] = [part[0]?.at ?? 0, part.at(-1)?.at ?? 0];
-      if (!closed) return part.length === 1 ? `M${line}h-0.5` : `M${line}`; // a lone point is a dash
+      if (!closed) return part.length === 1 ? `M${line}h-0.5` : `M${line}`; // a single point becomes a dash
       return `M${x(from)} 1L${line}L${x(to)} 1Z`;
     })
     .join("");
@@ -149,7 +149,7 @@ function round(value: number, to: number): number {
   return Math.round(value * to) / to;
 }
 
-/** A figure for the eye: the number, and what it is of. */
+/** A formatted value: the number and its unit. */
 export type Shown = [number: string, unit: string];
 
 export const NOTHING: Shown = ["–", ""];

@@ -5,31 +5,31 @@ import type { Signals } from "./live.ts";
 import type { Agent, Command } from "./protocol.ts";
 import type { Supabase } from "./session.ts";
 
-/** A change of a row. A deleted row is named by its id; `whole` is false when the server had to leave values out. */
+/** A change of a row. The row of a deletion is null; `whole` is false if the server had to leave values out. */
 export type Change =
   | { table: "agents"; id: string; row: Agent | null }
   | { table: "commands"; id: string; row: Partial<Command> | null; whole: boolean };
 
-/** Tables of which the page only hears that something has changed: it then asks the API, as far as it may. */
-export const NOTICED = ["alerts", "device_requests", "halts", "halt_agents", "schedules"] as const;
-export type Noticed = (typeof NOTICED)[number];
+/** Tables whose changes only tell the page to read again by REST. */
+export const REREAD_TABLES = ["alerts", "device_requests", "halts", "halt_agents", "schedules"] as const;
+export type RereadTable = (typeof REREAD_TABLES)[number];
 
 export interface SubscriptionEvents {
   change(change: Change): void;
-  noticed(table: Noticed): void;
-  /** Changes flow from now on: what happened before has to be read. Comes again after each reconnect. */
+  reread(table: RereadTable): void;
+  /** Changes flow from now on: earlier ones have to be read. Called again after each reconnect. */
   flowing(): void;
   signal(change: Partial<Signals>): void;
 }
 
-/** How long a joined channel may take to say that changes flow. */
+/** How long a joined channel may take until changes flow, in ms. */
 const FLOW_MS = 15_000;
 
 /**
  * The page's subscription to the fleet's rows.
  *
- * The client joins again by itself when its socket was lost. It does not when the server has closed the channel, or has
- * said that changes do not flow: then a new channel is opened, later and later.
+ * After a lost socket the client joins the channel again. It does not when the server has closed the channel or has
+ * reported that changes do not flow: then a new channel is opened, with growing delays.
  */
 export class Subscription {
   readonly #supabase: Supabase;
@@ -58,7 +58,7 @@ export class Subscription {
     this.#discard();
   }
 
-  /** A heartbeat of the connection was answered, or was not. */
+  /** Takes in the result of a heartbeat of the connection. */
   heartbeat(status: string): void {
     if (status === "timeout" || status === "error") this.#events.signal({ socket: false });
     else this.#checkSocket();
@@ -67,7 +67,7 @@ export class Subscription {
   readonly #networkChanged = (): void => {
     this.#events.signal({ online: navigator.onLine });
     this.#checkSocket();
-    // Back on the network with all as it was: ask the server rather than believe it.
+    // The network is back and the socket seems open: open a new channel to find out whether the server is still there.
     if (navigator.onLine && this.#supabase.realtime.isConnected()) this.#reopen(0);
   };
 
@@ -78,7 +78,7 @@ export class Subscription {
   async #open(): Promise<void> {
     await this.#supabase.realtime.setAuth();
     if (this.#closed) return;
-    // A name of its own: one that is being left keeps its name until the server has answered.
+    // Each channel gets a name of its own: a channel that is being left keeps its name until the server has answered.
     const channel = this.#supabase.channel(`fleet-${++this.#opened}`);
     this.#channel = channel;
     for (const table of ["agents", "commands"] as const) {
@@ -88,9 +88,9 @@ export class Subscription {
         if (change !== null) this.#events.change(change);
       });
     }
-    for (const table of NOTICED) {
+    for (const table of REREAD_TABLES) {
       channel.on("postgres_changes", { event: "*", schema: "onsembl", table }, () => {
-        if (channel === this.#channel) this.#events.noticed(table);
+        if (channel === this.#channel) this.#events.reread(table);
       });
     }
     channel.on("system", {}, (payload: { extension?: string; status?: string }) => {

@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
 
-import { placeInLine, wordsOf } from "./commands.ts";
+import { placeInQueue, wordsOf } from "./commands.ts";
 import type { Agent } from "./protocol.ts";
-import { aimedAt, labelsOf, targetName } from "./target.ts";
+import { agentsOf, labelsOf, targetName } from "./target.ts";
 
 function agent(name: string, labels: string[], disabled_at: string | null = null): Agent {
   return { id: name, name, labels, disabled_at } as unknown as Agent;
@@ -10,17 +10,17 @@ function agent(name: string, labels: string[], disabled_at: string | null = null
 
 const AGENTS = [agent("a", ["eu", "web"]), agent("b", ["web"]), agent("c", ["eu", "web"], "2026-01-01T00:00:00Z")];
 
-test("a target means the agents that have all of its labels, or all, and never one that is shut out", () => {
-  expect(aimedAt({ labels: ["web"] }, AGENTS).map((found) => found.name)).toEqual(["a", "b"]);
-  expect(aimedAt({ labels: ["web", "eu"] }, AGENTS).map((found) => found.name)).toEqual(["a"]);
-  expect(aimedAt({ all: true }, AGENTS)).toHaveLength(2);
+test("a target contains the agents with all of its labels, or all agents, but no disabled agent", () => {
+  expect(agentsOf({ labels: ["web"] }, AGENTS).map((found) => found.name)).toEqual(["a", "b"]);
+  expect(agentsOf({ labels: ["web", "eu"] }, AGENTS).map((found) => found.name)).toEqual(["a"]);
+  expect(agentsOf({ all: true }, AGENTS)).toHaveLength(2);
   expect(targetName({ all: true }, AGENTS)).toBe("all 2 agents");
   expect(targetName({ labels: ["web", "eu"] }, AGENTS)).toBe("1 agent labelled web, eu");
   expect(labelsOf(AGENTS)).toEqual([["eu", 1], ["web", 2]]);
 });
 
-test("a place in the line is said as people say it", () => {
-  expect([0, 1, 2, 3, 10, 11, 12, 20, 110].map((ahead) => placeInLine(ahead, null))).toEqual([
+test("a place in the queue is an ordinal number", () => {
+  expect([0, 1, 2, 3, 10, 11, 12, 20, 110].map((ahead) => placeInQueue(ahead, null))).toEqual([
     "next",
     "2nd",
     "3rd",
@@ -31,10 +31,10 @@ test("a place in the line is said as people say it", () => {
     "21st",
     "111th",
   ]);
-  expect(placeInLine(1, 200)).toBe("2nd, in about 3 m 20 s");
-  expect(placeInLine(0, 0)).toBe("next, in about 1 s");
+  expect(placeInQueue(1, 200)).toBe("2nd, in about 3 m 20 s");
+  expect(placeInQueue(0, 0)).toBe("next, in about 1 s");
 });
 
-test("words are split at spaces and commas, each once", () => {
+test("tags are split at spaces and commas, each once", () => {
   expect(wordsOf(" ci, arm64 ci,,eu ")).toEqual(["ci", "arm64", "eu"]);
 });

@@ -1,15 +1,15 @@
 import type { RecordedCommand, SizeAt } from "../protocol.ts";
 import type { Piece } from "./recording.ts";
 
-/** What the player plays from. */
+/** The recording that a player reads. */
 export interface Source {
   from(start: number, end: number): Promise<Piece[]>;
   offsetAt(ms: number): Promise<number>;
-  /** What puts a cleared emulator into the terminal modes in force before the byte at an offset. */
+  /** Bytes that set the terminal modes in force before the byte at an offset, for a cleared emulator. */
   modesAt(offset: number): Promise<string>;
 }
 
-/** What it plays on. */
+/** The emulator that a player draws on. */
 export interface Stage {
   write(data: Uint8Array, drawn: () => void): void;
   clear(): void;
@@ -27,31 +27,31 @@ export interface Bounds {
 }
 
 export const SPEEDS = [0.5, 1, 2, 4, 8, 16];
-/** What is drawn before a place that was sought, so that the screen is as it was then. */
+/** How many bytes before the place of a seek are drawn again, so that the screen is as it was at that time. */
 const LEAD_BYTES = 1024 * 1024;
-/** Handed to the emulator at once. */
+/** How many bytes the emulator gets at once. */
 const FRAME_BYTES = 256 * 1024;
 const AHEAD_BYTES = 256 * 1024;
-/** A pause that would last longer than this for the viewer is skipped, if wished, but for its end. */
+/** With `skipIdle`, a pause that would last longer for the viewer is skipped except for its end, in ms. */
 const IDLE_MS = 1500;
 const LEFT_OF_IDLE_MS = 300;
 
 /**
- * Plays a part of a recording on an emulator: bytes in order, each not before its time.
+ * Plays a part of a recording on an emulator: bytes in order, none before its time.
  *
- * Memory stays bounded: bytes are fetched in windows, a little ahead. To seek is to draw again what came shortly before
- * the place; going a little forward just goes on.
+ * Memory stays bounded: bytes are fetched in windows, a little ahead. A seek clears the emulator and draws the bytes
+ * shortly before the new place again; a short seek forward draws on without clearing.
  */
 export class Player {
   playing = $state(false);
   speed = $state(1);
   skipIdle = $state(true);
-  /** Where it is: a time (ms), and the offset of the next byte. */
+  /** The present place: a time (Unix time in ms), and the offset of the next byte. */
   time = $state(0);
   offset = $state(0);
-  /** Waiting for bytes, or for the emulator. */
+  /** Whether the player waits for bytes or for the emulator. */
   busy = $state(false);
-  /** What went wrong with fetching; "" while nothing has. */
+  /** The error of the last fetch; "" if it succeeded. */
   problem = $state("");
   readonly bounds: Bounds;
   readonly #source: Source;
@@ -64,7 +64,7 @@ export class Player {
   #undrawn = 0;
   #awaiting: (() => void)[] = [];
   #seeking = 0;
-  /** Grows with each seek: what was under way for an older one is forgotten. */
+  /** Grows with each seek: work for an older seek stops. */
   #generation = 0;
 
   constructor(bounds: Bounds, sizes: SizeAt[], source: Source, stage: Stage) {
@@ -95,7 +95,7 @@ export class Player {
     this.speed = SPEEDS[Math.min(Math.max(index, 0), SPEEDS.length - 1)] ?? 1;
   }
 
-  /** Let so much time pass (ms of the viewer's). */
+  /** Plays on by this much of the viewer's time, in ms. */
   tick(elapsed: number): void {
     if (!this.playing || this.#seeking > 0) return;
     void this.#fill();
@@ -105,7 +105,7 @@ export class Player {
       this.busy = !this.atEnd;
       return;
     }
-    if (this.#undrawn > FRAME_BYTES) return; // the emulator is behind: time waits for it
+    if (this.#undrawn > FRAME_BYTES) return; // the emulator is behind: playing waits for it
     this.busy = false;
     let now = this.time + elapsed * this.speed;
     if (this.skipIdle && next.at - now > IDLE_MS * this.speed) now = next.at - LEFT_OF_IDLE_MS * this.speed;
@@ -117,10 +117,10 @@ export class Player {
       this.#give(piece);
     }
     const waiting = this.#queue[0];
-    if (waiting !== undefined && waiting.at < this.time) this.time = waiting.at; // more than a frame takes
+    if (waiting !== undefined && waiting.at < this.time) this.time = waiting.at; // more bytes are due than fit into one frame
   }
 
-  /** To a place or a time, and draw the screen as it was then: all bytes before the offset, or before that time. */
+  /** Goes to an offset or a time, and draws the screen as it was then, from the bytes before it. */
   async seek(to: { offset: number } | { time: number }): Promise<void> {
     const generation = ++this.#generation;
     this.#seeking += 1;
@@ -128,7 +128,7 @@ export class Player {
     this.problem = "";
     try {
       const wanted = "offset" in to ? to.offset : await this.#source.offsetAt(to.time);
-      await this.#allDrawn(); // what is cleared must not be drawn afterwards
+      await this.#allDrawn(); // else bytes of the old place would be drawn after the clearing
       if (generation !== this.#generation) return;
       const target = Math.min(Math.max(wanted, this.bounds.start), this.bounds.end);
       if (target < this.offset || target - this.offset > LEAD_BYTES) {
@@ -175,7 +175,7 @@ export class Player {
     if (this.#queue.length === 0) await this.#fill();
   }
 
-  /** When the emulator has drawn what it was given. */
+  /** Waits until the emulator has drawn all of its bytes. */
   async #allDrawn(): Promise<void> {
     if (this.#undrawn > 0) await new Promise<void>((done) => this.#awaiting.push(done));
   }
@@ -189,7 +189,7 @@ export class Player {
     this.#stage.setModes(modes);
   }
 
-  /** The size that the terminal had there. */
+  /** Gives the emulator the size that the terminal had at this offset. */
   #fit(offset: number): void {
     const size = this.#sizes.findLast((size) => size.start <= offset) ?? this.#sizes[0];
     if (size !== undefined) this.#stage.resize(size);
@@ -202,7 +202,7 @@ export class Player {
     for (const size of this.#sizes) {
       if (size.start < start || size.start >= end) continue;
       const part = data.subarray(0, size.start - start);
-      // The emulator takes a size at once, bytes later: the size waits for what is before it.
+      // The emulator resizes at once but draws later: the new size has to wait until the bytes before it are drawn.
       this.#stage.write(part, () => this.#stage.resize(size));
       data = data.subarray(part.byteLength);
       start = size.start;
@@ -216,7 +216,7 @@ export class Player {
     });
   }
 
-  /** Fetch a window more when little is left. */
+  /** Fetches the next window when few bytes are left. */
   #fill(): Promise<void> {
     if (this.#queued > AHEAD_BYTES || this.#fetched >= this.bounds.end) return Promise.resolve();
     this.#filling ??= this.#fetch().finally(() => (this.#filling = null));
@@ -227,7 +227,7 @@ export class Player {
     const start = this.#fetched;
     try {
       const pieces = await this.#source.from(start, this.bounds.end);
-      if (this.#fetched !== start) return; // sought elsewhere meanwhile
+      if (this.#fetched !== start) return; // a seek has moved the place meanwhile
       for (const piece of pieces) {
         const data = piece.data.subarray(0, Math.max(0, this.bounds.end - piece.start));
         if (data.byteLength === 0) continue;
@@ -235,7 +235,7 @@ export class Player {
         this.#queued += data.byteLength;
         this.#fetched = piece.start + data.byteLength;
       }
-      if (this.#fetched === start) this.#fetched = this.offset = this.bounds.end; // retention was faster
+      if (this.#fetched === start) this.#fetched = this.offset = this.bounds.end; // retention has deleted the rest
       this.problem = "";
     } catch (error) {
       this.problem = error instanceof Error ? error.message : String(error);
@@ -244,7 +244,7 @@ export class Player {
   }
 }
 
-/** The command before or after a place. */
+/** The next (1) or previous (-1) command of an offset. */
 export function neighbour(commands: RecordedCommand[], offset: number, by: 1 | -1): RecordedCommand | undefined {
   const others = commands.filter((command) => (by > 0 ? command.output_start > offset : command.output_start < offset));
   return by > 0 ? others[0] : others.at(-1);

@@ -74,7 +74,7 @@ test("bytes are drawn when their time has come", async () => {
   expect(player.atEnd).toBe(true);
 });
 
-test("a long pause is skipped, or not", async () => {
+test("a long pause is skipped only if the viewer wants it", async () => {
   for (const [skip, speed] of [[true, 1], [true, 16], [false, 1]] as const) {
     const { player, screen } = setUp([[0, "a"], [60_000, "b"]]);
     player.skipIdle = skip;
@@ -88,7 +88,7 @@ test("a long pause is skipped, or not", async () => {
   }
 });
 
-test("to seek shows the screen as it was, forward and back", async () => {
+test("a seek shows the screen as it was, forward and back", async () => {
   const { player, screen } = setUp([[0, "one"], [1000, "two"], [2000, "three"]], { window: 1 });
   await player.seek({ offset: 4 });
   expect([await screen(), player.offset, player.time]).toEqual(["onet", 4, 1000]);
@@ -109,7 +109,7 @@ test.each([
   expect(await screen()).toBe("before<100>after");
 });
 
-test("what is drawn from further on is drawn in the modes in force there", async () => {
+test("bytes after a seek are drawn in the modes in force there", async () => {
   const { player, screen } = setUp([[0, "1".repeat(1024 * 1024)], [1000, "22"]]);
   await player.seek({ offset: 1024 * 1024 + 2 });
   expect((await screen()).replaceAll("1", "")).toBe("{modes at 2}22");
@@ -123,7 +123,7 @@ test("the last of several seeks counts", async () => {
   expect([await screen(), player.offset]).toEqual(["onetwo", 6]);
 });
 
-test("speeds go up and down, and no further", () => {
+test("speeds go up and down within their bounds", () => {
   const { player } = setUp([[0, "a"]]);
   for (let i = 0; i < 9; i++) player.faster(1);
   expect(player.speed).toBe(16);
@@ -140,7 +140,7 @@ test("pieces are read from their bytes", () => {
   expect(parsePieces(body, 7)).toEqual([{ at: 1_777_982_400_000, start: 7, data: new Uint8Array([1, 2, 3]) }]);
 });
 
-test("the commands beside a place", () => {
+test("the previous and the next command of an offset", () => {
   const commands = [0, 5, 9].map((output_start) => ({ output_start })) as Parameters<typeof neighbour>[0];
   expect(neighbour(commands, 5, 1)?.output_start).toBe(9);
   expect(neighbour(commands, 5, -1)?.output_start).toBe(0);

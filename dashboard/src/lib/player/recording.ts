@@ -1,6 +1,6 @@
 import type { Api } from "../api.ts";
 
-/** Bytes that came together, and when (ms). */
+/** Bytes that arrived together, and their Unix time in ms. */
 export interface Piece {
   at: number;
   start: number;
@@ -11,7 +11,7 @@ const HEAD_BYTES = 12;
 const WINDOW_BYTES = 512 * 1024;
 const KEPT_WINDOWS = 8;
 
-/** The pieces of an answer: before each its Unix time in ms (int64) and its length (uint32), little-endian. */
+/** Parses an answer: each piece follows its Unix time in ms (int64) and its length (uint32), both little-endian. */
 export function parsePieces(body: ArrayBuffer, start: number): Piece[] {
   const view = new DataView(body);
   const pieces: Piece[] = [];
@@ -26,7 +26,7 @@ export function parsePieces(body: ArrayBuffer, start: number): Piece[] {
   return pieces;
 }
 
-/** A recording on the server, fetched in windows; the last few are kept. */
+/** A recording on the server, fetched in windows; the last few windows stay in memory. */
 export class Recording {
   readonly #api: Api;
   readonly #streamId: string;
@@ -61,7 +61,7 @@ export class Recording {
     return found;
   }
 
-  /** The offset of the first byte that came at this time or later. Raises ApiError. */
+  /** The offset of the first byte that arrived at this time or later. Raises ApiError. */
   async offsetAt(ms: number): Promise<number> {
     const at = new Date(ms).toISOString();
     const response = await this.#api.pieces(this.#streamId, { since: at, until: at });

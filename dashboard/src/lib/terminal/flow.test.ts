@@ -37,7 +37,7 @@ test("bytes are handed over as they are, until too many are undrawn", () => {
   expect(flow.place).toEqual(at(10));
 });
 
-test("what waits follows when the emulator has drawn down to the low mark", () => {
+test("waiting bytes follow when the emulator has drawn down to the low mark", () => {
   const { given, send, draw } = emulator();
   for (const text of ["aaaaa", "bbbbb", "ccccc"]) send(text);
   draw();
@@ -46,7 +46,7 @@ test("what waits follows when the emulator has drawn down to the low mark", () =
   expect(given).toEqual(["aaaaa", "bbbbb", "ccccc"]);
 });
 
-test("an action waits until all before it is drawn, and what follows waits for the action", () => {
+test("an action waits until all bytes before it are drawn, and later bytes wait for the action", () => {
   const { flow, given, send, draw } = emulator();
   send("aaaaa");
   let seen: string[] | null = null;
@@ -61,7 +61,7 @@ test("an action waits until all before it is drawn, and what follows waits for t
   expect(flow.place).toEqual(at(1, "next"));
 });
 
-test("an action that moves nothing leaves the place to the bytes around it", () => {
+test("an action without a place leaves the place to the bytes around it", () => {
   const { flow, send, draw } = emulator();
   send("aaaaaaaaaa");
   send("b");
@@ -82,7 +82,7 @@ test("an overflow while an action waits is over when the action is done", () => 
   expect(flow.place.offset).toBe(0);
 });
 
-test("what is abandoned does nothing any more, and holds nothing up", () => {
+test("after abandoning, old actions do not run and delay nothing", () => {
   const { flow, send, draw, given } = emulator();
   let done = false;
   flow.then(() => (done = true));
@@ -93,7 +93,7 @@ test("what is abandoned does nothing any more, and holds nothing up", () => {
   expect(given).toEqual(["a"]);
 });
 
-test("beyond the bound what waits is dropped, and the place is the first byte not handed over", () => {
+test("beyond the bound waiting bytes are dropped, and the place is the first byte that was not handed over", () => {
   const { flow, given, send, log, draw } = emulator();
   for (let i = 0; i < 5; i++) send("xxxxxxxxxx");
   expect(log).toEqual({ overflowed: 1, drained: 0 });
@@ -106,7 +106,7 @@ test("beyond the bound what waits is dropped, and the place is the first byte no
   expect(given.at(-1)).toBe("y");
 });
 
-test("bytes that come after an overflow are ignored until it starts again", () => {
+test("bytes after an overflow are ignored until the restart", () => {
   const { flow, send, draw, given } = emulator();
   for (let i = 0; i < 6; i++) send("xxxxxxxxxx");
   draw();
@@ -114,7 +114,7 @@ test("bytes that come after an overflow are ignored until it starts again", () =
   expect(flow.place.offset).toBe(10);
 });
 
-test("what an abandoned emulator still draws does not count", () => {
+test("bytes that an abandoned emulator still draws do not count", () => {
   const { flow, send, draw, given } = emulator();
   send("aaaaaaaaaa");
   flow.abandon();

@@ -1,22 +1,22 @@
-/** Where in which stream the next byte belongs. */
+/** The stream and the offset of the next byte. */
 export interface Place {
   streamId: string | null;
   offset: number;
 }
 
 interface Item {
-  /** Terminal bytes as they came, or something to do between two of them. */
+  /** Terminal bytes as they came, or an action between two bytes. */
   content: Uint8Array | (() => void);
-  /** The place after this item; null when it moves nothing. */
+  /** The place after this item; null if the item does not change it. */
   after: Place | null;
 }
 
 export interface FlowLimits {
-  /** Bytes given to the emulator and not yet drawn, above which nothing more is handed over… */
+  /** From this number of undrawn bytes in the emulator on, no more bytes are handed over. */
   high: number;
-  /** …until there are only so many. */
+  /** From this number of undrawn bytes down, bytes are handed over again. */
   low: number;
-  /** Bytes that may wait here. */
+  /** The largest number of bytes that may wait here. */
   bound: number;
 }
 
@@ -24,11 +24,11 @@ const NOTHING = new Uint8Array();
 const LIMITS: FlowLimits = { high: 512 * 1024, low: 128 * 1024, bound: 8 * 1024 * 1024 };
 
 /**
- * Stands between a socket, which cannot be told to wait, and the emulator, which draws as fast as it can.
+ * Flow control between a socket, which cannot be paused, and the emulator, which needs time to draw.
  *
- * Bytes are handed over in order, at most `high` of them undrawn at a time; the rest wait here, `bound` bytes at most.
- * When more come, what waits is dropped and `overflowed` is told: the caller leaves the stream and comes back to
- * `place`, the first byte that was not handed over, after `drained`.
+ * Bytes are handed over in order, at most `high` undrawn bytes at a time; the other bytes wait here, at most `bound`. When
+ * more arrive, the waiting bytes are dropped and `overflowed` is called: the caller then leaves the stream. After
+ * `drained` it returns to `place`, the first byte that was not handed over.
  */
 export class Flow {
   readonly #write: (data: Uint8Array, drawn: () => void) => void;
@@ -38,7 +38,7 @@ export class Flow {
   #queue: Item[] = [];
   #waiting = 0;
   #undrawn = 0;
-  /** An action waits for what is before it to be drawn. */
+  /** An action waits until all bytes before it are drawn. */
   #acting = false;
   #stopped = false;
   #generation = 0;
@@ -55,7 +55,7 @@ export class Flow {
     this.#limits = limits;
   }
 
-  /** The first byte that the emulator has not been given. */
+  /** The place of the first byte that was not handed over. */
   get place(): Place {
     return this.#place;
   }
@@ -68,21 +68,21 @@ export class Flow {
     if (this.#waiting > this.#limits.bound) this.#overflow();
   }
 
-  /** Do this when all before it is drawn, and none of what follows is handed over; `after` when it moves the place. */
+  /** Runs `action` when all bytes before it are drawn, before later bytes are handed over; `after` is the place after it. */
   then(action: () => void, after: Place | null = null): void {
     if (this.#stopped) return;
     this.#queue.push({ content: action, after });
     this.#handOver();
   }
 
-  /** Take bytes again, after an overflow or for another stream. What waited is forgotten. */
+  /** Accepts bytes again, after an overflow or for another stream. Waiting bytes are dropped. */
   restart(): void {
     this.#queue = [];
     this.#waiting = 0;
     this.#stopped = false;
   }
 
-  /** The emulator was cleared or is gone: what it still had to draw does not count any more. */
+  /** The emulator was cleared or closed: its undrawn bytes no longer count. */
   abandon(): void {
     this.restart();
     this.#undrawn = 0;
@@ -107,7 +107,7 @@ export class Flow {
     this.#writeThen(data, () => (this.#undrawn -= size));
   }
 
-  /** The emulator clears itself and changes its size at once, whatever it still has to draw: so only after that. */
+  /** Runs an action after drawing: the emulator clears and resizes itself at once, even with undrawn bytes. */
   #act(action: () => void): void {
     this.#acting = true;
     this.#writeThen(NOTHING, () => {

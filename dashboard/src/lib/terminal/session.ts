@@ -8,7 +8,7 @@ import { Screen, type ScreenOptions, type Size } from "./terminal.ts";
 export interface SessionOptions extends ScreenOptions {
   url: string;
   tokens: Tokens;
-  /** Whether this window gives the pseudo-terminal its size: it is wide enough, and its person may. */
+  /** Whether this window may set the size of the pseudo-terminal: it is wide enough, and the person is an operator. */
   sizes: () => boolean;
   onStatus: (status: LinkStatus) => void;
   onSize: (size: Size, fitting: Size | null) => void;
@@ -16,12 +16,12 @@ export interface SessionOptions extends ScreenOptions {
   onRefused: (why: NonNullable<KeysTaken["refused"]>) => void;
 }
 
-/** Who types, as far as this window is concerned. */
+/** Who controls the terminal, as this window sees it. */
 export interface Control {
   controller: TerminalClient | null;
   waiting: TerminalClient[];
   mine: boolean;
-  /** This window waits to type. */
+  /** This window has asked for control. */
   asked: boolean;
 }
 
@@ -29,10 +29,10 @@ const RESIZE_MS = 120;
 const NOBODY: Controlled = { type: "controlled", controller: null, waiting: [] };
 
 /**
- * One agent's terminal in one window: the socket's bytes through the flow control to the screen.
+ * One agent's terminal in one window: it passes bytes from the socket through the flow control to the screen.
  *
- * The size is the pseudo-terminal's and the screen follows it. As in tmux, the window that was used last says what it
- * is: on attaching, when its own size changes, and when the person comes back to it.
+ * The screen has the size of the pseudo-terminal. As in tmux, the window that was used last sets this size: when it
+ * attaches, when it is resized, and when it gets the focus.
  */
 export class TerminalSession {
   readonly screen: Screen;
@@ -61,7 +61,7 @@ export class TerminalSession {
         attached: (message) => {
           const after = { streamId: message.stream_id, offset: message.offset };
           this.#flow.then(() => this.#attached(message), after);
-          this.#controlled(NOBODY); // until the server says who types: it may be another server
+          this.#controlled(NOBODY); // until the server reports who has control: this may be another server
         },
         bytes: (data, after) => this.#flow.bytes(data, after),
         gap: (message, after) => this.#flow.then(() => this.#gap(message), after),
@@ -82,14 +82,14 @@ export class TerminalSession {
     addEventListener("online", this.retry);
   }
 
-  /** The place of the next byte that the screen lacks. */
+  /** The place of the next byte for the screen. */
   get place(): Place {
     return this.#flow.place;
   }
 
   readonly retry = (): void => this.#socket.retry();
 
-  /** Ask to type; with `fromAnother` whoever types now loses it. */
+  /** Asks for control; `fromAnother` takes control away from another window. */
   take(fromAnother: boolean): void {
     this.#socket.control({ type: "take_control", client_id: this.#socket.typist.clientId, from_another: fromAnother });
   }
@@ -102,12 +102,12 @@ export class TerminalSession {
     this.#socket.control({ type: "release_control" });
   }
 
-  /** As a keyboard would. */
+  /** Types a text into the terminal. */
   type(text: string): void {
     this.#socket.type(text);
   }
 
-  /** In the command's own way: Ctrl-C, or what its CLI wants. */
+  /** Interrupts the running command by Ctrl-C, or in the way of its CLI. */
   interrupt(): void {
     this.#socket.interrupt();
   }
@@ -139,7 +139,7 @@ export class TerminalSession {
       return;
     }
     if (message.mode === "gap") {
-      this.screen.cut("output is missing here: it left the buffer while this window was away", message.modes ?? "");
+      this.screen.cut("output is missing here: the server no longer had it when this window reconnected", message.modes ?? "");
     }
     this.#resize(message);
     this.#propose(0);
@@ -149,7 +149,7 @@ export class TerminalSession {
     this.#streamId = stream.stream_id;
     this.screen.clear();
     this.#resize(stream);
-    if (stream.offset > 0) this.screen.mark("what came before has left the server's memory");
+    if (stream.offset > 0) this.screen.mark("earlier output is no longer in the server's memory");
     if (stream.type === "attached") this.screen.setModes(stream.modes ?? "");
     this.#propose(0);
   }
@@ -169,7 +169,7 @@ export class TerminalSession {
   }
 
   #gap({ missing, modes }: Gap): void {
-    this.screen.cut(`${amount(missing)} are missing here: they came faster than this window took them`, modes ?? "");
+    this.screen.cut(`${amount(missing)} of output are missing here: this window was too slow to receive them`, modes ?? "");
   }
 
   #resize(size: Size): void {

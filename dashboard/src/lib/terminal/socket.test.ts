@@ -92,7 +92,7 @@ function peer(index = -1): Peer {
 }
 
 describe("a terminal's socket", () => {
-  test("attaches with its token first, and with no place at the first time", () => {
+  test("sends its token first, and no place the first time", () => {
     peer().opens();
     expect(peer().sent).toEqual([{ type: "attach", access_token: "t1", client_id: socket.typist.clientId }]);
   });
@@ -107,7 +107,7 @@ describe("a terminal's socket", () => {
     ]);
   });
 
-  test("comes back after a delay to the byte it had reached", async () => {
+  test("reconnects after a delay at the byte it had reached", async () => {
     peer().opens().says(ATTACHED);
     peer().writes("abc");
     peer().drops();
@@ -119,7 +119,7 @@ describe("a terminal's socket", () => {
     expect(peer().sent).toEqual([{ type: "attach", access_token: "t1", client_id: socket.typist.clientId, stream_id: "s1", offset: 103 }]);
   });
 
-  test("types again what the agent had not answered when the connection was lost", async () => {
+  test("sends unanswered keys again after a lost connection", async () => {
     peer().opens().says(ATTACHED);
     for (const text of ["a", "b", "c"]) socket.type(text);
     peer().says({ type: "keys_taken", client_id: socket.typist.clientId, seq: 2, refused: "not_in_control" });
@@ -129,7 +129,7 @@ describe("a terminal's socket", () => {
     expect(peer().sent.slice(1)).toMatchObject([{ type: "keys", seq: 1, text: "a" }, { type: "keys", seq: 3, text: "c" }]);
   });
 
-  test("a paste goes on with the next part, over another connection too", async () => {
+  test("continues a paste with its next part, also over another connection", async () => {
     peer().opens().says(ATTACHED);
     socket.type("x".repeat(20_000));
     peer().drops();
@@ -140,7 +140,7 @@ describe("a terminal's socket", () => {
     expect(peer().sent.slice(2)).toMatchObject([{ seq: 2, text: "x".repeat(4000) }]);
   });
 
-  test("waits longer after each failure, and begins anew once attached", async () => {
+  test("waits longer after each failure, and starts again with short delays once attached", async () => {
     for (const delay of [1000, 2000, 4000]) {
       peer().drops();
       await vi.advanceTimersByTimeAsync(delay - 1);
@@ -181,7 +181,7 @@ describe("a terminal's socket", () => {
     },
   );
 
-  test("comes back at once with another token when the one it had has ended", async () => {
+  test("reconnects at once with a new token when its token has expired", async () => {
     peer().opens().says(ATTACHED);
     peer().drops(CloseCode.TOKEN_EXPIRED);
     await vi.advanceTimersByTimeAsync(0);
@@ -189,7 +189,7 @@ describe("a terminal's socket", () => {
     expect(peer().sent[0]).toMatchObject({ access_token: "t2", offset: 100 });
   });
 
-  test("does not hammer a server that refuses every token", async () => {
+  test("reconnects with delays to a server that rejects every token", async () => {
     peer().opens().drops(CloseCode.UNAUTHENTICATED);
     await vi.advanceTimersByTimeAsync(999);
     expect(peers).toHaveLength(1);
@@ -198,7 +198,7 @@ describe("a terminal's socket", () => {
     expect(tokens.renewed).toHaveBeenCalledTimes(1);
   });
 
-  test("stops when nobody is signed in any more", async () => {
+  test("stops when the person has signed out", async () => {
     tokens.current = async () => null;
     peer().drops();
     await vi.advanceTimersByTimeAsync(1000);
@@ -219,7 +219,7 @@ describe("a terminal's socket", () => {
     ]);
   });
 
-  test("asks a silent server for a sign of life and leaves one that gives none", async () => {
+  test("sends a ping to a silent server and closes the connection without an answer", async () => {
     peer().opens().says(ATTACHED);
     await vi.advanceTimersByTimeAsync(40_000);
     expect(peer().sent.at(-1)).toEqual({ type: "ping" });
@@ -229,7 +229,7 @@ describe("a terminal's socket", () => {
     expect(peers).toHaveLength(2);
   });
 
-  test("leaves the stream when it is paused and comes back to the given place", async () => {
+  test("leaves the stream when it is paused and reconnects at the given place", async () => {
     peer().opens().says(ATTACHED);
     peer().writes("abcdef");
     socket.pause();
@@ -241,7 +241,7 @@ describe("a terminal's socket", () => {
     expect(peer().sent[0]).toMatchObject({ stream_id: "s1", offset: 102 });
   });
 
-  test("a closed one opens nothing any more", async () => {
+  test("a closed socket does not reconnect", async () => {
     peer().opens().says(ATTACHED);
     socket.close();
     await vi.advanceTimersByTimeAsync(60_000);

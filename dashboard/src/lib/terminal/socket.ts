@@ -20,7 +20,7 @@ import {
 import type { Place } from "./flow.ts";
 import { Typist } from "./typist.ts";
 
-/** What the link to an agent's terminal is doing. */
+/** The state of the connection to an agent's terminal. */
 export type LinkStatus =
   | { name: "connecting" }
   | { name: "attached" }
@@ -48,16 +48,16 @@ export interface SocketOptions {
   open?: (url: string, protocol: string) => WebSocket;
 }
 
-/** After so long without a frame the server is asked for one… */
+/** Without a frame for this time, the page sends a ping. */
 const SILENCE_MS = 40_000;
-/** …and given so long to send it. */
+/** Without an answer to the ping for this time, the connection counts as lost. */
 const ANSWER_MS = 10_000;
 
 /**
- * The viewer's side of `/v1/agents/{id}/terminal`: attaches, counts bytes, and comes back to the byte it had reached.
+ * The viewer's side of `/v1/agents/{id}/terminal`: attaches, counts bytes, and reconnects at the byte it had reached.
  *
- * Close codes are obeyed: after a permanent one it stays away until `retry`; after one about the token it comes back at
- * once with another, the first time.
+ * After a permanent close code it does not reconnect until `retry` is called. After the first close code about the token
+ * it reconnects at once with a new token.
  */
 export class TerminalSocket {
   readonly typist = new Typist();
@@ -77,32 +77,32 @@ export class TerminalSocket {
     void this.#connect();
   }
 
-  /** Tell the server how large the window is. */
+  /** Sends the window's size to the server. */
   resize(columns: number, rows: number): void {
     if (this.#attached) this.#send({ type: "resize", columns, rows });
   }
 
-  /** Ask for control, give it away, or leave it. */
+  /** Asks for control, grants it to another window, or releases it. */
   control(message: TakeControl | GrantControl | ReleaseControl): void {
     if (this.#attached) this.#send(message);
   }
 
-  /** Type this; it comes again, and is typed once, until the agent has answered. */
+  /** Types a text. It is sent again after a reconnect until the agent has answered, and is typed only once. */
   type(text: string): void {
     this.#sendKeys(this.typist.type(text));
   }
 
-  /** In the command's own way. */
+  /** Interrupts the running command. */
   interrupt(): void {
     this.#sendKeys([this.typist.interrupt()]);
   }
 
-  /** The session was refreshed: the server gets the newer token before the old one ends. */
+  /** Sends a refreshed access token to the server, before the old one expires. */
   token(accessToken: string): void {
     if (this.#attached) this.#send({ type: "token", access_token: accessToken });
   }
 
-  /** Leave the stream; `resume` comes back to `place`. */
+  /** Leaves the stream until `resume`. */
   pause(): void {
     if (this.#state !== "running") return;
     this.#state = "paused";
@@ -110,7 +110,7 @@ export class TerminalSocket {
     this.#options.events.status({ name: "paused" });
   }
 
-  /** Come back after `pause`, to the first byte that was not taken. */
+  /** Reconnects after `pause`, at the first byte that was not taken. */
   resume(place: Place): void {
     if (this.#state !== "paused") return;
     this.#state = "running";
@@ -118,7 +118,7 @@ export class TerminalSocket {
     void this.#connect();
   }
 
-  /** Try now: the person asks for it, or the network has come back. */
+  /** Connects now: the person asks for it, or the network is back. */
   retry(): void {
     if (this.#state === "closed" || this.#state === "paused" || this.#socket !== null) return;
     this.#state = "running";
@@ -142,12 +142,12 @@ export class TerminalSocket {
       token = await (renew ? tokens.renewed() : tokens.current());
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      if (this.#state === "running") this.#comeBack(error.message);
+      if (this.#state === "running") this.#reconnectLater(error.message);
       return;
     }
     if (this.#state !== "running" || this.#socket !== null) return;
     if (token === null) {
-      this.#stop("Nobody is signed in.");
+      this.#stop("You are not signed in.");
       return;
     }
     const open = this.#options.open ?? ((url, protocol) => new WebSocket(url, protocol));
@@ -223,10 +223,10 @@ export class TerminalSocket {
     }
     this.#renewNext = code === CloseCode.TOKEN_EXPIRED || code === CloseCode.UNAUTHENTICATED;
     if (this.#renewNext && hadAttached) void this.#connect();
-    else this.#comeBack(reason || reasonOf(code));
+    else this.#reconnectLater(reason || reasonOf(code));
   }
 
-  #comeBack(why: string): void {
+  #reconnectLater(why: string): void {
     clearTimeout(this.#timer);
     this.#options.events.status({ name: "waiting", why: why.replace(/\.$/, "") });
     this.#timer = setTimeout(() => void this.#connect(), this.#backoff.next());
@@ -246,18 +246,18 @@ export class TerminalSocket {
     socket?.close();
   }
 
-  /** A frame came: the deadline moves. */
+  /** Moves the deadline for the next frame, after one has arrived. */
   #heard(): void {
     clearTimeout(this.#watch);
     this.#watch = setTimeout(() => {
       this.#send({ type: "ping" });
       this.#watch = setTimeout(() => {
-        if (this.#socket !== null) this.#lost(CloseCode.HEARTBEAT_LOST, "the server does not answer");
+        if (this.#socket !== null) this.#lost(CloseCode.HEARTBEAT_LOST, "the server is not responding");
       }, ANSWER_MS);
     }, SILENCE_MS);
   }
 
-  /** Those that are not sent now are once attached. */
+  /** Sends keyboard messages; while the socket is not attached, they wait for `attached`. */
   #sendKeys(messages: readonly Keys[]): void {
     for (const keys of messages) if (this.#attached) this.#send(keys);
   }

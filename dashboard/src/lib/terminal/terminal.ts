@@ -13,7 +13,7 @@ export interface Size {
 }
 
 export interface Matches {
-  /** Counted from 0; -1 when there are more than are counted, or none. */
+  /** The index of the present match, from 0; -1 if there is none or its index is unknown. */
   index: number;
   count: number;
 }
@@ -33,17 +33,17 @@ export interface ScreenOptions {
 
 const SCROLLBACK = 10_000;
 const LEAST_FONT_SIZE = 8;
-/** Leaving the alternate screen puts the cursor back even where there was none to leave: it is saved first. */
+/** Resets the terminal's modes. Leaving the alternate screen restores the cursor in any case: so it is saved first. */
 const USUAL_MODES =
   "\x1b7\x1b[?1049l\x1b[?25h\x1b[?7h\x1b[?1l\x1b>\x1b[?9;1000;1002;1003;1004;1005;1006;1015;1016l\x1b[?2004l";
 const FONT = 'ui-monospace, "SF Mono", "Cascadia Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace';
 
 let fast: boolean | null = null;
 
-/** Whether WebGL is drawn by hardware. Where a program plays the hardware, the document draws four times as fast. */
+/** Whether hardware draws WebGL. Where software emulates it, drawing in the document is four times as fast. */
 function graphicsAreFast(): boolean {
   if (fast === null) {
-    // Chromium grants `failIfMajorPerformanceCaveat` to its own software, so that its name is asked for as well.
+    // Chromium accepts its own software renderer in spite of `failIfMajorPerformanceCaveat`: check its name as well.
     const context = document.createElement("canvas").getContext("webgl2", { failIfMajorPerformanceCaveat: true });
     const names = context?.getExtension("WEBGL_debug_renderer_info");
     const drawer: unknown = names ? context?.getParameter(names.UNMASKED_RENDERER_WEBGL) : null;
@@ -53,8 +53,7 @@ function graphicsAreFast(): boolean {
   return fast;
 }
 
-/** The emulator on the page: what is drawn, searched and copied. It takes bytes as they are and decodes none itself. */
-
+/** The terminal emulator on the page: draws, searches and copies. It passes bytes on as they are, without decoding. */
 export class Screen {
   readonly #host: HTMLElement;
   readonly #terminal: Terminal;
@@ -66,7 +65,7 @@ export class Screen {
   #typed: ((text: string) => void) | null = null;
   #fontSize: number;
   #searchedHow = "";
-  /** What draws: WebGL where there is one, else the document. */
+  /** The renderer: WebGL where hardware draws it, else the document. */
   renderer: "webgl" | "dom" = "dom";
 
   constructor(host: HTMLElement, options: ScreenOptions) {
@@ -99,7 +98,7 @@ export class Screen {
     host.addEventListener("mouseup", this.#copySelection);
     this.#terminal.onData((data) => this.#typed?.(data));
     host.addEventListener("paste", this.#pasted, true);
-    // Unless this window types, keys go on to the page: nothing but to copy what is selected and to scroll.
+    // Without control, the terminal only handles the keys to copy and to scroll; all others go to the page.
     this.#terminal.attachCustomKeyEventHandler((event) => {
       const copies = event.type === "keydown" && (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "c";
       if (copies) void this.copy();
@@ -108,7 +107,7 @@ export class Screen {
     });
   }
 
-  /** Where keys go while this window types; null while it only looks. */
+  /** Receives the keys while this window has control; null while it has none. */
   set typed(typed: ((text: string) => void) | null) {
     this.#typed = typed;
     this.#terminal.options.disableStdin = typed === null;
@@ -121,7 +120,7 @@ export class Screen {
     return { columns: this.#terminal.cols, rows: this.#terminal.rows };
   }
 
-  /** The size that would fill the window, in the person's own font size; null while it is not visible. */
+  /** The size that fills the window in the person's font size; null while the window is not visible. */
   get fitting(): Size | null {
     const shrunk = this.#terminal.options.fontSize;
     this.#terminal.options.fontSize = this.#fontSize;
@@ -134,12 +133,12 @@ export class Screen {
     this.#terminal.write(data, drawn);
   }
 
-  /** Another stream, or its tail: nothing of what is shown belongs to it. */
+  /** Clears the screen, before another stream or its tail. */
   clear(): void {
     this.#terminal.reset();
   }
 
-  /** The pseudo-terminal has this size. Where it is larger than the window, the text shrinks to show all of it. */
+  /** Takes the size of the pseudo-terminal. If it is larger than the window, the text shrinks until all of it fits. */
   resize(size: Size): void {
     if (size.columns !== this.#terminal.cols || size.rows !== this.#terminal.rows) {
       this.#terminal.resize(size.columns, size.rows);
@@ -147,7 +146,7 @@ export class Screen {
     this.shrink();
   }
 
-  /** Make the text as small as it must be to show every column and row, but no smaller than can be read. */
+  /** Shrinks the text until every column and row is shown, but not below a readable size. */
   shrink(): void {
     const { options, cols, rows } = this.#terminal;
     let size = this.#fontSize;
@@ -159,23 +158,23 @@ export class Screen {
       options.fontSize = size;
       fits = this.#proposed();
     }
-    // Where rows do not fit even so, the newest are in view.
+    // If the rows still do not fit, scroll to the newest ones.
     this.#host.scrollTop = fits !== null && fits.rows < rows ? this.#host.scrollHeight : 0;
   }
 
-  /** Bytes are missing: a line says so, and what follows is written in the modes that are in force there. */
+  /** Marks a place where bytes are missing, and sets the modes that are in force after it. */
   cut(text: string, modes: string): void {
     this.setModes(USUAL_MODES);
     this.mark(text);
     this.setModes(modes);
   }
 
-  /** As the server says: they are not of the stream. */
+  /** Sets the modes that the server sends; their bytes are not part of the stream. */
   setModes(modes: string): void {
     if (modes !== "") this.#terminal.write(modes);
   }
 
-  /** A line of our own between the program's: where bytes are missing. Its text is ours, never the program's. */
+  /** Writes a line of the page between the program's lines. The text must be the page's own, never the program's. */
   mark(text: string): void {
     const line = ` ${text} `;
     const width = this.#terminal.cols;
@@ -205,7 +204,7 @@ export class Screen {
       this.#options.onMatches({ index: -1, count: 0 });
       return;
     }
-    // The addon overlooks a change of options alone.
+    // The addon does not notice that only the options have changed: clearing makes it search again.
     const how = `${options.caseSensitive} ${options.regex}`;
     if (how !== this.#searchedHow) this.#search.clearDecorations();
     this.#searchedHow = how;
@@ -225,7 +224,7 @@ export class Screen {
       else this.#search.findPrevious(text, search);
     } catch (error) {
       if (!(error instanceof SyntaxError)) throw error;
-      this.#options.onMatches({ index: -1, count: 0 }); // a regular expression that is not finished
+      this.#options.onMatches({ index: -1, count: 0 }); // the regular expression is incomplete
     }
   }
 
@@ -241,7 +240,7 @@ export class Screen {
       await navigator.clipboard.writeText(text);
       this.#options.onCopied(text.length);
     } catch {
-      // The browser withholds the clipboard (plain http, or no gesture): its own copy command still works.
+      // The browser denies access to the clipboard (plain http, or no gesture): its own copy command still works.
     }
   }
 
@@ -253,7 +252,7 @@ export class Screen {
     this.#terminal.scrollToBottom();
   }
 
-  /** Everything that the emulator holds, as text: scrollback and screen, wrapped lines joined. */
+  /** The text of scrollback and screen, wrapped lines joined. */
   text(): string {
     const buffer = this.#terminal.buffer.active;
     const lines: string[] = [];
@@ -274,12 +273,12 @@ export class Screen {
     this.#terminal.dispose();
   }
 
-  /** Several lines would run at once where the program does not say that it can tell a paste from typing. */
+  /** Asks before a paste of several lines: a program without bracketed paste would run each of them at once. */
   readonly #pasted = (event: ClipboardEvent): void => {
     const text = event.clipboardData?.getData("text") ?? "";
     if (this.#typed === null || this.#terminal.modes.bracketedPasteMode || !/[\r\n]./s.test(text)) return;
     const lines = text.split(/\r\n|\r|\n/).length;
-    if (!confirm(`Paste ${lines} lines? The program takes each as if it were typed.`)) {
+    if (!confirm(`Paste ${lines} lines? The program reads each line as if you had typed it.`)) {
       event.preventDefault();
       event.stopPropagation();
     }
@@ -302,12 +301,12 @@ export class Screen {
       const webgl = new WebglAddon();
       webgl.onContextLoss(() => {
         this.renderer = "dom";
-        if (!this.#gone) webgl.dispose(); // the document draws from here on
+        if (!this.#gone) webgl.dispose(); // from now on the document draws
       });
       this.#terminal.loadAddon(webgl);
       this.renderer = "webgl";
     } catch {
-      this.renderer = "dom"; // no WebGL 2 on this machine
+      this.renderer = "dom"; // this machine has no WebGL 2
     }
   }
 }

@@ -1,6 +1,6 @@
 import type { ITheme } from "@xterm/xterm";
 
-/** Both keep the sixteen colours apart from the background by at least 4.5 : 1, save for black and white themselves. */
+/** In both themes the sixteen colours, except black and white, have a contrast of at least 4.5 : 1 to the background. */
 export const DARK: ITheme = {
   background: "#0b0e13",
   foreground: "#d5dae3",
@@ -51,7 +51,7 @@ export const LIGHT: ITheme = {
   brightWhite: "#3b4554",
 };
 
-/** Marks of matches: the search takes only #RRGGBB. */
+/** Colours of search matches: the search addon takes only #RRGGBB. */
 export const MATCHES = {
   dark: { match: "#5a4a16", active: "#b7791f", ruler: "#b7791f" },
   light: { match: "#fff0b3", active: "#ffc233", ruler: "#c98a00" },

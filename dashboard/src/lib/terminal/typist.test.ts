@@ -10,7 +10,7 @@ const sent = (messages: Keys[]) => messages.map((keys) => [keys.seq, keys.text?.
 const typed = (seq: number) => ({ seq, refused: null });
 
 describe("a typist", () => {
-  it("numbers what is typed and keeps it until it is answered, each by itself", () => {
+  it("numbers its messages and keeps each until it is answered", () => {
     const typist = new Typist();
     typist.type("a");
     typist.type("b");
@@ -24,7 +24,7 @@ describe("a typist", () => {
     expect(typist.unanswered.map((keys) => keys.seq)).toEqual([1, 3]);
   });
 
-  it("sends a long paste part by part, and what is typed meanwhile after it", () => {
+  it("sends a long paste part by part, and later keys after it", () => {
     const typist = new Typist();
     expect(sent(typist.type("a"))).toEqual([[1, "a"]]);
     expect(sent(typist.type(PASTE))).toEqual([[2, "1"]]);
@@ -37,7 +37,7 @@ describe("a typist", () => {
     expect(typist.unanswered.map((keys) => keys.seq)).toEqual([5]);
   });
 
-  it("ends a paste where a part of it is refused, and that one only", () => {
+  it("ends a paste at a rejected part, and no other paste", () => {
     const typist = new Typist();
     typist.type("a");
     typist.type(PASTE);
@@ -48,7 +48,7 @@ describe("a typist", () => {
     expect(typist.answered(typed(4))).toEqual([]);
   });
 
-  it("interrupts at once, and forgets what was still to be typed", () => {
+  it("interrupts at once, and drops the text that was not sent", () => {
     const typist = new Typist();
     typist.type(PASTE);
     typist.type("b");
@@ -66,7 +66,7 @@ describe("a typist", () => {
     expect(parts.map((part) => new TextDecoder().decode(new TextEncoder().encode(part)))).toEqual(parts);
   });
 
-  it("has an id that is one", () => {
+  it("has a valid id", () => {
     expect(new Typist().clientId).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
   });
 });

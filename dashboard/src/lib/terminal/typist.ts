@@ -1,47 +1,47 @@
 import { randomId } from "../ids.ts";
 import type { Keys, KeysTaken } from "../protocol.ts";
 
-/** The server takes so many characters in one message. */
+/** The largest number of characters in one message. */
 const MOST = 16_000;
 
-/** A part that has not been sent yet; the rest of a paste goes only when what is before it is typed. */
+/** A part of a text that has not been sent yet. `isRest`: it follows another part of the same paste. */
 interface Part {
   text: string;
   isRest: boolean;
 }
 
 /**
- * What this page has typed and the agent has not answered: it comes again over the next connection.
+ * The keyboard messages that the agent has not answered: they are sent again over the next connection.
  *
- * A long paste goes part by part, each when the one before it was typed; where one is refused the paste ends, so that
- * nothing is missing in its middle. What is typed meanwhile comes after it.
+ * A long paste is sent part by part, each after the previous one was typed. When a part is rejected, the rest of the paste
+ * is dropped, so that no text is missing in its middle. Keys that are typed meanwhile follow the paste.
  */
 export class Typist {
-  /** This page, to the server and the agent. */
+  /** Identifies this page to the server and the agent. */
   readonly clientId = randomId();
-  /** Of the newest message. */
+  /** The number of the newest message. */
   #seq = 0;
   #unanswered: Keys[] = [];
   #held: Part[] = [];
 
-  /** What was sent, or is to be at the next connection. */
+  /** Messages that were sent without an answer yet, or wait for the next connection. */
   get unanswered(): readonly Keys[] {
     return this.#unanswered;
   }
 
-  /** Type this; the messages to be sent now. */
+  /** Types a text; returns the messages to send now. */
   type(text: string): Keys[] {
     this.#held.push(...split(text).map((text, index) => ({ text, isRest: index > 0 })));
     return this.#release();
   }
 
-  /** Interrupt the command: what it was to be typed is forgotten. The message to be sent now. */
+  /** Interrupts the command and drops the text that has not been sent; returns the message to send now. */
   interrupt(): Keys {
     this.#held = [];
     return this.#message("", true);
   }
 
-  /** These were typed, or refused; the messages to be sent now. */
+  /** Takes in that a message was typed or rejected; returns the messages to send now. */
   answered({ seq, refused }: Pick<KeysTaken, "seq" | "refused">): Keys[] {
     this.#unanswered = this.#unanswered.filter((keys) => keys.seq !== seq);
     if (refused !== null && seq === this.#seq) while (this.#held[0]?.isRest) this.#held.shift();
@@ -51,7 +51,7 @@ export class Typist {
   #release(): Keys[] {
     const released: Keys[] = [];
     for (let part = this.#held[0]; part !== undefined; part = this.#held[0]) {
-      if (part.isRest && this.#unanswered.at(-1)?.seq === this.#seq) break; // what came before it, not answered yet
+      if (part.isRest && this.#unanswered.at(-1)?.seq === this.#seq) break; // the part before it has no answer yet
       this.#held.shift();
       released.push(this.#message(part.text, false));
     }
@@ -65,7 +65,7 @@ export class Typist {
   }
 }
 
-/** In parts that the server takes, none of which ends within a character. */
+/** Splits a text into parts for one message each; no part ends within a character. */
 function split(text: string): string[] {
   const parts: string[] = [];
   let rest = text;
