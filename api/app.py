@@ -26,7 +26,6 @@ from onsembl.api.auth.rejections import Rejections
 from onsembl.api.auth.sign_in_audit import audit_sign_ins
 from onsembl.api.http.client_address import ClientAddress
 from onsembl.api.http.dashboard import SecurityHeaders, config, page_routes, security_headers
-from onsembl.api.http.endpoint import Endpoint
 from onsembl.api.http.health import healthz, readyz
 from onsembl.api.http.openapi import openapi
 from onsembl.api.http.origin_check import OwnPages
@@ -111,7 +110,7 @@ def create_app(settings: Settings) -> Starlette:
         Route("/config.json", config),
         Route("/openapi.json", openapi),
         *DEVICE_ROUTES,
-        *(_rest_route(endpoint) for endpoint in ENDPOINTS),
+        *(route for endpoint in ENDPOINTS for route in endpoint.routes()),
         WebSocketRoute("/v1/agent", agent_socket),
         WebSocketRoute("/v1/agents/{agent_id:uuid}/terminal", terminal_socket),
         *(builtin.routes if builtin is not None else []),
@@ -138,10 +137,6 @@ def _middleware(settings: Settings, headers: Mapping[str, str]) -> list[Middlewa
     if settings.client_address_header is None:
         return inner
     return [Middleware(ClientAddress, header=settings.client_address_header), *inner]
-
-
-def _rest_route(endpoint: Endpoint) -> Route:
-    return endpoint.route()
 
 
 def _supabase_key(settings: Settings, builtin: BuiltinSupabase | None) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version as installed_version
 from pathlib import Path
 
 from starlette.datastructures import MutableHeaders
@@ -12,8 +14,13 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from onsembl.api.http.version import version
 from onsembl.api.services import Services
+
+
+@cache
+def version() -> str:
+    """The version of the installed release."""
+    return installed_version("onsembl")
 
 
 def page_routes(dashboard: Path | None) -> list[BaseRoute]:

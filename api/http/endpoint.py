@@ -23,6 +23,7 @@ from onsembl.realtime.bodies import CLOSE, BodyRefused, read_body
 from onsembl.sql.audit import Actor
 
 MAX_BODY_BYTES = 1024 * 1024
+JSON = "application/json"
 
 B = TypeVar("B")
 Q = TypeVar("Q")
@@ -67,15 +68,20 @@ class Call(Generic[B]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One route. `role` None means that the bearer token is not an operator's but what `presents` says. A handler that
-    streams answers a Response; then `media_type` is another one, and `answer` is not looked at."""
+    """One route of the REST API.
+
+    `role` is the least role that an operator needs; None for a route that takes another bearer token, which `presents`
+    names. A handler that streams its answer returns a Response of another `media_type`; `answer` is then unused.
+    `old_paths` are the paths of the last release; they still answer, and are not in the OpenAPI document.
+    """
 
     method: str
     path: str
     handler: Callable[[Call[Any]], Awaitable[object]]
     summary: str
     answer: type[msgspec.Struct]
-    media_type: str = "application/json"
+    old_paths: tuple[str, ...] = ()
+    media_type: str = JSON
     role: Role | None = Role.VIEWER
     presents: str = "an operator's access token"
     body: type[msgspec.Struct] = NoBody
@@ -83,9 +89,17 @@ class Endpoint:
     status: int = 200
     problems: tuple[int, ...] = ()
 
-    def route(self) -> Route:
-        """The Starlette route."""
-        return Route(self.path, self._serve, methods=[self.method], name=self.handler.__name__)
+    @property
+    def is_json(self) -> bool:
+        """Whether the answer is JSON of the type `answer`."""
+        return self.media_type == JSON
+
+    def routes(self) -> list[Route]:
+        """The Starlette routes: of `path`, and of the paths that the last release had."""
+        return [
+            Route(path, self._serve, methods=[self.method], name=self.handler.__name__)
+            for path in (self.path, *self.old_paths)
+        ]
 
     async def _serve(self, request: Request) -> Response:
         services: Services = request.app.state.services

@@ -7,28 +7,36 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
-from onsembl.protocol.field_types import CommandText, Name, Priority, Reason
+from onsembl.protocol.field_types import CommandText, EscalationStage, Name, Priority, Reason
 from onsembl.protocol.limits import NO_LIMITS, CommandLimits, LimitName
 from onsembl.protocol.presets import Value, Values
 from onsembl.protocol.states import AgentKind, AgentMode, AgentStatus, CommandState, Role
+from onsembl.protocol.usage import Usage
+
+Time = Annotated[datetime, Meta(tz=True)]
+"""A time with its offset from UTC: 2026-01-31T12:00:00Z."""
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A request's body: a field that is not known is an error."""
+    """The body of a request; an unknown field is an error. A field with a default is optional."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a route answers."""
+    """The body of an answer. Every field is present, except one that may be `UNSET`."""
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The parameters in a query string; an unknown parameter is an error."""
 
 
 class NoBody(Body, frozen=True, kw_only=True):
-    """For routes that take none."""
+    """The body of a request that needs none."""
 
 
 class Me(Answer, frozen=True, kw_only=True):
-    """Who the token says is asking."""
+    """The operator whose access token the request presents."""
 
     id: UUID
     email: str
@@ -45,17 +53,17 @@ class Agent(Answer, frozen=True, kw_only=True):
     host: str
     platform: str
     version: str
-    created_at: datetime
-    disabled_at: datetime | None
+    created_at: Time
+    disabled_at: Time | None
     status: AgentStatus
     epoch: int
     instance_id: UUID | None
-    connected_at: datetime | None
-    disconnected_at: datetime | None
+    connected_at: Time | None
+    disconnected_at: Time | None
     stream_id: UUID | None
     columns: int
     rows: int
-    paused_at: datetime | None
+    paused_at: Time | None
     paused_by_name: str | None
     labels: list[str]
     limits: CommandLimits
@@ -74,8 +82,8 @@ class OperatorAnswer(Answer, frozen=True, kw_only=True):
     email: str
     role: Role | None
     disabled: bool
-    created_at: datetime
-    last_sign_in_at: datetime | None
+    created_at: Time
+    last_sign_in_at: Time | None
 
 
 class Operators(Answer, frozen=True, kw_only=True):
@@ -88,7 +96,7 @@ class AuditEvent(Answer, frozen=True, kw_only=True):
     """A row of the audit log."""
 
     id: int
-    at: datetime
+    at: Time
     actor_kind: str
     actor_id: UUID | None
     actor_name: str
@@ -97,7 +105,7 @@ class AuditEvent(Answer, frozen=True, kw_only=True):
     target_id: str
     address: str
     outcome: str
-    detail: dict[str, Any]
+    detail: Annotated[dict[str, Any], Meta(extra_json_schema={"additionalProperties": True})]
 
 
 class AuditPage(Answer, frozen=True, kw_only=True):
@@ -113,7 +121,7 @@ class AuditChain(Answer, frozen=True, kw_only=True):
 
     seq: int
     hash: str
-    at: datetime
+    at: Time
     unsealed: int
 
 
@@ -121,11 +129,11 @@ class AlertAnswer(Answer, frozen=True, kw_only=True):
     """What an operator should look at: a row of `onsembl.alerts`."""
 
     id: int
-    at: datetime
+    at: Time
     kind: str
     agent_id: UUID | None
     text: str
-    acknowledged_at: datetime | None
+    acknowledged_at: Time | None
     acknowledged_by: UUID | None
 
 
@@ -135,7 +143,7 @@ class Alerts(Answer, frozen=True, kw_only=True):
     alerts: list[AlertAnswer]
 
 
-class Wording(Body, frozen=True, kw_only=True):
+class CommandRequest(Body, frozen=True, kw_only=True):
     """What agents are told: either a text, or a preset with values for its variables. Without a priority it has the
     preset's, or 5; a limit that is not given is the preset's, and an agent's own limits are never passed."""
 
@@ -146,8 +154,20 @@ class Wording(Body, frozen=True, kw_only=True):
     limits: CommandLimits = NO_LIMITS
 
 
-class NewCommand(Wording, frozen=True, kw_only=True):
+class NewCommand(CommandRequest, frozen=True, kw_only=True):
     """An instruction for one agent."""
+
+
+class CancelStepAnswer(Answer, frozen=True, kw_only=True):
+    """The latest step of the escalation that stops a command. `processes_left` of the command were alive just after the
+    step. `pids` are the processes that survived the last step. `limit` is present if the command is stopped because it
+    exceeded that limit."""
+
+    step: EscalationStage
+    at: Time
+    processes_left: int
+    pids: list[int]
+    limit: LimitName | UnsetType = UNSET
 
 
 class Command(Answer, frozen=True, kw_only=True):
@@ -161,21 +181,21 @@ class Command(Answer, frozen=True, kw_only=True):
     state: CommandState
     requested_by: UUID | None
     requested_by_name: str
-    created_at: datetime
-    dispatched_at: datetime | None
-    started_at: datetime | None
-    ended_at: datetime | None
-    cancel_requested_at: datetime | None
+    created_at: Time
+    dispatched_at: Time | None
+    started_at: Time | None
+    ended_at: Time | None
+    cancel_requested_at: Time | None
     cancel_requested_by: UUID | None
     cancel_reason: str | None
-    cancel_step: dict[str, Any] | None
+    cancel_step: CancelStepAnswer | None
     exit_code: int | None
     signal: int | None
     error: str | None
     stream_id: UUID | None
     output_start: int | None
     output_end: int | None
-    usage: dict[str, Any] | None
+    usage: Usage | None
     job_id: int | None
     delivery_attempts: int
     group_id: UUID | None
@@ -196,8 +216,8 @@ class Commands(Answer, frozen=True, kw_only=True):
     next_before: int | None
 
 
-class PageQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which page of a list whose newest come first."""
+class PageQuery(Query, frozen=True, kw_only=True):
+    """A page of a list that starts with the newest: the `limit` items after the item `before`."""
 
     before: Annotated[int, Meta(ge=1)] | None = None
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
@@ -222,23 +242,23 @@ class EnrolmentToken(Answer, frozen=True, kw_only=True):
     id: UUID
     token: str
     name_pattern: str
-    expires_at: datetime
+    expires_at: Time
 
 
-class UnusedToken(Answer, frozen=True, kw_only=True):
+class UnusedEnrolmentToken(Answer, frozen=True, kw_only=True):
     """A one-time token that may still be used, and who has made it."""
 
     id: UUID
     name_pattern: str
     created_by_name: str
-    created_at: datetime
-    expires_at: datetime
+    created_at: Time
+    expires_at: Time
 
 
-class UnusedTokens(Answer, frozen=True, kw_only=True):
+class UnusedEnrolmentTokens(Answer, frozen=True, kw_only=True):
     """Newest first."""
 
-    tokens: list[UnusedToken]
+    tokens: list[UnusedEnrolmentToken]
 
 
 class DeviceRequest(Answer, frozen=True, kw_only=True):
@@ -252,10 +272,10 @@ class DeviceRequest(Answer, frozen=True, kw_only=True):
     host: str
     platform: str
     address: str
-    created_at: datetime
-    expires_at: datetime
+    created_at: Time
+    expires_at: Time
     state: Literal["waiting", "approved", "refused"]
-    decided_at: datetime | None
+    decided_at: Time | None
     decided_by: UUID | None
     agent_id: UUID | None
 
@@ -279,9 +299,16 @@ class LoggedOut(Answer, frozen=True, kw_only=True):
 
 
 class ProblemDetails(Answer, frozen=True, kw_only=True):
-    """An error (RFC 9457)."""
+    """An error (RFC 9457). The fields after `detail` are present where they apply: `fields` names the invalid variables
+    of a preset, `state` is the state of the command, `revision` the current revision, `replaceable` says that an agent
+    of this name may be replaced, and `request_id` finds the error in the server's log."""
 
     type: str
     title: str
     status: int
     detail: str
+    fields: dict[str, str] | UnsetType = UNSET
+    state: CommandState | UnsetType = UNSET
+    revision: int | UnsetType = UNSET
+    replaceable: bool | UnsetType = UNSET
+    request_id: str | UnsetType | None = UNSET

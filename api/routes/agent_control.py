@@ -26,7 +26,7 @@ class CancelledAll(Answer, frozen=True, kw_only=True):
     running: bool
 
 
-async def pause(call: Call[NoBody]) -> DictRow:
+async def pause_agent(call: Call[NoBody]) -> DictRow:
     """What runs goes on; nothing new starts."""
     async with call.services.pool.connection() as conn:
         before = await _agent(conn, call)
@@ -36,7 +36,7 @@ async def pause(call: Call[NoBody]) -> DictRow:
     return row
 
 
-async def resume(call: Call[NoBody]) -> DictRow:
+async def resume_agent(call: Call[NoBody]) -> DictRow:
     """Its line moves on."""
     async with call.services.pool.connection() as conn:
         before = await _agent(conn, call)
@@ -47,7 +47,7 @@ async def resume(call: Call[NoBody]) -> DictRow:
     return row
 
 
-async def cancel_all(call: Call[CancelRequest]) -> CancelledAll:
+async def cancel_agent_commands(call: Call[CancelRequest]) -> CancelledAll:
     """The line at once; what runs by the ladder."""
     async with call.services.pool.connection() as conn:
         row = await _agent(conn, call)
@@ -60,12 +60,12 @@ async def cancel_all(call: Call[CancelRequest]) -> CancelledAll:
     return CancelledAll(waiting=waiting, running=running)
 
 
-async def restart(call: Call[NoBody]) -> DictRow:
+async def restart_agent(call: Call[NoBody]) -> DictRow:
     """What runs is stopped first, by the quick ladder of an agent that ends."""
     return await _leave(call, "restart", "agent.restart_requested")
 
 
-async def stop(call: Call[NoBody]) -> DictRow:
+async def stop_agent(call: Call[NoBody]) -> DictRow:
     """As `restart`, and it stays away until somebody starts it on its machine."""
     return await _leave(call, "leave", "agent.stop_requested")
 
@@ -103,7 +103,7 @@ ENDPOINTS = [
     Endpoint(
         method="POST",
         path="/v1/agents/{agent_id:uuid}/pause",
-        handler=pause,
+        handler=pause_agent,
         summary="Have an agent take nothing new",
         answer=Agent,
         role=Role.OPERATOR,
@@ -112,7 +112,7 @@ ENDPOINTS = [
     Endpoint(
         method="POST",
         path="/v1/agents/{agent_id:uuid}/resume",
-        handler=resume,
+        handler=resume_agent,
         summary="Let a paused agent go on with its line",
         answer=Agent,
         role=Role.OPERATOR,
@@ -121,7 +121,7 @@ ENDPOINTS = [
     Endpoint(
         method="POST",
         path="/v1/agents/{agent_id:uuid}/cancel-all",
-        handler=cancel_all,
+        handler=cancel_agent_commands,
         summary="Cancel everything of an agent",
         answer=CancelledAll,
         role=Role.OPERATOR,
@@ -132,7 +132,7 @@ ENDPOINTS = [
     Endpoint(
         method="POST",
         path="/v1/agents/{agent_id:uuid}/restart",
-        handler=restart,
+        handler=restart_agent,
         summary="Have an agent's program start anew",
         answer=Agent,
         role=Role.OPERATOR,
@@ -142,7 +142,7 @@ ENDPOINTS = [
     Endpoint(
         method="POST",
         path="/v1/agents/{agent_id:uuid}/stop",
-        handler=stop,
+        handler=stop_agent,
         summary="Have an agent's program end",
         answer=Agent,
         role=Role.OPERATOR,

@@ -14,7 +14,7 @@ from onsembl.protocol.states import Role
 from onsembl.sql import agents, audit
 
 
-async def label_agent(call: Call[AgentLabels]) -> DictRow:
+async def set_agent_labels(call: Call[AgentLabels]) -> DictRow:
     labels = list(dict.fromkeys(call.body.labels))
     async with call.services.pool.connection() as conn:
         row = await agents.set_labels(conn, AgentId(call.id("agent_id")), labels)
@@ -33,7 +33,7 @@ async def label_agent(call: Call[AgentLabels]) -> DictRow:
     return row
 
 
-async def limit_agent(call: Call[CommandLimits]) -> DictRow:
+async def set_agent_limits(call: Call[CommandLimits]) -> DictRow:
     """What is in force for a command that runs stays so."""
     async with call.services.pool.connection() as conn:
         row = await agents.set_limits(conn, AgentId(call.id("agent_id")), call.body)
@@ -56,7 +56,7 @@ ENDPOINTS = [
     Endpoint(
         method="PUT",
         path="/v1/agents/{agent_id:uuid}/labels",
-        handler=label_agent,
+        handler=set_agent_labels,
         summary="Label an agent",
         answer=Agent,
         role=Role.OPERATOR,
@@ -66,7 +66,7 @@ ENDPOINTS = [
     Endpoint(
         method="PUT",
         path="/v1/agents/{agent_id:uuid}/limits",
-        handler=limit_agent,
+        handler=set_agent_limits,
         summary="Set what no command of an agent may pass; what is not given is not limited",
         answer=Agent,
         role=Role.ADMIN,

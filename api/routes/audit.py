@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from datetime import datetime
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta
 from starlette.responses import Response, StreamingResponse
 
 from onsembl.api.http.endpoint import Call, Endpoint
-from onsembl.api.http.models import AlertAnswer, Alerts, AuditChain, AuditPage, NoBody
+from onsembl.api.http.models import AlertAnswer, Alerts, AuditChain, AuditPage, NoBody, Query, Time
 from onsembl.api.http.problems import Problem
 from onsembl.api.services import Services
 from onsembl.fleet import audit_export
@@ -23,11 +21,11 @@ from onsembl.sql.audit_log import Filter
 Part = Annotated[str, Meta(max_length=200)]
 
 
-class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
+class AuditFilter(Query, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """What of the log is wanted; see `Filter`."""
 
-    since: datetime | None = None
-    until: datetime | None = None
+    since: Time | None = None
+    until: Time | None = None
     actor: Part | None = None
     action: Part | None = None
     target: Part | None = None
@@ -36,10 +34,6 @@ class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
     text: Part | None = None
 
     def wanted(self) -> Filter:
-        """As the database is asked. Raises Problem 400 for a time that does not say where on Earth."""
-        for moment in (self.since, self.until):
-            if moment is not None and moment.tzinfo is None:
-                raise Problem(400, "A time has to say its offset from UTC: 2026-01-31T12:00:00Z.")
         return Filter(**{name: getattr(self, name) for name in Filter.__dataclass_fields__})
 
 
@@ -56,7 +50,7 @@ class AuditExport(AuditFilter, frozen=True, kw_only=True):
     format: Literal["jsonl", "csv"] = "jsonl"
 
 
-async def read_audit(call: Call[NoBody]) -> dict[str, object]:
+async def list_audit_events(call: Call[NoBody]) -> dict[str, object]:
     query = call.query(AuditQuery)
     async with call.services.pool.connection() as conn:
         rows = await audit_log.page(conn, query.wanted(), query.before, query.limit + 1)
@@ -64,7 +58,7 @@ async def read_audit(call: Call[NoBody]) -> dict[str, object]:
     return {"events": page, "next_before": page[-1]["id"] if len(rows) > query.limit else None}
 
 
-async def export_audit(call: Call[NoBody]) -> Response:
+async def export_audit_log(call: Call[NoBody]) -> Response:
     """Streamed as it is read; that it was taken is in the log before the first byte leaves."""
     query = call.query(AuditExport)
     wanted = query.wanted()
@@ -93,7 +87,7 @@ async def _export(services: Services, wanted: Filter, format: audit_export.Forma
         yield bytes(block)
 
 
-async def read_chain(call: Call[NoBody]) -> AuditChain:
+async def read_audit_chain(call: Call[NoBody]) -> AuditChain:
     async with call.services.pool.connection() as conn:
         return AuditChain(**await audit_chain.status(conn))
 
@@ -123,7 +117,7 @@ ENDPOINTS = [
     Endpoint(
         method="GET",
         path="/v1/audit",
-        handler=read_audit,
+        handler=list_audit_events,
         summary="The audit log, newest first",
         answer=AuditPage,
         role=Role.ADMIN,
@@ -132,7 +126,7 @@ ENDPOINTS = [
     Endpoint(
         method="GET",
         path="/v1/audit/export",
-        handler=export_audit,
+        handler=export_audit_log,
         summary="The audit log as JSON lines or CSV, oldest first",
         answer=AuditPage,
         media_type="application/x-ndjson",
@@ -142,7 +136,7 @@ ENDPOINTS = [
     Endpoint(
         method="GET",
         path="/v1/audit/chain",
-        handler=read_chain,
+        handler=read_audit_chain,
         summary="Where the audit log's chain of hashes stands",
         answer=AuditChain,
         role=Role.ADMIN,

@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg.rows import DictRow
 
-from onsembl.api.http.models import Wording
+from onsembl.api.http.models import CommandRequest
 from onsembl.api.http.problems import Problem
 from onsembl.fleet.command_text import Said, WordingError, word
 from onsembl.fleet.commands import NoTargetError, aimed_at
@@ -17,7 +17,7 @@ WORDING_PROBLEM = "urn:onsembl:problem:wording"
 """The `type` of the problem whose `fields` say what is wrong with which variable of a preset."""
 
 
-async def worded(conn: Connection, body: Wording, kinds: Iterable[str]) -> Said:
+async def worded(conn: Connection, body: CommandRequest, kinds: Iterable[str]) -> Said:
     """What agents of these kinds are told. Raises Problem 422."""
     try:
         return await word(

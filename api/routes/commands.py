@@ -13,12 +13,12 @@ from onsembl.api.http.models import CancelRequest, Command, Commands, NewCommand
 from onsembl.api.http.problems import Problem
 from onsembl.api.routes.command_text import worded
 from onsembl.api.routes.commands_models import (
+    AgentQueue,
     CommandQuery,
     EditCommand,
-    Line,
     MoveCommand,
+    QueuedCommand,
     Tags,
-    WaitingCommand,
 )
 from onsembl.api.routes.search_models import terms_of
 from onsembl.fleet.cancel import request_cancel
@@ -35,7 +35,7 @@ TAGS = 100
 EDITABLE = ("text", "priority", "limits")
 
 
-async def create_command(call: Call[NewCommand]) -> DictRow:
+async def send_command(call: Call[NewCommand]) -> DictRow:
     """The row is written and, if the agent is free, becomes a job in the same transaction."""
     agent_id = AgentId(call.id("agent_id"))
     once = Once(call)
@@ -67,7 +67,6 @@ async def _able(conn: Connection, agent_id: AgentId) -> DictRow:
 
 async def list_commands(call: Call[NoBody]) -> dict[str, object]:
     query = call.query(CommandQuery)
-    query.check()
     wanted = HistoryFilter(
         agent_id=AgentId(query.agent_id) if query.agent_id is not None else None,
         states=query.states(),
@@ -133,7 +132,7 @@ async def move_command(call: Call[MoveCommand]) -> DictRow:
     return row
 
 
-async def read_line(call: Call[NoBody]) -> Line:
+async def read_queue(call: Call[NoBody]) -> AgentQueue:
     """Where each waiting command stands, and when it will probably start."""
     agent_id = AgentId(call.id("agent_id"))
     async with call.services.pool.connection() as conn:
@@ -145,11 +144,11 @@ async def read_line(call: Call[NoBody]) -> Line:
         left = await command_lines.occupied_for(conn, agent_id, typical) if typical is not None else None
         moves = agent["status"] == AgentStatus.ONLINE and agent["paused_at"] is None
         moves = moves and await halts.in_force(conn) is None
-    return Line(
+    return AgentQueue(
         agent_id=agent_id,
         typical_seconds=typical,
         waiting=[
-            WaitingCommand(
+            QueuedCommand(
                 command_id=place.command_id,
                 ahead=index,
                 starts_in=left + typical * index if moves and typical is not None and left is not None else None,
@@ -202,7 +201,7 @@ ENDPOINTS = [
     Endpoint(
         method="POST",
         path="/v1/agents/{agent_id:uuid}/commands",
-        handler=create_command,
+        handler=send_command,
         summary="Put a command in an agent's line",
         answer=Command,
         role=Role.OPERATOR,
@@ -259,10 +258,11 @@ ENDPOINTS = [
     ),
     Endpoint(
         method="GET",
-        path="/v1/agents/{agent_id:uuid}/line",
-        handler=read_line,
-        summary="An agent's line in its order, with when each command will probably start",
-        answer=Line,
+        path="/v1/agents/{agent_id:uuid}/queue",
+        old_paths=("/v1/agents/{agent_id:uuid}/line",),
+        handler=read_queue,
+        summary="An agent's queue, in order, with the estimated start of each command",
+        answer=AgentQueue,
         problems=(404,),
     ),
     Endpoint(method="GET", path="/v1/tags", handler=list_tags, summary="Commands' tags in use", answer=Tags),

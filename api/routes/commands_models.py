@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
-import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from onsembl.api.http.models import Answer, Body, Command, Wording
+from onsembl.api.http.models import Answer, Body, Command, CommandRequest, Query, Time
 from onsembl.api.http.problems import Problem
 from onsembl.protocol.field_types import NO_NUL, CommandText, Priority
 from onsembl.protocol.limits import CommandLimits
@@ -23,7 +21,7 @@ Note = Annotated[str, Meta(max_length=10_000, pattern=NO_NUL)]
 Words = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL)]
 
 
-class CommandQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CommandQuery(Query, frozen=True, kw_only=True):
     """Which commands. `state` may be several, with commas between; all words of `q` occur in the text or the note; `by`
     is a part of the name of who asked."""
 
@@ -33,8 +31,8 @@ class CommandQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     tag: Label | None = None
     by: Words | None = None
     q: Words | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    since: Time | None = None
+    until: Time | None = None
     before: Annotated[int, Meta(ge=1)] | None = None
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
 
@@ -46,12 +44,6 @@ class CommandQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             return [CommandState(name) for name in self.state.split(",")]
         except ValueError as error:
             raise Problem(400, f"The query is not valid: {error}.") from error
-
-    def check(self) -> None:
-        """Raises Problem 400 for a time that does not say where on Earth."""
-        for moment in (self.since, self.until):
-            if moment is not None and moment.tzinfo is None:
-                raise Problem(400, "A time has to say its offset from UTC: 2026-01-31T12:00:00Z.")
 
 
 class EditCommand(Body, frozen=True, kw_only=True):
@@ -73,7 +65,7 @@ class MoveCommand(Body, frozen=True, kw_only=True):
     other: UUID | None = None
 
 
-class WaitingCommand(Answer, frozen=True, kw_only=True):
+class QueuedCommand(Answer, frozen=True, kw_only=True):
     """How many wait before it, and in how many seconds it will probably start; null when nobody can tell."""
 
     command_id: UUID
@@ -81,16 +73,17 @@ class WaitingCommand(Answer, frozen=True, kw_only=True):
     starts_in: float | None
 
 
-class Line(Answer, frozen=True, kw_only=True):
+class AgentQueue(Answer, frozen=True, kw_only=True):
     """An agent's line in its order. `typical_seconds` is the median of how long its latest commands ran."""
 
     agent_id: UUID
     typical_seconds: float | None
-    waiting: list[WaitingCommand]
+    waiting: list[QueuedCommand]
 
 
-class Target(Body, frozen=True, kw_only=True):
-    """Which agents: those of these names or ids, those with all of these labels, or all. Exactly one is given."""
+class Target(Body, frozen=True, kw_only=True, omit_defaults=True):
+    """The agents that get a command: those with these names or ids, those with all of these labels, or all agents.
+    Exactly one field is given."""
 
     agents: AgentNames | None = None
     labels: Annotated[list[Label], Meta(min_length=1, max_length=32)] | None = None
@@ -99,14 +92,10 @@ class Target(Body, frozen=True, kw_only=True):
     def check(self) -> None:
         """Raises Problem 422."""
         if (self.agents is not None) + (self.labels is not None) + self.all != 1:
-            raise Problem(422, "The body is not valid: the target is either agents, labels or all.")
-
-    def given(self) -> dict[str, Any]:
-        """What of it is said, as it is kept."""
-        return {name: value for name, value in msgspec.to_builtins(self).items() if value}
+            raise Problem(422, "The body is not valid: give exactly one of `agents`, `labels` and `all` as the target.")
 
 
-class NewGroup(Wording, frozen=True, kw_only=True):
+class NewGroup(CommandRequest, frozen=True, kw_only=True):
     """One instruction for several agents."""
 
     target: Target
@@ -121,10 +110,10 @@ class GroupSummary(Answer, frozen=True, kw_only=True):
     preset: str | None
     priority: Priority
     limits: CommandLimits
-    target: dict[str, Any]
+    target: Target
     requested_by: UUID | None
     requested_by_name: str
-    created_at: datetime
+    created_at: Time
     counts: dict[CommandState, int]
 
 

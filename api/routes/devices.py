@@ -114,12 +114,12 @@ def _error(code: DeviceErrorCode, description: str, status: int = 400) -> Respon
     return JSONResponse(msgspec.to_builtins(answer), status, headers=FORBID_CACHING)
 
 
-async def list_requests(call: Call[NoBody]) -> dict[str, Any]:
+async def list_device_requests(call: Call[NoBody]) -> dict[str, Any]:
     async with call.services.pool.connection() as conn:
         return {"requests": [_shown(row) for row in await device_requests.waiting(conn)]}
 
 
-async def find_request(call: Call[NoBody]) -> DictRow:
+async def find_device_request(call: Call[NoBody]) -> DictRow:
     """By the code that a person has typed; guessing is limited."""
     services = call.services
     code = understood(call.request.path_params["user_code"])
@@ -132,12 +132,12 @@ async def find_request(call: Call[NoBody]) -> DictRow:
     return _shown(row)
 
 
-async def approve_request(call: Call[DeviceDecision]) -> DictRow:
+async def approve_device_request(call: Call[DeviceDecision]) -> DictRow:
     flow = call.services.device_flow
     return _shown(await flow.approve(call.id("request_id"), call.actor, call.body.name, replace=call.body.replace))
 
 
-async def refuse_request(call: Call[NoBody]) -> DictRow:
+async def reject_device_request(call: Call[NoBody]) -> DictRow:
     return _shown(await call.services.device_flow.refuse(call.id("request_id"), call.actor))
 
 
@@ -154,7 +154,7 @@ ENDPOINTS = [
     Endpoint(
         method="GET",
         path="/v1/device/requests",
-        handler=list_requests,
+        handler=list_device_requests,
         summary="Agents that wait to be let in, newest first",
         answer=DeviceRequests,
         role=Role.ADMIN,
@@ -162,7 +162,7 @@ ENDPOINTS = [
     Endpoint(
         method="GET",
         path="/v1/device/requests/{user_code:str}",
-        handler=find_request,
+        handler=find_device_request,
         summary="The agent that waits under a code",
         answer=DeviceRequest,
         role=Role.ADMIN,
@@ -171,7 +171,7 @@ ENDPOINTS = [
     Endpoint(
         method="POST",
         path="/v1/device/requests/{request_id:uuid}/approve",
-        handler=approve_request,
+        handler=approve_device_request,
         summary="Let an agent in",
         answer=DeviceRequest,
         role=Role.ADMIN,
@@ -181,7 +181,7 @@ ENDPOINTS = [
     Endpoint(
         method="POST",
         path="/v1/device/requests/{request_id:uuid}/refuse",
-        handler=refuse_request,
+        handler=reject_device_request,
         summary="Turn an agent away",
         answer=DeviceRequest,
         role=Role.ADMIN,

@@ -7,7 +7,13 @@ import secrets
 from psycopg.rows import DictRow
 
 from onsembl.api.http.endpoint import Call, Endpoint
-from onsembl.api.http.models import EnrolmentToken, NewEnrolmentToken, NoBody, UnusedToken, UnusedTokens
+from onsembl.api.http.models import (
+    EnrolmentToken,
+    NewEnrolmentToken,
+    NoBody,
+    UnusedEnrolmentToken,
+    UnusedEnrolmentTokens,
+)
 from onsembl.api.http.problems import Problem
 from onsembl.protocol.states import Role
 from onsembl.sql import audit, enrolment
@@ -62,7 +68,7 @@ ENDPOINTS = [
         path="/v1/enrolment-tokens",
         handler=list_enrolment_tokens,
         summary="One-time tokens that may still be used, newest first; never the tokens themselves",
-        answer=UnusedTokens,
+        answer=UnusedEnrolmentTokens,
         role=Role.ADMIN,
     ),
     Endpoint(
@@ -70,7 +76,7 @@ ENDPOINTS = [
         path="/v1/enrolment-tokens/{token_id:uuid}",
         handler=withdraw_enrolment_token,
         summary="Withdraw a one-time token that nobody has used",
-        answer=UnusedToken,
+        answer=UnusedEnrolmentToken,
         role=Role.ADMIN,
         problems=(404,),
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from msgspec import to_builtins
 from psycopg.rows import DictRow
 
 from onsembl.api.http.endpoint import Call, Endpoint
@@ -13,7 +14,8 @@ from onsembl.api.http.models import CancelRequest, NoBody, PageQuery
 from onsembl.api.http.problems import Problem
 from onsembl.api.routes.command_text import aimed, worded
 from onsembl.api.routes.commands_models import Group, Groups, NewGroup
-from onsembl.fleet.commands import cancel_group, move_lines, request_group
+from onsembl.fleet import commands as fleet_commands
+from onsembl.fleet.commands import move_lines, request_group
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import Role
 from onsembl.sql import command_groups
@@ -30,7 +32,7 @@ async def create_group(call: Call[NewGroup]) -> dict[str, Any]:
     async with pool.connection() as conn:
         group_id = await once.made_before(conn)
         if group_id is None:
-            target = body.target.given()
+            target = to_builtins(body.target)
             rows = await aimed(conn, target)
             agent_ids = [AgentId(row["id"]) for row in rows]
             said = await worded(conn, body, [row["kind"] for row in rows])
@@ -56,12 +58,12 @@ async def read_group(call: Call[NoBody]) -> dict[str, Any]:
         return await _whole(conn, call.id("group_id"))
 
 
-async def stop_group(call: Call[CancelRequest]) -> dict[str, Any]:
+async def cancel_group(call: Call[CancelRequest]) -> dict[str, Any]:
     """What waits is cancelled at once; what runs is interrupted."""
     group_id = call.id("group_id")
     async with call.services.pool.connection() as conn:
         await _whole(conn, group_id)
-    cancelled = await cancel_group(call.services.pool, group_id, call.actor, call.body.reason)
+    cancelled = await fleet_commands.cancel_group(call.services.pool, group_id, call.actor, call.body.reason)
     call.services.metrics.commands_changed(cancelled)
     async with call.services.pool.connection() as conn:
         return await _whole(conn, group_id)
@@ -106,7 +108,7 @@ ENDPOINTS = [
     Endpoint(
         method="POST",
         path="/v1/groups/{group_id:uuid}/cancel",
-        handler=stop_group,
+        handler=cancel_group,
         summary="Cancel all of a group",
         answer=Group,
         role=Role.OPERATOR,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from uuid import UUID
 
 from onsembl.api.http.endpoint import Call, Endpoint
-from onsembl.api.http.models import Answer, Body, NoBody
+from onsembl.api.http.models import Answer, Body, NoBody, Time
 from onsembl.api.http.problems import Problem
 from onsembl.api.instances import halting
-from onsembl.fleet.halt import begin_halt, halt_status, lift_halt
+from onsembl.fleet import halt as fleet_halt
 from onsembl.protocol.messages import Reason
 from onsembl.protocol.states import HaltState, Role
 from onsembl.sql import halts
@@ -36,7 +35,7 @@ class HaltedAgent(Answer, frozen=True, kw_only=True):
     step: str | None
     processes_left: int
     pids: list[int]
-    at: datetime
+    at: Time
 
 
 class HaltAnswer(Answer, frozen=True, kw_only=True):
@@ -44,12 +43,12 @@ class HaltAnswer(Answer, frozen=True, kw_only=True):
 
     id: UUID
     number: int
-    at: datetime
+    at: Time
     requested_by: UUID | None
     requested_by_name: str
     reason: str | None
     seconds: float
-    lifted_at: datetime | None
+    lifted_at: Time | None
     lifted_by: UUID | None
     lifted_by_name: str | None
 
@@ -61,33 +60,34 @@ class HaltStatus(Answer, frozen=True, kw_only=True):
     agents: list[HaltedAgent]
 
 
-async def begin(call: Call[NewHalt]) -> dict[str, object]:
+async def begin_halt(call: Call[NewHalt]) -> dict[str, object]:
     async with call.services.pool.connection() as conn:
-        halt, cancelled = await begin_halt(conn, call.actor, call.body.reason, call.services.settings.halt_seconds)
+        seconds = call.services.settings.halt_seconds
+        halt, cancelled = await fleet_halt.begin_halt(conn, call.actor, call.body.reason, seconds)
         call.services.metrics.cancelled_in_line(cancelled)
         # This instance need not wait to hear of it.
         await halting.tell_all(call.services.hub, call.services.background_tasks.start)
-        return await halt_status(conn, halt)
+        return await fleet_halt.halt_status(conn, halt)
 
 
-async def read(call: Call[NoBody]) -> dict[str, object]:
+async def read_halt(call: Call[NoBody]) -> dict[str, object]:
     async with call.services.pool.connection() as conn:
-        return await halt_status(conn, await halts.in_force(conn))
+        return await fleet_halt.halt_status(conn, await halts.in_force(conn))
 
 
-async def lift(call: Call[NoBody]) -> dict[str, object]:
+async def lift_halt(call: Call[NoBody]) -> dict[str, object]:
     async with call.services.pool.connection() as conn:
-        halt = await lift_halt(conn, call.actor)
+        halt = await fleet_halt.lift_halt(conn, call.actor)
         if halt is None:
             raise Problem(409, "The fleet is not halted.")
-        return await halt_status(conn, halt)
+        return await fleet_halt.halt_status(conn, halt)
 
 
 ENDPOINTS = [
     Endpoint(
         method="POST",
         path="/v1/halt",
-        handler=begin,
+        handler=begin_halt,
         summary="Emergency stop: everything, everywhere, now",
         answer=HaltStatus,
         role=Role.OPERATOR,
@@ -95,12 +95,12 @@ ENDPOINTS = [
         status=202,
     ),
     Endpoint(
-        method="GET", path="/v1/halt", handler=read, summary="How far the emergency stop has come", answer=HaltStatus
+        method="GET", path="/v1/halt", handler=read_halt, summary="Progress of the emergency stop", answer=HaltStatus
     ),
     Endpoint(
         method="DELETE",
         path="/v1/halt",
-        handler=lift,
+        handler=lift_halt,
         summary="Let the fleet work again",
         answer=HaltStatus,
         role=Role.ADMIN,

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from onsembl.api.http.endpoint import Call, Endpoint
-from onsembl.api.http.models import Answer, NoBody
+from onsembl.api.http.models import Answer, NoBody, Query, Time
 from onsembl.api.http.problems import Problem
 from onsembl.fleet.recurrence import next_times
 from onsembl.protocol.states import Role
@@ -29,16 +29,16 @@ class Job(Answer, frozen=True, kw_only=True):
     task: str
     state: JobState
     attempts: int
-    created_at: datetime | None
-    scheduled_at: datetime | None
-    started_at: datetime | None
-    ended_at: datetime | None
+    created_at: Time | None
+    scheduled_at: Time | None
+    started_at: Time | None
+    ended_at: Time | None
     worker_id: int | None
     command_id: UUID | None
     agent_id: UUID | None
     agent: str | None
     error: str | None
-    error_at: datetime | None
+    error_at: Time | None
 
 
 class Jobs(Answer, frozen=True, kw_only=True):
@@ -53,8 +53,8 @@ class PeriodicTask(Answer, frozen=True, kw_only=True):
 
     name: str
     cron: str
-    next_at: datetime
-    last_due_at: datetime | None
+    next_at: Time
+    last_due_at: Time | None
     last_job: Job | None
 
 
@@ -68,7 +68,7 @@ class Worker(Answer, frozen=True, kw_only=True):
     """A worker that has not left in good order; one that is not `alive` was not heard for too long."""
 
     id: int
-    heartbeat_at: datetime
+    heartbeat_at: Time
     alive: bool
     jobs: int
 
@@ -79,7 +79,7 @@ class Workers(Answer, frozen=True, kw_only=True):
     workers: list[Worker]
 
 
-class JobQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class JobQuery(Query, frozen=True, kw_only=True):
     """Which page; `state` is one, or several with commas between."""
 
     state: Annotated[str, Meta(max_length=200)] | None = None

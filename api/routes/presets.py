@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Annotated
 
 import msgspec
@@ -11,7 +10,7 @@ from msgspec import Meta
 from psycopg.rows import DictRow
 
 from onsembl.api.http.endpoint import Call, Endpoint
-from onsembl.api.http.models import Answer, Body, NoBody
+from onsembl.api.http.models import Answer, Body, NoBody, Time
 from onsembl.api.http.problems import Problem
 from onsembl.protocol.field_types import Name, Priority
 from onsembl.protocol.limits import NO_LIMITS, CommandLimits
@@ -33,7 +32,7 @@ class PresetAnswer(Answer, frozen=True, kw_only=True):
     limits: CommandLimits
     shipped: bool
     revision: int
-    updated_at: datetime | None
+    updated_at: Time | None
     updated_by_name: str
 
 
@@ -57,14 +56,14 @@ class SavePreset(Body, frozen=True, kw_only=True):
     revision: Annotated[int, Meta(ge=0)] | None = None
 
 
-class TryPreset(Body, frozen=True, kw_only=True):
+class PreviewPreset(Body, frozen=True, kw_only=True):
     """A preset, kept or not, and values for it."""
 
     preset: Preset
     values: Values = msgspec.field(default_factory=dict[str, Value])
 
 
-class TriedPreset(Answer, frozen=True, kw_only=True):
+class PreviewedPreset(Answer, frozen=True, kw_only=True):
     """The text that would be sent; without one, why not: what is wrong with the preset, or with which values."""
 
     text: str | None
@@ -131,15 +130,15 @@ async def delete_preset(call: Call[NoBody]) -> PresetAnswer:
     return _kept(row)
 
 
-async def try_preset(call: Call[TryPreset]) -> TriedPreset:
+async def preview_preset(call: Call[PreviewPreset]) -> PreviewedPreset:
     """Nothing is kept or sent."""
     try:
         check(call.body.preset)
-        return TriedPreset(text=render(call.body.preset, call.body.values), problem=None, fields={})
+        return PreviewedPreset(text=render(call.body.preset, call.body.values), problem=None, fields={})
     except PresetError as error:
-        return TriedPreset(text=None, problem=str(error), fields={})
+        return PreviewedPreset(text=None, problem=str(error), fields={})
     except ValuesError as error:
-        return TriedPreset(text=None, problem=error.fields.pop("", None), fields=error.fields)
+        return PreviewedPreset(text=None, problem=error.fields.pop("", None), fields=error.fields)
 
 
 def _whole(name: str, body: SavePreset) -> Preset:
@@ -188,10 +187,10 @@ ENDPOINTS = [
     Endpoint(
         method="POST",
         path="/v1/presets/preview",
-        handler=try_preset,
+        handler=preview_preset,
         summary="What a preset becomes with some values; nothing is kept or sent",
-        answer=TriedPreset,
-        body=TryPreset,
+        answer=PreviewedPreset,
+        body=PreviewPreset,
     ),
     Endpoint(
         method="GET",

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.models import NoBody
 from onsembl.api.http.problems import Problem
-from onsembl.api.routes.recordings_models import ModesAt, ModesQuery
+from onsembl.api.routes.recordings_models import ModesQuery, TerminalModesAnswer
 from onsembl.protocol.ids import StreamId
 from onsembl.protocol.terminal_modes import TerminalModes
 from onsembl.sql import recordings
@@ -18,7 +18,7 @@ LAST_BYTES = 8 * 1024 * 1024
 looked at: a full-screen program says early what it wants."""
 
 
-async def read_modes(call: Call[NoBody]) -> ModesAt:
+async def read_terminal_modes(call: Call[NoBody]) -> TerminalModesAnswer:
     """A command begins with the modes of a terminal that starts: the agent restores them after each."""
     at = call.query(ModesQuery).at
     pool = call.services.pool
@@ -35,16 +35,16 @@ async def read_modes(call: Call[NoBody]) -> ModesAt:
         async with aclosing(recordings.pieces(pool, stream_id, first, end)) as pieces:
             async for piece in pieces:
                 modes.feed(piece.data)
-    return ModesAt(modes=modes.current())
+    return TerminalModesAnswer(modes=modes.current())
 
 
 ENDPOINTS = [
     Endpoint(
         method="GET",
         path="/v1/streams/{stream_id:uuid}/modes",
-        handler=read_modes,
+        handler=read_terminal_modes,
         summary="What puts a terminal that starts into the modes in force before the byte at an offset",
-        answer=ModesAt,
+        answer=TerminalModesAnswer,
         query=ModesQuery,
         problems=(404,),
     )

@@ -20,12 +20,12 @@ from onsembl.api.http.problems import Problem
 from onsembl.api.routes.recordings_models import (
     AgentRecordingQuery,
     ArchiveUsage,
-    Place,
-    Range,
+    Offset,
     RecordedCommands,
     RecordedCommandsQuery,
     RecordingQuery,
     Stream,
+    StreamRange,
     StreamRecordingQuery,
     Streams,
     StreamsQuery,
@@ -58,7 +58,7 @@ async def read_stream(call: Call[NoBody]) -> DictRow:
         return await _stream(conn, call.id("stream_id"))
 
 
-async def list_streams(call: Call[NoBody]) -> dict[str, object]:
+async def list_agent_streams(call: Call[NoBody]) -> dict[str, object]:
     query = call.query(StreamsQuery)
     agent_id = AgentId(call.id("agent_id"))
     async with call.services.pool.connection() as conn:
@@ -69,7 +69,7 @@ async def list_streams(call: Call[NoBody]) -> dict[str, object]:
     return {"streams": page, "next_before": page[-1]["created_at"] if len(rows) > query.limit else None}
 
 
-async def read_timeline(call: Call[NoBody]) -> dict[str, object]:
+async def read_stream_timeline(call: Call[NoBody]) -> dict[str, object]:
     query = call.query(TimelineQuery)
     async with call.services.pool.connection() as conn:
         stream = await _stream(conn, call.id("stream_id"))
@@ -84,10 +84,10 @@ async def read_timeline(call: Call[NoBody]) -> dict[str, object]:
         }
 
 
-async def list_recorded_commands(call: Call[NoBody]) -> dict[str, object]:
+async def list_stream_commands(call: Call[NoBody]) -> dict[str, object]:
     query = call.query(RecordedCommandsQuery)
     try:
-        after = msgspec.json.decode(query.cursor, type=tuple[Place, Place]) if query.cursor is not None else None
+        after = msgspec.json.decode(query.cursor, type=tuple[Offset, Offset]) if query.cursor is not None else None
     except msgspec.MsgspecError as error:
         raise Problem(400, "The cursor is none of ours.") from error
     async with call.services.pool.connection() as conn:
@@ -106,7 +106,7 @@ def _kept(stream: DictRow, start: int | None, end: int | None) -> tuple[int, int
     return max(stream["start"], start or 0), min(stream["end"], end) if end is not None else stream["end"]
 
 
-async def read_usage(call: Call[NoBody]) -> dict[str, object]:
+async def read_archive_usage(call: Call[NoBody]) -> dict[str, object]:
     async with call.services.pool.connection() as conn:
         used = await archive.usage(conn)
         recorded, searched = await archive.disk_use(conn)
@@ -114,7 +114,7 @@ async def read_usage(call: Call[NoBody]) -> dict[str, object]:
     return {"agents": by_agent, "archive": recorded, "search": searched}
 
 
-async def _place(conn: Connection, stream: DictRow, wanted: Range) -> tuple[int, int]:
+async def _place(conn: Connection, stream: DictRow, wanted: StreamRange) -> tuple[int, int]:
     """The offsets that are kept of what is wanted. Raises Problem 410 when what is wanted is kept no longer."""
     stream_id = StreamId(stream["id"])
     start, end = wanted.start or 0, stream["end"]
@@ -132,18 +132,18 @@ async def _place(conn: Connection, stream: DictRow, wanted: Range) -> tuple[int,
     return start, max(start, end)
 
 
-async def read_output(call: Call[NoBody]) -> Response:
+async def read_stream_output(call: Call[NoBody]) -> Response:
     """The bytes as they are."""
     return await _output(call, timed=False)
 
 
-async def read_pieces(call: Call[NoBody]) -> Response:
+async def read_stream_pieces(call: Call[NoBody]) -> Response:
     """The bytes with the time of each piece of them."""
     return await _output(call, timed=True)
 
 
 async def _output(call: Call[NoBody], *, timed: bool) -> Response:
-    wanted = call.query(Range)
+    wanted = call.query(StreamRange)
     wanted.check()
     async with call.services.pool.connection() as conn:
         stream = await _stream(conn, call.id("stream_id"))
@@ -168,7 +168,7 @@ async def _bytes(pool: Pool, stream_id: StreamId, start: int, end: int, timed: b
     yield bytes(block)
 
 
-async def export_stream(call: Call[NoBody]) -> Response:
+async def export_stream_recording(call: Call[NoBody]) -> Response:
     query = call.query(StreamRecordingQuery)
     query.check()
     async with call.services.pool.connection() as conn:
@@ -179,7 +179,7 @@ async def export_stream(call: Call[NoBody]) -> Response:
     return await _recording(call, "stream", stream["id"], [part], query.format, title, stream["agent_name"])
 
 
-async def export_command(call: Call[NoBody]) -> Response:
+async def export_command_recording(call: Call[NoBody]) -> Response:
     query = call.query(RecordingQuery)
     async with call.services.pool.connection() as conn:
         command = await commands.get(conn, CommandId(call.id("command_id")))
@@ -198,11 +198,10 @@ async def export_command(call: Call[NoBody]) -> Response:
     return await _recording(call, "command", command["id"], [part], query.format, command["text"][:500], name)
 
 
-async def export_agent(call: Call[NoBody]) -> Response:
+async def export_agent_recording(call: Call[NoBody]) -> Response:
     query = call.query(AgentRecordingQuery)
-    query.check()
     agent_id = AgentId(call.id("agent_id"))
-    wanted = Range(since=query.since, until=query.until)
+    wanted = StreamRange(since=query.since, until=query.until)
     async with call.services.pool.connection() as conn:
         agent = await agents.get(conn, agent_id)
         if agent is None:
@@ -278,7 +277,7 @@ ENDPOINTS = [
     Endpoint(
         method="GET",
         path="/v1/agents/{agent_id:uuid}/streams",
-        handler=list_streams,
+        handler=list_agent_streams,
         summary="An agent's recordings, newest first",
         answer=Streams,
         query=StreamsQuery,
@@ -287,7 +286,7 @@ ENDPOINTS = [
     Endpoint(
         method="GET",
         path="/v1/streams/{stream_id:uuid}/timeline",
-        handler=read_timeline,
+        handler=read_stream_timeline,
         summary="When how much came, and the terminal's sizes",
         answer=Timeline,
         query=TimelineQuery,
@@ -296,7 +295,7 @@ ENDPOINTS = [
     Endpoint(
         method="GET",
         path="/v1/streams/{stream_id:uuid}/commands",
-        handler=list_recorded_commands,
+        handler=list_stream_commands,
         summary="Which commands ran in a stream, in the order of their output",
         answer=RecordedCommands,
         query=RecordedCommandsQuery,
@@ -305,27 +304,27 @@ ENDPOINTS = [
     Endpoint(
         method="GET",
         path="/v1/streams/{stream_id:uuid}/output",
-        handler=read_output,
+        handler=read_stream_output,
         summary="Bytes by offset or time; the headers Onsembl-Start and Onsembl-End say which are answered",
         answer=Stream,
         media_type="application/octet-stream",
-        query=Range,
+        query=StreamRange,
         problems=(404, 410),
     ),
     Endpoint(
         method="GET",
         path="/v1/streams/{stream_id:uuid}/pieces",
-        handler=read_pieces,
+        handler=read_stream_pieces,
         summary="Bytes with times: before each piece its Unix time in ms (int64) and length (uint32), little-endian",
         answer=Stream,
         media_type=TIMED_MEDIA_TYPE,
-        query=Range,
+        query=StreamRange,
         problems=(404, 410),
     ),
     Endpoint(
         method="GET",
         path="/v1/streams/{stream_id:uuid}/recording",
-        handler=export_stream,
+        handler=export_stream_recording,
         summary="A stream, or a part of it, as asciicast or text",
         answer=Stream,
         media_type="application/x-asciicast",
@@ -335,7 +334,7 @@ ENDPOINTS = [
     Endpoint(
         method="GET",
         path="/v1/commands/{command_id:uuid}/recording",
-        handler=export_command,
+        handler=export_command_recording,
         summary="What a command put out, as asciicast or text",
         answer=Stream,
         media_type="application/x-asciicast",
@@ -345,7 +344,7 @@ ENDPOINTS = [
     Endpoint(
         method="GET",
         path="/v1/agents/{agent_id:uuid}/recording",
-        handler=export_agent,
+        handler=export_agent_recording,
         summary="What an agent put out over a time, as asciicast or text",
         answer=Stream,
         media_type="application/x-asciicast",
@@ -355,7 +354,7 @@ ENDPOINTS = [
     Endpoint(
         method="GET",
         path="/v1/usage",
-        handler=read_usage,
+        handler=read_archive_usage,
         summary="Disk use of the recordings, by agent",
         answer=ArchiveUsage,
     ),

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-import msgspec
 from msgspec import Meta
 
-from onsembl.api.http.models import Answer
+from onsembl.api.http.models import Answer, Query, Time
 from onsembl.api.http.problems import Problem
 from onsembl.protocol.states import CommandState
 
-Place = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class Stream(Answer, frozen=True, kw_only=True):
@@ -25,11 +23,11 @@ class Stream(Answer, frozen=True, kw_only=True):
     id: UUID
     agent_id: UUID
     agent_name: str
-    created_at: datetime
+    created_at: Time
     start: int
     end: int
-    began_at: datetime | None
-    last_at: datetime | None
+    began_at: Time | None
+    last_at: Time | None
     stored: int
     columns: int
     rows: int
@@ -40,7 +38,7 @@ class Streams(Answer, frozen=True, kw_only=True):
     """A page of an agent's streams, newest first; `next_before` asks for the next."""
 
     streams: list[Stream]
-    next_before: datetime | None
+    next_before: Time | None
 
 
 class RecordedCommand(Answer, frozen=True, kw_only=True):
@@ -51,8 +49,8 @@ class RecordedCommand(Answer, frozen=True, kw_only=True):
     state: CommandState
     output_start: int
     output_end: int | None
-    started_at: datetime | None
-    ended_at: datetime | None
+    started_at: Time | None
+    ended_at: Time | None
 
 
 class RecordedCommands(Answer, frozen=True, kw_only=True):
@@ -62,11 +60,11 @@ class RecordedCommands(Answer, frozen=True, kw_only=True):
     next_cursor: str | None
 
 
-class SizeAt(Answer, frozen=True, kw_only=True):
+class TerminalSize(Answer, frozen=True, kw_only=True):
     """From the byte at `start` on the terminal has this size."""
 
     start: int
-    at: datetime
+    at: Time
     columns: int
     rows: int
 
@@ -75,7 +73,7 @@ class Activity(Answer, frozen=True, kw_only=True):
     """How much came within one of the equal parts of the recording's time; parts in which nothing came are left out."""
 
     part: int
-    at: datetime
+    at: Time
     start: int
     bytes: int
 
@@ -86,10 +84,10 @@ class Timeline(Answer, frozen=True, kw_only=True):
     stream: Stream
     parts: int
     activity: list[Activity]
-    sizes: list[SizeAt]
+    sizes: list[TerminalSize]
 
 
-class ModesAt(Answer, frozen=True, kw_only=True):
+class TerminalModesAnswer(Answer, frozen=True, kw_only=True):
     """What a terminal that starts is written to have the modes of a place in a recording."""
 
     modes: str
@@ -113,75 +111,68 @@ class ArchiveUsage(Answer, frozen=True, kw_only=True):
     search: int
 
 
-class Span(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TimeRange(Query, frozen=True, kw_only=True):
     """A time, from `since` up to `until`."""
 
-    since: datetime | None = None
-    until: datetime | None = None
-
-    def check(self) -> None:
-        """Raises Problem 400 for a time that does not say where on Earth."""
-        for moment in (self.since, self.until):
-            if moment is not None and moment.tzinfo is None:
-                raise Problem(400, "A time has to say its offset from UTC: 2026-01-31T12:00:00Z.")
+    since: Time | None = None
+    until: Time | None = None
 
 
-class Range(Span, frozen=True, kw_only=True):
+class StreamRange(TimeRange, frozen=True, kw_only=True):
     """Bytes from `start` up to `end`, or from `since` up to `until`; without either, from the first one kept on."""
 
-    start: Place | None = None
-    end: Place | None = None
+    start: Offset | None = None
+    end: Offset | None = None
 
     def check(self) -> None:
-        """Raises Problem 400 also for a beginning or an end that is said twice."""
-        super().check()
+        """Raise Problem 400 if the start or the end is given by offset and by time."""
         if (self.start is not None and self.since is not None) or (self.end is not None and self.until is not None):
-            raise Problem(400, "Say where by offset or by time, not by both.")
+            raise Problem(400, "Give the range by offset or by time, not by both.")
 
 
-class TimelineQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TimelineQuery(Query, frozen=True, kw_only=True):
     """Of which bytes, and in how many parts."""
 
-    start: Place | None = None
-    end: Place | None = None
+    start: Offset | None = None
+    end: Offset | None = None
     parts: Annotated[int, Meta(ge=1, le=2000)] = 300
 
 
-class RecordedCommandsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RecordedCommandsQuery(Query, frozen=True, kw_only=True):
     """A page of the commands of these bytes."""
 
-    start: Place | None = None
-    end: Place | None = None
+    start: Offset | None = None
+    end: Offset | None = None
     cursor: Annotated[str, Meta(max_length=60)] | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 1000
 
 
-class ModesQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ModesQuery(Query, frozen=True, kw_only=True):
     """At which offset."""
 
-    at: Place
+    at: Offset
 
 
-class StreamsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StreamsQuery(Query, frozen=True, kw_only=True):
     """A page of streams."""
 
-    before: datetime | None = None
+    before: Time | None = None
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
 
 
-class RecordingQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RecordingQuery(Query, frozen=True, kw_only=True):
     """In which format."""
 
     format: Literal["cast3", "cast2", "text"] = "cast3"
 
 
-class StreamRecordingQuery(Range, frozen=True, kw_only=True):
+class StreamRecordingQuery(StreamRange, frozen=True, kw_only=True):
     """Which bytes, in which format."""
 
     format: Literal["cast3", "cast2", "text"] = "cast3"
 
 
-class AgentRecordingQuery(Span, frozen=True, kw_only=True):
+class AgentRecordingQuery(TimeRange, frozen=True, kw_only=True):
     """Which time, in which format."""
 
     format: Literal["cast3", "cast2", "text"] = "cast3"

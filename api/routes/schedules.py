@@ -18,11 +18,11 @@ from onsembl.api.routes.command_text import aimed, worded
 from onsembl.api.routes.schedules_models import (
     ChangedSchedule,
     NewSchedule,
+    NextTimes,
     RunsQuery,
     ScheduleAnswer,
     ScheduleRuns,
     Schedules,
-    Times,
     TimesQuery,
 )
 from onsembl.fleet.commands import move_lines
@@ -48,19 +48,19 @@ async def read_schedule(call: Call[NoBody]) -> DictRow:
         return await _shown(conn, call.id("schedule_id"))
 
 
-async def list_runs(call: Call[NoBody]) -> dict[str, object]:
+async def list_schedule_runs(call: Call[NoBody]) -> dict[str, object]:
     query = call.query(RunsQuery)
     async with call.services.pool.connection() as conn:
         schedule_id = (await _shown(conn, call.id("schedule_id")))["id"]
         return {"runs": await schedules.runs(conn, schedule_id, query.limit)}
 
 
-async def try_times(call: Call[NoBody]) -> Times:
+async def preview_schedule_times(call: Call[NoBody]) -> NextTimes:
     query = call.query(TimesQuery)
     try:
-        return Times(times=next_times(query.cron, query.time_zone, datetime.now(UTC), TIMES_SHOWN), problem=None)
+        return NextTimes(times=next_times(query.cron, query.time_zone, datetime.now(UTC), TIMES_SHOWN), problem=None)
     except RecurrenceError as error:
-        return Times(times=[], problem=str(error))
+        return NextTimes(times=[], problem=str(error))
 
 
 async def create_schedule(call: Call[NewSchedule]) -> DictRow:
@@ -81,7 +81,7 @@ async def create_schedule(call: Call[NewSchedule]) -> DictRow:
         return row
 
 
-async def change_schedule(call: Call[ChangedSchedule]) -> DictRow:
+async def update_schedule(call: Call[ChangedSchedule]) -> DictRow:
     """A paused one stays paused."""
     schedule_id, by = call.id("schedule_id"), call.signed_in
     async with call.services.pool.connection() as conn:
@@ -148,7 +148,7 @@ async def _content(conn: Connection, body: NewSchedule) -> tuple[dict[str, Any],
     """What is to be kept, and when it comes first. Raises Problem for what could not be fired now."""
     body.check()
     content: dict[str, Any] = {name: getattr(body, name) for name in GIVEN}
-    content["target"] = body.target.given()
+    content["target"] = to_builtins(body.target)
     content["limits"] = to_builtins(body.limits)
     rows = await aimed(conn, content["target"])
     await worded(conn, body, [row["kind"] for row in rows])
@@ -217,9 +217,9 @@ ENDPOINTS = [
     Endpoint(
         method="GET",
         path="/v1/schedules/times",
-        handler=try_times,
+        handler=preview_schedule_times,
         summary="When a cron expression comes next",
-        answer=Times,
+        answer=NextTimes,
         query=TimesQuery,
     ),
     Endpoint(
@@ -233,7 +233,7 @@ ENDPOINTS = [
     Endpoint(
         method="PUT",
         path="/v1/schedules/{schedule_id:uuid}",
-        handler=change_schedule,
+        handler=update_schedule,
         summary="Change a schedule",
         answer=ScheduleAnswer,
         role=Role.OPERATOR,
@@ -252,7 +252,7 @@ ENDPOINTS = [
     Endpoint(
         method="GET",
         path="/v1/schedules/{schedule_id:uuid}/runs",
-        handler=list_runs,
+        handler=list_schedule_runs,
         summary="A schedule's latest firings",
         answer=ScheduleRuns,
         query=RunsQuery,

@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
-import msgspec
 from msgspec import Meta
 
-from onsembl.api.http.models import Answer, Wording
+from onsembl.api.http.models import Answer, CommandRequest, Query, Time
 from onsembl.api.http.problems import Problem
 from onsembl.api.routes.commands_models import Target
 from onsembl.protocol.field_types import Name, Priority
 from onsembl.protocol.limits import CommandLimits
+from onsembl.protocol.presets import Values
 from onsembl.protocol.states import CommandState
 
 Cron = Annotated[str, Meta(max_length=200, description="Minute, hour, day of the month, month, day of the week.")]
 TimeZone = Annotated[str, Meta(max_length=64, description="A name of the IANA's database, as Europe/Berlin.")]
 
 
-class NewSchedule(Wording, frozen=True, kw_only=True):
+class NewSchedule(CommandRequest, frozen=True, kw_only=True):
     """What is to come for whom, and when: once at a time, or again and again by a cron expression in a time zone."""
 
     name: Name
     target: Target
     cron: Cron | None = None
     time_zone: TimeZone = "UTC"
-    at: datetime | None = None
+    at: Time | None = None
 
     def check(self) -> None:
         """Raises Problem 422."""
         self.target.check()
         if (self.cron is None) == (self.at is None):
             raise Problem(422, "The body is not valid: give either `cron` or `at`.")
-        if self.at is not None and self.at.tzinfo is None:
-            raise Problem(422, "A time has to say its offset from UTC: 2026-01-31T12:00:00Z.")
 
 
 class ChangedSchedule(NewSchedule, frozen=True, kw_only=True):
@@ -49,8 +46,8 @@ class ScheduleRun(Answer, frozen=True, kw_only=True):
     could make none. `skipped` names the agents that it passed over, as the command of an earlier time still waited
     there."""
 
-    due_at: datetime
-    ran_at: datetime
+    due_at: Time
+    ran_at: Time
     command_id: UUID | None
     group_id: UUID | None
     error: str | None
@@ -64,21 +61,21 @@ class ScheduleAnswer(Answer, frozen=True, kw_only=True):
 
     id: UUID
     name: str
-    target: dict[str, Any]
+    target: Target
     text: str | None
     preset: str | None
-    values: dict[str, Any]
+    values: Values
     priority: Priority | None
     limits: CommandLimits
     cron: str | None
     time_zone: str
-    at: datetime | None
-    next_at: datetime | None
-    paused_at: datetime | None
+    at: Time | None
+    next_at: Time | None
+    paused_at: Time | None
     paused_by_name: str | None
     revision: int
-    created_at: datetime
-    updated_at: datetime
+    created_at: Time
+    updated_at: Time
     updated_by: UUID
     updated_by_name: str
     last: ScheduleRun | None
@@ -96,21 +93,21 @@ class ScheduleRuns(Answer, frozen=True, kw_only=True):
     runs: list[ScheduleRun]
 
 
-class RunsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RunsQuery(Query, frozen=True, kw_only=True):
     """How many."""
 
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
 
 
-class TimesQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TimesQuery(Query, frozen=True, kw_only=True):
     """A rule to try out."""
 
     cron: Cron
     time_zone: TimeZone = "UTC"
 
 
-class Times(Answer, frozen=True, kw_only=True):
+class NextTimes(Answer, frozen=True, kw_only=True):
     """The next times of a rule; without one, why there are none."""
 
-    times: list[datetime]
+    times: list[Time]
     problem: str | None

@@ -36,9 +36,8 @@ EXCERPT = 240
 """Characters of an excerpt, and those before its first match."""
 
 
-async def search_all(call: Call[NoBody]) -> SearchHits:
+async def search_history(call: Call[NoBody]) -> SearchHits:
     query = call.query(SearchQuery)
-    query.check()
     wanted = Wanted(
         terms=terms_of(query.q),
         agent_id=AgentId(query.agent_id) if query.agent_id is not None else None,
@@ -136,7 +135,7 @@ ENDPOINTS = [
     Endpoint(
         method="GET",
         path="/v1/search",
-        handler=search_all,
+        handler=search_history,
         summary="Search what terminals showed (kind=output) or what was commanded (kind=commands), newest first",
         answer=SearchHits,
         query=SearchQuery,

@@ -10,9 +10,9 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from onsembl.api.http.models import Answer
+from onsembl.api.http.models import Answer, Time
 from onsembl.api.http.problems import Problem
-from onsembl.api.routes.recordings_models import Span
+from onsembl.api.routes.recordings_models import TimeRange
 from onsembl.protocol.states import CommandState
 
 MAX_TERMS = 8
@@ -29,7 +29,7 @@ def terms_of(text: str) -> list[str]:
     return terms
 
 
-class SearchQuery(Span, frozen=True, kw_only=True):
+class SearchQuery(TimeRange, frozen=True, kw_only=True):
     """All words of `q`, in any case and anywhere in a line; what is within double quotes is taken as it is."""
 
     q: Annotated[str, Meta(min_length=1, max_length=200)]
@@ -50,7 +50,7 @@ class SearchHit(Answer, frozen=True, kw_only=True):
     """A line of output, or a command. `offset` is where in the stream the line, or the command's output, begins."""
 
     agent_id: UUID
-    at: datetime
+    at: Time
     stream_id: UUID | None
     offset: int | None
     command_id: UUID | None

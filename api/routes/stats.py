@@ -11,11 +11,11 @@ from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.models import NoBody
 from onsembl.api.routes.metrics import read_state
 from onsembl.api.routes.stats_models import (
-    CommandsUnfinished,
     Distribution,
-    Figures,
-    PoolFigures,
-    QueueFigures,
+    PoolStatistics,
+    QueueStatistics,
+    Statistics,
+    UnfinishedCommands,
 )
 
 
@@ -51,13 +51,13 @@ class Readings:
         )
 
 
-async def read_figures(call: Call[NoBody]) -> Figures:
+async def read_statistics(call: Call[NoBody]) -> Statistics:
     services = call.services
     await read_state(services)
     readings = Readings(services.metrics.registry)
     subscribers = readings.one("onsembl_realtime_subscribers")
     memory = readings.one("process_resident_memory_bytes")
-    return Figures(
+    return Statistics(
         instance_id=services.presence.instance_id,
         at=time.time(),
         agents=readings.count("onsembl_agents_connected"),
@@ -76,27 +76,27 @@ async def read_figures(call: Call[NoBody]) -> Figures:
     )
 
 
-def _commands(readings: Readings) -> CommandsUnfinished | None:
+def _commands(readings: Readings) -> UnfinishedCommands | None:
     states = readings.by("state", "onsembl_commands")
     if not states:
         return None
     oldest = readings.by("priority", "onsembl_queue_oldest_seconds")
-    return CommandsUnfinished(
+    return UnfinishedCommands(
         queued=int(states["queued"]),
         dispatched=int(states["dispatched"]),
         running=int(states["running"]),
         queue=[
-            QueueFigures(priority=int(priority), depth=int(depth), oldest=oldest[priority])
+            QueueStatistics(priority=int(priority), depth=int(depth), oldest=oldest[priority])
             for priority, depth in readings.by("priority", "onsembl_queue_depth").items()
         ],
     )
 
 
-def _pools(readings: Readings) -> list[PoolFigures]:
+def _pools(readings: Readings) -> list[PoolStatistics]:
     idle = readings.by("pool", "onsembl_pool_idle")
     waiting = readings.by("pool", "onsembl_pool_waiting")
     return [
-        PoolFigures(name=name, size=int(size), in_use=max(0, int(size - idle[name])), waiting=int(waiting[name]))
+        PoolStatistics(name=name, size=int(size), in_use=max(0, int(size - idle[name])), waiting=int(waiting[name]))
         for name, size in readings.by("pool", "onsembl_pool_connections").items()
     ]
 
@@ -105,8 +105,8 @@ ENDPOINTS = [
     Endpoint(
         method="GET",
         path="/v1/figures",
-        handler=read_figures,
+        handler=read_statistics,
         summary="This instance's figures",
-        answer=Figures,
+        answer=Statistics,
     ),
 ]

@@ -19,7 +19,7 @@ class Distribution(Answer, frozen=True, kw_only=True):
     counts: list[int]
 
 
-class PoolFigures(Answer, frozen=True, kw_only=True):
+class PoolStatistics(Answer, frozen=True, kw_only=True):
     """Connections to the database: how many there are, how many of them are in use, and who waits for one."""
 
     name: str
@@ -28,7 +28,7 @@ class PoolFigures(Answer, frozen=True, kw_only=True):
     waiting: int
 
 
-class QueueFigures(Answer, frozen=True, kw_only=True):
+class QueueStatistics(Answer, frozen=True, kw_only=True):
     """Commands of one priority that wait; `oldest` is for how many seconds the oldest of them has."""
 
     priority: Priority
@@ -36,16 +36,16 @@ class QueueFigures(Answer, frozen=True, kw_only=True):
     oldest: float
 
 
-class CommandsUnfinished(Answer, frozen=True, kw_only=True):
+class UnfinishedCommands(Answer, frozen=True, kw_only=True):
     """Commands of all instances that are not over."""
 
     queued: int
     dispatched: int
     running: int
-    queue: list[QueueFigures]
+    queue: list[QueueStatistics]
 
 
-class Figures(Answer, frozen=True, kw_only=True):
+class Statistics(Answer, frozen=True, kw_only=True):
     """One instance's figures, as `/metrics` has them, but for `commands`, which are everybody's. Those that say so only
     grow; a rate is the difference of two readings of the same instance."""
 
@@ -60,7 +60,7 @@ class Figures(Answer, frozen=True, kw_only=True):
     relay: Distribution
     loop_lag: Distribution
     commands_ended: Annotated[dict[str, int], Meta(description="By state. They only grow.")]
-    commands: Annotated[CommandsUnfinished | None, Meta(description="null while the database does not answer.")]
-    pools: list[PoolFigures]
+    commands: Annotated[UnfinishedCommands | None, Meta(description="null while the database does not answer.")]
+    pools: list[PoolStatistics]
     memory_bytes: Annotated[int | None, Meta(description="Of the process; null where the system does not say.")]
     cpu_seconds: Annotated[float | None, Meta(description="Of the process. Only grows.")]

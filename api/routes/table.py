@@ -34,7 +34,7 @@ from onsembl.protocol.ids import AgentId
 from onsembl.sql import agents
 
 
-async def read_me(call: Call[NoBody]) -> Me:
+async def read_current_operator(call: Call[NoBody]) -> Me:
     operator = call.signed_in
     assert operator.role is not None, "authorize() lets nobody in without one"
     return Me(id=operator.id, email=operator.email, role=operator.role)
@@ -62,7 +62,7 @@ async def log_out_agent(call: Call[NoBody]) -> LoggedOut:
     return LoggedOut()
 
 
-async def refresh_agent(call: Call[NoBody]) -> AgentCredentials:
+async def refresh_agent_token(call: Call[NoBody]) -> AgentCredentials:
     return await call.services.agent_tokens.refresh(call.token, call.address)
 
 
@@ -83,7 +83,7 @@ ENDPOINTS = [
     *recording_routes.ENDPOINTS,
     *search_routes.ENDPOINTS,
     *figures_routes.ENDPOINTS,
-    Endpoint(method="GET", path="/v1/me", handler=read_me, summary="Who am I?", answer=Me),
+    Endpoint(method="GET", path="/v1/me", handler=read_current_operator, summary="Who am I?", answer=Me),
     Endpoint(method="GET", path="/v1/agents", handler=list_agents, summary="Every agent, by name", answer=Agents),
     Endpoint(
         method="GET",
@@ -108,7 +108,7 @@ ENDPOINTS = [
     Endpoint(
         method="POST",
         path="/v1/agents/token",
-        handler=refresh_agent,
+        handler=refresh_agent_token,
         summary="Exchange an agent's refresh token",
         answer=AgentCredentials,
         role=None,

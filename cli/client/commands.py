@@ -87,7 +87,7 @@ def show(command_id: object, as_json: bool, server: str | None) -> None:
     """One command, and where it stands in its line."""
     with OperatorClient(server) as client:
         command = client.ask("GET", f"/v1/commands/{command_id}")
-        line = client.ask("GET", f"/v1/agents/{command['agent_id']}/line")
+        line = client.ask("GET", f"/v1/agents/{command['agent_id']}/queue")
     place = next((waiting for waiting in line["waiting"] if waiting["command_id"] == command["id"]), None)
     if as_json:
         click.echo(json.dumps({**command, "place": place}, indent=2))

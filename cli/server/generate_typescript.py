@@ -24,8 +24,7 @@ from onsembl.api.routes import halt as halt_routes
 from onsembl.api.routes import presets as preset_routes
 from onsembl.api.routes import recordings_models as recording_models
 from onsembl.api.routes import schedules_models as schedule_models
-from onsembl.api.routes import search_models
-from onsembl.api.routes import stats_models as figures_models
+from onsembl.api.routes import search_models, stats_models
 from onsembl.protocol import close_codes, keyboard_messages, limits, messages, presets, states
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.states import AgentKind, AgentMode, AgentStatus, CommandState, HaltState, Role
@@ -46,7 +45,7 @@ SENT: tuple[type[msgspec.Struct], ...] = (
     schedule_models.NewSchedule,
     schedule_models.ChangedSchedule,
     preset_routes.SavePreset,
-    preset_routes.TryPreset,
+    preset_routes.PreviewPreset,
     presets.Preset,
     limits.CommandLimits,
 )
@@ -57,8 +56,8 @@ ANSWERS: tuple[type[msgspec.Struct], ...] = (
     models.Agents,
     models.Command,
     models.Commands,
-    command_models.WaitingCommand,
-    command_models.Line,
+    command_models.QueuedCommand,
+    command_models.AgentQueue,
     command_models.GroupSummary,
     command_models.Group,
     command_models.Groups,
@@ -68,23 +67,23 @@ ANSWERS: tuple[type[msgspec.Struct], ...] = (
     schedule_models.ScheduleAnswer,
     schedule_models.Schedules,
     schedule_models.ScheduleRuns,
-    schedule_models.Times,
+    schedule_models.NextTimes,
     presets.Variable,
     preset_routes.PresetAnswer,
     preset_routes.Presets,
-    preset_routes.TriedPreset,
+    preset_routes.PreviewedPreset,
     models.EnrolmentToken,
-    models.UnusedToken,
-    models.UnusedTokens,
+    models.UnusedEnrolmentToken,
+    models.UnusedEnrolmentTokens,
     models.OperatorAnswer,
     models.Operators,
     models.AlertAnswer,
     models.Alerts,
-    figures_models.Distribution,
-    figures_models.PoolFigures,
-    figures_models.QueueFigures,
-    figures_models.CommandsUnfinished,
-    figures_models.Figures,
+    stats_models.Distribution,
+    stats_models.PoolStatistics,
+    stats_models.QueueStatistics,
+    stats_models.UnfinishedCommands,
+    stats_models.Statistics,
     models.AuditChain,
     models.AuditEvent,
     models.AuditPage,
@@ -92,15 +91,15 @@ ANSWERS: tuple[type[msgspec.Struct], ...] = (
     models.DeviceRequests,
     models.ProblemDetails,
     messages.Usage,
-    messages.CancelStep,
+    models.CancelStepAnswer,
     recording_models.Stream,
     recording_models.Streams,
     recording_models.Activity,
     recording_models.RecordedCommand,
     recording_models.RecordedCommands,
-    recording_models.SizeAt,
+    recording_models.TerminalSize,
     recording_models.Timeline,
-    recording_models.ModesAt,
+    recording_models.TerminalModesAnswer,
     recording_models.AgentUsage,
     recording_models.ArchiveUsage,
     search_models.Excerpt,
@@ -111,7 +110,7 @@ ANSWERS: tuple[type[msgspec.Struct], ...] = (
     halt_routes.HaltAnswer,
     halt_routes.HaltStatus,
 )
-"""What the page receives: every field is there."""
+"""What the page receives: every field is there that need not be unset."""
 
 HEADER = """\
 // Generated from protocol/ and api/http/models.py by `python -m onsembl.cli.server.generate_typescript`:
@@ -174,11 +173,11 @@ def _interfaces() -> Iterable[str]:
 def _interface(struct: type[msgspec.Struct], *, all_present: bool) -> str:
     _, components = msgspec.json.schema_components([struct], ref_template="{name}")
     schema = components[struct.__name__]
-    required: list[str] = schema.get("required", [])
     properties: dict[str, Schema] = schema["properties"]
+    sometimes = {field.encode_name for field in msgspec.structs.fields(struct) if field.default is msgspec.UNSET}
+    present = properties.keys() - sometimes if all_present else set[str](schema["required"])
     lines = [
-        f"{_comment(field.get('description'), '  ')}  {name}{'' if all_present or name in required else '?'}: "
-        f"{_type(field)};"
+        f"{_comment(field.get('description'), '  ')}  {name}{'' if name in present else '?'}: {_type(field)};"
         for name, field in properties.items()
     ]
     return "\n".join([f"{_comment(struct.__doc__)}export interface {struct.__name__} {{", *lines, "}\n"])

@@ -23,7 +23,7 @@ async def admin(api: Api) -> Operator:
 
 async def order(operator: Operator, agent_id: str) -> list[str]:
     """The texts of the line, as it runs."""
-    line = (await ask(operator, "GET", f"/v1/agents/{agent_id}/line"))["waiting"]
+    line = (await ask(operator, "GET", f"/v1/agents/{agent_id}/queue"))["waiting"]
     return [(await ask(operator, "GET", f"/v1/commands/{waiting['command_id']}"))["text"] for waiting in line]
 
 
@@ -160,14 +160,23 @@ async def test_a_line_says_when_each_will_probably_start(api, admin, tmp_path):
         await admin.until_state(await admin.send(agent.id, "sleep 1000"), "running")
         for _ in range(3):
             await admin.send(agent.id, "true")
-        line = await ask(admin, "GET", f"/v1/agents/{agent.id}/line")
+        line = await ask(admin, "GET", f"/v1/agents/{agent.id}/queue")
         assert [waiting["ahead"] for waiting in line["waiting"]] == [0, 1, 2]
         starts = [waiting["starts_in"] for waiting in line["waiting"]]
         assert starts == sorted(starts) and starts[1] - starts[0] == pytest.approx(line["typical_seconds"])
         await ask(admin, "POST", f"/v1/agents/{agent.id}/pause", {})
-        line = await ask(admin, "GET", f"/v1/agents/{agent.id}/line")
+        line = await ask(admin, "GET", f"/v1/agents/{agent.id}/queue")
         assert {waiting["starts_in"] for waiting in line["waiting"]} == {None}
         await ask(admin, "POST", f"/v1/agents/{agent.id}/cancel-all", {}, 202)
+
+
+async def test_a_queue_is_read_by_its_old_path_for_one_release(api, admin):
+    """A client of the last release asks for `/line`, which the OpenAPI document does not name any more."""
+    agent = await api.enrol()
+    await admin.send(agent.id, "true")
+    queue = await ask(admin, "GET", f"/v1/agents/{agent.id}/queue")
+    assert len(queue["waiting"]) == 1
+    assert await ask(admin, "GET", f"/v1/agents/{agent.id}/line") == queue
 
 
 # History

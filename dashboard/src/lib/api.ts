@@ -17,13 +17,13 @@ import type {
   DeviceRequests,
   EditCommand,
   EnrolmentToken,
-  Figures,
+  Statistics,
   Group,
   HaltStatus,
   CommandLimits,
-  Line,
+  AgentQueue,
   Me,
-  ModesAt,
+  TerminalModesAnswer,
   MoveCommand,
   NewCommand,
   NewEnrolmentToken,
@@ -44,11 +44,11 @@ import type {
   Streams,
   Tags,
   Timeline,
-  Times,
-  TriedPreset,
-  TryPreset,
-  UnusedToken,
-  UnusedTokens,
+  NextTimes,
+  PreviewedPreset,
+  PreviewPreset,
+  UnusedEnrolmentToken,
+  UnusedEnrolmentTokens,
 } from "./protocol.ts";
 
 const TIMEOUT_MS = 20_000;
@@ -164,7 +164,7 @@ export class Api {
   }
 
   /** When a cron expression comes next, or what is wrong with it. */
-  times(cron: string, timeZone: string): Promise<Times> {
+  times(cron: string, timeZone: string): Promise<NextTimes> {
     return this.#call("GET", `/v1/schedules/times?${parameters({ cron, time_zone: timeZone })}`);
   }
 
@@ -197,7 +197,7 @@ export class Api {
   }
 
   /** What a preset becomes with these values, or what is wrong with either. */
-  tryPreset(body: TryPreset): Promise<TriedPreset> {
+  tryPreset(body: PreviewPreset): Promise<PreviewedPreset> {
     return this.#call("POST", "/v1/presets/preview", body);
   }
 
@@ -218,8 +218,8 @@ export class Api {
   }
 
   /** Where each waiting command of an agent stands. */
-  line(agentId: string): Promise<Line> {
-    return this.#call("GET", `/v1/agents/${agentId}/line`);
+  line(agentId: string): Promise<AgentQueue> {
+    return this.#call("GET", `/v1/agents/${agentId}/queue`);
   }
 
   label(agentId: string, labels: string[]): Promise<Agent> {
@@ -275,7 +275,7 @@ export class Api {
   }
 
   /** What the instance that answers counts and holds. */
-  figures(): Promise<Figures> {
+  figures(): Promise<Statistics> {
     return this.#call("GET", "/v1/figures");
   }
 
@@ -338,7 +338,7 @@ export class Api {
     return this.#call("GET", `/v1/streams/${streamId}/commands?${parameters(query)}`);
   }
 
-  modes(streamId: string, at: number): Promise<ModesAt> {
+  modes(streamId: string, at: number): Promise<TerminalModesAnswer> {
     return this.#call("GET", `/v1/streams/${streamId}/modes?${parameters({ at })}`);
   }
 
@@ -356,11 +356,11 @@ export class Api {
     return this.#answered("GET", `/v1/streams/${streamId}/pieces?${parameters(query)}`);
   }
 
-  enrolmentTokens(): Promise<UnusedTokens> {
+  enrolmentTokens(): Promise<UnusedEnrolmentTokens> {
     return this.#call("GET", "/v1/enrolment-tokens");
   }
 
-  withdrawToken(id: string): Promise<UnusedToken> {
+  withdrawToken(id: string): Promise<UnusedEnrolmentToken> {
     return this.#call("DELETE", `/v1/enrolment-tokens/${id}`);
   }
 

@@ -10,18 +10,19 @@ function command(fields: Partial<Command>): Command {
 
 test("a cancellation has its progress as text", () => {
   const asked = { cancel_requested_at: "2026-01-01T00:00:00Z" };
+  const at = { at: "2026-01-01T00:00:01Z", pids: [] };
   expect(cancelProgress(command({}))).toBeNull();
   expect(cancelProgress(command(asked))).toBe("cancel requested");
-  expect(cancelProgress(command({ ...asked, cancel_step: { step: "sigterm", processes_left: 3 } }))).toBe(
+  expect(cancelProgress(command({ ...asked, cancel_step: { ...at, step: "sigterm", processes_left: 3 } }))).toBe(
     "SIGTERM sent, 3 processes left",
   );
-  expect(cancelProgress(command({ cancel_step: { step: "sigterm", processes_left: 2, limit: "tokens" } }))).toBe(
+  expect(cancelProgress(command({ cancel_step: { ...at, step: "sigterm", processes_left: 2, limit: "tokens" } }))).toBe(
     "limit exceeded: SIGTERM sent, 2 processes left",
   );
-  expect(cancelProgress(command({ ...asked, cancel_step: { step: "sigkill", processes_left: 1 } }))).toBe(
+  expect(cancelProgress(command({ ...asked, cancel_step: { ...at, step: "sigkill", processes_left: 1 } }))).toBe(
     "SIGKILL sent, 1 process left",
   );
-  expect(cancelProgress(command({ ...asked, cancel_step: { step: "interrupt", processes_left: 0 } }))).toBe(
+  expect(cancelProgress(command({ ...asked, cancel_step: { ...at, step: "interrupt", processes_left: 0 } }))).toBe(
     "interrupt sent",
   );
 });

@@ -1,4 +1,4 @@
-import type { CancelStep, Command, CommandState } from "./protocol.ts";
+import type { CancelStepAnswer, Command, CommandState } from "./protocol.ts";
 import { counted, elapsed } from "./format.ts";
 
 /** The name of each state on the page. */
@@ -14,7 +14,7 @@ export const STATE_LABELS: Record<CommandState, string> = {
 };
 
 /** The steps of the escalation that stops a command. */
-export const STEP_LABELS: Record<CancelStep["step"], string> = {
+export const STEP_LABELS: Record<CancelStepAnswer["step"], string> = {
   interrupt: "interrupt sent",
   sigint: "SIGINT sent",
   sigterm: "SIGTERM sent",
@@ -25,12 +25,12 @@ export const STEP_LABELS: Record<CancelStep["step"], string> = {
 
 /** The progress of a cancellation, or of a stop at an exceeded limit; null if there is neither. */
 export function cancelProgress(command: Command): string | null {
-  const step = command.cancel_step as Partial<CancelStep> | null;
-  if (step?.step === undefined) return command.cancel_requested_at === null ? null : "cancel requested";
-  const cause = typeof step.limit === "string" ? "limit exceeded: " : "";
-  const label = cause + (STEP_LABELS[step.step] ?? step.step);
-  const left = step.processes_left ?? 0;
-  if (step.step === "failed") return `cancel failed, processes survived SIGKILL: ${(step.pids ?? []).join(", ")}`;
+  const step = command.cancel_step;
+  if (step === null) return command.cancel_requested_at === null ? null : "cancel requested";
+  const cause = step.limit !== undefined ? "limit exceeded: " : "";
+  const label = cause + STEP_LABELS[step.step];
+  const left = step.processes_left;
+  if (step.step === "failed") return `cancel failed, processes survived SIGKILL: ${step.pids.join(", ")}`;
   return left > 0 ? `${label}, ${counted(left, "process", "processes")} left` : label;
 }
 

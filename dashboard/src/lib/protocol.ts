@@ -174,7 +174,10 @@ export interface MoveCommand {
   other?: string | null;
 }
 
-/** Which agents: those of these names or ids, those with all of these labels, or all. Exactly one is given. */
+/**
+ * The agents that get a command: those with these names or ids, those with all of these labels, or all agents.
+ * Exactly one field is given.
+ */
 export interface Target {
   agents?: string[] | null;
   labels?: string[] | null;
@@ -238,7 +241,7 @@ export interface SavePreset {
 }
 
 /** A preset, kept or not, and values for it. */
-export interface TryPreset {
+export interface PreviewPreset {
   preset: Preset;
   values?: Record<string, boolean | number | string>;
 }
@@ -329,7 +332,7 @@ export interface KeysTaken {
   refused: "no_terminal" | "not_in_control" | "nothing_runs" | "offline" | "restarted" | "too_much" | null;
 }
 
-/** Who the token says is asking. */
+/** The operator whose access token the request presents. */
 export interface Me {
   id: string;
   email: string;
@@ -384,14 +387,14 @@ export interface Command {
   cancel_requested_at: string | null;
   cancel_requested_by: string | null;
   cancel_reason: string | null;
-  cancel_step: Record<string, unknown> | null;
+  cancel_step: CancelStepAnswer | null;
   exit_code: number | null;
   signal: number | null;
   error: string | null;
   stream_id: string | null;
   output_start: number | null;
   output_end: number | null;
-  usage: Record<string, unknown> | null;
+  usage: Usage | null;
   job_id: number | null;
   delivery_attempts: number;
   group_id: string | null;
@@ -412,17 +415,17 @@ export interface Commands {
 }
 
 /** How many wait before it, and in how many seconds it will probably start; null when nobody can tell. */
-export interface WaitingCommand {
+export interface QueuedCommand {
   command_id: string;
   ahead: number;
   starts_in: number | null;
 }
 
 /** An agent's line in its order. `typical_seconds` is the median of how long its latest commands ran. */
-export interface Line {
+export interface AgentQueue {
   agent_id: string;
   typical_seconds: number | null;
-  waiting: WaitingCommand[];
+  waiting: QueuedCommand[];
 }
 
 /** One request for several agents; `counts` has how many of its commands are in which state. */
@@ -434,7 +437,7 @@ export interface GroupSummary {
   /** 1 is first, 10 is last. */
   priority: number;
   limits: CommandLimits;
-  target: Record<string, unknown>;
+  target: Target;
   requested_by: string | null;
   requested_by_name: string;
   created_at: string;
@@ -450,7 +453,7 @@ export interface Group {
   /** 1 is first, 10 is last. */
   priority: number;
   limits: CommandLimits;
-  target: Record<string, unknown>;
+  target: Target;
   requested_by: string | null;
   requested_by_name: string;
   created_at: string;
@@ -497,10 +500,10 @@ export interface ScheduleRun {
 export interface ScheduleAnswer {
   id: string;
   name: string;
-  target: Record<string, unknown>;
+  target: Target;
   text: string | null;
   preset: string | null;
-  values: Record<string, unknown>;
+  values: Record<string, boolean | number | string>;
   priority: number | null;
   limits: CommandLimits;
   cron: string | null;
@@ -528,7 +531,7 @@ export interface ScheduleRuns {
 }
 
 /** The next times of a rule; without one, why there are none. */
-export interface Times {
+export interface NextTimes {
   times: string[];
   problem: string | null;
 }
@@ -567,7 +570,7 @@ export interface Presets {
 }
 
 /** The text that would be sent; without one, why not: what is wrong with the preset, or with which values. */
-export interface TriedPreset {
+export interface PreviewedPreset {
   text: string | null;
   problem: string | null;
   fields: Record<string, string>;
@@ -582,7 +585,7 @@ export interface EnrolmentToken {
 }
 
 /** A one-time token that may still be used, and who has made it. */
-export interface UnusedToken {
+export interface UnusedEnrolmentToken {
   id: string;
   name_pattern: string;
   created_by_name: string;
@@ -591,8 +594,8 @@ export interface UnusedToken {
 }
 
 /** Newest first. */
-export interface UnusedTokens {
-  tokens: UnusedToken[];
+export interface UnusedEnrolmentTokens {
+  tokens: UnusedEnrolmentToken[];
 }
 
 /** A person who may sign in; `role` is null for one who then sees nothing. */
@@ -636,7 +639,7 @@ export interface Distribution {
 }
 
 /** Connections to the database: how many there are, how many of them are in use, and who waits for one. */
-export interface PoolFigures {
+export interface PoolStatistics {
   name: string;
   size: number;
   in_use: number;
@@ -644,7 +647,7 @@ export interface PoolFigures {
 }
 
 /** Commands of one priority that wait; `oldest` is for how many seconds the oldest of them has. */
-export interface QueueFigures {
+export interface QueueStatistics {
   /** 1 is first, 10 is last. */
   priority: number;
   depth: number;
@@ -652,18 +655,18 @@ export interface QueueFigures {
 }
 
 /** Commands of all instances that are not over. */
-export interface CommandsUnfinished {
+export interface UnfinishedCommands {
   queued: number;
   dispatched: number;
   running: number;
-  queue: QueueFigures[];
+  queue: QueueStatistics[];
 }
 
 /**
  * One instance's figures, as `/metrics` has them, but for `commands`, which are everybody's. Those that say so only
  * grow; a rate is the difference of two readings of the same instance.
  */
-export interface Figures {
+export interface Statistics {
   instance_id: string;
   /** When they were read, in seconds since 1970. */
   at: number;
@@ -681,8 +684,8 @@ export interface Figures {
   /** By state. They only grow. */
   commands_ended: Record<string, number>;
   /** null while the database does not answer. */
-  commands: CommandsUnfinished | null;
-  pools: PoolFigures[];
+  commands: UnfinishedCommands | null;
+  pools: PoolStatistics[];
   /** Of the process; null where the system does not say. */
   memory_bytes: number | null;
   /** Of the process. Only grows. */
@@ -744,12 +747,21 @@ export interface DeviceRequests {
   requests: DeviceRequest[];
 }
 
-/** An error (RFC 9457). */
+/**
+ * An error (RFC 9457). The fields after `detail` are present where they apply: `fields` names the invalid variables
+ * of a preset, `state` is the state of the command, `revision` the current revision, `replaceable` says that an agent
+ * of this name may be replaced, and `request_id` finds the error in the server's log.
+ */
 export interface ProblemDetails {
   type: string;
   title: string;
   status: number;
   detail: string;
+  fields?: Record<string, string>;
+  state?: CommandState;
+  revision?: number;
+  replaceable?: boolean;
+  request_id?: string | null;
 }
 
 /** What a run of a coding CLI used, as the CLI reported it; tokens counted once a message id. */
@@ -763,15 +775,17 @@ export interface Usage {
   model: string | null;
 }
 
-/** A rung of the ladder was climbed; `processes_left` of the command were alive just after it. */
-export interface CancelStep {
-  type: "cancel_step";
-  command_id: string;
+/**
+ * The latest step of the escalation that stops a command. `processes_left` of the command were alive just after the
+ * step. `pids` are the processes that survived the last step. `limit` is present if the command is stopped because it
+ * exceeded that limit.
+ */
+export interface CancelStepAnswer {
   step: "failed" | "interrupt" | "sigint" | "sigkill" | "sigterm" | "sweep";
   at: string;
   processes_left: number;
   pids: number[];
-  limit: "cost_usd" | "idle_seconds" | "tokens" | "wall_seconds" | null;
+  limit?: "cost_usd" | "idle_seconds" | "tokens" | "wall_seconds";
 }
 
 /**
@@ -826,7 +840,7 @@ export interface RecordedCommands {
 }
 
 /** From the byte at `start` on the terminal has this size. */
-export interface SizeAt {
+export interface TerminalSize {
   start: number;
   at: string;
   columns: number;
@@ -838,11 +852,11 @@ export interface Timeline {
   stream: Stream;
   parts: number;
   activity: Activity[];
-  sizes: SizeAt[];
+  sizes: TerminalSize[];
 }
 
 /** What a terminal that starts is written to have the modes of a place in a recording. */
-export interface ModesAt {
+export interface TerminalModesAnswer {
   modes: string;
 }
 

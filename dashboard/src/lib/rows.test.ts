@@ -64,7 +64,7 @@ describe("a command", () => {
       dispatched_at: LATER,
       delivery_attempts: 1,
       cancel_requested_at: LATER,
-      cancel_step: { step: "sigint", at: LATER, processes_left: 2 },
+      cancel_step: { step: "sigint", at: LATER, processes_left: 2, pids: [] },
     }),
     command({ state: "cancelled", dispatched_at: LATER, delivery_attempts: 1, cancel_requested_at: LATER }),
   ];

@@ -43,8 +43,7 @@ function comparePlaces(a: readonly number[], b: readonly number[]): number {
 }
 
 function stepTime(command: Command): number {
-  const at = command.cancel_step?.["at"];
-  return typeof at === "string" ? Date.parse(at) : 0;
+  return command.cancel_step !== null ? Date.parse(command.cancel_step.at) : 0;
 }
 
 /**

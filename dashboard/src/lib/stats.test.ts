@@ -1,11 +1,11 @@
 import { describe, expect, test } from "vitest";
 
 import { frame, inWords, latest, levels, nearest, path, peak, percent, quantile, quantiles, rates, Readings, sizeRate, time } from "./stats.ts";
-import type { Figures } from "./protocol.ts";
+import type { Statistics } from "./protocol.ts";
 
-function figures(at: number, fields: Partial<Figures> = {}): Figures {
+function figures(at: number, fields: Partial<Statistics> = {}): Statistics {
   const none = { bounds: [0.001, 0.01], counts: [0, 0, 0] };
-  return { instance_id: "one", at, agents: 0, terminal_bytes: 0, relay: none, ...fields } as Figures;
+  return { instance_id: "one", at, agents: 0, terminal_bytes: 0, relay: none, ...fields } as Statistics;
 }
 
 function values(points: { value: number | null }[]): (number | null)[] {

@@ -1,5 +1,5 @@
 import { bytes } from "./format.ts";
-import type { Distribution, Figures } from "./protocol.ts";
+import type { Distribution, Statistics } from "./protocol.ts";
 
 /** How long readings are kept, in seconds. */
 export const KEPT_SECONDS = 600;
@@ -16,13 +16,13 @@ export interface Point {
 
 /** The readings of one instance, oldest first. A reading of another instance, or after a restart, replaces them all. */
 export class Readings {
-  #all: readonly Figures[] = [];
+  #all: readonly Statistics[] = [];
 
-  get all(): readonly Figures[] {
+  get all(): readonly Statistics[] {
     return this.#all;
   }
 
-  add(figures: Figures): void {
+  add(figures: Statistics): void {
     const last = this.#all.at(-1);
     if (last !== undefined && last.instance_id === figures.instance_id) {
       if (figures.at <= last.at) return; // a newer answer has overtaken this one
@@ -32,12 +32,12 @@ export class Readings {
 }
 
 /** The values at each time. */
-export function levels(readings: readonly Figures[], pick: (figures: Figures) => number | null): Point[] {
+export function levels(readings: readonly Statistics[], pick: (figures: Statistics) => number | null): Point[] {
   return readings.map((figures) => ({ at: figures.at, value: pick(figures) }));
 }
 
 /** The growth per second of a counter in the `over` seconds before each time. */
-export function rates(readings: readonly Figures[], pick: (figures: Figures) => number | null, over: number): Point[] {
+export function rates(readings: readonly Statistics[], pick: (figures: Statistics) => number | null, over: number): Point[] {
   return since(readings, over, (before, now) => {
     const [from, to] = [pick(before), pick(now)];
     return from === null || to === null ? null : (to - from) / (now.at - before.at);
@@ -46,8 +46,8 @@ export function rates(readings: readonly Figures[], pick: (figures: Figures) => 
 
 /** The quantile of the times measured in the `over` seconds before each time; null where none was measured. */
 export function quantiles(
-  readings: readonly Figures[],
-  pick: (figures: Figures) => Distribution,
+  readings: readonly Statistics[],
+  pick: (figures: Statistics) => Distribution,
   q: number,
   over: number,
 ): Point[] {
@@ -59,7 +59,7 @@ export function quantiles(
 }
 
 /** Compares each reading with the oldest one at most `over` seconds before it, without a gap between, at least with the previous one. */
-function since(readings: readonly Figures[], over: number, of: (before: Figures, now: Figures) => number | null): Point[] {
+function since(readings: readonly Statistics[], over: number, of: (before: Statistics, now: Statistics) => number | null): Point[] {
   let first = 0;
   return readings.map((now, index) => {
     const last = readings[index - 1];

@@ -1,4 +1,4 @@
-import type { RecordedCommand, SizeAt } from "../protocol.ts";
+import type { RecordedCommand, TerminalSize } from "../protocol.ts";
 import type { Piece } from "./recording.ts";
 
 /** The recording that a player reads. */
@@ -56,7 +56,7 @@ export class Player {
   readonly bounds: Bounds;
   readonly #source: Source;
   readonly #stage: Stage;
-  readonly #sizes: SizeAt[];
+  readonly #sizes: TerminalSize[];
   #queue: Piece[] = [];
   #queued = 0;
   #fetched: number;
@@ -67,7 +67,7 @@ export class Player {
   /** Grows with each seek: work for an older seek stops. */
   #generation = 0;
 
-  constructor(bounds: Bounds, sizes: SizeAt[], source: Source, stage: Stage) {
+  constructor(bounds: Bounds, sizes: TerminalSize[], source: Source, stage: Stage) {
     this.bounds = bounds;
     this.#sizes = [...sizes].sort((one, other) => one.start - other.start);
     this.#source = source;
