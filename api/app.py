@@ -51,7 +51,7 @@ from onsembl.api.terminals.hub import Hub
 from onsembl.api.terminals.terminal_socket import terminal_socket
 from onsembl.protocol.messages import FIRST_MESSAGE_SECONDS
 from onsembl.realtime.builtin import BuiltinSupabase
-from onsembl.realtime.channels.limits import Limits as RealtimeLimits
+from onsembl.realtime.channels.limits import RealtimeLimits
 from onsembl.realtime.operators import OperatorDirectory
 from onsembl.sql import audit_chain, instances
 from onsembl.sql.cancellation import cancel_until_done
@@ -74,7 +74,7 @@ def create_app(settings: Settings) -> Starlette:
     pool = create_pool(settings.database_url, role="onsembl_api", min_size=2, max_size=settings.pool_size)
     builtin: BuiltinSupabase | None = None
 
-    def on_refused(endpoint: str, reason: str, address: str) -> None:
+    def on_rejected(endpoint: str, reason: str, address: str) -> None:
         app.state.services.rejections.record(endpoint, reason, address)
 
     if settings.hosted is None:
@@ -82,11 +82,11 @@ def create_app(settings: Settings) -> Starlette:
             database_url=settings.database_url,
             issuer=f"{settings.public_url}/auth/v1",
             on_event=audit_sign_ins(pool),
-            on_refused=on_refused,
+            on_rejected=on_rejected,
             settings=settings.auth,
             limits=RealtimeLimits(
-                unknown_at_address=settings.limits.unauthenticated_realtime_sockets,
-                unknown_seconds=FIRST_MESSAGE_SECONDS,
+                unauthenticated_per_address=settings.limits.unauthenticated_realtime_sockets,
+                authentication_seconds=FIRST_MESSAGE_SECONDS,
             ),
         )
 

@@ -105,7 +105,7 @@ class State(Collector):
         if self.builtin is not None:
             realtime = self.builtin.realtime
             yield _gauge("onsembl_realtime_sockets", "Sockets of Realtime.", len(realtime.sockets))
-            subscribers = len(realtime.feed.followers)
+            subscribers = len(realtime.feed.subscribers)
             yield _gauge("onsembl_realtime_subscribers", "Channels that follow changed rows.", subscribers)
             yield _gauge(
                 "onsembl_realtime_lag_seconds",

@@ -1,4 +1,4 @@
-"""Reading a request's body: no more than it may be, and not for longer than it may take."""
+"""Reads a request's body within a limit of bytes and of time; both Starlette applications use it."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from starlette.requests import Request
 BODY_SECONDS = 20.0
 """How long a client may take to send its body."""
 CLOSE: Mapping[str, str] = MappingProxyType({"Connection": "close"})
-"""Headers of an answer to a body that was not read to its end."""
+"""Headers of the response to a request whose body was not read to its end."""
 
 
-class BodyRefused(Exception):
-    """With the answer's status: 413 or 408."""
+class BodyRejected(Exception):
+    """The body is too large (`status` 413) or did not arrive in time (408)."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
         self.status = status
 
 
-async def read_body(request: Request, most_bytes: int) -> bytes:
-    """The whole body. Raises BodyRefused."""
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """The whole body. Raises BodyRejected."""
     raw = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.stream():
                 raw += chunk
-                if len(raw) > most_bytes:
-                    raise BodyRefused(413, f"The body is larger than {most_bytes} bytes.")
+                if len(raw) > max_bytes:
+                    raise BodyRejected(413, f"The body is larger than {max_bytes} bytes.")
     except TimeoutError as error:
-        raise BodyRefused(408, "The body did not come in time.") from error
+        raise BodyRejected(408, f"The body did not arrive within {BODY_SECONDS:g} seconds.") from error
     return bytes(raw)

@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from onsembl.realtime.auth.accounts import Accounts
-from onsembl.realtime.auth.events import OnAuthEvent, OnRefused, ignore_refusals
+from onsembl.realtime.auth.events import OnAuthEvent, OnRejected, ignore_rejections
 from onsembl.realtime.auth.gateway import Gateway
 from onsembl.realtime.auth.passwords import Passwords
 from onsembl.realtime.auth.routes import AuthRoutes
@@ -26,9 +26,9 @@ from onsembl.realtime.auth.sessions import Sessions
 from onsembl.realtime.auth.settings import AUTH_ROLE, AuthSettings
 from onsembl.realtime.auth.signing_keys import SigningKeys
 from onsembl.realtime.builtin_operators import BuiltinOperators
-from onsembl.realtime.channels.app import ChannelsApp
-from onsembl.realtime.channels.center import Center
-from onsembl.realtime.channels.limits import Limits
+from onsembl.realtime.channels.app import RealtimeApp
+from onsembl.realtime.channels.limits import RealtimeLimits
+from onsembl.realtime.channels.server import RealtimeServer
 from onsembl.realtime.keys import PUBLISHABLE, SECRET, ProjectKeys, new_key
 from onsembl.realtime.tokens import AccessTokens
 from onsembl.sql import auth_project
@@ -51,7 +51,7 @@ class BuiltinSupabase:
     """Serves `/auth/v1` and `/realtime/v1`. `issuer` is the `iss` claim of its access tokens and ends in `/auth/v1`.
 
     `on_event` gets each sign-in and each change to a user, for the audit log. A request waits for it and fails when it
-    fails. `on_refused` gets every other rejected request.
+    fails. `on_rejected` gets every other rejected request.
     """
 
     def __init__(
@@ -60,26 +60,26 @@ class BuiltinSupabase:
         database_url: str,
         issuer: str,
         on_event: OnAuthEvent,
-        on_refused: OnRefused = ignore_refusals,
+        on_rejected: OnRejected = ignore_rejections,
         settings: AuthSettings | None = None,
         passwords: Passwords | None = None,
-        limits: Limits | None = None,
+        limits: RealtimeLimits | None = None,
     ) -> None:
         self._settings = settings or AuthSettings()
         self._on_event = on_event
-        self._on_refused = on_refused
+        self._on_rejected = on_rejected
         self._pool = create_pool(
             database_url, role=AUTH_ROLE, min_size=1, max_size=4, patience=PATIENCE_SECONDS, check=True
         )
-        self._tokens = AccessTokens(issuer, self._settings.access_token)
+        self._tokens = AccessTokens(issuer, self._settings.access_token_lifetime)
         self._passwords = passwords or Passwords(self._settings.hasher)
-        self._channels = ChannelsApp(database_url, limits, on_refused)
-        self._signing_keys = SigningKeys(self._pool, self._tokens, self._settings, self.realtime.send_users_away)
+        self._realtime = RealtimeApp(database_url, limits, on_rejected)
+        self._signing_keys = SigningKeys(self._pool, self._tokens, self._settings, self.realtime.disconnect_users)
         self._started: _Started | None = None
         self._stack = AsyncExitStack()
         self.routes: list[BaseRoute] = [
             Mount("/auth/v1", self._serve_auth),
-            Mount("/realtime/v1", self._channels.app),
+            Mount("/realtime/v1", self._realtime.app),
         ]
 
     async def start(self) -> None:
@@ -95,8 +95,8 @@ class BuiltinSupabase:
             reloading = asyncio.create_task(self._signing_keys.reload_repeatedly(), name="signing keys")
             stack.push_async_callback(cancel_until_done, [reloading])
             keys = ProjectKeys(project["publishable_key"], project["secret_key"])
-            await self._channels.start(keys.role_of, self._tokens.verify)
-            stack.push_async_callback(self._channels.stop)
+            await self._realtime.start(keys.role_of, self._tokens.verify)
+            stack.push_async_callback(self._realtime.stop)
             self._started = _Started(keys, self._auth(keys, bytes(project["refresh_secret"])))
             self._stack = stack.pop_all()
 
@@ -113,9 +113,9 @@ class BuiltinSupabase:
         return self._running.keys.secret
 
     @property
-    def realtime(self) -> Center:
+    def realtime(self) -> RealtimeServer:
         """The sockets of Realtime with their topics and counters."""
-        return self._channels.center
+        return self._realtime.server
 
     @property
     def operators(self) -> BuiltinOperators:
@@ -137,7 +137,7 @@ class BuiltinSupabase:
     def _auth(self, keys: ProjectKeys, refresh_secret: bytes) -> ASGIApp:
         sessions = Sessions(self._pool, self._tokens, refresh_secret, self._passwords, self._settings, self._on_event)
         accounts = Accounts(self._pool, self._passwords, self._on_event)
-        return AuthRoutes(sessions, accounts, Gateway(keys, self._tokens), self._on_refused).app()
+        return AuthRoutes(sessions, accounts, Gateway(keys, self._tokens), self._on_rejected).app()
 
     async def _serve_auth(self, scope: Scope, receive: Receive, send: Send) -> None:
         auth = self._started.auth if self._started is not None else Response(status_code=503)

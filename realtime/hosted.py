@@ -1,4 +1,4 @@
-"""A hosted (or self-hosted) Supabase project, which then signs people in and pushes the dashboard's state."""
+"""The settings of a hosted or self-hosted Supabase project, which signs operators in and pushes the page's state."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ POOLER_PORT = 6543
 
 
 class IncompleteProject(ValueError):
-    """`SUPABASE_URL` is set, but not all that must come with it; the text names what is missing."""
+    """`SUPABASE_URL` is set, but another variable is missing or wrong; the text names it."""
 
 
 class TransactionPooler(ValueError):
-    """The database address leads to a pooler that gives a connection away after each transaction."""
+    """The database URL leads to a pooler in transaction mode, which gives a connection away after each transaction."""
 
     def __init__(self, sign: str) -> None:
         super().__init__(
-            f"DATABASE_URL leads to a transaction pooler ({sign}). Such a pooler hands the connection to another "
-            "client after each transaction, so LISTEN, session locks and SET ROLE do not hold, and Onsembl needs them. "
+            f"DATABASE_URL leads to a transaction pooler ({sign}). Such a pooler gives the connection to another "
+            "client after each transaction, so LISTEN, session locks and SET ROLE do not last, and Onsembl needs them. "
             "Use the direct connection (port 5432 of db.<project>.supabase.co) or the session pooler (port 5432 of "
             "<region>.pooler.supabase.com)."
         )
@@ -28,7 +28,7 @@ class TransactionPooler(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class HostedProject:
-    """Where the project is and the keys to it. `issuer` is what its access tokens name."""
+    """The project's address and keys. `issuer` is the `iss` claim of its access tokens."""
 
     url: str
     publishable_key: str
@@ -37,8 +37,8 @@ class HostedProject:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> HostedProject | None:
-        """The project that `SUPABASE_URL` names; None without one. `SUPABASE_ISSUER` is for a self-hosted project whose
-        tokens name another address. Raises IncompleteProject."""
+        """The project at `SUPABASE_URL`; None when the variable is not set. `SUPABASE_ISSUER` is for a self-hosted
+        project whose tokens have another issuer. Raises IncompleteProject."""
         url = environment.get("SUPABASE_URL", "").strip().rstrip("/")
         if not url:
             return None
@@ -48,11 +48,11 @@ class HostedProject:
         keys = {name: environment.get(name, "").strip() for name in names}
         missing = [name for name, value in keys.items() if not value]
         if missing:
-            raise IncompleteProject(f"SUPABASE_URL is set, and then {' and '.join(missing)} must be too.")
+            raise IncompleteProject(f"SUPABASE_URL is set, so {' and '.join(missing)} must be set too.")
         if keys["SUPABASE_PUBLISHABLE_KEY"].startswith("sb_secret_"):
             raise IncompleteProject(
-                "SUPABASE_PUBLISHABLE_KEY holds a secret key. It is given to every browser: put the one there that "
-                "begins with sb_publishable_."
+                "SUPABASE_PUBLISHABLE_KEY holds a secret key. Every browser gets this key: set it to the one "
+                "that begins with sb_publishable_."
             )
         return cls(
             url=url,
@@ -62,8 +62,8 @@ class HostedProject:
         )
 
 
-def refuse_transaction_pooler(database_url: str) -> None:
-    """Raises TransactionPooler for an address (a URL or `keyword=value` words) that is recognisably one's."""
+def reject_transaction_pooler(database_url: str) -> None:
+    """Raises TransactionPooler for a database URL, or `keyword=value` words, that leads to one recognisably."""
     if "://" in database_url:
         parts = urlsplit(database_url)
         query = parse_qs(parts.query)

@@ -1,4 +1,4 @@
-"""The operators that a hosted project keeps, through its own client with the secret key."""
+"""Operators whose accounts are in a hosted Supabase project, managed by its own client with the secret key."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from onsembl.realtime.hosted import HostedProject
 from onsembl.realtime.operators import NoSuchOperator, OperatorAccount, OperatorExists, OperatorRejected, role_in
 
 T = TypeVar("T")
-FOR_EVER = f"{365 * 100 * 24}h"
-PAGE = 1000
+BAN_DURATION = f"{365 * 100 * 24}h"
+PAGE_SIZE = 1000
 
 
 class HostedOperators:
@@ -35,9 +35,9 @@ class HostedOperators:
                     {"email": email, "password": password, "email_confirm": True, "app_metadata": {"role": role.value}}
                 )
             )
-        except _Refusal as refusal:
-            if refusal.code == "email_exists":
-                raise OperatorExists(email) from refusal
+        except _Rejection as rejection:
+            if rejection.code == "email_exists":
+                raise OperatorExists(email) from rejection
             raise
         return _account(answer.user)
 
@@ -51,7 +51,7 @@ class HostedOperators:
 
     async def disable(self, email: str) -> OperatorAccount:
         user = await self._by_email(email)
-        return _account((await _call(self._admin.update_user_by_id(user.id, {"ban_duration": FOR_EVER}))).user)
+        return _account((await _call(self._admin.update_user_by_id(user.id, {"ban_duration": BAN_DURATION}))).user)
 
     async def enable(self, email: str) -> OperatorAccount:
         user = await self._by_email(email)
@@ -67,23 +67,23 @@ class HostedOperators:
     async def _users(self) -> AsyncGenerator[User]:
         page = 1
         while True:
-            users = await _call(self._admin.list_users(page=page, per_page=PAGE))
+            users = await _call(self._admin.list_users(page=page, per_page=PAGE_SIZE))
             for user in users:
                 yield user
-            if len(users) < PAGE:
+            if len(users) < PAGE_SIZE:
                 return
             page += 1
 
 
 @asynccontextmanager
 async def hosted_operators(project: HostedProject) -> AsyncGenerator[HostedOperators]:
-    """The project's operators; the client keeps no session and starts no timer."""
+    """The project's operators. The client stores no session and starts no timer."""
     async with httpx.AsyncClient(timeout=30.0) as http:
         options = AsyncClientOptions(persist_session=False, auto_refresh_token=False, httpx_client=http)
         yield HostedOperators(AsyncClient(project.url, project.secret_key, options))
 
 
-class _Refusal(OperatorRejected):
+class _Rejection(OperatorRejected):
     def __init__(self, message: str, code: str | None) -> None:
         super().__init__(message)
         self.code = code
@@ -93,9 +93,9 @@ async def _call(call: Awaitable[T]) -> T:
     try:
         return await call
     except (AuthRetryableError, AuthUnknownError, httpx.HTTPError) as error:
-        raise _Refusal(f"The Supabase project could not be asked: {error}", None) from error
+        raise _Rejection(f"The Supabase project could not be reached: {error}", None) from error
     except AuthError as error:
-        raise _Refusal(f"The Supabase project refused: {error.message}", error.code) from error
+        raise _Rejection(f"The Supabase project rejected the call: {error.message}", error.code) from error
 
 
 def _account(user: User) -> OperatorAccount:

@@ -1,7 +1,7 @@
-"""The API keys of a project: which caller of the stand-in is a page, and which may do anything.
+"""The API keys of a project: the publishable key for pages, and the secret key for servers, which may do anything.
 
-A key is `sb_publishable_` or `sb_secret_`, 22 random characters, `_`, and 8 characters that check the rest, all of
-them of the base64url alphabet (as Supabase makes them since 2025).
+A key is `sb_publishable_` or `sb_secret_`, 22 random characters, `_`, and a checksum of 8 characters, all of the
+base64url alphabet, as Supabase makes keys since 2025.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _CHECKSUM_CHARACTERS = 8
 
 
 def new_key(prefix: Prefix) -> str:
-    """A fresh key."""
+    """A new random key."""
     body = prefix + _characters(secrets.token_bytes(_RANDOM_BYTES))
     return f"{body}_{_checksum(body)}"
 
 
 def is_well_formed(key: str) -> bool:
-    """Whether the key's last characters fit the rest: a mistyped key is told from a foreign one."""
+    """Whether the key's checksum is right. A mistyped key has a wrong one; another project's key has a right one."""
     body, separator, checksum = key[:-9], key[-9:-8], key[-8:]
     return (
         body.startswith((PUBLISHABLE, SECRET))
@@ -53,7 +53,7 @@ class ProjectKeys:
     secret: str
 
     def role_of(self, key: str) -> Literal["anon", "service_role"] | None:
-        """The database role that a key stands for, as Supabase's gateway maps it; None for one that is not ours."""
+        """The database role of a key, as Supabase's gateway maps it; None for a key of another project."""
         if hmac.compare_digest(key.encode(), self.publishable.encode()):
             return "anon"
         if hmac.compare_digest(key.encode(), self.secret.encode()):

@@ -1,9 +1,9 @@
-"""Who may sign in to the dashboard: one protocol, whether a hosted project keeps the users or the stand-in does.
+"""The accounts of operators: one protocol for a hosted Supabase project and for the built-in Supabase.
 
 OperatorError
 ├── OperatorExists
 ├── NoSuchOperator
-└── OperatorRejected       the service did not take it: a weak password, a bad address, a wrong key
+└── OperatorRejected       the service rejected the call: a weak password, a bad email address, a wrong key
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from onsembl.protocol.states import Role
 
 
 class OperatorError(Exception):
-    """The text is for the person who asked."""
+    """An operation on an account failed; the text is for the person who asked for it."""
 
 
 class OperatorExists(OperatorError):
-    """There is one with this address."""
+    """A user with this email address exists."""
 
     def __init__(self, email: str) -> None:
         super().__init__(f"There is already a user with the address {email}.")
 
 
 class NoSuchOperator(OperatorError):
-    """There is none with this address."""
+    """No user has this email address."""
 
     def __init__(self, email: str) -> None:
         super().__init__(f"There is no user with the address {email}.")
 
 
 class OperatorRejected(OperatorError):
-    """The service's own reason."""
+    """The service rejected the call; the text is the service's reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorAccount:
-    """A user of the project; `role` is None for one who may sign in and see nothing."""
+    """A user of the project. A user with the role None may sign in and sees nothing."""
 
     id: UUID
     email: str
@@ -51,22 +51,22 @@ class OperatorAccount:
 
 
 class OperatorDirectory(Protocol):
-    """`onsembl operator add|list|disable`. Every method raises OperatorError."""
+    """The operations of `onsembl operator`. Every method raises OperatorError."""
 
     async def add(self, email: str, password: str, role: Role) -> OperatorAccount:
-        """A new operator, who can sign in at once."""
+        """Add an operator, who can sign in at once."""
         ...
 
     async def list(self) -> list[OperatorAccount]:
-        """All of them, by address."""
+        """All operators, sorted by email address."""
         ...
 
     async def set_role(self, email: str, role: Role) -> OperatorAccount:
-        """Another role; access tokens carry the old one until they are refreshed."""
+        """Change the role. Access tokens hold the old role until they are refreshed."""
         ...
 
     async def disable(self, email: str) -> OperatorAccount:
-        """Refuse sign-in and refresh from now on. An access token goes on until its end, an hour at most."""
+        """Reject sign-in and refresh from now on. An access token stays valid until it expires, an hour at most."""
         ...
 
     async def enable(self, email: str) -> OperatorAccount:
@@ -75,6 +75,6 @@ class OperatorDirectory(Protocol):
 
 
 def role_in(app_metadata: object) -> Role | None:
-    """The role among ours that the project's admin has given."""
+    """The role in a user's `app_metadata`; None when it is not one of ours."""
     role: object = app_metadata.get("role") if isinstance(app_metadata, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     return Role(role) if isinstance(role, str) and role in list(Role) else None

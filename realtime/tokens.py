@@ -1,4 +1,4 @@
-"""Access tokens of the stand-in: ES256, signed by keys that are published as a JWKS and can be rotated."""
+"""Access tokens of the built-in Supabase: ES256, signed by keys that are published as a JWKS and can be rotated."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AUDIENCE = "authenticated"
 
 
 class BadToken(Exception):
-    """The token is not accepted; `code` and the text are those of Supabase Realtime."""
+    """The token is not valid; `code` and the text are those of Supabase Realtime."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -29,7 +29,7 @@ class BadToken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A key pair and the id that tokens name it by."""
+    """A key pair and its id, which tokens have as `kid`."""
 
     kid: str
     private: ec.EllipticCurvePrivateKey
@@ -56,7 +56,7 @@ class SigningKey:
 
 
 class AccessTokens:
-    """Issues and verifies. Every key verifies; the one named `signing`, or else the first, signs."""
+    """Issues and verifies access tokens. Every key verifies; one key signs. `lifetime` is in seconds."""
 
     def __init__(self, issuer: str, lifetime: int, keys: Sequence[SigningKey] = ()) -> None:
         self.issuer = issuer
@@ -64,16 +64,16 @@ class AccessTokens:
         self.use(keys)
 
     def use(self, keys: Sequence[SigningKey], signing: str | None = None) -> None:
-        """From now on these keys; `signing` is the id of the one that signs."""
+        """Replace the keys. `signing` is the id of the key that signs; None is the first key."""
         self._keys = {key.kid: key for key in keys}
         self._signing = signing if signing is not None else next(iter(self._keys), None)
 
     def jwks(self) -> dict[str, Any]:
-        """The public keys, for whoever verifies (RFC 7517)."""
+        """The public keys, for verifiers (RFC 7517)."""
         return {"keys": [key.jwk() for key in self._keys.values()]}
 
     def issue(self, claims: Mapping[str, Any]) -> tuple[str, int]:
-        """A token with these claims and when it ends (Unix time)."""
+        """A token with these claims, and its expiry (Unix time)."""
         now = int(time.time())
         expires_at = now + self.lifetime
         payload = {**claims, "iss": self.issuer, "aud": AUDIENCE, "iat": now, "exp": expires_at}
@@ -82,7 +82,7 @@ class AccessTokens:
         return jwt.encode(payload, key.private, algorithm=ALGORITHM, headers={"kid": key.kid}), expires_at
 
     def verify(self, token: str) -> dict[str, Any]:
-        """The claims of a good token. Raises BadToken, with the texts of Supabase Realtime."""
+        """The claims of a valid token. Raises BadToken."""
         try:
             claims: dict[str, Any] = jwt.decode(
                 token,
@@ -90,7 +90,7 @@ class AccessTokens:
                 algorithms=[ALGORITHM],
                 audience=AUDIENCE,
                 issuer=self.issuer,
-                # The end is looked at below, for its text; `iat` would refuse a token of a clock slightly ahead.
+                # The expiry is checked below, for its text. A check of `iat` would reject a clock slightly ahead.
                 options={"require": ["exp", "role"], "verify_exp": False, "verify_iat": False},
             )
         except jwt.MissingRequiredClaimError as error:
@@ -101,9 +101,9 @@ class AccessTokens:
             raise BadToken("MalformedJWT", "The token provided is not a valid JWT") from error
         if not isinstance(claims["exp"], int | float):
             raise BadToken("MalformedJWT", "The token provided is not a valid JWT")
-        past = time.time() - claims["exp"]
-        if past >= 0:
-            raise BadToken("InvalidJWTToken", f"Token has expired {int(past)} seconds ago")
+        age = time.time() - claims["exp"]
+        if age >= 0:
+            raise BadToken("InvalidJWTToken", f"Token has expired {int(age)} seconds ago")
         return claims
 
     def _key_of(self, token: str) -> SigningKey:

@@ -19,7 +19,7 @@ from onsembl.api.http.models import NoBody
 from onsembl.api.http.problems import Problem, unauthenticated
 from onsembl.api.services import Services
 from onsembl.protocol.states import Role
-from onsembl.realtime.bodies import CLOSE, BodyRefused, read_body
+from onsembl.realtime.bodies import CLOSE, BodyRejected, read_body
 from onsembl.sql.audit import Actor
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -142,7 +142,7 @@ async def body_of(request: Request, most_bytes: int) -> bytes:
     """The whole body. Raises Problem 408 or 413."""
     try:
         return await read_body(request, most_bytes)
-    except BodyRefused as refused:
+    except BodyRejected as refused:
         raise Problem(refused.status, str(refused), headers=CLOSE) from refused
 
 

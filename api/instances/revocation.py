@@ -71,4 +71,4 @@ async def _operators_changed(services: Services, operator_id: OperatorId | None)
             viewer.close(CloseCode.FORBIDDEN, "this operator is disabled")
     if services.builtin is not None:
         for gone in disabled if operator_id is None else disabled & {operator_id}:
-            services.builtin.realtime.send_away(str(gone), CloseCode.NORMAL)
+            services.builtin.realtime.disconnect_user(str(gone), CloseCode.NORMAL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from onsembl.cli.errors import StartError
-from onsembl.realtime.hosted import HostedProject, IncompleteProject, TransactionPooler, refuse_transaction_pooler
+from onsembl.realtime.hosted import HostedProject, IncompleteProject, TransactionPooler, reject_transaction_pooler
 
 
 def hosted_project() -> HostedProject | None:
@@ -19,6 +19,6 @@ def hosted_project() -> HostedProject | None:
 def require_session_database(url: str) -> None:
     """Raises StartError for the address of a pooler that LISTEN does not work through."""
     try:
-        refuse_transaction_pooler(url)
+        reject_transaction_pooler(url)
     except TransactionPooler as error:
         raise StartError(str(error)) from error

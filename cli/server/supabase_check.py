@@ -13,7 +13,7 @@ import psycopg
 from supabase import AsyncClient, AsyncClientOptions
 
 from onsembl.protocol.states import Role
-from onsembl.realtime.hosted import HostedProject, TransactionPooler, refuse_transaction_pooler
+from onsembl.realtime.hosted import HostedProject, TransactionPooler, reject_transaction_pooler
 from onsembl.sql import supabase_setup as setup
 from onsembl.sql.database import connect
 from onsembl.sql.migrate import MigrationError, missing_migrations
@@ -65,7 +65,7 @@ class Checks:
         ]
 
     async def database(self) -> str:
-        refuse_transaction_pooler(self.database_url)
+        reject_transaction_pooler(self.database_url)
         async with await connect(self.database_url) as conn:
             version = (await setup.server_facts(conn))["version"]
         if version < OLDEST_POSTGRES:

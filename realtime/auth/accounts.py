@@ -1,4 +1,4 @@
-"""Users of the Auth stand-in: made and changed by the secret key, or by themselves as far as they may."""
+"""The users of the built-in Supabase Auth: an admin creates, changes and deletes them; users change themselves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from psycopg.rows import DictRow
 from onsembl.realtime.auth.errors import AuthError
 from onsembl.realtime.auth.events import Action, AuthEvent, OnAuthEvent
 from onsembl.realtime.auth.passwords import Passwords
-from onsembl.realtime.auth.sessions import Asker
+from onsembl.realtime.auth.sessions import AuthenticatedUser
 from onsembl.sql import auth_sessions, auth_users
 from onsembl.sql.database import Pool
 
@@ -24,8 +24,8 @@ EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f]{1,64}@[^@\s\x00-\x1f\x7f]{1,255}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Changes:
-    """What an admin changes of a user; None is left as it is. `ban` is in seconds, 0 lifts it."""
+class AdminUserAttributes:
+    """The attributes that an admin sets; None leaves an attribute as it is. `ban` is in seconds; 0 lifts the ban."""
 
     email: str | None = None
     password: str | None = None
@@ -37,36 +37,39 @@ class Changes:
 
 @dataclass
 class Accounts:
-    """Over a pool whose connections act as `onsembl_auth`. Every method raises AuthError."""
+    """Users in the database. The pool's connections act as `AUTH_ROLE`. Every method raises AuthError.
+
+    `address` is the client's network address, for the audit log.
+    """
 
     pool: Pool
     passwords: Passwords
     on_event: OnAuthEvent
 
-    async def create(self, changes: Changes, address: str, *, user_id: UUID | None = None) -> DictRow:
-        """A new user, made by the secret key. Without a password there is none that fits."""
-        email = valid_email(changes.email or "")
-        if changes.password is not None:
-            check_password(changes.password)
-        password_hash = await self.passwords.hash(changes.password or secrets.token_urlsafe(48))
+    async def create(self, attributes: AdminUserAttributes, address: str, *, user_id: UUID | None = None) -> DictRow:
+        """Create a user, as an admin. Without a password, no password matches."""
+        email = valid_email(attributes.email or "")
+        if attributes.password is not None:
+            check_password(attributes.password)
+        password_hash = await self.passwords.hash(attributes.password or secrets.token_urlsafe(48))
         async with self.pool.connection() as conn:
             user = await auth_users.create(
                 conn,
                 email,
                 password_hash,
-                changes.app_metadata or {},
-                changes.user_metadata or {},
+                attributes.app_metadata or {},
+                attributes.user_metadata or {},
                 user_id=user_id,
-                confirmed=changes.confirm,
-                ban_seconds=changes.ban or None,
+                confirmed=attributes.confirm,
+                ban_seconds=attributes.ban or None,
             )
         if user is None:
             raise email_exists()
-        await self._tell("user_created", user, address, by_admin=True)
+        await self._audit("user_created", user, address, by_admin=True)
         return user
 
     async def sign_up(self, email: str, password: str, data: Mapping[str, Any], address: str) -> DictRow:
-        """A new user, made by themselves: without any right until an admin gives one."""
+        """Create a user, as the user. The user has no role until an admin gives one."""
         email = valid_email(email)
         if not password:
             raise AuthError(400, "validation_failed", "Signup requires a valid password")
@@ -76,26 +79,26 @@ class Accounts:
             user = await auth_users.create(conn, email, password_hash, {}, data)
         if user is None:
             raise AuthError(422, "user_already_exists", "User already registered")
-        await self._tell("sign_up", user, address)
+        await self._audit("sign_up", user, address)
         return user
 
     async def get(self, user_id: UUID) -> DictRow:
-        """A user."""
+        """The user with this id."""
         async with self.pool.connection() as conn:
             return _found(await auth_users.get(conn, user_id))
 
     async def list(self, limit: int, offset: int) -> tuple[list[DictRow], int]:
-        """Users, newest first, and how many there are in all."""
+        """A page of users, newest first, and the number of all users."""
         async with self.pool.connection() as conn:
             return await auth_users.list_users(conn, limit, offset), await auth_users.count(conn)
 
-    async def change(self, user_id: UUID, changes: Changes, address: str) -> DictRow:
-        """Change a user by the secret key. A new password ends all their sessions."""
-        email = valid_email(changes.email) if changes.email else None
+    async def change(self, user_id: UUID, attributes: AdminUserAttributes, address: str) -> DictRow:
+        """Change a user, as an admin. A new password ends all of the user's sessions."""
+        email = valid_email(attributes.email) if attributes.email else None
         password_hash = None
-        if changes.password is not None:
-            check_password(changes.password)
-            password_hash = await self.passwords.hash(changes.password)
+        if attributes.password is not None:
+            check_password(attributes.password)
+            password_hash = await self.passwords.hash(attributes.password)
         try:
             async with self.pool.connection() as conn:
                 user = _found(
@@ -104,47 +107,47 @@ class Accounts:
                         user_id,
                         email=email,
                         password_hash=password_hash,
-                        app_metadata=changes.app_metadata,
-                        user_metadata=changes.user_metadata,
-                        confirm=changes.confirm,
+                        app_metadata=attributes.app_metadata,
+                        user_metadata=attributes.user_metadata,
+                        confirm=attributes.confirm,
                     )
                 )
-                if changes.ban is not None:
-                    user = _found(await auth_users.ban(conn, user_id, changes.ban or None))
+                if attributes.ban is not None:
+                    user = _found(await auth_users.ban(conn, user_id, attributes.ban or None))
                 if password_hash is not None:
                     await auth_sessions.end(conn, user_id, None, "global")
         except auth_users.EmailTaken as error:
             raise email_exists() from error
-        await self._tell("user_changed", user, address, by_admin=True)
+        await self._audit("user_changed", user, address, by_admin=True)
         return user
 
     async def change_own(
-        self, asker: Asker, password: str | None, data: Mapping[str, Any] | None, address: str
+        self, caller: AuthenticatedUser, password: str | None, data: Mapping[str, Any] | None, address: str
     ) -> DictRow:
-        """Change one's own password or metadata. A new password ends one's other sessions."""
+        """Change the caller's password or metadata. A new password ends the caller's other sessions."""
         password_hash = None
         if password is not None:
             check_password(password)
-            if await self.passwords.fits(password, asker.user["encrypted_password"]):
+            if await self.passwords.matches(password, caller.user["encrypted_password"]):
                 raise AuthError(422, "same_password", "New password should be different from the old password.")
             password_hash = await self.passwords.hash(password)
         async with self.pool.connection() as conn:
             user = _found(
-                await auth_users.update(conn, asker.user["id"], password_hash=password_hash, user_metadata=data)
+                await auth_users.update(conn, caller.user["id"], password_hash=password_hash, user_metadata=data)
             )
             if password_hash is not None:
-                await auth_sessions.end(conn, user["id"], asker.session_id, "others")
+                await auth_sessions.end(conn, user["id"], caller.session_id, "others")
         if password_hash is not None:
-            await self._tell("password_changed", user, address)
+            await self._audit("password_changed", user, address)
         return user
 
     async def delete(self, user_id: UUID, address: str) -> None:
-        """Remove a user and their sessions."""
+        """Delete a user and the user's sessions."""
         async with self.pool.connection() as conn:
             user = _found(await auth_users.delete(conn, user_id))
-        await self._tell("user_deleted", user, address, by_admin=True)
+        await self._audit("user_deleted", user, address, by_admin=True)
 
-    async def _tell(self, action: Action, user: DictRow, address: str, *, by_admin: bool = False) -> None:
+    async def _audit(self, action: Action, user: DictRow, address: str, *, by_admin: bool = False) -> None:
         await self.on_event(
             AuthEvent(
                 action=action,
@@ -158,7 +161,7 @@ class Accounts:
 
 
 def valid_email(email: str) -> str:
-    """The address as it is kept. Raises AuthError."""
+    """The email address in the form that is stored. Raises AuthError."""
     email = email.strip().lower()
     if not EMAIL.fullmatch(email):
         raise AuthError(400, "validation_failed", "Unable to validate email address: invalid format")
@@ -166,7 +169,7 @@ def valid_email(email: str) -> str:
 
 
 def check_password(password: str) -> None:
-    """Raises AuthError for one that is too short or too long."""
+    """Raises AuthError for a password that is too short or too long."""
     if len(password) < MIN_PASSWORD:
         raise AuthError(
             422,
@@ -179,7 +182,7 @@ def check_password(password: str) -> None:
 
 
 def email_exists() -> AuthError:
-    """Another user has the address."""
+    """The error for an email address that another user has."""
     return AuthError(422, "email_exists", "A user with this email address has already been registered")
 
 

@@ -1,4 +1,4 @@
-"""`/admin/users`: users looked after with the secret key."""
+"""`/admin/users`: the users, managed with the secret key."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from onsembl.realtime.auth.accounts import Accounts, Changes
-from onsembl.realtime.auth.answers import Handler, address_of, json_answer
+from onsembl.realtime.auth.accounts import Accounts, AdminUserAttributes
 from onsembl.realtime.auth.errors import AuthError
 from onsembl.realtime.auth.gateway import Gateway
-from onsembl.realtime.auth.requests import AdminChanges, page_of, read_body, seconds_of
+from onsembl.realtime.auth.requests import AdminUserParams, client_address, page_of, read_body, seconds_of
+from onsembl.realtime.auth.responses import Handler, json_response
 from onsembl.realtime.auth.users import user_json
 
 
 class AdminRoutes:
-    """The endpoints over one set of accounts."""
+    """The endpoints over the project's users."""
 
     def __init__(self, accounts: Accounts, gateway: Gateway) -> None:
         self._accounts = accounts
@@ -44,40 +44,44 @@ class AdminRoutes:
     async def list(self, request: Request) -> Response:
         page, size = page_of(request)
         users, total = await self._accounts.list(size, (page - 1) * size)
-        answer = json_answer({"users": [user_json(user) for user in users], "aud": "authenticated"})
+        response = json_response({"users": [user_json(user) for user in users], "aud": "authenticated"})
         last = -(-total // size)
         links = [f'<{request.url.path}?page={page + 1}&per_page={size}>; rel="next"'] if page < last else []
         links.append(f'<{request.url.path}?page={last}&per_page={size}>; rel="last"')
-        answer.headers["Link"] = ", ".join(links)
-        answer.headers["X-Total-Count"] = str(total)
-        return answer
+        response.headers["Link"] = ", ".join(links)
+        response.headers["X-Total-Count"] = str(total)
+        return response
 
     async def create(self, request: Request) -> Response:
-        body = await read_body(request, AdminChanges)
+        body = await read_body(request, AdminUserParams)
         if not body.email:
             raise AuthError(400, "validation_failed", "Cannot create a user without either an email or phone")
-        return json_answer(user_json(await self._accounts.create(_changes(body), address_of(request), user_id=body.id)))
+        return json_response(
+            user_json(await self._accounts.create(_attributes(body), client_address(request), user_id=body.id))
+        )
 
     async def read(self, request: Request) -> Response:
-        return json_answer(user_json(await self._accounts.get(_user_id(request))))
+        return json_response(user_json(await self._accounts.get(_user_id(request))))
 
     async def change(self, request: Request) -> Response:
         user_id = _user_id(request)
-        body = await read_body(request, AdminChanges)
-        return json_answer(user_json(await self._accounts.change(user_id, _changes(body), address_of(request))))
+        body = await read_body(request, AdminUserParams)
+        return json_response(
+            user_json(await self._accounts.change(user_id, _attributes(body), client_address(request)))
+        )
 
     async def delete(self, request: Request) -> Response:
-        """Also where the client asks for a soft deletion: nothing of a person is kept to be brought back."""
-        await self._accounts.delete(_user_id(request), address_of(request))
-        return json_answer({})
+        """Delete the user for good, also where the client asks for a soft deletion."""
+        await self._accounts.delete(_user_id(request), client_address(request))
+        return json_response({})
 
 
-def _changes(body: AdminChanges) -> Changes:
+def _attributes(body: AdminUserParams) -> AdminUserAttributes:
     if body.phone:
         raise AuthError(422, "phone_provider_disabled", "Phone logins are disabled")
     if body.role not in (None, "", "authenticated"):
         raise AuthError(422, "validation_failed", "Users have the database role authenticated here")
-    return Changes(
+    return AdminUserAttributes(
         email=body.email,
         password=body.password,
         app_metadata=body.app_metadata,

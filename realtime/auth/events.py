@@ -1,4 +1,4 @@
-"""What the stand-in's Auth tells the audit log. Never a password, a token or a key."""
+"""Events of the built-in Supabase Auth for the audit log. They hold no password, no token and no key."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ Action = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthEvent:
-    """`user_id` and `email` are whom it is about; `by_admin` says that the secret key acted, not the user."""
+    """One action on the user `user_id` with the address `email`.
+
+    `address` is the client's network address. `by_admin` is true when the caller used the secret key.
+    """
 
     action: Action
     outcome: Literal["ok", "refused"]
@@ -33,10 +36,10 @@ class AuthEvent:
 
 
 OnAuthEvent = Callable[[AuthEvent], Awaitable[None]]
-OnRefused = Callable[[str, str, str], None]
-"""Told of everybody else who is turned away: at which door, why, and where they came from. Anybody can be, any number
-of times, so nothing waits for it."""
+OnRejected = Callable[[str, str, str], None]
+"""Called for each rejected request without an AuthEvent: with the endpoint, the reason and the client's network
+address. Anyone can cause any number of these, so no request waits for the call."""
 
 
-def ignore_refusals(door: str, reason: str, address: str) -> None:
-    """For a project whose refusals nobody counts."""
+def ignore_rejections(endpoint: str, reason: str, address: str) -> None:
+    """Do not count rejected requests."""

@@ -1,5 +1,5 @@
-"""The part of Supabase's gateway that stands before Auth: a key of the project with every call, and what an
-`Authorization` that is itself a key means."""
+"""The checks that Supabase's API gateway makes before Auth: a project key on every call, and a key in the place of a
+token in `Authorization`."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from onsembl.realtime.tokens import AccessTokens, BadToken
 
 
 class Gateway:
-    """Who may call what."""
+    """Checks the key and the token of a request."""
 
     def __init__(self, keys: ProjectKeys, tokens: AccessTokens) -> None:
         self._keys = keys
         self._tokens = tokens
 
     def require_key(self, request: Request) -> None:
-        """Raises AuthError without one of the project's keys."""
+        """Raises AuthError unless `apikey` is one of the project's keys."""
         key = request.headers.get("apikey", "")
         if self._keys.role_of(key) is None:
             raise AuthError(401, "no_authorization", "Invalid API key" if key else "No API key found in request")
 
     def access_token(self, request: Request) -> str:
-        """The user's token. Raises AuthError when there is none; a key in its place names no user."""
+        """The user's access token, not verified. Raises AuthError when there is none, or a key in its place."""
         token = _bearer(request)
         if not token:
             raise AuthError(401, "no_authorization", "This endpoint requires a valid Bearer token")
@@ -33,7 +33,7 @@ class Gateway:
         return token
 
     def require_admin(self, request: Request) -> None:
-        """Raises AuthError unless the caller acts as `service_role`: by the secret key, alone or in both headers."""
+        """Raises AuthError unless the caller acts as `service_role`: by the secret key, in `apikey` or both headers."""
         key = request.headers.get("apikey", "")
         token = _bearer(request)
         if token in ("", key):

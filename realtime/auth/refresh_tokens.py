@@ -1,9 +1,9 @@
-"""Refresh tokens that need not be stored: a session's id and a number, under a key of the server's. Pure.
+"""Refresh tokens that the server derives and does not store: a session's id and a counter, signed by the server. Pure.
 
-A token is given once more to a client that missed the answer, so keeping its hash would not do. Each is derived
-instead, as Supabase Auth's newer ones are: a keyed hash (HMAC) of the session's id and the token's number. The row of
-the session keeps the number of the one that is good, and nothing in it can be presented as a token. Each refresh raises
-the number, so an older token is known for what it is.
+A client that missed the answer gets the same token again, so storing a hash would not do. Each token is derived
+instead, as in newer versions of Supabase Auth: an HMAC of the session's id and the token's counter. The session's row
+holds the counter of the current token and nothing that can be presented as a token. Each refresh raises the counter,
+so the server recognises an older token.
 """
 
 from __future__ import annotations
@@ -19,32 +19,33 @@ from uuid import UUID
 _TAG_BYTES = 16
 
 
-class Use(Enum):
-    """What presenting a token means."""
+class TokenUse(Enum):
+    """The kind of a refresh token that a client presents."""
 
-    FIRST = auto()
-    """It is the good one: the next becomes good."""
-    REPEATED = auto()
-    """It was used before, but for a reason that honest clients have: it is answered with the one that is good now."""
+    CURRENT = auto()
+    """The current token: it is exchanged for the next."""
+    REUSED = auto()
+    """A used token, for a reason that honest clients have: it gets the current token."""
     STOLEN = auto()
-    """Two parties hold tokens of the session: it ends."""
-    FOREIGN = auto()
-    """It is ahead of the database, which was perhaps restored from a backup."""
+    """A token used long ago: two parties hold tokens of the session, so the session ends."""
+    UNKNOWN = auto()
+    """A token that is newer than the current one: perhaps the database was restored from a backup."""
 
 
-def use_of(presented: int, good: int, since_refresh: float, reuse: float) -> Use:
-    """Judge a token by its number, the number of the good one, and the seconds since the last refresh.
+def classify_use(presented: int, current: int, since_refresh: float, reuse_interval: float) -> TokenUse:
+    """Classify a token by its counter, the current token's counter and the seconds since the last refresh.
 
-    Both exceptions are Supabase Auth's. The parent of the good one is always answered: its client did not get, or could
-    not keep, the answer. Any older one is answered within `reuse` seconds: tabs that wake up together refresh at once.
+    Both exceptions for used tokens are Supabase Auth's. The parent of the current token always gets the current one:
+    its client missed the answer or could not save it. Any older token gets it within `reuse_interval` seconds: tabs
+    that wake up together refresh at once.
     """
-    if presented == good:
-        return Use.FIRST
-    if presented > good:
-        return Use.FOREIGN
-    if presented == good - 1 or since_refresh < reuse:
-        return Use.REPEATED
-    return Use.STOLEN
+    if presented == current:
+        return TokenUse.CURRENT
+    if presented > current:
+        return TokenUse.UNKNOWN
+    if presented == current - 1 or since_refresh < reuse_interval:
+        return TokenUse.REUSED
+    return TokenUse.STOLEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +56,13 @@ class RefreshToken:
     counter: int
 
     def text(self, secret: bytes) -> str:
-        """What the client is given."""
+        """The token as the client holds it."""
         body = self.session_id.bytes + self.counter.to_bytes(4)
         return base64.urlsafe_b64encode(body + _tag(body, secret)).decode()
 
     @classmethod
     def parse(cls, text: str, secret: bytes) -> RefreshToken | None:
-        """The token, if this server made it."""
+        """The token; None when this server did not make it."""
         try:
             raw = base64.b64decode(text, altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):

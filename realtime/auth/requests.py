@@ -1,4 +1,4 @@
-"""The bodies of requests to the Auth stand-in, and how they are read."""
+"""The request bodies and query parameters of the built-in Supabase Auth."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ B = TypeVar("B")
 Text = Annotated[str, Meta(max_length=4096)]
 
 
-class PasswordGrant(msgspec.Struct, frozen=True):
+class PasswordGrantParams(msgspec.Struct, frozen=True):
     """`POST /token?grant_type=password`."""
 
     email: Text = ""
@@ -29,13 +29,13 @@ class PasswordGrant(msgspec.Struct, frozen=True):
     phone: Text | None = None
 
 
-class RefreshGrant(msgspec.Struct, frozen=True):
+class RefreshTokenGrantParams(msgspec.Struct, frozen=True):
     """`POST /token?grant_type=refresh_token`."""
 
     refresh_token: Text = ""
 
 
-class SignUp(msgspec.Struct, frozen=True):
+class SignupParams(msgspec.Struct, frozen=True):
     """`POST /signup`."""
 
     email: Text | None = None
@@ -44,7 +44,7 @@ class SignUp(msgspec.Struct, frozen=True):
     data: dict[str, Any] | None = None
 
 
-class OwnChanges(msgspec.Struct, frozen=True):
+class UserUpdateParams(msgspec.Struct, frozen=True):
     """`PUT /user`."""
 
     email: Text | None = None
@@ -54,8 +54,8 @@ class OwnChanges(msgspec.Struct, frozen=True):
     app_metadata: dict[str, Any] | None = None
 
 
-class AdminChanges(msgspec.Struct, frozen=True):
-    """`POST /admin/users` and `PUT /admin/users/{id}`. `role` is the database role: there is one for users."""
+class AdminUserParams(msgspec.Struct, frozen=True):
+    """`POST /admin/users` and `PUT /admin/users/{id}`. `role` is the database role; users have only one."""
 
     id: UUID | None = None
     email: Text | None = None
@@ -72,11 +72,11 @@ async def read_body(request: Request, model: type[B]) -> B:
     """The body as `model`. Raises AuthError."""
     try:
         raw = await bodies.read_body(request, MAX_BODY_BYTES)
-    except bodies.BodyRefused as refused:
-        code = "request_entity_too_large" if refused.status == 413 else "request_timeout"
-        error = AuthError(refused.status, code, str(refused))
+    except bodies.BodyRejected as rejected:
+        code = "request_entity_too_large" if rejected.status == 413 else "request_timeout"
+        error = AuthError(rejected.status, code, str(rejected))
         error.headers.update(bodies.CLOSE)
-        raise error from refused
+        raise error from rejected
     try:
         body = msgspec.json.decode(raw, type=model)
     except msgspec.ValidationError as error:
@@ -89,7 +89,7 @@ async def read_body(request: Request, model: type[B]) -> B:
 
 
 def _check_metadata(name: str, value: object, depth: int) -> None:
-    """Refuse what could not be written out again: the JSON of answers has 64-bit integers and so many levels."""
+    """Reject metadata that a response could not hold: its JSON encoder has 64-bit integers and a limited depth."""
     if depth > MAX_DEPTH or (isinstance(value, int | float) and abs(value) >= MAX_NUMBER):
         raise AuthError(400, "validation_failed", f"{name} is nested too deep, or holds too large a number")
     if isinstance(value, dict | list):
@@ -98,13 +98,18 @@ def _check_metadata(name: str, value: object, depth: int) -> None:
             _check_metadata(name, item, depth + 1)
 
 
+def client_address(request: Request) -> str:
+    """The client's network address; empty when there is none (a Unix socket)."""
+    return request.client.host if request.client is not None else ""
+
+
 def page_of(request: Request) -> tuple[int, int]:
-    """Which page, from 1, and its size. Raises AuthError."""
+    """The page's number, from 1, and the page's size. Raises AuthError."""
     return _number(request, "page", 1, 1_000_000), _number(request, "per_page", 50, 1000)
 
 
 def seconds_of(duration: str) -> float:
-    """Go's notation of a time, as the clients send it: `24h`, `1h30m`, or `none` for 0. Raises AuthError."""
+    """A duration in Go's notation, as the clients send it: `24h`, `1h30m`, or `none` for 0. Raises AuthError."""
     if duration == "none":
         return 0.0
     if not _DURATION.fullmatch(duration):

@@ -1,7 +1,7 @@
-"""The HTTP endpoints of Supabase Auth, as the stand-in serves them under `/auth/v1`.
+"""The HTTP endpoints of the built-in Supabase Auth, served under `/auth/v1`.
 
-Wire shapes follow the public sources of supabase/auth and its clients. It sends no mail and no text messages and knows
-no other provider, so what would need those is refused with the code that the real service has for it.
+Requests and responses follow the public sources of supabase/auth and its clients. There is no mail, no text message and
+no external provider; a request that needs one gets the error code of the real service.
 """
 
 from __future__ import annotations
@@ -17,35 +17,42 @@ from starlette.routing import Route
 
 from onsembl.realtime.auth.accounts import Accounts
 from onsembl.realtime.auth.admin import AdminRoutes
-from onsembl.realtime.auth.answers import Handler, address_of, json_answer
 from onsembl.realtime.auth.errors import (
     API_VERSION_HEADER,
     AuthError,
-    auth_error_answer,
-    bad_value_answer,
-    database_away_answer,
-    http_error_answer,
+    auth_error_response,
+    bad_value_response,
+    database_unavailable_response,
+    http_error_response,
 )
-from onsembl.realtime.auth.events import OnRefused, ignore_refusals
+from onsembl.realtime.auth.events import OnRejected, ignore_rejections
 from onsembl.realtime.auth.gateway import Gateway
-from onsembl.realtime.auth.requests import OwnChanges, PasswordGrant, RefreshGrant, SignUp, read_body
+from onsembl.realtime.auth.requests import (
+    PasswordGrantParams,
+    RefreshTokenGrantParams,
+    SignupParams,
+    UserUpdateParams,
+    client_address,
+    read_body,
+)
+from onsembl.realtime.auth.responses import Handler, json_response
 from onsembl.realtime.auth.sessions import Sessions
 from onsembl.realtime.auth.users import user_json
 
 
 class AuthRoutes:
-    """The endpoints over one project's sessions and accounts."""
+    """The endpoints over the project's sessions and users."""
 
     def __init__(
-        self, sessions: Sessions, accounts: Accounts, gateway: Gateway, on_refused: OnRefused = ignore_refusals
+        self, sessions: Sessions, accounts: Accounts, gateway: Gateway, on_rejected: OnRejected = ignore_rejections
     ) -> None:
         self._sessions = sessions
         self._accounts = accounts
         self._gateway = gateway
-        self._on_refused = on_refused
+        self._on_rejected = on_rejected
 
     def app(self) -> Starlette:
-        """The sub-application."""
+        """The application to mount."""
         table = [
             ("/token", "POST", self.token),
             ("/user", "GET", self.read_user),
@@ -57,7 +64,7 @@ class AuthRoutes:
         ]
         routes = [Route(path, self._guard(handler), methods=[method]) for path, method, handler in table]
         routes += AdminRoutes(self._accounts, self._gateway).routes()
-        # What a browser or a verifier asks for without a key.
+        # Browsers and verifiers call these without a key.
         routes += [
             Route("/.well-known/jwks.json", self.jwks),
             Route("/health", self.health),
@@ -74,10 +81,10 @@ class AuthRoutes:
             routes=routes,
             middleware=[cors],
             exception_handlers={
-                AuthError: self._refuse,
-                HTTPException: http_error_answer,
-                psycopg.DataError: bad_value_answer,
-                psycopg.OperationalError: database_away_answer,
+                AuthError: self._error_response,
+                HTTPException: http_error_response,
+                psycopg.DataError: bad_value_response,
+                psycopg.OperationalError: database_unavailable_response,
             },
         )
 
@@ -88,87 +95,87 @@ class AuthRoutes:
 
         return guarded
 
-    async def _refuse(self, request: Request, error: Exception) -> Response:
+    async def _error_response(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, AuthError)
-        if error.turns_away and not error.told:
-            self._on_refused("sign-in", error.code, address_of(request))
-        return await auth_error_answer(request, error)
+        if error.is_rejection and not error.audited:
+            self._on_rejected("sign-in", error.code, client_address(request))
+        return await auth_error_response(request, error)
 
     # Sessions
 
     async def token(self, request: Request) -> Response:
-        address = address_of(request)
+        address = client_address(request)
         match request.query_params.get("grant_type"):
             case "password":
-                body = await read_body(request, PasswordGrant)
+                body = await read_body(request, PasswordGrantParams)
                 if body.phone:
                     raise AuthError(422, "phone_provider_disabled", "Phone logins are disabled")
                 if not body.email:
                     raise AuthError(400, "validation_failed", "missing email or phone")
-                return json_answer(await self._sessions.sign_in(body.email, body.password, address))
+                return json_response(await self._sessions.sign_in(body.email, body.password, address))
             case "refresh_token":
-                refresh = await read_body(request, RefreshGrant)
+                refresh = await read_body(request, RefreshTokenGrantParams)
                 if not refresh.refresh_token:
                     raise AuthError(400, "validation_failed", "refresh_token required")
-                return json_answer(await self._sessions.refresh(refresh.refresh_token, address))
+                return json_response(await self._sessions.refresh(refresh.refresh_token, address))
             case _:
                 raise AuthError(400, "invalid_credentials", "unsupported_grant_type")
 
     async def read_user(self, request: Request) -> Response:
-        asker = await self._sessions.asker(self._gateway.access_token(request))
-        return json_answer(user_json(asker.user))
+        caller = await self._sessions.authenticate(self._gateway.access_token(request))
+        return json_response(user_json(caller.user))
 
     async def change_user(self, request: Request) -> Response:
-        asker = await self._sessions.asker(self._gateway.access_token(request))
-        body = await read_body(request, OwnChanges)
+        caller = await self._sessions.authenticate(self._gateway.access_token(request))
+        body = await read_body(request, UserUpdateParams)
         if body.app_metadata is not None:
             raise AuthError(403, "not_admin", "Updating app_metadata requires admin privileges")
         if body.phone:
             raise AuthError(422, "phone_provider_disabled", "Phone logins are disabled")
-        if body.email and body.email.strip().lower() != asker.user["email"]:
-            # The real service sends mail to both addresses first.
-            raise AuthError(422, "email_address_not_authorized", "Only an admin changes an email address here")
-        changed = await self._accounts.change_own(asker, body.password, body.data, address_of(request))
-        return json_answer(user_json(changed))
+        if body.email and body.email.strip().lower() != caller.user["email"]:
+            # The real service sends mail to both addresses first; there is no mail here.
+            raise AuthError(422, "email_address_not_authorized", "Only an admin attributes an email address here")
+        changed = await self._accounts.change_own(caller, body.password, body.data, client_address(request))
+        return json_response(user_json(changed))
 
     async def logout(self, request: Request) -> Response:
         token = self._gateway.access_token(request)
         match request.query_params.get("scope") or "global":
             case ("global" | "local" | "others") as scope:
-                await self._sessions.sign_out(token, scope, address_of(request))
+                await self._sessions.sign_out(token, scope, client_address(request))
             case other:
                 raise AuthError(400, "validation_failed", f"Unsupported logout scope {other!r}")
         return Response(status_code=204)
 
     async def signup(self, request: Request) -> Response:
-        body = await read_body(request, SignUp)
+        body = await read_body(request, SignupParams)
         if not body.email and not body.phone:
             raise AuthError(422, "anonymous_provider_disabled", "Anonymous sign-ins are disabled")
-        if not self._sessions.settings.allow_sign_up:
+        if not self._sessions.settings.allow_signup:
             raise AuthError(422, "signup_disabled", "Signups not allowed for this instance")
         if not body.email:
             raise AuthError(422, "phone_provider_disabled", "Phone signups are disabled")
-        self._sessions.limit_sign_up(address_of(request))
+        self._sessions.limit_sign_up(client_address(request))
         email, password = body.email, body.password or ""
-        user = await self._accounts.sign_up(email, password, body.data or {}, address_of(request))
-        return json_answer(await self._sessions.begin(user))
+        user = await self._accounts.sign_up(email, password, body.data or {}, client_address(request))
+        return json_response(await self._sessions.create(user))
 
     async def enroll(self, request: Request) -> Response:
-        await self._sessions.asker(self._gateway.access_token(request))
+        await self._sessions.authenticate(self._gateway.access_token(request))
         raise AuthError(422, "mfa_totp_enroll_not_enabled", "MFA enroll is disabled for TOTP")
 
-    # What anyone may know
+    # Public information
 
     async def jwks(self, _request: Request) -> Response:
-        answer = json_answer(self._sessions.tokens.jwks())
-        answer.headers["Cache-Control"] = "public, max-age=600"
-        return answer
+        response = json_response(self._sessions.tokens.jwks())
+        response.headers["Cache-Control"] = "public, max-age=600"
+        return response
 
     async def settings(self, _request: Request) -> Response:
-        return json_answer(
+        return json_response(
             {
                 "external": {"email": True, "phone": False, "anonymous_users": False},
-                "disable_signup": not self._sessions.settings.allow_sign_up,
+                "disable_signup": not self._sessions.settings.allow_signup,
                 "mailer_autoconfirm": True,
                 "phone_autoconfirm": False,
                 "sms_provider": "",
@@ -178,8 +185,8 @@ class AuthRoutes:
         )
 
     async def health(self, _request: Request) -> Response:
-        return json_answer(
-            {"name": "GoTrue", "version": "stand-in", "description": "Onsembl's stand-in for Supabase Auth"}
+        return json_response(
+            {"name": "GoTrue", "version": "built-in", "description": "Onsembl's built-in Supabase Auth"}
         )
 
     async def authorize(self, request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""Sessions at the Auth stand-in: sign in, refresh, who is asking, sign out."""
+"""Sessions of the built-in Supabase Auth: sign in, refresh, authenticate, sign out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onsembl.protocol.rates import LeakyBuckets, network_of
 from onsembl.realtime.auth.errors import AuthError, TooManyAttempts
 from onsembl.realtime.auth.events import Action, AuthEvent, OnAuthEvent
 from onsembl.realtime.auth.passwords import Passwords
-from onsembl.realtime.auth.refresh_tokens import RefreshToken, Use, use_of
+from onsembl.realtime.auth.refresh_tokens import RefreshToken, TokenUse, classify_use
 from onsembl.realtime.auth.settings import AuthSettings
 from onsembl.realtime.auth.users import user_json
 from onsembl.realtime.tokens import AccessTokens, BadToken
@@ -23,8 +23,8 @@ from onsembl.sql.database import Pool
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
-    """The user whose access token came with a request, and the session that it belongs to."""
+class AuthenticatedUser:
+    """The user that a request's access token names, and the token's session."""
 
     user: DictRow
     session_id: UUID
@@ -32,7 +32,10 @@ class Asker:
 
 @dataclass
 class Sessions:
-    """Over a pool whose connections act as `onsembl_auth`. Every method raises AuthError."""
+    """Sessions in the database. The pool's connections act as `AUTH_ROLE`. Every method raises AuthError.
+
+    `address` is the client's network address, for rate limits and the audit log.
+    """
 
     pool: Pool
     tokens: AccessTokens
@@ -43,56 +46,59 @@ class Sessions:
     attempts: LeakyBuckets = field(init=False)
 
     def __post_init__(self) -> None:
-        self.attempts = LeakyBuckets(self.settings.failures, self.settings.failure_refill)
+        self.attempts = LeakyBuckets(self.settings.sign_in_failures, self.settings.sign_in_refill)
 
     async def sign_in(self, email: str, password: str, address: str) -> dict[str, Any]:
-        """A session for the right password."""
+        """Sign in with email and password."""
         email = email.strip().lower()
         keys = (f"address {network_of(address)}", f"account {email}")
-        refusal = self.attempts.take(keys, time.monotonic())
-        if refusal is not None:
-            if refusal.is_first:
-                reason = "too many attempts"
-                raise await self._refused("sign_in", address, email, reason, TooManyAttempts(refusal.wait))
-            raise TooManyAttempts(refusal.wait)
+        rejection = self.attempts.take(keys, time.monotonic())
+        if rejection is not None:
+            error = TooManyAttempts(rejection.wait)
+            if rejection.is_first:
+                await self._audit_rejection("sign_in", address, email, "too many attempts", error)
+            raise error
         async with self.pool.connection() as conn:
             user = await auth_users.by_email(conn, email)
-        # The password comes first: who does not know it learns nothing of the account, by the answer or by its time.
-        if not await self.passwords.fits(password, user["encrypted_password"] if user else None) or user is None:
+        # Compare the password first: without the right one, neither the answer nor its time tells about the account.
+        if not await self.passwords.matches(password, user["encrypted_password"] if user else None) or user is None:
             error = AuthError(400, "invalid_credentials", "Invalid login credentials")
-            raise await self._refused("sign_in", address, email, "wrong address or password", error)
+            await self._audit_rejection("sign_in", address, email, "wrong email or password", error)
+            raise error
         self.attempts.refund(keys)
         if user["banned"]:
             error = AuthError(400, "user_banned", "User is banned")
-            raise await self._refused("sign_in", address, email, "disabled", error, user["id"])
+            await self._audit_rejection("sign_in", address, email, "disabled", error, user["id"])
+            raise error
         if user["email_confirmed_at"] is None:
             error = AuthError(400, "email_not_confirmed", "Email not confirmed")
-            raise await self._refused("sign_in", address, email, "address not confirmed", error, user["id"])
-        answer = await self.begin(user)
+            await self._audit_rejection("sign_in", address, email, "email not confirmed", error, user["id"])
+            raise error
+        response = await self.create(user)
         if self.passwords.needs_rehash(user["encrypted_password"]):
             rehashed = await self.passwords.hash(password)
             async with self.pool.connection() as conn:
                 await auth_users.update(conn, user["id"], password_hash=rehashed)
         await self.on_event(AuthEvent(action="sign_in", outcome="ok", address=address, email=email, user_id=user["id"]))
-        return answer
+        return response
 
-    async def begin(self, user: DictRow) -> dict[str, Any]:
-        """A session of a user whose password was right a moment ago."""
+    async def create(self, user: DictRow) -> dict[str, Any]:
+        """Create a session for a user whose password was just checked."""
         async with self.pool.connection() as conn:
             current = await auth_users.signed_in(conn, user["id"], user["encrypted_password"])
             if current is None:
                 raise AuthError(400, "invalid_credentials", "Invalid login credentials")
-            session = await auth_sessions.begin(conn, current["id"], self.settings.idle)
-        return self._answer(current, session, 0)
+            session = await auth_sessions.begin(conn, current["id"], self.settings.inactivity_timeout)
+        return self._token_response(current, session, 0)
 
     def limit_sign_up(self, address: str) -> None:
-        """Count one against the address. Raises TooManyAttempts."""
-        refusal = self.attempts.take((f"sign-up {network_of(address)}",), time.monotonic())
-        if refusal is not None:
-            raise TooManyAttempts(refusal.wait)
+        """Count a sign-up against the client's address. Raises TooManyAttempts."""
+        rejection = self.attempts.take((f"sign-up {network_of(address)}",), time.monotonic())
+        if rejection is not None:
+            raise TooManyAttempts(rejection.wait)
 
     async def refresh(self, text: str, address: str) -> dict[str, Any]:
-        """The next tokens of a session. A used token that no honest client would present ends it."""
+        """Exchange a refresh token for new tokens. A used token that no honest client presents ends the session."""
         token = RefreshToken.parse(text, self.refresh_secret)
         if token is None:
             raise AuthError(400, "refresh_token_not_found", "Invalid Refresh Token: Refresh Token Not Found")
@@ -105,32 +111,34 @@ class Sessions:
                 raise AuthError(400, "user_banned", "Invalid Refresh Token: User Banned")
             if session["over"]:
                 raise AuthError(400, "session_expired", "Invalid Refresh Token: Session Expired")
-            if session["idle"] >= self.settings.idle:
+            if session["idle"] >= self.settings.inactivity_timeout:
                 raise AuthError(400, "session_expired", "Invalid Refresh Token: Session Expired (Inactivity)")
-            use = use_of(token.counter, session["counter"], session["idle"], self.settings.reuse)
-            good: int = session["counter"]
+            use = classify_use(
+                token.counter, session["counter"], session["idle"], self.settings.refresh_token_reuse_interval
+            )
+            current: int = session["counter"]
             match use:
-                case Use.FIRST:
+                case TokenUse.CURRENT:
                     await auth_sessions.advance(conn, token.session_id)
-                    good += 1
-                case Use.STOLEN:
-                    # Not raised here: an error would undo the end of the session.
+                    current += 1
+                case TokenUse.STOLEN:
+                    # Raise the error after the transaction: raised here, it would roll back the end of the session.
                     await auth_sessions.end(conn, user["id"], token.session_id, "local")
-                case Use.REPEATED:
+                case TokenUse.REUSED:
                     pass
-                case Use.FOREIGN:
+                case TokenUse.UNKNOWN:
                     raise AuthError(400, "validation_failed", "Invalid Refresh Token: Not Issued By This Server")
-        if use is Use.STOLEN:
+        if use is TokenUse.STOLEN:
             error = AuthError(400, "refresh_token_already_used", "Invalid Refresh Token: Already Used")
-            reason = "a used token came again"
-            raise await self._refused("refresh", address, user["email"], reason, error, user["id"])
+            await self._audit_rejection("refresh", address, user["email"], "refresh token reused", error, user["id"])
+            raise error
         await self.on_event(
             AuthEvent(action="refresh", outcome="ok", address=address, email=user["email"], user_id=user["id"])
         )
-        return self._answer(user, session, good)
+        return self._token_response(user, session, current)
 
-    async def asker(self, token: str) -> Asker:
-        """Whose access token this is: they exist, are not disabled, and the session has not been ended."""
+    async def authenticate(self, token: str) -> AuthenticatedUser:
+        """The user of an access token. The user exists and is not disabled, and the session has not ended."""
         try:
             claims = self.tokens.verify(token)
         except BadToken as error:
@@ -149,35 +157,34 @@ class Sessions:
                 raise AuthError(403, "session_not_found", "Session from session_id claim in JWT does not exist")
         if user["banned"]:
             raise AuthError(403, "user_banned", "User is banned")
-        return Asker(user, session_id)
+        return AuthenticatedUser(user, session_id)
 
     async def sign_out(self, token: str, scope: Scope, address: str) -> None:
-        """End this session, the others, or all."""
-        asker = await self.asker(token)
+        """End this session, the user's other sessions, or all of them."""
+        caller = await self.authenticate(token)
         async with self.pool.connection() as conn:
-            await auth_sessions.end(conn, asker.user["id"], asker.session_id, scope)
+            await auth_sessions.end(conn, caller.user["id"], caller.session_id, scope)
         await self.on_event(
             AuthEvent(
                 action="sign_out",
                 outcome="ok",
                 address=address,
-                email=asker.user["email"],
-                user_id=asker.user["id"],
+                email=caller.user["email"],
+                user_id=caller.user["id"],
                 reason=scope,
             )
         )
 
-    async def _refused(
+    async def _audit_rejection(
         self, action: Action, address: str, email: str, reason: str, error: AuthError, user_id: UUID | None = None
-    ) -> AuthError:
-        """The error, once it is in the audit log."""
+    ) -> None:
+        """Write the rejection to the audit log and mark the error as audited."""
         await self.on_event(
             AuthEvent(action=action, outcome="refused", address=address, email=email, reason=reason, user_id=user_id)
         )
-        error.told = True
-        return error
+        error.audited = True
 
-    def _answer(self, user: DictRow, session: DictRow, counter: int) -> dict[str, Any]:
+    def _token_response(self, user: DictRow, session: DictRow, counter: int) -> dict[str, Any]:
         claims = {
             "sub": str(user["id"]),
             "email": user["email"],

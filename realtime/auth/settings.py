@@ -1,4 +1,4 @@
-"""How strict the built-in Supabase Auth is. Times in seconds."""
+"""Settings of the built-in Supabase Auth."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ AUTH_ROLE = "onsembl_auth"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthSettings:
-    """The defaults are Supabase's, where it has one.
+    """Lifetimes and limits, in seconds. The defaults are those of Supabase Auth, where it has the setting."""
 
-    `access_token` must be well over 90: the clients refresh when less than that remains. `reuse` is how long after a
-    refresh any older token of the session is answered with the one that is good now. `idle` ends a session that was not
-    refreshed. `published` is how long a new signing key is shown in the JWKS before it signs, so that every process has
-    read it by then; each reads the keys again every `reread`. `hasher` hashes passwords.
-    """
-
-    access_token: int = 3600
-    reuse: float = 10.0
-    idle: float = 30 * DAY
-    published: float = 30.0
-    reread: float = 10.0
-    allow_sign_up: bool = False
-    failures: int = 10
-    failure_refill: float = 30.0
+    access_token_lifetime: int = 3600
+    """Must be well over 90 s: the clients refresh a token that is valid for less than that."""
+    refresh_token_reuse_interval: float = 10.0
+    """For this long after a refresh, an older refresh token of the session gets the current one."""
+    inactivity_timeout: float = 30 * DAY
+    """A session that was not refreshed for this long ends."""
+    key_publish_seconds: float = 30.0
+    """A new signing key is in the JWKS for this long before it signs, so that every process has loaded it by then."""
+    key_reload_seconds: float = 10.0
+    """Each process reloads the signing keys this often."""
+    allow_signup: bool = False
+    sign_in_failures: int = 10
+    """Failed sign-ins of one address or one account before a sign-in is rejected."""
+    sign_in_refill: float = 30.0
+    """After this long, one more failed sign-in is allowed."""
     hasher: PasswordHasher = field(default_factory=PasswordHasher)

@@ -50,11 +50,11 @@ class SigningKeys:
 
     async def _load(self) -> None:
         async with self._pool.connection() as conn:
-            rows = await auth_project.live_keys(conn, self._settings.published)
+            rows = await auth_project.live_keys(conn, self._settings.key_publish_seconds)
             if not rows:
                 first = SigningKey.new()
                 await auth_project.add_first_key(conn, first.kid, first.pem())
-                rows = await auth_project.live_keys(conn, self._settings.published)
+                rows = await auth_project.live_keys(conn, self._settings.key_publish_seconds)
         keys = [self._known.get(row["kid"]) or SigningKey.from_pem(row["kid"], row["private_pem"]) for row in rows]
         before, self._known = self._known, {key.kid: key for key in keys}
         # The newest key that has been published for long enough signs; if there is none, the oldest key.
@@ -82,7 +82,7 @@ class SigningKeys:
     async def reload_repeatedly(self) -> None:
         """Reload the keys every few seconds, for rotations by other processes, until cancelled."""
         while True:
-            await asyncio.sleep(self._settings.reread)
+            await asyncio.sleep(self._settings.key_reload_seconds)
             try:
                 await self.load()
             except psycopg.OperationalError as error:
@@ -94,4 +94,4 @@ async def builtin_signing_keys(database_url: str, settings: AuthSettings | None 
     """The signing keys, for a process that serves nothing. The servers reload the keys themselves."""
     settings = settings or AuthSettings()
     async with create_pool(database_url, role=AUTH_ROLE, min_size=1, max_size=1) as pool:
-        yield SigningKeys(pool, AccessTokens("", settings.access_token), settings)
+        yield SigningKeys(pool, AccessTokens("", settings.access_token_lifetime), settings)

@@ -1,4 +1,4 @@
-"""A user in the shape that the clients expect."""
+"""The JSON of a user, as Supabase Auth gives it to clients."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 from psycopg.rows import DictRow
 
-_LEFT_OUT_IF_NULL = ("email_confirmed_at", "confirmed_at", "last_sign_in_at", "banned_until")
+_OMITTED_IF_NULL = ("email_confirmed_at", "confirmed_at", "last_sign_in_at", "banned_until")
 
 
 def user_json(user: DictRow) -> dict[str, Any]:
-    """A user, and the one identity they have: that of their address."""
+    """The user with the one identity of the email address."""
     identity = {
         "identity_id": user["id"],
         "id": user["id"],
@@ -26,7 +26,7 @@ def user_json(user: DictRow) -> dict[str, Any]:
         "updated_at": user["updated_at"],
         "email": user["email"],
     }
-    whole = {
+    members = {
         "id": user["id"],
         "aud": "authenticated",
         "role": "authenticated",
@@ -43,4 +43,4 @@ def user_json(user: DictRow) -> dict[str, Any]:
         "banned_until": user["banned_until"],
         "is_anonymous": False,
     }
-    return {key: value for key, value in whole.items() if value is not None or key not in _LEFT_OUT_IF_NULL}
+    return {key: value for key, value in members.items() if value is not None or key not in _OMITTED_IF_NULL}

@@ -1,4 +1,4 @@
-"""The Realtime stand-in: its socket, its endpoints, and the streams that feed every channel."""
+"""The built-in Supabase Realtime: its socket, its endpoints, and the streams that feed every channel."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from onsembl.realtime.auth.events import OnRefused, ignore_refusals
-from onsembl.realtime.channels.center import Center
-from onsembl.realtime.channels.limits import Limits
+from onsembl.realtime.auth.events import OnRejected, ignore_rejections
+from onsembl.realtime.channels.limits import RealtimeLimits
 from onsembl.realtime.channels.rest import BroadcastRoutes
 from onsembl.realtime.channels.serializer import Version
-from onsembl.realtime.channels.socket import RESTART, ClientSocket
-from onsembl.realtime.replication.source import Source
+from onsembl.realtime.channels.server import SERVICE_RESTART, RealtimeServer
+from onsembl.realtime.channels.socket import ClientSocket
+from onsembl.realtime.replication.source import ChangeSource
 from onsembl.realtime.tokens import BadToken
 from onsembl.sql import realtime_changes, realtime_messages
 from onsembl.sql.cancellation import cancel_until_done
@@ -36,60 +36,65 @@ MAINTAIN_SECONDS = 3600.0
 MAINTAIN_RETRY_SECONDS = 10.0
 
 
-class ChannelsApp:
-    """Serves `/realtime/v1`. Subscribers see what row-level security lets them see.
+class RealtimeApp:
+    """Serves `/realtime/v1`. Row-level security decides which rows a subscriber sees.
 
-    The database's user owns the schema `realtime`, may `set role` to every role that a token names, reads the catalog,
-    and has REPLICATION where the log is to be followed.
+    The database's user owns the schema `realtime`, may `set role` to every role that a token names, may read the
+    catalog, and has REPLICATION for the write-ahead log; without it, changes go through the outbox.
     """
 
     def __init__(
-        self, database_url: str, limits: Limits | None = None, on_refused: OnRefused = ignore_refusals
+        self, database_url: str, limits: RealtimeLimits | None = None, on_rejected: OnRejected = ignore_rejections
     ) -> None:
         self._url = database_url
         self._pool = create_pool(database_url, min_size=1, max_size=4)
-        self._limits = limits or Limits()
-        self._on_refused = on_refused
-        self.center = Center(self._pool, self._limits, RESTART)
+        self._limits = limits or RealtimeLimits()
+        self._on_rejected = on_rejected
+        self.server = RealtimeServer(self._pool, self._limits)
         self._tasks: list[asyncio.Task[None]] = []
         self._role_of_key: Callable[[str], str | None]
-        rest = BroadcastRoutes(self.center, self._authenticate)
+        rest = BroadcastRoutes(self.server, self._authenticate)
         self.app = Starlette(
             routes=[
                 WebSocketRoute("/websocket", self._socket),
-                Route("/api/broadcast", rest.many, methods=["POST"]),
-                Route("/api/broadcast/{topic}/events/{event}", rest.one, methods=["POST"]),
+                Route("/api/broadcast", rest.send_batch, methods=["POST"]),
+                Route("/api/broadcast/{topic}/events/{event}", rest.send_one, methods=["POST"]),
             ],
             middleware=[Middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["POST"], allow_headers=["*"])],
         )
 
     async def start(self, role_of_key: Callable[[str], str | None], verify: Callable[[str], dict[str, Any]]) -> None:
-        """Begin to follow the database. `verify` raises BadToken. Raises psycopg.OperationalError, PoolTimeout."""
+        """Start to stream changes. `verify` returns a token's claims or raises BadToken.
+
+        Raises psycopg.OperationalError and PoolTimeout.
+        """
         self._role_of_key = role_of_key
-        self.center.verify = verify
+        self.server.verify = verify
         await self._pool.open(wait=True)
         async with self._pool.connection() as conn:
             await realtime_messages.maintain(conn)
-        source = Source(self._url)
-        self._begin("changes", source.follow(realtime_changes.PUBLICATION, self.center.feed))
-        self._begin("database messages", source.follow(realtime_messages.PUBLICATION, self.center.messages))
-        self._begin("sockets", self._check())
-        self._begin("message partitions", self._maintain())
+        source = ChangeSource(self._url)
+        self._run("changes", source.stream_to(self.server.feed, realtime_changes.PUBLICATION))
+        self._run(
+            "database broadcasts", source.stream_to(self.server.database_broadcasts, realtime_messages.PUBLICATION)
+        )
+        self._run("socket checks", self._check_sockets())
+        self._run("message partitions", self._maintain())
 
-    def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+    def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(work, name=f"realtime {name}"))
 
     async def stop(self) -> None:
         await cancel_until_done(self._tasks)
-        for socket in list(self.center.sockets):
-            socket.close(RESTART)
+        for socket in list(self.server.sockets):
+            socket.close(SERVICE_RESTART)
         await self._pool.close()
 
-    async def _check(self) -> None:
+    async def _check_sockets(self) -> None:
         while True:
             await asyncio.sleep(CHECK_SECONDS)
             now, unix_time = time.monotonic(), time.time()
-            for socket in list(self.center.sockets):
+            for socket in list(self.server.sockets):
                 socket.check(now, unix_time)
 
     async def _maintain(self) -> None:
@@ -102,45 +107,50 @@ class ChannelsApp:
                 pause = MAINTAIN_SECONDS
             except (psycopg.Error, PoolTimeout) as error:
                 pause = MAINTAIN_RETRY_SECONDS
-                logger.warning("Could not make partitions: %s", error, extra={"action": "realtime_maintain_failed"})
+                logger.warning(
+                    "Maintaining the partitions of realtime.messages failed: %s",
+                    error,
+                    extra={"action": "realtime_maintain_failed"},
+                )
 
     async def _socket(self, websocket: WebSocket) -> None:
         key = websocket.headers.get("x-api-key") or websocket.query_params.get("apikey", "")
         try:
             claims = self._authenticate(key)
         except BadToken as error:
-            return await self._refuse(websocket, 401, _handshake_text(error))
-        if len(self.center.sockets) >= self._limits.concurrent_users:
-            return await self._refuse(websocket, 429, "Too many connected users")
+            return await self._reject(websocket, 401, _handshake_text(error))
+        if len(self.server.sockets) >= self._limits.concurrent_users:
+            return await self._reject(websocket, 429, "Too many connected users")
         version: Version = "2.0.0" if websocket.query_params.get("vsn", "1.0.0").startswith("2") else "1.0.0"
-        socket = ClientSocket(websocket, version, claims, self.center)
-        if not socket.known and self.center.unknown_at(socket.network) >= self._limits.unknown_at_address:
-            return await self._refuse(websocket, 429, "Too many sockets without a user's token")
-        self.center.sockets.add(socket)
+        socket = ClientSocket(websocket, version, claims, self.server)
+        unauthenticated = self.server.unauthenticated_from(socket.network)
+        if not socket.authenticated and unauthenticated >= self._limits.unauthenticated_per_address:
+            return await self._reject(websocket, 429, "Too many sockets without a user's token")
+        self.server.sockets.add(socket)
         try:
             await websocket.accept()
             await socket.run()
         finally:
-            self.center.sockets.discard(socket)
+            self.server.sockets.discard(socket)
             if socket.timed_out:
-                self._refused(websocket, "No user's token in time")
+                self._count_rejection(websocket, "No user's token in time")
         return None
 
-    def _refused(self, websocket: WebSocket, why: str) -> None:
-        self.center.counters.sockets_refused += 1
-        self._on_refused("realtime socket", why, websocket.client.host if websocket.client is not None else "")
+    def _count_rejection(self, websocket: WebSocket, reason: str) -> None:
+        self.server.counters.sockets_rejected += 1
+        self._on_rejected("realtime socket", reason, websocket.client.host if websocket.client is not None else "")
 
-    async def _refuse(self, websocket: WebSocket, status: int, error: str) -> None:
-        self._refused(websocket, error)
+    async def _reject(self, websocket: WebSocket, status: int, error: str) -> None:
+        self._count_rejection(websocket, error)
         await asyncio.sleep(self._limits.connect_error_backoff)
         await websocket.send_denial_response(JSONResponse({"error": error}, status))
 
     def _authenticate(self, credential: str) -> dict[str, Any]:
-        """The claims of a key or a token, as Supabase's gateway finds them. Raises BadToken."""
+        """The claims of a key or a token, as Supabase's gateway derives them. Raises BadToken."""
         if not credential:
             raise BadToken("MissingKey", "API key is missing")
         role = self._role_of_key(credential)
-        return {"role": role} if role is not None else self.center.verify(credential)
+        return {"role": role} if role is not None else self.server.verify(credential)
 
 
 def _handshake_text(error: BadToken) -> str:

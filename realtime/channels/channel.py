@@ -1,10 +1,10 @@
-"""One joined topic of one socket, as a state machine. No I/O.
+"""One topic that one socket has joined, as a state machine. No I/O.
 
-    JOINING ── accepted ──> JOINED ── left, shut ──> CLOSED
-       └────── refused ────────────────────────────────^
+    JOINING ── join accepted ──> JOINED ── leave, error, close ──> CLOSED
+       └────── join rejected ─────────────────────────────────────^
 
-What comes in is answered through the port, at once. Where the database has to be asked first, `open`, `receive` and
-`answer` return a question; what arrives until its answer waits, in order.
+Replies and pushes go out through the transport at once. Where the database has to be queried first, `join`, `receive`
+and `resume` return a query; the client's messages wait, in order, until its result comes.
 """
 
 from __future__ import annotations
@@ -18,24 +18,23 @@ import orjson
 
 from onsembl.protocol.rates import SlidingWindow
 from onsembl.realtime.channels.join import JoinRequest
-from onsembl.realtime.channels.limits import ChannelRates, Limits
-from onsembl.realtime.channels.questions import (
-    Answer,
-    AskPolicies,
-    AskReplay,
-    AskSubscribed,
+from onsembl.realtime.channels.limits import ChannelRates, RealtimeLimits
+from onsembl.realtime.channels.queries import (
     Extension,
-    Failed,
     Permissions,
     Policies,
-    Question,
+    PolicyQuery,
+    Query,
+    QueryFailed,
+    QueryResult,
     Replayed,
+    ReplayQuery,
     Subscribed,
+    SubscriptionQuery,
 )
-from onsembl.realtime.channels.serializer import Broadcast, Frame, Message, Ref, is_writable, reply
-from onsembl.realtime.channels.shared import Shared
+from onsembl.realtime.channels.serializer import Broadcast, Frame, Message, Ref, SharedMessage, is_encodable, reply
 from onsembl.realtime.channels.subscription import Subscription, parse_all
-from onsembl.realtime.channels.topics import PREFIX, Key, Topics
+from onsembl.realtime.channels.topics import PREFIX, TopicKey, Topics
 from onsembl.realtime.tokens import BadToken
 
 SUBSCRIBED = "Subscribed to PostgreSQL"
@@ -43,7 +42,7 @@ REPLICATION_READY = "Replication connection established"
 TOO_MANY_MESSAGES = "Too many messages per second"
 
 Verify = Callable[[str], dict[str, Any]]
-"""The claims of a token. Raises BadToken."""
+"""Returns the claims of a token, or raises BadToken."""
 
 
 class State(Enum):
@@ -52,30 +51,32 @@ class State(Enum):
     CLOSED = "closed"
 
 
-class Port(Protocol):
-    """A channel's socket. Nothing here waits."""
+class Transport(Protocol):
+    """A channel's socket. No method waits."""
 
-    def push(self, message: Message | Shared) -> None: ...
-
-    def refuse(self, refusal: Frame) -> None:
-        """Send this after the pause that a refusal takes."""
+    def push(self, message: Message | SharedMessage) -> None:
+        """Send a message to the client."""
         ...
 
-    def follow_changes(self, channel: Channel) -> None:
-        """Check its subscriptions and let it have changes; then it is told, by `subscribed`."""
+    def reject_join(self, reply: Frame) -> None:
+        """Send the reply after the pause for rejected joins."""
         ...
 
-    def follow_replication(self, channel: Channel) -> None:
-        """Tell it, by `replication_ready`, when messages sent by the database arrive."""
+    def subscribe_changes(self, channel: Channel) -> None:
+        """Subscribe the channel to changes, and then call its `subscribed`."""
         ...
 
-    def closed(self, channel: Channel) -> None:
-        """Forget it."""
+    def await_replication(self, channel: Channel) -> None:
+        """Call the channel's `replication_ready` once broadcasts from the database arrive."""
+        ...
+
+    def remove(self, channel: Channel) -> None:
+        """Remove the closed channel."""
         ...
 
 
 class Channel:
-    """A topic that a client joined, or is about to."""
+    """A topic that a client has joined or is joining."""
 
     def __init__(
         self,
@@ -83,10 +84,10 @@ class Channel:
         request: JoinRequest,
         claims: Mapping[str, Any],
         *,
-        port: Port,
+        transport: Transport,
         topics: Topics,
         verify: Verify,
-        limits: Limits,
+        limits: RealtimeLimits,
         events: SlidingWindow,
     ) -> None:
         self.topic = frame.topic
@@ -94,20 +95,20 @@ class Channel:
         self.request = request
         self.state = State.JOINING
         self.subscriptions: tuple[Subscription, ...] = ()
-        self._join = frame
-        self._port, self._topics, self._verify, self._limits = port, topics, verify, limits
+        self._join_frame = frame
+        self._transport, self._topics, self._verify, self._limits = transport, topics, verify, limits
         self._token = request.token
         self._rates = ChannelRates(limits, events)
         self._presence = request.presence
         self._permissions = Permissions(request.private)
         self._replayed: frozenset[str] = frozenset()
-        self._question: Question | None = None
-        self._then: Callable[[Answer], Question | None] | None = None
-        self._waiting: deque[tuple[Message, int]] = deque()
+        self._query: Query | None = None
+        self._continue: Callable[[QueryResult], Query | None] | None = None
+        self._pending: deque[tuple[Message, int]] = deque()
         self._now = 0.0
-        self._use(claims)
+        self._set_claims(claims)
 
-    def _use(self, claims: Mapping[str, Any]) -> None:
+    def _set_claims(self, claims: Mapping[str, Any]) -> None:
         self.role: str = str(claims.get("role", "anon"))
         self.subject = str(claims.get("sub", ""))
         self.claims: str = orjson.dumps(claims).decode()
@@ -119,162 +120,163 @@ class Channel:
         return self.topic.removeprefix(PREFIX)
 
     @property
-    def key(self) -> Key:
+    def key(self) -> TopicKey:
         return self.name, self.request.private
 
     # Joining
 
-    def open(self) -> Question | None:
-        """Begin to join."""
-        if self.request.replay_refused is not None:
-            return self._refuse("UnableToReplayMessages", self.request.replay_refused)
+    def join(self) -> Query | None:
+        """Start to join."""
+        if self.request.replay_error is not None:
+            return self._reject("UnableToReplayMessages", self.request.replay_error)
         if not self.request.private:
             return self._accept(())
-        return self._ask(AskPolicies(read=self._extensions()), self._admit)
+        return self._start_query(PolicyQuery(read=self._extensions()), self._authorize)
 
     def _extensions(self) -> frozenset[Extension]:
         return frozenset({"broadcast", "presence"}) if self._presence else frozenset({"broadcast"})
 
-    def _admit(self, _answer: Answer) -> Question | None:
-        if not (self._permissions.reads("broadcast") if self.request.replay is not None else self._may_read()):
-            return self._refuse("Unauthorized", self._no_read())
-        if self.request.replay is None:
+    def _authorize(self, _result: QueryResult) -> Query | None:
+        replay = self.request.replay
+        if not (self._may_read() if replay is None else self._permissions.may_read("broadcast")):
+            return self._reject("Unauthorized", self._read_denied())
+        if replay is None:
             return self._accept(())
-        return self._ask(
-            AskReplay(self.request.replay),
-            lambda answer: self._accept(answer.messages if isinstance(answer, Replayed) else ()),
+        return self._start_query(
+            ReplayQuery(replay),
+            lambda result: self._accept(result.messages if isinstance(result, Replayed) else ()),
         )
 
     def _may_read(self) -> bool:
-        return self._permissions.reads("broadcast") or self._permissions.reads("presence")
+        return self._permissions.may_read("broadcast") or self._permissions.may_read("presence")
 
-    def _no_read(self) -> str:
+    def _read_denied(self) -> str:
         return f"You do not have permissions to read from this Channel topic: {self.name}"
 
-    def _accept(self, replayed: tuple[Broadcast, ...]) -> Question | None:
+    def _accept(self, replayed: tuple[Broadcast, ...]) -> Query | None:
         self._replayed = frozenset(str(message.meta.get("id")) for message in replayed)
-        answer, self.subscriptions, refusal = parse_all(self.request.postgres_changes)
+        entries, self.subscriptions, error = parse_all(self.request.postgres_changes)
         if self.subscriptions and self.request.wait:
             timeout = min(self.request.wait_timeout or self._limits.subscribe_wait, self._limits.subscribe_wait_max)
-            return self._ask(AskSubscribed(timeout), lambda told: self._joined(answer, replayed, told))
-        return self._joined(answer, replayed, Subscribed(refusal) if refusal is not None else None)
+            return self._start_query(SubscriptionQuery(timeout), lambda result: self._joined(entries, replayed, result))
+        return self._joined(entries, replayed, Subscribed(error) if error is not None else None)
 
     def _joined(
-        self, answer: list[dict[str, Any]], replayed: tuple[Broadcast, ...], told: Answer | None
-    ) -> Question | None:
-        """The join is granted; `told` is what is known already about its subscriptions."""
+        self, entries: list[dict[str, Any]], replayed: tuple[Broadcast, ...], subscribed: QueryResult | None
+    ) -> Query | None:
+        """Complete the join. `subscribed` is the result of the subscriptions, where it is known already."""
         self.state = State.JOINED
-        self._topics.enter(self)
-        self._reply(self._join, "ok", {"postgres_changes": answer})
+        self._topics.join(self)
+        self._reply(self._join_frame, "ok", {"postgres_changes": entries})
         for message in replayed:
-            self._port.push(message)
+            self._transport.push(message)
         if self._presence:
             self._push_presence_state()
-        if isinstance(told, Subscribed):
-            self.subscribed(told.error)
+        if isinstance(subscribed, Subscribed):
+            self.subscribed(subscribed.error)
         elif self.subscriptions:
-            self._port.follow_changes(self)
+            self._transport.subscribe_changes(self)
         if self.request.replication_ready:
-            self._port.follow_replication(self)
-        return self._go_on()
+            self._transport.await_replication(self)
+        return self._handle_pending()
 
-    def _refuse(self, code: str, message: str) -> None:
-        """The join is not granted."""
+    def _reject(self, code: str, message: str) -> None:
+        """Reject the join."""
         self.state = State.CLOSED
-        self._port.refuse(reply(self._join, "error", {"reason": f"{code}: {message}"}))
-        self._port.closed(self)
+        self._transport.reject_join(reply(self._join_frame, "error", {"reason": f"{code}: {message}"}))
+        self._transport.remove(self)
 
-    # Questions to the database
+    # Queries to the database
 
-    def _ask(self, question: Question, then: Callable[[Answer], Question | None]) -> Question:
-        self._question, self._then = question, then
-        return question
+    def _start_query(self, query: Query, then: Callable[[QueryResult], Query | None]) -> Query:
+        self._query, self._continue = query, then
+        return query
 
-    def answer(self, answer: Answer) -> Question | None:
-        """The answer to the last question; perhaps the next one."""
-        question, then = self._question, self._then
-        self._question = self._then = None
+    def resume(self, result: QueryResult) -> Query | None:
+        """Continue with the result of the open query. Returns the next query, if there is one."""
+        query, then = self._query, self._continue
+        self._query = self._continue = None
         if then is None or self.state is State.CLOSED:
             return None
-        if isinstance(answer, Failed):
+        if isinstance(result, QueryFailed):
             if self.state is State.JOINING:
-                return self._refuse(answer.code, answer.message)
-            return self.shut(answer.message)
-        if isinstance(question, AskPolicies) and isinstance(answer, Policies):
-            self._permissions.learn(question, answer)
-        return then(answer) or self._go_on()
+                return self._reject(result.code, result.message)
+            return self.close_with_error(result.message)
+        if isinstance(query, PolicyQuery) and isinstance(result, Policies):
+            self._permissions.learn(query, result)
+        return then(result) or self._handle_pending()
 
-    def _go_on(self) -> Question | None:
-        """Take what has waited."""
-        while self._waiting and self._question is None and self.state is State.JOINED:
-            message, size = self._waiting.popleft()
-            if (question := self._take(message, size, self._now)) is not None:
-                return question
+    def _handle_pending(self) -> Query | None:
+        """Handle the messages that have waited, until one of them needs a query."""
+        while self._pending and self._query is None and self.state is State.JOINED:
+            message, size = self._pending.popleft()
+            if (query := self._handle(message, size, self._now)) is not None:
+                return query
         return None
 
-    # What the client sends
+    # Messages of the client
 
-    def receive(self, message: Message, size: int, now: float) -> Question | None:
-        """A message of the client's, of `size` bytes. `now` in seconds, of a clock that never goes back."""
+    def receive(self, message: Message, size: int, now: float) -> Query | None:
+        """Receive a message of `size` bytes from the client. `now` is in seconds, of a clock that never goes back."""
         self._now = now
         if self.state is State.CLOSED:
             return None
-        if self._question is None and self.state is State.JOINED:
-            return self._take(message, size, now)
+        if self._query is None and self.state is State.JOINED:
+            return self._handle(message, size, now)
         if isinstance(message, Frame) and message.event == "phx_leave":
             return self._leave(message)
-        self._waiting.append((message, size))
-        if len(self._waiting) > self._limits.waiting_messages:
-            self.shut(TOO_MANY_MESSAGES)
+        self._pending.append((message, size))
+        if len(self._pending) > self._limits.pending_messages:
+            self.close_with_error(TOO_MANY_MESSAGES)
         return None
 
-    def _take(self, message: Message, size: int, now: float) -> Question | None:
+    def _handle(self, message: Message, size: int, now: float) -> Query | None:
         if isinstance(message, Broadcast) or message.event == "broadcast":
-            return self._take_broadcast(message, size, now)
+            return self._broadcast(message, size, now)
         match message.event:
             case "presence":
-                return self._take_presence(message, size, now)
+                return self._handle_presence(message, size, now)
             case "access_token":
-                return self._renew(message.payload.get("access_token"))
+                return self._update_token(message.payload.get("access_token"))
             case "phx_leave":
                 return self._leave(message)
-            case _:  # not known: ignored, but counted
-                return None if self._rates.events.add(now) else self.shut(TOO_MANY_MESSAGES)
+            case _:  # Unknown events are ignored, but counted.
+                return None if self._rates.events.add(now) else self.close_with_error(TOO_MANY_MESSAGES)
 
     def _leave(self, frame: Frame) -> None:
         self._reply(frame, "ok", {})
         self.close()
 
-    def _take_broadcast(self, message: Message, size: int, now: float) -> Question | None:
+    def _broadcast(self, message: Message, size: int, now: float) -> Query | None:
         if not self._permissions.knows_write("broadcast"):
-            return self._ask(
-                AskPolicies(write=frozenset({"broadcast"})), lambda _: self._take_broadcast(message, size, now)
+            return self._start_query(
+                PolicyQuery(write=frozenset({"broadcast"})), lambda _: self._broadcast(message, size, now)
             )
-        if not self._permissions.writes("broadcast"):
-            return None  # silently, as the real service does
+        if not self._permissions.may_write("broadcast"):
+            return None  # Without a reply, as in Supabase Realtime.
         if not self._rates.events.add(now):
-            return self.shut(TOO_MANY_MESSAGES)
+            return self.close_with_error(TOO_MANY_MESSAGES)
         fits = size <= self._limits.payload_bytes
         if fits:
             if isinstance(message, Broadcast):
                 relayed: Message = Broadcast(self.topic, message.event, message.body, message.is_json)
             else:
                 relayed = Frame(self.topic, "broadcast", message.payload)
-            self._topics.broadcast(self.key, relayed, but=None if self.request.to_self else self)
+            self._topics.broadcast(self.key, relayed, exclude=None if self.request.to_self else self)
         if self.request.ack:
             self._reply(message, *(("ok", {}) if fits else ("error", {"error": "payload_size_exceeded"})))
         return None
 
-    def _take_presence(self, frame: Frame, size: int, now: float) -> Question | None:
+    def _handle_presence(self, frame: Frame, size: int, now: float) -> Query | None:
         event: object = frame.payload.get("event")
         if not isinstance(event, str):
             return self._reply(frame, "ok", {})
         if not self._rates.presence_calls.add(now):
-            return self.shut("Client presence rate limit exceeded")
+            return self.close_with_error("Client presence rate limit exceeded")
         match event.lower():
             case "track" if not self._permissions.knows_write("presence"):
                 extensions: frozenset[Extension] = frozenset({"presence"})
-                return self._ask(AskPolicies(extensions, extensions), lambda _: self._track(frame, size, now))
+                return self._start_query(PolicyQuery(extensions, extensions), lambda _: self._track(frame, size, now))
             case "track":
                 return self._track(frame, size, now)
             case "untrack":
@@ -284,117 +286,117 @@ class Channel:
                 return self._reply(frame, "error", {})
 
     def _track(self, frame: Frame, size: int, now: float) -> None:
-        if not self._permissions.writes("presence"):
+        if not self._permissions.may_write("presence"):
             return self._reply(frame, "error", {})
         payload: object = frame.payload.get("payload", {})
-        if not isinstance(payload, dict) or not is_writable(payload):  # pyright: ignore[reportUnknownArgumentType]
+        if not isinstance(payload, dict) or not is_encodable(payload):  # pyright: ignore[reportUnknownArgumentType]
             return self._reply(frame, "error", {"reason": "Presence track payload must be a map"})
         if size > self._limits.payload_bytes:
-            return self.shut("Track message size exceeded")
+            return self.close_with_error("Track message size exceeded")
         if not self._rates.presence_events.add(now):
-            return self.shut("Too many presence messages per second")
-        if not self._presence:  # who tracks wants to know of others too
+            return self.close_with_error("Too many presence messages per second")
+        if not self._presence:  # A client that tracks gets the presence of the others, too.
             self._presence = True
             self._push_presence_state()
         self._topics.track(self, self.request.presence_key, cast(dict[str, Any], payload))
         return self._reply(frame, "ok", {})
 
-    def _renew(self, token: object) -> Question | None:
-        """Go on under another token."""
+    def _update_token(self, token: object) -> Query | None:
+        """Continue with the claims of another token."""
         if not isinstance(token, str) or token.startswith("sb_") or token == self._token:
             return None
         try:
             claims = self._verify(token)
         except BadToken as error:
-            return self.shut(error.message)
+            return self.close_with_error(error.message)
         self._token = token
-        self._use(claims)
+        self._set_claims(claims)
         if not self.request.private:
-            return self._renewed(frozenset())
+            return self._token_updated(frozenset())
         readable = self._permissions.forget()
-        return self._ask(AskPolicies(read=self._extensions() | readable), lambda _: self._renewed(readable))
+        return self._start_query(
+            PolicyQuery(read=self._extensions() | readable), lambda _: self._token_updated(readable)
+        )
 
-    def _renewed(self, readable: frozenset[Extension]) -> None:
+    def _token_updated(self, readable: frozenset[Extension]) -> None:
+        """`readable` are the extensions that the last token let the channel read."""
         if not self._may_read():
-            return self.shut(self._no_read())
-        if any(not self._permissions.reads(extension) for extension in readable):
-            return self.shut(f"You no longer have permission to read from this Channel topic: {self.name}")
+            return self.close_with_error(self._read_denied())
+        if any(not self._permissions.may_read(extension) for extension in readable):
+            return self.close_with_error(f"You no longer have permission to read from this Channel topic: {self.name}")
         if self.subscriptions:
-            self._port.follow_changes(self)
+            self._transport.subscribe_changes(self)
         return None
 
-    # What the channel is told
+    # Pushes to the client
 
-    def take_broadcast(self, message: Shared, message_id: str | None) -> None:
-        """A broadcast on its topic."""
-        if self._permissions.reads("broadcast") and message_id not in self._replayed:
-            self._port.push(message)
+    def push_broadcast(self, message: SharedMessage, message_id: str | None) -> None:
+        """Push a broadcast of the topic, if the channel may read broadcasts and did not get this one by replay."""
+        if self._permissions.may_read("broadcast") and message_id not in self._replayed:
+            self._transport.push(message)
 
-    def take_presence(self, message: Shared) -> None:
-        """Others came or went."""
-        if self._permissions.reads("presence"):
-            self._port.push(message)
+    def push_presence(self, message: SharedMessage) -> None:
+        """Push a `presence_diff`, if the channel may read presence."""
+        if self._permissions.may_read("presence"):
+            self._transport.push(message)
 
-    def take_change(self, message: Shared) -> None:
-        """A change that it may see."""
+    def push_change(self, message: SharedMessage) -> None:
+        """Push a change that the channel may see."""
         if self.state is State.JOINED:
-            self._port.push(message)
+            self._transport.push(message)
 
     def subscribed(self, error: str | None) -> None:
-        """Changes flow, or never will."""
+        """Tell the client that it gets changes from now on, or why it never will."""
         if self.state is State.JOINED:
-            self.system("postgres_changes", "ok" if error is None else "error", error or SUBSCRIBED)
+            self._push_system("postgres_changes", "ok" if error is None else "error", error or SUBSCRIBED)
 
     def replication_ready(self, *, ready: bool) -> None:
-        """Messages that the database sends arrive, or did not come to in time."""
+        """Tell the client that broadcasts from the database arrive; close the channel if they did not in time."""
         if self.state is not State.JOINED:
             return
         if ready:
-            self.system("system", "ok", REPLICATION_READY)
+            self._push_system("system", "ok", REPLICATION_READY)
         else:
-            self.shut("Replication connection was not established in time")
+            self.close_with_error("Replication connection was not established in time")
 
     def check(self, unix_time: float) -> None:
-        """Its token may have expired."""
+        """Close the channel if its token has expired."""
         if self.state is State.JOINED and unix_time >= self.expires_at:
-            self.shut(f"Token has expired {int(unix_time - self.expires_at)} seconds ago")
+            self.close_with_error(f"Token has expired {int(unix_time - self.expires_at)} seconds ago")
 
-    # Ending
+    # Closing
 
-    def shut(self, message: str) -> None:
-        """End it and say why."""
-        self.system("system", "error", message)
+    def close_with_error(self, message: str) -> None:
+        """Close the channel after a `system` message with the error."""
+        self._push_system("system", "error", message)
         self.close()
 
     def close(self) -> None:
-        """End it, and tell the client."""
+        """Close the channel with `phx_close`."""
         if self.state is not State.CLOSED:
-            self._port.push(Frame(self.topic, "phx_close", {}, self.join_ref, self.join_ref))
+            self._transport.push(Frame(self.topic, "phx_close", {}, self.join_ref, self.join_ref))
             self.drop()
 
     def crash(self) -> None:
-        """End it because of a fault of ours; the client joins again by itself."""
+        """Close the channel with `phx_error` because of an error of the server; the client joins again."""
         if self.state is not State.CLOSED:
-            self._port.push(Frame(self.topic, "phx_error", {}, self.join_ref, self.join_ref))
+            self._transport.push(Frame(self.topic, "phx_error", {}, self.join_ref, self.join_ref))
             self.drop()
 
     def drop(self) -> None:
-        """End it; the client is gone."""
+        """Close the channel without a message: the client is gone."""
         self.state = State.CLOSED
-        self._waiting.clear()
+        self._pending.clear()
         self._topics.leave(self)
-        self._port.closed(self)
+        self._transport.remove(self)
 
-    # Saying
-
-    def system(self, extension: str, status: str, message: str) -> None:
-        """A `system` message."""
+    def _push_system(self, extension: str, status: str, message: str) -> None:
         payload = {"extension": extension, "status": status, "message": message, "channel": self.name}
-        self._port.push(Frame(self.topic, "system", payload, join_ref=self.join_ref))
+        self._transport.push(Frame(self.topic, "system", payload, join_ref=self.join_ref))
 
     def _push_presence_state(self) -> None:
-        if self._permissions.reads("presence"):
-            self._port.push(Frame(self.topic, "presence_state", self._topics.state(self.key)))
+        if self._permissions.may_read("presence"):
+            self._transport.push(Frame(self.topic, "presence_state", self._topics.presence_state(self.key)))
 
     def _reply(self, to: Message, status: str, response: dict[str, Any]) -> None:
-        self._port.push(reply(to, status, response, self.join_ref))
+        self._transport.push(reply(to, status, response, self.join_ref))

@@ -11,8 +11,8 @@ UNAUTHORIZED = "Error 401: Unauthorized"
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """`type` is the short name that clients are told, `sql_type` what a value is cast to."""
+class TableColumn:
+    """`type` is the short name that clients get; `sql_type` is the type for casts."""
 
     name: str
     type: str
@@ -23,14 +23,18 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class TableColumns:
-    """All of a table's columns; `secured` says whether each row has to be checked for the role."""
+    """All columns of a table, for one role.
 
-    columns: dict[str, Column]
-    secured: bool
-    row_security: bool
-    keys: tuple[Column, ...] = field(init=False)
+    `rls_enabled` says whether the table has row-level security, `rls_applies` whether it applies to the role.
+    """
+
+    columns: dict[str, TableColumn]
+    rls_applies: bool
+    rls_enabled: bool
+    keys: tuple[TableColumn, ...] = field(init=False)
+    """The columns of the primary key."""
     error: str | None = field(init=False)
-    """Why rows cannot be shown to the role, in the real service's words."""
+    """Why the role gets no rows of the table, in Supabase Realtime's text; None when it does."""
 
     def __post_init__(self) -> None:
         keys = tuple(column for column in self.columns.values() if column.is_key)
@@ -43,16 +47,17 @@ class TableColumns:
         object.__setattr__(self, "error", error)
 
     @classmethod
-    def of(cls, rows: list[DictRow]) -> TableColumns:
-        """From the catalog's answer; no rows for a role that is not there."""
+    def from_catalog(cls, rows: list[DictRow]) -> TableColumns:
+        """From the rows of the catalog; there are none for a role that does not exist."""
         columns = {
-            row["name"]: Column(row["name"], row["type"], row["sql_type"], row["key"], row["readable"]) for row in rows
+            row["name"]: TableColumn(row["name"], row["type"], row["sql_type"], row["key"], row["readable"])
+            for row in rows
         }
-        row_security = any(row["row_security"] for row in rows)
-        return cls(columns, row_security and not any(row["bypass"] for row in rows), row_security)
+        rls_enabled = any(row["row_security"] for row in rows)
+        return cls(columns, rls_enabled and not any(row["bypass"] for row in rows), rls_enabled)
 
-    def shown(self, selected: tuple[str, ...] | None) -> list[Column]:
-        """The columns that a subscriber is told of."""
+    def readable(self, selected: tuple[str, ...] | None) -> list[TableColumn]:
+        """The columns that a subscriber gets: the readable ones of its selection, and the key."""
         return [
             column
             for column in self.columns.values()

@@ -1,4 +1,4 @@
-"""The stream of changes, and whoever follows it."""
+"""The feed of changes: takes them from the stream, delivers them to subscribers, and measures its lag."""
 
 from __future__ import annotations
 
@@ -12,73 +12,69 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from onsembl.realtime.channels.changes import ChangeDelivery, CommittedChange
-from onsembl.realtime.channels.followers import Follower, Followers
-from onsembl.realtime.channels.limits import Limits
+from onsembl.realtime.channels.limits import RealtimeLimits
+from onsembl.realtime.channels.subscribers import Subscriber, Subscribers
 from onsembl.realtime.channels.subscription import Subscription
-from onsembl.realtime.replication.pgoutput import Begin, Change, Message, Relation
-from onsembl.sql import realtime_changes as queries
+from onsembl.realtime.replication.pgoutput import Begin, Change, Relation, ReplicationMessage
+from onsembl.sql import realtime_changes
 from onsembl.sql.database import Connection, Pool
 
 logger = logging.getLogger(__name__)
 
 BATCH = 200
-"""So many changes are delivered together; between two batches, others have their turn."""
+"""How many changes are delivered together; other tasks run between two batches."""
 RETRY_SECONDS = 1.0
 
 
 class ChangeFeed:
-    """Passes changes on. `on_missed` is called when some may have been missed."""
+    """A ChangeConsumer that delivers changes. `on_missed` is called when subscribers may have missed some."""
 
-    def __init__(self, pool: Pool, limits: Limits, on_missed: Callable[[], None]) -> None:
+    def __init__(self, pool: Pool, limits: RealtimeLimits, on_missed: Callable[[], None]) -> None:
         self._pool = pool
         self._on_missed = on_missed
-        self.followers = Followers()
-        self.delivery = ChangeDelivery(pool, self.followers, limits)
+        self.subscribers = Subscribers()
+        self.delivery = ChangeDelivery(pool, self.subscribers, limits)
         self._lag = 0.0
         self._behind_since: datetime | None = None
-        """The commit that is not delivered yet; or when the changes stopped flowing."""
-        self._flowing = asyncio.Event()
+        """The time of the oldest commit that is not delivered yet, or of the end of the stream."""
+        self._streaming = asyncio.Event()
         self._committed_at = datetime.now(UTC)
         self._xid: int | None = None
 
     @property
-    def is_flowing(self) -> bool:
-        return self._flowing.is_set()
-
-    @property
     def lag(self) -> float:
-        """Seconds from the last commit that concerned somebody to its delivery; while one waits, or none can be seen,
-        since when."""
+        """Seconds from the last commit to its delivery. While a commit waits for delivery, its age; while there is no
+        stream, the seconds since its end."""
         if self._behind_since is None:
             return self._lag
         return (datetime.now(UTC) - self._behind_since).total_seconds()
 
-    async def subscribe(self, follower: Follower) -> str | None:
-        """Let it follow changes; returns when they flow, or with the reason why they never will."""
+    async def subscribe(self, subscriber: Subscriber) -> str | None:
+        """Check the subscriptions and add the subscriber. Returns once it gets changes, or an error if it never can."""
         while True:
-            await self._flowing.wait()
+            await self._streaming.wait()
             try:
                 async with self._pool.connection() as conn:
-                    for subscription in follower.subscriptions:
-                        error = await self._check(conn, subscription, follower.role)
+                    for subscription in subscriber.subscriptions:
+                        error = await self._check(conn, subscription, subscriber.role)
                         if error is not None:
-                            self.followers.remove(follower)
+                            self.subscribers.remove(subscriber)
                             return error
             except (psycopg.OperationalError, PoolTimeout):
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            self.followers.add(follower)
-            if self.is_flowing:
+            self.subscribers.add(subscriber)
+            if self._streaming.is_set():
                 return None
 
-    def unsubscribe(self, follower: Follower) -> None:
-        self.followers.remove(follower)
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        self.subscribers.remove(subscriber)
 
     async def _check(self, conn: Connection, subscription: Subscription, role: str) -> str | None:
         filters = [(f.column, f.operator, f.argument) for f in subscription.filters]
         try:
             async with conn.transaction():
-                found = await queries.check_subscription(
+                found = await realtime_changes.check_subscription(
                     conn, subscription.schema, subscription.table, role, filters, subscription.selected
                 )
         except psycopg.OperationalError:
@@ -86,7 +82,7 @@ class ChangeFeed:
         except psycopg.Error as error:
             return (
                 "Unable to subscribe to changes with given parameters. An exception happened so please check your "
-                f"connect parameters: [{subscription}]. Exception: {_told(error)}"
+                f"connect parameters: [{subscription}]. Exception: {_postgrex_text(error)}"
             )
         if found:
             return None
@@ -95,20 +91,20 @@ class ChangeFeed:
             f"connect parameters: [{subscription}]"
         )
 
-    # Consumer
+    # ChangeConsumer
 
-    async def began(self) -> None:
-        self.delivery.forget()
+    async def started(self) -> None:
+        self.delivery.clear_caches()
         self._behind_since, self._lag = None, 0.0
-        self._flowing.set()
+        self._streaming.set()
 
-    async def ended(self) -> None:
-        self._flowing.clear()
+    async def stopped(self) -> None:
+        self._streaming.clear()
         self._behind_since = self._behind_since or datetime.now(UTC)
         self._on_missed()
 
-    async def take(self, messages: list[Message]) -> None:
-        """Pass changes on. Raises psycopg.Error when the database cannot be asked who may see them."""
+    async def receive(self, messages: list[ReplicationMessage]) -> None:
+        """Deliver changes. Raises psycopg.Error when the database cannot be asked which subscribers may see them."""
         changes: list[CommittedChange] = []
         for message in messages:
             match message:
@@ -117,7 +113,7 @@ class ChangeFeed:
                 case Change():
                     changes.append(CommittedChange(message, self._committed_at, self._xid))
                 case Relation():
-                    self.delivery.forget()
+                    self.delivery.clear_caches()
                 case _:
                     pass
         if changes:
@@ -133,7 +129,7 @@ class ChangeFeed:
             self._behind_since = None
 
 
-def _told(error: psycopg.Error) -> str:
-    """In the words of the real service's driver: `ERROR P0001 (raise_exception) invalid column for filter x`."""
+def _postgrex_text(error: psycopg.Error) -> str:
+    """The text of Supabase Realtime's driver: `ERROR P0001 (raise_exception) invalid column for filter x`."""
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
     return f"ERROR {error.sqlstate} ({name}) {error.diag.message_primary}"

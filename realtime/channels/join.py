@@ -1,5 +1,5 @@
-"""What a client asks for when it joins a topic. Lenient, as the real service is: what cannot be understood is noted
-and taken as not said."""
+"""Parses the payload of `phx_join`. Lenient, as Supabase Realtime is: a field of a wrong type counts as absent, and is
+listed in `problems`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 from uuid import uuid1
 
-from onsembl.realtime.channels.serializer import is_writable
+from onsembl.realtime.channels.serializer import is_encodable
 
-DEFAULT_REPLAYED = 25
-MAX_REPLAYED = 25
+DEFAULT_REPLAY_LIMIT = 25
+MAX_REPLAY_LIMIT = 25
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Messages of the topic to send again: the newest `limit` since a time (Unix, milliseconds)."""
+    """Replay the newest `limit` stored messages of the topic since a time (Unix, milliseconds)."""
 
     since: int
     limit: int
@@ -24,14 +24,15 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class JoinRequest:
-    """A `phx_join`'s payload. `replay_refused` is why a replay that was asked for cannot be."""
+    """The payload of a `phx_join`. `replay_error` says why the requested replay is not possible."""
 
     token: str | None = None
+    """The access token of the join; None for the socket's own key or token."""
     private: bool = False
     ack: bool = False
     to_self: bool = False
     replay: Replay | None = None
-    replay_refused: str | None = None
+    replay_error: str | None = None
     replication_ready: bool = False
     presence: bool = False
     presence_key: str = ""
@@ -42,14 +43,14 @@ class JoinRequest:
 
 
 def parse_join(payload: Mapping[str, Any]) -> JoinRequest:
-    """What is asked for; what was not understood is in `problems`."""
+    """Parse a payload of any form."""
     reader = _Reader()
     config = reader.map(payload, "config")
     broadcast = reader.map(config, "broadcast")
     presence = reader.map(config, "presence")
     options = reader.map(config, "postgres_changes_options")
     private = reader.boolean(config, "private")
-    replay, replay_refused = _replay(broadcast, private)
+    replay, replay_error = _replay(broadcast, private)
     timeout: object = options.get("timeout")
     return JoinRequest(
         token=_token(payload),
@@ -57,7 +58,7 @@ def parse_join(payload: Mapping[str, Any]) -> JoinRequest:
         ack=reader.boolean(broadcast, "ack"),
         to_self=reader.boolean(broadcast, "self"),
         replay=replay,
-        replay_refused=replay_refused,
+        replay_error=replay_error,
         replication_ready=reader.boolean(broadcast, "replication_ready"),
         presence=reader.boolean(presence, "enabled"),
         presence_key=_presence_key(presence),
@@ -89,7 +90,7 @@ class _Reader:
             self.problems.append(f"{name}: unable to parse, expected an array of maps")
             return ()
         maps = [cast(dict[str, Any], entry) for entry in entries if isinstance(entry, dict)]
-        maps = [entry for entry in maps if is_writable(entry)]
+        maps = [entry for entry in maps if is_encodable(entry)]
         if len(maps) < sum(entry is not None for entry in entries):
             self.problems.append(f"{name}: unable to parse, expected an array of maps")
         return tuple(maps)
@@ -106,7 +107,7 @@ class _Reader:
 
 
 def _token(payload: Mapping[str, Any]) -> str | None:
-    """The token to go by, `user_token` being its old name; None for the socket's own."""
+    """The access token; `user_token` is its old name. A key in its place counts as none."""
     for name in ("user_token", "access_token"):
         value: object = payload.get(name)
         if isinstance(value, str):
@@ -128,7 +129,7 @@ def _replay(broadcast: Mapping[str, Any], private: bool) -> tuple[Replay | None,
     if not isinstance(wanted, dict):
         return None, None
     params = cast(dict[str, object], wanted)
-    since, limit = params.get("since"), params.get("limit") or DEFAULT_REPLAYED
+    since, limit = params.get("since"), params.get("limit") or DEFAULT_REPLAY_LIMIT
     if not isinstance(since, int) or not isinstance(limit, int) or not 0 <= since < 2**52:
         return None, "Replay params are not valid"
-    return Replay(since, max(1, min(limit, MAX_REPLAYED))), None
+    return Replay(since, max(1, min(limit, MAX_REPLAY_LIMIT))), None

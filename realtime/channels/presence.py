@@ -1,4 +1,4 @@
-"""Who is present on a topic: what each member tracks under its key, and what changes to tell. No I/O."""
+"""Presence on one topic: the payload that each member tracks under its key, and the differences to push. No I/O."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 Metas = dict[str, dict[str, list[Mapping[str, Any]]]]
-"""`{key: {"metas": [meta, …]}}`, as clients read it."""
+"""`{key: {"metas": [meta, …]}}`, the form of `presence_state` and of both halves of `presence_diff`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Diff:
-    """What a `presence_diff` says."""
+class PresenceDiff:
+    """The contents of a `presence_diff`."""
 
     joins: Metas
     leaves: Metas
@@ -29,8 +29,8 @@ class _Tracked:
     meta: Mapping[str, Any]
 
 
-class Presence:
-    """The members of one topic that track something; each tracks one payload."""
+class TopicPresence:
+    """The tracked payloads of one topic's members, at most one for each member."""
 
     def __init__(self) -> None:
         self._tracked: dict[Hashable, _Tracked] = {}
@@ -38,8 +38,8 @@ class Presence:
     def __len__(self) -> int:
         return len(self._tracked)
 
-    def track(self, member: Hashable, key: str, payload: Mapping[str, Any]) -> Diff | None:
-        """Begin to track, or track something else; None when it is the same as before."""
+    def track(self, member: Hashable, key: str, payload: Mapping[str, Any]) -> PresenceDiff | None:
+        """Track a payload in the place of the member's last one; None when both are equal."""
         before = self._tracked.get(member)
         if before is not None and before.payload == payload:
             return None
@@ -50,15 +50,15 @@ class Presence:
             meta["phx_ref_prev"] = before.meta["phx_ref"]
             leaves = {before.key: {"metas": [before.meta]}}
         self._tracked[member] = _Tracked(key, payload, meta)
-        return Diff({key: {"metas": [meta]}}, leaves)
+        return PresenceDiff({key: {"metas": [meta]}}, leaves)
 
-    def untrack(self, member: Hashable) -> Diff | None:
-        """Track nothing more; None when the member did not."""
+    def untrack(self, member: Hashable) -> PresenceDiff | None:
+        """Stop tracking the member's payload; None when it has none."""
         before = self._tracked.pop(member, None)
-        return Diff({}, {before.key: {"metas": [before.meta]}}) if before is not None else None
+        return PresenceDiff({}, {before.key: {"metas": [before.meta]}}) if before is not None else None
 
     def state(self) -> Metas:
-        """What a `presence_state` says."""
+        """The contents of a `presence_state`."""
         state: Metas = {}
         for tracked in self._tracked.values():
             state.setdefault(tracked.key, {"metas": []})["metas"].append(tracked.meta)

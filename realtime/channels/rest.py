@@ -1,4 +1,4 @@
-"""Broadcasts sent by HTTP: many at once, or one whose topic and event are in the path."""
+"""Broadcasts by HTTP: a batch, or one broadcast whose topic and event are in the path."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from onsembl.protocol.rates import SlidingWindow
-from onsembl.realtime.bodies import CLOSE, BodyRefused, read_body
-from onsembl.realtime.channels.center import Center
-from onsembl.realtime.channels.questions import AskPolicies
+from onsembl.realtime.bodies import CLOSE, BodyRejected, read_body
+from onsembl.realtime.channels.queries import PolicyQuery
 from onsembl.realtime.channels.serializer import Broadcast, Frame, Message
+from onsembl.realtime.channels.server import RealtimeServer
 from onsembl.realtime.channels.topics import PREFIX
 from onsembl.realtime.tokens import BadToken
 
 Authenticate = Callable[[str], dict[str, Any]]
 """The claims of a key or a token. Raises BadToken."""
 
-MOST_BODY_BYTES = 8_000_000
-"""As the real service's framework has it."""
+MAX_BODY_BYTES = 8_000_000
+"""The limit of the web framework of Supabase Realtime."""
 _BLANK = ["can't be blank"]
 _INVALID = ["is invalid"]
 _TOO_LARGE = ["Payload size exceeds tenant limit"]
 
 
 class BroadcastRoutes:
-    """The endpoints. Everybody on the topic hears what is sent; who may send on a private one, its policies say."""
+    """The endpoints. A broadcast goes to all members of its topic; policies decide who may send on a private topic."""
 
-    def __init__(self, center: Center, authenticate: Authenticate) -> None:
-        self._center = center
+    def __init__(self, server: RealtimeServer, authenticate: Authenticate) -> None:
+        self._server = server
         self._authenticate = authenticate
-        self._rate = SlidingWindow(center.limits.events_per_second, center.limits.rate_window)
+        self._rate = SlidingWindow(server.limits.events_per_second, server.limits.rate_window)
 
-    async def many(self, request: Request) -> Response:
+    async def send_batch(self, request: Request) -> Response:
         """POST /api/broadcast with `{"messages": [{"topic", "event", "payload", "private"}, …]}`."""
         claims = self._claims(request)
         if claims is None:
@@ -46,15 +46,15 @@ class BroadcastRoutes:
         if not _is_json(request):
             return JSONResponse({"error": "Unsupported Media Type"}, 415)
         try:
-            body: object = orjson.loads(await read_body(request, MOST_BODY_BYTES))
-        except BodyRefused as refused:
-            return _unread(refused)
+            body: object = orjson.loads(await read_body(request, MAX_BODY_BYTES))
+        except BodyRejected as rejected:
+            return _body_rejected(rejected)
         except orjson.JSONDecodeError:
             return JSONResponse({"error": "Bad Request"}, 400)
-        given = cast(dict[str, object], body).get("messages") if isinstance(body, dict) else None
-        messages = cast(list[object], given) if isinstance(given, list) else []
+        field = cast(dict[str, object], body).get("messages") if isinstance(body, dict) else None
+        messages = cast(list[object], field) if isinstance(field, list) else []
         if not messages:
-            return JSONResponse({"errors": {"messages": _BLANK if given is None else _INVALID}}, 422)
+            return JSONResponse({"errors": {"messages": _BLANK if field is None else _INVALID}}, 422)
         errors = [self._errors(message) for message in messages]
         if any(errors):
             return JSONResponse({"errors": {"messages": errors}}, 422)
@@ -71,7 +71,7 @@ class BroadcastRoutes:
                 self._send(topic, private, Frame(PREFIX + topic, "broadcast", payload))
         return Response(status_code=202)
 
-    async def one(self, request: Request) -> Response:
+    async def send_one(self, request: Request) -> Response:
         """POST /api/broadcast/{topic}/events/{event}: the body is the payload, JSON or bytes."""
         claims = self._claims(request)
         if claims is None:
@@ -80,15 +80,15 @@ class BroadcastRoutes:
         if not binary and not _is_json(request):
             return JSONResponse({"error": "Unsupported Media Type"}, 415)
         try:
-            body = await read_body(request, MOST_BODY_BYTES)
-        except BodyRefused as refused:
-            return _unread(refused)
+            body = await read_body(request, MAX_BODY_BYTES)
+        except BodyRejected as rejected:
+            return _body_rejected(rejected)
         if not binary:
             try:
                 orjson.loads(body)
             except orjson.JSONDecodeError:
                 return JSONResponse({"error": "Bad Request"}, 400)
-        if len(body) > self._center.limits.payload_bytes:
+        if len(body) > self._server.limits.payload_bytes:
             return JSONResponse({"errors": {"payload": _TOO_LARGE}}, 422)
         if not self._rate.add(time.monotonic()):
             return JSONResponse({"message": "You have exceeded your rate limit"}, 429)
@@ -123,31 +123,31 @@ class BroadcastRoutes:
             errors["payload"] = _BLANK
         elif not isinstance(payload, dict):
             errors["payload"] = _INVALID
-        elif len(orjson.dumps(payload)) > self._center.limits.payload_bytes:
+        elif len(orjson.dumps(payload)) > self._server.limits.payload_bytes:
             errors["payload"] = _TOO_LARGE
         if not isinstance(fields.get("private"), bool | None):
             errors["private"] = _INVALID
         return errors
 
     async def _may_write(self, topic: str, claims: dict[str, Any]) -> bool:
-        asked = AskPolicies(write=frozenset({"broadcast"}))
+        query = PolicyQuery(write=frozenset({"broadcast"}))
         role = str(claims.get("role", "anon"))
         try:
-            allowed = await self._center.policies(topic, role, orjson.dumps(claims).decode(), asked)
+            allowed = await self._server.policies(topic, role, orjson.dumps(claims).decode(), query)
         except (psycopg.OperationalError, PoolTimeout):
             return False
         return "broadcast" in allowed.write
 
     def _send(self, topic: str, private: bool, message: Message) -> None:
-        self._center.topics.broadcast((topic, private), message)
+        self._server.topics.broadcast((topic, private), message)
 
 
 def _is_json(request: Request) -> bool:
     return request.headers.get("content-type", "").partition(";")[0].strip() == "application/json"
 
 
-def _unread(refused: BodyRefused) -> Response:
-    return JSONResponse({"error": str(refused)}, refused.status, headers=CLOSE)
+def _body_rejected(rejected: BodyRejected) -> Response:
+    return JSONResponse({"error": str(rejected)}, rejected.status, headers=CLOSE)
 
 
 def _unauthorized() -> Response:

@@ -1,8 +1,8 @@
-"""The wire forms of Phoenix channels that Supabase's clients speak. No I/O.
+"""The wire formats of Phoenix channels that Supabase's clients use. No I/O.
 
 Version 1.0.0 is JSON objects; 2.0.0 is JSON arrays, and binary frames for broadcasts:
 
-    kind 0, from a client    an event whose payload is bytes (Phoenix's own; nothing here takes one)
+    kind 0, from a client    an event whose payload is bytes (Phoenix's own; no channel here uses one)
     kind 3, from a client    a broadcast: 3, then the lengths (a byte each) of join_ref, ref, topic, event and meta, the
                              encoding of the payload (0 bytes, 1 JSON), then these fields and the payload
     kind 4, to a client      a broadcast: 4, the lengths of topic, event and meta, the encoding, the fields, the payload
@@ -10,6 +10,7 @@ Version 1.0.0 is JSON objects; 2.0.0 is JSON arrays, and binary frames for broad
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,25 +18,27 @@ from typing import Any, Literal, cast
 
 import orjson
 
+logger = logging.getLogger(__name__)
+
 Version = Literal["1.0.0", "2.0.0"]
 Ref = str | int | None
-"""What a client numbers its messages with; it is given back as it came."""
+"""The client's number of a message; the reply repeats it unchanged."""
 
 PUSH_KIND, BROADCAST_PUSH_KIND, BROADCAST_KIND = 0, 3, 4
 MAX_FIELD_BYTES = 255
 
 
 class BadFrame(ValueError):
-    """Not a frame of this version; the socket stays open."""
+    """The data is no frame of this version; the socket stays open."""
 
 
 class Unencodable(ValueError):
-    """What cannot be said in this version, such as bytes in 1.0.0; it is not sent."""
+    """The message has no form in this version, such as bytes in 1.0.0; it is not sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One message on a topic. Pushes of the server have no refs."""
+    """One message on a topic. A push by the server has no refs."""
 
     topic: str
     event: str
@@ -46,7 +49,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Broadcast:
-    """A broadcast as a binary frame carries it; `event` is the sender's word. `body` is JSON, or any bytes."""
+    """A broadcast of a binary frame. `event` is the sender's name for it; `body` is JSON, or any bytes."""
 
     topic: str
     event: str
@@ -61,7 +64,7 @@ Message = Frame | Broadcast
 
 
 def decode(data: str | bytes, version: Version) -> Message:
-    """A client's frame. Raises BadFrame."""
+    """Decode a client's frame. Raises BadFrame."""
     if isinstance(data, bytes):
         if version == "1.0.0":
             raise BadFrame("binary frames are of version 2.0.0")
@@ -90,7 +93,7 @@ def decode(data: str | bytes, version: Version) -> Message:
 
 
 def encode(message: Message, version: Version) -> str | bytes:
-    """The server's frame: text, or bytes for a broadcast in 2.0.0. Raises Unencodable."""
+    """Encode a frame for a client: text, or bytes for a broadcast in 2.0.0. Raises Unencodable."""
     if isinstance(message, Broadcast):
         if version == "2.0.0" and _fits(message):
             return _encode_binary(message)
@@ -106,13 +109,33 @@ def encode(message: Message, version: Version) -> str | bytes:
 
 
 def reply(to: Message, status: str, response: Mapping[str, Any], join_ref: Ref = None) -> Frame:
-    """The answer to a client's message; `join_ref` is that of its channel, for a client that did not say it."""
+    """The `phx_reply` to a client's message. `join_ref` is the channel's, for a message without one."""
     payload = {"status": status, "response": response}
     return Frame(to.topic, "phx_reply", payload, to.ref, to.join_ref if to.join_ref is not None else join_ref)
 
 
-def is_writable(value: object) -> bool:
-    """Whether what a client sent can be sent on: more deeply nested JSON is read than is written."""
+class SharedMessage:
+    """A message for many clients, encoded once for each version."""
+
+    __slots__ = ("_encoded", "_message")
+
+    def __init__(self, message: Message) -> None:
+        self._message = message
+        self._encoded: dict[Version, str | bytes | None] = {}
+
+    def encoded(self, version: Version) -> str | bytes | None:
+        """The frame; None when the message has no form in this version."""
+        if version not in self._encoded:
+            try:
+                self._encoded[version] = encode(self._message, version)
+            except Unencodable as error:
+                logger.info("A message has no form in %s: %s", version, error, extra={"action": "realtime_unencodable"})
+                self._encoded[version] = None
+        return self._encoded[version]
+
+
+def is_encodable(value: object) -> bool:
+    """Whether a client's JSON can be sent to others: the encoder allows less deeply nested JSON than the decoder."""
     try:
         orjson.dumps(value)
     except TypeError:
@@ -125,7 +148,7 @@ def _is_ref(value: object) -> bool:
 
 
 def _as_frame(message: Broadcast) -> Frame:
-    """For a client that does not know the binary form."""
+    """The broadcast as a text frame, for version 1.0.0."""
     if not message.is_json:
         raise Unencodable("bytes have no text form")
     try:
@@ -160,7 +183,7 @@ def _decode_binary(data: bytes) -> Message:
                 return _decode_broadcast(data)
             case 0:
                 lengths = struct.unpack_from("4B", data, 1)
-                (join_ref, ref, topic, event), _ = _cut(data, 5, lengths)
+                (join_ref, ref, topic, event), _ = _split(data, 5, lengths)
                 return Frame(topic, event, {}, ref or None, join_ref or None)
             case kind:
                 raise BadFrame(f"no such kind of binary frame: {kind}")
@@ -172,7 +195,7 @@ def _decode_broadcast(data: bytes) -> Broadcast:
     *lengths, encoding = struct.unpack_from("6B", data, 1)
     if encoding not in (0, 1):
         raise BadFrame(f"no such encoding: {encoding}")
-    (join_ref, ref, topic, event, meta), end = _cut(data, 7, lengths)
+    (join_ref, ref, topic, event, meta), end = _split(data, 7, lengths)
     try:
         parsed: object = orjson.loads(meta) if meta else {}
     except orjson.JSONDecodeError as error:
@@ -183,8 +206,8 @@ def _decode_broadcast(data: bytes) -> Broadcast:
     return Broadcast(topic, event, data[end:], encoding == 1, known, ref or None, join_ref or None)
 
 
-def _cut(data: bytes, at: int, lengths: tuple[int, ...] | list[int]) -> tuple[list[str], int]:
-    """Strings of these lengths, and where they end."""
+def _split(data: bytes, at: int, lengths: tuple[int, ...] | list[int]) -> tuple[list[str], int]:
+    """The strings of these lengths from `at` on, and the end of the last one."""
     parts: list[str] = []
     for length in lengths:
         if at + length > len(data):

@@ -1,4 +1,4 @@
-"""One client's WebSocket: frames in, replies and pushes out through a bounded queue."""
+"""One client's WebSocket: reads frames, and sends replies and pushes through a bounded queue."""
 
 from __future__ import annotations
 
@@ -15,75 +15,71 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.rates import SlidingWindow, network_of
-from onsembl.realtime.channels.center import Center
 from onsembl.realtime.channels.channel import Channel
 from onsembl.realtime.channels.join import parse_join
-from onsembl.realtime.channels.questions import Question
-from onsembl.realtime.channels.serializer import BadFrame, Frame, Message, Version, decode, reply
-from onsembl.realtime.channels.shared import Shared
+from onsembl.realtime.channels.queries import Query
+from onsembl.realtime.channels.serializer import BadFrame, Frame, Message, SharedMessage, Version, decode, reply
+from onsembl.realtime.channels.server import RealtimeServer
 from onsembl.realtime.channels.topics import PREFIX
 from onsembl.realtime.tokens import BadToken
 
 logger = logging.getLogger(__name__)
 
 FRAMES_AT_ONCE = 32
-"""So many of one client's frames are taken before the other clients have their turn."""
+"""How many frames of one client are read before the other clients have their turn."""
 CLOSE_SECONDS = 5.0
-NORMAL = 1000
-RESTART = 1012
-TRY_AGAIN = 1013
+"""How long the close of a socket may take."""
+NORMAL_CLOSURE = 1000
+TRY_AGAIN_LATER = 1013
 
 
 class ClientSocket:
-    """The session of one client; it is the port of its channels."""
+    """One client's session; the transport of its channels."""
 
-    def __init__(self, websocket: WebSocket, version: Version, claims: dict[str, Any], center: Center) -> None:
+    def __init__(self, websocket: WebSocket, version: Version, claims: dict[str, Any], server: RealtimeServer) -> None:
         self._websocket = websocket
         self._version: Version = version
         self._claims = claims
-        self._center = center
-        self._limits = center.limits
+        self._server = server
+        self._limits = server.limits
         self._channels: dict[str, Channel] = {}
-        self._asking: dict[Channel, set[asyncio.Task[None]]] = {}
+        self._tasks: dict[Channel, set[asyncio.Task[None]]] = {}
         self._joins = SlidingWindow(self._limits.joins_per_second, self._limits.rate_window)
         self._events = SlidingWindow(self._limits.events_per_second, self._limits.rate_window)
         self._outgoing: deque[str | bytes] = deque()
-        self._outgoing_size = 0
-        self._something_to_send = asyncio.Event()
+        self._outgoing_bytes = 0
+        self._wake_writer = asyncio.Event()
         self._closing: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._opened_at = self._heard_at = self._had_channel_at = time.monotonic()
+        self._opened_at = self._received_at = self._had_channel_at = time.monotonic()
         self.network = network_of(websocket.client.host) if websocket.client is not None else ""
-        self.known = "sub" in claims
-        """Whether a user's token was shown here."""
+        self.authenticated = "sub" in claims
+        """Whether the client has shown a user's token."""
         self.timed_out = False
-        """Whether none was, in the time there is for it."""
+        """Whether the client showed no user's token in time."""
 
     @property
-    def follows_changes(self) -> bool:
-        return any(channel in self._center.feed.followers for channel in self._channels.values())
+    def has_subscriptions(self) -> bool:
+        """Whether one of the channels subscribes to changes."""
+        return any(channel in self._server.feed.subscribers for channel in self._channels.values())
 
-    @property
-    def channels(self) -> int:
-        return len(self._channels)
-
-    def is_of(self, subject: str) -> bool:
-        """Whether a token of this user is in use here."""
+    def has_user(self, subject: str) -> bool:
+        """Whether a token of this user is in use."""
         return self._claims.get("sub") == subject or any(
             channel.subject == subject for channel in self._channels.values()
         )
 
     @property
-    def is_a_users(self) -> bool:
-        """Whether a token of some user is in use here."""
+    def has_any_user(self) -> bool:
+        """Whether a user's token is in use."""
         return bool(self._claims.get("sub")) or any(channel.subject for channel in self._channels.values())
 
     def close(self, code: int) -> None:
-        """End the session."""
+        """End the session with this close code."""
         if not self._closing.done():
             self._closing.set_result(code)
 
     async def run(self) -> None:
-        """Serve the client until it leaves or is cut off."""
+        """Serve the client until the client leaves or `close` is called."""
         reading = asyncio.create_task(self._read())
         writing = asyncio.create_task(self._write())
         try:
@@ -91,86 +87,86 @@ class ClientSocket:
         finally:
             for channel in list(self._channels.values()):
                 channel.drop()
-            asking = [task for tasks in self._asking.values() for task in tasks]
-            for task in (reading, writing, *asking):
+            channel_tasks = [task for tasks in self._tasks.values() for task in tasks]
+            for task in (reading, writing, *channel_tasks):
                 task.cancel()
-            results = await asyncio.gather(reading, writing, *asking, return_exceptions=True)
+            results = await asyncio.gather(reading, writing, *channel_tasks, return_exceptions=True)
         for result in results:
             if isinstance(result, Exception) and not isinstance(result, WebSocketDisconnect):
                 raise result
         if self._closing.done():
-            with suppress(TimeoutError):  # a client that takes nothing does not take the close either
+            with suppress(TimeoutError):  # A client that reads nothing does not read the close frame either.
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await self._websocket.close(self._closing.result())
 
     def check(self, now: float, unix_time: float) -> None:
-        """To be called about once a second: tokens may have expired, or the client may have gone silent."""
+        """Close channels whose tokens have expired, and the session when it is idle. Call it about once a second."""
         for channel in list(self._channels.values()):
             channel.check(unix_time)
         if self._channels:
             self._had_channel_at = now
-        if now - self._heard_at > self._limits.idle or now - self._had_channel_at > self._limits.no_channel:
-            self.close(NORMAL)
-        if not self.known and now - self._opened_at > self._limits.unknown_seconds:
+        if now - self._received_at > self._limits.idle or now - self._had_channel_at > self._limits.no_channel:
+            self.close(NORMAL_CLOSURE)
+        if not self.authenticated and now - self._opened_at > self._limits.authentication_seconds:
             self.timed_out = True
             self.close(CloseCode.UNAUTHENTICATED)
 
-    # The port of its channels
+    # The transport of the channels
 
-    def push(self, message: Message | Shared) -> None:
-        """Queue a message; a client that does not take what waits for it is cut off, at no cost to others."""
-        shared = message if isinstance(message, Shared) else Shared(message)
+    def push(self, message: Message | SharedMessage) -> None:
+        """Queue a message. A client that reads too slowly is disconnected, so that it delays no other client."""
+        shared = message if isinstance(message, SharedMessage) else SharedMessage(message)
         data = shared.encoded(self._version)
         if data is None or self._closing.done():
             return
         self._outgoing.append(data)
-        self._outgoing_size += len(data)
-        self._something_to_send.set()
-        if self._outgoing_size > self._limits.queue_bytes:
-            self._center.counters.sockets_cut_off += 1
-            logger.warning("A client was too slow and is cut off", extra={"action": "realtime_cut_off"})
-            self.close(TRY_AGAIN)
+        self._outgoing_bytes += len(data)
+        self._wake_writer.set()
+        if self._outgoing_bytes > self._limits.queue_bytes:
+            self._server.counters.sockets_dropped += 1
+            logger.warning("Disconnected a client that read too slowly", extra={"action": "realtime_cut_off"})
+            self.close(TRY_AGAIN_LATER)
 
-    def refuse(self, refusal: Frame) -> None:
-        asyncio.get_running_loop().call_later(self._limits.join_error_backoff, self.push, refusal)
+    def reject_join(self, reply: Frame) -> None:
+        asyncio.get_running_loop().call_later(self._limits.join_error_backoff, self.push, reply)
 
-    def follow_changes(self, channel: Channel) -> None:
-        async def follow() -> None:
-            channel.subscribed(await self._center.feed.subscribe(channel))
+    def subscribe_changes(self, channel: Channel) -> None:
+        async def subscribe() -> None:
+            channel.subscribed(await self._server.feed.subscribe(channel))
 
-        self._run_for(channel, follow())
+        self._run_for(channel, subscribe())
 
-    def follow_replication(self, channel: Channel) -> None:
-        async def follow() -> None:
+    def await_replication(self, channel: Channel) -> None:
+        async def wait() -> None:
             try:
                 async with asyncio.timeout(self._limits.replication_ready):
-                    await self._center.messages.ready()
+                    await self._server.database_broadcasts.ready()
             except TimeoutError:
                 channel.replication_ready(ready=False)
             else:
                 channel.replication_ready(ready=True)
 
-        self._run_for(channel, follow())
+        self._run_for(channel, wait())
 
-    def closed(self, channel: Channel) -> None:
+    def remove(self, channel: Channel) -> None:
         if self._channels.get(channel.topic) is channel:
             del self._channels[channel.topic]
-        self._center.feed.unsubscribe(channel)
-        for task in self._asking.get(channel, ()):
+        self._server.feed.unsubscribe(channel)
+        for task in self._tasks.get(channel, ()):
             if task is not asyncio.current_task():
                 task.cancel()
 
-    # Bytes
+    # Frames
 
     async def _write(self) -> None:
         while True:
             while self._outgoing:
                 data = self._outgoing.popleft()
-                self._outgoing_size -= len(data)
+                self._outgoing_bytes -= len(data)
                 kind = "bytes" if isinstance(data, bytes) else "text"
                 await self._websocket.send({"type": "websocket.send", kind: data})
-            self._something_to_send.clear()
-            await self._something_to_send.wait()
+            self._wake_writer.clear()
+            await self._wake_writer.wait()
 
     async def _read(self) -> None:
         for count in itertools.count():
@@ -179,24 +175,24 @@ class ClientSocket:
             event = await self._websocket.receive()
             if event["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(event.get("code", 1005))
-            self._heard_at = time.monotonic()
+            self._received_at = time.monotonic()
             text: str | None = event.get("text")
             data: str | bytes = text if text is not None else event["bytes"]
             try:
-                self._take(decode(data, self._version), len(data))
+                self._handle(decode(data, self._version), len(data))
             except BadFrame as error:
-                self._center.counters.bad_frames += 1
+                self._server.counters.bad_frames += 1
                 logger.info("Dropped a frame: %s", error, extra={"action": "realtime_bad_frame"})
 
     # Messages
 
-    def _take(self, message: Message, size: int) -> None:
+    def _handle(self, message: Message, size: int) -> None:
         channel = self._channels.get(message.topic)
         event = message.event if isinstance(message, Frame) else "broadcast"
         if event == "phx_join" and message.topic.startswith(PREFIX):
             self._join(message)
         elif channel is not None:
-            self._go_on(channel, channel.receive(message, size, time.monotonic()))
+            self._run_queries(channel, channel.receive(message, size, time.monotonic()))
         elif (message.topic == "phoenix" and event == "heartbeat") or event == "phx_leave":
             self.push(reply(message, "ok", {}))
         else:
@@ -207,57 +203,60 @@ class ClientSocket:
         if (old := self._channels.get(frame.topic)) is not None:
             old.close()
         if frame.topic == PREFIX:
-            return self.refuse(reply(frame, "error", {"reason": "TopicNameRequired: You must provide a topic name"}))
+            return self._reject(frame, "TopicNameRequired: You must provide a topic name")
         request = parse_join(frame.payload)
         if request.problems:
-            logger.info("A join was not understood: %s", request.problems, extra={"action": "realtime_bad_join"})
+            logger.info("Fields of a join were ignored: %s", request.problems, extra={"action": "realtime_bad_join"})
         if self._limits.private_only and not request.private:
-            return self.refuse(
-                reply(frame, "error", {"reason": "PrivateOnly: This project only allows private channels"})
-            )
+            return self._reject(frame, "PrivateOnly: This project only allows private channels")
         if not self._joins.add(time.monotonic()):
             self.push(reply(frame, "error", {"reason": "ClientJoinRateLimitReached: Too many joins per second"}))
-            return self.close(NORMAL)
+            return self.close(NORMAL_CLOSURE)
         if len(self._channels) >= self._limits.channels_per_socket:
-            return self.refuse(reply(frame, "error", {"reason": "ChannelRateLimitReached: Too many channels"}))
+            return self._reject(frame, "ChannelRateLimitReached: Too many channels")
         try:
-            claims = self._claims if request.token is None else self._center.verify(request.token)
+            claims = self._claims if request.token is None else self._server.verify(request.token)
         except BadToken as error:
-            return self.refuse(reply(frame, "error", {"reason": f"{error.code}: {error.message}"}))
-        self.known = self.known or "sub" in claims
+            return self._reject(frame, f"{error.code}: {error.message}")
+        self.authenticated = self.authenticated or "sub" in claims
         channel = Channel(
             frame,
             request,
             claims,
-            port=self,
-            topics=self._center.topics,
-            verify=self._center.verify,
+            transport=self,
+            topics=self._server.topics,
+            verify=self._server.verify,
             limits=self._limits,
             events=self._events,
         )
         self._channels[frame.topic] = channel
-        return self._go_on(channel, channel.open())
+        return self._run_queries(channel, channel.join())
 
-    def _go_on(self, channel: Channel, question: Question | None) -> None:
-        if question is not None:
-            self._run_for(channel, self._answer(channel, question))
+    def _reject(self, frame: Frame, reason: str) -> None:
+        self.reject_join(reply(frame, "error", {"reason": reason}))
 
-    async def _answer(self, channel: Channel, question: Question | None) -> None:
-        while question is not None:
-            question = channel.answer(await self._center.answer(channel, question))
+    def _run_queries(self, channel: Channel, query: Query | None) -> None:
+        """Run the query of a channel, and those that follow from its result."""
+
+        async def run(query: Query | None) -> None:
+            while query is not None:
+                query = channel.resume(await self._server.run_query(channel, query))
+
+        if query is not None:
+            self._run_for(channel, run(query))
 
     def _run_for(self, channel: Channel, work: Coroutine[Any, Any, None]) -> None:
-        """In the background, for as long as the channel lives."""
+        """Run the work as a task that ends with the channel."""
         task = asyncio.create_task(work)
-        tasks = self._asking.setdefault(channel, set())
+        tasks = self._tasks.setdefault(channel, set())
         tasks.add(task)
-        task.add_done_callback(lambda done: self._done(channel, done))
+        task.add_done_callback(lambda done: self._task_done(channel, done))
 
-    def _done(self, channel: Channel, task: asyncio.Task[None]) -> None:
-        tasks = self._asking[channel]
+    def _task_done(self, channel: Channel, task: asyncio.Task[None]) -> None:
+        tasks = self._tasks[channel]
         tasks.discard(task)
         if not tasks:
-            del self._asking[channel]
+            del self._tasks[channel]
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("A channel failed", exc_info=error, extra={"action": "realtime_channel_failed"})
             channel.crash()

@@ -1,4 +1,4 @@
-"""What a channel asks of `postgres_changes`: which table, which events, which rows. Parsing, no I/O."""
+"""Parses the entries of `postgres_changes`: the table, the event and the filters of a subscription. No I/O."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _EVENTS: dict[str, Event] = {"INSERT": "INSERT", "UPDATE": "UPDATE", "DELETE": "
 
 
 class BadSubscription(ValueError):
-    """The parameters are wrong; the text is Supabase Realtime's."""
+    """The parameters of a subscription are wrong; the text is Supabase Realtime's."""
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
-    """One condition on a column, with the operator's name in the client's words. An `in` has an array's text."""
+class ChangeFilter:
+    """One condition on a column. `operator` is the client's name for it; the argument of `in` is an array's text."""
 
     column: str
     operator: str
@@ -32,24 +32,24 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """One entry of a channel's `postgres_changes`; `id` is what deliveries name it by.
+    """One entry of a channel's `postgres_changes`. Changes name it by its `id`.
 
-    `selected` are the columns to be told, besides the key; None for all.
+    `selected` are the columns that the client gets besides the key; None for all columns.
     """
 
     id: int
     event: Event
     schema: str
     table: str
-    filters: tuple[Filter, ...]
+    filters: tuple[ChangeFilter, ...]
     selected: tuple[str, ...] | None = None
 
-    def wants(self, kind: str, schema: str, table: str) -> bool:
-        """Whether a change of this kind to this table concerns it, filters aside."""
+    def matches(self, kind: str, schema: str, table: str) -> bool:
+        """Whether the subscription is to this kind of change of this table, before its filters."""
         return self.event in ("*", kind) and self.schema in ("*", schema) and self.table in ("*", table)
 
     def __str__(self) -> str:
-        """As the texts of errors show it."""
+        """The form in the texts of errors."""
         filters = [(f.column, f.operator, f.argument, f.negated) for f in self.filters]
         selected = None if self.selected is None else list(self.selected)
         return (
@@ -59,13 +59,13 @@ class Subscription:
 
 
 def subscription_id(params: Mapping[str, Any]) -> int:
-    """A stable id below 2**27, never 0: the same parameters get the same."""
+    """A stable id between 1 and 2**27: equal parameters have equal ids."""
     text = orjson.dumps(params, option=orjson.OPT_SORT_KEYS, default=repr)
     return zlib.crc32(text) % (2**27 - 1) + 1
 
 
 def parse(params: Mapping[str, Any]) -> Subscription:
-    """An entry as the client sent it. Raises BadSubscription."""
+    """Parse one entry. Raises BadSubscription."""
     schema, table, condition = (params.get(name) for name in ("schema", "table", "filter"))
     selected = _selected(params.get("select"))
     if isinstance(schema, str) and isinstance(table, str) and (condition is None or isinstance(condition, str)):
@@ -89,13 +89,13 @@ def parse(params: Mapping[str, Any]) -> Subscription:
 def parse_all(
     entries: Sequence[Mapping[str, Any]],
 ) -> tuple[list[dict[str, Any]], tuple[Subscription, ...], str | None]:
-    """What to answer to a join's entries, the subscriptions, and what is wrong. One wrong entry spoils all, as the
-    real service has it."""
-    answer = [{**entry, "id": subscription_id(entry)} for entry in entries]
+    """Parse the entries of a join: the entries for its reply, the subscriptions and the error, if any. One wrong entry
+    makes all invalid, as in Supabase Realtime."""
+    reply = [{**entry, "id": subscription_id(entry)} for entry in entries]
     try:
-        return answer, tuple(parse(entry) for entry in entries), None
+        return reply, tuple(parse(entry) for entry in entries), None
     except BadSubscription as error:
-        return answer, (), str(error)
+        return reply, (), str(error)
 
 
 def _selected(value: object) -> tuple[str, ...] | None:
@@ -107,15 +107,15 @@ def _selected(value: object) -> tuple[str, ...] | None:
     return tuple(names) or None
 
 
-def parse_filters(text: str) -> tuple[Filter, ...]:
-    """Conditions that all have to hold, `column=operator.value` separated by commas. Raises BadSubscription."""
+def parse_filters(text: str) -> tuple[ChangeFilter, ...]:
+    """Parse conditions `column=operator.value`, separated by commas; all must hold. Raises BadSubscription."""
     if not text.strip():
         return ()
     return tuple(_filter(part.strip()) for part in _split(text.strip()))
 
 
 def _split(text: str) -> list[str]:
-    """At commas that are neither in parentheses nor in quotes. A quote begins only where a value does."""
+    """Split at commas that are neither in parentheses nor in quotes. A quote begins only where a value does."""
     parts, depth, quoted, begin, at, before = list[str](), 0, False, 0, 0, ""
     while at < len(text):
         character = text[at]
@@ -135,7 +135,7 @@ def _split(text: str) -> list[str]:
     return [*parts, text[begin:]]
 
 
-def _filter(text: str) -> Filter:
+def _filter(text: str) -> ChangeFilter:
     if not text:
         raise _bad("filter must not contain empty segments (check for extra commas)")
     column, equals, condition = text.partition("=")
@@ -148,10 +148,10 @@ def _filter(text: str) -> Filter:
     if operator not in OPERATORS:
         raise _bad(_inspect([operator, value]))
     if operator != "in":
-        return Filter(column, operator, _unquote(value), negated)
+        return ChangeFilter(column, operator, _unquote(value), negated)
     if len(value) < 2 or value[0] != "(" or value[-1] != ")":
         raise _bad("`in` filter value must be wrapped by parentheses")
-    return Filter(column, operator, "{" + value[1:-1] + "}", negated)
+    return ChangeFilter(column, operator, "{" + value[1:-1] + "}", negated)
 
 
 def _bad(reason: str) -> BadSubscription:
@@ -159,7 +159,7 @@ def _bad(reason: str) -> BadSubscription:
 
 
 def _unquote(value: str) -> str:
-    """A value in quotes as it is meant; one whose quotes do not fit, as it is."""
+    """The contents of a quoted value; a value that is not well quoted stays as it is."""
     if len(value) < 2 or value[0] != '"' or value[-1] != '"':
         return value
     characters: list[str] = []
@@ -177,7 +177,7 @@ def _unquote(value: str) -> str:
 
 
 def _inspect(value: object) -> str:
-    """The notation in which the real service puts values into its texts (Elixir's)."""
+    """A value in Elixir's notation, which Supabase Realtime's texts have."""
     match value:
         case None:
             return "nil"

@@ -1,6 +1,6 @@
-"""Who is on which topic: broadcasts and presence among them. No I/O.
+"""The topics of one process with their members: broadcasts and presence among the members. No I/O.
 
-A private and a public topic of one name are two topics.
+A private and a public topic of the same name are two topics.
 """
 
 from __future__ import annotations
@@ -8,84 +8,87 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from onsembl.realtime.channels.presence import Diff, Metas, Presence
-from onsembl.realtime.channels.serializer import Frame, Message
-from onsembl.realtime.channels.shared import Shared
+from onsembl.realtime.channels.presence import Metas, PresenceDiff, TopicPresence
+from onsembl.realtime.channels.serializer import Frame, Message, SharedMessage
 
 PREFIX = "realtime:"
-"""What a topic is called on the wire, before its name."""
+"""Precedes a topic's name on the wire."""
 
-Key = tuple[str, bool]
+TopicKey = tuple[str, bool]
 """The topic's name and whether it is private."""
 
 
-class Member(Protocol):
-    """A channel, as its topic sees it."""
+class TopicMember(Protocol):
+    """A channel that has joined a topic."""
 
     @property
-    def key(self) -> Key: ...
-
-    def take_broadcast(self, message: Shared, message_id: str | None) -> None:
-        """Hear a broadcast, if its policies let it."""
+    def key(self) -> TopicKey:
+        """The channel's topic."""
         ...
 
-    def take_presence(self, message: Shared) -> None:
-        """Hear who came and who left, if its policies let it."""
+    def push_broadcast(self, message: SharedMessage, message_id: str | None) -> None:
+        """Push a broadcast to the client, if the channel may read broadcasts. `message_id` names a stored one."""
+        ...
+
+    def push_presence(self, message: SharedMessage) -> None:
+        """Push a `presence_diff` to the client, if the channel may read presence."""
         ...
 
 
 class _Topic:
     def __init__(self) -> None:
-        self.members: dict[Member, None] = {}
-        self.presence = Presence()
+        self.members: dict[TopicMember, None] = {}
+        self.presence = TopicPresence()
 
 
 class Topics:
     """The topics that have members."""
 
     def __init__(self) -> None:
-        self._topics: dict[Key, _Topic] = {}
+        self._topics: dict[TopicKey, _Topic] = {}
 
-    def enter(self, member: Member) -> None:
+    def join(self, member: TopicMember) -> None:
         self._topics.setdefault(member.key, _Topic()).members[member] = None
 
-    def leave(self, member: Member) -> None:
-        """The member goes, and what it tracked."""
+    def leave(self, member: TopicMember) -> None:
+        """Remove the member and its tracked payload."""
         topic = self._topics.get(member.key)
         if topic is None or member not in topic.members:
             return
         del topic.members[member]
-        self._tell(member.key, topic, topic.presence.untrack(member))
+        self._push_diff(member.key, topic, topic.presence.untrack(member))
         if not topic.members:
             del self._topics[member.key]
 
-    def broadcast(self, key: Key, message: Message, *, but: Member | None = None, message_id: str | None = None) -> int:
-        """Give the message to all on the topic except `but`; how many they are."""
+    def broadcast(
+        self, key: TopicKey, message: Message, *, exclude: TopicMember | None = None, message_id: str | None = None
+    ) -> int:
+        """Send the message to the topic's members except `exclude`. Returns the number of receivers."""
         topic = self._topics.get(key)
         if topic is None:
             return 0
-        shared = Shared(message)
-        members = [member for member in topic.members if member is not but]
+        shared = SharedMessage(message)
+        members = [member for member in topic.members if member is not exclude]
         for member in members:
-            member.take_broadcast(shared, message_id)
+            member.push_broadcast(shared, message_id)
         return len(members)
 
-    def track(self, member: Member, presence_key: str, payload: Mapping[str, Any]) -> None:
+    def track(self, member: TopicMember, presence_key: str, payload: Mapping[str, Any]) -> None:
         topic = self._topics[member.key]
-        self._tell(member.key, topic, topic.presence.track(member, presence_key, payload))
+        self._push_diff(member.key, topic, topic.presence.track(member, presence_key, payload))
 
-    def untrack(self, member: Member) -> None:
+    def untrack(self, member: TopicMember) -> None:
         topic = self._topics[member.key]
-        self._tell(member.key, topic, topic.presence.untrack(member))
+        self._push_diff(member.key, topic, topic.presence.untrack(member))
 
-    def state(self, key: Key) -> Metas:
-        """Who is present."""
+    def presence_state(self, key: TopicKey) -> Metas:
+        """The contents of the topic's `presence_state`."""
         topic = self._topics.get(key)
         return topic.presence.state() if topic is not None else {}
 
-    def _tell(self, key: Key, topic: _Topic, diff: Diff | None) -> None:
+    def _push_diff(self, key: TopicKey, topic: _Topic, diff: PresenceDiff | None) -> None:
         if diff is None:
             return
-        shared = Shared(Frame(PREFIX + key[0], "presence_diff", diff.payload()))
+        shared = SharedMessage(Frame(PREFIX + key[0], "presence_diff", diff.payload()))
         for member in list(topic.members):
-            member.take_presence(shared)
+            member.push_presence(shared)

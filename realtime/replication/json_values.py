@@ -1,4 +1,4 @@
-"""PostgreSQL's text form of a value as the JSON that `to_jsonb` makes of it, by type name. No I/O."""
+"""Converts values from PostgreSQL's text form to the JSON that `to_jsonb` makes of them, by type name. No I/O."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ _CONVERTERS: dict[str, Callable[[str], bytes]] = {
 }
 
 
-def knows(type_name: str) -> bool:
-    """Whether values of the type (`pg_type.typname`) can be converted here; the others only by the database."""
+def converts(type_name: str) -> bool:
+    """Whether values of the type (`pg_type.typname`) can be converted here. The database converts other types."""
     return type_name.removeprefix("_") in _CONVERTERS
 
 
 def json_text(text: str | None, type_name: str) -> bytes:
-    """The JSON of a value of a known type. Numbers keep all of their digits."""
+    """The JSON of a value whose type `converts`. Numbers keep all their digits."""
     if text is None:
         return b"null"
     if type_name.startswith("_"):
@@ -66,29 +66,29 @@ _ITEM = re.compile(r'"((?:[^"\\]|\\.)*)"|([^,{}"]+)', re.DOTALL)
 
 
 def _array(text: str, convert: Callable[[str], bytes]) -> bytes:
-    """An array in curly braces; its items may be arrays. Bounds, as in `[0:1]={1,2}`, are not told."""
+    """The JSON of an array in curly braces, whose items may be arrays. The bounds in `[0:1]={1,2}` are dropped."""
     if text.startswith("["):
         text = text.partition("=")[2]
-    out: list[bytes] = []
+    parts: list[bytes] = []
     at = 0
     while at < len(text):
         match text[at]:
             case "{":
-                out.append(b"[")
+                parts.append(b"[")
             case "}":
-                out.append(b"]")
+                parts.append(b"]")
             case ",":
-                out.append(b",")
+                parts.append(b",")
             case _:
                 found = _ITEM.match(text, at)
                 if found is None:
                     raise ValueError(f"not an array: {text!r}")
                 quoted, plain = found.groups()
                 if quoted is not None:
-                    out.append(convert(re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL)))
+                    parts.append(convert(re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL)))
                 else:
-                    out.append(b"null" if plain == "NULL" else convert(plain))
+                    parts.append(b"null" if plain == "NULL" else convert(plain))
                 at = found.end()
                 continue
         at += 1
-    return b"".join(out)
+    return b"".join(parts)

@@ -1,7 +1,7 @@
-"""Decoding PostgreSQL's logical replication stream, plugin `pgoutput`, protocol versions 1 and 2. No I/O.
+"""Decodes PostgreSQL's logical replication stream, plugin `pgoutput`, protocol versions 1 and 2. No I/O.
 
 The format is that of "Logical Replication Message Formats" in PostgreSQL's manual. Version 2 may stream a transaction
-before it commits (only when asked to): its changes then carry the transaction's number, and count once it commits.
+before its commit (only on request): its changes then carry the transaction's number, and are valid once it commits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Unchanged(Enum):
-    """A large value that the update did not touch: the log does not repeat it."""
+    """A large value that an update did not touch; the log does not repeat it."""
 
     UNCHANGED = "unchanged"
 
@@ -27,11 +27,11 @@ Value = str | None | Unchanged
 
 
 class BadReplicationMessage(ValueError):
-    """Bytes that are not what the plugin sends."""
+    """The bytes are no message of the plugin."""
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class RelationColumn:
     name: str
     type_oid: int
     in_identity: bool
@@ -39,18 +39,18 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A table as the changes that follow see it. `identity` is d, n, f or i, as in pg_class.relreplident."""
+    """A table, sent before its first change. `identity` is d, n, f or i, as in pg_class.relreplident."""
 
     oid: int
     schema: str
     table: str
     identity: str
-    columns: tuple[Column, ...]
+    columns: tuple[RelationColumn, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """A type that is not built in, before the relation that has a column of it."""
+    """A user-defined type, sent before a relation with a column of it."""
 
     oid: int
     schema: str
@@ -59,8 +59,10 @@ class Type:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """The changes up to the next commit are of this transaction. `xid` is the low half of its number, None where it is
-    known that others see what it did."""
+    """The beginning of a transaction, whose changes follow up to the commit.
+
+    `xid` is the low half of its number; None where all transactions see its changes already.
+    """
 
     final_lsn: int
     committed_at: datetime
@@ -75,7 +77,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One row's change; `new` is None for a deletion, `old` holds what the replica identity keeps, if anything."""
+    """The change of one row. `new` is None for a deletion. `old` has the columns of the replica identity, if any."""
 
     kind: Literal["INSERT", "UPDATE", "DELETE"]
     relation: Relation
@@ -94,7 +96,7 @@ class Truncate:
 
 @dataclass(frozen=True, slots=True)
 class StreamStart:
-    """What follows, up to the stop, is of a transaction that has not ended."""
+    """The changes up to the next StreamStop are of a transaction that has not ended."""
 
     xid: int
     first: bool
@@ -116,31 +118,33 @@ class StreamCommit:
 
 @dataclass(frozen=True, slots=True)
 class StreamAbort:
-    """The streamed transaction, or only its part `subxid`, never was."""
+    """The streamed transaction, or only its subtransaction `subxid`, was rolled back."""
 
     xid: int
     subxid: int
 
 
-Message = Begin | Commit | Change | Relation | Type | Truncate | StreamStart | StreamStop | StreamCommit | StreamAbort
+ReplicationMessage = (
+    Begin | Commit | Change | Relation | Type | Truncate | StreamStart | StreamStop | StreamCommit | StreamAbort
+)
 
 
 class Decoder:
-    """Reads one message after another; it remembers the relations that changes refer to."""
+    """Decodes the messages of one stream. It remembers the relations that changes refer to."""
 
     def __init__(self) -> None:
         self._relations: dict[int, Relation] = {}
         self._streaming = False
 
-    def decode(self, data: bytes) -> Message | None:
-        """The next message; None for kinds that say nothing of rows. Raises BadReplicationMessage."""
+    def decode(self, data: bytes) -> ReplicationMessage | None:
+        """Decode the next message; None for kinds without rows. Raises BadReplicationMessage."""
         reader = _Reader(data)
         try:
             return self._decode(reader)
         except (struct.error, IndexError, KeyError, ValueError, OverflowError) as error:
             raise BadReplicationMessage(f"{data[:16]!r}…: {error}") from error
 
-    def _decode(self, reader: _Reader) -> Message | None:
+    def _decode(self, reader: _Reader) -> ReplicationMessage | None:
         match reader.character():
             case "B":
                 lsn, microseconds, xid = reader.unpack(">QqI")
@@ -182,7 +186,7 @@ class Decoder:
                 return None
 
     def _xid(self, reader: _Reader) -> int | None:
-        """The transaction's number, which changes carry only while one is streamed."""
+        """Read the transaction's number, which a message has only within a streamed transaction."""
         return reader.unpack(">I")[0] if self._streaming else None
 
     def _insert(self, reader: _Reader) -> Change:
@@ -249,12 +253,12 @@ def _relation(reader: _Reader) -> Relation:
     (oid,) = reader.unpack(">I")
     schema, table, identity = reader.string(), reader.string(), reader.character()
     (count,) = reader.unpack(">H")
-    columns: list[Column] = []
+    columns: list[RelationColumn] = []
     for _ in range(count):
         (flags,) = reader.unpack(">B")
         name = reader.string()
         type_oid, _ = reader.unpack(">Ii")
-        columns.append(Column(name, type_oid, bool(flags & 1)))
+        columns.append(RelationColumn(name, type_oid, bool(flags & 1)))
     return Relation(oid, schema, table, identity, tuple(columns))
 
 

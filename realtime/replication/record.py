@@ -1,14 +1,14 @@
-"""Reading the text form of a row, as PostgreSQL writes it: parentheses, commas, quotes where needed. No I/O."""
+"""Parses the text form of a row, as PostgreSQL writes it: parentheses, commas, quotes where needed. No I/O."""
 
 from __future__ import annotations
 
 
 class BadRecord(ValueError):
-    """Not the text of a row."""
+    """The text is not that of a row."""
 
 
 def parse_record(text: str) -> list[str | None]:
-    """The values of the row; an empty field is null, and one of two quotes the empty string. Raises BadRecord."""
+    """The values of the row. An empty field is null; a field of two quotes is the empty string. Raises BadRecord."""
     if len(text) < 2 or text[0] != "(" or text[-1] != ")":
         raise BadRecord(f"{text[:40]!r}…")
     values: list[str | None] = []

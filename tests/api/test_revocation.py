@@ -279,7 +279,7 @@ async def test_what_was_said_while_nobody_listened_is_done_at_the_return(api, mi
 
 async def test_a_leaked_key_of_operators_is_revoked_at_once(settings):
     """Everything that it signed is refused, at every instance, and ends what it has opened; who signs in is let in."""
-    patient = replace(settings, auth=AuthSettings(reread=3600.0))  # nobody finds out by himself
+    patient = replace(settings, auth=AuthSettings(key_reload_seconds=3600.0))  # nobody finds out by himself
     async with two_instances(patient) as (here, there):
         agent, operator = await here.enrol(), await here.operator()
         live = f"{here.url.replace('http', 'ws')}/realtime/v1/websocket?apikey={await here.key()}"

@@ -50,5 +50,5 @@ async def test_sign_ins_and_failures_are_in_the_audit_log(api: Api) -> None:
     assert [(row["actor_kind"], row["outcome"]) for row in rows] == [("operator", "ok"), ("anonymous", "refused")]
     assert {row["actor_name"] for row in rows} == {account.email}
     assert {row["address"] for row in rows} == {"127.0.0.1"}
-    assert rows[1]["detail"] == {"reason": "wrong address or password"}
+    assert rows[1]["detail"] == {"reason": "wrong email or password"}
     assert not any("hunter2" in row["whole"] for row in rows)

@@ -338,7 +338,7 @@ async def test_a_refreshed_token_keeps_the_page_live(
 ) -> None:
     """The session's token is renewed: channel and terminal go on, without a new connection."""
     # The client renews a token with less than 120 s left: it checks every 30 s and when the page becomes visible.
-    short = replace(settings, dashboard=dashboard, auth=AuthSettings(access_token=95))
+    short = replace(settings, dashboard=dashboard, auth=AuthSettings(access_token_lifetime=95))
     async with running(short) as center, agent_running(center, tmp_path):
         visitor = await visit(center.url)
         visitor.console.expect("ERR_CONNECTION_REFUSED")  # the window outlives the server

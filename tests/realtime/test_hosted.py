@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onsembl.realtime.hosted import HostedProject, IncompleteProject, TransactionPooler, refuse_transaction_pooler
+from onsembl.realtime.hosted import HostedProject, IncompleteProject, TransactionPooler, reject_transaction_pooler
 
 WHOLE = {
     "SUPABASE_URL": "https://abc.supabase.co/",
@@ -39,7 +39,7 @@ def test_there_is_none_without_an_address() -> None:
         ({"SUPABASE_SECRET_KEY": ""}, "SUPABASE_SECRET_KEY"),
         ({"SUPABASE_PUBLISHABLE_KEY": ""}, "SUPABASE_PUBLISHABLE_KEY"),
         ({"SUPABASE_URL": "abc.supabase.co"}, "SUPABASE_URL"),
-        ({"SUPABASE_PUBLISHABLE_KEY": "sb_secret_x"}, "given to every browser"),
+        ({"SUPABASE_PUBLISHABLE_KEY": "sb_secret_x"}, "Every browser gets"),
     ],
 )
 def test_what_is_missing_or_misplaced_is_named(change: dict[str, str], named: str) -> None:
@@ -70,7 +70,7 @@ def test_the_secret_key_is_not_shown() -> None:
 def test_a_transaction_pooler_is_refused_with_the_reason(url: str) -> None:
     """Its connections change hands after each transaction."""
     with pytest.raises(TransactionPooler, match=r"LISTEN.*session pooler"):
-        refuse_transaction_pooler(url)
+        reject_transaction_pooler(url)
 
 
 @pytest.mark.parametrize(
@@ -87,4 +87,4 @@ def test_a_transaction_pooler_is_refused_with_the_reason(url: str) -> None:
 )
 def test_other_addresses_pass(url: str) -> None:
     """Direct ones and session poolers, even where 6543 is in a password or a name."""
-    refuse_transaction_pooler(url)
+    reject_transaction_pooler(url)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from onsembl.realtime.replication.stream import stream
+from onsembl.realtime.replication.wal_stream import stream_wal
 from onsembl.sql.database import Connection, connect, create_pool
 
 
@@ -46,7 +46,7 @@ async def _connect(url: str) -> object:
 
 
 async def _follow_the_log(url: str) -> object:
-    return await anext(stream(url, "publication"))
+    return await anext(stream_wal(url, "publication"))
 
 
 @pytest.mark.parametrize("use", [_connect, _follow_the_log])

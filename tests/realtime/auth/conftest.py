@@ -83,7 +83,7 @@ def code(response: httpx.Response) -> tuple[int, str]:
 
 @pytest.fixture
 def auth_settings() -> AuthSettings:
-    return AuthSettings(published=0.0)
+    return AuthSettings(key_publish_seconds=0.0)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ async def auth(database_url: str, auth_settings: AuthSettings) -> AsyncGenerator
         events.append(event)
 
     passwords = Passwords(CHEAP)
-    tokens = AccessTokens("http://project.test/auth/v1", auth_settings.access_token)
+    tokens = AccessTokens("http://project.test/auth/v1", auth_settings.access_token_lifetime)
     keys = ProjectKeys(new_key(PUBLISHABLE), new_key(SECRET))
     async with create_pool(database_url, role=AUTH_ROLE, max_size=4) as pool:
         signing_keys = SigningKeys(pool, tokens, auth_settings)

@@ -17,10 +17,10 @@ async def test_takes_the_right_password_only() -> None:
     passwords = Passwords()
     kept = await hash_password("correct")
     assert kept.startswith("$argon2id$")
-    assert await passwords.fits("correct", kept)
-    assert not await passwords.fits("wrong", kept)
-    assert not await passwords.fits("nobody's password", None)
-    assert not await passwords.fits("correct", "not a hash")
+    assert await passwords.matches("correct", kept)
+    assert not await passwords.matches("wrong", kept)
+    assert not await passwords.matches("nobody's password", None)
+    assert not await passwords.matches("correct", "not a hash")
     assert not passwords.needs_rehash(kept)
     passwords.close()
 
@@ -53,8 +53,8 @@ async def test_an_unknown_user_costs_one_comparison_like_a_known_one() -> None:
     hasher.release.set()
     passwords = Passwords(hasher)
     known = await passwords.hash("correct")
-    await passwords.fits("wrong", known)
-    await passwords.fits("wrong", None)
+    await passwords.matches("wrong", known)
+    await passwords.matches("wrong", None)
     assert len(hasher.verified) == 2
     parameters = [extract_parameters(kept) for kept in hasher.verified]
     assert parameters[0] == parameters[1]
@@ -64,14 +64,14 @@ async def test_an_unknown_user_costs_one_comparison_like_a_known_one() -> None:
 async def test_computes_a_few_at_once_and_refuses_beyond_the_queue() -> None:
     """Two hashes run, two wait, and the fifth caller is told to come again."""
     hasher = Counting()
-    passwords = Passwords(hasher, at_once=2, waiting=2)
+    passwords = Passwords(hasher, threads=2, queued=2)
     kept = hasher.hash("correct")
-    waiting = [asyncio.create_task(passwords.fits("correct", kept)) for _ in range(4)]
+    waiting = [asyncio.create_task(passwords.matches("correct", kept)) for _ in range(4)]
     await asyncio.sleep(0)
     with pytest.raises(TooManyAttempts):
-        await passwords.fits("correct", kept)
+        await passwords.matches("correct", kept)
     hasher.release.set()
     assert await asyncio.gather(*waiting) == [True] * 4
     assert hasher.most <= 2
-    assert await passwords.fits("correct", kept)
+    assert await passwords.matches("correct", kept)
     passwords.close()

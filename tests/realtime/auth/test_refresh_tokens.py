@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onsembl.realtime.auth.refresh_tokens import RefreshToken, Use, use_of
+from onsembl.realtime.auth.refresh_tokens import RefreshToken, TokenUse, classify_use
 
 SECRET = b"s" * 32
 
@@ -43,16 +43,16 @@ def test_another_server_s_token_is_not_taken() -> None:
 @pytest.mark.parametrize(
     ("presented", "good", "since_refresh", "use"),
     [
-        (5, 5, 0.0, Use.FIRST),
-        (5, 5, 1e6, Use.FIRST),
-        (4, 5, 1.0, Use.REPEATED),
-        (4, 5, 1e6, Use.REPEATED),
-        (2, 5, 9.9, Use.REPEATED),
-        (3, 5, 10.0, Use.STOLEN),
-        (0, 5, 1e6, Use.STOLEN),
-        (6, 5, 1.0, Use.FOREIGN),
+        (5, 5, 0.0, TokenUse.CURRENT),
+        (5, 5, 1e6, TokenUse.CURRENT),
+        (4, 5, 1.0, TokenUse.REUSED),
+        (4, 5, 1e6, TokenUse.REUSED),
+        (2, 5, 9.9, TokenUse.REUSED),
+        (3, 5, 10.0, TokenUse.STOLEN),
+        (0, 5, 1e6, TokenUse.STOLEN),
+        (6, 5, 1.0, TokenUse.UNKNOWN),
     ],
 )
-def test_judges_a_token_by_its_number(presented: int, good: int, since_refresh: float, use: Use) -> None:
+def test_judges_a_token_by_its_number(presented: int, good: int, since_refresh: float, use: TokenUse) -> None:
     """The good one is used, its parent repeated, older ones repeated for ten seconds and stolen after."""
-    assert use_of(presented, good, since_refresh, 10.0) is use
+    assert classify_use(presented, good, since_refresh, 10.0) is use

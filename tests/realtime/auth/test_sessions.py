@@ -324,7 +324,7 @@ async def test_nobody_signs_up(auth: Auth) -> None:
 class TestWithSignUp:
     @pytest.fixture
     def auth_settings(self) -> AuthSettings:
-        return AuthSettings(allow_sign_up=True)
+        return AuthSettings(allow_signup=True)
 
     async def test_a_stranger_gets_a_session_without_rights(self, auth: Auth) -> None:
         """Where it is allowed: no role, whatever they ask for; and no address twice."""

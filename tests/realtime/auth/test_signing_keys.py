@@ -73,7 +73,7 @@ async def test_a_new_key_is_published_before_it_signs(pool: Pool) -> None:
 
 async def test_tokens_of_the_old_key_are_good_until_they_end(pool: Pool) -> None:
     """A rotation cuts nobody off, and a second one has to wait for the life of a token."""
-    process = Process(pool, AuthSettings(published=0.0))
+    process = Process(pool, AuthSettings(key_publish_seconds=0.0))
     await process.keys.load()
     token = process.issue()
     await process.pass_time(4000)
@@ -90,7 +90,10 @@ async def test_tokens_of_the_old_key_are_good_until_they_end(pool: Pool) -> None
 
 async def test_a_leaked_key_is_revoked_at_once(pool: Pool) -> None:
     """Its tokens are refused here at once, and in the other process as soon as that has read the keys."""
-    one, two = Process(pool, AuthSettings(reread=0.01)), Process(pool, AuthSettings(reread=0.01))
+    one, two = (
+        Process(pool, AuthSettings(key_reload_seconds=0.01)),
+        Process(pool, AuthSettings(key_reload_seconds=0.01)),
+    )
     await one.keys.load()
     await two.keys.load()
     token = one.issue()
@@ -111,7 +114,7 @@ async def test_a_leaked_key_is_revoked_at_once(pool: Pool) -> None:
 async def test_keys_serve_on_while_the_database_is_away(database_url: str) -> None:
     """A process that cannot read the keys again goes on with those it has."""
     async with create_pool(database_url, role=AUTH_ROLE) as pool:
-        process = Process(pool, AuthSettings(reread=0.01))
+        process = Process(pool, AuthSettings(key_reload_seconds=0.01))
         await process.keys.load()
     reloading = asyncio.create_task(process.keys.reload_repeatedly())
     await asyncio.sleep(0.05)

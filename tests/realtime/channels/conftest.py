@@ -15,11 +15,11 @@ from psycopg import AsyncConnection
 from websockets.asyncio.client import ClientConnection, connect
 
 from onsembl.realtime.channels import app
-from onsembl.realtime.channels.limits import Limits
+from onsembl.realtime.channels.limits import RealtimeLimits
 from onsembl.sql.database import connect as connect_database
 
 PATIENCE = 60.0
-IMPATIENT = Limits(connect_error_backoff=0.0, join_error_backoff=0.0)
+IMPATIENT = RealtimeLimits(connect_error_backoff=0.0, join_error_backoff=0.0)
 """Limits as they ship, without the pauses before a refusal."""
 
 NOTES = """

@@ -72,9 +72,9 @@ async def test_binary_frames_reach_both_versions(impatient):
 
 async def test_a_payload_too_large_is_not_passed_on(serve_project):
     """A broadcast over the limit is dropped; with `ack`, the sender is told."""
-    from onsembl.realtime.channels.limits import Limits
+    from onsembl.realtime.channels.limits import RealtimeLimits
 
-    async with serve_project(limits=Limits(payload_bytes=1000)) as project:
+    async with serve_project(limits=RealtimeLimits(payload_bytes=1000)) as project:
         async with open_wire(project.url, project.key) as wire:
             await wire.join("room", broadcast={"self": True, "ack": True})
             ref = await wire.send("realtime:room", "broadcast", {**HELLO, "payload": {"x": "x" * 2000}})

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from onsembl.realtime.channels.feed import ChangeFeed
-from onsembl.realtime.channels.limits import Limits
+from onsembl.realtime.channels.limits import RealtimeLimits
 from onsembl.realtime.replication.pgoutput import Begin, Change
 
 MINUTE = timedelta(minutes=1)
@@ -17,7 +17,7 @@ MINUTE = timedelta(minutes=1)
 @pytest.fixture
 def feed(monkeypatch):
     """One whose deliveries wait for `open`."""
-    made = ChangeFeed(None, Limits(), lambda: None)
+    made = ChangeFeed(None, RealtimeLimits(), lambda: None)
     made.open = asyncio.Event()
 
     async def deliver(_changes) -> None:
@@ -37,9 +37,9 @@ def messages():
 
 async def test_a_delivery_that_does_not_end_is_ever_later(feed):
     """What was committed a minute ago and is not delivered is a minute late now, and later then."""
-    await feed.began()
+    await feed.started()
     assert feed.lag == 0
-    delivering = asyncio.create_task(feed.take(messages()))
+    delivering = asyncio.create_task(feed.receive(messages()))
     await asyncio.sleep(0)
     first = feed.lag
     assert 60 <= first < feed.lag
@@ -50,9 +50,9 @@ async def test_a_delivery_that_does_not_end_is_ever_later(feed):
 
 async def test_changes_that_do_not_flow_are_ever_later(feed):
     """From when they stopped until they flow again."""
-    await feed.began()
-    await feed.ended()
+    await feed.started()
+    await feed.stopped()
     first = feed.lag
     assert first < feed.lag
-    await feed.began()
+    await feed.started()
     assert feed.lag == 0

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onsembl.realtime.channels.presence import Metas, Presence
+from onsembl.realtime.channels.presence import Metas, TopicPresence
 
 STEPS = st.lists(
     st.tuples(st.sampled_from("abc"), st.sampled_from(["k1", "k2"]), st.none() | st.sampled_from([{"x": 1}, {"x": 2}]))
@@ -32,7 +32,7 @@ def by_reference(state: Metas) -> dict[str, dict[str, Any]]:
 @given(STEPS)
 def test_diffs_lead_to_the_state(steps):
     """A client that follows every diff knows what a client that comes now is told."""
-    presence = Presence()
+    presence = TopicPresence()
     known: Metas = {}
     for member, key, payload in steps:
         diff = presence.untrack(member) if payload is None else presence.track(member, key, payload)

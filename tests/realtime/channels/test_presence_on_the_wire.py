@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from onsembl.realtime.channels.limits import Limits
+from onsembl.realtime.channels.limits import RealtimeLimits
 
 from .conftest import open_wire
 
@@ -105,7 +105,10 @@ async def test_a_private_topics_presence_is_for_those_whom_its_policies_let(impa
 
 async def test_a_payload_too_large_ends_the_channel(serve_project):
     """With the real service's text."""
-    async with serve_project(limits=Limits(payload_bytes=100)) as project, open_wire(project.url, project.key) as wire:
+    async with (
+        serve_project(limits=RealtimeLimits(payload_bytes=100)) as project,
+        open_wire(project.url, project.key) as wire,
+    ):
         await wire.join("room")
         await wire.send("realtime:room", "presence", {"event": "track", "payload": {"x": "x" * 200}})
         assert (await wire.expect("system"))["message"] == "Track message size exceeded"

@@ -177,7 +177,7 @@ async def test_an_expired_token(project, notes, node, clock, vsn):
     js = await node()
     await js.run(SIGN_IN, url=project.url, key=project.key, email="ann", vsn=vsn)
     await follow(js)
-    await clock.put_forward(AuthSettings().access_token)
+    await clock.put_forward(AuthSettings().access_token_lifetime)
     while (system := await js.event("system"))["extension"] != "system":
         pass
     assert system["message"].startswith("Token has expired ")

@@ -113,5 +113,5 @@ async def test_an_expired_token_errors_the_channel(project, client, clock):
     channel = supabase.channel("room")
     await channel.subscribe(statuses)
     assert (await statuses.next())[0].value == "SUBSCRIBED"
-    await clock.put_forward(AuthSettings().access_token)
+    await clock.put_forward(AuthSettings().access_token_lifetime)
     assert (await statuses.next())[0].value == "CHANNEL_ERROR"

@@ -19,7 +19,7 @@ from onsembl.realtime.channels import socket as channels_socket
 
 from .conftest import IMPATIENT, PATIENCE, open_wire
 
-HOUR = AuthSettings().access_token
+HOUR = AuthSettings().access_token_lifetime
 
 
 async def refusal(url: str, query: str) -> tuple[int, dict[str, Any]]:
@@ -58,7 +58,7 @@ async def test_too_many_users_are_refused(serve_project):
 
 async def test_who_shows_no_users_token_takes_no_place_from_others(serve_project):
     """The public key alone opens so many sockets at an address, and not for long; who has signed in is not counted."""
-    async with serve_project(limits=replace(IMPATIENT, unknown_at_address=1)) as project:
+    async with serve_project(limits=replace(IMPATIENT, unauthenticated_per_address=1)) as project:
         await project.operator("ann")
         token = (await project.sign_in("ann"))["access_token"]
         async with open_wire(project.url, project.key) as first:
@@ -74,9 +74,9 @@ async def test_who_shows_no_users_token_takes_no_place_from_others(serve_project
 
 async def test_who_shows_no_users_token_in_time_is_sent_away(serve_project):
     """A channel joined by the public key does not do; one that is joined by a user's token does."""
-    patient = replace(IMPATIENT, unknown_seconds=1000.0, idle=math.inf, no_channel=math.inf)
+    patient = replace(IMPATIENT, authentication_seconds=1000.0, idle=math.inf, no_channel=math.inf)
     refused: asyncio.Queue[tuple[str, str, str]] = asyncio.Queue()
-    async with serve_project(limits=patient, on_refused=lambda *said: refused.put_nowait(said)) as project:
+    async with serve_project(limits=patient, on_rejected=lambda *said: refused.put_nowait(said)) as project:
         await project.operator("ann")
         token = (await project.sign_in("ann"))["access_token"]
         async with open_wire(project.url, project.key) as known, open_wire(project.url, project.key) as unknown:
@@ -205,7 +205,7 @@ async def test_messages_are_limited(serve_project):
 
 async def test_an_expired_token_ends_the_channel(serve_project):
     """A channel whose token has expired is told so and closed; one on the key goes on."""
-    async with serve_project(limits=IMPATIENT, settings=AuthSettings(access_token=2)) as project:
+    async with serve_project(limits=IMPATIENT, settings=AuthSettings(access_token_lifetime=2)) as project:
         await project.operator("ann")
         async with open_wire(project.url, project.key) as wire:
             assert (await wire.join("key"))["status"] == "ok"
@@ -271,7 +271,7 @@ async def test_a_slow_client_is_cut_off_and_costs_no_other(serve_project, monkey
                     payload = {"event": "e", "payload": {"n": n, "x": "x" * 50_000}}
                     await sender.send("realtime:room", "broadcast", payload)
                     assert (await quick.expect("broadcast"))["payload"]["n"] == n
-                assert project.builtin.realtime.counters.sockets_cut_off == 1
+                assert project.builtin.realtime.counters.sockets_dropped == 1
                 async with asyncio.timeout(PATIENCE):
                     while len(project.builtin.realtime.sockets) > 2:
                         await asyncio.sleep(0.05)

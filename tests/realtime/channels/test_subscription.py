@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from onsembl.realtime.channels.subscription import (
     OPERATORS,
     BadSubscription,
-    Filter,
+    ChangeFilter,
     parse,
     parse_filters,
     subscription_id,
@@ -40,7 +40,7 @@ from onsembl.realtime.channels.subscription import (
 )
 def test_filters(text, filters):
     """Columns, operators and values."""
-    assert parse_filters(text) == tuple(Filter(*f) for f in filters)
+    assert parse_filters(text) == tuple(ChangeFilter(*f) for f in filters)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_quoted_values_come_back(conditions):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
     text = ",".join(f"c={'not.' * negated}{op}.{quoted(value)}" for op, value, negated in conditions)
-    assert parse_filters(text) == tuple(Filter("c", op, value, negated) for op, value, negated in conditions)
+    assert parse_filters(text) == tuple(ChangeFilter("c", op, value, negated) for op, value, negated in conditions)
 
 
 @given(st.text())

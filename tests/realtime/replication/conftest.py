@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from onsembl.realtime.replication.pgoutput import Change, Commit, Message
+from onsembl.realtime.replication.pgoutput import Change, Commit, ReplicationMessage
 
 PATIENCE = 60.0
 
@@ -19,10 +19,10 @@ class Log:
 
     def __init__(self, batches: Any) -> None:
         self._batches = batches
-        self._messages: list[Message] = []
-        self.seen: list[Message] = []
+        self._messages: list[ReplicationMessage] = []
+        self.seen: list[ReplicationMessage] = []
 
-    async def next(self) -> Message:
+    async def next(self) -> ReplicationMessage:
         while not self._messages:
             self._messages = list(await asyncio.wait_for(anext(self._batches), PATIENCE))
         self.seen.append(self._messages.pop(0))
@@ -33,7 +33,7 @@ class Log:
             pass
         return message
 
-    async def until_commit(self) -> list[Message]:
+    async def until_commit(self) -> list[ReplicationMessage]:
         messages = [await self.next()]
         while not isinstance(messages[-1], Commit):
             messages.append(await self.next())
@@ -44,7 +44,7 @@ Reader = Callable[[Any], AbstractAsyncContextManager[Log]]
 
 
 @asynccontextmanager
-async def reading(batches: AsyncGenerator[list[Message]]) -> AsyncGenerator[Log]:
+async def reading(batches: AsyncGenerator[list[ReplicationMessage]]) -> AsyncGenerator[Log]:
     async with aclosing(batches):
         assert await asyncio.wait_for(anext(batches), PATIENCE) == []  # the stream stands
         yield Log(batches)

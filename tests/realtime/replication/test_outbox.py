@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from onsembl.realtime.replication.outbox import stream_outbox
 from onsembl.realtime.replication.pgoutput import Change
 from onsembl.realtime.replication.record import BadRecord, parse_record
-from onsembl.realtime.replication.stream import stream
+from onsembl.realtime.replication.wal_stream import stream_wal
 from onsembl.sql.database import connect
 from onsembl.sql.realtime_changes import PUBLICATION
 
-from .test_stream import TABLE
+from .test_wal_stream import TABLE
 
 STATEMENTS = [
     "insert into kinds (a_text, a_time, a_bytea, an_array) values ('a, \"b\" (c)', now(), '\\x00', '{1,null}')",
@@ -44,7 +44,10 @@ def told(change: Change) -> tuple[Any, ...]:
 
 async def test_the_outbox_tells_what_the_log_tells(database_url, kinds, read):
     """The same changes, rows and old rows, in the same order."""
-    async with read(stream(database_url, PUBLICATION)) as log, read(stream_outbox(database_url, PUBLICATION)) as box:
+    async with (
+        read(stream_wal(database_url, PUBLICATION)) as log,
+        read(stream_outbox(database_url, PUBLICATION)) as box,
+    ):
         await kinds.execute("set timezone to 'Asia/Tokyo'; set datestyle to 'German'")
         for statement in STATEMENTS:
             await kinds.execute(statement)

@@ -13,9 +13,9 @@ from onsembl.realtime.replication.pgoutput import (
     UNCHANGED,
     BadReplicationMessage,
     Change,
-    Column,
     Decoder,
     Relation,
+    RelationColumn,
     StreamAbort,
     StreamCommit,
     StreamStart,
@@ -65,7 +65,7 @@ def test_rows_come_back_as_they_were(key, value):
 def test_a_relation_describes_its_table():
     """With the columns that identify a row."""
     assert Decoder().decode(relation()) == Relation(
-        7, "public", "notes", "d", (Column("id", 25, True), Column("text", 25, False))
+        7, "public", "notes", "d", (RelationColumn("id", 25, True), RelationColumn("text", 25, False))
     )
 
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from onsembl.realtime.replication.pgoutput import UNCHANGED, Begin, Change, Commit, Relation, Truncate, Type
-from onsembl.realtime.replication.stream import stream
+from onsembl.realtime.replication.wal_stream import stream_wal
 from onsembl.sql.database import connect
 from onsembl.sql.realtime_changes import PUBLICATION
 
@@ -34,7 +34,7 @@ async def kinds(database_url: str) -> Any:
 
 async def test_a_transaction_is_told_from_begin_to_commit(database_url, kinds, read):
     """With the time of its commit, its number, and the table's columns before the first change."""
-    async with read(stream(database_url, PUBLICATION)) as log:
+    async with read(stream_wal(database_url, PUBLICATION)) as log:
         async with kinds.transaction():
             cursor = await kinds.execute("select pg_current_xact_id()::text::bigint as xid")
             xid = (await cursor.fetchone())["xid"]
@@ -55,7 +55,7 @@ async def test_a_transaction_is_told_from_begin_to_commit(database_url, kinds, r
 
 async def test_every_type_in_its_text_form(database_url, kinds, read):
     """Values come as Postgres writes them, in fixed formats whatever the writer's settings."""
-    async with read(stream(database_url, PUBLICATION)) as log:
+    async with read(stream_wal(database_url, PUBLICATION)) as log:
         await kinds.execute("set timezone to 'Asia/Tokyo'; set datestyle to 'German'; set bytea_output to 'escape'")
         await kinds.execute(
             """insert into kinds values (
@@ -84,7 +84,7 @@ async def test_every_type_in_its_text_form(database_url, kinds, read):
 
 async def test_replica_identities(database_url, kinds, read):
     """By default the key comes when it changes, or the row goes; with identity full, the old row always."""
-    async with read(stream(database_url, PUBLICATION)) as log:
+    async with read(stream_wal(database_url, PUBLICATION)) as log:
         await kinds.execute("insert into kinds (id, a_text) values (gen_random_uuid(), 'x')")
         await log.change()
         await kinds.execute("update kinds set a_text = 'y'")
@@ -109,7 +109,7 @@ async def test_replica_identities(database_url, kinds, read):
 async def test_unchanged_large_values_are_marked(database_url, kinds, read):
     """A value outside the row that an update does not touch is not repeated."""
     await kinds.execute("alter table kinds alter a_text set storage external")
-    async with read(stream(database_url, PUBLICATION)) as log:
+    async with read(stream_wal(database_url, PUBLICATION)) as log:
         await kinds.execute("insert into kinds (a_text) values (repeat('x', 10000))")
         await log.change()
         await kinds.execute("update kinds set a_bigint = 1")
@@ -120,7 +120,7 @@ async def test_unchanged_large_values_are_marked(database_url, kinds, read):
 
 async def test_truncation_is_told(database_url, kinds, read):
     """With the tables."""
-    async with read(stream(database_url, PUBLICATION)) as log:
+    async with read(stream_wal(database_url, PUBLICATION)) as log:
         await kinds.execute("truncate kinds restart identity")
         while not isinstance(message := await log.next(), Truncate):
             pass
@@ -130,7 +130,7 @@ async def test_truncation_is_told(database_url, kinds, read):
 
 async def test_ten_thousand_rows_in_order(database_url, kinds, read):
     """A large transaction comes whole and in order, in many batches."""
-    async with read(stream(database_url, PUBLICATION)) as log:
+    async with read(stream_wal(database_url, PUBLICATION)) as log:
         await kinds.execute(
             "insert into kinds (a_bigint, a_text) select n, repeat('x', 500) from generate_series(1, 10000) n"
         )
@@ -140,7 +140,7 @@ async def test_ten_thousand_rows_in_order(database_url, kinds, read):
 
 async def test_what_is_rolled_back_never_was(database_url, kinds, read):
     """Only what was committed is told, in the order of the commits."""
-    async with read(stream(database_url, PUBLICATION)) as log, await connect(database_url) as other:
+    async with read(stream_wal(database_url, PUBLICATION)) as log, await connect(database_url) as other:
         await other.execute("insert into public.kinds (a_text) values ('second')")
         await kinds.execute("begin; insert into kinds (a_text) values ('never'); rollback")
         await kinds.execute("insert into kinds (a_text) values ('first')")
@@ -151,7 +151,7 @@ async def test_what_is_rolled_back_never_was(database_url, kinds, read):
 
 async def test_a_table_that_changes_is_described_anew(database_url, kinds, read):
     """After a column was added, rows have it."""
-    async with read(stream(database_url, PUBLICATION)) as log:
+    async with read(stream_wal(database_url, PUBLICATION)) as log:
         await kinds.execute("insert into kinds default values")
         await log.change()
         await kinds.execute("alter table kinds add column later int; insert into kinds (later) values (1)")
@@ -162,7 +162,7 @@ async def test_a_table_that_changes_is_described_anew(database_url, kinds, read)
 
 async def test_a_restart_ends_the_stream(own_postgres, read):
     """The stream ends with the server, and a new one begins after; the slot is gone with its connection."""
-    async with read(stream(own_postgres.url(), PUBLICATION)) as log:
+    async with read(stream_wal(own_postgres.url(), PUBLICATION)) as log:
         stopping = asyncio.create_task(asyncio.to_thread(own_postgres.stop))
         with pytest.raises(psycopg.OperationalError):
             await log.next()  # read meanwhile, as it always is: until all is read, Postgres does not stop
@@ -171,15 +171,15 @@ async def test_a_restart_ends_the_stream(own_postgres, read):
     async with await connect(own_postgres.url(), autocommit=True) as conn:
         cursor = await conn.execute("select count(*) as slots from pg_replication_slots")
         assert await cursor.fetchone() == {"slots": 0}
-        async with read(stream(own_postgres.url(), PUBLICATION)) as log:
+        async with read(stream_wal(own_postgres.url(), PUBLICATION)) as log:
             await conn.execute("insert into onsembl.agents (name, kind) values ('one', 'shell')")
             assert (await log.change()).relation.table == "agents"
 
 
 async def test_the_server_hears_that_the_stream_lives(database_url, kinds, read, monkeypatch):
     """What was read is reported, so that the log need not be kept."""
-    monkeypatch.setattr("onsembl.realtime.replication.stream.STATUS_SECONDS", 0.05)
-    async with read(stream(database_url, PUBLICATION)) as log:
+    monkeypatch.setattr("onsembl.realtime.replication.wal_stream.STATUS_SECONDS", 0.05)
+    async with read(stream_wal(database_url, PUBLICATION)) as log:
         await kinds.execute("insert into kinds (a_text) values ('x')")
         await log.until_commit()
         cursor = await kinds.execute("select pg_current_wal_lsn() as lsn")

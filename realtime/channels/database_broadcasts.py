@@ -1,4 +1,4 @@
-"""Broadcasts that the database sends: live from the log, and stored ones to replay."""
+"""Broadcasts from the database: live ones from the stream of changes, and stored ones for replay."""
 
 from __future__ import annotations
 
@@ -9,60 +9,63 @@ from datetime import UTC, datetime
 from psycopg.rows import DictRow
 
 from onsembl.realtime.channels.join import Replay
-from onsembl.realtime.channels.limits import Limits
+from onsembl.realtime.channels.limits import RealtimeLimits
 from onsembl.realtime.channels.serializer import Broadcast
 from onsembl.realtime.channels.topics import PREFIX, Topics
-from onsembl.realtime.replication.pgoutput import Change, Message
-from onsembl.sql import realtime_messages as queries
+from onsembl.realtime.replication.pgoutput import Change, ReplicationMessage
+from onsembl.sql import realtime_messages
 from onsembl.sql.database import Pool
 
 logger = logging.getLogger(__name__)
 
 
-class DatabaseMessages:
-    """Gives rows of `realtime.messages` to the topics they are for."""
+class DatabaseBroadcasts:
+    """A ChangeConsumer that broadcasts each new row of `realtime.messages` on its topic."""
 
-    def __init__(self, pool: Pool, topics: Topics, limits: Limits) -> None:
+    def __init__(self, pool: Pool, topics: Topics, limits: RealtimeLimits) -> None:
         self._pool = pool
         self._topics = topics
         self._limits = limits
-        self._ready = asyncio.Event()
+        self._streaming = asyncio.Event()
         self.delivered = 0
 
     async def ready(self) -> None:
-        """Returns when messages that are sent from now on arrive."""
-        await self._ready.wait()
+        """Wait until messages that the database sends from now on are broadcast."""
+        await self._streaming.wait()
 
     async def replay(self, topic: str, replay: Replay) -> tuple[Broadcast, ...]:
         """Stored messages of a private topic, oldest first. Raises psycopg.Error."""
         since = datetime.fromtimestamp(replay.since / 1000, UTC)
         async with self._pool.connection() as conn:
-            rows = await queries.newest(conn, topic, since, replay.limit)
+            rows = await realtime_messages.newest(conn, topic, since, replay.limit)
         return tuple(_replayed(topic, row) for row in rows)
 
-    # Consumer
+    # ChangeConsumer
 
-    async def began(self) -> None:
-        self._ready.set()
+    async def started(self) -> None:
+        self._streaming.set()
 
-    async def ended(self) -> None:
-        self._ready.clear()
+    async def stopped(self) -> None:
+        self._streaming.clear()
 
-    async def take(self, messages: list[Message]) -> None:
+    async def receive(self, messages: list[ReplicationMessage]) -> None:
         for message in messages:
             if isinstance(message, Change) and message.kind == "INSERT" and message.new is not None:
                 row = {name: value for name, value in message.new.items() if isinstance(value, str)}
-                self._send(row)
+                self._broadcast(row)
 
-    def _send(self, row: dict[str, str]) -> None:
+    def _broadcast(self, row: dict[str, str]) -> None:
         binary = row.get("binary_payload")
         body = bytes.fromhex(binary[2:]) if binary is not None else row.get("payload", "").encode()
         event, topic = row.get("event"), row["topic"]
         if event is None or (binary is None and not body) or row["extension"] != "broadcast":
-            logger.info("A row of realtime.messages is no broadcast", extra={"action": "realtime_bad_message"})
+            logger.info("Ignored a row of realtime.messages", extra={"action": "realtime_bad_message"})
             return
         if len(body) > self._limits.payload_bytes:
-            logger.warning("A broadcast by the database is too large", extra={"action": "realtime_message_too_large"})
+            logger.warning(
+                "Dropped a broadcast from the database that is too large",
+                extra={"action": "realtime_message_too_large"},
+            )
             return
         broadcast = Broadcast(PREFIX + topic, event, body, binary is None, {"id": row["id"]})
         private = row.get("private") == "t"
