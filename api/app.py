@@ -37,14 +37,15 @@ from onsembl.api.http.problems import (
     server_error_answer,
 )
 from onsembl.api.http.request_log import RequestLog
-from onsembl.api.instances.instance import keep_alive, take_messages
+from onsembl.api.instances.instance import Instance
 from onsembl.api.metrics import Metrics
 from onsembl.api.routes.devices import ROUTES as DEVICE_ROUTES
 from onsembl.api.routes.metrics import metrics
 from onsembl.api.routes.table import ENDPOINTS
 from onsembl.api.services import Services
 from onsembl.api.settings import Settings
-from onsembl.api.terminals.agent_records import Presence
+from onsembl.api.terminals.agent_presence import AgentPresence
+from onsembl.api.terminals.agent_reports import AgentReports
 from onsembl.api.terminals.agent_socket import agent_socket
 from onsembl.api.terminals.archiver import Archiver
 from onsembl.api.terminals.hub import Hub
@@ -202,13 +203,15 @@ async def _start(
     )
     await stack.enter_async_context(statements)
     hub = Hub(pool, settings.ring_bytes, await _start_archiver(settings, stack, counted))
+    reports = AgentReports(hub, pool, statements, counted.command_ended)
     rejections = Rejections(pool, counted.rejected)
     stack.push_async_callback(rejections.write)
     services = Services(
         settings=settings,
         pool=pool,
         hub=hub,
-        presence=Presence(pool, statements, instance_id, counted.command_ended),
+        presence=AgentPresence(pool, instance_id, reports),
+        reports=reports,
         agent_keys=agent_keys,
         agent_tokens=agent_tokens,
         operator_tokens=operator_tokens,
@@ -222,9 +225,10 @@ async def _start(
     )
     counted.pools.watch("api", pool)
     counted.pools.watch("statements", statements)
+    instance = Instance(services, instance_id)
     beside = [
-        keep_alive(pool, instance_id, settings.address, settings.instance_heartbeat),
-        take_messages(settings.database_url, services, instance_id),
+        instance.send_heartbeats(),
+        instance.receive_messages(),
         rejections.write_forever(),
         counted.loop_lag.watch(),
     ]

@@ -15,7 +15,8 @@ from onsembl.api.background import BackgroundTasks
 from onsembl.api.http.problems import Problem
 from onsembl.api.metrics import Metrics, State
 from onsembl.api.settings import Settings
-from onsembl.api.terminals.agent_records import Presence
+from onsembl.api.terminals.agent_presence import AgentPresence
+from onsembl.api.terminals.agent_reports import AgentReports
 from onsembl.api.terminals.hub import Hub
 from onsembl.protocol.ids import OperatorId
 from onsembl.protocol.states import Role
@@ -32,7 +33,8 @@ class Services:
     settings: Settings
     pool: Pool
     hub: Hub
-    presence: Presence
+    presence: AgentPresence
+    reports: AgentReports
     agent_keys: AgentKeys
     agent_tokens: AgentTokens
     operator_tokens: OperatorTokens

@@ -15,7 +15,7 @@ from onsembl.fleet import instance_messages
 from onsembl.fleet.instance_messages import Broadcast
 from onsembl.fleet.line import promote
 from onsembl.protocol.ids import AgentId
-from onsembl.protocol.messages import Halt
+from onsembl.protocol.messages import Halt, HaltProgress
 from onsembl.sql import agents, audit, commands, halts
 from onsembl.sql.database import Connection
 
@@ -75,6 +75,24 @@ async def move_idle_lines(conn: Connection) -> None:
         await agents.lock(conn, agent_id)
         await promote(conn, AgentId(agent_id))
         await conn.commit()
+
+
+async def record_progress(conn: Connection, agent_id: AgentId, report: HaltProgress, actor: audit.Actor) -> None:
+    """Write how far an agent has come with a halt. Audited when the agent has stopped, or has processes that survive
+    SIGKILL."""
+    if await halts.progress(conn, agent_id, report) and report.state != "stopping":
+        stopped = report.state == "stopped"
+        await audit.write(
+            conn,
+            audit.Event(
+                actor=actor,
+                action="halt.agent_stopped" if stopped else "halt.agent_dying",
+                target_kind="agent",
+                target_id=str(agent_id),
+                outcome="ok" if stopped else "failed",
+                detail={"halt_id": str(report.halt_id), "pids": report.pids},
+            ),
+        )
 
 
 async def halt_status(conn: Connection, halt: DictRow | None) -> dict[str, Any]:

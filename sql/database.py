@@ -12,14 +12,16 @@ from traceback import clear_frames
 from types import TracebackType
 from typing import Any, Self
 
-from psycopg import AsyncConnection, sql
+from psycopg import AsyncConnection, Error, sql
 from psycopg.rows import DictRow, Row, dict_row
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 Connection = AsyncConnection[DictRow]
 Pool = AsyncConnectionPool[Connection]
 """As `create_pool` makes it."""
 
+DATABASE_ERRORS = (Error, PoolTimeout)
+"""Raised by a statement that fails, and by a pool without a free connection."""
 SEARCH_PATH = ("onsembl", "procrastinate", "public")
 CONNECT_SECONDS = 10
 RECONNECT_SECONDS = 3.0

@@ -31,7 +31,7 @@ async def disable_agent(call: Call[NoBody]) -> DictRow:
         for lost in await commands.forget_unheard(conn, agent_id, []):
             await commands.notify_changed(conn, lost["id"])
             if CommandState(lost["state"]).is_final:
-                await call.services.presence.forgotten(conn, lost, call.actor)
+                await call.services.reports.write_lost(conn, lost, call.actor)
         await audit.write(conn, _of_agent(call, "agent.disabled", row))
     return row
 

@@ -7,7 +7,6 @@ from uuid import UUID
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.models import Answer, Body, NoBody, Time
 from onsembl.api.http.problems import Problem
-from onsembl.api.instances import halting
 from onsembl.fleet import halt as fleet_halt
 from onsembl.protocol.messages import Reason
 from onsembl.protocol.states import HaltState, Role
@@ -66,7 +65,7 @@ async def begin_halt(call: Call[NewHalt]) -> dict[str, object]:
         halt, cancelled = await fleet_halt.begin_halt(conn, call.actor, call.body.reason, seconds)
         call.services.metrics.cancelled_in_line(cancelled)
         # This instance need not wait to hear of it.
-        await halting.tell_all(call.services.hub, call.services.background_tasks.start)
+        await call.services.hub.sync_halt_with_all(call.services.background_tasks.start)
         return await fleet_halt.halt_status(conn, halt)
 
 

@@ -1,14 +1,23 @@
-"""What one agent reports over its connection, written down in order beside the loop that reads its bytes."""
+"""Writes agents' reports to the database: the start, usage and end of commands, the steps of a cancel, the progress of
+a halt, and the size of the terminal.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from uuid import UUID
 
-from onsembl.api.terminals.agent_records import Presence
-from onsembl.api.terminals.hub import Hub
-from onsembl.protocol.ids import AgentId, Epoch
+from psycopg.rows import DictRow
+
+from onsembl.api.terminals.hub import AgentLink, Hub
+from onsembl.fleet.halt import record_progress
+from onsembl.fleet.line import promote
+from onsembl.fleet.names import RUN_COMMAND
+from onsembl.protocol import request_ids
+from onsembl.protocol.command_messages import MAX_STEPS
+from onsembl.protocol.ids import AgentId, CommandId, StreamId
 from onsembl.protocol.messages import (
     Accepted,
     Cancel,
@@ -16,78 +25,170 @@ from onsembl.protocol.messages import (
     Ended,
     EndRecorded,
     HaltProgress,
-    Refresh,
-    ServerToAgentMessage,
+    Hello,
     SizeApplied,
     Used,
 )
-from onsembl.sql.audit import Actor
+from onsembl.protocol.states import CommandState
+from onsembl.sql import agents, audit, audit_log, commands
+from onsembl.sql.database import Connection, Pool, statement
 
-PENDING_REPORTS = 64
-"""Reports of one agent that may wait for the database; with more, its frames are not read on."""
+logger = logging.getLogger(__name__)
 
-Report = Accepted | Used | Ended | CancelStep | HaltProgress | SizeApplied | Refresh
+STEP_TAKEN = "command.cancel_step"
 
-
-def over(command_id: UUID) -> Cancel:
-    """What an agent is told that runs what is over for everybody else: it took so long to take the offer up that
-    nobody waited any more."""
-    return Cancel(command_id=command_id, reason="It is over already.")
+Report = Accepted | Used | Ended | CancelStep | HaltProgress | SizeApplied
 
 
-class Reports:
-    """Put in as they come, written one after another by `work_off`. `send` answers the agent, `refresh` gives it the
-    next tokens."""
+def cancel_of_ended(command_id: UUID) -> Cancel:
+    """The answer to an agent that has started a command after its end: the command has failed because the agent took so
+    long to accept the offer."""
+    return Cancel(command_id=command_id, reason="The command has already ended.")
 
-    def __init__(
-        self,
-        agent_id: AgentId,
-        epoch: Epoch,
-        actor: Actor,
-        hub: Hub,
-        presence: Presence,
-        send: Callable[[ServerToAgentMessage], Awaitable[None]],
-        refresh: Callable[[Refresh], Awaitable[None]],
-    ) -> None:
-        self._agent_id = agent_id
-        self._epoch = epoch
-        self._actor = actor
-        self._hub = hub
-        self._presence = presence
-        self._send = send
-        self._refresh = refresh
-        self._waiting: asyncio.Queue[Report] = asyncio.Queue(PENDING_REPORTS)
 
-    async def put(self, report: Report) -> None:
-        """Take a report; waits while there are too many."""
-        await self._waiting.put(report)
+@dataclass(frozen=True, slots=True)
+class AgentReports:
+    """Writes reports and answers them. `on_end` is called with the row of each command that has ended."""
 
-    async def work_off(self) -> None:
-        """Write what was put in, for ever. Raises psycopg.Error or PoolTimeout; what was not written was not
-        acknowledged either."""
-        while True:
-            await self.write(await self._waiting.get())
+    hub: Hub
+    pool: Pool
+    statements: Pool
+    """For reports that the agent repeats if Postgres loses them in a crash: each statement is its own transaction."""
+    on_end: Callable[[DictRow], None]
 
-    async def write(self, report: Report) -> None:
-        """Write one, and answer it."""
+    async def write(self, link: AgentLink, report: Report) -> None:
+        """Write one report of a connected agent, and answer it. Raises psycopg.Error or PoolTimeout."""
+        agent_id = link.agent_id
         match report:
             case Accepted():
-                stream_id = self._hub.terminals[self._agent_id].stream_id
+                stream_id = self.hub.terminals[agent_id].stream_id
                 assert stream_id is not None
-                if not await self._presence.accepted(self._agent_id, stream_id, report):
-                    await self._send(over(report.command_id))
+                async with self.statements.connection() as conn:
+                    running = await _write_accepted(conn, agent_id, stream_id, report)
+                if not running:
+                    await link.send(cancel_of_ended(report.command_id))
             case Used():
-                await self._presence.used(self._agent_id, report)
+                async with self.statements.connection() as conn:
+                    await commands.used(conn, agent_id, CommandId(report.command_id), report.usage)
             case Ended():
-                following = await self._presence.ended(self._agent_id, report, self._actor)
-                await self._send(EndRecorded(command_id=report.command_id))
-                if following is not None:
-                    await self._hub.dispatch(following)
+                async with self.pool.connection() if report.steps else statement(self.pool) as conn:
+                    if report.steps:
+                        await agents.lock(conn, agent_id)
+                    next_command = await self._write_end(conn, agent_id, report, link.actor, RUN_COMMAND)
+                await link.send(EndRecorded(command_id=report.command_id))
+                if next_command is not None:
+                    await self.hub.dispatch(next_command)
             case CancelStep():
-                await self._presence.cancel_step(self._agent_id, report, self._actor)
+                async with self.pool.connection() as conn:
+                    if await commands.cancel_step(conn, agent_id, CommandId(report.command_id), _step(report)):
+                        await audit.write(conn, _step_taken(report, link.actor))
             case HaltProgress():
-                await self._presence.halt_progress(self._agent_id, report, self._actor)
+                async with self.pool.connection() as conn:
+                    await record_progress(conn, agent_id, report, link.actor)
             case SizeApplied():
-                await self._presence.resized(self._agent_id, self._epoch, report)
-            case Refresh():
-                await self._refresh(report)
+                async with self.pool.connection() as conn:
+                    await agents.resized(conn, agent_id, link.epoch, report.columns, report.rows)
+
+    async def write_hello(
+        self, conn: Connection, agent_id: AgentId, stream_id: StreamId, hello: Hello, actor: audit.Actor
+    ) -> list[CommandId]:
+        """Write the reports in an agent's hello, correct the commands that it no longer knows, and promote the next
+        command. Returns the commands that the agent still runs although they have ended.
+
+        The caller holds the agent's row.
+        """
+        for ended in hello.ended:
+            await self._write_end(conn, agent_id, ended, actor)
+        ended_before = [
+            CommandId(accepted.command_id)
+            for accepted in hello.running
+            if not await _write_accepted(conn, agent_id, stream_id, accepted)
+        ]
+        known = [report.command_id for report in (*hello.running, *hello.ended)]
+        for row in await commands.forget_unheard(conn, agent_id, known):
+            await commands.notify_changed(conn, row["id"])
+            if CommandState(row["state"]).is_final:
+                await self.write_lost(conn, row, actor)
+        await promote(conn, agent_id)
+        for row in await commands.active(conn, [agent_id]):
+            await commands.notify_changed(conn, row["id"])  # its job may be waiting for the agent's return
+        return ended_before
+
+    async def write_lost(self, conn: Connection, row: DictRow, actor: audit.Actor) -> None:
+        """Audit the end of a command that its agent no longer knows; `actor` is the agent, or who disabled it."""
+        self._log_end(row)
+        await audit.write(
+            conn,
+            audit.Event(
+                actor=actor,
+                action="command.ended",
+                target_kind="command",
+                target_id=str(row["id"]),
+                detail={"state": row["state"], "exit_code": None, "signal": None},
+            ),
+        )
+
+    async def _write_end(
+        self, conn: Connection, agent_id: AgentId, report: Ended, actor: audit.Actor, task: str | None = None
+    ) -> DictRow | None:
+        """Write the end of a command once. With a `task`, the agent's next command is promoted; its row is returned."""
+        await _audit_missed_steps(conn, agent_id, report, actor)
+        written = await commands.ended(conn, agent_id, report, actor, task)
+        if written is None:
+            return None
+        row, next_command = written
+        self._log_end(row)
+        return next_command
+
+    def _log_end(self, row: DictRow) -> None:
+        self.on_end(row)
+        with request_ids.in_force(row["request_id"]):
+            logger.info(
+                "A command has ended: %s",
+                row["state"],
+                extra={
+                    "action": "command_ended",
+                    "state": row["state"],
+                    "command_id": str(row["id"]),
+                    "agent_id": str(row["agent_id"]),
+                },
+            )
+
+
+async def _write_accepted(conn: Connection, agent_id: AgentId, stream_id: StreamId, report: Accepted) -> bool:
+    """Mark the command as running; False when it has already ended."""
+    command_id = CommandId(report.command_id)
+    return await commands.accepted(conn, agent_id, command_id, stream_id, report.started_at, report.output_start)
+
+
+async def _audit_missed_steps(conn: Connection, agent_id: AgentId, report: Ended, actor: audit.Actor) -> None:
+    """Audit the steps of a cancel that the agent could not report when it took them, being offline."""
+    if not report.steps:
+        return
+    if not await commands.cancel_step(conn, agent_id, CommandId(report.command_id), _step(report.steps[-1])):
+        return  # the end was written before, with its steps
+    wanted = audit_log.Filter(action=STEP_TAKEN, target=str(report.command_id))
+    audited = {row["detail"]["at"] for row in await audit_log.page(conn, wanted, None, MAX_STEPS)}
+    for step in report.steps:
+        if step.at.isoformat() not in audited:
+            await audit.write(conn, _step_taken(step, actor))
+
+
+def _step(report: CancelStep) -> dict[str, object]:
+    return {
+        "step": report.step,
+        "at": report.at.isoformat(),
+        "processes_left": report.processes_left,
+        "pids": report.pids,
+        **({"limit": report.limit} if report.limit is not None else {}),
+    }
+
+
+def _step_taken(report: CancelStep, actor: audit.Actor) -> audit.Event:
+    return audit.Event(
+        actor=actor,
+        action=STEP_TAKEN,
+        target_kind="command",
+        target_id=str(report.command_id),
+        detail=_step(report),
+    )

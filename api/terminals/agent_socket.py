@@ -1,4 +1,4 @@
-"""The agents' WebSocket, `/v1/agent`: authenticated at the door, then one session until either side leaves."""
+"""The agents' WebSocket, `/v1/agent`: an agent authenticates before the upgrade, and then has one session."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ import time
 from contextlib import suppress
 from uuid import UUID
 
-import psycopg
-from psycopg_pool import PoolTimeout
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from onsembl.api.auth.agent_keys import AgentIdentity, kid_of
 from onsembl.api.auth.agent_tokens import RefreshRejected
 from onsembl.api.http.client_address import client_address
-from onsembl.api.http.problems import Problem, no_database_answer
-from onsembl.api.instances.halting import tell
+from onsembl.api.http.problems import Problem, no_database_answer, unauthenticated
 from onsembl.api.services import Services
-from onsembl.api.terminals.acknowledging import acknowledge
-from onsembl.api.terminals.agent_door import authenticate
-from onsembl.api.terminals.agent_records import ConnectionRejected, Presence
-from onsembl.api.terminals.agent_reports import Reports, over
+from onsembl.api.terminals.agent_reports import Report, cancel_of_ended
 from onsembl.api.terminals.direct_input import DirectInput
 from onsembl.api.terminals.direct_socket import send_text
-from onsembl.api.terminals.hub import Hub
+from onsembl.api.terminals.sessions import (
+    DATABASE_UNAVAILABLE,
+    EXPIRED,
+    FRAME_TOO_BIG,
+    HEARTBEAT_LOST,
+    KEY_REMOVED,
+    MAX_REASON,
+    MESSAGE_WINDOW_SECONDS,
+    ConnectionRejected,
+    close_socket,
+)
 from onsembl.api.terminals.stream_resumption import held, resume
 from onsembl.api.terminals.terminal import Size, Terminal
 from onsembl.protocol.close_codes import CloseCode
@@ -35,7 +39,7 @@ from onsembl.protocol.messages import (
     FIRST_MESSAGE_SECONDS,
     MAX_MESSAGE_BYTES,
     Accepted,
-    AgentMessage,
+    Acknowledged,
     BadMessage,
     CancelStep,
     Ended,
@@ -48,6 +52,7 @@ from onsembl.protocol.messages import (
     Pong,
     Redraw,
     Refresh,
+    Resend,
     ServerToAgentMessage,
     SizeApplied,
     Tokens,
@@ -60,24 +65,22 @@ from onsembl.protocol.messages import (
 from onsembl.protocol.rates import SlidingWindow
 from onsembl.protocol.stream import GapRejected, OffsetOutOfRange
 from onsembl.sql.audit import Actor
+from onsembl.sql.database import DATABASE_ERRORS
 
 logger = logging.getLogger(__name__)
 
-DATABASE_ERRORS = (psycopg.Error, PoolTimeout)
 GRACE = (Refresh, Ping, Pong)
-"""What may still be said when the access token has ended, for `GRACE_SECONDS`."""
+"""The messages that are still accepted after the access token has expired, for `GRACE_SECONDS`."""
 GRACE_SECONDS = 60.0
-EXPIRED = "the access token has ended"
-KEY_ENDED = "the key of the access token is not good any more"
-MESSAGE_WINDOW_SECONDS = 10.0
-"""Control messages may come in bursts; their number is an average over this."""
+MAX_REPORTS = 64
+"""Reports of one agent that may wait for the database. Beyond that, the session reads no more frames."""
 
 
 async def agent_socket(websocket: WebSocket) -> None:
     """The ASGI endpoint."""
     services: Services = websocket.app.state.services
     try:
-        identity = await authenticate(websocket, services)
+        identity = await _authenticate(websocket, services)
     except Problem as problem:
         services.rejections.record("agent socket", problem.detail, client_address(websocket))
         await websocket.send_denial_response(problem.response())
@@ -89,36 +92,59 @@ async def agent_socket(websocket: WebSocket) -> None:
     await AgentSession(websocket, services, identity).run()
 
 
+async def _authenticate(websocket: WebSocket, services: Services) -> AgentIdentity:
+    """The agent that the access token names. Raises Problem, psycopg.Error or PoolTimeout."""
+    if "origin" in websocket.headers:
+        raise Problem(403, "This WebSocket is for agents, not for browsers.")
+    if AGENT_SUBPROTOCOL not in websocket.scope["subprotocols"]:
+        raise Problem(400, f"This WebSocket requires the subprotocol {AGENT_SUBPROTOCOL}.")
+    scheme, _, token = websocket.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise unauthenticated("An agent presents its access token in the Authorization header.")
+    address = client_address(websocket)
+    try:
+        identity = await services.agent_keys.recognise(token)
+    except Problem:
+        services.rate_limiter.record_invalid_token(address)
+        raise
+    services.rate_limiter.count_connection(address, identity.id)
+    return identity
+
+
 class AgentSession:
-    """One connection of one agent, from its hello to its end."""
+    """One connection of one agent, from its hello until it is closed. It is the hub's AgentLink of this agent.
+
+    One loop reads frames. Terminal bytes go straight to the terminal, and nothing in that loop waits for the database:
+    reports are written, and tokens are refreshed, in tasks beside it.
+    """
 
     def __init__(self, websocket: WebSocket, services: Services, identity: AgentIdentity) -> None:
         self._websocket = websocket
-        self._hub: Hub = services.hub
-        self._presence: Presence = services.presence
-        self._tokens = services.agent_tokens
-        self._rejections = services.rejections
-        self._rate_limiter = services.rate_limiter
-        self._messages = SlidingWindow(services.settings.limits.messages_per_second, MESSAGE_WINDOW_SECONDS)
+        self._services = services
         self._settings = services.settings
-        self._identity = identity
+        self._hub = services.hub
         self._keys = services.agent_keys
-        self._kid = identity.kid
+        self._identity = identity
         self.agent_id: AgentId = identity.id
         self.epoch = Epoch(0)
         self.boot: UUID | None = None
+        self.actor = Actor("agent", identity.id, "", client_address(websocket))
         self.offered: tuple[CommandId, float] | None = None
-        self._actor = Actor("agent", identity.id, "", client_address(websocket))
+        self._kid = identity.kid
+        self._set_expiry(identity.expires_at)
+        self._known_halt: Halt | None = None
+        """The halt that the agent was told of in its welcome."""
+        self._messages = SlidingWindow(self._settings.limits.messages_per_second, MESSAGE_WINDOW_SECONDS)
+        self._heartbeat = Heartbeat(self._settings.heartbeat, self._settings.heartbeat_timeout, now=time.monotonic())
+        self._reports: asyncio.Queue[Report] = asyncio.Queue(MAX_REPORTS)
+        self._refreshing: asyncio.Task[None] | None = None
         self._closing: tuple[CloseCode, str] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._heartbeat = Heartbeat(self._settings.heartbeat, self._settings.heartbeat_timeout, now=time.monotonic())
-        self._told: Halt | None = None
-        self._expires(identity.expires_at)
 
     # As the hub sees it (AgentLink)
 
     async def send(self, message: ServerToAgentMessage) -> None:
-        # A peer that is gone ends the session where it is read; its agent will ask again.
+        # A closed connection ends the session where it is read; the agent is synchronized when it reconnects.
         with suppress(WebSocketDisconnect, RuntimeError):
             await send_text(self._websocket, encode(message))
 
@@ -127,10 +153,10 @@ class AgentSession:
             self._closing = (code, reason)
             self._task.cancel()
 
-    # The session
+    # From the hello to the close
 
     async def run(self) -> None:
-        """Serve the agent until the connection ends; presence is written whatever ends it."""
+        """Serve the agent until the connection is closed. The agent is then marked offline, whatever the cause."""
         self._task = asyncio.current_task()
         assert self._task is not None
         try:
@@ -141,58 +167,66 @@ class AgentSession:
             self._task.uncancel()
         except WebSocketDisconnect:
             return
-        except ConnectionRejected as turned:
-            self._closing = (turned.code, turned.reason)
+        except ConnectionRejected as rejected:
+            self._closing = (rejected.code, rejected.reason)
         except BadMessage as error:
             self._closing = (CloseCode.BAD_MESSAGE, str(error))
         except (GapRejected, OffsetOutOfRange) as error:
             self._closing = (CloseCode.STREAM_REJECTED, str(error))
         except DATABASE_ERRORS as error:
             logger.warning(
-                "The database failed an agent's session: %s",
+                "An agent's session was closed by a database error: %s",
                 error,
                 extra={"action": "agent_session_failed", "agent_id": str(self.agent_id)},
             )
-            self._closing = (CloseCode.INTERNAL_ERROR, "the database is out of reach; come back")
-        await self._say_goodbye()
-
-    async def _say_goodbye(self) -> None:
-        if self._closing is None:
-            return  # the agent left
-        code, reason = self._closing
-        if code.is_rejection:
-            self._rejections.record("agent socket", reason[:120], self._actor.address, self._actor)
-        if self._websocket.application_state is WebSocketState.CONNECTED:
-            with suppress(WebSocketDisconnect, RuntimeError):
-                await self._websocket.close(code, reason[:120])
+            self._closing = (CloseCode.INTERNAL_ERROR, DATABASE_UNAVAILABLE)
+        if self._closing is not None:  # else the agent has closed the connection
+            code, reason = self._closing
+            if code.is_rejection:
+                self._services.rejections.record("agent socket", reason[:MAX_REASON], self.actor.address, self.actor)
+            await close_socket(self._websocket, code, reason)
 
     async def _serve(self) -> None:
-        try:
-            async with asyncio.timeout(FIRST_MESSAGE_SECONDS):
-                hello = decode_from_agent(await self._receive_text())
-        except TimeoutError as error:
-            raise ConnectionRejected(CloseCode.HELLO_TIMEOUT, "no hello within 5 s") from error
-        if not isinstance(hello, Hello):
-            raise BadMessage("the first message is hello")
-        # From here on the agent's presence is ours to write, whatever happens.
+        hello = await self._receive_hello()
         async with self._hub.connecting[self.agent_id]:
             terminal = await self._connect(hello)
+        # From here on, this session must also mark the agent offline.
         try:
-            await self._converse(hello, terminal)
+            await self._synchronize(hello, terminal)
+            await self._converse(terminal)
         finally:
-            if self._hub.forget(self.agent_id, self):
+            if self._hub.remove_agent(self):
                 terminal.promised = None
             await asyncio.shield(self._disconnect())
 
+    async def _receive_hello(self) -> Hello:
+        try:
+            async with asyncio.timeout(FIRST_MESSAGE_SECONDS):
+                event = await self._websocket.receive()
+        except TimeoutError as error:
+            raise ConnectionRejected(CloseCode.HELLO_TIMEOUT, "No hello message within 5 seconds.") from error
+        if event["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(event.get("code", 1005))
+        text = event.get("text")
+        if text is None:
+            raise BadMessage("The first message must be hello, in a text frame.")
+        if len(text) > MAX_MESSAGE_BYTES:
+            raise ConnectionRejected(CloseCode.MESSAGE_TOO_BIG, FRAME_TOO_BIG)
+        hello = decode_from_agent(text)
+        if not isinstance(hello, Hello):
+            raise BadMessage("The first message must be hello.")
+        return hello
+
     async def _connect(self, hello: Hello) -> Terminal:
+        """Mark the agent online, resume its terminal, and welcome it. A connection that it has here is closed."""
         if not self._keys.verifies(self._kid):
-            raise ConnectionRejected(CloseCode.TOKEN_EXPIRED, KEY_ENDED)
-        self._hub.close(self.agent_id, CloseCode.SUPERSEDED, "the agent has connected again")
-        connected = await self._presence.connect(
-            self._identity, hello, held(self._hub.terminals.get(self.agent_id)), address=self._actor.address
+            raise ConnectionRejected(CloseCode.TOKEN_EXPIRED, KEY_REMOVED)
+        self._hub.disconnect(self.agent_id, CloseCode.SUPERSEDED, "The agent has connected again.")
+        connected = await self._services.presence.connect(
+            self._identity, hello, held(self._hub.terminals.get(self.agent_id)), address=self.actor.address
         )
         self.epoch = connected.epoch
-        self._actor = Actor("agent", self.agent_id, connected.name, self._actor.address)
+        self.actor = Actor("agent", self.agent_id, connected.name, self.actor.address)
         tail = hello.stream
         terminal = await resume(
             self._hub,
@@ -220,52 +254,59 @@ class AgentSession:
         )
         self.boot = hello.boot
         self._hub.links[self.agent_id] = self
-        self._told = connected.halt
-        for command_id in connected.over:
-            await self.send(over(command_id))
+        self._known_halt = connected.halt
+        for command_id in connected.ended:
+            await self.send(cancel_of_ended(command_id))
         return terminal
 
-    async def _disconnect(self) -> None:
-        async with self._hub.connecting[self.agent_id]:
-            try:
-                await self._presence.disconnect(self.agent_id, self.epoch)
-            except DATABASE_ERRORS as error:
-                # The sweep of dead instances, or the agent's return, puts it right.
-                logger.warning(
-                    "Presence could not be written: %s",
-                    error,
-                    extra={"action": "presence_failed", "agent_id": str(self.agent_id)},
-                )
-
-    async def _converse(self, hello: Hello, terminal: Terminal) -> None:
+    async def _synchronize(self, hello: Hello, terminal: Terminal) -> None:
+        """Send the agent everything that it may have missed while it was offline."""
         for ended in hello.ended:
             await self.send(EndRecorded(command_id=ended.command_id))
-        await tell(self._hub, self, self._told)
+        await self._hub.sync_halt(self, self._known_halt)
         await self._hub.sync_agent(self.agent_id)
         await self._hub.resend_keys(self.agent_id, hello.boot)
         if terminal.redraw_due:
             terminal.redraw_due = False
             await self.send(Redraw())
-        reports = Reports(self.agent_id, self.epoch, self._actor, self._hub, self._presence, self.send, self._refresh)
-        side = [
-            asyncio.create_task(self._beat(), name=f"heartbeat of {self.agent_id}"),
-            asyncio.create_task(self._work_off(reports), name=f"reports of {self.agent_id}"),
-            asyncio.create_task(self._watch_expiry(), name=f"expiry of {self.agent_id}"),
-            asyncio.create_task(
-                acknowledge(terminal, self.send, self.close), name=f"acknowledgements of {self.agent_id}"
-            ),
-        ]
-        ordinary = DirectInput(terminal, MAX_MESSAGE_BYTES, self._heartbeat.received, lambda now: now > self._ends_at)
-        try:
-            with ordinary.taken_from(self._websocket):
-                await self._read(terminal, reports)
-        finally:
-            for task in side:
-                task.cancel()
-            await asyncio.gather(*side, return_exceptions=True)
 
-    async def _read(self, terminal: Terminal, reports: Reports) -> None:
-        """The loop that terminal bytes go through: nothing in it waits for the database."""
+    async def _disconnect(self) -> None:
+        """Mark the agent offline."""
+        async with self._hub.connecting[self.agent_id]:
+            try:
+                await self._services.presence.disconnect(self.agent_id, self.epoch)
+            except DATABASE_ERRORS as error:
+                # The sweep of dead instances, or the agent's return, corrects its presence.
+                logger.warning(
+                    "An agent could not be marked offline: %s",
+                    error,
+                    extra={"action": "presence_failed", "agent_id": str(self.agent_id)},
+                )
+
+    # Frames from the agent
+
+    async def _converse(self, terminal: Terminal) -> None:
+        """Read frames until the agent closes the connection, with the session's other tasks beside."""
+        tasks = [
+            asyncio.create_task(self._send_heartbeats(), name=f"heartbeat of {self.agent_id}"),
+            asyncio.create_task(self._write_reports(), name=f"reports of {self.agent_id}"),
+            asyncio.create_task(self._watch_expiry(), name=f"expiry of {self.agent_id}"),
+            asyncio.create_task(self._acknowledge(terminal), name=f"acknowledgements of {self.agent_id}"),
+        ]
+        direct_input = DirectInput(terminal, MAX_MESSAGE_BYTES, self._heartbeat.received, self._is_expired)
+        try:
+            with direct_input.reading_from(self._websocket):
+                await self._read(terminal)
+        finally:
+            if self._refreshing is not None:
+                tasks.append(self._refreshing)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _read(self, terminal: Terminal) -> None:
+        """Read frames until the agent closes the connection. Terminal bytes that come here did not take the short way
+        of `DirectInput`."""
         receive, heartbeat, monotonic = self._websocket.receive, self._heartbeat, time.monotonic
         while True:
             event = await receive()
@@ -276,78 +317,122 @@ class AgentSession:
             frame = event.get("bytes")
             if frame is not None:
                 if len(frame) > MAX_MESSAGE_BYTES:
-                    raise ConnectionRejected(CloseCode.MESSAGE_TOO_BIG, "a frame holds at most 1 MiB")
-                if now > self._ends_at:
+                    raise ConnectionRejected(CloseCode.MESSAGE_TOO_BIG, FRAME_TOO_BIG)
+                if self._is_expired(now):
                     raise ConnectionRejected(CloseCode.TOKEN_EXPIRED, EXPIRED)
                 if terminal.log.backlog.full:
                     await self._hub.archiver.room_for(terminal.log.backlog)
                 terminal.ingest(*decode_output(frame))
-                continue
-            text: str = event["text"]
-            if len(text) > MAX_MESSAGE_BYTES:
-                raise ConnectionRejected(CloseCode.MESSAGE_TOO_BIG, "a frame holds at most 1 MiB")
-            if not self._messages.add(now):
-                raise ConnectionRejected(CloseCode.RATE_LIMITED, "too many control messages")
-            message = decode_from_agent(text)
-            if now > self._ends_at and not isinstance(message, GRACE):
-                raise ConnectionRejected(CloseCode.TOKEN_EXPIRED, EXPIRED)
-            await self._take(message, terminal, reports)
+            else:
+                await self._receive(event["text"], now, terminal)
 
-    async def _receive_text(self) -> str:
-        event = await self._websocket.receive()
-        if event["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect(event.get("code", 1005))
-        text = event.get("text")
-        if text is None:
-            raise BadMessage("the first message is hello, a text frame")
+    async def _receive(self, text: str, now: float, terminal: Terminal) -> None:
+        """Check a control message, and act on it."""
         if len(text) > MAX_MESSAGE_BYTES:
-            raise ConnectionRejected(CloseCode.MESSAGE_TOO_BIG, "a frame holds at most 1 MiB")
-        return text
-
-    async def _take(self, message: AgentMessage, terminal: Terminal, reports: Reports) -> None:
+            raise ConnectionRejected(CloseCode.MESSAGE_TOO_BIG, FRAME_TOO_BIG)
+        if not self._messages.add(now):
+            raise ConnectionRejected(CloseCode.RATE_LIMITED, "Too many control messages.")
+        message = decode_from_agent(text)
+        if self._is_expired(now) and not isinstance(message, GRACE):
+            raise ConnectionRejected(CloseCode.TOKEN_EXPIRED, EXPIRED)
         match message:
-            case Pong():
-                pass
-            case Ping():
-                await self.send(Pong())
-            case Hello():
-                raise BadMessage("hello is said once")
+            case Accepted() | Used() | Ended() | CancelStep() | HaltProgress():
+                await self._reports.put(message)
             case SizeApplied():
                 terminal.resize(Size(message.columns, message.rows), message.offset)
-                await reports.put(message)
+                await self._reports.put(message)
             case KeysTaken():
-                self._hub.taken(message)
-            case Accepted() | Used() | Ended() | CancelStep() | HaltProgress() | Refresh():
-                await reports.put(message)
+                self._hub.keys_answered(message)
+            case Refresh():
+                if self._refreshing is not None:
+                    await self._refreshing  # one refresh at a time
+                self._refreshing = asyncio.create_task(self._refresh(message), name=f"refresh of {self.agent_id}")
+            case Ping():
+                await self.send(Pong())
+            case Pong():
+                pass
+            case Hello():
+                raise BadMessage("The hello message may be sent once only.")
 
-    async def _work_off(self, reports: Reports) -> None:
+    # Beside the loop that reads frames
+
+    async def _write_reports(self) -> None:
+        """Write the agent's reports, one after another."""
         try:
-            await reports.work_off()
+            while True:
+                await self._services.reports.write(self, await self._reports.get())
         except DATABASE_ERRORS as error:
-            # Nothing was acknowledged: the agent says it again when it is back.
+            # The report was not acknowledged: the agent repeats it when it reconnects.
             logger.warning(
                 "An agent's report could not be written: %s",
                 error,
                 extra={"action": "report_failed", "agent_id": str(self.agent_id)},
             )
-            self.close(CloseCode.INTERNAL_ERROR, "the database is out of reach; come back")
+            self.close(CloseCode.INTERNAL_ERROR, DATABASE_UNAVAILABLE)
+
+    async def _acknowledge(self, terminal: Terminal) -> None:
+        """Acknowledge bytes as the archive has them, and ask for bytes that the archive has missed."""
+        log, archived, acknowledged = terminal.log, asyncio.Event(), 0
+        log.on_archived = archived.set
+        archived.set()
+        try:
+            while True:
+                await archived.wait()
+                archived.clear()
+                if log.refused:
+                    self.close(CloseCode.STREAM_REJECTED, "The archive accepts no more bytes of this stream.")
+                    return
+                # Another instance may have archived bytes that have not come here. They are acknowledged when they do.
+                upto = min(log.backlog.start, terminal.inbox.end)
+                if upto > acknowledged:
+                    acknowledged = upto
+                    await self.send(Acknowledged(offset=acknowledged))
+                if (again := log.backlog.resend_offset()) is not None:
+                    await self.send(Resend(offset=again))
+        finally:
+            if log.on_archived == archived.set:
+                log.on_archived = None
+
+    async def _send_heartbeats(self) -> None:
+        while True:
+            await asyncio.sleep(max(0.0, self._heartbeat.deadline - time.monotonic()))
+            match self._heartbeat.poll(time.monotonic()):
+                case "ping":
+                    await self.send(Ping())
+                case "lost":
+                    self.close(CloseCode.HEARTBEAT_LOST, HEARTBEAT_LOST)
+                    return
+                case None:
+                    pass
+
+    # The access token
 
     async def _refresh(self, message: Refresh) -> None:
-        """The next tokens, over the connection in use; a token that is not good ends it."""
+        """Exchange the agent's refresh token over this connection. A token that is rejected closes the connection."""
+        limiter, address = self._services.rate_limiter, self.actor.address
         try:
-            self._rate_limiter.count_rotation(self._actor.address)
-            issued = await self._tokens.refresh(message.refresh_token, self._actor.address, self.agent_id)
-        except RefreshRejected as refused:
-            code = CloseCode.TOKEN_REUSED if refused.reused else CloseCode.REFRESH_REJECTED
-            self.close(code, refused.detail)
-            with suppress(Problem):  # its connection ends as it is
-                self._rate_limiter.record_failure(self._actor.address)
+            limiter.count_rotation(address)
+            issued = await self._services.agent_tokens.refresh(message.refresh_token, address, self.agent_id)
+        except RefreshRejected as rejected:
+            code = CloseCode.TOKEN_REUSED if rejected.reused else CloseCode.REFRESH_REJECTED
+            self.close(code, rejected.detail)
+            with suppress(Problem):  # the connection closes anyway
+                limiter.record_failure(address)
             return
         except Problem as problem:
             self.close(CloseCode.RATE_LIMITED, problem.detail)
             return
+        except DATABASE_ERRORS as error:
+            # The agent repeats the refresh when it reconnects.
+            logger.warning(
+                "An agent's tokens could not be refreshed: %s",
+                error,
+                extra={"action": "refresh_failed", "agent_id": str(self.agent_id)},
+            )
+            self.close(CloseCode.INTERNAL_ERROR, DATABASE_UNAVAILABLE)
+            return
         self._kid = kid_of(issued.access_token)
-        self._expires(time.time() + issued.expires_in)
+        self._set_expiry(time.time() + issued.expires_in)
         await self.send(
             Tokens(
                 access_token=issued.access_token,
@@ -357,29 +442,21 @@ class AgentSession:
             )
         )
 
-    def _expires(self, at: float) -> None:
-        """Note when the token ends (Unix time), on the clock that every frame is checked by."""
-        self._ends_at = time.monotonic() + at - time.time()
+    def _set_expiry(self, at: float) -> None:
+        """Set when the access token expires (Unix time); it is kept by the monotonic clock, as frames are checked."""
+        self._expires_at = time.monotonic() + at - time.time()
+
+    def _is_expired(self, now: float) -> bool:
+        """Whether the access token has expired at `now`, by the monotonic clock."""
+        return now > self._expires_at
 
     async def _watch_expiry(self) -> None:
-        """A connection that says nothing ends with its token too, once the grace for a refresh is over; any ends at
-        once with the key of its token."""
+        """Close the connection when the grace after the token's expiry is over, also if the agent sends nothing; and at
+        once when the key of the token is removed."""
         while self._keys.verifies(self._kid):
-            left = self._ends_at + GRACE_SECONDS - time.monotonic()  # each refresh moves it
+            left = self._expires_at + GRACE_SECONDS - time.monotonic()  # each refresh extends it
             if left <= 0:
                 self.close(CloseCode.TOKEN_EXPIRED, EXPIRED)
                 return
             await self._keys.keys_changed.wait(left)
-        self.close(CloseCode.TOKEN_EXPIRED, KEY_ENDED)
-
-    async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(max(0.0, self._heartbeat.deadline - time.monotonic()))
-            match self._heartbeat.poll(time.monotonic()):
-                case "ping":
-                    await self.send(Ping())
-                case "lost":
-                    self.close(CloseCode.HEARTBEAT_LOST, "three heartbeats went unanswered")
-                    return
-                case None:
-                    pass
+        self.close(CloseCode.TOKEN_EXPIRED, KEY_REMOVED)

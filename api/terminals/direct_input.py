@@ -1,4 +1,4 @@
-"""What an agent's terminal puts out, taken where it is read from the socket."""
+"""The short way for an agent's terminal bytes: taken where they are read from the socket, without a queue."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ _offset_of = OUTPUT_HEADER.unpack_from
 
 
 class DirectInput:
-    """Takes frames that go on where the last one ended; those that come at once become one piece of the stream.
+    """Takes frames whose bytes continue the stream, and joins frames that come at once.
 
-    What else comes is for the session to answer, which may have to wait, to trim or to refuse.
+    It leaves every other frame to the agent's session, which may have to wait, trim bytes or reject the frame.
     """
 
     def __init__(
         self, terminal: Terminal, longest: int, received: Callable[[float], None], expired: Callable[[float], bool]
     ) -> None:
-        """`longest` in bytes, a frame whole; `received` and `expired` are given the time by the monotonic clock."""
+        """`longest` is the largest whole frame, in bytes. `received` is called with the monotonic time when frames were
+        taken; `expired` tells whether the agent's access token has expired at that time."""
         self._terminal = terminal
         self._longest = longest
         self._received = received
         self._expired = expired
 
     @contextmanager
-    def taken_from(self, websocket: WebSocket) -> Generator[None]:
-        """Within the block, if the server can do that."""
+    def reading_from(self, websocket: WebSocket) -> Generator[None]:
+        """Take frames from the socket within the block, if the server supports it."""
         direct = direct_socket(websocket)
         if direct is None:
             yield
@@ -47,7 +48,7 @@ class DirectInput:
             direct.on_binary = None
 
     def take(self, frames: list[bytes]) -> int:
-        """How many of the frames, from the first on, are ordinary and were taken."""
+        """Take frames from the first on, up to one that is left to the session; return how many were taken."""
         terminal, longest, now = self._terminal, self._longest, time.monotonic()
         if terminal.log.backlog.full or self._expired(now):
             return 0

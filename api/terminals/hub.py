@@ -1,4 +1,4 @@
-"""The agents and terminals of this process."""
+"""The hub: the agents, viewers and terminals of this process, and the messages that agents are sent."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
@@ -15,72 +16,78 @@ from psycopg.rows import DictRow
 
 from onsembl.api.terminals.archiver import Archiver
 from onsembl.api.terminals.terminal import Size, Terminal
+from onsembl.fleet.halt import order
 from onsembl.protocol import request_ids
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, CommandId, Epoch, OperatorId, StreamId
 from onsembl.protocol.limits import CommandLimits
-from onsembl.protocol.messages import Cancel, KeysTaken, Offer, ServerToAgentMessage
+from onsembl.protocol.messages import Cancel, Halt, HaltLifted, KeysTaken, Offer, ServerToAgentMessage
 from onsembl.protocol.states import CommandState
-from onsembl.sql import commands
+from onsembl.sql import commands, halts
+from onsembl.sql.audit import Actor
 from onsembl.sql.database import Pool
 
 logger = logging.getLogger(__name__)
 
 
 OFFER_AGAIN_SECONDS = 1.0
-"""An offer is not lost on the connection that it was made on: whoever asks for it again so soon need not."""
+"""An offer is not repeated on the same connection within this time: a connection does not lose messages."""
 
 
 class AgentLink(Protocol):
     """The connection of one agent, as the rest of the process sees it."""
 
+    agent_id: AgentId
     epoch: Epoch
     boot: UUID | None
+    """The run of the agent's program, from its hello."""
+    actor: Actor
+    """The agent, as the audit log names it."""
     offered: tuple[CommandId, float] | None
-    """The last command that was offered over it, and when, by the monotonic clock."""
+    """The last command that was offered over this connection, and when, by the monotonic clock."""
 
     async def send(self, message: ServerToAgentMessage) -> None:
-        """Send a control message; a connection that is gone swallows it, for the agent will return."""
+        """Send a control message. A closed connection drops it: the agent is synchronized when it reconnects."""
         ...
 
     def close(self, code: CloseCode, reason: str) -> None:
-        """End the connection with this code."""
+        """Close the connection with this code."""
         ...
 
 
 class ViewerLink(Protocol):
-    """The connection of one viewer."""
+    """The connection of one viewer, as the rest of the process sees it."""
 
     delivered: int
-    """Frames of terminal bytes that it was given as they came."""
+    """Frames of terminal bytes that were sent to the viewer."""
 
     @property
     def operator_id(self) -> OperatorId:
-        """Whose it is."""
+        """The operator who views."""
         ...
 
     def close(self, code: CloseCode, reason: str) -> None:
-        """End the connection with this code."""
+        """Close the connection with this code."""
         ...
 
 
-class Typing(Protocol):
-    """What one page types into the terminal of one agent."""
+class TypingPage(Protocol):
+    """A page whose operator types into the terminal of one agent."""
 
     agent_id: AgentId
 
-    def taken(self, message: KeysTaken) -> None:
-        """The agent has answered."""
+    def keys_answered(self, message: KeysTaken) -> None:
+        """The agent has answered a keyboard message of this page."""
         ...
 
-    async def again(self, boot: UUID | None) -> None:
-        """The agent is connected again, as this run of its program."""
+    async def resend_keys(self, boot: UUID | None) -> None:
+        """The agent has reconnected, with this run of its program: send it the unanswered keyboard messages."""
         ...
 
 
 @dataclass
 class Hub:
-    """Who is connected here, and the terminals that viewers read."""
+    """The connections of this process, and the terminals that viewers read."""
 
     pool: Pool
     ring_bytes: int
@@ -89,94 +96,137 @@ class Hub:
     terminals: dict[AgentId, Terminal] = field(default_factory=dict[AgentId, Terminal])
     viewers: set[ViewerLink] = field(default_factory=set[ViewerLink])
     delivered_before: int = 0
-    """Frames that viewers who have left were given."""
-    typing: dict[UUID, Typing] = field(default_factory=dict[UUID, Typing])
-    """The pages that have typed something, by their own id."""
+    """Frames that were sent to viewers who have left."""
+    typing_pages: dict[UUID, TypingPage] = field(default_factory=dict[UUID, TypingPage])
+    """The pages whose operators have typed, by the page's client id."""
     connecting: defaultdict[AgentId, asyncio.Lock] = field(
         default_factory=lambda: defaultdict[AgentId, asyncio.Lock](asyncio.Lock)
     )
-    """Held while an agent's connection is made or ended, so that two of one agent cannot interleave."""
+    """HeldBytes while an agent connects or disconnects, so that two connections of one agent cannot interleave."""
 
     def terminal(self, agent_id: AgentId, stream_id: StreamId | None, start: int, size: Size) -> Terminal:
-        """The agent's terminal; an empty one, at `start` of its stream, if nothing of it came here yet."""
+        """The agent's terminal. If this process has none yet, it is a new one that begins at byte `start`."""
         terminal = self.terminals.get(agent_id)
         if terminal is None:
             terminal = Terminal(self.ring_bytes, self.archiver, stream_id, start, size)
             self.terminals[agent_id] = terminal
         return terminal
 
-    def close(self, agent_id: AgentId, code: CloseCode, reason: str) -> None:
-        """End the agent's connection here, if there is one; it is forgotten at once and reads no further."""
+    def disconnect(self, agent_id: AgentId, code: CloseCode, reason: str) -> None:
+        """Close the agent's connection, if it is here. It is removed at once, and reads no more frames."""
         link = self.links.pop(agent_id, None)
         if link is not None:
             link.close(code, reason)
 
-    def forget(self, agent_id: AgentId, link: AgentLink) -> bool:
-        """The connection has ended by itself; whether it was the agent's present one."""
-        if self.links.get(agent_id) is not link:
+    def remove_agent(self, link: AgentLink) -> bool:
+        """Remove a connection that was closed; False when it was replaced or removed before."""
+        if self.links.get(link.agent_id) is not link:
             return False
-        del self.links[agent_id]
+        del self.links[link.agent_id]
         return True
 
-    def viewer_left(self, viewer: ViewerLink) -> None:
-        """Its connection is over."""
+    def remove_viewer(self, viewer: ViewerLink) -> None:
+        """Remove a viewer whose connection was closed."""
         if viewer in self.viewers:
             self.viewers.remove(viewer)
             self.delivered_before += viewer.delivered
 
     @property
     def delivered(self) -> int:
-        """Frames of terminal bytes that viewers were given; it never falls."""
+        """Frames of terminal bytes that were sent to viewers. The number never falls."""
         return self.delivered_before + sum(viewer.delivered for viewer in self.viewers)
 
-    def taken(self, message: KeysTaken) -> None:
-        """An agent has answered what a page has typed."""
-        page = self.typing.get(message.client_id)
+    def keys_answered(self, message: KeysTaken) -> None:
+        """Pass an agent's answer to a keyboard message on to the page that sent the message."""
+        page = self.typing_pages.get(message.client_id)
         if page is not None:
-            page.taken(message)
+            page.keys_answered(message)
 
     async def resend_keys(self, agent_id: AgentId, boot: UUID | None) -> None:
-        """An agent is connected: what it did not answer comes again."""
-        for page in list(self.typing.values()):
+        """Have every page send its unanswered keyboard messages again to an agent that has reconnected."""
+        for page in list(self.typing_pages.values()):
             if page.agent_id == agent_id:
-                await page.again(boot)
+                await page.resend_keys(boot)
+
+    # Commands
 
     async def dispatch(self, row: DictRow) -> bool:
-        """Send a command's agent what that needs, by its row; False when the agent is not connected here.
+        """Send the agent the offer or the cancel that this command's row calls for; False when the agent is not
+        connected here.
 
-        Whoever has just changed the row may do it ahead of the command's job, which sees to it that the agent has it.
+        The code that has changed the row may call this ahead of the command's job. The job makes sure of the delivery.
         """
         link = self.links.get(row["agent_id"])
         if link is None:
             return False
-        await _send_due_message(link, row)
+        await _send_due(link, row)
         return True
 
     async def sync_agent(self, agent_id: AgentId) -> bool:
-        """Send the agent what its active command needs; False when it is not connected here."""
+        """Send the agent the offer or the cancel that its active command needs; False when it is not connected here."""
         link = self.links.get(agent_id)
         if link is None:
             return False
         async with self.pool.connection() as conn:
             rows = await commands.active(conn, [agent_id])
         for row in rows:
-            await _send_due_message(link, row)
+            await _send_due(link, row)
         return True
 
     async def sync_all_agents(self) -> None:
-        """As `attend`, for every agent here: after notices may have been missed."""
+        """Synchronize every agent that is connected here, since messages between instances may have been missed."""
         async with self.pool.connection() as conn:
             rows = await commands.active(conn, list(self.links))
         links = [(self.links.get(row["agent_id"]), row) for row in rows]
-        # One agent's full connection keeps no other waiting.
-        await asyncio.gather(*(_send_due_message(link, row) for link, row in links if link is not None))
+        # All at once: an agent whose connection is full keeps no other agent waiting.
+        await asyncio.gather(*(_send_due(link, row) for link, row in links if link is not None))
+
+    # The emergency stop
+
+    async def sync_halt(self, link: AgentLink, known: Halt | None) -> None:
+        """Send an agent that has just connected the halt, or the lift of it, if that has changed since its welcome,
+        which contained `known`."""
+        message = await self._halt_message()
+        if message is None or (isinstance(message, HaltLifted) and known is None):
+            return
+        if known is None or isinstance(message, HaltLifted) or message.number != known.number:
+            await link.send(message)
+
+    async def sync_halt_with_all(self, start: Callable[[Coroutine[Any, Any, None]], object]) -> None:
+        """Send every agent here the halt in force or the lift of the latest: one has begun, or may have been missed.
+
+        `start` starts each send in the background: an agent whose connection is full delays no other agent, nor the
+        caller.
+        """
+        message = await self._halt_message()
+        if message is None:
+            return
+        links = list(self.links.values())
+        for link in links:
+            start(link.send(message))
+        if isinstance(message, HaltLifted):
+            start(self._offer_again(links))
+
+    async def _offer_again(self, links: list[AgentLink]) -> None:
+        """Offer these agents their commands again: an agent ignores an offer that reaches it before the lift does."""
+        for link in links:
+            link.offered = None
+        await self.sync_all_agents()
+
+    async def _halt_message(self) -> Halt | HaltLifted | None:
+        async with self.pool.connection() as conn:
+            newest = await halts.latest(conn)
+        if newest is None:
+            return None
+        return order(newest) if newest["lifted_at"] is None else HaltLifted(number=newest["number"])
 
 
-async def _send_due_message(link: AgentLink, row: DictRow) -> None:
+async def _send_due(link: AgentLink, row: DictRow) -> None:
+    """Send the agent the message that this command's row calls for, if any."""
     if not CommandState(row["state"]).is_active:
         return
     if row["cancel_requested_at"] is not None:
-        # Also to an agent that may not have accepted it yet: it then never starts it.
+        # The agent may not have accepted the command yet; after the cancel it never starts it.
         message = Cancel(command_id=row["id"], reason=row["cancel_reason"], limit=row["limit_passed"])
     elif row["state"] == CommandState.DISPATCHED:
         now = time.monotonic()
@@ -188,10 +238,10 @@ async def _send_due_message(link: AgentLink, row: DictRow) -> None:
     else:
         return
     with request_ids.in_force(row["request_id"]):
-        sent = "offer" if isinstance(message, Offer) else "cancel"
+        kind = "offer" if isinstance(message, Offer) else "cancel"
         logger.info(
-            "An agent is sent a command's %s",
-            sent,
-            extra={"action": f"{sent}_sent", "command_id": str(row["id"]), "agent_id": str(row["agent_id"])},
+            "Sending an agent the %s of a command",
+            kind,
+            extra={"action": f"{kind}_sent", "command_id": str(row["id"]), "agent_id": str(row["agent_id"])},
         )
         await link.send(message)

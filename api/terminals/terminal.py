@@ -1,18 +1,17 @@
-"""One agent's terminal in memory: the stream that comes in, the ring that holds its tail, the viewers that read it.
+"""One agent's terminal in memory: the stream that comes in, the ring that holds its tail, and the viewers that read it.
 
-This is the path of terminal bytes. Nothing on it waits for a database, for another viewer, or changes a byte.
+This is the path of terminal bytes. Nothing on it waits for a database or for another viewer, or changes a byte.
 """
 
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from dataclasses import dataclass
 from time import monotonic, time
 from typing import Protocol
 
 from onsembl.api.terminals.archiver import Archiver, StreamLog
-from onsembl.api.terminals.terminal_sizes import Size as Size
-from onsembl.api.terminals.terminal_sizes import Sizes
 from onsembl.protocol.control import Control
 from onsembl.protocol.ids import StreamId
 from onsembl.protocol.ring import Ring
@@ -20,26 +19,62 @@ from onsembl.protocol.stream import MAX_OFFSET, Inbox
 from onsembl.protocol.terminal_modes import TerminalModes
 
 SAMPLED = 32
-"""One chunk in so many is timed on its way to the viewers."""
+"""One chunk in this many is timed on its way to the viewers."""
+MAX_SIZE_CHANGES = 256
+"""Only the latest changes of size are kept; viewers that are further behind get a later size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The size of a pseudo-terminal, in cells."""
+
+    columns: int
+    rows: int
+
+
+class Sizes:
+    """The sizes of one stream's terminal, each from a byte offset on."""
+
+    def __init__(self, start: int, size: Size) -> None:
+        self._offsets = [start]
+        self._sizes = [size]
+        self.newest = size
+        """The size from the last change on. That change may lie ahead of the bytes that have come."""
+
+    def change(self, offset: int, size: Size) -> None:
+        """Set the size from the byte at `offset` on, though never from before the last change."""
+        self._offsets.append(max(offset, self._offsets[-1]))
+        self._sizes.append(size)
+        self.newest = size
+        del self._offsets[:-MAX_SIZE_CHANGES], self._sizes[:-MAX_SIZE_CHANGES]
+
+    def at(self, offset: int) -> Size:
+        """The size at the byte at `offset`; the oldest known size if the byte is older."""
+        return self._sizes[max(0, bisect_right(self._offsets, offset) - 1)]
+
+    def next_change(self, offset: int) -> int | None:
+        """The offset of the first change after `offset`; None when there is none."""
+        index = bisect_right(self._offsets, offset)
+        return self._offsets[index] if index < len(self._offsets) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The bytes below `end` were here at `at`, by the monotonic clock."""
+    """The bytes below the offset `end` had arrived at the time `at`, by the monotonic clock."""
 
     end: int
     at: float
 
 
 class TerminalSubscriber(Protocol):
-    """A viewer, as the terminal sees it. What it does may not wait, and may not raise."""
+    """A viewer, as the terminal sees it. Its methods may neither wait nor raise."""
 
     def follow(self, start: int, data: bytes) -> None:
-        """The ring has new bytes: `data`, the first at `start`."""
+        """The ring has the new bytes `data`, of which the first is at `start`."""
         ...
 
     def wake(self) -> None:
-        """There may be something else that is new."""
+        """Something other than bytes may have changed."""
         ...
 
 
@@ -60,55 +95,56 @@ class Terminal:
         self.control = Control()
         self.control_changing = asyncio.Lock()
         self.redraw_due = False
-        """Whether a viewer lacks what a full-screen program drew, and the agent was not there to be told."""
+        """Whether a viewer needs the program's screen drawn again, and the agent was offline when it was to be told."""
         self.inbox = Inbox(start)
-        self._earlier, self._elsewhere = 0, start
+        self._received_before, self._counted_from = 0, start
         self.begin(stream_id, start, size)
 
     def begin(self, stream_id: StreamId | None, start: int, size: Size) -> None:
-        """Another stream, or the same one from a later byte when those between are lost to this process.
+        """Begin another stream, or the same stream at a later byte because this process has lost the bytes between.
 
-        The archive has it up to `start`.
+        The archive has the stream up to `start`.
         """
         if self._log is not None:
             self._archiver.close(self._log)
         self._log = self._archiver.open(stream_id, start) if stream_id is not None else None
         self.stream_id = stream_id
         self.sample = None
-        self._earlier, self._elsewhere = self.received, start
+        self._received_before, self._counted_from = self.received, start
         self.inbox = Inbox(start)
         self.ring = Ring(self._ring_bytes, start)
         self.modes = TerminalModes(start)
         self.promised: int | None = None
-        """How far the agent that is connected says that its bytes go; None when there is none to ask."""
+        """The offset up to which the connected agent has bytes to send; None while the agent is offline."""
         self.refilled = start == 0
-        """Whether the ring has all that it can have; when a process begins with a stream, it lacks what came before."""
+        """Whether the ring has every byte that it can hold. At first it lacks the bytes before `start`."""
         self.sizes = Sizes(start, size)
         self.wake()
 
     @property
     def size(self) -> Size:
-        """The newest that the agent has told of."""
+        """The newest size that the agent has reported."""
         return self.sizes.newest
 
     @property
     def log(self) -> StreamLog:
-        """The stream's way into the archive; there is one once there is a stream."""
+        """The stream's way into the archive. There is one as soon as there is a stream."""
         assert self._log is not None
         return self._log
 
     @property
     def received(self) -> int:
-        """How many new bytes the agent has sent here, of all its streams; it never falls."""
-        return self._earlier + self.inbox.end - self._elsewhere
+        """New bytes that the agent has sent here, over all its streams. The number never falls."""
+        return self._received_before + self.inbox.end - self._counted_from
 
     @property
     def upto(self) -> int:
-        """How far the stream may go by now: a viewer may have seen bytes that come here again only now."""
+        """The offset up to which a viewer may have seen the stream: it may have seen bytes, by way of another process,
+        that have yet to come here."""
         return MAX_OFFSET if self.promised is None else max(self.promised, self.inbox.end)
 
     def ingest(self, offset: int, data: bytes) -> None:
-        """Bytes from the agent. Raises GapRejected or OffsetOutOfRange and then keeps nothing of them."""
+        """Take bytes from the agent. Raises GapRejected or OffsetOutOfRange; no byte is taken then."""
         new = self.inbox.receive(offset, data)
         if new:
             start = self.ring.end
@@ -119,23 +155,23 @@ class Terminal:
                 self.sample = Sample(self.inbox.end, monotonic())
             for subscriber in self._subscribers:
                 subscriber.follow(start, new)
-            self.modes.feed(new)  # what can wait comes after the viewers
-        # The archive may lack bytes that viewers have had, or have them before they came here.
+            self.modes.feed(new)  # after the viewers, since it can wait
+        # The archive may lack bytes that viewers have had, or have bytes before they came here.
         log = self.log
         log.backlog.offer(offset, data, time())
         if offset < log.backlog.start and log.on_archived is not None:
             log.on_archived()
 
     def fill(self, data: bytes) -> None:
-        """The next bytes, out of the archive: they went there by way of another process."""
+        """Append bytes from the archive, which had them by way of another process."""
         self.inbox.end += len(data)
-        self._elsewhere += len(data)
+        self._counted_from += len(data)
         self.ring.append(data)
         self.modes.feed(data)
         self.wake()
 
     def resize(self, size: Size, offset: int = 0) -> None:
-        """The pseudo-terminal has this size from the byte at `offset` on, or from the next one that comes."""
+        """Set the size of the pseudo-terminal from the byte at `offset` on, or from the next byte if that is later."""
         place = max(offset, self.inbox.end)
         self.log.resized(place, size.columns, size.rows)
         if size != self.size:
@@ -143,16 +179,19 @@ class Terminal:
             self.wake()
 
     def subscribe(self, subscriber: TerminalSubscriber) -> None:
-        """Tell it whenever there is something new."""
+        """Call the subscriber whenever there is something new."""
         self._subscribers.add(subscriber)
 
     def unsubscribe(self, subscriber: TerminalSubscriber) -> None:
+        """Call the subscriber no more."""
         self._subscribers.discard(subscriber)
 
     @property
     def viewers(self) -> int:
+        """The number of subscribed viewers."""
         return len(self._subscribers)
 
     def wake(self) -> None:
+        """Have every viewer look for changes other than bytes."""
         for subscriber in self._subscribers:
             subscriber.wake()

@@ -1,15 +1,12 @@
-"""The viewers' WebSocket, `/v1/agents/{id}/terminal`: attach, then the terminal's bytes as they come."""
+"""The viewers' WebSocket, `/v1/agents/{id}/terminal`: a viewer attaches, and then gets the terminal's bytes live."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from contextlib import suppress
 
-import psycopg
-from psycopg_pool import PoolTimeout
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from onsembl.api.auth.operator import Operator
 from onsembl.api.http.client_address import client_address
@@ -18,6 +15,16 @@ from onsembl.api.services import Services
 from onsembl.api.terminals.control import ViewerControl
 from onsembl.api.terminals.direct_socket import direct_socket, send_text
 from onsembl.api.terminals.hub import Hub
+from onsembl.api.terminals.sessions import (
+    DATABASE_UNAVAILABLE,
+    EXPIRED,
+    HEARTBEAT_LOST,
+    KEY_REMOVED,
+    MAX_REASON,
+    MESSAGE_WINDOW_SECONDS,
+    ConnectionRejected,
+    close_socket,
+)
 from onsembl.api.terminals.stream_resumption import read, refill
 from onsembl.api.terminals.terminal import Sample, Size, Terminal
 from onsembl.api.terminals.viewer import MAX_FRAME_BYTES, Viewer
@@ -48,23 +55,12 @@ from onsembl.protocol.messages import (
 from onsembl.protocol.rates import SlidingWindow
 from onsembl.protocol.states import Role
 from onsembl.sql import agents, archive
+from onsembl.sql.database import DATABASE_ERRORS
 
 logger = logging.getLogger(__name__)
 
-DATABASE_ERRORS = (psycopg.Error, PoolTimeout)
 CATCH_UP_BYTES = 8 * 1024 * 1024
-"""A viewer that is further behind than this, before the ring, is told of a gap: it would wait for what nobody reads."""
-MESSAGE_WINDOW_SECONDS = 10.0
-"""What a viewer says may come in bursts; its number is an average over this."""
-
-
-class Closed(Exception):
-    """The session ends with this code."""
-
-    def __init__(self, code: CloseCode, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
+"""A viewer that is further behind the ring than this gets a gap: nobody reads that much, and it would wait for it."""
 
 
 async def terminal_socket(websocket: WebSocket) -> None:
@@ -81,29 +77,31 @@ async def terminal_socket(websocket: WebSocket) -> None:
     agent_id = AgentId(websocket.path_params["agent_id"])
     try:
         await ViewerSession(websocket, services, agent_id).run()
-    except Closed as closed:
-        if closed.code.is_rejection:
-            services.rejections.record("terminal socket", closed.reason[:120], address)
-        if websocket.application_state is WebSocketState.CONNECTED:
-            with suppress(WebSocketDisconnect, RuntimeError):
-                await websocket.close(closed.code, closed.reason[:120])
+    except ConnectionRejected as rejected:
+        if rejected.code.is_rejection:
+            services.rejections.record("terminal socket", rejected.reason[:MAX_REASON], address)
+        await close_socket(websocket, rejected.code, rejected.reason)
     except WebSocketDisconnect:
         return
     except DATABASE_ERRORS as error:
-        logger.warning("The database failed a viewer: %s", error, extra={"action": "viewer_failed"})
-        with suppress(WebSocketDisconnect, RuntimeError):
-            await websocket.close(CloseCode.INTERNAL_ERROR, "the database is out of reach; come back")
+        logger.warning(
+            "A viewer's session was closed by a database error: %s", error, extra={"action": "viewer_failed"}
+        )
+        await close_socket(websocket, CloseCode.INTERNAL_ERROR, DATABASE_UNAVAILABLE)
 
 
 def _admit(websocket: WebSocket, services: Services, address: str) -> None:
-    """Raises Problem when the socket is not even opened."""
+    """Raises Problem when the handshake is to be rejected."""
     if TERMINAL_SUBPROTOCOL not in websocket.scope["subprotocols"]:
-        raise Problem(400, f"This socket speaks the subprotocol {TERMINAL_SUBPROTOCOL}.")
+        raise Problem(400, f"This WebSocket requires the subprotocol {TERMINAL_SUBPROTOCOL}.")
     services.rate_limiter.count_connection(address)
 
 
 class ViewerSession:
-    """One viewer of one agent's terminal."""
+    """One viewer of one agent's terminal, from its attach until the connection is closed.
+
+    It is the hub's ViewerLink and the terminal's TerminalSubscriber of this viewer.
+    """
 
     def __init__(self, websocket: WebSocket, services: Services, agent_id: AgentId) -> None:
         self._websocket = websocket
@@ -124,7 +122,7 @@ class ViewerSession:
         if self._direct is not None:
             self._direct.bound_buffers()
         self._waits = False
-        """Whether the viewer has everything, and its pump waits for more."""
+        """Whether the viewer has everything, and its pump waits."""
         self._timed: Sample | None = None
         self.delivered = 0
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -137,12 +135,12 @@ class ViewerSession:
 
     def close(self, code: CloseCode, reason: str) -> None:
         if not self._closed.done():
-            self._closed.set_exception(Closed(code, reason))
+            self._closed.set_exception(ConnectionRejected(code, reason))
 
     # The session
 
     async def run(self) -> None:
-        """Serve the viewer. Raises Closed or WebSocketDisconnect when it is over."""
+        """Serve the viewer. Raises ConnectionRejected or WebSocketDisconnect at its end."""
         attach = await self._first_message()
         self._operator = await self._authorize(attach.access_token)
         terminal = await self._find_terminal()
@@ -156,20 +154,21 @@ class ViewerSession:
         self._hub.viewers.add(self)
         self._control.connected(attach.client_id)
         if viewer.attached.mode != "exact" and viewer.attached.offset > 0:
-            await self._have_redrawn()
+            await self._request_redraw()
         tasks = [
             self._closed,
             asyncio.create_task(self._pump(), name=f"viewer of {self._agent_id}"),
             asyncio.create_task(self._read(), name=f"viewer's messages of {self._agent_id}"),
-            asyncio.create_task(self._beat(), name=f"viewer's heartbeat of {self._agent_id}"),
+            asyncio.create_task(self._watch(), name=f"viewer's heartbeat of {self._agent_id}"),
         ]
         try:
-            await self._authorize(attach.access_token)  # what was said of this operator meanwhile was not said to us
+            # Once more: a broadcast about this operator may have come before the hub had the viewer.
+            await self._authorize(attach.access_token)
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            self._hub.viewer_left(self)
+            self._hub.remove_viewer(self)
             self._control.disconnected()
             terminal.unsubscribe(self)
             for task in tasks:
@@ -181,9 +180,9 @@ class ViewerSession:
             async with asyncio.timeout(FIRST_MESSAGE_SECONDS):
                 message = await self._receive()
         except TimeoutError as error:
-            raise Closed(CloseCode.HELLO_TIMEOUT, "no attach within 5 s") from error
+            raise ConnectionRejected(CloseCode.HELLO_TIMEOUT, "No attach message within 5 seconds.") from error
         if not isinstance(message, Attach):
-            raise Closed(CloseCode.BAD_MESSAGE, "the first message is attach")
+            raise ConnectionRejected(CloseCode.BAD_MESSAGE, "The first message must be attach.")
         return message
 
     async def _authorize(self, token: str) -> Operator:
@@ -191,14 +190,14 @@ class ViewerSession:
             return await self._services.authorize(token, Role.VIEWER, self._address)
         except Problem as problem:
             if problem.status == 403:
-                raise Closed(CloseCode.FORBIDDEN, problem.detail) from problem
+                raise ConnectionRejected(CloseCode.FORBIDDEN, problem.detail) from problem
             if problem.status == 429:
-                raise Closed(CloseCode.RATE_LIMITED, problem.detail) from problem
+                raise ConnectionRejected(CloseCode.RATE_LIMITED, problem.detail) from problem
             try:
                 self._services.rate_limiter.record_invalid_token(self._address)
             except Problem as too_often:
-                raise Closed(CloseCode.RATE_LIMITED, too_often.detail) from problem
-            raise Closed(CloseCode.UNAUTHENTICATED, problem.detail) from problem
+                raise ConnectionRejected(CloseCode.RATE_LIMITED, too_often.detail) from problem
+            raise ConnectionRejected(CloseCode.UNAUTHENTICATED, problem.detail) from problem
 
     async def _find_terminal(self) -> Terminal:
         terminal = self._hub.terminals.get(self._agent_id)
@@ -207,13 +206,13 @@ class ViewerSession:
         async with self._services.pool.connection() as conn:
             row = await agents.get(conn, self._agent_id)
             if row is None:
-                raise Closed(CloseCode.NOT_FOUND, "there is no such agent")
+                raise ConnectionRejected(CloseCode.NOT_FOUND, "There is no such agent.")
             stream_id = StreamId(row["stream_id"]) if row["stream_id"] else None
             archived = await archive.end(conn, stream_id) if stream_id else 0
         return self._hub.terminal(self._agent_id, stream_id, archived, Size(row["columns"], row["rows"]))
 
     async def _place(self, terminal: Terminal, attach: Attach) -> Viewer:
-        """Where the viewer goes on: at its byte, if the ring has it or the archive can bring it up to the ring."""
+        """The viewer at the place where it goes on: its last byte, if the ring or the archive has what follows."""
         stream_id = StreamId(attach.stream_id) if attach.stream_id else None
         start, offset = terminal.ring.start, attach.offset
         archived = False
@@ -222,16 +221,20 @@ class ViewerSession:
         return Viewer(terminal, stream_id, offset, archived=archived and terminal.stream_id == stream_id)
 
     async def _read_back(self, terminal: Terminal, start: int, upto: int) -> bytes:
-        """Bytes from before the ring; none when they are lost. Raises Closed when the agent sends them again later:
-        viewers had them while the archive could take no more."""
+        """Bytes from before the ring, out of the archive; empty when they are lost.
+
+        Raises ConnectionRejected when the agent will send the bytes again: the archive was full when they first came.
+        """
         data = await read(self._services.pool, terminal, start, upto)
         if not data and terminal.promised is not None and terminal.log.backlog.end <= start < terminal.ring.start:
-            raise Closed(CloseCode.INTERNAL_ERROR, "these bytes are on their way to the archive; come back")
+            raise ConnectionRejected(CloseCode.INTERNAL_ERROR, "The bytes before are not archived yet; reconnect.")
         return data
 
     async def _catch_up(self, viewer: Viewer, terminal: Terminal) -> None:
-        """Bring a viewer that was away for long up to the ring; what the archive lacks, and all that is missing when
-        it is too far behind to ever catch up, is a gap."""
+        """Send a viewer that is behind the ring the bytes up to the ring, out of the archive.
+
+        Bytes that the archive lacks become a gap, and so do all of them when the viewer is too far behind to catch up.
+        """
         while (lacks := viewer.lacks) and lacks[1] - lacks[0] <= CATCH_UP_BYTES:
             data = await self._read_back(terminal, *lacks)
             if not data:
@@ -239,12 +242,12 @@ class ViewerSession:
             for at in range(0, len(data), MAX_FRAME_BYTES):
                 frame = data[at : at + MAX_FRAME_BYTES]
                 await self._websocket.send_bytes(frame)
-                viewer.took(len(frame))
+                viewer.advance(len(frame))
 
     async def _pump(self) -> None:
-        """Send what the viewer lacks, as fast as it takes it: a slow one waits here, alone."""
+        """Send the frames that the viewer lacks, as fast as it takes them. A slow viewer delays only itself."""
         await self._send(self._viewer.attached)
-        await self._send(self._viewer.controlled())  # also when nobody does: the page may think that it still does
+        await self._send(self._viewer.controlled())  # also when nobody has control: the page may think it still has
         self._timed = self._terminal.sample
         while True:
             self._changed.clear()
@@ -259,7 +262,7 @@ class ViewerSession:
                 else:
                     await self._send(frame)
                     if isinstance(frame, Gap):
-                        await self._have_redrawn()
+                        await self._request_redraw()
             if self._direct is not None:
                 self._direct.write_at_once()
             self._waits = True
@@ -269,7 +272,7 @@ class ViewerSession:
     # As the terminal sees it (TerminalSubscriber)
 
     def follow(self, start: int, data: bytes) -> None:
-        """New bytes. A viewer that waits for nothing else is given them at once, while its socket has room."""
+        """Send new bytes at once to a viewer that lacks nothing else and whose socket has room."""
         direct = self._direct
         if self._waits and direct is not None and direct.has_room and self._viewer.follow(start, data):
             direct.write(data)
@@ -280,7 +283,7 @@ class ViewerSession:
             self.wake()
 
     def wake(self) -> None:
-        """Let the pump look what there is."""
+        """Wake the pump."""
         self._waits = False
         self._changed.set()
 
@@ -288,7 +291,7 @@ class ViewerSession:
         return self._control.next_answer() or self._viewer.next()
 
     def _observe(self) -> None:
-        """Note how long the newest timed chunk took to get here."""
+        """Measure how long the newest timed chunk took from the agent to this viewer."""
         sample = self._terminal.sample
         if sample is not self._timed and sample is not None and sample.end <= self._viewer.offset:
             self._timed = sample
@@ -303,17 +306,17 @@ class ViewerSession:
             raise WebSocketDisconnect(event.get("code", 1005))
         text = event.get("text")
         if text is None or len(text) > MAX_MESSAGE_BYTES:
-            raise Closed(CloseCode.BAD_MESSAGE, "a viewer sends text frames of at most 1 MiB")
+            raise ConnectionRejected(CloseCode.BAD_MESSAGE, "A viewer may send only text frames of at most 1 MiB.")
         try:
             return decode_from_viewer(text)
         except BadMessage as error:
-            raise Closed(CloseCode.BAD_MESSAGE, str(error)) from error
+            raise ConnectionRejected(CloseCode.BAD_MESSAGE, str(error)) from error
 
     async def _read(self) -> None:
         while True:
             message = await self._receive()
             if not self._messages.add(time.monotonic()):
-                raise Closed(CloseCode.RATE_LIMITED, "too many messages")
+                raise ConnectionRejected(CloseCode.RATE_LIMITED, "Too many messages.")
             self._heartbeat.received(time.monotonic())
             match message:
                 case Pong():
@@ -321,11 +324,11 @@ class ViewerSession:
                 case Ping():
                     await self._send(Pong())
                 case Attach():
-                    raise Closed(CloseCode.BAD_MESSAGE, "attach is said once")
+                    raise ConnectionRejected(CloseCode.BAD_MESSAGE, "The attach message may be sent once only.")
                 case Token():
                     operator = await self._authorize(message.access_token)
                     if operator.id != self._operator.id:
-                        raise Closed(CloseCode.FORBIDDEN, "the token is another operator's")
+                        raise ConnectionRejected(CloseCode.FORBIDDEN, "The token is another operator's.")
                     self._operator = operator
                 case Resize():
                     await self._resize(message)
@@ -333,33 +336,34 @@ class ViewerSession:
                     await self._control.receive(message)
 
     async def _resize(self, message: Resize) -> None:
-        """The size of the window of whoever types becomes the pseudo-terminal's, or of any operator while nobody does.
-        A viewer only looks, so its is ignored."""
+        """Set the pseudo-terminal's size to that of the controller's window, or of any operator's while there is no
+        controller. The sizes of other windows are ignored."""
         link = self._hub.links.get(self._agent_id)
-        if link is not None and self._control.may_size:
+        if link is not None and self._control.may_resize:
             await link.send(message)
 
-    async def _have_redrawn(self) -> None:
-        """What a full-screen program drew before the bytes that follow is not on this viewer's screen."""
+    async def _request_redraw(self) -> None:
+        """Have a full-screen program draw its screen again, since this viewer lacks the bytes that drew it."""
         link = self._hub.links.get(self._agent_id)
         if link is not None:
             await link.send(Redraw())
         else:
             self._terminal.redraw_due = True
 
-    async def _beat(self) -> None:
+    async def _watch(self) -> None:
+        """Send heartbeats, and end the session when they are lost or the operator's token is no longer valid."""
         while True:
             left = self._operator.expires_at - time.time()
             if left <= 0:
-                raise Closed(CloseCode.TOKEN_EXPIRED, "the access token has ended")
+                raise ConnectionRejected(CloseCode.TOKEN_EXPIRED, EXPIRED)
             if not self._tokens.knows(self._operator):
-                raise Closed(CloseCode.TOKEN_EXPIRED, "the key of the access token is not good any more")
+                raise ConnectionRejected(CloseCode.TOKEN_EXPIRED, KEY_REMOVED)
             seconds = min(left, self._heartbeat.deadline - time.monotonic())
             await self._tokens.keys_changed.wait(max(0.0, seconds))
             match self._heartbeat.poll(time.monotonic()):
                 case "ping":
                     await self._send(Ping())
                 case "lost":
-                    raise Closed(CloseCode.HEARTBEAT_LOST, "three heartbeats went unanswered")
+                    raise ConnectionRejected(CloseCode.HEARTBEAT_LOST, HEARTBEAT_LOST)
                 case None:
                     pass

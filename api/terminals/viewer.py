@@ -1,4 +1,4 @@
-"""One viewer of a terminal: a cursor into the ring, and what to send next. No I/O."""
+"""One viewer of a terminal: a cursor into the ring, which decides what to send next. No I/O."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from onsembl.protocol.messages import Attached, Gap, Message, Resized, StreamSta
 from onsembl.protocol.ring import AttachAnswer, BehindRing, attach
 
 MAX_FRAME_BYTES = 64 * 1024
-"""A slow viewer gets what it missed in frames of at most this size, so that its browser can draw between them."""
+"""The largest frame to a viewer that is behind, so that its browser can draw between frames."""
 
 
-def _writer(client: Client) -> TerminalClient:
+def _terminal_client(client: Client) -> TerminalClient:
     return TerminalClient(client_id=client.id, name=client.name[:256])
 
 
 class Viewer:
-    """Where one viewer is, and what it has been told. Memory does not grow with how far it is behind."""
+    """The place of one viewer in the stream, and what it was told. Memory does not grow with how far it is behind."""
 
     def __init__(
         self, terminal: Terminal, stream_id: StreamId | None, offset: int | None, *, archived: bool = False
     ) -> None:
-        """`archived` when the bytes between `offset` and the ring are to be had from the archive (`took`)."""
+        """`archived`: the archive has the bytes from `offset` to the ring; the caller sends them with `advance`."""
         self._terminal = terminal
         self._ring = terminal.ring
         self._stream_id = terminal.stream_id
@@ -46,33 +46,35 @@ class Viewer:
 
     @property
     def lacks(self) -> tuple[int, int] | None:
-        """The offsets of the bytes that this viewer has not had and that the ring does not have either; None when there
-        are none."""
+        """The range of bytes that this viewer has not been sent and that the ring no longer has; None if there is
+        none."""
         if self._ring is self._terminal.ring and self._offset < self._ring.start:
             return self._offset, self._ring.start
         return None
 
     @property
     def offset(self) -> int:
-        """The first byte that the viewer has not been given."""
+        """The offset of the first byte that the viewer has not been sent."""
         return self._offset
 
-    def took(self, count: int) -> None:
-        """The viewer was given so many bytes, out of the archive."""
+    def advance(self, count: int) -> None:
+        """The viewer was sent this many bytes from the archive."""
         self._offset += count
 
     def controlled(self) -> Controlled:
-        """Who types, as the viewer is told now."""
+        """The message that tells the viewer who controls the terminal now."""
         control = self._terminal.control
         self._control_version = control.version
         return Controlled(
-            controller=_writer(control.controller) if control.controller is not None else None,
-            waiting=[_writer(client) for client in control.waiting],
+            controller=_terminal_client(control.controller) if control.controller is not None else None,
+            waiting=[_terminal_client(client) for client in control.waiting],
         )
 
     def follow(self, start: int, data: bytes) -> bool:
-        """Whether `data`, which begins at `start` and which the ring has just got, is all that this viewer lacks. It
-        has been given it then; what `next` would be for one that keeps up, in a tenth of the time."""
+        """Move past `data`, which the ring has just got at `start`, if the viewer lacks nothing else; False otherwise.
+
+        It does for a viewer that keeps up what `next` does, in a tenth of the time.
+        """
         if (
             self._offset != start
             or len(data) > MAX_FRAME_BYTES
@@ -85,7 +87,8 @@ class Viewer:
         return True
 
     def next(self) -> bytes | Message | None:
-        """The next frame: terminal bytes or a message; None when the viewer has everything. Who types is said first."""
+        """The next frame, terminal bytes or a message; None when the viewer has everything. A change of control comes
+        first."""
         if self._control_version != self._terminal.control.version:
             return self.controlled()
         limit = MAX_FRAME_BYTES
@@ -99,7 +102,7 @@ class Viewer:
         return self._move_on() if self._ring is not self._terminal.ring else None
 
     def _resized(self) -> Resized | None:
-        """What the viewer is to be told before the next byte, if the size has changed there."""
+        """The change of size before the next byte, if there is one."""
         size, told = self._sizes.at(self._offset), self._size
         self._size = size
         return Resized(columns=size.columns, rows=size.rows) if size != told else None
@@ -118,7 +121,7 @@ class Viewer:
         return Gap(offset=offset, missing=missing, modes=self._terminal.modes.at(offset))
 
     def _move_on(self) -> bytes | Message | None:
-        """The old ring is read to its end: on to the one that took its place."""
+        """Go on with the terminal's new ring, since the old one is read to its end."""
         terminal = self._terminal
         same_stream = self._stream_id == terminal.stream_id
         self._ring, self._stream_id, self._sizes = terminal.ring, terminal.stream_id, terminal.sizes

@@ -15,6 +15,7 @@ from support.server import PASSWORD, running
 from websockets.exceptions import ConnectionClosed
 
 from onsembl.api.terminals import archiver
+from onsembl.api.terminals.sessions import DATABASE_UNAVAILABLE
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import StreamId
 from onsembl.protocol.messages import encode_output
@@ -163,7 +164,7 @@ async def attached_again(api, agent, token: str, **place):
             try:
                 attached = await attach(socket, token, **place)
             except ConnectionClosed:
-                if socket.close_reason == "the database is out of reach; come back":
+                if socket.close_reason == DATABASE_UNAVAILABLE:
                     continue
                 attached = None
             yield socket, attached

@@ -137,18 +137,18 @@ async def test_after_the_end_only_a_refresh_is_taken(api, frame):
     async with api.agent_socket(agent) as socket:
         await socket.send(SAID_HELLO)
         await socket.recv()
-        end_token(api)
+        expire_token(api)
         await ask(socket, agent.refresh_token)
         await socket.send(encode_output(0, b"in time"))
         await next_message(socket, "acknowledged")
-        end_token(api)
+        expire_token(api)
         await socket.send(frame)
         assert await closed_with(socket) == CloseCode.TOKEN_EXPIRED
 
 
-def end_token(api) -> None:
-    """As if the only connection's access token had just ended."""
-    next(iter(api.services.hub.links.values()))._ends_at = time.monotonic() - 1
+def expire_token(api) -> None:
+    """Let the access token of the only connection expire now."""
+    next(iter(api.services.hub.links.values()))._expires_at = time.monotonic() - 1
 
 
 async def test_a_silent_connection_ends_after_the_grace(settings, monkeypatch):

@@ -238,15 +238,15 @@ from onsembl.api.terminals import agent_socket
 from onsembl.api.terminals import archiver
 from onsembl.protocol.messages import Acknowledged
 
-async def acknowledge(terminal, send, close):
-    said = 0
+async def acknowledge(session, terminal):
+    acknowledged = 0
     while True:
-        if terminal.inbox.end > said:
-            said = terminal.inbox.end
-            await send(Acknowledged(offset=said))
+        if terminal.inbox.end > acknowledged:
+            acknowledged = terminal.inbox.end
+            await session.send(Acknowledged(offset=acknowledged))
         await asyncio.sleep(0.01)
 
-agent_socket.acknowledge = acknowledge
+agent_socket.AgentSession._acknowledge = acknowledge
 archiver.BATCH_SECONDS = 3.0  # so that some bytes are never archived yet
 """
 SEEN_TWICE = """

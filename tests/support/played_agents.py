@@ -27,6 +27,7 @@ from onsembl.protocol.messages import (
     Welcome,
 )
 from onsembl.protocol.states import AgentKind, AgentMode
+from onsembl.sql.audit import Actor
 
 Report = Accepted | Ended | HaltProgress
 
@@ -38,6 +39,7 @@ class Link:
         self.agent_id = agent_id
         self.epoch = epoch
         self.boot: UUID | None = boot
+        self.actor = Actor("agent", agent_id, "", "")
         self.offered: tuple[CommandId, float] | None = None
         self.to_agent: deque[ServerToAgentMessage] = deque()
         self.to_server: deque[Report] = deque()

@@ -14,9 +14,8 @@ from support.played_agents import Link, PlayedAgent
 from support.played_worker import PlayedWorker
 
 from onsembl.api.auth.agent_keys import AgentIdentity
-from onsembl.api.instances import halting
-from onsembl.api.terminals.agent_records import Presence
-from onsembl.api.terminals.agent_reports import Reports, over
+from onsembl.api.terminals.agent_presence import AgentPresence
+from onsembl.api.terminals.agent_reports import AgentReports, cancel_of_ended
 from onsembl.api.terminals.archiver import Archiver
 from onsembl.api.terminals.hub import Hub
 from onsembl.api.terminals.terminal import Size
@@ -27,7 +26,7 @@ from onsembl.fleet.halt import begin_halt, lift_halt
 from onsembl.fleet.line import promote
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, CommandId
-from onsembl.protocol.messages import EndRecorded, Refresh, Welcome
+from onsembl.protocol.messages import EndRecorded, Welcome
 from onsembl.sql import agents, commands, instances
 from onsembl.sql.audit import Actor
 from onsembl.sql.database import Pool, connect
@@ -59,7 +58,8 @@ class PlayedCenter:
                 row = await agents.create(conn, name=f"a{number}", kind="shell", mode="exec", host="", platform="")
                 assert row is not None
                 self.agents.append(PlayedAgent(row["id"], self._folder / uuid4().hex))
-        self.presence = Presence(self.pool, self._statements, instance, lambda _row: None)
+        self.reports = AgentReports(self.hub, self.pool, self._statements, lambda _row: None)
+        self.presence = AgentPresence(self.pool, instance, self.reports)
         await self.worker.begin()
 
     async def end(self) -> None:
@@ -124,7 +124,7 @@ class PlayedCenter:
         """The agent's hello arrives, and is answered; a link that it has is left."""
         self.leave(agent)
         hello = agent.hello()
-        self.hub.close(agent.id, CloseCode.SUPERSEDED, "")
+        self.hub.disconnect(agent.id, CloseCode.SUPERSEDED, "")
         now = datetime.now().timestamp()
         connected = await self.presence.connect(AgentIdentity(agent.id, "", now, now + 900), hello, None, "")
         self.hub.terminals.pop(agent.id, None)
@@ -143,11 +143,11 @@ class PlayedCenter:
             )
         )
         self.hub.links[agent.id] = link
-        for command_id in connected.over:
-            await link.send(over(command_id))
+        for command_id in connected.ended:
+            await link.send(cancel_of_ended(command_id))
         for ended in hello.ended:
             await link.send(EndRecorded(command_id=ended.command_id))
-        await halting.tell(self.hub, link, connected.halt)
+        await self.hub.sync_halt(link, connected.halt)
         await self.hub.sync_agent(agent.id)
 
     def leave(self, agent: PlayedAgent) -> None:
@@ -159,23 +159,19 @@ class PlayedCenter:
     async def notice(self, link: Link) -> None:
         """The server finds that a link is broken."""
         self.old.remove(link)
-        self.hub.forget(link.agent_id, link)
+        self.hub.remove_agent(link)
         await self.presence.disconnect(link.agent_id, link.epoch)
 
     async def take(self, link: Link) -> None:
         """A report of an agent arrives, perhaps late."""
-        reports = Reports(
-            *(link.agent_id, link.epoch, Actor("agent", link.agent_id, "", ""), self.hub, self.presence),
-            *(link.send, _no_refresh),
-        )
-        await reports.write(link.to_server.popleft())
+        await self.reports.write(link, link.to_server.popleft())
 
     # What else moves things
 
     async def tell(self) -> None:
         """The instance hears that a halt was begun or lifted, or cannot tell whether it missed that."""
         tasks: list[Coroutine[Any, Any, None]] = []
-        await halting.tell_all(self.hub, tasks.append)
+        await self.hub.sync_halt_with_all(tasks.append)
         for task in tasks:
             await task
 
@@ -185,7 +181,3 @@ class PlayedCenter:
 
     async def sweep(self) -> None:
         await recovery.sweep(self.pool, DEAD_SECONDS)
-
-
-async def _no_refresh(message: Refresh) -> None:
-    raise AssertionError(message)

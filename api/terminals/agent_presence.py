@@ -1,0 +1,117 @@
+"""Writes agents' presence: online at the hello, offline when the connection is closed.
+
+Every write names the connection's epoch, so a late write of an older connection changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from psycopg.rows import DictRow
+
+from onsembl.api.auth.agent_keys import AgentIdentity
+from onsembl.api.terminals.agent_reports import AgentReports
+from onsembl.api.terminals.sessions import ConnectionRejected
+from onsembl.fleet import instance_messages
+from onsembl.fleet.halt import order
+from onsembl.fleet.instance_messages import InstanceMessage
+from onsembl.protocol.close_codes import CloseCode
+from onsembl.protocol.ids import AgentId, CommandId, Epoch, InstanceId, StreamId
+from onsembl.protocol.messages import Halt, Hello
+from onsembl.protocol.resume import HeldBytes, resume_offset
+from onsembl.sql import agents, archive, audit, halts, streams
+from onsembl.sql.database import Connection, Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The result of an agent's connect: what the welcome contains."""
+
+    name: str
+    epoch: Epoch
+    stream_id: StreamId
+    resume_offset: int
+    halt: Halt | None
+    """The halt in force: the agent stops its command before anything else."""
+    ended: list[CommandId]
+    """Commands that the agent still runs although they have ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The epoch of an agent's connection, and when its access token was issued (Unix time)."""
+
+    epoch: Epoch
+    issued_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class AgentPresence:
+    """Writes the presence of the agents that are connected to this instance."""
+
+    pool: Pool
+    instance_id: InstanceId
+    reports: AgentReports
+    admitted: dict[AgentId, Admitted] = field(default_factory=dict[AgentId, Admitted])
+    """The connections of this instance."""
+
+    async def connect(self, identity: AgentIdentity, hello: Hello, held: HeldBytes | None, address: str) -> Connected:
+        """Mark an agent online, write the reports in its hello, and promote its next command. Raises
+        ConnectionRejected.
+
+        `held` is the part of the agent's stream that this process has in memory.
+        """
+        agent_id = identity.id
+        async with self.pool.connection() as conn:
+            row = await agents.lock(conn, agent_id)
+            if row is None:
+                raise ConnectionRejected(CloseCode.NOT_FOUND, "This agent is not enrolled here.")
+            if row["disabled_at"] is not None:
+                raise ConnectionRejected(CloseCode.REVOKED, "This agent is disabled.")
+            if row["tokens_after"] is not None and identity.issued_at < row["tokens_after"].timestamp():
+                raise ConnectionRejected(CloseCode.REVOKED, "This agent's credentials are revoked.")
+            resume = None
+            if hello.stream is not None and hello.stream.id == row["stream_id"]:
+                archived = await archive.end(conn, StreamId(hello.stream.id))
+                resume = resume_offset(hello.stream, archived, held)
+            stream_id = await streams.create(conn, agent_id) if resume is None else StreamId(row["stream_id"])
+            epoch = await agents.connected(conn, agent_id, self.instance_id, hello, stream_id)
+            actor = audit.Actor("agent", agent_id, row["name"], address)
+            ended = await self.reports.write_hello(conn, agent_id, stream_id, hello, actor)
+            halt = await halts.reach(conn, agent_id)
+            await self._supersede(conn, row, epoch)
+            await audit.write(
+                conn,
+                audit.Event(
+                    actor=actor,
+                    action="agent.connected",
+                    target_kind="agent",
+                    target_id=str(agent_id),
+                    detail={"epoch": epoch, "version": hello.version},
+                ),
+            )
+        self.admitted[agent_id] = Admitted(epoch, identity.issued_at)
+        return Connected(row["name"], epoch, stream_id, resume or 0, order(halt) if halt is not None else None, ended)
+
+    async def _supersede(self, conn: Connection, row: DictRow, epoch: Epoch) -> None:
+        """Have the instance that the agent was connected to close its older connection."""
+        if row["instance_id"] not in (None, self.instance_id):
+            message = InstanceMessage(op="superseded", agent_id=row["id"], epoch=epoch)
+            await instance_messages.send(conn, row["instance_id"], message)
+
+    async def disconnect(self, agent_id: AgentId, epoch: Epoch) -> None:
+        """Mark an agent offline, unless it has connected again since this epoch."""
+        if (admitted := self.admitted.get(agent_id)) is not None and admitted.epoch == epoch:
+            del self.admitted[agent_id]
+        async with self.pool.connection() as conn:
+            if await agents.disconnected(conn, agent_id, epoch):
+                await audit.write(
+                    conn,
+                    audit.Event(
+                        actor=audit.SYSTEM,
+                        action="agent.disconnected",
+                        target_kind="agent",
+                        target_id=str(agent_id),
+                        detail={"epoch": epoch},
+                    ),
+                )

@@ -1,0 +1,35 @@
+"""What the sessions of agents and of viewers share: how they close, and how many messages they take."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from onsembl.protocol.close_codes import CloseCode
+
+MESSAGE_WINDOW_SECONDS = 10.0
+"""Control messages may come in bursts; their rate is the average over this time."""
+MAX_REASON = 120
+"""WebSocket close reasons hold at most 123 bytes."""
+DATABASE_UNAVAILABLE = "The database is unavailable; reconnect."
+FRAME_TOO_BIG = "A frame holds at most 1 MiB."
+EXPIRED = "The access token has expired."
+KEY_REMOVED = "The key that signed the access token is no longer valid."
+HEARTBEAT_LOST = "Three heartbeats went unanswered."
+
+
+class ConnectionRejected(Exception):
+    """The server closes the connection with this close code and reason."""
+
+    def __init__(self, code: CloseCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+async def close_socket(websocket: WebSocket, code: CloseCode, reason: str) -> None:
+    """Close the socket with this code and reason, unless the client has closed it already."""
+    if websocket.application_state is WebSocketState.CONNECTED:
+        with suppress(WebSocketDisconnect, RuntimeError):
+            await websocket.close(code, reason[:MAX_REASON])
