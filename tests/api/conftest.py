@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 import pytest
-from support.server import Api, running
+from support.server import Api, Enrolled, running
 
 from onsembl.api.settings import Settings
 from onsembl.tasks.worker import WorkerSettings
@@ -20,3 +20,9 @@ def settings(database_url: str) -> Settings:
 async def api(settings: Settings) -> AsyncGenerator[Api]:
     async with running(settings) as api:
         yield api
+
+
+@pytest.fixture
+async def agent(api: Api) -> Enrolled:
+    """An agent by the name of `one`."""
+    return await api.enrol("one")

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from support.agents import Operator, until
 from support.asking import audited
+from support.cases import cases
 from support.frames import HELLO, SAID_HELLO, closed_with, next_message
 from support.server import Enrolled, running
 from websockets.asyncio.client import connect
@@ -82,7 +83,7 @@ async def test_the_newest_connection_wins_and_the_old_one_cannot_write(api):
             assert (row["status"], row["epoch"]) == ("online", 2)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("frames", "code"),
     [
         (["{"], CloseCode.BAD_MESSAGE),
@@ -99,9 +100,9 @@ async def test_the_newest_connection_wins_and_the_old_one_cannot_write(api):
         ([json.dumps(HELLO), b"\0" * 8 + b"x" * (1024 * 1024)], CloseCode.MESSAGE_TOO_BIG),
     ],
 )
-async def test_frames_that_the_protocol_does_not_allow_end_the_connection(api, frames, code):
+async def test_frames_that_the_protocol_does_not_allow_end_the_connection(api, agent, frames, code):
     """Each with the close code that says what was wrong."""
-    async with api.agent_socket(await api.enrol()) as socket:
+    async with api.agent_socket(agent) as socket:
         for frame in frames:
             await socket.send(frame)
         assert await closed_with(socket) == code

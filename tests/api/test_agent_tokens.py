@@ -15,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from psycopg_pool import PoolTimeout
+from support.cases import cases
 from support.frames import SAID_HELLO
 from websockets.exceptions import InvalidStatus
 
@@ -44,7 +45,7 @@ async def refused(api, token: str) -> int:
     return error.value.response.status_code
 
 
-@pytest.mark.parametrize(
+@cases(
     "changes",
     [
         {"iss": "https://elsewhere.example/auth/v1"},

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from support.agents import Operator, agent_running, sleepers, until
 from support.asking import ask, audited
+from support.cases import cases
 from support.command_line import CommandLine
 from support.frames import HELLO, next_message
 from support.server import Api, running
@@ -78,10 +79,9 @@ async def test_limits_go_with_groups_schedules_and_edits(api, admin):
     assert detail == {"limits": [limits, {"wall_seconds": 5}]}
 
 
-@pytest.mark.parametrize("bad", [{"wall_seconds": 0}, {"idle_seconds": -1}, {"tokens": "many"}, {"seconds": 5}])
-async def test_what_is_no_limit_is_refused(api, admin, bad):
+@cases("bad", [{"wall_seconds": 0}, {"idle_seconds": -1}, {"tokens": "many"}, {"seconds": 5}])
+async def test_what_is_no_limit_is_refused(admin, agent, bad):
     """And nothing is sent."""
-    agent = await api.enrol()
     await ask(admin, "POST", f"/v1/agents/{agent.id}/commands", {"text": "go", "limits": bad}, 422)
     await ask(admin, "PUT", f"/v1/agents/{agent.id}/limits", bad, 422)
     assert (await ask(admin, "GET", "/v1/commands"))["commands"] == []

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import pytest
 from support.agents import until
+from support.cases import cases
 from support.frames import SAID_HELLO, closed_with, next_message
 from support.server import Enrolled, running
 
@@ -218,7 +219,7 @@ async def test_only_an_admin_decides(api, role):
     assert (await decided(api, headers, code, "approve"))["status"] == 403
 
 
-@pytest.mark.parametrize(
+@cases(
     ("path", "content", "status"),
     [
         ("authorization", {"data": {**ABOUT, "kind": "tank"}}, 400),

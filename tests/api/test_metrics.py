@@ -8,9 +8,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support.agents import FINAL, Operator, agent_running, read_until, until
+from support.cases import cases
 from support.frames import SAID_HELLO, attach, next_message
 from support.server import running
 
@@ -151,7 +151,7 @@ async def test_bytes_that_wait_for_the_archive_are_shown_and_go(api):
         await until(written, "the archive")
 
 
-@pytest.mark.parametrize("header", ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Fly-Client-IP", "Via"])
+@cases("header", ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Fly-Client-IP", "Via"])
 async def test_what_came_through_a_proxy_is_not_this_machine(api, header):
     """Behind a proxy beside the server everybody would be."""
     assert (await api.http.get("/metrics", headers={header: "203.0.113.9"})).status_code == 403

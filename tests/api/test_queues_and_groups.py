@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 from support.agents import Operator, agent_running
 from support.asking import ask, audited
+from support.cases import cases
 from support.frames import SAID_HELLO, next_message
 from support.server import Api, running
 
@@ -56,7 +57,7 @@ async def test_a_broadcast_is_one_group_to_follow_and_cancel(api, admin, tmp_pat
     assert actions == ["group.requested", "group.cancel_requested"]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("target", "status"),
     [
         ({"agents": ["one", "nobody"]}, 404),
@@ -66,9 +67,8 @@ async def test_a_broadcast_is_one_group_to_follow_and_cancel(api, admin, tmp_pat
         ({"agents": []}, 422),
     ],
 )
-async def test_a_target_that_cannot_be_met_changes_nothing(api, admin, target, status):
+async def test_a_target_that_cannot_be_met_changes_nothing(admin, agent, target, status):
     """All of the agents get it, or none."""
-    agent = await api.enrol()
     await ask(admin, "POST", "/v1/groups", {"text": "true", "target": target}, status)
     assert (await ask(admin, "GET", f"/v1/commands?agent_id={agent.id}"))["commands"] == []
     assert (await ask(admin, "GET", "/v1/groups"))["groups"] == []

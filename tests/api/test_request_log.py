@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from uuid import UUID
 
-import pytest
 from support.agents import Operator
+from support.cases import cases
 
 HEADER = "X-Request-ID"
 
@@ -40,7 +40,7 @@ async def test_the_commands_of_a_group_share_it(api):
     assert [command["request_id"] for command in response.json()["commands"]] == ["to-all", "to-all"]
 
 
-@pytest.mark.parametrize("bad", [b"x" * 129, b"a b", b"a\x1b[31m", b"\xff", b"-a", b'{"a":1}', b""])
+@cases("bad", [b"x" * 129, b"a b", b"a\x1b[31m", b"\xff", b"-a", b'{"a":1}', b""])
 async def test_an_id_that_is_not_well_formed_is_replaced(api, bad):
     """It is neither answered nor logged."""
     response = await api.http.get("/healthz", headers=[(HEADER.encode(), bad)])

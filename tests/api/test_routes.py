@@ -7,6 +7,7 @@ from uuid import uuid4
 import jsonschema
 import pytest
 from openapi_spec_validator import validate
+from support.cases import cases
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -66,7 +67,7 @@ async def test_a_viewer_looks_and_does_not_command(api):
         assert (await api.http.post(path, json=body, headers=viewer.headers)).status_code == 403, path
 
 
-@pytest.mark.parametrize(
+@cases(
     ("body", "status"),
     [
         (b"{", 400),
@@ -80,10 +81,9 @@ async def test_a_viewer_looks_and_does_not_command(api):
         (b'{"text": "' + b"x" * 1024 * 1024 + b'"}', 413),
     ],
 )
-async def test_a_bad_command_is_refused_and_changes_nothing(api, body, status):
+async def test_a_bad_command_is_refused_and_changes_nothing(api, agent, body, status):
     """The answer says what is wrong, and no row is written."""
     admin = await api.operator()
-    agent = await api.enrol()
     response = await api.http.post(f"/v1/agents/{agent.id}/commands", content=body, headers=admin.headers)
     assert response.status_code == status
     assert response.json()["detail"]
@@ -146,7 +146,7 @@ async def test_a_refresh_token_seen_twice_revokes_its_family(api):
     assert (await refresh(third)).status_code == 401
 
 
-@pytest.mark.parametrize(
+@cases(
     "path",
     [
         "/v1/device/authorization",

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support.agents import Operator, agent_running
 from support.asking import ask, audited
+from support.cases import cases
 from support.command_line import CommandLine
 from support.server import Api
 
@@ -69,7 +70,7 @@ async def test_a_schedule_is_made_changed_paused_and_removed(api, operator):
     assert events[1][1]["cron"] == ["30 2 * * *", None]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("change", "status"),
     [
         ({"cron": None}, 422),
@@ -88,9 +89,8 @@ async def test_a_schedule_is_made_changed_paused_and_removed(api, operator):
         ({"target": {"labels": ["nowhere"]}}, 409),
     ],
 )
-async def test_what_could_not_be_fired_is_refused(api, operator, change, status):
+async def test_what_could_not_be_fired_is_refused(operator, agent, change, status):
     """Before it is kept."""
-    await api.enrol("one")
     await ask(operator, "POST", PATH, {**NIGHTLY, **change}, status)
     assert (await ask(operator, "GET", PATH))["schedules"] == []
 

@@ -8,6 +8,7 @@ import logging
 from urllib.parse import urlsplit
 
 import pytest
+from support.cases import cases
 from support.frames import SAID_HELLO
 
 from onsembl.api import serving
@@ -94,14 +95,14 @@ async def head_of(api, path: str, content: str, length: int) -> bytes:
     ).encode()
 
 
-@pytest.mark.parametrize(("path", "content"), DOORS)
+@cases(("path", "content"), DOORS)
 async def test_a_body_that_does_not_come_is_not_waited_for(quick_body, api, path, content):
     """408 for a client that promised more than it sends, at every door."""
     head = await head_of(api, path, content, 100)
     assert (await answer_to(api, head, b"{")).startswith(b"HTTP/1.1 408")
 
 
-@pytest.mark.parametrize(
+@cases(
     ("path", "content", "most"),
     [(*door, most) for door, most in zip(DOORS, (2**20, 2**14, 2**14, 2**16, 8_000_000, 8_000_000), strict=True)],
 )

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from support.agents import read_until
+from support.cases import cases
 from support.frames import SAID_HELLO, attach, closed_with, next_message
 from support.server import running
 from websockets.exceptions import InvalidStatus
@@ -55,10 +56,10 @@ async def test_only_an_operator_may_look(api):
             assert await closed_with(socket) == code
 
 
-@pytest.mark.parametrize("frame", ["{", '{"type":"ping"}', b"bytes", '{"type":"attach"}'])
-async def test_the_first_message_is_attach(api, frame):
+@cases("frame", ["{", '{"type":"ping"}', b"bytes", '{"type":"attach"}'])
+async def test_the_first_message_is_attach(api, agent, frame):
     """Anything else ends the connection."""
-    async with api.terminal_socket((await api.enrol()).id) as socket:
+    async with api.terminal_socket(agent.id) as socket:
         await socket.send(frame)
         assert await closed_with(socket) == CloseCode.BAD_MESSAGE
 

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import pytest
+from support.cases import cases
 
 from .conftest import open_wire
 
@@ -159,7 +160,7 @@ async def test_one_message_by_http(impatient, wire):
         assert (await wire.expect("broadcast"))["payload"] == b"\x00\x01"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("address", "request_", "status"),
     [
         ("broadcast", {"json": {"messages": []}}, 422),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support.cases import cases
 
 from .conftest import open_wire
 
@@ -168,7 +169,7 @@ FILTERS = [
 ]
 
 
-@pytest.mark.parametrize(("condition", "numbers"), FILTERS, ids=[f[0] for f in FILTERS])
+@cases(("condition", "numbers"), FILTERS)
 async def test_filters_choose_the_rows(impatient, notes, ann, condition, numbers):
     """Every operator compares as the column's type; a comparison that gives null chooses nothing."""
     async with open_wire(impatient.url, impatient.key) as wire:
@@ -240,7 +241,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("params", "message"), WRONG, ids=[str(n) for n in range(len(WRONG))])
+@cases(("params", "message"), WRONG)
 async def test_wrong_parameters_are_told_and_the_channel_stays(impatient, notes, ann, params, message):
     """The join succeeds; a system message says what is wrong, and broadcasts still work."""
     async with open_wire(impatient.url, impatient.key) as wire:

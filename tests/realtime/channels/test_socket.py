@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from support.cases import cases
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -121,7 +122,7 @@ async def test_joining_again_closes_the_old_channel(impatient):
         assert (await wire.reply("9"))["status"] == "ok"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("topic", "payload", "reason"),
     [
         ("realtime:", {}, "TopicNameRequired: You must provide a topic name"),
