@@ -1,3 +1,5 @@
+import { SvelteSet } from "svelte/reactivity";
+
 import { type Api, ApiError } from "./api.ts";
 import { notices } from "./notices.svelte.ts";
 import { FINAL_STATES, type Command } from "./protocol.ts";
@@ -8,8 +10,8 @@ const ARMED_MS = 4000;
 export class Cancel {
   /** The command whose next press cancels it. */
   armed = $state<string | null>(null);
-  /** The command whose cancellation is on its way to the server. */
-  sending = $state<string | null>(null);
+  /** The commands whose cancellations the server has not answered yet. */
+  readonly sending = new SvelteSet<string>();
   readonly #api: Api;
   readonly #answered: (command: Command) => void;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -25,7 +27,7 @@ export class Cancel {
   }
 
   async press(command: Command): Promise<void> {
-    if (!this.possible(command) || this.sending !== null) return;
+    if (!this.possible(command) || this.sending.has(command.id)) return;
     clearTimeout(this.#timer);
     if (this.armed !== command.id) {
       this.armed = command.id;
@@ -33,14 +35,14 @@ export class Cancel {
       return;
     }
     this.armed = null;
-    this.sending = command.id;
+    this.sending.add(command.id);
     try {
       this.#answered(await this.#api.cancel(command.id));
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       notices.error(`Not cancelled: ${error.message}`);
     } finally {
-      this.sending = null;
+      this.sending.delete(command.id);
     }
   }
 }

@@ -47,6 +47,15 @@ describe("cancelling", () => {
     expect([cancel.armed, asked]).toEqual(["c2", []]);
   });
 
+  test("goes on for one command while another's is not answered yet", async () => {
+    await cancel.press(COMMAND);
+    const first = cancel.press(COMMAND);
+    await cancel.press(OTHER);
+    expect(cancel.armed).toBe("c2");
+    await Promise.all([first, cancel.press(OTHER)]);
+    expect([asked, cancel.sending.size]).toEqual([["c1", "c2"], 0]);
+  });
+
   test("is no longer possible once it was requested", async () => {
     for (const over of [{ ...COMMAND, cancel_requested_at: "2026-01-01T00:00:00Z" }, { ...COMMAND, state: "succeeded" as const }]) {
       await cancel.press(over);
