@@ -1,4 +1,4 @@
-"""`onsembl agent`: enrol an agent on this machine, and run it."""
+"""`onsembl agent`: enrol an agent on this machine and run it."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _KINDS = click.Choice([AgentKind.SHELL.value, AgentKind.CLAUDE.value])
 def agent() -> None:
     """Enrol and run an agent on this machine."""
     if os.name != "posix":
-        raise click.ClickException("An agent needs pseudo-terminals: run it on Linux, macOS, or Windows' WSL.")
+        raise click.ClickException("An agent needs pseudo-terminals. Run it on Linux, on macOS or in WSL.")
 
 
 def _name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     if not _NAME.match(value):
-        raise click.BadParameter("letters, digits, '.', '_' and '-', at most 64, the first a letter or digit")
+        raise click.BadParameter("use at most 64 letters, digits, '.', '_' and '-', beginning with a letter or digit")
     return value
 
 
@@ -47,95 +47,97 @@ def _server(_context: click.Context, _parameter: click.Parameter, value: str | N
         return None
     try:
         parts = urlsplit(value)
-        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        sound = False
-    if not sound:
-        raise click.BadParameter("an address such as https://onsembl.example.org")
+        valid = False
+    if not valid:
+        raise click.BadParameter("use a URL such as https://onsembl.example.org")
     return value.rstrip("/")
 
 
 def _default_name() -> str:
-    """This machine's name, as far as an agent may have it."""
+    """This machine's name, without the characters that an agent's name cannot have."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).lstrip("._-")[:64] or "agent"
 
 
 def _folder(state_dir: Path, name: str) -> Path:
-    """The agent's folder, in which credentials can be kept. Raises ClickException."""
+    """The agent's folder, prepared for its credentials. Raises ClickException."""
     folder = state_dir / name
     try:
         store.prepare(folder)
     except OSError as error:
-        raise click.ClickException(f"The agent's folder {folder} cannot be used: {_why(error)}.") from error
+        raise click.ClickException(f"The agent's folder {folder} cannot be used: {_reason(error)}.") from error
     return folder
 
 
-def _keep(folder: Path, credentials: store.Credentials) -> None:
-    """Raises ClickException."""
+def _save(folder: Path, credentials: store.Credentials) -> None:
+    """Save new credentials. Raises ClickException."""
     try:
         store.save(folder, credentials)
     except OSError as error:
         raise click.ClickException(
-            f"The server has let {credentials.name} in, but the credentials cannot be kept here: {_why(error)}. "
-            "An admin should disable the agent, or let it in anew."
+            f"The server enrolled {credentials.name}, but its credentials cannot be saved: {_reason(error)}. "
+            "Ask an admin to disable the agent, or enrol it again."
         ) from error
 
 
-def _why(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-_name_option = click.option("--name", required=True, callback=_name, help="The agent's name, unique on its server.")
+_name_option = click.option(
+    "--name", required=True, callback=_name, help="The agent's name, unique in the control center."
+)
 _state_option = click.option(
     "--state-dir",
     type=click.Path(file_okay=False, path_type=Path),
     default=platformdirs.user_state_path("onsembl") / "agents",
     show_default=True,
-    help="Where agents keep their credentials and journals.",
+    help="The folder for credentials and journals of agents.",
 )
 
 
 @agent.command()
-@click.option("--server", required=True, callback=_server, help="The control center's address.")
+@click.option("--server", required=True, callback=_server, help="The control center's URL.")
 @_name_option
-@click.option("--kind", type=_KINDS, required=True, help="What it runs.")
-@click.option("--token-file", type=click.File(), help="A file that holds the one-time token; - is standard input.")
+@click.option("--kind", type=_KINDS, required=True, help="The kind of coding CLI to run.")
+@click.option("--token-file", type=click.File(), help="The file with the one-time token; - is standard input.")
 @_state_option
 def enrol(server: str, name: str, kind: str, token_file: TextIO | None, state_dir: Path) -> None:
-    """Make this machine an agent by a one-time token.
+    """Enrol this machine as an agent with a one-time token.
 
-    The token is asked for, or read from a file or from ONSEMBL_ENROLMENT_TOKEN. It is never an argument: the list of
-    processes would show it.
+    The token is read from --token-file, ONSEMBL_ENROLMENT_TOKEN or a prompt. It is never an argument, because other
+    users see the arguments of processes.
     """
-    folder = _folder(state_dir, name)  # first of all, for the token works only once
+    folder = _folder(state_dir, name)  # before the request, because the token works only once
     token = token_file.read().strip() if token_file is not None else _enrolment_token()
     try:
         credentials = asyncio.run(enrol_at(server, token, name, AgentKind(kind)))
     except AgentError as error:
         raise click.ClickException(f"The agent was not enrolled: {error}") from error
-    _keep(folder, credentials)
+    _save(folder, credentials)
     click.echo(f"Enrolled as {name}. Start it with: onsembl agent run --name {name}")
 
 
 @agent.command()
-@click.option("--server", required=True, callback=_server, help="The control center's address.")
+@click.option("--server", required=True, callback=_server, help="The control center's URL.")
 @click.option(
     "--name",
     callback=_name,
     default=_default_name,
     show_default="this machine's",
-    help="The agent's name, unique there.",
+    help="The agent's name, unique in the control center.",
 )
-@click.option("--kind", type=_KINDS, required=True, help="What it runs.")
+@click.option("--kind", type=_KINDS, required=True, help="The kind of coding CLI to run.")
 @_state_option
 def login(server: str, name: str, kind: str, state_dir: Path) -> None:
-    """Make this machine an agent: an operator approves the code that is shown."""
+    """Enrol this machine as an agent with a code that an admin approves."""
     folder = _folder(state_dir, name)
     try:
         credentials = asyncio.run(log_in(server, name, AgentKind(kind), _show))
     except AgentError as error:
         raise click.ClickException(f"The agent was not enrolled: {error}") from error
-    _keep(folder if credentials.name == name else _folder(state_dir, credentials.name), credentials)
+    _save(folder if credentials.name == name else _folder(state_dir, credentials.name), credentials)
     click.echo(f"Enrolled as {credentials.name}. Start it with: onsembl agent run --name {credentials.name}")
 
 
@@ -143,35 +145,37 @@ def _show(code: DeviceAuthorization) -> None:
     click.echo(f"\n  Open        {code.verification_uri}")
     click.echo(f"  and enter   {click.style(code.user_code, bold=True)}")
     click.echo(f"\n  or open     {code.verification_uri_complete}\n")
-    click.echo(f"Waiting for an admin to approve, at most {code.expires_in // 60} minutes. Ctrl-C gives up.")
+    click.echo(f"Waiting up to {code.expires_in // 60} minutes for an admin to approve. Ctrl-C cancels.")
 
 
 @agent.command()
 @_name_option
 @_state_option
 def logout(name: str, state_dir: Path) -> None:
-    """Give up this agent's credentials, here and at the server, which closes its connection."""
+    """Revoke this agent's credentials at the server and delete them here. Its connection is closed."""
     folder = state_dir / name
     try:
         credentials = store.load(folder)
     except AgentError as error:
         raise click.ClickException(str(error)) from error
-    told = True
+    revoked = True
     try:
         asyncio.run(log_out(credentials))
     except CredentialsRejected:
         pass  # the server had revoked the credentials before
     except AgentError as error:
-        told = False
-        click.echo(f"The server was not told: {error}", err=True)
+        revoked = False
+        click.echo(f"The credentials were not revoked at the server: {error}", err=True)
     try:
         store.erase(folder)
     except OSError as error:
-        done = "The server takes them no more, but t" if told else "T"
-        raise click.ClickException(f"{done}he credentials of {name} cannot be erased here: {_why(error)}.") from error
-    click.echo(f"The credentials of {name} are erased.")
-    if not told:
-        raise click.ClickException("An admin should disable the agent: somebody with a copy could still use it.")
+        state = "revoked, but they" if revoked else "not revoked, and they"
+        raise click.ClickException(
+            f"The credentials of {name} are {state} cannot be deleted here: {_reason(error)}."
+        ) from error
+    click.echo(f"The credentials of {name} are deleted.")
+    if not revoked:
+        raise click.ClickException("Ask an admin to disable the agent: a copy of the credentials still works.")
 
 
 def _enrolment_token() -> str:
@@ -181,21 +185,21 @@ def _enrolment_token() -> str:
 
 @agent.command()
 @_name_option
-@click.option("--kind", type=_KINDS, help="What it runs; as enrolled.")
-@click.option("--server", callback=_server, help="The control center's address; as enrolled.")
+@click.option("--kind", type=_KINDS, help="The kind of coding CLI to run; by default as enrolled.")
+@click.option("--server", callback=_server, help="The control center's URL; by default as enrolled.")
 @click.option(
     "--cwd",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default=".",
-    help="Where commands run.",
-    show_default="this folder",
+    help="The working directory of commands.",
+    show_default="the current directory",
 )
 @click.option(
     "--startup-script",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A bash script to run in the terminal once, at the start.",
+    help="A bash script to run once in the terminal at the start.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Say more.")
+@click.option("-v", "--verbose", is_flag=True, help="Log more.")
 @_state_option
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run(
@@ -208,9 +212,9 @@ def run(
     state_dir: Path,
     arguments: tuple[str, ...],
 ) -> None:
-    """Run an enrolled agent until it is stopped. ARGUMENTS after `--` are handed to the coding CLI."""
+    """Run an enrolled agent until it is stopped. ARGUMENTS after `--` are passed to the coding CLI."""
     logs.configure(logging.INFO if verbose else logging.WARNING, "%(asctime)s %(levelname)s %(message)s")
-    from onsembl.agent.program import AgentConfig, run_agent  # what only POSIX systems have
+    from onsembl.agent.program import AgentConfig, run_agent  # imports modules that only POSIX systems have
 
     folder = state_dir / name
     try:
@@ -228,4 +232,4 @@ def run(
     except AgentError as error:
         raise click.ClickException(str(error)) from error
     if restart:
-        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 — this very program, as it was started
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 — restarts this program with its own arguments

@@ -1,50 +1,64 @@
-"""A command group whose commands are imported when they are used: starting stays quick, and light where it must be."""
+"""A command group that imports a command only when it is used, so that the program starts fast.
+
+A machine with the base package lacks the server's packages: only the commands that need them fail there.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
 
-class LazyGroup(click.Group):
-    """`lazy` maps a command's name to `module:attribute`."""
+class LazyCommand(NamedTuple):
+    """A command that is imported on use: where it is (`module:attribute`), and its line in the group's help."""
 
-    def __init__(self, *args: Any, lazy: dict[str, str], **kwargs: Any) -> None:
+    target: str
+    short_help: str
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are given by name in `lazy`."""
+
+    def __init__(self, *args: Any, lazy: dict[str, LazyCommand], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._lazy = lazy
+        self.lazy = lazy
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(self._lazy)
+        """The names of the commands in alphabetical order."""
+        return sorted(self.lazy)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        target = self._lazy.get(cmd_name)
-        if target is None:
+        """Import the command. If a package is missing, return a command that says which one to install."""
+        if cmd_name not in self.lazy:
             return None
-        module, _, attribute = target.partition(":")
+        module, _, attribute = self.lazy[cmd_name].target.partition(":")
         try:
             command = getattr(import_module(module), attribute)
         except ModuleNotFoundError as error:
             if (error.name or "").startswith("onsembl"):
                 raise
-            return _needs_server(cmd_name, error.name or "")
+            return _missing_packages(cmd_name, error.name or "")
         assert isinstance(command, click.Command)
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from the given short helps, without importing any command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.lazy[name].short_help) for name in self.list_commands(ctx)])
 
-def _needs_server(name: str, missing: str) -> click.Command:
-    """In the place of a command whose packages are not installed."""
 
+def _missing_packages(name: str, missing: str) -> click.Command:
     @click.command(
         name,
         help="Needs the server's packages: pip install 'onsembl[server]'.",
         context_settings={"ignore_unknown_options": True},
     )
     @click.argument("arguments", nargs=-1)
-    def refused(arguments: tuple[str, ...]) -> None:
+    def fail(arguments: tuple[str, ...]) -> None:
         raise click.ClickException(
             f"`onsembl {name}` needs the server's packages ({missing} is missing): pip install 'onsembl[server]'"
         )
 
-    return refused
+    return fail

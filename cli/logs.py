@@ -1,4 +1,4 @@
-"""What a process writes to its log: lines for people, or JSON for programs (`ONSEMBL_LOG_FORMAT`)."""
+"""The log of a process: text for people, or JSON for programs (`ONSEMBL_LOG_FORMAT`)."""
 
 from __future__ import annotations
 
@@ -16,28 +16,31 @@ from onsembl.protocol import request_ids
 FORMAT, LEVEL = SETTINGS = ("ONSEMBL_LOG_FORMAT", "ONSEMBL_LOG_LEVEL")
 FORMATS = ("text", "json")
 LEVELS = ("debug", "info", "warning", "error")
-OUR_OWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"}
-"""What every record has; the rest is what its `extra` has given it."""
-CHATTY = ("httpx", "httpcore", "websockets")
-"""They tell of each request, and at `debug` of its headers, tokens included."""
+STANDARD_FIELDS = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"}
+"""The attributes of every log record. All others come from the call's `extra`."""
+VERBOSE_LIBRARIES = ("httpx", "httpcore", "websockets")
+"""Libraries that log each request, and at `debug` its headers with tokens."""
 
 
 class TextFormatter(logging.Formatter):
-    """A line for people; the id of the request comes last."""
+    """Formats a record as text, with the request id at the end."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """As the format says, with the id if one is in force."""
+        """The text of the message, with the request id if there is one."""
         line = super().formatMessage(record)
         request_id = request_ids.current()
         return f"{line} (request {request_id})" if request_id is not None else line
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `time` (RFC 3339), `level`, `logger`, `message`, `request_id` if one is in force, what
-    `extra` says, and `exception`, the traceback."""
+    """Formats a record as one line of JSON.
+
+    The fields are `time` (RFC 3339), `level`, `logger`, `message`, `request_id` if there is one, the fields of `extra`,
+    and `exception` with the traceback.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end. Whatever `extra` holds, there is one."""
+        """The line without its newline. Values in `extra` that JSON cannot express are written as text."""
         fields: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
             "level": record.levelname.lower(),
@@ -47,17 +50,19 @@ class JsonFormatter(logging.Formatter):
         request_id = request_ids.current()
         if request_id is not None:
             fields["request_id"] = request_id
-        given = {name: value for name, value in vars(record).items() if name not in OUR_OWN and name not in fields}
-        told = {}
+        extra = {
+            name: value for name, value in vars(record).items() if name not in STANDARD_FIELDS and name not in fields
+        }
+        details: dict[str, str] = {}
         if record.exc_info and record.exc_info[0] is not None:
-            told["exception"] = self.formatException(record.exc_info)
+            details["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
-            told["stack"] = record.stack_info
+            details["stack"] = record.stack_info
         try:
-            return json.dumps(fields | given | told, allow_nan=False, skipkeys=True, default=str)
-        except ValueError:  # infinity, or a structure within itself
-            plain = {name: value if _plain(value) else repr(value) for name, value in given.items()}
-            return json.dumps(fields | plain | told)
+            return json.dumps(fields | extra | details, allow_nan=False, skipkeys=True, default=str)
+        except ValueError:  # infinity, or a structure that contains itself
+            plain = {name: value if _plain(value) else repr(value) for name, value in extra.items()}
+            return json.dumps(fields | plain | details)
 
 
 def _plain(value: object) -> bool:
@@ -65,24 +70,24 @@ def _plain(value: object) -> bool:
 
 
 def configure(level: int, pattern: str = "%(asctime)s %(levelname)s %(name)s %(message)s") -> None:
-    """Have this process's log written to standard error.
+    """Write this process's log to standard error.
 
-    As text, in this pattern, from `level` up; as JSON from INFO up, for a program can choose. `ONSEMBL_LOG_LEVEL`
-    overrules both. Raises ClickException when a setting has no such value.
+    The log is text in the format `pattern` from `level` up, or JSON from INFO up. `ONSEMBL_LOG_LEVEL` overrides the
+    level of both. Raises ClickException when a setting has an unknown value.
     """
     as_json = _chosen(FORMAT, FORMATS) == "json"
-    asked = _chosen(LEVEL, LEVELS)
-    if asked is not None:
-        level = logging.getLevelNamesMapping()[asked.upper()]
+    chosen = _chosen(LEVEL, LEVELS)
+    if chosen is not None:
+        level = logging.getLevelNamesMapping()[chosen.upper()]
     elif as_json:
         level = logging.INFO
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if as_json else TextFormatter(pattern))
     logging.captureWarnings(True)
-    # What others say in detail may have secrets in it.
+    # Debug messages of libraries may contain secrets.
     logging.basicConfig(level=max(level, logging.INFO), handlers=[handler])
     logging.getLogger("onsembl").setLevel(level)
-    for name in CHATTY:
+    for name in VERBOSE_LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
@@ -91,5 +96,5 @@ def _chosen(name: str, known: tuple[str, ...]) -> str | None:
     if not value:
         return None
     if value.lower() not in known:
-        raise click.ClickException(f"{name} is {value!r}; it may be {', '.join(known[:-1])} or {known[-1]}.")
+        raise click.ClickException(f"{name} is {value!r}; use {', '.join(known[:-1])} or {known[-1]}.")
     return value.lower()

@@ -1,39 +1,43 @@
-"""The `onsembl` command. What a machine lacks (the server's packages) is missed only by the commands that need it."""
+"""The `onsembl` command and its list of subcommands."""
 
 from __future__ import annotations
 
 import click
 
-from onsembl.cli.lazy import LazyGroup
+from onsembl.cli.lazy import LazyCommand, LazyGroup
+
+CLIENT, SERVER = "onsembl.cli.client", "onsembl.cli.server"
 
 
 @click.group(
     cls=LazyGroup,
     lazy={
-        "agent": "onsembl.cli.agent:agent",
-        "up": "onsembl.cli.server.up:up",
-        "worker": "onsembl.cli.server.worker:worker",
-        "operator": "onsembl.cli.server.operators:operator",
-        "audit": "onsembl.cli.client.audit:audit_group",
-        "devices": "onsembl.cli.client.devices:devices_group",
-        "enrolment-tokens": "onsembl.cli.client.enrolment_tokens:enrolment_tokens_group",
-        "alerts": "onsembl.cli.client.alerts:alerts_group",
-        "agents": "onsembl.cli.client.agents:agents",
-        "presets": "onsembl.cli.client.presets:presets_group",
-        "schedules": "onsembl.cli.client.schedules:schedules_group",
-        "send": "onsembl.cli.client.send:send",
-        "commands": "onsembl.cli.client.commands:commands_group",
-        "groups": "onsembl.cli.client.groups:groups",
-        "jobs": "onsembl.cli.client.jobs:jobs_group",
-        "login": "onsembl.cli.client.login:login",
-        "logout": "onsembl.cli.client.login:logout",
-        "export": "onsembl.cli.client.recording_export:export",
-        "recordings": "onsembl.cli.client.recordings:recordings",
-        "search": "onsembl.cli.client.recording_export:search",
-        "stop": "onsembl.cli.client.stop:stop",
-        "keys": "onsembl.cli.server.keys:keys",
-        "supabase": "onsembl.cli.server.supabase:supabase",
-        "migrate": "onsembl.cli.server.migrate:migrate",
+        "agent": LazyCommand("onsembl.cli.agent:agent", "Enrol and run an agent on this machine."),
+        "agents": LazyCommand(f"{CLIENT}.agents:agents", "List and control agents."),
+        "alerts": LazyCommand(f"{CLIENT}.alerts:alerts_group", "List and acknowledge alerts."),
+        "audit": LazyCommand(f"{CLIENT}.audit:audit_group", "Verify and export the audit log."),
+        "commands": LazyCommand(f"{CLIENT}.commands:commands_group", "List, edit and cancel commands."),
+        "devices": LazyCommand(f"{CLIENT}.devices:devices_group", "Approve agents that ask to enrol."),
+        "enrolment-tokens": LazyCommand(
+            f"{CLIENT}.enrolment_tokens:enrolment_tokens_group", "Manage one-time tokens that enrol agents."
+        ),
+        "export": LazyCommand(f"{CLIENT}.recordings:export", "Export recordings."),
+        "groups": LazyCommand(f"{CLIENT}.groups:groups", "Follow and cancel commands for several agents."),
+        "jobs": LazyCommand(f"{CLIENT}.jobs:jobs_group", "List jobs, periodic tasks and workers."),
+        "keys": LazyCommand(f"{SERVER}.keys:keys", "List and rotate signing keys."),
+        "login": LazyCommand(f"{CLIENT}.login:login", "Sign in as an operator."),
+        "logout": LazyCommand(f"{CLIENT}.login:logout", "Sign out on this machine."),
+        "migrate": LazyCommand(f"{SERVER}.migrate:migrate", "Apply missing migrations to the database."),
+        "operator": LazyCommand(f"{SERVER}.operators:operator", "Add, list and disable operators."),
+        "presets": LazyCommand(f"{CLIENT}.presets:presets_group", "Manage templates of commands."),
+        "recordings": LazyCommand(f"{CLIENT}.recordings:recordings", "List recordings and their disk usage."),
+        "schedules": LazyCommand(f"{CLIENT}.schedules:schedules_group", "Manage commands that run on a schedule."),
+        "search": LazyCommand(f"{CLIENT}.recordings:search", "Search recordings."),
+        "send": LazyCommand(f"{CLIENT}.send:send", "Send a command to agents."),
+        "stop": LazyCommand(f"{CLIENT}.stop:stop", "Begin, follow or lift an emergency stop."),
+        "supabase": LazyCommand(f"{SERVER}.supabase:supabase", "Set up and check a hosted Supabase project."),
+        "up": LazyCommand(f"{SERVER}.up:up", "Start the control center."),
+        "worker": LazyCommand(f"{SERVER}.worker:worker", "Run jobs."),
     },
 )
 @click.version_option(package_name="onsembl")

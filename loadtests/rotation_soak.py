@@ -26,7 +26,7 @@ from websockets.asyncio.client import connect as connect_socket
 from onsembl.agent.enrolment import credentials as store
 from onsembl.agent.enrolment.enrol import enrol
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
-from onsembl.cli.server.first_operator import make_first_operator
+from onsembl.cli.server.first_operator import create_first_operator
 from onsembl.protocol.messages import TERMINAL_SUBPROTOCOL
 from onsembl.protocol.states import AgentKind
 from onsembl.sql.database import connect
@@ -84,7 +84,7 @@ async def rotations(database: str) -> tuple[int, int]:
 async def run(folder: Path, postgres: EmbeddedPostgres, wanted: int, seconds: int) -> dict[str, Any]:
     database = postgres.url()
     await migrate(database, builtin_supabase=True)
-    made = await make_first_operator(database)
+    made = await create_first_operator(database)
     assert made is not None
     server = await asyncio.create_subprocess_exec(
         *(*ONSEMBL, "up", "--port", "0", "--data-dir", str(folder / "data"), "--agent-access-token", str(seconds)),

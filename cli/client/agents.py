@@ -1,164 +1,170 @@
-"""`onsembl agents`: the fleet's agents, as an operator sees and directs them."""
+"""`onsembl agents`: list and control the agents of the fleet."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
-from onsembl.cli.client.limit_options import limit_options, limits_of
-from onsembl.cli.client.rest_client import OperatorClient, server_option
+from onsembl.cli.client.options import limit_options, limits_of, reason_option, server_option
+from onsembl.cli.client.rest_client import OperatorClient
+from onsembl.cli.json_output import json_option, print_json
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_agent_argument = click.argument("name")
+_name_argument = click.argument("name")
 
 
 @click.group()
 def agents() -> None:
-    """Look at agents; pause, resume, restart and stop them, shut them out. Needs `onsembl login`."""
+    """List, pause, resume, restart, stop and disable agents. Needs `onsembl login`."""
 
 
 @agents.command("list")
-@_json_option
+@json_option
 @server_option
 def list_agents(as_json: bool, server: str | None) -> None:
-    """Every agent, by name."""
+    """List all agents by name."""
     with OperatorClient(server) as client:
-        found = client.ask("GET", "/v1/agents")["agents"]
+        rows = client.request("GET", "/v1/agents")["agents"]
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(rows)
         return
-    for agent in found:
-        click.echo(f"{agent['name']:<24} {agent['kind']:<8} {_state(agent):<18} {agent['host']}")
+    for agent in rows:
+        click.echo(f"{agent['name']:<24} {agent['kind']:<8} {_status(agent):<18} {agent['host']}")
 
 
 @agents.command()
-@_agent_argument
-@_json_option
+@_name_argument
+@json_option
 @server_option
 def show(name: str, as_json: bool, server: str | None) -> None:
-    """One agent, and what it does."""
+    """Show an agent with its running and queued commands."""
+    states = ("running", "dispatched", "queued")
     with OperatorClient(server) as client:
         agent_id = client.agent_id(name)
-        agent = client.ask("GET", f"/v1/agents/{agent_id}")
-        states = ("running", "dispatched", "queued")
-        lines = {
-            state: client.ask("GET", f"/v1/commands?agent_id={agent_id}&state={state}")["commands"] for state in states
+        agent = client.request("GET", f"/v1/agents/{agent_id}")
+        commands = {
+            state: client.request("GET", f"/v1/commands?agent_id={agent_id}&state={state}")["commands"]
+            for state in states
         }
     if as_json:
-        click.echo(json.dumps({"agent": agent, "commands": lines}, indent=2))
+        print_json({"agent": agent, "commands": commands})
         return
-    click.echo(f"{agent['name']}  {agent['kind']}  {_state(agent)}  {agent['host']}  {agent['platform']}")
+    click.echo(f"{agent['name']}  {agent['kind']}  {_status(agent)}  {agent['host']}  {agent['platform']}")
     for state in states:
-        for command in reversed(lines[state]):
+        for command in reversed(commands[state]):
             click.echo(f"  {state:<10} {command['id']}  {command['text'].strip().splitlines()[0][:80]}")
 
 
 @agents.command()
-@_agent_argument
-@_json_option
+@_name_argument
+@json_option
 @server_option
 def pause(name: str, as_json: bool, server: str | None) -> None:
-    """Have it take nothing new: what runs goes on, its line waits."""
+    """Pause an agent: a running command continues, and no queued command starts."""
     _post(server, name, "pause", as_json, "is paused.")
 
 
 @agents.command()
-@_agent_argument
+@_name_argument
 @click.argument("labels", nargs=-1)
-@_json_option
+@json_option
 @server_option
 def label(name: str, labels: tuple[str, ...], as_json: bool, server: str | None) -> None:
-    """Give it LABELS, by which commands find it; those that are not named it has no more."""
+    """Set an agent's labels; replaces the existing labels."""
     with OperatorClient(server) as client:
-        agent = client.ask("PUT", f"/v1/agents/{client.agent_id(name)}/labels", {"labels": list(labels)})
-    click.echo(json.dumps(agent, indent=2) if as_json else f"{name}: {', '.join(agent['labels']) or 'no labels'}")
+        agent = client.request("PUT", f"/v1/agents/{client.agent_id(name)}/labels", {"labels": list(labels)})
+    if as_json:
+        print_json(agent)
+    else:
+        click.echo(f"{name}: {', '.join(agent['labels']) or 'no labels'}")
 
 
 @agents.command()
-@_agent_argument
+@_name_argument
 @limit_options
-@_json_option
+@json_option
 @server_option
 def limit(name: str, as_json: bool, server: str | None, **limits: Any) -> None:
-    """Set what no command of it may pass; a limit that is not named it has no more. For admins."""
+    """Set an agent's limits, which no command exceeds; replaces the existing limits. Needs an admin."""
     with OperatorClient(server) as client:
-        agent = client.ask("PUT", f"/v1/agents/{client.agent_id(name)}/limits", limits_of(limits))
+        agent = client.request("PUT", f"/v1/agents/{client.agent_id(name)}/limits", limits_of(limits))
     if as_json:
-        click.echo(json.dumps(agent, indent=2))
+        print_json(agent)
         return
-    said = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in agent["limits"].items())
-    click.echo(f"{name}: {said or 'no limits'}")
+    shown = ", ".join(f"{field.replace('_', ' ')} {value:g}" for field, value in agent["limits"].items())
+    click.echo(f"{name}: {shown or 'no limits'}")
 
 
 @agents.command()
-@_agent_argument
-@_json_option
+@_name_argument
+@json_option
 @server_option
 def resume(name: str, as_json: bool, server: str | None) -> None:
-    """Let it go on with its line."""
-    _post(server, name, "resume", as_json, "goes on.")
+    """Resume a paused agent: its queue continues."""
+    _post(server, name, "resume", as_json, "is resumed.")
 
 
 @agents.command("cancel-all")
-@_agent_argument
-@click.option("--reason", help="Why, for the record.")
-@_json_option
+@_name_argument
+@reason_option
+@json_option
 @server_option
 def cancel_all(name: str, reason: str | None, as_json: bool, server: str | None) -> None:
-    """Cancel everything of it: the line at once, what runs by the ladder."""
-    _post(server, name, "cancel-all", as_json, "is being cleared.", {"reason": reason})
+    """Cancel an agent's running command and its whole queue."""
+    _post(server, name, "cancel-all", as_json, "cancels all its commands.", {"reason": reason})
 
 
 @agents.command()
-@_agent_argument
-@_json_option
+@_name_argument
+@json_option
 @server_option
 def restart(name: str, as_json: bool, server: str | None) -> None:
-    """Have its program start anew; what runs is stopped first."""
-    _post(server, name, "restart", as_json, "starts anew.")
+    """Restart an agent's program; a running command is stopped first."""
+    _post(server, name, "restart", as_json, "restarts.")
 
 
 @agents.command()
-@_agent_argument
-@_json_option
+@_name_argument
+@json_option
 @server_option
 def stop(name: str, as_json: bool, server: str | None) -> None:
-    """Have its program end: it stays away until somebody starts it on its machine."""
-    _post(server, name, "stop", as_json, "ends.")
+    """Stop an agent's program. It stays offline until somebody starts it on its machine."""
+    _post(server, name, "stop", as_json, "stops.")
 
 
 @agents.command()
-@_agent_argument
-@_json_option
+@_name_argument
+@json_option
 @server_option
 def disable(name: str, as_json: bool, server: str | None) -> None:
-    """Shut it out: its connection is closed and its tokens are refused. For admins."""
-    _post(server, name, "disable", as_json, "is shut out.")
+    """Disable an agent: close its connection and reject its tokens. Needs an admin."""
+    _post(server, name, "disable", as_json, "is disabled.")
 
 
 @agents.command()
-@_agent_argument
-@_json_option
+@_name_argument
+@json_option
 @server_option
 def enable(name: str, as_json: bool, server: str | None) -> None:
-    """Let it in again. For admins."""
-    _post(server, name, "enable", as_json, "is let in again.")
+    """Enable a disabled agent. Needs an admin."""
+    _post(server, name, "enable", as_json, "is enabled.")
 
 
 def _post(
-    server: str | None, name: str, verb: str, as_json: bool, said: str, body: dict[str, Any] | None = None
+    server: str | None, name: str, action: str, as_json: bool, message: str, body: dict[str, Any] | None = None
 ) -> None:
     with OperatorClient(server) as client:
-        answer = client.ask("POST", f"/v1/agents/{client.agent_id(name)}/{verb}", body or {})
-    click.echo(json.dumps(answer, indent=2) if as_json else f"{name} {said}")
+        agent = client.request("POST", f"/v1/agents/{client.agent_id(name)}/{action}", body or {})
+    if as_json:
+        print_json(agent)
+    else:
+        click.echo(f"{name} {message}")
 
 
-def _state(agent: dict[str, Any]) -> str:
-    marks = [agent["status"]]
+def _status(agent: dict[str, Any]) -> str:
+    words = [agent["status"]]
     if agent["paused_at"] is not None:
-        marks.append("paused")
+        words.append("paused")
     if agent["disabled_at"] is not None:
-        marks.append("disabled")
-    return ", ".join(marks)
+        words.append("disabled")
+    return ", ".join(words)

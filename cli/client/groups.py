@@ -1,4 +1,4 @@
-"""`onsembl groups`: what was sent to several agents at once, followed and cancelled as one."""
+"""`onsembl groups`: follow and cancel the commands that were sent to several agents at once."""
 
 from __future__ import annotations
 
@@ -7,53 +7,47 @@ from typing import Any
 
 import click
 
-from onsembl.cli.client.rest_client import OperatorClient, server_option
+from onsembl.cli.client.options import count_option, reason_option, server_option
+from onsembl.cli.client.rest_client import OperatorClient
+from onsembl.cli.json_output import json_option, print_json
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _group_argument = click.argument("group_id", type=click.UUID)
 
 
 @click.group("groups")
 def groups() -> None:
-    """What was sent to several agents at once. Needs `onsembl login`."""
+    """Follow and cancel commands for several agents. Needs `onsembl login`."""
 
 
 @groups.command("list")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
-@_json_option
+@count_option
+@json_option
 @server_option
 def list_groups(limit: int, as_json: bool, server: str | None) -> None:
-    """Groups, newest first, and how far each has come."""
-    found: list[dict[str, Any]] = []
+    """List groups with their progress, newest first."""
     with OperatorClient(server) as client:
-        before = ""
-        while len(found) < limit:
-            page = client.ask("GET", f"/v1/groups?limit={min(limit - len(found), 200)}{before}")
-            found += page["groups"]
-            if page["next_before"] is None:
-                break
-            before = f"&before={page['next_before']}"
+        rows = client.collect("/v1/groups", "groups", {}, limit)
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(rows)
         return
-    for group in found:
-        first = group["text"].strip().partition("\n")[0][:80]
-        click.echo(f"{group['id']}  {group['created_at'][:19]}  {_counted(group):<36} {first}")
+    for group in rows:
+        first_line = group["text"].strip().partition("\n")[0][:80]
+        click.echo(f"{group['id']}  {group['created_at'][:19]}  {_progress(group):<36} {first_line}")
 
 
 @groups.command()
 @_group_argument
-@_json_option
+@json_option
 @server_option
 def show(group_id: object, as_json: bool, server: str | None) -> None:
-    """One group: for whom it was, and what became of each command."""
+    """Show a group: its target and the state of each command."""
     with OperatorClient(server) as client:
-        group = client.ask("GET", f"/v1/groups/{group_id}")
-        names = {row["id"]: row["name"] for row in client.ask("GET", "/v1/agents")["agents"]}
+        group = client.request("GET", f"/v1/groups/{group_id}")
+        names = client.agent_names()
     if as_json:
-        click.echo(json.dumps(group, indent=2))
+        print_json(group)
         return
-    click.echo(f"{_counted(group)}; for {json.dumps(group['target'])}, asked for by {group['requested_by_name']}")
+    click.echo(f"{_progress(group)}; target {json.dumps(group['target'])}, sent by {group['requested_by_name']}")
     click.echo(group["text"])
     for command in group["commands"]:
         name = names.get(command["agent_id"], command["agent_id"])
@@ -62,15 +56,18 @@ def show(group_id: object, as_json: bool, server: str | None) -> None:
 
 @groups.command()
 @_group_argument
-@click.option("--reason", help="Why, for the record.")
-@_json_option
+@reason_option
+@json_option
 @server_option
 def cancel(group_id: object, reason: str | None, as_json: bool, server: str | None) -> None:
-    """Cancel what of it is not over: what waits at once; what runs when its processes are gone."""
+    """Cancel the unfinished commands of a group."""
     with OperatorClient(server) as client:
-        group = client.ask("POST", f"/v1/groups/{group_id}/cancel", {"reason": reason})
-    click.echo(json.dumps(group, indent=2) if as_json else _counted(group))
+        group = client.request("POST", f"/v1/groups/{group_id}/cancel", {"reason": reason})
+    if as_json:
+        print_json(group)
+    else:
+        click.echo(_progress(group))
 
 
-def _counted(group: dict[str, Any]) -> str:
+def _progress(group: dict[str, Any]) -> str:
     return ", ".join(f"{count} {state}" for state, count in group["counts"].items())

@@ -1,23 +1,21 @@
-"""`onsembl jobs`: the queue behind the commands: what failed, what stands still, who works."""
+"""`onsembl jobs`: the jobs of the workers, the periodic tasks and the workers themselves."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
-from urllib.parse import urlencode
-
 import click
 
-from onsembl.cli.client.rest_client import OperatorClient, server_option
+from onsembl.cli.client.options import count_option, server_option
+from onsembl.cli.client.rest_client import OperatorClient
+from onsembl.cli.json_output import json_option, print_json
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 STATES = ("waiting", "running", "stalled", "failed", "succeeded", "cancelled", "aborted")
 UNSETTLED = ("waiting", "running", "stalled", "failed")
+"""States that `onsembl jobs list` shows by default."""
 
 
 @click.group("jobs")
 def jobs_group() -> None:
-    """Look at the queue: jobs, periodic tasks, workers. Needs `onsembl login`."""
+    """List jobs, periodic tasks and workers. Needs `onsembl login`."""
 
 
 @jobs_group.command("list")
@@ -26,53 +24,46 @@ def jobs_group() -> None:
     "states",
     type=click.Choice(STATES),
     multiple=True,
-    help="In this state; may be given again. Without it: what is not over, and what has failed.",
+    help="Only jobs in this state (repeat for several). By default: unfinished and failed jobs.",
 )
-@click.option("--all", "every", is_flag=True, help="In any state.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
-@_json_option
+@click.option("--all", "all_states", is_flag=True, help="Jobs in every state.")
+@count_option
+@json_option
 @server_option
-def list_jobs(states: tuple[str, ...], every: bool, limit: int, as_json: bool, server: str | None) -> None:
-    """Jobs, newest first, and why they failed. A stalled job's worker is gone: another takes it over shortly."""
-    found: list[dict[str, Any]] = []
-    wanted = STATES if every else states or UNSETTLED
+def list_jobs(states: tuple[str, ...], all_states: bool, limit: int, as_json: bool, server: str | None) -> None:
+    """List jobs with their errors, newest first.
+
+    The worker of a stalled job is dead; another worker takes the job over shortly.
+    """
+    query = {"state": ",".join(STATES if all_states else states or UNSETTLED)}
     with OperatorClient(server) as client:
-        before: int | None = None
-        while len(found) < limit:
-            query: dict[str, Any] = {"state": ",".join(wanted), "limit": min(limit - len(found), 200)}
-            if before is not None:
-                query["before"] = before
-            page = client.ask("GET", f"/v1/jobs?{urlencode(query)}")
-            found += page["jobs"]
-            before = page["next_before"]
-            if before is None:
-                break
+        jobs = client.collect("/v1/jobs", "jobs", query, limit)
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(jobs)
         return
-    for job in found:
+    for job in jobs:
         since = job["ended_at"] or job["started_at"] or job["created_at"] or ""
-        about = f"{job['agent']} {job['command_id']}" if job["command_id"] is not None else ""
-        attempts = f"attempt {job['attempts'] + 1}" if job["state"] in ("waiting", "running", "stalled") else ""
-        line = f"{job['id']:>8}  {since[:19]:<19}  {job['state']:<9} {_short(job['task']):<18} {attempts:<10} {about}"
+        command = f"{job['agent']} {job['command_id']}" if job["command_id"] is not None else ""
+        attempt = f"attempt {job['attempts'] + 1}" if job["state"] in ("waiting", "running", "stalled") else ""
+        line = f"{job['id']:>8}  {since[:19]:<19}  {job['state']:<9} {_short(job['task']):<18} {attempt:<10} {command}"
         click.echo(line.rstrip())
         if job["error"] is not None:
             click.echo(f"{'':>10}{job['error']}")
 
 
 @jobs_group.command()
-@_json_option
+@json_option
 @server_option
 def periodic(as_json: bool, server: str | None) -> None:
-    """The tasks that come by themselves: how often, when last and next. Times are in UTC."""
+    """List periodic tasks with their last and next run, in UTC."""
     with OperatorClient(server) as client:
-        tasks = client.ask("GET", "/v1/jobs/periodic")["tasks"]
+        tasks = client.request("GET", "/v1/jobs/periodic")["tasks"]
     if as_json:
-        click.echo(json.dumps(tasks, indent=2))
+        print_json(tasks)
         return
     for task in tasks:
         job = task["last_job"]
-        last = f"last {task['last_due_at'][:16]}" if task["last_due_at"] is not None else "never yet"
+        last = f"last {task['last_due_at'][:16]}" if task["last_due_at"] is not None else "no run yet"
         if job is not None:
             last += f" {job['state']}"
         click.echo(f"{_short(task['name']):<18} {task['cron']:<12} {last:<32} next {task['next_at'][:16]}")
@@ -81,32 +72,35 @@ def periodic(as_json: bool, server: str | None) -> None:
 
 
 @jobs_group.command()
-@_json_option
+@json_option
 @server_option
 def workers(as_json: bool, server: str | None) -> None:
-    """The workers, and when each was heard last. The exit code is 1 when none is alive."""
+    """List workers with their last heartbeat. The exit code is 1 when no worker is alive."""
     with OperatorClient(server) as client:
-        found = client.ask("GET", "/v1/jobs/workers")["workers"]
+        rows = client.request("GET", "/v1/jobs/workers")["workers"]
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(rows)
     else:
-        for worker in found:
+        for worker in rows:
             state = "alive" if worker["alive"] else "dead"
-            click.echo(f"{worker['id']:>6}  {state:<6} heard {worker['heartbeat_at'][:19]}  {worker['jobs']} jobs")
-    if not any(worker["alive"] for worker in found):
-        click.echo("No worker is alive: nothing that is sent is started.", err=True)
+            click.echo(f"{worker['id']:>6}  {state:<6} heartbeat {worker['heartbeat_at'][:19]}  {worker['jobs']} jobs")
+    if not any(worker["alive"] for worker in rows):
+        click.echo("No worker is alive: queued commands do not start.", err=True)
         raise SystemExit(1)
 
 
 @jobs_group.command()
 @click.argument("job_id", type=click.IntRange(1))
-@_json_option
+@json_option
 @server_option
 def retry(job_id: int, as_json: bool, server: str | None) -> None:
-    """Run a periodic job that has failed again. A command's job is not: send the command again. Needs an admin."""
+    """Run a failed periodic job again. Needs an admin. To repeat a command, send it again."""
     with OperatorClient(server) as client:
-        job = client.ask("POST", f"/v1/jobs/{job_id}/retry", {})
-    click.echo(json.dumps(job, indent=2) if as_json else f"{job['id']} ({_short(job['task'])}) is {job['state']}.")
+        job = client.request("POST", f"/v1/jobs/{job_id}/retry", {})
+    if as_json:
+        print_json(job)
+    else:
+        click.echo(f"Job {job['id']} ({_short(job['task'])}) is {job['state']}.")
 
 
 def _short(task: str) -> str:

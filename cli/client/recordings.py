@@ -1,67 +1,208 @@
-"""`onsembl recordings`: which there are, and what they take on disk."""
+"""`onsembl recordings`, `export` and `search`: list, export and search the recordings of terminals."""
 
 from __future__ import annotations
 
-import json
+import sys
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
-from urllib.parse import urlencode
+from typing import Any, BinaryIO, TypeVar
 
 import click
 
-from onsembl.cli.client.rest_client import OperatorClient, server_option
+from onsembl.cli.client.options import count_option, server_option, since_option, until_option
+from onsembl.cli.client.rest_client import OperatorClient
+from onsembl.cli.json_output import json_option, print_json
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+FORMATS = ("cast3", "cast2", "text")
 MEBIBYTE = 1024 * 1024
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
 def recordings() -> None:
-    """See which recordings there are, and what they take on disk. Needs `onsembl login`."""
+    """List recordings and their disk usage. Needs `onsembl login`."""
 
 
 @recordings.command("list")
 @click.argument("agent")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
-@_json_option
+@count_option
+@json_option
 @server_option
 def list_recordings(agent: str, limit: int, as_json: bool, server: str | None) -> None:
-    """The terminals of an AGENT, newest first; `onsembl export stream` takes their ids."""
-    found: list[dict[str, Any]] = []
-    query: dict[str, str] = {}
+    """List the recorded streams of AGENT, newest first. `onsembl export stream` takes their ids."""
     with OperatorClient(server) as client:
-        agent_id = client.agent_id(agent)
-        while len(found) < limit:
-            asked = urlencode({**query, "limit": min(limit - len(found), 200)})
-            page = client.ask("GET", f"/v1/agents/{agent_id}/streams?{asked}")
-            found += page["streams"]
-            if page["next_before"] is None:
-                break
-            query["before"] = page["next_before"]
+        streams = client.collect(f"/v1/agents/{client.agent_id(agent)}/streams", "streams", {}, limit)
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(streams)
         return
-    for stream in found:
+    for stream in streams:
         began = datetime.fromisoformat(stream["began_at"] or stream["created_at"]).astimezone()
         size, stored = _mebibytes(stream["end"] - stream["start"]), _mebibytes(stream["stored"])
         click.echo(f"{stream['id']}  {began:%Y-%m-%d %H:%M:%S}  {size}, {stored} stored, {stream['commands']} commands")
 
 
 @recordings.command()
-@_json_option
+@json_option
 @server_option
 def usage(as_json: bool, server: str | None) -> None:
-    """What is stored of each agent, and what all of it takes on disk."""
+    """Show the disk usage of recordings, by agent and in total."""
     with OperatorClient(server) as client:
-        used = client.ask("GET", "/v1/usage")
-        names = {agent["id"]: agent["name"] for agent in client.ask("GET", "/v1/agents")["agents"]}
+        used = client.request("GET", "/v1/usage")
+        names = client.agent_names()
     if as_json:
-        click.echo(json.dumps(used, indent=2))
+        print_json(used)
         return
-    for one in sorted(used["agents"], key=lambda one: one["stored"], reverse=True):
-        click.echo(f"{names.get(one['agent_id'], one['agent_id']):<24} {_mebibytes(one['stored'])}")
-    click.echo(f"On disk, with indexes: {_mebibytes(used['archive'])}, and {_mebibytes(used['search'])} to search in.")
+    for agent in sorted(used["agents"], key=lambda agent: agent["stored"], reverse=True):
+        click.echo(f"{names.get(agent['agent_id'], agent['agent_id']):<24} {_mebibytes(agent['stored'])}")
+    click.echo(f"On disk: {_mebibytes(used['archive'])} of recordings, {_mebibytes(used['search'])} of search index.")
 
 
 def _mebibytes(count: int) -> str:
     return f"{count / MEBIBYTE:.1f} MiB"
+
+
+# Exports
+
+
+def _file_options(command: F) -> F:
+    for option in (
+        server_option,
+        click.option(
+            "-o", "--output", type=click.File("wb", lazy=True), default="-", help="The output file; default: stdout."
+        ),
+        click.option(
+            "--format",
+            "format",
+            type=click.Choice(FORMATS),
+            default="cast2",
+            show_default=True,
+            help="asciicast v2 (asciinema 2 and 3), asciicast v3 (asciinema 3), or plain text.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group()
+def export() -> None:
+    """Export recordings, to play with `asciinema play` or as text. Needs `onsembl login`."""
+
+
+@export.command("command")
+@click.argument("command_id", type=click.UUID)
+@_file_options
+def export_command(command_id: object, format: str, output: BinaryIO, server: str | None) -> None:
+    """Export the output of one command."""
+    _export(server, lambda _: f"/v1/commands/{command_id}/recording", {"format": format}, output)
+
+
+@export.command("agent")
+@click.argument("name")
+@since_option
+@until_option
+@_file_options
+def export_agent(
+    name: str, since: datetime | None, until: datetime | None, format: str, output: BinaryIO, server: str | None
+) -> None:
+    """Export the output of an agent over a period, one stream after the other."""
+    query = {"format": format, **_period(since, until)}
+    _export(server, lambda client: f"/v1/agents/{client.agent_id(name)}/recording", query, output)
+
+
+@export.command("stream")
+@click.argument("stream_id", type=click.UUID)
+@click.option("--start", type=click.IntRange(0), help="Offset of the first byte.")
+@click.option("--end", type=click.IntRange(0), help="Offset after the last byte.")
+@since_option
+@until_option
+@_file_options
+def export_stream(
+    stream_id: object,
+    start: int | None,
+    end: int | None,
+    since: datetime | None,
+    until: datetime | None,
+    format: str,
+    output: BinaryIO,
+    server: str | None,
+) -> None:
+    """Export one stream, or a part of it by offset or time."""
+    query = {"format": format, **_period(since, until)}
+    query |= {name: str(value) for name, value in (("start", start), ("end", end)) if value is not None}
+    _export(server, lambda _: f"/v1/streams/{stream_id}/recording", query, output)
+
+
+def _period(since: datetime | None, until: datetime | None) -> dict[str, str]:
+    times = (("since", since), ("until", until))
+    return {name: time.isoformat() for name, time in times if time is not None}
+
+
+def _export(server: str | None, path: Callable[[OperatorClient], str], query: dict[str, str], output: BinaryIO) -> None:
+    written = 0
+    show_progress = sys.stderr.isatty()
+
+    def write(chunk: bytes) -> None:
+        nonlocal written
+        output.write(chunk)
+        written += len(chunk)
+        if show_progress:
+            click.echo(f"\r{_mebibytes(written)} …", nl=False, err=True)
+
+    with OperatorClient(server) as client:
+        client.download(path(client), query, write)
+    if show_progress:
+        click.echo("\r\033[K", nl=False, err=True)
+    click.echo(f"{written} bytes.", err=True)
+
+
+# Search
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True)
+@click.option("--commands", "in_commands", is_flag=True, help="Search the texts of commands instead of output.")
+@click.option("--agent", "agent_name", help="Only this agent.")
+@since_option
+@until_option
+@count_option
+@json_option
+@server_option
+def search(
+    words: tuple[str, ...],
+    in_commands: bool,
+    agent_name: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int,
+    as_json: bool,
+    server: str | None,
+) -> None:
+    """Search recordings for lines that contain all WORDS, newest first. The exit code is 1 when nothing is found.
+
+    Parts of words match, and case is ignored; '"quoted text"' matches exactly. Each result has its command, or its
+    stream and offset.
+    """
+    query = {"q": " ".join(words), "kind": "commands" if in_commands else "output", **_period(since, until)}
+    with OperatorClient(server) as client:
+        if agent_name is not None:
+            query["agent_id"] = client.agent_id(agent_name)
+        hits = client.collect("/v1/search", "hits", query, limit, cursor="cursor")
+        names = client.agent_names()
+    if as_json:
+        print_json(hits)
+    else:
+        for hit in hits:
+            click.echo(_format_hit(hit, names))
+    if not hits:
+        sys.exit(1)
+
+
+def _format_hit(hit: dict[str, Any], names: dict[str, str]) -> str:
+    text = "".join(
+        click.style(part["text"], fg="yellow", bold=True) if part["match"] else part["text"] for part in hit["excerpt"]
+    ).replace("\n", " ")
+    place = hit["command_id"] or f"{hit['stream_id']}:{hit['offset']}"
+    at = datetime.fromisoformat(hit["at"]).astimezone()
+    source = click.style(f"{names.get(hit['agent_id'], hit['agent_id'])}  {at:%Y-%m-%d %H:%M:%S}  {place}", dim=True)
+    return f"{source}\n  {text}"

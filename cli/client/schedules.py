@@ -1,4 +1,4 @@
-"""`onsembl schedules`: commands that come by themselves, once or again and again."""
+"""`onsembl schedules`: manage commands that run once at a time, or repeatedly by a cron expression."""
 
 from __future__ import annotations
 
@@ -10,32 +10,45 @@ from urllib.parse import urlencode
 
 import click
 
-from onsembl.cli.client.limit_options import limit_options, limits_of
-from onsembl.cli.client.presets import filled_in, values_option
-from onsembl.cli.client.rest_client import OperatorClient, server_option
-from onsembl.cli.client.target_options import target_of, target_options
-from onsembl.cli.client.times import coming
-from onsembl.cli.errors import StartError
+from onsembl.cli.client.options import (
+    future_time,
+    limit_options,
+    limits_of,
+    priority_option,
+    server_option,
+    target_of,
+    target_options,
+)
+from onsembl.cli.client.presets import preset_fields, values_option
+from onsembl.cli.client.rest_client import OperatorClient
+from onsembl.cli.errors import CliError
+from onsembl.cli.json_output import json_option, print_json
 
-GIVEN = ("name", "target", "text", "preset", "values", "priority", "limits", "cron", "time_zone", "at")
+FIELDS = ("name", "target", "text", "preset", "values", "priority", "limits", "cron", "time_zone", "at")
 F = TypeVar("F", bound=Callable[..., Any])
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _name_argument = click.argument("name")
 
 
 def _content_options(command: F) -> F:
-    """What a schedule says, to whom and when."""
+    """Add the options for the command, the target and the times of a schedule."""
     for option in (
         limit_options,
-        click.option("--priority", type=click.IntRange(1, 10), help="1 runs first; else the preset's, or 5."),
+        priority_option,
         values_option,
-        click.option("--preset", metavar="NAME", help="A preset instead of a text: see `onsembl presets`."),
-        click.option("--text", help="What the agents are told."),
+        click.option("--preset", metavar="NAME", help="Send a preset instead of a text; see `onsembl presets`."),
+        click.option("--text", help="The command text."),
         target_options,
-        click.option("--at", type=coming, help="Once, then: 2026-01-31T12:00, 2026-01-31T12:00:00Z, 90m, 2d."),
-        click.option("--time-zone", metavar="ZONE", help="In which --cron is meant: Europe/Berlin. Else UTC."),
-        click.option("--cron", help="Again and again: '30 6 * * mon-fri'."),
+        click.option(
+            "--at",
+            type=future_time,
+            metavar="TIME",
+            help="Run once at this time: 2026-01-31T12:00, 90m (from now), 2d.",
+        ),
+        click.option(
+            "--time-zone", metavar="ZONE", help="The time zone of --cron, such as Europe/Berlin; by default UTC."
+        ),
+        click.option("--cron", help="Run repeatedly, by a cron expression: '30 6 * * mon-fri'."),
     ):
         command = option(command)
     return command
@@ -43,37 +56,37 @@ def _content_options(command: F) -> F:
 
 @click.group("schedules")
 def schedules_group() -> None:
-    """Commands that come by themselves. Needs `onsembl login`."""
+    """Manage commands that run on a schedule. Needs `onsembl login`."""
 
 
 @schedules_group.command("list")
-@_json_option
+@json_option
 @server_option
 def list_schedules(as_json: bool, server: str | None) -> None:
-    """Every schedule, by name: when it comes next and what the last one came to."""
+    """List schedules by name, with the next time and the last result."""
     with OperatorClient(server) as client:
-        found = client.ask("GET", "/v1/schedules")["schedules"]
+        schedules = client.request("GET", "/v1/schedules")["schedules"]
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(schedules)
         return
-    for schedule in found:
+    for schedule in schedules:
         click.echo(f"{schedule['name']:<24} {_rule(schedule):<36} {_next(schedule):<26} {_result(schedule['last'])}")
 
 
 @schedules_group.command()
 @_name_argument
-@_json_option
+@json_option
 @server_option
 def show(name: str, as_json: bool, server: str | None) -> None:
-    """One schedule, and what came of it so far."""
+    """Show a schedule and its past runs."""
     with OperatorClient(server) as client:
-        schedule = _found(client, name)
-        runs = client.ask("GET", f"/v1/schedules/{schedule['id']}/runs")["runs"]
+        schedule = _find(client, name)
+        runs = client.request("GET", f"/v1/schedules/{schedule['id']}/runs")["runs"]
     if as_json:
-        click.echo(json.dumps({**schedule, "runs": runs}, indent=2))
+        print_json({**schedule, "runs": runs})
         return
     click.echo(f"{schedule['name']}: {_rule(schedule)}; next {_next(schedule)}")
-    click.echo(f"for {json.dumps(schedule['target'])}, last changed by {schedule['updated_by_name']}")
+    click.echo(f"target {json.dumps(schedule['target'])}, last changed by {schedule['updated_by_name']}")
     if schedule["preset"] is not None:
         click.echo(f"preset {schedule['preset']} {json.dumps(schedule['values'])}")
     else:
@@ -85,102 +98,105 @@ def show(name: str, as_json: bool, server: str | None) -> None:
 @schedules_group.command()
 @_name_argument
 @_content_options
-@_json_option
+@json_option
 @server_option
 def add(name: str, as_json: bool, server: str | None, **options: Any) -> None:
-    """Make a schedule: `--cron` or `--at`, for whom, and `--text` or `--preset`."""
-    target = target_of(options["agents"], options["labels"], options["everyone"])
+    """Add a schedule. Give --cron or --at, a target, and --text or --preset."""
+    target = target_of(options["agents"], options["labels"], options["all_agents"])
     with OperatorClient(server) as client:
         body = {"name": name, "target": target, **_changes(client, options)}
-        schedule = client.make("/v1/schedules", body)
-    _say(schedule, f"comes next {_next(schedule)}.", as_json)
+        schedule = client.create("/v1/schedules", body)
+    _print(schedule, f"is saved; next run: {_next(schedule)}.", as_json)
 
 
 @schedules_group.command()
 @_name_argument
-@click.option("--name", "new_name", help="Another name.")
+@click.option("--name", "new_name", help="Rename the schedule.")
 @_content_options
-@_json_option
+@json_option
 @server_option
 def edit(name: str, new_name: str | None, as_json: bool, server: str | None, **options: Any) -> None:
-    """Change what is given of a schedule."""
+    """Edit a schedule. Options that are not given stay as they are."""
     with OperatorClient(server) as client:
-        schedule = _found(client, name)
-        body = {field: schedule[field] for field in GIVEN} | {"revision": schedule["revision"]}
+        schedule = _find(client, name)
+        body = {field: schedule[field] for field in FIELDS} | {"revision": schedule["revision"]}
         body |= _changes(client, options)
         if new_name is not None:
             body["name"] = new_name
-        if options["agents"] or options["labels"] or options["everyone"]:
-            body["target"] = target_of(options["agents"], options["labels"], options["everyone"])
-        schedule = client.ask("PUT", f"/v1/schedules/{schedule['id']}", body)
-    _say(schedule, f"comes next {_next(schedule)}.", as_json)
+        if options["agents"] or options["labels"] or options["all_agents"]:
+            body["target"] = target_of(options["agents"], options["labels"], options["all_agents"])
+        schedule = client.request("PUT", f"/v1/schedules/{schedule['id']}", body)
+    _print(schedule, f"is saved; next run: {_next(schedule)}.", as_json)
 
 
 @schedules_group.command()
 @_name_argument
-@_json_option
+@json_option
 @server_option
 def pause(name: str, as_json: bool, server: str | None) -> None:
-    """Have it come no more for now."""
+    """Pause a schedule: it does not run until it is resumed."""
     _post(server, name, "pause", "is paused.", as_json)
 
 
 @schedules_group.command()
 @_name_argument
-@_json_option
+@json_option
 @server_option
 def resume(name: str, as_json: bool, server: str | None) -> None:
-    """Let it come again; what would have come meanwhile does not."""
-    _post(server, name, "resume", "comes again.", as_json)
+    """Resume a paused schedule. Runs missed during the pause are not caught up."""
+    _post(server, name, "resume", "is resumed.", as_json)
 
 
 @schedules_group.command()
 @_name_argument
-@_json_option
+@json_option
 @server_option
 def run(name: str, as_json: bool, server: str | None) -> None:
-    """Fire it now, besides the times when it is due."""
-    _post(server, name, "run", "has fired.", as_json)
+    """Run a schedule now, in addition to its times."""
+    _post(server, name, "run", "has run.", as_json)
 
 
 @schedules_group.command()
 @_name_argument
-@_json_option
+@json_option
 @server_option
 def delete(name: str, as_json: bool, server: str | None) -> None:
-    """Remove it; the commands that it made stay."""
+    """Delete a schedule. Its past commands stay."""
     with OperatorClient(server) as client:
-        schedule = client.ask("DELETE", f"/v1/schedules/{_found(client, name)['id']}")
-    _say(schedule, "is deleted.", as_json)
+        schedule = client.request("DELETE", f"/v1/schedules/{_find(client, name)['id']}")
+    _print(schedule, "is deleted.", as_json)
 
 
 @schedules_group.command()
 @click.argument("cron")
-@click.option("--time-zone", metavar="ZONE", default="UTC", show_default=True)
-@_json_option
+@click.option("--time-zone", metavar="ZONE", default="UTC", show_default=True, help="The time zone of CRON.")
+@json_option
 @server_option
 def times(cron: str, time_zone: str, as_json: bool, server: str | None) -> None:
-    """When a CRON expression would come next."""
+    """Show the next times of the cron expression CRON."""
     with OperatorClient(server) as client:
-        answer = client.ask("GET", f"/v1/schedules/times?{urlencode({'cron': cron, 'time_zone': time_zone})}")
+        answer = client.request("GET", f"/v1/schedules/times?{urlencode({'cron': cron, 'time_zone': time_zone})}")
     if answer["problem"] is not None:
-        raise StartError(answer["problem"])
-    click.echo(json.dumps(answer["times"], indent=2) if as_json else "\n".join(answer["times"]))
+        raise CliError(answer["problem"])
+    if as_json:
+        print_json(answer["times"])
+    else:
+        click.echo("\n".join(answer["times"]))
 
 
 def _changes(client: OperatorClient, options: dict[str, Any]) -> dict[str, Any]:
-    """What of a schedule's content was given; one way to say it takes the place of the other."""
+    """The fields to change: a text replaces a preset, a cron expression replaces a time, and the reverse."""
     changes: dict[str, Any] = {}
     if options["text"] is not None and options["preset"] is not None:
-        raise click.UsageError("Say what: --text or --preset.")
+        raise click.UsageError("Give either --text or --preset.")
     if options["text"] is not None:
         changes |= {"text": options["text"], "preset": None, "values": {}}
     if options["preset"] is not None:
-        changes |= {"text": None, **filled_in(client, options["preset"], options["values"])}
+        changes |= {"text": None, **preset_fields(client, options["preset"], options["values"])}
     elif options["values"]:
-        raise click.UsageError("--set goes with --preset.")
+        raise click.UsageError("--set requires --preset.")
     if options["cron"] is not None and options["at"] is not None:
-        raise click.UsageError("Say when: --cron or --at.")
+        raise click.UsageError("Give either --cron or --at.")
     if options["cron"] is not None:
         changes |= {"cron": options["cron"], "at": None}
     at: datetime | None = options["at"]
@@ -194,23 +210,26 @@ def _changes(client: OperatorClient, options: dict[str, Any]) -> dict[str, Any]:
     return changes
 
 
-def _found(client: OperatorClient, name: str) -> dict[str, Any]:
-    for schedule in client.ask("GET", "/v1/schedules")["schedules"]:
+def _find(client: OperatorClient, name: str) -> dict[str, Any]:
+    for schedule in client.request("GET", "/v1/schedules")["schedules"]:
         if name == schedule["id"] or name.lower() == schedule["name"].lower():
             return schedule
-    raise StartError(f"There is no schedule {name}.")
+    raise CliError(f"There is no schedule {name}.")
 
 
-def _post(server: str | None, name: str, verb: str, said: str, as_json: bool) -> None:
+def _post(server: str | None, name: str, action: str, message: str, as_json: bool) -> None:
     with OperatorClient(server) as client:
-        schedule = client.make(f"/v1/schedules/{_found(client, name)['id']}/{verb}", {})
-    if verb == "run" and schedule["last"]["error"] is not None:
-        raise StartError(schedule["last"]["error"])
-    _say(schedule, said, as_json)
+        schedule = client.create(f"/v1/schedules/{_find(client, name)['id']}/{action}", {})
+    if action == "run" and schedule["last"]["error"] is not None:
+        raise CliError(schedule["last"]["error"])
+    _print(schedule, message, as_json)
 
 
-def _say(schedule: dict[str, Any], said: str, as_json: bool) -> None:
-    click.echo(json.dumps(schedule, indent=2) if as_json else f"{schedule['name']} {said}")
+def _print(schedule: dict[str, Any], message: str, as_json: bool) -> None:
+    if as_json:
+        print_json(schedule)
+    else:
+        click.echo(f"Schedule {schedule['name']} {message}")
 
 
 def _rule(schedule: dict[str, Any]) -> str:
@@ -218,15 +237,15 @@ def _rule(schedule: dict[str, Any]) -> str:
 
 
 def _next(schedule: dict[str, Any]) -> str:
-    return "paused" if schedule["paused_at"] is not None else schedule["next_at"] or "no more"
+    return "paused" if schedule["paused_at"] is not None else schedule["next_at"] or "none"
 
 
 def _result(last: dict[str, Any] | None) -> str:
     if last is None:
-        return "never yet"
+        return "no run yet"
     if last["error"] is not None:
-        return f"not made: {last['error']}"
+        return f"failed: {last['error']}"
     parts = [state if count == 1 else f"{count} {state}" for state, count in last["counts"].items()]
     if last["skipped"]:
-        parts.append(f"skipped, the last one still waits for: {' '.join(last['skipped'])}")
+        parts.append(f"skipped (the previous command is still queued) for: {' '.join(last['skipped'])}")
     return ", ".join(parts)

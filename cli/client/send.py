@@ -1,40 +1,46 @@
-"""`onsembl send`: a command for one agent, several or all, and what comes of it."""
+"""`onsembl send`: send a command to one agent, several or all, and wait for its end."""
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import Any
 
 import click
 
-from onsembl.cli.client.limit_options import limit_options, limits_of
-from onsembl.cli.client.presets import filled_in, values_option
-from onsembl.cli.client.rest_client import OperatorClient, server_option
-from onsembl.cli.client.target_options import target_of, target_options
+from onsembl.cli.client.options import (
+    limit_options,
+    limits_of,
+    priority_option,
+    server_option,
+    target_of,
+    target_options,
+)
+from onsembl.cli.client.presets import preset_fields, values_option
+from onsembl.cli.client.rest_client import OperatorClient
+from onsembl.cli.json_output import json_option, print_json
 from onsembl.protocol.states import FINAL_STATES, CommandState
 
 POLL_SECONDS = 0.3
-GIVEN_UP = 130
-"""What a shell answers for a command that was interrupted."""
+INTERRUPTED = 130
+"""The exit code that a shell uses after Ctrl-C."""
 
 
 @click.command()
 @click.argument("text", nargs=-1)
 @target_options
-@click.option("--preset", metavar="NAME", help="Instead of a text: see `onsembl presets`.")
+@click.option("--preset", metavar="NAME", help="Send a preset instead of a text; see `onsembl presets`.")
 @values_option
-@click.option("--priority", type=click.IntRange(1, 10), help="1 runs first; without one the preset's, or 5.")
+@priority_option
 @limit_options
-@click.option("--wait", is_flag=True, help="Until it is over: prints the output, and ends with its exit code.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--wait", is_flag=True, help="Wait for the end; print the output and exit with the command's exit code.")
+@json_option
 @server_option
 def send(
     text: tuple[str, ...],
     agents: tuple[str, ...],
     labels: tuple[str, ...],
-    everyone: bool,
+    all_agents: bool,
     preset: str | None,
     values: tuple[str, ...],
     priority: int | None,
@@ -43,27 +49,27 @@ def send(
     server: str | None,
     **limits: Any,
 ) -> None:
-    """Put a command in the lines of agents. TEXT is what an agent is told; - reads it from standard input.
+    """Send a command to the queues of one or more agents. TEXT is the command; - reads it from standard input.
 
-    With --wait, one agent's output is printed and its exit code is this program's; of several it is shown how each has
-    ended, and the exit code is 1 unless all have succeeded. Interrupted, it leaves the commands alone.
+    With --wait and one agent, print the command's output and exit with its exit code. With several agents, print the
+    final state of each command; the exit code is 1 unless all succeeded. Ctrl-C stops waiting, not the commands.
 
     Needs `onsembl login`.
     """
-    target = target_of(agents, labels, everyone)
+    target = target_of(agents, labels, all_agents)
     if bool(text) + bool(preset) != 1:
-        raise click.UsageError("Say what: a text or a --preset.")
-    said = sys.stdin.read() if text == ("-",) else " ".join(text)
-    if preset is None and not said.strip():
-        raise click.UsageError("There is nothing to send.")
+        raise click.UsageError("Give either a text or --preset.")
+    given = sys.stdin.read() if text == ("-",) else " ".join(text)
+    if preset is None and not given.strip():
+        raise click.UsageError("The command text is empty.")
     with OperatorClient(server) as client:
-        names = {agent["id"]: agent["name"] for agent in client.ask("GET", "/v1/agents")["agents"]}
-        wording = {"text": said} if preset is None else filled_in(client, preset, values)
-        body = {**wording, "priority": priority, "limits": limits_of(limits)}
+        names = client.agent_names()
+        content = {"text": given} if preset is None else preset_fields(client, preset, values)
+        body = {**content, "priority": priority, "limits": limits_of(limits)}
         if len(agents) == 1:
-            sent = [client.make(f"/v1/agents/{client.agent_id(agents[0])}/commands", body)]
+            sent = [client.create(f"/v1/agents/{client.agent_id(agents[0])}/commands", body)]
         else:
-            sent = client.make("/v1/groups", {**body, "target": target})["commands"]
+            sent = client.create("/v1/groups", {**body, "target": target})["commands"]
         if not wait:
             _print(sent, names, as_json)
             return
@@ -79,16 +85,16 @@ def send(
 
 def _print(commands: list[dict[str, Any]], names: dict[str, str], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(commands, indent=2))
+        print_json(commands)
         return
     for command in commands:
-        click.echo(f"{command['id']}  {names.get(command['agent_id'], command['agent_id']):<24} {_said(command)}")
+        click.echo(f"{command['id']}  {names.get(command['agent_id'], command['agent_id']):<24} {_outcome(command)}")
 
 
 def _follow(
     client: OperatorClient, commands: list[dict[str, Any]], names: dict[str, str], *, quiet: bool
 ) -> list[dict[str, Any]]:
-    """Until all are over; their last rows, in the order in which they were sent."""
+    """Wait until all commands have ended; return their rows in the order in which they were sent."""
     rows = {command["id"]: command for command in commands}
     waiting = list(rows)
     try:
@@ -96,24 +102,24 @@ def _follow(
             for command_id in waiting:
                 rows[command_id] = row = client.poll(f"/v1/commands/{command_id}")
                 if row["state"] in FINAL_STATES and not quiet:
-                    click.echo(f"{names.get(row['agent_id'], row['agent_id']):<24} {_said(row)}")
+                    click.echo(f"{names.get(row['agent_id'], row['agent_id']):<24} {_outcome(row)}")
             waiting = [command_id for command_id in waiting if rows[command_id]["state"] not in FINAL_STATES]
             if waiting:
                 time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
-        click.echo(f"Not waited for: {len(waiting)}. They go on: onsembl commands cancel ID", err=True)
-        sys.exit(GIVEN_UP)
+        click.echo(f"{len(waiting)} commands continue. To cancel one: onsembl commands cancel ID", err=True)
+        sys.exit(INTERRUPTED)
     return list(rows.values())
 
 
 def _print_output(client: OperatorClient, command: dict[str, Any]) -> None:
-    client.fetch(f"/v1/commands/{command['id']}/recording", {"format": "text"}, sys.stdout.buffer.write)
+    client.download(f"/v1/commands/{command['id']}/recording", {"format": "text"}, sys.stdout.buffer.write)
     sys.stdout.flush()
     if command["state"] != CommandState.SUCCEEDED:
-        click.echo(_said(command), err=True)
+        click.echo(_outcome(command), err=True)
 
 
-def _said(command: dict[str, Any]) -> str:
+def _outcome(command: dict[str, Any]) -> str:
     parts = [command["state"]]
     if command["exit_code"]:
         parts.append(f"exit {command['exit_code']}")

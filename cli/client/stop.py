@@ -1,9 +1,8 @@
-"""`onsembl stop`: the emergency stop from the command line."""
+"""`onsembl stop`: begin, follow and lift an emergency stop."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 import time
@@ -14,12 +13,14 @@ from typing import Any
 import click
 import psycopg
 
-from onsembl.cli.client.rest_client import OperatorClient, server_option, signed_in, stored_session
-from onsembl.cli.errors import StartError
+from onsembl.cli.client.options import reason_option, server_option
+from onsembl.cli.client.rest_client import OperatorClient, signed_in, stored_session
+from onsembl.cli.errors import CliError
+from onsembl.cli.json_output import json_option, print_json
 from onsembl.cli.server.actor import command_line_actor
 from onsembl.cli.server.data_folder import data_dir_option
 from onsembl.cli.server.database_url import database_url_option, running_database
-from onsembl.cli.server.halt_seconds import halt_seconds_option
+from onsembl.cli.server.options import halt_seconds_option
 from onsembl.fleet.halt import begin_halt, halt_status, lift_halt
 from onsembl.sql import auth_project, halts
 from onsembl.sql.database import connect
@@ -29,12 +30,12 @@ Status = dict[str, Any]
 
 
 @click.command()
-@click.option("--all", "everything", is_flag=True, help="Stop every command of every agent, now.")
-@click.option("--lift", is_flag=True, help="Let the fleet work again.")
-@click.option("--status", "ask", is_flag=True, help="Show how far the stop in force has come, and change nothing.")
-@click.option("--reason", help="Why, for the record.")
-@click.option("--wait", is_flag=True, help="Show agent by agent how far it has come, until all have stopped.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--all", "everything", is_flag=True, help="Stop all commands of all agents now.")
+@click.option("--lift", is_flag=True, help="Lift the halt, so that commands start again.")
+@click.option("--status", "show_status", is_flag=True, help="Show the progress of the stop in force.")
+@reason_option
+@click.option("--wait", is_flag=True, help="Show the progress of each agent until all have stopped.")
+@json_option
 @halt_seconds_option
 @server_option
 @database_url_option
@@ -42,7 +43,7 @@ Status = dict[str, Any]
 def stop(
     everything: bool,
     lift: bool,
-    ask: bool,
+    show_status: bool,
     reason: str | None,
     wait: bool,
     as_json: bool,
@@ -51,42 +52,42 @@ def stop(
     database_url: str | None,
     data_dir: Path,
 ) -> None:
-    """Emergency stop: halt the whole fleet, lift the halt, or see how far it has come.
+    """Emergency stop: halt the whole fleet, lift the halt, or show its progress.
 
-    On the control center's own machine the database is used, so that it works whatever state the API is in; there
-    --halt-seconds counts. Elsewhere the REST API is asked, with the session of `onsembl login`.
+    On the control center's own machine this command uses the database directly, so that it works while the API does
+    not respond; only there --halt-seconds applies. Elsewhere it uses the REST API and needs `onsembl login`.
 
     With --wait or --status the exit code is 1 when an agent has not stopped.
     """
-    if everything + lift + ask != 1:
+    if everything + lift + show_status != 1:
         raise click.UsageError(
-            "Give --all to stop everything, --lift to let the fleet work again, or --status to see how far it is."
+            "Give --all to stop everything, --lift to lift the halt, or --status to show the progress."
         )
     if wait and lift:
-        raise click.UsageError("--wait has nothing to wait for when the halt is lifted.")
-    with _door(server, database_url, data_dir, halt_seconds) as door:
-        status = door.lift() if lift else door.begin(reason) if everything else door.read()
+        raise click.UsageError("--wait cannot be used with --lift.")
+    with _halt_access(server, database_url, data_dir, halt_seconds) as access:
+        status = access.lift() if lift else access.begin(reason) if everything else access.read()
         if wait and status["halt"] is not None:
-            status = _follow(door.watch, status["halt"]["id"], quiet=as_json)
+            status = _follow(access.watch, status["halt"]["id"], quiet=as_json)
     if as_json:
-        click.echo(json.dumps(status, indent=2, default=str))
+        print_json(status)
     elif lift:
-        click.echo("The fleet works again.")
+        click.echo("The halt is lifted; commands start again.")
     elif status["halt"] is None:
         click.echo("The halt was lifted." if everything else "The fleet is not halted.")
     elif not wait:
-        _say(status, in_full=ask)
-    if (wait and everything and status["halt"] is None) or ((wait or ask) and not _all_stopped(status)):
+        _print(status, each_agent=show_status)
+    if (wait and everything and status["halt"] is None) or ((wait or show_status) and not _all_stopped(status)):
         sys.exit(1)
 
 
-def _say(status: Status, *, in_full: bool) -> None:
-    if in_full:
+def _print(status: Status, *, each_agent: bool) -> None:
+    if each_agent:
         for agent in status["agents"]:
             click.echo(_line(agent))
-        click.echo(f"Halted: {_counts(status)}. Nothing starts until `onsembl stop --lift`.")
+        click.echo(f"Halted: {_counts(status)}. No command starts until `onsembl stop --lift`.")
     else:
-        click.echo(f"Everything is being stopped: {_counts(status)}. Nothing starts until `onsembl stop --lift`.")
+        click.echo(f"Stopping everything: {_counts(status)}. No command starts until `onsembl stop --lift`.")
 
 
 def _all_stopped(status: Status) -> bool:
@@ -94,17 +95,17 @@ def _all_stopped(status: Status) -> bool:
 
 
 def _follow(read: Callable[[], Status], halt_id: object, *, quiet: bool) -> Status:
-    """Until each agent has stopped or cannot be reached, or this halt is in force no longer: then there is none."""
-    said: dict[str, str] = {}
+    """Wait until each agent has stopped or is not reachable. Without a halt in the status, it was lifted meanwhile."""
+    printed: dict[str, str] = {}
     while True:
         status = read()
         if status["halt"] is None or status["halt"]["id"] != halt_id:
             return {"halt": None, "agents": []}
         for agent in status["agents"]:
             line = _line(agent)
-            if said.get(agent["name"]) != line and not quiet:
+            if printed.get(agent["name"]) != line and not quiet:
                 click.echo(line)
-            said[agent["name"]] = line
+            printed[agent["name"]] = line
         if all(agent["state"] in ("stopped", "not_reached") for agent in status["agents"]):
             if not quiet:
                 click.echo(f"{_counts(status)}.")
@@ -114,10 +115,10 @@ def _follow(read: Callable[[], Status], halt_id: object, *, quiet: bool) -> Stat
 
 def _line(agent: Status) -> str:
     words = {
-        "stopped": "stopped: nothing runs",
-        "not_reached": "not reachable: is stopped the moment it returns",
+        "stopped": "stopped: no process is left",
+        "not_reached": "not reachable: will be stopped when it reconnects",
         "stopping": "stopping",
-        "dying": f"still dying: {', '.join(map(str, agent['pids']))}",
+        "dying": f"still dying, processes {', '.join(map(str, agent['pids']))}",
     }
     line = f"{agent['name']:<24} {words[agent['state']]}"
     if agent["state"] == "stopping" and agent["step"]:
@@ -131,40 +132,40 @@ def _counts(status: Status) -> str:
     return ", ".join(f"{states.count(state)} {name}" for state, name in named.items() if state in states) or "no agent"
 
 
-class _Rest:
-    """Through the API, as the operator who is signed in."""
+class _RestAccess:
+    """Uses the REST API as the signed-in operator."""
 
     def __init__(self, server: str | None) -> None:
         self._client = OperatorClient(server)
 
-    def __enter__(self) -> _Rest:
+    def __enter__(self) -> _RestAccess:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._client.__exit__()
 
     def begin(self, reason: str | None) -> Status:
-        return self._client.ask("POST", "/v1/halt", {"reason": reason})
+        return self._client.request("POST", "/v1/halt", {"reason": reason})
 
     def read(self) -> Status:
-        return self._client.ask("GET", "/v1/halt")
+        return self._client.request("GET", "/v1/halt")
 
     def watch(self) -> Status:
-        """As `read`, again and again: an API that starts anew meanwhile is waited for."""
+        """Like `read`, but retries while the API restarts."""
         return self._client.poll("/v1/halt")
 
     def lift(self) -> Status:
-        return self._client.ask("DELETE", "/v1/halt")
+        return self._client.request("DELETE", "/v1/halt")
 
 
-class _Database:
-    """On the machine of the control center."""
+class _DatabaseAccess:
+    """Uses the database, on the control center's machine."""
 
     def __init__(self, url: str, halt_seconds: float) -> None:
         self._url = url
         self._halt_seconds = halt_seconds
 
-    def __enter__(self) -> _Database:
+    def __enter__(self) -> _DatabaseAccess:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -194,27 +195,29 @@ class _Database:
         async with await connect(self._url, role="onsembl_api") as conn:
             halt = await lift_halt(conn, command_line_actor())
             if halt is None:
-                raise StartError("The fleet is not halted.")
+                raise CliError("The fleet is not halted.")
             return await halt_status(conn, halt)
 
 
-def _door(server: str | None, database_url: str | None, data_dir: Path, halt_seconds: float) -> _Rest | _Database:
-    if database_url is None and signed_in(server) and not _is_here(server, data_dir):
-        return _Rest(server)
-    return _Database(running_database(database_url, data_dir), halt_seconds)
+def _halt_access(
+    server: str | None, database_url: str | None, data_dir: Path, halt_seconds: float
+) -> _RestAccess | _DatabaseAccess:
+    if database_url is None and signed_in(server) and not _is_local(server, data_dir):
+        return _RestAccess(server)
+    return _DatabaseAccess(running_database(database_url, data_dir), halt_seconds)
 
 
-def _is_here(server: str | None, data_dir: Path) -> bool:
-    """Whether the control center that one is signed in at runs on this machine, by the key that it gave out."""
+def _is_local(server: str | None, data_dir: Path) -> bool:
+    """Whether the signed-in control center runs on this machine: both have the same publishable key."""
     session = stored_session()
     if session is None or os.environ.get("ONSEMBL_TOKEN") or server not in (None, session.server):
         return False
     try:
-        return asyncio.run(_key(running_database(None, data_dir))) == session.key
-    except (StartError, OSError, psycopg.Error):  # it is not for this user, or is another
+        return asyncio.run(_publishable_key(running_database(None, data_dir))) == session.key
+    except (CliError, OSError, psycopg.Error):  # the database is another user's, or does not run
         return False
 
 
-async def _key(url: str) -> str | None:
+async def _publishable_key(url: str) -> str | None:
     async with await connect(url) as conn:
         return await auth_project.publishable_key(conn)

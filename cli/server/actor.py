@@ -1,4 +1,4 @@
-"""Who acts at the command line, as the audit log names them."""
+"""The actor that the audit log names for commands that use the database directly."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from onsembl.sql.audit import Actor
 
 
 def command_line_actor() -> Actor:
-    """This machine's user, who can reach the database itself."""
+    """The user of this machine who runs the command."""
     return Actor("system", name=f"{getpass.getuser()} at the command line")

@@ -1,6 +1,6 @@
-"""Building the dashboard from its sources, when they are newer than what was built from them.
+"""Build the dashboard when its sources have changed since the last build.
 
-Of the standard library alone: wheels are built by it too, where nothing of ours is installed.
+Uses the standard library only: wheels are built with this module where the package is not installed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from onsembl.cli.server.node import NodeMissing, node_environment, npm_command
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 SOURCES = ("src", "public", "index.html", "package.json", "package-lock.json")
 STAMP = ".built-from"
@@ -24,34 +24,34 @@ QUIET = ("--no-audit", "--no-fund")
 
 
 class DashboardNotBuilt(Exception):
-    """Its sources could not be built; the text ends with what the failing step said."""
+    """The build failed. The text ends with the last lines of the failed step's output."""
 
 
 def is_built(sources: Path) -> bool:
-    """Whether `dist` holds what these sources build."""
+    """Whether `dist` was built from the present sources."""
     stamp = sources / "dist" / STAMP
     return stamp.exists() and stamp.read_text() == _fingerprint(sources)
 
 
-def build(sources: Path, say: Say) -> None:
-    """Build unless it is built. Raises DashboardNotBuilt."""
+def build(sources: Path, report: Report) -> None:
+    """Build the dashboard unless `dist` is up to date. Raises DashboardNotBuilt."""
     if is_built(sources):
         return
-    with _alone_in(sources):
+    with _build_lock(sources):
         if not is_built(sources):
-            _build(sources, say)
+            _build(sources, report)
 
 
-def install_for_checks(sources: Path, say: Say) -> None:
-    """Have the packages that types, lint and unit tests need, too. Raises DashboardNotBuilt."""
-    with _alone_in(sources):
+def install_for_checks(sources: Path, report: Report) -> None:
+    """Install the packages for types, lint and unit tests, too. Raises DashboardNotBuilt."""
+    with _build_lock(sources):
         if not _packages_are_installed(sources, for_checks=True):
-            _run([*npm_command(), "ci", *QUIET], sources, "installing its packages", say)
+            _run([*npm_command(), "ci", *QUIET], sources, "installing its packages", report)
 
 
 @contextmanager
-def _alone_in(sources: Path) -> Generator[None]:
-    """Several may start at once."""
+def _build_lock(sources: Path) -> Generator[None]:
+    """Hold a lock while building: several processes may start at the same time."""
     try:
         with (sources / ".build-lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -62,31 +62,31 @@ def _alone_in(sources: Path) -> Generator[None]:
         raise DashboardNotBuilt(f"The dashboard could not be built: {error}") from error
 
 
-def _build(sources: Path, say: Say) -> None:
-    say("Building the dashboard, because it is new or has changed:")
-    before = _fingerprint(sources)  # what is changed meanwhile is built the next time
+def _build(sources: Path, report: Report) -> None:
+    report("Building the dashboard, because it is new or has changed:")
+    before = _fingerprint(sources)  # a change during the build is built at the next start
     if not _packages_are_installed(sources):
-        _run([*npm_command(), "ci", "--omit=dev", *QUIET], sources, "installing its packages", say)
-    _run([*npm_command(), "run", "build"], sources, "compiling", say)
+        _run([*npm_command(), "ci", "--omit=dev", *QUIET], sources, "installing its packages", report)
+    _run([*npm_command(), "run", "build"], sources, "compiling", report)
     (sources / "dist" / STAMP).write_text(before)
 
 
 def _packages_are_installed(sources: Path, *, for_checks: bool = False) -> bool:
-    """npm writes a lock file of what it installed when it has installed all of it."""
+    """npm writes this file when it has installed every package."""
     installed = sources / "node_modules" / ".package-lock.json"
     if not installed.exists() or installed.stat().st_mtime < (sources / "package-lock.json").stat().st_mtime:
         return False
     return not for_checks or '"dev": true' in installed.read_text()
 
 
-def _run(command: list[str], folder: Path, what: str, say: Say) -> None:
-    say(f"  {what} …")
+def _run(command: list[str], folder: Path, step: str, report: Report) -> None:
+    report(f"  {step} …")
     began = time.monotonic()
     result = subprocess.run(command, cwd=folder, env=node_environment(), capture_output=True, text=True, check=False)
     if result.returncode != 0:
         tail = "\n".join((result.stdout + result.stderr).splitlines()[-LINES_OF_FAILURE:])
-        raise DashboardNotBuilt(f"The dashboard could not be built ({what}). The end of what was said:\n{tail}")
-    say(f"  {what}: {time.monotonic() - began:.1f} s")
+        raise DashboardNotBuilt(f"The dashboard could not be built ({step}). The end of its output:\n{tail}")
+    report(f"  {step}: {time.monotonic() - began:.1f} s")
 
 
 def _fingerprint(sources: Path) -> str:

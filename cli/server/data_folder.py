@@ -1,4 +1,4 @@
-"""Where the control center keeps what is its own, and that only one runs there at a time."""
+"""The data folder, and the lock that lets only one control center use it at a time."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 import platformdirs
 
-from onsembl.cli.errors import StartError
+from onsembl.cli.errors import CliError
 
 
 def default_folder() -> Path:
-    """The user's data folder; for root, whose home others cannot enter, the system's."""
+    """The user's data folder. For root it is a system folder, because other users cannot enter root's home."""
     if os.name == "posix" and os.geteuid() == 0:
         return Path("/var/lib/onsembl")
     return platformdirs.user_data_path("onsembl")
@@ -26,35 +26,35 @@ data_dir_option = click.option(
     show_envvar=True,
     default=default_folder,
     show_default="the user's data folder",
-    help="Where the embedded Postgres and the rest of the data are.",
+    help="The folder of the embedded Postgres and all other data.",
 )
 
 
 class DataFolder:
-    """The folder, held by this process until it ends."""
+    """The data folder, locked by this process until it ends."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def hold(self, address: str) -> None:
-        """Take the folder and note where we can be found. Raises StartError when another has it."""
+    def lock(self, address: str) -> None:
+        """Lock the folder and write our address into the lock file. Raises CliError when another process holds it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            # A bare descriptor: a file object would give the lock up as soon as nothing refers to it.
-            lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            # A bare file descriptor: a file object would release the lock when it is garbage collected.
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise StartError(
+            raise CliError(
                 f"The data folder {self.path} cannot be written ({error.strerror or error}). "
                 "Choose another with --data-dir."
             ) from error
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = os.pread(lock, 1000, 0).decode(errors="replace").strip() or "another process"
-            os.close(lock)
-            raise StartError(
-                f"A control center runs on {self.path} already: {holder}. "
-                "Stop it first, or give this one a folder of its own with --data-dir."
+            holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip() or "another process"
+            os.close(descriptor)
+            raise CliError(
+                f"A control center already uses {self.path}: {holder}. "
+                "Stop it first, or choose another folder with --data-dir."
             ) from error
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"process {os.getpid()} at {address}\n".encode(), 0)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} at {address}\n".encode(), 0)

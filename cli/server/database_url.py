@@ -1,4 +1,4 @@
-"""Which database a command works on: the one that is named, or the embedded one."""
+"""The database that a command uses: the one that is given, or the embedded one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import psycopg
 
-from onsembl.cli.errors import StartError
+from onsembl.cli.errors import CliError
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 from onsembl.cli.server.hosted_project import require_session_database
 from onsembl.sql.database import connect
@@ -18,7 +18,7 @@ database_url_option = click.option(
     "--database-url",
     envvar="DATABASE_URL",
     show_envvar=True,
-    help="A Postgres to use instead of the embedded one. Better in the environment: arguments can be seen by others.",
+    help="A Postgres to use instead of the embedded one. Prefer the environment variable: other users see arguments.",
 )
 
 database_wait_option = click.option(
@@ -26,17 +26,17 @@ database_wait_option = click.option(
     type=click.FloatRange(0, 3600),
     default=30.0,
     show_default=True,
-    help="Seconds to wait for a database that does not answer yet.",
+    help="Seconds to wait for the database to respond.",
 )
-AGAIN_SECONDS = 0.25
+RETRY_SECONDS = 0.25
 
 
 def running_database(database_url: str | None, data_dir: Path, wait: float = 0.0) -> str:
-    """The URL of a database that runs already, or does within `wait` seconds. Raises StartError."""
+    """The URL of a database that responds within `wait` seconds. Raises CliError."""
     if database_url is None:
         if not (data_dir / "postgres" / "postmaster.pid").exists():
-            raise StartError(
-                f"No Postgres runs on {data_dir}. Start the control center first (`onsembl up`), or set DATABASE_URL."
+            raise CliError(
+                f"No Postgres runs in {data_dir}. Start the control center first (`onsembl up`), or set DATABASE_URL."
             )
         database_url = EmbeddedPostgres(data_dir).url()
     require_session_database(database_url)
@@ -45,30 +45,33 @@ def running_database(database_url: str | None, data_dir: Path, wait: float = 0.0
 
 
 def require_database(url: str, wait: float = 0.0) -> None:
-    """Return when the database answers. Raises StartError, without the password, when it does not within `wait`
-    seconds, and at once where waiting is of no use."""
+    """Return when the database responds.
+
+    Raises CliError after `wait` seconds, and at once for an error that waiting does not cure, such as a wrong
+    password. The text does not contain the password.
+    """
 
     async def attempt() -> None:
         await (await connect(url)).close()
 
     deadline = time.monotonic() + wait
-    waits = False
+    reported = False
     while True:
         try:
             asyncio.run(attempt())
         except psycopg.OperationalError as error:
-            # What Postgres itself says is of no passing nature, but that it is starting or stopping just now.
-            passing = error.sqlstate is None or isinstance(error, psycopg.errors.CannotConnectNow)
-            if not passing or time.monotonic() >= deadline:
-                raise unanswered(error) from error
-            if not waits:
+            # An error from Postgres itself does not pass, except while it starts or stops.
+            transient = error.sqlstate is None or isinstance(error, psycopg.errors.CannotConnectNow)
+            if not transient or time.monotonic() >= deadline:
+                raise not_responding(error) from error
+            if not reported:
                 click.echo(f"Waiting for the database: {str(error).strip()}", err=True)
-            waits = True
-            time.sleep(AGAIN_SECONDS)
+            reported = True
+            time.sleep(RETRY_SECONDS)
         else:
             return
 
 
-def unanswered(error: psycopg.OperationalError) -> StartError:
-    """What a person is told of it."""
-    return StartError(f"The database does not answer: {str(error).strip()}")
+def not_responding(error: psycopg.OperationalError) -> CliError:
+    """The error for a database that cannot be reached."""
+    return CliError(f"The database is not responding: {str(error).strip()}")

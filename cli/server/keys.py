@@ -1,9 +1,8 @@
-"""`onsembl keys`: the keys that sign access tokens, of agents and of the operators that the stand-in signs in."""
+"""`onsembl keys`: the keys that sign the access tokens of agents, and of operators with the built-in sign-in."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +10,8 @@ from pathlib import Path
 import click
 
 from onsembl.api.auth.agent_keys import new_private_pem
-from onsembl.cli.errors import StartError
+from onsembl.cli.errors import CliError
+from onsembl.cli.json_output import json_option, print_json
 from onsembl.cli.server.actor import command_line_actor
 from onsembl.cli.server.data_folder import data_dir_option
 from onsembl.cli.server.database_url import database_url_option, running_database
@@ -25,52 +25,52 @@ from onsembl.sql.database import connect
 
 @click.group()
 def keys() -> None:
-    """Show and change the keys that sign access tokens."""
+    """List and rotate the keys that sign access tokens."""
 
 
 @keys.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @database_url_option
 @data_dir_option
 def list_keys(as_json: bool, database_url: str | None, data_dir: Path) -> None:
-    """Show the keys of agents' tokens that are good, newest first: the first one signs."""
-    rows = asyncio.run(_live(running_database(database_url, data_dir)))
+    """List the valid keys of agents' tokens, newest first. The first one signs."""
+    rows = asyncio.run(_valid_keys(running_database(database_url, data_dir)))
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     for number, row in enumerate(rows):
         until = f"verifies until {row['retired_at']}" if row["retired_at"] else "verifies"
-        click.echo(f"{row['kid']}  made {row['created_at']}  {'signs' if number == 0 else until}")
+        click.echo(f"{row['kid']}  created {row['created_at']}  {'signs' if number == 0 else until}")
 
 
 @keys.command()
-@click.option("--operators", is_flag=True, help="The key of operators' tokens, which the built-in sign-in uses.")
+@click.option("--operators", is_flag=True, help="Rotate the key of operators' tokens, which the built-in sign-in uses.")
 @click.option(
     "--revoke",
     is_flag=True,
-    help="Refuse at once what the old keys have signed: for one that leaked. Clients come back with new tokens.",
+    help="Reject tokens of the old keys at once, because a key leaked. Clients reconnect with new tokens.",
 )
 @database_url_option
 @data_dir_option
 def rotate(operators: bool, revoke: bool, database_url: str | None, data_dir: Path) -> None:
-    """Sign with another key from now on.
+    """Create a new signing key and use it from now on.
 
-    Agents stay connected. What the old key has signed is good until it ends, minutes later.
+    Agents stay connected. Tokens of the old key stay valid until they expire, minutes later.
     """
     url = running_database(database_url, data_dir)
     if operators:
         if hosted_project() is not None:
-            raise StartError("The hosted project signs operators' tokens: rotate its keys at Supabase.")
+            raise CliError("The hosted project signs operators' tokens. Rotate its keys at Supabase.")
         try:
             kid = asyncio.run(_rotate_operators(url, revoke))
         except RotationTooSoon as error:
-            raise StartError(str(error)) from error
+            raise CliError(str(error)) from error
     else:
         kid = asyncio.run(_rotate_agents(url, revoke))
-    click.echo(f"{'Operators' if operators else 'Agents'}' tokens are signed by {kid} from now on.")
+    click.echo(f"{'Operators' if operators else 'Agents'}' tokens are now signed by key {kid}.")
 
 
-async def _live(url: str) -> list[dict[str, str | None]]:
+async def _valid_keys(url: str) -> list[dict[str, str | None]]:
     async with await connect(url, role="onsembl_api") as conn:
         rows = await signing_keys.live(conn)
     return [

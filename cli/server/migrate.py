@@ -1,4 +1,4 @@
-"""`onsembl migrate`: bring a database to the newest schema."""
+"""`onsembl migrate`: apply the missing migrations to a database."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from onsembl.cli.errors import StartError
+from onsembl.cli.errors import CliError
 from onsembl.cli.server.data_folder import data_dir_option
 from onsembl.cli.server.database_url import database_url_option, running_database
 from onsembl.sql.migrate import MigrationError
@@ -21,12 +21,12 @@ from onsembl.sql.migrate import migrate as apply
 @database_url_option
 @data_dir_option
 def migrate(as_json: bool, database_url: str | None, data_dir: Path) -> None:
-    """Apply what is missing. `onsembl up` does so by itself."""
+    """Apply missing migrations to the database. `onsembl up` does this at its start."""
     url = running_database(database_url, data_dir)
     try:
         applied = asyncio.run(apply(url, builtin_supabase="SUPABASE_URL" not in os.environ))
     except MigrationError as error:
-        raise StartError(str(error)) from error
+        raise CliError(str(error)) from error
     if as_json:
         click.echo(json.dumps({"applied": applied}))
     else:

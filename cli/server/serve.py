@@ -1,4 +1,4 @@
-"""An application under uvicorn, until a signal."""
+"""Run an application under uvicorn until a signal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from onsembl.api.serving import uvicorn_config
-from onsembl.cli.errors import StartError
+from onsembl.cli.errors import CliError
 
 FULL_COLLECTION_SECONDS = 600.0
 
@@ -25,18 +25,20 @@ def serve(
     started: Callable[[], Awaitable[None]],
     stopping: Callable[[], Awaitable[None]],
 ) -> None:
-    """Serve on `listener`; `started` runs once requests are answered, `stopping` before they no longer are."""
+    """Serve on `listener`. `started` runs when requests are answered, `stopping` before the server stops."""
     _allow_many_sockets()
-    _collect_garbage_seldom()
+    _limit_garbage_collection()
     config = uvicorn_config(app)
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(_run(uvicorn.Server(config), listener, started, stopping))
 
 
-def _collect_garbage_seldom() -> None:
-    """A look at all objects stops the process: for 1.3 s with 6,000 connections. Python takes one whenever a quarter of
-    them is new, so again and again while a fleet connects. Only young objects are looked at here, and there are few;
-    all of them every ten minutes, for the sake of connections that are over."""
+def _limit_garbage_collection() -> None:
+    """Let Python collect young objects only; `_collect_garbage` collects all of them every ten minutes.
+
+    A full collection stops the process: for 1.3 s with 6,000 connections. By default Python runs one whenever a quarter
+    of all objects is new, so repeatedly while a fleet connects.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 1_000_000)
@@ -49,7 +51,7 @@ async def _collect_garbage() -> None:
 
 
 def _allow_many_sockets() -> None:
-    """As many as the system lets this process have: the soft limit is often 1,024."""
+    """Raise the soft limit of open files, often 1,024, to the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with suppress(ValueError, OSError):  # macOS refuses "unlimited"
@@ -67,9 +69,9 @@ async def _run(
     while not server.started:
         if serving.done():
             serving.result()
-            raise StartError("The server did not start; the log says why.")
+            raise CliError("The server did not start. See the log.")
         await asyncio.sleep(0.01)
-    # In the place of uvicorn's own, which would end this process before the rest is stopped.
+    # These replace uvicorn's handlers, which would end this process before the rest is stopped.
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)

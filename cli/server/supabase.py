@@ -1,17 +1,18 @@
-"""`onsembl supabase`: set a hosted project up, check it, or play one."""
+"""`onsembl supabase`: set up and check a hosted project, or serve a built-in one."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from onsembl.cli import logs
-from onsembl.cli.errors import StartError
+from onsembl.cli.errors import CliError
+from onsembl.cli.json_output import json_option, print_json
 from onsembl.cli.server.data_folder import data_dir_option
 from onsembl.cli.server.database_url import database_url_option, require_database, running_database
 from onsembl.cli.server.hosted_project import hosted_project, require_session_database
@@ -19,29 +20,28 @@ from onsembl.cli.server.listener import listen
 from onsembl.realtime.hosted import HostedProject
 from onsembl.sql.migrate import MigrationError, migrate
 
+if TYPE_CHECKING:
+    from onsembl.cli.server.supabase_check import Finding
+
 
 @click.group()
 def supabase() -> None:
-    """Set up and check a Supabase project, or play one on this machine."""
+    """Set up and check a hosted Supabase project."""
 
 
 @supabase.command()
 @database_url_option
 def setup(database_url: str | None) -> None:
-    """Bring the project's database to what Onsembl needs. Safe to run again."""
+    """Prepare the project's database: migrations, grants, publication. Safe to run again."""
     project, url = _project(database_url)
-    try:
-        applied = asyncio.run(migrate(url, builtin_supabase=False))
-    except MigrationError as error:
-        raise StartError(str(error)) from error
-    for name in applied:
+    for name in _migrate(url, builtin=False):
         click.echo(f"Applied {name}")
-    for table in asyncio.run(_ensure(url)):
+    for table in asyncio.run(_grant_and_publish(url)):
         click.echo(f"Published onsembl.{table}")
     click.echo(f"{project.url} is set up. Check it with: onsembl supabase check")
 
 
-async def _ensure(url: str) -> list[str]:
+async def _grant_and_publish(url: str) -> list[str]:
     from onsembl.sql import supabase_setup
     from onsembl.sql.database import connect
 
@@ -51,7 +51,7 @@ async def _ensure(url: str) -> list[str]:
 
 
 @supabase.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.option(
     "--wait",
     type=click.FloatRange(0, 3600),
@@ -61,8 +61,8 @@ async def _ensure(url: str) -> list[str]:
 )
 @database_url_option
 def check(as_json: bool, wait: float, database_url: str | None) -> None:
-    """Walk through what must hold, and say how to mend what does not."""
-    from onsembl.cli.server.supabase_check import Checks, Finding, run
+    """Check the project step by step, and say how to fix each failure. The exit code is 1 when a check fails."""
+    from onsembl.cli.server.supabase_check import Checks, run
 
     checks = Checks(*_project(database_url), wait)
 
@@ -72,47 +72,58 @@ def check(as_json: bool, wait: float, database_url: str | None) -> None:
             finding = await run(name, one)
             findings.append(finding)
             if not as_json:
-                _say(finding.check, finding.ok, finding.detail, finding.mend)
+                _print(finding)
         return findings
 
     findings = asyncio.run(walk())
     if as_json:
-        click.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
+        print_json([dataclasses.asdict(finding) for finding in findings])
     if not all(finding.ok for finding in findings):
         raise SystemExit(1)
 
 
-def _say(name: str, ok: bool, detail: str, mend: str) -> None:
-    mark = click.style("ok  ", fg="green") if ok else click.style("FAIL", fg="red", bold=True)
-    click.echo(f"{mark} {name:<13} {detail}")
-    if mend:
-        click.echo(f"     mend: {mend}")
+def _print(finding: Finding) -> None:
+    mark = click.style("ok  ", fg="green") if finding.ok else click.style("FAIL", fg="red", bold=True)
+    click.echo(f"{mark} {finding.check:<13} {finding.detail}")
+    if finding.fix:
+        click.echo(f"     fix: {finding.fix}")
 
 
 @supabase.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8401, show_default=True, help="0: any that is free.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8401,
+    show_default=True,
+    help="The port to listen on; 0 takes a free one.",
+)
 @database_url_option
 @data_dir_option
 def serve(host: str, port: int, database_url: str | None, data_dir: Path) -> None:
-    """Play a Supabase project: its Auth and its Realtime, and nothing of Onsembl's.
-
-    For trying Onsembl's hosted mode on one machine.
-    """
+    """Serve the Auth and Realtime of a Supabase project, to try the hosted mode on one machine."""
     from onsembl.cli.server.project_server import serve_project
 
     logs.configure(logging.WARNING)
     url = running_database(database_url, data_dir)
-    asyncio.run(migrate(url, builtin_supabase=True, ours=False))
+    _migrate(url, builtin=True, ours=False)
     serve_project(url, listen(host, port))
+
+
+def _migrate(url: str, *, builtin: bool, ours: bool = True) -> list[str]:
+    """The names of the migrations that were applied. Raises CliError."""
+    try:
+        return asyncio.run(migrate(url, builtin_supabase=builtin, ours=ours))
+    except MigrationError as error:
+        raise CliError(str(error)) from error
 
 
 def _project(database_url: str | None) -> tuple[HostedProject, str]:
     project = hosted_project()
     if project is None:
-        raise StartError("Set SUPABASE_URL, SUPABASE_PUBLISHABLE_KEY and SUPABASE_SECRET_KEY first.")
+        raise CliError("Set SUPABASE_URL, SUPABASE_PUBLISHABLE_KEY and SUPABASE_SECRET_KEY first.")
     if database_url is None:
-        raise StartError("Set DATABASE_URL to the project's database (direct, or through the session pooler).")
+        raise CliError("Set DATABASE_URL to the project's database: the direct connection or the session pooler.")
     require_session_database(database_url)
     require_database(database_url)
     return project, database_url

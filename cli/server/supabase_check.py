@@ -1,4 +1,4 @@
-"""What must hold for a Supabase project to serve, checked one thing at a time, each with its mend."""
+"""The checks of `onsembl supabase check`: each has a result, and a fix when it fails."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ MAX_SKEW_SECONDS = 5.0
 OLDEST_POSTGRES = 150000
 
 
-class Failed(Exception):
-    """Something does not hold; `mend` is what to do about it."""
+class CheckFailed(Exception):
+    """A check failed; `fix` says what to do."""
 
-    def __init__(self, what: str, mend: str) -> None:
-        super().__init__(what)
-        self.mend = mend
+    def __init__(self, problem: str, fix: str) -> None:
+        super().__init__(problem)
+        self.fix = fix
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The outcome of one check."""
+    """The result of one check."""
 
     check: str
     ok: bool
     detail: str
-    mend: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """All checks of one project and its database."""
+    """The checks of one project and its database."""
 
     project: HostedProject
     database_url: str
     wait: float
-    """Seconds that a change may take to arrive."""
+    """Seconds to wait for Realtime to deliver a change."""
 
     def all(self) -> list[tuple[str, Callable[[], Awaitable[str]]]]:
-        """Each with its name, in the order in which one needs the other."""
+        """The checks with their names. A later check may need an earlier one."""
         return [
             ("database", self.database),
             ("migrations", self.migrations),
@@ -69,13 +69,13 @@ class Checks:
         async with await connect(self.database_url) as conn:
             version = (await setup.server_facts(conn))["version"]
         if version < OLDEST_POSTGRES:
-            raise Failed(f"it is Postgres {version // 10000}", "Upgrade the project: 15 is the oldest that serves.")
+            raise CheckFailed(f"Postgres {version // 10000} is too old", "Upgrade the project to Postgres 15 or newer.")
         return f"Postgres {version // 10000}.{version % 10000}"
 
     async def migrations(self) -> str:
         missing = await missing_migrations(self.database_url)
         if missing:
-            raise Failed(f"not applied: {', '.join(missing)}", "Run `onsembl supabase setup`.")
+            raise CheckFailed(f"not applied: {', '.join(missing)}", "Run `onsembl supabase setup`.")
         return "all applied"
 
     async def listen(self) -> str:
@@ -84,8 +84,8 @@ class Checks:
             await conn.execute(f"listen {channel}".encode())
             await conn.execute(f"notify {channel}".encode())
             async for _ in conn.notifies(timeout=5.0, stop_after=1):
-                return "heard"
-        raise Failed(
+                return "notification received"
+        raise CheckFailed(
             "a notification did not arrive",
             "Use the direct connection or the session pooler (port 5432), not the transaction pooler.",
         )
@@ -94,19 +94,21 @@ class Checks:
         async with await connect(self.database_url) as conn:
             missing = set(setup.PUBLISHED) - await setup.published(conn)
         if missing:
-            raise Failed(f"supabase_realtime lacks {', '.join(sorted(missing))}", "Run `onsembl supabase setup`.")
-        return "supabase_realtime follows our tables"
+            raise CheckFailed(f"supabase_realtime lacks {', '.join(sorted(missing))}", "Run `onsembl supabase setup`.")
+        return "supabase_realtime publishes all tables"
 
     async def policies(self) -> str:
         async with await connect(self.database_url) as conn:
             bare, unseen = await setup.unprotected(conn), await setup.without_read_policy(conn)
         if bare:
-            raise Failed(
+            raise CheckFailed(
                 f"no row-level security on {', '.join(sorted(bare))}",
-                "Turn it on: alter table … enable row level security.",
+                "Enable it: alter table … enable row level security.",
             )
         if unseen:
-            raise Failed(f"no policy shows operators {', '.join(sorted(unseen))}", "Restore `operators_read` on it.")
+            raise CheckFailed(
+                f"no policy lets operators read {', '.join(sorted(unseen))}", "Restore the policy `operators_read`."
+            )
         return "row-level security on every table"
 
     async def grants(self) -> str:
@@ -114,20 +116,20 @@ class Checks:
             missing = set(setup.READABLE) - await setup.readable(conn)
             open_tables = await setup.writable(conn)
         if missing:
-            raise Failed(f"operators cannot read {', '.join(sorted(missing))}", "Run `onsembl supabase setup`.")
+            raise CheckFailed(f"operators cannot read {', '.join(sorted(missing))}", "Run `onsembl supabase setup`.")
         if open_tables:
-            raise Failed(
-                f"browsers may write {', '.join(sorted(open_tables))}",
-                "Revoke it: revoke insert, update, delete, truncate on … from anon, authenticated.",
+            raise CheckFailed(
+                f"browsers can write {', '.join(sorted(open_tables))}",
+                "Revoke the grants: revoke insert, update, delete, truncate on … from anon, authenticated.",
             )
-        return "operators read, and write nothing"
+        return "operators can read, browsers cannot write"
 
     async def jwks(self) -> str:
         keys = (await _get(f"{self.project.issuer}/.well-known/jwks.json")).json().get("keys", [])
         usable = [key for key in keys if key.get("alg") in ("ES256", "RS256")]
         if usable:
             return f"{len(usable)} of {', '.join(sorted({key['alg'] for key in usable}))}"
-        return "none published: tokens are checked by asking the project (slower; rotate to asymmetric keys to mend)"
+        return "none published: the project verifies each token (slower; rotate to asymmetric keys to fix)"
 
     async def clock(self) -> str:
         before = time.time()
@@ -135,29 +137,33 @@ class Checks:
             theirs = (await setup.server_facts(conn))["now"]
         skew = theirs - (before + time.time()) / 2
         if abs(skew) > MAX_SKEW_SECONDS:
-            raise Failed(f"the database is {skew:+.1f} s off", "Set this machine's clock: tokens would end too early.")
+            raise CheckFailed(
+                f"the database is {skew:+.1f} s off", "Set this machine's clock, or tokens expire too early."
+            )
         return f"{skew * 1000:+.0f} ms"
 
     async def round_trip(self) -> str:
-        """A row changes and a subscriber who signed in hears of it."""
-        async with httpx.AsyncClient(timeout=30.0) as http:  # of ours, for the clients close none of their own
-            return await self._hear_of_a_row(http)
+        """Change a row and wait until a signed-in subscriber receives the change."""
+        async with httpx.AsyncClient(
+            timeout=30.0
+        ) as http:  # our own client, because the Supabase clients do not close theirs
+            return await self._change_and_receive(http)
 
-    async def _hear_of_a_row(self, http: httpx.AsyncClient) -> str:
+    async def _change_and_receive(self, http: httpx.AsyncClient) -> str:
         async with await connect(self.database_url) as conn:
-            await setup.remove_probe(conn, "")  # a table that is missing is found before anything waits for it
+            await setup.remove_probe(conn, "")  # fails at once when the table is missing
         email, password = f"check-{secrets.token_hex(4)}@onsembl.invalid", secrets.token_urlsafe(18)
         options = AsyncClientOptions(persist_session=False, auto_refresh_token=False, httpx_client=http)
         admin = AsyncClient(self.project.url, self.project.secret_key, options)
-        made = await admin.auth.admin.create_user(
+        created = await admin.auth.admin.create_user(
             {"email": email, "password": password, "email_confirm": True, "app_metadata": {"role": Role.VIEWER.value}}
         )
         try:
-            return await self._see_a_change(email, password, http)
+            return await self._receive_change(email, password, http)
         finally:
-            await admin.auth.admin.delete_user(made.user.id)
+            await admin.auth.admin.delete_user(created.user.id)
 
-    async def _see_a_change(self, email: str, password: str, http: httpx.AsyncClient) -> str:
+    async def _receive_change(self, email: str, password: str, http: httpx.AsyncClient) -> str:
         options = AsyncClientOptions(persist_session=False, auto_refresh_token=False, httpx_client=http)
         client = AsyncClient(self.project.url, self.project.publishable_key, options)
         session = (await client.auth.sign_in_with_password({"email": email, "password": password})).session
@@ -183,9 +189,9 @@ class Checks:
                     await seen.wait()
             return f"{(time.monotonic() - began) * 1000:.0f} ms"
         except TimeoutError as error:
-            raise Failed(
+            raise CheckFailed(
                 f"a change did not arrive within {self.wait:.0f} s",
-                "See that Realtime is enabled for the project, and the schema `onsembl` not excluded from it.",
+                "Enable Realtime for the project, and do not exclude the schema `onsembl`.",
             ) from error
         finally:
             async with await connect(self.database_url, autocommit=True) as conn:
@@ -194,19 +200,19 @@ class Checks:
 
 
 async def run(name: str, check: Callable[[], Awaitable[str]]) -> Finding:
-    """One check's finding; an error is one too."""
+    """Run one check. An exception becomes a finding, too."""
     try:
         return Finding(name, True, await check())
-    except Failed as failure:
-        return Finding(name, False, str(failure), failure.mend)
+    except CheckFailed as failure:
+        return Finding(name, False, str(failure), failure.fix)
     except TransactionPooler as error:
-        return Finding(name, False, "a transaction pooler", str(error))
+        return Finding(name, False, "DATABASE_URL is a transaction pooler", str(error))
     except MigrationError as error:
-        return Finding(name, False, str(error), "Use the version of Onsembl that the database was migrated by.")
+        return Finding(name, False, str(error), "Use the Onsembl version that migrated the database, or a newer one.")
     except psycopg.Error as error:
-        return Finding(name, False, str(error).strip(), "See DATABASE_URL, and that its user may do this.")
+        return Finding(name, False, str(error).strip(), "Check DATABASE_URL and the privileges of its user.")
     except httpx.HTTPError as error:
-        return Finding(name, False, str(error), "See SUPABASE_URL and the keys.")
+        return Finding(name, False, str(error), "Check SUPABASE_URL and the keys.")
 
 
 async def _get(url: str) -> httpx.Response:

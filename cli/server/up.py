@@ -1,4 +1,4 @@
-"""`onsembl up`: everything, from one command."""
+"""`onsembl up`: the whole control center from one command."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ import click
 import psycopg
 
 from onsembl.cli import logs
-from onsembl.cli.errors import StartError
-from onsembl.cli.server.archive_days import archive_days_option
-from onsembl.cli.server.cancel_times import cancel_times_option
+from onsembl.cli.errors import CliError
 from onsembl.cli.server.data_folder import DataFolder, data_dir_option
-from onsembl.cli.server.database_url import database_url_option, database_wait_option, require_database, unanswered
-from onsembl.cli.server.dead_after import dead_after_option
-from onsembl.cli.server.halt_seconds import halt_seconds_option
+from onsembl.cli.server.database_url import database_url_option, database_wait_option, not_responding, require_database
 from onsembl.cli.server.hosted_project import hosted_project, require_session_database
 from onsembl.cli.server.listener import address_of, listen
+from onsembl.cli.server.options import (
+    archive_days_option,
+    cancel_times_option,
+    dead_after_option,
+    halt_seconds_option,
+)
 from onsembl.protocol.states import AgentKind
 from onsembl.protocol.stop_timeouts import StopTimeouts
 from onsembl.realtime.hosted import HostedProject
@@ -31,7 +33,7 @@ from onsembl.realtime.hosted import HostedProject
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Start:
-    """What was asked for. `began` is when, by the monotonic clock."""
+    """The settings of one start. `began` is its time by the monotonic clock."""
 
     listener: socket.socket
     address: str
@@ -51,18 +53,27 @@ class _Start:
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8400, show_default=True, help="0: any that is free.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8400,
+    show_default=True,
+    help="The port to listen on; 0 takes a free one.",
+)
 @click.option(
     "--public-url",
     envvar="ONSEMBL_PUBLIC_URL",
     show_envvar=True,
-    help="Where browsers and agents reach it, if not there.",
+    help="The URL at which browsers and agents reach the server, if it differs from host and port.",
 )
 @click.option(
     "--client-address-header",
     envvar="ONSEMBL_CLIENT_ADDRESS_HEADER",
     show_envvar=True,
-    help="Where the proxy in front says who asks: Fly-Client-IP, X-Forwarded-For. It must replace a client's own.",
+    help=(
+        "The header in which your reverse proxy passes the client's IP address, such as Fly-Client-IP. "
+        "The proxy must overwrite a value that a client sends."
+    ),
 )
 @click.option(
     "--agent-access-token",
@@ -71,7 +82,7 @@ class _Start:
     show_envvar=True,
     default=900,
     show_default=True,
-    help="How long an agent's access token is good, in seconds.",
+    help="Access token lifetime of agents, in seconds.",
 )
 @click.option(
     "--agent-refresh-token",
@@ -80,12 +91,12 @@ class _Start:
     show_envvar=True,
     default=7 * 86_400,
     show_default=True,
-    help="How long an agent may stay away and come back by itself, in seconds.",
+    help="Refresh token lifetime of agents, in seconds. An agent that is offline longer must enrol again.",
 )
 @halt_seconds_option
 @cancel_times_option
-@click.option("--demo", is_flag=True, help="Run a demo agent beside it.")
-@click.option("--no-worker", is_flag=True, help="Leave the jobs to `onsembl worker`.")
+@click.option("--demo", is_flag=True, help="Run a demo agent, too.")
+@click.option("--no-worker", is_flag=True, help="Run no worker; start `onsembl worker` yourself.")
 @dead_after_option
 @archive_days_option
 @database_url_option
@@ -117,7 +128,7 @@ def up(
     hosted = _hosted(database_url)
     if database_url is not None:
         require_database(database_url, database_wait)
-    DataFolder(data_dir).hold(address)
+    DataFolder(data_dir).lock(address)
     signal.signal(signal.SIGTERM, _terminate)
     from onsembl.cli.server.dashboard import dashboard_files
 
@@ -145,7 +156,7 @@ def up(
 
     postgres = EmbeddedPostgres(data_dir)
     if not (data_dir / "postgres").exists():
-        click.echo(f"Making a database in {data_dir}")
+        click.echo(f"Creating a database in {data_dir}")
     try:
         postgres.start()
         _serve(start, postgres.url(), dashboard)
@@ -158,13 +169,13 @@ def _hosted(database_url: str | None) -> HostedProject | None:
     if hosted is None:
         return None
     if database_url is None:
-        raise StartError("SUPABASE_URL is set, and then DATABASE_URL must be too: the project's own database.")
+        raise CliError("SUPABASE_URL is set, so DATABASE_URL is required: set it to the project's own database.")
     require_session_database(database_url)
     return hosted
 
 
 def _terminate(_number: int, _frame: object) -> None:
-    """While we start: as Ctrl-C, so that what was started is stopped."""
+    """Handle SIGTERM during the start like Ctrl-C, so that the processes already started are stopped."""
     raise SystemExit(143)
 
 
@@ -180,9 +191,9 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None) -> None:
     try:
         asyncio.run(migrate(database_url, builtin_supabase=start.hosted is None))
     except MigrationError as error:
-        raise StartError(str(error)) from error
+        raise CliError(str(error)) from error
     except psycopg.OperationalError as error:
-        raise unanswered(error) from error
+        raise not_responding(error) from error
     worker = WorkerSettings(dead_after=start.dead_after, archive_days=start.archive_days)
     settings = Settings(
         database_url=database_url,
@@ -202,7 +213,7 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None) -> None:
 
     async def started() -> None:
         if start.hosted is None:
-            await _introduce(database_url)
+            await _print_first_operator(database_url)
         took = time.monotonic() - start.began
         click.echo(f"Onsembl is ready at {start.address} ({took:.1f} s). Stop it with Ctrl-C.")
         if agent is not None:
@@ -218,10 +229,10 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None) -> None:
     serve(create_app(settings), start.listener, started, stopping)
 
 
-async def _introduce(database_url: str) -> None:
-    from onsembl.cli.server.first_operator import make_first_operator
+async def _print_first_operator(database_url: str) -> None:
+    from onsembl.cli.server.first_operator import create_first_operator
 
-    made = await make_first_operator(database_url)
-    if made is not None:
-        email, password = made
+    created = await create_first_operator(database_url)
+    if created is not None:
+        email, password = created
         click.echo(f"\n  Sign in with   {email}\n  and password   {password}\n  (shown this once)\n")

@@ -1,4 +1,4 @@
-"""`onsembl worker`: takes jobs until it is stopped, or until there are none."""
+"""`onsembl worker`: run jobs until a signal, or until the queue is empty."""
 
 from __future__ import annotations
 
@@ -13,30 +13,35 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from onsembl.cli import logs
-from onsembl.cli.server.archive_days import archive_days_option
 from onsembl.cli.server.data_folder import data_dir_option
 from onsembl.cli.server.database_url import database_url_option, database_wait_option, running_database
-from onsembl.cli.server.dead_after import dead_after_option
 from onsembl.cli.server.metrics_server import serve_metrics
+from onsembl.cli.server.options import archive_days_option, dead_after_option
 from onsembl.sql.cancellation import cancel_until_done
 from onsembl.tasks.metrics import LoopLag, Pools, WorkerMetrics, new_registry
 from onsembl.tasks.worker import WORKER_END_SECONDS, WorkerSettings, run_worker
 
 
 @click.command()
-@click.option("--concurrency", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="Jobs at once.")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 10_000),
+    default=1000,
+    show_default=True,
+    help="Jobs to run at the same time.",
+)
 @dead_after_option
-@click.option("--until-idle", is_flag=True, help="End when nothing is left to do, waiting for no agent that is away.")
+@click.option("--until-idle", is_flag=True, help="Exit when the queue is empty; do not wait for offline agents.")
 @click.option(
     "--metrics-port",
     type=click.IntRange(1, 65535),
-    help="Show this worker's metrics to Prometheus there, at /metrics.",
+    help="Serve this worker's Prometheus metrics on this port, at /metrics.",
 )
 @click.option(
     "--metrics-host",
     default="127.0.0.1",
     show_default=True,
-    help="The address to show them on; one that others reach needs a token, in ONSEMBL_METRICS_TOKEN.",
+    help="The address to serve metrics on. Other machines need the token in ONSEMBL_METRICS_TOKEN.",
 )
 @archive_days_option
 @database_url_option
@@ -53,12 +58,15 @@ def worker(
     database_wait: float,
     data_dir: Path,
 ) -> None:
-    """Run jobs. Any number of workers may run; each keeps nothing, and what one leaves another takes up."""
+    """Run jobs: deliver commands to agents and do periodic work.
+
+    Any number of workers may run. A worker keeps no state: when it stops or dies, another one takes over its jobs.
+    """
     logs.configure(logging.INFO)
     url = running_database(database_url, data_dir, database_wait)
     registry = new_registry()
-    shown = serve_metrics(registry, metrics_host, metrics_port) if metrics_port is not None else nullcontext()
-    with shown:
+    metrics = serve_metrics(registry, metrics_host, metrics_port) if metrics_port is not None else nullcontext()
+    with metrics:
         settings = WorkerSettings(concurrency=concurrency, dead_after=dead_after, archive_days=archive_days)
         uvloop.run(_run(url, settings, registry, until_idle))
 

@@ -129,7 +129,7 @@ def test_a_keyring_that_does_not_forget_is_told(ring, tmp_path):
     ring.broken = True
     answer = CliRunner().invoke(agent, ["logout", "--name", "one", "--state-dir", str(tmp_path)])
     assert (answer.exit_code, type(answer.exception)) == (1, SystemExit)
-    assert "cannot be erased here: the system's keyring does not erase the credentials: it is locked." in answer.output
+    assert "cannot be deleted here: the system's keyring does not erase the credentials: it is locked." in answer.output
 
 
 def test_trying_a_keyring_leaves_nothing_and_changes_nothing(ring, tmp_path):

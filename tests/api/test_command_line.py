@@ -13,7 +13,7 @@ from support.command_line import CommandLine
 from support.lossy import AnswerLost
 from support.server import PASSWORD, Api
 
-from onsembl.cli.client import rest_client as operator_client
+from onsembl.cli.client import rest_client
 from onsembl.protocol.states import Role
 
 
@@ -34,7 +34,7 @@ async def test_a_command_is_sent_and_waited_for(api: Api, tmp_path: Path):
     _, err = await run("send", "--agent", "nobody", "true", code=1)
     assert "There is no agent nobody." in err
     _, err = await run("send", "true", code=2)
-    assert "Say for whom" in err
+    assert "Give one kind of target" in err
 
 
 async def test_waiting_outlives_a_server_that_is_away(api: Api, tmp_path: Path):
@@ -66,17 +66,17 @@ async def test_waiting_outlives_a_server_that_is_away(api: Api, tmp_path: Path):
 async def test_a_session_is_renewed_while_something_is_waited_for(api: Api, tmp_path: Path, monkeypatch):
     """Before each request that its access token would not be good for, and kept for the next program."""
     account = await api.operator()
-    monkeypatch.setattr(operator_client, "session_path", lambda: tmp_path / "session.json")
+    monkeypatch.setattr(rest_client, "session_path", lambda: tmp_path / "session.json")
     monkeypatch.delenv("ONSEMBL_TOKEN", raising=False)
-    session = await asyncio.to_thread(operator_client.sign_in, api.url, account.email, PASSWORD)
+    session = await asyncio.to_thread(rest_client.sign_in, api.url, account.email, PASSWORD)
 
     def wait() -> None:
-        with operator_client.OperatorClient(None) as client:
+        with rest_client.OperatorClient(None) as client:
             client.poll("/v1/me")
-            assert operator_client.stored_session() == session
-            monkeypatch.setattr(operator_client, "FRESH_SECONDS", 10**9)  # it has come to its end
+            assert rest_client.stored_session() == session
+            monkeypatch.setattr(rest_client, "RENEW_BEFORE_SECONDS", 10**9)  # it has come to its end
             client.poll("/v1/me")
-            renewed = operator_client.stored_session()
+            renewed = rest_client.stored_session()
             assert renewed is not None and renewed.refresh_token != session.refresh_token
 
     await asyncio.to_thread(wait)

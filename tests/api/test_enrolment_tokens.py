@@ -65,14 +65,14 @@ async def test_a_token_goes_with_its_maker(api):
 
 
 async def test_an_admin_does_all_that_from_a_terminal(api, tmp_path: Path):
-    """Tokens, agents that wait, alerts, and agents that are shut out, each with JSON for programs."""
+    """Tokens, agents that wait, alerts, and agents that are disabled, each with JSON for programs."""
     run = CommandLine(api, await api.operator(), tmp_path).run
     token, _ = await run("enrolment-tokens", "create", "--name-pattern", "on*", "--expires-in", "600")
     made = json.loads((await run("enrolment-tokens", "create", "--json"))[0])
     assert made["token"].startswith("one_")
     listed = json.loads((await run("enrolment-tokens", "list", "--json"))[0])
     assert [row["name_pattern"] for row in listed] == ["*", "on*"]
-    assert "enrols nobody" in (await run("enrolment-tokens", "withdraw", made["id"]))[0]
+    assert "is withdrawn" in (await run("enrolment-tokens", "withdraw", made["id"]))[0]
     assert (await run("enrolment-tokens", "list"))[0].split()[1] == "on*"
     assert await enrolled(api, token.strip()) == 201
 
@@ -86,14 +86,14 @@ async def test_an_admin_does_all_that_from_a_terminal(api, tmp_path: Path):
     assert json.loads((await run("devices", "refuse", codes["three"], "--json"))[0])["state"] == "refused"
     assert json.loads((await run("devices", "list", "--json"))[0]) == []
 
-    assert "shut out" in (await run("agents", "disable", "second"))[0]
+    assert "is disabled" in (await run("agents", "disable", "second"))[0]
     assert "disabled" in next(line for line in (await run("agents", "list"))[0].splitlines() if "second" in line)
     assert json.loads((await run("agents", "enable", "second", "--json"))[0])["disabled_at"] is None
 
     async with await connect(api.database_url) as conn:
         await conn.execute("insert into alerts (kind, text) values ('refresh_token_reused', 'It was used twice.')")
     [alert] = json.loads((await run("alerts", "list", "--json"))[0])
-    assert "waits" in (await run("alerts", "list"))[0]
+    assert " open " in (await run("alerts", "list"))[0]
     await run("alerts", "acknowledge", str(alert["id"]))
     assert (await run("alerts", "list"))[0] == ""
     assert "It was used twice." in (await run("alerts", "list", "--all"))[0]

@@ -139,7 +139,7 @@ async def test_the_command_line_shows_the_queue(api: Api, tmp_path: Path):
         failed
     ]
     said, _ = await shell.run("jobs", "retry", str(failed))
-    assert said == f"{failed} (keep_archive) is waiting.\n"
+    assert said == f"Job {failed} (keep_archive) is waiting.\n"
     _, err = await shell.run("jobs", "retry", "1000000", code=1)
     assert "There is no such job." in err
 

@@ -35,7 +35,7 @@ async def test_recordings_are_exported_and_searched_from_the_command_line(api, t
     out, _ = await run("recordings", "list", "builder", "--json")
     assert [row["id"] for row in json.loads(out)] == [str(stream)]
     out, _ = await run("recordings", "usage")
-    assert out.startswith("builder ") and "to search in" in out
+    assert out.startswith("builder ") and "search index" in out
     out, _ = await run("recordings", "usage", "--json")
     assert [row["agent_id"] for row in json.loads(out)["agents"]] == [agent.id]
     out, _ = await run("search", "no", "rule", "--agent", "builder")

@@ -140,7 +140,7 @@ async def test_schedules_from_the_command_line(api: Api, tmp_path: Path):
         *("schedules", "add", "nightly", "--agent", "builder", "--text", "make test", "--cron", "30 2 * * *"),
         *("--time-zone", "Europe/Berlin"),
     )
-    assert out.startswith("nightly comes next ")
+    assert out.startswith("Schedule nightly is saved; next run: ")
     await run("schedules", "add", "soon", "--all", "--preset", "review", "--set", "most=3", "--at", "2h")
     await run("schedules", "edit", "nightly", "--priority", "2", "--cron", "0 3 * * *", "--label", "none", code=1)
     await run("schedules", "edit", "nightly", "--priority", "2", "--cron", "0 3 * * *")
@@ -153,7 +153,7 @@ async def test_schedules_from_the_command_line(api: Api, tmp_path: Path):
     )
     await run("schedules", "run", "soon")
     out, _ = await run("schedules", "list")
-    assert "never yet" in out.splitlines()[0] and "queued" in out.splitlines()[1]
+    assert "no run yet" in out.splitlines()[0] and "queued" in out.splitlines()[1]
     out, _ = await run("schedules", "show", "soon")
     assert '"most": 3' in out and "  queued  " in out
     await run("schedules", "pause", "nightly")

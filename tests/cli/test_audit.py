@@ -38,7 +38,7 @@ def test_a_whole_log_is_said_to_be(log: str):
     whole = onsembl(log, "verify")
     assert (whole.returncode, whole.stdout.splitlines()[0]) == (
         0,
-        "The log is whole: 1000 rows, none changed, missing or put in.",
+        "The log is intact: 1000 rows, none changed, removed or inserted.",
     ), whole.stderr
     head = json.loads(onsembl(log, "verify", "--json").stdout)["head"]
     assert f"Head: {head['hash']} (link 1000)" in whole.stdout
@@ -67,4 +67,4 @@ def test_an_export_is_filtered_written_and_logged(log: str, tmp_path):
     head, row, _ = target.read_text().splitlines()
     assert head.startswith("id,at,actor_kind") and "at the command line" in row and "audit.exported" in row
     wrong = onsembl(log, "export", "--since", "soon")
-    assert wrong.returncode == 2 and "neither a time" in wrong.stderr
+    assert wrong.returncode == 2 and "is neither a time" in wrong.stderr

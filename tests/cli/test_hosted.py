@@ -28,7 +28,7 @@ def test_a_project_is_set_up_and_then_holds(project: PlayedProject):
     before = project.onsembl("supabase", "check", "--json")
     assert before.returncode == 1
     missing = {finding["check"]: finding for finding in json.loads(before.stdout)}
-    assert not missing["migrations"]["ok"] and "setup" in missing["migrations"]["mend"]
+    assert not missing["migrations"]["ok"] and "setup" in missing["migrations"]["fix"]
     for _ in range(2):
         setup = onsembl(project, "supabase", "setup")
         assert setup.returncode == 0, setup.stderr
@@ -82,7 +82,7 @@ def test_operators_of_the_project_are_looked_after(project: PlayedProject):
     [
         ({"SUPABASE_URL": "https://p.example", "SUPABASE_SECRET_KEY": ""}, "SUPABASE_SECRET_KEY"),
         ({"DATABASE_URL": "postgresql://u:p@db.example.org:6543/postgres"}, "transaction pooler"),
-        ({"DATABASE_URL": "postgresql://u:hidden@127.0.0.1:1/postgres"}, "does not answer"),
+        ({"DATABASE_URL": "postgresql://u:hidden@127.0.0.1:1/postgres"}, "is not responding"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_in_a_paragraph(changes, said, tmp_path):
@@ -95,3 +95,12 @@ def test_settings_that_cannot_work_are_refused_in_a_paragraph(changes, said, tmp
         refused = project.onsembl(*command)
         assert refused.returncode == 1
         assert said in refused.stderr and "Traceback" not in refused.stderr and "hidden" not in refused.stderr
+
+
+def test_a_database_that_cannot_be_migrated_is_an_error_without_a_traceback(database_url: str):
+    """`supabase serve` names the migration that it does not know."""
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute("insert into onsembl_migrations.applied (name, checksum) values ('migrations/9999_x.sql', '')")
+    result = run_in_process("supabase", "serve", environment=clean_environment(DATABASE_URL=database_url))
+    assert result.returncode == 1
+    assert result.stderr.startswith("Error: ") and "9999_x" in result.stderr

@@ -83,7 +83,7 @@ def test_what_json_does_not_have_is_shown_all_the_same():
 @pytest.fixture
 def levels_as_before():
     """What is set is taken back."""
-    levels = [(logger, logger.level) for logger in map(logging.getLogger, ("root", "onsembl", *logs.CHATTY))]
+    levels = [(logger, logger.level) for logger in map(logging.getLogger, ("root", "onsembl", *logs.VERBOSE_LIBRARIES))]
     yield
     for logger, level in levels:
         logger.setLevel(level)
@@ -119,7 +119,7 @@ def test_the_settings_are_obeyed(levels_as_before, monkeypatch, environment, for
 def test_a_setting_that_is_none_is_refused(monkeypatch, name):
     """By a sentence that says what there is."""
     monkeypatch.setenv(name, "loud")
-    with pytest.raises(click.ClickException, match=f"{name} is 'loud'; it may be .* or "):
+    with pytest.raises(click.ClickException, match=f"{name} is 'loud'; use .* or "):
         logs.configure(logging.INFO)
 
 

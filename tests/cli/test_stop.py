@@ -48,12 +48,12 @@ async def test_it_works_on_the_database_itself(api: Api, tmp_path: Path) -> None
         here = {"DATABASE_URL": api.database_url}
         code, out, err = await onsembl("stop", "--all", "--reason", "a drill", "--wait", **here)
         assert (code, err) == (0, "")
-        assert "stopped: nothing runs" in out
+        assert "stopped: no process is left" in out
         assert (await admin.read(command))["cancel_reason"] == "a drill"
         code, out, _ = await onsembl("stop", "--all", "--json", **here)
         assert code == 0
         assert json.loads(out)["agents"][0]["state"] == "stopped"
-        assert (await onsembl("stop", "--lift", **here))[:2] == (0, "The fleet works again.\n")
+        assert (await onsembl("stop", "--lift", **here))[:2] == (0, "The halt is lifted; commands start again.\n")
         code, _, err = await onsembl("stop", "--lift", **here)
         assert (code, err) == (1, "Error: The fleet is not halted.\n")
 
@@ -72,7 +72,7 @@ async def test_it_works_through_the_api(api: Api, tmp_path: Path) -> None:
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     code, out, err = await onsembl("stop", "--all", **home)
     assert code == 0, err
-    assert out.startswith("Everything is being stopped: no agent.")
+    assert out.startswith("Stopping everything: no agent.")
     code, _, err = await onsembl("stop", "--lift", **home)
     assert (code, err) == (1, "Error: This takes the role admin; yours is operator.\n")
     admin = await api.operator()
@@ -126,7 +126,7 @@ def test_whoever_is_signed_in_here_needs_no_api(folder: Path, tmp_path: Path) ->
     center.stop(signal.SIGKILL)
     stopped = run("stop", "--all")
     assert (stopped.returncode, stopped.stderr) == (0, "")
-    assert stopped.stdout.startswith("Everything is being stopped: no agent.")
+    assert stopped.stdout.startswith("Stopping everything: no agent.")
     session = tmp_path / "onsembl" / "session.json"
     session.write_text(json.dumps({**json.loads(session.read_text()), "key": "sb_publishable_of_another"}))
     other = run("stop", "--lift")

@@ -123,7 +123,7 @@ def serve(path: str) -> None:
     """Fork for each connection, and tell of each end."""
     for module in ("onsembl.agent.program", "onsembl.api.app", "onsembl.tasks.worker"):
         import_module(module)
-    for target in main._lazy.values():  # type: ignore[attr-defined]
+    for target, _ in main.lazy.values():  # type: ignore[attr-defined]
         import_module(target.partition(":")[0])
     gc.collect()
     gc.freeze()

@@ -1,0 +1,118 @@
+"""Options that several of the operator's commands share: the server, times, the target and the limits of a command."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_AGO_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_LIMIT_FIELDS = {
+    "wall_time": "wall_seconds",
+    "idle_time": "idle_seconds",
+    "max_tokens": "tokens",
+    "max_cost": "cost_usd",
+}
+"""Each limit's option and its field in the REST API."""
+
+
+def past_time(text: str) -> datetime:
+    """A click type: how long ago (`90m`, `36h`, `7d`, `2w`), or a date or time (`2026-01-31`, `2026-01-31T12:00:00Z`).
+
+    A time without an offset is in this machine's time zone. The result is in UTC.
+    """
+    return _time(text, -1, "a period before now")
+
+
+def future_time(text: str) -> datetime:
+    """A click type: like `past_time`, but `90m` means 90 minutes from now."""
+    return _time(text, 1, "a period from now")
+
+
+def _time(text: str, sign: int, period: str) -> datetime:
+    if (found := re.fullmatch(r"(\d{1,6})([mhdw])", text)) is not None:
+        return datetime.now(UTC) + sign * timedelta(**{_AGO_UNITS[found[2]]: int(found[1])})
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        reason = f"{text!r} is neither a time (2026-01-31T12:00:00Z) nor {period} (90m, 36h, 7d, 2w)."
+        raise click.BadParameter(reason) from error
+
+
+def duration(text: str) -> float:
+    """A click type: a length of time (`90`, `90s`, `30m`, `2h`, `1d`), in seconds."""
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhd]?)", text)
+    if found is None:
+        raise click.BadParameter(f"{text!r} is not a duration such as 90s, 30m, 2h or 1d.")
+    return float(found[1]) * _SECONDS[found[2] or "s"]
+
+
+server_option = click.option(
+    "--server",
+    envvar="ONSEMBL_SERVER",
+    show_envvar=True,
+    help="The control center's URL; by default that of `onsembl login`.",
+)
+since_option = click.option(
+    "--since",
+    type=past_time,
+    metavar="TIME",
+    help="From this time on: 90m (ago), 36h, 7d, 2026-01-31, 2026-01-31T12:00:00Z.",
+)
+until_option = click.option("--until", type=past_time, metavar="TIME", help="Before this time; same forms as --since.")
+reason_option = click.option("--reason", help="The reason, for the audit log.")
+priority_option = click.option(
+    "--priority", type=click.IntRange(1, 10), help="Priority from 1 (first) to 10; by default the preset's, or 5."
+)
+count_option = click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Maximum number of results."
+)
+
+
+def target_options(command: F) -> F:
+    """Add `--agent`, `--label` and `--all`: the agents that a command is for. `target_of` reads them."""
+    for option in (
+        click.option("--all", "all_agents", is_flag=True, help="For every agent."),
+        click.option(
+            "--label", "labels", multiple=True, help="For the agents with this label; repeat to require several labels."
+        ),
+        click.option("--agent", "agents", multiple=True, metavar="NAME", help="For this agent (repeat for several)."),
+    ):
+        command = option(command)
+    return command
+
+
+def target_of(agents: tuple[str, ...], labels: tuple[str, ...], all_agents: bool) -> dict[str, Any]:
+    """The target in the form of the REST API. Raises click.UsageError unless exactly one kind of target is given."""
+    if bool(agents) + bool(labels) + all_agents != 1:
+        raise click.UsageError("Give one kind of target: --agent, --label or --all.")
+    return {"all": True} if all_agents else {"labels": labels} if labels else {"agents": agents}
+
+
+def limit_options(command: F) -> F:
+    """Add `--wall-time`, `--idle-time`, `--max-tokens` and `--max-cost`. `limits_of` reads them."""
+    for option in (
+        click.option(
+            "--max-cost", type=click.FloatRange(0, min_open=True), metavar="USD", help="Stop a command that costs more."
+        ),
+        click.option("--max-tokens", type=click.IntRange(1), metavar="COUNT", help="Stop a command that uses more."),
+        click.option(
+            "--idle-time", type=duration, metavar="TIME", help="Stop a command that writes nothing for this long."
+        ),
+        click.option(
+            "--wall-time", type=duration, metavar="TIME", help="Stop a command that runs longer: 90s, 30m, 2h."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def limits_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The given limits in the form of the REST API."""
+    return {field: options[option] for option, field in _LIMIT_FIELDS.items() if options[option] is not None}
