@@ -1,13 +1,15 @@
-"""What one API process counts, and reads off itself, for Prometheus.
+"""Metrics of one API process, for Prometheus and for the dashboard's statistics.
 
-Counters belong to a registry of the application's own. What is a state (connections, bytes held) is read when it is
-asked for, so that keeping it costs nothing.
+Counters and histograms are kept in a registry of the application. State, such as the number of connections, is read
+from its owner when it is asked for, so that it costs nothing until then.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -23,7 +25,7 @@ from onsembl.tasks.metrics import FAST, SLOW, LoopLag, Pools, WorkerMetrics, new
 
 @dataclass(slots=True)
 class Metrics:
-    """Those of one process; `worker` is of the one that runs in it."""
+    """The counters and histograms of one process; `worker` has those of the worker that runs in it."""
 
     registry: CollectorRegistry = field(default_factory=new_registry)
     relay: Histogram = field(init=False)
@@ -38,78 +40,99 @@ class Metrics:
     def __post_init__(self) -> None:
         self.relay = Histogram(
             "onsembl_relay_latency_seconds",
-            "From an agent's bytes to their being handed to a viewer's socket; of one chunk in many.",
+            "Time from an agent's bytes to the write to a viewer's socket; a sample of the chunks.",
             buckets=FAST,
             registry=self.registry,
         )
         self.ended = Counter(
-            "onsembl_commands_ended", "Commands whose end was written here.", ["state"], registry=self.registry
+            "onsembl_commands_ended", "Commands whose end this instance wrote.", ["state"], registry=self.registry
         )
         self.waited = Histogram(
             "onsembl_command_wait_seconds",
-            "From a command's request to its leaving its agent's line, of commands that ended.",
+            "Time from a command's request to its dispatch, of commands that have ended.",
             ["priority"],
             buckets=SLOW,
             registry=self.registry,
         )
         self.refreshes = Counter(
-            "onsembl_token_refreshes", "Agents' exchanges of tokens.", ["outcome"], registry=self.registry
+            "onsembl_token_refreshes", "Refreshes of agents' tokens.", ["outcome"], registry=self.registry
         )
         self.rejected = Counter(
-            "onsembl_refusals", "Requests and sockets that were turned away.", ["door"], registry=self.registry
+            "onsembl_refusals", "Rejected requests and sockets, by endpoint.", ["door"], registry=self.registry
         )
         self.loop_lag = LoopLag(self.registry)
         self.pools = Pools(self.registry)
         self.worker = WorkerMetrics(self.registry, self.pools)
 
     def command_ended(self, row: DictRow) -> None:
-        """A command's end was written for the first time."""
+        """Count the end of a command, once it is written."""
         self.ended.labels(row["state"]).inc()
         if row["dispatched_at"] is not None:
             waited = (row["dispatched_at"] - row["created_at"]).total_seconds()
             self.waited.labels(str(row["priority"])).observe(max(0.0, waited))
 
     def commands_changed(self, rows: Iterable[DictRow]) -> None:
-        """Those of them that have an end now had none before."""
+        """Count the ends among rows that were just changed and had not ended before."""
         for row in rows:
             if row["ended_at"] is not None:
                 self.command_ended(row)
 
-    def cancelled_in_line(self, count: int) -> None:
-        """So many that waited; none of them has left its line, whose wait would count."""
+    def cancelled_in_queue(self, count: int) -> None:
+        """Count commands that were cancelled in the queue. Their wait is not measured: they were never dispatched."""
         self.ended.labels(CommandState.CANCELLED).inc(count)
+
+    def ended_by_state(self) -> dict[str, int]:
+        """The commands whose end this instance wrote, by final state."""
+        (metric,) = self.ended.collect()
+        return {
+            sample.labels["state"]: int(sample.value) for sample in metric.samples if sample.name.endswith("_total")
+        }
+
+
+def buckets(histogram: Histogram) -> dict[float, int]:
+    """The cumulative counts of a histogram without labels, by upper bound; the last bound is infinite."""
+    (metric,) = histogram.collect()
+    return {
+        float(sample.labels["le"]): int(sample.value) for sample in metric.samples if sample.name.endswith("_bucket")
+    }
+
+
+def resident_bytes() -> int | None:
+    """The memory that the process occupies; None where the system has no /proc."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(slots=True, eq=False)
-class State(Collector):
-    """What the process holds right now; `unfinished` was read from the database just before."""
+class StateMetrics(Collector):
+    """The present state of the process and of the queue; `unfinished` is set just before each reading."""
 
     hub: Hub
     builtin: BuiltinSupabase | None
     unfinished: Unfinished | None = None
 
     def collect(self) -> Iterator[Metric]:
-        """As prometheus-client asks."""
+        """Called by prometheus-client for each reading."""
         hub = self.hub
-        terminals = list(hub.terminals.values())
-        yield _gauge("onsembl_agents_connected", "Agents whose connection is here.", len(hub.links))
-        yield _gauge("onsembl_viewers_connected", "Terminals' viewers.", len(hub.viewers))
-        yield _gauge("onsembl_streams", "Terminals in memory.", len(terminals))
-        received = sum(terminal.received for terminal in terminals)
-        yield CounterMetricFamily("onsembl_terminal_bytes", "Bytes that agents' terminals put out.", received)
-        yield CounterMetricFamily("onsembl_deliveries", "Frames of them that viewers were given.", hub.delivered)
-        held = sum(terminal.ring.end - terminal.ring.start for terminal in terminals)
-        yield _gauge("onsembl_ring_bytes", "Terminals' bytes kept for viewers.", held)
-        yield _gauge("onsembl_archive_lag_bytes", "Bytes that wait for the archive.", hub.archiver.budget.used)
+        yield _gauge("onsembl_agents_connected", "Agents that are connected to this instance.", len(hub.links))
+        yield _gauge("onsembl_viewers_connected", "Connected viewers of terminals.", len(hub.viewers))
+        yield _gauge("onsembl_streams", "Terminals in memory.", len(hub.terminals))
+        yield CounterMetricFamily("onsembl_terminal_bytes", "Bytes of output that agents sent.", hub.received)
+        yield CounterMetricFamily("onsembl_deliveries", "Frames of output that were sent to viewers.", hub.delivered)
+        yield _gauge("onsembl_ring_bytes", "Bytes of output in memory for viewers.", hub.held_bytes)
+        yield _gauge("onsembl_archive_lag_bytes", "Bytes that are not archived yet.", hub.archiver.budget.used)
         yield _gauge("onsembl_archive_away", "1 while the archive cannot be written.", hub.archiver.away)
         if self.builtin is not None:
             realtime = self.builtin.realtime
-            yield _gauge("onsembl_realtime_sockets", "Sockets of Realtime.", len(realtime.sockets))
+            yield _gauge("onsembl_realtime_sockets", "Connected sockets of Realtime.", len(realtime.sockets))
             subscribers = len(realtime.feed.subscribers)
-            yield _gauge("onsembl_realtime_subscribers", "Channels that follow changed rows.", subscribers)
+            yield _gauge("onsembl_realtime_subscribers", "Channels that subscribe to changes of rows.", subscribers)
             yield _gauge(
                 "onsembl_realtime_lag_seconds",
-                "From the last commit to its delivery; while it is not delivered, its age.",
+                "Time from the last commit to its delivery; the commit's age while it is not delivered.",
                 realtime.feed.lag,
             )
         if self.unfinished is not None:
@@ -117,14 +140,16 @@ class State(Collector):
 
 
 def _of_commands(unfinished: Unfinished) -> Iterator[Metric]:
-    states = GaugeMetricFamily("onsembl_commands", "Commands that are not over, on all instances.", labels=["state"])
+    states = GaugeMetricFamily("onsembl_commands", "Unfinished commands of all instances.", labels=["state"])
     for state, count in unfinished.states.items():
         states.add_metric([state], count)
-    depth = GaugeMetricFamily("onsembl_queue_depth", "Commands that wait, on all instances.", labels=["priority"])
-    oldest = GaugeMetricFamily("onsembl_queue_oldest_seconds", "For how long the oldest waits.", labels=["priority"])
-    for priority, line in sorted(unfinished.waiting.items()):
-        depth.add_metric([str(priority)], line.depth)
-        oldest.add_metric([str(priority)], line.oldest)
+    depth = GaugeMetricFamily("onsembl_queue_depth", "Queued commands of all instances.", labels=["priority"])
+    oldest = GaugeMetricFamily(
+        "onsembl_queue_oldest_seconds", "How long the oldest queued command has waited.", labels=["priority"]
+    )
+    for priority, waiting in sorted(unfinished.waiting.items()):
+        depth.add_metric([str(priority)], waiting.depth)
+        oldest.add_metric([str(priority)], waiting.oldest)
     yield from (states, depth, oldest)
 
 

@@ -13,7 +13,7 @@ from onsembl.api.auth.rate_limits import RateLimiter
 from onsembl.api.auth.rejections import Rejections
 from onsembl.api.background import BackgroundTasks
 from onsembl.api.http.problems import Problem
-from onsembl.api.metrics import Metrics, State
+from onsembl.api.metrics import Metrics, StateMetrics
 from onsembl.api.settings import Settings
 from onsembl.api.terminals.agent_presence import AgentPresence
 from onsembl.api.terminals.agent_reports import AgentReports
@@ -46,13 +46,13 @@ class Services:
     builtin: BuiltinSupabase | None
     metrics: Metrics
     background_tasks: BackgroundTasks = field(default_factory=BackgroundTasks)
-    state: State = field(init=False)
+    state_metrics: StateMetrics = field(init=False)
     _seen: dict[OperatorId, tuple[str, Role]] = field(default_factory=dict[OperatorId, tuple[str, Role]])
     _forgotten: int = 0
 
     def __post_init__(self) -> None:
-        self.state = State(self.hub, self.builtin)
-        self.metrics.registry.register(self.state)
+        self.state_metrics = StateMetrics(self.hub, self.builtin)
+        self.metrics.registry.register(self.state_metrics)
 
     async def authorize(self, token: str, least: Role, address: str) -> Operator:
         """The operator at `address`, behind an access token, if their role includes `least`. Raises Problem 401, 403,

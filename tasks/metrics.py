@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -28,6 +29,16 @@ def new_registry() -> CollectorRegistry:
     return registry
 
 
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """The number of connections of a pool, of those that are idle, and of the requests that wait for one."""
+
+    name: str
+    size: int
+    idle: int
+    waiting: int
+
+
 class Pools(Collector):
     """The state of connection pools, read when it is asked for."""
 
@@ -38,6 +49,15 @@ class Pools(Collector):
     def watch(self, name: str, pool: Pool) -> None:
         """Show this pool, under this name."""
         self._pools[name] = pool
+
+    def read(self) -> list[PoolState]:
+        """The present state of each pool."""
+        states: list[PoolState] = []
+        for name, pool in self._pools.items():
+            stats = pool.get_stats()
+            size, idle = stats.get("pool_size", 0), stats.get("pool_available", 0)
+            states.append(PoolState(name, size, idle, stats.get("requests_waiting", 0)))
+        return states
 
     def collect(self) -> Iterator[Metric]:
         """As prometheus-client asks."""
@@ -86,7 +106,7 @@ class LoopLag:
     """How late the event loop is: what would have happened at once waits so long."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._lag = Histogram(
+        self.histogram = Histogram(
             "onsembl_event_loop_lag_seconds", "How late the event loop turns.", buckets=FAST, registry=registry
         )
 
@@ -95,4 +115,4 @@ class LoopLag:
         while True:
             due = time.monotonic() + LAG_SECONDS
             await asyncio.sleep(LAG_SECONDS)
-            self._lag.observe(max(0.0, time.monotonic() - due))
+            self.histogram.observe(max(0.0, time.monotonic() - due))

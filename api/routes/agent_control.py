@@ -54,7 +54,7 @@ async def cancel_agent_commands(call: Call[CancelRequest]) -> CancelledAll:
         waiting, running = await request_cancel_all(conn, AgentId(row["id"]), call.actor, call.body.reason)
         detail: dict[str, object] = {"waiting": waiting, "running": running, "reason": call.body.reason}
         await audit.write(conn, _event(call, "agent.all_cancelled", row, **detail))
-    call.services.metrics.cancelled_in_line(waiting)
+    call.services.metrics.cancelled_in_queue(waiting)
     if running:
         await call.services.hub.sync_agent(AgentId(row["id"]))
     return CancelledAll(waiting=waiting, running=running)

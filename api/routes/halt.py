@@ -63,7 +63,7 @@ async def begin_halt(call: Call[NewHalt]) -> dict[str, object]:
     async with call.services.pool.connection() as conn:
         seconds = call.services.settings.halt_seconds
         halt, cancelled = await fleet_halt.begin_halt(conn, call.actor, call.body.reason, seconds)
-        call.services.metrics.cancelled_in_line(cancelled)
+        call.services.metrics.cancelled_in_queue(cancelled)
         # This instance need not wait to hear of it.
         await call.services.hub.sync_halt_with_all(call.services.background_tasks.start)
         return await fleet_halt.halt_status(conn, halt)

@@ -7,9 +7,7 @@ import logging
 import secrets
 from ipaddress import ip_address
 
-import psycopg
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from psycopg_pool import PoolTimeout
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,7 +15,9 @@ from onsembl.api.http.client_address import client_address
 from onsembl.api.http.endpoint import bearer
 from onsembl.api.http.problems import Problem, unauthenticated
 from onsembl.api.services import Services
-from onsembl.sql import stats as figures
+from onsembl.sql import stats
+from onsembl.sql.database import DATABASE_ERRORS
+from onsembl.sql.stats import Unfinished
 
 logger = logging.getLogger(__name__)
 
@@ -34,19 +34,18 @@ async def metrics(request: Request) -> Response:
     except Problem as problem:
         services.rejections.record("GET /metrics", problem.detail, client_address(request))
         raise
-    await read_state(services)
+    services.state_metrics.unfinished = await count_unfinished(services)  # and nothing awaits until it is read
     return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-async def read_state(services: Services) -> None:
-    """Ask the database for what the next reading of the metrics shows of it."""
-    unfinished = None
+async def count_unfinished(services: Services) -> Unfinished | None:
+    """The numbers of unfinished commands; None while the database is unavailable."""
     try:
         async with asyncio.timeout(DATABASE_SECONDS), services.pool.connection(DATABASE_SECONDS) as conn:
-            unfinished = await figures.unfinished(conn)
-    except (psycopg.Error, PoolTimeout, TimeoutError) as error:
-        logger.warning("The queue could not be counted: %s", error, extra={"action": "figures_failed"})
-    services.state.unfinished = unfinished  # and nobody else's turn comes before it is read
+            return await stats.unfinished(conn)
+    except (*DATABASE_ERRORS, TimeoutError) as error:
+        logger.warning("The queue could not be counted: %s", error, extra={"action": "statistics_failed"})
+        return None
 
 
 def _admit(request: Request, services: Services) -> None:

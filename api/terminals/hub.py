@@ -136,6 +136,16 @@ class Hub:
         """Frames of terminal bytes that were sent to viewers. The number never falls."""
         return self.delivered_before + sum(viewer.delivered for viewer in self.viewers)
 
+    @property
+    def received(self) -> int:
+        """New bytes of output that agents have sent here. The number never falls."""
+        return sum(terminal.received for terminal in self.terminals.values())
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of output that are in memory for viewers."""
+        return sum(terminal.ring.end - terminal.ring.start for terminal in self.terminals.values())
+
     def keys_answered(self, message: KeysTaken) -> None:
         """Pass an agent's answer to a keyboard message on to the page that sent the message."""
         page = self.typing_pages.get(message.client_id)
