@@ -12,8 +12,9 @@ from onsembl.tasks.worker import WorkerSettings
 
 
 @pytest.fixture
-def settings(database_url: str) -> Settings:
-    return Settings(database_url=database_url, public_url="", worker=WorkerSettings(dead_after=2.0))
+def settings(request: pytest.FixtureRequest, database_url: str) -> Settings:
+    worker = None if request.node.get_closest_marker("no_worker") else WorkerSettings(dead_after=2.0)
+    return Settings(database_url=database_url, public_url="", worker=worker)
 
 
 @pytest.fixture

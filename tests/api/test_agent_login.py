@@ -16,6 +16,8 @@ from onsembl.agent.enrolment.device_flow import PollInterval
 from onsembl.agent.errors import AgentError
 from onsembl.sql.database import connect
 
+pytestmark = pytest.mark.no_worker
+
 ONSEMBL = (sys.executable, "-m", "onsembl.cli.main", "agent")
 
 

@@ -20,6 +20,8 @@ from onsembl.protocol.messages import AGENT_SUBPROTOCOL, encode_output
 from onsembl.sql import commands
 from onsembl.sql.database import connect as connect_database
 
+pytestmark = pytest.mark.no_worker
+
 
 async def greet(socket, **fields) -> dict:
     """Say hello; the welcome."""

@@ -22,6 +22,8 @@ from websockets.exceptions import InvalidStatus
 from onsembl.api.auth import agent_keys
 from onsembl.api.auth.agent_keys import AUDIENCE, ISSUER, AgentKeys, UnknownKey
 
+pytestmark = pytest.mark.no_worker
+
 
 @pytest.fixture
 def signed(api):

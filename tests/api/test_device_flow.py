@@ -22,6 +22,8 @@ from onsembl.protocol.states import Role
 from onsembl.sql import refresh_tokens
 from onsembl.sql.database import connect
 
+pytestmark = pytest.mark.no_worker
+
 ABOUT = {"client_id": CLIENT_ID, "name": "builder-1", "kind": "shell", "host": "box", "platform": "Linux"}
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from support.asking import audited
 from support.command_line import CommandLine
 
 from onsembl.protocol.states import Role
 from onsembl.sql.database import connect
+
+pytestmark = pytest.mark.no_worker
 
 
 async def enrolled(api, token: str, name: str = "one") -> int:

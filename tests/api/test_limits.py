@@ -16,6 +16,8 @@ from onsembl.api.auth.rate_limits import Allowance, RateLimits
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.sql.database import connect
 
+pytestmark = pytest.mark.no_worker
+
 BEARER_OF_NOTHING = {"Authorization": "Bearer onr_nothing"}
 
 

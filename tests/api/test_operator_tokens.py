@@ -19,6 +19,8 @@ from onsembl.api.http.problems import Problem
 from onsembl.protocol.states import Role
 from onsembl.realtime.tokens import SigningKey
 
+pytestmark = pytest.mark.no_worker
+
 ISSUER = "https://project.example/auth/v1"
 SUBJECT = str(uuid4())
 HERE = "192.0.2.1"

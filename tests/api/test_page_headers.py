@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
+pytestmark = pytest.mark.no_worker
+
 
 async def test_every_answer_carries_the_security_headers(api):
     """The page, the API and errors alike."""

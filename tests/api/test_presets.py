@@ -13,6 +13,8 @@ from support.server import Api
 
 from onsembl.protocol.states import Role
 
+pytestmark = pytest.mark.no_worker
+
 UPDATE = {
     "description": "Bring a package up to date",
     "template": "Update {{package}}{{#version}} to {{version}}{{/version}}.",

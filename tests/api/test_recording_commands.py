@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from support.command_line import CommandLine
 from support.recorded import add_command, add_output, add_stream
 
 from onsembl.protocol.states import Role
 from onsembl.tasks.search_index import index_round
+
+pytestmark = pytest.mark.no_worker
 
 
 async def test_recordings_are_exported_and_searched_from_the_command_line(api, tmp_path: Path):

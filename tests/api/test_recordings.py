@@ -17,6 +17,8 @@ from onsembl.protocol.states import Role
 from onsembl.sql import recordings
 from onsembl.sql.database import create_pool
 
+pytestmark = pytest.mark.no_worker
+
 
 @pytest.fixture
 async def viewer(api) -> dict:

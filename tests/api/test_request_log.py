@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 from uuid import UUID
 
+import pytest
 from support.agents import Operator
 from support.cases import cases
+
+pytestmark = pytest.mark.no_worker
 
 HEADER = "X-Request-ID"
 

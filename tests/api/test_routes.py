@@ -13,6 +13,8 @@ from websockets.exceptions import InvalidStatus
 
 from onsembl.protocol.states import Role
 
+pytestmark = pytest.mark.no_worker
+
 
 async def test_only_the_page_health_and_sign_in_are_open(api):
     """Every other route answers 401 to a caller without a token."""

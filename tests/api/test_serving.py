@@ -14,6 +14,8 @@ from support.frames import SAID_HELLO
 from onsembl.api import serving
 from onsembl.realtime import bodies
 
+pytestmark = pytest.mark.no_worker
+
 
 @pytest.fixture
 def quick(monkeypatch) -> None:

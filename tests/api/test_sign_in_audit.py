@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from support.server import PASSWORD
 
 from onsembl.sql.database import connect
+
+pytestmark = pytest.mark.no_worker
 
 if TYPE_CHECKING:
     from .conftest import Api

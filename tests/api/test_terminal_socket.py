@@ -20,6 +20,8 @@ from onsembl.protocol.messages import encode_output
 from onsembl.protocol.states import Role
 from onsembl.sql import archive
 
+pytestmark = pytest.mark.no_worker
+
 
 async def bytes_of(socket, count: int) -> bytes:
     seen = b""
