@@ -195,7 +195,7 @@ async def test_while_the_database_is_away_viewers_see_on_and_memory_stays(own_po
             token, place = operator.access_token, {"stream_id": stream, "offset": 500_000}
             async with attached_again(api, agent, token, **place) as (early, attached):
                 assert attached is None and early.close_code == CloseCode.INTERNAL_ERROR
-                assert early.close_reason == "these bytes are on their way to the archive; come back"
+                assert early.close_reason == "The bytes before are not archived yet; reconnect."
             for at in range(again, len(text), 10_000):
                 await socket.send(encode_output(at, text[at : at + 10_000]))
             await acknowledged(socket, len(text))

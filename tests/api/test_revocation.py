@@ -23,7 +23,7 @@ from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import Role
 from onsembl.realtime.auth.settings import AuthSettings
-from onsembl.realtime.channels.socket import RESTART
+from onsembl.realtime.channels.server import SERVICE_RESTART
 from onsembl.sql import agents, signing_keys
 from onsembl.sql.database import connect
 
@@ -296,7 +296,7 @@ async def test_a_leaked_key_of_operators_is_revoked_at_once(settings):
             await _rotate_operators(here.database_url, revoke=True)
             assert await closed_with(one) == CloseCode.TOKEN_EXPIRED
             assert await closed_with(two) == CloseCode.TOKEN_EXPIRED
-            assert await closed_with(realtime) == RESTART
+            assert await closed_with(realtime) == SERVICE_RESTART
         again = await here.operator()
         for api in (here, there):
             assert (await api.http.get("/v1/me", headers=operator.headers)).status_code == 401
