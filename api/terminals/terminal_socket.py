@@ -62,6 +62,8 @@ logger = logging.getLogger(__name__)
 CATCH_UP_BYTES = 8 * 1024 * 1024
 """A viewer that is further behind the ring than this gets a gap: nobody reads that much, and it would wait for it."""
 
+NOT_YET_ARCHIVED = "The bytes from this offset on are not archived yet; reconnect."
+
 
 async def terminal_socket(websocket: WebSocket) -> None:
     """The ASGI endpoint."""
@@ -227,7 +229,7 @@ class ViewerSession:
         """
         data = await read(self._services.pool, terminal, start, upto)
         if not data and terminal.promised is not None and terminal.log.backlog.end <= start < terminal.ring.start:
-            raise ConnectionRejected(CloseCode.INTERNAL_ERROR, "The bytes before are not archived yet; reconnect.")
+            raise ConnectionRejected(CloseCode.INTERNAL_ERROR, NOT_YET_ARCHIVED)
         return data
 
     async def _catch_up(self, viewer: Viewer, terminal: Terminal) -> None:

@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from onsembl.api.terminals import archiver
 from onsembl.api.terminals.sessions import DATABASE_UNAVAILABLE
+from onsembl.api.terminals.terminal_socket import NOT_YET_ARCHIVED
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import StreamId
 from onsembl.protocol.messages import encode_output
@@ -195,7 +196,7 @@ async def test_while_the_database_is_away_viewers_see_on_and_memory_stays(own_po
             token, place = operator.access_token, {"stream_id": stream, "offset": 500_000}
             async with attached_again(api, agent, token, **place) as (early, attached):
                 assert attached is None and early.close_code == CloseCode.INTERNAL_ERROR
-                assert early.close_reason == "The bytes before are not archived yet; reconnect."
+                assert early.close_reason == NOT_YET_ARCHIVED
             for at in range(again, len(text), 10_000):
                 await socket.send(encode_output(at, text[at : at + 10_000]))
             await acknowledged(socket, len(text))
