@@ -118,7 +118,7 @@ async def test_an_enrolment_that_fails_says_why(api, tmp_path):
     assert (said.code, "cannot be used" in said.text) == (1, True), said.text
     for server in ("nonsense", "ftp://x", "http://", "http://[::1"):
         said = await onsembl_agent("enrol", "--server", server, "--name", "one", "--kind", "shell")
-        assert (said.code, "an address such as" in said.text) == (2, True), said.text
+        assert (said.code, "use a URL such as" in said.text) == (2, True), said.text
     unreachable = ["enrol", "--server", "http://127.0.0.1:1", "--name", "one", "--kind", "shell"]
     said = await onsembl_agent(*unreachable, "--state-dir", str(folder), ONSEMBL_ENROLMENT_TOKEN=token)
     assert (said.code, "cannot be reached" in said.text) == (1, True), said.text

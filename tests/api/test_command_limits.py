@@ -232,4 +232,4 @@ async def test_limits_at_the_command_line(api, tmp_path):
     assert await line.run("agents", "limit", "one", "--wall-time", "30m") == ("one: wall seconds 1800\n", "")
     assert await line.run("agents", "limit", "one") == ("one: no limits\n", "")
     _, problem = await line.run("send", "--agent", "one", "--wall-time", "soon", "go", code=2)
-    assert "'soon' is no length of time" in problem
+    assert "'soon' is not a duration" in problem
