@@ -24,7 +24,7 @@ PATIENT = {"interrupt": 60.0}
 
 
 class Alone:
-    """A running `support.agent_alone`."""
+    """A running `support.runner_process`."""
 
     def __init__(self, folder: Path, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -71,7 +71,7 @@ async def alone(
 ) -> AsyncIterator[Alone]:
     adopt = sys.platform == "linux" if adopt is None else adopt
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "support.agent_alone", str(folder), kind, "adopt" if adopt else "search"),
+        *(sys.executable, "-m", "support.runner_process", str(folder), kind, "adopt" if adopt else "search"),
         json.dumps(QUICK if times is None else times),
         cwd=TESTS,
         env={**_inherited(), **environment},

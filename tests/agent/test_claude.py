@@ -15,7 +15,7 @@ TRANSCRIPTS = TESTS / "agent" / "transcripts"
 def environment(tmp_path: Path) -> dict[str, str]:
     """A search path with a `claude` on it."""
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "claude").symlink_to(TESTS / "support" / "play_claude.py")
+    (tmp_path / "bin" / "claude").symlink_to(TESTS / "support" / "fake_claude.py")
     import os
 
     return {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "TRANSCRIPTS": str(TRANSCRIPTS)}

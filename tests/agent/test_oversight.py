@@ -81,7 +81,7 @@ def claude(tmp_path) -> dict[str, str]:
     import os
 
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "claude").symlink_to(TESTS / "support" / "play_claude.py")
+    (tmp_path / "bin" / "claude").symlink_to(TESTS / "support" / "fake_claude.py")
     return {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "TRANSCRIPTS": str(TESTS / "agent" / "transcripts")}
 
 

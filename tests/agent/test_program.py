@@ -238,7 +238,7 @@ async def test_a_startup_script_is_seen_and_is_no_command(api, operator, folder,
 async def test_a_prompt_runs_its_whole_way(api, operator, tmp_path, monkeypatch):
     """Kind `claude`: the answer is in the terminal, tokens and cost are in the command's row."""
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "claude").symlink_to(TESTS / "support" / "play_claude.py")
+    (tmp_path / "bin" / "claude").symlink_to(TESTS / "support" / "fake_claude.py")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setenv("TRANSCRIPTS", str(TESTS / "agent" / "transcripts"))
     async with agent_running(api, tmp_path, kind="claude") as agent, api.terminal_socket(agent.id) as viewer:

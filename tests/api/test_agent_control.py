@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support.agents import Operator, agent_running, sleepers, until
-from support.frames import SAID_HELLO, next_message
+from support.frames import HELLO_TEXT, next_message
 from support.server import Api
 
 from onsembl.protocol.states import Role
@@ -108,7 +108,7 @@ async def test_only_operators_direct_agents(api, admin):
         response = await api.http.post(f"/v1/agents/{agent.id}/{verb}", json={}, headers=admin.headers)
         assert response.status_code == 409
     async with api.agent_socket(agent) as socket:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         await next_message(socket, "welcome")
         await direct(admin, agent.id, "stop")
         assert (await next_message(socket, "leave"))["restart"] is False

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.agents import until
-from support.frames import SAID_HELLO
+from support.frames import HELLO_TEXT
 
 from onsembl.agent.enrolment import credentials as store
 from onsembl.agent.enrolment.device_flow import PollInterval
@@ -79,7 +79,7 @@ async def test_a_machine_is_let_in_by_its_code(api, logging_in, tmp_path):
     assert (held.name, held.kind, held.server) == ("one", "shell", api.url)
     assert (tmp_path / "one" / store.FILE_NAME).stat().st_mode & 0o777 == 0o600
     async with api.agent_socket(held) as socket:  # type: ignore[arg-type]
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         await socket.recv()
 
 

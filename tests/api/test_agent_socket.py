@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import pytest
 from support.agents import Operator, until
-from support.asking import audited
+from support.api_calls import audit_entries
 from support.cases import cases
-from support.frames import HELLO, SAID_HELLO, closed_with, next_message
+from support.frames import HELLO, HELLO_TEXT, close_code, next_message
 from support.server import Enrolled, running
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -78,7 +78,7 @@ async def test_the_newest_connection_wins_and_the_old_one_cannot_write(api):
         assert (await greet(first))["epoch"] == 1
         async with api.agent_socket(agent) as second:
             assert (await greet(second))["epoch"] == 2
-            assert await closed_with(first) == CloseCode.SUPERSEDED
+            assert await close_code(first) == CloseCode.SUPERSEDED
             await second.send('{"type":"ping"}')
             await next_message(second, "pong")
             row = (await api.http.get(f"/v1/agents/{agent.id}", headers=operator.headers)).json()
@@ -107,7 +107,7 @@ async def test_frames_that_the_protocol_does_not_allow_end_the_connection(api, a
     async with api.agent_socket(agent) as socket:
         for frame in frames:
             await socket.send(frame)
-        assert await closed_with(socket) == code
+        assert await close_code(socket) == code
 
 
 async def test_output_is_acknowledged_and_resumed(api):
@@ -201,7 +201,7 @@ async def test_a_silent_agent_is_pinged_and_given_up(settings):
         api.agent_socket(await api.enrol()) as socket,
     ):
         await greet(socket)
-        assert await closed_with(socket) == CloseCode.HEARTBEAT_LOST
+        assert await close_code(socket) == CloseCode.HEARTBEAT_LOST
 
 
 async def test_a_disabled_agent_is_sent_away_for_good(api):
@@ -211,7 +211,7 @@ async def test_a_disabled_agent_is_sent_away_for_good(api):
         await conn.execute("update agents set disabled_at = now() where id = %s", [agent.id])
     async with api.agent_socket(agent) as socket:
         await socket.send(json.dumps(HELLO))
-        assert await closed_with(socket) == CloseCode.REVOKED
+        assert await close_code(socket) == CloseCode.REVOKED
 
 
 async def test_an_agent_that_was_removed_is_not_found(api):
@@ -221,7 +221,7 @@ async def test_an_agent_that_was_removed_is_not_found(api):
         await conn.execute("delete from agents where id = %s", [agent.id])
     async with api.agent_socket(Enrolled(str(uuid4()), "x", agent.access_token, "")) as socket:
         await socket.send(json.dumps(HELLO))
-        assert await closed_with(socket) == CloseCode.NOT_FOUND
+        assert await close_code(socket) == CloseCode.NOT_FOUND
 
 
 async def test_what_is_taken_up_when_nobody_waits_any_more_is_stopped(api):
@@ -251,7 +251,7 @@ async def test_rungs_that_were_climbed_without_a_connection_are_audited(api):
     """They come with the end; what was heard of before is not written twice, nor when the end is repeated."""
     agent, operator = await api.enrol(), Operator(api, await api.operator())
     async with api.agent_socket(agent) as socket:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         command = await operator.send(agent.id, "sleep 1000")
         await next_message(socket, "offer")
         about = {"command_id": command["id"]}
@@ -272,7 +272,7 @@ async def test_rungs_that_were_climbed_without_a_connection_are_audited(api):
         async with api.agent_socket(agent) as socket:
             await socket.send(json.dumps({**HELLO, "ended": [end]}))
             await next_message(socket, "end_recorded")
-    assert [detail["step"] for _, detail in await audited(api, "command.cancel_step")] == [
+    assert [detail["step"] for _, detail in await audit_entries(api, "command.cancel_step")] == [
         "interrupt",
         "sigint",
         "sigterm",

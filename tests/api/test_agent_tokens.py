@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from psycopg_pool import PoolTimeout
 from support.cases import cases
-from support.frames import SAID_HELLO
+from support.frames import HELLO_TEXT
 from websockets.exceptions import InvalidStatus
 
 from onsembl.api.auth import agent_keys
@@ -132,5 +132,5 @@ async def test_a_good_one_is_taken(api, signed):
     agent = await api.enrol()
     agent.access_token = signed(sub=agent.id)
     async with api.agent_socket(agent) as socket:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         assert json.loads(await socket.recv())["type"] == "welcome"

@@ -9,8 +9,8 @@ from dataclasses import replace
 from uuid import UUID
 
 from support.archive import archived_bytes, until_archived
-from support.frames import HELLO, attach, closed_with, next_message
-from support.recorded import NOON, add_output
+from support.frames import HELLO, attach, close_code, next_message
+from support.recordings import NOON, add_output
 from support.server import PASSWORD, running
 from websockets.exceptions import ConnectionClosed
 
@@ -235,7 +235,7 @@ async def test_an_archive_that_was_put_back_gets_a_new_stream(api):
         async with await connect(api.database_url) as conn:
             await conn.execute("update archive_ends set ended = 4")
         await socket.send(encode_output(10, b"more"))
-        assert await closed_with(socket) == 4460
+        assert await close_code(socket) == 4460
     async with api.agent_socket(agent) as socket:
         welcome = await greet(socket, id=stream, start=10, end=14)
         assert welcome["stream_id"] != stream and welcome["resume_offset"] == 0

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyte
 from support.command_line import CommandLine
-from support.recorded import add_command, add_output, add_size, add_stream
+from support.recordings import add_command, add_output, add_size, add_stream
 
 from onsembl.protocol.states import Role
 

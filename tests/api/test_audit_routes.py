@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from support.agents import until
 from support.cases import cases
-from support.frames import SAID_HELLO, closed_with
+from support.frames import HELLO_TEXT, close_code
 from websockets.exceptions import InvalidStatus
 
 from onsembl.protocol.close_codes import CloseCode
@@ -149,16 +149,16 @@ async def test_who_is_turned_away_later_is_counted_too(api, admin):
     nor is an agent that is told to wait."""
     one, two = await api.enrol("one"), await api.enrol("two")
     async with api.agent_socket(one) as socket:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         await socket.send(json.dumps({"type": "refresh", "refresh_token": "onr_nothing"}))
-        assert await closed_with(socket) == CloseCode.REFRESH_REJECTED
+        assert await close_code(socket) == CloseCode.REFRESH_REJECTED
     async with api.agent_socket(two) as socket:
         await api.http.post(f"/v1/agents/{two.id}/disable", headers=admin)
-        await socket.send(SAID_HELLO)
-        assert await closed_with(socket) == CloseCode.REVOKED
+        await socket.send(HELLO_TEXT)
+        assert await close_code(socket) == CloseCode.REVOKED
     async with api.terminal_socket(one.id) as socket:
         await socket.send("{")
-        assert await closed_with(socket) == CloseCode.BAD_MESSAGE
+        assert await close_code(socket) == CloseCode.BAD_MESSAGE
     form = {"grant_type": GRANT_TYPE, "device_code": "ond_nothing"}
     assert (await api.http.post("/v1/device/token", data=form)).json()["error"] == "invalid_grant"
     asked = await api.http.post("/v1/device/authorization", data={"name": "three", "kind": "shell"})
@@ -188,7 +188,7 @@ async def test_an_alert_is_seen_once(api, admin):
     """By the first who says so; the log has who."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         await socket.recv()
     async with await connect(api.database_url, role="onsembl_api") as conn:
         await conn.execute(

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from support.agents import Operator, agent_running, sleepers, until
-from support.asking import ask, audited
+from support.api_calls import audit_entries, call_api
 from support.cases import cases
 from support.command_line import CommandLine
 from support.frames import HELLO, next_message
@@ -36,7 +36,7 @@ async def test_a_command_past_its_limit_has_timed_out(api, admin, tmp_path):
         assert row["cancel_requested_at"] is None
         assert await sleepers(command) == []
         assert (await admin.until_state(after, "succeeded"))["limit_passed"] is None
-    [detail] = [detail for action, detail in await audited(api, "command.ended") if detail.get("limit")]
+    [detail] = [detail for action, detail in await audit_entries(api, "command.ended") if detail.get("limit")]
     assert (detail["state"], detail["limit"]) == ("timed_out", "wall_seconds")
 
 
@@ -44,19 +44,19 @@ async def test_the_narrowest_limit_is_in_force(api, admin):
     """A command's own goes before its preset's, and an agent's is never passed."""
     agent = await api.enrol()
     path = f"/v1/agents/{agent.id}"
-    limited = await ask(admin, "PUT", path + "/limits", {"wall_seconds": 600, "tokens": 1000})
+    limited = await call_api(admin, "PUT", path + "/limits", {"wall_seconds": 600, "tokens": 1000})
     assert limited["limits"] == {"wall_seconds": 600, "tokens": 1000}
     preset = {"template": "go", "limits": {"wall_seconds": 60, "idle_seconds": 30, "cost_usd": 2.5}}
-    await ask(admin, "PUT", "/v1/presets/brief", preset)
+    await call_api(admin, "PUT", "/v1/presets/brief", preset)
     wanted = {"preset": "brief", "limits": {"wall_seconds": 3600, "tokens": 50}}
-    asked = await ask(admin, "POST", path + "/commands", wanted, 201)
+    asked = await call_api(admin, "POST", path + "/commands", wanted, 201)
     assert asked["limits"] == {"wall_seconds": 3600, "idle_seconds": 30, "tokens": 50, "cost_usd": 2.5}
     async with api.agent_socket(agent) as socket:
         await socket.send(json.dumps(HELLO))
         offer = await next_message(socket, "offer")
         assert offer["limits"] == {"wall_seconds": 600, "idle_seconds": 30, "tokens": 50, "cost_usd": 2.5}
         assert (await admin.read(asked))["limits"] == offer["limits"]
-    [(_, detail)] = await audited(api, "agent.limited")
+    [(_, detail)] = await audit_entries(api, "agent.limited")
     assert detail["limits"] == limited["limits"]
 
 
@@ -64,35 +64,35 @@ async def test_limits_go_with_groups_schedules_and_edits(api, admin):
     """Wherever a command can be worded."""
     await api.enrol()
     limits, everyone = {"tokens": 10}, {"target": {"all": True}}
-    group = await ask(admin, "POST", "/v1/groups", {"text": "go", "limits": limits, **everyone}, 201)
+    group = await call_api(admin, "POST", "/v1/groups", {"text": "go", "limits": limits, **everyone}, 201)
     [command] = group["commands"]
     assert (group["limits"], command["limits"]) == (limits, limits)
     schedule = {"name": "nightly", "text": "go", "limits": limits, "cron": "0 0 29 2 *", **everyone}
-    made = await ask(admin, "POST", "/v1/schedules", schedule, 201)
+    made = await call_api(admin, "POST", "/v1/schedules", schedule, 201)
     assert made["limits"] == limits
-    await ask(admin, "POST", f"/v1/schedules/{made['id']}/run", {})
-    newest = (await ask(admin, "GET", "/v1/commands"))["commands"][0]
+    await call_api(admin, "POST", f"/v1/schedules/{made['id']}/run", {})
+    newest = (await call_api(admin, "GET", "/v1/commands"))["commands"][0]
     assert (newest["id"] != command["id"], newest["limits"]) == (True, limits)
-    edited = await ask(admin, "PATCH", f"/v1/commands/{command['id']}", {"limits": {"wall_seconds": 5}})
+    edited = await call_api(admin, "PATCH", f"/v1/commands/{command['id']}", {"limits": {"wall_seconds": 5}})
     assert edited["limits"] == {"wall_seconds": 5}
-    [(_, detail)] = await audited(api, "command.edited")
+    [(_, detail)] = await audit_entries(api, "command.edited")
     assert detail == {"limits": [limits, {"wall_seconds": 5}]}
 
 
 @cases("bad", [{"wall_seconds": 0}, {"idle_seconds": -1}, {"tokens": "many"}, {"seconds": 5}])
 async def test_what_is_no_limit_is_refused(admin, agent, bad):
     """And nothing is sent."""
-    await ask(admin, "POST", f"/v1/agents/{agent.id}/commands", {"text": "go", "limits": bad}, 422)
-    await ask(admin, "PUT", f"/v1/agents/{agent.id}/limits", bad, 422)
-    assert (await ask(admin, "GET", "/v1/commands"))["commands"] == []
+    await call_api(admin, "POST", f"/v1/agents/{agent.id}/commands", {"text": "go", "limits": bad}, 422)
+    await call_api(admin, "PUT", f"/v1/agents/{agent.id}/limits", bad, 422)
+    assert (await call_api(admin, "GET", "/v1/commands"))["commands"] == []
 
 
 async def test_an_agents_limits_are_an_admins_to_set(api, admin):
     """They bind operators."""
     agent = await api.enrol()
     operator = Operator(api, await api.operator(Role.OPERATOR))
-    await ask(operator, "PUT", f"/v1/agents/{agent.id}/limits", {}, 403)
-    await ask(admin, "PUT", "/v1/agents/00000000-0000-4000-8000-000000000000/limits", {}, 404)
+    await call_api(operator, "PUT", f"/v1/agents/{agent.id}/limits", {}, 403)
+    await call_api(admin, "PUT", "/v1/agents/00000000-0000-4000-8000-000000000000/limits", {}, 404)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ async def test_the_server_stops_what_its_agent_does_not(api, admin, limits, pass
         await socket.send(json.dumps({"type": "ended", **about, "outcome": "cancelled", "ended_at": now}))
         row = await admin.until_state(command, "timed_out")
         assert (row["limit_passed"], row["usage"]["input_tokens"]) == (passed, 4)
-    [(_, detail)] = await audited(api, "command.limit_passed")
+    [(_, detail)] = await audit_entries(api, "command.limit_passed")
     assert detail == {"limit": passed, "limits": limits}
 
 
@@ -154,7 +154,7 @@ async def test_the_server_stops_nothing_whose_silence_has_another_reason(api, ad
         assert await hours_later(f"agents set {long_connected}") == 0
 
     async def offline() -> bool:
-        return (await ask(admin, "GET", f"/v1/agents/{agent.id}"))["status"] == "offline"
+        return (await call_api(admin, "GET", f"/v1/agents/{agent.id}"))["status"] == "offline"
 
     await until(offline, "offline")
     assert await hours_later("commands set dispatched_at = dispatched_at - interval '30 minutes'") == 0
@@ -194,7 +194,7 @@ async def test_what_was_used_is_known_of_a_command_that_was_lost(api, admin):
         await socket.send(json.dumps(HELLO))
         row = await admin.until_state(command, "lost")
         assert (row["usage"]["output_tokens"], row["output_start"], row["output_end"]) == (12, 0, 0)
-    assert [detail["state"] for _, detail in await audited(api, "command.ended")] == ["lost"]
+    assert [detail["state"] for _, detail in await audit_entries(api, "command.ended")] == ["lost"]
 
 
 async def test_a_kind_of_agent_has_a_ladder_of_its_own(settings, tmp_path):
@@ -214,7 +214,7 @@ async def test_a_kind_of_agent_has_a_ladder_of_its_own(settings, tmp_path):
             await admin.cancel(command)
             await admin.until_state(command, "cancelled")
             assert await sleepers(command) == []
-        steps = await audited(api, "command.cancel_step")
+        steps = await audit_entries(api, "command.cancel_step")
     rungs = {detail["step"]: datetime.fromisoformat(detail["at"]) for _, detail in steps}
     assert (rungs["sigkill"] - rungs["interrupt"]).total_seconds() < 10  # by its own times it is 15 s
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from support.agents import CuttableLink, Operator, agent_running, until
-from support.asking import ask
+from support.api_calls import call_api
 from support.command_line import CommandLine
-from support.lossy import AnswerLost
+from support.lossy_link import LossyLink
 from support.server import PASSWORD, Api
 
 from onsembl.cli.client import rest_client
@@ -47,14 +47,14 @@ async def test_waiting_outlives_a_server_that_is_away(api: Api, tmp_path: Path):
         operator = Operator(api, admin)
 
         async def running() -> bool:
-            listed = await ask(operator, "GET", f"/v1/commands?agent_id={agent.id}")
+            listed = await call_api(operator, "GET", f"/v1/commands?agent_id={agent.id}")
             return [command["state"] for command in listed["commands"]] == ["running"]
 
         await until(running, "it runs")
         link.sever()
 
         async def asked_in_vain() -> bool:
-            return link.turned_away > 1
+            return link.rejected > 1
 
         await until(asked_in_vain, "it has asked in vain")
         (tmp_path / "go").touch()
@@ -134,9 +134,9 @@ async def test_what_is_sent_is_sent_once_though_its_answer_is_lost(api: Api, tmp
     """The connection breaks when the server has made the command: asked again, it answers with that one."""
     await api.enrol("one")
     operator = await api.operator(Role.OPERATOR)
-    async with AnswerLost(api.url) as lossy:
+    async with LossyLink(api.url) as lossy:
         run = CommandLine(api, operator, tmp_path).run
         [sent] = json.loads((await run("send", "--server", lossy.url, *target, "--json", "true"))[0])
     assert lossy.lost
-    found = (await ask(Operator(api, operator), "GET", "/v1/commands"))["commands"]
+    found = (await call_api(Operator(api, operator), "GET", "/v1/commands"))["commands"]
     assert [command["id"] for command in found] == [sent["id"]]

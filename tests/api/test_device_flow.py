@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 from support.agents import until
 from support.cases import cases
-from support.frames import SAID_HELLO, closed_with, next_message
+from support.frames import HELLO_TEXT, close_code, next_message
 from support.server import Enrolled, running
 
 from onsembl.api.auth.device_flow import MOST_OPEN, MOST_OPEN_AT_ADDRESS, USER_CODE_LETTERS
@@ -88,7 +88,7 @@ async def test_the_whole_flow(api, admin):
     assert (given["name"], given["token_type"]) == ("builder-2", "Bearer")
     agent = Enrolled(given["agent_id"], given["name"], given["access_token"], given["refresh_token"])
     async with api.agent_socket(agent) as socket:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         assert (await next_message(socket, "welcome"))["name"] == "builder-2"
 
 
@@ -147,17 +147,17 @@ async def test_an_agent_that_there_is_gets_new_credentials_only_on_demand(api, a
     """Its name is taken; replaced, its old credentials and its connection end."""
     old = await api.enrol("builder-1")
     async with api.agent_socket(old) as socket:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         await socket.recv()
         code = await asked(api)
         conflict = await decided(api, admin, code, "approve", expected=409)
         assert conflict["replaceable"] is True
         assert (await decided(api, admin, code, "approve", replace=True))["agent_id"] == old.id
-        assert await closed_with(socket) == CloseCode.REVOKED
+        assert await close_code(socket) == CloseCode.REVOKED
     given = await polled(api, code)
     agent = Enrolled(given["agent_id"], given["name"], given["access_token"], given["refresh_token"])
     async with api.agent_socket(agent) as socket:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         await next_message(socket, "welcome")
 
 
@@ -170,7 +170,7 @@ async def test_a_revoked_token_cannot_log_the_agent_out(api, admin):
     given = await polled(api, code)
     agent = Enrolled(given["agent_id"], given["name"], given["access_token"], given["refresh_token"])
     async with api.agent_socket(agent) as socket:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         await next_message(socket, "welcome")
         for _ in range(2):
             answer = await api.http.post("/v1/agents/logout", headers={"Authorization": f"Bearer {stolen}"})

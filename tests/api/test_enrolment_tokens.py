@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from support.asking import audited
+from support.api_calls import audit_entries
 from support.command_line import CommandLine
 
 from onsembl.protocol.states import Role
@@ -26,25 +26,27 @@ async def test_a_token_is_listed_until_it_is_used_or_withdrawn(api):
     """With its maker and its end, and without itself; a withdrawn one enrols nobody, and the log has it."""
     admin = await api.operator()
 
-    async def ask(method: str, path: str = "", status: int = 200, **body) -> dict:
+    async def call_api(method: str, path: str = "", status: int = 200, **body) -> dict:
         answer = await api.http.request(method, f"/v1/enrolment-tokens{path}", json=body, headers=admin.headers)
         assert answer.status_code == status, answer.text
         return answer.json()
 
-    used, kept, withdrawn = [await ask("POST", status=201, name_pattern=name) for name in ("one", "two", "th*")]
+    used, kept, withdrawn = [await call_api("POST", status=201, name_pattern=name) for name in ("one", "two", "th*")]
     assert await enrolled(api, used["token"]) == 201
-    listed = (await ask("GET"))["tokens"]
+    listed = (await call_api("GET"))["tokens"]
     assert [(row["id"], row["name_pattern"], row["created_by_name"]) for row in listed] == [
         (withdrawn["id"], "th*", admin.email),
         (kept["id"], "two", admin.email),
     ]
     assert "one_" not in json.dumps(listed)
-    await ask("DELETE", f"/{withdrawn['id']}")
+    await call_api("DELETE", f"/{withdrawn['id']}")
     for gone in (withdrawn, used):
-        await ask("DELETE", f"/{gone['id']}", status=404)
+        await call_api("DELETE", f"/{gone['id']}", status=404)
     assert await enrolled(api, withdrawn["token"], "three") == 401
-    assert [row["id"] for row in (await ask("GET"))["tokens"]] == [kept["id"]]
-    assert await audited(api, "enrolment_token.withdrawn") == [("enrolment_token.withdrawn", {"name_pattern": "th*"})]
+    assert [row["id"] for row in (await call_api("GET"))["tokens"]] == [kept["id"]]
+    assert await audit_entries(api, "enrolment_token.withdrawn") == [
+        ("enrolment_token.withdrawn", {"name_pattern": "th*"})
+    ]
 
 
 async def test_only_an_admin_sees_and_withdraws_them(api):

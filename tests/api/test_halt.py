@@ -11,8 +11,8 @@ from uuid import UUID
 
 import pytest
 from support.agents import FINAL, CuttableLink, Operator, agent_running, sleepers, until
-from support.asking import audited
-from support.frames import SAID_HELLO, next_message
+from support.api_calls import audit_entries
+from support.frames import HELLO_TEXT, next_message
 from support.server import Api, running
 
 from onsembl.api.terminals import hub
@@ -206,7 +206,7 @@ async def test_what_is_being_promoted_while_the_halt_comes_is_caught(api, admin,
     """A transaction that saw no halt commits after it: the agents hear without waiting for it, and it is cancelled."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         await next_message(socket, "welcome")
         async with await connect(database_url, role="onsembl_api") as conn:
             me = (await api.http.get("/v1/me", headers=admin.headers)).json()
@@ -227,7 +227,7 @@ async def test_an_agent_that_leaves_while_the_halt_comes_is_not_reachable(api, a
     """Its going was being written by a transaction that saw no halt yet."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         epoch = (await next_message(socket, "welcome"))["epoch"]
         async with await connect(database_url, role="onsembl_api") as conn:
             assert await agents.disconnected(conn, agent.id, epoch)  # type: ignore[arg-type]
@@ -241,7 +241,7 @@ async def test_an_agent_that_is_shut_out_is_not_waited_for(api, admin):
     """It may not come back to say that it has stopped; what it did is lost, which is audited as any end is."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         await next_message(socket, "welcome")
         command = await admin.send(agent.id, "go on")
         await next_message(socket, "offer")
@@ -254,7 +254,7 @@ async def test_an_agent_that_is_shut_out_is_not_waited_for(api, admin):
     disabled = await api.http.post(f"/v1/agents/{agent.id}/disable", headers=admin.headers)
     assert disabled.status_code == 200, disabled.text
     assert (await status(admin))["agents"] == []
-    assert [detail["state"] for _, detail in await audited(api, "command.ended")] == ["lost"]
+    assert [detail["state"] for _, detail in await audit_entries(api, "command.ended")] == ["lost"]
 
 
 async def test_a_full_connection_holds_up_nobody(api, admin):
@@ -262,7 +262,7 @@ async def test_a_full_connection_holds_up_nobody(api, admin):
     agent, stuck = await api.enrol(), await api.enrol("stuck")
     links = api.services.hub.links
     async with api.agent_socket(agent) as socket:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         await next_message(socket, "welcome")
         links[AgentId(UUID(stuck.id))] = FullLink()
         try:
@@ -294,7 +294,7 @@ async def test_what_came_to_an_agent_before_the_lift_did_is_offered_again(api, a
     monkeypatch.setattr(hub, "OFFER_AGAIN_SECONDS", float("inf"))
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         await next_message(socket, "welcome")
         await halt(admin)
         command = await admin.send(agent.id, "true")
@@ -310,7 +310,7 @@ async def test_a_process_that_would_not_die_is_shown_with_its_number(api, admin)
     """And once it is gone, that it is."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         await next_message(socket, "welcome")
         order = await halt(admin)
         told = await next_message(socket, "halt")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from procrastinate import App, PsycopgConnector
 from support.agents import Operator, until
-from support.asking import ask, audited
+from support.api_calls import audit_entries, call_api
 from support.command_line import CommandLine
 from support.server import Api, running
 
@@ -62,24 +62,24 @@ async def test_jobs_are_listed_by_their_state(idle: Api):
     async with await connect(idle.database_url, autocommit=True) as conn:
         await conn.execute("insert into job_errors (job_id, error) values (%s, 'OSError: no')", [put_in["failed"]])
     for state, id in put_in.items():
-        (job,) = (await ask(operator, "GET", f"{PATH}?state={state}"))["jobs"]
+        (job,) = (await call_api(operator, "GET", f"{PATH}?state={state}"))["jobs"]
         assert (job["id"], job["state"]) == (id, state)
-    assert [job["id"] for job in (await ask(operator, "GET", f"{PATH}?state=stalled"))["jobs"]] == [silent, orphan]
-    (failed,) = (await ask(operator, "GET", f"{PATH}?state=failed"))["jobs"]
+    assert [job["id"] for job in (await call_api(operator, "GET", f"{PATH}?state=stalled"))["jobs"]] == [silent, orphan]
+    (failed,) = (await call_api(operator, "GET", f"{PATH}?state=failed"))["jobs"]
     assert failed["error"] == "OSError: no" and failed["command_id"] is None
-    (waiting,) = (await ask(operator, "GET", f"{PATH}?state=waiting"))["jobs"]
+    (waiting,) = (await call_api(operator, "GET", f"{PATH}?state=waiting"))["jobs"]
     assert (waiting["command_id"], waiting["agent"], waiting["attempts"]) == (command["id"], "one", 0)
-    first = await ask(operator, "GET", f"{PATH}?state=failed,stalled&limit=2")
-    second = await ask(operator, "GET", f"{PATH}?state=failed,stalled&limit=2&before={first['next_before']}")
+    first = await call_api(operator, "GET", f"{PATH}?state=failed,stalled&limit=2")
+    second = await call_api(operator, "GET", f"{PATH}?state=failed,stalled&limit=2&before={first['next_before']}")
     assert [job["id"] for job in first["jobs"] + second["jobs"]] == [silent, orphan, put_in["failed"]]
     assert second["next_before"] is None
-    assert len((await ask(operator, "GET", PATH))["jobs"]) == 6
-    workers = (await ask(operator, "GET", f"{PATH}/workers"))["workers"]
+    assert len((await call_api(operator, "GET", PATH))["jobs"]) == 6
+    workers = (await call_api(operator, "GET", f"{PATH}/workers"))["workers"]
     assert [(worker["alive"], worker["jobs"]) for worker in workers] == [(True, 1), (False, 1)]
-    await ask(operator, "GET", f"{PATH}?state=gone", None, 400)
+    await call_api(operator, "GET", f"{PATH}?state=gone", None, 400)
     viewer = Operator(idle, await idle.operator(Role.VIEWER))
     for path in (PATH, f"{PATH}/periodic", f"{PATH}/workers"):
-        await ask(viewer, "GET", path, None, 403)
+        await call_api(viewer, "GET", path, None, 403)
 
 
 async def test_only_a_failed_job_that_is_no_commands_is_run_again(idle: Api):
@@ -90,13 +90,13 @@ async def test_only_a_failed_job_that_is_no_commands_is_run_again(idle: Api):
     of_command = await put(idle, "failed", "onsembl:run_command", command_id=command["id"])
     failed, done = await put(idle, "failed"), await put(idle, "succeeded")
     for id, status in ((of_command, 409), (done, 409), (10**18, 404), (10**30, 404)):
-        await ask(admin, "POST", f"{PATH}/{id}/retry", {}, status)
+        await call_api(admin, "POST", f"{PATH}/{id}/retry", {}, status)
     operator = Operator(idle, await idle.operator(Role.OPERATOR))
-    await ask(operator, "POST", f"{PATH}/{failed}/retry", {}, 403)
-    again = await ask(admin, "POST", f"{PATH}/{failed}/retry", {})
+    await call_api(operator, "POST", f"{PATH}/{failed}/retry", {}, 403)
+    again = await call_api(admin, "POST", f"{PATH}/{failed}/retry", {})
     assert (again["state"], again["attempts"]) == ("waiting", 1)
-    await ask(admin, "POST", f"{PATH}/{failed}/retry", {}, 409)
-    assert await audited(idle, "job.%") == [("job.retried", {"task": KEEP_ARCHIVE})]
+    await call_api(admin, "POST", f"{PATH}/{failed}/retry", {}, 409)
+    assert await audit_entries(idle, "job.%") == [("job.retried", {"task": KEEP_ARCHIVE})]
 
 
 async def test_why_a_job_failed_is_kept(api: Api):
@@ -107,7 +107,7 @@ async def test_why_a_job_failed_is_kept(api: Api):
         await queue.configure_task(KEEP_ARCHIVE, connection=conn).defer_async(timestamp=1, days="many")
 
     async def failed():
-        return (await ask(operator, "GET", f"{PATH}?state=failed"))["jobs"]
+        return (await call_api(operator, "GET", f"{PATH}?state=failed"))["jobs"]
 
     (job,) = await until(failed, "it fails")  # type: ignore[misc]
     assert job["error"].startswith("TypeError: keep_archive() got an unexpected keyword argument 'days'")
@@ -120,7 +120,7 @@ async def test_the_command_line_shows_the_queue(api: Api, tmp_path: Path):
     operator = Operator(api, await api.operator(Role.OPERATOR))
 
     async def working():
-        return (await ask(operator, "GET", f"{PATH}/workers"))["workers"]
+        return (await call_api(operator, "GET", f"{PATH}/workers"))["workers"]
 
     await until(working, "the worker is there")
     said, _ = await shell.run("jobs", "workers")

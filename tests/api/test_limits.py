@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from support.agents import until
-from support.frames import SAID_HELLO, attach, closed_with
+from support.frames import HELLO_TEXT, attach, close_code
 from support.server import running
 from websockets.asyncio.client import connect as connect_socket
 from websockets.exceptions import InvalidStatus
@@ -31,14 +31,14 @@ async def test_an_agent_that_comes_too_often_is_told_when_to_come_back(settings)
         one, two = await api.enrol("one"), await api.enrol("two")
         for _ in range(2):
             async with api.agent_socket(one) as socket:
-                await socket.send(SAID_HELLO)
+                await socket.send(HELLO_TEXT)
                 await socket.recv()
         with pytest.raises(InvalidStatus) as refused:
             await api.agent_socket(one)
         assert refused.value.response.status_code == 429
         assert int(refused.value.response.headers["Retry-After"]) > 900
         async with api.agent_socket(two) as socket:
-            await socket.send(SAID_HELLO)
+            await socket.send(HELLO_TEXT)
             assert json.loads(await socket.recv())["type"] == "welcome"
 
 
@@ -72,7 +72,7 @@ async def test_guessing_is_answered_before_anything_is_looked_up(settings):
     async with limited(settings, address_failures=Allowance(3, 1000.0)) as api:
         agent = await api.enrol()
         async with api.agent_socket(agent) as socket:
-            await socket.send(SAID_HELLO)
+            await socket.send(HELLO_TEXT)
             await socket.recv()
             statuses = [
                 (await api.http.post("/v1/agents/token", headers=BEARER_OF_NOTHING)).status_code for _ in range(5)
@@ -97,12 +97,12 @@ async def test_a_good_token_passes_where_bad_ones_are_refused(settings):
         assert (await api.http.get("/v1/me", headers=BEARER_OF_NOTHING)).status_code == 429
         assert (await api.http.get("/v1/me", headers=operator.headers)).status_code == 200
         async with api.agent_socket(agent) as socket, api.terminal_socket(agent.id) as viewer:
-            await socket.send(SAID_HELLO)
+            await socket.send(HELLO_TEXT)
             assert json.loads(await socket.recv())["type"] == "welcome"
             await attach(viewer, operator.access_token)
         async with api.terminal_socket(agent.id) as viewer:
             await viewer.send(json.dumps({"type": "attach", "access_token": "bad"}))
-            assert await closed_with(viewer) == CloseCode.RATE_LIMITED
+            assert await close_code(viewer) == CloseCode.RATE_LIMITED
 
 
 async def test_refreshes_of_one_agent_are_limited(settings):
@@ -110,14 +110,14 @@ async def test_refreshes_of_one_agent_are_limited(settings):
     async with limited(settings, agent_refreshes=Allowance(2, 1000.0)) as api:
         agent = await api.enrol()
         async with api.agent_socket(agent) as socket:
-            await socket.send(SAID_HELLO)
+            await socket.send(HELLO_TEXT)
             await socket.recv()
             token = agent.refresh_token
             for _ in range(2):
                 await socket.send(json.dumps({"type": "refresh", "refresh_token": token}))
                 token = json.loads(await socket.recv())["refresh_token"]
             await socket.send(json.dumps({"type": "refresh", "refresh_token": token}))
-            assert await closed_with(socket) == CloseCode.RATE_LIMITED
+            assert await close_code(socket) == CloseCode.RATE_LIMITED
         answer = await api.http.post("/v1/agents/token", headers={"Authorization": f"Bearer {token}"})
         assert answer.status_code == 429, "by the other way in, too"
 
@@ -128,17 +128,17 @@ async def test_refreshes_over_connections_count_for_their_address(settings):
         one, two = await api.enrol("one"), await api.enrol("two")
         async with api.agent_socket(one) as first, api.agent_socket(two) as second:
             for socket, agent in ((first, one), (second, two)):
-                await socket.send(SAID_HELLO)
+                await socket.send(HELLO_TEXT)
                 await socket.recv()
                 await socket.send(json.dumps({"type": "refresh", "refresh_token": agent.refresh_token}))
             assert json.loads(await first.recv())["type"] == "tokens"
-            assert await closed_with(second) == CloseCode.RATE_LIMITED
+            assert await close_code(second) == CloseCode.RATE_LIMITED
     async with limited(settings, address_failures=Allowance(1, 1000.0)) as api:
         async with api.agent_socket(await api.enrol("three")) as socket:
-            await socket.send(SAID_HELLO)
+            await socket.send(HELLO_TEXT)
             await socket.recv()
             await socket.send(json.dumps({"type": "refresh", "refresh_token": "onr_nothing"}))
-            assert await closed_with(socket) == CloseCode.REFRESH_REJECTED
+            assert await close_code(socket) == CloseCode.REFRESH_REJECTED
         assert (await api.http.post("/v1/agents/token", headers=BEARER_OF_NOTHING)).status_code == 429
 
 
@@ -148,13 +148,13 @@ async def test_a_flood_of_control_messages_ends_the_socket(settings, side):
     async with limited(settings, messages_per_second=1.0) as api:
         agent, operator = await api.enrol(), await api.operator()
         async with api.agent_socket(agent) as socket, api.terminal_socket(agent.id) as viewer:
-            await socket.send(SAID_HELLO)
+            await socket.send(HELLO_TEXT)
             await socket.recv()
             await attach(viewer, operator.access_token)
             flooding = socket if side == "agent" else viewer
             for _ in range(20):
                 await flooding.send('{"type":"ping"}')
-            assert await closed_with(flooding) == CloseCode.RATE_LIMITED
+            assert await close_code(flooding) == CloseCode.RATE_LIMITED
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 from support.agents import FINAL, Operator, agent_running, read_until, until
 from support.cases import cases
-from support.frames import SAID_HELLO, attach, next_message
+from support.frames import HELLO_TEXT, attach, next_message
 from support.server import running
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -106,7 +106,7 @@ async def test_a_lost_command_is_counted(api):
     agent = await api.enrol()
     for count in (1, 2):
         async with api.agent_socket(agent) as socket:
-            await socket.send(SAID_HELLO)
+            await socket.send(HELLO_TEXT)
             await next_message(socket, "welcome")
             command = await operator.send(agent.id, "begins")
             await next_message(socket, "offer")
@@ -116,7 +116,7 @@ async def test_a_lost_command_is_counted(api):
             await operator.until_state(command, "running")
         if count == 1:
             async with api.agent_socket(agent) as socket:
-                await socket.send(SAID_HELLO)
+                await socket.send(HELLO_TEXT)
                 await next_message(socket, "welcome")
         else:
             await api.http.post(f"/v1/agents/{agent.id}/disable", headers=operator.headers)
@@ -140,7 +140,7 @@ async def test_bytes_that_wait_for_the_archive_are_shown_and_go(api):
     """The lag falls to nothing once they are written."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         await next_message(socket, "welcome")
         await socket.send(bytes(8) + b"x" * 1000)
 

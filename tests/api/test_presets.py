@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.agents import Operator
-from support.asking import ask, audited
+from support.api_calls import audit_entries, call_api
 from support.command_line import CommandLine
 from support.server import Api
 
@@ -30,31 +30,31 @@ async def operator(api: Api) -> Operator:
 
 async def test_presets_are_kept_changed_and_removed(api, operator):
     """Not those that ship; not by a viewer; not over a change of somebody else's."""
-    names = [preset["name"] for preset in (await ask(operator, "GET", "/v1/presets"))["presets"]]
+    names = [preset["name"] for preset in (await call_api(operator, "GET", "/v1/presets"))["presets"]]
     assert names == ["Investigate", "Review", "Plan", "Synthesize"]
-    made = await ask(operator, "PUT", "/v1/presets/update", {**UPDATE, "revision": 0})
+    made = await call_api(operator, "PUT", "/v1/presets/update", {**UPDATE, "revision": 0})
     assert (made["revision"], made["shipped"], made["updated_by_name"]) == (1, False, "operator@example.org")
-    await ask(operator, "PUT", "/v1/presets/UPDATE", {**UPDATE, "revision": 0}, 409)
-    changed = await ask(operator, "PUT", "/v1/presets/update", {**UPDATE, "priority": 4, "revision": 1})
-    assert (await ask(operator, "GET", "/v1/presets/Update")) == changed
-    await ask(operator, "PUT", "/v1/presets/update", {**UPDATE, "revision": 1}, 409)
+    await call_api(operator, "PUT", "/v1/presets/UPDATE", {**UPDATE, "revision": 0}, 409)
+    changed = await call_api(operator, "PUT", "/v1/presets/update", {**UPDATE, "priority": 4, "revision": 1})
+    assert (await call_api(operator, "GET", "/v1/presets/Update")) == changed
+    await call_api(operator, "PUT", "/v1/presets/update", {**UPDATE, "revision": 1}, 409)
     for method, body in (("PUT", UPDATE), ("DELETE", None)):
-        await ask(operator, method, "/v1/presets/review", body, 409)
+        await call_api(operator, method, "/v1/presets/review", body, 409)
     for name, body in (
         ("bad name", UPDATE),
         ("bad", {"template": "{{nothing}}"}),
         ("bad", {**UPDATE, "variables": [{"name": "package", "type": "number"}]}),
         ("bad", {**UPDATE, "kind": "cobol"}),
     ):
-        await ask(operator, "PUT", f"/v1/presets/{name}", body, 422)
+        await call_api(operator, "PUT", f"/v1/presets/{name}", body, 422)
     viewer = Operator(api, await api.operator(Role.VIEWER))
-    await ask(viewer, "PUT", "/v1/presets/other", UPDATE, 403)
-    await ask(viewer, "DELETE", "/v1/presets/update", None, 403)
-    assert (await ask(viewer, "GET", "/v1/presets/update"))["priority"] == 4
-    await ask(operator, "DELETE", "/v1/presets/update")
-    await ask(operator, "GET", "/v1/presets/update", None, 404)
-    await ask(operator, "PUT", "/v1/presets/update", {**UPDATE, "revision": 1}, 409)
-    [(_, first), (_, second), (_, gone)] = await audited(api, "preset.%")
+    await call_api(viewer, "PUT", "/v1/presets/other", UPDATE, 403)
+    await call_api(viewer, "DELETE", "/v1/presets/update", None, 403)
+    assert (await call_api(viewer, "GET", "/v1/presets/update"))["priority"] == 4
+    await call_api(operator, "DELETE", "/v1/presets/update")
+    await call_api(operator, "GET", "/v1/presets/update", None, 404)
+    await call_api(operator, "PUT", "/v1/presets/update", {**UPDATE, "revision": 1}, 409)
+    [(_, first), (_, second), (_, gone)] = await audit_entries(api, "preset.%")
     assert first["template"] == [None, UPDATE["template"]]
     assert second == {"priority": [3, 4]}
     assert gone["template"] == UPDATE["template"]
@@ -64,9 +64,9 @@ async def test_a_preset_is_renamed_and_what_names_it_follows(api, operator):
     """Not onto another one, not one that ships, and nothing of it is lost; schedules go on with it."""
     await api.enrol("one")
     for name in ("update", "other"):
-        await ask(operator, "PUT", f"/v1/presets/{name}", UPDATE)
+        await call_api(operator, "PUT", f"/v1/presets/{name}", UPDATE)
     schedule = {"name": "weekly", "target": {"all": True}, "preset": "Update", "cron": "0 6 * * 1"}
-    made = await ask(operator, "POST", "/v1/schedules", {**schedule, "values": {"package": "httpx"}}, 201)
+    made = await call_api(operator, "POST", "/v1/schedules", {**schedule, "values": {"package": "httpx"}}, 201)
     for old, new, status in (
         ("update", "OTHER", 409),
         ("update", "review", 409),
@@ -74,13 +74,13 @@ async def test_a_preset_is_renamed_and_what_names_it_follows(api, operator):
         ("none", "mine", 404),
         ("update", "two words", 422),
     ):
-        await ask(operator, "PUT", f"/v1/presets/{old}", {**UPDATE, "name": new}, status)
-    renamed = await ask(operator, "PUT", "/v1/presets/update", {**UPDATE, "name": "upgrade", "revision": 1})
+        await call_api(operator, "PUT", f"/v1/presets/{old}", {**UPDATE, "name": new}, status)
+    renamed = await call_api(operator, "PUT", "/v1/presets/update", {**UPDATE, "name": "upgrade", "revision": 1})
     assert (renamed["name"], renamed["revision"], renamed["template"]) == ("upgrade", 2, UPDATE["template"])
-    await ask(operator, "GET", "/v1/presets/update", None, 404)
-    fired = await ask(operator, "POST", f"/v1/schedules/{made['id']}/run", {})
+    await call_api(operator, "GET", "/v1/presets/update", None, 404)
+    fired = await call_api(operator, "POST", f"/v1/schedules/{made['id']}/run", {})
     assert (fired["preset"], fired["last"]["error"]) == ("upgrade", None)
-    assert (await audited(api, "preset.%"))[-1] == (
+    assert (await audit_entries(api, "preset.%"))[-1] == (
         "preset.saved",
         {"name": ["update", "upgrade"], "schedules": 1},
     )
@@ -90,38 +90,38 @@ async def test_a_preset_is_tried_out(operator):
     """Whatever is wrong, with which of the values."""
     preset = {"name": "update", **UPDATE}
     path = "/v1/presets/preview"
-    tried = await ask(operator, "POST", path, {"preset": preset, "values": {"package": "httpx"}})
+    tried = await call_api(operator, "POST", path, {"preset": preset, "values": {"package": "httpx"}})
     assert tried == {"text": "Update httpx.", "problem": None, "fields": {}}
-    tried = await ask(operator, "POST", path, {"preset": preset, "values": {"version": 2}})
+    tried = await call_api(operator, "POST", path, {"preset": preset, "values": {"version": 2}})
     assert tried == {"text": None, "problem": None, "fields": {"package": "is required", "version": "has to be a text"}}
-    tried = await ask(operator, "POST", path, {"preset": {**preset, "template": "{{x}}"}})
+    tried = await call_api(operator, "POST", path, {"preset": {**preset, "template": "{{x}}"}})
     assert tried["problem"] == "The template names what is no variable: x."
 
 
 async def test_a_command_is_made_of_a_preset(api, operator):
     """The text and the preset's name are on its row, its priority unless another is given; what is wrong is said."""
     one, claude = await api.enrol("one"), await api.enrol("two", "claude")
-    await ask(operator, "PUT", "/v1/presets/update", UPDATE)
-    await ask(operator, "PUT", "/v1/presets/for-claude", {"template": "hello", "kind": "claude"})
+    await call_api(operator, "PUT", "/v1/presets/update", UPDATE)
+    await call_api(operator, "PUT", "/v1/presets/for-claude", {"template": "hello", "kind": "claude"})
     path = f"/v1/agents/{one.id}/commands"
     wanted = {"preset": "UPDATE", "values": {"package": "httpx"}}
-    made = await ask(operator, "POST", path, wanted, 201)
+    made = await call_api(operator, "POST", path, wanted, 201)
     assert (made["text"], made["preset"], made["priority"]) == ("Update httpx.", "update", 3)
-    assert (await ask(operator, "POST", path, {**wanted, "priority": 1}, 201))["priority"] == 1
-    shipped = await ask(operator, "POST", path, {"preset": "review", "values": {}}, 201)
+    assert (await call_api(operator, "POST", path, {**wanted, "priority": 1}, 201))["priority"] == 1
+    shipped = await call_api(operator, "POST", path, {"preset": "review", "values": {}}, 201)
     assert shipped["preset"] == "Review" and "correctness" in shipped["text"] and shipped["priority"] == 5
-    refused = await ask(operator, "POST", path, {"preset": "update", "values": {"pakage": "x"}}, 422)
+    refused = await call_api(operator, "POST", path, {"preset": "update", "values": {"pakage": "x"}}, 422)
     assert refused["type"] == "urn:onsembl:problem:wording"
     assert refused["fields"] == {"package": "is required", "pakage": "there is no such variable"}
     for body in ({}, {"text": "x", **wanted}, {"text": "x", "values": {"a": 1}}, {"preset": "none"}):
-        await ask(operator, "POST", path, body, 422)
-    await ask(operator, "POST", path, {"preset": "for-claude"}, 422)
-    await ask(operator, "POST", f"/v1/agents/{claude.id}/commands", {"preset": "for-claude"}, 201)
-    group = await ask(operator, "POST", "/v1/groups", {**wanted, "target": {"all": True}}, 201)
+        await call_api(operator, "POST", path, body, 422)
+    await call_api(operator, "POST", path, {"preset": "for-claude"}, 422)
+    await call_api(operator, "POST", f"/v1/agents/{claude.id}/commands", {"preset": "for-claude"}, 201)
+    group = await call_api(operator, "POST", "/v1/groups", {**wanted, "target": {"all": True}}, 201)
     assert group["preset"] == "update" and {command["preset"] for command in group["commands"]} == {"update"}
-    await ask(operator, "POST", "/v1/groups", {"preset": "for-claude", "target": {"all": True}}, 422)
-    assert len((await ask(operator, "GET", "/v1/commands"))["commands"]) == 6
-    requested = [detail.get("preset") for _, detail in await audited(api, "command.requested")]
+    await call_api(operator, "POST", "/v1/groups", {"preset": "for-claude", "target": {"all": True}}, 422)
+    assert len((await call_api(operator, "GET", "/v1/commands"))["commands"]) == 6
+    requested = [detail.get("preset") for _, detail in await audit_entries(api, "command.requested")]
     assert requested == ["update", "update", "Review", "for-claude", "update", "update"]
 
 

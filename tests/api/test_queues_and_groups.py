@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import pytest
 from support.agents import Operator, agent_running
-from support.asking import ask, audited
+from support.api_calls import audit_entries, call_api
 from support.cases import cases
-from support.frames import SAID_HELLO, next_message
+from support.frames import HELLO_TEXT, next_message
 from support.server import Api, running
 
 from onsembl.protocol.states import Role
@@ -24,8 +24,8 @@ async def admin(api: Api) -> Operator:
 
 async def order(operator: Operator, agent_id: str) -> list[str]:
     """The texts of the line, as it runs."""
-    line = (await ask(operator, "GET", f"/v1/agents/{agent_id}/queue"))["waiting"]
-    return [(await ask(operator, "GET", f"/v1/commands/{waiting['command_id']}"))["text"] for waiting in line]
+    line = (await call_api(operator, "GET", f"/v1/agents/{agent_id}/queue"))["waiting"]
+    return [(await call_api(operator, "GET", f"/v1/commands/{waiting['command_id']}"))["text"] for waiting in line]
 
 
 # Several agents
@@ -36,24 +36,24 @@ async def test_a_broadcast_is_one_group_to_follow_and_cancel(api, admin, tmp_pat
     async with agent_running(api, tmp_path, "one") as one, agent_running(api, tmp_path, "two") as two:
         away, other = await api.enrol("away"), await api.enrol("other")
         for agent_id in (one.id, two.id, away.id):
-            await ask(admin, "PUT", f"/v1/agents/{agent_id}/labels", {"labels": ["backend", "eu"]})
-        await ask(admin, "PUT", f"/v1/agents/{other.id}/labels", {"labels": ["backend"]})
+            await call_api(admin, "PUT", f"/v1/agents/{agent_id}/labels", {"labels": ["backend", "eu"]})
+        await call_api(admin, "PUT", f"/v1/agents/{other.id}/labels", {"labels": ["backend"]})
         body = {"text": "sleep 1000", "priority": 2, "target": {"labels": ["eu", "backend"]}}
-        group = await ask(admin, "POST", "/v1/groups", body, 201)
+        group = await call_api(admin, "POST", "/v1/groups", body, 201)
         assert {command["agent_id"] for command in group["commands"]} == {one.id, two.id, away.id}
         assert {command["priority"] for command in group["commands"]} == {2}
         for command in group["commands"]:
             if command["agent_id"] != away.id:
                 await admin.until_state(command, "running")
-        listed = (await ask(admin, "GET", "/v1/groups"))["groups"]
+        listed = (await call_api(admin, "GET", "/v1/groups"))["groups"]
         assert [(row["id"], row["counts"]) for row in listed] == [(group["id"], {"running": 2, "queued": 1})]
         path = f"/v1/groups/{group['id']}"
-        await ask(admin, "POST", path + "/cancel", {"reason": "wrong branch"}, 202)
+        await call_api(admin, "POST", path + "/cancel", {"reason": "wrong branch"}, 202)
         for command in group["commands"]:
             assert (await admin.until_state(command, "cancelled"))["cancel_reason"] == "wrong branch"
-        assert (await ask(admin, "GET", path))["counts"] == {"cancelled": 3}
-        assert await ask(admin, "GET", f"/v1/commands?group_id={group['id']}&limit=2") != []
-    actions = [action for action, _ in await audited(api, "group.%")]
+        assert (await call_api(admin, "GET", path))["counts"] == {"cancelled": 3}
+        assert await call_api(admin, "GET", f"/v1/commands?group_id={group['id']}&limit=2") != []
+    actions = [action for action, _ in await audit_entries(api, "group.%")]
     assert actions == ["group.requested", "group.cancel_requested"]
 
 
@@ -69,18 +69,18 @@ async def test_a_broadcast_is_one_group_to_follow_and_cancel(api, admin, tmp_pat
 )
 async def test_a_target_that_cannot_be_met_changes_nothing(admin, agent, target, status):
     """All of the agents get it, or none."""
-    await ask(admin, "POST", "/v1/groups", {"text": "true", "target": target}, status)
-    assert (await ask(admin, "GET", f"/v1/commands?agent_id={agent.id}"))["commands"] == []
-    assert (await ask(admin, "GET", "/v1/groups"))["groups"] == []
+    await call_api(admin, "POST", "/v1/groups", {"text": "true", "target": target}, status)
+    assert (await call_api(admin, "GET", f"/v1/commands?agent_id={agent.id}"))["commands"] == []
+    assert (await call_api(admin, "GET", "/v1/groups"))["groups"] == []
 
 
 async def test_all_means_every_agent_that_is_not_shut_out(api, admin):
     """By name, by id, and all."""
     one, two, out = [await api.enrol(name) for name in ("one", "two", "out")]
-    await ask(admin, "POST", f"/v1/agents/{out.id}/disable", {})
-    group = await ask(admin, "POST", "/v1/groups", {"text": "true", "target": {"all": True}}, 201)
+    await call_api(admin, "POST", f"/v1/agents/{out.id}/disable", {})
+    group = await call_api(admin, "POST", "/v1/groups", {"text": "true", "target": {"all": True}}, 201)
     assert {command["agent_id"] for command in group["commands"]} == {one.id, two.id}
-    named = await ask(admin, "POST", "/v1/groups", {"text": "true", "target": {"agents": ["one", two.id]}}, 201)
+    named = await call_api(admin, "POST", "/v1/groups", {"text": "true", "target": {"agents": ["one", two.id]}}, 201)
     assert {command["agent_id"] for command in named["commands"]} == {one.id, two.id}
 
 
@@ -91,15 +91,15 @@ async def test_a_request_that_comes_again_makes_nothing_new(api, admin):
     """One after the other and at once; for another request the key is refused; without one each is new."""
     agent = await api.enrol()
     path, key = f"/v1/agents/{agent.id}/commands", {"Idempotency-Key": str(uuid4())}
-    answers = await asyncio.gather(*(ask(admin, "POST", path, {"text": "true"}, 201, **key) for _ in range(5)))
+    answers = await asyncio.gather(*(call_api(admin, "POST", path, {"text": "true"}, 201, **key) for _ in range(5)))
     assert len({answer["id"] for answer in answers}) == 1
-    await ask(admin, "POST", path, {"text": "false"}, 422, **key)
-    assert len((await ask(admin, "GET", f"/v1/commands?agent_id={agent.id}"))["commands"]) == 1
+    await call_api(admin, "POST", path, {"text": "false"}, 422, **key)
+    assert len((await call_api(admin, "GET", f"/v1/commands?agent_id={agent.id}"))["commands"]) == 1
     other = Operator(api, await api.operator(Role.OPERATOR))
-    assert (await ask(other, "POST", path, {"text": "true"}, 201, **key))["id"] != answers[0]["id"]
-    await ask(admin, "POST", path, {"text": "true"}, 400, **{"Idempotency-Key": "x" * 256})
+    assert (await call_api(other, "POST", path, {"text": "true"}, 201, **key))["id"] != answers[0]["id"]
+    await call_api(admin, "POST", path, {"text": "true"}, 400, **{"Idempotency-Key": "x" * 256})
     body = {"text": "true", "target": {"all": True}}
-    groups = [await ask(admin, "POST", "/v1/groups", body, 201, **{"Idempotency-Key": "g"}) for _ in range(2)]
+    groups = [await call_api(admin, "POST", "/v1/groups", body, 201, **{"Idempotency-Key": "g"}) for _ in range(2)]
     assert groups[0] == groups[1]
 
 
@@ -115,7 +115,7 @@ async def test_a_line_is_put_in_order_and_runs_in_it(api, admin):
     }
 
     async def move(text: str, **body: str) -> dict:
-        return await ask(admin, "POST", f"/v1/commands/{sent[text]['id']}/move", body)
+        return await call_api(admin, "POST", f"/v1/commands/{sent[text]['id']}/move", body)
 
     assert await order(admin, agent.id) == list("abcd")
     await move("c", to="first")
@@ -127,11 +127,11 @@ async def test_a_line_is_put_in_order_and_runs_in_it(api, admin):
     sent["e"] = await admin.send(agent.id, "e", priority=7)
     assert await order(admin, agent.id) == list("dbace")
     async with api.agent_socket(agent) as socket:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         assert (await next_message(socket, "offer"))["command_id"] == sent["d"]["id"]
-        await ask(admin, "POST", f"/v1/commands/{sent['d']['id']}/move", {"to": "last"}, 409)
-        await ask(admin, "POST", f"/v1/commands/{sent['a']['id']}/move", {"to": "before"}, 422)
-    assert {action for action, _ in await audited(api, "command.moved")} == {"command.moved"}
+        await call_api(admin, "POST", f"/v1/commands/{sent['d']['id']}/move", {"to": "last"}, 409)
+        await call_api(admin, "POST", f"/v1/commands/{sent['a']['id']}/move", {"to": "before"}, 422)
+    assert {action for action, _ in await audit_entries(api, "command.moved")} == {"command.moved"}
 
 
 async def test_what_waits_is_edited_and_what_runs_is_not(api, admin):
@@ -139,17 +139,17 @@ async def test_what_waits_is_edited_and_what_runs_is_not(api, admin):
     agent = await api.enrol()
     command = await admin.send(agent.id, "ehco hello")
     path = f"/v1/commands/{command['id']}"
-    edited = await ask(admin, "PATCH", path, {"text": "echo hello", "priority": 3, "revision": 0})
+    edited = await call_api(admin, "PATCH", path, {"text": "echo hello", "priority": 3, "revision": 0})
     assert (edited["text"], edited["priority"], edited["revision"]) == ("echo hello", 3, 1)
-    late = await ask(admin, "PATCH", path, {"text": "echo late", "note": "lost", "revision": 0}, 409)
+    late = await call_api(admin, "PATCH", path, {"text": "echo late", "note": "lost", "revision": 0}, 409)
     assert late["revision"] == 1
     assert (await admin.read(command))["note"] == "", "nothing of what was refused is done"
     async with api.agent_socket(agent) as socket:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         assert (await next_message(socket, "offer"))["text"] == "echo hello"
-        refused = await ask(admin, "PATCH", path, {"text": "echo again"}, 409)
+        refused = await call_api(admin, "PATCH", path, {"text": "echo again"}, 409)
         assert refused["state"] == "dispatched"
-    [(_, detail)] = await audited(api, "command.edited")
+    [(_, detail)] = await audit_entries(api, "command.edited")
     assert detail == {"text": ["ehco hello", "echo hello"], "priority": [5, 3]}
 
 
@@ -160,23 +160,23 @@ async def test_a_line_says_when_each_will_probably_start(api, admin, tmp_path):
         await admin.until_state(await admin.send(agent.id, "sleep 1000"), "running")
         for _ in range(3):
             await admin.send(agent.id, "true")
-        line = await ask(admin, "GET", f"/v1/agents/{agent.id}/queue")
+        line = await call_api(admin, "GET", f"/v1/agents/{agent.id}/queue")
         assert [waiting["ahead"] for waiting in line["waiting"]] == [0, 1, 2]
         starts = [waiting["starts_in"] for waiting in line["waiting"]]
         assert starts == sorted(starts) and starts[1] - starts[0] == pytest.approx(line["typical_seconds"])
-        await ask(admin, "POST", f"/v1/agents/{agent.id}/pause", {})
-        line = await ask(admin, "GET", f"/v1/agents/{agent.id}/queue")
+        await call_api(admin, "POST", f"/v1/agents/{agent.id}/pause", {})
+        line = await call_api(admin, "GET", f"/v1/agents/{agent.id}/queue")
         assert {waiting["starts_in"] for waiting in line["waiting"]} == {None}
-        await ask(admin, "POST", f"/v1/agents/{agent.id}/cancel-all", {}, 202)
+        await call_api(admin, "POST", f"/v1/agents/{agent.id}/cancel-all", {}, 202)
 
 
 async def test_a_queue_is_read_by_its_old_path_for_one_release(api, admin):
     """A client of the last release asks for `/line`, which the OpenAPI document does not name any more."""
     agent = await api.enrol()
     await admin.send(agent.id, "true")
-    queue = await ask(admin, "GET", f"/v1/agents/{agent.id}/queue")
+    queue = await call_api(admin, "GET", f"/v1/agents/{agent.id}/queue")
     assert len(queue["waiting"]) == 1
-    assert await ask(admin, "GET", f"/v1/agents/{agent.id}/line") == queue
+    assert await call_api(admin, "GET", f"/v1/agents/{agent.id}/line") == queue
 
 
 # History
@@ -189,7 +189,7 @@ async def test_history_is_filtered_searched_and_read_page_by_page(api, admin):
     sent = [await admin.send(one.id, f"make build-{n}") for n in range(5)]
     theirs = await operator.send(two.id, "pytest -k slow")
     await admin.cancel(sent[0])
-    noted = await ask(
+    noted = await call_api(
         admin, "PATCH", f"/v1/commands/{sent[0]['id']}", {"note": "flaky on arm", "tags": ["ci", "arm64", "ci"]}
     )
     assert (noted["note"], noted["tags"]) == ("flaky on arm", ["ci", "arm64"])
@@ -199,7 +199,7 @@ async def test_history_is_filtered_searched_and_read_page_by_page(api, admin):
         page: dict = {"next_before": None}
         while True:
             before = f"&before={page['next_before']}" if page["next_before"] else ""
-            page = await ask(admin, "GET", f"/v1/commands?limit=2&{query}{before}")
+            page = await call_api(admin, "GET", f"/v1/commands?limit=2&{query}{before}")
             texts += [command["text"] for command in page["commands"]]
             if page["next_before"] is None:
                 return texts
@@ -213,11 +213,14 @@ async def test_history_is_filtered_searched_and_read_page_by_page(api, admin):
     assert await found("q=100%25") == []
     since = theirs["created_at"].replace("+", "%2B")
     assert await found(f"since={since}") == ["pytest -k slow"]
-    assert (await ask(admin, "GET", "/v1/tags"))["tags"] == [{"tag": "arm64", "count": 1}, {"tag": "ci", "count": 1}]
+    assert (await call_api(admin, "GET", "/v1/tags"))["tags"] == [
+        {"tag": "arm64", "count": 1},
+        {"tag": "ci", "count": 1},
+    ]
     for query in ("state=gone", "since=2026-01-01T00:00:00", "tag=%20"):
-        await ask(admin, "GET", f"/v1/commands?{query}", status=400)
+        await call_api(admin, "GET", f"/v1/commands?{query}", status=400)
     viewer = Operator(api, await api.operator(Role.VIEWER))
-    await ask(viewer, "PATCH", f"/v1/commands/{sent[0]['id']}", {"note": "mine"}, 403)
+    await call_api(viewer, "PATCH", f"/v1/commands/{sent[0]['id']}", {"note": "mine"}, 403)
 
 
 # Handing out
@@ -229,7 +232,7 @@ async def test_a_command_is_at_its_agent_as_soon_as_it_is_promoted(settings):
         operator = Operator(api, await api.operator())
         agent = await api.enrol()
         async with api.agent_socket(agent) as socket:
-            await socket.send(SAID_HELLO)
+            await socket.send(HELLO_TEXT)
             await next_message(socket, "welcome")
             sent = [await operator.send(agent.id, text) for text in ("first", "second")]
             for command in sent:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.command_line import CommandLine
-from support.recorded import add_command, add_output, add_stream
+from support.recordings import add_command, add_output, add_stream
 
 from onsembl.protocol.states import Role
 from onsembl.tasks.search_index import index_round

@@ -10,7 +10,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from support.recorded import NOON, add_command, add_commands, add_output, add_size, add_stream
+from support.recordings import NOON, add_command, add_commands, add_output, add_size, add_stream
 
 from onsembl.api.terminals.recording import Part, record
 from onsembl.protocol.states import Role

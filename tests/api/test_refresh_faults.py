@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from support.agents import CuttableLink, Operator, agent_running, until
-from support.frames import SAID_HELLO, next_message
+from support.frames import HELLO_TEXT, next_message
 from support.server import Api, running
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -94,7 +94,7 @@ async def welcome(api: Api, tmp_path: Path) -> bool:
     held = store.load(tmp_path / "agents" / "one")
     try:
         async with api.agent_socket(held) as socket:  # type: ignore[arg-type]
-            await socket.send(SAID_HELLO)
+            await socket.send(HELLO_TEXT)
             return json.loads(await socket.recv())["type"] == "welcome"
     except (InvalidStatus, ConnectionClosed):
         return False
@@ -155,7 +155,7 @@ async def test_two_refreshes_at_once(api):
     for kept in (0, 1) * 5:
         agent = await api.enrol(f"agent-{time.monotonic_ns()}")
         async with api.agent_socket(agent) as socket:
-            await socket.send(SAID_HELLO)
+            await socket.send(HELLO_TEXT)
             await next_message(socket, "welcome")
 
             async def by_socket(socket=socket, agent=agent) -> str:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 from support.agents import Operator, agent_running, until
-from support.frames import SAID_HELLO, attach, closed_with, next_message
+from support.frames import HELLO_TEXT, attach, close_code, next_message
 from support.server import Api, running
 from websockets.asyncio.client import connect as websocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -52,7 +52,7 @@ async def change(api, headers: dict, kind: str, id: str, verb: str) -> dict:
 async def connected(api, agent):
     """A socket of the agent, welcomed."""
     socket = await api.agent_socket(agent)
-    await socket.send(SAID_HELLO)
+    await socket.send(HELLO_TEXT)
     assert json.loads(await socket.recv())["type"] == "welcome"
     return socket
 
@@ -64,10 +64,10 @@ async def test_a_disabled_agent_is_closed_wherever_it_is(instances):
     agent = await here.enrol()
     socket = await connected(there, agent)
     assert (await change(here, admin, "agents", agent.id, "disable"))["disabled_at"] is not None
-    assert await closed_with(socket) == CloseCode.REVOKED
+    assert await close_code(socket) == CloseCode.REVOKED
     async with here.agent_socket(agent) as again:
-        await again.send(SAID_HELLO)
-        assert await closed_with(again) == CloseCode.REVOKED
+        await again.send(HELLO_TEXT)
+        assert await close_code(again) == CloseCode.REVOKED
     refresh = {"Authorization": f"Bearer {agent.refresh_token}"}
     assert (await here.http.post("/v1/agents/token", headers=refresh)).status_code == 401
     await change(here, admin, "agents", agent.id, "enable")
@@ -97,14 +97,14 @@ async def test_a_disabled_operator_is_closed_everywhere_and_sees_nothing(instanc
         await attach(one, other.access_token)
         await attach(two, other.access_token)
         assert (await change(here, admin, "operators", id, "disable"))["disabled"] is True
-        assert await closed_with(one) == CloseCode.FORBIDDEN
-        assert await closed_with(two) == CloseCode.FORBIDDEN
+        assert await close_code(one) == CloseCode.FORBIDDEN
+        assert await close_code(two) == CloseCode.FORBIDDEN
     for api in instances:
         answer = await api.http.get("/v1/me", headers=other.headers)
         assert (answer.status_code, answer.json()["detail"]) == (403, "This operator is disabled.")
         async with api.terminal_socket(agent.id) as socket:
             await socket.send(json.dumps({"type": "attach", "access_token": other.access_token}))
-            assert await closed_with(socket) == CloseCode.FORBIDDEN
+            assert await close_code(socket) == CloseCode.FORBIDDEN
     assert await rows_seen_by(here, id) == 0
     assert (await change(here, admin, "operators", id, "enable"))["disabled"] is False
     assert await rows_seen_by(here, id) == 1
@@ -211,7 +211,7 @@ async def test_a_leaked_key_is_revoked_at_once(instances):
     agent = await here.enrol()
     socket = await connected(there, agent)
     kid = await _rotate_agents(here.database_url, revoke=True)
-    assert await closed_with(socket) == CloseCode.TOKEN_EXPIRED
+    assert await close_code(socket) == CloseCode.TOKEN_EXPIRED
 
     async def know() -> bool:
         return all(api.services.agent_keys._verifying.keys() == {kid} for api in instances)
@@ -232,7 +232,7 @@ async def test_a_key_that_is_revoked_before_the_hello_opens_no_session(api):
     async with api.agent_socket(agent) as socket:
         await _rotate_agents(api.database_url, revoke=True)
         await until(lambda: forgotten(keys, agent.access_token), "the instance to have heard")
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         with pytest.raises(ConnectionClosed) as closed:
             await socket.recv()  # a welcome, if it were let in
         assert closed.value.rcvd.code == CloseCode.TOKEN_EXPIRED
@@ -270,7 +270,7 @@ async def test_what_was_said_while_nobody_listened_is_done_at_the_return(api, mi
                where datname = current_database() and (query ilike 'listen %' or query = 'select 1')"""
         )
         assert await cursor.fetchall(), "it has lost the connection that listens"
-    assert await closed_with(socket) == code
+    assert await close_code(socket) == code
     if code is CloseCode.REVOKED:
         await other.send('{"type":"ping"}')
         await next_message(other, "pong")
@@ -294,9 +294,9 @@ async def test_a_leaked_key_of_operators_is_revoked_at_once(settings):
             await realtime.send(json.dumps({**join, "payload": {"access_token": operator.access_token}}))
             assert json.loads(await realtime.recv())["payload"]["status"] == "ok"
             await _rotate_operators(here.database_url, revoke=True)
-            assert await closed_with(one) == CloseCode.TOKEN_EXPIRED
-            assert await closed_with(two) == CloseCode.TOKEN_EXPIRED
-            assert await closed_with(realtime) == SERVICE_RESTART
+            assert await close_code(one) == CloseCode.TOKEN_EXPIRED
+            assert await close_code(two) == CloseCode.TOKEN_EXPIRED
+            assert await close_code(realtime) == SERVICE_RESTART
         again = await here.operator()
         for api in (here, there):
             assert (await api.http.get("/v1/me", headers=operator.headers)).status_code == 401
@@ -330,5 +330,5 @@ async def test_an_access_token_from_before_a_theft_was_found_is_refused(api):
     third = await api.http.post("/v1/agents/token", headers={"Authorization": f"Bearer {second['refresh_token']}"})
     assert (await api.http.post("/v1/agents/token", headers=headers)).status_code == 401
     async with api.agent_socket(replace(agent, access_token=third.json()["access_token"])) as socket:
-        await socket.send(SAID_HELLO)
-        assert await closed_with(socket) == CloseCode.REVOKED
+        await socket.send(HELLO_TEXT)
+        assert await close_code(socket) == CloseCode.REVOKED

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.agents import Operator, agent_running
-from support.asking import ask, audited
+from support.api_calls import audit_entries, call_api
 from support.cases import cases
 from support.command_line import CommandLine
 from support.server import Api
@@ -34,31 +34,33 @@ async def operator(api: Api) -> Operator:
 async def test_a_schedule_is_made_changed_paused_and_removed(api, operator):
     """Its next time follows; over nobody else's change; all of it audited; not by a viewer."""
     await api.enrol("one")
-    made = await ask(operator, "POST", PATH, NIGHTLY, 201)
+    made = await call_api(operator, "POST", PATH, NIGHTLY, 201)
     assert (made["revision"], made["last"], made["paused_at"]) == (1, None, None)
     assert made["next_at"] is not None
-    await ask(operator, "POST", PATH, {**NIGHTLY, "name": "NIGHTLY"}, 409)
-    twice = [await ask(operator, "POST", PATH, {**NIGHTLY, "name": "x"}, 201, **{"Idempotency-Key": "k"}) for _ in "ab"]
+    await call_api(operator, "POST", PATH, {**NIGHTLY, "name": "NIGHTLY"}, 409)
+    twice = [
+        await call_api(operator, "POST", PATH, {**NIGHTLY, "name": "x"}, 201, **{"Idempotency-Key": "k"}) for _ in "ab"
+    ]
     assert twice[0]["id"] == twice[1]["id"]
-    await ask(operator, "DELETE", f"{PATH}/{twice[0]['id']}")
+    await call_api(operator, "DELETE", f"{PATH}/{twice[0]['id']}")
     path = f"{PATH}/{made['id']}"
     once = {"name": "once", "target": {"all": True}, "preset": "review", "priority": 2, "at": LATER, "revision": 1}
-    changed = await ask(operator, "PUT", path, once)
+    changed = await call_api(operator, "PUT", path, once)
     assert datetime.fromisoformat(changed["next_at"]) == datetime.fromisoformat(LATER)
     assert (changed["text"], changed["preset"], changed["cron"], changed["revision"]) == (None, "review", None, 2)
-    await ask(operator, "PUT", path, {**once, "revision": 1}, 409)
-    paused = await ask(operator, "POST", path + "/pause", {})
+    await call_api(operator, "PUT", path, {**once, "revision": 1}, 409)
+    paused = await call_api(operator, "POST", path + "/pause", {})
     assert (paused["next_at"], paused["paused_by_name"]) == (None, "operator@example.org")
-    assert (await ask(operator, "PUT", path, {**NIGHTLY}))["next_at"] is None
-    assert (await ask(operator, "POST", path + "/resume", {}))["next_at"] == made["next_at"]
+    assert (await call_api(operator, "PUT", path, {**NIGHTLY}))["next_at"] is None
+    assert (await call_api(operator, "POST", path + "/resume", {}))["next_at"] == made["next_at"]
     viewer = Operator(api, await api.operator(Role.VIEWER))
-    assert [row["name"] for row in (await ask(viewer, "GET", PATH))["schedules"]] == ["nightly"]
+    assert [row["name"] for row in (await call_api(viewer, "GET", PATH))["schedules"]] == ["nightly"]
     for method, where, body in (("POST", PATH, NIGHTLY), ("DELETE", path, None), ("POST", path + "/run", {})):
-        await ask(viewer, method, where, body, 403)
-    await ask(operator, "DELETE", path)
+        await call_api(viewer, method, where, body, 403)
+    await call_api(operator, "DELETE", path)
     for method in ("GET", "DELETE"):
-        await ask(operator, method, path, None, 404)
-    events = [event for event in await audited(api, "schedule.%") if event[1].get("name") != "x"]
+        await call_api(operator, method, path, None, 404)
+    events = [event for event in await audit_entries(api, "schedule.%") if event[1].get("name") != "x"]
     assert [action.partition(".")[2] for action, _ in events] == [
         "created",
         "changed",
@@ -91,45 +93,45 @@ async def test_a_schedule_is_made_changed_paused_and_removed(api, operator):
 )
 async def test_what_could_not_be_fired_is_refused(operator, agent, change, status):
     """Before it is kept."""
-    await ask(operator, "POST", PATH, {**NIGHTLY, **change}, status)
-    assert (await ask(operator, "GET", PATH))["schedules"] == []
+    await call_api(operator, "POST", PATH, {**NIGHTLY, **change}, status)
+    assert (await call_api(operator, "GET", PATH))["schedules"] == []
 
 
 async def test_a_schedule_is_fired_by_hand_and_its_result_shown(api, operator, tmp_path):
     """As many times as somebody asks; its own times stay."""
     async with agent_running(api, tmp_path):
-        made = await ask(operator, "POST", PATH, {**NIGHTLY, "text": "exit 3"}, 201)
+        made = await call_api(operator, "POST", PATH, {**NIGHTLY, "text": "exit 3"}, 201)
         path = f"{PATH}/{made['id']}"
-        fired = await ask(operator, "POST", path + "/run", {})
+        fired = await call_api(operator, "POST", path + "/run", {})
         assert fired["next_at"] == made["next_at"]
         command = await operator.until_state({"id": fired["last"]["command_id"]}, "failed")
         assert command["requested_by_name"] == "schedule nightly"
-        assert (await ask(operator, "GET", path))["last"]["counts"] == {"failed": 1}
-        await ask(operator, "POST", path + "/run", {})
-        runs = (await ask(operator, "GET", path + "/runs"))["runs"]
+        assert (await call_api(operator, "GET", path))["last"]["counts"] == {"failed": 1}
+        await call_api(operator, "POST", path + "/run", {})
+        runs = (await call_api(operator, "GET", path + "/runs"))["runs"]
         assert len(runs) == 2 and runs[1]["command_id"] == command["id"]
-        assert len((await ask(operator, "GET", path + "/runs?limit=1"))["runs"]) == 1
-    [(_, detail), _] = await audited(api, "schedule.fired")
+        assert len((await call_api(operator, "GET", path + "/runs?limit=1"))["runs"]) == 1
+    [(_, detail), _] = await audit_entries(api, "schedule.fired")
     assert detail["command_id"] == command["id"]
 
 
 async def test_a_firing_by_hand_that_is_asked_for_again_with_its_key_is_one(api, operator):
     """Whoever never got the answer asks again; the same key for another schedule is refused."""
     await api.enrol("one")
-    made, other = [await ask(operator, "POST", PATH, {**NIGHTLY, "name": name}, 201) for name in ("a", "b")]
+    made, other = [await call_api(operator, "POST", PATH, {**NIGHTLY, "name": name}, 201) for name in ("a", "b")]
     key = {"Idempotency-Key": "fire"}
-    answers = [await ask(operator, "POST", f"{PATH}/{made['id']}/run", {}, **key) for _ in range(2)]
+    answers = [await call_api(operator, "POST", f"{PATH}/{made['id']}/run", {}, **key) for _ in range(2)]
     assert answers[0] == answers[1] and answers[0]["last"]["counts"] == {"queued": 1}
-    await ask(operator, "POST", f"{PATH}/{other['id']}/run", {}, 422, **key)
-    await ask(operator, "POST", f"{PATH}/{made['id']}/run", {}, **{"Idempotency-Key": "another"})
-    assert len((await ask(operator, "GET", f"{PATH}/{made['id']}/runs"))["runs"]) == 2
+    await call_api(operator, "POST", f"{PATH}/{other['id']}/run", {}, 422, **key)
+    await call_api(operator, "POST", f"{PATH}/{made['id']}/run", {}, **{"Idempotency-Key": "another"})
+    assert len((await call_api(operator, "GET", f"{PATH}/{made['id']}/runs"))["runs"]) == 2
 
 
 async def test_times_are_told_before_a_schedule_is_made(operator):
     """Or why there are none."""
-    told = await ask(operator, "GET", f"{PATH}/times?cron=0+6+*+*+1&time_zone=Asia/Tokyo")
+    told = await call_api(operator, "GET", f"{PATH}/times?cron=0+6+*+*+1&time_zone=Asia/Tokyo")
     assert len(told["times"]) == 5 and all(time.endswith("21:00:00Z") for time in told["times"])
-    assert (await ask(operator, "GET", f"{PATH}/times?cron=nonsense"))["problem"] is not None
+    assert (await call_api(operator, "GET", f"{PATH}/times?cron=nonsense"))["problem"] is not None
 
 
 async def test_schedules_from_the_command_line(api: Api, tmp_path: Path):

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 from support.agents import Operator, agent_running, until
-from support.recorded import NOON, add_command, add_output, add_stream
+from support.recordings import NOON, add_command, add_output, add_stream
 
 from onsembl.protocol.states import Role
 from onsembl.sql import search

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from support.cases import cases
-from support.frames import SAID_HELLO
+from support.frames import HELLO_TEXT
 
 from onsembl.api import serving
 from onsembl.realtime import bodies
@@ -69,7 +69,7 @@ async def test_what_is_in_time_is_served_for_as_long_as_it_takes(patient, api):
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
         assert await answer_to(api) == b"", "one that came later has used up its time"
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         assert json.loads(await socket.recv())["type"] == "welcome"
 
 

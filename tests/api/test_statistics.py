@@ -6,7 +6,7 @@ import jsonschema
 import psycopg
 import pytest
 from support.agents import FINAL, Operator, agent_running, read_until, until
-from support.frames import SAID_HELLO, attach, next_message
+from support.frames import HELLO_TEXT, attach, next_message
 
 from onsembl.protocol.states import Role
 
@@ -79,7 +79,7 @@ async def test_bytes_are_counted_once(api):
     agent = await api.enrol()
     for length in (1000, 500):  # the second time without the first stream
         async with api.agent_socket(agent) as socket:
-            await socket.send(SAID_HELLO)
+            await socket.send(HELLO_TEXT)
             await next_message(socket, "welcome")
             for _ in range(2):
                 await socket.send(bytes(8) + b"x" * length)

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from support.agents import read_until
 from support.cases import cases
-from support.frames import SAID_HELLO, attach, closed_with, next_message
+from support.frames import HELLO_TEXT, attach, close_code, next_message
 from support.server import running
 from websockets.exceptions import InvalidStatus
 
@@ -55,7 +55,7 @@ async def test_only_an_operator_may_look(api):
     ):
         async with api.terminal_socket(agent_id) as socket:
             await socket.send(json.dumps({"type": "attach", "access_token": token}))
-            assert await closed_with(socket) == code
+            assert await close_code(socket) == code
 
 
 @cases("frame", ["{", '{"type":"ping"}', b"bytes", '{"type":"attach"}'])
@@ -63,7 +63,7 @@ async def test_the_first_message_is_attach(api, agent, frame):
     """Anything else ends the connection."""
     async with api.terminal_socket(agent.id) as socket:
         await socket.send(frame)
-        assert await closed_with(socket) == CloseCode.BAD_MESSAGE
+        assert await close_code(socket) == CloseCode.BAD_MESSAGE
 
 
 async def test_a_viewer_that_comes_before_the_agent_sees_its_first_byte(api):
@@ -72,7 +72,7 @@ async def test_a_viewer_that_comes_before_the_agent_sees_its_first_byte(api):
     async with api.terminal_socket(agent.id) as viewer:
         assert (await attach(viewer, operator.access_token))["stream_id"] is None
         async with api.agent_socket(agent) as socket:
-            await socket.send(SAID_HELLO)
+            await socket.send(HELLO_TEXT)
             started = json.loads(await viewer.recv())
             assert (started["type"], started["offset"]) == ("stream_started", 0)
             await socket.recv()
@@ -85,7 +85,7 @@ async def test_a_viewer_goes_on_where_it_was_or_is_told_that_it_cannot(settings)
     async with running(replace(settings, ring_bytes=16)) as api:
         agent, operator = await api.enrol(), await api.operator()
         async with api.agent_socket(agent) as socket:
-            await socket.send(SAID_HELLO)
+            await socket.send(HELLO_TEXT)
             stream = json.loads(await socket.recv())["stream_id"]
             for offset in range(0, 40, 8):
                 await socket.send(encode_output(offset, b"%08d" % offset))
@@ -122,7 +122,7 @@ async def test_an_operators_window_sizes_the_terminal_and_a_viewers_does_not(api
         api.terminal_socket(agent.id) as one,
         api.terminal_socket(agent.id) as two,
     ):
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         await socket.recv()
         await attach(one, looker.access_token)
         await attach(two, operator.access_token)
@@ -140,7 +140,7 @@ async def test_a_new_size_goes_for_the_bytes_that_were_written_for_it(api):
     archive."""
     agent, operator = await api.enrol(), await api.operator()
     async with api.agent_socket(agent) as socket, api.terminal_socket(agent.id) as early:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         stream = (await next_message(socket, "welcome"))["stream_id"]
         await attach(early, operator.access_token)
         await socket.send(encode_output(0, b"old"))
@@ -168,7 +168,7 @@ async def test_another_operators_token_does_not_take_over_a_socket(api):
     async with api.terminal_socket(agent.id) as viewer:
         await attach(viewer, one.access_token)
         await viewer.send(json.dumps({"type": "token", "access_token": two.access_token}))
-        assert await closed_with(viewer) == CloseCode.FORBIDDEN
+        assert await close_code(viewer) == CloseCode.FORBIDDEN
 
 
 async def test_a_silent_viewer_is_given_up(settings):
@@ -177,7 +177,7 @@ async def test_a_silent_viewer_is_given_up(settings):
         operator = await api.operator()
         async with api.terminal_socket((await api.enrol()).id) as viewer:
             await attach(viewer, operator.access_token)
-            assert await closed_with(viewer) == CloseCode.HEARTBEAT_LOST
+            assert await close_code(viewer) == CloseCode.HEARTBEAT_LOST
 
 
 async def test_a_tail_comes_with_the_modes_in_force(settings):
@@ -185,7 +185,7 @@ async def test_a_tail_comes_with_the_modes_in_force(settings):
     async with running(replace(settings, ring_bytes=1000)) as api:
         agent, operator = await api.enrol(), await api.operator()
         async with api.agent_socket(agent) as socket, api.terminal_socket(agent.id) as first:
-            await socket.send(SAID_HELLO)
+            await socket.send(HELLO_TEXT)
             stream = (await next_message(socket, "welcome"))["stream_id"]
             await attach(first, operator.access_token)
             begin, rest = b"\x1b[?1049h\x1b[?25l\x1b[?2004h", b"x" * 4000

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 from support.agents import FINAL, Operator, agent_running, read_until, until
-from support.asking import audited
-from support.frames import SAID_HELLO, attach, closed_with, next_message
+from support.api_calls import audit_entries
+from support.frames import HELLO_TEXT, attach, close_code, next_message
 from support.server import running
 from websockets.exceptions import InvalidStatus
 
@@ -21,7 +21,7 @@ from onsembl.protocol.messages import encode_output
 from onsembl.sql.database import connect
 
 
-async def ask(socket, token: str) -> dict:
+async def call_api(socket, token: str) -> dict:
     """Refresh over the connection; the next tokens."""
     await socket.send(json.dumps({"type": "refresh", "refresh_token": token}))
     return await next_message(socket, "tokens")
@@ -41,7 +41,7 @@ async def test_tokens_rotate_and_not_a_byte_is_missing(settings, rotations):
 async def rotate_and_stream(api, rotations: int) -> None:
     agent, operator = await api.enrol(), await api.operator()
     async with api.agent_socket(agent) as socket, api.terminal_socket(agent.id) as viewer:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         await socket.recv()
         await attach(viewer, operator.access_token)
         token, sent = agent.refresh_token, b""
@@ -49,7 +49,7 @@ async def rotate_and_stream(api, rotations: int) -> None:
             piece = b"%06d" % n
             await socket.send(encode_output(len(sent), piece))
             sent += piece
-            token = (await ask(socket, token))["refresh_token"]
+            token = (await call_api(socket, token))["refresh_token"]
         assert await read_until(viewer, sent[-6:]) == sent
         row = (await api.http.get(f"/v1/agents/{agent.id}", headers=operator.headers)).json()
         assert row["epoch"] == 1, "the same connection"
@@ -85,33 +85,33 @@ async def test_an_agent_with_short_tokens_stays_connected_while_a_command_runs(s
 
 async def refreshes(api) -> int:
     """How many exchanges of tokens went well."""
-    return [detail for _, detail in await audited(api, "agent.refresh")].count({})
+    return [detail for _, detail in await audit_entries(api, "agent.refresh")].count({})
 
 
 async def test_an_answer_that_was_lost_is_given_again(api):
     """The token before the last one is good until one that it was exchanged for is used."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
-        await socket.send(SAID_HELLO)
-        lost = await ask(socket, agent.refresh_token)
-        again = await ask(socket, agent.refresh_token)
+        await socket.send(HELLO_TEXT)
+        lost = await call_api(socket, agent.refresh_token)
+        again = await call_api(socket, agent.refresh_token)
         assert again["refresh_token"] != lost["refresh_token"]
-        newest = await ask(socket, again["refresh_token"])
+        newest = await call_api(socket, again["refresh_token"])
         # Now somebody uses the one that was never meant to arrive.
         assert await by_http(api, lost["refresh_token"]) == 401
         assert await by_http(api, newest["refresh_token"]) == 401, "the family is revoked"
-        assert await closed_with(socket) == CloseCode.TOKEN_REUSED
+        assert await close_code(socket) == CloseCode.TOKEN_REUSED
 
 
 async def test_a_stolen_token_ends_everything_and_raises_an_alert(api):
     """A token that comes again after its successor was used: connection closed, family revoked, operators told."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
-        await socket.send(SAID_HELLO)
-        second = await ask(socket, agent.refresh_token)
-        await ask(socket, second["refresh_token"])
+        await socket.send(HELLO_TEXT)
+        second = await call_api(socket, agent.refresh_token)
+        await call_api(socket, second["refresh_token"])
         assert await by_http(api, agent.refresh_token) == 401
-        assert await closed_with(socket) == CloseCode.TOKEN_REUSED
+        assert await close_code(socket) == CloseCode.TOKEN_REUSED
     async with await connect(api.database_url) as conn:
         cursor = await conn.execute("select kind, agent_id::text, text from alerts")
         assert [(row["kind"], row["agent_id"]) for row in await cursor.fetchall()] == [
@@ -123,10 +123,10 @@ async def test_another_agents_token_is_not_known(api):
     """Both tokens are bound to the agent: over one's connection another's is refused, and stays good."""
     one, two = await api.enrol("one"), await api.enrol("two")
     async with api.agent_socket(one) as socket:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         await socket.recv()
         await socket.send(json.dumps({"type": "refresh", "refresh_token": two.refresh_token}))
-        assert await closed_with(socket) == CloseCode.REFRESH_REJECTED
+        assert await close_code(socket) == CloseCode.REFRESH_REJECTED
     assert await by_http(api, two.refresh_token) == 200
 
 
@@ -135,15 +135,15 @@ async def test_after_the_end_only_a_refresh_is_taken(api, frame):
     """In the grace a refresh mends it; anything else ends the connection, and nothing of it is kept."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         await socket.recv()
         expire_token(api)
-        await ask(socket, agent.refresh_token)
+        await call_api(socket, agent.refresh_token)
         await socket.send(encode_output(0, b"in time"))
         await next_message(socket, "acknowledged")
         expire_token(api)
         await socket.send(frame)
-        assert await closed_with(socket) == CloseCode.TOKEN_EXPIRED
+        assert await close_code(socket) == CloseCode.TOKEN_EXPIRED
 
 
 def expire_token(api) -> None:
@@ -161,5 +161,5 @@ async def test_a_silent_connection_ends_after_the_grace(settings, monkeypatch):
             except InvalidStatus:  # on a busy machine its token may have ended on its way
                 continue
             break
-        await socket.send(SAID_HELLO)
-        assert await closed_with(socket) == CloseCode.TOKEN_EXPIRED
+        await socket.send(HELLO_TEXT)
+        assert await close_code(socket) == CloseCode.TOKEN_EXPIRED

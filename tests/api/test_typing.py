@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 from support.agents import CuttableLink, Operator, agent_running, read_until, until
-from support.frames import SAID_HELLO, attach, next_message
+from support.frames import HELLO_TEXT, attach, next_message
 from support.server import running
 
 from onsembl.protocol.control import GRACE_SECONDS
@@ -193,7 +193,7 @@ async def test_nobody_borrows_a_controllers_id(api):
     agent = await api.enrol()
     ada, bob = await api.operator(Role.ADMIN), await api.operator(Role.OPERATOR)
     async with api.agent_socket(agent) as socket:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         await next_message(socket, "welcome")
         async with page_of(api, agent.id, ada) as one:
             await one.take()
@@ -208,7 +208,7 @@ async def test_a_page_that_comes_back_soon_still_types(api):
     """By its id; the other end of the terminal sees no change."""
     agent, account = await api.enrol(), await api.operator(Role.OPERATOR)
     async with api.agent_socket(agent) as socket:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         await next_message(socket, "welcome")
         async with page_of(api, agent.id, account) as page:
             await page.take()
@@ -287,7 +287,7 @@ async def _seen(api, agent_id: str) -> bool:
 async def test_another_run_of_the_agent_is_not_typed_at(api):
     """What was meant for the program before is refused, and says so."""
     agent, account = await api.enrol(), await api.operator(Role.OPERATOR)
-    hello = json.loads(SAID_HELLO)
+    hello = json.loads(HELLO_TEXT)
     async with page_of(api, agent.id, account) as page:
         async with api.agent_socket(agent) as socket:
             await socket.send(json.dumps({**hello, "boot": str(uuid4())}))
@@ -304,7 +304,7 @@ async def test_keys_of_one_who_lost_control_are_not_typed_later(api):
     """The agent was away when they were pressed, and another has taken over since."""
     agent, boot = await api.enrol(), str(uuid4())
     ada, bob = await api.operator(Role.ADMIN), await api.operator(Role.OPERATOR)
-    hello = json.dumps({**json.loads(SAID_HELLO), "boot": boot})
+    hello = json.dumps({**json.loads(HELLO_TEXT), "boot": boot})
     async with page_of(api, agent.id, ada) as one, page_of(api, agent.id, bob) as two:
         async with api.agent_socket(agent) as socket:
             await socket.send(hello)
@@ -403,7 +403,7 @@ async def test_an_agent_that_was_away_draws_anew_for_one_who_came_meanwhile(sett
     async with running(replace(settings, ring_bytes=1000)) as api:
         agent, account = await api.enrol(), await api.operator(Role.VIEWER)
         async with api.agent_socket(agent) as socket:
-            await socket.send(SAID_HELLO)
+            await socket.send(HELLO_TEXT)
             stream = (await next_message(socket, "welcome"))["stream_id"]
             await socket.send(encode_output(0, b"x" * 4000))
             await next_message(socket, "acknowledged")
@@ -412,7 +412,7 @@ async def test_an_agent_that_was_away_draws_anew_for_one_who_came_meanwhile(sett
             assert (await attach(late, account.access_token))["offset"] > 0
             async with api.agent_socket(agent) as socket:
                 tail = {"id": stream, "start": 4000, "end": 4000}
-                await socket.send(json.dumps({**json.loads(SAID_HELLO), "stream": tail}))
+                await socket.send(json.dumps({**json.loads(HELLO_TEXT), "stream": tail}))
                 await next_message(socket, "redraw")
 
 
@@ -426,7 +426,7 @@ async def test_the_size_is_the_controllers(api, who):
     agent = await api.enrol()
     ada, bob = await api.operator(Role.ADMIN), await api.operator(Role.OPERATOR)
     async with api.agent_socket(agent) as socket:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         await next_message(socket, "welcome")
         async with page_of(api, agent.id, ada) as one, page_of(api, agent.id, bob) as two:
             await one.take()

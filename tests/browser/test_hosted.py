@@ -10,7 +10,7 @@ import psutil
 import pytest
 from playwright.async_api import expect
 from support.control_center import ControlCenter
-from support.project import played_project
+from support.supabase_project import supabase_project
 
 
 def sleeping(seconds: str) -> list[int]:
@@ -20,7 +20,7 @@ def sleeping(seconds: str) -> list[int]:
 @pytest.mark.seconds(12)
 async def test_the_page_lives_by_another_processs_auth_and_realtime(postgres, dashboard: Path, visit, tmp_path) -> None:
     """Sign in, live state, a command that succeeds and one that is cancelled, without the built-in Supabase."""
-    with played_project(postgres) as project:
+    with supabase_project(postgres) as project:
         await asyncio.to_thread(project.onsembl, "supabase", "setup")
         added = await asyncio.to_thread(
             project.onsembl, "operator", "add", "a@example.org", "--role", "admin", ONSEMBL_OPERATOR_PASSWORD="good one"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from playwright.async_api import expect
-from support.frames import SAID_HELLO
+from support.frames import HELLO_TEXT
 from support.server import Api
 
 from onsembl.protocol.states import Role
@@ -48,7 +48,7 @@ async def test_an_admin_disables_and_enables_an_operator(center: Api, visit) -> 
     operator = await center.operator(Role.OPERATOR)
     await other.come_back(operator.email)
     async with center.agent_socket(agent) as socket:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         await socket.recv()
         await other.attached()
         await admin.page.reload()

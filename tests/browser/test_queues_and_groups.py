@@ -6,7 +6,7 @@ import re
 
 from playwright.async_api import expect
 from support.agents import Operator, agent_running
-from support.asking import ask
+from support.api_calls import call_api
 from support.server import Api
 
 from onsembl.protocol.states import Role
@@ -98,14 +98,14 @@ async def test_a_cancellation_has_a_reason(center: Api, visit) -> None:
     await page.get_by_label("Reason", exact=True).fill("wrong branch")
     await page.get_by_role("button", name="Press again: cancel all commands").click()
     await expect(page.locator("li[data-state=cancelled]")).to_have_count(3)
-    group = await ask(operator, "POST", "/v1/groups", {"text": "git pull", "target": {"all": True}}, 201)
+    group = await call_api(operator, "POST", "/v1/groups", {"text": "git pull", "target": {"all": True}}, 201)
     await page.goto(f"{center.url}/#/history?group={group['id']}")
     strip = page.get_by_role("region", name="Command group")
     await strip.get_by_role("button", name="Cancel the group").click()
     await strip.get_by_label("Reason", exact=True).fill("too early")
     await strip.get_by_role("button", name="Press again to cancel the group").click()
     await expect(strip.get_by_text("1 of 1 command ended")).to_be_visible()
-    found = (await ask(operator, "GET", f"/v1/commands?agent_id={away.id}"))["commands"]
+    found = (await call_api(operator, "GET", f"/v1/commands?agent_id={away.id}"))["commands"]
     assert [command["cancel_reason"] for command in found] == [
         "too early",
         "wrong branch",

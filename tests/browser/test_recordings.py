@@ -9,7 +9,7 @@ from pathlib import Path
 
 from playwright.async_api import Route, expect
 from support.agents import Operator, agent_running, until
-from support.recorded import NOON, add_command, add_commands, add_output, add_size, add_stream
+from support.recordings import NOON, add_command, add_commands, add_output, add_size, add_stream
 from support.server import Api
 
 from onsembl.protocol.states import Role

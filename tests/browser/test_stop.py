@@ -7,7 +7,7 @@ from pathlib import Path
 
 from playwright.async_api import expect
 from support.agents import agent_running
-from support.frames import SAID_HELLO, next_message
+from support.frames import HELLO_TEXT, next_message
 from support.server import Api
 
 from onsembl.protocol.states import Role
@@ -48,11 +48,11 @@ async def test_a_phone_stops_the_fleet_and_shows_each_agent(center: Api, visit) 
     """Two taps; the banner lists agents that stopped, cannot be reached, or have processes that survive SIGKILL."""
     away, dying, good = [await center.enrol(name) for name in ("away", "dying", "good")]
     async with center.agent_socket(away) as socket:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         await next_message(socket, "welcome")
     async with center.agent_socket(dying) as bad_socket, center.agent_socket(good) as good_socket:
         for socket in (bad_socket, good_socket):
-            await socket.send(SAID_HELLO)
+            await socket.send(HELLO_TEXT)
             await next_message(socket, "welcome")
         phone = await visit(center.url, PHONE, has_touch=True, is_mobile=True)
         await phone.come_back((await center.operator(Role.OPERATOR)).email)

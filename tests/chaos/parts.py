@@ -1,4 +1,4 @@
-"""The parts of a control center as processes of their own, to be killed; and viewers, who come back at their byte."""
+"""The parts of a control center as processes that a test kills, and viewers that resume at their offset."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ ONSEMBL = (sys.executable, "-m", "onsembl.cli.main")
 
 
 class Part:
-    """A program that is started again each time it was killed, or has ended by itself, as whatever supervises it in
-    earnest would; what it says goes to a file."""
+    """A process that is restarted whenever it exits, as a service manager does. Its output goes to a file."""
 
     def __init__(self, folder: Path, name: str, *arguments: str, database_url: str, **environment: str) -> None:
         self._log = folder / f"{name}.log"
@@ -49,26 +48,26 @@ class Part:
             await self._process.wait()
 
     async def kill(self) -> None:
-        """`kill -9`; another is started."""
+        """Send SIGKILL; the process is restarted."""
         await self._signal(signal.SIGKILL)
 
-    async def end(self) -> None:
-        """For good."""
+    async def stop(self) -> None:
+        """Stop the process without a restart."""
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
         await self._signal(signal.SIGTERM)
 
-    async def _signal(self, how: signal.Signals) -> None:
+    async def _signal(self, number: signal.Signals) -> None:
         process = self._process
         if process is not None:
             if process.returncode is None:
-                process.send_signal(how)
+                process.send_signal(number)
             await process.wait()
 
 
 class ApiPart(Part):
-    """An `onsembl up` at an address that stays."""
+    """An `onsembl up` that keeps its address over restarts."""
 
     def __init__(self, folder: Path, database_url: str, *, worker: bool = False, **environment: str) -> None:
         port = free_port()
@@ -82,22 +81,22 @@ class ApiPart(Part):
         )
 
     def memory(self) -> int:
-        """What it has in memory, in bytes."""
+        """The resident memory, in bytes."""
         assert self._process is not None
         return psutil.Process(self._process.pid).memory_info().rss
 
     async def ready(self, http: httpx.AsyncClient) -> None:
-        async def answers() -> bool:
+        async def is_ready() -> bool:
             try:
                 return (await http.get("/readyz")).status_code == 200
             except httpx.TransportError:
                 return False
 
-        await until(answers, "the API")
+        await until(is_ready, "the API")
 
 
 class PostgresPart:
-    """The server, killed with all of its processes by the death of their parent."""
+    """A Postgres server. To kill its main process kills all of its processes."""
 
     def __init__(self, server: EmbeddedPostgres) -> None:
         self._server = server
@@ -110,7 +109,10 @@ class PostgresPart:
 
 
 class ChaosViewer:
-    """Follows one agent's terminal from where it first attached, over any number of connections."""
+    """Reads one agent's terminal from the offset of its first attach on, over any number of connections.
+
+    `seen` are the bytes since `start`; `faults` are the messages upon which the viewer lost its place.
+    """
 
     def __init__(self, link: CuttableLink, agent_id: str, token: str, *, wanted: bytes | None = None) -> None:
         self._url = link.url.replace("http", "ws") + f"/v1/agents/{agent_id}/terminal"
@@ -120,19 +122,19 @@ class ChaosViewer:
         self.start = 0
         self.seen = bytearray()
         self.faults: list[str] = []
-        self._stuck = asyncio.Event()
-        self._stuck.set()
+        self._reading = asyncio.Event()
+        self._reading.set()
         self.task = asyncio.create_task(self._run())
 
     @property
-    def place(self) -> int:
+    def offset(self) -> int:
         return self.start + len(self.seen)
 
-    async def be_stuck(self, progress: asyncio.Event) -> None:
-        """Read nothing until something else has come about."""
-        self._stuck.clear()
-        await progress.wait()
-        self._stuck.set()
+    async def pause(self, resumed: asyncio.Event) -> None:
+        """Read nothing until the event is set."""
+        self._reading.clear()
+        await resumed.wait()
+        self._reading.set()
 
     async def leave(self) -> None:
         self.task.cancel()
@@ -141,13 +143,13 @@ class ChaosViewer:
     async def _run(self) -> None:
         while True:
             try:
-                await self._follow()
+                await self._read()
             except (OSError, TimeoutError, WebSocketException):
-                await asyncio.sleep(random.uniform(0.05, 0.3))  # as a browser does
+                await asyncio.sleep(random.uniform(0.05, 0.3))  # As the page does.
             else:
                 return
 
-    async def _follow(self) -> None:
+    async def _read(self) -> None:
         async with connect(
             self._url,
             subprotocols=[TERMINAL_SUBPROTOCOL],  # type: ignore[list-item]
@@ -156,33 +158,33 @@ class ChaosViewer:
             close_timeout=1,
             ping_interval=None,
         ) as websocket:
-            place = {"stream_id": self.stream_id, "offset": self.place} if self.stream_id else {}
-            await websocket.send(json.dumps({"type": "attach", "access_token": self._token, **place}))
+            resume = {"stream_id": self.stream_id, "offset": self.offset} if self.stream_id else {}
+            await websocket.send(json.dumps({"type": "attach", "access_token": self._token, **resume}))
             while self._wanted is None or self._wanted not in self.seen[-4096:]:
-                await self._stuck.wait()
+                await self._reading.wait()
                 frame = await websocket.recv()
                 if isinstance(frame, bytes):
                     self.seen += frame
                 else:
-                    await self._obey(websocket, json.loads(frame))
+                    await self._handle(websocket, json.loads(frame))
 
-    async def _obey(self, websocket, message: dict) -> None:
+    async def _handle(self, websocket, message: dict) -> None:
         match message["type"]:
             case "attached" if self.stream_id is None:
                 self.stream_id, self.start = message["stream_id"], message["offset"]
             case "attached" if message["stream_id"] != self.stream_id or message["mode"] != "exact":
-                self._begin_anew(message)
+                self._restart(message)
             case "gap":
-                self._begin_anew(message | {"stream_id": self.stream_id})
+                self._restart(message | {"stream_id": self.stream_id})
             case "stream_started" if self.stream_id is None:
                 self.stream_id, self.start = message["stream_id"], message["offset"]
             case "stream_started":
-                self._begin_anew(message)
+                self._restart(message)
             case "ping":
                 await websocket.send('{"type":"pong"}')
             case _:
                 pass
 
-    def _begin_anew(self, message: dict) -> None:
-        self.faults.append(f"at {self.place} of {self.stream_id}: {message}")
+    def _restart(self, message: dict) -> None:
+        self.faults.append(f"at {self.offset} of {self.stream_id}: {message}")
         self.stream_id, self.start, self.seen = message["stream_id"], message["offset"], bytearray()

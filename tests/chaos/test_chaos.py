@@ -1,7 +1,7 @@
-"""Terminals under faults: whatever dies, what viewers see, what the archive holds and what was written are the same.
+"""Terminals under faults: viewers and the archive get exactly the bytes that were written.
 
-`ONSEMBL_CHAOS_FAULTS` is their number in the long form (200, no fewer than 10), `ONSEMBL_CHAOS_SEED` what they follow
-from; a run prints its own.
+`ONSEMBL_CHAOS_FAULTS` is the number of faults in the long form (default 200, at least 10). `ONSEMBL_CHAOS_SEED` is the
+seed of a run; each run prints its seed.
 """
 
 from __future__ import annotations
@@ -29,14 +29,17 @@ from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 SHORT, LONG = 12, int(os.environ.get("ONSEMBL_CHAOS_FAULTS", "200"))
 SEED = int(os.environ.get("ONSEMBL_CHAOS_SEED", str(random.SystemRandom().randrange(10**6))))
 FLOW_SECONDS = 120.0
-"""How long it may take, on a slow machine, until bytes flow again after a fault."""
+"""How long it may take on a slow machine until bytes flow again after a fault."""
 WRITER = Path(__file__).with_name("writer.py")
 
 Fault = Callable[[], Awaitable[None]]
 
 
 class Chaos:
-    """Everything that runs, and what can be done to it."""
+    """A whole system with agents and viewers, and the faults that can be caused in it.
+
+    `steady` viewers stay until the end; `visitors` come during the run, and `left` are those that have left.
+    """
 
     def __init__(self, chance: random.Random, stack: AsyncExitStack, agents: int) -> None:
         self.chance = chance
@@ -46,10 +49,10 @@ class Chaos:
         self.visitors: list[ChaosViewer] = []
         self.left: list[ChaosViewer] = []
         self.done: Counter[str] = Counter()
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._unfinished: set[asyncio.Task[None]] = set()
 
-    async def begin(self, postgres: EmbeddedPostgres, folder: Path, **environment: str) -> None:
-        """Start all of it, the API in this environment, and wait for the first bytes."""
+    async def start(self, postgres: EmbeddedPostgres, folder: Path, **environment: str) -> None:
+        """Start everything, the API in this environment, and wait for the first bytes."""
         url = postgres.url()
         self.folder = folder
         self.database_url = url
@@ -58,7 +61,7 @@ class Chaos:
         self.worker = Part(folder, "worker", "worker", "--data-dir", str(folder / "data"), database_url=url)
         for part in (self.api, self.worker):
             await part.start()
-            self.stack.push_async_callback(part.end)
+            self.stack.push_async_callback(part.stop)
         http = await self.stack.enter_async_context(httpx.AsyncClient(base_url=self.api.url, timeout=30))
         await self.api.ready(http)
         api = Api(self.api.url, url, http, None)  # type: ignore[arg-type]
@@ -90,7 +93,7 @@ class Chaos:
     async def _all_flow(self) -> bool:
         return all(BEGIN % (index // 2) in viewer.seen for index, viewer in enumerate(self.steady))
 
-    # What can be done to it
+    # Faults
 
     async def cut_agents(self) -> None:
         self.agents_link.cut()
@@ -109,27 +112,27 @@ class Chaos:
         await asyncio.sleep(self.chance.uniform(0.05, 1.5))
         link.mend()
 
-    async def come(self) -> None:
+    async def attach_visitor(self) -> None:
         self.visitors.append(self._viewer(self.chance.choice(self.agents).id))
 
-    async def go(self) -> None:
+    async def detach_visitor(self) -> None:
         if not self.visitors:
-            await self.come()
+            await self.attach_visitor()
         viewer = self.visitors.pop(self.chance.randrange(len(self.visitors)))
         self.left.append(viewer)
-        await self._has_seen(viewer)
+        await self._has_bytes(viewer)
         await viewer.leave()
 
-    async def _has_seen(self, viewer: ChaosViewer) -> None:
-        async def sees() -> bool:
+    async def _has_bytes(self, viewer: ChaosViewer) -> None:
+        async def has_bytes() -> bool:
             return bool(viewer.seen)
 
-        await until(sees, "what a visitor sees")
+        await until(has_bytes, "a visitor's first bytes")
 
-    async def be_stuck(self) -> None:
-        over = asyncio.Event()
-        asyncio.get_running_loop().call_later(self.chance.uniform(0.2, 2.0), over.set)
-        await self.chance.choice([*self.steady, *self.visitors]).be_stuck(over)
+    async def pause_viewer(self) -> None:
+        resumed = asyncio.Event()
+        asyncio.get_running_loop().call_later(self.chance.uniform(0.2, 2.0), resumed.set)
+        await self.chance.choice([*self.steady, *self.visitors]).pause(resumed)
 
     async def kill_api(self) -> None:
         await self.api.kill()
@@ -141,54 +144,56 @@ class Chaos:
     async def kill_postgres(self) -> None:
         await self.postgres.kill()
 
-    def order(self, faults: int) -> list[Fault]:
-        """So many faults, of each kind at least one."""
+    def choose_faults(self, count: int) -> list[Fault]:
+        """A random order of `count` faults, with each kind at least once."""
         kinds: dict[Fault, int] = {
             self.cut_agents: 28,
             self.cut_viewers: 20,
             self.sever_agents: 8,
             self.sever_viewers: 8,
-            self.come: 10,
-            self.go: 8,
-            self.be_stuck: 8,
+            self.attach_visitor: 10,
+            self.detach_visitor: 8,
+            self.pause_viewer: 8,
             self.kill_api: 4,
             self.kill_worker: 3,
             self.kill_postgres: 3,
         }
-        order = [*kinds, *self.chance.choices(list(kinds), weights=list(kinds.values()), k=faults - len(kinds))]
-        self.chance.shuffle(order)
-        return order
+        faults = [*kinds, *self.chance.choices(list(kinds), weights=list(kinds.values()), k=count - len(kinds))]
+        self.chance.shuffle(faults)
+        return faults
 
-    async def run(self, order: Iterable[Fault]) -> None:
-        """These faults, each while bytes flow: one that strikes what is down already is none. Now and then one more,
-        which does not count, strikes while another lasts."""
-        for fault in order:
+    async def run(self, faults: Iterable[Fault]) -> None:
+        """Cause the faults, each while bytes flow: a fault in a part that is down already would test nothing.
+
+        Now and then an uncounted fault is caused during another one.
+        """
+        for fault in faults:
             self.done[fault.__name__] += 1
             tasks = [asyncio.ensure_future(fault())]
             if self.chance.random() < 0.2:
                 await asyncio.sleep(self.chance.uniform(0, 0.5))
-                another = self.chance.choice([self.cut_agents, self.cut_viewers, self.come])
+                another = self.chance.choice([self.cut_agents, self.cut_viewers, self.attach_visitor])
                 tasks.append(asyncio.ensure_future(another()))
-            if fault in (self.go, self.be_stuck):
-                self._under_way.update(tasks)
+            if fault in (self.detach_visitor, self.pause_viewer):
+                self._unfinished.update(tasks)
             else:
                 await asyncio.gather(*tasks)
             await self._flow()
-        await asyncio.gather(*self._under_way)
+        await asyncio.gather(*self._unfinished)
         for visitor in self.visitors:
-            await self._has_seen(visitor)
+            await self._has_bytes(visitor)
 
     async def _flow(self) -> None:
-        """Until each viewer that stays has seen more than any of its agent had before."""
+        """Wait until each steady viewer has new bytes that no viewer of its agent had before."""
         wanted = self.chance.randrange(1, 20_000)
-        before = [max(one.place, other.place) for one, other in zip(self.steady[::2], self.steady[1::2], strict=True)]
+        before = [max(one.offset, other.offset) for one, other in zip(self.steady[::2], self.steady[1::2], strict=True)]
         async with asyncio.timeout(FLOW_SECONDS):
-            while any(viewer.place < before[index // 2] + wanted for index, viewer in enumerate(self.steady)):
+            while any(viewer.offset < before[index // 2] + wanted for index, viewer in enumerate(self.steady)):
                 await asyncio.sleep(0.01)
 
-    async def ends_right(self) -> None:
-        """The writers end; what they wrote is in the archive and was seen, byte for byte, by every viewer that stayed,
-        and from its first byte by each that came and went."""
+    async def check_end(self) -> None:
+        """Stop the writers, and compare: the archive and every steady viewer have exactly the written bytes, and every
+        visitor has them from its first byte on."""
         await self.api.ready(self.operator.api.http)
         (self.folder / "stop").touch()
         rows = []
@@ -220,16 +225,16 @@ class Chaos:
     ("faults", "agents"),
     [(SHORT, 2), pytest.param(LONG, 3, marks=[pytest.mark.soak, pytest.mark.timeout(600 + LONG * 5)])],
 )
-async def test_what_was_written_is_archived_and_seen(own_postgres, tmp_path, faults, agents):
-    """Whatever is cut, severed, stuck or killed meanwhile."""
+async def test_no_byte_is_lost_or_repeated_under_faults(own_postgres, tmp_path, faults, agents):
+    """Viewers and the archive get every byte once, although links are cut, viewers pause and parts are killed."""
     print(f"ONSEMBL_CHAOS_SEED={SEED} ONSEMBL_CHAOS_FAULTS={faults}")
     async with AsyncExitStack() as stack:
         chaos = Chaos(random.Random(SEED), stack, agents)
-        await chaos.begin(own_postgres, tmp_path)
-        await chaos.run(chaos.order(faults))
+        await chaos.start(own_postgres, tmp_path)
+        await chaos.run(chaos.choose_faults(faults))
         print(f"done: {dict(chaos.done)}, {len(chaos.left)} visitors left, {len(chaos.visitors)} stayed")
-        assert chaos.left, "nobody came and went"
-        await chaos.ends_right()
+        assert chaos.left, "no visitor came and left"
+        await chaos.check_end()
 
 
 ACKNOWLEDGED_BEFORE_IT_IS_ARCHIVED = """
@@ -247,7 +252,7 @@ async def acknowledge(session, terminal):
         await asyncio.sleep(0.01)
 
 agent_socket.AgentSession._acknowledge = acknowledge
-archiver.BATCH_SECONDS = 3.0  # so that some bytes are never archived yet
+archiver.BATCH_SECONDS = 3.0  # Some bytes are then not archived yet.
 """
 SEEN_TWICE = """
 from onsembl.api.terminals import viewer
@@ -266,13 +271,13 @@ viewer.attach = attach
         (ACKNOWLEDGED_BEFORE_IT_IS_ARCHIVED, Chaos.kill_api, "the archive differs"),
         (SEEN_TWICE, Chaos.cut_viewers, r"a (viewer|visitor) differs"),
     ],
-    ids=["an early acknowledgement", "a viewer that begins anew"],
+    ids=["an early acknowledgement", "a viewer that restarts"],
 )
-async def test_a_missing_guard_is_found(own_postgres, tmp_path, patch, fault, found):
-    """One fault of the right kind shows that bytes are lost or come twice."""
+async def test_one_fault_reveals_a_missing_guard(own_postgres, tmp_path, patch, fault, found):
+    """Without a guard, one fault of the right kind loses or repeats bytes, and the comparison fails."""
     async with AsyncExitStack() as stack:
         chaos = Chaos(random.Random(SEED), stack, agents=1)
-        await chaos.begin(own_postgres, tmp_path, **without(tmp_path / "guard", patch))
+        await chaos.start(own_postgres, tmp_path, **without(tmp_path / "guard", patch))
         await chaos.run([fault.__get__(chaos)])
         with pytest.raises(AssertionError, match=found):
-            await chaos.ends_right()
+            await chaos.check_end()

@@ -1,5 +1,5 @@
-"""`kill -9` of each part while commands are at every point of their life, each on an agent of its own: every one ends
-right, and ran once."""
+"""SIGKILL of each part while commands are in every state, each on an agent of its own: each command ends in the right
+state and ran once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import httpx
 import pytest
 from chaos.parts import ApiPart, Part, PostgresPart
 from support.agents import FINAL, CuttableLink, Operator, RunningAgent, agent_running, sleepers, until
-from support.asking import ask
+from support.api_calls import call_api
 from support.missing_guards import without
 from support.server import Api
 
@@ -27,7 +27,7 @@ from onsembl.protocol.ids import AgentId
 from onsembl.sql.audit import Actor
 from onsembl.sql.database import connect
 
-SOON = ("--dead-after", "2")
+FAST_RECOVERY = ("--dead-after", "2")
 VICTIMS = {
     "the worker": ("worker",),
     "the API": ("api",),
@@ -36,47 +36,48 @@ VICTIMS = {
 }
 
 
-class MuffledLink(CuttableLink):
-    """One that can lose what the agent says, until it is cut."""
+class MutedLink(CuttableLink):
+    """A link that can drop the agent's messages; `cut` it afterwards."""
 
-    muffled = False
+    muted = False
 
-    def asks(self, data: bytes) -> bool:
-        return not self.muffled
+    def passes_request(self, data: bytes) -> bool:
+        return not self.muted
 
 
 @dataclass
 class Stage:
-    """What a point is brought about with: an agent of its own over a link of its own."""
+    """An agent with a link of its own, for one point."""
 
     operator: Operator
     agent: RunningAgent
-    link: MuffledLink
+    link: MutedLink
     folder: Path
     start_agent: Callable[[], Awaitable[RunningAgent]]
     victims: str = ""
-    """Who is killed: the files of each kill have names of their own."""
+    """The killed parts; each kill has files of its own."""
 
-    async def connected(self) -> None:
-        """The agent takes commands."""
+    async def ready(self) -> None:
+        """Wait until the agent runs commands."""
         command = await self.operator.send(self.agent.id, "true")
         assert (await self.operator.until_state(command, *FINAL))["state"] == "succeeded"
 
     def file(self, name: str) -> Path:
         return self.folder / f"{name}-{self.victims.replace(' ', '-')}-{self.agent.id}"
 
-    async def send(self, then: str = "true") -> dict:
-        """A command that notes each time that it runs, and then does this."""
-        return await self.operator.send(self.agent.id, f"echo x >> {self.file('ran')}; {then}")
+    async def send(self, script: str = "true") -> dict:
+        """Send a command that records each of its runs, and then runs the script."""
+        return await self.operator.send(self.agent.id, f"echo x >> {self.file('ran')}; {script}")
 
-    def waits(self) -> str:
+    def wait_script(self) -> str:
+        """A script that waits for the file `go` and then writes the file `ended`."""
         return f"until test -e {self.file('go')}; do sleep 0.05; done; echo x >> {self.file('ended')}"
 
     async def exists(self, name: str) -> None:
-        async def there() -> bool:
+        async def exists() -> bool:
             return self.file(name).exists()
 
-        await until(there, name)
+        await until(exists, name)
 
     async def state_of(self, command: dict) -> str:
         return (await self.operator.read(command))["state"]
@@ -84,11 +85,11 @@ class Stage:
 
 Afterwards = Callable[[], Awaitable[None]]
 Point = Callable[[Stage], Awaitable[tuple[list[dict], str, Afterwards]]]
-"""Brings a command to a point; answers what was sent, what that must come to, and what is done after the kill."""
+"""Brings commands to a point. Returns the commands, their expected final state, and an action for after the kill."""
 
 
-async def waits_in_line(stage: Stage) -> tuple[list[dict], str, Afterwards]:
-    first, second = await stage.send(stage.waits()), await stage.send()
+async def waits_in_the_queue(stage: Stage) -> tuple[list[dict], str, Afterwards]:
+    first, second = await stage.send(stage.wait_script()), await stage.send()
     await stage.operator.until_state(first, "running")
     assert await stage.state_of(second) == "queued"
 
@@ -101,10 +102,10 @@ async def waits_in_line(stage: Stage) -> tuple[list[dict], str, Afterwards]:
 async def waits_for_its_agent(stage: Stage) -> tuple[list[dict], str, Afterwards]:
     await stage.agent.stop()
 
-    async def is_away() -> bool:
-        return (await ask(stage.operator, "GET", f"/v1/agents/{stage.agent.id}"))["status"] == "offline"
+    async def is_offline() -> bool:
+        return (await call_api(stage.operator, "GET", f"/v1/agents/{stage.agent.id}"))["status"] == "offline"
 
-    await until(is_away, "its agent is away")
+    await until(is_offline, "its agent is offline")
     command = await stage.send()
     assert await stage.state_of(command) == "queued"
 
@@ -125,22 +126,22 @@ async def is_offered(stage: Stage) -> tuple[list[dict], str, Afterwards]:
     return [command], "succeeded", afterwards
 
 
-async def has_begun_and_nobody_knows(stage: Stage) -> tuple[list[dict], str, Afterwards]:
-    stage.link.muffled = True
-    command = await stage.send(stage.waits())
+async def has_started_unreported(stage: Stage) -> tuple[list[dict], str, Afterwards]:
+    stage.link.muted = True
+    command = await stage.send(stage.wait_script())
     await stage.exists("ran")
     assert await stage.state_of(command) == "dispatched"
 
     async def afterwards() -> None:
         stage.link.cut()
-        stage.link.muffled = False
+        stage.link.muted = False
         stage.file("go").touch()
 
     return [command], "succeeded", afterwards
 
 
 async def runs(stage: Stage) -> tuple[list[dict], str, Afterwards]:
-    command = await stage.send(stage.waits())
+    command = await stage.send(stage.wait_script())
     await stage.operator.until_state(command, "running")
     await stage.exists("ran")
 
@@ -151,16 +152,16 @@ async def runs(stage: Stage) -> tuple[list[dict], str, Afterwards]:
 
 
 async def is_being_cancelled(stage: Stage) -> tuple[list[dict], str, Afterwards]:
-    """It takes no interrupt, so the ladder takes a while."""
+    """The command ignores SIGINT, so the escalation takes a while."""
     command = await stage.send("trap '' INT; while true; do sleep 0.1; done")
     await stage.operator.until_state(command, "running")
     await stage.exists("ran")
     await stage.operator.cancel(command)
 
-    async def is_told() -> bool:
+    async def has_a_step() -> bool:
         return bool((await stage.operator.read(command))["cancel_step"])
 
-    await until(is_told, "the first rung")
+    await until(has_a_step, "the first step of the escalation")
 
     async def afterwards() -> None:
         pass
@@ -168,8 +169,8 @@ async def is_being_cancelled(stage: Stage) -> tuple[list[dict], str, Afterwards]
     return [command], "cancelled", afterwards
 
 
-async def is_over_and_nobody_knows(stage: Stage) -> tuple[list[dict], str, Afterwards]:
-    command = await stage.send(stage.waits())
+async def has_ended_unreported(stage: Stage) -> tuple[list[dict], str, Afterwards]:
+    command = await stage.send(stage.wait_script())
     await stage.operator.until_state(command, "running")
     stage.link.sever()
     stage.file("go").touch()
@@ -181,10 +182,10 @@ async def is_over_and_nobody_knows(stage: Stage) -> tuple[list[dict], str, After
     return [command], "succeeded", afterwards
 
 
-async def is_over_and_its_agent_does_not_know_that_it_is_known(stage: Stage) -> tuple[list[dict], str, Afterwards]:
-    command = await stage.send(stage.waits())
+async def has_ended_unacknowledged(stage: Stage) -> tuple[list[dict], str, Afterwards]:
+    command = await stage.send(stage.wait_script())
     await stage.operator.until_state(command, "running")
-    stage.link.deafen()
+    stage.link.drop_answers()
     stage.file("go").touch()
     await stage.operator.until_state(command, "succeeded")
 
@@ -195,8 +196,8 @@ async def is_over_and_its_agent_does_not_know_that_it_is_known(stage: Stage) -> 
     return [command], "succeeded", afterwards
 
 
-async def is_promoted_and_nobody_was_told(stage: Stage) -> tuple[list[dict], str, Afterwards]:
-    """As one of whom the API died between the two. The worker would find it soon: this is the last before the kill."""
+async def is_promoted_undispatched(stage: Stage) -> tuple[list[dict], str, Afterwards]:
+    """The API died between promotion and dispatch. The worker would recover it soon, so this point comes last."""
     agent_id = AgentId(UUID(stage.agent.id))
     ann = Actor("operator", uuid4(), "ann", "127.0.0.1")
     async with await connect(stage.operator.api.database_url) as conn:
@@ -211,21 +212,21 @@ async def is_promoted_and_nobody_was_told(stage: Stage) -> tuple[list[dict], str
 
 
 POINTS: list[Point] = [
-    waits_in_line,
+    waits_in_the_queue,
     waits_for_its_agent,
     is_offered,
-    has_begun_and_nobody_knows,
+    has_started_unreported,
     runs,
     is_being_cancelled,
-    is_over_and_nobody_knows,
-    is_over_and_its_agent_does_not_know_that_it_is_known,
+    has_ended_unreported,
+    has_ended_unacknowledged,
 ]
-LAST_POINT = is_promoted_and_nobody_was_told
+LAST_POINT = is_promoted_undispatched
 
 
 @dataclass
 class Center:
-    """A control center whose parts are killed one by one."""
+    """A control center whose parts the test kills."""
 
     api: Api
     operator: Operator
@@ -243,17 +244,17 @@ async def center_running(
         url = own_postgres.url()
         parts: dict[str, Part | PostgresPart] = {"postgres": PostgresPart(own_postgres)}
         api_part = parts["api"] = ApiPart(tmp_path, url)
-        parts["worker"] = Part(tmp_path, "worker", "worker", *SOON, database_url=url)
+        parts["worker"] = Part(tmp_path, "worker", "worker", *FAST_RECOVERY, database_url=url)
         for part in (api_part, parts["worker"]):
             await part.start()
-            stack.push_async_callback(part.end)
+            stack.push_async_callback(part.stop)
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=api_part.url, timeout=30))
         await api_part.ready(http)
         api = Api(api_part.url, url, http, None)  # type: ignore[arg-type]
         operator = Operator(api, await api.operator())
 
         async def stage(name: str) -> Stage:
-            link = await stack.enter_async_context(MuffledLink(api.url))
+            link = await stack.enter_async_context(MutedLink(api.url))
 
             async def start() -> RunningAgent:
                 return await stack.enter_async_context(
@@ -261,27 +262,27 @@ async def center_running(
                 )
 
             made = Stage(operator, await start(), link, tmp_path, start)
-            await made.connected()
+            await made.ready()
             return made
 
         yield Center(api, operator, stage, lambda victim: parts[victim].kill(), lambda: api_part.ready(http))
 
 
 async def kill_at(center: Center, stages: dict[Point, Stage], victims: str) -> None:
-    """Bring a command to each point, kill, and see that each ends right and ran once."""
+    """Bring commands to each point, kill the parts, and check that each command ends right and ran once."""
     for stage in stages.values():
         stage.victims = victims
-    await asyncio.gather(*(stage.connected() for stage in stages.values()))
+    await asyncio.gather(*(stage.ready() for stage in stages.values()))
     early = [point for point in stages if point is not LAST_POINT]
-    brought = dict(zip(early, await asyncio.gather(*(point(stages[point]) for point in early)), strict=True))
+    prepared = dict(zip(early, await asyncio.gather(*(point(stages[point]) for point in early)), strict=True))
     if LAST_POINT in stages:
-        brought[LAST_POINT] = await LAST_POINT(stages[LAST_POINT])
+        prepared[LAST_POINT] = await LAST_POINT(stages[LAST_POINT])
     for victim in VICTIMS[victims]:
         await center.kill(victim)
     await center.ready()
-    for _, _, afterwards in brought.values():
+    for _, _, afterwards in prepared.values():
         await afterwards()
-    for point, (commands, wanted, _) in brought.items():
+    for point, (commands, wanted, _) in prepared.items():
         where = f"{point.__name__} when {victims} was killed"
         for command in commands:
             row = await center.operator.until_state(command, *FINAL)
@@ -301,10 +302,10 @@ KILLS = pytest.mark.parametrize(
 @KILLS
 @pytest.mark.seconds(25)
 @pytest.mark.timeout(600)
-async def test_commands_end_right_at_every_point(
+async def test_commands_in_every_state_survive_a_kill(
     own_postgres: EmbeddedPostgres, tmp_path: Path, kills: tuple[str, ...]
 ) -> None:
-    """Whichever part is killed, and when all of them are."""
+    """Each command ends in the right state and runs once, whether one part or all parts are killed."""
     async with center_running(own_postgres, tmp_path) as center:
         points = [*POINTS, LAST_POINT]
         made = await asyncio.gather(*(center.stage(point.__name__) for point in points))
@@ -312,17 +313,17 @@ async def test_commands_end_right_at_every_point(
             await kill_at(center, dict(zip(points, made, strict=True)), victims)
 
 
-FORGETFUL_AGENT = """
+AGENT_WITHOUT_JOURNAL = """
 from onsembl.agent.link.journal import Journal
 
 Journal.accepted = Journal.end = lambda self, report: None
 """
 
 
-async def test_a_command_that_runs_twice_is_found(own_postgres: EmbeddedPostgres, tmp_path: Path) -> None:
-    """An agent that does not remember the ids of the commands that it took is offered one again."""
-    async with center_running(own_postgres, tmp_path, **without(tmp_path / "guard", FORGETFUL_AGENT)) as center:
-        stages: dict[Point, Stage] = {has_begun_and_nobody_knows: await center.stage("forgetful")}
+async def test_a_second_run_of_a_command_is_detected(own_postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+    """An agent without a journal runs a command again when it is offered again, and the check fails."""
+    async with center_running(own_postgres, tmp_path, **without(tmp_path / "guard", AGENT_WITHOUT_JOURNAL)) as center:
+        stages: dict[Point, Stage] = {has_started_unreported: await center.stage("forgetful")}
         with pytest.raises(AssertionError, match="it ran 2 times"):
             await kill_at(center, stages, "the API")
 
@@ -330,10 +331,10 @@ async def test_a_command_that_runs_twice_is_found(own_postgres: EmbeddedPostgres
 @KILLS
 @pytest.mark.seconds(10)
 @pytest.mark.timeout(300)
-async def test_a_halt_is_seen_through_whoever_is_killed_meanwhile(
+async def test_a_halt_completes_although_parts_are_killed(
     own_postgres: EmbeddedPostgres, tmp_path: Path, kills: tuple[str, ...]
 ) -> None:
-    """What runs and what waits is cancelled, the agent proves it, and nothing starts until the halt is lifted."""
+    """Running and queued commands are cancelled, the agent confirms it, and no command starts until the lift."""
     async with center_running(own_postgres, tmp_path) as center:
         operator = center.operator
         stage = await center.stage("halted")
@@ -344,22 +345,22 @@ async def test_a_halt_is_seen_through_whoever_is_killed_meanwhile(
 
         for number, victims in enumerate(VICTIMS[name] for name in kills):
             began, ran = stage.file(f"began-{number}"), stage.file(f"ran-{number}")
-            runs = await operator.send(
+            running = await operator.send(
                 stage.agent.id, f"trap '' INT TERM; touch {began}; while true; do sleep 0.1; done"
             )
-            waits = await operator.send(stage.agent.id, f"echo x >> {ran}")
+            waiting = await operator.send(stage.agent.id, f"echo x >> {ran}")
             await stage.exists(f"began-{number}")
-            await operator.until_state(runs, "running")
-            await ask(operator, "POST", "/v1/halt", {}, 202)
+            await operator.until_state(running, "running")
+            await call_api(operator, "POST", "/v1/halt", {}, 202)
             for victim in victims:
                 await center.kill(victim)
             await center.ready()
-            for command in (runs, waits):
+            for command in (running, waiting):
                 assert (await operator.until_state(command, *FINAL))["state"] == "cancelled"
-            await until(is_stopped, "its proof")
-            assert await sleepers(runs) == []
+            await until(is_stopped, "the agent's confirmation")
+            assert await sleepers(running) == []
             late = await operator.send(stage.agent.id, f"echo x >> {ran}")
             assert late["state"] == "queued"
-            await ask(operator, "DELETE", "/v1/halt")
+            await call_api(operator, "DELETE", "/v1/halt")
             await operator.until_state(late, "succeeded")
             assert ran.read_text() == "x\n"

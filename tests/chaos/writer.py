@@ -1,8 +1,8 @@
-"""What an agent runs under faults: bytes that follow from a seed, between two marks, until it is told to stop.
+"""The command that agents run under faults: it writes bytes derived from a seed, between two marks.
 
     python writer.py SEED STOP COUNT
 
-It ends when the file STOP is there, and leaves in COUNT how many bytes it wrote between the marks.
+It exits when the file STOP exists, and writes to the file COUNT how many bytes are between the marks.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ BEGIN, END = b"\x02begin of %d\x02", b"\x03end of %d\x03"
 
 
 def chunks(seed: int) -> Iterator[bytes]:
-    """Without end; any bytes at all, UTF-8 or not."""
+    """Endless random chunks of any bytes, UTF-8 or not."""
     chance = random.Random(seed)
     while True:
         yield chance.randbytes(chance.choice((1, 3, 40, 40, 400, 4000)))
 
 
 def expected(seed: int, count: int) -> bytes:
-    """The first `count` bytes."""
+    """The first `count` bytes of the chunks."""
     parts: list[bytes] = []
     size = 0
     for chunk in chunks(seed):
@@ -43,14 +43,14 @@ def write(data: bytes) -> None:
 
 
 def main(seed: int, stop: Path, count: Path) -> None:
-    tty.setraw(1)  # what is written is what comes out
+    tty.setraw(1)  # The terminal passes the bytes on unchanged.
     write(BEGIN % seed)
     written = 0
     for number, chunk in enumerate(chunks(seed)):
         write(chunk)
         written += len(chunk)
         if number % 8 == 0:
-            time.sleep(0.1)  # in a minute without a server less than what viewers get again
+            time.sleep(0.1)  # A minute without a server produces fewer bytes than the ring holds.
             if stop.exists():
                 break
     count.write_text(str(written))

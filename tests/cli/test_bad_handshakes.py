@@ -19,7 +19,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from support.agents import until
 from support.control_center import ControlCenter, clean_environment
-from support.frames import SAID_HELLO, next_message
+from support.frames import HELLO_TEXT, next_message
 from websockets.asyncio.client import connect as connect_socket
 
 from onsembl.protocol.messages import AGENT_SUBPROTOCOL
@@ -190,7 +190,7 @@ async def a_good_agent_connects(address: str, access_token: str) -> None:
         open_timeout=PATIENCE,
     )
     async for connection in door:
-        await connection.send(SAID_HELLO)
+        await connection.send(HELLO_TEXT)
         assert (await next_message(connection, "welcome"))["name"] == "good"
         await connection.send(json.dumps({"type": "ping"}))
         await next_message(connection, "pong")

@@ -10,20 +10,20 @@ import psycopg
 import pytest
 from support.command_line import run_in_process
 from support.control_center import clean_environment
-from support.project import PlayedProject, played_project
+from support.supabase_project import SupabaseProject, supabase_project
 
 
-def onsembl(project: PlayedProject, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+def onsembl(project: SupabaseProject, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     return run_in_process(*arguments, environment=project.environment | more)
 
 
 @pytest.fixture
-def project(postgres) -> Iterator[PlayedProject]:
-    with played_project(postgres) as project:
+def project(postgres) -> Iterator[SupabaseProject]:
+    with supabase_project(postgres) as project:
         yield project
 
 
-def test_a_project_is_set_up_and_then_holds(project: PlayedProject):
+def test_a_project_is_set_up_and_then_holds(project: SupabaseProject):
     """`check` names what is missing; after `setup`, which may run twice, every line of it is ok."""
     before = project.onsembl("supabase", "check", "--json")
     assert before.returncode == 1
@@ -37,7 +37,7 @@ def test_a_project_is_set_up_and_then_holds(project: PlayedProject):
     assert [line.split()[0] for line in after.stdout.splitlines()] == ["ok"] * 9
 
 
-def test_what_is_taken_away_is_found_and_mended(project: PlayedProject):
+def test_what_is_taken_away_is_found_and_mended(project: SupabaseProject):
     """A table out of the publication, a grant revoked, a table opened to browsers: each has its line."""
     onsembl(project, "supabase", "setup")
     with psycopg.connect(project.environment["DATABASE_URL"], autocommit=True) as conn:
@@ -55,7 +55,7 @@ def test_what_is_taken_away_is_found_and_mended(project: PlayedProject):
     assert mended["publication"] and mended["grants"] and not mended["policies"]
 
 
-def test_operators_of_the_project_are_looked_after(project: PlayedProject):
+def test_operators_of_the_project_are_looked_after(project: SupabaseProject):
     """Added, listed, given a role, disabled and enabled, by the project's own admin interface; all is logged."""
     onsembl(project, "supabase", "setup")
     added = onsembl(
@@ -89,7 +89,7 @@ def test_settings_that_cannot_work_are_refused_in_a_paragraph(changes, said, tmp
     """`up` and `setup` say what is wrong, without a traceback and without the password."""
     nobody = "http://127.0.0.1:1"
     keys = {"SUPABASE_PUBLISHABLE_KEY": "sb_publishable_x", "SUPABASE_SECRET_KEY": "sb_secret_x"}
-    project = PlayedProject(clean_environment(SUPABASE_URL=nobody, **keys) | changes)
+    project = SupabaseProject(clean_environment(SUPABASE_URL=nobody, **keys) | changes)
     up = ["up", "--port", "0", "--data-dir", str(tmp_path), "--database-wait", "0"]
     for command in (up, ["supabase", "setup"]):
         refused = project.onsembl(*command)

@@ -70,7 +70,7 @@ async def test_a_request_is_found_in_the_log_of_each_process(database_url: str, 
         finally:
             worker.terminate()
             await worker.wait()
-    said = {"api": center.said, "worker": worker_log.read_text(), "agent": agent_log.read_text()}
+    said = {"api": center.output, "worker": worker_log.read_text(), "agent": agent_log.read_text()}
     assert {"request", "offer_sent", "command_ended"} <= set(actions(said["api"]))
     assert actions(said["worker"])[:2] == ["command_taken_up", "command_seen_through"]
     assert actions(said["agent"]) == ["command_begun", "command_over"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.agents import Operator, agent_running
 from support.control_center import COMMAND, ControlCenter, clean_environment
-from support.frames import SAID_HELLO, next_message
+from support.frames import HELLO_TEXT, next_message
 from support.server import PASSWORD, Api, running
 
 from onsembl.api.settings import Settings
@@ -100,7 +100,7 @@ async def test_it_is_followed_until_it_is_lifted(api: Api) -> None:
     here = {"DATABASE_URL": api.database_url, "ONSEMBL_HALT_SECONDS": "7"}
     assert (await onsembl("stop", "--status", **here))[:2] == (0, "The fleet is not halted.\n")
     async with api.agent_socket(agent) as socket:
-        await socket.send(SAID_HELLO)
+        await socket.send(HELLO_TEXT)
         await next_message(socket, "welcome")
         waiting = asyncio.create_task(onsembl("stop", "--all", "--wait", **here))
         assert (await next_message(socket, "halt"))["seconds"] == 7.0
@@ -114,7 +114,7 @@ async def test_it_is_followed_until_it_is_lifted(api: Api) -> None:
 def test_whoever_is_signed_in_here_needs_no_api(folder: Path, tmp_path: Path) -> None:
     """The control center of the session is this machine's: its database is used, with the API dead."""
     center = ControlCenter(folder).ready()
-    email, password = re.search(r"Sign in with\s+(\S+)\s+and password\s+(\S+)", center.said).groups()
+    email, password = re.search(r"Sign in with\s+(\S+)\s+and password\s+(\S+)", center.output).groups()
     home = {"XDG_STATE_HOME": str(tmp_path), "ONSEMBL_DATA_DIR": str(folder)}
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

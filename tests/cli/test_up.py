@@ -38,7 +38,7 @@ def test_the_first_start_shows_a_sign_in_that_works_and_later_ones_show_none(emp
     """E-mail and password are printed once, and are still good after a restart, which is quick."""
     with ControlCenter(empty_folder) as first:
         first.ready()
-        email, password = SIGN_IN.search(first.said).groups()
+        email, password = SIGN_IN.search(first.output).groups()
         assert sign_in(first, email, password).status_code == 200
         assert first.get("/readyz").status_code == 200
         assert "<title>" in first.get("/").text
@@ -46,7 +46,7 @@ def test_the_first_start_shows_a_sign_in_that_works_and_later_ones_show_none(emp
     with ControlCenter(empty_folder) as second:
         second.ready()
         print(f"ready again after {time.monotonic() - began:.2f} s")
-        assert not SIGN_IN.search(second.said)
+        assert not SIGN_IN.search(second.output)
         assert sign_in(second, email, password).status_code == 200
 
 
@@ -58,7 +58,7 @@ def test_after_how_long_a_worker_is_dead_is_the_same_for_all(folder: Path):
             conn.execute(
                 "insert into procrastinate.procrastinate_workers (last_heartbeat) values (now() - interval '1 minute')"
             )
-        token = sign_in(center, *SIGN_IN.search(center.said).groups()).json()["access_token"]
+        token = sign_in(center, *SIGN_IN.search(center.output).groups()).json()["access_token"]
         answer = httpx.get(f"{center.address}/v1/jobs/workers", headers={"authorization": f"Bearer {token}"})
         assert [worker["alive"] for worker in answer.json()["workers"]] == [True, True]
 
@@ -68,9 +68,9 @@ def test_a_stop_ends_everything_and_is_no_failure(folder: Path, how: signal.Sign
     """After Ctrl-C or SIGTERM Postgres is gone too, shut down cleanly, and nothing was complained about."""
     center = ControlCenter(folder).ready()
     server = postmaster(folder)
-    assert center.stop(how) == 0, center.said
-    assert "Traceback" not in center.said
-    assert "ERROR" not in center.said
+    assert center.stop(how) == 0, center.output
+    assert "Traceback" not in center.output
+    assert "ERROR" not in center.output
     assert not psutil.pid_exists(server)
     assert not (folder / "postgres" / "postmaster.pid").exists()
 
@@ -80,10 +80,10 @@ def test_a_second_one_on_the_same_folder_names_the_first(folder: Path):
     with ControlCenter(folder) as first:
         first.ready()
         with ControlCenter(folder) as second:
-            assert second.ended() == 1
-            assert PARAGRAPH.match(second.said), second.said
-            assert f"process {first.process.pid}" in second.said
-            assert first.address in second.said
+            assert second.wait() == 1
+            assert PARAGRAPH.match(second.output), second.output
+            assert f"process {first.process.pid}" in second.output
+            assert first.address in second.output
         assert first.get("/readyz").status_code == 200
 
 
@@ -109,7 +109,7 @@ def test_a_start_after_everything_was_killed_recovers(folder: Path):
     with ControlCenter(folder) as second:
         second.ready()
         assert postmaster(folder) != server
-        assert not SIGN_IN.search(second.said)
+        assert not SIGN_IN.search(second.output)
 
 
 def test_what_a_killed_postgres_left_is_no_obstacle(folder: Path):
@@ -130,7 +130,7 @@ def test_a_database_that_comes_later_is_waited_for(empty_folder: Path, own_postg
     own_postgres.stop()
     environment = clean_environment(DATABASE_URL=own_postgres.url())
     with ControlCenter(empty_folder, environment=environment) as center:
-        center.says("Waiting for the database")
+        center.wait_for("Waiting for the database")
         own_postgres.start()
         center.ready()
 
@@ -172,7 +172,7 @@ def test_the_demo_agent_is_there_at_every_start_and_gone_with_each(folder: Path)
             time.sleep(0.05)
 
     first = ControlCenter(folder, "--demo").ready()
-    email, password = SIGN_IN.search(first.said).groups()
+    email, password = SIGN_IN.search(first.output).groups()
     since = online(first, email, password)
     first.stop(signal.SIGKILL)
     assert len(demo_agents()) == 1
@@ -204,10 +204,10 @@ def test_a_taken_port_is_named(empty_folder: Path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with ControlCenter(empty_folder, port=port) as center:
-            assert center.ended() == 1
-    assert PARAGRAPH.match(center.said), center.said
-    assert str(port) in center.said
-    assert "--port" in center.said
+            assert center.wait() == 1
+    assert PARAGRAPH.match(center.output), center.output
+    assert str(port) in center.output
+    assert "--port" in center.output
     assert list(empty_folder.iterdir()) == []
 
 
@@ -215,9 +215,9 @@ def test_a_taken_port_is_named(empty_folder: Path):
 def test_an_address_that_is_not_ours_is_named(empty_folder: Path, host: str):
     """A name that does not resolve, or another machine's address."""
     with ControlCenter(empty_folder, "--host", host) as center:
-        assert center.ended() == 1
-    assert PARAGRAPH.match(center.said), center.said
-    assert host in center.said
+        assert center.wait() == 1
+    assert PARAGRAPH.match(center.output), center.output
+    assert host in center.output
 
 
 @pytest.mark.parametrize("path", ["/proc/onsembl", "{folder}/file/inside"])
@@ -226,10 +226,10 @@ def test_a_folder_that_cannot_be_written_is_named(empty_folder: Path, path: str)
     (empty_folder / "file").touch()
     path = path.format(folder=empty_folder)
     with ControlCenter(Path(path)) as center:
-        assert center.ended() == 1
-    assert PARAGRAPH.match(center.said), center.said
-    assert path in center.said
-    assert "--data-dir" in center.said
+        assert center.wait() == 1
+    assert PARAGRAPH.match(center.output), center.output
+    assert path in center.output
+    assert "--data-dir" in center.output
 
 
 def test_a_database_that_does_not_answer_is_named_without_its_password(empty_folder: Path):
@@ -240,11 +240,11 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(empty_fol
         url = f"postgresql://somebody:hidden@127.0.0.1:{port}/onsembl"
         environment = clean_environment(DATABASE_URL=url)
         with ControlCenter(empty_folder, "--database-wait", "0", environment=environment) as center:
-            assert center.ended() == 1
-    assert center.said.startswith("Error: ")
-    assert "Traceback" not in center.said
-    assert str(port) in center.said
-    assert "hidden" not in center.said
+            assert center.wait() == 1
+    assert center.output.startswith("Error: ")
+    assert "Traceback" not in center.output
+    assert str(port) in center.output
+    assert "hidden" not in center.output
 
 
 def test_a_database_of_ones_own_is_used_instead_of_the_embedded_one(empty_folder: Path, database_url: str):

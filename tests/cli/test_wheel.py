@@ -132,7 +132,7 @@ def serves_the_page(folder: Path, command: list[str], cwd: Path, **environment: 
         assert "<title>" in center.get("/").text
         assert center.get("/readyz").json() == {"status": "ready"}
         assert center.get("/config.json").json()["version"] == PYPROJECT["project"]["version"]
-        assert "Building" not in center.said
+        assert "Building" not in center.output
 
 
 def test_a_wheel_serves_its_page(unpacked: Path, tmp_path: Path, folder: Path):

@@ -246,7 +246,7 @@ async def test_every_history_is_upgraded_that_came_about_step_by_step(
     wanted = schema_of(database_url)
     chains: list[list[History]] = []
     for history in histories(ROOT):
-        if chains and history.goes_on_from(chains[-1][-1]):
+        if chains and history.continues(chains[-1][-1]):
             chains[-1].append(history)
         else:
             chains.append([history])

@@ -1,4 +1,4 @@
-"""Real agents in processes of their own, operators who use them, and a link that can be cut."""
+"""Real agents in processes of their own, operators at the REST API, and a link that a test can cut."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FINAL = {"succeeded", "failed", "cancelled", "timed_out", "lost"}
 
 
 class RunningAgent:
-    """An `onsembl agent run` that the test started."""
+    """A process of `onsembl agent run`."""
 
     def __init__(self, id: str, process: asyncio.subprocess.Process | ForkedProcess) -> None:
         self.id = id
@@ -39,7 +39,7 @@ class RunningAgent:
 async def agent_running(
     api: Api, tmp_path: Path, name: str = "one", kind: str = "shell", server: str | None = None, **spawned: Any
 ) -> AsyncGenerator[RunningAgent]:
-    """An enrolled agent's own program until the block ends: by an interpreter of its own where `spawned` says how."""
+    """Enrol an agent and run it until the block ends. With `spawned`, options of a subprocess, it is not forked."""
     folder = tmp_path / "agents"
     if not (folder / name).exists():
         store.save(folder / name, await enrol(server or api.url, await api.enrolment_token(), name, AgentKind(kind)))
@@ -57,7 +57,7 @@ async def agent_running(
 
 
 async def until(probe: Callable[[], Awaitable[object]], what: str) -> object:
-    """Wait for something that can only be asked for: often at first, then every tenth of a second."""
+    """Wait until the probe returns something true, and return that. It runs every 20 ms at first, then every 100 ms."""
     pause = 0.02
     async with asyncio.timeout(60):
         while not (found := await probe()):
@@ -84,7 +84,7 @@ class Operator:
 
     async def until_state(self, command: dict, *states: str) -> dict:
         async def reached():
-            row = await self.read(command)  # a problem document while the database is away
+            row = await self.read(command)  # A problem document while the database is unavailable.
             return row if row.get("state") in states else None
 
         return await until(reached, f"{states}")
@@ -116,14 +116,14 @@ async def sleepers(command: dict) -> list[int]:
 
 
 class CuttableLink:
-    """A TCP relay before the API, whose connections the test breaks as a dead network would."""
+    """A TCP relay before the API. The test breaks its connections as a dead network would."""
 
     def __init__(self, target: str) -> None:
         self._target = urlsplit(target)
         self._severed = False
-        self.turned_away = 0
-        """Connections that were not let through."""
-        self._deaf = False
+        self.rejected = 0
+        """How many connections were rejected."""
+        self._dropping_answers = False
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -138,16 +138,16 @@ class CuttableLink:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def sever(self) -> None:
-        """Cut, and let nobody through until it is mended."""
+        """Cut all connections and reject new ones until `mend`."""
         self._severed = True
         self.cut()
 
-    def deafen(self) -> None:
-        """What the server says is lost, until it is mended; by then it has to be cut."""
-        self._deaf = True
+    def drop_answers(self) -> None:
+        """Drop the server's bytes until `mend`. Call `cut` before that, as the streams have lost bytes."""
+        self._dropping_answers = True
 
     def mend(self) -> None:
-        self._severed = self._deaf = False
+        self._severed = self._dropping_answers = False
 
     def cut(self) -> None:
         for writer in self._writers:
@@ -159,26 +159,27 @@ class CuttableLink:
         assert task is not None
         self._tasks.add(task)
         if self._severed:
-            self.turned_away += 1
+            self.rejected += 1
             writer.transport.abort()
             return
         try:
-            there_reader, there_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
-        except ConnectionError:  # nobody listens there now
+            server_reader, server_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
+        except ConnectionError:  # The server is not listening now.
             writer.transport.abort()
             return
-        self._writers |= {writer, there_writer}
+        self._writers |= {writer, server_writer}
         await asyncio.gather(
-            self._pump(reader, there_writer, self.asks), self._pump(there_reader, writer, self.answers)
+            self._pump(reader, server_writer, self.passes_request),
+            self._pump(server_reader, writer, self.passes_answer),
         )
 
-    def asks(self, data: bytes) -> bool:
-        """The client says something; whether it gets through."""
+    def passes_request(self, data: bytes) -> bool:
+        """Whether these bytes of the client reach the server."""
         return True
 
-    def answers(self, data: bytes) -> bool:
-        """The server says something; whether it gets through."""
-        return not self._deaf
+    def passes_answer(self, data: bytes) -> bool:
+        """Whether these bytes of the server reach the client."""
+        return not self._dropping_answers
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passes: Callable[[bytes], bool]

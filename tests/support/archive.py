@@ -1,4 +1,4 @@
-"""What the archive holds, read as anyone reads it."""
+"""Reads the archive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onsembl.sql.database import connect
 
 
 async def archived_bytes(database_url: str, stream_id: str) -> bytes:
-    """Everything, from the first byte on; it holds each once and in order."""
+    """All bytes of a stream. The archive must have each byte once and in order."""
     seen = bytearray()
     async with await connect(database_url, role="onsembl_api") as conn:
         async for piece in archive.read(conn, StreamId(UUID(stream_id)), 0):
@@ -22,11 +22,11 @@ async def archived_bytes(database_url: str, stream_id: str) -> bytes:
 
 
 async def until_archived(database_url: str, stream_id: str, upto: int) -> bytes:
-    """Wait until the archive ends there; what it holds."""
+    """Wait until the archive has the stream up to this offset, and return its bytes."""
 
-    async def there() -> bool:
+    async def archived() -> bool:
         async with await connect(database_url, role="onsembl_api") as conn:
             return await archive.end(conn, StreamId(UUID(stream_id))) >= upto
 
-    await until(there, "the archive")
+    await until(archived, "the archive")
     return await archived_bytes(database_url, stream_id)

@@ -1,7 +1,7 @@
-"""What a database's schema is, as lines of text that can be compared: all that its catalogs say of our schemas.
+"""Describes the schema of a database as comparable lines of text, from the system catalogs.
 
-Left out is what may differ between databases of the same schema: object ids, the order of a table's columns (a column
-that is added later is the last), and the dates in the names and bounds of daily partitions.
+The lines omit what may differ between databases of the same schema: object ids, the order of a table's columns (a
+column that is added later is the last), and the dates in the names and bounds of daily partitions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ GRANT = """format('%s by %s to %s%s', g.privilege_type, g.grantor::regrole,
 
 
 def grants(of: str, kind: str, owner: str) -> str:
-    """An access list, in which no list and the default one are the same."""
+    """SQL for an access list; an absent list equals the default one."""
     return f"""(select array_agg({GRANT} order by {GRANT})
         from aclexplode(coalesce({of}, acldefault('{kind}', {owner}))) g)"""
 
@@ -100,10 +100,10 @@ QUERIES = {
 
 
 def schema_of(url: str) -> set[str]:
-    """A line for each object, with all that its catalog says."""
+    """One line for each object, with all of its properties."""
     lines: set[str] = set()
     with psycopg.connect(url) as conn:
-        conn.execute("select set_config('search_path', '', false)")  # so that every name is written in full
+        conn.execute("select set_config('search_path', '', false)")  # Then every name has its schema.
         for kind, query in QUERIES.items():
             for row in conn.execute(query).fetchall():  # type: ignore[arg-type]
                 line = " | ".join([kind, *map(str, row)])
@@ -112,5 +112,5 @@ def schema_of(url: str) -> set[str]:
 
 
 def differences(one: set[str], other: set[str]) -> str:
-    """What only one of two schemas has, as a diff; empty when they are equal."""
+    """The lines that only one of two schemas has, as a diff; empty when the schemas are equal."""
     return "\n".join(sorted([*(f"- {line}" for line in one - other), *(f"+ {line}" for line in other - one)]))

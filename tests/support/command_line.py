@@ -1,4 +1,4 @@
-"""`onsembl …`: as an operator starts it, signed in by a token in the environment; and in the test's own process."""
+"""Runs `onsembl …` as a signed-in operator does, in a process of its own or in the test's process."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ from onsembl.cli.main import main
 
 
 def run_in_process(*arguments: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a command in this process, in which its modules are imported once: for what it does. How a process of it
-    starts and ends, other tests see. Nothing else of this process may run or write meanwhile."""
-    foreign = {name: None for name in os.environ if name not in environment}
-    result = CliRunner().invoke(main, arguments, env=foreign | dict(environment))
+    """Run a command in this process, where its modules are imported already.
+
+    It tests what the command does; other tests check how its process starts and exits. Nothing else in this process may
+    run or write meanwhile.
+    """
+    unset = {name: None for name in os.environ if name not in environment}
+    result = CliRunner().invoke(main, arguments, env=unset | dict(environment))
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)
 
 
 class CommandLine:
-    """One operator's shell."""
+    """The shell of one operator."""
 
     def __init__(self, api: Api, account: Account, folder: Path) -> None:
         self._environment = clean_environment(
@@ -35,18 +38,18 @@ class CommandLine:
         )
 
     async def run(self, *arguments: str, code: int = 0, stdin: bytes = b"") -> tuple[str, str]:
-        """What it says on standard output and standard error; it ends with this code."""
-        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            given.write(stdin)
-            given.seek(0)
-            process = await fork_onsembl(*arguments, env=self._environment, stdin=given, stdout=out, stderr=err)
+        """Run a command that exits with `code`, and return its standard output and standard error."""
+        with tempfile.TemporaryFile() as input_file, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            input_file.write(stdin)
+            input_file.seek(0)
+            process = await fork_onsembl(*arguments, env=self._environment, stdin=input_file, stdout=out, stderr=err)
             try:
-                ended = await process.wait()
+                exit_code = await process.wait()
             finally:
                 process.kill()
-            said = []
+            output = []
             for file in (out, err):
                 file.seek(0)
-                said.append(file.read().decode())
-        assert ended == code, said
-        return said[0], said[1]
+                output.append(file.read().decode())
+        assert exit_code == code, output
+        return output[0], output[1]

@@ -1,4 +1,4 @@
-"""`onsembl up` as a person starts it: a process of its own, on a data folder of its own."""
+"""Runs `onsembl up` as an operator starts it: a process of its own with a data folder of its own."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ COMMAND = (sys.executable, "-m", "onsembl.cli.main")
 
 
 def clean_environment(**added: str) -> dict[str, str]:
-    """Ours, without what would lead the program to a database or a project of the person who runs the tests."""
-    foreign = ("DATABASE_URL", "SUPABASE_", "ONSEMBL_")
-    return {**{name: value for name, value in os.environ.items() if not name.startswith(foreign)}, **added}
+    """The environment without the variables that name a database or a Supabase project, plus `added`."""
+    excluded = ("DATABASE_URL", "SUPABASE_", "ONSEMBL_")
+    return {**{name: value for name, value in os.environ.items() if not name.startswith(excluded)}, **added}
 
 
 class ControlCenter:
-    """One start of it; what it says is kept in `said`."""
+    """One run of `onsembl up`; `output` holds its output."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class ControlCenter:
         environment: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> None:
-        self.said = ""
+        self.output = ""
         self.address = ""
         self.process = subprocess.Popen(
             [*command, "up", "--port", str(port), "--data-dir", str(folder), *arguments],
@@ -56,47 +56,47 @@ class ControlCenter:
         self.stop()
 
     def ready(self) -> ControlCenter:
-        """Wait until it says that it is."""
+        """Wait until the control center is ready."""
         self._read(READY)
-        self.address = READY.search(self.said)[1]
+        self.address = READY.search(self.output)[1]
         return self
 
     def get(self, path: str, **headers: str) -> httpx.Response:
-        """What it answers."""
+        """GET a path of the control center."""
         return httpx.get(self.address + path, headers=headers, timeout=SECONDS)
 
-    def says(self, text: str) -> None:
-        """Wait until it has said this."""
+    def wait_for(self, text: str) -> None:
+        """Wait until the output has this text."""
         self._read(re.compile(re.escape(text)))
 
-    def ended(self) -> int:
-        """Wait until it has ended by itself; its exit code."""
+    def wait(self) -> int:
+        """Wait for the process to exit, and return its exit code."""
         self._read(None)
         return self.process.wait(SECONDS)
 
-    def stop(self, how: signal.Signals = signal.SIGINT) -> int:
-        """End it, and read what it says until then; its exit code."""
+    def stop(self, signal_number: signal.Signals = signal.SIGINT) -> int:
+        """Stop the process, read its output to the end, and return its exit code."""
         if self.process.returncode is None:
-            self.process.send_signal(how)
-            if how != signal.SIGKILL:
+            self.process.send_signal(signal_number)
+            if signal_number != signal.SIGKILL:
                 self._read(None)
             self.process.wait(SECONDS)
         if self.process.stdout is not None:
             self.process.stdout.close()
-        assert leaks(self.said, set()) == [], "what it says shows secrets"
+        assert leaks(self.output, set()) == [], "the output shows secrets"
         return self.process.returncode
 
     def _read(self, until: re.Pattern[str] | None) -> None:
-        """Read until a pattern has come, or the end."""
+        """Read the output until it has the pattern, or to its end."""
         stream = self.process.stdout
         assert stream is not None
         deadline = time.monotonic() + SECONDS
         with selectors.DefaultSelector() as selector:
             selector.register(stream, selectors.EVENT_READ)
-            while until is None or not until.search(self.said):
-                assert selector.select(deadline - time.monotonic()), f"nothing more was said after:\n{self.said}"
+            while until is None or not until.search(self.output):
+                assert selector.select(deadline - time.monotonic()), f"no more output after:\n{self.output}"
                 data = os.read(stream.fileno(), 65536)
                 if not data:
-                    assert until is None, f"it ended before it was ready:\n{self.said}"
+                    assert until is None, f"the process ended too early:\n{self.output}"
                     return
-                self.said += data.decode(errors="replace")
+                self.output += data.decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Where tests keep databases."""
+"""Folders for the tests' databases."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ import tempfile
 from pathlib import Path
 
 MEMORY = Path("/dev/shm")
-ENOUGH_BYTES = 4 * 2**30
+MIN_FREE_BYTES = 4 * 2**30
 
 
 def data_folder() -> Path:
-    """A new one that Postgres can get to: as root, it runs as another user. In memory where there is enough, for a
-    database is a thousand files, and each test has one of its own. The caller removes it."""
-    in_memory = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ENOUGH_BYTES
+    """Make a folder that Postgres can read: when the tests run as root, Postgres runs as another user.
+
+    The folder is in memory if enough is free: a database is a thousand files, and each test has a database of its own.
+    The caller removes the folder.
+    """
+    in_memory = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > MIN_FREE_BYTES
     folder = Path(tempfile.mkdtemp(prefix="onsembl-", dir=MEMORY if in_memory else None))
     folder.chmod(0o755)
     return folder
 
 
 def copy_folder(source: Path, target: Path) -> None:
-    """Copy what is in a folder into another, with owners: as root, Postgres runs as another user."""
+    """Copy a folder's contents with their owners: when the tests run as root, Postgres runs as another user."""
     target.mkdir(exist_ok=True)
     subprocess.run(["cp", "-a", f"{source}/.", target], check=True)

@@ -1,9 +1,9 @@
-"""`onsembl …` in processes that are forked from one that has imported all of it: each starts in milliseconds.
+"""Forks processes of `onsembl …` from a server that has imported all modules, so that each starts in milliseconds.
 
     python -m support.forked SOCKET
 
-serves the socket until its standard input ends. Each connection is one process: a line of JSON with what to run and its
-three standard streams are sent, and lines with the process's number and, in the end, its exit code come back.
+serves the socket until its standard input ends. Each connection is one process: the client sends a line of JSON with
+the command and the three standard streams; it receives a line with the process's id and later one with its exit code.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ Stream = int | IO[Any]
 
 
 class ForkedProcess:
-    """As much of `asyncio.subprocess.Process` as tests use."""
+    """The part of `asyncio.subprocess.Process` that the tests use."""
 
     def __init__(self, pid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.pid = pid
         self.returncode: int | None = None
-        self._ending = asyncio.ensure_future(self._end(reader, writer))
+        self._exit = asyncio.ensure_future(self._wait(reader, writer))
 
     async def wait(self) -> int:
-        """Its exit code; that of one ended by a signal is the signal's number, negative."""
-        return await asyncio.shield(self._ending)
+        """The exit code; for a process ended by a signal, the negative number of the signal."""
+        return await asyncio.shield(self._exit)
 
     def send_signal(self, number: int) -> None:
         if self.returncode is None:
@@ -57,7 +57,7 @@ class ForkedProcess:
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
-    async def _end(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
+    async def _wait(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
         try:
             self.returncode = int(await reader.readline())
         finally:
@@ -72,7 +72,7 @@ async def fork_onsembl(
     stdout: Stream = 1,
     stderr: Stream = 2,
 ) -> ForkedProcess:
-    """Start `onsembl` with these arguments and streams; by default it says what it says where we do."""
+    """Start `onsembl` with these arguments and streams; by default with this process's output streams."""
     path = await asyncio.to_thread(_server)
     environment = dict(os.environ if env is None else env)
     request = {"arguments": arguments, "environment": environment, "folder": str(Path.cwd())}
@@ -99,7 +99,7 @@ def _server() -> Path:
 
 @functools.cache
 def _started_server() -> Path:
-    """The socket of this process's own server, which is started once and ends with us."""
+    """Start this process's server, which ends with this process, and return the path of its socket."""
     folder = tempfile.TemporaryDirectory(prefix="onsembl-forked-")
     path = Path(folder.name) / "socket"
     server = subprocess.Popen(
@@ -111,7 +111,7 @@ def _started_server() -> Path:
     assert server.stdin is not None and server.stdout is not None
     atexit.register(folder.cleanup)
     atexit.register(server.wait)
-    atexit.register(server.stdin.close)  # the first of these
+    atexit.register(server.stdin.close)  # Runs first of the three.
     assert server.stdout.readline() == b"ready\n"
     return path
 
@@ -120,7 +120,7 @@ def _started_server() -> Path:
 
 
 def serve(path: str) -> None:
-    """Fork for each connection, and tell of each end."""
+    """Fork a process for each connection, and report its exit."""
     for module in ("onsembl.agent.program", "onsembl.api.app", "onsembl.tasks.worker"):
         import_module(module)
     for target, _ in main.lazy.values():  # type: ignore[attr-defined]
@@ -163,7 +163,7 @@ def serve(path: str) -> None:
                     if pid == 0:
                         break
                     with running.pop(pid) as connection:
-                        with suppress(BrokenPipeError):  # nobody asks any more
+                        with suppress(BrokenPipeError):  # The client has closed its connection.
                             connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
 
 
@@ -175,20 +175,25 @@ def _received(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def _become(request: dict[str, Any], descriptors: list[int]) -> None:
-    """Run it in this process, and end."""
+    """Run the command in this process, and exit."""
     for target, descriptor in enumerate(descriptors):
         os.dup2(descriptor, target)
         os.close(descriptor)
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
-    sys.orig_argv = [sys.executable, "-m", "onsembl.cli.main", *request["arguments"]]  # as which it may start again
+    sys.orig_argv = [
+        sys.executable,
+        "-m",
+        "onsembl.cli.main",
+        *request["arguments"],
+    ]  # `onsembl` starts itself again with this command.
     code: Any = 1
     try:
         main.main(request["arguments"], prog_name="onsembl")
     except SystemExit as end:
         code = end.code
-    except BaseException:  # noqa: BLE001 — shown as the interpreter would
+    except BaseException:  # noqa: BLE001 — print it as the interpreter would
         traceback.print_exc()
     finally:
         logging.shutdown()

@@ -1,4 +1,4 @@
-"""What tests say on the bare sockets, and what they hear."""
+"""Messages that tests send and receive on bare sockets."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ HELLO = {
     "columns": 80,
     "rows": 24,
 }
-SAID_HELLO = json.dumps(HELLO)
+HELLO_TEXT = json.dumps(HELLO)
 
 
 async def attach(socket, token: str, **place) -> dict:
-    """Attach a viewer; the answer, and under `controlled` who types, which is said next."""
+    """Attach a viewer. Returns the answer, with the `controlled` message that follows it under `controlled`."""
     await socket.send(json.dumps({"type": "attach", "access_token": token, **place}))
     attached = json.loads(await socket.recv())
     controlled = json.loads(await socket.recv())
@@ -29,8 +29,8 @@ async def attach(socket, token: str, **place) -> dict:
     return {**attached, "controlled": controlled}
 
 
-async def closed_with(socket) -> int:
-    """Read to the end; the close code."""
+async def close_code(socket) -> int:
+    """Read to the end of the socket, and return its close code."""
     async with asyncio.timeout(60):
         try:
             while True:
@@ -41,7 +41,7 @@ async def closed_with(socket) -> int:
 
 
 async def next_message(socket, kind: str) -> dict:
-    """The next message of this type; others are passed over."""
+    """The next message of this type; others are skipped."""
     async with asyncio.timeout(60):
         while True:
             message = json.loads(await socket.recv())

@@ -1,4 +1,4 @@
-"""A newly installed Debian in a folder, to try `./dev` in as somebody who has just cloned the project."""
+"""A newly installed Debian in a folder, to run `./dev` as somebody who has just cloned the project."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ ROOT = Path(__file__).resolve().parents[2]
 SUITE = "trixie"
 CLONE = "/srv/onsembl"
 USER = "newcomer"
-# How this machine reaches its package registries, the new system does, too.
+# The new system reaches the package registries with the configuration of this machine.
 FILES = ("/etc/resolv.conf", "/etc/pip.conf", "/etc/apt/apt.conf.d")
 VARIABLES = re.compile(
     r"PIP_(?!FIND_LINKS).*|UV_.*INDEX.*|SSL_CERT_FILE|.*_CA_CERTS|.*_CA_BUNDLE|.*_PROXY", re.IGNORECASE
 )
-# /dev has terminals and shared memory. The shell stays, as the first process of the namespace: processes whose parents
-# have ended become its own, and what is left ends with it.
+# /dev has terminals and shared memory. The shell stays as the first process of the namespace: it adopts orphaned
+# processes, and all processes end with it.
 ENTER = """
 mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" && chroot "$0" "$@"
 exit $?
@@ -41,7 +41,7 @@ class FreshSystem:
         return cls(folder, _reach_registries(folder))
 
     def copy(self, folder: Path) -> FreshSystem:
-        """Another one like this, with a clone of the project that belongs to USER."""
+        """A copy of this system, with a clone of the project that belongs to USER."""
         subprocess.run(["cp", "--archive", self.folder, folder], check=True)
         made = FreshSystem(folder, self.environment)
         made.root("useradd", "--create-home", USER)
@@ -53,16 +53,16 @@ class FreshSystem:
         return made
 
     def with_packages(self, *packages: str) -> FreshSystem:
-        """The same, once it has installed these."""
+        """Install packages, and return the system."""
         self.root("apt-get", "update", "-q")
         self.root("apt-get", "install", "-q", "-y", "--no-install-recommends", *packages)
         return self
 
     def root(self, *command: str) -> None:
-        """Run a command as root, which must succeed."""
+        """Run a command as root; it must succeed."""
         with self.start(command, user=None) as process:
-            said, _ = process.communicate()
-        assert process.returncode == 0, said
+            output, _ = process.communicate()
+        assert process.returncode == 0, output
 
     def start(
         self,
@@ -72,17 +72,17 @@ class FreshSystem:
         network: bool = True,
         variables: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[str]:
-        """Start a command in the clone, as a user or as root; its output is read from `stdout`."""
+        """Start a command in the clone, as a user or as root. The caller reads its output from `stdout`."""
         name = user or "root"
         home = "/root" if user is None else f"/home/{user}"
         path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        surroundings = {"HOME": home, "USER": name, "PATH": path, "LANG": "C.UTF-8", **self.environment}
+        base = {"HOME": home, "USER": name, "PATH": path, "LANG": "C.UTF-8", **self.environment}
         namespaces = ["--mount", "--pid", "--fork", "--kill-child", *([] if network else ["--net"])]
         inside = ["setpriv", f"--reuid={name}", f"--regid={name}", "--init-groups"]
         inside += ["env", f"--chdir={CLONE}" if (self.folder / CLONE.lstrip("/")).exists() else "--chdir=/"]
         return subprocess.Popen(
             ["unshare", *namespaces, "sh", "-c", ENTER, self.folder, *inside, *command],
-            env={**surroundings, **(variables or {})},
+            env={**base, **(variables or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -90,26 +90,25 @@ class FreshSystem:
         )
 
     def remove(self) -> None:
-        """Delete it."""
+        """Delete the system."""
         shutil.rmtree(self.folder)
 
 
 def _reach_registries(folder: Path) -> dict[str, str]:
-    """Take over this machine's configuration; the variables that belong to it."""
+    """Copy this machine's registry configuration; return the environment variables that belong to it."""
     for path in map(Path, FILES):
         _copy(path, folder)
     environment = {name: value for name, value in os.environ.items() if VARIABLES.fullmatch(name)}
     for name, value in environment.items():
-        if Path(
-            value
-        ).is_file():  # certificates: at a path of their own, for the new system's package owns the usual one
+        # Certificates go to a path of their own: a package of the new system owns the usual path.
+        if Path(value).is_file():
             _copy(Path(value), folder, f"opt/registries/{name}")
             environment[name] = f"/opt/registries/{name}"
     return environment
 
 
 def _copy(path: Path, into: Path, name: str | None = None) -> None:
-    """To the same place below `into`, or to `name`."""
+    """Copy a file or folder to its own path below `into`, or to `name` below it."""
     to = into / (name or str(path).lstrip("/"))
     to.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():

@@ -1,9 +1,9 @@
-"""Whether each migration still is what it was when it was first committed.
+"""Checks that no migration was edited since it was first committed.
 
-The freeze begins with the commit that first added sql/frozen.sha256. It is found by that file and not by its hash: a
-rebase gives the commit another hash, and the file stays. A file that was there at the freeze is compared with that
-commit, a later one with the commit that added it. The checksums in sql/frozen.sha256 also catch a rebase that rewrites
-a file in the commit of the freeze itself, where git has nothing older to compare with.
+The freeze begins with the commit that first added sql/frozen.sha256. The file identifies the commit; its hash would
+change in a rebase. A migration of the freeze is compared with that commit, a later one with the commit that added it.
+The checksums in sql/frozen.sha256 also catch a rebase that rewrites a file in the commit of the freeze itself, where
+git has no older version to compare with.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ FOLDERS = ("sql/migrations", "sql/standin")
 
 
 class NoHistory(Exception):
-    """There is no history to compare the migrations with."""
+    """The repository has no history to compare the migrations with."""
 
 
 def git(root: Path, *arguments: str) -> str:
-    """What git says of the repository at `root`. Raises NoHistory."""
-    # A hook's variables would lead git to another repository.
+    """The output of a git command in the repository at `root`. Raises NoHistory."""
+    # In a git hook, GIT_* variables name another repository.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(root), "-c", "core.quotePath=false", *arguments]
     try:
         return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
     except FileNotFoundError as error:
-        raise NoHistory("git is not installed, and without it nothing tells whether a migration was edited.") from error
+        raise NoHistory("git is not installed; it is needed to see whether a migration was edited.") from error
     except subprocess.CalledProcessError as error:
         raise NoHistory(f"{' '.join(command)} failed: {error.stderr.strip()}") from error
 
@@ -44,13 +44,13 @@ def require_history(root: Path) -> None:
 
 
 def commits(root: Path, span: str) -> list[str]:
-    """The commits of the span that changed a migration, parents first."""
+    """The commits of the range that changed a migration, parents first."""
     found = git(root, "rev-list", "--reverse", "--topo-order", "--full-history", span, "--", *FOLDERS)
     return found.split()
 
 
 def blobs(root: Path, commit: str) -> Iterator[tuple[str, str]]:
-    """Each migration of a commit: its path, and git's name for its content."""
+    """The path and the blob id of each migration in a commit."""
     for line in git(root, "ls-tree", "-r", commit, "--", *FOLDERS).splitlines():
         about, _, path = line.partition("\t")
         if path.endswith(".sql"):
@@ -68,7 +68,7 @@ def freeze_commit(root: Path) -> str:
 
 
 def edited(root: Path) -> list[str]:
-    """The migrations that are not what they were when they were first committed, each with what happened to it.
+    """One sentence for each migration that was edited, removed or renamed since it was first committed.
 
     Raises NoHistory.
     """
@@ -77,8 +77,8 @@ def edited(root: Path) -> list[str]:
     for commit in [freeze, *commits(root, f"{freeze}..HEAD")]:
         for path, blob in blobs(root, commit):
             first.setdefault(path, (blob, commit))
-    there = [path for path in first if (root / path).exists()]
-    now = dict(zip(there, git(root, "hash-object", "--no-filters", "--", *there).split(), strict=True))
+    present = [path for path in first if (root / path).exists()]
+    now = dict(zip(present, git(root, "hash-object", "--no-filters", "--", *present).split(), strict=True))
     return [
         f"{path} was {'edited' if path in now else 'removed or renamed'} after {commit[:12]} added it"
         for path, (blob, commit) in first.items()
@@ -87,7 +87,7 @@ def edited(root: Path) -> list[str]:
 
 
 def unlike_the_manifest(root: Path) -> list[str]:
-    """The migrations that do not have the checksum that they had at the freeze."""
+    """One sentence for each migration whose checksum is not the one in the manifest."""
     lines = [line for line in (root / MANIFEST).read_text().splitlines() if not line.startswith("#")]
     found: list[str] = []
     for checksum, _, name in (line.partition("  ") for line in lines):

@@ -1,6 +1,6 @@
-"""Every set of migrations that a commit had until they were frozen, as git has kept it.
+"""Every set of migrations that a commit had before the freeze, from git.
 
-A database that such a commit made has these names and checksums in `onsembl_migrations.applied`.
+A database of such a commit has these names and checksums in `onsembl_migrations.applied`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MIGRATOR = "sql/migrate.py"
 
 @dataclass(frozen=True)
 class History:
-    """What one commit would apply to an empty database, each set in its order."""
+    """The migrations that one commit applies to an empty database, in order."""
 
     commit: str
     builtin_supabase: tuple[Migration, ...]
@@ -25,18 +25,18 @@ class History:
 
     @property
     def applied(self) -> dict[str, str]:
-        """The checksum of each by its name."""
+        """The checksum of each migration, by name."""
         return {migration.name: migration.checksum for migration in (*self.builtin_supabase, *self.ours)}
 
-    def goes_on_from(self, earlier: History) -> bool:
-        """Whether this commit's program starts on a database that the earlier one has made."""
+    def continues(self, earlier: History) -> bool:
+        """Whether this commit's program accepts a database of the earlier commit."""
         return earlier.applied.items() <= self.applied.items()
 
 
 def histories(root: Path) -> list[History]:
-    """Those that differ, oldest first. Raises NoHistory.
+    """The different sets, oldest first. Raises NoHistory.
 
-    Commits before the first that could apply a migration made no database and are left out.
+    Commits before the first migrator are omitted: they made no database.
     """
     freeze = freeze_commit(root)
     texts: dict[str, str] = {}

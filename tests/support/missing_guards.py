@@ -1,4 +1,4 @@
-"""Programs that are as they ship but for one guard, to see that a test fails without it."""
+"""Runs programs without one of their guards, to show that a test fails then."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from pathlib import Path
 
 
 def without(folder: Path, patch: str) -> dict[str, str]:
-    """The environment in which every Python process begins with these statements, which take the guard away. (Python
-    runs a module `sitecustomize` before the program.)"""
+    """An environment in which every Python process first runs `patch`, which removes the guard.
+
+    Python runs a module `sitecustomize` before the program.
+    """
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(patch)
     return {"PYTHONPATH": str(folder)}

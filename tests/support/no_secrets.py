@@ -1,7 +1,6 @@
-"""Fails a test whose output or log shows a token: those that were made in this process, and all that look like one.
+"""Fails a test whose output or log shows a token: one made in this process, or text that looks like one.
 
-What is searched is what pytest has captured: log records from INFO up, and all that this process and those that it
-started have written.
+It searches what pytest captured: log records from INFO up, and the output of this process and its child processes.
 """
 
 from __future__ import annotations
@@ -18,26 +17,26 @@ import pytest
 from onsembl.realtime.auth.refresh_tokens import RefreshToken
 
 MADE: set[str] = set()
-"""Tokens of the run, in this process."""
+"""The tokens that this process has made."""
 LIKE_A_TOKEN = re.compile(
     r"eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}"  # a JWT: access tokens of agents and operators
     r"|\b(?:onr|one|ond)_[\w-]{20,}"  # refresh tokens, enrolment tokens and device codes of agents
     r"|\bsb_secret_\w{10,}"  # the project's secret key
 )
 SHORTEST = 16
-"""Shorter random words are names of things, not secrets."""
+"""Shorter random words are names, not secrets."""
 WORDS = re.compile(rf"[\w.-]{{{SHORTEST},}}")
 
 
 def leaks(text: str, made: AbstractSet[str]) -> list[str]:
-    """The secrets that the text shows, each cut short."""
+    """The secrets in the text, each shortened."""
     words = {word.strip(".-") for word in WORDS.findall(text)}
     found = {match.group() for match in LIKE_A_TOKEN.finditer(text)} | (made & words)
     return sorted(f"{token[:12]}…" for token in found)
 
 
 def remember_tokens() -> None:
-    """Note every token that is made from now on."""
+    """Record every token that this process makes from now on."""
     _wrap(jwt, "encode")
     _wrap(secrets, "token_urlsafe")
     _wrap(RefreshToken, "text")
@@ -46,18 +45,18 @@ def remember_tokens() -> None:
 def _wrap(owner: Any, name: str) -> None:
     make: Callable[..., str] = getattr(owner, name)
 
-    def noted(*arguments: Any, **named: Any) -> str:
+    def recorded(*arguments: Any, **named: Any) -> str:
         token = make(*arguments, **named)
         if len(token) >= SHORTEST:
-            MADE.add(token.strip("=.-"))  # as `leaks` takes words
+            MADE.add(token.strip("=.-"))  # `leaks` strips words in the same way.
         return token
 
-    setattr(owner, name, noted)
+    setattr(owner, name, recorded)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
-    """Look through what each phase of each test has captured."""
+    """Search the captured output of each phase of each test."""
     report: pytest.TestReport = yield
     if report.outcome == "passed":
         shown = leaks("\n".join(text for _, text in report.sections), MADE)

@@ -1,4 +1,4 @@
-"""Ports for programs that have to be told one, or to be found again where they were."""
+"""Ports for programs that need a fixed port, or the same port after a restart."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import socket
 
 
 def free_port() -> int:
-    """One of this machine's that nobody uses, below those that the system hands out by itself: it stays free until it
-    is taken, however many connections other tests open."""
+    """A free port below the system's range of ephemeral ports, so that no connection of another test takes it."""
     while True:
         port = random.SystemRandom().randrange(20_000, 32_000)
         try:

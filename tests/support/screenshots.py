@@ -83,7 +83,7 @@ class Demo:
 
     def __init__(self, folder: Path, center: ControlCenter) -> None:
         self.url = center.address
-        self.email, self.password = re.findall(r"(?:Sign in with|and password) +(\S+)", center.said)
+        self.email, self.password = re.findall(r"(?:Sign in with|and password) +(\S+)", center.output)
         self._folder = folder
         self._environment = clean_environment(
             ONSEMBL_SERVER=self.url, ONSEMBL_TOKEN=self._access_token(), ONSEMBL_KEYRING="off"

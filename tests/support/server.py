@@ -1,4 +1,4 @@
-"""The API as it ships, on a real socket, and what tests do with it."""
+"""The API on a real socket, and the operations that tests need on it."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from onsembl.sql.enrolment import add_token
 
 PASSWORD = "correct horse battery"
 CHEAP_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-"""Of whom the default's 64 MiB and 0.15 s of computing for each sign-in are not what is tested."""
+"""A hasher without the 64 MiB and 0.15 s that the default takes for each sign-in."""
 PATIENCE = 60.0
-"""Seconds that an answer may take on a busy machine."""
+"""How many seconds an answer may take on a busy machine."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """An operator with a session."""
+    """A signed-in operator."""
 
     email: str
     access_token: str
@@ -57,7 +57,7 @@ class Enrolled:
 
 
 class Api:
-    """A running instance, and what tests do with it."""
+    """A running API instance."""
 
     def __init__(self, url: str, database_url: str, http: httpx.AsyncClient, app: Starlette) -> None:
         self._app = app
@@ -67,11 +67,11 @@ class Api:
 
     @property
     def services(self) -> Services:
-        """The instance's parts, for faults that cannot be caused from outside."""
+        """The instance's services, for faults that cannot be caused from outside."""
         return self._app.state.services
 
     async def operator(self, role: Role = Role.ADMIN) -> Account:
-        """Make an operator and sign in."""
+        """Add an operator and sign in."""
         email = f"{role}@example.org"
         async with await connect_database(self.database_url, role=AUTH_ROLE) as conn:
             await add_operator(conn, email, CHEAP_HASHER.hash(PASSWORD), role)
@@ -125,14 +125,14 @@ class Api:
 
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncGenerator[Api]:
-    """Serve with these settings on a port of the system's choosing."""
+    """Serve with these settings on a free port."""
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     app = create_app(replace(settings, public_url=url, auth=replace(settings.auth, hasher=CHEAP_HASHER)))
     server = uvicorn.Server(uvicorn_config(app))
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    # Over plain HTTP; a client that can do TLS takes 18 ms to make.
+    # `verify=False` because a client with TLS takes 18 ms to create.
     async with httpx.AsyncClient(base_url=url, timeout=PATIENCE, verify=False) as http:
         while not server.started:
             assert not serving.done(), "the server did not start"

@@ -1,4 +1,4 @@
-"""`onsembl worker` in processes of their own, and the jobs that they have."""
+"""Processes of `onsembl worker`, and their jobs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onsembl.sql.database import connect
 
 @asynccontextmanager
 async def worker_running(database_url: str, *arguments: str) -> AsyncGenerator[ForkedProcess]:
-    """One, until the block ends."""
+    """Run a worker until the block ends."""
     process = await fork_onsembl("worker", "--database-url", database_url, *arguments)
     try:
         yield process

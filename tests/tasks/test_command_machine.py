@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from psycopg.rows import DictRow
 from support.folders import data_folder
-from support.played_agents import Link, PlayedAgent
-from support.played_center import PlayedCenter
-from support.played_worker import timeless_jobs
+from support.simulated_agents import SimulatedAgent, SimulatedLink
+from support.simulated_center import SimulatedCenter
+from support.simulated_worker import timeless_jobs
 
 from onsembl.agent.link.journal import Journal
 from onsembl.api.terminals import hub
@@ -78,13 +78,13 @@ class CommandMachine(RuleBasedStateMachine):
     @initialize(agents=st.integers(1, 2), deliveries=st.integers(1, 2))
     def begin(self, agents: int, deliveries: int) -> None:
         run_command.MAX_DELIVERIES = deliveries
-        self.center: PlayedCenter = self.center_of()
+        self.center: SimulatedCenter = self.center_of()
         self.touched = False
         self.halted = False
-        self.paused: set[PlayedAgent] = set()
+        self.paused: set[SimulatedAgent] = set()
         self.rows: dict[CommandId, DictRow] = {}
         self.sent: set[CommandId] = set()
-        self.do(self.center.begin(agents))
+        self.do(self.center.start(agents))
         for pick in range(agents):
             self._connect(pick, False)
 
@@ -98,11 +98,11 @@ class CommandMachine(RuleBasedStateMachine):
         self.touched = True
         return self.run(what)
 
-    def _agent(self, pick: int) -> PlayedAgent:
+    def _agent(self, pick: int) -> SimulatedAgent:
         return self.center.agents[pick % len(self.center.agents)]
 
     @property
-    def _links(self) -> list[Link]:
+    def _links(self) -> list[SimulatedLink]:
         return [agent.link for agent in self.center.agents if agent.link is not None]
 
     # Operators
@@ -145,35 +145,35 @@ class CommandMachine(RuleBasedStateMachine):
         self.center.leave(self._agent(pick))
 
     def _notice(self, pick: int, _flag: bool) -> None:
-        if self.center.old:
-            self.do(self.center.notice(self.center.old[pick % len(self.center.old)]))
+        if self.center.broken_links:
+            self.do(self.center.detect_broken_link(self.center.broken_links[pick % len(self.center.broken_links)]))
 
     def _an_agent_hears(self, pick: int, twice: bool) -> None:
         agent = self._agent(pick)
         if agent.link is not None and agent.link.to_agent:
             message = agent.link.to_agent.popleft()
             for _ in range(1 + twice):
-                agent.take(message)
+                agent.receive(message)
 
     def _the_server_hears(self, pick: int, twice: bool) -> None:
         self._hear(self._links, pick, twice)
 
     def _the_server_hears_late(self, pick: int, twice: bool) -> None:
-        self._hear(self.center.old, pick, twice)
+        self._hear(self.center.broken_links, pick, twice)
 
-    def _hear(self, links: list[Link], pick: int, twice: bool) -> None:
+    def _hear(self, links: list[SimulatedLink], pick: int, twice: bool) -> None:
         links = [link for link in links if link.to_server]
         if links:
             link = links[pick % len(links)]
             if twice:
                 link.to_server.appendleft(link.to_server[0])
-                self.do(self.center.take(link))
-            self.do(self.center.take(link))
+                self.do(self.center.receive(link))
+            self.do(self.center.receive(link))
 
     def _a_program_ends(self, pick: int, fails: bool) -> None:
         agent = self._agent(pick)
         if agent.running is not None:
-            agent.exit("cancelled" if agent.to_stop else "failed" if fails else "succeeded")
+            agent.exit("cancelled" if agent.stopping else "failed" if fails else "succeeded")
 
     def _an_agent_restarts(self, pick: int, _flag: bool) -> None:
         agent = self._agent(pick)
@@ -183,15 +183,15 @@ class CommandMachine(RuleBasedStateMachine):
     # The server's own
 
     def _a_job_is_taken(self, _pick: int, _flag: bool) -> None:
-        self.do(self.center.worker.take())
+        self.do(self.center.worker.take_job())
 
     def _a_job_hears(self, pick: int, _flag: bool) -> None:
         if jobs := self.center.worker.jobs:
-            self.do(self.center.worker.hear(jobs[pick % len(jobs)]))
+            self.do(self.center.worker.notify(jobs[pick % len(jobs)]))
 
     def _a_job_gives_up(self, pick: int, _flag: bool) -> None:
         if jobs := self.center.worker.jobs:
-            self.do(self.center.worker.lose_patience(jobs[pick % len(jobs)]))
+            self.do(self.center.worker.time_out(jobs[pick % len(jobs)]))
 
     def _jobs_are_aborted(self, _pick: int, _flag: bool) -> None:
         self.do(self.center.worker.abort())
@@ -203,7 +203,7 @@ class CommandMachine(RuleBasedStateMachine):
         self.do(self.center.sweep())
 
     def _tell(self, _pick: int, _flag: bool) -> None:
-        self.do(self.center.tell())
+        self.do(self.center.sync_halt())
 
     def _attend(self, pick: int, _flag: bool) -> None:
         self.do(self.center.sync_agent(self._agent(pick).id))
@@ -215,11 +215,11 @@ class CommandMachine(RuleBasedStateMachine):
             link = agent.link
             if link is not None:
                 while link.to_agent:
-                    agent.take(link.to_agent.popleft())
+                    agent.receive(link.to_agent.popleft())
                 if agent.running is not None and ends:
-                    agent.exit("cancelled" if agent.to_stop else "succeeded")
+                    agent.exit("cancelled" if agent.stopping else "succeeded")
                 while link.to_server:
-                    self.do(self.center.take(link))
+                    self.do(self.center.receive(link))
 
     # What must hold
 
@@ -248,7 +248,7 @@ class CommandMachine(RuleBasedStateMachine):
                 self._come_to_rest()
                 self._the_ends_are_so()
         finally:
-            self.do(self.center.end())
+            self.do(self.center.stop())
 
     def _come_to_rest(self) -> None:
         """Nothing more is done, cut or killed; what was begun comes to its end."""
@@ -266,31 +266,31 @@ class CommandMachine(RuleBasedStateMachine):
 
     async def _round(self) -> None:
         center = self.center
-        for link in list(center.old):
-            await center.notice(link)
+        for link in list(center.broken_links):
+            await center.detect_broken_link(link)
         for agent in center.agents:
             if agent.link is None or agent.link.closed:
                 await center.connect(agent)
-        await center.tell()
+        await center.sync_halt()
         await center.sweep()
-        while await center.worker.take():
+        while await center.worker.take_job():
             pass
         await center.worker.abort()
         for held in list(center.worker.jobs):
-            await center.worker.hear(held)
+            await center.worker.notify(held)
         for agent in center.agents:
             link = agent.link
             assert link is not None
             while link.to_agent:
-                agent.take(link.to_agent.popleft())
+                agent.receive(link.to_agent.popleft())
             # What is over for the server, or not wanted any more, ends because the agent is told so.
             row = self.rows.get(CommandId(agent.running)) if agent.running is not None else None
-            if agent.to_stop:
+            if agent.stopping:
                 agent.exit("cancelled")
             elif row is not None and _is_active(row) and row["cancel_requested_at"] is None:
                 agent.exit("succeeded")
             while link.to_server:
-                await center.take(link)
+                await center.receive(link)
 
     def _the_ends_are_so(self) -> None:
         ends = {id: outcome for agent in self.center.agents for id, outcome in agent.ends.items()}
@@ -328,7 +328,7 @@ def machine(database_url: str, timeless_jobs: None, monkeypatch: pytest.MonkeyPa
 
         class Machine(CommandMachine):
             run = staticmethod(runner.run)
-            center_of = staticmethod(lambda: PlayedCenter(database_url, pool, statements, journals))
+            center_of = staticmethod(lambda: SimulatedCenter(database_url, pool, statements, journals))
 
         runner.run(opened())
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from support.agents import FINAL, Operator, agent_running, until
-from support.asking import ask
+from support.api_calls import call_api
 from support.server import Api, running
 from support.workers import job_of, worker_running
 
@@ -32,7 +32,7 @@ async def heard_of(operator: Operator, count: int) -> list[dict]:
     """So many workers, the oldest first."""
 
     async def there():
-        found = (await ask(operator, "GET", "/v1/jobs/workers"))["workers"]
+        found = (await call_api(operator, "GET", "/v1/jobs/workers"))["workers"]
         return found if len(found) == count else None
 
     return await until(there, f"{count} workers")  # type: ignore[return-value]
@@ -156,7 +156,7 @@ async def test_a_cancel_does_not_wait_for_a_worker(api: Api, tmp_path: Path) -> 
         await operator.cancel(command)
         await operator.until_state(command, "cancelled")
         await operator.until_state(after := await operator.send(agent.id, "sleep 1000"), "running")
-        await ask(operator, "POST", f"/v1/agents/{agent.id}/cancel-all", {}, 202)
+        await call_api(operator, "POST", f"/v1/agents/{agent.id}/cancel-all", {}, 202)
         await operator.until_state(after, "cancelled")
 
 
@@ -165,7 +165,7 @@ async def _has_a_line(file: Path) -> bool:
 
 
 async def _online(operator: Operator, agent_id: str) -> bool:
-    return (await ask(operator, "GET", f"/v1/agents/{agent_id}"))["status"] == "online"
+    return (await call_api(operator, "GET", f"/v1/agents/{agent_id}"))["status"] == "online"
 
 
 async def _job(url: str, command: dict, status: str) -> dict | None:

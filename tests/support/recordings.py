@@ -1,4 +1,4 @@
-"""Recordings put into the archive as if an agent had sent them."""
+"""Adds recordings to the archive, as if an agent had sent them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onsembl.sql.archive_rows import pack
 from onsembl.sql.database import connect
 
 NOON = (datetime.now(UTC) - timedelta(days=1)).replace(hour=12, minute=0, second=0, microsecond=0)
-"""Yesterday's: what is older than the archive's time is dropped each hour, also under a test."""
+"""Noon of yesterday. Retention drops older recordings each hour, also during a test."""
 
 
 async def add_stream(api: Api, agent_id: str) -> StreamId:
@@ -22,7 +22,7 @@ async def add_stream(api: Api, agent_id: str) -> StreamId:
 
 
 async def add_output(api: Api, stream_id: StreamId, *chunks: bytes, after: float = 0.0, step: float = 1.0) -> None:
-    """Chunks one after the other, from `after` seconds after noon on, `step` seconds between them."""
+    """Add chunks, the first `after` seconds after noon, the others each `step` seconds later."""
     async with await connect(api.database_url, role="onsembl_api") as conn:
         start = await archive.end(conn, stream_id)
         times = [NOON.timestamp() + after + step * index for index in range(len(chunks))]
@@ -35,7 +35,7 @@ async def add_size(api: Api, stream_id: StreamId, start: int, columns: int, rows
 
 
 async def add_command(api: Api, agent_id: str, stream_id: StreamId, text: str, start: int, end: int | None) -> str:
-    """A command that has run there; its id."""
+    """Add a command with this part of the stream as its output, and return the command's id."""
     async with await connect(api.database_url, role="onsembl_api") as conn:
         cursor = await conn.execute(
             """insert into commands (agent_id, text, state, stream_id, output_start, output_end, started_at, ended_at)
@@ -48,7 +48,7 @@ async def add_command(api: Api, agent_id: str, stream_id: StreamId, text: str, s
 
 
 async def add_commands(api: Api, agent_id: str, stream_id: StreamId, count: int, start: int) -> None:
-    """So many commands one after the other, each of one byte: `command 1`, `command 2`, …"""
+    """Add commands `command 1`, `command 2`, …, each with one byte of output."""
     async with await connect(api.database_url, role="onsembl_api") as conn:
         await conn.execute(
             """insert into commands (agent_id, text, state, stream_id, output_start, output_end, started_at, ended_at)

@@ -1,5 +1,5 @@
-"""A worker whose jobs are the real ones, taken from the real queue, and go on when the test says so: no time passes in
-them by itself."""
+"""A simulated worker: it takes real jobs from the real queue, and each job continues when the test calls for it. No
+time passes in a job."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from onsembl.tasks.watch import Changes
 
 
 class HeldChanges(Changes):
-    """Nothing is heard before the test says so."""
+    """Changes of a command that arrive when the test calls for them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,13 +50,13 @@ class HeldChanges(Changes):
             self._turn.set_result(None)
 
     def time_out(self) -> None:
-        """As long as whoever waits was ready to wait nothing came."""
+        """Let the wait of the job time out."""
         if self._turn is not None and not self._turn.done():
             self._turn.set_exception(TimeoutError())
 
 
 class HeldWatch:
-    """In the place of the `CommandWatch` of one job."""
+    """Replaces the `CommandWatch` of one job."""
 
     def __init__(self) -> None:
         self.changes = HeldChanges()
@@ -67,7 +67,7 @@ class HeldWatch:
 
 
 class HeldJob:
-    """A job that this worker has."""
+    """A job of the worker that waits for the test."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -77,15 +77,15 @@ class HeldJob:
         self.task: asyncio.Task[None]
 
     async def pause(self) -> bool:
-        """Let it run until it waits again; whether it is over."""
+        """Let the job run until it waits again; True when it has ended."""
         waits = asyncio.ensure_future(self.watch.changes.waits.wait())
         await asyncio.wait({self.task, waits}, return_when=asyncio.FIRST_COMPLETED)
         waits.cancel()
         return self.task.done()
 
 
-class PlayedWorker:
-    """One worker after another; `jobs` are those that the present one has."""
+class SimulatedWorker:
+    """One worker after another; `jobs` are the jobs of the present one."""
 
     def __init__(self, pool: Pool, statements: Pool, hub: LocalHub) -> None:
         self._pool = pool
@@ -95,15 +95,15 @@ class PlayedWorker:
         self._app = new_app()
         self.jobs: list[HeldJob] = []
 
-    async def begin(self) -> None:
+    async def start(self) -> None:
         await self._app.open_async(self._statements)
         await self._register()
 
     async def _register(self) -> None:
         self._id = await self._app.job_manager.register_worker()
 
-    async def take(self) -> bool:
-        """Take the next job of the queue; whether there was one."""
+    async def take_job(self) -> bool:
+        """Take the next job of the queue; False when the queue is empty."""
         job = await self._app.job_manager.fetch_job(None, self._id)
         if job is None:
             return False
@@ -115,60 +115,60 @@ class PlayedWorker:
         services = Services(self._pool, self._statements, self._dispatcher, watch, self._metrics)
         held.task = asyncio.create_task(Run(services, held.command_id, context).see_through())
         self.jobs.append(held)
-        await self._go_on(held)
+        await self._continue(held)
         return True
 
-    async def hear(self, held: HeldJob) -> None:
-        """The job hears of its command: its state alone where it is over, as whoever writes the end says it."""
+    async def notify(self, held: HeldJob) -> None:
+        """Notify the job of its command. As in the real notifications, only a final state is named."""
         async with self._statements.connection() as conn:
             cursor = await conn.execute("select state from commands where id = %s", [held.command_id])
             row = await cursor.fetchone()
         assert row is not None
         state = CommandState(row["state"])
         held.watch.changes.hear(None if state.is_active or state is CommandState.QUEUED else state)
-        await self._go_on(held)
+        await self._continue(held)
 
-    async def lose_patience(self, held: HeldJob) -> None:
-        """It has waited for as long as it was ready to, for all that there is an end to."""
-        while held.task in _impatient:
+    async def time_out(self, held: HeldJob) -> None:
+        """Let every wait of the job that has a timeout time out."""
+        while held.task in _timed_waits:
             held.watch.changes.time_out()
-            await self._go_on(held)
+            await self._continue(held)
 
     async def abort(self) -> None:
-        """The worker looks which of its jobs are to be aborted."""
-        wished = set(await self._app.job_manager.list_jobs_to_abort_async())
-        for held in [held for held in self.jobs if held.job.id in wished and held.abort_reason is None]:
+        """Let the worker abort the jobs whose abortion was requested."""
+        requested = set(await self._app.job_manager.list_jobs_to_abort_async())
+        for held in [held for held in self.jobs if held.job.id in requested and held.abort_reason is None]:
             held.abort_reason = AbortReason.USER_REQUEST
             held.task.cancel()
             held.watch.changes.waits.clear()
-            await self._go_on(held)
+            await self._continue(held)
 
     async def drain(self) -> None:
-        """It stops, and hands its jobs over; another begins."""
+        """Stop the worker, which returns its jobs to the queue, and start another."""
         for held in list(self.jobs):
             held.abort_reason = AbortReason.SHUTDOWN
             held.task.cancel()
             await asyncio.wait({held.task})
-            await self._go_on(held)
+            await self._continue(held)
         await self._app.job_manager.unregister_worker(self._id)
         await self._register()
 
     async def die(self) -> None:
-        """It dies without a word, and is silent for an hour; another begins."""
-        await self.vanish()
+        """Kill the worker, let an hour pass without its heartbeat, and start another."""
+        await self.kill_jobs()
         async with self._statements.connection() as conn:
             await conn.execute("update procrastinate_workers set last_heartbeat = now() - interval '1 hour'")
         await self._register()
 
-    async def vanish(self) -> None:
+    async def kill_jobs(self) -> None:
         for held in self.jobs:
             held.abort_reason = None
             held.task.cancel()
             await asyncio.wait({held.task})
         self.jobs.clear()
 
-    async def _go_on(self, held: HeldJob) -> None:
-        """As Procrastinate's worker ends a job."""
+    async def _continue(self, held: HeldJob) -> None:
+        """Let the job run until it waits, and finish an ended job as Procrastinate's worker does."""
         if not await held.pause():
             return
         self.jobs.remove(held)
@@ -183,22 +183,22 @@ class PlayedWorker:
             await manager.finish_job(held.job, Status.SUCCEEDED, delete_job=False)
 
 
-_impatient: set[asyncio.Task[Any] | None] = set()
-"""Jobs that wait for so long only."""
+_timed_waits: set[asyncio.Task[Any] | None] = set()
+"""Jobs that wait with a timeout."""
 
 
 @asynccontextmanager
-async def _no_time(_seconds: float) -> AsyncGenerator[None]:
-    """In the place of `asyncio.timeout`: it ends when the test says so."""
-    _impatient.add(asyncio.current_task())
+async def _manual_timeout(_seconds: float) -> AsyncGenerator[None]:
+    """Replaces `asyncio.timeout`: it times out when the test calls for it."""
+    _timed_waits.add(asyncio.current_task())
     try:
         yield
     finally:
-        _impatient.discard(asyncio.current_task())
+        _timed_waits.discard(asyncio.current_task())
 
 
 @pytest.fixture
 def timeless_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No job goes on because time passes."""
-    names = {"timeout": _no_time, "CancelledError": asyncio.CancelledError, "current_task": asyncio.current_task}
+    """Jobs whose timeouts never pass by themselves."""
+    names = {"timeout": _manual_timeout, "CancelledError": asyncio.CancelledError, "current_task": asyncio.current_task}
     monkeypatch.setattr(run_command, "asyncio", SimpleNamespace(**names))

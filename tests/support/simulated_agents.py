@@ -1,5 +1,5 @@
-"""Agents without programs: what they take and report is what real ones do, by their own journal; what they run is
-played, and ends when the test says so."""
+"""Simulated agents: they take messages and report as real agents do, with a real journal, but run no program. A
+command ends when the test calls `exit`."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from onsembl.sql.audit import Actor
 Report = Accepted | Ended | HaltProgress
 
 
-class Link:
-    """One connection, as the hub knows it: what was said over it and has not arrived, each way in order."""
+class SimulatedLink:
+    """One connection, as the hub sees it, with the messages under way in each direction."""
 
     def __init__(self, agent_id: AgentId, epoch: Epoch, boot: UUID) -> None:
         self.agent_id = agent_id
@@ -52,20 +52,20 @@ class Link:
         self.closed = True
 
 
-class PlayedAgent:
-    """`started` has every start of a program, `ends` how each ended."""
+class SimulatedAgent:
+    """An agent without a program. `started` lists the commands that it started, `ends` how each one ended."""
 
     def __init__(self, id: AgentId, folder: Path) -> None:
         self.id = id
-        self.link: Link | None = None
+        self.link: SimulatedLink | None = None
         self.running: UUID | None = None
-        self.to_stop = False
+        self.stopping = False
         self.started: list[UUID] = []
         self.ends: dict[UUID, Outcome] = {}
         self._folder = folder
-        self._begin()
+        self._start()
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         self.boot = uuid4()
         self._journal = Journal(self._folder)
         self._standing = Standing()
@@ -84,8 +84,8 @@ class PlayedAgent:
             ended=list(self._journal.ended.values()),
         )
 
-    def take(self, message: ServerToAgentMessage) -> None:
-        """A message of the server has arrived."""
+    def receive(self, message: ServerToAgentMessage) -> None:
+        """Receive a message of the server."""
         match message:
             case Welcome(halt=None):
                 if self._standing.halt is not None:
@@ -97,75 +97,75 @@ class PlayedAgent:
             case HaltLifted():
                 self._standing.lift(message.number)
             case Offer():
-                self._offered(message.command_id)
+                self._receive_offer(message.command_id)
             case Cancel():
-                self._cancelled(message.command_id)
+                self._cancel(message.command_id)
             case EndRecorded():
                 self._journal.recorded(message.command_id)
             case _:
                 raise AssertionError(message)
 
     def exit(self, outcome: Outcome) -> None:
-        """The program has ended."""
-        command_id, self.running, self.to_stop = self.running, None, False
+        """End the running command."""
+        command_id, self.running, self.stopping = self.running, None, False
         assert command_id is not None
         self.ends[command_id] = outcome
         self._end(command_id, outcome)
         if self._standing.halt is not None:
-            self._progress(self._standing.halt)
+            self._report_progress(self._standing.halt)
 
     def restart(self) -> None:
-        """The agent's own program ends without a word, and what it runs with it; a new one begins."""
+        """Kill the agent and its running command without a report, and start the agent again."""
         self.link = None
         self._journal.close()
         if self.running is not None:
             self.ends[self.running] = "lost"
-            self.running, self.to_stop = None, False
-        self._begin()
+            self.running, self.stopping = None, False
+        self._start()
         for command_id in self._journal.lost:
             self._journal.lose(command_id, 0)
 
     def close(self) -> None:
         self._journal.close()
 
-    def _offered(self, command_id: UUID) -> None:
+    def _receive_offer(self, command_id: UUID) -> None:
         journal = self._journal
         if self._standing.halt is not None:
             return
         if command_id in journal.running:
-            self._say(journal.running[command_id])
+            self._report(journal.running[command_id])
         elif command_id in journal.ended:
-            self._say(journal.ended[command_id])
+            self._report(journal.ended[command_id])
         elif not journal.knows(command_id) and self.running is None:
             report = Accepted(command_id=command_id, started_at=datetime.now(UTC), output_start=0)
             journal.accepted(report)
-            self._say(report)
+            self._report(report)
             self.running = command_id
             self.started.append(command_id)
 
-    def _cancelled(self, command_id: UUID) -> None:
+    def _cancel(self, command_id: UUID) -> None:
         if command_id == self.running:
-            self.to_stop = True
+            self.stopping = True
         elif command_id in self._journal.ended:
-            self._say(self._journal.ended[command_id])
+            self._report(self._journal.ended[command_id])
         elif not self._journal.knows(command_id):
             self._end(command_id, "cancelled")
 
     def _halt(self, halt: Halt) -> None:
         if self._standing.begin(halt):
-            self.to_stop = self.running is not None
+            self.stopping = self.running is not None
         if self._standing.halt is not None:
-            self._progress(self._standing.halt)
+            self._report_progress(self._standing.halt)
 
-    def _progress(self, halt: Halt) -> None:
+    def _report_progress(self, halt: Halt) -> None:
         state = "stopping" if self.running is not None else "stopped"
-        self._say(HaltProgress(halt_id=halt.halt_id, state=state, at=datetime.now(UTC), processes_left=0, pids=[]))
+        self._report(HaltProgress(halt_id=halt.halt_id, state=state, at=datetime.now(UTC), processes_left=0, pids=[]))
 
     def _end(self, command_id: UUID, outcome: Outcome) -> None:
         end = Ended(command_id=command_id, outcome=outcome, ended_at=datetime.now(UTC))
         self._journal.end(end)
-        self._say(end)
+        self._report(end)
 
-    def _say(self, report: Report) -> None:
+    def _report(self, report: Report) -> None:
         if self.link is not None:
             self.link.to_server.append(report)

@@ -1,9 +1,9 @@
-"""The agent's runner in a program of its own, with pipes where the server would be.
+"""Runs the agent's runner in a process of its own, with pipes in the place of the server.
 
-    python -m support.agent_alone FOLDER KIND ADOPT TIMES
+    python -m support.runner_process FOLDER KIND ADOPT TIMES
 
-Orders are JSON lines on standard input, reports JSON lines on standard output; the terminal's bytes go into
-FOLDER/terminal, and are taken as fast as they come.
+Commands are JSON lines on standard input, reports are JSON lines on standard output. The terminal's bytes go to
+FOLDER/terminal.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ async def main(folder: Path, kind: str, adopt: bool, times: StopTimeouts) -> Non
                 runner.resize(columns, rows)
             case ["recorded", command_id]:
                 journal.recorded(UUID(command_id))
-            case order:
-                raise AssertionError(order)
+            case command:
+                raise AssertionError(command)
     await runner.stop()
     journal.close()
     reaper.close()

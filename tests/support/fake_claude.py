@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""In the place of `claude`: plays a recorded run, whose transcript the prompt names.
+"""Replays a recorded run in the place of `claude`; the prompt names the transcript.
 
-With KEEP_ON in the prompt, a run that was interrupted waits for its interrupt. `called.json` has what it was called
-with.
+With KEEP_ON in the prompt, the replay of an interrupted run waits for SIGINT. `called.json` gets the arguments and the
+prompt.
 """
 
 import json
@@ -17,7 +17,7 @@ lines = (Path(os.environ["TRANSCRIPTS"]) / f"{prompt.split()[0]}.jsonl").read_by
 before = len(lines)
 if "KEEP_ON" in prompt:
     before = next(n for n, line in enumerate(lines) if b"interrupted by user" in line)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # it may come before it is waited for
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # The signal may arrive before sigwait.
 sys.stdout.buffer.writelines(lines[:before])
 sys.stdout.buffer.flush()
 if "KEEP_ON" in prompt:

@@ -1,4 +1,4 @@
-"""A second process that plays a hosted Supabase project."""
+"""A hosted Supabase project, served by the built-in Supabase in a process of its own."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ ONSEMBL = (sys.executable, "-m", "onsembl.cli.main")
 
 
 @dataclass
-class PlayedProject:
-    """What the environment of an Onsembl that uses it holds."""
+class SupabaseProject:
+    """The project, as the `environment` of an Onsembl that uses it."""
 
     environment: dict[str, str]
 
@@ -37,8 +37,8 @@ class PlayedProject:
 
 
 @contextmanager
-def played_project(postgres: EmbeddedPostgres) -> Iterator[PlayedProject]:
-    """A project that knows nothing of Onsembl yet, on a database of its own."""
+def supabase_project(postgres: EmbeddedPostgres) -> Iterator[SupabaseProject]:
+    """Serve a project on a new database, without Onsembl's tables."""
     name = f"project_{os.getpid()}_{os.urandom(4).hex()}"
     with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
         conn.execute(f"create database {name}")
@@ -50,10 +50,10 @@ def played_project(postgres: EmbeddedPostgres) -> Iterator[PlayedProject]:
         text=True,
     )
     assert process.stdout is not None
-    said = "".join(process.stdout.readline() for _ in range(4))
-    variables = dict(re.findall(r"export (\w+)=(\S+)", said))
+    output = "".join(process.stdout.readline() for _ in range(4))
+    variables = dict(re.findall(r"export (\w+)=(\S+)", output))
     try:
-        yield PlayedProject(clean_environment(**variables, DATABASE_URL=url))
+        yield SupabaseProject(clean_environment(**variables, DATABASE_URL=url))
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)

@@ -1,5 +1,8 @@
-"""A control center whose every message, job and death comes when the test says so: the real hub, presence and
-statements on a real database, between agents and a worker that are played."""
+"""A simulated control center: each message, job and failure happens when the test calls for it.
+
+The hub, the agents' records and the SQL statements are real, on a real database; the agents and the worker are
+simulated.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from psycopg.rows import DictRow
-from support.played_agents import Link, PlayedAgent
-from support.played_worker import PlayedWorker
+from support.simulated_agents import SimulatedAgent, SimulatedLink
+from support.simulated_worker import SimulatedWorker
 
 from onsembl.api.auth.agent_keys import AgentIdentity
 from onsembl.api.terminals.agent_presence import AgentPresence
@@ -36,39 +39,42 @@ ANN = Actor("operator", UUID(int=1), "ann", "127.0.0.1")
 DEAD_SECONDS = 60.0
 
 
-class PlayedCenter:
-    """What one API instance and one worker share. `old` are links that the agents have left and the server not yet."""
+class SimulatedCenter:
+    """One API instance, one worker and their agents.
+
+    `broken_links` are links that their agents have left, and whose loss the server has not detected yet.
+    """
 
     def __init__(self, url: str, pool: Pool, statements: Pool, folder: Path) -> None:
         self._url = url
         self.pool = pool
         self._statements = statements
         self._folder = folder
-        archiver = Archiver(pool, stream_bytes=1024, total_bytes=1024)  # there is no output here
+        archiver = Archiver(pool, stream_bytes=1024, total_bytes=1024)  # Simulated agents have no output.
         self.hub = Hub(pool, 1024, archiver)
-        self.worker = PlayedWorker(pool, statements, self.hub)
-        self.agents: list[PlayedAgent] = []
-        self.old: list[Link] = []
+        self.worker = SimulatedWorker(pool, statements, self.hub)
+        self.agents: list[SimulatedAgent] = []
+        self.broken_links: list[SimulatedLink] = []
 
-    async def begin(self, count: int) -> None:
-        """With so many agents, none of which was ever connected."""
+    async def start(self, count: int) -> None:
+        """Start with `count` enrolled agents that have never connected."""
         async with self.pool.connection() as conn:
             instance = await instances.register(conn, "")
             for number in range(count):
                 row = await agents.create(conn, name=f"a{number}", kind="shell", mode="exec", host="", platform="")
                 assert row is not None
-                self.agents.append(PlayedAgent(row["id"], self._folder / uuid4().hex))
+                self.agents.append(SimulatedAgent(row["id"], self._folder / uuid4().hex))
         self.reports = AgentReports(self.hub, self.pool, self._statements, lambda _row: None)
         self.presence = AgentPresence(self.pool, instance, self.reports)
-        await self.worker.begin()
+        await self.worker.start()
 
-    async def end(self) -> None:
-        """Stop, and leave an empty database."""
-        await self.worker.vanish()
+    async def stop(self) -> None:
+        """Stop, and empty the database."""
+        await self.worker.kill_jobs()
         for agent in self.agents:
             agent.close()
         async with await connect(self._url) as conn:
-            # Few rows are deleted faster than their tables are truncated.
+            # To delete a few rows takes less time than to truncate their tables.
             for table in ("agents", "halts", "instances", "procrastinate_jobs", "procrastinate_workers"):
                 await conn.execute(f"delete from {table}")  # type: ignore[arg-type]
 
@@ -79,32 +85,32 @@ class PlayedCenter:
 
     # Operators
 
-    async def send(self, agent: PlayedAgent, priority: int, told: bool) -> CommandId:
-        """`told`: the request comes to its end, and does not break off once the row is committed."""
+    async def send(self, agent: SimulatedAgent, priority: int, dispatch: bool) -> CommandId:
+        """Send a command. Without `dispatch`, the request breaks off after its transaction has committed."""
         async with self.pool.connection() as conn:
             row = await request_command(conn, agent.id, Said("work", priority), ANN)
         assert row is not None
-        if told:
+        if dispatch:
             await self.hub.dispatch(row)
         return row["id"]
 
-    async def cancel(self, command_id: CommandId, told: bool) -> None:
+    async def cancel(self, command_id: CommandId, dispatch: bool) -> None:
         async with self.pool.connection() as conn:
             row = await request_cancel(conn, command_id, ANN, None)
-        if told and row is not None:
+        if dispatch and row is not None:
             await self.hub.dispatch(row)
 
-    async def cancel_all(self, agent: PlayedAgent) -> None:
+    async def cancel_all(self, agent: SimulatedAgent) -> None:
         async with self.pool.connection() as conn:
             await agents.lock(conn, agent.id)
             await request_cancel_all(conn, agent.id, ANN, None)
 
-    async def pause(self, agent: PlayedAgent) -> None:
+    async def pause(self, agent: SimulatedAgent) -> None:
         async with self.pool.connection() as conn:
             await agents.lock(conn, agent.id)
             await agents.pause(conn, agent.id, "ann")
 
-    async def resume(self, agent: PlayedAgent) -> None:
+    async def resume(self, agent: SimulatedAgent) -> None:
         async with self.pool.connection() as conn:
             await agents.lock(conn, agent.id)
             await agents.resume(conn, agent.id)
@@ -120,8 +126,8 @@ class PlayedCenter:
 
     # Connections
 
-    async def connect(self, agent: PlayedAgent) -> None:
-        """The agent's hello arrives, and is answered; a link that it has is left."""
+    async def connect(self, agent: SimulatedAgent) -> None:
+        """Connect the agent, which leaves its present link: its hello arrives and is answered."""
         self.leave(agent)
         hello = agent.hello()
         self.hub.disconnect(agent.id, CloseCode.SUPERSEDED, "")
@@ -129,7 +135,7 @@ class PlayedCenter:
         connected = await self.presence.connect(AgentIdentity(agent.id, "", now, now + 900), hello, None, "")
         self.hub.terminals.pop(agent.id, None)
         self.hub.terminal(agent.id, connected.stream_id, 0, Size(80, 24))
-        link = agent.link = Link(agent.id, connected.epoch, agent.boot)
+        link = agent.link = SimulatedLink(agent.id, connected.epoch, agent.boot)
         await link.send(
             Welcome(
                 agent_id=agent.id,
@@ -150,33 +156,33 @@ class PlayedCenter:
         await self.hub.sync_halt(link, connected.halt)
         await self.hub.sync_agent(agent.id)
 
-    def leave(self, agent: PlayedAgent) -> None:
-        """The agent's link breaks; the server has not heard of that yet."""
+    def leave(self, agent: SimulatedAgent) -> None:
+        """Break the agent's link; the server has not detected that yet."""
         if agent.link is not None:
-            self.old.append(agent.link)
+            self.broken_links.append(agent.link)
             agent.link = None
 
-    async def notice(self, link: Link) -> None:
-        """The server finds that a link is broken."""
-        self.old.remove(link)
+    async def detect_broken_link(self, link: SimulatedLink) -> None:
+        """Let the server detect that a link is broken."""
+        self.broken_links.remove(link)
         self.hub.remove_agent(link)
         await self.presence.disconnect(link.agent_id, link.epoch)
 
-    async def take(self, link: Link) -> None:
-        """A report of an agent arrives, perhaps late."""
+    async def receive(self, link: SimulatedLink) -> None:
+        """Let the server receive an agent's next report, perhaps late."""
         await self.reports.write(link, link.to_server.popleft())
 
-    # What else moves things
+    # Background work
 
-    async def tell(self) -> None:
-        """The instance hears that a halt was begun or lifted, or cannot tell whether it missed that."""
+    async def sync_halt(self) -> None:
+        """Let the instance read the halt from the database and send it to its agents."""
         tasks: list[Coroutine[Any, Any, None]] = []
         await self.hub.sync_halt_with_all(tasks.append)
         for task in tasks:
             await task
 
     async def sync_agent(self, agent_id: AgentId) -> None:
-        """The instance is asked to see what the agent needs."""
+        """Let the instance send the agent what it needs."""
         await self.hub.sync_agent(agent_id)
 
     async def sweep(self) -> None:
