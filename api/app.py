@@ -34,6 +34,7 @@ from onsembl.api.http.problems import (
     http_error_answer,
     no_database_answer,
     problem_answer,
+    send_error_answer,
     server_error_answer,
 )
 from onsembl.api.http.request_log import RequestLog
@@ -50,6 +51,7 @@ from onsembl.api.terminals.agent_socket import agent_socket
 from onsembl.api.terminals.archiver import Archiver
 from onsembl.api.terminals.hub import Hub
 from onsembl.api.terminals.terminal_socket import terminal_socket
+from onsembl.fleet.commands import SendError
 from onsembl.protocol.messages import FIRST_MESSAGE_SECONDS
 from onsembl.realtime.builtin import BuiltinSupabase
 from onsembl.realtime.channels.limits import RealtimeLimits
@@ -124,6 +126,7 @@ def create_app(settings: Settings) -> Starlette:
         middleware=_middleware(settings, headers),
         exception_handlers={
             Problem: problem_answer,
+            SendError: send_error_answer,
             HTTPException: http_error_answer,
             psycopg.OperationalError: no_database_answer,
             PoolTimeout: no_database_answer,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import msgspec
 from procrastinate import App, PsycopgConnector
 from procrastinate.jobs import Status
@@ -10,8 +12,8 @@ from psycopg.rows import DictRow
 from onsembl.protocol.ids import AgentId, CommandId, OperatorId
 from onsembl.protocol.limits import CommandLimits, LimitName, describe
 from onsembl.protocol.states import CommandState
-from onsembl.sql import audit, command_limits, commands
-from onsembl.sql.database import Connection
+from onsembl.sql import audit, command_groups, command_limits, commands
+from onsembl.sql.database import Connection, Pool
 
 _cancelling = App(connector=PsycopgConnector())
 """Never opened: it works on the caller's connection."""
@@ -74,11 +76,35 @@ async def request_cancel_all(
     conn: Connection, agent_id: AgentId, actor: audit.Actor, reason: str | None
 ) -> tuple[int, bool]:
     """Cancel everything of an agent, whose row the caller holds: how many waited, and whether one is being stopped."""
-    waiting = await commands.cancel_line(conn, agent_id, actor.id, reason)
+    waiting = await commands.cancel_queued(conn, agent_id, actor.id, reason)
     active = await commands.active(conn, [agent_id])
     for row in active:
         await request_cancel(conn, row["id"], actor, reason)
     return waiting, bool(active)
+
+
+async def cancel_group(pool: Pool, group_id: UUID, actor: audit.Actor, reason: str | None) -> list[DictRow]:
+    """Cancel every unfinished command of a group, a transaction each; the rows that have changed."""
+    cancelled: list[DictRow] = []
+    async with pool.connection() as conn:
+        async with conn.transaction():
+            await audit.write(
+                conn,
+                audit.Event(
+                    actor=actor,
+                    action="group.cancel_requested",
+                    target_kind="group",
+                    target_id=str(group_id),
+                    detail={"reason": reason},
+                ),
+            )
+            unfinished = await command_groups.unfinished(conn, group_id)
+        for command_id in unfinished:
+            async with conn.transaction():
+                row = await request_cancel(conn, command_id, actor, reason)
+            if row is not None:
+                cancelled.append(row)
+    return cancelled
 
 
 async def _abort_job(conn: Connection, row: DictRow) -> None:

@@ -1,68 +1,224 @@
-"""Commands as they are asked for: the row, its mark in the audit log and, if the agent is free, its job."""
+"""Sending commands: to one agent or to a group of agents, from a route or from a schedule."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from msgspec import to_builtins
 from psycopg.rows import DictRow
 
-from onsembl.fleet.cancel import request_cancel
-from onsembl.fleet.command_text import Said
-from onsembl.fleet.line import promote
-from onsembl.fleet.names import RUN_COMMAND
 from onsembl.protocol import request_ids
-from onsembl.protocol.ids import AgentId, CommandId
-from onsembl.sql import agents, audit, command_groups, commands
+from onsembl.protocol.field_types import CommandText, Name, Priority
+from onsembl.protocol.ids import AgentId
+from onsembl.protocol.limits import NO_LIMITS, CommandLimits
+from onsembl.protocol.presets import Value, Values, ValuesError, render
+from onsembl.sql import agents, audit, command_groups, commands, presets
 from onsembl.sql.database import Connection, Pool
 
-
-class NoTargetError(LookupError):
-    """No agent is meant, or one that is named is not there; the text says which."""
+DEFAULT_PRIORITY = 5
 
 
-async def aimed_at(conn: Connection, target: Mapping[str, Any]) -> list[DictRow]:
-    """The agents that are meant by `{"agents": […]}` (names or ids), `{"labels": […]}` or `{"all": true}`. Raises
-    NoTargetError."""
+class CommandContent(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of a command: either a text, or a preset with values for its variables. The default priority is the
+    preset's, or 5. A limit that is not given is the preset's."""
+
+    text: CommandText | None = None
+    preset: Name | None = None
+    values: Values = msgspec.field(default_factory=dict[str, Value])
+    priority: Priority | None = None
+    limits: CommandLimits = NO_LIMITS
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What `send` has written: a command, or a group with a command for each agent, or neither if every agent was
+    skipped."""
+
+    command: DictRow | None = None
+    group: DictRow | None = None
+    agent_ids: Sequence[AgentId] = ()
+    """The agents of the group, whose queues are promoted by `promote_queues` once the transaction is committed."""
+    skipped: list[str] = field(default_factory=list[str])
+    """The names of the agents that `skip` has named."""
+
+
+class SendError(Exception):
+    """The command cannot be sent; the text says why."""
+
+
+class ContentError(SendError):
+    """The content is invalid; `fields` says which variables of the preset are, and why."""
+
+    def __init__(self, detail: str, fields: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.fields = dict(fields or {})
+
+
+class AgentNotFoundError(SendError):
+    """An agent that the target names does not exist, or is disabled."""
+
+
+class NoTargetError(SendError):
+    """No agent can take the command now."""
+
+
+async def send(
+    conn: Connection,
+    content: CommandContent,
+    target: AgentId | Mapping[str, Any],
+    actor: audit.Actor,
+    *,
+    group_of_one: bool = True,
+    skip: Callable[[Collection[AgentId]], Awaitable[Collection[AgentId]]] | None = None,
+) -> Sent:
+    """Put a command in the queue of an agent, or of every agent of a target, in the caller's transaction.
+
+    `target` is an agent's id, or a target as `find_targets` takes it, whose commands become a group; without
+    `group_of_one`, a target that names a single agent gets a command without a group. `skip` is called with the
+    targets' ids and returns those that get no command. Raises SendError; then nothing is written.
+
+    A plain text for an agent's id is one statement, which also gives the command its job if the agent is free.
+    """
+    if isinstance(target, UUID):
+        return Sent(command=await _send_to_agent(conn, content, target, actor))
+    rows = await find_targets(conn, target)
+    is_group = group_of_one or len(rows) > 1 or "agents" not in target
+    skipped: list[str] = []
+    if skip is not None:
+        ids = await skip([AgentId(row["id"]) for row in rows])
+        skipped = [row["name"] for row in rows if row["id"] in ids]
+        rows = [row for row in rows if row["id"] not in ids]
+        if not rows:
+            return Sent(skipped=skipped)
+    rendered = await render_content(conn, content, [row["kind"] for row in rows])
+    if not is_group:
+        return Sent(command=await _request(conn, rendered, AgentId(rows[0]["id"]), actor), skipped=skipped)
+    agent_ids = [AgentId(row["id"]) for row in rows]
+    group = await _send_to_group(conn, rendered, agent_ids, target, actor)
+    return Sent(group=group, agent_ids=agent_ids, skipped=skipped)
+
+
+async def find_targets(conn: Connection, target: Mapping[str, Any]) -> list[DictRow]:
+    """The enabled agents of a target: `{"agents": […]}` (names or ids), `{"labels": […]}` (agents with all of these
+    labels) or `{"all": true}`. Raises AgentNotFoundError or NoTargetError."""
     names, labels = target.get("agents"), target.get("labels")
-    rows = await agents.aimed_at(conn, names=names, labels=labels)
+    rows = await agents.matching(conn, names=names, labels=labels)
     missing = set(names or ()) - {name for row in rows for name in (row["name"], str(row["id"]))}
     if missing:
-        raise NoTargetError(f"There is no such agent, or it is disabled: {', '.join(sorted(missing))}.")
+        raise AgentNotFoundError(f"Agent not found, or disabled: {', '.join(sorted(missing))}.")
     if not rows:
-        raise NoTargetError("No agent is meant by that.")
+        raise NoTargetError("No enabled agent matches the target.")
     return rows
 
 
-async def request_command(conn: Connection, agent_id: AgentId, said: Said, actor: audit.Actor) -> DictRow | None:
-    """Put a command in an agent's line, in one statement; it becomes a job at once if the agent is free. Its row; None,
-    and nothing is changed, when there is no such agent or it is disabled."""
-    return await commands.request(
+@dataclass(frozen=True, slots=True)
+class RenderedCommand:
+    """The text that agents run, and its settings; `preset` is the name of the preset that the text is rendered from."""
+
+    text: str
+    priority: int
+    preset: str | None
+    limits: CommandLimits
+
+    def audit_detail(self, agent_id: AgentId) -> dict[str, object]:
+        """What the audit log says of the command, sent to this agent."""
+        detail: dict[str, object] = {"agent_id": str(agent_id), "priority": self.priority}
+        if self.preset is not None:
+            detail["preset"] = self.preset
+        if limits := to_builtins(self.limits):
+            detail["limits"] = limits
+        return detail
+
+
+async def render_content(conn: Connection, content: CommandContent, kinds: Iterable[str]) -> RenderedCommand:
+    """The text and the settings that `content` has for agents of these kinds. Raises ContentError."""
+    if (content.text is None) == (content.preset is None):
+        raise ContentError("Give either a text or a preset.")
+    if content.text is not None:
+        if content.values:
+            raise ContentError("Only a preset takes values.")
+        return RenderedCommand(content.text, content.priority or DEFAULT_PRIORITY, None, content.limits)
+    assert content.preset is not None
+    preset = await presets.find(conn, content.preset)
+    if preset is None:
+        raise ContentError(f"Preset not found: {content.preset}.")
+    others = sorted({kind for kind in kinds if preset.kind is not None and kind != preset.kind})
+    if others:
+        raise ContentError(
+            f"The preset {preset.name} is for agents of the kind {preset.kind}, not {', '.join(others)}."
+        )
+    try:
+        text = render(preset, content.values)
+    except ValuesError as error:
+        raise ContentError(f"The values do not fit the preset {preset.name}: {error}.", error.fields) from error
+    priority = content.priority or preset.priority or DEFAULT_PRIORITY
+    return RenderedCommand(text, priority, preset.name, content.limits.with_defaults(preset.limits))
+
+
+async def promote_queues(pool: Pool, agent_ids: Sequence[AgentId]) -> None:
+    """Give each of these agents its next command if the agent is free, a transaction each. The recovery sweep promotes
+    the queues that are not reached."""
+    async with pool.connection() as conn:
+        for agent_id in agent_ids:
+            async with conn.transaction():
+                if await agents.lock(conn, agent_id) is not None:
+                    await commands.promote(conn, agent_id)
+
+
+async def promote_idle_queues(conn: Connection) -> None:
+    """Give every free agent that has queued commands its next one, a transaction each."""
+    for agent_id in await commands.idle_queues(conn):
+        await agents.lock(conn, agent_id)
+        await commands.promote(conn, AgentId(agent_id))
+        await conn.commit()
+
+
+async def _send_to_agent(conn: Connection, content: CommandContent, agent_id: AgentId, actor: audit.Actor) -> DictRow:
+    kinds = [] if content.preset is None else [(await _enabled_agent(conn, agent_id))["kind"]]
+    return await _request(conn, await render_content(conn, content, kinds), agent_id, actor)
+
+
+async def _request(conn: Connection, command: RenderedCommand, agent_id: AgentId, actor: audit.Actor) -> DictRow:
+    row = await commands.request(
         conn,
         agent_id,
-        text=said.text,
-        priority=said.priority,
-        preset=said.preset,
+        text=command.text,
+        priority=command.priority,
+        preset=command.preset,
         request_id=request_ids.current(),
-        limits=said.limits,
-        task=RUN_COMMAND,
+        limits=command.limits,
         actor=actor,
-        detail=_detail(agent_id, said.priority, said.preset, to_builtins(said.limits)),
+        detail=command.audit_detail(agent_id),
     )
+    if row is None:
+        name = (await _enabled_agent(conn, agent_id))["name"]
+        raise NoTargetError(f"The agent {name} was disabled when the command was sent.")
+    return row
 
 
-async def request_group(
+async def _enabled_agent(conn: Connection, agent_id: AgentId) -> DictRow:
+    """Raises AgentNotFoundError or NoTargetError."""
+    agent = await agents.get(conn, agent_id)
+    if agent is None:
+        raise AgentNotFoundError("Agent not found.")
+    if agent["disabled_at"] is not None:
+        raise NoTargetError(f"The agent {agent['name']} is disabled.")
+    return agent
+
+
+async def _send_to_group(
     conn: Connection,
+    command: RenderedCommand,
     agent_ids: Sequence[AgentId],
-    said: Said,
-    target: Mapping[str, object],
+    target: Mapping[str, Any],
     actor: audit.Actor,
 ) -> DictRow:
-    """Put a command in the line of each agent: all of them or none; the group. `move_lines` is to follow."""
     group = await command_groups.insert(
-        conn, said.text, said.priority, target, actor.id, actor.name, said.preset, said.limits
+        conn, command.text, command.priority, target, actor.id, actor.name, command.preset, command.limits
     )
     await audit.write(
         conn,
@@ -71,62 +227,23 @@ async def request_group(
             action="group.requested",
             target_kind="group",
             target_id=str(group["id"]),
-            detail={"target": dict(target), "agents": len(agent_ids), "priority": said.priority, "preset": said.preset},
+            detail={
+                "target": dict(target),
+                "agents": len(agent_ids),
+                "priority": command.priority,
+                "preset": command.preset,
+            },
         ),
     )
     for row in await command_groups.add_commands(conn, group, agent_ids, request_ids.current()):
-        await audit.write(conn, _requested(row, actor))
+        await audit.write(
+            conn,
+            audit.Event(
+                actor=actor,
+                action="command.requested",
+                target_kind="command",
+                target_id=str(row["id"]),
+                detail=command.audit_detail(row["agent_id"]) | {"group_id": str(row["group_id"])},
+            ),
+        )
     return group
-
-
-async def move_lines(pool: Pool, agent_ids: Sequence[AgentId]) -> None:
-    """Promote the head of each of these lines, a transaction each; what is not reached the sweep finds."""
-    async with pool.connection() as conn:
-        for agent_id in agent_ids:
-            async with conn.transaction():
-                if await agents.lock(conn, agent_id) is not None:
-                    await promote(conn, agent_id)
-
-
-async def cancel_group(pool: Pool, group_id: UUID, actor: audit.Actor, reason: str | None) -> list[DictRow]:
-    """Cancel what of a group is not over, a transaction each; the changed rows."""
-    cancelled: list[DictRow] = []
-    async with pool.connection() as conn:
-        async with conn.transaction():
-            await audit.write(
-                conn,
-                audit.Event(
-                    actor=actor,
-                    action="group.cancel_requested",
-                    target_kind="group",
-                    target_id=str(group_id),
-                    detail={"reason": reason},
-                ),
-            )
-            waiting = await command_groups.going_on(conn, group_id)
-        for command_id in waiting:
-            async with conn.transaction():
-                row = await request_cancel(conn, CommandId(command_id), actor, reason)
-            if row is not None:
-                cancelled.append(row)
-    return cancelled
-
-
-def _requested(row: DictRow, actor: audit.Actor) -> audit.Event:
-    detail = _detail(row["agent_id"], row["priority"], row["preset"], row["limits"])
-    return audit.Event(
-        actor=actor,
-        action="command.requested",
-        target_kind="command",
-        target_id=str(row["id"]),
-        detail=detail | {"group_id": str(row["group_id"])},
-    )
-
-
-def _detail(agent_id: UUID, priority: int, preset: str | None, limits: Mapping[str, object]) -> dict[str, object]:
-    detail: dict[str, object] = {"agent_id": str(agent_id), "priority": priority}
-    if preset is not None:
-        detail["preset"] = preset
-    if limits:
-        detail["limits"] = limits
-    return detail

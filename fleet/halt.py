@@ -12,11 +12,11 @@ from uuid import UUID
 from psycopg.rows import DictRow
 
 from onsembl.fleet import instance_messages
+from onsembl.fleet.commands import promote_idle_queues
 from onsembl.fleet.instance_messages import Broadcast
-from onsembl.fleet.line import promote
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.messages import Halt, HaltProgress
-from onsembl.sql import agents, audit, commands, halts
+from onsembl.sql import audit, halts
 from onsembl.sql.database import Connection
 
 HALT_SECONDS = 2.0
@@ -65,16 +65,8 @@ async def lift_halt(conn: Connection, actor: audit.Actor) -> DictRow | None:
     await instance_messages.broadcast(conn, Broadcast(op="halt_changed"))
     await audit.write(conn, _event(actor, "halt.lifted", halt["id"], {}))
     await conn.commit()
-    await move_idle_lines(conn)
+    await promote_idle_queues(conn)
     return halt
-
-
-async def move_idle_lines(conn: Connection) -> None:
-    """Promote the head of each line whose agent could take it, a transaction each."""
-    for agent_id in await commands.idle_lines(conn):
-        await agents.lock(conn, agent_id)
-        await promote(conn, AgentId(agent_id))
-        await conn.commit()
 
 
 async def record_progress(conn: Connection, agent_id: AgentId, report: HaltProgress, actor: audit.Actor) -> None:
@@ -100,7 +92,7 @@ async def halt_status(conn: Connection, halt: DictRow | None) -> dict[str, Any]:
     return {"halt": halt, "agents": await halts.agents_of(conn, halt["id"]) if halt is not None else []}
 
 
-def order(halt: DictRow) -> Halt:
+def halt_message(halt: DictRow) -> Halt:
     """What agents are told of it."""
     return Halt(halt_id=halt["id"], number=halt["number"], seconds=halt["seconds"], reason=halt["reason"])
 

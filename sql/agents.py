@@ -143,10 +143,10 @@ async def set_limits(conn: Connection, agent_id: AgentId, limits: CommandLimits)
     return await cursor.fetchone()
 
 
-async def aimed_at(
+async def matching(
     conn: Connection, *, names: Sequence[str] | None = None, labels: Sequence[str] | None = None
 ) -> list[DictRow]:
-    """Agents of these names or ids, with all of these labels, or all; those that are shut out are not among them."""
+    """The enabled agents with these names or ids, those with all of these labels, or all enabled agents."""
     cursor = await conn.execute(
         f"""select {COLUMNS} from agents
             where disabled_at is null

@@ -98,7 +98,7 @@ async def commands_of(conn: Connection, group_id: UUID) -> list[DictRow]:
     return await cursor.fetchall()
 
 
-async def going_on(conn: Connection, group_id: UUID) -> list[CommandId]:
+async def unfinished(conn: Connection, group_id: UUID) -> list[CommandId]:
     """The commands of the group that are not over."""
     cursor = await conn.execute(
         "select id from commands where group_id = %s and state in ('queued', 'dispatched', 'running') order by seq",

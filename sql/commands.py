@@ -23,6 +23,8 @@ from onsembl.sql.audit import Actor
 from onsembl.sql.database import Connection
 
 CHANGED = "onsembl_command"
+RUN_COMMAND = "onsembl:run_command"
+"""The task whose jobs run commands."""
 
 COLUMNS = """id, seq, agent_id, text, priority, state, requested_by, requested_by_name, created_at, dispatched_at,
     started_at, ended_at, cancel_requested_at, cancel_requested_by, cancel_reason, cancel_step, exit_code, signal,
@@ -39,12 +41,11 @@ async def request(
     preset: str | None,
     request_id: str | None,
     limits: CommandLimits,
-    task: str,
     actor: Actor,
     detail: Mapping[str, object],
 ) -> DictRow | None:
-    """Put a command in the agent's line, mark that in the audit log with this detail, and promote the line's head as
-    `promote` does; the command's row. None, and nothing is changed, when there is no such agent or it is disabled.
+    """Put a command in the agent's queue, write that to the audit log with this detail, and promote the queue's head as
+    `promote` does; the command's row. None, and nothing changes, when the agent does not exist or is disabled.
     """
     cursor = await conn.execute(
         f"""select {COLUMNS} from request_command(
@@ -57,7 +58,7 @@ async def request(
             "preset": preset,
             "request_id": request_id,
             "limits": Jsonb(to_builtins(limits)),
-            "task": task,
+            "task": RUN_COMMAND,
             "by_kind": actor.kind,
             "by_id": actor.id,
             "by_name": actor.name,
@@ -83,18 +84,19 @@ async def active(conn: Connection, agent_ids: Collection[AgentId]) -> list[DictR
     return await cursor.fetchall()
 
 
-async def promote(conn: Connection, agent_id: AgentId, task: str) -> DictRow | None:
-    """Make the head of the agent's line `dispatched` and give it a job of this task, if the agent is online, free and
-    not paused, and the fleet is not halted.
+async def promote(conn: Connection, agent_id: AgentId) -> DictRow | None:
+    """Make the head of the agent's queue `dispatched` and give it a job, if the agent is online, free and not paused,
+    and the fleet is not halted; its row. The caller holds the agent's row (`agents.lock`).
 
-    The caller holds the agent's row.
+    Only the head has a job: Procrastinate's fetch looks at every waiting job whose lock is taken, so a job for each
+    queued command would make each fetch slower by the length of every queue.
     """
-    cursor = await conn.execute(f"select {COLUMNS} from promote(%s, %s)", [agent_id, task])
+    cursor = await conn.execute(f"select {COLUMNS} from promote(%s, %s)", [agent_id, RUN_COMMAND])
     return await cursor.fetchone()
 
 
-async def idle_lines(conn: Connection) -> list[AgentId]:
-    """Agents that have waiting commands and could take one."""
+async def idle_queues(conn: Connection) -> list[AgentId]:
+    """The agents that have queued commands and are free to take one."""
     cursor = await conn.execute(
         """select id from agents
            where status = 'online' and disabled_at is null and paused_at is null
@@ -107,10 +109,12 @@ async def idle_lines(conn: Connection) -> list[AgentId]:
     return [AgentId(row["id"]) for row in await cursor.fetchall()]
 
 
-async def defer(conn: Connection, agent_id: AgentId, command_id: CommandId, task: str) -> None:
-    """Give a command that occupies its agent a job of this task, in the place of the one that it had."""
+async def defer(conn: Connection, agent_id: AgentId, command_id: CommandId) -> None:
+    """Give a command that occupies its agent a new job in place of a lost one. One job of an agent runs at a time
+    (`lock`), and one waits (`queueing_lock`)."""
     await conn.execute(
-        "update commands set job_id = defer_command(%s, %s, %s) where id = %s", [agent_id, command_id, task, command_id]
+        "update commands set job_id = defer_command(%s, %s, %s) where id = %s",
+        [agent_id, command_id, RUN_COMMAND, command_id],
     )
 
 
@@ -148,12 +152,13 @@ async def accepted(
 
 
 async def ended(
-    conn: Connection, agent_id: AgentId, end: Ended, actor: Actor, task: str | None
+    conn: Connection, agent_id: AgentId, end: Ended, actor: Actor, *, promote_next: bool
 ) -> tuple[DictRow, DictRow | None] | None:
-    """Write the end that the agent reports, mark it in the audit log, and tell whoever waits for it: the row, or None
-    when it was written before. With a `task` the line's head is promoted in its place, as `promote` does: its row, too.
+    """Write the end that the agent reports, also to the audit log, and notify the processes that wait for it: the
+    command's row, or None when the end was written before. With `promote_next` the queue's head is promoted, as
+    `promote` does: its row, too.
 
-    What the server had stopped at a limit has timed out, whoever else says that it was cancelled.
+    A command that the server stopped at a limit has timed out, even if the agent reports that it was cancelled.
     """
     cursor = await conn.execute(
         f"""select {COLUMNS} from end_command(
@@ -174,7 +179,7 @@ async def ended(
             "usage": Jsonb(to_builtins(end.usage)) if end.usage else None,
             "limit": end.limit,
             "channel": CHANGED,
-            "task": task,
+            "task": RUN_COMMAND if promote_next else None,
             "by_name": actor.name,
             "address": actor.address,
         },
@@ -242,8 +247,8 @@ async def request_cancel(
     return await cursor.fetchone()
 
 
-async def cancel_line(conn: Connection, agent_id: AgentId, operator_id: UUID | None, reason: str | None) -> int:
-    """Cancel every command that waits in the agent's line; how many those were. The caller holds the agent's row."""
+async def cancel_queued(conn: Connection, agent_id: AgentId, operator_id: UUID | None, reason: str | None) -> int:
+    """Cancel every command in the agent's queue; their number. The caller holds the agent's row."""
     cursor = await conn.execute(
         """update commands
            set state = 'cancelled', ended_at = now(), cancel_requested_at = now(), cancel_requested_by = %s,

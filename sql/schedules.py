@@ -147,8 +147,8 @@ async def end_run(
     )
 
 
-async def waits_at(conn: Connection, schedule_id: UUID, agent_ids: Collection[AgentId]) -> set[AgentId]:
-    """Those of these agents in whose line a command of the schedule waits."""
+async def still_queued(conn: Connection, schedule_id: UUID, agent_ids: Collection[AgentId]) -> set[AgentId]:
+    """The agents among `agent_ids` in whose queue a command of the schedule waits."""
     cursor = await conn.execute(
         """select distinct agent_id from commands
            where agent_id = any(%(agents)s) and state = 'queued' and (

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from procrastinate import App, PsycopgConnector
 
-from onsembl.fleet.names import (
-    FIRE_SCHEDULES,
-    KEEP_ARCHIVE,
-    KEEP_AUDIT_LOG,
-    KEEP_SEARCH_TEXT,
-    REMOVE_OLD_JOBS,
-    RUN_COMMAND,
-)
+from onsembl.sql.commands import RUN_COMMAND
 from onsembl.tasks.retention import keep_archive, keep_audit_log, keep_search_text, remove_old_jobs
 from onsembl.tasks.run_command import DeliveryRetry, run_command
 from onsembl.tasks.schedules import fire_schedules
 
+KEEP_AUDIT_LOG = "onsembl:keep_audit_log"
+REMOVE_OLD_JOBS = "onsembl:remove_old_jobs"
+KEEP_SEARCH_TEXT = "onsembl:keep_search_text"
+KEEP_ARCHIVE = "onsembl:keep_archive"
+FIRE_SCHEDULES = "onsembl:fire_schedules"
 HOURLY = "17 * * * *"
 MINUTELY = "* * * * *"
 PERIODIC = {
     **dict.fromkeys((REMOVE_OLD_JOBS, KEEP_AUDIT_LOG, KEEP_SEARCH_TEXT, KEEP_ARCHIVE), HOURLY),
     FIRE_SCHEDULES: MINUTELY,
 }
-"""The tasks that come by themselves, and when: a cron expression, in UTC."""
+"""The scheduled tasks, each with its cron expression in UTC."""
 
 
 def new_app() -> App:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 
 from onsembl.fleet.cancel import stop_overdue
-from onsembl.fleet.halt import enforce_halt, move_idle_lines
-from onsembl.fleet.line import defer_job
+from onsembl.fleet.commands import promote_idle_queues
+from onsembl.fleet.halt import enforce_halt
 from onsembl.protocol.ids import AgentId
 from onsembl.sql import agents, audit, commands, instances, job_listing, jobs, locks
 from onsembl.sql.database import Pool
@@ -41,7 +41,7 @@ async def sweep(pool: Pool, dead_worker_seconds: float) -> None:
                 await job_listing.note_error(conn, job["id"], OVER)
             logger.warning("Recovered a dead worker's job", extra={"action": "job_recovered", "job_id": job["id"]})
         for command in await commands.without_job(conn):
-            await defer_job(conn, AgentId(command["agent_id"]), command["id"])
+            await commands.defer(conn, AgentId(command["agent_id"]), command["id"])
             logger.warning(
                 "Gave a command a new job", extra={"action": "command_rejobbed", "command_id": str(command["id"])}
             )
@@ -63,4 +63,4 @@ async def sweep(pool: Pool, dead_worker_seconds: float) -> None:
         if stopped := await stop_overdue(conn, LIMIT_GRACE_SECONDS):
             logger.warning("Stopped commands past their limits", extra={"action": "limits_passed", "count": stopped})
         await conn.commit()
-        await move_idle_lines(conn)
+        await promote_idle_queues(conn)

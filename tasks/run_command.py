@@ -23,7 +23,6 @@ from psycopg.rows import DictRow
 from psycopg_pool import PoolTimeout
 
 from onsembl.fleet.instance_messages import Dispatcher
-from onsembl.fleet.line import promote
 from onsembl.protocol import request_ids
 from onsembl.protocol.ids import AgentId, CommandId
 from onsembl.protocol.states import AgentStatus, CommandState
@@ -216,7 +215,7 @@ class Run:
                         detail={"attempts": attempts},
                     ),
                 )
-                await promote(conn, agent_id)
+                await commands.promote(conn, agent_id)
                 return
         raise NotDeliveredError(attempts)
 

@@ -9,9 +9,9 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from onsembl.protocol.field_types import CommandText, EscalationStage, Name, Priority, Reason
-from onsembl.protocol.limits import NO_LIMITS, CommandLimits, LimitName
-from onsembl.protocol.presets import Value, Values
+from onsembl.fleet.commands import CommandContent
+from onsembl.protocol.field_types import EscalationStage, Name, Priority, Reason
+from onsembl.protocol.limits import CommandLimits, LimitName
 from onsembl.protocol.states import AgentKind, AgentMode, AgentStatus, CommandState, Role
 from onsembl.protocol.usage import Usage
 
@@ -143,19 +143,9 @@ class Alerts(Answer, frozen=True, kw_only=True):
     alerts: list[AlertAnswer]
 
 
-class CommandRequest(Body, frozen=True, kw_only=True):
-    """What agents are told: either a text, or a preset with values for its variables. Without a priority it has the
-    preset's, or 5; a limit that is not given is the preset's, and an agent's own limits are never passed."""
-
-    text: CommandText | None = None
-    preset: Name | None = None
-    values: Values = msgspec.field(default_factory=dict[str, Value])
-    priority: Priority | None = None
-    limits: CommandLimits = NO_LIMITS
-
-
-class NewCommand(CommandRequest, frozen=True, kw_only=True):
-    """An instruction for one agent."""
+class NewCommand(CommandContent, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A command for one agent: either a text, or a preset with values for its variables. The default priority is the
+    preset's, or 5. A limit that is not given is the preset's; the agent's own limits apply as well."""
 
 
 class CancelStepAnswer(Answer, frozen=True, kw_only=True):

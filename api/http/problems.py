@@ -12,9 +12,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
+from onsembl.fleet.commands import AgentNotFoundError, ContentError
 from onsembl.protocol import request_ids
 
 logger = logging.getLogger(__name__)
+
+CONTENT_PROBLEM = "urn:onsembl:problem:wording"
+"""The `type` of the problem whose `fields` say what is wrong with which variable of a preset."""
 
 
 class Problem(Exception):
@@ -49,6 +53,18 @@ async def http_error_answer(_request: Request, error: Exception) -> Response:
     """Starlette's own errors (no such route, method not allowed) in the same form."""
     assert isinstance(error, HTTPException)
     return Problem(error.status_code, str(error.detail), headers=error.headers).response()
+
+
+async def send_error_answer(_request: Request, error: Exception) -> Response:
+    """A command that cannot be sent: 422 for invalid content, 404 for an unknown agent, else 409."""
+    match error:
+        case ContentError():
+            problem = Problem(422, str(error), type=CONTENT_PROBLEM, fields=error.fields)
+        case AgentNotFoundError():
+            problem = Problem(404, str(error))
+        case _:
+            problem = Problem(409, str(error))
+    return problem.response()
 
 
 async def no_database_answer(_request: HTTPConnection, error: Exception) -> Response:

@@ -11,7 +11,6 @@ from onsembl.api.http.models import Agent, NoBody, OperatorAnswer, Operators
 from onsembl.api.http.problems import Problem
 from onsembl.fleet import instance_messages
 from onsembl.fleet.instance_messages import Broadcast, InstanceMessage
-from onsembl.fleet.line import promote
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import CommandState, Role
 from onsembl.realtime.operators import OperatorAccount, OperatorError
@@ -42,7 +41,7 @@ async def enable_agent(call: Call[NoBody]) -> DictRow:
         row = await agents.enable(conn, agent_id)
         if row is None:
             raise Problem(404, "There is no such agent.")
-        await promote(conn, agent_id)
+        await commands.promote(conn, agent_id)
         await audit.write(conn, _of_agent(call, "agent.enabled", row))
     return row
 

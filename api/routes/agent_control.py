@@ -12,10 +12,9 @@ from onsembl.api.http.problems import Problem
 from onsembl.fleet import instance_messages
 from onsembl.fleet.cancel import request_cancel_all
 from onsembl.fleet.instance_messages import InstanceMessage
-from onsembl.fleet.line import promote
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import AgentStatus, Role
-from onsembl.sql import agents, audit
+from onsembl.sql import agents, audit, commands
 from onsembl.sql.database import Connection
 
 
@@ -43,7 +42,7 @@ async def resume_agent(call: Call[NoBody]) -> DictRow:
         row = await agents.resume(conn, AgentId(before["id"]))
         if before["paused_at"] is not None:
             await audit.write(conn, _event(call, "agent.resumed", row))
-        await promote(conn, AgentId(row["id"]))
+        await commands.promote(conn, AgentId(row["id"]))
     return row
 
 

@@ -11,7 +11,6 @@ from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.idempotency import Once
 from onsembl.api.http.models import CancelRequest, Command, Commands, NewCommand, NoBody
 from onsembl.api.http.problems import Problem
-from onsembl.api.routes.command_text import worded
 from onsembl.api.routes.commands_models import (
     AgentQueue,
     CommandQuery,
@@ -22,7 +21,7 @@ from onsembl.api.routes.commands_models import (
 )
 from onsembl.api.routes.search_models import terms_of
 from onsembl.fleet.cancel import request_cancel
-from onsembl.fleet.commands import request_command
+from onsembl.fleet.commands import send
 from onsembl.protocol.ids import AgentId, CommandId
 from onsembl.protocol.queue_order import move
 from onsembl.protocol.states import AgentStatus, CommandState, Role
@@ -44,25 +43,11 @@ async def send_command(call: Call[NewCommand]) -> DictRow:
         made = await once.made_before(conn)
         if made is not None:
             return await _found(conn, CommandId(made))
-        kinds = [] if call.body.preset is None else [(await _able(conn, agent_id))["kind"]]
-        said = await worded(conn, call.body, kinds)
-        row = await request_command(conn, agent_id, said, call.actor)
-        if row is None:
-            await _able(conn, agent_id)
-            raise Problem(409, "The agent was disabled a moment ago.")
+        row = (await send(conn, call.body, agent_id, call.actor)).command
+        assert row is not None
         await once.makes(conn, row["id"])
     await call.services.hub.dispatch(row)
     return row
-
-
-async def _able(conn: Connection, agent_id: AgentId) -> DictRow:
-    """The agent that is to get a command. Raises Problem 404 or 409."""
-    agent = await agents.get(conn, agent_id)
-    if agent is None:
-        raise Problem(404, "There is no such agent.")
-    if agent["disabled_at"] is not None:
-        raise Problem(409, "The agent is disabled.")
-    return agent
 
 
 async def list_commands(call: Call[NoBody]) -> dict[str, object]:

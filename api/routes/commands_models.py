@@ -7,7 +7,7 @@ from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType
 
-from onsembl.api.http.models import Answer, Body, Command, CommandRequest, Query, Time
+from onsembl.api.http.models import Answer, Body, Command, NewCommand, Query, Time
 from onsembl.api.http.problems import Problem
 from onsembl.protocol.field_types import NO_NUL, CommandText, Priority
 from onsembl.protocol.limits import CommandLimits
@@ -95,7 +95,7 @@ class Target(Body, frozen=True, kw_only=True, omit_defaults=True):
             raise Problem(422, "The body is not valid: give exactly one of `agents`, `labels` and `all` as the target.")
 
 
-class NewGroup(CommandRequest, frozen=True, kw_only=True):
+class NewGroup(NewCommand, frozen=True, kw_only=True):
     """One instruction for several agents."""
 
     target: Target

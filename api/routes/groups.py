@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -12,10 +13,9 @@ from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.idempotency import Once
 from onsembl.api.http.models import CancelRequest, NoBody, PageQuery
 from onsembl.api.http.problems import Problem
-from onsembl.api.routes.command_text import aimed, worded
 from onsembl.api.routes.commands_models import Group, Groups, NewGroup
-from onsembl.fleet import commands as fleet_commands
-from onsembl.fleet.commands import move_lines, request_group
+from onsembl.fleet import cancel
+from onsembl.fleet.commands import promote_queues, send
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import Role
 from onsembl.sql import command_groups
@@ -28,17 +28,15 @@ async def create_group(call: Call[NewGroup]) -> dict[str, Any]:
     body.target.check()
     once = Once(call)
     pool = call.services.pool
-    agent_ids: list[AgentId] = []
+    agent_ids: Sequence[AgentId] = ()
     async with pool.connection() as conn:
         group_id = await once.made_before(conn)
         if group_id is None:
-            target = to_builtins(body.target)
-            rows = await aimed(conn, target)
-            agent_ids = [AgentId(row["id"]) for row in rows]
-            said = await worded(conn, body, [row["kind"] for row in rows])
-            group_id = (await request_group(conn, agent_ids, said, target, call.actor))["id"]
+            sent = await send(conn, body, to_builtins(body.target), call.actor)
+            assert sent.group is not None
+            group_id, agent_ids = sent.group["id"], sent.agent_ids
             await once.makes(conn, group_id)
-    await move_lines(pool, agent_ids)
+    await promote_queues(pool, agent_ids)
     async with pool.connection() as conn:
         return await _whole(conn, group_id)
 
@@ -63,7 +61,7 @@ async def cancel_group(call: Call[CancelRequest]) -> dict[str, Any]:
     group_id = call.id("group_id")
     async with call.services.pool.connection() as conn:
         await _whole(conn, group_id)
-    cancelled = await fleet_commands.cancel_group(call.services.pool, group_id, call.actor, call.body.reason)
+    cancelled = await cancel.cancel_group(call.services.pool, group_id, call.actor, call.body.reason)
     call.services.metrics.commands_changed(cancelled)
     async with call.services.pool.connection() as conn:
         return await _whole(conn, group_id)

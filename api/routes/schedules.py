@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -14,7 +14,6 @@ from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.idempotency import Once
 from onsembl.api.http.models import NoBody
 from onsembl.api.http.problems import Problem
-from onsembl.api.routes.command_text import aimed, worded
 from onsembl.api.routes.schedules_models import (
     ChangedSchedule,
     NewSchedule,
@@ -25,7 +24,7 @@ from onsembl.api.routes.schedules_models import (
     Schedules,
     TimesQuery,
 )
-from onsembl.fleet.commands import move_lines
+from onsembl.fleet.commands import find_targets, promote_queues, render_content
 from onsembl.fleet.recurrence import RecurrenceError, next_times
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import Role
@@ -124,13 +123,13 @@ async def run_schedule(call: Call[NoBody]) -> DictRow:
     schedule_id = call.id("schedule_id")
     once = Once(call)
     async with call.services.pool.connection() as conn:
-        waiting: list[AgentId] | None = []
+        waiting: Sequence[AgentId] | None = ()
         if await once.made_before(conn) is None:
             waiting = await fire_now(conn, schedule_id, call.actor)
             if waiting is None:
                 raise _missing()
             await once.makes(conn, schedule_id)
-    await move_lines(call.services.pool, waiting)
+    await promote_queues(call.services.pool, waiting)
     async with call.services.pool.connection() as conn:
         return await _shown(conn, schedule_id)
 
@@ -150,8 +149,8 @@ async def _content(conn: Connection, body: NewSchedule) -> tuple[dict[str, Any],
     content: dict[str, Any] = {name: getattr(body, name) for name in GIVEN}
     content["target"] = to_builtins(body.target)
     content["limits"] = to_builtins(body.limits)
-    rows = await aimed(conn, content["target"])
-    await worded(conn, body, [row["kind"] for row in rows])
+    rows = await find_targets(conn, content["target"])
+    await render_content(conn, body, [row["kind"] for row in rows])
     next_at = _first_time(content, datetime.now(UTC))
     if next_at is None:
         raise Problem(422, "That time is over.")

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from msgspec import Meta
 
-from onsembl.api.http.models import Answer, CommandRequest, Query, Time
+from onsembl.api.http.models import Answer, NewCommand, Query, Time
 from onsembl.api.http.problems import Problem
 from onsembl.api.routes.commands_models import Target
 from onsembl.protocol.field_types import Name, Priority
@@ -19,7 +19,7 @@ Cron = Annotated[str, Meta(max_length=200, description="Minute, hour, day of the
 TimeZone = Annotated[str, Meta(max_length=64, description="A name of the IANA's database, as Europe/Berlin.")]
 
 
-class NewSchedule(CommandRequest, frozen=True, kw_only=True):
+class NewSchedule(NewCommand, frozen=True, kw_only=True):
     """What is to come for whom, and when: once at a time, or again and again by a cron expression in a time zone."""
 
     name: Name

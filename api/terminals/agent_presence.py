@@ -13,7 +13,7 @@ from onsembl.api.auth.agent_keys import AgentIdentity
 from onsembl.api.terminals.agent_reports import AgentReports
 from onsembl.api.terminals.sessions import ConnectionRejected
 from onsembl.fleet import instance_messages
-from onsembl.fleet.halt import order
+from onsembl.fleet.halt import halt_message
 from onsembl.fleet.instance_messages import InstanceMessage
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, CommandId, Epoch, InstanceId, StreamId
@@ -91,7 +91,9 @@ class AgentPresence:
                 ),
             )
         self.admitted[agent_id] = Admitted(epoch, identity.issued_at)
-        return Connected(row["name"], epoch, stream_id, resume or 0, order(halt) if halt is not None else None, ended)
+        return Connected(
+            row["name"], epoch, stream_id, resume or 0, halt_message(halt) if halt is not None else None, ended
+        )
 
     async def _supersede(self, conn: Connection, row: DictRow, epoch: Epoch) -> None:
         """Have the instance that the agent was connected to close its older connection."""

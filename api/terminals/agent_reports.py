@@ -13,8 +13,6 @@ from psycopg.rows import DictRow
 
 from onsembl.api.terminals.hub import AgentLink, Hub
 from onsembl.fleet.halt import record_progress
-from onsembl.fleet.line import promote
-from onsembl.fleet.names import RUN_COMMAND
 from onsembl.protocol import request_ids
 from onsembl.protocol.command_messages import MAX_STEPS
 from onsembl.protocol.ids import AgentId, CommandId, StreamId
@@ -74,7 +72,7 @@ class AgentReports:
                 async with self.pool.connection() if report.steps else statement(self.pool) as conn:
                     if report.steps:
                         await agents.lock(conn, agent_id)
-                    next_command = await self._write_end(conn, agent_id, report, link.actor, RUN_COMMAND)
+                    next_command = await self._write_end(conn, agent_id, report, link.actor, promote_next=True)
                 await link.send(EndRecorded(command_id=report.command_id))
                 if next_command is not None:
                     await self.hub.dispatch(next_command)
@@ -109,7 +107,7 @@ class AgentReports:
             await commands.notify_changed(conn, row["id"])
             if CommandState(row["state"]).is_final:
                 await self.write_lost(conn, row, actor)
-        await promote(conn, agent_id)
+        await commands.promote(conn, agent_id)
         for row in await commands.active(conn, [agent_id]):
             await commands.notify_changed(conn, row["id"])  # its job may be waiting for the agent's return
         return ended_before
@@ -129,11 +127,11 @@ class AgentReports:
         )
 
     async def _write_end(
-        self, conn: Connection, agent_id: AgentId, report: Ended, actor: audit.Actor, task: str | None = None
+        self, conn: Connection, agent_id: AgentId, report: Ended, actor: audit.Actor, *, promote_next: bool = False
     ) -> DictRow | None:
         """Write the end of a command once. With a `task`, the agent's next command is promoted; its row is returned."""
         await _audit_missed_steps(conn, agent_id, report, actor)
-        written = await commands.ended(conn, agent_id, report, actor, task)
+        written = await commands.ended(conn, agent_id, report, actor, promote_next=promote_next)
         if written is None:
             return None
         row, next_command = written

@@ -16,7 +16,7 @@ from psycopg.rows import DictRow
 
 from onsembl.api.terminals.archiver import Archiver
 from onsembl.api.terminals.terminal import Size, Terminal
-from onsembl.fleet.halt import order
+from onsembl.fleet.halt import halt_message
 from onsembl.protocol import request_ids
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, CommandId, Epoch, OperatorId, StreamId
@@ -228,7 +228,7 @@ class Hub:
             newest = await halts.latest(conn)
         if newest is None:
             return None
-        return order(newest) if newest["lifted_at"] is None else HaltLifted(number=newest["number"])
+        return halt_message(newest) if newest["lifted_at"] is None else HaltLifted(number=newest["number"])
 
 
 async def _send_due(link: AgentLink, row: DictRow) -> None:

@@ -16,8 +16,7 @@ from support.frames import HELLO_TEXT, next_message
 from support.server import Api, running
 
 from onsembl.api.terminals import hub
-from onsembl.fleet.command_text import Said
-from onsembl.fleet.commands import request_command
+from onsembl.fleet.commands import CommandContent, send
 from onsembl.protocol.ids import AgentId, CommandId
 from onsembl.protocol.states import Role
 from onsembl.sql import agents, halts
@@ -211,7 +210,7 @@ async def test_what_is_being_promoted_while_the_halt_comes_is_caught(api, admin,
         async with await connect(database_url, role="onsembl_api") as conn:
             me = (await api.http.get("/v1/me", headers=admin.headers)).json()
             ann = Actor("operator", UUID(me["id"]), "ann", "127.0.0.1")
-            row = await request_command(conn, agent.id, Said("ls", 5), ann)  # type: ignore[arg-type]
+            row = (await send(conn, CommandContent(text="ls"), AgentId(UUID(agent.id)), ann)).command
             assert row is not None and row["state"] == "dispatched"
             halting = asyncio.create_task(halt(admin))
             await next_message(socket, "halt")  # before that transaction is over

@@ -13,10 +13,9 @@ from support.api_calls import audit_entries, call_api
 from support.command_line import CommandLine
 from support.server import Api, running
 
-from onsembl.fleet.names import KEEP_ARCHIVE
 from onsembl.protocol.states import Role
 from onsembl.sql.database import connect
-from onsembl.tasks.app import PERIODIC
+from onsembl.tasks.app import KEEP_ARCHIVE, PERIODIC
 
 PATH = "/v1/jobs"
 

@@ -21,8 +21,7 @@ from support.missing_guards import without
 from support.server import Api
 
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
-from onsembl.fleet.command_text import Said
-from onsembl.fleet.commands import request_command
+from onsembl.fleet.commands import CommandContent, send
 from onsembl.protocol.ids import AgentId
 from onsembl.sql.audit import Actor
 from onsembl.sql.database import connect
@@ -201,7 +200,9 @@ async def is_promoted_undispatched(stage: Stage) -> tuple[list[dict], str, After
     agent_id = AgentId(UUID(stage.agent.id))
     ann = Actor("operator", uuid4(), "ann", "127.0.0.1")
     async with await connect(stage.operator.api.database_url) as conn:
-        row = await request_command(conn, agent_id, Said(f"echo x >> {stage.file('ran')}", 5), ann)
+        row = (
+            await send(conn, CommandContent(text=f"echo x >> {stage.file('ran')}", priority=5), agent_id, ann)
+        ).command
         assert row is not None and row["state"] == "dispatched"
         await conn.commit()
 

@@ -23,10 +23,8 @@ from onsembl.api.terminals.archiver import Archiver
 from onsembl.api.terminals.hub import Hub
 from onsembl.api.terminals.terminal import Size
 from onsembl.fleet.cancel import request_cancel, request_cancel_all
-from onsembl.fleet.command_text import Said
-from onsembl.fleet.commands import request_command
+from onsembl.fleet.commands import CommandContent, send
 from onsembl.fleet.halt import begin_halt, lift_halt
-from onsembl.fleet.line import promote
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, CommandId
 from onsembl.protocol.messages import EndRecorded, Welcome
@@ -88,7 +86,7 @@ class SimulatedCenter:
     async def send(self, agent: SimulatedAgent, priority: int, dispatch: bool) -> CommandId:
         """Send a command. Without `dispatch`, the request breaks off after its transaction has committed."""
         async with self.pool.connection() as conn:
-            row = await request_command(conn, agent.id, Said("work", priority), ANN)
+            row = (await send(conn, CommandContent(text="work", priority=priority), agent.id, ANN)).command
         assert row is not None
         if dispatch:
             await self.hub.dispatch(row)
@@ -114,7 +112,7 @@ class SimulatedCenter:
         async with self.pool.connection() as conn:
             await agents.lock(conn, agent.id)
             await agents.resume(conn, agent.id)
-            await promote(conn, agent.id)
+            await commands.promote(conn, agent.id)
 
     async def halt(self) -> None:
         async with self.pool.connection() as conn:

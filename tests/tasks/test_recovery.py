@@ -6,16 +6,13 @@ from uuid import UUID
 
 import pytest
 
-from onsembl.fleet.command_text import Said
-from onsembl.fleet.commands import request_command
-from onsembl.fleet.line import promote
-from onsembl.fleet.names import KEEP_ARCHIVE
+from onsembl.fleet.commands import CommandContent, send
 from onsembl.protocol.ids import AgentId, CommandId, OperatorId
 from onsembl.sql import agents, commands, job_listing
 from onsembl.sql.audit import Actor
 from onsembl.sql.database import Connection, connect, create_pool
 from onsembl.tasks import recovery
-from onsembl.tasks.app import new_app
+from onsembl.tasks.app import KEEP_ARCHIVE, new_app
 
 ANN = Actor("operator", UUID(int=1), "ann", "127.0.0.1")
 
@@ -35,7 +32,7 @@ async def an_agent(conn: Connection) -> AgentId:
 
 async def a_command(conn: Connection, agent_id: AgentId) -> CommandId:
     """With its job, if the agent is free."""
-    row = await request_command(conn, agent_id, Said("ls", 5), ANN)
+    row = (await send(conn, CommandContent(text="ls"), agent_id, ANN)).command
     assert row is not None
     return row["id"]
 
@@ -57,7 +54,7 @@ async def test_a_dead_workers_job_of_a_command_that_is_over_is_given_up(pool, da
         second = await a_command(conn, agent_id)
         await conn.execute("update procrastinate_jobs set status = 'doing'")  # by a worker that is no more
         await conn.execute("update commands set state = 'succeeded' where state = 'dispatched'")
-        promoted = await promote(conn, agent_id)
+        promoted = await commands.promote(conn, agent_id)
         assert promoted is not None and promoted["id"] == second
         await conn.commit()
         await recovery.sweep(pool, 1.0)
@@ -96,7 +93,7 @@ async def test_a_job_that_waits_for_a_command_that_is_over_makes_room(database_u
         await a_command(conn, agent_id)
         await a_command(conn, agent_id)
         await conn.execute("update commands set state = 'succeeded' where state = 'dispatched'")
-        assert await promote(conn, agent_id) is not None
+        assert await commands.promote(conn, agent_id) is not None
         assert await jobs_of(conn) == [("cancelled", True), ("todo", True)]
 
 

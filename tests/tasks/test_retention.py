@@ -6,9 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 
-from onsembl.fleet.names import KEEP_ARCHIVE
 from onsembl.sql.database import create_pool
-from onsembl.tasks.app import new_app
+from onsembl.tasks.app import KEEP_ARCHIVE, new_app
 from onsembl.tasks.metrics import Pools, WorkerMetrics, new_registry
 from onsembl.tasks.worker import WorkerSettings, run_worker
 

@@ -8,11 +8,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from onsembl.fleet.names import FIRE_SCHEDULES
 from onsembl.protocol.ids import OperatorId
 from onsembl.sql import agents, operators, schedules
 from onsembl.sql.database import Connection, connect, create_pool
-from onsembl.tasks.app import new_app
+from onsembl.tasks.app import FIRE_SCHEDULES, new_app
 from onsembl.tasks.metrics import Pools, WorkerMetrics, new_registry
 from onsembl.tasks.schedules import fire_due
 from onsembl.tasks.worker import WorkerSettings, run_worker
@@ -105,7 +104,7 @@ async def test_what_cannot_be_made_says_why_and_comes_again(pool, conn):
     preset = await a_schedule(conn, NOW - timedelta(minutes=8), text=None, preset="gone")
     fine = await a_schedule(conn, NOW - timedelta(minutes=7), target={"all": True}, text=None, preset="review")
     assert await fire_due(pool) == 3
-    for schedule_id, error in ((gone, "There is no such agent"), (preset, "There is no preset gone")):
+    for schedule_id, error in ((gone, "Agent not found"), (preset, "Preset not found: gone.")):
         row, [run] = await made_by(conn, schedule_id)
         assert error in run["error"] and row["last"]["error"] == run["error"] and row["next_at"] > datetime.now(UTC)
     _, [run] = await made_by(conn, fine)
@@ -167,7 +166,7 @@ async def test_it_comes_in_the_name_of_who_may_send_commands(pool, conn, how):
         await operators.seen(conn, ANN, "ann", "viewer")
     await fire_due(pool)
     _, [run] = await made_by(conn, schedule_id)
-    assert run["error"] == "ann, in whose name it comes, may not send commands any more."
+    assert run["error"] == "ann, who last changed the schedule, may no longer send commands."
     assert await commands_of(conn) == []
 
 
