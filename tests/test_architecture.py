@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -62,11 +63,14 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def imports_of(path: Path, *, top_level: bool = False) -> set[str]:
-    tree = ast.parse(path.read_text())
-    nodes = tree.body if top_level else ast.walk(tree)
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def imports_of(path: Path) -> set[str]:
     found: set[str] = set()
-    for node in nodes:
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -75,12 +79,12 @@ def imports_of(path: Path, *, top_level: bool = False) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_parts_depend_one_way(path):
+def test_parts_depend_one_way():
     """Each part uses only those below it."""
-    part = path.relative_to(ROOT).parts[0]
-    used = {name.split(".")[1] for name in imports_of(path) if name.startswith("onsembl.")}
-    assert used - {part} <= MAY_USE[part]
+    for path in SOURCES:
+        part = path.relative_to(ROOT).parts[0]
+        used = {name.split(".")[1] for name in imports_of(path) if name.startswith("onsembl.")}
+        assert used - {part} <= MAY_USE[part], name_of(path)
 
 
 def test_an_agents_machine_needs_no_server_packages():
@@ -109,27 +113,29 @@ def test_terminal_bytes_are_never_recoded(name):
     assert ".decode(" not in text
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if p.relative_to(ROOT).parts[0] != "sql"], ids=name_of)
-def test_sql_is_written_in_its_own_part_only(path):
+def test_sql_is_written_in_its_own_part_only():
     """Statements on tables are in `sql/`."""
-    docstrings = {
-        node.body[0].value
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.body
-        and isinstance(node.body[0], ast.Expr)
-    }
-    lines = {getattr(node, "lineno", None) for node in docstrings}
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.lineno not in lines:
-            assert not SQL.search(node.value), f"{name_of(path)}:{node.lineno}"
+    for path in SOURCES:
+        if path.relative_to(ROOT).parts[0] == "sql":
+            continue
+        nodes = list(ast.walk(tree_of(path)))
+        docstrings = {
+            node.body[0].value
+            for node in nodes
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and node.body
+            and isinstance(node.body[0], ast.Expr)
+        }
+        for node in nodes:
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings:
+                assert not SQL.search(node.value), f"{name_of(path)}:{node.lineno}"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_modules_say_what_they_are_and_hold_one_idea(path):
+def test_modules_say_what_they_are_and_hold_one_idea():
     """A docstring, and at most 600 lines."""
-    assert ast.get_docstring(ast.parse(path.read_text()))
-    assert len(path.read_text().splitlines()) <= 600
+    for path in SOURCES:
+        assert ast.get_docstring(tree_of(path)), name_of(path)
+        assert len(path.read_text().splitlines()) <= 600, name_of(path)
 
 
 def test_every_folder_of_python_is_packaged():
