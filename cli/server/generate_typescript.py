@@ -1,14 +1,17 @@
-"""Generate `dashboard/src/lib/protocol.ts`, the dashboard's types, from the Python types.
+"""Writes the page's types from Python's: `protocol.ts` and `rest.ts` in `dashboard/src/lib/`.
 
-States, close codes, the messages of the terminal socket and the REST models are defined once, in Python. A test checks
-that the committed file is up to date. Run this program after a change to any of them:
+`protocol.ts` has the states, the close codes and the messages of the terminal socket. `rest.ts` has the types of the
+REST API; openapi-typescript writes it from the OpenAPI document, with the packages of `dashboard/generator/`. A test
+holds that both committed files are up to date. Run this program after a change to any of these types:
 
     ./dev run python -m onsembl.cli.server.generate_typescript
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import subprocess
 import types
 from collections.abc import Iterable
 from enum import Enum
@@ -18,112 +21,75 @@ from typing import Any, Union, cast, get_args, get_origin
 import click
 import msgspec
 
-from onsembl.api.http import models
-from onsembl.api.routes import commands_models as command_models
-from onsembl.api.routes import halt as halt_routes
-from onsembl.api.routes import presets as preset_routes
-from onsembl.api.routes import recordings_models as recording_models
-from onsembl.api.routes import schedules_models as schedule_models
-from onsembl.api.routes import search_models, stats_models
-from onsembl.protocol import close_codes, keyboard_messages, limits, messages, presets, states
+from onsembl.api.http.openapi import document
+from onsembl.cli.server.dashboard_build import install_for_checks
+from onsembl.cli.server.node import node_command, node_environment
+from onsembl.protocol import close_codes, keyboard_messages, messages, states
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.states import AgentKind, AgentMode, AgentStatus, CommandState, HaltState, Role
 
-TARGET = Path(__file__).resolve().parents[2] / "dashboard" / "src" / "lib" / "protocol.ts"
+DASHBOARD = Path(__file__).resolve().parents[2] / "dashboard"
+GENERATOR = DASHBOARD / "generator"
+"""Packages of their own: openapi-typescript needs an older TypeScript than the page."""
+PROTOCOL = DASHBOARD / "src" / "lib" / "protocol.ts"
+REST = DASHBOARD / "src" / "lib" / "rest.ts"
 
 ENUMS: tuple[type[Enum], ...] = (AgentKind, AgentMode, AgentStatus, HaltState, Role, CommandState)
-SENT: tuple[type[msgspec.Struct], ...] = (
-    models.NewCommand,
-    models.CancelRequest,
-    models.NewEnrolmentToken,
-    models.DeviceDecision,
-    halt_routes.NewHalt,
-    command_models.EditCommand,
-    command_models.MoveCommand,
-    command_models.Target,
-    command_models.NewGroup,
-    schedule_models.NewSchedule,
-    schedule_models.ChangedSchedule,
-    preset_routes.SavePreset,
-    preset_routes.PreviewPreset,
-    presets.Preset,
-    limits.CommandLimits,
-)
-"""Requests of the dashboard: a field with a default may be left out."""
-ANSWERS: tuple[type[msgspec.Struct], ...] = (
-    models.Me,
-    models.Agent,
-    models.Agents,
-    models.Command,
-    models.Commands,
-    command_models.QueuedCommand,
-    command_models.AgentQueue,
-    command_models.GroupSummary,
-    command_models.Group,
-    command_models.Groups,
-    command_models.TagCount,
-    command_models.Tags,
-    schedule_models.ScheduleRun,
-    schedule_models.ScheduleAnswer,
-    schedule_models.Schedules,
-    schedule_models.ScheduleRuns,
-    schedule_models.NextTimes,
-    presets.Variable,
-    preset_routes.PresetAnswer,
-    preset_routes.Presets,
-    preset_routes.PreviewedPreset,
-    models.EnrolmentToken,
-    models.UnusedEnrolmentToken,
-    models.UnusedEnrolmentTokens,
-    models.OperatorAnswer,
-    models.Operators,
-    models.AlertAnswer,
-    models.Alerts,
-    stats_models.Distribution,
-    stats_models.PoolStatistics,
-    stats_models.QueueStatistics,
-    stats_models.UnfinishedCommands,
-    stats_models.Statistics,
-    models.AuditChain,
-    models.AuditEvent,
-    models.AuditPage,
-    models.DeviceRequest,
-    models.DeviceRequests,
-    models.ProblemDetails,
-    messages.Usage,
-    models.CancelStepAnswer,
-    recording_models.Stream,
-    recording_models.Streams,
-    recording_models.Activity,
-    recording_models.RecordedCommand,
-    recording_models.RecordedCommands,
-    recording_models.TerminalSize,
-    recording_models.Timeline,
-    recording_models.TerminalModesAnswer,
-    recording_models.AgentUsage,
-    recording_models.ArchiveUsage,
-    search_models.Excerpt,
-    search_models.SearchHit,
-    search_models.SearchHits,
-    keyboard_messages.TerminalClient,
-    halt_routes.HaltedAgent,
-    halt_routes.HaltAnswer,
-    halt_routes.HaltStatus,
-)
-"""Answers of the server: every field is present, except those that may be unset."""
+RECEIVED: tuple[type[msgspec.Struct], ...] = (keyboard_messages.TerminalClient,)
+"""Parts of the messages that the page receives: every field is present."""
 
-HEADER = """\
-// Generated from protocol/ and api/http/models.py by `python -m onsembl.cli.server.generate_typescript`:
-// change those instead.
+PROTOCOL_HEADER = """\
+// Generated from protocol/ by `python -m onsembl.cli.server.generate_typescript`: change the Python types instead.
 // Byte offsets are numbers here: exact up to 2^53, nine petabytes of terminal.
 """
+REST_HEADER = """\
+// Generated from the OpenAPI document by `python -m onsembl.cli.server.generate_typescript`: change the routes instead.
+// SHA-256 of the document: {digest}
+"""
+OPTIONS = (
+    "--root-types",
+    "--root-types-no-schema-prefix",
+    "--empty-objects-unknown",
+    "--default-non-nullable=false",  # the document says itself which fields are required
+)
 
 Schema = dict[str, Any]
 
 
-def typescript() -> str:
-    """The text of the generated file."""
-    return "\n".join([HEADER, *_enums(), *_close_codes(), *_sockets(), *_interfaces()])
+def protocol_types() -> str:
+    """The content of `protocol.ts`."""
+    return "\n".join([PROTOCOL_HEADER, *_enums(), *_close_codes(), *_sockets(), *_interfaces()])
+
+
+def rest_types() -> str:
+    """The content of `rest.ts`. Installs the generator's packages. Raises DashboardNotBuilt, CalledProcessError."""
+    install_for_checks(GENERATOR, click.echo)
+    result = subprocess.run(
+        [*node_command(), "node_modules/openapi-typescript/bin/cli.js", *OPTIONS],
+        cwd=GENERATOR,
+        env=node_environment(),
+        input=_page_document(),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return f"{rest_header()}\n{result.stdout}"
+
+
+def rest_header() -> str:
+    """The first lines of `rest.ts`. They change with the OpenAPI document."""
+    return REST_HEADER.format(digest=hashlib.sha256(_page_document().encode()).hexdigest())
+
+
+def _page_document() -> str:
+    """The OpenAPI document as far as the page needs it: without errors, which ApiError has for all routes alike."""
+    whole = document()
+    for operation in (operation for path in whole["paths"].values() for operation in path.values()):
+        operation.pop("description", None)
+        operation["responses"] = {
+            status: response for status, response in operation["responses"].items() if status.startswith("2")
+        }
+    return json.dumps(whole | {"info": {"title": "Onsembl Control Center", "version": ""}})
 
 
 def _enums() -> Iterable[str]:
@@ -146,7 +112,7 @@ def _close_codes() -> Iterable[str]:
     yield from (f"  {code.name}: {code.value}," for code in CloseCode)
     yield "} as const;\n"
     permanent = ", ".join(f"CloseCode.{code.name}" for code in CloseCode if code.is_permanent)
-    yield "/** Codes after which coming back without a person's help is pointless. */"
+    yield "/** Codes after which the client does not reconnect until a person asks for it. */"
     yield f"export const PERMANENT_CLOSE_CODES: ReadonlySet<number> = new Set<number>([{permanent}]);\n"
 
 
@@ -164,20 +130,20 @@ def _union(name: str, union: Any) -> Iterable[str]:
 def _interfaces() -> Iterable[str]:
     from_page = get_args(messages.ViewerMessage)
     from_server = [message for message in get_args(messages.ServerToViewerMessage) if message not in from_page]
-    for struct in (*from_page, *SENT):
+    for struct in from_page:
         yield _interface(struct, all_present=False)
-    for struct in (*from_server, *ANSWERS):
+    for struct in (*from_server, *RECEIVED):
         yield _interface(struct, all_present=True)
 
 
 def _interface(struct: type[msgspec.Struct], *, all_present: bool) -> str:
     _, components = msgspec.json.schema_components([struct], ref_template="{name}")
     schema = components[struct.__name__]
+    required: list[str] = schema.get("required", [])
     properties: dict[str, Schema] = schema["properties"]
-    sometimes = {field.encode_name for field in msgspec.structs.fields(struct) if field.default is msgspec.UNSET}
-    present = properties.keys() - sometimes if all_present else set[str](schema["required"])
     lines = [
-        f"{_comment(field.get('description'), '  ')}  {name}{'' if name in present else '?'}: {_type(field)};"
+        f"{_comment(field.get('description'), '  ')}  {name}{'' if all_present or name in required else '?'}: "
+        f"{_type(field)};"
         for name, field in properties.items()
     ]
     return "\n".join([f"{_comment(struct.__doc__)}export interface {struct.__name__} {{", *lines, "}\n"])
@@ -216,10 +182,11 @@ def _comment(text: str | None, indent: str = "") -> str:
     return "\n".join([f"{indent}/**", *(f"{indent} * {line}".rstrip() for line in lines), f"{indent} */\n"])
 
 
-@click.command(help="Write the dashboard's copy of the protocol's types.")
+@click.command(help="Write the page's TypeScript types: protocol.ts and rest.ts.")
 def main() -> None:
-    TARGET.write_text(typescript(), encoding="utf-8")
-    click.echo(f"wrote {TARGET}")
+    for file, content in ((PROTOCOL, protocol_types()), (REST, rest_types())):
+        file.write_text(content, encoding="utf-8")
+        click.echo(f"wrote {file}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The page's own checks and tests, which are written in its language.
+"""The checks and tests of the page's own sources, in TypeScript.
 
-Types and lint look again at what has changed since the last run only.
+Types and lint only check files again that have changed since the last run.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from onsembl.cli.server.dashboard_build import install_for_checks
+from onsembl.cli.server.generate_typescript import REST, rest_types
 from onsembl.cli.server.node import node_environment, npm_command
 
 SOURCES = Path(__file__).resolve().parents[2] / "dashboard"
@@ -18,8 +19,8 @@ SOURCES = Path(__file__).resolve().parents[2] / "dashboard"
 
 @pytest.mark.seconds(12)
 @pytest.mark.parametrize("script", ["check", "lint", "test"])
-def test_the_pages_sources_hold(script: str) -> None:
-    """Types, lint and unit tests, as `npm run` knows them."""
+def test_the_pages_sources_pass(script: str) -> None:
+    """`npm run check` (types), `npm run lint` and `npm test` find no error."""
     install_for_checks(SOURCES, print)
     result = subprocess.run(
         [*npm_command(), "run", script],
@@ -30,3 +31,11 @@ def test_the_pages_sources_hold(script: str) -> None:
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.seconds(6)
+def test_rest_types_are_what_the_generator_writes() -> None:
+    """The committed `rest.ts` has no change by hand."""
+    assert REST.read_text(encoding="utf-8") == rest_types(), (
+        "./dev run python -m onsembl.cli.server.generate_typescript"
+    )

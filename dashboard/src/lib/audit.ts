@@ -1,4 +1,7 @@
+import type { Query } from "./api.ts";
 import { localTime } from "./format.ts";
+
+export const OUTCOMES = ["ok", "refused", "failed"] as const;
 
 /** The values of the audit log's filter fields; times are local, as `datetime-local` fields hold them. */
 export interface AuditFilter {
@@ -15,8 +18,15 @@ export interface AuditFilter {
 const WORDS = ["text", "actor", "action", "target", "address", "outcome"] as const;
 const TIMES = ["since", "until"] as const;
 
-/** The filter as a query, for the API and for the page's address. */
-export function queryOf(filter: AuditFilter): URLSearchParams {
+/** The filter as a query for the API. */
+export function queryOf(filter: AuditFilter): Query<"/v1/audit"> {
+  const { outcome, ...query } = Object.fromEntries(addressQuery(filter)) as Record<(typeof WORDS | typeof TIMES)[number], string>;
+  const known = OUTCOMES.find((name) => name === outcome);
+  return known === undefined ? query : { ...query, outcome: known };
+}
+
+/** The filter as a query of the page's address. */
+export function addressQuery(filter: AuditFilter): URLSearchParams {
   const query = new URLSearchParams();
   for (const name of WORDS) {
     const value = filter[name]?.trim();

@@ -2,7 +2,8 @@ import { SvelteSet } from "svelte/reactivity";
 
 import { type Api, ApiError } from "./api.ts";
 import { notices } from "./notices.svelte.ts";
-import { FINAL_STATES, type Command } from "./protocol.ts";
+import { FINAL_STATES } from "./protocol.ts";
+import type { Command } from "./rest.ts";
 
 const ARMED_MS = 4000;
 
@@ -37,7 +38,8 @@ export class Cancel {
     this.armed = null;
     this.sending.add(command.id);
     try {
-      this.#answered(await this.#api.cancel(command.id));
+      const params = { path: { command_id: command.id } };
+      this.#answered(await this.#api.post("/v1/commands/{command_id}/cancel", { params, body: {} }));
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       notices.error(`Not cancelled: ${error.message}`);

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
 import { Api } from "./api.ts";
 import { Cancel } from "./cancel.svelte.ts";
-import type { Command } from "./protocol.ts";
+import type { Command } from "./rest.ts";
 
 const COMMAND = { id: "c1", state: "running", cancel_requested_at: null } as Command;
 const OTHER = { ...COMMAND, id: "c2" };
@@ -13,11 +13,13 @@ let cancel: Cancel;
 beforeEach(() => {
   vi.useFakeTimers();
   asked = [];
-  const api = new Api({ current: async () => "token", renewed: async () => null });
-  api.cancel = async (id) => {
+  const tokens = { current: async () => "token", renewed: async () => null };
+  const api = new Api(tokens, fetch, "http://server");
+  api.post = (async (_path: string, { params }: { params: { path: { command_id: string } } }) => {
+    const id = params.path.command_id;
     asked.push(id);
     return { ...COMMAND, id };
-  };
+  }) as Api["post"];
   cancel = new Cancel(api, () => undefined);
 });
 

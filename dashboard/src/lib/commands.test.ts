@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 
 import { cancelProgress, History, outcome, ran } from "./commands.ts";
-import type { Command } from "./protocol.ts";
+import type { Command } from "./rest.ts";
 
 function command(fields: Partial<Command>): Command {
   const row = { state: "running", cancel_requested_at: null, cancel_step: null, exit_code: null, signal: null };

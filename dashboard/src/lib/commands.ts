@@ -1,4 +1,5 @@
-import type { CancelStepAnswer, Command, CommandState } from "./protocol.ts";
+import type { CommandState } from "./protocol.ts";
+import type { CancelStepAnswer, Command } from "./rest.ts";
 import { counted, elapsed } from "./format.ts";
 
 /** The name of each state on the page. */

@@ -1,10 +1,10 @@
-import { ApiError, type Api } from "./api.ts";
+import { ApiError } from "./api.ts";
 import { notices } from "./notices.svelte.ts";
 
-/** Downloads an export of the API and saves it as `name`; calls `progress` with the number of bytes so far. */
-export async function saveFile(api: Api, path: string, name: string, progress: (bytes: number) => void): Promise<void> {
+/** Downloads a file and lets the browser save it as `name`; an ApiError becomes a notice. */
+export async function saveFile(name: string, download: () => Promise<Blob>): Promise<void> {
   try {
-    const file = URL.createObjectURL(await api.download(path, progress));
+    const file = URL.createObjectURL(await download());
     const link = document.createElement("a");
     link.href = file;
     link.download = name.replaceAll(/[^A-Za-z0-9._-]/g, "_");

@@ -3,7 +3,8 @@ import { SvelteMap } from "svelte/reactivity";
 import { Api, ApiError } from "./api.ts";
 import { Backoff } from "./backoff.ts";
 import { CatchUp } from "./catch-up.ts";
-import { ACTIVE_STATES, FINAL_STATES, type Agent, type Command, type Me } from "./protocol.ts";
+import { ACTIVE_STATES, FINAL_STATES } from "./protocol.ts";
+import type { Agent, Command, Me } from "./rest.ts";
 import { byQueue, completed, isStaleAgent, isStaleCommand, newestFirst } from "./rows.ts";
 import type { Change } from "./subscription.ts";
 
@@ -157,7 +158,7 @@ export class Fleet {
     this.readingOlder = true;
     try {
       await this.#catchUp.read(
-        () => this.api.commands({ agent_id: agentId, before, limit: PAGE }),
+        () => this.api.get("/v1/commands", { params: { query: { agent_id: agentId, before, limit: PAGE } } }),
         (page) => {
           if (this.selectedId !== agentId) return;
           for (const row of page.commands) this.#put(row);
@@ -173,8 +174,8 @@ export class Fleet {
   async #readSnapshot(): Promise<Snapshot> {
     const agentId = this.selectedId;
     const [me, { agents }, dispatched, running, selected] = await Promise.all([
-      this.api.me(),
-      this.api.agents(),
+      this.api.get("/v1/me"),
+      this.api.get("/v1/agents"),
       this.api.allCommands({ state: "dispatched" }),
       this.api.allCommands({ state: "running" }),
       agentId === null ? null : this.#readSelected(agentId),
@@ -185,8 +186,8 @@ export class Fleet {
 
   async #readSelected(agentId: string): Promise<Selected> {
     const [newest, waiting] = await Promise.all([
-      this.api.commands({ agent_id: agentId, limit: PAGE }),
-      this.api.commands({ agent_id: agentId, state: "queued", limit: 200 }),
+      this.api.get("/v1/commands", { params: { query: { agent_id: agentId, limit: PAGE } } }),
+      this.api.get("/v1/commands", { params: { query: { agent_id: agentId, state: "queued", limit: 200 } } }),
     ]);
     return {
       agentId,
@@ -247,7 +248,7 @@ export class Fleet {
 
   async #readOne(id: string): Promise<void> {
     try {
-      this.answered(await this.api.command(id));
+      this.answered(await this.api.get("/v1/commands/{command_id}", { params: { path: { command_id: id } } }));
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       if (error.status !== 404) this.problem = error;

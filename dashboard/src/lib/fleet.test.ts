@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from "vitest";
 
-import { Api, ApiError } from "./api.ts";
-import type { Agent, Command, Commands } from "./protocol.ts";
+import { Api, ApiError, type Query } from "./api.ts";
+import type { Agent, Agents, Command, Commands } from "./rest.ts";
 import { Fleet } from "./fleet.svelte.ts";
 
 const DONE = { state: "succeeded", ended_at: "2026-01-01T00:00:09+00:00" } as const;
@@ -15,37 +15,55 @@ function command(fields: Partial<Command> = {}): Command {
   return { ...row, dispatched_at: null, cancel_requested_at: null, cancel_step: null, ...fields } as Command;
 }
 
-/** The server as the page sees it; `before` runs between the question and the answer. */
+interface Input {
+  params: { path: { command_id: string }; query: Query<"/v1/commands"> };
+}
+
+/** The server as the page sees it; `before` runs between the request for agents and its answer. */
 class Server extends Api {
   rows: Command[] = [];
   agentRows: Agent[] = [agent()];
   before: () => void = () => undefined;
   fails: ApiError | null = null;
-  override me = async () => ({ id: "me", email: "me@example.org", role: "admin" as const });
-  override agents = async () => {
+  override get = (async (path: string, input: Input) => {
+    switch (path) {
+      case "/v1/me":
+        return { id: "me", email: "me@example.org", role: "admin" };
+      case "/v1/agents":
+        return this.#agents();
+      case "/v1/commands/{command_id}":
+        return this.rows.find((row) => row.id === input.params.path.command_id);
+      case "/v1/commands":
+        return this.#commands(input.params.query);
+      default:
+        throw new Error(path);
+    }
+  }) as Api["get"];
+
+  async #agents(): Promise<Agents> {
     const answer = { agents: [...this.agentRows] };
     if (this.fails) throw this.fails;
     await Promise.resolve();
     this.before();
     return answer;
-  };
-  override command = async (id: string) => this.rows.find((row) => row.id === id) as Command;
-  override commands = async (query: Parameters<Api["commands"]>[0]): Promise<Commands> => {
+  }
+
+  #commands({ agent_id, state, before, limit }: Query<"/v1/commands">): Commands {
     const found = this.rows
-      .filter((row) => query.agent_id === undefined || row.agent_id === query.agent_id)
-      .filter((row) => query.state === undefined || row.state === query.state)
-      .filter((row) => query.before === undefined || row.seq < query.before)
+      .filter((row) => agent_id === undefined || row.agent_id === agent_id)
+      .filter((row) => state === undefined || row.state === state)
+      .filter((row) => typeof before !== "number" || row.seq < before)
       .sort((a, b) => b.seq - a.seq);
-    const page = found.slice(0, query.limit);
+    const page = found.slice(0, limit);
     return { commands: page, next_before: found.length > page.length ? (page.at(-1)?.seq ?? null) : null };
-  };
+  }
 }
 
 let server: Server;
 let fleet: Fleet;
 
 beforeEach(async () => {
-  server = new Server({ current: async () => "token", renewed: async () => null });
+  server = new Server({ current: async () => "token", renewed: async () => null }, fetch, "http://server");
   fleet = new Fleet(server);
 });
 

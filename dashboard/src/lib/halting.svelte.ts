@@ -2,7 +2,8 @@ import { type Api, ApiError } from "./api.ts";
 import { Backoff } from "./backoff.ts";
 import { counted } from "./format.ts";
 import { STEP_LABELS } from "./commands.ts";
-import type { HaltAnswer, HaltedAgent, HaltState, HaltStatus } from "./protocol.ts";
+import type { HaltState } from "./protocol.ts";
+import type { HaltAnswer, HaltedAgent, HaltStatus } from "./rest.ts";
 
 /** The name of each state on the page. */
 export const HALT_LABELS: Record<HaltState, string> = {
@@ -46,7 +47,7 @@ export class Halting {
     try {
       do {
         this.#again = false;
-        const status = await this.#api.halt();
+        const status = await this.#api.get("/v1/halt");
         if (this.#closed) return;
         this.#take(status);
         this.#backoff.reset();
@@ -61,13 +62,13 @@ export class Halting {
 
   /** Begins an emergency stop. Raises ApiError. */
   async begin(reason: string): Promise<void> {
-    this.#take(await this.#api.beginHalt(reason === "" ? {} : { reason }));
+    this.#take(await this.#api.post("/v1/halt", { body: { reason: reason || null } }));
     void this.read();
   }
 
   /** Lifts the emergency stop. Raises ApiError. */
   async lift(): Promise<void> {
-    await this.#api.liftHalt();
+    await this.#api.delete("/v1/halt");
     this.halt = null;
     this.agents = [];
     void this.read();

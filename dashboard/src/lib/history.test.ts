@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 
 import { addressQuery, commandQuery, filterOf, groupProgress, groupTarget } from "./history.ts";
-import type { Agent, GroupSummary } from "./protocol.ts";
+import type { Agent, GroupSummary } from "./rest.ts";
 
 const AGENTS = [{ id: "a1", name: "one" } as Agent];
 
@@ -13,9 +13,9 @@ test("the address holds the filter, and the API query follows it", () => {
     state: "failed,lost",
     q: "make all",
     since: "2026-01-01T00:00:00.000Z",
-    group_id: undefined,
-    tag: undefined,
-    by: undefined,
+    group_id: null,
+    tag: null,
+    by: null,
   });
   expect(commandQuery({ ...filter, agent: "gone" }, AGENTS, 0)).toBeNull();
 });

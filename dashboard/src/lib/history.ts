@@ -1,7 +1,8 @@
-import type { CommandQuery } from "./api.ts";
+import type { Query } from "./api.ts";
 import { counted } from "./format.ts";
 import { STATE_LABELS } from "./commands.ts";
-import { ACTIVE_STATES, FINAL_STATES, type Agent, type CommandState, type GroupSummary, type Target } from "./protocol.ts";
+import { ACTIVE_STATES, FINAL_STATES, type CommandState } from "./protocol.ts";
+import type { Agent, GroupSummary, Target } from "./rest.ts";
 
 /** The values of the history's fields, as the address holds them. */
 export interface HistoryFilter {
@@ -42,18 +43,18 @@ export function addressQuery(filter: HistoryFilter): URLSearchParams {
 }
 
 /** The query for the API; null if the filter names an agent that does not exist. */
-export function commandQuery(filter: HistoryFilter, agents: Agent[], now: number): CommandQuery | null {
+export function commandQuery(filter: HistoryFilter, agents: Agent[], now: number): Query<"/v1/commands"> | null {
   const agent = agents.find((one) => one.name === filter.agent);
   if (filter.agent !== "" && agent === undefined) return null;
   const hours = TIMES.find(([value]) => value === filter.since)?.[2] ?? null;
   return {
-    agent_id: agent?.id,
-    state: filter.state || undefined,
-    group_id: filter.group || undefined,
-    tag: filter.tag.trim() || undefined,
-    by: filter.by.trim() || undefined,
-    q: filter.q.trim() || undefined,
-    since: hours === null ? undefined : new Date(now - hours * 3_600_000).toISOString(),
+    agent_id: agent?.id ?? null,
+    state: filter.state || null,
+    group_id: filter.group || null,
+    tag: filter.tag.trim() || null,
+    by: filter.by.trim() || null,
+    q: filter.q.trim() || null,
+    since: hours === null ? null : new Date(now - hours * 3_600_000).toISOString(),
   };
 }
 

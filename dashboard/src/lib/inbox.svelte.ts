@@ -2,7 +2,8 @@ import { type Api, ApiError } from "./api.ts";
 import { counted } from "./format.ts";
 import { notices } from "./notices.svelte.ts";
 import { includes } from "./roles.ts";
-import type { AlertAnswer, DeviceRequest, Role } from "./protocol.ts";
+import type { Role } from "./protocol.ts";
+import type { AlertAnswer, DeviceRequest } from "./rest.ts";
 import type { RereadTable } from "./subscription.ts";
 
 type InboxTable = Exclude<RereadTable, "halts" | "halt_agents" | "schedules">;
@@ -37,7 +38,7 @@ export class Inbox {
     const mine = ++this.#requested[table];
     try {
       if (table === "alerts") {
-        const { alerts } = await this.#api.alerts();
+        const { alerts } = await this.#api.get("/v1/alerts");
         if (mine !== this.#requested[table]) return;
         this.allAlerts = alerts;
         const open = alerts.filter((alert) => alert.acknowledged_at === null);
@@ -45,7 +46,7 @@ export class Inbox {
         this.alerts = open;
         if (fresh[0] !== undefined) notices.error(fresh[0].text);
       } else if (includes(this.#role, "admin")) {
-        const { requests } = await this.#api.deviceRequests();
+        const { requests } = await this.#api.get("/v1/device/requests");
         if (mine !== this.#requested[table]) return;
         const fresh = requests.filter((request) => !this.requests.some((known) => known.id === request.id));
         this.requests = requests;

@@ -1,4 +1,4 @@
-import type { CommandLimits } from "./protocol.ts";
+import type { CommandLimits } from "./rest.ts";
 
 export type LimitName = keyof CommandLimits;
 

@@ -1,4 +1,4 @@
-import type { Preset, PresetAnswer, Variable } from "./protocol.ts";
+import type { Preset, PresetAnswer, Variable } from "./rest.ts";
 
 export type Value = string | number | boolean;
 

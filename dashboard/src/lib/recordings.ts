@@ -1,4 +1,4 @@
-import type { Command, SearchHit } from "./protocol.ts";
+import type { Command, SearchHit } from "./rest.ts";
 import { addressOf } from "./route.svelte.ts";
 
 export type Format = "cast3" | "cast2" | "text";

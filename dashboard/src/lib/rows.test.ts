@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 
-import type { Agent, Command, CommandState } from "./protocol.ts";
+import type { CommandState } from "./protocol.ts";
+import type { Agent, Command } from "./rest.ts";
 import { byQueue, completed, isStaleAgent, isStaleCommand } from "./rows.ts";
 
 export function command(fields: Partial<Command> = {}): Command {

@@ -1,4 +1,5 @@
-import { FINAL_STATES, type Agent, type Command } from "./protocol.ts";
+import { FINAL_STATES } from "./protocol.ts";
+import type { Agent, Command } from "./rest.ts";
 
 /**
  * Rows reach the page by REST and by Realtime, and may overtake one another. These functions decide which of two versions

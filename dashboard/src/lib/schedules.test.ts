@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 
-import type { Agent, ScheduleRun } from "./protocol.ts";
+import type { Agent, ScheduleRun } from "./rest.ts";
 import { resultName, ruleName, targetChoices } from "./schedules.ts";
 
 const agents = [

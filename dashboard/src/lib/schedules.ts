@@ -1,5 +1,6 @@
 import { STATE_LABELS } from "./commands.ts";
-import type { Agent, CommandState, ScheduleAnswer, ScheduleRun, Target } from "./protocol.ts";
+import type { CommandState } from "./protocol.ts";
+import type { Agent, ScheduleAnswer, ScheduleRun, Target } from "./rest.ts";
 import { labelsOf, targetName } from "./target.ts";
 
 /** Common rules, offered by name. */

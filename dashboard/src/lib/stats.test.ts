@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
 
 import { frame, inWords, latest, levels, nearest, path, peak, percent, quantile, quantiles, rates, Readings, sizeRate, time } from "./stats.ts";
-import type { Statistics } from "./protocol.ts";
+import type { Statistics } from "./rest.ts";
 
-function figures(at: number, fields: Partial<Statistics> = {}): Statistics {
+function statistics(at: number, fields: Partial<Statistics> = {}): Statistics {
   const none = { bounds: [0.001, 0.01], counts: [0, 0, 0] };
   return { instance_id: "one", at, agents: 0, terminal_bytes: 0, relay: none, ...fields } as Statistics;
 }
@@ -15,27 +15,27 @@ function values(points: { value: number | null }[]): (number | null)[] {
 describe("readings", () => {
   test("are kept for ten minutes", () => {
     const readings = new Readings();
-    for (let at = 0; at <= 1000; at += 2) readings.add(figures(at));
+    for (let at = 0; at <= 1000; at += 2) readings.add(statistics(at));
     expect(readings.all.length).toBe(301);
     expect(readings.all[0]?.at).toBe(400);
   });
 
   test("start again with another instance", () => {
     const readings = new Readings();
-    readings.add(figures(10));
-    readings.add(figures(8, { instance_id: "two" }));
+    readings.add(statistics(10));
+    readings.add(statistics(8, { instance_id: "two" }));
     expect(readings.all.map(({ instance_id }) => instance_id)).toEqual(["two"]);
   });
 
   test("that arrive late are dropped", () => {
     const readings = new Readings();
-    for (const at of [10, 12, 11, 12]) readings.add(figures(at));
+    for (const at of [10, 12, 11, 12]) readings.add(statistics(at));
     expect(readings.all.map(({ at }) => at)).toEqual([10, 12]);
   });
 });
 
 describe("points", () => {
-  const all = [0, 2, 4, 6, 30, 32].map((at) => figures(at, { agents: at, terminal_bytes: at * at }));
+  const all = [0, 2, 4, 6, 30, 32].map((at) => statistics(at, { agents: at, terminal_bytes: at * at }));
 
   test("a level has the values that were read", () => {
     expect(values(levels(all, (f) => f.agents))).toEqual([0, 2, 4, 6, 30, 32]);
@@ -56,9 +56,9 @@ describe("points", () => {
 
   test("a quantile covers the time between two readings", () => {
     const measured = [
-      figures(0, { relay: { bounds: [0.001, 0.01], counts: [100, 100, 100] } }),
-      figures(2, { relay: { bounds: [0.001, 0.01], counts: [100, 110, 110] } }),
-      figures(4, { relay: { bounds: [0.001, 0.01], counts: [100, 110, 110] } }),
+      statistics(0, { relay: { bounds: [0.001, 0.01], counts: [100, 100, 100] } }),
+      statistics(2, { relay: { bounds: [0.001, 0.01], counts: [100, 110, 110] } }),
+      statistics(4, { relay: { bounds: [0.001, 0.01], counts: [100, 110, 110] } }),
     ];
     const found = values(quantiles(measured, (f) => f.relay, 0.5, 2));
     expect(found[1]).toBeCloseTo(0.0055);

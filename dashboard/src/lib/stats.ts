@@ -1,5 +1,5 @@
 import { bytes } from "./format.ts";
-import type { Distribution, Statistics } from "./protocol.ts";
+import type { Distribution, Statistics } from "./rest.ts";
 
 /** How long readings are kept, in seconds. */
 export const KEPT_SECONDS = 600;
@@ -22,22 +22,22 @@ export class Readings {
     return this.#all;
   }
 
-  add(figures: Statistics): void {
+  add(statistics: Statistics): void {
     const last = this.#all.at(-1);
-    if (last !== undefined && last.instance_id === figures.instance_id) {
-      if (figures.at <= last.at) return; // a newer answer has overtaken this one
-      this.#all = [...this.#all.filter(({ at }) => at >= figures.at - KEPT_SECONDS), figures];
-    } else this.#all = [figures];
+    if (last !== undefined && last.instance_id === statistics.instance_id) {
+      if (statistics.at <= last.at) return; // a newer answer has overtaken this one
+      this.#all = [...this.#all.filter(({ at }) => at >= statistics.at - KEPT_SECONDS), statistics];
+    } else this.#all = [statistics];
   }
 }
 
 /** The values at each time. */
-export function levels(readings: readonly Statistics[], pick: (figures: Statistics) => number | null): Point[] {
-  return readings.map((figures) => ({ at: figures.at, value: pick(figures) }));
+export function levels(readings: readonly Statistics[], pick: (statistics: Statistics) => number | null): Point[] {
+  return readings.map((statistics) => ({ at: statistics.at, value: pick(statistics) }));
 }
 
 /** The growth per second of a counter in the `over` seconds before each time. */
-export function rates(readings: readonly Statistics[], pick: (figures: Statistics) => number | null, over: number): Point[] {
+export function rates(readings: readonly Statistics[], pick: (statistics: Statistics) => number | null, over: number): Point[] {
   return since(readings, over, (before, now) => {
     const [from, to] = [pick(before), pick(now)];
     return from === null || to === null ? null : (to - from) / (now.at - before.at);
@@ -47,7 +47,7 @@ export function rates(readings: readonly Statistics[], pick: (figures: Statistic
 /** The quantile of the times measured in the `over` seconds before each time; null where none was measured. */
 export function quantiles(
   readings: readonly Statistics[],
-  pick: (figures: Statistics) => Distribution,
+  pick: (statistics: Statistics) => Distribution,
   q: number,
   over: number,
 ): Point[] {

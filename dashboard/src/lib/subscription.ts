@@ -2,7 +2,7 @@ import type { RealtimeChannel, RealtimePostgresChangesPayload } from "@supabase/
 
 import { Backoff } from "./backoff.ts";
 import type { Signals } from "./live.ts";
-import type { Agent, Command } from "./protocol.ts";
+import type { Agent, Command } from "./rest.ts";
 import type { Supabase } from "./session.ts";
 
 /** A change of a row. The row of a deletion is null; `whole` is false if the server had to leave values out. */

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 
 import { placeInQueue, wordsOf } from "./commands.ts";
-import type { Agent } from "./protocol.ts";
+import type { Agent } from "./rest.ts";
 import { agentsOf, labelsOf, targetName } from "./target.ts";
 
 function agent(name: string, labels: string[], disabled_at: string | null = null): Agent {

@@ -1,5 +1,5 @@
 import { counted } from "./format.ts";
-import type { Agent, Target } from "./protocol.ts";
+import type { Agent, Target } from "./rest.ts";
 
 /** The labels of enabled agents by name, each with its number of agents. */
 export function labelsOf(agents: Agent[]): [label: string, count: number][] {

@@ -1,4 +1,4 @@
-import type { RecordedCommand, TerminalSize } from "../protocol.ts";
+import type { RecordedCommand, TerminalSize } from "../rest.ts";
 import type { Piece } from "./recording.ts";
 
 /** The recording that a player reads. */

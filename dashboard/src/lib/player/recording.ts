@@ -71,7 +71,8 @@ export class Recording {
 
   /** The terminal modes in force before the byte at `offset`. Raises ApiError. */
   async modesAt(offset: number): Promise<string> {
-    return (await this.#api.modes(this.#streamId, offset)).modes;
+    const params = { path: { stream_id: this.#streamId }, query: { at: offset } };
+    return (await this.#api.get("/v1/streams/{stream_id}/modes", { params })).modes;
   }
 
   async #fetch(start: number, end: number): Promise<Piece[]> {
