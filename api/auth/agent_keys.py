@@ -1,4 +1,4 @@
-"""Agents' access tokens: short, ES256, signed and checked in memory by keys that live in the database."""
+"""Agents' access tokens: short-lived, ES256, signed and verified in memory with keys from the database."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ ALGORITHM = "ES256"
 
 RELOAD_SECONDS = 1.0
 ROUNDING_SECONDS = 1.0
-"""Tokens end with a whole second."""
+"""Tokens expire at a whole second, rounded up."""
 
 
 class UnknownKey(Problem):
-    """The access token was signed by a key that is not known here."""
+    """The access token was signed with an unknown key."""
 
     def __init__(self) -> None:
         super().__init__(401, str(self.__doc__), headers={"WWW-Authenticate": "Bearer"})
@@ -39,7 +39,8 @@ class UnknownKey(Problem):
 
 @dataclass(frozen=True, slots=True)
 class AgentIdentity:
-    """The agent that an access token names, from `issued_at` until `expires_at` (Unix time), by the key `kid`."""
+    """The agent that an access token names. The token was signed with the key `kid` and is valid from `issued_at` until
+    `expires_at` (Unix time)."""
 
     id: AgentId
     kid: str
@@ -49,7 +50,7 @@ class AgentIdentity:
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """Verifies until `ends` (Unix time) what lives no longer than `token_seconds`."""
+    """A public key. It verifies, until `ends` (Unix time), tokens with a lifetime of at most `token_seconds`."""
 
     public: ec.EllipticCurvePublicKey
     ends: float
@@ -57,7 +58,7 @@ class _Key:
 
 
 class AgentKeys:
-    """Signs and verifies access tokens that live for `access_seconds`."""
+    """Signs and verifies access tokens with a lifetime of `access_seconds`."""
 
     def __init__(self, pool: Pool, access_seconds: float) -> None:
         self._pool = pool
@@ -69,12 +70,12 @@ class AgentKeys:
         self._read_at = float("-inf")
 
     async def load(self) -> None:
-        """Read the keys; the first instance of all makes the first one. Raises psycopg.Error or PoolTimeout."""
+        """Read the keys; the first instance creates the first key. Raises psycopg.Error or PoolTimeout."""
         async with self._reading:
             await self._read()
 
     async def _read_again(self) -> None:
-        """Read the keys, unless that has begun not long before this was asked, or while it waits."""
+        """Read the keys, unless they were read less than `RELOAD_SECONDS` before this call, or while it waited."""
         asked = time.monotonic()
         async with self._reading:
             if self._read_at < asked - RELOAD_SECONDS:
@@ -104,9 +105,11 @@ class AgentKeys:
         self.keys_changed.notify_all()
 
     async def recognise(self, token: str) -> AgentIdentity:
-        """Who holds the access token. A key that is not known makes the keys be read again, for another instance may
-        have begun to use it: once for all who come with such keys, and not more often than every `RELOAD_SECONDS`.
-        Raises Problem 401, psycopg.Error or PoolTimeout."""
+        """The agent that the access token names. Raises Problem 401, psycopg.Error or PoolTimeout.
+
+        If the key is unknown, the keys are read again, since another instance may have created it: once for all
+        callers that wait, and at most once in `RELOAD_SECONDS`.
+        """
         try:
             return self.verify(token)
         except UnknownKey:
@@ -114,7 +117,7 @@ class AgentKeys:
             return self.verify(token)
 
     def verify(self, token: str) -> AgentIdentity:
-        """Who holds the access token, by the keys that are known; in memory. Raises Problem 401."""
+        """The agent that the access token names, by the keys in memory. Raises Problem 401."""
         try:
             kid = kid_of(token)
             if (key := self._verifying.get(kid)) is None:
@@ -131,30 +134,30 @@ class AgentKeys:
         except jwt.ExpiredSignatureError as error:
             raise unauthenticated("The access token has expired.") from error
         except (jwt.PyJWTError, ValueError) as error:
-            raise unauthenticated("The access token is not valid here.") from error
-        # Nobody but who has stolen a key signs on with it when it is retired, or for longer than we do.
+            raise unauthenticated("The access token is not valid.") from error
+        # Only a thief of a key signs with it after its end, or for longer than this server does.
         if not self.verifies(kid):
-            raise unauthenticated("The key of the access token is retired.")
+            raise unauthenticated("The access token was signed with a retired key.")
         if identity.expires_at - identity.issued_at > key.token_seconds + ROUNDING_SECONDS:
-            raise unauthenticated("The access token lives longer than those that are made here.")
+            raise unauthenticated("The access token has a longer lifetime than this server gives.")
         return identity
 
     def verifies(self, kid: str) -> bool:
-        """Whether what this key has signed is still taken."""
+        """Whether tokens that were signed with this key are still accepted."""
         key = self._verifying.get(kid)
         return key is not None and time.time() < key.ends
 
     def sign(self, agent_id: AgentId) -> str:
-        """An access token of this agent, from now on. `load` comes first."""
-        assert self._signing is not None, "load() comes first"
+        """A new access token of this agent. `load` must have been called before."""
+        assert self._signing is not None, "load() must be called first"
         kid, key = self._signing
         now = time.time()
         claims = {
             "iss": ISSUER,
             "aud": AUDIENCE,
             "sub": str(agent_id),
-            "iat": now,  # to the microsecond: tokens issued before a moment can be refused
-            # Whole seconds, and never fewer than the agent is told.
+            "iat": now,  # to the microsecond, so that tokens issued before a moment can be rejected
+            # A whole second, rounded up: the token lives at least as long as the agent is told.
             "exp": math.ceil(now + self.access_seconds),
             "jti": secrets.token_hex(8),
         }
@@ -162,7 +165,7 @@ class AgentKeys:
 
 
 def kid_of(token: str) -> str:
-    """The key that the token says it was signed by; empty when it does not say. Raises jwt.PyJWTError."""
+    """The id of the key in the token's header, not verified; empty if there is none. Raises jwt.PyJWTError."""
     kid: object = jwt.get_unverified_header(token).get("kid")
     return kid if isinstance(kid, str) else ""
 
@@ -174,7 +177,7 @@ def _private_key(pem: str) -> ec.EllipticCurvePrivateKey:
 
 
 def new_private_pem() -> str:
-    """A key that can sign agents' tokens."""
+    """A new private key for signing agents' tokens, as PEM."""
     return (
         ec.generate_private_key(ec.SECP256R1())
         .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

@@ -1,4 +1,4 @@
-"""Agents' credentials: a short access token, and an opaque refresh token, kept hashed, for the next of both."""
+"""Agents' credentials: a short-lived access token, and an opaque refresh token, stored hashed, for the next pair."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from onsembl.sql import agents, alerts, audit, enrolment, refresh_tokens
 from onsembl.sql.database import Connection, Pool
 
 REPEAT_SECONDS = 300.0
-"""How long a used refresh token is answered again, if the answer was never used."""
+"""How long a used refresh token is accepted again, as long as none of the tokens it was exchanged for was used."""
 
 
 class RefreshRejected(Problem):
-    """The refresh token is not good; `reused` when it shows that one was stolen."""
+    """The refresh token is not valid. `reused` is true when its reuse shows that a token was stolen."""
 
     def __init__(self, detail: str, *, reused: bool = False) -> None:
         super().__init__(401, detail, headers={"WWW-Authenticate": "Bearer"})
@@ -45,13 +45,13 @@ class AgentTokens:
         self._refresh_seconds = refresh_seconds
 
     async def enrol(self, token: str, request: Enrolment, address: str) -> AgentCredentials:
-        """Make an agent of whoever holds a one-time token. Raises Problem 401, 403 or 409."""
+        """Enrol an agent with a one-time token. Raises Problem 401, 403 or 409."""
         async with self._pool.connection() as conn:
             found = await enrolment.find_token(conn, token)
             if found is None:
-                raise unauthenticated("The enrolment token is not known, used up or past its time.")
+                raise unauthenticated("The enrolment token is unknown, used or expired.")
             if not fnmatchcase(request.name, found["name_pattern"]):
-                raise Problem(403, f"The token enrols only agents named like {found['name_pattern']!r}.")
+                raise Problem(403, f"This token only enrols agents whose name matches {found['name_pattern']!r}.")
             agent = await agents.create(
                 conn,
                 name=request.name,
@@ -61,7 +61,7 @@ class AgentTokens:
                 platform=request.platform,
             )
             if agent is None:
-                raise Problem(409, f"There is an agent named {request.name!r} already.")
+                raise Problem(409, f"There is already an agent named {request.name!r}.")
             await enrolment.use_token(conn, token, agent["id"])
             await audit.write(
                 conn,
@@ -76,45 +76,45 @@ class AgentTokens:
             return await self.begin(conn, agent["id"], request.name)
 
     async def refresh(self, token: str, address: str, agent_id: AgentId | None = None) -> AgentCredentials:
-        """Exchange a refresh token, once; over a connection only that of its agent, `agent_id`.
+        """Exchange a refresh token once; over an agent's connection, only a token of that agent, `agent_id`.
 
-        One that comes again just after is answered again, for the answer may have been lost; one that comes again later
-        is stolen, or its rightful successor was: nothing of its family is good any more. Raises RefreshRejected, and
-        Problem 429 when this agent has asked too often: the token stays good.
+        A token that is reused shortly after is answered again, since the answer may have been lost. A token that is
+        reused later was stolen, or its successor was: every token of its family is then revoked. Raises
+        RefreshRejected, and Problem 429 if the agent refreshes too often; the token then stays valid.
         """
         async with self._pool.connection() as conn:
             found = await refresh_tokens.take(conn, token, REPEAT_SECONDS)
             if found is None or agent_id not in (None, found.agent_id):
                 self._refreshes.labels("refused").inc()
-                raise RefreshRejected("The refresh token is not known.")
+                raise RefreshRejected("The refresh token is unknown.")
             self._rate_limiter.count_refresh(found.agent_id)
-            refusal = _refusal(found)
+            rejection = _rejection(found)
             actor = audit.Actor("agent", found.agent_id, found.agent_name, address)
-            if refusal is None:
+            if rejection is None:
                 await refresh_tokens.use(conn, token)
                 await audit.write(conn, _refreshed(actor, "ok", {}))
                 self._refreshes.labels("ok").inc()
                 return await self._issue(conn, found.agent_id, found.agent_name, found.family, parent=token)
-            if refusal.reused:
+            if rejection.reused:
                 await self._revoke(conn, found)
-            await audit.write(conn, _refreshed(actor, "refused", {"reason": str(refusal)}))
-        self._refreshes.labels("reused" if refusal.reused else "refused").inc()
-        raise refusal
+            await audit.write(conn, _refreshed(actor, "refused", {"reason": str(rejection)}))
+        self._refreshes.labels("reused" if rejection.reused else "refused").inc()
+        raise rejection
 
     async def begin(self, conn: Connection, agent_id: AgentId, name: str) -> AgentCredentials:
-        """The first credentials of an agent that was let in; in the caller's transaction."""
+        """The first credentials of an agent that was enrolled; in the caller's transaction."""
         await agents.lock(conn, agent_id)
         return await self._issue(conn, agent_id, name, family=uuid4(), parent=None)
 
     async def log_out(self, token: str, address: str) -> None:
-        """The holder of a refresh token gives up all that came of its enrolment. Raises RefreshRejected when the token
-        is not known; one that is revoked already is no error (RFC 7009 §2.2)."""
+        """Revoke all credentials of the agent that holds this refresh token. Raises RefreshRejected when the token is
+        unknown; a token that is revoked already is no error (RFC 7009 §2.2)."""
         async with self._pool.connection() as conn:
             found = await refresh_tokens.take(conn, token, REPEAT_SECONDS)
             if found is None:
-                raise RefreshRejected("The refresh token is not known.")
+                raise RefreshRejected("The refresh token is unknown.")
             if found.revoked:
-                return  # the agent may have other credentials by now, which are not this holder's to end
+                return  # the agent may have new credentials, which this holder may not revoke
             await end_credentials(conn, found.agent_id)
             await audit.write(
                 conn,
@@ -127,7 +127,7 @@ class AgentTokens:
             )
 
     async def _revoke(self, conn: Connection, found: refresh_tokens.RefreshToken) -> None:
-        """Somebody else has a token of this agent: everything that came of its enrolment ends, connection included."""
+        """Revoke every token of the family, raise an alert, and have the agent disconnected: a token was stolen."""
         await refresh_tokens.revoke_family(conn, found.family)
         await agents.refuse_tokens_before(conn, found.agent_id, time.time())
         await alerts.raise_alert(
@@ -135,7 +135,7 @@ class AgentTokens:
             "refresh_token_reused",
             found.agent_id,
             f"A refresh token of {found.agent_name} was used twice. Its credentials are revoked: enrol it again, "
-            "and find out who has read its files.",
+            "and find out how the token was copied from its machine.",
         )
         instance_id = await agents.online_at(conn, found.agent_id)
         if instance_id is not None:
@@ -158,8 +158,8 @@ class AgentTokens:
 
 
 async def end_credentials(conn: Connection, agent_id: AgentId) -> None:
-    """Nothing that the agent holds is good any more, its connection included."""
-    await agents.lock(conn, agent_id)  # what is being given to it now is given before, and ends too
+    """Revoke all credentials of an agent, and have it disconnected; in the caller's transaction."""
+    await agents.lock(conn, agent_id)  # credentials that are just being issued are issued before, and revoked too
     await refresh_tokens.revoke_agent(conn, agent_id)
     await agents.refuse_tokens_before(conn, agent_id, time.time())
     instance_id = await agents.online_at(conn, agent_id)
@@ -168,13 +168,13 @@ async def end_credentials(conn: Connection, agent_id: AgentId) -> None:
         await instance_messages.send(conn, instance_id, message)
 
 
-def _refusal(token: refresh_tokens.RefreshToken) -> RefreshRejected | None:
+def _rejection(token: refresh_tokens.RefreshToken) -> RefreshRejected | None:
     if token.disabled:
         return RefreshRejected("The agent is disabled.")
     if token.revoked:
         return RefreshRejected("The refresh token is revoked.")
     if token.superseded or (token.used and not token.repeatable):
-        return RefreshRejected("The refresh token was used before; every token of its family is revoked.", reused=True)
+        return RefreshRejected("The refresh token was already used; every token of its family is revoked.", reused=True)
     if token.expired:
         return RefreshRejected("The refresh token has expired.")
     return None

@@ -1,4 +1,4 @@
-"""What an operator's access token says of its holder."""
+"""The operator that an access token names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from onsembl.protocol.states import Role
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Who is asking, by a token that is good until `expires_at` (Unix time); `role` is None for one with no rights."""
+    """An operator, by an access token that is valid until `expires_at` (Unix time). An operator without rights has no
+    `role`."""
 
     id: OperatorId
     email: str
@@ -21,11 +22,11 @@ class Operator:
     session_id: str
     expires_at: float
     kid: str | None = None
-    """The key that signed the token; None when its issuer was asked instead."""
+    """The key that the token was signed with; None when the issuer verified the token."""
 
 
 def operator_from(claims: Mapping[str, Any], kid: str | None = None) -> Operator:
-    """The operator of verified claims. Raises KeyError or ValueError when they are not those of one."""
+    """The operator that verified claims name. Raises KeyError or ValueError when the claims name no operator."""
     return Operator(
         id=OperatorId(UUID(claims["sub"])),
         email=str(claims.get("email") or ""),
@@ -37,6 +38,6 @@ def operator_from(claims: Mapping[str, Any], kid: str | None = None) -> Operator
 
 
 def _role(app_metadata: object) -> Role | None:
-    """`app_metadata` can be set by the project's admin alone; a role that is not one of ours is none."""
+    """The role in `app_metadata`, which only the project's admin can set; None when it is not a known role."""
     role = cast("Mapping[str, object]", app_metadata).get("role") if isinstance(app_metadata, dict) else None
     return Role(role) if isinstance(role, str) and role in list(Role) else None

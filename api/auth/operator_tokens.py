@@ -1,4 +1,4 @@
-"""Operators' access tokens: issued by Supabase Auth or its stand-in, checked here by the issuer's published keys."""
+"""Operators' access tokens: issued by Supabase Auth, hosted or built in, verified by the issuer's keys."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from onsembl.api.notifier import Notifier
 from onsembl.realtime.tokens import AUDIENCE
 
 ALGORITHMS = ["ES256", "RS256"]
-KEYS_KEPT_SECONDS = 600.0
+KEYS_CACHE_SECONDS = 600.0
 REFETCH_SECONDS = 10.0
-"""An unknown key id makes the keys be fetched again, but not more often than this."""
+"""For an unknown key id the keys are fetched again, but at most once in this time."""
 LEEWAY_SECONDS = 5.0
-REMEMBERED = 1000
-"""Tokens whose signature need not be checked again."""
+MAX_CACHED = 1000
+"""Tokens whose signature is not verified again."""
 
 FetchKeys = Callable[[], Awaitable[Mapping[str, Any]]]
 
@@ -30,32 +30,32 @@ FetchKeys = Callable[[], Awaitable[Mapping[str, Any]]]
 class OperatorTokens:
     """Verifies access tokens by the issuer's JWKS: signature, issuer, audience and times.
 
-    `asked` is for a hosted project that may sign with a shared secret.
+    `introspected` verifies the tokens of a hosted project that signs with a shared secret.
     """
 
-    def __init__(self, issuer: str, fetch_keys: FetchKeys, asked: IntrospectedTokens | None = None) -> None:
+    def __init__(self, issuer: str, fetch_keys: FetchKeys, introspected: IntrospectedTokens | None = None) -> None:
         self._issuer = issuer
-        self._asked = asked
+        self._introspected = introspected
         self._fetch_keys = fetch_keys
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched_at = float("-inf")
         self._fetching = asyncio.Lock()
         self.keys_changed = Notifier()
         self._verified: dict[str, Operator] = {}
-        """Whose each is, while the keys are the same."""
+        """The operator of each token that was verified with the present keys."""
 
     async def verify(self, token: str, address: str) -> Operator:
-        """Who, at `address`, holds the token. Raises Problem 401 when it is not a good one, and what `asked` does."""
+        """The operator at `address` who holds the token. Raises Problem 401, and the errors of `IntrospectedTokens`."""
         known = self._verified.get(token)
-        if known is not None and time.time() < known.expires_at + LEEWAY_SECONDS and self._age() <= KEYS_KEPT_SECONDS:
+        if known is not None and time.time() < known.expires_at + LEEWAY_SECONDS and self._age() <= KEYS_CACHE_SECONDS:
             return known
         try:
             header = jwt.get_unverified_header(token)
-            if self._asked is not None and header.get("alg") == "HS256":
-                return await self._asked.verify(token, address)
+            if self._introspected is not None and header.get("alg") == "HS256":
+                return await self._introspected.verify(token, address)
             kid: object = header.get("kid")
             if not isinstance(kid, str) or (key := await self._key(kid)) is None:
-                raise unauthenticated("The access token was signed by a key that is not known here.")
+                raise unauthenticated("The access token was signed with an unknown key.")
             claims = jwt.decode(
                 token,
                 key,
@@ -69,23 +69,23 @@ class OperatorTokens:
         except jwt.ExpiredSignatureError as error:
             raise unauthenticated("The access token has expired.") from error
         except (jwt.PyJWTError, KeyError, ValueError) as error:
-            raise unauthenticated("The access token is not valid here.") from error
-        if len(self._verified) >= REMEMBERED:
+            raise unauthenticated("The access token is not valid.") from error
+        if len(self._verified) >= MAX_CACHED:
             del self._verified[next(iter(self._verified))]
         self._verified[token] = operator
         return operator
 
     def knows(self, operator: Operator) -> bool:
-        """Whether the key that signed the operator's token is a good one still."""
+        """Whether the key that signed the operator's token is still published."""
         return operator.kid is None or operator.kid in self._keys
 
     async def reload(self) -> None:
-        """Fetch the keys now; those known so far serve on when that fails."""
+        """Fetch the keys now. If that fails, the known keys stay in use."""
         async with self._fetching:
             await self._fetch()
 
     async def _key(self, kid: str) -> jwt.PyJWK | None:
-        if self._age() > KEYS_KEPT_SECONDS or (kid not in self._keys and self._age() > REFETCH_SECONDS):
+        if self._age() > KEYS_CACHE_SECONDS or (kid not in self._keys and self._age() > REFETCH_SECONDS):
             await self._refetch(kid)
         return self._keys.get(kid)
 
@@ -94,7 +94,7 @@ class OperatorTokens:
 
     async def _refetch(self, kid: str) -> None:
         async with self._fetching:
-            if kid in self._keys and self._age() <= KEYS_KEPT_SECONDS:
+            if kid in self._keys and self._age() <= KEYS_CACHE_SECONDS:
                 return  # fetched while this call waited
             await self._fetch()
 
@@ -104,9 +104,9 @@ class OperatorTokens:
             found = jwt.PyJWKSet.from_dict(dict(document)).keys
         except (httpx.HTTPError, jwt.PyJWTError) as error:
             if not self._keys:
-                raise unauthenticated("The keys of the sign-in service could not be read; try again.") from error
-            return  # the keys known so far serve on
+                raise unauthenticated("The keys of the sign-in service could not be fetched; try again.") from error
+            return  # the known keys stay in use
         self._keys = {key.key_id: key for key in found if key.key_id is not None}
         self._fetched_at = time.monotonic()
-        self._verified.clear()  # a key may have been taken back
+        self._verified.clear()  # a key may have been removed
         self.keys_changed.notify_all()

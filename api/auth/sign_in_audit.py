@@ -1,4 +1,4 @@
-"""Sign-ins at the stand-in, in the audit log. (A hosted project keeps a log of its own.)"""
+"""Audits sign-ins at the built-in Auth. (A hosted project keeps an audit log of its own.)"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from onsembl.sql.database import Pool
 
 
 def audit_sign_ins(pool: Pool) -> OnAuthEvent:
-    """What the stand-in calls for each sign-in, refresh, sign-out, and change to a user."""
+    """The function that the built-in Auth calls for each sign-in, refresh, sign-out and change of a user."""
 
     async def on_event(event: AuthEvent) -> None:
         if event.by_admin:

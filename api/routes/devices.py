@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from onsembl.api.auth.device_flow import EXPIRES_SECONDS, DeviceError, spoken, understood
+from onsembl.api.auth.device_flow import EXPIRES_SECONDS, DeviceError, format_user_code, parse_user_code
 from onsembl.api.http.client_address import client_address
 from onsembl.api.http.endpoint import Call, Endpoint, body_of
 from onsembl.api.http.models import DeviceDecision, DeviceRequest, DeviceRequests, NoBody
@@ -47,13 +47,13 @@ async def authorize_device(request: Request) -> Response:
         )
     except msgspec.ValidationError as error:
         return _error(DeviceErrorCode.INVALID_REQUEST, str(error))
-    opened = await services.device_flow.open(enrolment, address)
+    codes = await services.device_flow.open(enrolment, address)
     uri = f"{services.settings.public_url}/#/approve"
     authorization = DeviceAuthorization(
-        device_code=opened.device_code,
-        user_code=spoken(opened.user_code),
+        device_code=codes.device_code,
+        user_code=format_user_code(codes.user_code),
         verification_uri=uri,
-        verification_uri_complete=f"{uri}?code={spoken(opened.user_code)}",
+        verification_uri_complete=f"{uri}?code={format_user_code(codes.user_code)}",
         expires_in=int(EXPIRES_SECONDS),
         interval=POLL_SECONDS,
     )
@@ -122,7 +122,7 @@ async def list_device_requests(call: Call[NoBody]) -> dict[str, Any]:
 async def find_device_request(call: Call[NoBody]) -> DictRow:
     """By the code that a person has typed; guessing is limited."""
     services = call.services
-    code = understood(call.request.path_params["user_code"])
+    code = parse_user_code(call.request.path_params["user_code"])
     services.rate_limiter.count_user_code(str(call.signed_in.id), call.address)
     async with services.pool.connection() as conn:
         row = await device_requests.by_user_code(conn, code)
@@ -138,11 +138,11 @@ async def approve_device_request(call: Call[DeviceDecision]) -> DictRow:
 
 
 async def reject_device_request(call: Call[NoBody]) -> DictRow:
-    return _shown(await call.services.device_flow.refuse(call.id("request_id"), call.actor))
+    return _shown(await call.services.device_flow.reject(call.id("request_id"), call.actor))
 
 
 def _shown(row: DictRow) -> DictRow:
-    return {**row, "user_code": spoken(row["user_code"])}
+    return {**row, "user_code": format_user_code(row["user_code"])}
 
 
 ROUTES = [

@@ -49,6 +49,6 @@ async def test_what_stands_in_between_does_not_speak_for_the_server(act, status)
 @pytest.mark.parametrize("act", [log_out, refresh])
 async def test_the_servers_own_refusal_is_taken(act):
     """401: they are good for nothing any more."""
-    async with answering("401 Unauthorized", '{"detail": "The refresh token is not known."}') as credentials:
-        with pytest.raises(CredentialsRejected, match="is not known"):
+    async with answering("401 Unauthorized", '{"detail": "The refresh token is unknown."}') as credentials:
+        with pytest.raises(CredentialsRejected, match="is unknown"):
             await act(credentials)

@@ -14,7 +14,7 @@ from support.cases import cases
 from support.frames import HELLO_TEXT, close_code, next_message
 from support.server import Enrolled, running
 
-from onsembl.api.auth.device_flow import MOST_OPEN, MOST_OPEN_AT_ADDRESS, USER_CODE_LETTERS
+from onsembl.api.auth.device_flow import MAX_OPEN, MAX_OPEN_PER_ADDRESS, USER_CODE_LETTERS
 from onsembl.api.auth.rate_limits import Allowance, RateLimits
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.enrolment import CLIENT_ID, GRANT_TYPE
@@ -255,7 +255,7 @@ async def test_guessing_codes_is_limited(settings):
 async def test_a_flood_of_requests_is_bounded(settings):
     """By how often an address asks, by how many of it wait, and by how many wait in all: one address, an IPv6 /64 too,
     does not keep the others out."""
-    limits = RateLimits(address_device_requests=Allowance(MOST_OPEN_AT_ADDRESS + 1, 1000.0))
+    limits = RateLimits(address_device_requests=Allowance(MAX_OPEN_PER_ADDRESS + 1, 1000.0))
     async with running(replace(settings, limits=limits, client_address_header="X-Client")) as api:
 
         async def ask(address: str) -> int:
@@ -264,7 +264,7 @@ async def test_a_flood_of_requests_is_bounded(settings):
                 assert answer.json()["error"] == "temporarily_unavailable"
             return answer.status_code
 
-        of_one = [await ask(f"2001:db8::{number:x}") for number in range(MOST_OPEN_AT_ADDRESS + 2)]
-        assert of_one == [200] * MOST_OPEN_AT_ADDRESS + [503, 429]
-        of_others = [await ask(f"192.0.2.{number}") for number in range(MOST_OPEN - MOST_OPEN_AT_ADDRESS + 1)]
-        assert of_others == [200] * (MOST_OPEN - MOST_OPEN_AT_ADDRESS) + [503]
+        of_one = [await ask(f"2001:db8::{number:x}") for number in range(MAX_OPEN_PER_ADDRESS + 2)]
+        assert of_one == [200] * MAX_OPEN_PER_ADDRESS + [503, 429]
+        of_others = [await ask(f"192.0.2.{number}") for number in range(MAX_OPEN - MAX_OPEN_PER_ADDRESS + 1)]
+        assert of_others == [200] * (MAX_OPEN - MAX_OPEN_PER_ADDRESS) + [503]

@@ -98,7 +98,7 @@ async def test_a_token_that_was_good_ends_with_its_key(tokens, issuer, monkeypat
     token = issuer.sign()
     await tokens.verify(token, HERE)
     issuer.keys = [SigningKey.new()]
-    monkeypatch.setattr(operator_tokens, "KEYS_KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(operator_tokens, "KEYS_CACHE_SECONDS", 0.0)
     assert await refused(tokens, token) == 401
 
 
@@ -158,7 +158,7 @@ async def test_known_keys_serve_while_the_issuer_is_away(tokens, issuer, monkeyp
     """A sign-in service that is down does not sign everybody out."""
     await tokens.verify(issuer.sign(), HERE)
     issuer.down = True
-    monkeypatch.setattr(operator_tokens, "KEYS_KEPT_SECONDS", -1.0)
+    monkeypatch.setattr(operator_tokens, "KEYS_CACHE_SECONDS", -1.0)
     assert (await tokens.verify(issuer.sign(), HERE)).email == "a@example.org"
 
 

@@ -79,7 +79,7 @@ async def test_an_admin_approves_an_agent(center: Api, visit) -> None:
     await request.get_by_role("textbox", name="Name").fill("one")
     visitor.console.expect("409")
     await request.get_by_role("button", name="Approve", exact=True).click()
-    await expect(page.get_by_role("alert")).to_have_text("There is an agent named 'one' already.")
+    await expect(page.get_by_role("alert")).to_have_text("There is already an agent named 'one'.")
     await request.get_by_role("textbox", name="Name").fill("builder-2")
     await request.get_by_role("button", name="Approve", exact=True).click()
     await expect(page.get_by_text("No agent is waiting for approval.")).to_be_visible()
