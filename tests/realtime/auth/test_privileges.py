@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import psycopg
 import pytest
+from support.cases import cases
 
 from onsembl.realtime.auth.settings import AUTH_ROLE
 from onsembl.sql.database import connect
@@ -11,8 +14,7 @@ from onsembl.sql.database import connect
 TABLES = ["users", "sessions", "signing_keys", "project"]
 
 
-@pytest.mark.parametrize("role", ["onsembl_api", "anon", "authenticated", "service_role"])
-@pytest.mark.parametrize("table", TABLES)
+@cases(("role", "table"), [*product(["onsembl_api", "anon", "authenticated", "service_role"], TABLES)])
 async def test_no_other_role_reads_or_writes(database_url: str, role: str, table: str) -> None:
     """Password hashes and keys are for the stand-in alone, not for the server's own role."""
     for statement in (f"select * from auth.{table}", f"delete from auth.{table}"):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.cases import cases
 
 if TYPE_CHECKING:
     from .conftest import Auth
@@ -27,7 +28,7 @@ ENDPOINTS = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path"), ENDPOINTS)
+@cases(("method", "path"), ENDPOINTS)
 @pytest.mark.parametrize("key", ["", "sb_publishable_wrong", "sb_secret_wrong"])
 async def test_no_endpoint_answers_without_a_key(auth: Auth, method: str, path: str, key: str) -> None:
     """The gateway's 401, before anything is read."""
@@ -102,7 +103,7 @@ async def test_no_answer_with_a_token_is_kept(auth: Auth) -> None:
     assert (await auth.sign_in(password="x")).headers["Cache-Control"] == "no-store"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("body", "expected"),
     [
         (b"", "bad_json"),
