@@ -337,31 +337,36 @@ async def test_a_halt_completes_although_parts_are_killed(
 ) -> None:
     """Running and queued commands are cancelled, the agent confirms it, and no command starts until the lift."""
     async with center_running(own_postgres, tmp_path) as center:
-        operator = center.operator
-        stage = await center.stage("halted")
+        await halt_and_kill(center, kills)
 
-        async def is_stopped() -> bool:
-            response = await center.api.http.get("/v1/halt", headers=operator.headers)
-            return [agent["state"] for agent in response.json().get("agents", [])] == ["stopped"]
 
-        for number, victims in enumerate(VICTIMS[name] for name in kills):
-            began, ran = stage.file(f"began-{number}"), stage.file(f"ran-{number}")
-            running = await operator.send(
-                stage.agent.id, f"trap '' INT TERM; touch {began}; while true; do sleep 0.1; done"
-            )
-            waiting = await operator.send(stage.agent.id, f"echo x >> {ran}")
-            await stage.exists(f"began-{number}")
-            await operator.until_state(running, "running")
-            await call_api(operator, "POST", "/v1/halt", {}, 202)
-            for victim in victims:
-                await center.kill(victim)
-            await center.ready()
-            for command in (running, waiting):
-                assert (await operator.until_state(command, *FINAL))["state"] == "cancelled"
-            await until(is_stopped, "the agent's confirmation")
-            assert await sleepers(running) == []
-            late = await operator.send(stage.agent.id, f"echo x >> {ran}")
-            assert late["state"] == "queued"
-            await call_api(operator, "DELETE", "/v1/halt")
-            await operator.until_state(late, "succeeded")
-            assert ran.read_text() == "x\n"
+async def halt_and_kill(center: Center, kills: tuple[str, ...]) -> None:
+    """Halt while a command runs and another waits, kill, and see all stopped, nothing started, and the lift."""
+    operator = center.operator
+    stage = await center.stage("halted")
+
+    async def is_stopped() -> bool:
+        response = await center.api.http.get("/v1/halt", headers=operator.headers)
+        return [agent["state"] for agent in response.json().get("agents", [])] == ["stopped"]
+
+    for number, victims in enumerate(VICTIMS[name] for name in kills):
+        began, ran = stage.file(f"began-{number}"), stage.file(f"ran-{number}")
+        running = await operator.send(
+            stage.agent.id, f"trap '' INT TERM; touch {began}; while true; do sleep 0.1; done"
+        )
+        waiting = await operator.send(stage.agent.id, f"echo x >> {ran}")
+        await stage.exists(f"began-{number}")
+        await operator.until_state(running, "running")
+        await call_api(operator, "POST", "/v1/halt", {}, 202)
+        for victim in victims:
+            await center.kill(victim)
+        await center.ready()
+        await until(is_stopped, "the agent's confirmation")
+        assert await sleepers(running) == [], "it was said to be stopped"
+        for command in (running, waiting):
+            assert (await operator.until_state(command, *FINAL))["state"] == "cancelled"
+        late = await operator.send(stage.agent.id, f"echo x >> {ran}")
+        assert late["state"] == "queued"
+        await call_api(operator, "DELETE", "/v1/halt")
+        await operator.until_state(late, "succeeded")
+        assert ran.read_text() == "x\n"
