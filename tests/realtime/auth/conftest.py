@@ -1,4 +1,4 @@
-"""The Auth stand-in alone, called in this process, with hashes that cost nothing."""
+"""The built-in Supabase Auth alone, called in this process, with cheap password hashes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 @dataclass
 class Auth:
-    """`http` calls it as a page would, with the publishable key; `admin` are the headers of a server."""
+    """Auth over HTTP. `http` sends the publishable key, as a page does; `admin` are the headers of a server."""
 
     http: httpx.AsyncClient
     sessions: Sessions
@@ -44,7 +44,7 @@ class Auth:
         return {"apikey": self.keys.secret, "Authorization": f"Bearer {self.keys.secret}"}
 
     async def create(self, email: str = EMAIL, **attributes: Any) -> dict[str, Any]:
-        """A user, made by the secret key, who can sign in with `PASSWORD`."""
+        """Create a user as an admin; the user can sign in with `PASSWORD`."""
         body = {"email": email, "password": PASSWORD, "email_confirm": True, **attributes}
         response = await self.http.post("/admin/users", json=body, headers=self.admin)
         assert response.status_code == 200, response.text
@@ -66,7 +66,7 @@ class Auth:
         return await self.http.get("/user", headers=bearer(access_token))
 
     async def execute(self, statement: str, *values: Any) -> None:
-        """As the database's owner would: what time does, a test does."""
+        """Execute a statement in the database, for example to let time pass."""
         async with self.pool.connection() as conn:
             await conn.execute(statement, values)  # type: ignore[arg-type]
 
@@ -76,7 +76,7 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def code(response: httpx.Response) -> tuple[int, str]:
-    """The status and Supabase's code of a refusal."""
+    """The status and the code of an error."""
     assert response.headers["x-sb-error-code"] == response.json()["code"]
     return response.status_code, response.json()["code"]
 

@@ -1,4 +1,4 @@
-"""Users looked after with the secret key."""
+"""The management of users with the secret key."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def code(response: Any) -> tuple[int, str]:
     return response.status_code, response.json()["code"]
 
 
-async def test_only_the_secret_key_may(auth: Auth) -> None:
-    """Not the publishable key, not an operator of whatever role, not the secret key in one header with another's."""
+async def test_only_the_secret_key_manages_users(auth: Auth) -> None:
+    """The publishable key, an operator's token and a mixture of both are rejected."""
     await auth.create(app_metadata={"role": "admin"})
     token = (await auth.session())["access_token"]
     publishable, secret = auth.keys.publishable, auth.keys.secret
@@ -36,8 +36,8 @@ async def test_only_the_secret_key_may(auth: Auth) -> None:
         assert (await auth.http.get("/admin/users", headers=headers)).status_code == 200
 
 
-async def test_makes_a_user(auth: Auth) -> None:
-    """With the attributes given, and the log is told that the key did it."""
+async def test_a_user_is_created(auth: Auth) -> None:
+    """A user has the given attributes, and the audit log has the creation by an admin."""
     user_id = str(uuid4())
     response = await auth.http.post(
         "/admin/users",
@@ -62,15 +62,15 @@ async def test_makes_a_user(auth: Auth) -> None:
 
 
 async def test_a_user_without_a_password_cannot_sign_in(auth: Auth) -> None:
-    """Until one is set."""
+    """A user who was created without a password signs in only after an admin has set one."""
     user = await auth.create(password=None)
     assert (await auth.sign_in(password="")).status_code == 400
     await auth.http.put(f"/admin/users/{user['id']}", json={"password": PASSWORD}, headers=auth.admin)
     assert (await auth.sign_in()).status_code == 200
 
 
-async def test_an_address_is_taken_once(auth: Auth) -> None:
-    """In any case, at creation and at change."""
+async def test_an_address_belongs_to_one_user(auth: Auth) -> None:
+    """An email address of another user, in any case, is rejected on creation and on change."""
     await auth.create()
     taken = await auth.http.post("/admin/users", json={"email": "ANN@example.org"}, headers=auth.admin)
     assert code(taken) == (422, "email_exists")
@@ -80,15 +80,15 @@ async def test_an_address_is_taken_once(auth: Auth) -> None:
 
 
 @pytest.mark.parametrize("email", ["ann", "ann@", "@example.org", "a b@example.org", "a@b@c", "x" * 65 + "@y"])
-async def test_what_is_no_address_is_refused(auth: Auth, email: str) -> None:
-    """With Supabase's text."""
+async def test_an_invalid_address_is_rejected(auth: Auth, email: str) -> None:
+    """An invalid email address is rejected with Supabase's text."""
     response = await auth.http.post("/admin/users", json={"email": email}, headers=auth.admin)
     assert code(response) == (400, "validation_failed")
     assert response.json()["message"] == "Unable to validate email address: invalid format"
 
 
-async def test_changes_a_user(auth: Auth) -> None:
-    """Metadata is merged, a null removes; a new password ends every session."""
+async def test_a_user_is_changed(auth: Auth) -> None:
+    """Metadata is merged and a null removes a member; a new password ends every session."""
     user = await auth.create(app_metadata={"role": "viewer", "team": "a"}, email_confirm=False)
     path = f"/admin/users/{user['id']}"
     changed = await auth.http.put(
@@ -107,8 +107,8 @@ async def test_changes_a_user(auth: Auth) -> None:
 @pytest.mark.parametrize(
     ("duration", "seconds"), [("24h", 86400), ("1h30m", 5400), ("90s", 90), ("1.5h", 5400), ("876000h", 3153600000)]
 )
-async def test_disables_for_a_time(auth: Auth, duration: str, seconds: int) -> None:
-    """In Go's notation; `none` lifts it."""
+async def test_a_ban_lasts_for_its_duration(auth: Auth, duration: str, seconds: int) -> None:
+    """A ban has a duration in Go's notation, and `none` lifts it."""
     user = await auth.create()
     path = f"/admin/users/{user['id']}"
     changed = (await auth.http.put(path, json={"ban_duration": duration}, headers=auth.admin)).json()
@@ -120,8 +120,8 @@ async def test_disables_for_a_time(auth: Auth, duration: str, seconds: int) -> N
 
 
 @pytest.mark.parametrize("duration", ["24", "h", "-1h", "1d", "24h ", "1e9h"])
-async def test_what_is_no_duration_is_refused(auth: Auth, duration: str) -> None:
-    """And nothing is changed."""
+async def test_an_invalid_duration_is_rejected(auth: Auth, duration: str) -> None:
+    """A request with an invalid duration is rejected and changes nothing."""
     user = await auth.create()
     path = f"/admin/users/{user['id']}"
     body = {"ban_duration": duration, "user_metadata": {"a": 1}}
@@ -130,13 +130,13 @@ async def test_what_is_no_duration_is_refused(auth: Auth, duration: str) -> None
 
 
 async def test_a_database_role_cannot_be_given(auth: Auth) -> None:
-    """No user ever carries `service_role`."""
+    """A user cannot get the database role `service_role`."""
     response = await auth.http.post("/admin/users", json={"email": EMAIL, "role": "service_role"}, headers=auth.admin)
     assert code(response) == (422, "validation_failed")
 
 
-async def test_lists_users_by_pages(auth: Auth) -> None:
-    """Newest first, with the headers that the clients read the number of pages from."""
+async def test_users_are_listed_by_pages(auth: Auth) -> None:
+    """Users are listed newest first, with the headers from which the clients read the number of pages."""
     for number in range(5):
         await auth.create(f"user{number}@example.org")
     response = await auth.http.get("/admin/users?page=2&per_page=2", headers=auth.admin)
@@ -153,8 +153,8 @@ async def test_lists_users_by_pages(auth: Auth) -> None:
         assert code(await auth.http.get(f"/admin/users?{query}", headers=auth.admin)) == (400, "validation_failed")
 
 
-async def test_removes_a_user(auth: Auth) -> None:
-    """And says so once; a soft deletion removes too."""
+async def test_a_user_is_deleted(auth: Auth) -> None:
+    """A deleted user is not found any more, also after a soft deletion."""
     user = await auth.create()
     path = f"/admin/users/{user['id']}"
     response = await auth.http.request("DELETE", path, json={"should_soft_delete": True}, headers=auth.admin)
@@ -164,5 +164,5 @@ async def test_removes_a_user(auth: Auth) -> None:
 
 
 async def test_an_id_is_a_uuid(auth: Auth) -> None:
-    """404, as the real service answers."""
+    """An id that is no UUID gets a 404, as from the real service."""
     assert code(await auth.http.get("/admin/users/ann", headers=auth.admin)) == (404, "validation_failed")

@@ -1,4 +1,4 @@
-"""Argon2 in threads."""
+"""Password hashes, computed in threads."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from onsembl.realtime.auth.errors import TooManyAttempts
 from onsembl.realtime.auth.passwords import Passwords, hash_password
 
 
-async def test_takes_the_right_password_only() -> None:
-    """A hash fits its password, and no other; nobody's hash fits none."""
+async def test_a_hash_matches_only_its_password() -> None:
+    """A hash matches its own password only, and no password matches an unknown user."""
     passwords = Passwords()
     kept = await hash_password("correct")
     assert kept.startswith("$argon2id$")
@@ -48,7 +48,7 @@ class Counting(PasswordHasher):
 
 
 async def test_an_unknown_user_costs_one_comparison_like_a_known_one() -> None:
-    """The time of an answer does not tell whether the address is known: each compares once, at the same cost."""
+    """For a known and an unknown user one hash of the same cost is compared, so the time does not tell them apart."""
     hasher = Counting()
     hasher.release.set()
     passwords = Passwords(hasher)
@@ -61,8 +61,8 @@ async def test_an_unknown_user_costs_one_comparison_like_a_known_one() -> None:
     passwords.close()
 
 
-async def test_computes_a_few_at_once_and_refuses_beyond_the_queue() -> None:
-    """Two hashes run, two wait, and the fifth caller is told to come again."""
+async def test_passwords_beyond_the_queue_are_rejected() -> None:
+    """Two passwords are compared, two wait, and the fifth is rejected."""
     hasher = Counting()
     passwords = Passwords(hasher, threads=2, queued=2)
     kept = hasher.hash("correct")

@@ -1,4 +1,4 @@
-"""Refresh tokens that are derived, not stored."""
+"""Refresh tokens, which are derived and not stored."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ SECRET = b"s" * 32
 
 
 @given(st.uuids(), st.integers(min_value=0, max_value=2**32 - 1))
-def test_is_read_back_as_it_was_made(session_id: UUID, counter: int) -> None:
-    """A token's text names its session and number."""
+def test_a_token_is_parsed_as_it_was_made(session_id: UUID, counter: int) -> None:
+    """A token's text holds its session and its counter."""
     token = RefreshToken(session_id, counter)
     assert RefreshToken.parse(token.text(SECRET), SECRET) == token
 
 
 @given(st.integers(min_value=0), st.sampled_from("Aa0-_"))
-def test_no_changed_token_is_taken(position: int, character: str) -> None:
-    """A token with any character changed is not one of ours."""
+def test_a_changed_token_is_rejected(position: int, character: str) -> None:
+    """A token with any changed character is not valid."""
     text = RefreshToken(uuid4(), 3).text(SECRET)
     position %= len(text)
     changed = text[:position] + character + text[position + 1 :]
@@ -30,13 +30,13 @@ def test_no_changed_token_is_taken(position: int, character: str) -> None:
 
 
 @given(st.text())
-def test_no_text_breaks_it(text: str) -> None:
-    """Whatever is presented, the answer is a token or None."""
+def test_any_text_is_parsed(text: str) -> None:
+    """Any text is parsed as a token or as None."""
     assert RefreshToken.parse(text, SECRET) is None
 
 
-def test_another_server_s_token_is_not_taken() -> None:
-    """The secret of the project decides."""
+def test_another_server_s_token_is_rejected() -> None:
+    """A token that was made with another project's secret is not valid."""
     assert RefreshToken.parse(RefreshToken(uuid4(), 0).text(b"other" * 7), SECRET) is None
 
 
@@ -53,6 +53,6 @@ def test_another_server_s_token_is_not_taken() -> None:
         (6, 5, 1.0, TokenUse.UNKNOWN),
     ],
 )
-def test_judges_a_token_by_its_number(presented: int, good: int, since_refresh: float, use: TokenUse) -> None:
-    """The good one is used, its parent repeated, older ones repeated for ten seconds and stolen after."""
+def test_a_token_is_classified_by_its_counter(presented: int, good: int, since_refresh: float, use: TokenUse) -> None:
+    """The current token and its parent are accepted, older ones for ten seconds, and then they are stolen."""
     assert classify_use(presented, good, since_refresh, 10.0) is use

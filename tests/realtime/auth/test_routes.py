@@ -1,4 +1,4 @@
-"""What every endpoint has in common: keys, error bodies, CORS, limits, and bodies that are wrong."""
+"""Common behaviour of all endpoints: keys, error bodies, CORS, limits and wrong bodies."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ ENDPOINTS = [
 @cases(("method", "path"), ENDPOINTS)
 @pytest.mark.parametrize("key", ["", "sb_publishable_wrong", "sb_secret_wrong"])
 async def test_no_endpoint_answers_without_a_key(auth: Auth, method: str, path: str, key: str) -> None:
-    """The gateway's 401, before anything is read."""
+    """A request without a valid key gets the gateway's 401 before its body is read."""
     response = await auth.http.request(method, path, headers={"apikey": key})
     assert response.status_code == 401
     assert response.json()["message"] == ("Invalid API key" if key else "No API key found in request")
 
 
 @pytest.mark.parametrize("path", ["/.well-known/jwks.json", "/health"])
-async def test_what_a_verifier_and_a_monitor_ask_for_needs_no_key(auth: Auth, path: str) -> None:
-    """And no database row is read for it."""
+async def test_the_jwks_and_the_health_check_need_no_key(auth: Auth, path: str) -> None:
+    """Verifiers and monitors get the JWKS and the health without a key."""
     response = await auth.http.get(path, headers={"apikey": ""})
     assert response.status_code == 200
 
 
-async def test_the_jwks_may_be_kept_for_ten_minutes(auth: Auth) -> None:
-    """As long as the clients keep it."""
+async def test_the_jwks_may_be_cached_for_ten_minutes(auth: Auth) -> None:
+    """The JWKS may be cached for ten minutes, as long as the clients cache it."""
     response = await auth.http.get("/.well-known/jwks.json")
     assert response.headers["Cache-Control"] == "public, max-age=600"
     assert len(response.json()["keys"]) == 1
@@ -53,7 +53,7 @@ async def test_the_jwks_may_be_kept_for_ten_minutes(auth: Auth) -> None:
 
 @pytest.mark.parametrize("version", ["2024-01-01", "2026-06-01"])
 async def test_a_client_that_names_a_version_gets_the_new_error_body(auth: Auth, version: str) -> None:
-    """The code is a word, and the version that was spoken is named."""
+    """For an API version of 2024 or later, `code` is the error code and the version is echoed."""
     response = await auth.http.get("/user", headers={"X-Supabase-Api-Version": version})
     assert response.json() == {
         "code": "no_authorization",
@@ -65,7 +65,7 @@ async def test_a_client_that_names_a_version_gets_the_new_error_body(auth: Auth,
 
 @pytest.mark.parametrize("version", ["", "2023-12-31", "newest"])
 async def test_other_clients_get_the_old_error_body(auth: Auth, version: str) -> None:
-    """The code is the status."""
+    """Without an API version of 2024 or later, `code` is the status."""
     response = await auth.http.get("/user", headers={"X-Supabase-Api-Version": version})
     assert response.json() == {
         "code": 401,
@@ -76,28 +76,28 @@ async def test_other_clients_get_the_old_error_body(auth: Auth, version: str) ->
     assert response.headers["x-sb-error-code"] == "no_authorization"
 
 
-async def test_a_page_of_any_origin_may_ask(auth: Auth) -> None:
-    """The preflight allows the headers that supabase-js sends; a refusal can be read too."""
-    asked = "apikey,authorization,content-type,x-client-info,x-supabase-api-version,traceparent"
+async def test_a_page_of_any_origin_may_call(auth: Auth) -> None:
+    """The preflight allows the headers that supabase-js sends, and a page can read an error, too."""
+    requested = "apikey,authorization,content-type,x-client-info,x-supabase-api-version,traceparent"
     preflight = await auth.http.options(
         "/token",
         headers={
             "Origin": "https://page.example",
             "Access-Control-Request-Method": "POST",
-            "Access-Control-Request-Headers": asked,
+            "Access-Control-Request-Headers": requested,
         },
     )
     assert preflight.status_code == 200
     assert preflight.headers["Access-Control-Allow-Origin"] == "*"
     allowed = preflight.headers["Access-Control-Allow-Headers"].lower().replace(" ", "").split(",")
-    assert set(asked.split(",")) <= set(allowed)
-    refused = await auth.http.get("/user", headers={"Origin": "https://page.example"})
-    assert refused.headers["Access-Control-Allow-Origin"] == "*"
-    assert "x-sb-error-code" in refused.headers["Access-Control-Expose-Headers"].lower()
+    assert set(requested.split(",")) <= set(allowed)
+    rejected = await auth.http.get("/user", headers={"Origin": "https://page.example"})
+    assert rejected.headers["Access-Control-Allow-Origin"] == "*"
+    assert "x-sb-error-code" in rejected.headers["Access-Control-Expose-Headers"].lower()
 
 
-async def test_no_answer_with_a_token_is_kept(auth: Auth) -> None:
-    """Neither a session nor a refusal may be stored by anything between."""
+async def test_no_response_may_be_stored(auth: Auth) -> None:
+    """No cache may store a session or an error."""
     await auth.create()
     assert (await auth.sign_in()).headers["Cache-Control"] == "no-store"
     assert (await auth.sign_in(password="x")).headers["Cache-Control"] == "no-store"
@@ -118,14 +118,14 @@ async def test_no_answer_with_a_token_is_kept(auth: Auth) -> None:
         (b'{"email": "\\u0000@b.c", "password": "x"}', "validation_failed"),
     ],
 )
-async def test_a_wrong_body_is_refused(auth: Auth, body: bytes, expected: str) -> None:
-    """400 with a code, never a 500: the clients would try again."""
+async def test_a_wrong_body_is_rejected(auth: Auth, body: bytes, expected: str) -> None:
+    """A wrong body gets a 400 with a code and never a 5xx, which the clients would retry."""
     response = await auth.http.post("/token?grant_type=password", content=body)
     assert (response.status_code, response.json()["code"]) == (400, expected)
 
 
-async def test_a_large_body_is_refused(auth: Auth) -> None:
-    """Before it is read whole."""
+async def test_a_large_body_is_rejected(auth: Auth) -> None:
+    """A body above the limit is rejected before it is read to its end."""
     sent = 0
 
     async def chunks() -> Any:
@@ -139,14 +139,14 @@ async def test_a_large_body_is_refused(auth: Auth) -> None:
 
 
 @pytest.mark.parametrize("grant", ["", "?grant_type=", "?grant_type=pkce", "?grant_type=id_token"])
-async def test_no_other_grant_is_known(auth: Auth, grant: str) -> None:
-    """Nor is the body looked at."""
+async def test_an_unknown_grant_is_rejected(auth: Auth, grant: str) -> None:
+    """Grants other than password and refresh_token are rejected, whatever the body."""
     response = await auth.http.post(f"/token{grant}", json={})
     assert (response.status_code, response.json()["message"]) == (400, "unsupported_grant_type")
 
 
-async def test_what_the_stand_in_does_not_do_is_refused_with_the_real_code(auth: Auth) -> None:
-    """Phones, other providers, second factors; and paths that there are not."""
+async def test_missing_features_are_rejected_with_supabase_s_codes(auth: Auth) -> None:
+    """Phones, external providers, second factors and unknown paths get the real service's codes."""
     await auth.create()
     headers = {"Authorization": f"Bearer {(await auth.session())['access_token']}"}
     phone = await auth.http.post("/token?grant_type=password", json={"phone": "1", "password": "x"})
@@ -162,8 +162,8 @@ async def test_what_the_stand_in_does_not_do_is_refused_with_the_real_code(auth:
     assert wrong_method.headers["Allow"] == "POST"
 
 
-async def test_a_database_that_is_away_makes_the_clients_try_again(auth: Auth) -> None:
-    """503, which supabase-js retries: a session is not forgotten for it."""
+async def test_an_unavailable_database_is_a_503(auth: Auth) -> None:
+    """Without a database, requests get a 503, upon which supabase-js retries and keeps its session."""
     await auth.create()
     session = await auth.session()
     await auth.pool.close()
@@ -197,8 +197,8 @@ bodies = st.fixed_dictionaries(
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=bodies, endpoint=st.sampled_from(ENDPOINTS))
-async def test_no_body_makes_it_fail(auth: Auth, body: dict[str, Any], endpoint: tuple[str, str]) -> None:
-    """Whatever JSON comes in, every endpoint answers, and none with a 5xx; what was kept is read back."""
+async def test_no_body_causes_a_5xx(auth: Auth, body: dict[str, Any], endpoint: tuple[str, str]) -> None:
+    """Every endpoint answers any JSON without a 5xx, and returns a created user unchanged."""
     method, path = endpoint
     response = await auth.http.request(method, path, json=body, headers=auth.admin)
     assert response.status_code < 500
@@ -209,8 +209,8 @@ async def test_no_body_makes_it_fail(auth: Auth, body: dict[str, Any], endpoint:
 
 
 @pytest.mark.parametrize("value", ["1180591620717411303424", "1e20", "1e308", "[" * 40 + "]" * 40, '"\\u0000"'])
-async def test_metadata_that_could_not_be_given_back_is_refused(auth: Auth, value: str) -> None:
-    """Numbers beyond 64 bits, deep nesting, and what Postgres cannot keep."""
+async def test_metadata_that_cannot_be_returned_is_rejected(auth: Auth, value: str) -> None:
+    """Numbers beyond 64 bits, deep nesting and text that Postgres cannot store are rejected."""
     body = f'{{"email": "ann@example.org", "password": "correct horse", "user_metadata": {{"a": {value}}}}}'
     response = await auth.http.post("/admin/users", content=body, headers=auth.admin)
     assert (response.status_code, response.json()["code"]) == (400, "validation_failed")

@@ -1,4 +1,4 @@
-"""Signing in, refreshing, asking who one is, and signing out, over HTTP."""
+"""Sign-in, refresh, the user of a token, and sign-out, over HTTP."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def code(response: object) -> tuple[int, str]:
 
 
 async def test_the_right_password_gives_a_session(auth: Auth) -> None:
-    """The answer holds the tokens and the user, and the access token the claims of Supabase's."""
+    """The response has the tokens and the user, and the access token has Supabase's claims."""
     user = await auth.create(app_metadata={"role": "viewer"})
     before = int(time.time())
     session = await auth.session()
@@ -48,7 +48,7 @@ async def test_the_right_password_gives_a_session(auth: Auth) -> None:
 
 
 async def test_an_address_is_known_in_any_case(auth: Auth) -> None:
-    """Addresses are compared without case, and kept in lower case."""
+    """Email addresses are compared without case and stored in lower case."""
     user = await auth.create("Ann@Example.org")
     assert user["email"] == EMAIL
     assert (await auth.session("ANN@example.ORG"))["user"]["id"] == user["id"]
@@ -56,7 +56,7 @@ async def test_an_address_is_known_in_any_case(auth: Auth) -> None:
 
 @pytest.mark.parametrize(("email", "password"), [(EMAIL, "wrong horse"), ("bob@example.org", PASSWORD), (EMAIL, "")])
 async def test_a_wrong_password_and_an_unknown_address_look_alike(auth: Auth, email: str, password: str) -> None:
-    """Neither tells whether there is such a user; both are told to the audit log, without the password."""
+    """The response does not tell whether the user exists, and the audit log has the failure without the password."""
     await auth.create()
     response = await auth.sign_in(email, password)
     assert code(response) == (400, "invalid_credentials")
@@ -66,21 +66,21 @@ async def test_a_wrong_password_and_an_unknown_address_look_alike(auth: Auth, em
     assert password == "" or password not in repr(event)
 
 
-async def test_a_disabled_operator_is_refused_with_the_right_password_only(auth: Auth) -> None:
-    """With a wrong one, the answer does not tell that the account is disabled."""
+async def test_only_the_right_password_tells_that_an_operator_is_disabled(auth: Auth) -> None:
+    """A disabled operator gets user_banned for the right password and invalid_credentials for a wrong one."""
     await auth.create(ban_duration="24h")
     assert code(await auth.sign_in()) == (400, "user_banned")
     assert code(await auth.sign_in(password="wrong horse")) == (400, "invalid_credentials")
 
 
-async def test_an_unconfirmed_address_is_refused(auth: Auth) -> None:
-    """As long as no admin has confirmed it."""
+async def test_an_unconfirmed_address_is_rejected(auth: Auth) -> None:
+    """A user signs in only after an admin has confirmed the email address."""
     await auth.create(email_confirm=False)
     assert code(await auth.sign_in()) == (400, "email_not_confirmed")
 
 
 async def test_too_many_failures_make_the_address_wait(auth: Auth) -> None:
-    """After ten failures even the right password is refused, whatever the account, and the log tells of it once."""
+    """After ten failures from an address even the right password is rejected, and the audit log has that once."""
     await auth.create()
     for number in range(10):
         assert code(await auth.sign_in(f"user{number}@example.org")) == (400, "invalid_credentials")
@@ -91,22 +91,22 @@ async def test_too_many_failures_make_the_address_wait(auth: Auth) -> None:
     assert [event.reason for event in auth.events].count("too many attempts") == 1
 
 
-async def test_failures_at_the_same_time_count_too(auth: Auth) -> None:
-    """Thirty guesses at once are no way around the limit of ten."""
+async def test_parallel_failures_count(auth: Auth) -> None:
+    """Thirty guesses at once are counted, and ten of them are compared."""
     await auth.create()
     answers = await asyncio.gather(*(auth.sign_in(password=f"guess {number}") for number in range(30)))
     assert sum(answer.status_code == 400 for answer in answers) == 10
 
 
-async def test_signing_in_often_is_no_failure(auth: Auth) -> None:
-    """Right passwords do not count."""
+async def test_successful_sign_ins_are_not_limited(auth: Auth) -> None:
+    """Sign-ins with the right password do not count as failures."""
     await auth.create()
     for _ in range(15):
         assert (await auth.sign_in()).status_code == 200
 
 
 async def test_a_hash_of_other_parameters_is_replaced_at_sign_in(auth: Auth) -> None:
-    """Stronger parameters reach an account when its password is at hand; its sessions stay."""
+    """A sign-in replaces a hash of other parameters, and the user's sessions stay."""
     await auth.create()
     first = await auth.session()
     auth.sessions.passwords = Passwords(PasswordHasher(time_cost=2, memory_cost=16, parallelism=1))
@@ -122,7 +122,7 @@ async def test_a_hash_of_other_parameters_is_replaced_at_sign_in(auth: Auth) -> 
 
 
 async def test_a_refresh_gives_new_tokens_of_the_same_session(auth: Auth) -> None:
-    """The refresh token is another, and both access tokens are of one session."""
+    """A refresh gives another refresh token and an access token of the same session."""
     await auth.create()
     session = await auth.session()
     refreshed = (await auth.refresh(session["refresh_token"])).json()
@@ -139,8 +139,8 @@ async def later(auth: Auth, seconds: float) -> None:
     await auth.execute("update auth.sessions set refreshed_at = refreshed_at - make_interval(secs => %s)", seconds)
 
 
-async def test_the_parent_of_the_good_token_gets_the_good_one_again(auth: Auth) -> None:
-    """A client that missed the answer, even for long, goes on with the token that is good."""
+async def test_the_parent_of_the_current_token_gets_the_current_one(auth: Auth) -> None:
+    """A client that missed the response gets the current token for its parent, even after an hour."""
     await auth.create()
     first = (await auth.session())["refresh_token"]
     second = (await auth.refresh(first)).json()["refresh_token"]
@@ -150,7 +150,7 @@ async def test_the_parent_of_the_good_token_gets_the_good_one_again(auth: Auth) 
 
 
 async def test_a_token_used_long_ago_ends_the_session(auth: Auth) -> None:
-    """Two parties hold its tokens: neither the old one, nor the good one, nor the access tokens serve any more."""
+    """A token that was used long ago ends the session with all of its refresh and access tokens."""
     await auth.create()
     session = await auth.session()
     other = await auth.session()
@@ -168,7 +168,7 @@ async def test_a_token_used_long_ago_ends_the_session(auth: Auth) -> None:
 
 
 async def test_tabs_that_refresh_at_once_end_with_the_same_token(auth: Auth) -> None:
-    """Ten refreshes of one token at the same moment all succeed, and leave one good token."""
+    """Ten refreshes of one token at once all succeed and give the same token."""
     await auth.create()
     first = (await auth.session())["refresh_token"]
     answers = await asyncio.gather(*(auth.refresh(first) for _ in range(10)))
@@ -176,8 +176,8 @@ async def test_tabs_that_refresh_at_once_end_with_the_same_token(auth: Auth) -> 
     assert len({answer.json()["refresh_token"] for answer in answers}) == 1
 
 
-async def test_what_is_no_refresh_token_is_not_found(auth: Auth) -> None:
-    """Text, another server's token, and a token of a session that is gone."""
+async def test_an_invalid_refresh_token_is_not_found(auth: Auth) -> None:
+    """Text, another server's token and the token of a deleted session are not found."""
     await auth.create()
     foreign = RefreshToken(uuid4(), 0).text(b"another secret, of another project")
     gone = RefreshToken(uuid4(), 0).text(auth.sessions.refresh_secret)
@@ -188,7 +188,7 @@ async def test_what_is_no_refresh_token_is_not_found(auth: Auth) -> None:
 
 
 async def test_a_token_ahead_of_the_database_ends_nothing(auth: Auth) -> None:
-    """After a restore from a backup the client signs in again; the session is not taken for stolen."""
+    """A token newer than the database, as after a restore, is rejected, and its session stays."""
     await auth.create()
     session = await auth.session()
     token = RefreshToken.parse(session["refresh_token"], auth.sessions.refresh_secret)
@@ -198,8 +198,8 @@ async def test_a_token_ahead_of_the_database_ends_nothing(auth: Auth) -> None:
     assert (await auth.refresh(session["refresh_token"])).status_code == 200
 
 
-async def test_a_session_ends_at_its_end_and_when_it_is_left_alone(auth: Auth) -> None:
-    """Past `not_after`, or not refreshed for thirty days; the next sign-in clears it away."""
+async def test_a_session_ends_at_its_end_and_after_inactivity(auth: Auth) -> None:
+    """A session ends at `not_after` or after thirty days without a refresh, and the next sign-in deletes it."""
     await auth.create()
     for change in ("not_after = now()", "refreshed_at = now() - interval '30 days'"):
         token = (await auth.session())["refresh_token"]
@@ -211,8 +211,8 @@ async def test_a_session_ends_at_its_end_and_when_it_is_left_alone(auth: Auth) -
         assert await cursor.fetchone() == {"sessions": 1}
 
 
-async def test_a_disabled_operator_s_tokens_serve_no_more(auth: Auth) -> None:
-    """Neither refresh nor user, from the moment on."""
+async def test_a_disabled_operator_s_tokens_are_rejected(auth: Auth) -> None:
+    """Neither the refresh token nor the access token of a disabled operator is accepted."""
     user = await auth.create()
     session = await auth.session()
     await auth.http.put(f"/admin/users/{user['id']}", json={"ban_duration": "876000h"}, headers=auth.admin)
@@ -220,8 +220,8 @@ async def test_a_disabled_operator_s_tokens_serve_no_more(auth: Auth) -> None:
     assert code(await auth.user(session["access_token"])) == (403, "user_banned")
 
 
-async def test_the_user_is_asked_for_with_an_access_token(auth: Auth) -> None:
-    """No token, no token at all, an expired one, and a key in its place each get their own refusal."""
+async def test_the_user_is_read_with_an_access_token(auth: Auth) -> None:
+    """No token, an invalid one, an expired one and a key in its place each get an error of their own."""
     await auth.create()
     session = await auth.session()
     assert (await auth.user(session["access_token"])).json()["email"] == EMAIL
@@ -235,8 +235,8 @@ async def test_the_user_is_asked_for_with_an_access_token(auth: Auth) -> None:
     assert "expired" in response.json()["message"]
 
 
-async def test_a_deleted_user_s_token_names_nobody(auth: Auth) -> None:
-    """403 user_not_found, upon which supabase-js forgets the session."""
+async def test_a_deleted_user_is_not_found(auth: Auth) -> None:
+    """The token of a deleted user gets a 403 user_not_found, upon which supabase-js forgets the session."""
     user = await auth.create()
     session = await auth.session()
     await auth.http.request("DELETE", f"/admin/users/{user['id']}", headers=auth.admin)
@@ -247,7 +247,7 @@ async def test_a_deleted_user_s_token_names_nobody(auth: Auth) -> None:
     ("scope", "mine", "other"), [("global", 403, 403), ("", 403, 403), ("local", 403, 200), ("others", 200, 403)]
 )
 async def test_signing_out_ends_the_sessions_of_its_scope(auth: Auth, scope: str, mine: int, other: int) -> None:
-    """This session, the others, or all; another user's never."""
+    """A sign-out ends this session, the other sessions or all, and never another user's."""
     await auth.create()
     await auth.create("bob@example.org")
     sessions = [await auth.session(), await auth.session(), await auth.session("bob@example.org")]
@@ -261,8 +261,8 @@ async def test_signing_out_ends_the_sessions_of_its_scope(auth: Auth, scope: str
     assert [event.action for event in auth.events if event.action != "refresh"][-1] == "sign_out"
 
 
-async def test_an_unknown_scope_is_refused(auth: Auth) -> None:
-    """It ends nothing."""
+async def test_an_unknown_scope_is_rejected(auth: Auth) -> None:
+    """A sign-out with an unknown scope is rejected and ends no session."""
     await auth.create()
     token = (await auth.session())["access_token"]
     headers = {"Authorization": f"Bearer {token}"}
@@ -271,7 +271,7 @@ async def test_an_unknown_scope_is_refused(auth: Auth) -> None:
 
 
 async def test_a_new_password_ends_the_other_sessions(auth: Auth) -> None:
-    """The one it was changed in goes on; the old password serves no more, and the log is told."""
+    """A changed password ends the user's other sessions and replaces the old password; the audit log has it."""
     await auth.create()
     mine, other = await auth.session(), await auth.session()
     headers = {"Authorization": f"Bearer {mine['access_token']}"}
@@ -284,8 +284,8 @@ async def test_a_new_password_ends_the_other_sessions(auth: Auth) -> None:
     assert (await auth.sign_in(password="another horse")).status_code == 200
 
 
-async def test_a_weak_or_unchanged_password_is_refused(auth: Auth) -> None:
-    """With Supabase's codes, and the reason that its clients read."""
+async def test_a_weak_or_unchanged_password_is_rejected(auth: Auth) -> None:
+    """A weak, an unchanged and a too long password are rejected with Supabase's codes."""
     await auth.create()
     headers = {"Authorization": f"Bearer {(await auth.session())['access_token']}"}
     weak = await auth.http.put("/user", json={"password": "short"}, headers=headers)
@@ -297,8 +297,8 @@ async def test_a_weak_or_unchanged_password_is_refused(auth: Auth) -> None:
     assert code(long) == (400, "validation_failed")
 
 
-async def test_a_user_changes_their_own_metadata_and_nothing_that_gives_rights(auth: Auth) -> None:
-    """`data` is merged, a null removes; `app_metadata` is the admin's, and the address too."""
+async def test_a_user_changes_only_metadata_without_rights(auth: Auth) -> None:
+    """A user's `data` is merged and a null removes a member; `app_metadata` and the email address stay."""
     await auth.create(user_metadata={"theme": "dark", "name": "Ann"}, app_metadata={"role": "viewer"})
     headers = {"Authorization": f"Bearer {(await auth.session())['access_token']}"}
     changed = await auth.http.put("/user", json={"data": {"theme": None, "language": "de"}}, headers=headers)
@@ -311,8 +311,8 @@ async def test_a_user_changes_their_own_metadata_and_nothing_that_gives_rights(a
     assert user["email"] == EMAIL
 
 
-async def test_nobody_signs_up(auth: Auth) -> None:
-    """By default; and nobody is anonymous."""
+async def test_sign_up_is_disabled(auth: Auth) -> None:
+    """By default nobody signs up, and nobody signs in anonymously."""
     body = {"email": EMAIL, "password": PASSWORD}
     refused = await auth.http.post("/signup", json=body)
     assert code(refused) == (422, "signup_disabled")
@@ -326,8 +326,8 @@ class TestWithSignUp:
     def auth_settings(self) -> AuthSettings:
         return AuthSettings(allow_signup=True)
 
-    async def test_a_stranger_gets_a_session_without_rights(self, auth: Auth) -> None:
-        """Where it is allowed: no role, whatever they ask for; and no address twice."""
+    async def test_a_new_user_has_no_role(self, auth: Auth) -> None:
+        """Where sign-up is allowed, a new user has no role whatever the request says, and an address signs up once."""
         body = {"email": EMAIL, "password": PASSWORD, "data": {"role": "admin"}, "app_metadata": {"role": "admin"}}
         session = (await auth.http.post("/signup", json=body)).json()
         assert session["user"]["app_metadata"] == {"provider": "email", "providers": ["email"]}

@@ -1,4 +1,4 @@
-"""Signing keys: two live, published before they sign, read by every process."""
+"""Signing keys: two are live, a key is published before it signs, and every process reloads the keys."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLAIMS = {"role": "authenticated"}
 
 
 class Process:
-    """One of several that serve the same project."""
+    """One of several processes that serve the same project."""
 
     def __init__(self, pool: Pool, settings: AuthSettings) -> None:
         self.pool = pool
@@ -48,7 +48,7 @@ async def pool(database_url: str) -> AsyncGenerator[Pool]:
 
 
 async def test_processes_that_start_together_have_one_key(pool: Pool) -> None:
-    """The first key is made once."""
+    """Processes that start at once create one first key."""
     processes = [Process(pool, AuthSettings()) for _ in range(4)]
     await asyncio.gather(*(process.keys.load() for process in processes))
     assert len({process.signer() for process in processes}) == 1
@@ -56,7 +56,7 @@ async def test_processes_that_start_together_have_one_key(pool: Pool) -> None:
 
 
 async def test_a_new_key_is_published_before_it_signs(pool: Pool) -> None:
-    """For thirty seconds the old one signs on, so every process has read the new one by then."""
+    """The old key signs for thirty seconds more, so that every process has loaded the new key by then."""
     one, two = Process(pool, AuthSettings()), Process(pool, AuthSettings())
     await one.keys.load()
     await two.keys.load()
@@ -71,8 +71,8 @@ async def test_a_new_key_is_published_before_it_signs(pool: Pool) -> None:
     assert one.tokens.verify(two.issue())
 
 
-async def test_tokens_of_the_old_key_are_good_until_they_end(pool: Pool) -> None:
-    """A rotation cuts nobody off, and a second one has to wait for the life of a token."""
+async def test_tokens_of_the_old_key_stay_valid(pool: Pool) -> None:
+    """A rotation leaves tokens of the old key valid; the next rotation must wait for a token's lifetime."""
     process = Process(pool, AuthSettings(key_publish_seconds=0.0))
     await process.keys.load()
     token = process.issue()
@@ -89,7 +89,7 @@ async def test_tokens_of_the_old_key_are_good_until_they_end(pool: Pool) -> None
 
 
 async def test_a_leaked_key_is_revoked_at_once(pool: Pool) -> None:
-    """Its tokens are refused here at once, and in the other process as soon as that has read the keys."""
+    """Tokens of a revoked key are rejected here at once, and in another process after its next reload."""
     one, two = (
         Process(pool, AuthSettings(key_reload_seconds=0.01)),
         Process(pool, AuthSettings(key_reload_seconds=0.01)),
@@ -111,8 +111,8 @@ async def test_a_leaked_key_is_revoked_at_once(pool: Pool) -> None:
     assert two.tokens.verify(one.issue())
 
 
-async def test_keys_serve_on_while_the_database_is_away(database_url: str) -> None:
-    """A process that cannot read the keys again goes on with those it has."""
+async def test_keys_stay_in_use_without_a_database(database_url: str) -> None:
+    """A process that cannot reload the keys continues with its present keys."""
     async with create_pool(database_url, role=AUTH_ROLE) as pool:
         process = Process(pool, AuthSettings(key_reload_seconds=0.01))
         await process.keys.load()

@@ -1,4 +1,4 @@
-"""The stand-in's Auth, by the unmodified JavaScript client in a Node process."""
+"""The built-in Supabase Auth, with the unmodified JavaScript client in a Node process."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ CLIENT = """
 const connect = (key) => createClient(args.url, key ?? args.key, {
   auth: { persistSession: false, autoRefreshToken: false },
 });
-const told = (error) => error && { code: error.code, status: error.status, name: error.name, message: error.message };
+const described = (error) =>
+  error && { code: error.code, status: error.status, name: error.name, message: error.message };
 """
 
 
 @pytest.fixture
 async def js(project: Any, node: Callable[[], Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """Runs code that is given `connect()`, which makes a client of the project, and `told(error)`."""
+    """Runs code with `connect()`, which creates a client of the project, and `described(error)`."""
     process = await node()
 
     async def run(code: str, **args: Any) -> Any:
@@ -32,7 +33,7 @@ async def js(project: Any, node: Callable[[], Awaitable[Any]]) -> Callable[..., 
 
 
 async def signed_in(project: Any, js: Any) -> Any:
-    """One client, kept as `state.client`, with a session."""
+    """Sign in a client, which is kept as `state.client`."""
     await project.operator(EMAIL)
     return await js(
         """
@@ -46,8 +47,8 @@ async def signed_in(project: Any, js: Any) -> Any:
     )
 
 
-async def test_signs_in_and_knows_the_user(project: Any, js: Any) -> None:
-    """The session is the operator's, and getUser asks for the same user."""
+async def test_a_client_signs_in(project: Any, js: Any) -> None:
+    """A signed-in client has the operator's session and reads the same user with getUser."""
     session = await signed_in(project, js)
     user = await js(
         "const { data, error } = await state.client.auth.getUser(); if (error) throw error; return data.user"
@@ -57,11 +58,11 @@ async def test_signs_in_and_knows_the_user(project: Any, js: Any) -> None:
     assert session["expires_in"] == 3600
 
 
-async def test_a_wrong_password_is_told_with_its_code(project: Any, js: Any) -> None:
-    """invalid_credentials, and the message that the page shows."""
+async def test_a_wrong_password_has_its_code(project: Any, js: Any) -> None:
+    """The client's error has the code invalid_credentials and the message that the page shows."""
     await project.operator(EMAIL)
     error = await js(
-        "return told((await connect().auth.signInWithPassword({ email: args.email, password: 'wrong' })).error)"
+        "return described((await connect().auth.signInWithPassword({ email: args.email, password: 'wrong' })).error)"
     )
     assert error == {
         "code": "invalid_credentials",
@@ -71,8 +72,8 @@ async def test_a_wrong_password_is_told_with_its_code(project: Any, js: Any) -> 
     }
 
 
-async def test_refreshes(project: Any, js: Any) -> None:
-    """New tokens, which serve."""
+async def test_a_client_refreshes(project: Any, js: Any) -> None:
+    """A refresh gives the client new tokens that work."""
     session = await signed_in(project, js)
     refreshed = await js(
         """
@@ -87,13 +88,12 @@ async def test_refreshes(project: Any, js: Any) -> None:
 
 
 async def test_a_stolen_refresh_token_ends_the_session_for_both(project: Any, js: Any) -> None:
-    """Whoever presents a token of long ago is refused. The other client cannot refresh either; it keeps its session for
-    as long as the access token is good, and forgets it once it asks for the user."""
+    """A client that presents an old token is rejected; the other client cannot refresh and forgets its session."""
     session = await signed_in(project, js)
     await js("await state.client.auth.refreshSession(); await state.client.auth.refreshSession();")
     await project.execute("update auth.sessions set refreshed_at = refreshed_at - interval '11 s'")
     stolen = await js(
-        "return told((await connect().auth.refreshSession({ refresh_token: args.token })).error)",
+        "return described((await connect().auth.refreshSession({ refresh_token: args.token })).error)",
         token=session["refresh_token"],
     )
     assert stolen["code"] == "refresh_token_already_used"
@@ -101,15 +101,15 @@ async def test_a_stolen_refresh_token_ends_the_session_for_both(project: Any, js
         """
         const { error } = await state.client.auth.refreshSession();
         await state.client.auth.getUser();
-        return { error: told(error), session: (await state.client.auth.getSession()).data.session };
+        return { error: described(error), session: (await state.client.auth.getSession()).data.session };
         """
     )
     assert after["error"]["code"] == "refresh_token_not_found"
     assert after["session"] is None
 
 
-async def test_verifies_claims_by_the_published_keys(project: Any, js: Any) -> None:
-    """getClaims checks the signature itself: it holds although the session is gone."""
+async def test_claims_are_verified_with_the_published_keys(project: Any, js: Any) -> None:
+    """getClaims verifies the signature itself, so it works although the session is deleted."""
     session = await signed_in(project, js)
     await project.execute("delete from auth.sessions")
     data = await js("const { data, error } = await state.client.auth.getClaims(); if (error) throw error; return data")
@@ -117,13 +117,14 @@ async def test_verifies_claims_by_the_published_keys(project: Any, js: Any) -> N
     assert data["claims"]["iss"] == f"{project.url}/auth/v1"
     assert data["header"]["alg"] == "ES256"
     forged = await js(
-        "return told((await connect().auth.getClaims(args.token)).error)", token=session["access_token"][:-4] + "AAAA"
+        "return described((await connect().auth.getClaims(args.token)).error)",
+        token=session["access_token"][:-4] + "AAAA",
     )
     assert forged["name"] == "AuthInvalidJwtError"
 
 
-async def test_a_rotation_is_not_noticed(project: Any, js: Any) -> None:
-    """A client that has kept the keys verifies tokens of the old key and of the new one."""
+async def test_a_rotation_disturbs_no_client(project: Any, js: Any) -> None:
+    """A client that has cached the keys verifies tokens of the old key and of the new key."""
     session = await signed_in(project, js)
     await js("const { error } = await state.client.auth.getClaims(); if (error) throw error;")
     await project.execute("update auth.signing_keys set created_at = created_at - interval '1 day'")
@@ -147,14 +148,14 @@ async def test_a_rotation_is_not_noticed(project: Any, js: Any) -> None:
     assert kids[0] != kid
 
 
-async def test_a_revoked_session_is_no_user(project: Any, js: Any) -> None:
-    """getUser says so, and the client forgets the session."""
+async def test_a_revoked_session_has_no_user(project: Any, js: Any) -> None:
+    """getUser fails for a revoked session, and the client forgets the session."""
     session = await signed_in(project, js)
     answer = await js(
         """
         await connect(args.secret).auth.admin.signOut(args.token, "global");
         const { error } = await state.client.auth.getUser();
-        return { error: told(error), session: (await state.client.auth.getSession()).data.session };
+        return { error: described(error), session: (await state.client.auth.getSession()).data.session };
         """,
         token=session["access_token"],
     )
@@ -163,8 +164,8 @@ async def test_a_revoked_session_is_no_user(project: Any, js: Any) -> None:
 
 
 @pytest.mark.parametrize("scope", ["global", "local", "others"])
-async def test_signs_out_by_scope(project: Any, js: Any, scope: str) -> None:
-    """The sessions of the scope end, and no other."""
+async def test_a_client_signs_out_by_scope(project: Any, js: Any, scope: str) -> None:
+    """Only the sessions of the scope end."""
     first = await signed_in(project, js)
     second = await project.sign_in(EMAIL)
     alive = await js(
@@ -181,14 +182,14 @@ async def test_signs_out_by_scope(project: Any, js: Any, scope: str) -> None:
 
 
 async def test_signing_out_twice_is_no_error(project: Any, js: Any) -> None:
-    """The session that is gone already is simply forgotten."""
+    """A sign-out of a deleted session succeeds, and the client forgets the session."""
     await signed_in(project, js)
     await project.execute("delete from auth.sessions")
-    assert await js("return told((await state.client.auth.signOut()).error)") is None
+    assert await js("return described((await state.client.auth.signOut()).error)") is None
 
 
-async def test_nobody_signs_up(js: Any) -> None:
-    """signup_disabled; and nobody is anonymous."""
+async def test_sign_up_is_disabled(js: Any) -> None:
+    """signUp fails with signup_disabled, and there is no anonymous sign-in."""
     codes = await js(
         """
         const signUp = await connect().auth.signUp({ email: args.email, password: "correct horse" });
@@ -199,8 +200,8 @@ async def test_nobody_signs_up(js: Any) -> None:
     assert codes == ["signup_disabled", "anonymous_provider_disabled"]
 
 
-async def test_changes_one_s_password(project: Any, js: Any) -> None:
-    """A weak one is told with its reasons."""
+async def test_a_client_changes_its_password(project: Any, js: Any) -> None:
+    """A weak password is rejected with its reasons, and the new password signs in."""
     await signed_in(project, js)
     answer = await js(
         """
@@ -215,8 +216,8 @@ async def test_changes_one_s_password(project: Any, js: Any) -> None:
     await project.sign_in(EMAIL, "another horse")
 
 
-async def test_looks_after_users_with_the_secret_key(js: Any) -> None:
-    """Create, page through, change, ban and delete; the publishable key may not."""
+async def test_a_client_manages_users_with_the_secret_key(js: Any) -> None:
+    """With the secret key users are created, listed, changed, banned and deleted; the publishable key may not."""
     answer = await js(
         """
         const { admin } = connect(args.secret).auth;
@@ -235,7 +236,7 @@ async def test_looks_after_users_with_the_secret_key(js: Any) -> None:
           page: { total: page.total, nextPage: page.nextPage, lastPage: page.lastPage, users: page.users.length },
           role: changed.data.user.app_metadata.role,
           banned: changed.data.user.banned_until !== undefined,
-          deleted: told(deleted.error),
+          deleted: described(deleted.error),
           missing: missing.error.code,
           refused: refused.error.code,
         };
@@ -252,7 +253,7 @@ async def test_looks_after_users_with_the_secret_key(js: Any) -> None:
 
 
 async def test_an_operator_has_no_second_factor(project: Any, js: Any) -> None:
-    """The client's own questions about factors find none, and enrolling is refused."""
+    """The client lists no factors, and to enrol one is rejected."""
     await signed_in(project, js)
     answer = await js(
         """
@@ -267,7 +268,7 @@ async def test_an_operator_has_no_second_factor(project: Any, js: Any) -> None:
 
 
 async def test_a_page_of_another_origin_signs_in(project: Any) -> None:
-    """As a browser asks: first the preflight with the client's headers, then the request."""
+    """The preflight of a page of another origin allows the client's headers."""
     asked = "apikey,authorization,content-type,x-client-info,x-supabase-api-version"
     preflight = await project.http.options(
         "/auth/v1/token?grant_type=password",

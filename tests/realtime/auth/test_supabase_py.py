@@ -1,4 +1,4 @@
-"""The stand-in's Auth, by the unmodified Python client over a real socket."""
+"""The built-in Supabase Auth, with the unmodified Python client over a real socket."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Connect = Callable[..., AsyncClient]
 
 @pytest.fixture
 async def client(project: Any) -> AsyncGenerator[Connect]:
-    """Makes clients of the project, with the publishable key unless another is given."""
+    """Creates clients of the project, with the publishable key unless another is given."""
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(httpx.AsyncClient(timeout=30))
 
@@ -39,8 +39,8 @@ async def signed_in(project: Any, client: AsyncClient) -> Any:
     return answer.session
 
 
-async def test_signs_in_and_knows_the_user(project: Any, client: Connect) -> None:
-    """The session is the operator's, and get_user asks for the same user."""
+async def test_a_client_signs_in(project: Any, client: Connect) -> None:
+    """A signed-in client reads the same user with get_user."""
     supabase = client()
     session = await signed_in(project, supabase)
     user = await supabase.auth.get_user()
@@ -50,16 +50,16 @@ async def test_signs_in_and_knows_the_user(project: Any, client: Connect) -> Non
     assert user.user.app_metadata["role"] == "admin"
 
 
-async def test_a_wrong_password_is_told_with_its_code(project: Any, client: Connect) -> None:
-    """invalid_credentials, and the message that pages show."""
+async def test_a_wrong_password_has_its_code(project: Any, client: Connect) -> None:
+    """The client's error has the code invalid_credentials and the message that pages show."""
     await project.operator(EMAIL)
     with pytest.raises(AuthApiError, match="Invalid login credentials") as caught:
         await client().auth.sign_in_with_password({"email": EMAIL, "password": "wrong"})
     assert (caught.value.code, caught.value.status) == ("invalid_credentials", 400)
 
 
-async def test_refreshes(project: Any, client: Connect) -> None:
-    """New tokens, which serve."""
+async def test_a_client_refreshes(project: Any, client: Connect) -> None:
+    """A refresh gives the client new tokens that work."""
     supabase = client()
     session = await signed_in(project, supabase)
     refreshed = await supabase.auth.refresh_session()
@@ -69,7 +69,7 @@ async def test_refreshes(project: Any, client: Connect) -> None:
 
 
 async def test_a_stolen_refresh_token_ends_the_session_for_both(project: Any, client: Connect) -> None:
-    """Whoever presents a token of long ago is refused, and then the one who held the good one."""
+    """A client that presents a token of long ago is rejected, and then the client with the current token, too."""
     supabase, thief = client(), client()
     session = await signed_in(project, supabase)
     await supabase.auth.refresh_session()
@@ -83,8 +83,8 @@ async def test_a_stolen_refresh_token_ends_the_session_for_both(project: Any, cl
     assert caught.value.code == "refresh_token_not_found"
 
 
-async def test_verifies_claims_by_the_published_keys(project: Any, client: Connect) -> None:
-    """get_claims checks the signature itself, without asking for the user."""
+async def test_claims_are_verified_with_the_published_keys(project: Any, client: Connect) -> None:
+    """get_claims verifies the signature itself, without a request for the user."""
     supabase = client()
     session = await signed_in(project, supabase)
     await project.execute("delete from auth.sessions")
@@ -96,8 +96,8 @@ async def test_verifies_claims_by_the_published_keys(project: Any, client: Conne
     assert claims["exp"] > time.time()
 
 
-async def test_a_rotation_is_not_noticed(project: Any, client: Connect) -> None:
-    """A client that has kept the keys verifies tokens of the old key and of the new one."""
+async def test_a_rotation_disturbs_no_client(project: Any, client: Connect) -> None:
+    """A client that has cached the keys verifies tokens of the old key and of the new key."""
     supabase = client()
     session = await signed_in(project, supabase)
     await supabase.auth.get_claims(session.access_token)
@@ -116,8 +116,8 @@ async def test_a_rotation_is_not_noticed(project: Any, client: Connect) -> None:
     assert newest["headers"]["kid"] == kid
 
 
-async def test_a_revoked_session_is_no_user(project: Any, client: Connect) -> None:
-    """get_user says so although the access token has not ended."""
+async def test_a_revoked_session_has_no_user(project: Any, client: Connect) -> None:
+    """get_user fails for a revoked session although its access token has not expired."""
     supabase = client()
     session = await signed_in(project, supabase)
     await client().auth.admin.sign_out(session.access_token, "global")
@@ -127,31 +127,31 @@ async def test_a_revoked_session_is_no_user(project: Any, client: Connect) -> No
 
 
 @pytest.mark.parametrize("scope", ["global", "local", "others"])
-async def test_signs_out_by_scope(project: Any, client: Connect, scope: Any) -> None:
-    """The sessions of the scope end, and no other."""
+async def test_a_client_signs_out_by_scope(project: Any, client: Connect, scope: Any) -> None:
+    """Only the sessions of the scope end."""
     mine, other = client(), client()
     first = await signed_in(project, mine)
     second = await signed_in(project, other)
     await mine.auth.sign_out({"scope": scope})
-    asking = client()
+    reader = client()
     for session, alive in ((first, scope == "others"), (second, scope == "local")):
         if alive:
-            assert await asking.auth.get_user(session.access_token) is not None
+            assert await reader.auth.get_user(session.access_token) is not None
         else:
             with pytest.raises(AuthApiError) as caught:
-                await asking.auth.get_user(session.access_token)
+                await reader.auth.get_user(session.access_token)
             assert caught.value.code == "session_not_found"
 
 
-async def test_nobody_signs_up(client: Connect) -> None:
-    """signup_disabled."""
+async def test_sign_up_is_disabled(client: Connect) -> None:
+    """The client's sign_up fails with signup_disabled."""
     with pytest.raises(AuthApiError) as caught:
         await client().auth.sign_up({"email": EMAIL, "password": PASSWORD})
     assert (caught.value.code, caught.value.status) == ("signup_disabled", 422)
 
 
-async def test_changes_one_s_password(project: Any, client: Connect) -> None:
-    """A weak one is told with its reasons."""
+async def test_a_client_changes_its_password(project: Any, client: Connect) -> None:
+    """A weak password is rejected with its reasons, and the new password signs in."""
     supabase = client()
     await signed_in(project, supabase)
     with pytest.raises(AuthWeakPasswordError) as caught:
@@ -163,8 +163,8 @@ async def test_changes_one_s_password(project: Any, client: Connect) -> None:
     assert answer.user.user_metadata == {"theme": "dark"}
 
 
-async def test_looks_after_users_with_the_secret_key(project: Any, client: Connect) -> None:
-    """Create, read, list, change, ban and delete; the publishable key may not."""
+async def test_a_client_manages_users_with_the_secret_key(project: Any, client: Connect) -> None:
+    """With the secret key users are created, read, listed, changed, banned and deleted; the publishable key may not."""
     admin = client(project.secret).auth.admin
     created = await admin.create_user(
         {"email": EMAIL, "password": PASSWORD, "email_confirm": True, "app_metadata": {"role": "viewer"}}
@@ -184,7 +184,7 @@ async def test_looks_after_users_with_the_secret_key(project: Any, client: Conne
 
 
 async def test_an_operator_has_no_second_factor(project: Any, client: Connect) -> None:
-    """The client's own questions about factors find none, and enrolling is refused."""
+    """The client lists no factors, and to enrol one is rejected."""
     supabase = client()
     await signed_in(project, supabase)
     assert (await supabase.auth.mfa.list_factors()).all == []
@@ -195,8 +195,8 @@ async def test_an_operator_has_no_second_factor(project: Any, client: Connect) -
     assert caught.value.code == "mfa_totp_enroll_not_enabled"
 
 
-async def test_a_database_that_is_away_is_worth_another_try(serve_project: Any, own_postgres: Any) -> None:
-    """The client's error says so; when Postgres is back, the very next request is answered and the session goes on."""
+async def test_an_unavailable_database_is_retryable(serve_project: Any, own_postgres: Any) -> None:
+    """Without a database the client's error is retryable; once Postgres is back, the session continues."""
     async with serve_project(database_url=own_postgres.url()) as project, httpx.AsyncClient(timeout=30) as http:
         options = AsyncClientOptions(persist_session=False, auto_refresh_token=False, httpx_client=http)
         supabase = AsyncClient(project.url, project.key, options)

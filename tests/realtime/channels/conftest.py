@@ -1,4 +1,4 @@
-"""A client of the bare wire, and a table to change."""
+"""A client of the bare wire, and a table with changes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from onsembl.sql.database import connect as connect_database
 
 PATIENCE = 60.0
 IMPATIENT = RealtimeLimits(connect_error_backoff=0.0, join_error_backoff=0.0)
-"""Limits as they ship, without the pauses before a refusal."""
+"""The default limits, without the pauses before rejections."""
 
 NOTES = """
     create table public.notes (
@@ -40,16 +40,16 @@ NOTES = """
 
 
 class Clock:
-    """That by which the sockets see tokens end and clients fall silent, in the place of `time`."""
+    """Replaces `time` in the checks of expired tokens and silent clients."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
         self.silence = 0.0
-        """Seconds for which everybody seems to have been silent."""
+        """Seconds for which every client seems to have been silent."""
         self._read = asyncio.Event()
 
     async def put_forward(self, seconds: float) -> None:
-        """What ends until then has ended."""
+        """Let this many seconds pass, and wait for the next check."""
         self.ahead += seconds
         self._read.clear()
         await asyncio.wait_for(self._read.wait(), PATIENCE)
@@ -70,7 +70,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 class Wire:
-    """One socket, in frames as lists `[join_ref, ref, topic, event, payload]` whatever the version."""
+    """One socket. A frame is a list `[join_ref, ref, topic, event, payload]` in both versions."""
 
     def __init__(self, connection: ClientConnection, version: str) -> None:
         self.connection = connection
@@ -79,7 +79,7 @@ class Wire:
         self._kept: list[list[Any]] = []
 
     async def send(self, topic: str, event: str, payload: Any, join_ref: Any = None, ref: Any = "") -> Any:
-        """Send; the ref it was sent with."""
+        """Send a frame, and return its ref."""
         ref = str(next(self._refs)) if ref == "" else ref
         if self.version == "1.0.0":
             frame: Any = {"topic": topic, "event": event, "payload": payload, "ref": ref, "join_ref": join_ref}
@@ -107,9 +107,9 @@ class Wire:
         return frame
 
     async def expect(self, event: str, topic: str | None = None, **fields: Any) -> dict[str, Any]:
-        """The payload of the next frame of this event, with these fields; others are kept for later."""
+        """The payload of the next frame of this event with these fields; other frames are kept for later."""
 
-        def fits(frame: list[Any]) -> bool:
+        def matches(frame: list[Any]) -> bool:
             return (
                 frame[3] == event
                 and topic in (None, frame[2])
@@ -117,12 +117,12 @@ class Wire:
             )
 
         for frame in self._kept:
-            if fits(frame):
+            if matches(frame):
                 self._kept.remove(frame)
                 return frame[4]
         while True:
             frame = await self.receive()
-            if fits(frame):
+            if matches(frame):
                 return frame[4]
             self._kept.append(frame)
 
@@ -139,22 +139,22 @@ class Wire:
             self._kept.append(frame)
 
     async def flush(self) -> list[list[Any]]:
-        """All frames up to now: a heartbeat's answer comes after them."""
+        """All frames up to now, which come before the reply to a heartbeat."""
         ref = await self.send("phoenix", "heartbeat", {})
         await self.reply(ref)
         frames, self._kept = self._kept, []
         return frames
 
     async def join(self, topic: str, token: str | None = None, **config: Any) -> dict[str, Any]:
-        """Join `realtime:{topic}`; the reply."""
+        """Join `realtime:{topic}`, and return the reply."""
         payload: dict[str, Any] = {"config": config}
         if token is not None:
             payload["access_token"] = token
         ref = await self.send(f"realtime:{topic}", "phx_join", payload, join_ref="1")
         return await self.reply(ref)
 
-    async def follow(self, token: str, *changes: dict[str, Any], topic: str = "changes", **config: Any) -> list[int]:
-        """Join for these changes and wait until they flow; the ids."""
+    async def subscribe(self, token: str, *changes: dict[str, Any], topic: str = "changes", **config: Any) -> list[int]:
+        """Join with these subscriptions, wait until they deliver changes, and return their ids."""
         reply = await self.join(topic, token, postgres_changes=list(changes), **config)
         assert reply["status"] == "ok", reply
         await self.expect("system", f"realtime:{topic}", extension="postgres_changes", status="ok")
@@ -177,7 +177,7 @@ async def open_wire(url: str, key: str, version: str = "2.0.0") -> AsyncGenerato
 
 @pytest.fixture
 async def impatient(serve_project: Any) -> AsyncGenerator[Any]:
-    """A project that refuses without a pause."""
+    """A project that rejects without a pause."""
     async with serve_project(limits=IMPATIENT) as project:
         yield project
 

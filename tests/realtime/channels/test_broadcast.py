@@ -34,8 +34,8 @@ async def private(impatient: Any) -> Any:
     return impatient
 
 
-async def test_others_hear_and_the_sender_does_not(impatient, wire):
-    """A broadcast goes to all on the topic but the one who sent it, in either version."""
+async def test_a_broadcast_goes_to_all_but_its_sender(impatient, wire):
+    """A broadcast goes to all members of the topic except its sender, in both versions."""
     async with open_wire(impatient.url, impatient.key) as other:
         await wire.join("room")
         await other.join("room")
@@ -46,8 +46,8 @@ async def test_others_hear_and_the_sender_does_not(impatient, wire):
         assert not [frame for frame in await wire.flush() if frame[3] == "broadcast"]
 
 
-async def test_the_sender_hears_itself_when_it_asked_to(wire):
-    """With `self`, the sender too; with `ack`, it is told that the message was taken."""
+async def test_a_sender_gets_its_broadcast_with_self(wire):
+    """With `self` the sender gets its broadcast, too; with `ack` it gets a reply."""
     await wire.join("room", broadcast={"self": "true", "ack": True})
     ref = await wire.send("realtime:room", "broadcast", HELLO)
     assert await wire.expect("broadcast") == HELLO
@@ -55,7 +55,7 @@ async def test_the_sender_hears_itself_when_it_asked_to(wire):
 
 
 async def test_binary_frames_reach_both_versions(impatient):
-    """JSON in a binary frame reaches version 1.0.0 as text; bytes reach only 2.0.0."""
+    """JSON in a binary frame reaches clients of 1.0.0 as text; bytes reach only clients of 2.0.0."""
     async with (
         open_wire(impatient.url, impatient.key) as sender,
         open_wire(impatient.url, impatient.key) as new,
@@ -71,8 +71,8 @@ async def test_binary_frames_reach_both_versions(impatient):
         assert await old.expect("broadcast") == {"type": "broadcast", "event": "json", "payload": {"a": 1}}
 
 
-async def test_a_payload_too_large_is_not_passed_on(serve_project):
-    """A broadcast over the limit is dropped; with `ack`, the sender is told."""
+async def test_a_payload_too_large_is_dropped(serve_project):
+    """A broadcast above the limit is dropped; with `ack` the sender gets an error."""
     from onsembl.realtime.channels.limits import RealtimeLimits
 
     async with serve_project(limits=RealtimeLimits(payload_bytes=1000)) as project:
@@ -83,8 +83,8 @@ async def test_a_payload_too_large_is_not_passed_on(serve_project):
             assert not [frame for frame in await wire.flush() if frame[3] == "broadcast"]
 
 
-async def test_a_private_topic_is_for_those_whom_its_policies_let(private):
-    """Who may not read is refused; who may read but not write hears, and is not heard."""
+async def test_policies_control_a_private_topic(private):
+    """A client that may not read is rejected; one that may not write gets broadcasts, and its own are dropped."""
     async with (
         open_wire(private.url, private.key) as ann,
         open_wire(private.url, private.key) as bob,
@@ -101,8 +101,8 @@ async def test_a_private_topic_is_for_those_whom_its_policies_let(private):
         assert not [frame for frame in await ann.flush() if frame[3] == "broadcast"]
 
 
-async def test_who_may_write_on_a_private_topic_is_heard(private):
-    """A public topic of the same name is another one."""
+async def test_a_private_broadcast_stays_on_its_topic(private):
+    """A broadcast on a private topic does not reach the public topic of the same name."""
     async with (
         open_wire(private.url, private.key) as one,
         open_wire(private.url, private.key) as two,
@@ -116,8 +116,8 @@ async def test_who_may_write_on_a_private_topic_is_heard(private):
         assert not [frame for frame in await public.flush() if frame[3] == "broadcast"]
 
 
-async def test_a_new_token_that_may_not_read_ends_the_channel(private):
-    """The policies are asked again for each new token."""
+async def test_a_new_token_that_may_not_read_closes_the_channel(private):
+    """The policies are queried again for each new token."""
     async with open_wire(private.url, private.key) as wire:
         await wire.join("ann", private.tokens["ann"], private=True)
         await wire.send("realtime:ann", "access_token", {"access_token": private.tokens["bob"]})
@@ -127,8 +127,8 @@ async def test_a_new_token_that_may_not_read_ends_the_channel(private):
         await wire.expect("phx_close", "realtime:ann")
 
 
-async def test_many_messages_by_http(private, wire):
-    """The endpoint takes a list; all on the topics hear, and nobody hears what the sender may not send."""
+async def test_a_batch_of_broadcasts_by_http(private, wire):
+    """The endpoint broadcasts a list of messages without those that the sender may not send."""
     await wire.join("room")
     await wire.join("ann", private.tokens["ann"], private=True)
     messages = [
@@ -146,8 +146,8 @@ async def test_many_messages_by_http(private, wire):
     assert await wire.expect("broadcast") == {"type": "broadcast", "event": "b", "payload": {"n": 2}}
 
 
-async def test_one_message_by_http(impatient, wire):
-    """Topic and event in the path, the body the payload: JSON or bytes."""
+async def test_one_broadcast_by_http(impatient, wire):
+    """The path has topic and event, and the body is the payload, as JSON or bytes."""
     await wire.join("room")
     address = "/realtime/v1/api/broadcast/room/events/hello"
     headers = {"apikey": impatient.key}
@@ -174,15 +174,15 @@ async def test_one_message_by_http(impatient, wire):
         ("broadcast", {"json": {"messages": [{"topic": "x", "event": "e", "payload": {}}] * 5001}}, 429),
     ],
 )
-async def test_bad_requests_are_refused(impatient, address, request_, status):
-    """Each with its status."""
+async def test_bad_requests_are_rejected(impatient, address, request_, status):
+    """Each kind of bad request gets its status."""
     request_["headers"] = {"apikey": impatient.key, **request_.get("headers", {})}
     response = await impatient.http.post(f"/realtime/v1/api/{address}", **request_)
     assert response.status_code == status
 
 
 async def test_pages_of_other_origins_may_send(impatient):
-    """A page is answered with the headers that let its browser through."""
+    """The preflight allows pages of other origins to broadcast."""
     response = await impatient.http.options(
         "/realtime/v1/api/broadcast",
         headers={
@@ -195,8 +195,8 @@ async def test_pages_of_other_origins_may_send(impatient):
     assert response.headers["access-control-allow-origin"] == "*"
 
 
-async def test_the_database_sends(private, wire):
-    """realtime.send and send_binary reach the topic once the transaction commits, with the message's id."""
+async def test_the_database_broadcasts(private, wire):
+    """realtime.send and send_binary broadcast after the commit, with the message's id."""
     reply = await wire.join("ours", private.tokens["ann"], private=True, broadcast={"replication_ready": True})
     assert reply["status"] == "ok"
     assert (await wire.expect("system"))["message"] == "Replication connection established"
@@ -209,8 +209,8 @@ async def test_the_database_sends(private, wire):
         assert (await wire.expect("broadcast"))["payload"] == b"\x00\x01"
 
 
-async def test_a_trigger_sends_changed_rows(private):
-    """realtime.broadcast_changes tells of the row, new and old."""
+async def test_a_trigger_broadcasts_changed_rows(private):
+    """realtime.broadcast_changes broadcasts a changed row, new and old."""
     await private.execute(
         """create table public.things (id int primary key, name text);
         create function public.tell() returns trigger language plpgsql as $$
@@ -236,7 +236,7 @@ async def test_a_trigger_sends_changed_rows(private):
 
 
 async def test_stored_messages_are_replayed(private, wire):
-    """A private channel may ask for what was sent before it came; it hears nothing twice."""
+    """A private channel gets stored messages on request, and none of them twice."""
     since = int(time.time() * 1000) - 1000
     for n in range(3):
         await private.execute(f"""select realtime.send('{{"n": {n}}}', 'e', 'ours')""")
@@ -256,22 +256,22 @@ async def test_stored_messages_are_replayed(private, wire):
         ({"private": True, "broadcast": {"replay": {"since": "x"}}}, "Replay params are not valid"),
     ],
 )
-async def test_replays_that_cannot_be_are_refused(private, config, reason):
-    """With the reason."""
+async def test_impossible_replays_are_rejected(private, config, reason):
+    """A replay on a public topic or with invalid parameters is rejected with the reason."""
     async with open_wire(private.url, private.key) as wire:
         reply = await wire.join("ours", private.tokens["ann"], **config)
         assert reply["response"] == {"reason": f"UnableToReplayMessages: {reason}"}
 
 
-async def test_a_policy_that_fails_lets_nobody_in(private):
-    """An error in a policy is a refusal."""
+async def test_a_policy_that_fails_rejects_the_join(private):
+    """An error in a policy rejects the join."""
     await private.execute("create policy broken on realtime.messages for select to anon using (1 / 0 = 1)")
     async with open_wire(private.url, private.key) as wire:
         assert (await wire.join("ours", private=True))["response"]["reason"].startswith("Unauthorized: ")
 
 
-async def test_asking_leaves_no_messages_behind(private):
-    """Policies are tried with messages that are taken back."""
+async def test_policy_queries_leave_no_messages(private):
+    """Policies are tested with messages that are rolled back."""
     async with open_wire(private.url, private.key) as wire:
         await wire.join("ann", private.tokens["ann"], private=True, presence={"enabled": True}, broadcast={"ack": True})
         ref = await wire.send("realtime:ann", "broadcast", HELLO)

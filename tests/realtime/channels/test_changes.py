@@ -24,9 +24,9 @@ async def bob(impatient: Any) -> str:
     return (await impatient.sign_in("bob"))["access_token"]
 
 
-async def test_an_insert_an_update_and_a_delete_are_told(wire, notes, ann):
-    """Each of the three changes comes with its columns, the rows in JSON and the subscription's id."""
-    ids = await wire.follow(ann, ALL_NOTES)
+async def test_an_insert_an_update_and_a_delete_are_pushed(wire, notes, ann):
+    """Each change has its columns, its rows as JSON and the ids of its subscriptions."""
+    ids = await wire.subscribe(ann, ALL_NOTES)
     await notes.execute("insert into notes (text, number, tags) values ('hello', 1.50, '{a,null,\"b c\"}')")
     message = await wire.expect("postgres_changes")
     assert message["ids"] == ids
@@ -56,11 +56,11 @@ async def test_an_insert_an_update_and_a_delete_are_told(wire, notes, ann):
     assert "record" not in data
 
 
-async def test_row_level_security_decides_who_is_told(impatient, notes, ann, bob):
-    """Two operators with different rights see different rows; of a deletion, both see the key."""
+async def test_row_level_security_decides_who_gets_a_change(impatient, notes, ann, bob):
+    """Two operators with different rights get different rows; both get the key of a deletion."""
     async with open_wire(impatient.url, impatient.key) as one, open_wire(impatient.url, impatient.key) as two:
-        await one.follow(ann, ALL_NOTES)
-        await two.follow(bob, ALL_NOTES)
+        await one.subscribe(ann, ALL_NOTES)
+        await two.subscribe(bob, ALL_NOTES)
         await notes.execute("insert into notes (owner, text) values ('ann', '1'), ('bob', '2'), ('eve', '3')")
         await notes.execute("insert into notes (owner, text) values ('all', 'last')")
         assert [(await one.change())["record"]["text"] for _ in range(2)] == ["1", "last"]
@@ -71,38 +71,38 @@ async def test_row_level_security_decides_who_is_told(impatient, notes, ann, bob
 
 
 async def test_the_secret_key_sees_every_row_and_column(impatient, notes):
-    """A subscriber with the role service_role passes row-level security."""
+    """A subscriber with the role service_role gets every row and column."""
     await notes.execute("grant select on notes to service_role")
     async with open_wire(impatient.url, impatient.secret) as wire:
-        await wire.follow(impatient.secret, ALL_NOTES)
+        await wire.subscribe(impatient.secret, ALL_NOTES)
         await notes.execute("insert into notes (owner, secret) values ('eve', 'key')")
         assert (await wire.change())["record"]["secret"] == "key"
 
 
-async def test_a_role_without_the_key_is_told_an_error(impatient, notes):
-    """Without a privilege on the primary key, a change comes as error 401, and without a row."""
+async def test_a_role_without_the_key_gets_an_error(impatient, notes):
+    """Without a privilege on the primary key, a change has error 401 and no row."""
     async with open_wire(impatient.url, impatient.key) as wire:
-        await wire.follow(impatient.key, ALL_NOTES)
+        await wire.subscribe(impatient.key, ALL_NOTES)
         await notes.execute("insert into notes (text) values ('x')")
         data = await wire.change()
         assert data["errors"] == ["Error 401: Unauthorized"]
         assert data["record"] == {}
 
 
-async def test_a_table_without_a_key_is_told_as_an_error(impatient, notes, ann):
-    """Of a table without a primary key, an insert comes as error 400."""
+async def test_a_table_without_a_key_gives_an_error(impatient, notes, ann):
+    """A change of a table without a primary key has error 400."""
     await notes.execute("create table public.loose (a int); grant select on loose to authenticated")
     await notes.execute("alter publication supabase_realtime add table loose")
     async with open_wire(impatient.url, impatient.key) as wire:
-        await wire.follow(ann, {"event": "INSERT", "schema": "public", "table": "loose"})
+        await wire.subscribe(ann, {"event": "INSERT", "schema": "public", "table": "loose"})
         await notes.execute("insert into loose values (1)")
         assert (await wire.change())["errors"] == ["Error 400: Bad Request, no primary key"]
 
 
 async def test_a_row_too_large_comes_without_its_large_values(impatient, notes, ann):
-    """Over a mebibyte, only small values are told, with error 413."""
+    """A row above a mebibyte has only its small values, and error 413."""
     async with open_wire(impatient.url, impatient.key) as wire:
-        await wire.follow(ann, ALL_NOTES)
+        await wire.subscribe(ann, ALL_NOTES)
         await notes.execute("insert into notes (text) values (repeat('x', 1100000))")
         data = await wire.change()
         assert data["errors"] == ["Error 413: Payload Too Large"]
@@ -110,10 +110,10 @@ async def test_a_row_too_large_comes_without_its_large_values(impatient, notes, 
 
 
 async def test_unchanged_large_values_are_left_out(impatient, notes, ann):
-    """An update that does not touch a large value does not repeat it, unless the replica identity is full."""
+    """An update has no unchanged large value, unless the replica identity is full."""
     await notes.execute("alter table notes alter text set storage external")
     async with open_wire(impatient.url, impatient.key) as wire:
-        await wire.follow(ann, ALL_NOTES)
+        await wire.subscribe(ann, ALL_NOTES)
         await notes.execute("insert into notes (text) values (repeat('x', 10000))")
         assert len((await wire.change())["record"]["text"]) == 10_000
         await notes.execute("update notes set number = 1")
@@ -124,15 +124,15 @@ async def test_unchanged_large_values_are_left_out(impatient, notes, ann):
         assert len(data["record"]["text"]) == 10_000
         assert data["old_record"]["number"] == 1
         await notes.execute("delete from notes")
-        assert (await wire.change())["old_record"] == {"id": 1}  # rows are secured: no more than the key
+        assert (await wire.change())["old_record"] == {"id": 1}  # With row-level security only the key.
 
 
 async def test_full_old_rows_of_a_table_without_row_level_security(impatient, notes, ann):
-    """Without row-level security, a deletion tells what the replica identity keeps."""
+    """Without row-level security, a deletion has all columns of the replica identity."""
     await notes.execute("alter table notes disable row level security")
     await notes.execute("alter table notes replica identity full")
     async with open_wire(impatient.url, impatient.key) as wire:
-        await wire.follow(ann, ALL_NOTES)
+        await wire.subscribe(ann, ALL_NOTES)
         await notes.execute("insert into notes (owner, text, secret) values ('eve', 'x', 'y')")
         assert (await wire.change())["record"]["owner"] == "eve"
         await notes.execute("delete from notes")
@@ -171,26 +171,26 @@ FILTERS = [
 
 @cases(("condition", "numbers"), FILTERS)
 async def test_filters_choose_the_rows(impatient, notes, ann, condition, numbers):
-    """Every operator compares as the column's type; a comparison that gives null chooses nothing."""
+    """Every operator compares as the column's type, and a comparison with the result null does not match."""
     async with open_wire(impatient.url, impatient.key) as wire:
-        ids = await wire.follow(ann, {**ALL_NOTES, "filter": condition}, ALL_NOTES)
+        ids = await wire.subscribe(ann, {**ALL_NOTES, "filter": condition}, ALL_NOTES)
         await notes.execute(
             """insert into notes (number, text, tags)
                values (1, 'one', null), (2, 'two', null), (3, 'three', '{a}'), (null, null, null)"""
         )
-        told = []
+        numbers_pushed = []
         for _ in range(4):
             message = await wire.expect("postgres_changes")
             if ids[0] in message["ids"]:
-                told.append(message["data"]["record"]["number"])
+                numbers_pushed.append(message["data"]["record"]["number"])
         wanted = [*numbers, None] if condition in ("tags=is.null", "number=isdistinct.2") else numbers
-        assert told == wanted
+        assert numbers_pushed == wanted
 
 
-async def test_a_deletion_is_filtered_by_what_is_left_of_the_row(impatient, notes, ann):
-    """A filter on a column outside the replica identity never passes a deletion; one on the key does."""
+async def test_a_deletion_is_filtered_by_its_replica_identity(impatient, notes, ann):
+    """Filters on columns outside the replica identity never match a deletion."""
     async with open_wire(impatient.url, impatient.key) as wire:
-        by_text, by_id, every = await wire.follow(
+        by_text, by_id, every = await wire.subscribe(
             ann, {**ALL_NOTES, "filter": "text=eq.x"}, {**ALL_NOTES, "filter": "id=eq.1"}, ALL_NOTES
         )
         await notes.execute("insert into notes (text) values ('x')")
@@ -199,10 +199,10 @@ async def test_a_deletion_is_filtered_by_what_is_left_of_the_row(impatient, note
         assert (await wire.expect("postgres_changes"))["ids"] == [by_id, every]
 
 
-async def test_selected_columns_are_told_besides_the_key(impatient, notes, ann):
-    """`select` names the columns to be told."""
+async def test_selected_columns_come_with_the_key(impatient, notes, ann):
+    """With `select`, a change has the selected columns and the key."""
     async with open_wire(impatient.url, impatient.key) as wire:
-        await wire.follow(ann, {**ALL_NOTES, "select": ["text"]})
+        await wire.subscribe(ann, {**ALL_NOTES, "select": ["text"]})
         await notes.execute("insert into notes (text, number) values ('x', 1)")
         data = await wire.change()
         assert data["record"] == {"id": 1, "text": "x"}
@@ -242,8 +242,8 @@ WRONG = [
 
 
 @cases(("params", "message"), WRONG)
-async def test_wrong_parameters_are_told_and_the_channel_stays(impatient, notes, ann, params, message):
-    """The join succeeds; a system message says what is wrong, and broadcasts still work."""
+async def test_wrong_parameters_give_an_error_and_the_channel_stays(impatient, notes, ann, params, message):
+    """With wrong parameters the join succeeds, a system message has the error, and broadcasts work."""
     async with open_wire(impatient.url, impatient.key) as wire:
         reply = await wire.join("t", ann, postgres_changes=[params], broadcast={"self": True})
         assert reply["status"] == "ok"
@@ -253,8 +253,8 @@ async def test_wrong_parameters_are_told_and_the_channel_stays(impatient, notes,
         await wire.expect("broadcast")
 
 
-async def test_a_join_can_wait_for_changes_to_flow(impatient, notes, ann):
-    """With `wait`, the reply comes when the subscription stands."""
+async def test_a_join_can_wait_for_its_subscription(impatient, notes, ann):
+    """With `wait`, the reply comes once the subscription delivers changes."""
     async with open_wire(impatient.url, impatient.key) as wire:
         reply = await wire.join("t", ann, postgres_changes=[ALL_NOTES], postgres_changes_options={"wait": True})
         assert reply["status"] == "ok"
@@ -263,17 +263,17 @@ async def test_a_join_can_wait_for_changes_to_flow(impatient, notes, ann):
 
 
 async def test_ten_thousand_rows_of_one_transaction_come_in_order(impatient, notes, ann):
-    """A large transaction reaches the subscriber whole."""
+    """A subscriber gets all rows of a large transaction in order."""
     async with open_wire(impatient.url, impatient.key) as wire:
-        await wire.follow(ann, ALL_NOTES)
+        await wire.subscribe(ann, ALL_NOTES)
         await notes.execute("insert into notes (number) select n from generate_series(1, 10000) n")
         assert [(await wire.change())["record"]["number"] for _ in range(10_000)] == list(range(1, 10_001))
 
 
-async def test_privileges_that_are_taken_away_count_for_the_next_change(impatient, notes, ann):
-    """A column whose grant was revoked is not told any more."""
+async def test_revoked_privileges_apply_to_the_next_change(impatient, notes, ann):
+    """The next change does not have a column whose privilege was revoked."""
     async with open_wire(impatient.url, impatient.key) as wire:
-        await wire.follow(ann, ALL_NOTES)
+        await wire.subscribe(ann, ALL_NOTES)
         await notes.execute("insert into notes (text) values ('x')")
         assert "text" in (await wire.change())["record"]
         await notes.execute("revoke select (text) on notes from authenticated")

@@ -1,4 +1,4 @@
-"""The channel as a state machine, without a socket or a database."""
+"""The channel as a state machine, without a socket and a database."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BOTH = frozenset({"broadcast", "presence"})
 
 @dataclass
 class FakeTransport:
-    """Remembers what a channel does."""
+    """Records the calls of a channel."""
 
     pushed: list[Message] = field(default_factory=list)
     rejected: list[Frame] = field(default_factory=list)
@@ -81,7 +81,7 @@ def topics() -> Topics:
 
 @pytest.fixture
 def join(topics: Topics) -> Join:
-    """A channel that is about to join, and its transport."""
+    """Makes a channel that has not joined yet, and its transport."""
 
     def make(limits: RealtimeLimits = LIMITS, **config: Any) -> tuple[Channel, FakeTransport]:
         transport = FakeTransport()
@@ -106,8 +106,8 @@ def join(topics: Topics) -> Join:
 HELLO = Frame("realtime:room", "broadcast", {"event": "hello", "payload": {}}, "2", "1")
 
 
-def test_a_public_channel_needs_no_question(join):
-    """It is joined at once."""
+def test_a_public_channel_joins_at_once(join):
+    """A public channel joins without a query."""
     channel, transport = join()
     assert channel.join() is None
     assert channel.state is State.JOINED
@@ -116,8 +116,8 @@ def test_a_public_channel_needs_no_question(join):
     ]
 
 
-def test_a_private_channel_asks_what_it_may_read(join):
-    """Presence only when it was asked for."""
+def test_a_private_channel_queries_its_policies(join):
+    """A private channel queries whether it may read broadcasts, and presence only where it is enabled."""
     channel, _ = join(private=True)
     assert channel.join() == PolicyQuery(read=frozenset({"broadcast"}))
     channel, transport = join(private=True, presence={"enabled": True})
@@ -126,8 +126,8 @@ def test_a_private_channel_asks_what_it_may_read(join):
     assert transport.events() == ["phx_reply", "presence_state"]
 
 
-def test_what_comes_while_a_question_is_open_waits_in_order(join):
-    """The first broadcast asks; the next ones follow it, and the answer is asked for once."""
+def test_messages_wait_for_an_open_query_in_order(join):
+    """Broadcasts wait for the open query and are then sent in order, without a second query."""
     channel, transport = join(private=True, broadcast={"self": True, "ack": True})
     channel.join()
     channel.resume(Policies(read=BOTH))
@@ -140,8 +140,8 @@ def test_what_comes_while_a_question_is_open_waits_in_order(join):
     assert transport.events() == ["broadcast", "phx_reply", "broadcast", "phx_reply"]
 
 
-def test_too_much_waiting_ends_the_channel(join):
-    """What waits for an answer is bounded."""
+def test_too_many_pending_messages_close_the_channel(join):
+    """A channel with too many messages that wait for a query is closed."""
     channel, transport = join(RealtimeLimits(pending_messages=2), private=True)
     channel.join()
     for _ in range(3):
@@ -151,8 +151,8 @@ def test_too_much_waiting_ends_the_channel(join):
     assert transport.take() == []
 
 
-def test_an_unreadable_topic_is_refused(join, topics):
-    """The client hears it later, and nothing of the topic."""
+def test_a_join_of_an_unreadable_topic_is_rejected(join, topics):
+    """A channel that may not read its topic is rejected and gets no broadcast."""
     channel, transport = join(private=True)
     channel.join()
     assert channel.resume(Policies()) is None
@@ -161,8 +161,8 @@ def test_an_unreadable_topic_is_refused(join, topics):
     assert topics.broadcast(("room", True), HELLO) == 0
 
 
-def test_a_failed_answer_refuses_a_join_and_ends_a_channel(join):
-    """With its words."""
+def test_a_failed_query_rejects_a_join_and_closes_a_channel(join):
+    """A failed query rejects a join with its code and message, and closes a joined channel with its message."""
     failed = QueryFailed("Code", "message")
     channel, transport = join(private=True)
     channel.join()
@@ -177,8 +177,8 @@ def test_a_failed_answer_refuses_a_join_and_ends_a_channel(join):
     assert [message.payload.get("message") for message in transport.take()] == ["message", None]
 
 
-def test_replays_come_before_anything_live_and_not_twice(join, topics):
-    """A message that was replayed is not told again when it comes by the log."""
+def test_replayed_messages_come_first_and_once(join, topics):
+    """Replayed messages come before live ones, and a live message that was replayed is not pushed again."""
     channel, transport = join(private=True, broadcast={"replay": {"since": 1}})
     channel.join()
     assert channel.resume(Policies(read=BOTH)) == ReplayQuery(Replay(1, 25))
@@ -191,8 +191,8 @@ def test_replays_come_before_anything_live_and_not_twice(join, topics):
     assert transport.events() == ["e"]
 
 
-def test_a_join_that_waits_is_answered_when_changes_flow(join):
-    """Its reply and the word that they flow come together."""
+def test_a_join_with_wait_is_answered_after_its_subscription(join):
+    """A join with `wait` is answered once the subscription delivers changes, with the `system` message."""
     changes = {"postgres_changes": [{"schema": "public"}], "postgres_changes_options": {"wait": True, "timeout": 500}}
     channel, transport = join(**changes)
     assert channel.join() == SubscriptionQuery(0.5)
@@ -202,8 +202,8 @@ def test_a_join_that_waits_is_answered_when_changes_flow(join):
     assert transport.subscribing == []
 
 
-def test_a_new_token_follows_changes_under_its_claims(join):
-    """The subscriptions are checked again; the same token again is nothing new."""
+def test_a_new_token_renews_the_subscription(join):
+    """A new token subscribes again under its claims; the same token once more does nothing."""
     channel, transport = join(postgres_changes=[{"schema": "public"}])
     channel.join()
     assert transport.subscribing == [channel]
@@ -214,8 +214,8 @@ def test_a_new_token_follows_changes_under_its_claims(join):
     assert len(transport.subscribing) == 2
 
 
-def test_lost_permissions_end_the_channel(join):
-    """Broadcast could be read, and can no more; that presence still can does not matter."""
+def test_lost_permissions_close_the_channel(join):
+    """A channel whose new token may not read broadcasts any more is closed, although it may read presence."""
     channel, transport = join(private=True, presence={"enabled": True})
     channel.join()
     channel.resume(Policies(read=BOTH))
@@ -230,7 +230,7 @@ def test_lost_permissions_end_the_channel(join):
 
 
 def test_a_crash_lets_the_client_join_again(join, topics):
-    """It is told phx_error, which its client answers by joining."""
+    """A crash pushes phx_error, upon which clients join again, and removes the channel from its topic."""
     channel, transport = join()
     channel.join()
     transport.take()
@@ -239,8 +239,8 @@ def test_a_crash_lets_the_client_join_again(join, topics):
     assert topics.broadcast(("room", False), HELLO) == 0
 
 
-def test_tokens_expire(join):
-    """From that second on."""
+def test_an_expired_token_closes_the_channel(join):
+    """The channel is closed from the second on at which its token expires."""
     channel, transport = join()
     channel.join()
     transport.take()
@@ -252,7 +252,8 @@ def test_tokens_expire(join):
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Whatever comes in whatever order: one question at a time, nothing said after the close, nobody left behind."""
+    """Any messages in any order: one open query at a time, nothing pushed after the close, no topic with a closed
+    channel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -273,7 +274,7 @@ class AnyOrder(RuleBasedStateMachine):
         )
         self.query = self.channel.join()
 
-    def heard(self, question: Any) -> None:
+    def note_query(self, question: Any) -> None:
         assert question is None or self.query is None
         self.query = question or self.query
 
@@ -285,11 +286,11 @@ class AnyOrder(RuleBasedStateMachine):
     )
     def receive(self, event: str, inner: Any, payload: Any, token: Any) -> None:
         content = {"event": inner, "payload": payload, "access_token": token}
-        self.heard(self.channel.receive(Frame("realtime:room", event, content, "2", "1"), 10, 0.0))
+        self.note_query(self.channel.receive(Frame("realtime:room", event, content, "2", "1"), 10, 0.0))
 
     @rule(is_json=st.booleans())
     def receive_bytes(self, is_json: bool) -> None:
-        self.heard(self.channel.receive(Broadcast("realtime:room", "e", b"{}", is_json), 10, 0.0))
+        self.note_query(self.channel.receive(Broadcast("realtime:room", "e", b"{}", is_json), 10, 0.0))
 
     @rule(
         read=st.sets(st.sampled_from(sorted(BOTH))), write=st.sets(st.sampled_from(sorted(BOTH))), fails=st.booleans()
@@ -299,14 +300,14 @@ class AnyOrder(RuleBasedStateMachine):
             return
         asked, self.query = self.query, None
         answer = Policies(frozenset(read) & asked.read, frozenset(write) & asked.write)
-        self.heard(self.channel.resume(QueryFailed("C", "m") if fails and len(read) == 2 else answer))
+        self.note_query(self.channel.resume(QueryFailed("C", "m") if fails and len(read) == 2 else answer))
 
     @rule()
     def leave(self) -> None:
-        self.heard(self.channel.receive(Frame("realtime:room", "phx_leave", {}, "9", "1"), 10, 0.0))
+        self.note_query(self.channel.receive(Frame("realtime:room", "phx_leave", {}, "9", "1"), 10, 0.0))
 
     @rule(ready=st.booleans())
-    def be_told(self, ready: bool) -> None:
+    def notify(self, ready: bool) -> None:
         self.channel.subscribed(None if ready else "no")
         self.channel.replication_ready(ready=True)
         self.channel.push_change(SharedMessage(Frame("realtime:room", "postgres_changes", {})))

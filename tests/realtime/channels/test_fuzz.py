@@ -1,4 +1,4 @@
-"""Frames at random, by the ten or hundred thousand: the server stays, and so does every other client's channel."""
+"""Ten or a hundred thousand random frames harm neither the server nor another client's channel."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from ..conftest import ProjectFactory
 from .conftest import IMPATIENT, open_wire
 
 FRAMES = int(os.environ.get("ONSEMBL_FUZZ_FRAMES", "100000"))
-"""How many the long form throws."""
+"""How many frames the long form sends."""
 PORTIONS = 8
-THROWERS = 4
+SENDERS = 4
 EVENTS = ["phx_join", "phx_leave", "broadcast", "presence", "access_token", "heartbeat", "system", "phx_close", ""]
 TOPICS = [
     "realtime:room",
@@ -54,7 +54,7 @@ def value(chance: random.Random, depth: int = 0) -> Any:
 
 
 def plausible(chance: random.Random) -> dict[str, Any]:
-    """A join that gets somewhere."""
+    """The payload of a join that is mostly valid."""
     change = {name: chance.choice(["public", "notes", "*", "id=eq.1", "INSERT", 5]) for name in NAMES[12:16]}
     return {
         "config": {
@@ -106,8 +106,8 @@ def frame(chance: random.Random, version: str) -> str | bytes:
     return text
 
 
-async def throw(url: str, key: str, seed: int, count: int) -> None:
-    """Send them all, over as many sockets as it takes; answers are read and forgotten."""
+async def send_frames(url: str, key: str, seed: int, count: int) -> None:
+    """Send random frames, over as many sockets as it takes, and ignore the replies."""
     chance = random.Random(seed)
     version = chance.choice(["1.0.0", "2.0.0"])
     address = f"{url.replace('http', 'ws')}/realtime/v1/websocket?apikey={key}&vsn={version}"
@@ -138,23 +138,23 @@ async def throw(url: str, key: str, seed: int, count: int) -> None:
     ],
 )
 async def test_no_frame_harms_the_server_or_another_client(serve_project, caplog, frames):
-    """While the frames fly, another client's channel answers, hears broadcasts and is told of changes."""
-    await throw_beside_a_witness(serve_project, caplog, frames)
+    """During random frames, another client's channel replies, gets broadcasts and gets changes."""
+    await send_beside_a_witness(serve_project, caplog, frames)
 
 
-async def test_a_missing_guard_is_seen(serve_project, caplog, monkeypatch):
-    """Were what is no frame not dropped, the server's log would tell."""
+async def test_a_missing_guard_is_detected(serve_project, caplog, monkeypatch):
+    """If bad frames were not dropped, the server's log would show an error."""
     monkeypatch.setattr(channels_socket, "BadFrame", NeverRaised)
     with pytest.raises(AssertionError, match="BadFrame"):
-        await throw_beside_a_witness(serve_project, caplog, 400)
+        await send_beside_a_witness(serve_project, caplog, 400)
 
 
 class NeverRaised(Exception):
-    """In the place of what is caught."""
+    """Replaces the exception that is caught."""
 
 
-async def throw_beside_a_witness(serve_project: ProjectFactory, caplog: pytest.LogCaptureFixture, frames: int) -> None:
-    """In portions, each with at least one look at the witness's channels."""
+async def send_beside_a_witness(serve_project: ProjectFactory, caplog: pytest.LogCaptureFixture, frames: int) -> None:
+    """Send random frames in portions, and check another client's channels at least once in each portion."""
     caplog.set_level(logging.ERROR)
     limits = replace(
         IMPATIENT, channels_per_socket=20, joins_per_second=10_000, events_per_second=100_000, presence_calls=10**9
@@ -166,24 +166,24 @@ async def throw_beside_a_witness(serve_project: ProjectFactory, caplog: pytest.L
             create policy p on realtime.messages using (realtime.topic() <> 'fuzz') with check (true)"""
         )
         async with open_wire(project.url, project.key) as wire:
-            await wire.follow(project.key, {"event": "*", "schema": "public", "table": "notes"})
+            await wire.subscribe(project.key, {"event": "*", "schema": "public", "table": "notes"})
             await wire.join("quiet", broadcast={"self": True})
             chance = random.SystemRandom()
             witnessed = 0
             for _ in range(PORTIONS):
-                seeds = [chance.randrange(2**32) for _ in range(THROWERS)]
-                print("seeds", seeds)  # shown when the test fails
-                share = frames // (PORTIONS * THROWERS)
-                throwing = [asyncio.create_task(throw(project.url, project.key, seed, share)) for seed in seeds]
-                while not all(task.done() for task in throwing):
+                seeds = [chance.randrange(2**32) for _ in range(SENDERS)]
+                print("seeds", seeds)  # pytest shows them when the test fails.
+                share = frames // (PORTIONS * SENDERS)
+                sending = [asyncio.create_task(send_frames(project.url, project.key, seed, share)) for seed in seeds]
+                while not all(task.done() for task in sending):
                     witnessed += 1
                     await project.execute(f"insert into public.notes values ({witnessed})")
                     assert (await wire.change())["record"] == {"id": witnessed}
                     await wire.send("realtime:quiet", "broadcast", {"event": "e", "payload": {"n": witnessed}})
                     assert (await wire.expect("broadcast", "realtime:quiet"))["payload"] == {"n": witnessed}
                     wire._kept.clear()
-                    await asyncio.wait(throwing, timeout=0.1)
-                await asyncio.gather(*throwing)
+                    await asyncio.wait(sending, timeout=0.1)
+                await asyncio.gather(*sending)
             assert (await wire.join("after"))["status"] == "ok"
             assert witnessed > 5
     assert [record.exc_text or record for record in caplog.records if record.levelno >= logging.ERROR] == []

@@ -1,4 +1,4 @@
-"""Reading what a client asks for."""
+"""Parsing the payload of a join."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ NONSENSE = (
 )
 
 
-def test_a_whole_join():
-    """Everything that can be said."""
+def test_a_join_with_every_field():
+    """Every field of a join is parsed."""
     request = parse_join(
         {
             "access_token": "jwt",
@@ -41,7 +41,7 @@ def test_a_whole_join():
 
 
 def test_an_empty_join():
-    """Nothing is asked for; a key for presence is made."""
+    """An empty join enables nothing and gets a random presence key."""
     request = parse_join({})
     assert (request.token, request.private, request.ack, request.to_self, request.presence) == (None, *[False] * 4)
     assert len(request.presence_key) == 36
@@ -59,7 +59,7 @@ def test_an_empty_join():
     ],
 )
 def test_which_token_counts(payload, token):
-    """A key in a token's place is as none."""
+    """`user_token` is an old name of `access_token`; a key or another type counts as no token."""
     assert parse_join(payload).token == token
 
 
@@ -79,6 +79,6 @@ FIELDS = (
 
 @given(st.dictionaries(st.sampled_from(FIELDS), NONSENSE), NONSENSE, NONSENSE)
 def test_nonsense_is_never_an_error(fields, config, inner):
-    """A join is lenient: whatever cannot be read is as if not said."""
+    """A field of a wrong type counts as absent."""
     parse_join({"config": config, "access_token": inner})
     parse_join({"config": {name: fields for name in ("broadcast", "presence", "postgres_changes_options")} | fields})

@@ -1,4 +1,4 @@
-"""How far the delivery of changes is behind, as its metric has it."""
+"""The lag of the feed of changes, which a metric reports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MINUTE = timedelta(minutes=1)
 
 @pytest.fixture
 def feed(monkeypatch):
-    """One whose deliveries wait for `open`."""
+    """A feed whose deliveries wait for `open`."""
     made = ChangeFeed(None, RealtimeLimits(), lambda: None)
     made.open = asyncio.Event()
 
@@ -35,8 +35,8 @@ def messages():
     ]
 
 
-async def test_a_delivery_that_does_not_end_is_ever_later(feed):
-    """What was committed a minute ago and is not delivered is a minute late now, and later then."""
+async def test_the_lag_grows_during_a_delivery(feed):
+    """While a commit waits for its delivery, the lag is the commit's age."""
     await feed.started()
     assert feed.lag == 0
     delivering = asyncio.create_task(feed.receive(messages()))
@@ -48,8 +48,8 @@ async def test_a_delivery_that_does_not_end_is_ever_later(feed):
     assert feed.lag == feed.lag >= 60
 
 
-async def test_changes_that_do_not_flow_are_ever_later(feed):
-    """From when they stopped until they flow again."""
+async def test_the_lag_grows_without_a_stream(feed):
+    """Without a stream the lag grows from the stream's end until the next stream starts."""
     await feed.started()
     await feed.stopped()
     first = feed.lag

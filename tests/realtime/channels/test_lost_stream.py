@@ -1,4 +1,4 @@
-"""What becomes of subscribers when the stream of changes is lost."""
+"""Subscribers when the stream of changes is lost."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ MIRROR = """
 """
 
 
-async def test_subscribers_come_back_by_themselves(own_postgres, serve_project, node):
-    """Postgres is restarted under load: the first time that the unmodified client tries after it answers again, it is
-    subscribed again, was told to read its state anew, and then misses nothing."""
+async def test_subscribers_reconnect_by_themselves(own_postgres, serve_project, node):
+    """After a restart of Postgres under load, the unmodified client subscribes again at its first attempt, and then
+    misses no change."""
     async with serve_project(database_url=own_postgres.url(), limits=IMPATIENT) as project:
         await project.operator("ann")
         async with await connect(own_postgres.url(), autocommit=True) as conn:
@@ -80,10 +80,10 @@ async def test_subscribers_come_back_by_themselves(own_postgres, serve_project, 
                 pass
             assert await js.event("system") == "ok"
             print(f"subscribed again after {time.monotonic() - back:.1f} s")
-            # One attempt may have been under way.
+            # One attempt may have been in progress.
             failed = await js.run("return state.failed;") - failed
             assert failed <= 1
-            # What the dashboard does: read everything once changes flow; from here on the changes complete it.
+            # As the page does: read everything once changes arrive, and apply the changes from then on.
             async with await connect(own_postgres.url()) as conn:
                 cursor = await conn.execute("select id, number from notes")
                 snapshot = {str(row["id"]): int(row["number"]) for row in await cursor.fetchall()}
@@ -100,18 +100,18 @@ async def test_subscribers_come_back_by_themselves(own_postgres, serve_project, 
         assert numbers == wanted
 
 
-async def test_only_followers_of_changes_are_sent_off(own_postgres, serve_project):
-    """A socket that follows no changes stays open, and its broadcasts go on without a database."""
+async def test_only_subscribers_are_disconnected(own_postgres, serve_project):
+    """A socket without subscriptions stays open, and its broadcasts work without a database."""
     async with serve_project(database_url=own_postgres.url(), limits=IMPATIENT) as project:
         async with await connect(own_postgres.url(), autocommit=True) as conn:
             await conn.execute(NOTES)
-        async with open_wire(project.url, project.key) as follower, open_wire(project.url, project.key) as other:
-            await follower.follow(project.key, ALL_NOTES)
+        async with open_wire(project.url, project.key) as subscriber, open_wire(project.url, project.key) as other:
+            await subscriber.subscribe(project.key, ALL_NOTES)
             await other.join("room", broadcast={"self": True})
             await asyncio.to_thread(own_postgres.stop)
             with pytest.raises(ConnectionClosed) as caught:
                 while True:
-                    await asyncio.wait_for(follower.connection.recv(), PATIENCE)
+                    await asyncio.wait_for(subscriber.connection.recv(), PATIENCE)
             assert caught.value.rcvd is not None
             assert caught.value.rcvd.code == 1012
             await other.send("realtime:room", "broadcast", {"event": "e", "payload": {}})
@@ -123,7 +123,7 @@ async def test_only_followers_of_changes_are_sent_off(own_postgres, serve_projec
 
 @pytest.fixture
 def without_the_log() -> Iterator[EmbeddedPostgres]:
-    """A server whose log cannot be followed."""
+    """A server without logical replication."""
     folder = data_folder()
     server = server_of(folder, {"fsync": "off", "wal_level": "replica"})
     server.start()
@@ -133,9 +133,9 @@ def without_the_log() -> Iterator[EmbeddedPostgres]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-async def test_the_outbox_takes_over_where_the_log_cannot_be_followed(without_the_log, serve_project, caplog):
-    """Changes and messages by the database arrive all the same; the log says so once. Once the write-ahead log can be
-    followed, the triggers are gone."""
+async def test_the_outbox_replaces_an_unavailable_log(without_the_log, serve_project, caplog):
+    """Without the write-ahead log, changes and database broadcasts arrive by the outbox, which is logged once; with the
+    log, the outbox is removed."""
     caplog.set_level(logging.WARNING)
     url = without_the_log.url()
     async with serve_project(database_url=url, limits=IMPATIENT) as project:
@@ -146,7 +146,7 @@ async def test_the_outbox_takes_over_where_the_log_cannot_be_followed(without_th
     async with serve_project(database_url=url, limits=IMPATIENT) as project:
         token = (await project.sign_in("ann"))["access_token"]
         async with open_wire(project.url, project.key) as wire, await connect(url, autocommit=True) as conn:
-            await wire.follow(token, ALL_NOTES)
+            await wire.subscribe(token, ALL_NOTES)
             await conn.execute(
                 "insert into notes (owner, text, tags) values ('eve', 'no', null), ('ann', 'yes', '{a}')"
             )
@@ -161,8 +161,8 @@ async def test_the_outbox_takes_over_where_the_log_cannot_be_followed(without_th
             await wire.expect("system", "realtime:room", extension="system")
             await conn.execute("""select realtime.send('{"n": 1}', 'e', 'room')""")
             assert (await wire.expect("broadcast"))["payload"]["n"] == 1
-    told = [record for record in caplog.records if getattr(record, "action", None) == "changes_from_outbox"]
-    assert len(told) == 2  # two servers, each once
+    logged = [record for record in caplog.records if getattr(record, "action", None) == "changes_from_outbox"]
+    assert len(logged) == 2  # Two projects, once each.
 
     await asyncio.to_thread(without_the_log.stop)
     again = server_of(without_the_log._folder, {"fsync": "off", "wal_level": "logical"})
@@ -170,7 +170,7 @@ async def test_the_outbox_takes_over_where_the_log_cannot_be_followed(without_th
     async with serve_project(database_url=url, limits=IMPATIENT) as project:
         token = (await project.sign_in("ann"))["access_token"]
         async with open_wire(project.url, project.key) as wire, await connect(url, autocommit=True) as conn:
-            await wire.follow(token, ALL_NOTES)
+            await wire.subscribe(token, ALL_NOTES)
             cursor = await conn.execute("select count(*) as n from pg_trigger where tgname = 'realtime_outbox'")
             assert await cursor.fetchone() == {"n": 0}
             await conn.execute("insert into notes (text) values ('by the log')")

@@ -1,4 +1,4 @@
-"""Presence of one topic, without clients."""
+"""The presence of one topic, without clients."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ STEPS = st.lists(
 )
 
 
-def follow(state: Metas, joins: Metas, leaves: Metas) -> None:
-    """What a client makes of a diff."""
+def apply_diff(state: Metas, joins: Metas, leaves: Metas) -> None:
+    """Apply a diff as a client does."""
     for key, entry in joins.items():
         state.setdefault(key, {"metas": []})["metas"].extend(entry["metas"])
     for key, entry in leaves.items():
@@ -30,12 +30,12 @@ def by_reference(state: Metas) -> dict[str, dict[str, Any]]:
 
 
 @given(STEPS)
-def test_diffs_lead_to_the_state(steps):
-    """A client that follows every diff knows what a client that comes now is told."""
+def test_the_diffs_add_up_to_the_state(steps):
+    """A client that applies every diff has the state that a new client gets."""
     presence = TopicPresence()
     known: Metas = {}
     for member, key, payload in steps:
         diff = presence.untrack(member) if payload is None else presence.track(member, key, payload)
         if diff is not None:
-            follow(known, diff.joins, diff.leaves)
+            apply_diff(known, diff.joins, diff.leaves)
         assert by_reference(known) == by_reference(presence.state())

@@ -14,8 +14,8 @@ async def track(wire: Any, payload: Any, topic: str = "realtime:room") -> dict[s
     return await wire.reply(ref)
 
 
-async def test_who_comes_and_goes_is_told(impatient, wire):
-    """The state at first, then what changes: tracking, tracking something else, leaving by a lost socket."""
+async def test_joins_and_leaves_are_pushed(impatient, wire):
+    """Clients get the state first, and then each track, change of payload and lost socket."""
     await wire.join("room", presence={"enabled": True, "key": "ann"})
     assert await wire.expect("presence_state") == {}
     assert await track(wire, {"at": "desk"}) == {"status": "ok", "response": {}}
@@ -35,8 +35,8 @@ async def test_who_comes_and_goes_is_told(impatient, wire):
     assert left["leaves"]["bob"]["metas"][0]["at"] == "home"
 
 
-async def test_the_same_payload_again_is_no_news(wire):
-    """Tracking what is tracked already is answered, and told to nobody."""
+async def test_an_unchanged_payload_is_not_pushed(wire):
+    """To track the same payload again is answered and pushed to nobody."""
     await wire.join("room", presence={"enabled": True, "key": "ann"})
     await track(wire, {"at": "desk"})
     await wire.expect("presence_diff")
@@ -45,7 +45,7 @@ async def test_the_same_payload_again_is_no_news(wire):
 
 
 async def test_untrack_leaves(wire):
-    """Whoever tracks no more leaves, and stays on the topic."""
+    """A client that untracks leaves the presence and stays on the topic."""
     await wire.join("room", presence={"enabled": True, "key": "ann"})
     await track(wire, {})
     await wire.expect("presence_diff")
@@ -55,7 +55,7 @@ async def test_untrack_leaves(wire):
 
 
 async def test_tracking_enables_presence(wire):
-    """A channel that joined without presence is given the state once it tracks."""
+    """A channel that joined without presence gets the state once it tracks."""
     await wire.join("room", presence={"enabled": False})
     await track(wire, {"a": 1})
     assert await wire.expect("presence_state") == {}
@@ -63,8 +63,8 @@ async def test_tracking_enables_presence(wire):
     assert len(key) == 36  # a key of the server's own
 
 
-async def test_a_payload_that_is_no_map_is_refused(wire):
-    """With the real service's text."""
+async def test_a_payload_that_is_no_map_is_rejected(wire):
+    """A payload that is no map is rejected with Supabase Realtime's text."""
     await wire.join("room")
     assert await track(wire, [1]) == {
         "status": "error",
@@ -72,8 +72,8 @@ async def test_a_payload_that_is_no_map_is_refused(wire):
     }
 
 
-async def test_too_many_calls_end_the_channel(impatient, wire):
-    """Five calls in thirty seconds; the sixth ends the channel, and no other one."""
+async def test_too_many_calls_close_the_channel(impatient, wire):
+    """The sixth call in thirty seconds closes its channel and no other."""
     async with open_wire(impatient.url, impatient.key) as other:
         await wire.join("room")
         await other.join("room")
@@ -85,8 +85,8 @@ async def test_too_many_calls_end_the_channel(impatient, wire):
         assert (await track(other, {}))["status"] == "ok"
 
 
-async def test_a_private_topics_presence_is_for_those_whom_its_policies_let(impatient):
-    """Reading and writing presence are policies of their own."""
+async def test_policies_control_the_presence_of_a_private_topic(impatient):
+    """To read and to write presence on a private topic are controlled by policies of their own."""
     await impatient.execute(
         """create policy hear on realtime.messages for select to authenticated using (extension = 'broadcast');
         create policy see on realtime.messages for select to anon using (true);
@@ -103,8 +103,8 @@ async def test_a_private_topics_presence_is_for_those_whom_its_policies_let(impa
         assert not [frame for frame in await ann.flush() if frame[3].startswith("presence")]
 
 
-async def test_a_payload_too_large_ends_the_channel(serve_project):
-    """With the real service's text."""
+async def test_a_payload_too_large_closes_the_channel(serve_project):
+    """A payload above the limit closes the channel with Supabase Realtime's text."""
     async with (
         serve_project(limits=RealtimeLimits(payload_bytes=100)) as project,
         open_wire(project.url, project.key) as wire,

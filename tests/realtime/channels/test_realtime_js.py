@@ -1,4 +1,4 @@
-"""The stand-in's Realtime, by the unmodified JavaScript client in both of its wire versions."""
+"""The built-in Supabase Realtime, with the unmodified JavaScript client in both of its wire versions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SIGN_IN = """
     if (error) throw error;
     await state.client.realtime.setAuth(data.session.access_token);
 """
-FOLLOW = """
+SUBSCRIBE = """
     state.channel = state.client.channel("notes");
     for (const params of args.changes)
         state.channel.on("postgres_changes", params, (payload) => emit("change", payload));
@@ -35,7 +35,7 @@ NOTES_CHANGES = {"event": "*", "schema": "public", "table": "notes"}
 
 @pytest.fixture(params=["1.0.0", "2.0.0"])
 async def client(request: pytest.FixtureRequest, project: Any, node: Any) -> Any:
-    """Starts a Node process signed in as an operator: `js = await client("ann")`."""
+    """Starts a Node process with a signed-in operator: `js = await client("ann")`."""
 
     async def start(email: str) -> Any:
         await project.operator(email, Role.VIEWER)
@@ -54,8 +54,8 @@ async def notes(project: Any) -> Any:
     await conn.close()
 
 
-async def follow(js: Any, *changes: dict[str, Any]) -> None:
-    await js.run(FOLLOW, changes=list(changes or [NOTES_CHANGES]))
+async def subscribe(js: Any, *changes: dict[str, Any]) -> None:
+    await js.run(SUBSCRIBE, changes=list(changes or [NOTES_CHANGES]))
     assert await js.event("status") == {"status": "SUBSCRIBED", "error": None}
     system = await js.event("system")
     assert (system["extension"], system["status"], system["message"]) == (
@@ -66,9 +66,9 @@ async def follow(js: Any, *changes: dict[str, Any]) -> None:
 
 
 async def test_changes_arrive(client, notes):
-    """Insert, update and delete, with values of JavaScript's types."""
+    """Insert, update and delete arrive with values of JavaScript's types."""
     js = await client("ann")
-    await follow(js)
+    await subscribe(js)
     await notes.execute("insert into notes (text, number, tags) values ('hello', 2.5, '{a,b}')")
     change = await js.event("change")
     assert (change["eventType"], change["schema"], change["table"]) == ("INSERT", "public", "notes")
@@ -83,9 +83,9 @@ async def test_changes_arrive(client, notes):
 
 
 async def test_filters_and_several_subscriptions(client, notes):
-    """Each subscription of a channel hears what it asked for."""
+    """Each subscription of a channel gets its own changes."""
     js = await client("ann")
-    await follow(
+    await subscribe(
         js, {**NOTES_CHANGES, "event": "INSERT", "filter": "number=in.(1,2)"}, {**NOTES_CHANGES, "event": "DELETE"}
     )
     await notes.execute("insert into notes (number) values (3), (2)")
@@ -95,17 +95,17 @@ async def test_filters_and_several_subscriptions(client, notes):
 
 
 async def test_operators_with_different_rights_see_different_rows(client, notes):
-    """Row-level security, by the claims of each one's token."""
+    """Row-level security decides by the claims of each operator's token."""
     ann, bob = await client("ann"), await client("bob")
-    await follow(ann)
-    await follow(bob)
+    await subscribe(ann)
+    await subscribe(bob)
     await notes.execute("insert into notes (owner, text) values ('bob', '1'), ('ann', '2'), ('all', '3')")
     assert [(await ann.event("change"))["new"]["text"] for _ in range(2)] == ["2", "3"]
     assert [(await bob.event("change"))["new"]["text"] for _ in range(2)] == ["1", "3"]
 
 
 async def test_broadcasts(client):
-    """To the others; to oneself with `self`; with `ack`, sending waits for the server's word; by HTTP too."""
+    """Broadcasts go to others and, with `self`, to the sender; with `ack` a send waits for its reply; HTTP works."""
     ann, bob = await client("ann"), await client("bob")
     join = """
         state.room = state.client.channel("room", { config: { broadcast: { self: args.hears, ack: args.ack } } });
@@ -126,7 +126,7 @@ async def test_broadcasts(client):
 
 
 async def test_presence(client):
-    """Two clients see each other come, change and go."""
+    """Two clients get each other's joins, changes and leaves."""
     ann, bob = await client("ann"), await client("bob")
     join = """
         state.room = state.client.channel("room", { config: { presence: { key: args.name } } });
@@ -138,15 +138,15 @@ async def test_presence(client):
     assert await ann.run(join, name="ann", at="desk") == "ok"
     assert await bob.run(join, name="bob", at="home") == "ok"
     for js in (ann, bob):
-        while set(there := await js.event("sync")) != {"ann", "bob"}:
+        while set(present := await js.event("sync")) != {"ann", "bob"}:
             pass
-        assert (there["ann"][0]["at"], there["bob"][0]["at"]) == ("desk", "home")
+        assert (present["ann"][0]["at"], present["bob"][0]["at"]) == ("desk", "home")
     await bob.run("await state.room.untrack();")
     assert await ann.event("leave") == "bob"
 
 
 async def test_a_private_channel(client, project):
-    """Joined with a policy, refused without one."""
+    """A private channel joins where a policy allows it, and is rejected elsewhere."""
     await project.execute(
         "create policy p on realtime.messages to authenticated using (realtime.topic() = 'ours') with check (true)"
     )
@@ -159,9 +159,9 @@ async def test_a_private_channel(client, project):
     await js.run(join, topic="ours")
     assert (await js.event("ours"))["status"] == "SUBSCRIBED"
     await js.run(join, topic="theirs")
-    refused = await js.event("theirs")
-    assert refused["status"] == "CHANNEL_ERROR"
-    assert "You do not have permissions to read from this Channel topic: theirs" in refused["error"]
+    rejected = await js.event("theirs")
+    assert rejected["status"] == "CHANNEL_ERROR"
+    assert "You do not have permissions to read from this Channel topic: theirs" in rejected["error"]
     await js.run('await state.ours.send({ type: "broadcast", event: "e", payload: { n: 1 } });')
     assert (await js.event("broadcast"))["payload"] == {"n": 1}
     await project.execute("""select realtime.send('{"n": 2}', 'e', 'ours')""")
@@ -171,12 +171,12 @@ async def test_a_private_channel(client, project):
 
 
 @pytest.mark.parametrize("vsn", ["1.0.0", "2.0.0"])
-async def test_an_expired_token(project, notes, node, clock, vsn):
-    """A channel whose token ran out is told so; after a new sign-in, a new channel works."""
+async def test_a_channel_works_again_after_a_new_sign_in(project, notes, node, clock, vsn):
+    """A channel with an expired token is closed with the reason; after a new sign-in a new channel works."""
     await project.operator("ann")
     js = await node()
     await js.run(SIGN_IN, url=project.url, key=project.key, email="ann", vsn=vsn)
-    await follow(js)
+    await subscribe(js)
     await clock.put_forward(AuthSettings().access_token_lifetime)
     while (system := await js.event("system"))["extension"] != "system":
         pass
@@ -185,6 +185,6 @@ async def test_an_expired_token(project, notes, node, clock, vsn):
     clock.ahead = 0.0
     again = "await state.client.removeAllChannels();" + SIGN_IN
     await js.run(again, url=project.url, key=project.key, email="ann", vsn=vsn)
-    await follow(js)
+    await subscribe(js)
     await notes.execute("insert into notes (text) values ('again')")
     assert (await js.event("change"))["new"]["text"] == "again"

@@ -1,4 +1,4 @@
-"""The stand-in's Realtime, by the unmodified Python client."""
+"""The built-in Supabase Realtime, with the unmodified Python client."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from .conftest import NOTES, PATIENCE
 PASSWORD = "correct horse battery"
 
 
-class Told:
-    """What callbacks were given, to wait for."""
+class Calls:
+    """A callback that records its calls, which a test waits for."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[Any] = asyncio.Queue()
@@ -33,9 +33,9 @@ class Told:
 
 @pytest.fixture
 async def client() -> AsyncGenerator[Callable[..., Any]]:
-    """Makes clients signed in as an operator: `supabase = await client(project, "ann")`."""
+    """Creates clients with a signed-in operator: `supabase = await client(project, "ann")`."""
     clients: list[AsyncClient] = []
-    http = httpx.AsyncClient(timeout=30)  # of ours, for the client closes none of its own
+    http = httpx.AsyncClient(timeout=30)  # The client does not close its own HTTP client.
 
     async def make(project: Any, email: str) -> AsyncClient:
         await project.operator(email)
@@ -61,9 +61,9 @@ async def notes(project: Any) -> Any:
         yield conn
 
 
-async def follow(client: Any, **params: Any) -> tuple[Told, Told]:
-    """The changes, and the statuses that follow."""
-    changes, system, statuses = Told(), Told(), Told()
+async def subscribe(client: Any, **params: Any) -> tuple[Calls, Calls]:
+    """Subscribe, and return the calls with changes and with statuses."""
+    changes, system, statuses = Calls(), Calls(), Calls()
     channel = client.channel("notes")
     channel.on_postgres_changes("*", changes, table="notes", schema="public", **params)
     channel.on_system(system)
@@ -73,10 +73,10 @@ async def follow(client: Any, **params: Any) -> tuple[Told, Told]:
     return changes, statuses
 
 
-async def test_changes_arrive_filtered_and_by_right(project, client, notes):
-    """Insert, update and delete of the rows that the filter and row-level security let through."""
+async def test_changes_arrive_by_filter_and_right(project, client, notes):
+    """A client gets changes of the rows that its filter and row-level security allow."""
     ann, bob = await client(project, "ann"), await client(project, "bob")
-    (anns, _), (bobs, _) = await follow(ann), await follow(bob, filter="number=gt.1")
+    (anns, _), (bobs, _) = await subscribe(ann), await subscribe(bob, filter="number=gt.1")
     await notes.execute("insert into notes (owner, number) values ('ann', 1), ('bob', 1), ('bob', 2), ('all', 3)")
     assert [(await anns.next())["data"]["record"]["number"] for _ in range(2)] == [1, 3]
     assert [(await bobs.next())["data"]["record"]["number"] for _ in range(2)] == [2, 3]
@@ -87,14 +87,14 @@ async def test_changes_arrive_filtered_and_by_right(project, client, notes):
 
 
 async def test_broadcast_and_presence(project, client):
-    """Two clients in one room."""
+    """Two clients on one topic get each other's broadcasts and presence."""
     ann, bob = await client(project, "ann"), await client(project, "bob")
-    rooms, heard, synced = [], Told(), Told()
+    rooms, heard, synced = [], Calls(), Calls()
     for name, supabase in (("ann", ann), ("bob", bob)):
         room = supabase.channel("room", {"config": {"presence": {"key": name}, "broadcast": {"ack": True}}})
         room.on_broadcast("hello", heard)
         room.on_presence_sync(lambda room=room: synced(room.presence_state()))
-        statuses = Told()
+        statuses = Calls()
         await room.subscribe(statuses)
         assert (await statuses.next())[0].value == "SUBSCRIBED"
         rooms.append(room)
@@ -107,9 +107,9 @@ async def test_broadcast_and_presence(project, client):
 
 
 async def test_an_expired_token_errors_the_channel(project, client, clock):
-    """The client takes the system message and the close for an error of the channel."""
+    """The client reports an expired token as an error of the channel."""
     supabase = await client(project, "ann")
-    statuses = Told()
+    statuses = Calls()
     channel = supabase.channel("room")
     await channel.subscribe(statuses)
     assert (await statuses.next())[0].value == "SUBSCRIBED"

@@ -1,4 +1,4 @@
-"""Both wire forms."""
+"""Both wire formats."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ PAYLOADS = st.dictionaries(TEXT, JSON, max_size=4)
 
 
 @given(TEXT, TEXT, PAYLOADS, REFS, REFS)
-def test_text_frames_of_2_0_0_come_back(topic, event, payload, ref, join_ref):
-    """What is written is read."""
+def test_text_frames_of_2_0_0_are_decoded_as_encoded(topic, event, payload, ref, join_ref):
+    """A frame of 2.0.0 is a JSON array, and decodes to the same frame."""
     frame = Frame(topic, event, payload, ref, join_ref)
     text = encode(frame, "2.0.0")
     assert json.loads(text) == [join_ref, ref, topic, event, payload]
@@ -39,30 +39,30 @@ def test_text_frames_of_2_0_0_come_back(topic, event, payload, ref, join_ref):
 
 
 @given(TEXT, TEXT, PAYLOADS, REFS)
-def test_text_frames_of_1_0_0_come_back(topic, event, payload, ref):
-    """Without a join_ref, and with a ref even where there is none."""
+def test_text_frames_of_1_0_0_are_decoded_as_encoded(topic, event, payload, ref):
+    """A frame of 1.0.0 is a JSON object with a ref and without a join_ref."""
     text = encode(Frame(topic, event, payload, ref, "ignored"), "1.0.0")
     assert json.loads(text) == {"topic": topic, "event": event, "payload": payload, "ref": ref}
     assert decode(text, "1.0.0") == Frame(topic, event, payload, ref)
 
 
-def pushed(message: Broadcast) -> bytes:
-    """As a client sends it."""
+def client_frame(message: Broadcast) -> bytes:
+    """The binary frame that a client sends."""
     meta = json.dumps(message.meta).encode() if message.meta else b""
     fields = [str(f or "").encode() for f in (message.join_ref, message.ref, message.topic, message.event)] + [meta]
     return bytes([3, *map(len, fields), message.is_json]) + b"".join(fields) + message.body
 
 
 @given(FIELD, FIELD, st.binary(), st.booleans(), st.sampled_from([{}, {"a": 1}]), REFS, REFS)
-def test_binary_broadcasts_are_read(topic, event, body, is_json, meta, ref, join_ref):
-    """Kind 3, with lengths in bytes of UTF-8."""
+def test_binary_broadcasts_are_decoded(topic, event, body, is_json, meta, ref, join_ref):
+    """A client's binary broadcast, kind 3, is decoded with its lengths in bytes of UTF-8."""
     message = Broadcast(topic, event, body, is_json, meta, ref, join_ref)
-    assert decode(pushed(message), "2.0.0") == message
+    assert decode(client_frame(message), "2.0.0") == message
 
 
 @given(FIELD, FIELD, st.binary(), st.booleans(), st.sampled_from([{}, {"id": "x"}]))
-def test_binary_broadcasts_are_written(topic, event, body, is_json, meta):
-    """Kind 4."""
+def test_binary_broadcasts_are_encoded(topic, event, body, is_json, meta):
+    """A broadcast to a client is a binary frame of kind 4."""
     data = encode(Broadcast(topic, event, body, is_json, meta), "2.0.0")
     assert isinstance(data, bytes)
     kind, *lengths, encoding = data[:5]
@@ -77,21 +77,21 @@ def test_binary_broadcasts_are_written(topic, event, body, is_json, meta):
 
 
 def test_a_broadcast_in_1_0_0_is_json():
-    """With its meta, when it has one."""
+    """In 1.0.0 a broadcast is a text frame, with its meta if it has one."""
     text = encode(Broadcast("t", "e", b'{"a":1}', True, {"id": "x"}), "1.0.0")
     payload = {"event": "e", "payload": {"a": 1}, "type": "broadcast", "meta": {"id": "x"}}
     assert json.loads(text) == {"topic": "t", "event": "broadcast", "payload": payload, "ref": None}
 
 
 @pytest.mark.parametrize("message", [Broadcast("t", "e", b"\0", False), Broadcast("t", "e", b"{", True)])
-def test_what_1_0_0_cannot_say_is_not_sent(message):
-    """Bytes, and what claims to be JSON and is not."""
+def test_a_broadcast_without_a_form_in_1_0_0_is_not_sent(message):
+    """Bytes, and a body that is no JSON, have no form in 1.0.0."""
     with pytest.raises(Unencodable):
         encode(message, "1.0.0")
 
 
-def test_long_names_go_as_text():
-    """A length is one byte; a topic that does not fit is sent in the text form."""
+def test_long_names_are_sent_as_text():
+    """A topic too long for a length of one byte is sent in the text form."""
     text = encode(Broadcast("t" * 300, "e", b'{"a":1}', True), "2.0.0")
     assert json.loads(text)[4]["payload"] == {"a": 1}
     with pytest.raises(Unencodable):
@@ -99,13 +99,13 @@ def test_long_names_go_as_text():
 
 
 def test_phoenix_own_binary_push():
-    """Kind 0 is read as an event without a payload."""
+    """Phoenix's own binary push, kind 0, is decoded as an event without a payload."""
     assert decode(b"\x00\x01\x01\x01\x0112te" + b"data", "2.0.0") == Frame("t", "e", {}, "2", "1")
 
 
 @given(st.binary() | st.text() | st.binary().map(lambda rest: b"\x03" + rest))
-def test_nonsense_raises_its_own_error(data):
-    """Whatever it is."""
+def test_any_data_is_decoded_or_raises_bad_frame(data):
+    """Any data is decoded or raises BadFrame, and no other error."""
     for version in ("1.0.0", "2.0.0"):
         with contextlib.suppress(BadFrame):
             decode(data, version)
@@ -115,8 +115,8 @@ def test_nonsense_raises_its_own_error(data):
     "data",
     ["", "1", "{}", '{"topic":1,"event":"e"}', "[1,2,3,4]", '["1","1",null,"e",{}]', '[{},"1","t","e",{}]', "[" * 5000],
 )
-def test_malformed_text_is_refused(data):
-    """In both versions."""
+def test_malformed_text_is_rejected(data):
+    """Malformed text raises BadFrame in both versions."""
     for version in ("1.0.0", "2.0.0"):
         with pytest.raises(BadFrame):
             decode(data, version)
@@ -126,14 +126,14 @@ def test_malformed_text_is_refused(data):
     "data",
     [b"", b"\x03", b"\x03\x00\x00\x00\x00\x00\x02", b"\x03\x00\x00\x01\x00\x00\x00", b"\x03\x00\x00\x00\x00\x01\x001"],
 )
-def test_malformed_bytes_are_refused(data):
-    """Cut short, an unknown encoding, and meta that is no object."""
+def test_malformed_bytes_are_rejected(data):
+    """A short frame, an unknown encoding and a meta that is no object raise BadFrame."""
     with pytest.raises(BadFrame):
         decode(data, "2.0.0")
 
 
-def test_what_is_nested_too_deeply_to_write_is_not_sent():
-    """JSON is read more deeply nested than it is written."""
+def test_json_that_is_nested_too_deeply_is_not_sent():
+    """JSON that can be decoded, but is nested too deeply to encode, raises Unencodable."""
     deep = "[" * 500 + "]" * 500
     frame = decode(f'[null,null,"t","e",{{"a":{deep}}}]', "2.0.0")
     with pytest.raises(Unencodable):

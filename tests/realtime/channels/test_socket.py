@@ -1,4 +1,4 @@
-"""The socket: its door, joins, tokens, limits, and what becomes of clients that misbehave."""
+"""The socket: handshake, joins, tokens, limits, and clients that misbehave."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .conftest import IMPATIENT, PATIENCE, open_wire
 HOUR = AuthSettings().access_token_lifetime
 
 
-async def refusal(url: str, query: str) -> tuple[int, dict[str, Any]]:
+async def rejection(url: str, query: str) -> tuple[int, dict[str, Any]]:
     with pytest.raises(InvalidStatus) as caught:
         async with connect(f"{url.replace('http', 'ws')}/realtime/v1/websocket{query}"):
             pass
@@ -31,40 +31,46 @@ async def refusal(url: str, query: str) -> tuple[int, dict[str, Any]]:
     return response.status_code, json.loads(response.body or b"{}")
 
 
-async def test_the_door_says_why(impatient):
-    """A client without a good key is refused before the upgrade, with the real service's texts."""
-    assert await refusal(impatient.url, "") == (401, {"error": "API key is missing"})
-    assert await refusal(impatient.url, "?apikey=nonsense") == (401, {"error": "The token provided is not a valid JWT"})
+async def test_a_rejected_handshake_has_the_reason(impatient):
+    """A client without a valid key is rejected before the upgrade, with Supabase Realtime's text."""
+    assert await rejection(impatient.url, "") == (401, {"error": "API key is missing"})
+    assert await rejection(impatient.url, "?apikey=nonsense") == (
+        401,
+        {"error": "The token provided is not a valid JWT"},
+    )
 
 
 async def test_a_token_is_a_key_too(impatient):
-    """An access token in the key's place opens the socket."""
+    """An access token in the place of the key opens the socket."""
     await impatient.operator("ann")
     token = (await impatient.sign_in("ann"))["access_token"]
     async with open_wire(impatient.url, token) as wire:
         assert (await wire.join("room"))["status"] == "ok"
 
 
-async def test_too_many_users_are_refused(serve_project):
-    """Who comes when the house is full is told so, and may come when somebody left."""
+async def test_too_many_users_are_rejected(serve_project):
+    """A client above the limit is rejected with the reason, and accepted after another client has left."""
     async with serve_project(limits=replace(IMPATIENT, concurrent_users=1)) as project:
         async with open_wire(project.url, project.key) as wire:
             await wire.flush()
-            assert await refusal(project.url, f"?apikey={project.key}") == (429, {"error": "Too many connected users"})
+            assert await rejection(project.url, f"?apikey={project.key}") == (
+                429,
+                {"error": "Too many connected users"},
+            )
         while project.builtin.realtime.sockets:
             await asyncio.sleep(0.01)
         async with open_wire(project.url, project.key) as wire:
             await wire.flush()
 
 
-async def test_who_shows_no_users_token_takes_no_place_from_others(serve_project):
-    """The public key alone opens so many sockets at an address, and not for long; who has signed in is not counted."""
+async def test_sockets_without_a_users_token_are_limited_by_address(serve_project):
+    """The public key alone opens a limited number of sockets from an address; signed-in clients are not counted."""
     async with serve_project(limits=replace(IMPATIENT, unauthenticated_per_address=1)) as project:
         await project.operator("ann")
         token = (await project.sign_in("ann"))["access_token"]
         async with open_wire(project.url, project.key) as first:
             await first.flush()
-            status, answer = await refusal(project.url, f"?apikey={project.key}")
+            status, answer = await rejection(project.url, f"?apikey={project.key}")
             assert (status, answer) == (429, {"error": "Too many sockets without a user's token"})
             async with open_wire(project.url, token) as second:
                 assert (await second.join("room"))["status"] == "ok"
@@ -73,27 +79,29 @@ async def test_who_shows_no_users_token_takes_no_place_from_others(serve_project
                 await third.flush()
 
 
-async def test_who_shows_no_users_token_in_time_is_sent_away(serve_project):
-    """A channel joined by the public key does not do; one that is joined by a user's token does."""
+async def test_a_socket_without_a_users_token_is_closed(serve_project):
+    """A socket that joins only with the public key is closed in time; one with a user's token stays open."""
     patient = replace(IMPATIENT, authentication_seconds=1000.0, idle=math.inf, no_channel=math.inf)
-    refused: asyncio.Queue[tuple[str, str, str]] = asyncio.Queue()
-    async with serve_project(limits=patient, on_rejected=lambda *said: refused.put_nowait(said)) as project:
+    rejections: asyncio.Queue[tuple[str, str, str]] = asyncio.Queue()
+    async with serve_project(
+        limits=patient, on_rejected=lambda *rejection: rejections.put_nowait(rejection)
+    ) as project:
         await project.operator("ann")
         token = (await project.sign_in("ann"))["access_token"]
-        async with open_wire(project.url, project.key) as known, open_wire(project.url, project.key) as unknown:
-            assert (await known.join("room", token))["status"] == "ok"
+        async with open_wire(project.url, project.key) as signed_in, open_wire(project.url, project.key) as unknown:
+            assert (await signed_in.join("room", token))["status"] == "ok"
             assert (await unknown.join("room"))["status"] == "ok"
             for socket in project.builtin.realtime.sockets:
                 socket.check(time.monotonic() + 1001, time.time())
             await asyncio.wait_for(unknown.connection.wait_closed(), PATIENCE)
             assert unknown.connection.close_code == CloseCode.UNAUTHENTICATED
-            assert await refused.get() == ("realtime socket", "No user's token in time", "127.0.0.1")
-            await known.flush()
-    assert refused.empty(), "the other one left by itself"
+            assert await rejections.get() == ("realtime socket", "No user's token in time", "127.0.0.1")
+            await signed_in.flush()
+    assert rejections.empty(), "the other client left by itself"
 
 
 async def test_heartbeats_joins_and_leaves(wire):
-    """Each is answered under its ref; after a leave the topic is closed."""
+    """Heartbeats, joins and leaves are answered with their refs, and a left topic is closed."""
     ref = await wire.send("phoenix", "heartbeat", {})
     assert await wire.reply(ref) == {"status": "ok", "response": {}}
     assert await wire.join("room") == {"status": "ok", "response": {"postgres_changes": []}}
@@ -107,13 +115,13 @@ async def test_heartbeats_joins_and_leaves(wire):
 
 
 async def test_a_heartbeat_without_a_ref_is_answered(wire):
-    """The Python client sends none."""
+    """A heartbeat without a ref, as the Python client sends, is answered."""
     await wire.send("phoenix", "heartbeat", {}, ref=None)
     assert (await wire.expect("phx_reply"))["status"] == "ok"
 
 
 async def test_joining_again_closes_the_old_channel(impatient):
-    """The old join is closed under its own ref, then the new one is granted."""
+    """A second join closes the first channel under its own ref, and is then accepted."""
     async with open_wire(impatient.url, impatient.key) as wire:
         await wire.join("room")
         await wire.send("realtime:room", "phx_join", {"config": {}}, join_ref="9", ref="9")
@@ -130,14 +138,14 @@ async def test_joining_again_closes_the_old_channel(impatient):
         ("realtime:x", {"access_token": "junk"}, "MalformedJWT: The token provided is not a valid JWT"),
     ],
 )
-async def test_joins_that_cannot_be_are_refused(wire, topic, payload, reason):
-    """With the real service's texts."""
+async def test_invalid_joins_are_rejected(wire, topic, payload, reason):
+    """Invalid joins are rejected with Supabase Realtime's texts."""
     ref = await wire.send(topic, "phx_join", payload, join_ref="1")
     assert await wire.reply(ref) == {"status": "error", "response": {"reason": reason}}
 
 
-async def test_refusals_take_their_time(serve_project):
-    """A refused join is answered after a pause, and holds up nothing else."""
+async def test_rejections_are_delayed(serve_project):
+    """A rejected join is answered after a pause that delays no other message."""
     async with serve_project(limits=replace(IMPATIENT, join_error_backoff=0.2)) as project:
         async with open_wire(project.url, project.key) as wire:
             began = time.monotonic()
@@ -151,7 +159,7 @@ async def test_refusals_take_their_time(serve_project):
 
 
 async def test_malformed_frames_are_dropped(wire, impatient):
-    """The socket stays; the frames are counted."""
+    """Malformed frames are dropped and counted, and the socket stays open."""
     for frame in [
         "",
         "{",
@@ -169,7 +177,7 @@ async def test_malformed_frames_are_dropped(wire, impatient):
 
 
 async def test_channels_of_a_socket_are_limited(serve_project):
-    """One too many is refused."""
+    """A join above the limit of channels is rejected."""
     async with serve_project(limits=replace(IMPATIENT, channels_per_socket=2)) as project:
         async with open_wire(project.url, project.key) as wire:
             assert (await wire.join("1"))["status"] == "ok"
@@ -179,7 +187,7 @@ async def test_channels_of_a_socket_are_limited(serve_project):
 
 
 async def test_joins_are_limited(serve_project):
-    """Who joins too often is told, and disconnected."""
+    """A client that joins too often gets the reason and is disconnected."""
     async with serve_project(limits=replace(IMPATIENT, joins_per_second=0.02, rate_window=100.0)) as project:
         async with open_wire(project.url, project.key) as wire:
             assert (await wire.join("1"))["status"] == "ok"
@@ -192,7 +200,7 @@ async def test_joins_are_limited(serve_project):
 
 
 async def test_messages_are_limited(serve_project):
-    """Who sends too much loses the channel; the others on the topic do not notice."""
+    """A client that sends too much loses its channel, and other clients on the topic keep theirs."""
     async with serve_project(limits=replace(IMPATIENT, events_per_second=0.1, rate_window=100.0)) as project:
         async with open_wire(project.url, project.key) as wire, open_wire(project.url, project.key) as other:
             await wire.join("room")
@@ -204,14 +212,14 @@ async def test_messages_are_limited(serve_project):
             assert not [frame for frame in await other.flush() if frame[3] != "broadcast"]
 
 
-async def test_an_expired_token_ends_the_channel(serve_project):
-    """A channel whose token has expired is told so and closed; one on the key goes on."""
+async def test_an_expired_token_closes_the_channel(serve_project):
+    """A channel with an expired token is closed with the reason; a channel of the key stays open."""
     async with serve_project(limits=IMPATIENT, settings=AuthSettings(access_token_lifetime=2)) as project:
         await project.operator("ann")
         async with open_wire(project.url, project.key) as wire:
             assert (await wire.join("key"))["status"] == "ok"
             token = (await project.sign_in("ann"))["access_token"]
-            while (await wire.join("ann", token))["status"] != "ok":  # on a busy machine it may have ended on its way
+            while (await wire.join("ann", token))["status"] != "ok":  # On a busy machine it may have expired already.
                 token = (await project.sign_in("ann"))["access_token"]
             system = await wire.expect("system")
             assert system["channel"] == "ann"
@@ -223,7 +231,7 @@ async def test_an_expired_token_ends_the_channel(serve_project):
 
 
 async def test_a_new_token_in_time_keeps_the_channel(impatient, clock):
-    """Access tokens are renewed on the live channel; a bad one ends it."""
+    """An access token is renewed on the open channel; an invalid one closes the channel."""
     await impatient.operator("ann")
     async with open_wire(impatient.url, impatient.key) as wire:
         await wire.join("ann", (await impatient.sign_in("ann"))["access_token"])
@@ -232,7 +240,7 @@ async def test_a_new_token_in_time_keeps_the_channel(impatient, clock):
             token = (await impatient.sign_in("ann"))["access_token"]
             await wire.send("realtime:ann", "access_token", {"access_token": token})
             await wire.flush()
-            await clock.put_forward(HOUR)  # past the end of the one before
+            await clock.put_forward(HOUR)  # The previous token has expired now.
         assert await wire.flush() == []
         for ignored in (None, "sb_publishable_x", token):
             await wire.send("realtime:ann", "access_token", {"access_token": ignored})
@@ -242,7 +250,7 @@ async def test_a_new_token_in_time_keeps_the_channel(impatient, clock):
 
 
 async def test_silent_clients_are_closed(impatient, serve_project, clock):
-    """A socket with nothing coming in is closed; so is one without a channel."""
+    """A socket without incoming frames and a socket without a channel are closed."""
     async with open_wire(impatient.url, impatient.key) as wire:
         await wire.join("room")
         clock.silence = IMPATIENT.idle
@@ -256,9 +264,9 @@ async def test_silent_clients_are_closed(impatient, serve_project, clock):
             await joined.flush()
 
 
-async def test_a_slow_client_is_cut_off_and_costs_no_other(serve_project, monkeypatch):
-    """A client that does not read is closed once too much waits for it; the others get everything."""
-    monkeypatch.setattr(channels_socket, "CLOSE_SECONDS", 0.1)  # it takes no close either
+async def test_a_slow_client_is_disconnected_and_delays_no_other(serve_project, monkeypatch):
+    """A client that does not read is disconnected once too many bytes wait for it; other clients get everything."""
+    monkeypatch.setattr(channels_socket, "CLOSE_SECONDS", 0.1)  # The client does not read the close frame either.
     limits = replace(IMPATIENT, queue_bytes=1024 * 1024, events_per_second=10_000)
     async with serve_project(limits=limits) as project:
         async with open_wire(project.url, project.key) as sender, open_wire(project.url, project.key) as quick:
@@ -278,8 +286,8 @@ async def test_a_slow_client_is_cut_off_and_costs_no_other(serve_project, monkey
                         await asyncio.sleep(0.05)
 
 
-async def test_booleans_may_be_strings_and_nonsense_is_as_if_not_said(wire):
-    """A join is not refused for what it says wrongly."""
+async def test_booleans_may_be_strings_and_wrong_types_are_ignored(wire):
+    """A join with booleans as strings and fields of wrong types is accepted."""
     reply = await wire.join("room", broadcast={"self": "TRUE", "ack": 7}, presence=[], postgres_changes=[None])
     assert reply == {"status": "ok", "response": {"postgres_changes": []}}
     await wire.send("realtime:room", "broadcast", {"event": "e"})

@@ -1,4 +1,4 @@
-"""Parsing what is asked of postgres_changes."""
+"""Parsing subscriptions to postgres_changes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from onsembl.realtime.channels.subscription import (
     ],
 )
 def test_filters(text, filters):
-    """Columns, operators and values."""
+    """Columns, operators, values and negations are parsed."""
     assert parse_filters(text) == tuple(ChangeFilter(*f) for f in filters)
 
 
@@ -56,16 +56,16 @@ def test_filters(text, filters):
         ),
     ],
 )
-def test_wrong_filters(text, message):
-    """With the real service's words."""
+def test_wrong_filters_are_rejected(text, message):
+    """A wrong filter is rejected with Supabase Realtime's text."""
     with pytest.raises(BadSubscription) as caught:
         parse_filters(text)
     assert str(caught.value) == message
 
 
 @given(st.lists(st.tuples(st.sampled_from(sorted(OPERATORS - {"in"})), st.text(), st.booleans()), min_size=1))
-def test_quoted_values_come_back(conditions):
-    """A value in quotes is any text."""
+def test_a_quoted_value_is_any_text(conditions):
+    """A quoted value may hold any text."""
 
     def quoted(value: str) -> str:
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -75,8 +75,8 @@ def test_quoted_values_come_back(conditions):
 
 
 @given(st.text())
-def test_any_text_is_filters_or_refused(text):
-    """And never another error."""
+def test_any_text_is_filters_or_rejected(text):
+    """Any text is parsed or raises BadSubscription, and no other error."""
     with contextlib.suppress(BadSubscription):
         parse_filters(text)
 
@@ -92,7 +92,7 @@ def test_any_text_is_filters_or_refused(text):
     ],
 )
 def test_tables_and_events(params, wanted):
-    """What is not said is everything, of the schema public."""
+    """An absent schema is public, an absent table is every table, and an unknown event is every event."""
     subscription = parse(params)
     assert (subscription.event, subscription.schema, subscription.table) == wanted
 
@@ -100,14 +100,14 @@ def test_tables_and_events(params, wanted):
 @pytest.mark.parametrize(
     "params", [{}, {"schema": 1}, {"filter": "a=eq.1"}, {"schema": "a", "filter": "a=eq.1"}, {"table": []}]
 )
-def test_params_without_a_table(params):
-    """Are refused."""
+def test_params_without_a_table_are_rejected(params):
+    """Parameters without a schema and a table are rejected."""
     with pytest.raises(BadSubscription, match="No subscription params provided"):
         parse(params)
 
 
-def test_a_token_is_not_repeated():
-    """A text of an error goes into logs."""
+def test_an_error_does_not_repeat_a_token():
+    """The text of an error, which goes into logs, redacts a token."""
     with pytest.raises(BadSubscription, match="<redacted>"):
         parse({"user_token": "secret"})
 
@@ -116,14 +116,14 @@ def test_a_token_is_not_repeated():
     ("select", "schema", "message"),
     [("id", "public", "expected a list of column name strings"), (["id"], "*", "not supported for wildcard")],
 )
-def test_wrong_selections(select, schema, message):
-    """A list of names, of one table."""
+def test_wrong_selections_are_rejected(select, schema, message):
+    """`select` must be a list of columns of one table."""
     with pytest.raises(BadSubscription, match=message):
         parse({"schema": schema, "table": "t", "select": select})
 
 
 def test_ids_are_stable_and_small():
-    """The same parameters have the same id, in whatever order; never 0."""
+    """Equal parameters in any order have equal ids, below 2**27 and never 0."""
     one = subscription_id({"event": "*", "schema": "public"})
     assert one == subscription_id({"schema": "public", "event": "*"})
     assert 0 < one < 2**27

@@ -1,4 +1,4 @@
-"""The log of a test's own database, read as the server reads it."""
+"""Reads the changes of a test's own database as the server does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATIENCE = 60.0
 
 
 class Log:
-    """Messages of a stream, one by one."""
+    """The messages of a stream, one by one."""
 
     def __init__(self, batches: Any) -> None:
         self._batches = batches
@@ -46,11 +46,11 @@ Reader = Callable[[Any], AbstractAsyncContextManager[Log]]
 @asynccontextmanager
 async def reading(batches: AsyncGenerator[list[ReplicationMessage]]) -> AsyncGenerator[Log]:
     async with aclosing(batches):
-        assert await asyncio.wait_for(anext(batches), PATIENCE) == []  # the stream stands
+        assert await asyncio.wait_for(anext(batches), PATIENCE) == []  # The stream has started.
         yield Log(batches)
 
 
 @pytest.fixture
 def read() -> Reader:
-    """`async with read(stream(…)) as log`."""
+    """`async with read(stream_wal(…)) as log`."""
     return reading

@@ -1,4 +1,4 @@
-"""JSON as to_jsonb makes it, held against Postgres itself."""
+"""The JSON of values, compared with Postgres' to_jsonb."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def conn(postgres: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_json_is_what_postgres_makes(name, conn):
-    """For every type that is converted here, and every value of it."""
+def test_json_is_that_of_postgres(name, conn):
+    """The JSON of every value of a convertible type equals that of to_jsonb."""
     sql_type, values = TYPES[name]
 
     @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -77,12 +77,12 @@ def test_json_is_what_postgres_makes(name, conn):
     ],
 )
 def test_rare_values(text, name, made):
-    """Those that are easily forgotten."""
+    """Infinities, dates before Christ, nested arrays, array bounds and large numbers are converted."""
     assert json.loads(json_text(text, name)) == made
 
 
 def test_other_types_are_left_to_the_database():
-    """Whatever is not in the list."""
+    """Types that are not in the list are not convertible here."""
     assert not converts("money")
     assert not converts("json")
     assert converts("_uuid")

@@ -1,4 +1,4 @@
-"""Decoding, without a database."""
+"""Decoding replication messages, without a database."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ VALUES = st.none() | st.just(UNCHANGED) | st.text()
 
 
 @given(st.text(), VALUES)
-def test_rows_come_back_as_they_were(key, value):
-    """Whatever the values."""
+def test_a_row_is_decoded(key, value):
+    """A decoded row has its values: text, null and unchanged."""
     decoder = Decoder()
     decoder.decode(relation())
     change = decoder.decode(b"I" + struct.pack(">I", 7) + b"N" + row(key, value))
@@ -63,14 +63,14 @@ def test_rows_come_back_as_they_were(key, value):
 
 
 def test_a_relation_describes_its_table():
-    """With the columns that identify a row."""
+    """A relation has its table's columns and those of the replica identity."""
     assert Decoder().decode(relation()) == Relation(
         7, "public", "notes", "d", (RelationColumn("id", 25, True), RelationColumn("text", 25, False))
     )
 
 
 def test_old_keys_and_old_rows():
-    """K holds the key alone, O the whole row; an update may have neither."""
+    """An old key has the key's columns, an old row has all columns, and an update may have neither."""
     decoder = Decoder()
     decoder.decode(relation())
     head = struct.pack(">I", 7)
@@ -87,7 +87,7 @@ def test_old_keys_and_old_rows():
 
 
 def test_a_streamed_transaction_carries_its_number():
-    """Between start and stop, every message has the transaction's number; outside, none has."""
+    """Messages between StreamStart and StreamStop have the transaction's number; others have none."""
     decoder = Decoder()
     xid = struct.pack(">I", 99)
     assert decoder.decode(b"S" + xid + b"\x01") == StreamStart(99, True)
@@ -110,8 +110,8 @@ def test_a_streamed_transaction_carries_its_number():
 
 
 @given(st.binary())
-def test_nonsense_raises_its_own_error(data):
-    """Bytes that are no message are refused as such, whatever they are."""
+def test_any_bytes_are_decoded_or_raise_bad_replication_message(data):
+    """Any bytes are decoded or raise BadReplicationMessage, and no other error."""
     decoder = Decoder()
     decoder.decode(relation())
     with contextlib.suppress(BadReplicationMessage):
@@ -119,8 +119,8 @@ def test_nonsense_raises_its_own_error(data):
 
 
 @pytest.mark.parametrize("size", range(1, 24))
-def test_a_message_cut_short_is_refused(size):
-    """At whatever place."""
+def test_a_short_message_is_rejected(size):
+    """A message that is cut at any place is rejected."""
     decoder = Decoder()
     decoder.decode(relation())
     whole = b"I" + struct.pack(">I", 7) + b"N" + row(1, "abcde")
@@ -129,6 +129,6 @@ def test_a_message_cut_short_is_refused(size):
         decoder.decode(whole[:size])
 
 
-def test_kinds_that_say_nothing_of_rows_are_passed_over():
-    """Origins and logical messages."""
+def test_kinds_without_rows_are_ignored():
+    """Origins and logical messages are ignored."""
     assert Decoder().decode(b"O" + bytes(8) + string("x")) is None

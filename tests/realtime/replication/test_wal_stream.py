@@ -1,4 +1,4 @@
-"""The log of a real Postgres, followed by a temporary slot."""
+"""The write-ahead log of a real Postgres, streamed through a temporary slot."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ async def kinds(database_url: str) -> Any:
         yield conn
 
 
-async def test_a_transaction_is_told_from_begin_to_commit(database_url, kinds, read):
-    """With the time of its commit, its number, and the table's columns before the first change."""
+async def test_a_transaction_is_streamed_from_begin_to_commit(database_url, kinds, read):
+    """A transaction has its time, its number, and the table's columns before the first change."""
     async with read(stream_wal(database_url, PUBLICATION)) as log:
         async with kinds.transaction():
             cursor = await kinds.execute("select pg_current_xact_id()::text::bigint as xid")
@@ -83,7 +83,8 @@ async def test_every_type_in_its_text_form(database_url, kinds, read):
 
 
 async def test_replica_identities(database_url, kinds, read):
-    """By default the key comes when it changes, or the row goes; with identity full, the old row always."""
+    """By default a change has the old key only if the key changed or the row was deleted; with identity full it has the
+    old row."""
     async with read(stream_wal(database_url, PUBLICATION)) as log:
         await kinds.execute("insert into kinds (id, a_text) values (gen_random_uuid(), 'x')")
         await log.change()
@@ -107,7 +108,7 @@ async def test_replica_identities(database_url, kinds, read):
 
 
 async def test_unchanged_large_values_are_marked(database_url, kinds, read):
-    """A value outside the row that an update does not touch is not repeated."""
+    """A large value that an update does not touch is marked as unchanged."""
     await kinds.execute("alter table kinds alter a_text set storage external")
     async with read(stream_wal(database_url, PUBLICATION)) as log:
         await kinds.execute("insert into kinds (a_text) values (repeat('x', 10000))")
@@ -118,8 +119,8 @@ async def test_unchanged_large_values_are_marked(database_url, kinds, read):
         assert change.new["a_text"] is UNCHANGED
 
 
-async def test_truncation_is_told(database_url, kinds, read):
-    """With the tables."""
+async def test_a_truncation_is_streamed(database_url, kinds, read):
+    """A truncation has its tables."""
     async with read(stream_wal(database_url, PUBLICATION)) as log:
         await kinds.execute("truncate kinds restart identity")
         while not isinstance(message := await log.next(), Truncate):
@@ -138,8 +139,8 @@ async def test_ten_thousand_rows_in_order(database_url, kinds, read):
     assert [int(str(change.new["a_bigint"])) for change in changes if change.new] == list(range(1, 10_001))
 
 
-async def test_what_is_rolled_back_never_was(database_url, kinds, read):
-    """Only what was committed is told, in the order of the commits."""
+async def test_rolled_back_changes_are_not_streamed(database_url, kinds, read):
+    """Only committed changes are streamed, in the order of their commits."""
     async with read(stream_wal(database_url, PUBLICATION)) as log, await connect(database_url) as other:
         await other.execute("insert into public.kinds (a_text) values ('second')")
         await kinds.execute("begin; insert into kinds (a_text) values ('never'); rollback")
@@ -149,8 +150,8 @@ async def test_what_is_rolled_back_never_was(database_url, kinds, read):
     assert [change.new["a_text"] for change in changes if change.new] == ["first", "second"]
 
 
-async def test_a_table_that_changes_is_described_anew(database_url, kinds, read):
-    """After a column was added, rows have it."""
+async def test_an_altered_table_is_described_again(database_url, kinds, read):
+    """Rows have a column once it was added."""
     async with read(stream_wal(database_url, PUBLICATION)) as log:
         await kinds.execute("insert into kinds default values")
         await log.change()
@@ -161,11 +162,11 @@ async def test_a_table_that_changes_is_described_anew(database_url, kinds, read)
 
 
 async def test_a_restart_ends_the_stream(own_postgres, read):
-    """The stream ends with the server, and a new one begins after; the slot is gone with its connection."""
+    """The stream ends with the server, its slot is removed, and a new stream starts after the restart."""
     async with read(stream_wal(own_postgres.url(), PUBLICATION)) as log:
         stopping = asyncio.create_task(asyncio.to_thread(own_postgres.stop))
         with pytest.raises(psycopg.OperationalError):
-            await log.next()  # read meanwhile, as it always is: until all is read, Postgres does not stop
+            await log.next()  # Postgres stops only after the stream is read to its end.
         await stopping
         await asyncio.to_thread(own_postgres.start)
     async with await connect(own_postgres.url(), autocommit=True) as conn:
@@ -176,8 +177,8 @@ async def test_a_restart_ends_the_stream(own_postgres, read):
             assert (await log.change()).relation.table == "agents"
 
 
-async def test_the_server_hears_that_the_stream_lives(database_url, kinds, read, monkeypatch):
-    """What was read is reported, so that the log need not be kept."""
+async def test_the_received_position_is_reported(database_url, kinds, read, monkeypatch):
+    """The received position is confirmed to the server, so that it may drop the log."""
     monkeypatch.setattr("onsembl.realtime.replication.wal_stream.STATUS_SECONDS", 0.05)
     async with read(stream_wal(database_url, PUBLICATION)) as log:
         await kinds.execute("insert into kinds (a_text) values ('x')")
