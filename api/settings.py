@@ -23,7 +23,7 @@ class Settings:
     """Times are in seconds, sizes in bytes.
 
     `public_url` is where browsers and agents reach this instance, `address` where other instances do. `hosted` is the
-    Supabase project; without one the stand-in is mounted, set up by `auth`. `worker` runs jobs in this process too;
+    Supabase project; without one the built-in one is served, set up by `auth`. `worker` runs jobs in this process too;
     those anywhere are shown as dead when they were silent for `dead_after`.
     Whoever shows `metrics_token` is told the metrics; without one, this machine is.
     `ring_bytes` of a stream are kept for viewers, `backlog_bytes` for the archive while it cannot be written, and

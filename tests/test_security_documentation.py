@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from onsembl.api.auth.device_flow import MOST_OPEN, MOST_OPEN_AT_ADDRESS
+from onsembl.api.auth.device_flow import MAX_OPEN, MAX_OPEN_PER_ADDRESS
 from onsembl.api.auth.rate_limits import RateLimits
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,7 +47,7 @@ def test_the_limits_are_those_of_the_code():
     said = [(int(row[2].replace(",", "")), _seconds(row[3])) for row in table]
     assert said[:-1] == [(allowance.burst, allowance.refill) for allowance in allowances]
     assert f"{limits.unauthenticated_realtime_sockets} sockets of Realtime" in PAGE
-    assert f"at most {MOST_OPEN} open, {MOST_OPEN_AT_ADDRESS} of one address" in PAGE
+    assert f"at most {MAX_OPEN} open, {MAX_OPEN_PER_ADDRESS} of one address" in PAGE
     assert said[-1] == (limits.messages_per_second * 10, 1 / limits.messages_per_second)
 
 

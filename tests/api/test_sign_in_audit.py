@@ -1,4 +1,4 @@
-"""Sign-ins at the stand-in, in the audit log."""
+"""Sign-ins at the built-in Supabase, in the audit log."""
 
 from __future__ import annotations
 

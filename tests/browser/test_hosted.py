@@ -44,7 +44,7 @@ async def test_the_page_lives_by_another_processs_auth_and_realtime(postgres, da
             assert sleeping(seconds) == []
             for path in ("/auth/v1/health", "/realtime/v1/websocket"):
                 answer = await visitor.page.request.get(center.address + path)
-                assert answer.status == 404, "the stand-in is not mounted"
+                assert answer.status == 404, "the built-in Supabase is mounted"
             # The context manager of the process blocks; the browser's sockets must be able to close meanwhile.
             await visitor.page.close()
             await asyncio.to_thread(center.stop)

@@ -17,7 +17,7 @@ async def test_a_migrated_database_has_nothing_left_to_apply(database_url: str):
 
 
 def test_every_table_has_row_level_security(database_url: str):
-    """No table of ours, of the queue or of the stand-in is without it."""
+    """No table of ours, of the queue or of the built-in Supabase is without it."""
     with psycopg.connect(database_url) as conn:
         bare = conn.execute(
             """select schemaname || '.' || tablename from pg_tables
