@@ -82,14 +82,25 @@ def rest_header() -> str:
 
 
 def _page_document() -> str:
-    """The OpenAPI document as far as the page needs it: without errors, which ApiError has for all routes alike."""
+    """The OpenAPI document without texts and errors: a new wording does not change `rest.ts`."""
     whole = document()
     for operation in (operation for path in whole["paths"].values() for operation in path.values()):
-        operation.pop("description", None)
         operation["responses"] = {
             status: response for status, response in operation["responses"].items() if status.startswith("2")
         }
-    return json.dumps(whole | {"info": {"title": "Onsembl Control Center", "version": ""}})
+    return json.dumps(_without_texts(whole | {"info": {}}))
+
+
+def _without_texts(part: Any) -> Any:
+    if isinstance(part, list):
+        return [_without_texts(item) for item in cast("list[Any]", part)]
+    if not isinstance(part, dict):
+        return part
+    return {
+        name: _without_texts(value)
+        for name, value in cast("dict[str, Any]", part).items()
+        if not (name in ("description", "summary", "title") and isinstance(value, str))
+    }
 
 
 def _enums() -> Iterable[str]:
