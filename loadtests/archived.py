@@ -1,4 +1,4 @@
-"""What the archive has of an agent's terminal, compared with what the agent wrote."""
+"""Compare the archive of an agent's terminal with the bytes that the agent wrote."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from fleet_agents import HEADER, MAGIC, FleetAgent
 
 
 class Frames:
-    """Reads framed chunks, and finds whether one is missing or changed."""
+    """Reads framed chunks, and detects a missing or changed chunk."""
 
     def __init__(self) -> None:
         self._rest = b""
         self.bytes = 0
 
     def feed(self, data: bytes) -> bool:
-        """More of the terminal; whether it is as it was written."""
+        """Read more bytes; return whether all are as they were written."""
         self.bytes += len(data)
         data = self._rest + data
         at = 0
@@ -33,7 +33,7 @@ class Frames:
 
     @property
     def whole(self) -> bool:
-        """Whether it ends with the end of a chunk."""
+        """Whether the bytes end with the end of a chunk."""
         return not self._rest
 
 

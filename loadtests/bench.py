@@ -1,14 +1,15 @@
-"""The table of how fast it is, beside the programs that people would otherwise run, and whether the targets are met.
+"""The benchmark table: Onsembl beside other software for the same task, with targets.
 
     python loadtests/bench.py [--rounds 3] [--only relay command …] [--peer-relay PATH] [--peer-command PATH]
                               [--quick] [--json FILE] [--markdown FILE]
 
-Ours and each peer in turn, in one run, on this machine: medians of so many rounds, and ratios. The peers are programs
-of Node (`node PATH PORT`): a relay that passes what comes at `/agent/ID` on to `/view/ID`, and a queue (`node PATH PORT
-REDIS_PORT`, with a Redis that writes each change to disk) that takes POST `/commands` and sends it to `/agent/ID`.
+Measures Onsembl and each peer in turn, in one run on this machine; prints medians of the rounds, and ratios. The peers
+are Node programs (`node PATH PORT`): a relay that passes bytes from `/agent/ID` to `/view/ID`, and a queue (`node PATH
+PORT REDIS_PORT`, with a Redis that writes each change to disk) that takes POST `/commands` and sends it to `/agent/ID`.
 
-A round that fails is said and written down, and the others go on. Exits with 1 when one did, or a target was missed. A
-target beside a peer is open when there is none. `--quick` sees that everything runs; its figures say nothing.
+A failed round is printed and written, and the other rounds continue. Exits with 1 when a round failed or a target was
+missed. A target relative to a peer is undecided without the peer. `--quick` checks that everything runs; its results
+are not meaningful.
 """
 
 from __future__ import annotations
@@ -46,12 +47,12 @@ RELAY_TARGETS = {
     relay_bench.MANY_FASTER: [at_most("p99 ms", 20)],
 }
 FLAT_MIB = 16.0
-"""What a server's memory may differ by from one look to the next."""
+"""How much a server's memory may differ between two measurements."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A row of the table: how it is measured, by program (`ours`, `peer`), and what it should be."""
+    """A row of the table: its measurements by program (`ours`, `peer`), and its targets."""
 
     what: str
     programs: dict[str, Case]
@@ -60,7 +61,7 @@ class Measured:
 
 @dataclass(slots=True)
 class Found:
-    """A row as it was found: each round's figures, and why the others failed."""
+    """The results of a row: the values of each round, and the failures."""
 
     what: str
     targets: list[Target]
@@ -68,18 +69,18 @@ class Found:
     failures: list[str] = field(default_factory=list)
 
     def median(self, program: str) -> Figures:
-        """Of its rounds; nothing when there is none."""
+        """The median of each value over the rounds; empty without a round."""
         rounds = self.rounds.get(program, [])
         names = rounds[0] if rounds else {}
         return {name: round(statistics.median(figures[name] for figures in rounds), 3) for name in names}
 
     def verdicts(self) -> list[tuple[Target, bool | None]]:
-        """Whether each target is met; None when its peer is missing."""
+        """Whether each target is met; None when the peer is missing."""
         ours, peer = self.median("ours"), self.median("peer")
         return [(target, target.met(ours, peer) if target.figure in ours else False) for target in self.targets]
 
     def told(self) -> dict[str, Any]:
-        """For JSON."""
+        """The results in a form for JSON."""
         return {
             "what": self.what,
             "medians": {program: self.median(program) for program in self.rounds},
@@ -92,7 +93,7 @@ class Found:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
+    """A description of this machine."""
     model = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "")
     memory = next((int(line.split()[1]) // 1024 for line in _lines("/proc/meminfo") if "MemTotal" in line), 0)
     return {
@@ -110,7 +111,7 @@ def _lines(path: str) -> list[str]:
 
 
 def measured(options: argparse.Namespace) -> list[Measured]:
-    """The table's rows, in their order."""
+    """The rows of the table, in order."""
     quick: bool = options.quick
     rows: dict[str, list[Measured]] = {group: [] for group in GROUPS}
     for name, load in relay_bench.LOADS.items():
@@ -166,7 +167,7 @@ async def _changes(subscribers: int, changes: int) -> Figures:
 
 
 async def run(row: Measured, rounds: int) -> Found:
-    """Measure it so often, each program in turn."""
+    """Measure each program in turn, for this number of rounds."""
     found = Found(row.what, row.targets, {program: [] for program in row.programs})
     for number in range(1, rounds + 1):
         for program, case in row.programs.items():
@@ -184,7 +185,7 @@ async def run(row: Measured, rounds: int) -> Found:
 
 
 def markdown(about: dict[str, Any], rows: list[Found]) -> str:
-    """The machine and the table; a ratio is ours to the peer's."""
+    """The machine and the table in Markdown. A ratio is Onsembl's value to the peer's."""
     lines = [", ".join(f"{name}: {value}" for name, value in about.items()), ""]
     lines += [
         "| what | figure | ours | peer | ratio | target | met |",
@@ -223,11 +224,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=GROUPS, default=GROUPS)
-    parser.add_argument("--peer-relay", type=Path, help="a relay to compare with")
-    parser.add_argument("--peer-command", type=Path, help="a queue of commands to compare with")
-    parser.add_argument("--quick", action="store_true", help="little of each")
-    parser.add_argument("--json", type=Path, help="write every round there")
-    parser.add_argument("--markdown", type=Path, help="write the table there")
+    parser.add_argument("--peer-relay", type=Path, help="the peer's relay")
+    parser.add_argument("--peer-command", type=Path, help="the peer's command queue")
+    parser.add_argument("--quick", action="store_true", help="run a little of each, without meaningful results")
+    parser.add_argument("--json", type=Path, help="write every round to this file")
+    parser.add_argument("--markdown", type=Path, help="write the table to this file")
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("at least one round")

@@ -34,7 +34,7 @@ async def cancels(count: int = 100) -> dict[str, float]:
 
 
 async def _cancel(server: Center, agent_id: str) -> float:
-    """Seconds. Raises TimeoutError when a process stays."""
+    """Seconds until no process is left. Raises TimeoutError when a process stays."""
     nap = f"1000.{secrets.randbelow(10**12)}"
     command = await server.post(f"/v1/agents/{agent_id}/commands", {"text": f"sleep {nap}"})
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -74,7 +74,7 @@ def _lives(pid: int, mark: str) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100)
-    parser.add_argument("--json", type=Path, help="write the result there, too")
+    parser.add_argument("--json", type=Path, help="also write the result to this file")
     options = parser.parse_args()
     result = uvloop.run(cancels(options.count))
     print("cancel → processes gone: " + ", ".join(f"{name} {value:.1f}" for name, value in result.items()))

@@ -1,4 +1,4 @@
-"""A control center of a load test's own: `onsembl up` on a new data folder, workers beside it, and its operator."""
+"""A control center for a load test: `onsembl up` on a new data folder, with workers and an operator."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ONSEMBL = (sys.executable, "-m", "onsembl.cli.main")
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """An agent's."""
+    """The credentials of an agent."""
 
     agent_id: str
     access_token: str
@@ -37,7 +37,7 @@ class Credentials:
 
 @dataclass(slots=True)
 class Center:
-    """A running one, as one operator has it; `pid` is the server's, if it was started here."""
+    """A running control center, used by one operator. `pid` is the server's, if it was started here."""
 
     url: str
     http: aiohttp.ClientSession
@@ -47,7 +47,7 @@ class Center:
     folder: Path | None = None
     token: str = ""
     token_seconds: float = 0.0
-    """The life of a token."""
+    """The lifetime of a token, in seconds."""
     _refresh_token: str = ""
 
     @property
@@ -55,26 +55,26 @@ class Center:
         return {"Authorization": f"Bearer {self.token}"}
 
     def rss(self) -> int:
-        """The server's memory, in bytes; 0 when it was not started here."""
+        """The server's memory in bytes; 0 if it was not started here."""
         return psutil.Process(self.pid).memory_info().rss if self.pid is not None else 0
 
     def postgres(self) -> list[psutil.Process]:
-        """The processes of its Postgres; none when it was not started here."""
+        """The processes of its Postgres; none if it was not started here."""
         if self.folder is None:
             return []
         postmaster = int((self.folder / "postgres" / "postmaster.pid").read_text().splitlines()[0])
         return [psutil.Process(postmaster), *psutil.Process(postmaster).children()]
 
     def connections(self) -> int:
-        """Those to its Postgres; 0 when it was not started here."""
+        """The number of connections to its Postgres; 0 if it was not started here."""
         return sum(_is_connection(process) for process in self.postgres())
 
     async def sign_in(self) -> None:
-        """Get an operator's access token. Raises aiohttp.ClientResponseError."""
+        """Sign in as the operator. Raises aiohttp.ClientResponseError."""
         await self._grant("password", {"email": self.email, "password": self.password})
 
     async def renew(self) -> None:
-        """Get the next one. Raises aiohttp.ClientResponseError."""
+        """Refresh the operator's access token. Raises aiohttp.ClientResponseError."""
         await self._grant("refresh_token", {"refresh_token": self._refresh_token})
 
     async def _grant(self, kind: str, body: dict[str, str]) -> None:
@@ -87,11 +87,11 @@ class Center:
         self.token_seconds = got["expires_in"]
 
     def as_operator(self, email: str, password: str) -> Center:
-        """The same as somebody else has it, who has not signed in yet."""
+        """The same control center for another operator, who has not signed in yet."""
         return replace(self, email=email, password=password, token="", _refresh_token="")
 
     async def add_operators(self, count: int) -> list[tuple[str, str]]:
-        """Make accounts, on a center that was started here; their e-mails and passwords."""
+        """Add operators to a center that was started here; return their e-mail addresses and passwords."""
         assert self.folder is not None
         accounts = [(f"operator-{number}@example.org", secrets.token_urlsafe(12)) for number in range(count)]
         url = await asyncio.to_thread(running_database, None, self.folder)
@@ -112,7 +112,7 @@ class Center:
             return await answer.json()
 
     async def enrol(self, name: str) -> Credentials:
-        """A new agent."""
+        """Enrol a new agent."""
         token = (await self.post("/v1/enrolment-tokens", {"name_pattern": name}))["token"]
         made = await self.post("/v1/agents/enrol", {"name": name, "kind": "shell"}, token)
         return Credentials(made["agent_id"], made["access_token"], made["refresh_token"])
@@ -127,7 +127,7 @@ def _is_connection(process: psutil.Process) -> bool:
 
 @asynccontextmanager
 async def session() -> AsyncGenerator[aiohttp.ClientSession]:
-    """Connections without a bound of their own."""
+    """An HTTP session without a limit on connections."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         yield http
 
@@ -170,7 +170,7 @@ async def center(workers: int = 0) -> AsyncGenerator[Center]:
 
 
 def clean_environment() -> dict[str, str]:
-    """Without settings that are for another control center."""
+    """The environment without the settings of another control center."""
     others = ("ONSEMBL_", "SUPABASE_", "DATABASE")
     return {k: v for k, v in os.environ.items() if not k.startswith(others)} | {"PYTHONUNBUFFERED": "1"}
 

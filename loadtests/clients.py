@@ -1,4 +1,4 @@
-"""Agents and viewers that are as lean as a client can be (picows), so that the server is what is measured."""
+"""Agents and viewers on picows, a very lean WebSocket client, so that the server is measured and not the client."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ STAMP = struct.Struct("<Q")
 """The time of sending, in nanoseconds of the monotonic clock, at the start of every chunk."""
 OFFSET = struct.Struct(">Q")
 _ADDRESSES = itertools.cycle([f"127.0.1.{number}" for number in range(1, 200)])
-"""A server bounds how many come from one address; here thousands do."""
+"""Several local addresses, because the server limits connections from one address."""
 
 
 def ages(data: bytes, size: int, now: int) -> list[int]:
-    """How old each of the stamped chunks of `size` bytes is, in nanoseconds."""
+    """The age of each stamped chunk of `size` bytes, in nanoseconds."""
     return [now - stamp for (stamp,) in struct.iter_unpack(f"<Q{size - STAMP.size}x", data)]
 
 
@@ -40,8 +40,10 @@ HELLO = {
 
 
 class LoadAgent(WSListener):
-    """Streams what it is told to, and takes and finishes each command at once, or with `busy` never finishes one.
-    `on_offer` hears of a command's text."""
+    """An agent that sends given bytes. It accepts and ends each command at once; with `busy` it never ends one.
+
+    `on_offer` is called with the text of each offered command.
+    """
 
     def __init__(self, on_offer: Callable[[str], None] | None = None, *, busy: bool = False) -> None:
         self._transport: WSTransport
@@ -54,7 +56,7 @@ class LoadAgent(WSListener):
         self.offers: list[str] = []
 
     async def connect(self, url: str, access_token: str) -> None:
-        """Be online when it returns. Raises OSError or what picows raises."""
+        """Connect, and wait until the agent is online. Raises OSError or an error of picows."""
         headers = {"Authorization": f"Bearer {access_token}", "Sec-WebSocket-Protocol": AGENT_SUBPROTOCOL}
         address = url.replace("http", "ws", 1) + "/v1/agent"
         await ws_connect(lambda: self, address, extra_headers=headers, websocket_handshake_timeout=30)
@@ -75,11 +77,11 @@ class LoadAgent(WSListener):
         self.take(json.loads(frame.get_payload_as_bytes()))
 
     def hello(self) -> dict[str, Any]:
-        """The first message."""
+        """The message `hello`."""
         return HELLO
 
     def take(self, message: dict[str, Any]) -> None:
-        """A message of the server."""
+        """A message from the server."""
         match message["type"]:
             case "welcome":
                 self.offset = self.acknowledged = message["resume_offset"]
@@ -94,23 +96,23 @@ class LoadAgent(WSListener):
                 pass
 
     def send(self, data: bytes) -> None:
-        """More of the terminal."""
+        """Terminal bytes."""
         self._transport.send(WSMsgType.BINARY, OFFSET.pack(self.offset) + data)
         self.offset += len(data)
 
     def send_stamped(self, pad: bytes) -> None:
-        """As `send`, the time before it."""
+        """Send bytes with a time stamp in front."""
         self.send(STAMP.pack(time.monotonic_ns()) + pad)
 
     def cut(self) -> None:
-        """The connection breaks, with no word."""
+        """Break the connection without closing it."""
         self._transport.underlying_transport.abort()
 
     def leave(self) -> None:
         self._transport.disconnect()
 
     def run(self, command_id: str, text: str) -> None:
-        """Take a command."""
+        """Accept a command."""
         self.offers.append(command_id)
         if self._on_offer is not None:
             self._on_offer(text)
@@ -127,7 +129,7 @@ class LoadAgent(WSListener):
 
 
 class LoadViewer(WSListener):
-    """Reads stamped chunks of `size` bytes, as many as a frame has, and notes how old each is, in nanoseconds."""
+    """A viewer that reads stamped chunks of `size` bytes, and records the age of each in nanoseconds."""
 
     def __init__(self, url: str, agent_id: str, access_token: str, size: int, latencies: list[int]) -> None:
         self._address = url.replace("http", "ws", 1) + f"/v1/agents/{agent_id}/terminal"
@@ -138,13 +140,13 @@ class LoadViewer(WSListener):
         self.bytes = 0
         self.gaps = 0
         self.place = 0
-        """In the stream: the offset behind what is here."""
+        """The offset after the last byte that was read."""
         self.leaving = False
         self.attached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport: WSTransport
 
     async def connect(self) -> None:
-        """Be attached when it returns."""
+        """Connect, and wait until the viewer is attached."""
         headers = {"Sec-WebSocket-Protocol": TERMINAL_SUBPROTOCOL}
         await ws_connect(
             lambda: self,
@@ -157,7 +159,7 @@ class LoadViewer(WSListener):
             await self.attached
 
     def be_stuck(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         self._transport.underlying_transport.pause_reading()
 
     def on_ws_connected(self, transport: WSTransport) -> None:
@@ -169,7 +171,7 @@ class LoadViewer(WSListener):
             self.closed()
 
     def closed(self) -> None:
-        """The server, or what is between, has closed the connection."""
+        """The connection was closed by the server or the network."""
         if not self.attached.done():
             self.attached.set_exception(ConnectionResetError("closed before it was attached"))
 
@@ -180,7 +182,7 @@ class LoadViewer(WSListener):
             self.hear(json.loads(frame.get_payload_as_bytes()))
 
     def hear(self, message: dict[str, Any]) -> None:
-        """A message of the server."""
+        """A message from the server."""
         match message["type"]:
             case "attached":
                 self.place = message["offset"]
@@ -204,7 +206,7 @@ class LoadViewer(WSListener):
         self._transport.disconnect()
 
     def read(self, data: bytes) -> None:
-        """More of the terminal."""
+        """Terminal bytes."""
         now, size = time.monotonic_ns(), self._size
         self.bytes += len(data)
         self.place += len(data)

@@ -1,4 +1,4 @@
-"""How soon a command that is POSTed is at its agent, and how many a second are finished; see bench.py."""
+"""Measure the time from the POST of a command to its agent, and the commands ended a second; see bench.py."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ POSTERS = 16
 
 
 class Arrivals:
-    """When each command, by its text, was at its agent."""
+    """The time at which each command, by its text, reached its agent."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, asyncio.Future[float]] = {}
 
     def expect(self, text: str) -> asyncio.Future[float]:
-        """Done with the time when it arrives."""
+        """A future with the time of arrival."""
         self._waiting[text] = asyncio.get_running_loop().create_future()
         return self._waiting[text]
 
     def arrived(self, text: str) -> None:
-        """It has."""
+        """The command has reached its agent."""
         waiter = self._waiting.pop(text, None)
         assert waiter is not None, f"{text} came twice"
         waiter.set_result(time.perf_counter())
 
 
 async def ours(workers: int) -> dict[str, float]:
-    """Through a control center: authorized, audited, durable; the agent's acceptance and end too."""
+    """Onsembl: authorized, audited, durable, with the agent's acceptance and the command's end."""
     async with center(workers) as server:
         arrivals = Arrivals()
         agents: list[LoadAgent] = []
@@ -60,7 +60,7 @@ async def ours(workers: int) -> dict[str, float]:
 
 
 async def peer(path: Path) -> dict[str, float]:
-    """Through the peer: no authentication, no audit."""
+    """The peer: no authentication, no audit."""
     async with redis() as redis_port, node(path, str(redis_port)) as (port, _), session() as http:
         base = f"http://127.0.0.1:{port}"
         arrivals = Arrivals()
@@ -92,7 +92,7 @@ Post = Callable[[int], Awaitable[None]]
 
 
 async def send(arrivals: Arrivals, post: Post, number: int) -> float:
-    """Send one, and see it arrive; the seconds between."""
+    """Send a command; return the seconds until it arrives."""
     arrival = arrivals.expect(str(number))
     began = time.perf_counter()
     await post(number)
@@ -101,7 +101,7 @@ async def send(arrivals: Arrivals, post: Post, number: int) -> float:
 
 
 async def _warm_up(arrivals: Arrivals, post: Post) -> None:
-    """Connections and prepared statements are made once, not for each command."""
+    """Open connections and prepare statements, which happens once and not for each command."""
     for number in range(-50, 0):
         await send(arrivals, post, number)
 

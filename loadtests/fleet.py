@@ -1,4 +1,4 @@
-"""The load itself, in a process of its own: agents and operators on one asyncio loop, told what to do by Locust.
+"""The load, in a process of its own: agents and operators on one asyncio loop, controlled by Locust.
 
 Locust runs on gevent, whose patched sockets would be what is measured. So its users only say, as lines of JSON on this
 process's standard input, who comes and goes; what was measured comes back on standard output.
@@ -65,16 +65,16 @@ class Fleet:
     # As agents and operators use it
 
     def arrived(self, text: str) -> None:
-        """A command is at its agent; offered again, it counts once."""
+        """A command has reached its agent. A repeated offer counts once."""
         if (began := self._began.pop(text, None)) is not None:
             self.report.took("command", "POST → agent", time.monotonic() - began)
 
     def went(self, agent: FleetAgent) -> None:
-        """It is cut off."""
+        """The agent has lost its connection."""
         self._away.add(agent)
 
     def came_back(self, agent: FleetAgent) -> None:
-        """It is connected again."""
+        """The agent is connected again."""
         self._away.discard(agent)
 
     async def send_command(
@@ -114,7 +114,7 @@ class Fleet:
         return await self.center.enrol(f"load-{self._run}-{next(self._numbers)}")
 
     async def storm(self) -> None:
-        """Cut every agent off at once, with commands on their way to a tenth; how long until the last is back."""
+        """Break all agents' connections at once, while a tenth get commands; measure the time until all are back."""
         for agent in self.agents[: len(self.agents) // 10]:
             await self.send_command(agent)
         self._away = {agent for agent in self.agents if agent.link.usable}
@@ -129,13 +129,13 @@ class Fleet:
         self.report.took("storm", "all are back", time.monotonic() - began)
 
     async def settle(self) -> None:
-        """Nothing more is asked for, nor written; see that every command came to the end that it should, and that
-        every byte is with the server, with who watches it, and in the archive."""
+        """Stop sending commands and bytes. Check that every command has its expected final state, and that
+        every byte is acknowledged, at its viewers and in the archive."""
         await asyncio.gather(*(operator.rest() for operator in self._operators))
         for command_id, wanted in self._sent.items():
             row = await self._ended(command_id, cancel=wanted == "cancelled")
             if row != wanted:
-                self.report.failed("command", "end", f"it is {row}, not {wanted}")
+                self.report.failed("command", "end", f"the state is {row}, not {wanted}")
         self.report.count("commands seen to their end", len(self._sent))
         for agent in self.agents:
             agent.rest()
@@ -167,7 +167,7 @@ class Fleet:
             self.report.count("archived bytes compared", agent.end)
 
     async def _ended(self, command_id: str, *, cancel: bool) -> str:
-        """The state at its end, or why that cannot be told. What the server refuses is asked again."""
+        """The command's final state, or why it cannot be read. A failed request is repeated."""
         deadline = time.monotonic() + SETTLE_SECONDS
         while True:
             try:
@@ -182,7 +182,7 @@ class Fleet:
             await asyncio.sleep(0.1)
 
     async def stay_signed_in(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         await keep_signed_in(self.center, self.report, self._renewal, self._viewers, None)
 
     async def report_for_ever(self) -> None:

@@ -1,5 +1,7 @@
-"""The agents of a load: each streams a recorded terminal at its real rate, takes and finishes commands, rotates its
-tokens, and when it is cut off comes back with everything that the server does not have yet, as real ones do."""
+"""The agents of a load: each streams a recorded terminal at its real rate, runs commands and rotates its tokens.
+
+Like a real agent, it reconnects after a lost connection and repeats the bytes that are not acknowledged.
+"""
 
 from __future__ import annotations
 
@@ -26,39 +28,39 @@ TRAFFIC: list[tuple[float, int]] = json.loads((Path(__file__).parent / "traffic.
 TEXT = (Path(__file__).parent / "traffic.txt").read_bytes()
 """What is shown: a coloured diff, which is compressed, archived and searched as terminals are. Longer than a chunk."""
 PAUSE_SECONDS = 1.0
-"""Between one showing of it and the next."""
+"""The bytes between two repetitions."""
 HISTORY_BYTES = 2 * 1024 * 1024
-"""What an agent that has run for long has shown already: as much as the server keeps of it in memory."""
+"""The earlier output of an agent that has run for long: as much as the server keeps in memory."""
 CHUNK_BYTES = 32 * 1024
 SENT = "chunks sent"
 HOLD = "hold "
-"""Begins a command that runs until it is cancelled."""
+"""The prefix of a command that runs until it is cancelled."""
 ROTATE_SECONDS = 60.0
 RECONNECT_SECONDS = 2.0
-"""Agents that were cut off come back within so long, each at a moment of its own."""
+"""Agents reconnect within this time, each after a random delay."""
 
 
 class Everybody(Protocol):
-    """What an agent needs of the fleet."""
+    """The part of the fleet that an agent uses."""
 
     center: Center
     report: Report
 
     def arrived(self, text: str) -> None:
-        """A command is at its agent."""
+        """A command has reached its agent."""
         ...
 
     def went(self, agent: FleetAgent) -> None:
-        """It is cut off."""
+        """The agent has lost its connection."""
         ...
 
     def came_back(self, agent: FleetAgent) -> None:
-        """It is connected again."""
+        """The agent is connected again."""
         ...
 
 
 class FleetAgent:
-    """One agent, over one connection after another."""
+    """One agent, over its successive connections."""
 
     def __init__(self, fleet: Everybody, credentials: Credentials, *, history: bool) -> None:
         self.fleet = fleet
@@ -73,21 +75,21 @@ class FleetAgent:
         self.known: set[str] = set()
         self._history = history
         self._place = random.randrange(len(TEXT))
-        """In the text that it shows."""
+        """The position in the repeated text."""
         self._tasks: list[asyncio.Task[None]] = []
 
     async def begin(self) -> None:
-        """Be connected when it returns."""
+        """Connect, and wait until the agent is online."""
         await self._connect()
         self._tasks = [asyncio.create_task(work) for work in (self._stream(), self._stay(), self._rotate())]
 
     def rest(self) -> None:
-        """Write no more."""
+        """Stop writing."""
         self._tasks[0].cancel()
 
     @property
     def settled(self) -> bool:
-        """Whether the server has everything of the terminal."""
+        """Whether every byte is acknowledged."""
         return self.link.usable and not self._kept
 
     def stop(self) -> None:
@@ -138,7 +140,7 @@ class FleetAgent:
             await asyncio.sleep(PAUSE_SECONDS)
 
     def write(self, size: int) -> None:
-        """A chunk, which is kept until the server has it."""
+        """Write a chunk, and keep it until it is acknowledged."""
         text, place = size - HEADER.size, self._place % len(TEXT)
         self._place += text
         shown = TEXT[place : place + text]
@@ -154,13 +156,13 @@ class FleetAgent:
             self.start += len(self._kept.popleft())
 
     def begin_stream(self, stream_id: str) -> None:
-        """Another than before: what the server does not have comes first in it."""
+        """Begin a new stream with the bytes that are not acknowledged."""
         if stream_id != self.stream_id:
             self.stream_id = stream_id
             self.start, self.end = 0, self.end - self.start
 
     def send_from(self, offset: int) -> None:
-        """Again, from this byte on."""
+        """Send the bytes from this offset on again."""
         place = self.start
         for chunk in list(self._kept):
             if place + len(chunk) > offset:
@@ -171,7 +173,7 @@ class FleetAgent:
     # Its commands
 
     def offered(self, command_id: str, text: str) -> None:
-        """Taken once; said again as often as it is asked."""
+        """Accept a command once, and repeat the acceptance for each repeated offer."""
         if command_id in self.ended:
             self.link.say(self.ended[command_id])
         elif command_id in self.running:
@@ -235,14 +237,14 @@ class Link(LoadAgent):
 
     @property
     def usable(self) -> bool:
-        """Whether it is welcomed, and not cut."""
+        """Whether the connection is welcomed and not broken."""
         return self.welcomed.done() and not self.gone.done()
 
     def output(self, offset: int, data: bytes) -> None:
         self._transport.send(WSMsgType.BINARY, OFFSET.pack(offset) + data)
 
     def refresh(self) -> None:
-        """Ask for the next tokens."""
+        """Request new tokens."""
         self._asked = time.monotonic()
         self.say({"type": "refresh", "refresh_token": self._agent.credentials.refresh_token})
 

@@ -1,4 +1,4 @@
-"""How long an emergency stop takes: from the request until no process of any agent's command is alive.
+"""Measure an emergency stop: from the request until no process of any agent's command is alive.
 
     python loadtests/halt_bench.py [--agents 100] [--within 3] [--json FILE]
 
@@ -38,13 +38,13 @@ trap '' INT TERM HUP
 while :; do sleep {nap}; done
 """
 PROCESSES_EACH = 4
-"""Two shells and what each waits for."""
+"""The processes of one tree: two shells, and a sleep of each."""
 PATIENCE_SECONDS = 120.0
 WITHIN_SECONDS = 3.0
 
 
 def alive(mark: str) -> list[int]:
-    """The processes that live and have `mark` in their command line."""
+    """The living processes with `mark` in their command line."""
     found: list[int] = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
@@ -57,7 +57,7 @@ def alive(mark: str) -> list[int]:
 
 
 def run_agents(folder: Path) -> None:
-    """Every agent that is enrolled in `folder`, each in a process forked from this one, until standard input ends."""
+    """Run every agent enrolled in `folder`, each in a forked process, until standard input ends."""
     children: list[int] = []
     for state in sorted(folder.iterdir()):
         child = os.fork()
@@ -76,7 +76,7 @@ def run_agents(folder: Path) -> None:
 async def stop_a_fleet(
     http: httpx.AsyncClient, headers: dict[str, str], enrolment_token: Callable[[], Awaitable[str]], count: int
 ) -> dict[str, Any]:
-    """Enrol agents, have each run its tree, stop everything. Seconds, and how many processes there were and are."""
+    """Enrol agents, let each run its tree, and stop everything. Return seconds and the numbers of processes."""
     nap = f"1000.{secrets.randbelow(10**12)}"
     with tempfile.TemporaryDirectory() as folder:
         agents: list[str] = []
@@ -126,7 +126,7 @@ async def _until(reached: Callable[[], bool]) -> None:
 
 
 def measure(agents: int = 100) -> dict[str, Any]:
-    """The benchmark on a control center of its own."""
+    """Run the benchmark on a new control center."""
     with tempfile.TemporaryDirectory(prefix="onsembl-halt-") as folder:
         Path(folder).chmod(0o755)
         center = subprocess.Popen(
@@ -170,7 +170,7 @@ async def _measure(url: str, email: str, password: str, agents: int) -> dict[str
 
 
 def main() -> None:
-    """The command line."""
+    """The program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--agents", type=int, default=100)
     parser.add_argument("--within", type=float, default=WITHIN_SECONDS, help="seconds; 3")
@@ -189,7 +189,7 @@ def main() -> None:
 
 
 def judge(result: dict[str, Any], within: float) -> str | None:
-    """What was missed, in a sentence; None when everything was gone, and that proven, within so many seconds."""
+    """The missed target as a sentence; None when every process was gone, and this proven, in time."""
     if result["processes_after"]:
         return f"{result['processes_after']} processes are still alive."
     slowest = max(result["gone_s"], result["proven_s"])

@@ -1,20 +1,20 @@
-"""Load as Locust reports it, against a control center that this starts, or one at an address.
+"""Load scenarios with Locust, for a new control center or one at a URL.
 
     python loadtests/load.py steady|day|soak|storm|limit [--seconds N] [--agents N] [--operators N] [--html FILE]
                              [--terminal-p99 200] [--command-p99 1000] … [--memory-growth 10] [--json FILE]
     ONSEMBL_PASSWORD=… python loadtests/load.py day --url https://… --email admin@example.org
 
-`steady`: 10 agents and 5 operators for 5 minutes. `day`: 100 and 50, for 10. `soak`: as steady, for 8 hours. `storm`:
-1,000 agents that are all cut off at once. `limit`: agents with five viewers each, more and more of them, until 99 % of
-what those see is not there within the threshold, or less of it than was sent; beside it, how much of the recorded rate
-the agents could send.
+`steady`: 10 agents and 5 operators for 5 minutes. `day`: 100 and 50 for 10 minutes. `soak`: as steady, for 8 hours.
+`storm`: 1,000 agents lose their connection at once. `limit`: the number of agents with five viewers each grows until
+the p99 of deliveries exceeds the threshold or deliveries are missing; the share of the recorded rate that the agents
+could send is printed, too.
 
-At the end every command is seen to its own, every viewer has the last byte of its terminal, every row that a page
-expects is there, and each terminal is read from the archive. Exits with 1 when a request failed, a byte or a command
-was lost, something was not measured, or a threshold (milliseconds at p99, percent, connections) was missed. A run of
-less than two minutes need not measure what is rare, and its memory's growth is not judged.
+At the end, every command must have ended, every viewer must have the last byte of its terminal, every expected row
+must be on the pages, and every terminal must be in the archive. Exits with 1 when a request failed, a byte or a
+command was lost, a value was not measured, or a threshold (milliseconds at p99, percent, connections) was missed. A
+run of less than two minutes may lack rare events, and the growth of its memory is not judged.
 
-Each operator has an account of its own, at an address only a session of its own.
+Each operator has an account of its own; at a URL, only a session of its own.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from fleet import STATION_VIEWERS
 
 WATCH_SECONDS = 1.0
 SHORT_SECONDS = 120
-"""In less, the first and the last minute are the same, and what is rare may not happen."""
+"""In a shorter run the first and the last minute are the same, and rare events may not happen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How many of whom, for how many seconds from when everybody is there.
+    """The numbers of agents and operators, and the seconds for which they run after all have connected.
 
     When all agents are cut off, if they are. With `history` the agents have shown so much already that the server keeps
     no more of each than it does at the start, and its memory should not grow by more than `growth` percent. A `ramp`
@@ -71,7 +71,7 @@ SHAPES = {
 
 
 class Watch:
-    """What the server is seen to take: memory (bytes), connections to Postgres, processor time."""
+    """Samples of the server's memory (bytes), connections to Postgres, and processor time."""
 
     def __init__(self, server: Center) -> None:
         self._server = server
@@ -158,7 +158,7 @@ async def run(options: argparse.Namespace) -> int:
             watching.cancel()
             (end,) = await asyncio.gather(watching, return_exceptions=True)
             if not isinstance(end, asyncio.CancelledError):
-                missed.append(f"the server was not seen to the end: {end!r}")
+                missed.append(f"the server was not watched to the end: {end!r}")
             measured["server"] = watch.figures()
             missed += _judged(measured["server"], options, shape.growth)
         for why in missed:
@@ -186,7 +186,7 @@ def _ramp(shape: Shape, options: argparse.Namespace) -> dict[str, Any] | None:
 def _limits(
     shape: Shape, options: argparse.Namespace, *, operators: int, seconds: int
 ) -> tuple[dict[str, float], list[str]]:
-    """Row → milliseconds at p99; and the rows that need not be there."""
+    """The threshold of each row in milliseconds at p99, and the rows that may be missing."""
     limits: dict[str, float] = {"rotate tokens": options.rotation_p99}
     rare = ["rotate tokens"]
     if shape.storm_after:  # what was written meanwhile comes late, as it must
@@ -205,7 +205,7 @@ def _limits(
 
 
 def _judged(figures: dict[str, float], options: argparse.Namespace, growth: float | None) -> list[str]:
-    """What the server should not have taken, by what was seen of it."""
+    """The missed thresholds of memory and connections."""
     for name, figure in figures.items():
         print(f"{name}: {figure:g}")
     if not figures:
@@ -222,30 +222,43 @@ def _judged(figures: dict[str, float], options: argparse.Namespace, growth: floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shape", choices=SHAPES)
-    parser.add_argument("--url", help="a control center that runs already")
-    parser.add_argument("--email", help="who signs in there; an admin")
-    parser.add_argument("--seconds", type=int, help="how long; by the shape otherwise")
+    parser.add_argument("--url", help="the URL of a running control center")
+    parser.add_argument("--email", help="the e-mail address of an admin there")
+    parser.add_argument("--seconds", type=int, help="duration; the default depends on the scenario")
     parser.add_argument("--agents", type=int)
     parser.add_argument("--operators", type=int)
     parser.add_argument("--rate", type=int, default=50, help="arrivals a second")
     parser.add_argument("--terminal-p99", type=float, default=200.0)
     parser.add_argument("--command-p99", type=float, default=1000.0)
     parser.add_argument("--key-p99", type=float, default=200.0)
-    parser.add_argument("--row-p99", type=float, default=1000.0, help="a command's row on the page")
-    parser.add_argument("--cancel-p99", type=float, default=1000.0, help="a cancel's end on the page")
-    parser.add_argument("--rotation-p99", type=float, default=1000.0)
-    parser.add_argument("--storm-p99", type=float, default=10_000.0, help="until every agent is back")
-    parser.add_argument("--memory-growth", type=float, help="percent from the first minute to the last; 10 by shape")
-    parser.add_argument("--connections", type=int, default=40, help="to Postgres, at most")
     parser.add_argument(
-        "--command-seconds", type=float, default=COMMAND_SECONDS, help="between two commands of an operator, about"
+        "--row-p99", type=float, default=1000.0, help="from the POST of a command to its row on the page, in ms"
     )
-    parser.add_argument("--renewal-seconds", type=float, help="operators' tokens; at half their life otherwise")
-    parser.add_argument("--step", type=int, help="of limit: so many agents more at a time")
-    parser.add_argument("--step-seconds", type=float, default=10.0, help="of limit: how long each step is looked at")
-    parser.add_argument("--least-agents", type=int, default=1, help="of limit: fewer are a failure")
-    parser.add_argument("--json", type=Path, help="all that was measured, and what was missed")
-    parser.add_argument("--html", type=Path, help="Locust's report")
+    parser.add_argument(
+        "--cancel-p99", type=float, default=1000.0, help="from the POST of a cancel to its end on the page, in ms"
+    )
+    parser.add_argument("--rotation-p99", type=float, default=1000.0)
+    parser.add_argument("--storm-p99", type=float, default=10_000.0, help="until every agent is connected again, in ms")
+    parser.add_argument(
+        "--memory-growth", type=float, help="maximum growth from the first minute to the last, in percent"
+    )
+    parser.add_argument("--connections", type=int, default=40, help="maximum connections to Postgres")
+    parser.add_argument(
+        "--command-seconds",
+        type=float,
+        default=COMMAND_SECONDS,
+        help="average time between two commands of an operator",
+    )
+    parser.add_argument(
+        "--renewal-seconds",
+        type=float,
+        help="time between refreshes of operators' tokens; default: half of their lifetime",
+    )
+    parser.add_argument("--step", type=int, help="for limit: agents to add at each step")
+    parser.add_argument("--step-seconds", type=float, default=10.0, help="for limit: seconds to measure each step")
+    parser.add_argument("--least-agents", type=int, default=1, help="for limit: fail below this number of agents")
+    parser.add_argument("--json", type=Path, help="write all measurements and missed thresholds to this file")
+    parser.add_argument("--html", type=Path, help="write Locust's report to this file")
     options = parser.parse_args()
     if options.url and (not options.email or not os.environ.get("ONSEMBL_PASSWORD")):
         parser.error("with --url, give --email, and the password in ONSEMBL_PASSWORD")
@@ -253,7 +266,7 @@ def main() -> None:
         if options.url:
             parser.error("the memory of a server at an address cannot be seen")
         if (options.seconds or SHAPES[options.shape].seconds) < SHORT_SECONDS:
-            parser.error(f"the memory's growth can be judged after {SHORT_SECONDS} s only")
+            parser.error(f"--memory-growth needs a run of at least {SHORT_SECONDS} s")
     sys.exit(asyncio.run(run(options)))
 
 

@@ -16,18 +16,18 @@ from pages import Dashboard, Viewer
 from report import Report
 
 COMMAND_SECONDS = 5.0
-"""Between two commands of one operator, about."""
+"""The average time between two commands of one operator."""
 HOLD_EVERY = 5
-"""Of so many commands one runs until it is cancelled."""
+"""One of this many commands runs until it is cancelled."""
 KEY_SECONDS = 1.0
 WATCHED = 2
 LAST_SECONDS = 10.0
-"""In which the last that was asked for is on the pages."""
+"""The time in which the last requested rows must be on the pages."""
 AGAIN_SECONDS = 5.0
 
 
 class Everybody(Protocol):
-    """What an operator needs of the fleet."""
+    """The part of the fleet that an operator uses."""
 
     report: Report
     agents: list[FleetAgent]
@@ -35,7 +35,7 @@ class Everybody(Protocol):
     async def send_command(
         self, agent: FleetAgent, *, by: Center | None = None, hold: bool = False
     ) -> tuple[str, float] | None:
-        """Its id and when it was asked for; None when that failed."""
+        """The command's id and the time of its request; None when the request failed."""
         ...
 
 
@@ -79,12 +79,12 @@ class Operator:
         self._tasks = [asyncio.create_task(work) for work in (self._command(), self._type())]
 
     async def rest(self) -> None:
-        """Ask for nothing more."""
+        """Send no more commands."""
         self._resting.set()
         await asyncio.gather(*self._tasks)
 
     async def see_all(self) -> None:
-        """What was asked for is on the page, or counts as a failure."""
+        """Wait until every requested row is on the page; a missing row counts as a failure."""
         await self._dashboard.see_all(time.monotonic() + LAST_SECONDS)
 
     async def stop(self) -> None:
@@ -130,7 +130,7 @@ class Operator:
 
 
 async def watch(center: Center, report: Report, agents: Sequence[FleetAgent]) -> list[Viewer]:
-    """Open these terminals."""
+    """Open a viewer for each terminal."""
     viewers: list[Viewer] = []
     for agent in agents:
         viewer = Viewer(center, agent, report)
@@ -144,7 +144,7 @@ async def watch(center: Center, report: Report, agents: Sequence[FleetAgent]) ->
 async def keep_signed_in(
     center: Center, report: Report, renewal: float | None, viewers: Sequence[Viewer], dashboard: Dashboard | None
 ) -> None:
-    """Renew the operator's token before it ends, and tell whoever is connected with it; until cancelled."""
+    """Refresh the operator's token before it expires, and pass it to its connections, until cancelled."""
     wait = renewal or center.token_seconds / 2
     while True:
         await asyncio.sleep(wait)

@@ -1,11 +1,11 @@
-"""What one that misbehaves costs the others: a viewer that is stuck, an agent that writes as fast as it can.
+"""Measure the cost of one bad client for the others: a stuck viewer, or an agent that writes as fast as it can.
 
     python loadtests/others_bench.py [--seconds 10] [--json FILE]
 
-Stuck: fifty viewers of one agent, then one of them reads no more while 100 chunks of 4 KiB a second come. Flooding: ten
-viewers of one agent that sends 100 chunks of 256 B a second, then a real agent beside it, which is watched too, runs
-`yes`. The others' p99 should not double, nothing of theirs be lost, and the server's memory not grow with what is not
-read.
+Stuck: fifty viewers watch one agent that sends 100 chunks of 4 KiB a second; then one of them stops reading. Flooding:
+ten viewers watch one agent that sends 100 chunks of 256 B a second; then a real agent, which is watched too, runs
+`yes`. The p99 of the others should not double, none of their bytes may be lost, and the server's memory must not grow
+with unread bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PATIENCE_SECONDS = 30.0
 
 
 class Watched:
-    """An agent, and its viewers. Those that read on are `others`."""
+    """An agent and its viewers; `others` are the viewers that keep reading."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -48,7 +48,7 @@ class Watched:
         self.others = viewers
 
     async def stream(self, seconds: float) -> tuple[float, float]:
-        """The others' milliseconds at p99, and how many chunks never came."""
+        """The p99 of the others in milliseconds, and the number of lost chunks."""
         self._latencies.clear()
         pad = b"x" * (self._size - STAMP.size)
         began, count = time.monotonic(), int(seconds * CHUNKS_A_SECOND)
@@ -67,14 +67,14 @@ class Watched:
 
 
 class Reader(LoadViewer):
-    """Only counts what comes."""
+    """A viewer that only counts bytes."""
 
     def read(self, data: bytes) -> None:
         self.bytes += len(data)
 
 
 async def stuck(seconds: float = 10.0) -> dict[str, float]:
-    """The others before and while one is stuck; memory is the server's growth, in MiB."""
+    """The delays of the others before and while one is stuck, and the growth of the server's memory in MiB."""
     async with center() as server:
         watched = Watched(4096)
         await watched.begin(server, 50)
@@ -91,7 +91,7 @@ async def stuck(seconds: float = 10.0) -> dict[str, float]:
 
 
 async def flooding(seconds: float = 10.0) -> dict[str, float]:
-    """The others before and while an agent floods, and how much of the flood is seen."""
+    """The delays of the others before and during a flood, and how many of its bytes arrive."""
     with tempfile.TemporaryDirectory(prefix="onsembl-flood-") as folder:
         async with center() as server, real_agent(server, Path(folder)) as agent_id:
             watched = Watched(256)
@@ -120,8 +120,8 @@ async def _all(seconds: float) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each look")
-    parser.add_argument("--json", type=Path, help="write the result there, too")
+    parser.add_argument("--seconds", type=float, default=10.0, help="seconds for each measurement")
+    parser.add_argument("--json", type=Path, help="also write the result to this file")
     options = parser.parse_args()
     result = uvloop.run(_all(options.seconds))
     for what, figures in result.items():

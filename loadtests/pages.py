@@ -1,5 +1,4 @@
-"""What an operator has open: a terminal, and the dashboard's state. Each tells of what it should have shown, and did
-not."""
+"""The open pages of an operator: a terminal, and the state of the dashboard. Each reports missing bytes or rows."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from fleet_agents import HEADER, MAGIC, FleetAgent
 from report import Report
 
 PHOENIX_SECONDS = 25.0
-"""How often Realtime wants to hear from its clients."""
+"""The interval of heartbeats that Realtime expects."""
 REMEMBERED = 1000
 OLDEST_NS = 600_000_000_000
 TERMINAL = ("terminal", "agent → viewer")
@@ -26,8 +25,7 @@ COMMAND_STATE = re.compile(r'"state":\s*"(\w+)"')
 
 
 class Viewer(LoadViewer):
-    """Reads framed chunks: one that is missing, doubled or changed breaks the frames. Times what came since
-    it is there."""
+    """A viewer that reads framed chunks, detects missing, repeated or changed ones, and measures their age."""
 
     def __init__(self, center: Center, agent: FleetAgent, report: Report) -> None:
         super().__init__(center.url, agent.credentials.agent_id, center.token, 1, [])
@@ -58,7 +56,7 @@ class Viewer(LoadViewer):
         super().hear(message)
 
     def type(self) -> None:
-        """A key, if this page may; else it asks to."""
+        """Type a key; without control, request control."""
         if not self._types:
             self.say({"type": "take_control", "client_id": self.client_id})
             return
@@ -67,7 +65,7 @@ class Viewer(LoadViewer):
         self.say({"type": "keys", "client_id": self.client_id, "seq": self._seq, "text": "x"})
 
     def renewed(self, access_token: str) -> None:
-        """The operator has another token."""
+        """The operator has a new access token."""
         self.say({"type": "token", "access_token": access_token})
 
     def closed(self) -> None:
@@ -75,7 +73,7 @@ class Viewer(LoadViewer):
         self._report.failed(*TERMINAL, "the server closed the connection")
 
     async def see_all(self, deadline: float) -> None:
-        """Wait for the last byte of an agent that writes no more; what is missing by then is lost."""
+        """Wait for the last byte of an agent that has stopped writing; bytes missing after that are lost."""
         while self.place != self.agent.end:
             if self.leaving or time.monotonic() > deadline:
                 self._report.failed(*TERMINAL, f"it saw {self.place} bytes of {self.agent.end}")
@@ -112,13 +110,13 @@ class Viewer(LoadViewer):
 
 
 class Dashboard:
-    """The state of commands as a page has it: by Realtime, over a socket of its own."""
+    """The state of commands on a page, from Realtime over a socket of its own."""
 
     def __init__(self, center: Center, report: Report) -> None:
         self._center = center
         self._report = report
         self._seen: dict[str, tuple[float, str]] = {}
-        """Commands, the latest of them: when each was first heard of, and its state."""
+        """The latest commands: the time of the first change, and the state."""
         self._asked: dict[str, float] = {}
         self._cancelled: dict[str, float] = {}
         self._to_run: dict[str, asyncio.Future[None]] = {}
@@ -127,7 +125,7 @@ class Dashboard:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def begin(self) -> None:
-        """Subscribed when it returns."""
+        """Connect, and wait until the page is subscribed."""
         center = self._center
         config = await center.get("/config.json")
         address = f"{config['supabase_url'] or center.url}/realtime/v1/websocket"
@@ -143,7 +141,7 @@ class Dashboard:
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._stay())]
 
     async def _subscribed(self) -> None:
-        """Raises aiohttp.ClientError when it is refused."""
+        """Wait for the subscription. Raises aiohttp.ClientError when it is rejected."""
         while True:
             _, _, _, event, payload = json.loads(await self._socket.receive_str())
             if event in ("system", "phx_reply") and payload["status"] != "ok":
@@ -158,11 +156,11 @@ class Dashboard:
         await self._socket.close()
 
     async def renewed(self, access_token: str) -> None:
-        """The operator has another token."""
+        """The operator has a new access token."""
         await self._say("3", "realtime:load", "access_token", {"access_token": access_token})
 
     async def see_all(self, deadline: float) -> None:
-        """Wait for the rows of all that was asked for; what is not there by then never comes."""
+        """Wait for the rows of all requested commands; rows missing after that are lost."""
         for name, waiting in (("POST → row", self._asked), ("cancel → cancelled", self._cancelled)):
             while waiting and time.monotonic() < deadline:  # noqa: ASYNC110 — a bound on waiting
                 await asyncio.sleep(0.05)
@@ -170,14 +168,14 @@ class Dashboard:
                 self._report.failed("dashboard", name, "it never came")
 
     def asked(self, command_id: str, began: float) -> None:
-        """A command was sent: its row is expected, if it is not here yet."""
+        """A command was sent; expect its row."""
         if command_id in self._seen:
             self._report.took("dashboard", "POST → row", self._seen[command_id][0] - began)
         else:
             self._asked[command_id] = began
 
     async def until_running(self, command_id: str) -> None:
-        """Until the row says that it runs."""
+        """Wait until the row's state is running."""
         if self._seen.get(command_id, (0.0, ""))[1] != "running":
             self._to_run[command_id] = asyncio.get_running_loop().create_future()
             async with asyncio.timeout(60):
@@ -187,7 +185,7 @@ class Dashboard:
         self._cancelled[command_id] = time.monotonic()
 
     def not_cancelling(self, command_id: str) -> None:
-        """It could not be asked for."""
+        """The request to cancel failed."""
         self._cancelled.pop(command_id, None)
 
     async def _say(self, ref: str, topic: str, event: str, payload: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Programs to compare with, for as long as a block."""
+"""Run the peers' programs for the duration of a block."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 
 
 def free_port() -> int:
-    """One that nobody listens on."""
+    """A free port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
 
 
 @asynccontextmanager
 async def node(path: Path, *arguments: str) -> AsyncGenerator[tuple[int, int]]:
-    """A program of Node that says when it listens; its port and its process id."""
+    """Run a Node program that prints when it listens; its port and process id."""
     port = free_port()
     process = await asyncio.create_subprocess_exec(
         "node", str(path), str(port), *arguments, stdout=asyncio.subprocess.PIPE
@@ -37,7 +37,7 @@ async def node(path: Path, *arguments: str) -> AsyncGenerator[tuple[int, int]]:
 
 @asynccontextmanager
 async def redis() -> AsyncGenerator[int]:
-    """A Redis that has each change on disk before it answers, as Postgres does; its port."""
+    """Run a Redis that writes each change to disk before it answers, as Postgres does; its port."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="onsembl-redis-") as folder:
         settings = ("--appendonly", "yes", "--appendfsync", "always", "--save", "", "--dir", folder)

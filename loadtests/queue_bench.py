@@ -31,7 +31,7 @@ COLUMNS = ("p50 ms", "p99 ms", "Postgres, % of a processor", "server, % of a pro
 
 
 class Bench:
-    """The center and its agents; the last of these is the idle one."""
+    """The control center and its agents; the last agent is idle."""
 
     def __init__(self, server: Center, samples: int, idle_seconds: float) -> None:
         self._server = server
@@ -62,7 +62,7 @@ class Bench:
         return await send(self._arrivals, post, next(self._numbers))
 
     async def fill(self, count: int) -> None:
-        """Have so many wait, evenly in the lines of the busy."""
+        """Queue this many commands, spread evenly over the busy agents."""
         left = iter(range(count // BUSY))
         target = {"agents": self.ids[:BUSY]}
 
@@ -73,7 +73,7 @@ class Bench:
         await asyncio.gather(*(poster() for _ in range(POSTERS)))
 
     async def waiting(self) -> int:
-        """How many commands wait in lines."""
+        """The number of queued commands."""
         return (await self._server.get("/v1/figures"))["commands"]["queued"]
 
     async def empty(self) -> None:
@@ -99,7 +99,7 @@ class Bench:
         return {name: round(figure, 2) for name, figure in zip(COLUMNS, figures, strict=True)}
 
     def _processes(self) -> tuple[float, float]:
-        """Processor seconds so far: of Postgres, of the server."""
+        """Processor seconds so far of Postgres and of the server."""
         return sum(_seconds(process) for process in self._server.postgres()), _seconds(psutil.Process(self._server.pid))
 
 
@@ -125,7 +125,7 @@ async def run(queued: int, samples: int, idle_seconds: float) -> dict[str, Any]:
 
 
 async def ratios(queued: int = 10_000, samples: int = 400) -> dict[str, float]:
-    """For the table: with the queue, and by how much more than without."""
+    """For the table: values with the queue, and their ratios to those without."""
     result = await run(queued, samples, idle_seconds=1.0)
     full = list(result["rows"].values())[1]
     return {name: full[name] for name in COLUMNS[:2]} | {
@@ -137,7 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--queued", type=int, default=10_000)
     parser.add_argument("--samples", type=int, default=400)
-    parser.add_argument("--idle-seconds", type=float, default=20.0, help="for how long Postgres is watched")
+    parser.add_argument("--idle-seconds", type=float, default=20.0, help="seconds to watch Postgres")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     result = uvloop.run(run(options.queued, options.samples, options.idle_seconds))

@@ -17,7 +17,7 @@ from onsembl.protocol.states import AgentKind
 
 @asynccontextmanager
 async def real_agent(server: Center, folder: Path, name: str = "real") -> AsyncGenerator[str]:
-    """An `onsembl agent run` in this folder; its id."""
+    """Run an agent in this folder; its id."""
     token = (await server.post("/v1/enrolment-tokens", {"name_pattern": "*"}))["token"]
     credentials = await enrol(server.url, token, name, AgentKind.SHELL)
     store.save(folder / "agents" / name, credentials)

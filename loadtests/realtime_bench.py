@@ -1,4 +1,4 @@
-"""How soon the dashboard hears of a changed row, and how many changes a second pass.
+"""Measure how soon subscribers receive a changed row, and how many changes a second are delivered.
 
     python loadtests/realtime_bench.py [--subscribers 1 50 500] [--changes 200] [--json FILE]
 
@@ -39,7 +39,7 @@ BURST = 1000
 
 
 class Subscriber:
-    """One socket that follows `onsembl.agents` and notes when each change came."""
+    """A socket that subscribes to `onsembl.agents` and records the time of each change."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
@@ -118,7 +118,7 @@ async def measure(url: str, key: str, token: str, database: str, count: int, cha
 
 @dataclass(frozen=True, slots=True)
 class ServedProject:
-    """A running one, and its database."""
+    """A running built-in Supabase and its database."""
 
     database: str
     url: str
@@ -128,7 +128,7 @@ class ServedProject:
 
 @contextmanager
 def served_project() -> Generator[ServedProject]:
-    """Start one, on a Postgres of its own."""
+    """Start a built-in Supabase on a Postgres of its own."""
     with tempfile.TemporaryDirectory(prefix="onsembl-bench-") as folder:
         Path(folder).chmod(0o755)
         postgres = EmbeddedPostgres(Path(folder))
@@ -163,8 +163,8 @@ async def changes_seen(counts: Sequence[int], changes: int = 200) -> list[dict[s
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--subscribers", type=int, nargs="+", default=[1, 50, 500])
-    parser.add_argument("--changes", type=int, default=200, help="paced changes to take the latency of")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--changes", type=int, default=200, help="paced changes to measure the latency with")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     arguments = parser.parse_args()
     taken = asyncio.run(changes_seen(arguments.subscribers, arguments.changes))
     rows = [{"subscribers": count, **row} for count, row in zip(arguments.subscribers, taken, strict=True)]

@@ -1,4 +1,4 @@
-"""How soon a terminal's bytes are at their viewers, and how many deliveries a second pass; see bench.py."""
+"""Measure the delay of terminal bytes to viewers, and the deliveries a second; see bench.py."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from peer_process import node
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 OUTSTANDING = 2000
-"""Deliveries that may be under way when as many as possible are made."""
+"""The number of deliveries under way when the load is saturated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """So many agents with so many viewers each; `rate` chunks a second of each agent, or as many as pass."""
+    """The numbers of agents and of viewers for each; `rate` chunks a second of each agent, or as many as possible."""
 
     agents: int
     viewers: int
@@ -45,7 +45,7 @@ LOADS = {
 
 
 async def ours(load: Load) -> dict[str, float]:
-    """Through a control center: authenticated, numbered, acknowledged and archived."""
+    """Onsembl: authenticated, numbered, acknowledged and archived."""
     async with center() as server:
         latencies: list[int] = []
         agents: list[LoadAgent] = []
@@ -96,7 +96,7 @@ async def _peer_agents(path: Path, load: Load, latencies: list[int]) -> AsyncGen
 
 
 async def peer(path: Path, load: Load) -> dict[str, float]:
-    """Through the peer: no authentication, no offsets, no archive."""
+    """The peer: no authentication, no offsets, no archive."""
     latencies: list[int] = []
     pad = b"x" * (load.size - STAMP.size)
     async with _peer_agents(path, load, latencies) as (agents, pid):
@@ -109,7 +109,7 @@ async def peer(path: Path, load: Load) -> dict[str, float]:
 
 
 def _worked(pid: int) -> float:
-    """Processor seconds that a program has used."""
+    """Processor seconds that a process has used."""
     times = psutil.Process(pid).cpu_times()
     return times.user + times.system
 

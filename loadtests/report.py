@@ -1,4 +1,4 @@
-"""What the load has measured, counted as Locust counts, and handed to it as lines of JSON on standard output."""
+"""The measurements of the load, counted like Locust's and sent to Locust as lines of JSON on standard output."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 
 def bucket(ms: float) -> int:
-    """As Locust rounds a time in its tables: to two digits."""
+    """Round a time to two digits, as Locust does in its tables."""
     digits = 0 if ms < 100 else -1 if ms < 1000 else -2 if ms < 10_000 else -3
     return int(round(ms, digits))
 
 
 class Row:
-    """One row of Locust's table, since it was last handed over. Times in milliseconds."""
+    """One row of Locust's table since the last report. Times are in milliseconds."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -34,7 +34,7 @@ class Row:
 
 
 class Report:
-    """Rows and failures, by what they are of, and counts."""
+    """Rows and failures by name, and counts."""
 
     def __init__(self) -> None:
         self._rows: defaultdict[tuple[str, str], Row] = defaultdict(Row)
@@ -59,7 +59,7 @@ class Report:
 
 
 def _told(kind: str, name: str, row: Row) -> dict[str, Any]:
-    """As Locust's own workers tell of it."""
+    """The row in the format of Locust's own workers."""
     now = time.time()
     return {
         "method": kind,
@@ -76,6 +76,6 @@ def _told(kind: str, name: str, row: Row) -> dict[str, Any]:
 
 
 def say(message: dict[str, Any]) -> None:
-    """A line for whoever started this process."""
+    """Print a line for the process that started this one."""
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""An agent with short tokens that streams while they rotate: no byte missing, no reconnect.
+"""Rotate an agent's short-lived tokens while it streams: no byte may be lost, and no reconnect may happen.
 
     python loadtests/rotation_soak.py [--rotations 300] [--access-seconds 2] [--json FILE]
 
@@ -38,7 +38,7 @@ ONSEMBL = (sys.executable, "-m", "onsembl.cli.main")
 
 
 class Lines:
-    """Checks that numbered lines come in order, each once and whole."""
+    """Checks that numbered lines arrive in order, each once and complete."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -46,7 +46,7 @@ class Lines:
         self._rest = b""
 
     def feed(self, data: bytes) -> None:
-        """More of the terminal. Raises AssertionError when something is missing or doubled."""
+        """Read more bytes. Raises AssertionError when a line is missing or repeated."""
         self.bytes += len(data)
         *whole, self._rest = (self._rest + data).split(b"\r\n")
         for line in whole:
@@ -70,7 +70,7 @@ async def watch(url: str, agent_id: str, token: str, lines: Lines) -> None:
 
 
 async def rotations(database: str) -> tuple[int, int]:
-    """How many refreshes went well, and how many connections there were."""
+    """The numbers of successful refreshes and of connections."""
     async with await connect(database) as conn:
         cursor = await conn.execute(
             """select count(*) filter (where action = 'agent.refresh' and outcome = 'ok') as refreshes,
@@ -149,7 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rotations", type=int, default=300)
     parser.add_argument("--access-seconds", type=int, default=2)
-    parser.add_argument("--json", type=Path, help="write the result there, too")
+    parser.add_argument("--json", type=Path, help="also write the result to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="onsembl-soak-", ignore_cleanup_errors=True) as name:
         folder = Path(name)

@@ -1,4 +1,4 @@
-"""How long a terminal's scrollback takes from the click on its agent to the screen, in a real browser.
+"""Measure the time from a click on an agent until its scrollback is on the screen, in a real browser.
 
     python loadtests/scrollback_bench.py [--lines 10000] [--clicks 10] [--json FILE]
 
@@ -49,7 +49,7 @@ async (last) => {
 
 
 async def measure_in_browser(url: str, email: str, password: str, lines: int, clicks: int) -> dict[str, Any]:
-    """Milliseconds of each click; and the lines that the terminal then holds."""
+    """The milliseconds of each click, and the number of lines in the terminal."""
     found = next(filter(None, map(shutil.which, BROWSERS)), None)  # without one, Playwright starts its own
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
@@ -79,7 +79,7 @@ async def measure_in_browser(url: str, email: str, password: str, lines: int, cl
 
 
 async def fill(folder: Path, url: str, email: str, password: str, lines: int, clicks: int) -> dict[str, Any]:
-    """Two agents, one with that many lines; then the clicks."""
+    """Start two agents, one with this many lines; then click."""
     async with httpx.AsyncClient(base_url=url, timeout=30) as http:
         key = (await http.get("/config.json")).json()["supabase_key"]
         account = {"email": email, "password": password}
@@ -138,7 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lines", type=int, default=10_000)
     parser.add_argument("--clicks", type=int, default=10)
-    parser.add_argument("--json", type=Path, help="write the result there, too")
+    parser.add_argument("--json", type=Path, help="also write the result to this file")
     options = parser.parse_args()
     result = measure(options.lines, options.clicks)
     for name, value in result.items():

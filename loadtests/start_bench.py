@@ -1,4 +1,4 @@
-"""How long `onsembl up` takes to be ready on a data folder that it has made before; see bench.py. The target is 3 s."""
+"""Measure how long `onsembl up` takes to be ready on an existing data folder; see bench.py. The target is 3 s."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from center import ONSEMBL, clean_environment, read_until_ready
 
 
 async def again() -> dict[str, float]:
-    """Seconds from the process's start to its word that it is ready, after a first start that made the folder."""
+    """Seconds from the process's start until it prints that it is ready, on a folder that an earlier start created."""
     with tempfile.TemporaryDirectory(prefix="onsembl-start-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)  # noqa: ASYNC240 — once, before anything runs
         await _start(folder)

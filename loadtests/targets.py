@@ -1,4 +1,4 @@
-"""What a figure of the benchmarks should be, and whether it is."""
+"""Targets of the benchmarks, and whether they are met."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A bound of one figure, in words; whether it is met by ours beside the peer's, None when there is no peer to tell
-    by."""
+    """A bound for one value, with its text. `met` compares Onsembl's values with the peer's; None without a peer."""
 
     figure: str
     text: str
@@ -23,7 +22,7 @@ def at_most(figure: str, bound: float) -> Target:
 
 
 def at_most_times(figure: str, other: str, factor: float) -> Target:
-    """Of another of our own figures."""
+    """A bound relative to another value of Onsembl's own."""
     return Target(figure, f"≤ {factor:g} × {other}", lambda ours, _: ours[figure] <= factor * ours[other])
 
 

@@ -1,4 +1,4 @@
-"""How soon a key's echo is on the page.
+"""Measure the time from a key to its echo on the page.
 
     python loadtests/typing_bench.py [--keys 200] [--json FILE]
 
@@ -46,7 +46,7 @@ PACE_SECONDS = 0.05
 
 
 class Typist:
-    """A page that types, and notes when each answer is there."""
+    """A page that types, and records the time of each echo."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
@@ -56,7 +56,7 @@ class Typist:
         self._waiting: dict[bytes, asyncio.Future[float]] = {}
 
     async def begin(self, token: str) -> None:
-        """Attached, and in control."""
+        """Attach, and take control."""
         await self._say("attach", access_token=token, client_id=self._client)
         await self._say("take_control", client_id=self._client)
 
@@ -64,12 +64,12 @@ class Typist:
         await self._socket.send(json.dumps({"type": kind, **fields}))
 
     def expect(self, answer: bytes) -> asyncio.Future[float]:
-        """Done with the time at which it comes."""
+        """A future with the time of arrival."""
         self._waiting[answer] = asyncio.get_running_loop().create_future()
         return self._waiting[answer]
 
     async def key(self, number: int) -> float:
-        """Seconds until its answer."""
+        """Type a key; return the seconds until its echo."""
         text = f"{number:05d}"
         answer = self.expect(text.encode())
         self._seq += 1
@@ -79,7 +79,7 @@ class Typist:
             return await answer - began
 
     async def read(self) -> None:
-        """Until cancelled."""
+        """Read frames until cancelled."""
         async for frame in self._socket:
             if isinstance(frame, bytes):
                 data = self._rest + frame
@@ -91,7 +91,7 @@ class Typist:
 
 
 async def keys(count: int, how: str) -> dict[str, float]:
-    """Milliseconds from key to echo."""
+    """Milliseconds from a key to its echo."""
     async with center() as server:
         with tempfile.TemporaryDirectory(prefix="onsembl-keys-") as name:
             folder = Path(name)
@@ -128,8 +128,8 @@ async def keys(count: int, how: str) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--keys", type=int, default=200, help="how many")
-    parser.add_argument("--json", type=Path, help="write the result there, too")
+    parser.add_argument("--keys", type=int, default=200, help="number of keys")
+    parser.add_argument("--json", type=Path, help="also write the result to this file")
     options = parser.parse_args()
     result = {
         "key → echo": uvloop.run(keys(options.keys, "peace")),

@@ -19,10 +19,13 @@ from pathlib import Path
 from typing import Literal
 
 import httpx
+import psycopg
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from support.chromium import ARGUMENTS, chromium_path
 from support.control_center import COMMAND, ControlCenter, clean_environment
 from support.folders import data_folder
+
+from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 
 Theme = Literal["dark", "light"]
 THEMES: tuple[Theme, ...] = ("dark", "light")
@@ -71,6 +74,8 @@ fi
 """,
 }
 """Programs on the agents' PATH."""
+HOSTS = {AGENT: "build-1", "demo": "build-1", "docs-writer": "build-2", "laptop": "ada-laptop"}
+PLATFORM = "Linux x86_64"
 PRESET = {
     "description": "Raise a dependency, and mend what breaks",
     "template": "Update {{package}}{{#version}} to {{version}}{{/version}}. Run the tests and mend what breaks.",
@@ -148,6 +153,14 @@ class Demo:
         for text in ("make watch", "make release", "make test"):
             self.onsembl("send", "--agent", AGENT, text)
 
+    def rename_hosts(self) -> None:
+        """Replaces the name and system of this machine, which the pictures must not show."""
+        with psycopg.connect(EmbeddedPostgres(self._folder / "data").url(), autocommit=True) as conn:
+            for name, host in HOSTS.items():
+                conn.execute(
+                    "update onsembl.agents set host = %s, platform = %s where name = %s", [host, PLATFORM, name]
+                )
+
 
 @contextmanager
 def demo() -> Generator[Demo]:
@@ -160,6 +173,7 @@ def demo() -> Generator[Demo]:
                 stack.enter_context(made.agent(name))
             made.enrol("laptop")
             made.fill()
+            made.rename_hosts()
             yield made
     finally:
         shutil.rmtree(folder, ignore_errors=True)
