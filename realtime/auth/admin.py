@@ -12,8 +12,7 @@ from onsembl.realtime.auth.accounts import Accounts, AdminUserAttributes
 from onsembl.realtime.auth.errors import AuthError
 from onsembl.realtime.auth.gateway import Gateway
 from onsembl.realtime.auth.requests import AdminUserParams, client_address, page_of, read_body, seconds_of
-from onsembl.realtime.auth.responses import Handler, json_response
-from onsembl.realtime.auth.users import user_json
+from onsembl.realtime.auth.responses import Handler, json_response, user_json
 
 
 class AdminRoutes:

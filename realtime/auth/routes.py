@@ -35,9 +35,8 @@ from onsembl.realtime.auth.requests import (
     client_address,
     read_body,
 )
-from onsembl.realtime.auth.responses import Handler, json_response
+from onsembl.realtime.auth.responses import Handler, json_response, user_json
 from onsembl.realtime.auth.sessions import Sessions
-from onsembl.realtime.auth.users import user_json
 
 
 class AuthRoutes:

@@ -14,8 +14,8 @@ from onsembl.realtime.auth.errors import AuthError, TooManyAttempts
 from onsembl.realtime.auth.events import Action, AuthEvent, OnAuthEvent
 from onsembl.realtime.auth.passwords import Passwords
 from onsembl.realtime.auth.refresh_tokens import RefreshToken, TokenUse, classify_use
+from onsembl.realtime.auth.responses import user_json
 from onsembl.realtime.auth.settings import AuthSettings
-from onsembl.realtime.auth.users import user_json
 from onsembl.realtime.tokens import AccessTokens, BadToken
 from onsembl.sql import auth_sessions, auth_users
 from onsembl.sql.auth_sessions import Scope

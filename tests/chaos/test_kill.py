@@ -362,7 +362,7 @@ async def halt_and_kill(center: Center, kills: tuple[str, ...]) -> None:
             await center.kill(victim)
         await center.ready()
         await until(is_stopped, "the agent's confirmation")
-        assert await sleepers(running) == [], "it was said to be stopped"
+        assert await sleepers(running) == [], "the halt was confirmed too early"
         for command in (running, waiting):
             assert (await operator.until_state(command, *FINAL))["state"] == "cancelled"
         late = await operator.send(stage.agent.id, f"echo x >> {ran}")

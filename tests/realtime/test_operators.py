@@ -79,10 +79,10 @@ async def test_a_disabled_operator_cannot_sign_in_until_enabled(operators: Opera
     assert (await operators.disable(EMAIL)).disabled
     assert [account.disabled for account in await operators.list()] == [True]
     headers = {"apikey": project.key}
-    refused = await project.http.post(
+    rejected = await project.http.post(
         "/auth/v1/token?grant_type=password", json={"email": EMAIL, "password": PASSWORD}, headers=headers
     )
-    assert refused.json()["error_code"] == "user_banned"
+    assert rejected.json()["error_code"] == "user_banned"
     refresh = await project.http.post(
         "/auth/v1/token?grant_type=refresh_token", json={"refresh_token": session["refresh_token"]}, headers=headers
     )

@@ -303,8 +303,8 @@ async def test_a_user_changes_only_metadata_without_rights(auth: Auth) -> None:
     headers = {"Authorization": f"Bearer {(await auth.session())['access_token']}"}
     changed = await auth.http.put("/user", json={"data": {"theme": None, "language": "de"}}, headers=headers)
     assert changed.json()["user_metadata"] == {"name": "Ann", "language": "de"}
-    refused = await auth.http.put("/user", json={"app_metadata": {"role": "admin"}}, headers=headers)
-    assert code(refused) == (403, "not_admin")
+    rejected = await auth.http.put("/user", json={"app_metadata": {"role": "admin"}}, headers=headers)
+    assert code(rejected) == (403, "not_admin")
     assert (await auth.http.put("/user", json={"email": "eve@example.org"}, headers=headers)).status_code == 422
     user = (await auth.http.get("/user", headers=headers)).json()
     assert user["app_metadata"]["role"] == "viewer"
@@ -314,9 +314,9 @@ async def test_a_user_changes_only_metadata_without_rights(auth: Auth) -> None:
 async def test_sign_up_is_disabled(auth: Auth) -> None:
     """By default nobody signs up, and nobody signs in anonymously."""
     body = {"email": EMAIL, "password": PASSWORD}
-    refused = await auth.http.post("/signup", json=body)
-    assert code(refused) == (422, "signup_disabled")
-    assert refused.json()["message"] == "Signups not allowed for this instance"
+    rejected = await auth.http.post("/signup", json=body)
+    assert code(rejected) == (422, "signup_disabled")
+    assert rejected.json()["message"] == "Signups not allowed for this instance"
     assert code(await auth.http.post("/signup", json={})) == (422, "anonymous_provider_disabled")
     assert (await auth.http.get("/settings")).json()["disable_signup"] is True
 

@@ -231,14 +231,14 @@ async def test_a_client_manages_users_with_the_secret_key(js: Any) -> None:
         const changed = await admin.updateUserById(ids[0], { app_metadata: { role: "viewer" }, ban_duration: "1h" });
         const deleted = await admin.deleteUser(ids[1]);
         const missing = await admin.getUserById(ids[1]);
-        const refused = await connect().auth.admin.listUsers();
+        const rejected = await connect().auth.admin.listUsers();
         return {
           page: { total: page.total, nextPage: page.nextPage, lastPage: page.lastPage, users: page.users.length },
           role: changed.data.user.app_metadata.role,
           banned: changed.data.user.banned_until !== undefined,
           deleted: described(deleted.error),
           missing: missing.error.code,
-          refused: refused.error.code,
+          rejected: rejected.error.code,
         };
         """
     )
@@ -248,7 +248,7 @@ async def test_a_client_manages_users_with_the_secret_key(js: Any) -> None:
         "banned": True,
         "deleted": None,
         "missing": "user_not_found",
-        "refused": "not_admin",
+        "rejected": "not_admin",
     }
 
 

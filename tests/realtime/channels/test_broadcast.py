@@ -128,7 +128,7 @@ async def test_a_new_token_that_may_not_read_closes_the_channel(private):
 
 
 async def test_a_batch_of_broadcasts_by_http(private, wire):
-    """The endpoint broadcasts a list of messages without those that the sender may not send."""
+    """The endpoint broadcasts the messages of a list that the sender may send."""
     await wire.join("room")
     await wire.join("ann", private.tokens["ann"], private=True)
     messages = [
