@@ -124,7 +124,7 @@ class StateMetrics(Collector):
         yield CounterMetricFamily("onsembl_deliveries", "Frames of output that were sent to viewers.", hub.delivered)
         yield _gauge("onsembl_ring_bytes", "Bytes of output in memory for viewers.", hub.held_bytes)
         yield _gauge("onsembl_archive_lag_bytes", "Bytes that are not archived yet.", hub.archiver.budget.used)
-        yield _gauge("onsembl_archive_away", "1 while the archive cannot be written.", hub.archiver.away)
+        yield _gauge("onsembl_archive_away", "1 while the archive cannot be written.", hub.archiver.unavailable)
         if self.builtin is not None:
             realtime = self.builtin.realtime
             yield _gauge("onsembl_realtime_sockets", "Connected sockets of Realtime.", len(realtime.sockets))

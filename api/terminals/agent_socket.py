@@ -321,7 +321,7 @@ class AgentSession:
                 if self._is_expired(now):
                     raise ConnectionRejected(CloseCode.TOKEN_EXPIRED, EXPIRED)
                 if terminal.log.backlog.full:
-                    await self._hub.archiver.room_for(terminal.log.backlog)
+                    await self._hub.archiver.wait_for_room(terminal.log.backlog)
                 terminal.ingest(*decode_output(frame))
             else:
                 await self._receive(event["text"], now, terminal)
@@ -379,7 +379,7 @@ class AgentSession:
             while True:
                 await archived.wait()
                 archived.clear()
-                if log.refused:
+                if log.rejected:
                     self.close(CloseCode.STREAM_REJECTED, "The archive accepts no more bytes of this stream.")
                     return
                 # Another instance may have archived bytes that have not come here. They are acknowledged when they do.

@@ -1,9 +1,9 @@
-"""Writes terminals' bytes to the archive, beside the path that they take to their viewers.
+"""Writes terminals' bytes to the archive, beside their path to the viewers.
 
-One loop an instance takes what waits, compresses it, and writes it, many streams in one transaction. It shares the
-event loop with the terminals: with a thousand streams it works in small steps, and lets what has come go first.
-While the database is away the backlogs fill to their bound and no further; nothing is acknowledged, so the agents keep
-what is missing.
+Each instance has one loop. It compresses the bytes that wait, and writes those of many streams in one transaction. It
+shares the event loop with the terminals, so it works in small steps and yields between them. While the database is
+unavailable the backlogs fill up to their limit. Bytes are acknowledged only once they are archived, so the agents keep
+the bytes that are missing.
 """
 
 from __future__ import annotations
@@ -15,9 +15,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
-import psycopg
-from psycopg_pool import PoolTimeout
-
 from onsembl.protocol.backlog import Backlog, Batch, MemoryBudget
 from onsembl.protocol.backoff import Backoff
 from onsembl.protocol.ids import StreamId
@@ -25,36 +22,35 @@ from onsembl.sql import archive
 from onsembl.sql.archive import SizeChange
 from onsembl.sql.archive_rows import ArchiveRow, pack
 from onsembl.sql.cancellation import cancel_until_done
-from onsembl.sql.database import Pool
+from onsembl.sql.database import DATABASE_ERRORS, Pool
 
 logger = logging.getLogger(__name__)
 
-DATABASE_ERRORS = (psycopg.Error, PoolTimeout)
 BATCH_SECONDS = 0.25
-"""How long a byte may wait for others to be written with it."""
+"""How long the first byte of a batch waits for more bytes."""
 BATCH_BYTES = 256 * 1024
-"""With so many waiting, they are written at once."""
+"""A batch of this size is written at once."""
 TRANSACTION_BYTES = 2 * 1024 * 1024
 TRANSACTION_STREAMS = 200
 STEP_STREAMS = 25
-"""What is done for so many streams without a pause: about a millisecond's work."""
+"""The loop yields after this many streams, which take about a millisecond."""
 THREAD_BYTES = 16 * 1024
-"""A run that is longer is compressed in a thread. For a shorter one the way there is longer than the work, and the
-thread would hold the interpreter while bytes wait."""
+"""Longer runs are compressed in a thread. For a shorter run the switch takes longer than the work, and the thread would
+hold the interpreter while bytes wait."""
 STREAM_BYTES = 4 * 1024 * 1024
 TOTAL_BYTES = 64 * 1024 * 1024
-"""What may wait of one stream, and of all together."""
-AWAY_SECONDS = 5.0
-"""A write that takes longer says that the database is away."""
+"""The limits of one stream's backlog, and of all backlogs together."""
+SLOW_WRITE_SECONDS = 5.0
+"""If a write takes longer, the database counts as unavailable."""
 MAX_SIZES = 256
-"""Changes of one terminal's size that may wait: the latest."""
+"""How many changes of one terminal's size may wait; older ones are dropped."""
 
 
 class StreamLog:
-    """One stream's way into the archive: its backlog and the sizes of its terminal.
+    """One stream's way into the archive: its backlog, and the changes of its terminal's size.
 
-    `on_archived` is called, while there is one, after each write to the archive that may concern the stream. `refused`
-    says that the archive has no place for it any more: nothing more of it is taken.
+    `on_archived`, if set, is called after each write to the archive that may concern the stream. `rejected` is true
+    once the archive no longer has a place for the stream; then it accepts no more bytes.
     """
 
     def __init__(self, archiver: Archiver, stream_id: StreamId, start: int) -> None:
@@ -62,100 +58,101 @@ class StreamLog:
         self.stream_id = stream_id
         self.sizes: list[SizeChange] = []
         self.on_archived: Callable[[], None] | None = None
-        self.refused = False
-        self.backlog = Backlog(start, archiver.stream_bytes, archiver.budget, self._note)
+        self.rejected = False
+        self.backlog = Backlog(start, archiver.stream_bytes, archiver.budget, self._mark_waiting)
 
     def resized(self, offset: int, columns: int, rows: int) -> None:
-        """From `offset` on the terminal has this size."""
+        """Record the terminal's size from `offset` on."""
         del self.sizes[: -MAX_SIZES + 1]
         self.sizes.append(SizeChange(self.stream_id, offset, datetime.now(UTC), columns, rows))
-        self._note()
+        self._mark_waiting()
 
-    def _note(self) -> None:
-        self._archiver.note(self)
+    def _mark_waiting(self) -> None:
+        self._archiver.mark_waiting(self)
 
 
 class Archiver:
-    """The loop, and what waits for it."""
+    """The loop that writes, and the streams that wait for it."""
 
     def __init__(self, pool: Pool, *, stream_bytes: int = STREAM_BYTES, total_bytes: int = TOTAL_BYTES) -> None:
         self._pool = pool
         self.stream_bytes = stream_bytes
         self.budget = MemoryBudget(total_bytes)
         self.logs: set[StreamLog] = set()
-        """Those of terminals in use."""
+        """The logs of the terminals in memory."""
         self._waiting: dict[StreamLog, None] = {}
-        self._something = asyncio.Event()
-        self._tried = asyncio.Event()
+        self._wake_up = asyncio.Event()
+        self._write_ended = asyncio.Event()
         self._draining = asyncio.Event()
-        self._away = False
+        self._unavailable = False
 
     @property
-    def away(self) -> bool:
-        """Whether the database takes nothing at present."""
-        return self._away
+    def unavailable(self) -> bool:
+        """Whether the archive cannot be written at present."""
+        return self._unavailable
 
     def open(self, stream_id: StreamId, start: int) -> StreamLog:
-        """A stream's way into the archive, which has it up to `start`."""
+        """Open the log of a stream, which the archive has up to `start`."""
         log = StreamLog(self, stream_id, start)
         self.logs.add(log)
         return log
 
     def close(self, log: StreamLog) -> None:
-        """No more bytes come; those that wait are written."""
+        """Close the log: no more bytes come. The bytes that wait are still written."""
         self.logs.discard(log)
 
-    def note(self, log: StreamLog) -> None:
-        """Something of this stream waits."""
+    def mark_waiting(self, log: StreamLog) -> None:
+        """Have the loop write this stream: it has bytes or sizes that wait."""
         self._waiting[log] = None
-        self._something.set()
+        self._wake_up.set()
 
-    async def room_for(self, backlog: Backlog) -> None:
-        """Wait while the backlog is full and is being worked off: a flood goes as fast as it is written down.
+    async def wait_for_room(self, backlog: Backlog) -> None:
+        """Wait while the backlog is full, so that a flood of bytes is slowed down to the speed of the archive.
 
-        With the database away nobody waits: viewers see what comes, and what was missed is asked for later.
+        While the database is unavailable this does not wait: the viewers get the bytes, and the agent is asked later to
+        send them again.
         """
-        while backlog.full and not self._away:
-            tried = self._tried
+        while backlog.full and not self._unavailable:
+            ended = self._write_ended
             try:
-                async with asyncio.timeout(AWAY_SECONDS):
-                    await tried.wait()
+                async with asyncio.timeout(SLOW_WRITE_SECONDS):
+                    await ended.wait()
             except TimeoutError:
-                self._is_away("a write takes too long")
+                self._mark_unavailable("a write takes too long")
 
     async def run(self) -> None:
-        """Write until `drain` has emptied it, or until cancelled."""
+        """Write until `drain` is called and everything is written, or until cancelled."""
         backoff = Backoff(cap=2.0)
         while True:
             if not self._waiting:
                 if self._draining.is_set():
                     return
-                await self._first()
+                await self._wait_for_bytes()
                 continue
             if self.budget.used < BATCH_BYTES and not self._draining.is_set():
-                await self._more()
+                await self._gather_batch()
             try:
                 await self._write_round()
             except DATABASE_ERRORS as error:
-                self._is_away(str(error))
-                self._wake_the_full()
+                self._mark_unavailable(str(error))
+                self._wake_waiters()
                 await asyncio.sleep(backoff.next_delay())
             else:
                 backoff.reset()
 
     async def drain(self, running: asyncio.Task[None], longest: float) -> None:
-        """Write what is left, within `longest` seconds, and end the loop; what stays unwritten the agents have."""
+        """Write the bytes that wait, within `longest` seconds, and end the loop. The agents keep the rest."""
         self._draining.set()
-        self._something.set()
+        self._wake_up.set()
         await asyncio.wait({running}, timeout=longest)
         await cancel_until_done([running])
 
-    async def _first(self) -> None:
-        self._something.clear()
-        await self._something.wait()
+    async def _wait_for_bytes(self) -> None:
+        self._wake_up.clear()
+        await self._wake_up.wait()
 
-    async def _more(self) -> None:
-        """Let a batch gather, until it is large or its first byte has waited long enough."""
+    async def _gather_batch(self) -> None:
+        """Wait until the batch is large, or its first byte has waited for `BATCH_SECONDS`."""
         until = time.monotonic() + BATCH_SECONDS
         while self.budget.used < BATCH_BYTES and (left := until - time.monotonic()) > 0:
             with suppress(TimeoutError):
@@ -164,20 +161,20 @@ class Archiver:
                     return
 
     async def _write_round(self) -> None:
-        """Of all streams that have something now, in turn."""
+        """Write every stream that waits now, in turn."""
         due = list(self._waiting)
         for first in range(0, len(due), TRANSACTION_STREAMS):
             some = due[first : first + TRANSACTION_STREAMS]
             await self._write_some(some)
-            if self._away:
-                logger.info("The archive is written again", extra={"action": "archive_back"})
-            self._away = False
-            self._wake_the_full()
-            await _tell(some)
-        await _tell([log for log in self.logs if log.backlog.missed])  # there may be room for it now
+            if self._unavailable:
+                logger.info("The archive can be written again", extra={"action": "archive_back"})
+            self._unavailable = False
+            self._wake_waiters()
+            await _notify(some)
+        await _notify([log for log in self.logs if log.backlog.missed])  # they may have room now
 
     async def _write_some(self, logs: list[StreamLog]) -> None:
-        """One transaction: of as many of the streams as fit."""
+        """Write as many of the streams as fit into one transaction."""
         taken: dict[StreamLog, Batch | None] = {}
         sizes: dict[StreamLog, list[SizeChange]] = {}
         room = TRANSACTION_BYTES
@@ -207,35 +204,35 @@ class Archiver:
             self._settle(log, waiting, ends.get(log.stream_id))
 
     def _settle(self, log: StreamLog, written: Batch | None, archived: int | None) -> None:
-        """What was taken of this stream is written; its backlog may have moved on meanwhile."""
+        """Remove the written bytes from the stream's backlog, which may have grown meanwhile."""
         del self._waiting[log]
         backlog = log.backlog
         if written is not None:
             if archived is None or archived < written.start:
-                # The stream was removed, or the database was put back to an earlier day: there is no place for these.
+                # The stream was removed, or the database was restored to an earlier day.
                 logger.warning(
-                    "Bytes of a stream have no place in the archive",
+                    "The archive has no place for the bytes of a stream",
                     extra={"action": "archive_refused", "stream_id": str(log.stream_id), "bytes": backlog.size},
                 )
-                log.refused = True
+                log.rejected = True
                 backlog.restart(backlog.start)
             else:
                 backlog.mark_archived(archived)
         if backlog.size or log.sizes:
-            self._waiting[log] = None  # behind the others
+            self._waiting[log] = None  # at the end of the queue
 
-    def _is_away(self, why: str) -> None:
-        if not self._away:
-            logger.warning("The archive cannot be written: %s", why, extra={"action": "archive_away"})
-        self._away = True
+    def _mark_unavailable(self, reason: str) -> None:
+        if not self._unavailable:
+            logger.warning("The archive cannot be written: %s", reason, extra={"action": "archive_away"})
+        self._unavailable = True
 
-    def _wake_the_full(self) -> None:
-        self._tried.set()
-        self._tried = asyncio.Event()
+    def _wake_waiters(self) -> None:
+        self._write_ended.set()
+        self._write_ended = asyncio.Event()
 
 
-async def _tell(logs: list[StreamLog]) -> None:
-    """The archive has something of these."""
+async def _notify(logs: list[StreamLog]) -> None:
+    """Call `on_archived` of these streams."""
     for number, log in enumerate(logs, 1):
         if log.on_archived is not None:
             log.on_archived()

@@ -1,30 +1,27 @@
-"""How a terminal goes on here after its agent, or this process, was away: with what the archive has of it."""
+"""Resumes a terminal from the archive, after its agent was offline or this process was restarted."""
 
 from __future__ import annotations
 
 import logging
 from contextlib import aclosing
 
-import psycopg
-from psycopg_pool import PoolTimeout
-
 from onsembl.api.terminals.hub import Hub
 from onsembl.api.terminals.terminal import Size, Terminal
 from onsembl.protocol.ids import AgentId, StreamId
 from onsembl.protocol.resume import HeldBytes
 from onsembl.sql import archive
-from onsembl.sql.database import Pool
+from onsembl.sql.database import DATABASE_ERRORS, Pool
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 2.0
-"""Seconds that whoever needs the archive waits for a connection."""
-STEP_BYTES = 1024 * 1024
-"""Read from the archive at once: no connection is held while a viewer takes what was read."""
+CONNECTION_SECONDS = 2.0
+"""How long a read of the archive waits for a connection."""
+READ_BYTES = 1024 * 1024
+"""The most bytes of one read. No connection is held while a viewer takes the bytes."""
 
 
 def held(terminal: Terminal | None) -> HeldBytes | None:
-    """What this process has of the stream."""
+    """The part of the terminal's stream that this process has in memory."""
     if terminal is None or terminal.stream_id is None:
         return None
     backlog = terminal.log.backlog
@@ -32,26 +29,27 @@ def held(terminal: Terminal | None) -> HeldBytes | None:
 
 
 async def resume(hub: Hub, agent_id: AgentId, stream_id: StreamId, offset: int, promised: int, size: Size) -> Terminal:
-    """The terminal of an agent that sends its stream's bytes from `offset` on, and has them up to `promised`."""
+    """The terminal of an agent that has connected. The agent sends its stream from `offset` on, and has bytes up to
+    `promised`."""
     terminal = hub.terminal(agent_id, stream_id, offset, size)
     if terminal.stream_id != stream_id:
         terminal.begin(stream_id, offset, size)
     elif terminal.inbox.end < offset:
-        # What is missing here went to the archive by way of another process.
+        # The bytes between went to the archive by way of another process.
         await _fill(hub, terminal, offset)
         if terminal.inbox.end < offset:
             terminal.begin(stream_id, offset, size)
     backlog = terminal.log.backlog
     if backlog.end != offset:
         backlog.restart(offset)
-    terminal.log.refused = False
+    terminal.log.rejected = False
     terminal.promised = promised
     terminal.resize(size)
     return terminal
 
 
 async def _fill(hub: Hub, terminal: Terminal, upto: int) -> None:
-    """Give attached viewers what they lack, out of the archive, if the ring can hold it."""
+    """Fill the ring from the archive up to `upto` for attached viewers, if the ring can hold the bytes."""
     if not terminal.viewers or upto - terminal.inbox.end > hub.ring_bytes:
         return
     while terminal.inbox.end < upto:
@@ -62,10 +60,10 @@ async def _fill(hub: Hub, terminal: Terminal, upto: int) -> None:
 
 
 async def refill(pool: Pool, terminal: Terminal) -> None:
-    """Put back into the ring what it lacks since this process began with the stream, if the archive can be read."""
+    """Fill the ring with the bytes from before this process began with the stream, if the archive can be read."""
     try:
         await _refill(pool, terminal)
-    except (psycopg.Error, PoolTimeout) as error:
+    except DATABASE_ERRORS as error:
         logger.warning("The archive cannot be read: %s", error, extra={"action": "archive_unread"})
 
 
@@ -75,9 +73,9 @@ async def _refill(pool: Pool, terminal: Terminal) -> None:
         if terminal.refilled or terminal.stream_id is None:
             return
         start = ring.start
-        async with pool.connection(timeout=PATIENCE) as conn:
+        async with pool.connection(timeout=CONNECTION_SECONDS) as conn:
             kept = await archive.bounds(conn, terminal.stream_id)
-        # Retention may have taken the beginning.
+        # Retention may have removed the beginning.
         first = max(kept[0] if kept is not None else start, start - ring.room)
         parts: list[bytes] = []
         while first < start:
@@ -94,19 +92,18 @@ async def _refill(pool: Pool, terminal: Terminal) -> None:
 
 
 async def read(pool: Pool, terminal: Terminal, start: int, upto: int) -> bytes:
-    """Some of the terminal's bytes from `start` on, out of the archive or of what waits for it; none when neither has
-    them.
+    """Bytes of the terminal from `start` on, out of the archive or the backlog; empty when neither has them.
 
-    Raises psycopg.Error or PoolTimeout when it cannot be read now.
+    Raises psycopg.Error or PoolTimeout.
     """
     assert terminal.stream_id is not None
-    upto = min(upto, start + STEP_BYTES)
+    upto = min(upto, start + READ_BYTES)
     if waiting := terminal.log.backlog.read(start, upto - start):
         return waiting
     parts: list[bytes] = []
     place = start
     async with (
-        pool.connection(timeout=PATIENCE) as conn,
+        pool.connection(timeout=CONNECTION_SECONDS) as conn,
         aclosing(archive.read(conn, terminal.stream_id, start, upto)) as pieces,
     ):
         async for piece in pieces:

@@ -209,7 +209,7 @@ async def test_while_the_database_is_away_viewers_see_on_and_memory_stays(own_po
 
 async def test_a_flood_goes_as_fast_as_it_is_written_down(settings, monkeypatch):
     """With the database there, a backlog that is full holds its own agent up, and nothing is asked for twice."""
-    monkeypatch.setattr(archiver, "AWAY_SECONDS", 60.0)  # a busy machine's database is slow, not away
+    monkeypatch.setattr(archiver, "SLOW_WRITE_SECONDS", 60.0)  # a busy machine's database is slow, not unavailable
     settings = replace(settings, ring_bytes=64_000, backlog_bytes=100_000)
     text = bytes(index % 253 for index in range(3_000_000))
     async with running(settings) as api:
