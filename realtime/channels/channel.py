@@ -32,7 +32,15 @@ from onsembl.realtime.channels.queries import (
     Subscribed,
     SubscriptionQuery,
 )
-from onsembl.realtime.channels.serializer import Broadcast, Frame, Message, Ref, SharedMessage, is_encodable, reply
+from onsembl.realtime.channels.serializer import (
+    BroadcastMessage,
+    Frame,
+    Message,
+    Ref,
+    SharedMessage,
+    is_encodable,
+    reply,
+)
 from onsembl.realtime.channels.subscription import Subscription, parse_all
 from onsembl.realtime.channels.topics import PREFIX, TopicKey, Topics
 from onsembl.realtime.tokens import BadToken
@@ -45,7 +53,7 @@ Verify = Callable[[str], dict[str, Any]]
 """Returns the claims of a token, or raises BadToken."""
 
 
-class State(Enum):
+class ChannelState(Enum):
     JOINING = "joining"
     JOINED = "joined"
     CLOSED = "closed"
@@ -93,7 +101,7 @@ class Channel:
         self.topic = frame.topic
         self.join_ref: Ref = frame.join_ref
         self.request = request
-        self.state = State.JOINING
+        self.state = ChannelState.JOINING
         self.subscriptions: tuple[Subscription, ...] = ()
         self._join_frame = frame
         self._transport, self._topics, self._verify, self._limits = transport, topics, verify, limits
@@ -153,7 +161,7 @@ class Channel:
     def _read_denied(self) -> str:
         return f"You do not have permissions to read from this Channel topic: {self.name}"
 
-    def _accept(self, replayed: tuple[Broadcast, ...]) -> Query | None:
+    def _accept(self, replayed: tuple[BroadcastMessage, ...]) -> Query | None:
         self._replayed = frozenset(str(message.meta.get("id")) for message in replayed)
         entries, self.subscriptions, error = parse_all(self.request.postgres_changes)
         if self.subscriptions and self.request.wait:
@@ -162,10 +170,10 @@ class Channel:
         return self._joined(entries, replayed, Subscribed(error) if error is not None else None)
 
     def _joined(
-        self, entries: list[dict[str, Any]], replayed: tuple[Broadcast, ...], subscribed: QueryResult | None
+        self, entries: list[dict[str, Any]], replayed: tuple[BroadcastMessage, ...], subscribed: QueryResult | None
     ) -> Query | None:
         """Complete the join. `subscribed` is the result of the subscriptions, where it is known already."""
-        self.state = State.JOINED
+        self.state = ChannelState.JOINED
         self._topics.join(self)
         self._reply(self._join_frame, "ok", {"postgres_changes": entries})
         for message in replayed:
@@ -182,7 +190,7 @@ class Channel:
 
     def _reject(self, code: str, message: str) -> None:
         """Reject the join."""
-        self.state = State.CLOSED
+        self.state = ChannelState.CLOSED
         self._transport.reject_join(reply(self._join_frame, "error", {"reason": f"{code}: {message}"}))
         self._transport.remove(self)
 
@@ -196,10 +204,10 @@ class Channel:
         """Continue with the result of the open query. Returns the next query, if there is one."""
         query, then = self._query, self._continue
         self._query = self._continue = None
-        if then is None or self.state is State.CLOSED:
+        if then is None or self.state is ChannelState.CLOSED:
             return None
         if isinstance(result, QueryFailed):
-            if self.state is State.JOINING:
+            if self.state is ChannelState.JOINING:
                 return self._reject(result.code, result.message)
             return self.close_with_error(result.message)
         if isinstance(query, PolicyQuery) and isinstance(result, Policies):
@@ -208,7 +216,7 @@ class Channel:
 
     def _handle_pending(self) -> Query | None:
         """Handle the messages that have waited, until one of them needs a query."""
-        while self._pending and self._query is None and self.state is State.JOINED:
+        while self._pending and self._query is None and self.state is ChannelState.JOINED:
             message, size = self._pending.popleft()
             if (query := self._handle(message, size, self._now)) is not None:
                 return query
@@ -219,9 +227,9 @@ class Channel:
     def receive(self, message: Message, size: int, now: float) -> Query | None:
         """Receive a message of `size` bytes from the client. `now` is in seconds, of a clock that never goes back."""
         self._now = now
-        if self.state is State.CLOSED:
+        if self.state is ChannelState.CLOSED:
             return None
-        if self._query is None and self.state is State.JOINED:
+        if self._query is None and self.state is ChannelState.JOINED:
             return self._handle(message, size, now)
         if isinstance(message, Frame) and message.event == "phx_leave":
             return self._leave(message)
@@ -231,7 +239,7 @@ class Channel:
         return None
 
     def _handle(self, message: Message, size: int, now: float) -> Query | None:
-        if isinstance(message, Broadcast) or message.event == "broadcast":
+        if isinstance(message, BroadcastMessage) or message.event == "broadcast":
             return self._broadcast(message, size, now)
         match message.event:
             case "presence":
@@ -258,8 +266,8 @@ class Channel:
             return self.close_with_error(TOO_MANY_MESSAGES)
         fits = size <= self._limits.payload_bytes
         if fits:
-            if isinstance(message, Broadcast):
-                relayed: Message = Broadcast(self.topic, message.event, message.body, message.is_json)
+            if isinstance(message, BroadcastMessage):
+                relayed: Message = BroadcastMessage(self.topic, message.event, message.body, message.is_json)
             else:
                 relayed = Frame(self.topic, "broadcast", message.payload)
             self._topics.broadcast(self.key, relayed, exclude=None if self.request.to_self else self)
@@ -342,17 +350,17 @@ class Channel:
 
     def push_change(self, message: SharedMessage) -> None:
         """Push a change that the channel may see."""
-        if self.state is State.JOINED:
+        if self.state is ChannelState.JOINED:
             self._transport.push(message)
 
     def subscribed(self, error: str | None) -> None:
         """Tell the client that it gets changes from now on, or why it never will."""
-        if self.state is State.JOINED:
+        if self.state is ChannelState.JOINED:
             self._push_system("postgres_changes", "ok" if error is None else "error", error or SUBSCRIBED)
 
     def replication_ready(self, *, ready: bool) -> None:
         """Tell the client that broadcasts from the database arrive; close the channel if they did not in time."""
-        if self.state is not State.JOINED:
+        if self.state is not ChannelState.JOINED:
             return
         if ready:
             self._push_system("system", "ok", REPLICATION_READY)
@@ -361,7 +369,7 @@ class Channel:
 
     def check(self, unix_time: float) -> None:
         """Close the channel if its token has expired."""
-        if self.state is State.JOINED and unix_time >= self.expires_at:
+        if self.state is ChannelState.JOINED and unix_time >= self.expires_at:
             self.close_with_error(f"Token has expired {int(unix_time - self.expires_at)} seconds ago")
 
     # Closing
@@ -373,19 +381,19 @@ class Channel:
 
     def close(self) -> None:
         """Close the channel with `phx_close`."""
-        if self.state is not State.CLOSED:
+        if self.state is not ChannelState.CLOSED:
             self._transport.push(Frame(self.topic, "phx_close", {}, self.join_ref, self.join_ref))
             self.drop()
 
     def crash(self) -> None:
         """Close the channel with `phx_error` because of an error of the server; the client joins again."""
-        if self.state is not State.CLOSED:
+        if self.state is not ChannelState.CLOSED:
             self._transport.push(Frame(self.topic, "phx_error", {}, self.join_ref, self.join_ref))
             self.drop()
 
     def drop(self) -> None:
         """Close the channel without a message: the client is gone."""
-        self.state = State.CLOSED
+        self.state = ChannelState.CLOSED
         self._pending.clear()
         self._topics.leave(self)
         self._transport.remove(self)

@@ -10,7 +10,7 @@ from psycopg.rows import DictRow
 
 from onsembl.realtime.channels.join import Replay
 from onsembl.realtime.channels.limits import RealtimeLimits
-from onsembl.realtime.channels.serializer import Broadcast
+from onsembl.realtime.channels.serializer import BroadcastMessage
 from onsembl.realtime.channels.topics import PREFIX, Topics
 from onsembl.realtime.replication.pgoutput import Change, ReplicationMessage
 from onsembl.sql import realtime_messages
@@ -33,7 +33,7 @@ class DatabaseBroadcasts:
         """Wait until messages that the database sends from now on are broadcast."""
         await self._streaming.wait()
 
-    async def replay(self, topic: str, replay: Replay) -> tuple[Broadcast, ...]:
+    async def replay(self, topic: str, replay: Replay) -> tuple[BroadcastMessage, ...]:
         """Stored messages of a private topic, oldest first. Raises psycopg.Error."""
         since = datetime.fromtimestamp(replay.since / 1000, UTC)
         async with self._pool.connection() as conn:
@@ -67,13 +67,13 @@ class DatabaseBroadcasts:
                 extra={"action": "realtime_message_too_large"},
             )
             return
-        broadcast = Broadcast(PREFIX + topic, event, body, binary is None, {"id": row["id"]})
+        broadcast = BroadcastMessage(PREFIX + topic, event, body, binary is None, {"id": row["id"]})
         private = row.get("private") == "t"
         self.delivered += self._topics.broadcast((topic, private), broadcast, message_id=row["id"])
 
 
-def _replayed(topic: str, row: DictRow) -> Broadcast:
+def _replayed(topic: str, row: DictRow) -> BroadcastMessage:
     binary: bytes | None = row["binary_payload"]
     body = bytes(binary) if binary is not None else (row["payload"] or "{}").encode()
     meta = {"id": str(row["id"]), "replayed": True}
-    return Broadcast(PREFIX + topic, row["event"] or "", body, binary is None, meta)
+    return BroadcastMessage(PREFIX + topic, row["event"] or "", body, binary is None, meta)

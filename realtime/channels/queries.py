@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from onsembl.realtime.channels.join import Replay
-from onsembl.realtime.channels.serializer import Broadcast
+from onsembl.realtime.channels.serializer import BroadcastMessage
 
 Extension = Literal["broadcast", "presence"]
 
@@ -51,7 +51,7 @@ class Policies:
 class Replayed:
     """Stored messages, oldest first."""
 
-    messages: tuple[Broadcast, ...] = ()
+    messages: tuple[BroadcastMessage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from onsembl.protocol.rates import SlidingWindow
 from onsembl.realtime.bodies import CLOSE, BodyRejected, read_body
 from onsembl.realtime.channels.queries import PolicyQuery
-from onsembl.realtime.channels.serializer import Broadcast, Frame, Message
+from onsembl.realtime.channels.serializer import BroadcastMessage, Frame, Message
 from onsembl.realtime.channels.server import RealtimeServer
 from onsembl.realtime.channels.topics import PREFIX
 from onsembl.realtime.tokens import BadToken
@@ -96,7 +96,7 @@ class BroadcastRoutes:
         private = request.query_params.get("private") == "true"
         if private and not await self._may_write(topic, claims):
             return _unauthorized()
-        self._send(topic, private, Broadcast(PREFIX + topic, event, body, not binary))
+        self._send(topic, private, BroadcastMessage(PREFIX + topic, event, body, not binary))
         return Response(status_code=202)
 
     def _claims(self, request: Request) -> dict[str, Any] | None:

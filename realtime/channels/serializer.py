@@ -48,7 +48,7 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class Broadcast:
+class BroadcastMessage:
     """A broadcast of a binary frame. `event` is the sender's name for it; `body` is JSON, or any bytes."""
 
     topic: str
@@ -60,7 +60,7 @@ class Broadcast:
     join_ref: Ref = None
 
 
-Message = Frame | Broadcast
+Message = Frame | BroadcastMessage
 
 
 def decode(data: str | bytes, version: Version) -> Message:
@@ -94,7 +94,7 @@ def decode(data: str | bytes, version: Version) -> Message:
 
 def encode(message: Message, version: Version) -> str | bytes:
     """Encode a frame for a client: text, or bytes for a broadcast in 2.0.0. Raises Unencodable."""
-    if isinstance(message, Broadcast):
+    if isinstance(message, BroadcastMessage):
         if version == "2.0.0" and _fits(message):
             return _encode_binary(message)
         message = _as_frame(message)
@@ -147,7 +147,7 @@ def _is_ref(value: object) -> bool:
     return value is None or (isinstance(value, str | int) and not isinstance(value, bool))
 
 
-def _as_frame(message: Broadcast) -> Frame:
+def _as_frame(message: BroadcastMessage) -> Frame:
     """The broadcast as a text frame, for version 1.0.0."""
     if not message.is_json:
         raise Unencodable("bytes have no text form")
@@ -161,16 +161,16 @@ def _as_frame(message: Broadcast) -> Frame:
     return Frame(message.topic, "broadcast", payload)
 
 
-def _fits(message: Broadcast) -> bool:
+def _fits(message: BroadcastMessage) -> bool:
     return all(len(part) <= MAX_FIELD_BYTES for part in _fields(message))
 
 
-def _fields(message: Broadcast) -> tuple[bytes, bytes, bytes]:
+def _fields(message: BroadcastMessage) -> tuple[bytes, bytes, bytes]:
     meta = orjson.dumps(message.meta) if message.meta else b""
     return message.topic.encode(), message.event.encode(), meta
 
 
-def _encode_binary(message: Broadcast) -> bytes:
+def _encode_binary(message: BroadcastMessage) -> bytes:
     topic, event, meta = _fields(message)
     head = bytes((BROADCAST_KIND, len(topic), len(event), len(meta), int(message.is_json)))
     return b"".join((head, topic, event, meta, message.body))
@@ -191,7 +191,7 @@ def _decode_binary(data: bytes) -> Message:
         raise BadFrame("a binary frame is cut short") from error
 
 
-def _decode_broadcast(data: bytes) -> Broadcast:
+def _decode_broadcast(data: bytes) -> BroadcastMessage:
     *lengths, encoding = struct.unpack_from("6B", data, 1)
     if encoding not in (0, 1):
         raise BadFrame(f"no such encoding: {encoding}")
@@ -203,7 +203,7 @@ def _decode_broadcast(data: bytes) -> Broadcast:
     if not isinstance(parsed, dict):
         raise BadFrame("meta is an object")
     known = cast(dict[str, Any], parsed)
-    return Broadcast(topic, event, data[end:], encoding == 1, known, ref or None, join_ref or None)
+    return BroadcastMessage(topic, event, data[end:], encoding == 1, known, ref or None, join_ref or None)
 
 
 def _split(data: bytes, at: int, lengths: tuple[int, ...] | list[int]) -> tuple[list[str], int]:

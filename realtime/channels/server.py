@@ -47,7 +47,7 @@ class Counters:
     bad_frames: int = 0
 
 
-class Client(Protocol):
+class RealtimeClient(Protocol):
     """A client's socket, as the server sees it."""
 
     authenticated: bool
@@ -86,7 +86,7 @@ class RealtimeServer:
         self.limits = limits
         self.topics = Topics()
         self.counters = Counters()
-        self.sockets: set[Client] = set()
+        self.sockets: set[RealtimeClient] = set()
         self.feed = ChangeFeed(pool, limits, self._disconnect_subscribers)
         self.database_broadcasts = DatabaseBroadcasts(pool, self.topics, limits)
         self.verify: Verify

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from onsembl.protocol.rates import SlidingWindow
-from onsembl.realtime.channels.channel import Channel, State
+from onsembl.realtime.channels.channel import Channel, ChannelState
 from onsembl.realtime.channels.join import Replay, parse_join
 from onsembl.realtime.channels.limits import RealtimeLimits
 from onsembl.realtime.channels.queries import (
@@ -24,7 +24,7 @@ from onsembl.realtime.channels.queries import (
     Subscribed,
     SubscriptionQuery,
 )
-from onsembl.realtime.channels.serializer import Broadcast, Frame, Message, SharedMessage
+from onsembl.realtime.channels.serializer import BroadcastMessage, Frame, Message, SharedMessage
 from onsembl.realtime.channels.topics import Topics
 from onsembl.realtime.tokens import BadToken
 
@@ -110,7 +110,7 @@ def test_a_public_channel_joins_at_once(join):
     """A public channel joins without a query."""
     channel, transport = join()
     assert channel.join() is None
-    assert channel.state is State.JOINED
+    assert channel.state is ChannelState.JOINED
     assert transport.take() == [
         Frame("realtime:room", "phx_reply", {"status": "ok", "response": {"postgres_changes": []}}, "1", "1")
     ]
@@ -182,7 +182,7 @@ def test_replayed_messages_come_first_and_once(join, topics):
     channel, transport = join(private=True, broadcast={"replay": {"since": 1}})
     channel.join()
     assert channel.resume(Policies(read=BOTH)) == ReplayQuery(Replay(1, 25))
-    stored = Broadcast("realtime:room", "e", b"{}", True, {"id": "x", "replayed": True})
+    stored = BroadcastMessage("realtime:room", "e", b"{}", True, {"id": "x", "replayed": True})
     channel.resume(Replayed((stored,)))
     assert transport.events() == ["phx_reply", "e"]
     topics.broadcast(("room", True), stored, message_id="x")
@@ -290,7 +290,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(is_json=st.booleans())
     def receive_bytes(self, is_json: bool) -> None:
-        self.note_query(self.channel.receive(Broadcast("realtime:room", "e", b"{}", is_json), 10, 0.0))
+        self.note_query(self.channel.receive(BroadcastMessage("realtime:room", "e", b"{}", is_json), 10, 0.0))
 
     @rule(
         read=st.sets(st.sampled_from(sorted(BOTH))), write=st.sets(st.sampled_from(sorted(BOTH))), fails=st.booleans()
@@ -314,7 +314,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_left_behind(self) -> None:
-        if self.channel.state is State.CLOSED:
+        if self.channel.state is ChannelState.CLOSED:
             assert self.transport.removed == [self.channel]
             assert self.topics.broadcast(("room", True), HELLO) == 0
             if not self.transport.rejected:

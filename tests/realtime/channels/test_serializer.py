@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from onsembl.realtime.channels.serializer import (
     BadFrame,
-    Broadcast,
+    BroadcastMessage,
     Frame,
     Unencodable,
     decode,
@@ -46,7 +46,7 @@ def test_text_frames_of_1_0_0_are_decoded_as_encoded(topic, event, payload, ref)
     assert decode(text, "1.0.0") == Frame(topic, event, payload, ref)
 
 
-def client_frame(message: Broadcast) -> bytes:
+def client_frame(message: BroadcastMessage) -> bytes:
     """The binary frame that a client sends."""
     meta = json.dumps(message.meta).encode() if message.meta else b""
     fields = [str(f or "").encode() for f in (message.join_ref, message.ref, message.topic, message.event)] + [meta]
@@ -56,14 +56,14 @@ def client_frame(message: Broadcast) -> bytes:
 @given(FIELD, FIELD, st.binary(), st.booleans(), st.sampled_from([{}, {"a": 1}]), REFS, REFS)
 def test_binary_broadcasts_are_decoded(topic, event, body, is_json, meta, ref, join_ref):
     """A client's binary broadcast, kind 3, is decoded with its lengths in bytes of UTF-8."""
-    message = Broadcast(topic, event, body, is_json, meta, ref, join_ref)
+    message = BroadcastMessage(topic, event, body, is_json, meta, ref, join_ref)
     assert decode(client_frame(message), "2.0.0") == message
 
 
 @given(FIELD, FIELD, st.binary(), st.booleans(), st.sampled_from([{}, {"id": "x"}]))
 def test_binary_broadcasts_are_encoded(topic, event, body, is_json, meta):
     """A broadcast to a client is a binary frame of kind 4."""
-    data = encode(Broadcast(topic, event, body, is_json, meta), "2.0.0")
+    data = encode(BroadcastMessage(topic, event, body, is_json, meta), "2.0.0")
     assert isinstance(data, bytes)
     kind, *lengths, encoding = data[:5]
     assert (kind, encoding) == (4, is_json)
@@ -78,12 +78,12 @@ def test_binary_broadcasts_are_encoded(topic, event, body, is_json, meta):
 
 def test_a_broadcast_in_1_0_0_is_json():
     """In 1.0.0 a broadcast is a text frame, with its meta if it has one."""
-    text = encode(Broadcast("t", "e", b'{"a":1}', True, {"id": "x"}), "1.0.0")
+    text = encode(BroadcastMessage("t", "e", b'{"a":1}', True, {"id": "x"}), "1.0.0")
     payload = {"event": "e", "payload": {"a": 1}, "type": "broadcast", "meta": {"id": "x"}}
     assert json.loads(text) == {"topic": "t", "event": "broadcast", "payload": payload, "ref": None}
 
 
-@pytest.mark.parametrize("message", [Broadcast("t", "e", b"\0", False), Broadcast("t", "e", b"{", True)])
+@pytest.mark.parametrize("message", [BroadcastMessage("t", "e", b"\0", False), BroadcastMessage("t", "e", b"{", True)])
 def test_a_broadcast_without_a_form_in_1_0_0_is_not_sent(message):
     """Bytes, and a body that is no JSON, have no form in 1.0.0."""
     with pytest.raises(Unencodable):
@@ -92,10 +92,10 @@ def test_a_broadcast_without_a_form_in_1_0_0_is_not_sent(message):
 
 def test_long_names_are_sent_as_text():
     """A topic too long for a length of one byte is sent in the text form."""
-    text = encode(Broadcast("t" * 300, "e", b'{"a":1}', True), "2.0.0")
+    text = encode(BroadcastMessage("t" * 300, "e", b'{"a":1}', True), "2.0.0")
     assert json.loads(text)[4]["payload"] == {"a": 1}
     with pytest.raises(Unencodable):
-        encode(Broadcast("t" * 300, "e", b"", False), "2.0.0")
+        encode(BroadcastMessage("t" * 300, "e", b"", False), "2.0.0")
 
 
 def test_phoenix_own_binary_push():
