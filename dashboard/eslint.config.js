@@ -19,7 +19,7 @@ export default ts.config(
       "no-control-regex": "off",
       eqeqeq: "error",
       "@typescript-eslint/no-unused-vars": ["error", { argsIgnorePattern: "^_", varsIgnorePattern: "^_" }],
-      // Most maps and sets here live for one call: what has to react says so itself.
+      // Most maps and sets live for one call: reactive ones are SvelteMap and SvelteSet by choice.
       "svelte/prefer-svelte-reactivity": "off",
     },
   },

@@ -1,15 +1,15 @@
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig } from "vite";
 
-// `npm run dev` serves the page with hot reload in front of a control center that runs on its usual address.
+// `npm run dev` serves the page with hot reload; it passes requests on to a control center at its default address.
 const server = process.env["ONSEMBL_URL"] ?? "http://127.0.0.1:8400";
 
 export default defineConfig({
   plugins: [svelte()],
   build: {
     target: "es2022",
-    cssTarget: ["chrome123", "firefox120", "safari17.5"], // light-dark() stays as it is written
-    // The page loads all of its scripts at once, and the policy it is served under allows no inline ones.
+    cssTarget: ["chrome123", "firefox120", "safari17.5"], // these browsers know light-dark()
+    // The page loads all of its scripts at once, and its content security policy allows no inline script.
     modulePreload: { polyfill: false },
     chunkSizeWarningLimit: 900,
   },

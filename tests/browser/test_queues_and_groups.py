@@ -88,7 +88,7 @@ async def test_a_cancellation_has_a_reason(center: Api, visit) -> None:
         await visitor.send(text)
     row = visitor.command("one", "queued")
     await row.locator("[data-row]").click()
-    await page.get_by_role("button", name="Cancel with a reason").click()
+    await page.get_by_role("button", name="Give a reason and cancel").click()
     await page.get_by_label("Reason", exact=True).fill("not needed")
     await page.get_by_role("button", name="Cancel the command").click()
     await visitor.command("one", "cancelled").locator("[data-row]").click()
