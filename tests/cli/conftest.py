@@ -1,4 +1,4 @@
-"""Data folders that Postgres can serve from, whoever runs the tests."""
+"""Data folders that Postgres can use, whichever user runs the tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 
 @pytest.fixture
 def empty_folder() -> Iterator[Path]:
-    """Gone afterwards, and the Postgres that still serves from it."""
+    """A new data folder. It is deleted afterwards, and a Postgres that still uses it is stopped."""
     path = data_folder()
     yield path
     if (path / "postgres" / "postmaster.pid").exists():
@@ -27,6 +27,6 @@ def empty_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def folder(empty_folder: Path, cluster: Path) -> Path:
-    """The same with a migrated database, which has no operator yet: a start on it makes and migrates none."""
+    """A data folder with a migrated database without operators, so that a start is fast."""
     copy_folder(cluster, empty_folder)
     return empty_folder

@@ -20,7 +20,7 @@ def onsembl(database_url: str, *arguments: str) -> subprocess.CompletedProcess[s
 
 @pytest.fixture
 async def log(database_url: str) -> str:
-    """A log of a thousand rows, sealed."""
+    """A sealed log of a thousand rows."""
     async with await connect(database_url, autocommit=True) as conn:
         await conn.execute(
             """insert into audit (actor_kind, actor_name, action, outcome)
@@ -33,8 +33,8 @@ async def log(database_url: str) -> str:
     return database_url
 
 
-def test_a_whole_log_is_said_to_be(log: str):
-    """With the head to note elsewhere, which is found again later."""
+def test_an_intact_log_is_verified(log: str):
+    """verify prints the head hash, and finds it again with --expect-head."""
     whole = onsembl(log, "verify")
     assert (whole.returncode, whole.stdout.splitlines()[0]) == (
         0,
@@ -46,8 +46,8 @@ def test_a_whole_log_is_said_to_be(log: str):
     assert onsembl(log, "verify", "--expect-head", "ab" * 32).returncode == 1
 
 
-def test_a_tampered_log_is_named_and_fails(log: str):
-    """As text and as JSON."""
+def test_a_changed_row_is_named(log: str):
+    """verify names the row as text and as JSON, and exits with 1."""
     with psycopg.connect(log, autocommit=True) as conn:
         conn.execute("set session_replication_role = replica")
         conn.execute("update onsembl.audit set actor_name = 'eve' where id = 17")
@@ -58,7 +58,7 @@ def test_a_tampered_log_is_named_and_fails(log: str):
 
 
 def test_an_export_is_filtered_written_and_logged(log: str, tmp_path):
-    """To standard output or a file; the copy that was taken is in the next one."""
+    """export filters rows, writes them to stdout or a file, and records the export in the log."""
     first = onsembl(log, "export", "--since", "1d", "--actor", "ada")
     assert first.returncode == 0, first.stderr
     assert (len(first.stdout.splitlines()), first.stderr.strip()) == (1000, "1000 rows.")

@@ -1,4 +1,4 @@
-"""Thousands of clients at once that want nothing good, and one agent that does."""
+"""Thousands of malicious clients at once, and one legitimate agent."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from onsembl.sql.enrolment import add_token
 
 OPENED_AT_ONCE = 500
 PATIENCE = 15
-"""Seconds that the agent's program gives the server."""
+"""Seconds that the agent's program waits for the server."""
 UPGRADE = (
     "GET /v1/agent HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: {AGENT_SUBPROTOCOL}\r\n"
@@ -44,7 +44,7 @@ KINDS = {
 
 
 async def bad_tokens(database_url: str) -> dict[str, str]:
-    """By a key that nobody knows; by another one under a key's name that is known; and one that was good once."""
+    """Tokens of an unknown key, of a forged key with a known id, and an expired one."""
     async with await connect(database_url) as conn:
         row = await (await conn.execute("select kid, private_pem from onsembl.signing_keys")).fetchone()
     assert row is not None
@@ -69,7 +69,7 @@ main()
 
 @pytest.fixture
 def server(empty_folder, database_url, count):
-    """In a process of its own: each side has its own thousands of sockets."""
+    """A server in a process of its own, because both sides open thousands of sockets."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert hard == resource.RLIM_INFINITY or hard > count + 1000, "this takes more open files than are allowed"
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -81,14 +81,14 @@ def server(empty_folder, database_url, count):
 
 @dataclass(slots=True)
 class Client:
-    """One that wants nothing good: of a kind, with what it says."""
+    """A malicious client of one kind, with the bytes that it sends."""
 
     kind: str
     says: bytes
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     status: str = ""
-    """What it was answered; "" when it was closed with nothing said."""
+    """The HTTP status of the answer; empty when the connection was closed without one."""
 
     async def until_ended(self) -> None:
         """Say it all, and read until the server closes the connection."""
@@ -160,7 +160,7 @@ async def open_all(server: ControlCenter, kinds: list[tuple[str, bytes]], count:
 
 
 def sockets_of(server: ControlCenter) -> int:
-    """How many its process has open."""
+    """The number of open sockets of the server's process."""
     count = 0
     for name in Path(f"/proc/{server.process.pid}/fd").iterdir():
         with suppress(FileNotFoundError):  # closed meanwhile
@@ -169,7 +169,7 @@ def sockets_of(server: ControlCenter) -> int:
 
 
 async def enrolled(address: str, database_url: str) -> str:
-    """The access token of a good agent."""
+    """The access token of a legitimate agent."""
     token = "one_" + "x" * 40
     async with await connect(database_url, role="onsembl_api") as conn:
         await add_token(conn, token, "*", 600, None)
@@ -182,7 +182,7 @@ async def enrolled(address: str, database_url: str) -> str:
 
 
 async def a_good_agent_connects(address: str, access_token: str) -> None:
-    """Each try has the program's own patience, and it tries again as the program does."""
+    """Connect with the timeout and the retries of the agent's program."""
     door = connect_socket(
         address.replace("http", "ws") + "/v1/agent",
         additional_headers={"Authorization": f"Bearer {access_token}"},

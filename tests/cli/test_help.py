@@ -13,7 +13,7 @@ from support.control_center import clean_environment
 from onsembl.cli.main import main
 
 LINE = 100
-"""More than any short help has."""
+"""Longer than every short help."""
 
 
 def commands(group: click.Group, context: click.Context) -> Iterator[tuple[str, click.Command]]:
@@ -30,7 +30,7 @@ ALL = dict(commands(main, click.Context(main, info_name="onsembl")))
 
 
 def test_the_list_of_commands_imports_none_of_them():
-    """`onsembl --help` prints the short helps that stand beside the names, so it starts fast."""
+    """`onsembl --help` prints the short helps of main.py, and imports no command."""
     program = (
         "import sys; from onsembl.cli.main import main; main(['--help'], standalone_mode=False);"
         " print([name for name in sys.modules if name.startswith(('onsembl.cli.client', 'onsembl.cli.server'))])"
@@ -45,7 +45,7 @@ def test_the_list_of_commands_imports_none_of_them():
 
 @pytest.mark.parametrize(("path", "command"), ALL.items(), ids=list(ALL))
 def test_every_command_and_option_has_a_help(path: str, command: click.Command):
-    """A sentence for the command, and one for each option."""
+    """Each command's short help is a sentence, and each option has a help."""
     assert command.get_short_help_str(LINE).endswith("."), path
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
     assert [option.name for option in options if not option.help] == []

@@ -23,8 +23,8 @@ def project(postgres) -> Iterator[SupabaseProject]:
         yield project
 
 
-def test_a_project_is_set_up_and_then_holds(project: SupabaseProject):
-    """`check` names what is missing; after `setup`, which may run twice, every line of it is ok."""
+def test_a_project_passes_every_check_after_setup(project: SupabaseProject):
+    """check names what is missing; after setup, which can run twice, every check passes."""
     before = project.onsembl("supabase", "check", "--json")
     assert before.returncode == 1
     missing = {finding["check"]: finding for finding in json.loads(before.stdout)}
@@ -37,8 +37,8 @@ def test_a_project_is_set_up_and_then_holds(project: SupabaseProject):
     assert [line.split()[0] for line in after.stdout.splitlines()] == ["ok"] * 9
 
 
-def test_what_is_taken_away_is_found_and_mended(project: SupabaseProject):
-    """A table out of the publication, a grant revoked, a table opened to browsers: each has its line."""
+def test_each_fault_of_a_project_is_found(project: SupabaseProject):
+    """check finds an unpublished table, a revoked grant and missing row-level security; setup repairs the first two."""
     onsembl(project, "supabase", "setup")
     with psycopg.connect(project.environment["DATABASE_URL"], autocommit=True) as conn:
         conn.execute("alter publication supabase_realtime drop table onsembl.commands")
@@ -55,8 +55,8 @@ def test_what_is_taken_away_is_found_and_mended(project: SupabaseProject):
     assert mended["publication"] and mended["grants"] and not mended["policies"]
 
 
-def test_operators_of_the_project_are_looked_after(project: SupabaseProject):
-    """Added, listed, given a role, disabled and enabled, by the project's own admin interface; all is logged."""
+def test_operators_of_a_project_are_managed(project: SupabaseProject):
+    """Operators are added, listed, changed, disabled and enabled by the project's admin interface; all is audited."""
     onsembl(project, "supabase", "setup")
     added = onsembl(
         project, "operator", "add", "a@example.org", "--role", "viewer", ONSEMBL_OPERATOR_PASSWORD="good one"
@@ -85,8 +85,8 @@ def test_operators_of_the_project_are_looked_after(project: SupabaseProject):
         ({"DATABASE_URL": "postgresql://u:hidden@127.0.0.1:1/postgres"}, "is not responding"),
     ],
 )
-def test_settings_that_cannot_work_are_refused_in_a_paragraph(changes, said, tmp_path):
-    """`up` and `setup` say what is wrong, without a traceback and without the password."""
+def test_invalid_settings_are_reported_as_an_error(changes, said, tmp_path):
+    """up and setup name the fault, without a traceback and without the password."""
     nobody = "http://127.0.0.1:1"
     keys = {"SUPABASE_PUBLISHABLE_KEY": "sb_publishable_x", "SUPABASE_SECRET_KEY": "sb_secret_x"}
     project = SupabaseProject(clean_environment(SUPABASE_URL=nobody, **keys) | changes)
@@ -98,7 +98,7 @@ def test_settings_that_cannot_work_are_refused_in_a_paragraph(changes, said, tmp
 
 
 def test_a_database_that_cannot_be_migrated_is_an_error_without_a_traceback(database_url: str):
-    """`supabase serve` names the migration that it does not know."""
+    """supabase serve names the unknown migration."""
     with psycopg.connect(database_url, autocommit=True) as conn:
         conn.execute("insert into onsembl_migrations.applied (name, checksum) values ('migrations/9999_x.sql', '')")
     result = run_in_process("supabase", "serve", environment=clean_environment(DATABASE_URL=database_url))

@@ -1,4 +1,4 @@
-"""`onsembl keys` beside a control center that runs, and what the process list shows of secrets."""
+"""`onsembl keys` beside a running control center, and no secret in the process list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log lines as programs read them."""
+"""The formats and settings of the log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from onsembl.protocol import request_ids
 
 
 def line(message="A %s", *arguments, level=logging.INFO, exc_info=None, **extra) -> dict:
-    """A record, written and read again by a parser that takes nothing but JSON."""
+    """The fields of a record that was formatted as JSON and parsed strictly."""
     logger = logging.getLogger("onsembl.tests")
     record = logger.makeRecord(logger.name, level, __file__, 1, message, arguments, exc_info, extra=extra)
     text = logs.JsonFormatter().format(record)
@@ -23,8 +23,8 @@ def line(message="A %s", *arguments, level=logging.INFO, exc_info=None, **extra)
     return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
 
-def test_a_line_has_time_level_logger_message_and_whatever_extra_says():
-    """Nothing else."""
+def test_a_line_has_the_standard_fields_and_those_of_extra():
+    """A line has time, level, logger, message and the fields of `extra`, and no others."""
     fields = line("A %s", "thing", level=logging.WARNING, action="done", agent_id="1", n=2, of={"a": [1, None]})
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", fields.pop("time"))
     assert fields == {
@@ -38,15 +38,15 @@ def test_a_line_has_time_level_logger_message_and_whatever_extra_says():
     }
 
 
-def test_the_id_of_the_request_is_there_while_it_is_in_force():
-    """And no field for it otherwise."""
+def test_a_line_has_the_request_id_while_a_request_is_handled():
+    """Without a request the field is missing."""
     with request_ids.in_force("deploy-4711"):
         assert line("x")["request_id"] == "deploy-4711"
     assert "request_id" not in line("x")
 
 
 def test_a_traceback_is_one_field():
-    """Line ends within it are escaped."""
+    """A traceback's newlines are escaped."""
     try:
         json.loads("a\nb")
     except ValueError:
@@ -55,22 +55,22 @@ def test_a_traceback_is_one_field():
     assert "\njson.decoder.JSONDecodeError: " in fields["exception"]
 
 
-def test_no_message_makes_a_second_line_or_field():
-    """Whatever a client gets into a log stays in its place."""
+def test_a_message_cannot_forge_a_line_or_field():
+    """Text of a client stays within the field `message`."""
     said = 'a\n{"level": "error"}\x1b[31m\u2028"'
     assert line("%s", said, path=said)["message"] == said
     assert line("x", path=said)["path"] == said
 
 
-def test_a_field_cannot_take_the_place_of_ours():
-    """Time, level and logger say what they say."""
+def test_extra_cannot_replace_a_standard_field():
+    """Time, level and logger keep their values."""
     fields = line("x", level_of="a", time="never", logger="other")
     assert (fields["logger"], fields["level_of"]) == ("onsembl.tests", "a")
     assert fields["time"] != "never"
 
 
-def test_what_json_does_not_have_is_shown_all_the_same():
-    """Infinity, an object, bytes, a lone surrogate, a list within itself."""
+def test_values_without_a_json_type_are_written_as_text():
+    """Infinity, an object, bytes, a lone surrogate and a list that contains itself."""
     knot: list = []
     knot.append(knot)
     assert line("x", n=float("inf"), m=1)["n"] == "inf"
@@ -82,7 +82,7 @@ def test_what_json_does_not_have_is_shown_all_the_same():
 
 @pytest.fixture
 def levels_as_before():
-    """What is set is taken back."""
+    """Restores the levels of the loggers."""
     levels = [(logger, logger.level) for logger in map(logging.getLogger, ("root", "onsembl", *logs.VERBOSE_LIBRARIES))]
     yield
     for logger, level in levels:
@@ -100,8 +100,8 @@ def levels_as_before():
         ({"ONSEMBL_LOG_LEVEL": "debug"}, logs.TextFormatter, logging.DEBUG),
     ],
 )
-def test_the_settings_are_obeyed(levels_as_before, monkeypatch, environment, formatter, level):
-    """Ours may be told of in detail; what others say in detail may have secrets in it."""
+def test_the_settings_choose_format_and_level(levels_as_before, monkeypatch, environment, formatter, level):
+    """The level applies to our loggers; libraries stay at INFO or WARNING, because their details may be secret."""
     for name in logs.SETTINGS:
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
@@ -116,15 +116,15 @@ def test_the_settings_are_obeyed(levels_as_before, monkeypatch, environment, for
 
 
 @pytest.mark.parametrize("name", logs.SETTINGS)
-def test_a_setting_that_is_none_is_refused(monkeypatch, name):
-    """By a sentence that says what there is."""
+def test_an_unknown_setting_is_rejected(monkeypatch, name):
+    """The error lists the valid values."""
     monkeypatch.setenv(name, "loud")
     with pytest.raises(click.ClickException, match=f"{name} is 'loud'; use .* or "):
         logs.configure(logging.INFO)
 
 
-def test_a_line_of_text_ends_with_the_id():
-    """For people who follow one."""
+def test_a_line_of_text_ends_with_the_request_id():
+    """Without a request the line has no id."""
     record = logging.makeLogRecord({"name": "n", "levelname": "INFO", "msg": "said"})
     with request_ids.in_force("deploy-4711"):
         assert logs.TextFormatter("%(levelname)s %(message)s").format(record) == "INFO said (request deploy-4711)"

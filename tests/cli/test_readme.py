@@ -1,4 +1,4 @@
-"""What README.md, the Dockerfile and fly.toml tell people to run and to set exists."""
+"""The commands and settings in README.md, the Dockerfile and fly.toml exist."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 SOURCES = [path for part in ("agent", "api", "cli", "realtime") for path in (ROOT / part).rglob("*.py")]
 NOT_SETTINGS = {"ONSEMBL_COMMAND_ID"}
-"""Given to what an agent runs, not by people."""
+"""Variables that an agent sets for its commands, which are no settings."""
 
 
 def shell_lines() -> Iterator[str]:
@@ -29,7 +29,7 @@ def shell_lines() -> Iterator[str]:
 
 
 def commands() -> list[list[str]]:
-    """Every `onsembl …` that README.md and the Dockerfile have, split as a shell would."""
+    """Every `onsembl` command in README.md and the Dockerfile, split like a shell does."""
     started = re.search(r"^CMD (\[.*\])$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[1]
     lines = [shlex.split(line, comments=True) for line in shell_lines()] + [json.loads(started)]
     lines = [["onsembl", *line[1:]] if line[:2] == ["./dev", "up"] else line for line in lines]
@@ -40,7 +40,7 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("arguments", commands(), ids=" ".join)
 def test_the_command_exists(arguments: list[str]):
-    """Its name, its options and their values are known."""
+    """The command's name, options and values are valid."""
     command: click.Command = main
     context = click.Context(main, info_name="onsembl")
     while isinstance(command, click.Group) and arguments:
@@ -58,15 +58,15 @@ def test_the_command_exists(arguments: list[str]):
             assert value is not None, f"{parameter.name} is missing"
 
 
-def test_there_are_commands_to_look_at():
-    """The pattern still finds them, the two first of all among them."""
+def test_the_commands_are_found():
+    """The pattern finds the commands, including the first two of README.md."""
     assert ["up", "--demo"] in commands()
     assert {"./dev up --demo", "./dev test"} <= set(shell_lines())
     assert len(commands()) > 10
 
 
-def test_every_setting_is_in_the_table_and_exists():
-    """A variable that is read is described, and one that is described is read."""
+def test_the_table_has_every_setting():
+    """Each variable that the code reads is in the table, and no other."""
     read = {
         name
         for path in SOURCES
@@ -76,14 +76,14 @@ def test_every_setting_is_in_the_table_and_exists():
     assert described == read - NOT_SETTINGS
 
 
-def test_files_that_are_linked_are_there():
-    """No link of README.md leads nowhere."""
+def test_every_linked_file_exists():
+    """Every link of README.md leads to a file."""
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-def test_fly_asks_the_port_and_the_path_that_are_served():
-    """Its health check finds the server that the Dockerfile starts."""
+def test_fly_checks_the_port_and_path_of_the_server():
+    """Fly's health check reaches the server that the Dockerfile starts."""
     service = tomllib.loads((ROOT / "fly.toml").read_text())["http_service"]
     up = main.get_command(click.Context(main), "up")
     port = next(parameter.default for parameter in up.params if parameter.name == "port")

@@ -1,4 +1,4 @@
-"""One request's id in the logs of API, worker and agent, each a process of its own."""
+"""A request's id is in the logs of the API, the worker and the agent."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ REQUEST_ID = "deploy-4711"
 
 
 def told(text: str) -> list[dict]:
-    """The lines of a log, each of which is JSON; what comes before a server is ready is for people."""
+    """The JSON lines of a log; earlier lines are for people."""
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
 def actions(text: str) -> list[str]:
-    """What was done about the request."""
+    """The actions that were logged for the request."""
     return [line["action"] for line in told(text) if line.get("request_id") == REQUEST_ID]
 
 
@@ -38,7 +38,7 @@ async def seen_through(database_url: str, command: dict) -> bool:
 
 
 async def test_a_request_is_found_in_the_log_of_each_process(database_url: str, tmp_path: Path):
-    """By the id that its client gave it; another one's lines have another."""
+    """The client's request id is in every line about the request, and in no other."""
     environment = clean_environment(DATABASE_URL=database_url, ONSEMBL_LOG_FORMAT="json")
     worker_log, agent_log = tmp_path / "worker.log", tmp_path / "agent.log"
     with (

@@ -1,4 +1,4 @@
-"""`onsembl stop`, on the control center's machine and from elsewhere."""
+"""`onsembl stop` on the control center's machine and on another one."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ async def onsembl(*arguments: str, **environment: str) -> tuple[int, str, str]:
     return process.returncode, out.decode(), err.decode()
 
 
-async def test_it_works_on_the_database_itself(api: Api, tmp_path: Path) -> None:
-    """Agent by agent, until each has proven that nothing runs; lifted by whoever is at the machine."""
+async def test_stop_uses_the_database(api: Api, tmp_path: Path) -> None:
+    """stop --wait shows each agent until it has stopped; the machine's user can lift the halt."""
     admin = Operator(api, await api.operator())
     async with agent_running(api, tmp_path) as agent:
         command = await admin.send(agent.id, "trap '' INT TERM; while :; do sleep 1000; done")
@@ -58,8 +58,8 @@ async def test_it_works_on_the_database_itself(api: Api, tmp_path: Path) -> None
         assert (code, err) == (1, "Error: The fleet is not halted.\n")
 
 
-async def test_it_works_through_the_api(api: Api, tmp_path: Path) -> None:
-    """Signed in once; the session is for its owner only; an operator's session does not lift."""
+async def test_stop_uses_the_api(api: Api, tmp_path: Path) -> None:
+    """stop works with a stored session, which only its owner can read; lifting needs an admin."""
     operator = await api.operator(Role.OPERATOR)
     home = {"HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)}
     login = ("login", "--server", api.url, "--email", operator.email)
@@ -82,8 +82,8 @@ async def test_it_works_through_the_api(api: Api, tmp_path: Path) -> None:
     assert not kept.exists()
 
 
-async def test_one_has_to_say_what(tmp_path: Path) -> None:
-    """Neither nothing nor both, and somewhere to say it to."""
+async def test_stop_needs_exactly_one_action(tmp_path: Path) -> None:
+    """stop rejects no action, two actions and a missing control center."""
     assert (await onsembl("stop"))[0] == 2
     assert (await onsembl("stop", "--all", "--lift"))[0] == 2
     assert (await onsembl("stop", "--lift", "--wait"))[0] == 2
@@ -93,7 +93,7 @@ async def test_one_has_to_say_what(tmp_path: Path) -> None:
     assert "No Postgres runs" in err
 
 
-async def test_it_is_followed_until_it_is_lifted(api: Api) -> None:
+async def test_a_stop_is_followed_until_it_is_lifted(api: Api) -> None:
     """How far it has come is shown without pressing again; a lift meanwhile is no success; agents get the seconds that
     the environment says."""
     agent = await api.enrol()
@@ -111,8 +111,8 @@ async def test_it_is_followed_until_it_is_lifted(api: Api) -> None:
         assert (code, out.splitlines()[-1]) == (1, "The halt was lifted.")
 
 
-def test_whoever_is_signed_in_here_needs_no_api(folder: Path, tmp_path: Path) -> None:
-    """The control center of the session is this machine's: its database is used, with the API dead."""
+def test_a_local_session_needs_no_api(folder: Path, tmp_path: Path) -> None:
+    """If the session's control center runs on this machine, stop uses its database while the API is down."""
     center = ControlCenter(folder).ready()
     email, password = re.search(r"Sign in with\s+(\S+)\s+and password\s+(\S+)", center.output).groups()
     home = {"XDG_STATE_HOME": str(tmp_path), "ONSEMBL_DATA_DIR": str(folder)}

@@ -1,4 +1,4 @@
-"""`onsembl up` as a person meets it: it starts, starts again, and says in one paragraph what stands in its way."""
+"""`onsembl up`: it starts, restarts, recovers, and reports each obstacle in one paragraph."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def postmaster(folder: Path) -> int:
     return int((folder / "postgres" / "postmaster.pid").read_text().split("\n", 1)[0])
 
 
-def test_the_first_start_shows_a_sign_in_that_works_and_later_ones_show_none(empty_folder: Path):
-    """E-mail and password are printed once, and are still good after a restart, which is quick."""
+def test_only_the_first_start_prints_a_password(empty_folder: Path):
+    """The e-mail address and password are printed once and work after a restart, which is quick."""
     with ControlCenter(empty_folder) as first:
         first.ready()
         email, password = SIGN_IN.search(first.output).groups()
@@ -50,8 +50,8 @@ def test_the_first_start_shows_a_sign_in_that_works_and_later_ones_show_none(emp
         assert sign_in(second, email, password).status_code == 200
 
 
-def test_after_how_long_a_worker_is_dead_is_the_same_for_all(folder: Path):
-    """`up` takes `--dead-after` as `worker` does: one that has been silent for a minute lives, if that is the usual."""
+def test_up_takes_dead_after(folder: Path):
+    """With --dead-after above a minute, a worker without a heartbeat for a minute counts as alive."""
     with ControlCenter(folder, "--dead-after", "3600") as center:
         center.ready()
         with psycopg.connect(EmbeddedPostgres(folder).url(), autocommit=True) as conn:
@@ -64,8 +64,8 @@ def test_after_how_long_a_worker_is_dead_is_the_same_for_all(folder: Path):
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_ends_everything_and_is_no_failure(folder: Path, how: signal.Signals):
-    """After Ctrl-C or SIGTERM Postgres is gone too, shut down cleanly, and nothing was complained about."""
+def test_a_stop_ends_everything_cleanly(folder: Path, how: signal.Signals):
+    """After Ctrl-C or SIGTERM, Postgres has shut down cleanly and no error was printed."""
     center = ControlCenter(folder).ready()
     server = postmaster(folder)
     assert center.stop(how) == 0, center.output
@@ -75,8 +75,8 @@ def test_a_stop_ends_everything_and_is_no_failure(folder: Path, how: signal.Sign
     assert not (folder / "postgres" / "postmaster.pid").exists()
 
 
-def test_a_second_one_on_the_same_folder_names_the_first(folder: Path):
-    """It ends with one paragraph that says which process runs and where, and the first goes on."""
+def test_a_second_start_on_the_same_folder_is_rejected(folder: Path):
+    """The error names the process and address of the first, which continues."""
     with ControlCenter(folder) as first:
         first.ready()
         with ControlCenter(folder) as second:
@@ -87,8 +87,8 @@ def test_a_second_one_on_the_same_folder_names_the_first(folder: Path):
         assert first.get("/readyz").status_code == 200
 
 
-def test_a_start_after_a_kill_takes_the_running_postgres_over(folder: Path):
-    """`kill -9` leaves Postgres running; the next start uses it, and stops it when it is stopped."""
+def test_a_start_after_a_kill_takes_over_postgres(folder: Path):
+    """kill -9 leaves Postgres running; the next start uses and later stops it."""
     first = ControlCenter(folder).ready()
     server = postmaster(folder)
     first.stop(signal.SIGKILL)
@@ -100,8 +100,8 @@ def test_a_start_after_a_kill_takes_the_running_postgres_over(folder: Path):
     assert not psutil.pid_exists(server)
 
 
-def test_a_start_after_everything_was_killed_recovers(folder: Path):
-    """A Postgres that was killed a moment ago is started again, and recovers its data."""
+def test_a_start_after_a_kill_of_postgres_recovers(folder: Path):
+    """A killed Postgres is started again and recovers its data."""
     first = ControlCenter(folder).ready()
     server = postmaster(folder)
     first.stop(signal.SIGKILL)
@@ -112,8 +112,8 @@ def test_a_start_after_everything_was_killed_recovers(folder: Path):
         assert not SIGN_IN.search(second.output)
 
 
-def test_what_a_killed_postgres_left_is_no_obstacle(folder: Path):
-    """One of its processes does not notice the death of the others: no other server could start beside it."""
+def test_remaining_processes_of_a_killed_postgres_are_ended(folder: Path):
+    """A suspended Postgres process, beside which no server could start, is ended."""
     server = EmbeddedPostgres(folder)
     server.start()
     with psycopg.connect(server.url()) as conn:
@@ -125,8 +125,8 @@ def test_what_a_killed_postgres_left_is_no_obstacle(folder: Path):
             assert not left.is_running()
 
 
-def test_a_database_that_comes_later_is_waited_for(empty_folder: Path, own_postgres: EmbeddedPostgres):
-    """And it is said what is waited for."""
+def test_a_start_waits_for_the_database(empty_folder: Path, own_postgres: EmbeddedPostgres):
+    """The start says that it waits for the database."""
     own_postgres.stop()
     environment = clean_environment(DATABASE_URL=own_postgres.url())
     with ControlCenter(empty_folder, environment=environment) as center:
@@ -135,16 +135,16 @@ def test_a_database_that_comes_later_is_waited_for(empty_folder: Path, own_postg
         center.ready()
 
 
-def test_a_lock_file_that_names_a_stranger_is_stale(folder: Path, postgres: EmbeddedPostgres):
-    """The number in the lock file may have gone to another program since: it is left alone, and no obstacle."""
+def test_a_lock_file_of_another_process_is_stale(folder: Path, postgres: EmbeddedPostgres):
+    """If the process id in the lock file belongs to another program, that program continues and the start works."""
     (folder / "postgres" / "postmaster.pid").write_text(f"{postgres.pid}\n{folder / 'postgres'}\n0\n5432\n")
     with ControlCenter(folder) as center:
         center.ready()
     assert psutil.pid_exists(postgres.pid)
 
 
-def test_an_interrupted_first_start_is_made_good(empty_folder: Path):
-    """A cluster that was half made when the machine went down is made anew."""
+def test_an_interrupted_first_start_is_repeated(empty_folder: Path):
+    """A half-created cluster is created again."""
     half = empty_folder / "postgres.partial"
     half.mkdir()
     (half / "PG_VERSION").write_text("18\n")
@@ -152,8 +152,8 @@ def test_an_interrupted_first_start_is_made_good(empty_folder: Path):
         center.ready()
 
 
-def test_the_demo_agent_is_there_at_every_start_and_gone_with_each(folder: Path):
-    """Also after a kill, at another address, and when its own folder was lost."""
+def test_the_demo_agent_starts_and_stops_with_the_server(folder: Path):
+    """The demo agent is online after a kill, at another address, and after its folder was deleted."""
 
     def demo_agents() -> list[psutil.Process]:
         return [process for process in psutil.process_iter(["cmdline"]) if _is_demo(process, folder)]
@@ -192,15 +192,15 @@ def _is_demo(process: psutil.Process, folder: Path) -> bool:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::1"])
-def test_it_listens_where_it_is_told(folder: Path, host: str):
-    """The address that it names is one that a browser on this machine can open."""
+def test_up_listens_on_the_given_address(folder: Path, host: str):
+    """A browser on this machine can open the printed address."""
     with ControlCenter(folder, "--host", host) as center:
         center.ready()
         assert center.get("/readyz").status_code == 200
 
 
-def test_a_taken_port_is_named(empty_folder: Path):
-    """One paragraph with the port and what to do, before anything is made."""
+def test_a_taken_port_is_reported(empty_folder: Path):
+    """The error names the port and the option, and nothing is created."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with ControlCenter(empty_folder, port=port) as center:
@@ -212,8 +212,8 @@ def test_a_taken_port_is_named(empty_folder: Path):
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
-def test_an_address_that_is_not_ours_is_named(empty_folder: Path, host: str):
-    """A name that does not resolve, or another machine's address."""
+def test_a_foreign_address_is_reported(empty_folder: Path, host: str):
+    """The error names an unknown host, or the address of another machine."""
     with ControlCenter(empty_folder, "--host", host) as center:
         assert center.wait() == 1
     assert PARAGRAPH.match(center.output), center.output
@@ -221,8 +221,8 @@ def test_an_address_that_is_not_ours_is_named(empty_folder: Path, host: str):
 
 
 @pytest.mark.parametrize("path", ["/proc/onsembl", "{folder}/file/inside"])
-def test_a_folder_that_cannot_be_written_is_named(empty_folder: Path, path: str):
-    """One paragraph with the folder and what to do."""
+def test_a_folder_that_cannot_be_written_is_reported(empty_folder: Path, path: str):
+    """The error names the folder and the option."""
     (empty_folder / "file").touch()
     path = path.format(folder=empty_folder)
     with ControlCenter(Path(path)) as center:
@@ -232,8 +232,8 @@ def test_a_folder_that_cannot_be_written_is_named(empty_folder: Path, path: str)
     assert "--data-dir" in center.output
 
 
-def test_a_database_that_does_not_answer_is_named_without_its_password(empty_folder: Path):
-    """The address is shown as far as it is no secret."""
+def test_an_unreachable_database_is_reported_without_its_password(empty_folder: Path):
+    """The error has the port, and not the password."""
     with socket.socket() as held:  # so that nobody else listens there
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
@@ -247,8 +247,8 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(empty_fol
     assert "hidden" not in center.output
 
 
-def test_a_database_of_ones_own_is_used_instead_of_the_embedded_one(empty_folder: Path, database_url: str):
-    """With DATABASE_URL no Postgres is made."""
+def test_an_own_database_replaces_the_embedded_one(empty_folder: Path, database_url: str):
+    """With DATABASE_URL, no embedded Postgres is created."""
     with ControlCenter(empty_folder, environment=clean_environment(DATABASE_URL=database_url)) as center:
         center.ready()
         assert center.get("/readyz").status_code == 200

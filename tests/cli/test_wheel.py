@@ -1,4 +1,4 @@
-"""What is shipped: a wheel with every module, the SQL and the page, which runs where there is nothing else."""
+"""The wheel has every module, the SQL and the page, and runs without the sources."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def wheel(sources: Path) -> Path:
 
 @pytest.fixture
 def unpacked(wheel: Path, tmp_path: Path) -> Path:
-    """A folder to import it from."""
+    """A folder from which the wheel can be imported."""
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "unpacked")
     return tmp_path / "unpacked"
@@ -136,7 +136,7 @@ def serves_the_page(folder: Path, command: list[str], cwd: Path, **environment: 
 
 
 def test_a_wheel_serves_its_page(unpacked: Path, tmp_path: Path, folder: Path):
-    """With the packages of the environment that the tests run in."""
+    """The wheel runs with the packages of the tests' environment."""
     where = "import onsembl.cli.main as main; print(main.__file__)"
     found = subprocess.run(
         [sys.executable, "-c", where], env=clean_environment(PYTHONPATH=str(unpacked)), capture_output=True, text=True
@@ -156,7 +156,7 @@ def test_an_installed_wheel_serves_the_page(wheel: Path, tmp_path: Path, empty_f
 
 
 def needs_the_base_install_only(command: list[str], cwd: Path, **environment: str) -> None:
-    """The agent's commands work, and the server's say what they miss."""
+    """The agent's commands work, and the server's commands name the missing packages."""
     surroundings = {"env": clean_environment(**environment), "cwd": cwd, "capture_output": True, "text": True}
     assert "enrol" in subprocess.run([*command, "agent", "--help"], check=True, **surroundings).stdout
     refused = subprocess.run([*command, "up", "--demo"], check=False, **surroundings)
@@ -180,7 +180,7 @@ main()
 
 
 def test_an_agents_machine_needs_the_base_install_only(unpacked: Path, tmp_path: Path):
-    """Whatever only the server's extra brings cannot be imported."""
+    """The agent works while no package of the extra `server` can be imported."""
     names = modules_of(distributions("onsembl", "server") - distributions("onsembl"))
     assert {"psycopg", "starlette", "cryptography", "attr"} <= names and "httpx" not in names
     command = [sys.executable, "-c", WITHOUT.format(names=names)]
@@ -197,7 +197,7 @@ def test_an_installed_agent_needs_the_base_install_only(wheel: Path, tmp_path: P
 
 
 def distributions(name: str, extra: str = "", found: set[tuple[str, str]] | None = None) -> set[str]:
-    """The names of all that a distribution requires, of what that requires, and so on."""
+    """The names of all direct and indirect requirements of a distribution."""
     found = set() if found is None else found
     for text in metadata.requires(name) or []:
         requirement = Requirement(text)
@@ -211,7 +211,7 @@ def distributions(name: str, extra: str = "", found: set[tuple[str, str]] | None
 
 
 def modules_of(names: set[str]) -> set[str]:
-    """What they are imported as."""
+    """The modules of the distributions."""
     return {
         module
         for module, owners in metadata.packages_distributions().items()

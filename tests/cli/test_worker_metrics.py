@@ -1,4 +1,4 @@
-"""A worker beside the API shows its own metrics."""
+"""A worker's metrics over HTTP."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from support.ports import free_port
 WORKER = (sys.executable, "-m", "onsembl.cli.main", "worker")
 
 
-async def test_a_worker_shows_its_metrics_elsewhere_with_a_token(database_url):
-    """Only to whoever shows it."""
+async def test_other_machines_read_metrics_with_the_token(database_url):
+    """A request without the token is rejected."""
     port = free_port()
     process = await asyncio.create_subprocess_exec(
         *(*WORKER, "--metrics-host", "0.0.0.0", "--metrics-port", str(port)),
@@ -37,8 +37,8 @@ async def test_a_worker_shows_its_metrics_elsewhere_with_a_token(database_url):
         await process.wait()
 
 
-async def test_without_a_token_they_are_for_this_machine(database_url):
-    """An address that others reach is refused."""
+async def test_metrics_for_other_machines_need_a_token(database_url):
+    """Without a token, an address that other machines reach is rejected."""
     process = await asyncio.create_subprocess_exec(
         *(*WORKER, "--metrics-host", "0.0.0.0", "--metrics-port", "9400"),
         env=clean_environment(DATABASE_URL=database_url),
@@ -49,7 +49,7 @@ async def test_without_a_token_they_are_for_this_machine(database_url):
 
 
 async def test_a_worker_serves_its_metrics(database_url):
-    """On the port that was asked for, on this machine alone."""
+    """The metrics are served on the given port of the loopback address."""
     port = free_port()
     process = await asyncio.create_subprocess_exec(
         *(*WORKER, "--metrics-port", str(port)),
