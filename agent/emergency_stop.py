@@ -1,7 +1,7 @@
-"""The emergency stop on an agent's machine: what runs is stopped fast, and that nothing is left is proven and said.
+"""The emergency stop on an agent's machine: stops everything fast, proves that nothing is left, and reports it.
 
-Halts are numbered by the server. One that comes late or twice is told by its number, so that the order in which a lift
-and a halt arrive over two connections does not matter.
+The server numbers its halts. A halt or a lift that comes late or twice is recognised by its number, so the order in
+which they arrive over two connections does not matter.
 """
 
 from __future__ import annotations
@@ -16,129 +16,132 @@ from typing import Protocol
 import psutil
 
 from onsembl.agent.process.reaper import Reaper
-from onsembl.agent.process.tree import nothing_left, survivors
+from onsembl.agent.process.tree import no_process_left, surviving_processes
 from onsembl.protocol.field_types import MAX_PIDS, EscalationStage, Message
 from onsembl.protocol.halt_messages import Halt, HaltProgress, HaltProgressState
 from onsembl.protocol.stop_timeouts import StopTimeouts
 
 logger = logging.getLogger(__name__)
 
-AGAIN_SECONDS = 0.25
-"""How long what would not die is waited for before it is killed again."""
+RETRY_KILL_SECONDS = 0.25
+"""How long to wait for surviving processes before they are killed again."""
 
 
-class Standing:
-    """Whether the agent is halted, by what it has heard in whatever order. No I/O."""
+class HaltTracker:
+    """Whether the agent is halted, from halts and lifts in any order. No I/O."""
 
     def __init__(self) -> None:
         self.halt: Halt | None = None
-        self._over = 0
+        self._lifted = 0
 
     def begin(self, halt: Halt) -> bool:
-        """A halt was heard of; whether it is news and holds."""
-        if halt.number <= self._over or (self.halt is not None and halt.number <= self.halt.number):
+        """Take note of a halt; return whether it is new and in force."""
+        if halt.number <= self._lifted or (self.halt is not None and halt.number <= self.halt.number):
             return False
         self.halt = halt
         return True
 
     def lift(self, number: int) -> bool:
-        """The halts up to this one are over; whether the agent may work again because of that."""
-        self._over = max(self._over, number)
+        """Lift the halts up to this number; return whether that ends the present halt."""
+        self._lifted = max(self._lifted, number)
         if self.halt is None or self.halt.number > number:
             return False
         self.halt = None
         return True
 
 
-class Stoppable(Protocol):
-    """What runs commands."""
+class HaltableRunner(Protocol):
+    """Runs commands, and can stop them fast."""
 
-    async def halt(self, times: StopTimeouts, on_rung: Callable[[EscalationStage, int], None]) -> None:
-        """Stop what runs, and return when the ladder is at its end."""
+    async def halt(self, timeouts: StopTimeouts, on_stage: Callable[[EscalationStage, int], None]) -> None:
+        """Stop the running command; return when its escalation has ended.
+
+        `on_stage` gets each stage with the number of processes that are alive just after it.
+        """
         ...
 
 
 class EmergencyStop:
-    """Obeys halts. `send` hands a report to the server, now or when it is next connected."""
+    """Applies halts. `send` passes a report to the server."""
 
-    def __init__(self, runner: Stoppable, reaper: Reaper, send: Callable[[Message], None]) -> None:
+    def __init__(self, runner: HaltableRunner, reaper: Reaper, send: Callable[[Message], None]) -> None:
         self._runner = runner
         self._reaper = reaper
         self._send = send
-        self._standing = Standing()
+        self._tracker = HaltTracker()
         self._stopping: asyncio.Task[None] | None = None
-        self._said: HaltProgress | None = None
+        self._last_report: HaltProgress | None = None
 
     @property
     def halted(self) -> bool:
-        """Whether nothing may start."""
-        return self._standing.halt is not None
+        """Whether no command may start."""
+        return self._tracker.halt is not None
 
     def begin(self, halt: Halt) -> None:
-        """Stop everything. Told again, the agent says again how far it has come."""
-        if self._standing.begin(halt):
+        """Stop everything. If the halt is known, report its progress again."""
+        if self._tracker.begin(halt):
             logger.warning("Emergency stop", extra={"action": "halt_begun", "halt_id": str(halt.halt_id)})
-            before, self._said = self._stopping, None
-            self._stopping = asyncio.create_task(self._stop(halt, before), name=f"halt {halt.number}")
-        elif self._standing.halt is not None and self._said is not None:
-            self._send(self._said)
+            earlier, self._last_report = self._stopping, None
+            self._stopping = asyncio.create_task(self._stop(halt, earlier), name=f"halt {halt.number}")
+        elif self._tracker.halt is not None and self._last_report is not None:
+            self._send(self._last_report)
 
     def lift(self, number: int) -> None:
-        """The halts up to this one are over."""
-        if self._standing.lift(number):
+        """Lift the halts up to this number."""
+        if self._tracker.lift(number):
             logger.warning("The emergency stop is lifted", extra={"action": "halt_lifted"})
 
-    def lifted(self) -> None:
-        """The server knows of no halt in force."""
-        if self._standing.halt is not None:
-            self.lift(self._standing.halt.number)
+    def lift_all(self) -> None:
+        """Lift every halt, because the server has none in force."""
+        if self._tracker.halt is not None:
+            self.lift(self._tracker.halt.number)
 
-    async def end(self) -> None:
-        """The agent itself ends, and stops what runs by itself."""
+    async def close(self) -> None:
+        """Stop working on a halt, because the agent itself ends and stops its command."""
         if self._stopping is not None:
             self._stopping.cancel()
             await asyncio.gather(self._stopping, return_exceptions=True)
 
-    async def _stop(self, halt: Halt, before: asyncio.Task[None] | None) -> None:
-        if before is not None:
-            before.cancel()
-            await asyncio.gather(before, return_exceptions=True)
-        self._say(halt, "stopping", left=len(survivors(self._reaper)))
+    async def _stop(self, halt: Halt, earlier: asyncio.Task[None] | None) -> None:
+        if earlier is not None:
+            earlier.cancel()
+            await asyncio.gather(earlier, return_exceptions=True)
+        self._report(halt, "stopping", left=len(surviving_processes(self._reaper)))
         await self._runner.halt(
             StopTimeouts.within(halt.seconds),
-            lambda rung, left: self._say(halt, "stopping", step=rung, left=left),
+            lambda stage, left: self._report(halt, "stopping", stage=stage, left=left),
         )
-        while not nothing_left(self._reaper):
-            left = survivors(self._reaper)
-            if left:  # else one is just ending
-                self._say(halt, "dying", pids=[process.pid for process in left])
-            for process in left:
+        while not no_process_left(self._reaper):
+            survivors = surviving_processes(self._reaper)
+            if survivors:  # otherwise the last process is just ending
+                self._report(halt, "dying", pids=[process.pid for process in survivors])
+            for process in survivors:
                 try:
                     process.send_signal(signal.SIGKILL)
                 except (psutil.NoSuchProcess, psutil.AccessDenied):
                     continue
-            await self._reaper.wait_for_some_end(AGAIN_SECONDS)
-        self._say(halt, "stopped")
+            await self._reaper.wait_for_exit(RETRY_KILL_SECONDS)
+        self._report(halt, "stopped")
 
-    def _say(
+    def _report(
         self,
         halt: Halt,
         state: HaltProgressState,
         *,
-        step: EscalationStage | None = None,
+        stage: EscalationStage | None = None,
         left: int = 0,
         pids: list[int] | None = None,
     ) -> None:
         pids = pids or []
-        was = self._said
-        if was is not None and pids and was.pids == pids[:MAX_PIDS]:
-            return  # nothing new about those
-        self._said = HaltProgress(
+        last = self._last_report
+        if last is not None and pids and last.pids == pids[:MAX_PIDS]:
+            return  # the same processes were reported before
+        self._last_report = HaltProgress(
             halt_id=halt.halt_id,
             state=state,
             at=datetime.now(UTC),
-            step=step,
+            step=stage,
             processes_left=left or len(pids),
             pids=pids[:MAX_PIDS],
         )
-        self._send(self._said)
+        self._send(self._last_report)

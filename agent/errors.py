@@ -1,7 +1,7 @@
-"""Why an agent cannot go on without a person."""
+"""The error that ends an agent's program."""
 
 from __future__ import annotations
 
 
 class AgentError(Exception):
-    """The text says what is wrong and what to do; the program ends with it."""
+    """The agent needs a person; the text says what is wrong and what to do."""

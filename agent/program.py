@@ -1,4 +1,4 @@
-"""An agent from start to end: its parts put together, and what happens when it is told to stop."""
+"""An agent's program: puts the parts of an agent together, runs them, and ends them in order."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from onsembl.agent.drivers.claude.driver import ClaudeAdapter
-from onsembl.agent.drivers.driver import Adapter
-from onsembl.agent.drivers.shell import ShellAdapter
+from onsembl.agent.drivers.claude.driver import ClaudeDriver
+from onsembl.agent.drivers.driver import Driver
+from onsembl.agent.drivers.shell import ShellDriver
 from onsembl.agent.emergency_stop import EmergencyStop
 from onsembl.agent.enrolment import credentials as store
 from onsembl.agent.errors import AgentError
 from onsembl.agent.link.connection import AgentConnection
-from onsembl.agent.link.dialogue import Conversation
 from onsembl.agent.link.journal import Journal
-from onsembl.agent.link.spooled_outbox import SpooledOutbox
-from onsembl.agent.process.program import Surroundings
+from onsembl.agent.link.outbox import Outbox
+from onsembl.agent.link.session import ServerSession
+from onsembl.agent.process.process import ProcessContext
 from onsembl.agent.process.reaper import Reaper
-from onsembl.agent.process.terminal import AgentTerminal
 from onsembl.agent.runner import Runner
-from onsembl.agent.startup import Startup
+from onsembl.agent.startup import StartupScript
+from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.keyboard_messages import KeysRejection
 from onsembl.protocol.limits import LimitName
 from onsembl.protocol.messages import Halt, Hello, Keys, Offer, StreamTail
@@ -39,36 +39,36 @@ from onsembl.protocol.stop_timeouts import StopTimeouts
 
 logger = logging.getLogger(__name__)
 
-ADAPTERS: dict[AgentKind, type[ShellAdapter | ClaudeAdapter]] = {
-    AgentKind.SHELL: ShellAdapter,
-    AgentKind.CLAUDE: ClaudeAdapter,
+DRIVERS: dict[AgentKind, type[ShellDriver | ClaudeDriver]] = {
+    AgentKind.SHELL: ShellDriver,
+    AgentKind.CLAUDE: ClaudeDriver,
 }
 FLUSH_SECONDS = 5.0
 MAX_ENDED = 256
-"""What one hello may hold; the rest is said in the next."""
+"""How many ends one hello may have; the rest is in the next hello."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
-    """How an agent is run. `folder` holds its credentials and its journal."""
+    """How to run an agent. `folder` has its credentials, journal and spool."""
 
     folder: Path
     kind: AgentKind
     cwd: Path
     version: str
     server: str | None = None
-    """Another address of the server than the one that it was enrolled at."""
+    """The server's address, if it is not the one at which the agent was enrolled."""
     arguments: Sequence[str] = ()
     startup_script: Path | None = None
-    times: StopTimeouts = field(default_factory=StopTimeouts)
+    stop_timeouts: StopTimeouts = field(default_factory=StopTimeouts)
     columns: int = 120
     rows: int = 32
 
 
 async def run_agent(config: AgentConfig) -> bool:
-    """Run until SIGTERM, SIGINT, or the server's word; whether the program is to start anew.
+    """Run until SIGTERM, SIGINT or a message of the server; return whether the program is to start anew.
 
-    Raises AgentError when a person has to act.
+    Raises AgentError when only a person can help.
     """
     lock = _lock(config.folder)
     try:
@@ -84,15 +84,15 @@ async def run_agent(config: AgentConfig) -> bool:
         os.close(lock)
 
 
-async def _told_to_stop() -> None:
-    """Until SIGTERM, SIGINT, or the terminal that the agent was started in is closed."""
-    told = asyncio.Event()
+async def _wait_for_stop_signal() -> None:
+    """Wait for SIGTERM, SIGINT, or SIGHUP when the agent's own terminal is closed."""
+    received = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        # Under `nohup` the hang-up is ignored, and stays so for the agent; its commands get the usual ways back.
+        # Under `nohup` SIGHUP is ignored, and stays so for the agent; its commands do not inherit that.
         ignored = number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
-        loop.add_signal_handler(number, _nothing if ignored else told.set)
-    await told.wait()
+        loop.add_signal_handler(number, _nothing if ignored else received.set)
+    await received.wait()
 
 
 def _nothing() -> None:
@@ -100,7 +100,7 @@ def _nothing() -> None:
 
 
 def _lock(folder: Path) -> int:
-    """One agent at a time works in a folder."""
+    """Lock the folder, which only one agent may use at a time. Raises AgentError."""
     try:
         descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
@@ -114,46 +114,46 @@ def _lock(folder: Path) -> int:
 
 
 class Agent:
-    """The parts of one agent (`Orders` for its conversation with the server)."""
+    """The parts of one agent; the command handler of its session with the server."""
 
     def __init__(self, config: AgentConfig, credentials: store.Credentials) -> None:
         self._config = config
-        self._outbox = SpooledOutbox(config.folder / "spool", UUID(credentials.agent_id))
-        self._terminal = AgentTerminal(config.columns, config.rows, self._outbox, ends_line=self._outbox.ends_line)
+        self._outbox = Outbox(config.folder / "spool", UUID(credentials.agent_id))
+        self._terminal = AgentTerminal(config.columns, config.rows, self._outbox)
         self._journal = Journal(config.folder)
         self._reaper = Reaper(adopt=True)
-        adapter: Adapter = ADAPTERS[config.kind]()
-        surroundings = Surroundings(config.cwd, self._terminal, self._reaper, config.arguments)
-        self._startup = Startup(config.startup_script, f"startup-{credentials.agent_id}", surroundings)
-        self._conversation = Conversation(self._terminal, self)
-        self._connection = AgentConnection(config.folder, credentials, self._conversation)
-        self._runner = Runner(adapter, surroundings, self._journal, config.times, self._conversation.say, self._startup)
+        driver: Driver = DRIVERS[config.kind]()
+        context = ProcessContext(config.cwd, self._terminal, self._reaper, config.arguments)
+        self._startup = StartupScript(config.startup_script, f"startup-{credentials.agent_id}", context)
+        self._session = ServerSession(self._terminal, self)
+        self._connection = AgentConnection(config.folder, credentials, self._session)
+        self._runner = Runner(driver, context, self._journal, config.stop_timeouts, self._session.send, self._startup)
         self._leaving: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._boot = uuid4()
-        self._emergency = EmergencyStop(self._runner, self._reaper, self._conversation.say)
+        self._emergency_stop = EmergencyStop(self._runner, self._reaper, self._session.send)
 
     async def run(self) -> bool:
-        """Until a signal or the server's word; whether it is to start anew."""
+        """Run until a signal or a message of the server; return whether the program is to start anew."""
         if not self._reaper.adopts:
-            logger.info("This system cannot adopt orphans; escaped processes are found by their mark alone")
-        stopping = asyncio.create_task(_told_to_stop(), name="signal")
+            logger.info("This system cannot adopt orphans: processes that detach are found by their environment alone")
+        stopping = asyncio.create_task(_wait_for_stop_signal(), name="signal")
         try:
-            await self._runner.settle_the_past()
+            await self._runner.clean_up_earlier_run()
         except OSError as error:
             raise AgentError(f"The agent's journal in {self._config.folder} cannot be written: {error}") from error
-        self._startup.begin()
+        self._startup.start()
         connected = asyncio.create_task(self._connection.run(), name="connection")
         try:
             await asyncio.wait({connected, stopping, self._leaving}, return_when=asyncio.FIRST_COMPLETED)
-            await self._emergency.end()
-            await self._runner.stop()
+            await self._emergency_stop.close()
+            await self._runner.shut_down()
             if not connected.done():
                 await self._flush(connected)
         finally:
             stopping.cancel()
             connected.cancel()
             await asyncio.gather(stopping, connected, return_exceptions=True)
-            await self._connection.settle(FLUSH_SECONDS)
+            await self._connection.finish_refresh(FLUSH_SECONDS)
             self._journal.close()
             self._outbox.close()
             self._reaper.close()
@@ -162,37 +162,37 @@ class Agent:
         return self._leaving.done() and self._leaving.result()
 
     async def _flush(self, connected: asyncio.Task[None]) -> None:
-        """Give the server a moment to take the last bytes and reports."""
+        """Wait a few seconds until the server has the last bytes and reports."""
         deadline = asyncio.get_running_loop().time() + FLUSH_SECONDS
         while asyncio.get_running_loop().time() < deadline and not connected.done():
-            if self._conversation.idle and not self._journal.ended:
+            if self._session.idle and not self._journal.ended:
                 return
             await asyncio.sleep(0.02)
 
-    # Orders
+    # The server's messages
 
     def halt(self, halt: Halt) -> None:
-        self._emergency.begin(halt)
+        self._emergency_stop.begin(halt)
 
     def halt_lifted(self, number: int | None) -> None:
         if number is None:
-            self._emergency.lifted()
+            self._emergency_stop.lift_all()
         else:
-            self._emergency.lift(number)
+            self._emergency_stop.lift(number)
 
     def leave(self, *, restart: bool) -> None:
         if not self._leaving.done():
             self._leaving.set_result(restart)
 
     def offer(self, offer: Offer) -> None:
-        if not self._emergency.halted:  # else the server offers it again when the halt is lifted
+        if not self._emergency_stop.halted:  # the server offers it again when the halt is lifted
             self._runner.offer(offer)
 
     def cancel(self, command_id: UUID, limit: LimitName | None) -> None:
         self._runner.cancel(command_id, limit)
 
-    def take_times(self, times: StopTimeouts) -> None:
-        self._runner.take_times(times)
+    def set_stop_timeouts(self, timeouts: StopTimeouts) -> None:
+        self._runner.set_stop_timeouts(timeouts)
 
     def resize(self, columns: int, rows: int) -> None:
         self._runner.resize(columns, rows)
@@ -200,13 +200,13 @@ class Agent:
     def type(self, keys: Keys) -> KeysRejection | None:
         return self._runner.type(keys)
 
-    def once_read(self, answer: Callable[[], None]) -> None:
-        self._runner.once_read(answer)
+    def when_read(self, answer: Callable[[], None]) -> None:
+        self._runner.when_read(answer)
 
     def redraw(self) -> None:
         self._runner.redraw()
 
-    def recorded(self, command_id: UUID) -> None:
+    def end_recorded(self, command_id: UUID) -> None:
         self._journal.recorded(command_id)
 
     def hello(self, stream: StreamTail | None) -> Hello:

@@ -1,7 +1,7 @@
-"""Runs commands, one at a time: accepted once by id, shown in the terminal, over only when nothing of it runs.
+"""Runs commands, one at a time: each is accepted once by its id, and ends only when none of its processes is left.
 
-A command ends with its own program. What that leaves behind (`server &`, `nohup`, a daemon) is of no command any more
-and is ended too, before the end is reported: so an end says that nothing of the command runs.
+A command ends with its own program. Processes that the program leaves behind (`server &`, `nohup`, a daemon) are
+stopped before the end is reported: so a reported end means that nothing of the command runs any more.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
 
-from onsembl.agent.drivers.driver import Adapter, Run
+from onsembl.agent.drivers.driver import Driver, Run
 from onsembl.agent.link.journal import Journal
-from onsembl.agent.process.escalate import climb
-from onsembl.agent.process.escalation import Ladder
-from onsembl.agent.process.program import Surroundings
-from onsembl.agent.process.terminal import RESTORE_COLOURS, RESTORE_SCREEN, AgentTerminal, printable
+from onsembl.agent.process.escalation import Escalation, escalate
+from onsembl.agent.process.process import ProcessContext
 from onsembl.agent.process.tree import ProcessTree
-from onsembl.agent.startup import Startup
-from onsembl.agent.watchdog import oversee
+from onsembl.agent.startup import StartupScript
+from onsembl.agent.terminal import RESTORE_COLOURS, RESTORE_SCREEN, AgentTerminal, printable
+from onsembl.agent.watchdog import watch_limits
 from onsembl.protocol import request_ids
 from onsembl.protocol.field_types import MAX_PIDS
 from onsembl.protocol.keyboard_messages import KeysRejection
@@ -33,108 +32,105 @@ from onsembl.protocol.stop_timeouts import StopTimeouts
 
 logger = logging.getLogger(__name__)
 
-LEFTOVER_TIMES = StopTimeouts(interrupt=0.0, sigterm=2.0)
-STOPPING_TIMES = StopTimeouts(interrupt=1.0, sigterm=3.0)
-"""When the agent itself is stopped: what supervises it may have little patience."""
+LEFTOVER_TIMEOUTS = StopTimeouts(interrupt=0.0, sigterm=2.0)
+"""For processes that a program has left behind at its end."""
+SHUTDOWN_TIMEOUTS = StopTimeouts(interrupt=1.0, sigterm=3.0)
+"""For the running command when the agent itself is stopped: its supervisor may not wait long."""
 DIM, PROMPT, RED, RESET = "\x1b[2m", "\x1b[1;36m❯\x1b[0m ", "\x1b[31m", "\x1b[0m"
 MAX_ERROR = 256
 
-End = Literal["succeeded", "failed", "cancelled", "timed_out"]
+Outcome = Literal["succeeded", "failed", "cancelled", "timed_out"]
 
 
 class Runner:
-    """The commands of one agent. `send` hands a report to the server, now or when it is next connected."""
+    """The commands of one agent. `send` passes a report to the server; without a connection the next hello has it."""
 
     def __init__(
         self,
-        adapter: Adapter,
-        surroundings: Surroundings,
+        driver: Driver,
+        context: ProcessContext,
         journal: Journal,
-        times: StopTimeouts,
+        timeouts: StopTimeouts,
         send: Callable[[Message], None],
-        startup: Startup,
+        startup: StartupScript,
     ) -> None:
-        self._adapter = adapter
-        self._surroundings = surroundings
-        self._terminal: AgentTerminal = surroundings.terminal
-        self._reaper = surroundings.reaper
+        self._driver = driver
+        self._context = context
+        self._terminal: AgentTerminal = context.terminal
+        self._reaper = context.reaper
         self._journal = journal
-        self._times = times
+        self._timeouts = timeouts
         self._send = send
         self._startup = startup
-        self._job: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
         self._run: Run | None = None
         self._current: UUID | None = None
-        self._cancelled = asyncio.Event()
-        self._passed: LimitName | None = None
+        self._stop_requested = asyncio.Event()
+        self._exceeded: LimitName | None = None
         self._steps: list[CancelStep] = []
-        self._stopping = False
-        self._haste: StopTimeouts | None = None
-        self._ladder: Ladder | None = None
-        self._on_rung: Callable[[EscalationStage, int], None] = lambda _rung, _left: None
+        self._shutting_down = False
+        self._halt_timeouts: StopTimeouts | None = None
+        self._escalation: Escalation | None = None
+        self._on_stage: Callable[[EscalationStage, int], None] = lambda _stage, _alive: None
 
-    # What the server asks
+    # The server's messages
 
     def offer(self, offer: Offer) -> None:
-        """Take a command, once: one that is known is reported again, never run again."""
+        """Accept a command, once: a known command is reported again, and never run again."""
         command_id = offer.command_id
         if command_id in self._journal.running:
             self._send(self._journal.running[command_id])
         elif command_id in self._journal.ended:
             self._send(self._journal.ended[command_id])
-        elif not self._journal.knows(command_id):
-            self._take(offer)
+        elif not self._journal.knows(command_id) and not self._shutting_down:
+            # While shutting down, the offer is ignored: the next hello shows that the command was not accepted.
+            with request_ids.in_force(offer.request_id):
+                self._accept(offer)
 
-    def _take(self, offer: Offer) -> None:
-        if self._stopping:
-            return  # the server finds out at the next hello that it never came here, and offers it again
-        with request_ids.in_force(offer.request_id):
-            self._begin(offer)
-
-    def _begin(self, offer: Offer) -> None:
-        if self._job is not None and not self._job.done():
+    def _accept(self, offer: Offer) -> None:
+        if self._task is not None and not self._task.done():
             logger.warning("A second command was offered", extra={"action": "offer_ignored"})
             return
         report = Accepted(command_id=offer.command_id, started_at=datetime.now(UTC), output_start=self._terminal.end)
         try:
             self._journal.accepted(report)
         except OSError as error:
-            # What is not written down could run twice, so it does not run at all.
+            # A command that is not in the journal could run twice, so it is not run at all.
             logger.exception("The journal cannot be written", extra={"action": "journal_failed"})
-            self._finish(self._end(report, "failed", error=f"The agent cannot write its journal: {error}"))
+            self._report_end(self._end(report, "failed", error=f"The agent cannot write its journal: {error}"))
             return
         self._send(report)
         logger.info("A command begins", extra={"action": "command_begun", "command_id": str(offer.command_id)})
-        self._cancelled = asyncio.Event()
-        self._passed = None
+        self._stop_requested = asyncio.Event()
+        self._exceeded = None
         self._steps = []
         self._current = offer.command_id
-        self._job = asyncio.create_task(self._see_through(offer, report), name=f"command {offer.command_id}")
+        self._task = asyncio.create_task(self._run_command(offer, report), name=f"command {offer.command_id}")
 
     def cancel(self, command_id: UUID, limit: LimitName | None = None) -> None:
-        """Stop a command, because of a limit or by somebody's wish. One that never came here never will."""
+        """Stop a command, on request or because it has exceeded `limit`. An unknown command ends without running."""
         if command_id == self._current and command_id in self._journal.running:
-            if not self._cancelled.is_set() and self._passed is None:
-                self._passed = limit
-            self._cancelled.set()
+            if not self._stop_requested.is_set() and self._exceeded is None:
+                self._exceeded = limit
+            self._stop_requested.set()
         elif command_id in self._journal.ended:
             self._send(self._journal.ended[command_id])
         elif not self._journal.knows(command_id):
-            self._finish(Ended(command_id=command_id, outcome="cancelled", ended_at=datetime.now(UTC)))
+            self._report_end(Ended(command_id=command_id, outcome="cancelled", ended_at=datetime.now(UTC)))
 
-    def take_times(self, times: StopTimeouts) -> None:
-        """How much patience there is from here on."""
-        self._times = times
+    def set_stop_timeouts(self, timeouts: StopTimeouts) -> None:
+        """Use these timeouts for cancels from now on."""
+        self._timeouts = timeouts
 
     def resize(self, columns: int, rows: int) -> None:
-        """The terminal has another size."""
+        """Change the terminal's size."""
         self._terminal.columns, self._terminal.rows = columns, rows
         self._startup.resize()
         if self._run is not None:
             self._run.process.resize()
 
     def type(self, keys: Keys) -> KeysRejection | None:
-        """Type into the program that runs, or interrupt it as its CLI wants to be; why not, if not."""
+        """Type keys into the running program, or interrupt it; return the reason when they are rejected."""
         run = self._run
         if run is None:
             return "nothing_runs"
@@ -143,150 +139,157 @@ class Runner:
             return None
         return run.process.type(keys.text.encode())
 
-    def once_read(self, answer: Callable[[], None]) -> None:
-        """Call `answer` when the program has read nearly all that was typed, does not read, or is over."""
+    def when_read(self, answer: Callable[[], None]) -> None:
+        """Call `answer` when the program has read nearly all typed keys, does not read, or has ended."""
         if self._run is None:
             answer()
         else:
-            self._run.process.once_read(answer)
+            self._run.process.when_read(answer)
 
     def redraw(self) -> None:
-        """Have the program draw its screen anew."""
+        """Make the program draw its screen anew."""
         if self._run is not None:
             self._run.process.redraw()
 
-    # The agent's own life
+    # The agent's own start, halt and shutdown
 
-    async def settle_the_past(self) -> None:
-        """End what an earlier run of the agent left: its processes first, then the report that it is lost."""
+    async def clean_up_earlier_run(self) -> None:
+        """Stop the processes that an earlier run of the agent left behind, and end its command as lost."""
         for command_id in self._journal.lost:
-            await self._sweep(str(command_id))
+            await self._stop_leftovers(str(command_id))
             self._terminal.control(RESTORE_SCREEN)
             self._terminal.write_line(f"{RED}lost · the agent was restarted{RESET}")
-            self._journal.lose(command_id, self._terminal.end)
-        await self._sweep(self._startup.mark)
+            self._journal.end_as_lost(command_id, self._terminal.end)
+        await self._stop_leftovers(self._startup.id)
 
-    async def _sweep(self, mark: str) -> None:
-        tree = ProcessTree(self._reaper, mark, None)
-        stuck = await climb(tree, Ladder(LEFTOVER_TIMES, time.monotonic()), self._reaper)
+    async def _stop_leftovers(self, id: str) -> None:
+        tree = ProcessTree(self._reaper, id, None)
+        survivors = await escalate(tree, Escalation(LEFTOVER_TIMEOUTS, time.monotonic()), self._reaper)
         tree.close()
-        if stuck:
-            logger.error("Processes of an earlier run would not die: %s", stuck, extra={"action": "sweep_failed"})
+        if survivors:
+            logger.error("Processes of an earlier run survive SIGKILL: %s", survivors, extra={"action": "sweep_failed"})
 
-    async def halt(self, times: StopTimeouts, on_rung: Callable[[EscalationStage, int], None]) -> None:
-        """Stop what runs by this ladder, also what is being stopped with more patience."""
-        self._startup.hurry(times)
-        job = self._job
-        if job is None or job.done():
-            await self._startup.end()
+    async def halt(self, timeouts: StopTimeouts, on_stage: Callable[[EscalationStage, int], None]) -> None:
+        """Stop the running command within these timeouts, also one that is being stopped more slowly.
+
+        `on_stage` gets each stage with the number of processes that are alive just after it.
+        """
+        self._startup.shorten(timeouts)
+        task = self._task
+        if task is None or task.done():
+            await self._startup.stop()
             return
-        self._haste, self._on_rung = times, on_rung
+        self._halt_timeouts, self._on_stage = timeouts, on_stage
         try:
-            self._cancelled.set()
-            if self._ladder is not None:
-                self._ladder.hurry(times, time.monotonic())
-            await asyncio.wait({job})
+            self._stop_requested.set()
+            if self._escalation is not None:
+                self._escalation.shorten(timeouts, time.monotonic())
+            await asyncio.wait({task})
         finally:
-            self._haste, self._on_rung = None, lambda _rung, _left: None
+            self._halt_timeouts, self._on_stage = None, lambda _stage, _alive: None
 
-    async def stop(self) -> None:
-        """End what runs, by a quick ladder, and report it; take nothing more."""
-        self._stopping = True
-        if self._ladder is not None:
-            self._ladder.hurry(STOPPING_TIMES, time.monotonic())
-        await self._startup.end()
-        if self._job is not None and not self._job.done():
-            self._cancelled.set()
-            await self._job
+    async def shut_down(self) -> None:
+        """Stop the running command quickly and report its end; accept no further command."""
+        self._shutting_down = True
+        if self._escalation is not None:
+            self._escalation.shorten(SHUTDOWN_TIMEOUTS, time.monotonic())
+        await self._startup.stop()
+        if self._task is not None and not self._task.done():
+            self._stop_requested.set()
+            await self._task
 
     # One command
 
-    async def _see_through(self, offer: Offer, report: Accepted) -> None:
-        await self._startup.end()
+    async def _run_command(self, offer: Offer, report: Accepted) -> None:
+        await self._startup.stop()
         self._terminal.control(RESTORE_COLOURS)
         self._terminal.write_line(PROMPT + printable(offer.text).replace("\n", "\r\n  "))
         began = time.monotonic()
-        if self._cancelled.is_set():
-            self._finish(self._end(report, "cancelled"))
+        if self._stop_requested.is_set():
+            self._report_end(self._end(report, "cancelled"))
             return
         try:
-            run = self._adapter.start(str(offer.command_id), offer.text, self._surroundings, offer.limits)
+            run = self._driver.start(str(offer.command_id), offer.text, self._context, offer.limits)
         except OSError as error:
             message = f"It could not be started: {error}"
             self._terminal.write_line(f"{RED}{printable(message)}{RESET}")
-            self._finish(self._end(report, "failed", error=message))
+            self._report_end(self._end(report, "failed", error=message))
             return
         self._run = run
         try:
-            stuck = await self._until_gone(run, offer)
+            survivors = await self._wait_or_stop(run, offer)
             await run.process.drain()
         finally:
-            self._run = self._ladder = None
+            self._run = self._escalation = None
             run.process.close()
-        self._conclude(report, offer.limits, run, stuck, time.monotonic() - began)
+        self._conclude(report, offer.limits, run, survivors, time.monotonic() - began)
 
-    async def _until_gone(self, run: Run, offer: Offer) -> list[int]:
-        """Wait for the end, or bring it about; the pids of what would not die."""
+    async def _wait_or_stop(self, run: Run, offer: Offer) -> list[int]:
+        """Wait for the command's end, or stop it; return the pids of processes that survive every stage."""
         process, command_id = run.process, offer.command_id
-        passed = await oversee(
-            run, offer.limits, self._cancelled, lambda usage: self._send(Used(command_id=command_id, usage=usage))
+        exceeded = await watch_limits(
+            run,
+            offer.limits,
+            self._stop_requested,
+            lambda usage: self._send(Used(command_id=command_id, usage=usage)),
         )
-        if passed is not None:
-            self._passed = passed
+        if exceeded is not None:
+            self._exceeded = exceeded
         if process.exited.done():
-            return await climb(process.tree, self._new_ladder(LEFTOVER_TIMES), self._reaper)
+            return await escalate(process.tree, self._new_escalation(LEFTOVER_TIMEOUTS), self._reaper)
 
-        def show(rung: EscalationStage, left: list[int]) -> None:
-            stuck = left[:MAX_PIDS] if rung == "failed" else []
+        def report_stage(stage: EscalationStage, alive: list[int]) -> None:
             step = CancelStep(
                 command_id=command_id,
-                step=rung,
+                step=stage,
                 at=datetime.now(UTC),
-                processes_left=len(left),
-                pids=stuck,
-                limit=self._passed,
+                processes_left=len(alive),
+                pids=alive[:MAX_PIDS] if stage == "failed" else [],
+                limit=self._exceeded,
             )
             self._steps.append(step)
             self._send(step)
-            self._on_rung(rung, len(left))
+            self._on_stage(stage, len(alive))
 
-        return await climb(
+        return await escalate(
             process.tree,
-            self._new_ladder(STOPPING_TIMES if self._stopping else self._times),
+            self._new_escalation(SHUTDOWN_TIMEOUTS if self._shutting_down else self._timeouts),
             self._reaper,
             leader=process.exited,
             interrupt=run.interrupt,
-            on_rung=show,
+            on_stage=report_stage,
         )
 
-    def _new_ladder(self, times: StopTimeouts) -> Ladder:
-        self._ladder = Ladder(self._haste or times, time.monotonic())
-        return self._ladder
+    def _new_escalation(self, timeouts: StopTimeouts) -> Escalation:
+        self._escalation = Escalation(self._halt_timeouts or timeouts, time.monotonic())
+        return self._escalation
 
-    def _conclude(self, report: Accepted, limits: CommandLimits, run: Run, stuck: list[int], seconds: float) -> None:
+    def _conclude(
+        self, report: Accepted, limits: CommandLimits, run: Run, survivors: list[int], seconds: float
+    ) -> None:
         error = run.finish()
-        passed = self._passed or (None if self._cancelled.is_set() else run.passed)
-        cancelled = self._cancelled.is_set() and passed is None
+        exceeded = self._exceeded or (None if self._stop_requested.is_set() else run.exceeded)
+        cancelled = self._stop_requested.is_set() and exceeded is None
         status = run.process.exited.result() if run.process.exited.done() else None
-        outcome: End
-        if stuck:
-            outcome, error = "failed", f"Processes that would not die: {', '.join(map(str, stuck))}"
-            logger.error("Processes would not die: %s", stuck, extra={"action": "cancel_failed"})
-        elif passed is not None:
-            outcome, error = "timed_out", f"Stopped: {describe(passed, limits)}."
+        outcome: Outcome
+        if survivors:
+            outcome, error = "failed", f"Processes survive SIGKILL: {', '.join(map(str, survivors))}"
+            logger.error("Processes survive SIGKILL: %s", survivors, extra={"action": "cancel_failed"})
+        elif exceeded is not None:
+            outcome, error = "timed_out", f"Stopped: {describe(exceeded, limits)}."
         elif cancelled:
-            outcome, error = "cancelled", "The agent was stopped." if self._stopping else None
+            outcome, error = "cancelled", "The agent was stopped." if self._shutting_down else None
         else:
             outcome = "succeeded" if status == 0 and error is None else "failed"
-        if cancelled or passed or status is None or status < 0:
+        if cancelled or exceeded or status is None or status < 0:
             self._terminal.control(RESTORE_SCREEN)
-        how = _how(status)
+        summary = _status_text(status)
         if cancelled:
-            how = f"cancelled · {how}"
-        elif passed is not None:
-            how = f"timed out, {describe(passed, limits)} · {how}"
-        self._terminal.write_line(f"{DIM}{how} · {seconds:.1f} s{RESET}")
-        self._finish(
+            summary = f"cancelled · {summary}"
+        elif exceeded is not None:
+            summary = f"timed out, {describe(exceeded, limits)} · {summary}"
+        self._terminal.write_line(f"{DIM}{summary} · {seconds:.1f} s{RESET}")
+        self._report_end(
             self._end(
                 report,
                 outcome,
@@ -294,7 +297,7 @@ class Runner:
                 signal=-status if status is not None and status < 0 else None,
                 error=error,
                 usage=run.usage,
-                limit=passed,
+                limit=exceeded,
                 steps=self._steps,
             )
         )
@@ -302,7 +305,7 @@ class Runner:
     def _end(
         self,
         report: Accepted,
-        outcome: End,
+        outcome: Outcome,
         *,
         error: str | None = None,
         **details: object,
@@ -318,7 +321,7 @@ class Runner:
             **details,  # type: ignore[arg-type]
         )
 
-    def _finish(self, end: Ended) -> None:
+    def _report_end(self, end: Ended) -> None:
         logger.info(
             "A command is over: %s",
             end.outcome,
@@ -327,17 +330,17 @@ class Runner:
         try:
             self._journal.end(end)
         except OSError:
-            # It is remembered and reported all the same; only a crash before the server has it would lose it.
+            # The end is still in memory and is reported; only a crash before the server records it would lose it.
             logger.exception("The journal cannot be written", extra={"action": "journal_failed"})
         self._send(end)
 
 
-def _how(status: int | None) -> str:
+def _status_text(status: int | None) -> str:
     if status is None:
         return "still running"
     if status >= 0:
         return f"exit {status}"
     try:
         return signal.Signals(-status).name
-    except ValueError:  # a real-time signal
+    except ValueError:  # a real-time signal has no name
         return f"signal {-status}"

@@ -1,4 +1,4 @@
-"""The script that an agent shows at its start: lines in its terminal that are no command of anyone's."""
+"""The script that an agent runs in its terminal at its start, outside any command."""
 
 from __future__ import annotations
 
@@ -7,69 +7,67 @@ import logging
 import time
 from pathlib import Path
 
-from onsembl.agent.process.escalate import climb
-from onsembl.agent.process.escalation import Ladder
-from onsembl.agent.process.program import Process, Surroundings
-from onsembl.agent.process.terminal import RESTORE_SCREEN
+from onsembl.agent.process.escalation import Escalation, escalate
+from onsembl.agent.process.process import Process, ProcessContext
+from onsembl.agent.terminal import RESTORE_SCREEN
 from onsembl.protocol.stop_timeouts import StopTimeouts
 
 logger = logging.getLogger(__name__)
 
-_TIMES = StopTimeouts(interrupt=0.0, sigterm=2.0)
+_TIMEOUTS = StopTimeouts(interrupt=0.0, sigterm=2.0)
 
 
-class Startup:
-    """Runs once, and makes way for the first command. `mark` finds what a killed agent left of it."""
+class StartupScript:
+    """Runs once, and is stopped by the first command. `id` marks its processes, as a command's id does."""
 
-    def __init__(self, script: Path | None, mark: str, surroundings: Surroundings) -> None:
+    def __init__(self, script: Path | None, id: str, context: ProcessContext) -> None:
         self._script = script
-        self.mark = mark
-        self._surroundings = surroundings
+        self.id = id
+        self._context = context
         self._process: Process | None = None
         self._task: asyncio.Task[None] | None = None
-        self._unwanted = asyncio.Event()
-        self._times = _TIMES
-        self._ladder: Ladder | None = None
+        self._stop_requested = asyncio.Event()
+        self._timeouts = _TIMEOUTS
+        self._escalation: Escalation | None = None
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Start the script, if there is one."""
         if self._script is not None:
             self._task = asyncio.create_task(self._run(self._script), name="startup script")
 
-    async def end(self) -> None:
-        """Stop it, if it runs, and wait until nothing of it is left."""
-        self._unwanted.set()
+    async def stop(self) -> None:
+        """Stop the script if it runs, and wait until none of its processes is left."""
+        self._stop_requested.set()
         if self._task is not None:
             await self._task
 
-    def hurry(self, times: StopTimeouts) -> None:
-        """Have less patience with it."""
-        self._times = times
-        if self._ladder is not None:
-            self._ladder.hurry(times, time.monotonic())
+    def shorten(self, timeouts: StopTimeouts) -> None:
+        """Limit the timeouts of its stop to these."""
+        self._timeouts = timeouts
+        if self._escalation is not None:
+            self._escalation.shorten(timeouts, time.monotonic())
 
     def resize(self) -> None:
-        """The terminal has another size."""
+        """Apply the terminal's size."""
         if self._process is not None:
             self._process.resize()
 
     async def _run(self, script: Path) -> None:
-        terminal, reaper = self._surroundings.terminal, self._surroundings.reaper
+        terminal, reaper = self._context.terminal, self._context.reaper
         try:
-            process = Process.in_terminal(["/bin/bash", str(script)], self.mark, self._surroundings)
+            process = Process.in_terminal(["/bin/bash", str(script)], self.id, self._context)
         except OSError as error:
             logger.warning("The startup script could not be started: %s", error, extra={"action": "startup_failed"})
             return
         self._process = process
-        unwanted = asyncio.create_task(self._unwanted.wait())
+        stop_requested = asyncio.create_task(self._stop_requested.wait())
         try:
-            await asyncio.wait({process.exited, unwanted}, return_when=asyncio.FIRST_COMPLETED)
-            leader = process.exited
-            self._ladder = Ladder(self._times, time.monotonic())
-            await climb(process.tree, self._ladder, reaper, leader=leader)
+            await asyncio.wait({process.exited, stop_requested}, return_when=asyncio.FIRST_COMPLETED)
+            self._escalation = Escalation(self._timeouts, time.monotonic())
+            await escalate(process.tree, self._escalation, reaper, leader=process.exited)
             await process.drain()
         finally:
-            unwanted.cancel()
+            stop_requested.cancel()
             self._process = None
             process.close()
         terminal.control(RESTORE_SCREEN)

@@ -1,4 +1,4 @@
-"""Watches a command while it runs: for its end, for the word to stop it, and for its limits."""
+"""Watches a running command until it ends, is to be stopped, or exceeds one of its limits."""
 
 from __future__ import annotations
 
@@ -9,45 +9,51 @@ from onsembl.agent.drivers.driver import Run
 from onsembl.protocol.limits import CommandLimits, LimitName, LimitWatch
 from onsembl.protocol.usage import Usage
 
-USED_SECONDS = 5.0
-"""How often the server is told what a command has used, at most."""
+USAGE_REPORT_SECONDS = 5.0
+"""The shortest time between two reports of a command's usage."""
 
 
-async def oversee(
-    run: Run, limits: CommandLimits, stop: asyncio.Event, say: Callable[[Usage], None], *, every: float = USED_SECONDS
+async def watch_limits(
+    run: Run,
+    limits: CommandLimits,
+    stop: asyncio.Event,
+    report: Callable[[Usage], None],
+    *,
+    every: float = USAGE_REPORT_SECONDS,
 ) -> LimitName | None:
-    """Until the program has ended, is to be stopped, or has passed a limit: which, then.
+    """Wait for exit, a stop request or an exceeded limit; return that limit, if any.
 
-    `say` is told what it has used whenever that has grown, and not more often than `every` so many seconds.
+    `report` gets the usage whenever it has grown, at most once in `every` seconds.
     """
     now = asyncio.get_running_loop().time
     watch = LimitWatch(limits, started=now())
-    told, due = None, now() + every
+    reported, due = None, now() + every
     stopped = asyncio.create_task(stop.wait())
     try:
         while not run.process.exited.done() and not stop.is_set():
             run.progressed.clear()
             usage, last_output = run.usage, run.process.last_output
-            if (passed := watch.passed(now(), last_output, usage)) is not None:
-                return passed
-            if usage is not None and usage != told and now() >= due:
-                told, due = usage, now() + every
-                say(usage)
-            wakes = [watch.deadline(last_output)]
-            if usage != told:
-                wakes.append(due)
-            await _first(run, stopped, min((wake for wake in wakes if wake is not None), default=None), now())
+            if (exceeded := watch.exceeded(now(), last_output, usage)) is not None:
+                return exceeded
+            if usage is not None and usage != reported and now() >= due:
+                reported, due = usage, now() + every
+                report(usage)
+            deadlines = [watch.deadline(last_output)]
+            if usage != reported:
+                deadlines.append(due)
+            deadline = min((deadline for deadline in deadlines if deadline is not None), default=None)
+            await _wait_for_change(run, stopped, deadline, now())
     finally:
         stopped.cancel()
     return None
 
 
-async def _first(run: Run, stopped: asyncio.Task[bool], wake: float | None, now: float) -> None:
+async def _wait_for_change(run: Run, stopped: asyncio.Task[bool], deadline: float | None, now: float) -> None:
     progressed = asyncio.create_task(run.progressed.wait())
     try:
         await asyncio.wait(
             {run.process.exited, stopped, progressed},
-            timeout=None if wake is None else max(0.0, wake - now),
+            timeout=None if deadline is None else max(0.0, deadline - now),
             return_when=asyncio.FIRST_COMPLETED,
         )
     finally:

@@ -60,7 +60,7 @@ class LimitWatch:
             ends.append(max(self.started, last_output) + self.limits.idle_seconds)
         return min(ends, default=None)
 
-    def passed(self, now: float, last_output: float, usage: Usage | None) -> LimitName | None:
+    def exceeded(self, now: float, last_output: float, usage: Usage | None) -> LimitName | None:
         """The limit that is passed; the first of them, when there are several."""
         limits = self.limits
         if limits.wall_seconds is not None and now >= self.started + limits.wall_seconds:

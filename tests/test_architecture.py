@@ -44,8 +44,8 @@ SERVER_ONLY = {
 }
 BASE_MODULES = ("agent", "protocol", "cli/main.py", "cli/lazy.py", "cli/agent.py", "cli/logs.py")
 BYTE_PATH = (
-    "agent/process/program.py",
-    "agent/process/terminal.py",
+    "agent/process/process.py",
+    "agent/terminal.py",
     "api/terminals/terminal.py",
     "api/terminals/viewer.py",
     "protocol/ring.py",

@@ -1,17 +1,17 @@
-"""What an agent needs to know of a coding CLI: how a command is run, shown, and interrupted."""
+"""The interface of a driver, which runs, shows and interrupts the commands of one kind of coding CLI."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Protocol
 
-from onsembl.agent.process.program import Process, Surroundings
+from onsembl.agent.process.process import Process, ProcessContext
 from onsembl.protocol.limits import CommandLimits, LimitName
 from onsembl.protocol.usage import Usage
 
 
 class Run(Protocol):
-    """One command that runs."""
+    """A running command."""
 
     process: Process
     progressed: asyncio.Event
@@ -22,24 +22,26 @@ class Run(Protocol):
         ...
 
     def finish(self) -> str | None:
-        """The process has ended and its output is drained: show the rest. An error that the CLI reported, if any."""
+        """Show the rest of the output, when the process has ended and its output is drained.
+
+        Return the error that the CLI has reported, if any.
+        """
         ...
 
     @property
     def usage(self) -> Usage | None:
-        """What it has used so far, if the CLI says."""
+        """The usage so far, if the CLI reports it."""
         ...
 
     @property
-    def passed(self) -> LimitName | None:
-        """The limit that the CLI itself was told of, and stopped at."""
+    def exceeded(self) -> LimitName | None:
+        """The limit at which the CLI itself has stopped."""
         ...
 
 
-class Adapter(Protocol):
-    """A kind of agent."""
+class Driver(Protocol):
+    """Starts the commands of one kind of agent."""
 
-    def start(self, command_id: str, text: str, surroundings: Surroundings, limits: CommandLimits) -> Run:
-        """Run a command. Its limits are for a CLI that keeps to some by itself. Raises OSError when the CLI cannot be
-        started."""
+    def start(self, command_id: str, text: str, context: ProcessContext, limits: CommandLimits) -> Run:
+        """Run a command. `limits` are for CLIs that enforce some themselves. Raises OSError when it cannot start."""
         ...

@@ -1,10 +1,10 @@
-"""Kind `shell`: a command is a line for the shell, in a pseudo-terminal."""
+"""Kind `shell`: each command is a command line for bash, run in a pseudo-terminal."""
 
 from __future__ import annotations
 
 import asyncio
 
-from onsembl.agent.process.program import Process, Surroundings
+from onsembl.agent.process.process import Process, ProcessContext
 from onsembl.protocol.limits import CommandLimits
 
 SHELL = ("/bin/bash", "-c")
@@ -12,25 +12,25 @@ CTRL_C = b"\x03"
 
 
 class ShellRun:
-    """A command line that runs."""
+    """A running command line."""
 
     usage = None
-    passed = None
+    exceeded = None
 
     def __init__(self, process: Process) -> None:
         self.process = process
         self.progressed = asyncio.Event()
 
     def interrupt(self) -> None:
-        self.process.press(CTRL_C)
+        self.process.press_interrupt(CTRL_C)
 
     def finish(self) -> str | None:
         return None
 
 
-class ShellAdapter:
-    """Runs command lines."""
+class ShellDriver:
+    """Starts command lines."""
 
-    def start(self, command_id: str, text: str, surroundings: Surroundings, limits: CommandLimits) -> ShellRun:
-        argv = [*SHELL, text, *surroundings.arguments]
-        return ShellRun(Process.in_terminal(argv, command_id, surroundings))
+    def start(self, command_id: str, text: str, context: ProcessContext, limits: CommandLimits) -> ShellRun:
+        argv = [*SHELL, text, *context.arguments]
+        return ShellRun(Process.in_terminal(argv, command_id, context))

@@ -1,4 +1,4 @@
-"""The agent's connection: made again whenever it breaks, with nothing lost between."""
+"""The agent's connection to its server: made again whenever it breaks, without losing anything."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from onsembl.agent.enrolment import credentials as store
 from onsembl.agent.enrolment.credentials import Credentials
 from onsembl.agent.enrolment.enrol import ServerUnreachable, refresh
 from onsembl.agent.errors import AgentError
-from onsembl.agent.link.dialogue import Conversation
+from onsembl.agent.link.session import ServerSession
 from onsembl.protocol.backoff import Backoff
 from onsembl.protocol.close_codes import CloseCode, is_permanent
 from onsembl.protocol.heartbeat import Heartbeat
@@ -34,87 +34,87 @@ from onsembl.protocol.messages import (
 logger = logging.getLogger(__name__)
 
 SEND_BUFFER_BYTES = 128 * 1024
-"""What the system may hold of what was sent; an answer to a key is behind it. Linux doubles it."""
-FRESH_SECONDS = 30.0
-"""An access token that ends sooner is not worth connecting with."""
-ANSWER_SECONDS = 20.0
-"""How long the server may take to answer before it is asked again."""
-LONGEST_WAIT_SECONDS = 120.0
-"""No server makes an agent wait longer for its next try."""
+"""Size of the socket's send buffer; a program's answer to a key waits behind it. Linux doubles it."""
+MIN_TOKEN_SECONDS = 30.0
+"""An access token that expires sooner is refreshed before connecting."""
+REFRESH_ANSWER_SECONDS = 20.0
+"""How long the server may take to answer a refresh before it is asked again."""
+MAX_RETRY_AFTER_SECONDS = 120.0
+"""The longest wait that a server can ask for by `Retry-After`."""
 STABLE_SECONDS = 30.0
-"""A connection that held this long was a good one: the next failure waits briefly again."""
+"""After a connection that held this long, the delays before reconnecting begin small again."""
 
 
 class AgentConnection:
-    """Keeps the agent connected until it is told to stop or a person has to act."""
+    """Keeps the agent connected until it is cancelled or only a person can help."""
 
-    def __init__(self, folder: Path, credentials: Credentials, conversation: Conversation) -> None:
+    def __init__(self, folder: Path, credentials: Credentials, session: ServerSession) -> None:
         self._folder = folder
         self._credentials = credentials
-        self._conversation = conversation
-        self._something = asyncio.Event()
+        self._session = session
+        self._frame_ready = asyncio.Event()
         self._backoff = Backoff(cap=5.0)
-        self._presented: str | None = None
-        self._refused: str | None = None
-        """The access token that the server refused, or whose time it called up."""
-        self._asked_to_wait = 0.0
-        """What the server asked for, in seconds, when it last refused."""
-        self._refusals = 0
-        """How many in a row, with no welcome between."""
-        self._renewing: asyncio.Task[None] | None = None
-        self._renewed = asyncio.Event()
-        conversation.on_frame = self._something.set
-        conversation.on_tokens = self._take
+        self._presented_token: str | None = None
+        self._rejected_token: str | None = None
+        """The access token that the server rejected or declared expired."""
+        self._retry_after = 0.0
+        """How many seconds the server asked the agent to wait, at the last rejection."""
+        self._rejections = 0
+        """How often the server has rejected the token since the last welcome."""
+        self._refreshing: asyncio.Task[None] | None = None
+        self._refreshed = asyncio.Event()
+        session.on_frame = self._frame_ready.set
+        session.on_tokens = self._tokens_received
 
     async def run(self) -> None:
         """Stay connected until cancelled. Raises AgentError when only a person can help."""
         while True:
-            began, taken = time.monotonic(), self._conversation.taken
+            began, acknowledgements = time.monotonic(), self._session.acknowledgements
             at_once = False
             try:
                 await self._connect_once()
             except ServerUnreachable as error:
                 logger.warning("%s", error, extra={"action": "server_unreachable"})
             except (OSError, TimeoutError, WebSocketException) as error:
-                at_once = self._obey(error)
+                at_once = self._reconnect_at_once(error)
                 level = logging.INFO if at_once else logging.WARNING
                 logger.log(level, "Not connected: %s", error or type(error).__name__, extra={"action": "disconnected"})
             if at_once:
                 continue
-            if time.monotonic() - began > STABLE_SECONDS or self._conversation.taken != taken:
+            if time.monotonic() - began > STABLE_SECONDS or self._session.acknowledgements != acknowledgements:
                 self._backoff.reset()
-            await asyncio.sleep(max(self._backoff.next_delay(), self._asked_to_wait))
+            await asyncio.sleep(max(self._backoff.next_delay(), self._retry_after))
 
-    def _obey(self, error: Exception) -> bool:
-        """Whether to come back at once, with a new token. Raises AgentError when coming back is pointless."""
-        refused = False
-        self._asked_to_wait = 0.0
+    def _reconnect_at_once(self, error: Exception) -> bool:
+        """Whether to reconnect without delay, with a new token. Raises AgentError when reconnecting is pointless."""
+        rejected = False
+        self._retry_after = 0.0
         if isinstance(error, InvalidStatus):
             status = error.response.status_code
-            self._asked_to_wait = _retry_after(error)
-            refused = status == 401
+            self._retry_after = _retry_after(error)
+            rejected = status == 401
             if status in (400, 403, 404):
-                raise AgentError(f"The server refuses the connection ({status}): {_text(error)}") from error
+                raise AgentError(f"The server rejects the connection ({status}): {_detail(error)}") from error
         if isinstance(error, ConnectionClosed) and error.rcvd is not None:
             code, reason = error.rcvd.code, error.rcvd.reason
-            refused = code in (CloseCode.TOKEN_EXPIRED, CloseCode.UNAUTHENTICATED)
+            rejected = code in (CloseCode.TOKEN_EXPIRED, CloseCode.UNAUTHENTICATED)
             if is_permanent(code):
                 raise AgentError(f"The server ended the connection for good ({code}): {reason}") from error
-        if not refused:
+        if not rejected:
             return False
-        self._refused = self._presented
-        self._refusals += 1
-        # A new token that is refused too, say by a server whose clock is wrong, does not get better by hurrying.
-        return self._refusals == 1
+        self._rejected_token = self._presented_token
+        self._rejections += 1
+        # A server may reject the new token too, for example if its clock is wrong: then wait.
+        return self._rejections == 1
 
     async def _connect_once(self) -> None:
-        if self._credentials.access_token == self._refused or not self._credentials.valid_for(FRESH_SECONDS):
-            await self._renew()
-        self._presented = self._credentials.access_token
+        if self._credentials.access_token == self._rejected_token or not self._credentials.valid_for(MIN_TOKEN_SECONDS):
+            await self._refresh()
+        self._presented_token = self._credentials.access_token
         url = self._credentials.server.replace("http", "ws", 1) + "/v1/agent"
         async with connect(
             url,
-            additional_headers={"Authorization": f"Bearer {self._presented}"},
+            additional_headers={"Authorization": f"Bearer {self._presented_token}"},
             subprotocols=[AGENT_SUBPROTOCOL],  # type: ignore[list-item]
             compression=None,
             max_size=MAX_MESSAGE_BYTES,
@@ -125,27 +125,27 @@ class AgentConnection:
         ) as websocket:
             websocket.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_SNDBUF, SEND_BUFFER_BYTES)
             try:
-                await self._converse(websocket)
+                await self._communicate(websocket)
             finally:
-                self._conversation.end()
+                self._session.disconnected()
 
-    async def _converse(self, websocket: ClientConnection) -> None:
-        await websocket.send(self._conversation.begin())
+    async def _communicate(self, websocket: ClientConnection) -> None:
+        await websocket.send(self._session.connect())
         async with asyncio.timeout(FIRST_MESSAGE_SECONDS * 2):
-            welcome = self._conversation.welcomed(await websocket.recv())
-        self._refusals = 0
+            welcome = self._session.receive_welcome(await websocket.recv())
+        self._rejections = 0
         logger.info("Connected as %s", welcome.name, extra={"action": "connected", "epoch": welcome.epoch})
         heartbeat = Heartbeat(welcome.heartbeat_seconds, welcome.heartbeat_timeout_seconds, now=time.monotonic())
         tasks = [
             asyncio.create_task(self._read(websocket, heartbeat), name="agent's reader"),
             asyncio.create_task(self._write(websocket), name="agent's writer"),
             asyncio.create_task(self._beat(websocket, heartbeat), name="agent's heartbeat"),
-            asyncio.create_task(self._renew_ahead(), name="agent's token"),
+            asyncio.create_task(self._refresh_ahead(), name="agent's token"),
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
-                task.result()  # whoever fails first says why
+                task.result()  # raises the error of the task that failed first
         finally:
             for task in tasks:
                 task.cancel()
@@ -155,92 +155,92 @@ class AgentConnection:
         while True:
             frame = await websocket.recv()
             heartbeat.received(time.monotonic())
-            self._conversation.receive(frame)
+            self._session.receive(frame)
 
     async def _write(self, websocket: ClientConnection) -> None:
         while True:
-            self._something.clear()
-            while (frame := self._conversation.next_frame()) is not None:
+            self._frame_ready.clear()
+            while (frame := self._session.next_frame()) is not None:
                 try:
                     await websocket.send(frame)
                 except AttributeError as error:
                     if not websocket.transport.is_closing():
                         raise
-                    # The client ends a broken connection by aborting its transport, which fails in CPython 3.11 when
-                    # the transport has closed itself just after its last byte: its loop is gone.
+                    # websockets ends a broken connection by aborting its transport. In CPython 3.11 that fails when the
+                    # transport has closed itself just after its last byte, because it has no loop any more.
                     raise ConnectionResetError("the connection is gone") from error
-            await self._something.wait()
+            await self._frame_ready.wait()
 
     async def _beat(self, websocket: ClientConnection, heartbeat: Heartbeat) -> None:
         while True:
             await asyncio.sleep(max(0.0, heartbeat.deadline - time.monotonic()))
             match heartbeat.poll(time.monotonic()):
                 case "ping":
-                    self._conversation.say(Ping())
+                    self._session.send(Ping())
                 case "lost":
                     websocket.transport.abort()
                     raise TimeoutError("the server does not answer")
                 case None:
                     pass
 
-    async def _renew_ahead(self) -> None:
-        """Ask for the next tokens, over this connection, when about two thirds of the present one's life are over.
+    async def _refresh_ahead(self) -> None:
+        """Request the next tokens over this connection when about two thirds of the access token's lifetime are over.
 
-        Jittered, so that a fleet that was started together does not ask together.
+        The time is jittered, so that agents that were started together do not refresh together.
         """
         while True:
             held = self._credentials
             due = held.access_expires_at - held.access_lifetime * random.uniform(0.25, 0.4)  # noqa: S311 — no secret
             await asyncio.sleep(max(0.0, due - time.time()))
-            self._renewed.clear()
-            self._conversation.say(Refresh(refresh_token=held.refresh_token))
-            with suppress(TimeoutError):  # asked again then: the server answers a repeated question again
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    await self._renewed.wait()
+            self._refreshed.clear()
+            self._session.send(Refresh(refresh_token=held.refresh_token))
+            with suppress(TimeoutError):  # then ask again: the server answers a repeated refresh once more
+                async with asyncio.timeout(REFRESH_ANSWER_SECONDS):
+                    await self._refreshed.wait()
 
-    def _take(self, tokens: Tokens) -> None:
-        self._keep(self._credentials.renewed(tokens.access_token, tokens.expires_in, tokens.refresh_token))
-        self._renewed.set()
+    def _tokens_received(self, tokens: Tokens) -> None:
+        self._store(self._credentials.renewed(tokens.access_token, tokens.expires_in, tokens.refresh_token))
+        self._refreshed.set()
 
-    async def settle(self, longest: float) -> None:
-        """Let a renewal that has begun come to its end: its answer holds the only tokens that are still good."""
-        if self._renewing is not None:
-            await asyncio.wait({self._renewing}, timeout=longest)
+    async def finish_refresh(self, seconds: float) -> None:
+        """Wait for a refresh that has begun, for at most `seconds`: its answer has the only valid tokens."""
+        if self._refreshing is not None:
+            await asyncio.wait({self._refreshing}, timeout=seconds)
 
-    async def _renew(self) -> None:
-        """The next tokens. Raises AgentError.
+    async def _refresh(self) -> None:
+        """Exchange the refresh token for the next pair of tokens. Raises AgentError.
 
-        Whoever waits may give up; the exchange goes on, for a refresh token that is spent twice revokes the agent.
+        Cancelling the caller does not cancel the exchange, for a refresh token that is used twice revokes the agent.
         """
-        if self._renewing is None:
-            self._renewing = asyncio.create_task(self._exchange(), name="exchange of tokens")
-        renewing = self._renewing
+        if self._refreshing is None:
+            self._refreshing = asyncio.create_task(self._exchange(), name="exchange of tokens")
+        refreshing = self._refreshing
         try:
-            await asyncio.shield(renewing)
+            await asyncio.shield(refreshing)
         finally:
-            if renewing.done() and self._renewing is renewing:
-                self._renewing = None
+            if refreshing.done() and self._refreshing is refreshing:
+                self._refreshing = None
 
     async def _exchange(self) -> None:
-        self._keep(await refresh(self._credentials))
+        self._store(await refresh(self._credentials))
 
-    def _keep(self, credentials: Credentials) -> None:
-        """On disk before anyone uses them."""
+    def _store(self, credentials: Credentials) -> None:
+        """Write the credentials to disk before they are used."""
         try:
             store.save(self._folder, credentials)
         except OSError:
-            # The old ones are spent already: with these, the agent lives at least until it is stopped.
-            logger.exception("The credentials cannot be kept", extra={"action": "credentials_not_kept"})
+            # The old ones are used up. With the new ones in memory, the agent works until it is stopped.
+            logger.exception("The credentials cannot be written", extra={"action": "credentials_not_kept"})
         self._credentials = credentials
 
 
 def _retry_after(error: InvalidStatus) -> float:
-    """The seconds that `Retry-After` asks for (RFC 9110 §10.2.3), within reason; 0 without it or with a date."""
+    """The seconds in `Retry-After` (RFC 9110 §10.2.3), at most two minutes; 0 without the header or with a date."""
     value = error.response.headers.get("Retry-After", "")
-    return min(float(value), LONGEST_WAIT_SECONDS) if value.isdecimal() else 0.0
+    return min(float(value), MAX_RETRY_AFTER_SECONDS) if value.isdecimal() else 0.0
 
 
-def _text(error: InvalidStatus) -> str:
+def _detail(error: InvalidStatus) -> str:
     body = error.response.body or b""
     with suppress(msgspec.MsgspecError, KeyError, TypeError):
         return str(msgspec.json.decode(body)["detail"])

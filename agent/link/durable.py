@@ -1,4 +1,4 @@
-"""Files that are whole or not there, also when the machine loses power."""
+"""Writes files that are either whole or absent, also when the machine loses power."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ PRIVATE = 0o600
 
 
 def replace_file(path: Path, pieces: Iterable[bytes]) -> None:
-    """Write a file that only its owner can read, in the place of what was there. Raises OSError."""
+    """Write a file that only its owner can read, replacing an earlier one. Raises OSError."""
     partial = path.with_name(path.name + ".partial")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, PRIVATE)
     with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, PRIVATE)  # one that a crash left may have been more open
+        os.fchmod(descriptor, PRIVATE)  # one that a crash left behind may have a looser mode
         file.writelines(pieces)
         file.flush()
         os.fsync(descriptor)
     partial.replace(path)
-    # The name, too, is on disk only when its folder is.
+    # The file's name is on disk only when its folder is.
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -1,7 +1,7 @@
-"""What an agent must not forget: the commands it took, and the ends that the server has not written down yet.
+"""The agent's journal: the commands that it accepted, and the ends that the server has not recorded yet.
 
-A file of lines, each on disk before it is acted on. An agent that starts again finds the commands that it had not
-ended, and reports them lost.
+The journal is a file of lines, each on disk before the agent acts on it. An agent that starts again finds the commands
+that its earlier run had not ended, and reports them lost.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ logger = logging.getLogger(__name__)
 
 FILE_NAME = "journal.jsonl"
 REMEMBERED = 10_000
-"""How many commands that are over and reported are still known, should one be offered again."""
+"""How many ended and recorded commands stay known, in case one is offered again."""
 REWRITE_AT = 5 * REMEMBERED
-"""Lines after which the file is written anew."""
+"""The file is written anew after this many lines."""
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="recorded"):
-    """The server has the end of this command."""
+    """The server has recorded the end of this command."""
 
     command_id: UUID
 
@@ -38,7 +38,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class Journal:
-    """`running` and `ended` are what the agent says in its hello. Raises OSError where the folder cannot be used."""
+    """`running` and `ended` go into the agent's hello. The constructor raises OSError if it cannot use the folder."""
 
     def __init__(self, folder: Path, *, rewrite_at: int = REWRITE_AT) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -49,31 +49,34 @@ class Journal:
         self._recorded: OrderedDict[UUID, None] = OrderedDict()
         self._load()
         self.lost = list(self.running)
-        """Commands that an earlier run of the agent took and did not end."""
+        """Commands that an earlier run of the agent accepted and did not end."""
         self._rewrite()
 
     def knows(self, command_id: UUID) -> bool:
-        """Whether the command was taken before, whatever became of it."""
+        """Whether the command was accepted before, in whatever state it is now."""
         return command_id in self.running or command_id in self.ended or command_id in self._recorded
 
     def accepted(self, report: Accepted) -> None:
-        """The agent takes a command: on disk before anyone is told. Raises OSError, and then it is not taken."""
+        """Record on disk that the agent accepts a command. After an OSError the command is not accepted."""
         self._append(report)
         self.running[report.command_id] = report
 
     def end(self, report: Ended) -> None:
-        """The command is over: kept until the server has it. Raises OSError when it is kept in memory only."""
+        """Record a command's end, which is kept until the server has recorded it.
+
+        After an OSError the end is kept in memory only.
+        """
         self.running.pop(report.command_id, None)
         self.ended[report.command_id] = report
         self._append(report)
 
     def recorded(self, command_id: UUID) -> None:
-        """The server has the end; only the id is remembered."""
+        """Note that the server has recorded the end: only the command's id stays known."""
         if self.ended.pop(command_id, None) is None:
             return
         self._remember(command_id)
         try:
-            # Not forced to the disk: at worst the end is reported again, and recorded again.
+            # Not synced to the disk: at worst the end is reported and recorded again.
             self._append(Recorded(command_id=command_id), durable=False)
             if self._lines >= self._rewrite_at:
                 self._file.close()
@@ -81,26 +84,27 @@ class Journal:
         except OSError as error:
             logger.warning("The journal cannot be written: %s", error, extra={"action": "journal_failed"})
 
-    def lose(self, command_id: UUID, output_end: int) -> None:
-        """An earlier run's command ended with that run, and its output at `output_end`. Raises OSError as `end` does.
+    def end_as_lost(self, command_id: UUID, output_end: int) -> None:
+        """Record that a command ended with an earlier run of the agent, and its output at `output_end`.
 
-        Where the terminal began anew meanwhile, nothing is left of its output to name.
+        If the terminal's stream began anew meanwhile, the end names no output. Raises OSError as `end` does.
         """
-        taken = self.running[command_id]
-        kept = taken.output_start <= output_end
+        accepted = self.running[command_id]
+        kept = accepted.output_start <= output_end
         self.end(
             Ended(
                 command_id=command_id,
                 outcome="lost",
-                started_at=taken.started_at,
+                started_at=accepted.started_at,
                 ended_at=datetime.now(UTC),
-                output_start=taken.output_start if kept else None,
+                output_start=accepted.output_start if kept else None,
                 output_end=output_end if kept else None,
                 error="The agent was restarted while the command ran.",
             )
         )
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def _load(self) -> None:
@@ -110,7 +114,7 @@ class Journal:
             try:
                 entry = _decoder.decode(line)
             except msgspec.MsgspecError:
-                continue  # one that was cut off in the middle, by a crash or a full disk
+                continue  # a line that a crash or a full disk has cut off
             match entry:
                 case Accepted():
                     self.running[entry.command_id] = entry
@@ -127,19 +131,19 @@ class Journal:
             self._recorded.popitem(last=False)
 
     def _append(self, entry: msgspec.Struct, *, durable: bool = True) -> None:
-        # A line that a full disk cut short ends here: it must not swallow this one.
+        # If a full disk has cut the last line off, a line feed first keeps this line apart from it.
         line = (b"\n" if self._torn else b"") + _encoder.encode(entry) + b"\n"
         self._torn = True
         written = self._file.write(line)
         if written != len(line):
-            raise OSError(f"only {written} of {len(line)} bytes fitted into {self._path}")
+            raise OSError(f"only {written} of {len(line)} bytes were written to {self._path}")
         self._torn = False
         self._lines += 1
         if durable:
             os.fsync(self._file.fileno())
 
     def _rewrite(self) -> None:
-        """The same, without what is of no more use."""
+        """Write the file anew, without the lines that are not needed any more."""
         entries: list[msgspec.Struct] = [
             *(Recorded(command_id=command_id) for command_id in self._recorded),
             *self.ended.values(),

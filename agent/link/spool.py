@@ -1,7 +1,7 @@
-"""Bytes in files, from one place to another, appended at the end and forgotten at the beginning.
+"""A range of bytes in files: new bytes are appended at its end, old ones are dropped at its start.
 
-What was appended is there after the death of this process, `kill -9` included: it is with the system's file cache. It
-is not forced to the disk, so a machine that loses power may lose the newest bytes.
+Appended bytes survive the death of this process, also by `kill -9`, because they are in the system's file cache. They
+are not synced to the disk, so a machine that loses power may lose the newest bytes.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ SEGMENT_BYTES = 4 * 1024 * 1024
 
 
 class Spool:
-    """Files named after the place of their first byte, each written to `segment_bytes` and deleted when all of it is
-    forgotten. Places are counted from the first byte ever written. Raises OSError."""
+    """Segment files of `segment_bytes` each, named by the place of their first byte.
+
+    Places are counted from the first byte ever written. A segment is deleted when all of its bytes are dropped. The
+    constructor raises OSError.
+    """
 
     def __init__(self, folder: Path, segment_bytes: int = SEGMENT_BYTES) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -36,7 +39,7 @@ class Spool:
         return self._starts[0] if self._starts else self.end
 
     def append(self, data: bytes) -> None:
-        """Write at the end. Raises OSError, and then `end` says how much of it was written."""
+        """Write at the end. After an OSError, `end` tells how much was written."""
         left = memoryview(data)
         while left:
             if self._writing is None or self.end - self._starts[-1] >= self._segment_bytes:
@@ -47,7 +50,7 @@ class Spool:
             left = left[count:]
 
     def read(self, place: int, limit: int) -> bytes:
-        """Some bytes from `place` on, at most `limit`; none at the end."""
+        """Bytes from `place` on, at least one and at most `limit`; none at the end."""
         if place >= self.end:
             return b""
         start = self._starts[bisect_right(self._starts, place) - 1]
@@ -56,8 +59,8 @@ class Spool:
             self._reading = (start, os.open(self._path(start), os.O_RDONLY | os.O_CLOEXEC))
         return os.pread(self._reading[1], min(limit, self.end - place), place - start)
 
-    def forget(self, upto: int) -> None:
-        """Bytes before `upto` are of no more use. The last file stays."""
+    def drop(self, upto: int) -> None:
+        """Drop the bytes before `upto`, as far as whole files have only such bytes. The last file stays."""
         while len(self._starts) > 1 and self._starts[1] <= upto:
             start = self._starts.pop(0)
             if self._reading is not None and self._reading[0] == start:
@@ -65,14 +68,14 @@ class Spool:
             self._path(start).unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Forget all that was written, and go on at the same place."""
+        """Drop all bytes, and go on at the same place."""
         self.close()
         for start in self._starts:
             self._path(start).unlink(missing_ok=True)
         self._starts.clear()
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self._stop_reading()
         if self._writing is not None:
             os.close(self._writing)
@@ -82,7 +85,7 @@ class Spool:
         for path in sorted(self._folder.glob("[0-9]*")):
             start = int(path.name)
             if start != self.end and self._starts:
-                # Something was removed by hand: what was before it cannot be told from what is missing.
+                # A file was removed by hand: only the bytes after the hole are one range.
                 for before in self._starts:
                     self._path(before).unlink(missing_ok=True)
                 self._starts.clear()

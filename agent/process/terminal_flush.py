@@ -1,4 +1,4 @@
-"""What was typed into a pseudo-terminal and no program has read."""
+"""Flushes keys that were typed into a pseudo-terminal and that its program has not read."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ import termios
 _LOCAL_MODES = 3
 
 
-def drop_unread(control: int, inside: str) -> None:
-    """Make way for an interrupt key, in the terminal with this descriptor outside and this name inside.
+def flush_unread(pty: int, tty: str) -> None:
+    """Flush the unread input, so that the terminal takes the interrupt key that is typed next.
 
-    A terminal whose input is full looks at no further key until its program reads, and one that was to be interrupted
-    may never. The terminal drops its input at an interrupt anyway; here it is dropped before. Where the program takes
-    the key itself (a raw terminal) everything stays in order.
+    `pty` is the descriptor of the controlling side, `tty` the name of the program's side. A terminal whose input is
+    full takes no further key until its program reads, and a program that is to be interrupted may never read. The
+    terminal flushes its input at an interrupt key anyway; here that happens just before. Where the program handles the
+    key itself (a raw terminal), nothing is flushed and all keys keep their order.
     """
     try:
-        if not termios.tcgetattr(control)[_LOCAL_MODES] & termios.ISIG:
+        if not termios.tcgetattr(pty)[_LOCAL_MODES] & termios.ISIG:
             return
-        termios.tcflush(control, termios.TCOFLUSH)  # on its way inside
-        terminal = os.open(inside, os.O_RDWR | os.O_NOCTTY)
+        termios.tcflush(pty, termios.TCOFLUSH)  # keys that have not reached the program's side
+        terminal = os.open(tty, os.O_RDWR | os.O_NOCTTY)
         try:
             termios.tcflush(terminal, termios.TCIFLUSH)
         finally:
             os.close(terminal)
     except (OSError, termios.error):
-        return  # its program is gone, or keeps it for itself
+        return  # the program has ended, or has the terminal for exclusive use

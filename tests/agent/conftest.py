@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -13,14 +13,15 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from onsembl.agent.process.program import Surroundings
+from onsembl.agent.link.outbox import Outbox
+from onsembl.agent.process.process import ProcessContext
 from onsembl.agent.process.reaper import Reaper
-from onsembl.agent.process.terminal import AgentTerminal
+from onsembl.agent.terminal import AgentTerminal
 
 TESTS = Path(__file__).parents[1]
 QUICK = {"interrupt": 0.4, "sigterm": 0.4, "sigkill": 0.5}
 PATIENT = {"interrupt": 60.0}
-"""For what obeys: on a busy machine it takes its time."""
+"""For programs that end at the interrupt; on a busy machine that takes a while."""
 
 
 class Alone:
@@ -37,6 +38,7 @@ class Alone:
         return self._terminal.read_bytes()
 
     def order(self, *order: object) -> None:
+        """Call the runner as a message of the server would."""
         self.process.stdin.write(json.dumps(order).encode() + b"\n")
 
     def offer(self, text: str, **limits: float) -> str:
@@ -54,7 +56,7 @@ class Alone:
         raise AssertionError(f"it ended without {kind}: {self.reports}")
 
     async def run(self, text: str) -> dict:
-        """A command's end."""
+        """Run a command; return its end."""
         self.offer(text)
         return await self.report("ended")
 
@@ -96,7 +98,7 @@ def _inherited() -> dict[str, str]:
 
 
 async def until(probe: Callable[[], object], what: object) -> None:
-    """Wait for something that can only be asked for."""
+    """Poll until the probe is true."""
     async with asyncio.timeout(60):
         while not probe():
             await asyncio.sleep(0.01)
@@ -104,7 +106,7 @@ async def until(probe: Callable[[], object], what: object) -> None:
 
 
 def sleeping(seconds: str) -> list[int]:
-    """The processes that sleep for exactly this long, which only one test asks for."""
+    """The pids of `sleep` processes with exactly this number of seconds, which only one test uses."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -122,8 +124,20 @@ def nap() -> str:
 
 
 @pytest.fixture
-async def surroundings(tmp_path: Path) -> AsyncIterator[Surroundings]:
-    """A folder and a terminal. Children of the test's own process are not for an agent to adopt."""
+def outbox(tmp_path: Path) -> Iterator[Outbox]:
+    outbox = Outbox(tmp_path / "spool", uuid4())
+    yield outbox
+    outbox.close()
+
+
+@pytest.fixture
+def terminal(outbox: Outbox) -> AgentTerminal:
+    return AgentTerminal(80, 24, outbox)
+
+
+@pytest.fixture
+async def context(tmp_path: Path, terminal: AgentTerminal) -> AsyncIterator[ProcessContext]:
+    """A folder and a terminal; orphans of the test's own process are not adopted."""
     reaper = Reaper(adopt=False)
-    yield Surroundings(tmp_path, AgentTerminal(80, 24), reaper)
+    yield ProcessContext(tmp_path, terminal, reaper)
     reaper.close()

@@ -1,4 +1,4 @@
-"""How the connection obeys refusals and close codes. (What it carries is tested against the API itself.)"""
+"""How the connection reacts to rejections and close codes. (Its messages are tested against the API itself.)"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 import pytest
-from agent.test_conversation import Heard, Server
+from agent.test_session import Handler, Server
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection, serve
 
@@ -18,29 +18,29 @@ from onsembl.agent.enrolment.enrol import CredentialsRejected, ServerUnreachable
 from onsembl.agent.errors import AgentError
 from onsembl.agent.link import connection as connection_module
 from onsembl.agent.link.connection import AgentConnection
-from onsembl.agent.link.dialogue import Conversation
-from onsembl.agent.process.terminal import AgentTerminal
+from onsembl.agent.link.session import ServerSession
+from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.messages import AGENT_SUBPROTOCOL
 
 
-class Door:
-    """A server that says one thing to each who comes, and knows when they came and with which token."""
+class FakeServer:
+    """A server that answers each connection in one way, and records when it came and with which token."""
 
     def __init__(self) -> None:
         self.answers: list[int] = []
-        """To each in turn: an HTTP status, a close code, or 0 to stay connected. The last is for all that follow."""
-        self.came: list[tuple[float, str]] = []
+        """For each connection in turn: an HTTP status, a close code, or 0 to stay connected. The last is for all others."""
+        self.connections: list[tuple[float, str]] = []
         self.stayed = asyncio.Event()
         self.heartbeat = 30.0
         self.retry_after: str | None = None
 
     def answer(self, request: object) -> int:
-        return self.answers[min(len(self.came), len(self.answers)) - 1]
+        return self.answers[min(len(self.connections), len(self.answers)) - 1]
 
-    async def __aenter__(self) -> Door:
-        def refuse(connection: ServerConnection, request) -> object:
-            self.came.append((time.monotonic(), request.headers["Authorization"].removeprefix("Bearer ")))
+    async def __aenter__(self) -> FakeServer:
+        def reject(connection: ServerConnection, request) -> object:
+            self.connections.append((time.monotonic(), request.headers["Authorization"].removeprefix("Bearer ")))
             status = self.answer(request)
             if not 400 <= status < 600:
                 return None
@@ -58,7 +58,7 @@ class Door:
                 self.stayed.set()
             await websocket.wait_closed()
 
-        self._server = await serve(talk, "127.0.0.1", 0, process_request=refuse, subprotocols=[AGENT_SUBPROTOCOL])
+        self._server = await serve(talk, "127.0.0.1", 0, process_request=reject, subprotocols=[AGENT_SUBPROTOCOL])
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
 
@@ -68,14 +68,14 @@ class Door:
 
 
 @pytest.fixture
-async def door() -> AsyncIterator[Door]:
-    async with Door() as door:
-        yield door
+async def server() -> AsyncIterator[FakeServer]:
+    async with FakeServer() as server:
+        yield server
 
 
 @pytest.fixture
-def renewals(monkeypatch) -> list[str]:
-    """The refresh tokens that were spent; each brings the next."""
+def refreshes(monkeypatch) -> list[str]:
+    """The refresh tokens that were used; each is exchanged for the next."""
     spent: list[str] = []
 
     async def refresh(credentials: Credentials) -> Credentials:
@@ -89,7 +89,7 @@ def renewals(monkeypatch) -> list[str]:
 
 @pytest.fixture
 def waits(monkeypatch) -> list[int]:
-    """One for each time that it would have waited before it came again."""
+    """One entry for each delay before a reconnect."""
     asked: list[int] = []
     monkeypatch.setattr(
         connection_module, "Backoff", lambda **_: type("Steps", (), {"next_delay": lambda _: asked.append(1) or 0.0})()
@@ -110,57 +110,57 @@ def made(server: str, number: int, seconds: float = 900.0) -> Credentials:
 
 
 @pytest.fixture
-def connected(door: Door, tmp_path: Path) -> Callable[..., AgentConnection]:
+def connected(server: FakeServer, terminal: AgentTerminal, tmp_path: Path) -> Callable[..., AgentConnection]:
     def connected(**options: float) -> AgentConnection:
-        conversation = Conversation(AgentTerminal(80, 24), Heard())
-        return AgentConnection(tmp_path / "agent", made(door.url, 1, **options), conversation)
+        session = ServerSession(terminal, Handler())
+        return AgentConnection(tmp_path / "agent", made(server.url, 1, **options), session)
 
     return connected
 
 
-async def stays(connection: AgentConnection, door: Door) -> None:
-    """Run until it stays connected."""
+async def stays(connection: AgentConnection, server: FakeServer) -> None:
+    """Run the connection until it stays connected."""
     running = asyncio.create_task(connection.run())
     try:
         async with asyncio.timeout(30):
-            await door.stayed.wait()
+            await server.stayed.wait()
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
 
 @pytest.mark.parametrize("code", [code for code in CloseCode if code.is_permanent])
-async def test_a_permanent_close_is_obeyed(door, connected, renewals, code):
-    """It does not come back, and says why."""
-    door.answers = [code]
+async def test_a_permanent_close_ends_the_agent(server, connected, refreshes, code):
+    """It does not reconnect, and the error has the reason."""
+    server.answers = [code]
     with pytest.raises(AgentError, match=rf"for good \({int(code)}\): because"):
         await connected().run()
-    assert (len(door.came), renewals) == (1, [])
+    assert (len(server.connections), refreshes) == (1, [])
 
 
 @pytest.mark.parametrize("status", [400, 403, 404])
-async def test_a_refusal_that_will_not_change_is_obeyed(door, connected, renewals, status):
-    """With the server's own reason."""
-    door.answers = [status]
+async def test_a_permanent_rejection_ends_the_agent(server, connected, refreshes, status):
+    """The error has the server's own reason."""
+    server.answers = [status]
     with pytest.raises(AgentError, match=f"{status}.*not you"):
         await connected().run()
-    assert len(door.came) == 1
+    assert len(server.connections) == 1
 
 
 @pytest.mark.parametrize(
     "answer", [429, 500, 503, CloseCode.GOING_AWAY, CloseCode.INTERNAL_ERROR, CloseCode.HEARTBEAT_LOST]
 )
-async def test_what_may_pass_is_tried_again(door, connected, renewals, answer):
-    """With the same token."""
-    door.answers = [answer, answer, 0]
-    await stays(connected(), door)
-    assert [token for _, token in door.came] == ["access-1"] * 3
-    assert renewals == []
+async def test_a_temporary_failure_is_retried(server, connected, refreshes, answer):
+    """It reconnects with the same token."""
+    server.answers = [answer, answer, 0]
+    await stays(connected(), server)
+    assert [token for _, token in server.connections] == ["access-1"] * 3
+    assert refreshes == []
 
 
 @pytest.mark.parametrize(("header", "least"), [("7", 7.0), ("100000", 120.0), ("Fri, 31 Dec 2027 23:59:59 GMT", 0.0)])
-async def test_the_server_says_when_to_come_back(door, connected, renewals, monkeypatch, header, least):
-    """`Retry-After` is waited for, up to two minutes; a date is left to the backoff."""
+async def test_retry_after_is_respected(server, connected, refreshes, monkeypatch, header, least):
+    """It waits as long as `Retry-After` says, up to two minutes; a date is ignored."""
     waits: list[float] = []
     sleep = asyncio.sleep
 
@@ -169,32 +169,32 @@ async def test_the_server_says_when_to_come_back(door, connected, renewals, monk
         await sleep(0)
 
     monkeypatch.setattr(connection_module.asyncio, "sleep", noted)
-    door.answers, door.retry_after = [429, 0], header
-    await stays(connected(), door)
+    server.answers, server.retry_after = [429, 0], header
+    await stays(connected(), server)
     assert waits[0] >= least
     assert waits[0] == least or least == 0.0
 
 
-async def test_a_server_that_falls_silent_is_left(door, connected, renewals):
-    """After three pings with no answer there is a new connection."""
-    door.answers, door.heartbeat = [0], 0.05
+async def test_a_silent_server_is_given_up(server, connected, refreshes):
+    """After three pings without an answer there is a new connection."""
+    server.answers, server.heartbeat = [0], 0.05
     connection = connected()
     running = asyncio.create_task(connection.run())
     async with asyncio.timeout(30):
-        while len(door.came) < 2:
+        while len(server.connections) < 2:
             await asyncio.sleep(0.01)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    assert door.came[1][0] - door.came[0][0] >= 4 * 0.05
+    assert server.connections[1][0] - server.connections[0][0] >= 4 * 0.05
 
 
-async def test_a_transport_that_is_gone_is_a_connection_that_is_gone(door, connected, renewals, waits, monkeypatch):
-    """What CPython 3.11 raises where a client aborts one that has just closed itself does not end the agent."""
-    door.answers, door.heartbeat = [0], 0.05
+async def test_a_closed_transport_is_a_lost_connection(server, connected, refreshes, waits, monkeypatch):
+    """The AttributeError that CPython 3.11 raises when a client aborts a closed transport does not end the agent."""
+    server.answers, server.heartbeat = [0], 0.05
     send = ClientConnection.send
 
     async def fails_at_the_pong(self: ClientConnection, frame: str | bytes) -> None:
-        if len(door.came) == 1 and "ping" in str(frame):
+        if len(server.connections) == 1 and "ping" in str(frame):
             self.transport.close()
             raise AttributeError("'NoneType' object has no attribute 'call_soon'")
         await send(self, frame)
@@ -202,7 +202,7 @@ async def test_a_transport_that_is_gone_is_a_connection_that_is_gone(door, conne
     monkeypatch.setattr(ClientConnection, "send", fails_at_the_pong)
     running = asyncio.create_task(connected().run())
     async with asyncio.timeout(30):
-        while len(door.came) < 2:
+        while len(server.connections) < 2:
             await asyncio.sleep(0.01)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -210,33 +210,33 @@ async def test_a_transport_that_is_gone_is_a_connection_that_is_gone(door, conne
 
 
 @pytest.mark.parametrize("answer", [401, CloseCode.TOKEN_EXPIRED, CloseCode.UNAUTHENTICATED])
-async def test_a_refused_token_is_renewed_at_once(door, connected, renewals, waits, tmp_path, answer):
-    """The new one is on disk before it is used."""
-    door.answers = [answer, 0]
-    await stays(connected(), door)
-    assert [token for _, token in door.came] == ["access-1", "access-2"]
-    assert renewals == ["refresh-1"]
+async def test_a_rejected_token_is_refreshed_at_once(server, connected, refreshes, waits, tmp_path, answer):
+    """The new token is on disk before it is used."""
+    server.answers = [answer, 0]
+    await stays(connected(), server)
+    assert [token for _, token in server.connections] == ["access-1", "access-2"]
+    assert refreshes == ["refresh-1"]
     assert waits == []
     assert load(tmp_path / "agent").refresh_token == "refresh-2"
 
 
-async def test_a_server_that_refuses_every_token_is_not_flooded(door, connected, renewals, waits):
-    """Only the first time is there no wait."""
-    door.answers = [401, 401, 401, 401, 0]
-    await stays(connected(), door)
-    assert len(renewals) == 4
+async def test_a_server_that_rejects_every_token_is_not_flooded(server, connected, refreshes, waits):
+    """Only the first reconnect comes without delay."""
+    server.answers = [401, 401, 401, 401, 0]
+    await stays(connected(), server)
+    assert len(refreshes) == 4
     assert len(waits) == 3
 
 
-async def test_a_token_that_is_about_to_end_is_renewed_first(door, connected, renewals):
-    """No connection is begun with it."""
-    door.answers = [0]
-    await stays(connected(seconds=10.0), door)
-    assert [token for _, token in door.came] == ["access-2"]
+async def test_a_token_that_is_about_to_expire_is_refreshed_first(server, connected, refreshes):
+    """No connection is made with it."""
+    server.answers = [0]
+    await stays(connected(seconds=10.0), server)
+    assert [token for _, token in server.connections] == ["access-2"]
 
 
-async def test_an_exchange_that_has_begun_is_not_given_up(door, connected, monkeypatch, tmp_path):
-    """Its answer holds the only tokens that are still good, whoever has stopped waiting for them."""
+async def test_a_refresh_that_has_begun_is_finished(server, connected, monkeypatch, tmp_path):
+    """Its answer has the only valid tokens, also when its caller was cancelled."""
     begun, go = asyncio.Event(), asyncio.Event()
 
     async def refresh(credentials: Credentials) -> Credentials:
@@ -251,23 +251,23 @@ async def test_an_exchange_that_has_begun_is_not_given_up(door, connected, monke
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     asyncio.get_running_loop().call_soon(go.set)
-    await connection.settle(10.0)
+    await connection.finish_refresh(10.0)
     assert load(tmp_path / "agent").refresh_token == "refresh-2"
 
 
-async def test_a_refused_refresh_ends_it(door, connected, monkeypatch):
+async def test_a_rejected_refresh_ends_the_agent(server, connected, monkeypatch):
     """Only a person can enrol the agent again."""
 
     async def refresh(_: Credentials) -> Credentials:
         raise CredentialsRejected("The server rejects this agent: revoked")
 
     monkeypatch.setattr(connection_module, "refresh", refresh)
-    door.answers = [401]
+    server.answers = [401]
     with pytest.raises(AgentError, match="rejects this agent"):
         await connected().run()
 
 
-async def test_a_refresh_that_cannot_be_had_now_is_tried_again(door, connected, monkeypatch):
+async def test_a_refresh_without_an_answer_is_retried(server, connected, monkeypatch):
     """The server may be restarting."""
     tries: list[int] = []
 
@@ -278,6 +278,6 @@ async def test_a_refresh_that_cannot_be_had_now_is_tried_again(door, connected, 
         return made(credentials.server, 2)
 
     monkeypatch.setattr(connection_module, "refresh", refresh)
-    door.answers = [0]
-    await stays(connected(seconds=0.0), door)
+    server.answers = [0]
+    await stays(connected(seconds=0.0), server)
     assert len(tries) == 3

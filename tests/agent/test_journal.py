@@ -44,7 +44,7 @@ def test_what_was_accepted_and_not_ended_is_lost(reopen):
     again = reopen()
     assert again.lost == [command]
     assert again.running == {command: accepted(command)}
-    again.lose(command, 90)
+    again.end_as_lost(command, 90)
     third = reopen()
     assert third.lost == []
     assert (third.ended[command].output_start, third.ended[command].output_end) == (7, 90)
@@ -56,7 +56,7 @@ def test_output_of_a_terminal_that_began_anew_is_not_named(reopen):
     command, journal = uuid4(), reopen()
     journal.accepted(accepted(command))
     again = reopen()
-    again.lose(command, 3)
+    again.end_as_lost(command, 3)
     assert (again.ended[command].output_start, again.ended[command].output_end) == (None, None)
 
 

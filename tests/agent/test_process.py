@@ -1,4 +1,4 @@
-"""Programs in pseudo-terminals and on pipes: every byte, every size, the right end."""
+"""Programs in pseudo-terminals and on pipes: their bytes, sizes, keys and exit status."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ import os
 import random
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from uuid import uuid4
 
 import psutil
 import pytest
 
-from onsembl.agent.drivers.shell import ShellAdapter
-from onsembl.agent.process.program import HEEDED, Process, Surroundings
-from onsembl.agent.process.terminal import AgentTerminal
+from onsembl.agent.drivers.shell import ShellDriver
+from onsembl.agent.link.outbox import Outbox
+from onsembl.agent.process.process import RESET_SIGNALS, Process, ProcessContext
+from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.limits import NO_LIMITS
-from onsembl.protocol.stream import Outbox
 
 
 class Shown:
-    """What a terminal was given, taken as it comes."""
+    """The terminal's output, acknowledged as it comes."""
 
     def __init__(self, terminal: AgentTerminal) -> None:
         self.data = bytearray()
@@ -44,12 +46,26 @@ class Shown:
 
 
 @pytest.fixture
-def shown(surroundings) -> Shown:
-    return Shown(surroundings.terminal)
+def shown(context) -> Shown:
+    return Shown(context.terminal)
 
 
-def start(surroundings: Surroundings, text: str) -> Process:
-    return ShellAdapter().start(str(uuid4()), text, surroundings, NO_LIMITS).process
+@pytest.fixture
+def small_outbox(tmp_path: Path) -> Iterator[Callable[[int], Outbox]]:
+    """Opens outboxes of a given capacity, in bytes."""
+    opened: list[Outbox] = []
+
+    def open_outbox(capacity: int) -> Outbox:
+        opened.append(Outbox(tmp_path / "small", uuid4(), capacity=capacity))
+        return opened[-1]
+
+    yield open_outbox
+    for outbox in opened:
+        outbox.close()
+
+
+def start(context: ProcessContext, text: str) -> Process:
+    return ShellDriver().start(str(uuid4()), text, context, NO_LIMITS).process
 
 
 async def end(process: Process) -> int:
@@ -61,36 +77,34 @@ async def end(process: Process) -> int:
 
 
 @pytest.mark.parametrize(("text", "status"), [("exit 0", 0), ("exit 37", 37), ("kill -9 $$", -9), ("nonsense", 127)])
-async def test_the_status_is_the_programs(surroundings, shown, text, status):
-    """Its exit code, or minus the signal that ended it."""
-    assert await end(start(surroundings, text)) == status
+async def test_the_exit_status_is_the_programs(context, shown, text, status):
+    """The status is the exit code, or minus the signal that ended the program."""
+    assert await end(start(context, text)) == status
 
 
-async def test_the_terminal_is_its_own(surroundings, shown):
-    """A session and a foreground group of its own, on a terminal that it controls."""
-    process = start(surroundings, "tty; ps -o pid=,sid=,pgid=,tpgid= -p $$; echo $$; [ -t 0 ] && [ -t 1 ] && [ -t 2 ]")
+async def test_the_terminal_is_its_own(context, shown):
+    """The program has a session and a foreground group of its own, on its controlling terminal."""
+    process = start(context, "tty; ps -o pid=,sid=,pgid=,tpgid= -p $$; echo $$; [ -t 0 ] && [ -t 1 ] && [ -t 2 ]")
     assert await end(process) == 0
     tty, ids, pid = bytes(shown.data).split(b"\r\n")[:3]
     assert tty.startswith(b"/dev/")
     assert set(ids.split()) == {pid}
 
 
-async def test_the_size_is_the_terminals_and_follows_it(surroundings, shown):
-    """`stty size` tells it, and SIGWINCH its changes."""
+async def test_the_size_is_the_terminals_and_follows_it(context, shown):
+    """`stty size` shows the size, and SIGWINCH comes with each change."""
     text = "trap 'stty size; exit' WINCH; stty size; while :; do sleep 0.05; done"
-    process = start(surroundings, text)
+    process = start(context, text)
     await shown.until(b"24 80\r\n")
-    surroundings.terminal.columns, surroundings.terminal.rows = 132, 43
+    context.terminal.columns, context.terminal.rows = 132, 43
     process.resize()
     await shown.until(b"43 132\r\n")
     assert await end(process) == 0
 
 
-async def test_a_screen_is_drawn_anew_each_time_that_it_is_wanted(surroundings, shown, tmp_path):
-    """However soon after the last time: not more often than the program can follow, but never not at all."""
-    process = start(
-        surroundings, "trap 'stty size' WINCH; echo ready; until [[ -e over ]]; do read -t 0.02 x; done; true"
-    )
+async def test_a_screen_is_redrawn_after_every_request(context, shown, tmp_path):
+    """Requests that come too soon after a redraw are served later, together."""
+    process = start(context, "trap 'stty size' WINCH; echo ready; until [[ -e over ]]; do read -t 0.02 x; done; true")
     await shown.until(b"ready")
     process.redraw()
     await shown.until(b"23 80\r\n24 80\r\n")
@@ -102,27 +116,27 @@ async def test_a_screen_is_drawn_anew_each_time_that_it_is_wanted(surroundings, 
     assert await end(process) == 0
 
 
-async def test_no_byte_is_lost_or_changed(surroundings, shown, tmp_path):
-    """5 MB of random bytes through a raw terminal, the last of them written just before the end."""
+async def test_no_byte_is_lost_or_changed(context, shown, tmp_path):
+    """5 MB of random bytes pass a raw terminal, the last of them written just before the program's end."""
     data = random.Random(1).randbytes(5_000_000)
     (tmp_path / "data").write_bytes(data)
-    assert await end(start(surroundings, "stty raw -echo; cat data")) == 0
+    assert await end(start(context, "stty raw -echo; cat data")) == 0
     assert len(shown.data) == len(data)
     assert hashlib.sha256(shown.data).digest() == hashlib.sha256(data).digest()
 
 
-async def test_characters_that_are_cut_in_two_arrive_whole(surroundings, shown):
-    """Bytes are bytes: nothing decodes them on the way."""
+async def test_characters_that_are_cut_in_two_arrive_whole(context, shown):
+    """Nothing decodes the bytes on their way."""
     text = r"printf '\xe6\xbc'; sleep 0.1; printf '\xa2\xe5\xad\x97\n'"
-    assert await end(start(surroundings, text)) == 0
+    assert await end(start(context, text)) == 0
     assert bytes(shown.data) == "漢字\r\n".encode()
 
 
-async def test_a_program_waits_while_the_terminal_is_full(surroundings, tmp_path):
-    """Its output is not read on, and goes on when there is room; at its end the rest is taken in any case."""
-    terminal = AgentTerminal(80, 24, Outbox(100_000))
-    surroundings = replace(surroundings, terminal=terminal)
-    process = start(surroundings, "stty raw; head -c 1000000 /dev/zero; touch done; echo end")
+async def test_a_program_waits_while_the_terminal_is_full(context, small_outbox, tmp_path):
+    """Its output is read again when there is room; at its end the rest is read in any case."""
+    terminal = AgentTerminal(80, 24, small_outbox(100_000))
+    context = replace(context, terminal=terminal)
+    process = start(context, "stty raw; head -c 1000000 /dev/zero; touch done; echo end")
     async with asyncio.timeout(30):
         while not terminal.outbox.full:
             await asyncio.sleep(0.01)
@@ -144,103 +158,103 @@ async def test_a_program_waits_while_the_terminal_is_full(surroundings, tmp_path
     assert taken == bytes(1_000_000) + b"end\n"
 
 
-async def test_the_last_bytes_do_not_wait_for_room(surroundings):
-    """With its processes gone, what the kernel still holds is taken into a full terminal."""
-    terminal = AgentTerminal(80, 24, Outbox(1))
-    process = start(replace(surroundings, terminal=terminal), "printf abc; sleep 0.05; printf def")
+async def test_the_last_bytes_do_not_wait_for_room(context, small_outbox):
+    """When the processes are gone, the output that is left in the kernel is read even into a full terminal."""
+    terminal = AgentTerminal(80, 24, small_outbox(1))
+    process = start(replace(context, terminal=terminal), "printf abc; sleep 0.05; printf def")
     assert await end(process) == 0
     assert terminal.outbox.next_frame(100) == (0, b"abcdef")
 
 
-async def test_a_stranger_who_holds_the_terminal_does_not_hold_the_end(surroundings, shown, monkeypatch):
-    """The output is over some time after the processes are gone, whoever else could still write."""
-    monkeypatch.setattr("onsembl.agent.process.program.LAST_BYTES_SECONDS", 0.05)
-    process = start(surroundings, "tty; read go")
+async def test_an_unrelated_process_on_the_terminal_does_not_delay_the_end_for_long(context, shown, monkeypatch):
+    """Reading stops some time after the processes are gone, though another process could still write."""
+    monkeypatch.setattr("onsembl.agent.process.process.LAST_BYTES_SECONDS", 0.05)
+    process = start(context, "tty; read go")
     await shown.until(b"\r\n")
     stranger = os.open(bytes(shown.data).split(b"\r\n")[0], os.O_RDWR | os.O_NOCTTY)
-    process.press(b"\n")
+    process.press_interrupt(b"\n")
     assert await end(process) == 0
     os.close(stranger)
 
 
-async def test_keys_are_pressed(surroundings, shown):
-    """Ctrl-C is the terminal's: it interrupts the foreground program."""
-    process = start(surroundings, "trap 'echo caught; exit 5' INT; echo ready; while :; do sleep 0.05; done")
+async def test_ctrl_c_interrupts_the_program(context, shown):
+    """The terminal sends SIGINT to its foreground program."""
+    process = start(context, "trap 'echo caught; exit 5' INT; echo ready; while :; do sleep 0.05; done")
     await shown.until(b"ready")
-    process.press(b"\x03")
+    process.press_interrupt(b"\x03")
     assert await end(process) == 5
     assert b"caught" in shown.data
-    process.press(b"\x03")  # and is harmless afterwards
+    process.press_interrupt(b"\x03")  # and is harmless afterwards
 
 
-async def test_a_program_heeds_the_signals_that_its_agent_was_told_to_ignore(surroundings, shown):
-    """An agent that a script or `nohup` has started behind itself."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in HEEDED}
+async def test_signals_that_the_agent_ignores_reach_its_programs(context, shown):
+    """A script or `nohup` that starts the agent in the background makes it ignore signals."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in RESET_SIGNALS}
     try:
-        process = start(surroundings, "trap 'echo caught; exit 5' INT; echo ready; while :; do sleep 0.05; done")
+        process = start(context, "trap 'echo caught; exit 5' INT; echo ready; while :; do sleep 0.05; done")
         await shown.until(b"ready")
-        process.press(b"\x03")
+        process.press_interrupt(b"\x03")
         assert await end(process) == 5
         output = bytearray()
         piped = Process.on_pipes(
-            ["grep", "^Sig\\(Ign\\|Cgt\\)", "/proc/self/status"], "piped", surroundings, "", output.extend
+            ["grep", "^Sig\\(Ign\\|Cgt\\)", "/proc/self/status"], "piped", context, "", output.extend
         )
         assert await end(piped) == 0
         ignored = int(output.split()[1], 16)
-        assert not any(ignored & 1 << number - 1 for number in HEEDED)
+        assert not any(ignored & 1 << number - 1 for number in RESET_SIGNALS)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("mode", ["icanon", "-icanon"])
-async def test_a_program_that_reads_nothing_is_interrupted_all_the_same(surroundings, shown, mode):
-    """However much was typed before: into the terminal alone, or more than that takes."""
+async def test_a_program_that_reads_nothing_is_interrupted(context, shown, mode):
+    """The key reaches it behind a full terminal, and behind keys that wait for the terminal."""
     for typed in (b"typed\n" * 1000, b"typed\n" * 10_000):
-        process = start(surroundings, f"stty {mode} -echo; echo ready; exec sleep 1000")
+        process = start(context, f"stty {mode} -echo; echo ready; exec sleep 1000")
         await shown.until(b"ready")
         shown.data.clear()
         assert process.type(typed) is None
-        process.press(b"\x03")
+        process.press_interrupt(b"\x03")
         assert await end(process) == -2
 
 
-async def test_a_raw_terminal_keeps_its_keys_in_order(surroundings, shown):
-    """The program takes the interrupt itself, where it comes among what was typed."""
-    process = start(surroundings, "stty raw -echo; echo ready; head -c 7 | od -An -c")
+async def test_a_raw_terminal_keeps_its_keys_in_order(context, shown):
+    """The program reads the interrupt key among the other keys."""
+    process = start(context, "stty raw -echo; echo ready; head -c 7 | od -An -c")
     await shown.until(b"ready")
     assert process.type(b"abc") is None
-    process.press(b"\x03")
+    process.press_interrupt(b"\x03")
     assert process.type(b"def") is None
     assert await end(process) == 0
     assert shown.data.split()[-7:] == [b"a", b"b", b"c", b"003", b"d", b"e", b"f"]
 
 
-async def test_input_on_pipes_has_an_end(surroundings, shown):
-    """The text is all there is to read; output goes to the adapter, errors to the terminal."""
+async def test_input_on_a_pipe_ends_after_the_text(context, shown):
+    """The program reads the text and then end of file; its output goes to the driver, its errors to the terminal."""
     taken = bytearray()
     argv = [sys.executable, "-c", "import sys; t = sys.stdin.read(); print(len(t)); print('bad', file=sys.stderr)"]
-    process = Process.on_pipes(argv, str(uuid4()), surroundings, "ä" * 500_000, taken.extend)
+    process = Process.on_pipes(argv, str(uuid4()), context, "ä" * 500_000, taken.extend)
     assert await end(process) == 0
     assert (taken, shown.data) == (b"500000\n", b"bad\r\n")
 
 
-async def test_input_that_nobody_reads_is_let_go(surroundings, shown):
-    """A program that ends, or is closed, with its input unread leaves nothing open."""
+async def test_unread_input_leaves_no_descriptor_open(context, shown):
+    """Neither a program that ends with unread input nor one that is killed with it leaves a descriptor open."""
     before = psutil.Process().num_fds()
-    ended = Process.on_pipes(["true"], str(uuid4()), surroundings, "x" * 1_000_000, lambda _: None)
+    ended = Process.on_pipes(["true"], str(uuid4()), context, "x" * 1_000_000, lambda _: None)
     assert await end(ended) == 0
-    stuck = Process.on_pipes(["sleep", "1000"], str(uuid4()), surroundings, "x" * 1_000_000, lambda _: None)
+    stuck = Process.on_pipes(["sleep", "1000"], str(uuid4()), context, "x" * 1_000_000, lambda _: None)
     psutil.Process(stuck.tree.alive()[0].pid).kill()
     assert await end(stuck) == -9
     assert psutil.Process().num_fds() == before
 
 
-async def test_what_cannot_be_started_says_so(surroundings):
-    """And leaves nothing open."""
+async def test_a_program_that_cannot_be_started_raises(context):
+    """It leaves no descriptor open."""
     before = psutil.Process().num_fds()
     with pytest.raises(FileNotFoundError):
-        Process.in_terminal(["/nonexistent"], str(uuid4()), surroundings)
+        Process.in_terminal(["/nonexistent"], str(uuid4()), context)
     with pytest.raises(FileNotFoundError):
-        Process.on_pipes(["/nonexistent"], str(uuid4()), surroundings, "", lambda _: None)
+        Process.on_pipes(["/nonexistent"], str(uuid4()), context, "", lambda _: None)
     assert psutil.Process().num_fds() == before

@@ -1,16 +1,17 @@
-"""The agent's terminal: what it keeps, when programs wait, and what text may do to it."""
+"""The agent's terminal: its lines, when programs wait, and printable text."""
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import pytest
 
-from onsembl.agent.process.terminal import AgentTerminal, printable
-from onsembl.protocol.stream import Outbox
+from onsembl.agent.link.outbox import Outbox
+from onsembl.agent.terminal import AgentTerminal, printable
 
 
-def test_a_line_of_the_agents_own_begins_on_a_new_one():
-    """Whether or not the program ended its last line; sequences that print nothing do not count."""
-    terminal = AgentTerminal(80, 24)
+def test_a_line_of_the_agents_own_begins_on_a_new_line(terminal):
+    """An unfinished line of a program is ended first; control sequences print nothing and do not count."""
     terminal.write_line("one")
     terminal.write(b"no end")
     terminal.control(b"\x1b[0m")
@@ -20,18 +21,20 @@ def test_a_line_of_the_agents_own_begins_on_a_new_one():
     assert terminal.outbox.next_frame(1000) == (0, b"one\r\nno end\x1b[0m\r\ntwo\r\n\x1b[0mthree\r\n")
 
 
-def test_programs_go_on_when_the_server_has_taken_enough():
-    """Each that waits is called once."""
-    terminal, calls = AgentTerminal(80, 24, Outbox(10)), []
+def test_programs_go_on_when_there_is_room(tmp_path):
+    """Each waiting program is called once."""
+    outbox = Outbox(tmp_path, uuid4(), capacity=10)
+    terminal, calls = AgentTerminal(80, 24, outbox), []
     terminal.write(b"0123456789")
     assert terminal.outbox.full
-    terminal.when_there_is_room(lambda: calls.append(1))
+    terminal.when_room(lambda: calls.append(1))
     terminal.outbox.next_frame(100)
     terminal.acknowledged(0)
     assert calls == []
     terminal.acknowledged(1)
     terminal.acknowledged(5)
     assert calls == [1]
+    outbox.close()
 
 
 @pytest.mark.parametrize(
@@ -49,5 +52,5 @@ def test_programs_go_on_when_the_server_has_taken_enough():
     ],
 )
 def test_printable_text_moves_no_cursor_and_sets_nothing(text, shown):
-    """Only line feeds and tabs are left of what a terminal obeys."""
+    """Of all control characters, only line feeds and tabs are left."""
     assert printable(text) == shown

@@ -18,7 +18,7 @@ from support.archive import until_archived
 from support.frames import attach
 from support.server import running
 
-from onsembl.agent.process.terminal import RESTORE_SCREEN
+from onsembl.agent.terminal import RESTORE_SCREEN
 
 WRITER = Path(writer.__file__)
 

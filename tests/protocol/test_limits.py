@@ -37,10 +37,10 @@ def test_a_watch_that_is_looked_at_when_it_says_misses_nothing(limits, writes):
     for pause in writes:
         deadline = watch.deadline(last_output)
         if deadline is not None and now + pause >= deadline:
-            assert watch.passed(deadline, last_output, None) in ("wall_seconds", "idle_seconds")
+            assert watch.exceeded(deadline, last_output, None) in ("wall_seconds", "idle_seconds")
             return
         now += pause
-        assert watch.passed(now, last_output, None) is None
+        assert watch.exceeded(now, last_output, None) is None
         last_output = now
     assert (watch.deadline(last_output) is None) == (limits.wall_seconds is None and limits.idle_seconds is None)
 
@@ -49,9 +49,9 @@ def test_what_is_used_counts_without_what_came_from_a_cache():
     """A limit may be reached; it is passed by more."""
     watch = LimitWatch(CommandLimits(tokens=100, cost_usd=1.5), started=0.0)
     used = Usage(input_tokens=50, output_tokens=40, cache_write_tokens=10, cache_read_tokens=10_000, cost_usd=1.5)
-    assert watch.passed(1e6, 0.0, used) is None
-    assert watch.passed(1.0, 0.0, None) is None
-    assert watch.passed(1.0, 0.0, msgspec.structs.replace(used, output_tokens=41)) == "tokens"
+    assert watch.exceeded(1e6, 0.0, used) is None
+    assert watch.exceeded(1.0, 0.0, None) is None
+    assert watch.exceeded(1.0, 0.0, msgspec.structs.replace(used, output_tokens=41)) == "tokens"
 
 
 @pytest.mark.parametrize(

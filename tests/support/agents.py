@@ -16,7 +16,7 @@ from support.server import Api
 
 from onsembl.agent.enrolment import credentials as store
 from onsembl.agent.enrolment.enrol import enrol
-from onsembl.agent.process.tree import MARK
+from onsembl.agent.process.tree import COMMAND_ID_VARIABLE
 from onsembl.protocol.states import AgentKind
 
 FINAL = {"succeeded", "failed", "cancelled", "timed_out", "lost"}
@@ -108,7 +108,7 @@ async def sleepers(command: dict) -> list[int]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.name() == "sleep" and process.environ().get(MARK) == command["id"]:
+            if process.name() == "sleep" and process.environ().get(COMMAND_ID_VARIABLE) == command["id"]:
                 found.append(process.pid)
         except psutil.Error:
             continue

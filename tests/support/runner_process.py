@@ -10,47 +10,50 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 
-from onsembl.agent.drivers.claude.driver import ClaudeAdapter
-from onsembl.agent.drivers.shell import ShellAdapter
+from onsembl.agent.drivers.claude.driver import ClaudeDriver
+from onsembl.agent.drivers.shell import ShellDriver
 from onsembl.agent.link.journal import Journal
-from onsembl.agent.process.program import Surroundings
+from onsembl.agent.link.outbox import Outbox
+from onsembl.agent.process.process import ProcessContext
 from onsembl.agent.process.reaper import Reaper
-from onsembl.agent.process.terminal import AgentTerminal
 from onsembl.agent.runner import Runner
-from onsembl.agent.startup import Startup
+from onsembl.agent.startup import StartupScript
+from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.messages import Offer, encode
 from onsembl.protocol.stop_timeouts import StopTimeouts
 
 
-async def main(folder: Path, kind: str, adopt: bool, times: StopTimeouts) -> None:
-    terminal = AgentTerminal(80, 24)
+async def main(folder: Path, kind: str, adopt: bool, timeouts: StopTimeouts) -> None:
+    outbox = Outbox(folder / "spool" / str(os.getpid()), uuid4())
+    terminal = AgentTerminal(80, 24, outbox)
     shown = (folder / "terminal").open("ab", buffering=0)
 
     def take() -> None:
-        while (frame := terminal.outbox.next_frame(65536)) is not None:
+        while (frame := outbox.next_frame(65536)) is not None:
             shown.write(frame[1])
-            terminal.acknowledged(terminal.outbox.sent)
+            terminal.acknowledged(outbox.sent)
 
     terminal.on_output = take
     reaper = Reaper(adopt=adopt)
     assert reaper.adopts == adopt
     journal = Journal(folder)
-    surroundings = Surroundings(folder, terminal, reaper)
-    adapter = {"shell": ShellAdapter, "claude": ClaudeAdapter}[kind]()
+    context = ProcessContext(folder, terminal, reaper)
+    driver = {"shell": ShellDriver, "claude": ClaudeDriver}[kind]()
     script = folder / "startup.sh"
-    startup = Startup(script if script.exists() else None, "startup-of-this-test", surroundings)
-    runner = Runner(adapter, surroundings, journal, times, lambda message: print(encode(message), flush=True), startup)
-    await runner.settle_the_past()
+    startup = StartupScript(script if script.exists() else None, "startup-of-this-test", context)
+    runner = Runner(driver, context, journal, timeouts, lambda message: print(encode(message), flush=True), startup)
+    await runner.clean_up_earlier_run()
     for end in journal.ended.values():
         print(encode(end), flush=True)
-    startup.begin()
+    startup.start()
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
@@ -66,8 +69,9 @@ async def main(folder: Path, kind: str, adopt: bool, times: StopTimeouts) -> Non
                 journal.recorded(UUID(command_id))
             case command:
                 raise AssertionError(command)
-    await runner.stop()
+    await runner.shut_down()
     journal.close()
+    outbox.close()
     reaper.close()
     shown.close()
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from onsembl.agent.emergency_stop import Standing
+from onsembl.agent.emergency_stop import HaltTracker
 from onsembl.agent.link.journal import Journal
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, CommandId, Epoch
@@ -68,7 +68,7 @@ class SimulatedAgent:
     def _start(self) -> None:
         self.boot = uuid4()
         self._journal = Journal(self._folder)
-        self._standing = Standing()
+        self._halts = HaltTracker()
 
     def hello(self) -> Hello:
         return Hello(
@@ -88,14 +88,14 @@ class SimulatedAgent:
         """Receive a message of the server."""
         match message:
             case Welcome(halt=None):
-                if self._standing.halt is not None:
-                    self._standing.lift(self._standing.halt.number)
+                if self._halts.halt is not None:
+                    self._halts.lift(self._halts.halt.number)
             case Welcome(halt=Halt() as halt):
                 self._halt(halt)
             case Halt():
                 self._halt(message)
             case HaltLifted():
-                self._standing.lift(message.number)
+                self._halts.lift(message.number)
             case Offer():
                 self._receive_offer(message.command_id)
             case Cancel():
@@ -111,8 +111,8 @@ class SimulatedAgent:
         assert command_id is not None
         self.ends[command_id] = outcome
         self._end(command_id, outcome)
-        if self._standing.halt is not None:
-            self._report_progress(self._standing.halt)
+        if self._halts.halt is not None:
+            self._report_progress(self._halts.halt)
 
     def restart(self) -> None:
         """Kill the agent and its running command without a report, and start the agent again."""
@@ -123,14 +123,14 @@ class SimulatedAgent:
             self.running, self.stopping = None, False
         self._start()
         for command_id in self._journal.lost:
-            self._journal.lose(command_id, 0)
+            self._journal.end_as_lost(command_id, 0)
 
     def close(self) -> None:
         self._journal.close()
 
     def _receive_offer(self, command_id: UUID) -> None:
         journal = self._journal
-        if self._standing.halt is not None:
+        if self._halts.halt is not None:
             return
         if command_id in journal.running:
             self._report(journal.running[command_id])
@@ -152,10 +152,10 @@ class SimulatedAgent:
             self._end(command_id, "cancelled")
 
     def _halt(self, halt: Halt) -> None:
-        if self._standing.begin(halt):
+        if self._halts.begin(halt):
             self.stopping = self.running is not None
-        if self._standing.halt is not None:
-            self._report_progress(self._standing.halt)
+        if self._halts.halt is not None:
+            self._report_progress(self._halts.halt)
 
     def _report_progress(self, halt: Halt) -> None:
         state = "stopping" if self.running is not None else "stopped"

@@ -1,4 +1,4 @@
-"""Kind `claude`: a command is one headless run of Claude Code, its structured output shown for people."""
+"""Kind `claude`: each command is a headless run of Claude Code, whose structured output is rendered as text."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 import signal
 
 from onsembl.agent.drivers.claude.events import ClaudeEvents
-from onsembl.agent.process.program import Process, Surroundings
-from onsembl.agent.process.terminal import AgentTerminal
+from onsembl.agent.process.process import Process, ProcessContext
+from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.limits import CommandLimits, LimitName
 from onsembl.protocol.usage import Usage
 
@@ -15,7 +15,7 @@ ARGV = ("claude", "-p", "--output-format", "stream-json", "--verbose", "--includ
 
 
 class ClaudeRun:
-    """One run."""
+    """A run of Claude Code."""
 
     process: Process
 
@@ -24,13 +24,13 @@ class ClaudeRun:
         self._events = ClaudeEvents()
         self.progressed = asyncio.Event()
 
-    def take(self, data: bytes) -> None:
-        """Output of the CLI."""
+    def receive(self, data: bytes) -> None:
+        """Render output of the CLI."""
         self._terminal.write(self._events.feed(data))
         self.progressed.set()
 
     def interrupt(self) -> None:
-        # Headless, it has no keyboard; SIGINT is what Ctrl-C would be.
+        # A headless run has no keyboard; SIGINT has the effect of Ctrl-C.
         self.process.tree.signal_group(signal.SIGINT)
 
     def finish(self) -> str | None:
@@ -42,17 +42,17 @@ class ClaudeRun:
         return self._events.usage
 
     @property
-    def passed(self) -> LimitName | None:
+    def exceeded(self) -> LimitName | None:
         return "cost_usd" if self._events.over_budget else None
 
 
-class ClaudeAdapter:
-    """Runs prompts. The prompt goes in by standard input, so the list of processes does not show it."""
+class ClaudeDriver:
+    """Starts prompts. The prompt goes to standard input, so that the list of processes does not show it."""
 
-    def start(self, command_id: str, text: str, surroundings: Surroundings, limits: CommandLimits) -> ClaudeRun:
-        run = ClaudeRun(surroundings.terminal)
-        argv = [*ARGV, *surroundings.arguments]
-        if limits.cost_usd is not None:  # only it knows the prices
+    def start(self, command_id: str, text: str, context: ProcessContext, limits: CommandLimits) -> ClaudeRun:
+        run = ClaudeRun(context.terminal)
+        argv = [*ARGV, *context.arguments]
+        if limits.cost_usd is not None:  # only the CLI knows the prices
             argv += ["--max-budget-usd", f"{limits.cost_usd:f}"]
-        run.process = Process.on_pipes(argv, command_id, surroundings, text, run.take)
+        run.process = Process.on_pipes(argv, command_id, context, text, run.receive)
         return run

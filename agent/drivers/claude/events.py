@@ -1,9 +1,9 @@
-"""Claude Code's `stream-json` output, read line by line and rendered for a terminal. No I/O.
+"""Translates Claude Code's `stream-json` output, line by line, into text for a terminal. No I/O.
 
-The lines are those of `claude -p --output-format stream-json --verbose --include-partial-messages`: `system`,
-`stream_event` (pieces of a message while the model writes it), `assistant` (a whole block of one), `user` (the results
-of tools) and, last, `result`. Kinds that are not known are passed over, for the CLI adds some now and then. As seen
-with 2.1.197.
+The lines come from `claude -p --output-format stream-json --verbose --include-partial-messages`: `system`,
+`stream_event` (pieces of a message while the model writes it), `assistant` (a whole block of a message), `user` (the
+results of tools) and, last, `result`. Unknown kinds are skipped, for new versions of the CLI add some. As seen with
+version 2.1.197.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any, cast
 
 import msgspec
 
-from onsembl.agent.process.terminal import printable
+from onsembl.agent.terminal import printable
 from onsembl.protocol.usage import Usage
 
 MAX_RESULT_LINES = 12
 MAX_LINE = 400
 MAX_INPUT = 200
-TELLING = ("command", "file_path", "path", "pattern", "query", "url", "description", "prompt")
-"""The arguments of tools that say most, in that order."""
+MAIN_ARGUMENTS = ("command", "file_path", "path", "pattern", "query", "url", "description", "prompt")
+"""The first of these arguments that a tool has is shown, instead of all its arguments."""
 
 DIM, BOLD, RED, CYAN, RESET = "\x1b[2m", "\x1b[1m", "\x1b[31m", "\x1b[36m", "\x1b[0m"
 
@@ -28,45 +28,45 @@ Json = dict[str, Any]
 
 
 class ClaudeEvents:
-    """Feed it bytes as they come; it answers with bytes to show. `usage` and `error` are known at the end."""
+    """`feed` takes the CLI's output as it comes and returns bytes to show. `usage` and `error` are final at the end."""
 
     def __init__(self) -> None:
-        self._rest: list[bytes] = []
-        self._by_message: dict[str, list[int]] = {}
+        self._unfinished: list[bytes] = []
+        self._tokens_by_message: dict[str, list[int]] = {}
         self._model: str | None = None
         self._result: Json | None = None
-        self._writing: str | None = None
-        """The message whose pieces were shown as they came; its whole blocks are not shown again."""
+        self._streamed: str | None = None
+        """The id of the message whose pieces were shown as they came; its whole blocks are not shown again."""
         self._open_line = False
         self._shown_error = ""
         self.error: str | None = None
         self.over_budget = False
-        """Whether it stopped at the cost that it was told not to pass."""
+        """Whether the CLI stopped at its cost limit."""
 
     def feed(self, data: bytes) -> bytes:
-        """Whole lines are shown, the begun one is kept for later, however long it gets."""
+        """Render the whole lines; an unfinished line is kept until its end comes."""
         first, *others = data.split(b"\n")
-        self._rest.append(first)
+        self._unfinished.append(first)
         if not others:
             return b""
-        lines = [b"".join(self._rest), *others[:-1]]
-        self._rest = [others[-1]]
+        lines = [b"".join(self._unfinished), *others[:-1]]
+        self._unfinished = [others[-1]]
         return b"".join(self._line(line) for line in lines if line.strip())
 
     def end(self) -> bytes:
-        """The output is over: show a last line that had no end."""
-        rest, self._rest = b"".join(self._rest), []
-        shown = self._line(rest) if rest.strip() else b""
+        """Render a last line that has no line feed, at the end of the output."""
+        unfinished, self._unfinished = b"".join(self._unfinished), []
+        shown = self._line(unfinished) if unfinished.strip() else b""
         return shown + _lines(self._close_line())
 
     @property
     def usage(self) -> Usage | None:
-        """Tokens as the result sums them up, and at least those of the messages; None when the CLI told nothing.
+        """The tokens that the result reports, and at least the sum over the messages; None when there are neither.
 
-        A run that was interrupted sums up to nothing, so that its messages are all there is to go by.
+        The result of an interrupted run reports no tokens; then only the messages tell them.
         """
         result = self._result or {}
-        sums = [sum(counts) for counts in zip(*self._by_message.values(), strict=True)]
+        sums = [sum(counts) for counts in zip(*self._tokens_by_message.values(), strict=True)]
         total = _tokens(result.get("usage")) if self._result is not None else sums
         if not total and not sums:
             return None
@@ -109,16 +109,16 @@ class ClaudeEvents:
                 return ""
 
     def _piece(self, event: Json, parent: object) -> str:
-        """A piece of what the model writes now. Agents below this one write side by side: theirs come whole."""
+        """A piece of the message that the model writes now. Messages of subagents are shown when they are whole."""
         if parent is not None:
             return ""
         match event.get("type"):
             case "message_start":
                 message = _object(event.get("message"))
-                self._writing = str(message.get("id"))
-                self._count_message(self._writing, message.get("usage"))
-            case "message_delta" if self._writing is not None:
-                self._count_message(self._writing, event.get("usage"))
+                self._streamed = str(message.get("id"))
+                self._count_message(self._streamed, message.get("usage"))
+            case "message_delta" if self._streamed is not None:
+                self._count_message(self._streamed, event.get("usage"))
             case "content_block_delta" if _object(event.get("delta")).get("type") == "text_delta":
                 text = printable(str(_object(event.get("delta")).get("text", "")))
                 if text:
@@ -140,16 +140,16 @@ class ClaudeEvents:
         message = _object(event.get("message"))
         identity = str(message.get("id"))
         self._count_message(identity, message.get("usage"))
-        written = identity == self._writing and event.get("parent_tool_use_id") is None
-        if "error" in event:  # the CLI's own words, in the place of a message that the model did not give
+        written = identity == self._streamed and event.get("parent_tool_use_id") is None
+        if "error" in event:  # an error text of the CLI, in place of the model's message
             self._shown_error = "".join(str(block.get("text", "")) for block in _content(message))
             return f"{RED}{printable(self._shown_error)}{RESET}\n"
         return "".join(_assistant_block(block, written) for block in _content(message))
 
     def _count_message(self, identity: str, usage: object) -> None:
-        """Once, though it comes in several lines: each tells how far its usage has got."""
-        so_far = self._by_message.get(identity, [0, 0, 0, 0])
-        self._by_message[identity] = [max(pair) for pair in zip(so_far, _tokens(usage), strict=True)]
+        """Count a message's tokens once, though several lines report its growing usage."""
+        so_far = self._tokens_by_message.get(identity, [0, 0, 0, 0])
+        self._tokens_by_message[identity] = [max(pair) for pair in zip(so_far, _tokens(usage), strict=True)]
 
     def _take_result(self, event: Json) -> str:
         self._result = event
@@ -173,10 +173,10 @@ def _error(result: Json) -> str:
     if result.get("result"):
         return str(result["result"])
     errors = result.get("errors")
-    told = [str(error) for error in cast("list[object]", errors)] if isinstance(errors, list) else []
-    # What it says to its own developers helps nobody here.
-    told = [error for error in told if not error.startswith("[ede_diagnostic]")]
-    return "; ".join(told) or str(result.get("terminal_reason") or result.get("subtype")).replace("_", " ")
+    reported = [str(error) for error in cast("list[object]", errors)] if isinstance(errors, list) else []
+    # Diagnostics for the CLI's own developers are left out.
+    reported = [error for error in reported if not error.startswith("[ede_diagnostic]")]
+    return "; ".join(reported) or str(result.get("terminal_reason") or result.get("subtype")).replace("_", " ")
 
 
 def _object(value: object) -> Json:
@@ -204,16 +204,16 @@ def _assistant_block(block: Json, written: bool) -> str:
 
 
 def _input(value: object) -> str:
-    """The one argument that says most, or all of them, on one line."""
+    """A tool's main argument, or all its arguments, on one line."""
     arguments = _object(value)
-    told = next((arguments[name] for name in TELLING if isinstance(arguments.get(name), str)), None)
-    text = msgspec.json.encode(value).decode() if told is None else told
+    main = next((arguments[name] for name in MAIN_ARGUMENTS if isinstance(arguments.get(name), str)), None)
+    text = msgspec.json.encode(value).decode() if main is None else main
     return textwrap.shorten(printable(text), MAX_INPUT, placeholder=" …")
 
 
 def _user_block(block: Json) -> str:
     match block.get("type"):
-        case "text":  # "[Request interrupted by user]", and what hooks and skills put in
+        case "text":  # "[Request interrupted by user]", and texts of hooks and skills
             return f"{DIM}{_abridged(str(block.get('text', '')))}{RESET}\n"
         case "tool_result":
             return _tool_result(block)
@@ -255,5 +255,5 @@ def _number(value: object) -> float | None:
 
 
 def _lines(text: str) -> bytes:
-    """Text as a terminal takes it."""
+    """Text with the line ends that a terminal needs."""
     return text.replace("\n", "\r\n").encode(errors="replace")

@@ -1,7 +1,7 @@
-"""The terminal's bytes until the server has them: on disk before they leave, so that they outlive this process.
+"""The terminal's bytes until the server keeps them: on disk before they are sent, so that they survive this process.
 
-What was sent is spooled before, so the death of the agent leaves nothing with the server that the next start does not
-have: its stream goes on, byte for byte. The newest bytes are in memory too. Where the disk takes no more, memory alone
+Bytes are spooled before they are sent. So when the agent dies, its next start has every byte that the server has, and
+goes on with the same stream, byte for byte. The newest bytes are in memory too. While the disk is full, memory alone
 keeps them, up to its bound.
 """
 
@@ -22,24 +22,25 @@ logger = logging.getLogger(__name__)
 
 MEMORY_BYTES = 4 * 1024 * 1024
 _SLACK_BYTES = 1024 * 1024
-"""What a program that has ended may still have written, which is taken though there is no room."""
+"""Room for the last output of a program that has ended, which is taken even by a full outbox."""
 SPOOL_BYTES = 64 * 1024 * 1024
-"""What may wait for the server before the program has to."""
+"""How much output may wait for the server before programs have to wait."""
 _NAME = "stream.json"
 
 
 class _StreamName(msgspec.Struct, frozen=True):
-    """Which stream the spool's bytes are of: the one at place `base` is its offset 0."""
+    """The stream to which the spool's bytes belong; the byte at place `base` of the spool has offset 0 in it."""
 
     agent_id: UUID
     stream_id: UUID
     base: int
 
 
-class SpooledOutbox:
-    """As `onsembl.protocol.stream.Outbox`, and `stream_id`, the stream that the bytes are of, None before the first.
+class Outbox:
+    """The sender of a stream: numbers bytes, sends them in order, and keeps them until they are acknowledged.
 
-    Raises OSError where the folder cannot be used at the start.
+    The caller keeps the bound: it stops reading its source while the outbox is `full`, for `append` takes all bytes.
+    The constructor raises OSError when the folder cannot be used.
     """
 
     def __init__(
@@ -56,16 +57,20 @@ class SpooledOutbox:
         self._memory_bytes = memory
         self._name_file = folder / _NAME
         self._spool = Spool(folder, segment_bytes)
-        self._ailing = False
+        self._failing = False
         self.stream_id: UUID | None = None
+        """The stream to which the bytes belong; None before the first."""
         self._base = self._spool.start
-        """The spool's place of the stream's offset 0."""
-        self._recall()
+        """The place in the spool of the stream's offset 0."""
+        self._load()
         self.start = max(0, self._spool.start - self._base)
+        """The oldest byte that is kept."""
         self.sent = self.start
+        """The next byte to send."""
         self.end = self._spool.end - self._base
-        self._reached = self.end
-        """What was sent once, over whatever link, is below; of an earlier start's, all may have been."""
+        """The offset of the next byte that is appended."""
+        self._max_sent = self.end
+        """Bytes below it may have been sent, over this connection or an earlier one, by this run or an earlier one."""
         self._memory = Ring(memory + _SLACK_BYTES, self.end)
 
     @property
@@ -76,15 +81,15 @@ class SpooledOutbox:
 
     @property
     def ends_line(self) -> bool:
-        """Whether the last byte ends a line; so does none at all."""
+        """Whether the last byte ends a line, or there is none."""
         return self._spool.read(self._spool.end - 1, 1) == b"\n" if self._spool.start < self._spool.end else True
 
     def append(self, data: bytes) -> int:
-        """Number and keep these bytes; the new end."""
+        """Number and keep these bytes; return the new end."""
         if data:
             self._memory.append(data)
             self.end += len(data)
-            self._write_through()
+            self._write_spool()
         return self.end
 
     def next_frame(self, limit: int) -> tuple[int, bytes] | None:
@@ -97,54 +102,55 @@ class SpooledOutbox:
         except BehindRing:
             data = self._spool.read(offset + self._base, limit)
         self.sent += len(data)
-        self._reached = max(self._reached, self.sent)
+        self._max_sent = max(self._max_sent, self.sent)
         return offset, data
 
     def acknowledge(self, offset: int) -> None:
-        """The receiver keeps all bytes below `offset`. One that is behind changes nothing. Raises AcknowledgedUnsent.
+        """Drop the bytes below `offset`, which the receiver keeps. Raises AcknowledgedUnsent.
 
-        It may be ahead of what was sent over this link: the receiver has it from the one before.
+        An acknowledgement that is behind an earlier one changes nothing. One may be ahead of `sent`: the receiver has
+        those bytes from an earlier connection.
         """
-        if offset > self._reached:
-            raise AcknowledgedUnsent(offset, self._reached)
+        if offset > self._max_sent:
+            raise AcknowledgedUnsent(offset, self._max_sent)
         if offset > self.start:
             self.start = offset
             self.sent = max(self.sent, offset)
-            self._spool.forget(offset + self._base)
+            self._spool.drop(offset + self._base)
 
     def resume(self, offset: int) -> None:
         """Send from `offset` on, where the receiver's bytes end. Raises CannotResume.
 
-        It has not said that it keeps them: that is what an acknowledgement says.
+        This is no acknowledgement: the bytes below `offset` are kept.
         """
         if not self.start <= offset <= self.end:
             raise CannotResume(offset, self.start, self.end)
         self.sent = offset
-        self._reached = max(self._reached, offset)
+        self._max_sent = max(self._max_sent, offset)
 
-    def began(self, stream_id: UUID) -> None:
-        """The bytes are of this stream. Of another than before: what was not acknowledged is the beginning of it."""
+    def assign(self, stream_id: UUID) -> None:
+        """Assign the bytes to this stream. If it is a new one, it begins with the bytes that were not acknowledged."""
         if stream_id == self.stream_id:
             return
         if self.stream_id is not None:
             shift = self.start
             self._base += shift
-            self.start = self.sent = self._reached = 0
+            self.start = self.sent = self._max_sent = 0
             self.end -= shift
-            self._memory = self._renumbered(shift)
+            self._memory = self._renumber_memory(shift)
         self.stream_id = stream_id
         name = _StreamName(self._agent_id, stream_id, self._base)
         try:
             replace_file(self._name_file, [msgspec.json.encode(name)])
         except OSError as error:
-            # After a restart the bytes begin a stream of their own.
-            logger.warning("The spool's stream cannot be noted: %s", error, extra={"action": "spool_failed"})
+            # After a restart, the bytes will begin a new stream.
+            logger.warning("The spool's stream id cannot be written: %s", error, extra={"action": "spool_failed"})
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self._spool.close()
 
-    def _renumbered(self, shift: int) -> Ring:
+    def _renumber_memory(self, shift: int) -> Ring:
         old = self._memory
         first = max(old.start, shift)
         memory = Ring(self._memory_bytes + _SLACK_BYTES, first - shift)
@@ -154,28 +160,28 @@ class SpooledOutbox:
             first += len(data)
         return memory
 
-    def _write_through(self) -> None:
+    def _write_spool(self) -> None:
         try:
             while (place := self._spool.end - self._base) < self.end:
                 self._spool.append(self._memory.read(place, self._memory_bytes))
         except OSError as error:
-            if not self._ailing:
+            if not self._failing:
                 logger.warning("The spool cannot be written: %s", error, extra={"action": "spool_failed"})
-            self._ailing = True
+            self._failing = True
         else:
-            self._ailing = False
+            self._failing = False
 
-    def _recall(self) -> None:
-        """What an earlier start left."""
+    def _load(self) -> None:
+        """Take over the stream of an earlier run."""
         try:
             name = msgspec.json.decode(self._name_file.read_bytes(), type=_StreamName)
         except FileNotFoundError:
             return
         except msgspec.MsgspecError as error:
-            logger.warning("The spool's stream is not known: %s", error, extra={"action": "spool_failed"})
+            logger.warning("The spool's stream id cannot be read: %s", error, extra={"action": "spool_failed"})
             return
         if name.agent_id != self._agent_id or name.base > self._spool.end:
-            self._spool.clear()  # of another agent that was enrolled in this folder
+            self._spool.clear()  # the bytes of another agent that was enrolled in this folder
             self._base = self._spool.end
             return
         self.stream_id = name.stream_id

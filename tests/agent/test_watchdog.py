@@ -1,4 +1,4 @@
-"""Limits as the agent enforces them, on real processes."""
+"""The limits of a command, enforced by the agent on real processes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import json
 import pytest
 from agent.conftest import PATIENT, TESTS, alone, sleeping
 
-from onsembl.agent.watchdog import oversee
+from onsembl.agent.watchdog import watch_limits
 from onsembl.protocol.limits import NO_LIMITS, CommandLimits
 from onsembl.protocol.usage import Usage
 
 
 async def test_a_command_that_runs_too_long_is_stopped(tmp_path, nap):
-    """By the ladder; the end says which limit it was, and nothing is left."""
+    """It is stopped by an escalation; its end names the limit, and none of its processes is left."""
     async with alone(tmp_path) as agent:
         agent.offer(f"trap '' INT TERM; sleep {nap}; sleep {nap}", wall_seconds=3)
         end = await agent.report("ended")
@@ -30,7 +30,7 @@ async def test_a_command_that_runs_too_long_is_stopped(tmp_path, nap):
 
 
 async def test_a_silent_command_is_stopped(tmp_path, nap):
-    """What it wrote before is kept."""
+    """Its earlier output is kept."""
     async with alone(tmp_path) as agent:
         agent.offer(f"echo so far; sleep {nap}", idle_seconds=3, wall_seconds=3600)
         end = await agent.report("ended")
@@ -39,8 +39,8 @@ async def test_a_silent_command_is_stopped(tmp_path, nap):
         assert b"so far" in agent.shown
 
 
-async def test_the_servers_word_is_the_same(tmp_path, nap):
-    """A limit that the agent did not know of; a cancel that came before it stays a cancel."""
+async def test_the_server_can_stop_a_command_for_its_limit(tmp_path, nap):
+    """The end names the server's limit; a command that was cancelled before stays cancelled."""
     async with alone(tmp_path) as agent:
         command = agent.offer(f"sleep {nap}")
         await agent.report("accepted")
@@ -56,7 +56,7 @@ async def test_the_servers_word_is_the_same(tmp_path, nap):
 
 
 async def test_too_many_tokens_stop_a_coding_cli(tmp_path, claude):
-    """In its own way, while it writes."""
+    """The CLI is interrupted in its own way, while it writes."""
     async with alone(tmp_path, kind="claude", times=PATIENT, **claude) as agent:
         agent.offer("interrupted KEEP_ON", tokens=50)
         end = await agent.report("ended")
@@ -64,8 +64,8 @@ async def test_too_many_tokens_stop_a_coding_cli(tmp_path, claude):
         assert end["usage"]["input_tokens"] == 100
 
 
-async def test_the_cost_is_watched_by_the_cli(tmp_path, claude):
-    """Only it knows the prices: it is told, and what it then says is understood."""
+async def test_the_cli_enforces_the_cost_limit(tmp_path, claude):
+    """Only the CLI knows the prices: it gets the limit as an argument, and reports that it stopped at the limit."""
     async with alone(tmp_path, kind="claude", **claude) as agent:
         agent.offer("over_budget", cost_usd=0.0001)
         end = await agent.report("ended")
@@ -103,24 +103,24 @@ class Running:
         self.progressed.set()
 
 
-async def test_what_is_used_is_said_as_it_grows():
-    """Each state of it once, until the program ends."""
-    run, said = Running(), asyncio.Queue()
-    watching = asyncio.create_task(oversee(run, NO_LIMITS, asyncio.Event(), said.put_nowait, every=0.0))
+async def test_usage_is_reported_as_it_grows():
+    """Each usage is reported once, until the program ends."""
+    run, reported = Running(), asyncio.Queue()
+    watching = asyncio.create_task(watch_limits(run, NO_LIMITS, asyncio.Event(), reported.put_nowait, every=0.0))
     for tokens in (5, 7):
         run.uses(tokens)
-        assert (await said.get()).output_tokens == tokens
+        assert (await reported.get()).output_tokens == tokens
     run.progressed.set()
     run.process.exited.set_result(0)
     assert await watching is None
-    assert said.empty()
+    assert reported.empty()
 
 
-async def test_a_limit_is_seen_at_once():
-    """Not when it is next time to tell."""
+async def test_an_exceeded_limit_ends_the_wait_at_once():
+    """The wait does not last until the next usage report is due."""
     run = Running()
     watching = asyncio.create_task(
-        oversee(run, CommandLimits(tokens=10), asyncio.Event(), lambda _: None, every=3600.0)
+        watch_limits(run, CommandLimits(tokens=10), asyncio.Event(), lambda _: None, every=3600.0)
     )
     run.uses(10)
     run.uses(11)

@@ -1,4 +1,4 @@
-"""One program in a session of its own: in a pseudo-terminal, or with its output on pipes for an adapter to read."""
+"""One program in a session of its own: in a pseudo-terminal, or on pipes that a driver reads."""
 
 from __future__ import annotations
 
@@ -14,76 +14,77 @@ from pathlib import Path
 
 from onsembl.agent.process.environment import command_environment
 from onsembl.agent.process.reaper import Reaper
-from onsembl.agent.process.terminal import AgentTerminal
-from onsembl.agent.process.terminal_flush import drop_unread
+from onsembl.agent.process.terminal_flush import flush_unread
 from onsembl.agent.process.tree import ProcessTree
-from onsembl.agent.process.typed_ahead import TypedAhead
+from onsembl.agent.process.typeahead import Typeahead
+from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.keyboard_messages import KeysRejection
 
 READ_BYTES = 64 * 1024
 REDRAW_SECONDS = 0.1
+"""How long the terminal has a row less, so that the program draws its screen anew."""
 REDRAW_EVERY_SECONDS = 1.0
 LAST_BYTES_SECONDS = 2.0
-"""How long to wait for the end of the output when no process of the command is left: the rest is in the kernel, and
-only a stranger who holds the other end can keep it from ending."""
+"""How long to wait for the end of the output when no process of the command is left. The remaining bytes are in the
+kernel; only an unrelated process that has the terminal open can delay the end."""
 
 
-HEEDED = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
-"""What a program that starts does not ignore, though the agent may have been told to: by `nohup`, or by a script that
-runs it behind itself. POSIX lets a program inherit that, and Ctrl-C would be lost on it."""
+RESET_SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
+"""Signals that are set to their default for each program. The agent may ignore them, for example because `nohup` or a
+script has started it in the background; its programs would inherit that, and ignore Ctrl-C."""
 
 
-def _heed_signals() -> None:
-    for number in HEEDED:
+def _reset_signals() -> None:
+    for number in RESET_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """Where a program runs: the folder, the terminal that shows it, and who waits for its end."""
+class ProcessContext:
+    """Where a program runs: its working folder, the terminal that shows it, and the reaper that waits for its end."""
 
     cwd: Path
     terminal: AgentTerminal
     reaper: Reaper
     arguments: Sequence[str] = ()
-    """The operator's own arguments for the coding CLI."""
+    """Further arguments for the coding CLI, from `onsembl agent run`."""
 
 
 class Process:
-    """A running program. `tree` has all that comes of it; `drain` takes its last bytes."""
+    """A running program. `tree` has its processes; `drain` reads its last bytes."""
 
-    def __init__(self, child: subprocess.Popen[bytes], command_id: str, surroundings: Surroundings) -> None:
+    def __init__(self, child: subprocess.Popen[bytes], command_id: str, context: ProcessContext) -> None:
         self._child = child
-        self._terminal = surroundings.terminal
-        self._reaper = surroundings.reaper
+        self._terminal = context.terminal
+        self._reaper = context.reaper
         self._loop = asyncio.get_running_loop()
         self._readers: set[int] = set()
         self._writers: set[int] = set()
         self._resumed: list[Callable[[], None]] = []
         self._draining = False
         self._drained = asyncio.Event()
-        self._control: int | None = None
-        self._inside = ""
-        self._typed: TypedAhead | None = None
+        self._pty: int | None = None
+        self._tty = ""
+        self._typeahead: Typeahead | None = None
         self._redrawn_at = float("-inf")
         self._redraw_due: asyncio.TimerHandle | None = None
         self._last_output = self._loop.time()
         self.exited = self._reaper.watch(child)
-        """Done when the program itself has ended: its exit status, or minus the signal that ended it."""
+        """Done when the program has ended: its exit status, or minus the signal that ended it."""
         self.tree = ProcessTree(self._reaper, command_id, child.pid)
 
     @classmethod
-    def in_terminal(cls, argv: Sequence[str], command_id: str, surroundings: Surroundings) -> Process:
-        """Start `argv` in a pseudo-terminal whose bytes go to the terminal. Raises OSError."""
+    def in_terminal(cls, argv: Sequence[str], command_id: str, context: ProcessContext) -> Process:
+        """Start `argv` in a pseudo-terminal whose output goes to the agent's terminal. Raises OSError."""
         control, inside = pty.openpty()
         try:
             name = os.ttyname(inside)
-            surroundings.terminal.apply_size(inside)
+            context.terminal.apply_size(inside)
             child = subprocess.Popen(
                 argv,
-                cwd=surroundings.cwd,
+                cwd=context.cwd,
                 env=command_environment(os.environ, command_id),
-                preexec_fn=lambda: (os.login_tty(inside), _heed_signals()),
+                preexec_fn=lambda: (os.login_tty(inside), _reset_signals()),
                 pass_fds=(inside,),
             )
         except BaseException:
@@ -92,9 +93,9 @@ class Process:
         finally:
             os.close(inside)
         os.set_blocking(control, False)
-        process = cls(child, command_id, surroundings)
-        process._control, process._inside, process._typed = control, name, TypedAhead(control)
-        process._read_from(control, surroundings.terminal.write)
+        process = cls(child, command_id, context)
+        process._pty, process._tty, process._typeahead = control, name, Typeahead(control)
+        process._read_from(control, context.terminal.write)
         return process
 
     @classmethod
@@ -102,26 +103,26 @@ class Process:
         cls,
         argv: Sequence[str],
         command_id: str,
-        surroundings: Surroundings,
+        context: ProcessContext,
         text: str,
         on_output: Callable[[bytes], None],
     ) -> Process:
-        """Start `argv` with `text` as its input and its output given to `on_output`; errors go to the terminal.
+        """Start `argv` with `text` as its input; its output goes to `on_output`, its errors to the terminal.
 
         Raises OSError.
         """
         child = subprocess.Popen(
             argv,
-            cwd=surroundings.cwd,
+            cwd=context.cwd,
             env=command_environment(os.environ, command_id),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            preexec_fn=_heed_signals,
+            preexec_fn=_reset_signals,
         )
         assert child.stdin is not None and child.stdout is not None and child.stderr is not None
-        process = cls(child, command_id, surroundings)
+        process = cls(child, command_id, context)
         process._feed(os.dup(child.stdin.fileno()), text.encode())
         child.stdin.close()
         for stream, sink in ((child.stdout, on_output), (child.stderr, process._write_lines)):
@@ -133,11 +134,11 @@ class Process:
 
     @property
     def last_output(self) -> float:
-        """When it last wrote something, on the loop's clock. One that is kept from writing is not silent."""
+        """When the program last wrote, on the loop's clock; now while a full terminal keeps it from writing."""
         return self._loop.time() if self._terminal.full else self._last_output
 
     async def drain(self) -> None:
-        """The processes are gone: take what they wrote and was not read yet, also into a full terminal."""
+        """Read the output that is left when the processes are gone, also into a full terminal."""
         self._draining = True
         for resume in self._resumed:
             resume()
@@ -147,32 +148,37 @@ class Process:
             except TimeoutError:
                 return
 
-    def press(self, key: bytes) -> None:
-        """A key that interrupts the program: ahead of what was typed and not read, which is dropped, as a terminal
-        drops it. On pipes there is none."""
-        if self._control is not None and self._typed is not None:
-            self._typed.clear()
-            drop_unread(self._control, self._inside)
-            self._typed.add(key)
+    def press_interrupt(self, key: bytes) -> None:
+        """Type a key that interrupts the program; unread keys are dropped, as a terminal drops them at such a key.
+
+        Without a pseudo-terminal nothing happens.
+        """
+        if self._pty is not None and self._typeahead is not None:
+            self._typeahead.clear()
+            flush_unread(self._pty, self._tty)
+            self._typeahead.add(key)
 
     def type(self, keys: bytes) -> KeysRejection | None:
-        """Keys of a person, in order; why not, if not. A program that reads slowly gets them as it reads."""
-        if self._typed is None:
-            return "no_terminal"
-        return None if self._typed.add(keys) else "too_much"
+        """Type an operator's keys after the earlier ones; return the reason when they are rejected.
 
-    def once_read(self, answer: Callable[[], None]) -> None:
-        """Call `answer` when the program has read nearly all that was typed, or does not read."""
-        if self._typed is None:
+        A program that reads slowly gets the keys as it reads.
+        """
+        if self._typeahead is None:
+            return "no_terminal"
+        return None if self._typeahead.add(keys) else "too_much"
+
+    def when_read(self, answer: Callable[[], None]) -> None:
+        """Call `answer` when the program has read nearly all typed keys, or does not read."""
+        if self._typeahead is None:
             answer()
         else:
-            self._typed.once_read(answer)
+            self._typeahead.when_read(answer)
 
     def redraw(self) -> None:
-        """Have a full-screen program draw its screen anew, now or as soon as it may again: for a moment its terminal
-        has a row less.
+        """Make a full-screen program draw its screen anew, by a moment in which its terminal has a row less.
 
-        Programs compare the size when they are told of a change, so it has to differ long enough for them to look.
+        A program compares the sizes when SIGWINCH comes, so the size has to differ until it has looked. If the last
+        redraw is too recent, this one follows later.
         """
         if self._redraw_due is None:
             due = max(self._loop.time(), self._redrawn_at + REDRAW_EVERY_SECONDS)
@@ -180,18 +186,18 @@ class Process:
 
     def _redraw(self) -> None:
         self._redraw_due = None
-        if self._control is not None:
+        if self._pty is not None:
             self._redrawn_at = self._loop.time()
-            self._terminal.apply_size(self._control, fewer_rows=1)
+            self._terminal.apply_size(self._pty, fewer_rows=1)
             self._loop.call_later(REDRAW_SECONDS, self.resize)
 
     def resize(self) -> None:
-        """The terminal has another size."""
-        if self._control is not None:
-            self._terminal.apply_size(self._control)
+        """Apply the terminal's size to the pseudo-terminal."""
+        if self._pty is not None:
+            self._terminal.apply_size(self._pty)
 
     def close(self) -> None:
-        """Let go of what is left."""
+        """Close every descriptor, and stop tracking the processes."""
         for descriptor in list(self._readers):
             self._end_reading(descriptor)
         for descriptor in list(self._writers):
@@ -212,7 +218,7 @@ class Process:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno != errno.EIO:  # what Linux says when the last process has closed its end
+                if error.errno != errno.EIO:  # Linux: the last process has closed its end
                     raise
                 data = b""
             if not data:
@@ -222,7 +228,7 @@ class Process:
             sink(data)
             if self._terminal.full and not self._draining:
                 self._loop.remove_reader(descriptor)
-                self._terminal.when_there_is_room(resume)
+                self._terminal.when_room(resume)
 
         def resume() -> None:
             if descriptor in self._readers:
@@ -234,9 +240,9 @@ class Process:
     def _end_reading(self, descriptor: int) -> None:
         self._loop.remove_reader(descriptor)
         self._readers.discard(descriptor)
-        if descriptor == self._control and self._typed is not None:
-            self._typed.close()
-            self._control = self._typed = None
+        if descriptor == self._pty and self._typeahead is not None:
+            self._typeahead.close()
+            self._pty = self._typeahead = None
         os.close(descriptor)
         if not self._readers:
             self._drained.set()

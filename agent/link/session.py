@@ -1,0 +1,194 @@
+"""The messages and the output between an agent and its server, across reconnects. No I/O and no clock."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+from uuid import UUID
+
+from onsembl.agent.errors import AgentError
+from onsembl.agent.terminal import AgentTerminal
+from onsembl.protocol.control import KeyDeduplicator
+from onsembl.protocol.keyboard_messages import KeysRejection
+from onsembl.protocol.limits import LimitName
+from onsembl.protocol.messages import (
+    MAX_OUTPUT_BYTES,
+    Acknowledged,
+    BadMessage,
+    Cancel,
+    EndRecorded,
+    Halt,
+    HaltLifted,
+    Hello,
+    Keys,
+    Leave,
+    Message,
+    Offer,
+    Ping,
+    Pong,
+    Redraw,
+    Resend,
+    Resize,
+    SizeApplied,
+    StreamTail,
+    Tokens,
+    Welcome,
+    decode_from_server,
+    encode,
+    encode_output,
+)
+from onsembl.protocol.stop_timeouts import StopTimeouts
+from onsembl.protocol.stream import StreamError
+
+
+class CommandHandler(Protocol):
+    """Acts on the server's messages, and makes the hello of each connection.
+
+    `halt_lifted` gets the number of the newest halt that is over, or None when the server has no halt in force.
+    `when_read` calls back, in order, when the program has read nearly all typed keys, or does not read.
+    """
+
+    def offer(self, offer: Offer) -> None: ...
+    def cancel(self, command_id: UUID, limit: LimitName | None) -> None: ...
+    def set_stop_timeouts(self, timeouts: StopTimeouts) -> None: ...
+    def resize(self, columns: int, rows: int) -> None: ...
+    def type(self, keys: Keys) -> KeysRejection | None: ...
+    def when_read(self, answer: Callable[[], None]) -> None: ...
+    def redraw(self) -> None: ...
+    def end_recorded(self, command_id: UUID) -> None: ...
+    def halt(self, halt: Halt) -> None: ...
+    def halt_lifted(self, number: int | None) -> None: ...
+    def leave(self, *, restart: bool) -> None: ...
+    def hello(self, stream: StreamTail | None) -> Hello: ...
+
+
+class ServerSession:
+    """Frames to the server come from `next_frame`, the server's frames go to `receive`.
+
+    `on_frame` is called when there is a frame to send, `on_tokens` when the server sends the next pair of tokens.
+    """
+
+    def __init__(self, terminal: AgentTerminal, handler: CommandHandler) -> None:
+        self._terminal = terminal
+        self._handler = handler
+        self._messages: deque[Message] = deque()
+        self._open = False
+        self._keys = KeyDeduplicator()
+        self.on_frame: Callable[[], None] = lambda: None
+        self.on_tokens: Callable[[Tokens], None] = lambda tokens: None
+        self.acknowledgements = 0
+        """How often the server has acknowledged output; a connection over which it does has worked."""
+        terminal.on_output = lambda: self.on_frame()
+
+    @property
+    def idle(self) -> bool:
+        """Whether the server has every message and every byte."""
+        return not self._messages and self._terminal.outbox.start == self._terminal.outbox.end
+
+    def connect(self) -> str:
+        """Start over on a new connection; return its first frame, the hello.
+
+        The hello has the agent's whole present state. Messages that are sent from now on wait for the welcome. They
+        are not lost if the connection breaks, because the next hello has the state again.
+        """
+        outbox = self._terminal.outbox
+        stream = None
+        if outbox.stream_id is not None:
+            stream = StreamTail(id=outbox.stream_id, start=outbox.start, end=outbox.end)
+        self._messages.clear()
+        self._open = True
+        return encode(self._handler.hello(stream))
+
+    def receive_welcome(self, frame: str | bytes) -> Welcome:
+        """Take the server's answer to the hello. Raises AgentError."""
+        welcome = _decode(frame)
+        if not isinstance(welcome, Welcome):
+            raise AgentError("The server does not speak this version of the protocol.")
+        # If the server begins a new stream, it begins with the unacknowledged bytes of the old one.
+        self._terminal.outbox.assign(welcome.stream_id)
+        if welcome.halt is not None:
+            self._handler.halt(welcome.halt)
+        else:
+            self._handler.halt_lifted(None)
+        if welcome.cancel_times is not None:
+            self._handler.set_stop_timeouts(welcome.cancel_times)
+        try:
+            self._terminal.resume(welcome.resume_offset)
+        except StreamError as error:
+            raise AgentError(f"The server asks for output that this agent does not have: {error}") from error
+        return welcome
+
+    def disconnected(self) -> None:
+        """Note that the connection has ended."""
+        self._open = False
+        self._terminal.disconnected()
+
+    def send(self, message: Message) -> None:
+        """Send a message ahead of output. Without a connection it is dropped: the next hello has the state."""
+        if self._open:
+            self._messages.append(message)
+            self.on_frame()
+
+    def next_frame(self) -> str | bytes | None:
+        """The next frame to send, messages before output; None when there is none."""
+        if self._messages:
+            return encode(self._messages.popleft())
+        output = self._terminal.next_frame(MAX_OUTPUT_BYTES)
+        return encode_output(*output) if output is not None else None
+
+    def receive(self, frame: str | bytes) -> None:
+        """Take a frame of the server. Raises AgentError when it breaks the protocol."""
+        match message := _decode(frame):
+            case Acknowledged():
+                try:
+                    self._terminal.acknowledged(message.offset)
+                except StreamError as error:
+                    raise AgentError(f"The server contradicts itself: {error}") from error
+                self.acknowledgements += 1
+            case Resend():
+                try:
+                    self._terminal.resume(message.offset)
+                except StreamError as error:
+                    raise AgentError(f"The server contradicts itself: {error}") from error
+                self.on_frame()
+            case Offer():
+                self._handler.offer(message)
+            case Cancel():
+                self._handler.cancel(message.command_id, message.limit)
+            case Halt():
+                self._handler.halt(message)
+            case HaltLifted():
+                self._handler.halt_lifted(message.number)
+            case Leave():
+                self._handler.leave(restart=message.restart)
+            case EndRecorded():
+                self._handler.end_recorded(message.command_id)
+            case Resize():
+                self._handler.resize(message.columns, message.rows)
+                # Bytes that are not sent yet were written for the size before.
+                self.send(SizeApplied(columns=message.columns, rows=message.rows, offset=self._terminal.end))
+            case Keys():
+                answer = self._keys.answer_to(message)
+                if answer is not None:
+                    self.send(answer)
+                else:  # recorded at once, for they may be sent again; answered at the program's pace
+                    taken = self._keys.record(message, self._handler.type(message))
+                    self._handler.when_read(lambda: self.send(taken))
+            case Redraw():
+                self._handler.redraw()
+            case Ping():
+                self.send(Pong())
+            case Tokens():
+                self.on_tokens(message)
+            case Pong():
+                pass
+            case _:
+                raise AgentError(f"The server sends {type(message).__name__.lower()} out of turn.")
+
+
+def _decode(frame: str | bytes) -> Message:
+    try:
+        return decode_from_server(frame)
+    except BadMessage as error:
+        raise AgentError(f"The server sends a message that this version does not understand: {error}") from error
