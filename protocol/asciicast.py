@@ -1,11 +1,11 @@
-"""Terminal recordings as asciinema plays them: asciicast v2 and v3. Pure: bytes and times in, lines of a file out.
+"""Terminal recordings in asciinema's formats, asciicast v2 and v3. Pure: bytes and times in, lines of a file out.
 
 Newline-delimited JSON (https://docs.asciinema.org/manual/asciicast/v3/ and …/v2/): a header, then events
 `[seconds, code, data]`. In v2 seconds count from the beginning, in v3 from the event before. Codes: `o` output, `r`
 another size (`120x32`), `m` a marker with its label.
 
-Output has to be text there. A character whose bytes come in two chunks is written with the second one; bytes that are
-no UTF-8 become U+FFFD, as in a terminal.
+The formats hold output as text. A character whose bytes come in two chunks is written with the second chunk; bytes
+that are not UTF-8 become U+FFFD, as in a terminal.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ MEDIA_TYPE = "application/x-asciicast"
 
 
 class Asciicast:
-    """One recording; what the methods answer is the file, piece by piece.
+    """One recording; its methods return the file, piece by piece.
 
-    Times are rounded to milliseconds from the beginning, so that the intervals of v3 add up to no drift. One that lies
-    before the event before it counts as that one's.
+    Times are rounded to milliseconds from the beginning, so that the intervals of v3 do not drift. A time before that
+    of the last event becomes that time.
     """
 
     def __init__(self, version: Version, began: datetime, columns: int, rows: int, title: str) -> None:
@@ -36,7 +36,7 @@ class Asciicast:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def head(self) -> bytes:
-        """The header's line."""
+        """The line of the header."""
         columns, rows = self._size
         size: dict[str, object]
         if self._version == 3:
@@ -47,27 +47,27 @@ class Asciicast:
         return msgspec.json.encode(header) + b"\n"
 
     def output(self, at: datetime, data: bytes) -> bytes:
-        """Bytes of the terminal that came at `at`; nothing while they are half a character."""
+        """Output that came at `at`; no line while it is an incomplete character."""
         text = self._decoder.decode(data)
         return self._event(at, "o", text) if text else b""
 
     def resize(self, at: datetime, columns: int, rows: int) -> bytes:
-        """From here on the terminal has this size; nothing when it had it."""
+        """The terminal's size from `at` on; no line if it is the same size."""
         if (columns, rows) == self._size:
             return b""
         self._size = (columns, rows)
         return self._event(at, "r", f"{columns}x{rows}")
 
     def marker(self, at: datetime, label: str) -> bytes:
-        """A place to jump to."""
+        """A marker, to which a player can jump."""
         return self._event(at, "m", label)
 
     def reset(self, at: datetime) -> bytes:
-        """Another terminal's output follows: as after a full reset (RIS)."""
+        """A full reset (RIS), because the output of another stream follows."""
         return self._event(at, "o", self._decoder.decode(b"", final=True) + "\x1bc")
 
     def end(self) -> bytes:
-        """What is left: half a character that nothing followed."""
+        """The last line, if the output ended with an incomplete character."""
         text = self._decoder.decode(b"", final=True)
         return self._line(self._last, self._last, "o", text) if text else b""
 

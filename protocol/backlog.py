@@ -1,7 +1,7 @@
-"""The bytes of one stream that an archive does not have yet, in bounded memory. No I/O and no clock.
+"""The bytes of one stream that the archive does not have yet, in bounded memory. No I/O and no clock.
 
-It takes what goes by on its way to viewers, and holds nobody up: when it is full, bytes go by that it does not keep.
-It then asks the sender for them again, who keeps all that is not acknowledged; whoever sees them twice trims them.
+A backlog is offered all bytes of its stream and delays nobody: while it is full, it does not keep them. Later it asks
+the sender for them again, who keeps unacknowledged bytes; receivers trim bytes that come twice.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class MemoryBudget:
-    """What all backlogs of a process may hold together, in bytes."""
+    """The memory that all backlogs of a process share, in bytes."""
 
     limit: int
     used: int = 0
@@ -20,7 +20,7 @@ class MemoryBudget:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A run of bytes, as they came: `chunks`, the first byte of which is at `start`, and when each came (Unix time)."""
+    """Consecutive chunks of a stream, the first byte of which is at `start`, with the time of each (Unix time)."""
 
     start: int
     chunks: list[bytes]
@@ -28,9 +28,9 @@ class Batch:
 
 
 class Backlog:
-    """Bytes from `start`, where the archive ends as far as is known here, up to `end`.
+    """Bytes from `start`, the known end of the archive, up to `end`.
 
-    `on_first_bytes` is called when it gets its first bytes.
+    `on_first_bytes` is called when bytes come into the empty backlog.
     """
 
     __slots__ = ("_budget", "_chunks", "_limit", "_times", "end", "missed", "on_first_bytes", "start")
@@ -42,24 +42,24 @@ class Backlog:
         self._times: list[float] = []
         self.on_first_bytes = on_first_bytes
         self.start = start
-        """Bytes below are archived."""
+        """The bytes below it are archived."""
         self.end = start
-        """The next byte that it takes."""
+        """The offset of the next byte that the backlog takes."""
         self.missed = False
-        """Whether bytes from `end` on have gone by."""
+        """Whether bytes from `end` on were offered and not kept."""
 
     @property
     def size(self) -> int:
-        """Bytes held."""
+        """The number of bytes in the backlog."""
         return self.end - self.start
 
     @property
     def full(self) -> bool:
-        """Whether what comes next is not kept."""
+        """Whether the next bytes are not kept."""
         return self.end - self.start >= self._limit or self._budget.used >= self._budget.limit
 
     def offer(self, offset: int, data: bytes, at: float) -> None:
-        """Bytes go by, the first at `offset`: those that are new here are kept, if there is room."""
+        """Keep the new ones of these bytes if there is room; the first is at `offset`."""
         end = self.end
         if offset != end:
             if offset > end:
@@ -79,7 +79,7 @@ class Backlog:
         self._budget.used += len(data)
 
     def next_batch(self, limit: int) -> Batch | None:
-        """The oldest bytes, at least one chunk and about `limit` bytes at most; None when there are none."""
+        """The oldest bytes: at least one chunk and at most about `limit` bytes; None when the backlog is empty."""
         size = count = 0
         for chunk in self._chunks:
             if count and size + len(chunk) > limit:
@@ -89,7 +89,7 @@ class Backlog:
         return Batch(self.start, self._chunks[:count], self._times[:count]) if count else None
 
     def read(self, offset: int, limit: int) -> bytes:
-        """Bytes from `offset` on that wait here, at most `limit`; none when they do not."""
+        """Bytes from `offset` on, at most `limit`; none when the byte at `offset` is not in the backlog."""
         if not self.start <= offset < self.end:
             return b""
         parts: list[bytes] = []
@@ -104,7 +104,7 @@ class Backlog:
         return b"".join(parts)
 
     def mark_archived(self, upto: int) -> None:
-        """The archive has all below `upto`, by whosever doing; it may have more than is here."""
+        """Drop the bytes below `upto`, which the archive has. `upto` may be past `end`, if another process archived."""
         if upto > self.end:
             self.restart(upto)
             return
@@ -125,7 +125,7 @@ class Backlog:
             self._chunks[0] = self._chunks[0][left:]
 
     def restart(self, offset: int) -> None:
-        """Hold nothing, and go on at `offset`."""
+        """Drop everything, and go on at `offset`."""
         self._budget.used -= self.end - self.start
         self._chunks.clear()
         self._times.clear()
@@ -133,7 +133,7 @@ class Backlog:
         self.missed = False
 
     def resend_offset(self) -> int | None:
-        """The offset that the sender should go back to; None when nothing was missed or there is no room for it yet."""
+        """The offset from which the sender should send again; None when no byte was missed or there is no room yet."""
         if not self.missed or self._chunks or self._budget.used > self._budget.limit // 2:
             return None
         self.missed = False

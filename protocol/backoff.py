@@ -1,4 +1,4 @@
-"""How long to wait before trying again: exponential, with full jitter so that many clients do not come at once."""
+"""Delays before a retry: exponential, with full jitter so that many clients do not retry at the same time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Backoff:
-    """Delays in seconds: each is drawn evenly from 0 to a bound that grows by `factor` up to `cap`."""
+    """Delays in seconds, each drawn uniformly between 0 and a bound, which grows by `factor` up to `cap`."""
 
     def __init__(
         self,
@@ -21,11 +21,11 @@ class Backoff:
         self._bound = base
 
     def next_delay(self) -> float:
-        """The next delay; the bound grows."""
+        """Return the next delay, and raise the bound."""
         delay = self._uniform(0.0, self._bound)
         self._bound = min(self._bound * self._factor, self._cap)
         return delay
 
     def reset(self) -> None:
-        """It worked: begin at the first bound again."""
+        """Begin at the first bound again, after a success."""
         self._bound = self._base

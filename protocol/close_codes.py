@@ -1,6 +1,6 @@
-"""WebSocket close codes of our own (RFC 6455 §7.4.2 leaves 4000-4999 to applications).
+"""The server's WebSocket close codes (RFC 6455 §7.4.2 leaves 4000-4999 to applications).
 
-A client obeys the code: it comes back after a delay, or it stays away until a person has acted.
+The code tells a client to reconnect after a delay, or to stay away until a person has acted.
 """
 
 from __future__ import annotations
@@ -13,47 +13,47 @@ class CloseCode(IntEnum):
 
     NORMAL = 1000
     GOING_AWAY = 1001
-    """The instance stops or restarts: come back."""
+    """The instance stops or restarts: reconnect."""
     MESSAGE_TOO_BIG = 1009
     INTERNAL_ERROR = 1011
 
     BAD_MESSAGE = 4400
-    """A frame that the protocol does not know, or whose content is not valid."""
+    """The frame is not a valid message of the protocol."""
     UNAUTHENTICATED = 4401
-    """No token, or not a valid one."""
+    """There is no valid token."""
     FORBIDDEN = 4403
-    """The token is good and its holder may not do this."""
+    """The token is valid, but its holder lacks the permission."""
     NOT_FOUND = 4404
     """There is no such agent."""
     HELLO_TIMEOUT = 4408
     """The first message did not come within 5 s."""
     SUPERSEDED = 4409
-    """The same agent has connected again; this connection is no longer its own."""
+    """The same agent has connected again; this connection is replaced."""
     UNSUPPORTED_PROTOCOL = 4426
-    """The client speaks a version of the protocol that the server does not."""
+    """The server does not support the client's version of the protocol."""
     HEARTBEAT_LOST = 4428
-    """Three heartbeats went unanswered: come back."""
+    """Three pings were not answered: reconnect."""
     RATE_LIMITED = 4429
-    """Too much, too fast: come back later."""
+    """The client exceeded a rate limit: reconnect later."""
     STREAM_REJECTED = 4460
-    """Output that leaves a gap, or runs backwards over what was never sent."""
+    """The output has a gap, or an offset that was never sent: reconnect, and resume."""
     TOKEN_EXPIRED = 4461
-    """The access token ended: get another and come back."""
+    """The access token expired: refresh it and reconnect."""
     REFRESH_REJECTED = 4462
-    """The refresh token is not good: only a person can enrol the agent again."""
+    """The refresh token is not valid: a person has to enrol the agent again."""
     REVOKED = 4463
-    """The agent or the operator was disabled, or the credential revoked."""
+    """The agent or the operator was disabled, or the credentials were revoked."""
     TOKEN_REUSED = 4464
-    """A refresh token came a second time, so one of the two who have it stole it: the whole family is revoked."""
+    """A refresh token was used twice, so it may have been stolen: all tokens of its family are revoked."""
 
     @property
     def is_rejection(self) -> bool:
-        """Whether the other side has done what it may not, or is not let in."""
+        """Whether the server rejected the client or one of its frames."""
         return self >= 4400 and self not in (CloseCode.SUPERSEDED, CloseCode.HEARTBEAT_LOST)
 
     @property
     def is_permanent(self) -> bool:
-        """Whether coming back without a person's help is pointless."""
+        """Whether reconnecting is pointless until a person has acted."""
         return self in _PERMANENT
 
 
@@ -72,5 +72,5 @@ _PERMANENT = frozenset(
 
 
 def is_permanent(code: int) -> bool:
-    """Whether `code` tells the client to stay away; codes that are not ours do not."""
+    """Whether `code` tells the client to stay away; other applications' codes do not."""
     return code in _PERMANENT

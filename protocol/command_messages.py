@@ -1,4 +1,4 @@
-"""One command between the server and its agent; see `messages` for what is said around it."""
+"""Messages about a command between the server and its agent. `messages` has the whole protocol."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from onsembl.protocol.usage import Usage
 
 
 class Offer(Message, tag="offer", frozen=True, kw_only=True):
-    """Run this command. Offered again after a reconnect: an id seen before is accepted again, not run again."""
+    """Run this command. An offer is repeated after a reconnect: a known id is accepted again, but not run again."""
 
     command_id: UUID
     text: CommandText
     limits: CommandLimits = NO_LIMITS
     request_id: RequestId | None = None
-    """Of the request that it comes from, for the agent's log."""
+    """The id of the REST request that sent the command, for the agent's log."""
 
 
 class EndRecorded(Message, tag="end_recorded", frozen=True, kw_only=True):
-    """The end of the command is written; the agent may forget it."""
+    """The server has recorded the command's end; the agent may drop it."""
 
     command_id: UUID
 
 
 class Cancel(Message, tag="cancel", frozen=True, kw_only=True):
-    """Stop the command: interrupt, then the ladder. Harmless when repeated or when the command is over.
+    """Stop the command by an escalation. A repeated cancel, or one of an ended command, changes nothing.
 
-    With `limit` it is because the command has passed one of its limits and the agent has not seen to it.
+    With `limit`, the command has exceeded that limit and the agent has not enforced it.
     """
 
     command_id: UUID
@@ -47,30 +47,30 @@ class Cancel(Message, tag="cancel", frozen=True, kw_only=True):
 
 
 MAX_STEPS = 8
-"""Rungs that one end may name; a ladder has fewer."""
+"""The most stages that one end may have; an escalation has fewer."""
 Outcome = Literal["succeeded", "failed", "cancelled", "timed_out", "lost"]
 
 
 class CancelStep(Message, tag="cancel_step", frozen=True, kw_only=True):
-    """A rung of the ladder was climbed; `processes_left` of the command were alive just after it."""
+    """An escalation reached a stage; `processes_left` processes of the command were alive just after it."""
 
     command_id: UUID
     step: EscalationStage
     at: datetime
     processes_left: Annotated[int, Meta(ge=0)]
     pids: Pids = []
-    """Those that would not die, when the last rung has failed."""
+    """The processes that survive the last stage, when `step` is `failed`."""
     limit: LimitName | None = None
-    """The limit that the command has passed, where that is why it is stopped."""
+    """The exceeded limit, if the command is stopped for it."""
 
 
 class Ended(Message, tag="ended", frozen=True, kw_only=True):
-    """A command's end. Repeated after each reconnect until `end_recorded` comes.
+    """A command's end, repeated after each reconnect until `end_recorded` comes.
 
-    `cancelled` is said only when every process of the command is gone. `exit_code` is that of the process, or None
-    when a signal ended it (`signal`, its number). Output of the command is the half-open range of the stream. What
-    timed out passed a `limit`. `steps` has the rungs of the ladder that was climbed, once more: those that were taken
-    while there was no connection, too.
+    `cancelled` means that no process of the command is left. `exit_code` is None when a signal ended the program;
+    `signal` is its number. The command's output is the half-open range of the stream from `output_start` to
+    `output_end`. A command that timed out exceeded `limit`. `steps` has all stages of the escalation again, also those
+    that were reached without a connection.
     """
 
     command_id: UUID
@@ -88,7 +88,7 @@ class Ended(Message, tag="ended", frozen=True, kw_only=True):
 
 
 class Accepted(Message, tag="accepted", frozen=True, kw_only=True):
-    """The agent has written the command down and starts it; said again when the command is offered again."""
+    """The agent has the command in its journal and starts it; repeated when the command is offered again."""
 
     command_id: UUID
     started_at: datetime
@@ -96,7 +96,7 @@ class Accepted(Message, tag="accepted", frozen=True, kw_only=True):
 
 
 class Used(Message, tag="used", frozen=True, kw_only=True):
-    """What the running command has used so far. Not repeated: the next one, or the end, says more."""
+    """The usage of the running command so far. It is not repeated: the next one, or the end, has newer usage."""
 
     command_id: UUID
     usage: Usage

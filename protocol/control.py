@@ -1,4 +1,4 @@
-"""Who types into a terminal, and what was typed: one controller at a time, each key once. No I/O and no clock."""
+"""Control of a terminal, and keys: one controller at a time, each key typed once. No I/O and no clock."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from uuid import UUID
 from onsembl.protocol.keyboard_messages import Keys, KeysRejection, KeysTaken
 
 GRACE_SECONDS = 15.0
-"""A controller whose connection is lost keeps the terminal for so long."""
+"""A controller that loses its connection keeps control for this long."""
 MAX_WAITING = 32
 MAX_CLIENTS = 256
-REMEMBERED = 512
-"""Answers of one client that are given again; more are never under way."""
+MAX_ANSWERS = 512
+"""How many answers to one client are kept, to be given again; a client never has more keys under way."""
 MAX_PENDING = 256
 MAX_PENDING_CHARACTERS = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A page, and whose it is."""
+    """A page, and the name of its operator."""
 
     id: UUID
     name: str
@@ -28,20 +28,20 @@ class Client:
 
 @dataclass(slots=True)
 class Control:
-    """Who types, and who waits to. `version` grows with each change that others should see."""
+    """Who has control, and who waits for it. `version` grows with each change that viewers should see."""
 
     controller: Client | None = None
     waiting: list[Client] = field(default_factory=list[Client])
     version: int = 0
-    _gone_at: float | None = None
+    _disconnected_at: float | None = None
     _connections: Counter[UUID] = field(default_factory=Counter[UUID])
 
     def holds(self, client_id: UUID) -> bool:
-        """Whether this page types."""
+        """Whether this page has control."""
         return self.controller is not None and self.controller.id == client_id
 
     def request(self, client: Client) -> bool:
-        """A page wants to type; whether it does now. Otherwise it waits its turn."""
+        """Give control to a page if it is free; otherwise the page waits. Return whether it has control now."""
         if self.controller is None or self.holds(client.id):
             self._give(client)
             return True
@@ -51,13 +51,13 @@ class Control:
         return False
 
     def take(self, client: Client) -> Client | None:
-        """A page takes the terminal over; whom it was taken from."""
+        """Give control to a page at once; return the page that it was taken from."""
         before = None if self.holds(client.id) else self.controller
         self._give(client)
         return before
 
     def grant(self, giver: UUID, to: UUID) -> Client | None:
-        """The controller gives the terminal to one that waits; to whom, None when that is not possible."""
+        """Pass control from `giver` to a page that waits; return that page, or None when this is not possible."""
         chosen = next((client for client in self.waiting if client.id == to), None)
         if not self.holds(giver) or chosen is None:
             return None
@@ -65,7 +65,7 @@ class Control:
         return chosen
 
     def release(self, client_id: UUID) -> bool:
-        """A page types or waits no more; whether it typed. The first that waits is next."""
+        """End a page's control or wait; return whether it had control, which then goes to the first page that waits."""
         held = self.holds(client_id)
         left = [client for client in self.waiting if client.id != client_id]
         if held:
@@ -77,29 +77,31 @@ class Control:
         return held
 
     def disconnected(self, client_id: UUID, now: float) -> None:
-        """A connection of a page is over. With its last one: if it waited it is forgotten, the controller has a while
-        to come back."""
+        """Note that a connection of a page ended.
+
+        With its last connection, a page that waits is removed, and the controller keeps control for `GRACE_SECONDS`.
+        """
         self._connections[client_id] -= 1
         if self._connections[client_id] > 0:
-            return  # it came back before the broken one was given up
+            return  # the page reconnected before its broken connection was given up
         del self._connections[client_id]
         if self.holds(client_id):
-            self._gone_at = now
+            self._disconnected_at = now
         else:
             self.release(client_id)
 
     def connected(self, client_id: UUID) -> None:
-        """A page has a connection: another one, while that which is broken seems to be there still."""
+        """Note that a page has one more connection; its broken one may not be given up yet."""
         self._connections[client_id] += 1
         if self.holds(client_id):
-            self._gone_at = None
+            self._disconnected_at = None
 
     def expires_in(self, now: float) -> float | None:
-        """The seconds that the controller has left to come back; None when it is there, or nobody types."""
-        return self._gone_at + GRACE_SECONDS - now if self._gone_at is not None else None
+        """The seconds that a disconnected controller has left to reconnect; None without such a controller."""
+        return self._disconnected_at + GRACE_SECONDS - now if self._disconnected_at is not None else None
 
     def expire(self, now: float) -> Client | None:
-        """Free the terminal of a controller that did not come back; who that was."""
+        """End the control of a controller that did not reconnect in time; return that page, if there is one."""
         left = self.expires_in(now)
         if left is None or left > 0:
             return None
@@ -111,17 +113,17 @@ class Control:
         if self.waiting:
             self._give(self.waiting[0])
         else:
-            self.controller, self._gone_at = None, None
+            self.controller, self._disconnected_at = None, None
             self.version += 1
 
     def _give(self, client: Client) -> None:
         self.waiting = [other for other in self.waiting if other.id != client.id]
-        self.controller, self._gone_at = client, None
+        self.controller, self._disconnected_at = client, None
         self.version += 1
 
 
 class UnansweredKeys:
-    """What one page has typed and the agent has not answered yet, in order: it comes again over the next connection."""
+    """The keys of one page that the agent has not answered, in order; they are sent again after a reconnect."""
 
     def __init__(self) -> None:
         self._keys: deque[Keys] = deque()
@@ -129,7 +131,7 @@ class UnansweredKeys:
         self._last = 0
 
     def add(self, keys: Keys) -> bool | KeysRejection:
-        """Whether these are new; False for what came before, `too_much` when too many wait for an answer."""
+        """Whether these keys are new: False for known ones, `too_much` when too many keys wait for an answer."""
         if keys.seq <= self._last:
             return False
         if len(self._keys) >= MAX_PENDING or self._characters + len(keys.text) > MAX_PENDING_CHARACTERS:
@@ -140,39 +142,39 @@ class UnansweredKeys:
         return True
 
     def answered(self, seq: int) -> None:
-        """The agent has answered up to this number."""
+        """Remove the keys up to this number, which the agent has answered."""
         while self._keys and self._keys[0].seq <= seq:
             self._characters -= len(self._keys.popleft().text)
 
     def all(self) -> list[Keys]:
-        """All that is not answered."""
+        """All unanswered keys."""
         return list(self._keys)
 
 
 class KeyDeduplicator:
-    """The agent's side: which keys were typed, by page and number, and what was answered."""
+    """The agent's side: which keys were typed, by page and number, and the answer to each."""
 
     def __init__(self) -> None:
         self._clients: OrderedDict[UUID, OrderedDict[int, KeysRejection | None]] = OrderedDict()
 
     def answer_to(self, keys: Keys) -> KeysTaken | None:
-        """The answer to keys that came before; None for new ones."""
+        """The answer to keys that came before; None for new keys."""
         answers = self._clients.get(keys.client_id)
         if not answers:
             return None
         newest = next(reversed(answers))
         if keys.seq > newest:
             return None
-        # One that is older than all that is remembered was answered, for pages do not have so many under way.
+        # Keys that are older than all kept answers were answered: pages never have that many under way.
         return KeysTaken(client_id=keys.client_id, seq=keys.seq, refused=answers.get(keys.seq))
 
-    def record(self, keys: Keys, refused: KeysRejection | None) -> KeysTaken:
-        """New keys were typed, or refused; the answer."""
+    def record(self, keys: Keys, rejected: KeysRejection | None) -> KeysTaken:
+        """Record that new keys were typed, or `rejected`; return the answer."""
         answers = self._clients.setdefault(keys.client_id, OrderedDict())
         self._clients.move_to_end(keys.client_id)
-        answers[keys.seq] = refused
-        if len(answers) > REMEMBERED:
+        answers[keys.seq] = rejected
+        if len(answers) > MAX_ANSWERS:
             answers.popitem(last=False)
         if len(self._clients) > MAX_CLIENTS:
             self._clients.popitem(last=False)
-        return KeysTaken(client_id=keys.client_id, seq=keys.seq, refused=refused)
+        return KeysTaken(client_id=keys.client_id, seq=keys.seq, refused=rejected)

@@ -1,4 +1,4 @@
-"""What messages are made of: their base, and the fields that several of them have."""
+"""The base class of messages, and the types of fields that several messages have."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import msgspec
 from msgspec import Meta
 
 MAX_PIDS = 64
-"""Most process ids that one report names."""
+"""The most process ids that one report has."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-# PostgreSQL's text holds every character but this one.
+# PostgreSQL's type text takes every character except NUL.
 NO_NUL = r"^[^\x00]*$"
 ShortText = Annotated[str, Meta(max_length=256, pattern=NO_NUL)]
 Reason = Annotated[str, Meta(max_length=1024, pattern=NO_NUL)]
@@ -25,4 +25,4 @@ EscalationStage = Literal["interrupt", "sigint", "sigterm", "sigkill", "sweep", 
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", rename=None):
-    """A control message; its tag is the snake-case name that subclasses give."""
+    """A control message; each subclass gives its tag, a snake-case name."""

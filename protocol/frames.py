@@ -1,4 +1,4 @@
-"""WebSocket frames as RFC 6455 (section 5.2) lays them out: finding their ends, and writing a server's."""
+"""WebSocket frames (RFC 6455, section 5.2): finds the frames of a client, and encodes those of a server."""
 
 from __future__ import annotations
 
@@ -11,23 +11,21 @@ _LONG_HEAD = struct.Struct(">BBQ")
 
 WHOLE_TEXT = 0x81
 WHOLE_BINARY = 0x82
-"""The first byte of a text or a binary message that is one frame."""
+"""The first byte of a text or binary message in a single frame."""
 _RESERVED = 0x70
 _MASKED = 0x80
 _LENGTH = 0x7F
 
 
 class NotAFrame(Exception):
-    """What comes is not a client's frame, or is larger than it may be."""
+    """The bytes are not a client's frame, or the frame is too large."""
 
 
 def client_frame(data: bytes, at: int, longest: int) -> tuple[int, int, int] | None:
-    """The frame that begins at `at`; None while its header or its payload is not all there.
+    """The frame that begins at `at`: its first byte, the start of its payload, and its end.
 
-    Its first byte, where its payload begins (the four bytes before are its mask), and where it ends.
-
-    Raises NotAFrame as soon as its header says so: unmasked, with reserved bits, or with a payload of more than
-    `longest` bytes.
+    The four bytes before the payload are its mask. None while the header or the payload is incomplete. Raises NotAFrame
+    for a header without a mask, with reserved bits, or with a payload of more than `longest` bytes.
     """
     here = len(data) - at
     if here < 2:
@@ -54,7 +52,7 @@ def client_frame(data: bytes, at: int, longest: int) -> tuple[int, int, int] | N
 
 
 def server_frame(first: int, data: bytes) -> bytes:
-    """A server's frame, which has no mask, with a whole message: `first` says of which kind."""
+    """Encode a whole message as a server's frame, which has no mask. `first` is the first byte, with the kind."""
     length = len(data)
     if length < 126:
         return bytes((first, length)) + data

@@ -1,4 +1,4 @@
-"""The emergency stop and the end of an agent on its WebSocket; see `messages` for what is said around them."""
+"""Messages of the emergency stop, and for the end of an agent's program. `messages` has the whole protocol."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from onsembl.protocol.field_types import EscalationStage, Message, Pids, Reason
 
 
 class Halt(Message, tag="halt", frozen=True, kw_only=True):
-    """The fleet is halted: stop whatever runs within `seconds`, and take nothing until it is lifted.
+    """The fleet is halted: stop everything within `seconds`, and accept no command until the halt is lifted.
 
-    Halts are numbered as they come. What arrives late or twice is known by its number, and changes nothing.
+    Halts have ascending numbers. By its number, a halt that arrives late or twice is recognised and changes nothing.
     """
 
     halt_id: UUID
@@ -24,13 +24,13 @@ class Halt(Message, tag="halt", frozen=True, kw_only=True):
 
 
 class HaltLifted(Message, tag="halt_lifted", frozen=True, kw_only=True):
-    """The halt of this number, and each before it, is over."""
+    """The halts up to this number are lifted."""
 
     number: int
 
 
 class Leave(Message, tag="leave", frozen=True, kw_only=True):
-    """End in good order: what runs is stopped and reported. With `restart` the agent's program starts anew."""
+    """Stop the running command, report its end, and exit. With `restart` the agent's program starts anew."""
 
     restart: bool
 
@@ -39,10 +39,10 @@ HaltProgressState = Literal["stopping", "stopped", "dying"]
 
 
 class HaltProgress(Message, tag="halt_progress", frozen=True, kw_only=True):
-    """How far an agent has come with a halt: said at each rung, and at last that nothing runs.
+    """The progress of a halt at an agent, sent at each stage of its escalation and at the end.
 
-    `stopped` is said when no process of any command is left. `dying`: the ladder is at its end, these would not die,
-    and they are killed again until they do.
+    `stopped`: no process of any command is left. `dying`: the processes in `pids` survive the last stage of the
+    escalation, and are killed again until they end.
     """
 
     halt_id: UUID

@@ -1,6 +1,6 @@
-"""Identifiers, each a type of its own so that one cannot stand in for another.
+"""Identifiers, each a type of its own so that a type checker finds mix-ups.
 
-All are minted by the server and bound to the credential that may use them.
+The server makes all of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ OperatorId = NewType("OperatorId", UUID)
 StreamId = NewType("StreamId", UUID)
 
 Epoch = NewType("Epoch", int)
-"""Grows by one each time an agent connects; whoever writes an agent's presence must hold the newest."""
+"""Grows by one each time an agent connects. Only the instance with the newest epoch may write the agent's presence."""
 
 Offset = NewType("Offset", int)
-"""Place of a byte in a stream, counted from 0: `(StreamId, Offset)` names a byte for ever."""
+"""The position of a byte in a stream, counted from 0: `(StreamId, Offset)` identifies a byte for ever."""

@@ -1,7 +1,7 @@
-"""Writing to a terminal, on both WebSockets; see `messages` for what is said around it.
+"""Messages about control of a terminal and about keys, on both WebSockets. `messages` has the whole protocol.
 
-Keys go their own way, ahead of output and beside it. Each bears the page's own id and a number, so that what is sent
-again after a lost connection is typed once.
+Keys are sent ahead of output. Each message of keys has the page's id and a number, so that keys that are sent again
+after a lost connection are typed once.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from msgspec import Meta
 from onsembl.protocol.field_types import Message, ShortText
 
 MAX_KEYS = 16_384
-"""Characters of one message; a longer paste is sent in several, each when the one before was typed."""
+"""The most characters in one message. A longer paste is sent in several, each after the answer to the one before."""
 
 KeysRejection = Literal["not_in_control", "offline", "restarted", "nothing_runs", "no_terminal", "too_much"]
-"""Why keys were not typed. `restarted`: the agent that they were meant for is not that any more. `no_terminal`: the
-command reads no keyboard. `too_much`: the program does not read what was typed already."""
+"""Why keys were not typed. `restarted`: the agent's program has restarted since the keys were sent. `no_terminal`: the
+command reads no keyboard. `too_much`: too many typed keys are unread."""
 
 
 class Keys(Message, tag="keys", frozen=True, kw_only=True):
-    """Type this, as a keyboard would, or interrupt the command in its CLI's own way. `seq` grows by one."""
+    """Type `text`, or interrupt the command in its CLI's own way. `seq` grows by one with each message of a page."""
 
     client_id: UUID
     seq: Annotated[int, Meta(ge=1, le=2**53)]
@@ -32,8 +32,7 @@ class Keys(Message, tag="keys", frozen=True, kw_only=True):
 
 
 class KeysTaken(Message, tag="keys_taken", frozen=True, kw_only=True):
-    """The keys of this number were typed, or why they were not; either way they, and no others, are not to be sent
-    again."""
+    """The keys with this number were typed, or rejected for the reason `refused`; the page must not send them again."""
 
     client_id: UUID
     seq: int
@@ -41,35 +40,35 @@ class KeysTaken(Message, tag="keys_taken", frozen=True, kw_only=True):
 
 
 class TakeControl(Message, tag="take_control", frozen=True, kw_only=True):
-    """This page wants to type. `from_another`: also when somebody else does; else it waits its turn."""
+    """Request control for this page: wait for it, or take it `from_another` page at once."""
 
     client_id: UUID
     from_another: bool = False
 
 
 class GrantControl(Message, tag="grant_control", frozen=True, kw_only=True):
-    """Whoever types gives it to one that waits."""
+    """The controller gives control to the page `to`, which waits for it."""
 
     to: UUID
 
 
 class ReleaseControl(Message, tag="release_control", frozen=True, kw_only=True):
-    """This page types no more, or waits no more."""
+    """Give up control, or stop waiting for it."""
 
 
 class TerminalClient(msgspec.Struct, frozen=True, kw_only=True):
-    """A page that types, or waits to."""
+    """A page that has control of a terminal, or waits for it."""
 
     client_id: UUID
     name: ShortText
 
 
 class Controlled(Message, tag="controlled", frozen=True, kw_only=True):
-    """Who types, and who waits to; to everyone who looks, after `attached` and whenever it changes."""
+    """Who has control and who waits for it: sent to every viewer, after `attached` and at each change."""
 
     controller: TerminalClient | None
     waiting: list[TerminalClient] = []
 
 
 class Redraw(Message, tag="redraw", frozen=True, kw_only=True):
-    """A viewer lacks what was drawn before: have the program draw its screen anew, soon if not at once."""
+    """Make the program draw its screen anew, because a viewer lacks earlier output."""

@@ -1,4 +1,4 @@
-"""Limits on a command: how long it may run and be silent, and what it may use. Times in seconds."""
+"""Limits of a command: its running time, the time without output, its tokens and its cost. Times in seconds."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ LimitName = Literal["wall_seconds", "idle_seconds", "tokens", "cost_usd"]
 
 
 class CommandLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a command may take. None is no limit.
+    """The limits of a command; None means no limit.
 
-    `wall_seconds` counts from its start, `idle_seconds` from its last output. `tokens` are those of `Usage.tokens`;
-    they and `cost_usd` bind agents whose CLI tells of them.
+    `wall_seconds` counts from the command's start, `idle_seconds` from its last output. `tokens` limits `Usage.tokens`.
+    Token and cost limits apply only to CLIs that report usage.
     """
 
     wall_seconds: Seconds | None = None
@@ -28,13 +28,13 @@ class CommandLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     tokens: Annotated[int, Meta(ge=1, le=2**53)] | None = None
     cost_usd: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
 
-    def with_defaults(self, usual: CommandLimits) -> CommandLimits:
-        """These, and where there is none, those."""
+    def with_defaults(self, defaults: CommandLimits) -> CommandLimits:
+        """These limits; each one that is None comes from `defaults`."""
         return CommandLimits(
-            wall_seconds=self.wall_seconds if self.wall_seconds is not None else usual.wall_seconds,
-            idle_seconds=self.idle_seconds if self.idle_seconds is not None else usual.idle_seconds,
-            tokens=self.tokens if self.tokens is not None else usual.tokens,
-            cost_usd=self.cost_usd if self.cost_usd is not None else usual.cost_usd,
+            wall_seconds=self.wall_seconds if self.wall_seconds is not None else defaults.wall_seconds,
+            idle_seconds=self.idle_seconds if self.idle_seconds is not None else defaults.idle_seconds,
+            tokens=self.tokens if self.tokens is not None else defaults.tokens,
+            cost_usd=self.cost_usd if self.cost_usd is not None else defaults.cost_usd,
         )
 
 
@@ -43,16 +43,16 @@ NO_LIMITS = CommandLimits()
 
 @dataclass(slots=True)
 class LimitWatch:
-    """Tells when a running command has passed one of its limits. No I/O; times are of any one clock.
+    """Detects when a running command exceeds one of its limits. No I/O; times are of any one clock.
 
-    Its cost it does not watch: a CLI tells that when it is done, and keeps to a limit of it by itself.
+    The cost is not watched: a CLI reports it only at its end, and enforces a cost limit itself.
     """
 
     limits: CommandLimits
     started: float
 
     def deadline(self, last_output: float) -> float | None:
-        """When to look next, if nothing is written before; None when time alone passes no limit."""
+        """When a time limit is exceeded unless output comes before; None without a time limit."""
         ends: list[float] = []
         if self.limits.wall_seconds is not None:
             ends.append(self.started + self.limits.wall_seconds)
@@ -61,7 +61,7 @@ class LimitWatch:
         return min(ends, default=None)
 
     def exceeded(self, now: float, last_output: float, usage: Usage | None) -> LimitName | None:
-        """The limit that is passed; the first of them, when there are several."""
+        """The limit that is exceeded, the first of several; None when there is none."""
         limits = self.limits
         if limits.wall_seconds is not None and now >= self.started + limits.wall_seconds:
             return "wall_seconds"
@@ -73,7 +73,7 @@ class LimitWatch:
 
 
 def describe(name: LimitName, limits: CommandLimits) -> str:
-    """The limit in words, for people."""
+    """A sentence without its end, for people: that the command exceeded this limit."""
     match name:
         case "wall_seconds":
             return f"it ran for more than {_span(limits.wall_seconds)}"

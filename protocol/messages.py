@@ -1,8 +1,8 @@
 """Control messages of the two WebSockets, as JSON text frames tagged by `type`.
 
-Terminal bytes never pass through here. On the agent's socket a binary frame is `OUTPUT_HEADER` (the absolute
-offset of its first byte, 8 bytes, big-endian) and then raw bytes; on a terminal's socket a binary frame from the
-server is raw bytes and nothing else, since the viewer was told where they start and counts.
+Terminal bytes are binary frames. On the agent's socket such a frame is `OUTPUT_HEADER` (the absolute offset of its
+first byte, 8 bytes, big-endian) and then raw bytes. On a terminal's socket it is raw bytes alone: the viewer knows the
+first offset from `attached`, and counts.
 
 Agent's socket `/v1/agent`, subprotocol `onsembl.agent.v1`, access token in the `Authorization` header:
 
@@ -10,43 +10,43 @@ Agent's socket `/v1/agent`, subprotocol `onsembl.agent.v1`, access token in the 
       hello            →
                        ←                  welcome          where to resume, the connection's epoch
       (binary output)  →
-                       ←                  acknowledged     these bytes need not be kept
-                       ←                  resend           go on from this byte, which the archive lacks
+                       ←                  acknowledged     the bytes below an offset are archived
+                       ←                  resend           send again from an offset that the archive lacks
                        ←                  offer            run this command
-      accepted         →                                   once for each command id, however often it is offered
-      used             →                                   what it has used so far, when that has grown
+      accepted         →                                   repeated when the command is offered again
+      used             →                                   the command's usage, when it has grown
       ended            →                                   repeated until recorded
                        ←                  end_recorded
                        ←                  cancel
-      cancel_step      →                                   each step of the ladder, as it is taken
-                       ←                  halt             the fleet stops: everything, fast
-      halt_progress    →                                   until nothing runs
+      cancel_step      →                                   each stage of the escalation
+                       ←                  halt             stop everything, fast
+      halt_progress    →                                   until no process is left
                        ←                  halt_lifted
-                       ←                  leave            end, or start anew
+                       ←                  leave            exit, or start anew
                        ←                  resize
       resized          →
-                       ←                  keys             type this, each number once
+                       ←                  keys             type these, each number once
       keys_taken       →
-                       ←                  redraw           for a viewer that lacks what was drawn before
-      refresh          →                                   before the access token ends
+                       ←                  redraw           for a viewer that lacks earlier output
+      refresh          →                                   before the access token expires
                        ←                  tokens           the next pair
       ping / pong      ↔                  ping / pong      any frame extends the deadline
 
 Terminal's socket `/v1/agents/{id}/terminal`, subprotocol `onsembl.terminal.v1`:
 
     browser                             server
-      attach           →                                   the access token and the last place seen
+      attach           →                                   the access token and the next byte wanted
                        ←                  attached         exact, tail or gap
                        ←                  (binary output)
-                       ←                  gap              bytes that left the ring before this viewer took them
-                       ←                  stream_started   the agent began anew: offset 0 of another stream
+                       ←                  gap              bytes that left the ring before this viewer had them
+                       ←                  stream_started   the agent began a new stream
                        ←                  resized
-      resize           →                                   from whoever types, or anyone when nobody does
-                       ←                  controlled       who types, and who waits to; at once and at each change
+      resize           →                                   from the controller, or from anyone without one
+                       ←                  controlled       who has control and who waits for it
       take_control     →
       grant_control    →
       release_control  →
-      keys             →                                   repeated until taken
+      keys             →                                   repeated until answered
                        ←                  keys_taken
       token            →                                   a newer access token for the same operator
       ping / pong      ↔                  ping / pong
@@ -99,7 +99,7 @@ FIRST_MESSAGE_SECONDS = 5.0
 
 OUTPUT_HEADER = struct.Struct(">Q")
 MAX_OUTPUT_BYTES = 64 * 1024
-"""Longest run of terminal bytes in one frame: small enough that control messages never wait long behind one."""
+"""The most terminal bytes in one frame: few enough that control messages do not wait long behind a frame."""
 
 
 # Both directions
@@ -117,7 +117,7 @@ class Pong(Message, tag="pong", frozen=True, kw_only=True):
 
 
 class StreamTail(msgspec.Struct, frozen=True, kw_only=True):
-    """The bytes of a stream that the agent still holds: from `start` up to `end`."""
+    """The bytes of a stream that the agent still has: from `start` up to `end`."""
 
     id: UUID
     start: OffsetField
@@ -125,10 +125,10 @@ class StreamTail(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Hello(Message, tag="hello", frozen=True, kw_only=True):
-    """The first message of an agent: who it is, what it still holds, what it still runs.
+    """The first message of an agent: its version and machine, its output, and its unfinished commands.
 
-    `stream` is None at the agent's first start and whenever it begins a new terminal. `running` and `ended` name
-    every command that the server may believe is not over; one in neither list never reached the agent.
+    `stream` is None when the agent has no stream yet. `running` and `ended` have every command that the agent has
+    accepted and whose end the server has not recorded; a command in neither list never reached the agent.
     """
 
     version: ShortText
@@ -140,13 +140,13 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     rows: Rows
     stream: StreamTail | None = None
     boot: UUID | None = None
-    """This run of the agent's program: another one has not typed what was meant for the last."""
+    """Identifies this run of the agent's program. A later run does not type keys that were sent to this one."""
     running: Annotated[list[Accepted], Meta(max_length=16)] = []
     ended: Annotated[list[Ended], Meta(max_length=256)] = []
 
 
 class SizeApplied(Message, tag="resized", frozen=True, kw_only=True):
-    """The pseudo-terminal has this size from the byte at `offset` on, which may not be sent yet."""
+    """The pseudo-terminal has this size from the byte at `offset` on; that byte may not be sent yet."""
 
     columns: Columns
     rows: Rows
@@ -154,7 +154,7 @@ class SizeApplied(Message, tag="resized", frozen=True, kw_only=True):
 
 
 class Refresh(Message, tag="refresh", frozen=True, kw_only=True):
-    """Exchange the refresh token, over the connection that is in use."""
+    """Exchange the refresh token for the next pair of tokens, over the present connection."""
 
     refresh_token: Annotated[str, Meta(min_length=1, max_length=1024)]
 
@@ -163,7 +163,7 @@ class Refresh(Message, tag="refresh", frozen=True, kw_only=True):
 
 
 class Tokens(Message, tag="tokens", frozen=True, kw_only=True):
-    """The next pair, good from now on for this connection too. Times in seconds."""
+    """The next pair of tokens, valid for the present connection too. Times in seconds."""
 
     access_token: str
     expires_in: int
@@ -174,8 +174,8 @@ class Tokens(Message, tag="tokens", frozen=True, kw_only=True):
 class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
     """The answer to `hello`. The agent sends its stream's bytes from `resume_offset` on.
 
-    With `halt` the agent stops what it runs before anything else; without it any halt that it knows of is over. With
-    `cancel_times` these are the times of its ladder from here on.
+    With `halt` the agent first stops everything that it runs; without `halt`, every halt that it knows is lifted. With
+    `cancel_times` the agent uses these timeouts for its escalations from now on.
     """
 
     agent_id: UUID
@@ -190,19 +190,19 @@ class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
 
 
 class Acknowledged(Message, tag="acknowledged", frozen=True, kw_only=True):
-    """Bytes below `offset` are in the archive; the agent may forget them."""
+    """The bytes below `offset` are in the archive; the agent may drop them."""
 
     offset: OffsetField
 
 
 class Resend(Message, tag="resend", frozen=True, kw_only=True):
-    """The archive could not take bytes from `offset` on when they came: send them again from there."""
+    """The archive could not take the bytes from `offset` on: send them again."""
 
     offset: OffsetField
 
 
 class Resize(Message, tag="resize", frozen=True, kw_only=True):
-    """Give the pseudo-terminal this size."""
+    """Set the pseudo-terminal's size."""
 
     columns: Columns
     rows: Rows
@@ -212,17 +212,17 @@ class Resize(Message, tag="resize", frozen=True, kw_only=True):
 
 
 class Attach(Message, tag="attach", frozen=True, kw_only=True):
-    """The first message of a viewer: its access token and, on a return, the first byte it has not seen."""
+    """The first message of a viewer: its access token and, after a reconnect, the first byte that it lacks."""
 
     access_token: Annotated[str, Meta(min_length=1, max_length=16_384)]
     stream_id: UUID | None = None
     offset: OffsetField | None = None
     client_id: UUID | None = None
-    """This page: it keeps the control that it has when it comes back soon."""
+    """Identifies the page, which keeps its control of the terminal if it reconnects soon."""
 
 
 class Token(Message, tag="token", frozen=True, kw_only=True):
-    """A newer access token of the same operator, before the last one ends."""
+    """A newer access token of the same operator, before the last one expires."""
 
     access_token: Annotated[str, Meta(min_length=1, max_length=16_384)]
 
@@ -233,11 +233,11 @@ AttachMode = Literal["exact", "tail", "gap"]
 
 
 class Attached(Message, tag="attached", frozen=True, kw_only=True):
-    """What follows starts at `offset` of the stream.
+    """The answer to `attach`: the following bytes start at `offset` of the stream.
 
-    `exact`: just where the viewer left off. `tail`: the viewer is new, the ring's tail follows. `gap`: bytes between
-    the viewer's place and `offset` have left the ring. `stream_id` is None while the agent has never been connected:
-    `stream_started` follows when it is.
+    `exact`: they start where the viewer left off. `tail`: the viewer is new, and gets the ring's tail. `gap`: bytes
+    between the viewer's last one and `offset` have left the ring. `stream_id` is None while the agent has never been
+    connected; `stream_started` follows when it connects.
     """
 
     stream_id: UUID | None
@@ -246,12 +246,12 @@ class Attached(Message, tag="attached", frozen=True, kw_only=True):
     columns: Columns
     rows: Rows
     modes: str = ""
-    """What puts the terminal into the modes in force at `offset`, where what follows does not begin at the viewer's
-    place: alternate screen, cursor, bracketed paste, mouse. It is not of the stream."""
+    """Control sequences that set the terminal modes in force at `offset` (alternate screen, cursor, bracketed paste,
+    mouse); empty in mode `exact`. They are no bytes of the stream."""
 
 
 class Gap(Message, tag="gap", frozen=True, kw_only=True):
-    """This viewer was too slow: `missing` bytes left the ring; what follows is from `offset` on, in these `modes`."""
+    """This viewer was too slow: `missing` bytes left the ring. The next bytes start at `offset`, in these `modes`."""
 
     offset: OffsetField
     missing: int
@@ -266,7 +266,7 @@ class Resized(Message, tag="resized", frozen=True, kw_only=True):
 
 
 class StreamStarted(Message, tag="stream_started", frozen=True, kw_only=True):
-    """The agent began another terminal; what follows starts at `offset` of it."""
+    """The agent began a new stream; the following bytes start at `offset` of it."""
 
     stream_id: UUID
     offset: OffsetField
@@ -306,11 +306,11 @@ M = TypeVar("M")
 
 
 class BadMessage(ValueError):
-    """A text frame that is not a message of this direction; its text says what is wrong with it."""
+    """A frame is not a valid message of this direction; the text says what is wrong."""
 
 
 def encode(message: Message) -> str:
-    """The text frame of a message."""
+    """Encode a message as a text frame."""
     return _encoder.encode(message).decode()
 
 
@@ -322,27 +322,27 @@ def _decode(decoder: msgspec.json.Decoder[M], frame: str | bytes) -> M:
 
 
 def decode_from_agent(frame: str | bytes) -> AgentMessage:
-    """What an agent sent. Raises BadMessage."""
+    """Decode a frame that an agent sent. Raises BadMessage."""
     return _decode(_agent_decoder, frame)
 
 
 def decode_from_server(frame: str | bytes) -> ServerToAgentMessage:
-    """What the server sent to an agent. Raises BadMessage."""
+    """Decode a frame that the server sent to an agent. Raises BadMessage."""
     return _decode(_server_to_agent_decoder, frame)
 
 
 def decode_from_viewer(frame: str | bytes) -> ViewerMessage:
-    """What a browser sent. Raises BadMessage."""
+    """Decode a frame that a browser sent. Raises BadMessage."""
     return _decode(_viewer_decoder, frame)
 
 
 def encode_output(offset: int, data: bytes) -> bytes:
-    """The binary frame that carries `data`, whose first byte is at `offset` of the stream."""
+    """Encode a binary frame with `data`, whose first byte is at `offset` of the stream."""
     return OUTPUT_HEADER.pack(offset) + data
 
 
 def decode_output(frame: bytes) -> tuple[int, bytes]:
-    """`(offset, data)` of a binary frame. Raises BadMessage."""
+    """Decode a binary frame to `(offset, data)`. Raises BadMessage."""
     if len(frame) <= OUTPUT_HEADER.size:
         raise BadMessage("an output frame needs an 8-byte offset and at least one byte")
     (offset,) = OUTPUT_HEADER.unpack_from(frame)

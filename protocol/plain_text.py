@@ -1,11 +1,11 @@
-"""A terminal's output as the lines that a person would have read, without control sequences. Pure, streaming, bounded.
+"""Translates a terminal's output into the lines that a person would have read. Pure, streaming, in bounded memory.
 
-Not an emulator: one line is kept, on which carriage returns, backspaces, tabs, erasing and moving sideways do what they
-do in a terminal; so a progress bar leaves its last state. Where a program moves to another line by any other way than a
-line feed, the line ends as it stands. (An emulator such as pyte holds a screen instead, from which what scrolled by is
-gone, and is some fifty times as slow.) Every character counts as one column wide.
+This is not an emulator. It keeps one line, on which carriage returns, backspaces, tabs, erasing and horizontal cursor
+movements have the same effect as in a terminal; so a progress bar leaves its last state. When a program moves to
+another line in any other way than by a line feed, the line ends. (An emulator such as pyte keeps a screen, from which
+scrolled lines are gone, and is about fifty times slower.) Every character counts as one column wide.
 
-Sequences: ECMA-48 §5.4 and §8.3; the strings that OSC, DCS, SOS, PM and APC begin are left out whole.
+Control sequences are those of ECMA-48 §5.4 and §8.3; the strings of OSC, DCS, SOS, PM and APC are left out.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 MAX_LINE = 8192
-"""Characters after which a line is handed out in parts."""
+"""A longer line is returned in parts of this many characters."""
 MAX_STRING = 64 * 1024
-"""Bytes of a control string after which it is taken for one that nobody ended."""
+"""A longer control string, in bytes, is taken for one without an end."""
 _SLICE = 2048
 
 _TOKEN = re.compile(
@@ -39,8 +39,8 @@ _TAB = 8
 class Line:
     """One line, or a part of one that is very long.
 
-    `start` is the offset of its first byte. `ended` is false for a part that goes on in the next one. `moved` says that
-    the cursor was taken elsewhere, as full-screen programs do, instead of a line feed.
+    `start` is the offset of its first byte. `ended` is false for a part that the next part continues. `moved` is true
+    when the line ended because the cursor was moved elsewhere, as full-screen programs do.
     """
 
     start: int
@@ -50,7 +50,7 @@ class Line:
 
 
 class PlainText:
-    """Takes a stream from `offset` on, at the beginning of a line."""
+    """Translates a stream from `offset` on, which begins a line."""
 
     def __init__(self, offset: int = 0) -> None:
         self._text = ""
@@ -63,11 +63,11 @@ class PlainText:
 
     @property
     def line_start(self) -> int:
-        """Where the line begins that has not ended. Whoever starts again there misses nothing."""
+        """The offset of the unfinished line. A new PlainText that starts there loses nothing."""
         return self._line_start
 
     def feed(self, data: bytes) -> Iterator[Line]:
-        """The lines that these bytes end."""
+        """Take the next bytes; return the lines that end in them."""
         data = self._pending + data
         self._offset -= len(self._pending)
         self._pending = b""
@@ -75,7 +75,7 @@ class PlainText:
         while place < len(data):
             if self._string is not None:
                 if data[place:] == b"\x1b":
-                    break  # its end, perhaps, cut in two
+                    break  # perhaps the first half of its end
                 place = self._skip_string(data, place)
                 continue
             token = _TOKEN.match(data, place)
@@ -83,7 +83,7 @@ class PlainText:
                 unfinished = _UNFINISHED.match(data, place)
                 if unfinished is not None and unfinished.end() == len(data) and len(data) - place <= _MAX_SEQUENCE:
                     break
-                place += 1  # an escape that begins nothing
+                place += 1  # an ESC that begins no sequence
                 continue
             yield from self._take(token, self._offset + token.end())
             place = token.end()
@@ -91,7 +91,7 @@ class PlainText:
         self._offset += len(data)
 
     def rest(self) -> Line | None:
-        """The line that has not ended, as it stands; None without one. Changes nothing."""
+        """The unfinished line; None when it is empty. Changes nothing."""
         text = (self._text + self._undecoded()).rstrip(" ")
         return Line(self._line_start, text, ended=False) if text else None
 
@@ -138,7 +138,7 @@ class PlainText:
             case b"\t":
                 self._to((self._column // _TAB + 1) * _TAB)
             case _:
-                pass  # bells, shifts and the like show nothing
+                pass  # bells, shifts and similar characters show nothing
 
     def _sequence(self, parameters: bytes, final: bytes, after: int) -> Iterator[Line]:
         count = _number(parameters)
@@ -166,7 +166,7 @@ class PlainText:
             case b"h" | b"l" if b"1049" in parameters or b"47" in parameters:
                 yield from self._move(after)
             case _:
-                pass  # colours, modes, questions
+                pass  # colours, modes and queries show nothing
 
     def _to(self, column: int) -> None:
         self._column = min(max(0, column), MAX_LINE - 1)

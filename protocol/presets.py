@@ -1,9 +1,9 @@
 """Presets: a named template of a command's text, with typed variables. Checking and rendering are pure functions.
 
-In a template `{{name}}` is a variable's value. `{{#name}}…{{/name}}` is there only if the variable has a value (for a
-boolean: if it is true), `{{^name}}…{{/name}}` only if it has none; they may be nested. A line that holds nothing else
-than one of these marks leaves no empty line. Everything else stands for itself, braces of other kinds too, and what a
-value has in it is never taken for a template. The marks are those of Mustache.
+In a template `{{name}}` is a variable's value. The section `{{#name}}…{{/name}}` is rendered only if the variable has a
+value (a boolean: if it is true), `{{^name}}…{{/name}}` only if it has none. Sections may be nested. A line that has
+only the mark of a section leaves no empty line. Other braces are plain text, and values are never taken for templates.
+The marks are those of Mustache.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from onsembl.protocol.limits import NO_LIMITS, CommandLimits
 from onsembl.protocol.states import AgentKind
 
 MAX_TEXT = 100_000
-"""Characters of a command, and so of what a template may become."""
+"""The most characters of a command, and so of a rendered template."""
 
 VariableType = Literal["text", "long_text", "choice", "integer", "boolean", "path"]
 VariableName = Annotated[str, Meta(max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]
@@ -31,7 +31,7 @@ Choice = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL)]
 
 
 class Variable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What has to be filled in. `text` and `path` are one line, `long_text` may be many; `choice` is one of
+    """A variable of a template. `text` and `path` are one line, `long_text` may have several; `choice` is one of
     `choices`."""
 
     name: VariableName
@@ -43,8 +43,10 @@ class Variable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A template with its variables. `kind` is the only kind of agent it is for; `priority` and `limits` are what a
-    command gets that names none."""
+    """A template with its variables.
+
+    With `kind`, the preset is only for agents of that kind. `priority` and `limits` are defaults for its commands.
+    """
 
     name: Name
     description: Annotated[str, Meta(max_length=500, pattern=NO_NUL)] = ""
@@ -56,11 +58,11 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class PresetError(ValueError):
-    """A preset that cannot be one; the text says why."""
+    """A preset is not valid; the text says why."""
 
 
 class ValuesError(ValueError):
-    """Values that do not fit a preset: `fields` says of each variable what is wrong with it."""
+    """Values do not fit a preset: `fields` has an error for each wrong variable."""
 
     def __init__(self, fields: Mapping[str, str]) -> None:
         super().__init__("; ".join(f"{name}: {what}" for name, what in fields.items()))
@@ -68,28 +70,34 @@ class ValuesError(ValueError):
 
 
 def check(preset: Preset) -> None:
-    """Raises PresetError for a variable that is there twice, a default that does not fit, a choice without choices, and
-    a template that names a variable which there is not or whose sections do not close."""
+    """Validate a preset.
+
+    Raises PresetError for a repeated variable, a default of the wrong type, a choice without choices, and a template
+    with an unknown variable or a section that does not close.
+    """
     names = [variable.name for variable in preset.variables]
     for name in names:
         if names.count(name) > 1:
             raise PresetError(f"There are several variables named {name}.")
     for variable in preset.variables:
         if (variable.type == "choice") != bool(variable.choices):
-            raise PresetError(f"{variable.name}: a choice has choices, and nothing else has.")
+            raise PresetError(f"{variable.name}: a variable of type choice needs choices, other types take none.")
         if len(set(variable.choices)) < len(variable.choices):
-            raise PresetError(f"{variable.name}: a choice is there twice.")
+            raise PresetError(f"{variable.name}: a choice is repeated.")
         if variable.default is not None and (wrong := _wrong(variable, variable.default)) is not None:
             raise PresetError(f"{variable.name}: the default {wrong}.")
     used = {mark.name for mark in _marks(preset.template)}
     if unknown := sorted(used - set(names)):
-        raise PresetError(f"The template names what is no variable: {', '.join(unknown)}.")
+        raise PresetError(f"The template names unknown variables: {', '.join(unknown)}.")
     _parse(preset.template)
 
 
 def render(preset: Preset, values: Mapping[str, Value]) -> str:
-    """The command's text. Raises ValuesError for a value of no variable, of another type, or one that is missing, and
-    when all of it would be empty or too long. The preset was checked."""
+    """Render the command text of a valid preset.
+
+    Raises ValuesError for a value of an unknown variable or of the wrong type, for a missing value, and when the text
+    would be empty or too long.
+    """
     wrong = {name: "there is no such variable" for name in values if name not in {v.name for v in preset.variables}}
     filled: dict[str, Value] = {}
     for variable in preset.variables:
@@ -107,14 +115,14 @@ def render(preset: Preset, values: Mapping[str, Value]) -> str:
         raise ValuesError(wrong)
     text = "".join(_rendered(_parse(preset.template), filled)).strip()
     if not text:
-        raise ValuesError({"": "with these values nothing is left of the template"})
+        raise ValuesError({"": "with these values the text is empty"})
     if len(text) > MAX_TEXT:
         raise ValuesError({"": f"the text would have {len(text):,} characters; a command has at most {MAX_TEXT:,}"})
     return text
 
 
 def read_value(variable: Variable, text: str) -> Value:
-    """A value as somebody types it on a command line. Raises ValuesError."""
+    """Parse a value from a command line. Raises ValuesError."""
     if variable.type == "boolean":
         if text.lower() not in _BOOLEANS:
             raise ValuesError({variable.name: "has to be yes or no"})
@@ -133,7 +141,7 @@ _MARK = re.compile(r"\{\{\s*(?P<kind>[#^/]?)\s*(?P<name>[a-z][a-z0-9_]*)\s*\}\}"
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """`{{name}}` and the like, at [start, end) of the template; a section's mark takes the line it has to itself."""
+    """A mark such as `{{name}}`, at [start, end) of the template; a section's mark includes its line if it is alone."""
 
     kind: str
     name: str
@@ -143,7 +151,7 @@ class _Mark:
 
 @dataclass(frozen=True, slots=True)
 class _Section:
-    """A part that is there or not, as the variable has a value or not."""
+    """A section: its parts are rendered or not, depending on the variable."""
 
     name: str
     inverted: bool
@@ -179,7 +187,7 @@ def _marks(template: str) -> Iterator[_Mark]:
 
 
 def _parse(template: str) -> list[str | _Mark | _Section]:
-    """Raises PresetError for a section that does not close, or closes without having been opened."""
+    """Parse a template. Raises PresetError for a section that does not close, or was not opened."""
     top = _Section("", False, [])
     open_sections = [top]
     at = 0
@@ -191,7 +199,7 @@ def _parse(template: str) -> list[str | _Mark | _Section]:
             parts.append(mark)
         elif mark.kind == "/":
             if open_sections[-1] is top or open_sections[-1].name != mark.name:
-                raise PresetError(f"{{{{/{mark.name}}}}} closes what is not open.")
+                raise PresetError(f"{{{{/{mark.name}}}}} closes a section that is not open.")
             open_sections.pop()
         else:
             section = _Section(mark.name, mark.kind == "^", [])
@@ -211,7 +219,7 @@ def _rendered(parts: Sequence[str | _Mark | _Section], values: Mapping[str, Valu
             yield _shown(values.get(part.name))
         else:
             value = values.get(part.name)
-            given = value is not None and value is not False  # zero is a value
+            given = value is not None and value is not False  # zero counts as a value
             if given is not part.inverted:
                 yield from _rendered(part.parts, values)
 

@@ -1,7 +1,7 @@
-"""The id of a request, by which what was done about it is found in the log of every process that had a part in it.
+"""Request ids, by which the log lines of all processes that worked on a request are found.
 
-It is in force from the request's beginning on, is kept with the commands that were asked for, and is in force again
-wherever something is done about one of them: in the worker's job, and in the agent.
+The id is set for the duration of the request and stored with its commands. It is set again wherever a process works on
+such a command: in the worker's job, and in the agent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from uuid import uuid4
 from msgspec import Meta
 
 MAX_LENGTH = 128
-# What others' ids are made of (UUIDs, base64, `Root=1-…`), and nothing that a log or a header would read otherwise.
+# The characters of common ids (UUIDs, base64, `Root=1-…`), without any that mean something in a log or a header.
 _CHARACTERS = r"^[A-Za-z0-9][A-Za-z0-9._:=+/@-]*$"
 _WELL_FORMED = re.compile(_CHARACTERS)
 
@@ -26,28 +26,28 @@ _current: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
 def well_formed(text: str) -> bool:
-    """Whether a client's own id is taken as it is."""
+    """Whether a client's own id is accepted."""
     return len(text) <= MAX_LENGTH and _WELL_FORMED.fullmatch(text) is not None
 
 
 def new() -> str:
-    """An id that nobody else has."""
+    """A new, unique id."""
     return str(uuid4())
 
 
 def current() -> str | None:
-    """The id that is in force here."""
+    """The id that is set in the present context."""
     return _current.get()
 
 
 def set_current(request_id: str | None) -> None:
-    """Put an id in force for what is left of this task, and for those that it makes."""
+    """Set the id for the rest of this task and for the tasks that it starts."""
     _current.set(request_id)
 
 
 @contextmanager
 def in_force(request_id: str | None) -> Generator[None]:
-    """For this block alone."""
+    """Set the id for this block alone."""
     token = _current.set(request_id)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Where an agent that connects goes on with its stream: at the first byte that nobody here is sure to keep."""
+"""The offset at which an agent that connects resumes its stream: the first byte that the server may not keep."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from onsembl.protocol.messages import StreamTail
 
 @dataclass(frozen=True, slots=True)
 class HeldBytes:
-    """What a process still has of a stream: bytes for the archive, `start` up to `end`, and how far viewers have it."""
+    """The bytes of a stream in an API process.
+
+    Bytes from `start` up to `end` wait for the archive; viewers have the bytes up to `live`.
+    """
 
     stream_id: UUID
     start: int
@@ -19,15 +22,16 @@ class HeldBytes:
 
 
 def resume_offset(tail: StreamTail, archived: int, held: HeldBytes | None) -> int | None:
-    """The offset at which the agent goes on; None when its stream cannot go on.
+    """The offset at which the agent resumes its stream; None when it must begin a new stream.
 
-    `archived` is where the archive of the stream ends. It cannot go on when the agent no longer has a byte that is
-    needed, or has not made bytes that are here already: then it lost some, and would number others like them.
+    `archived` is the end of the stream's archive. The stream cannot be resumed when the agent no longer has a needed
+    byte, or lacks bytes that the server already has: then the agent has lost them, and would give their offsets to
+    other bytes.
     """
     if held is None or held.stream_id != tail.id:
         wanted = newest = archived
     else:
-        # Bytes in memory that join on to the archive need not come again.
+        # Bytes in memory that continue the archive need not be sent again.
         wanted = held.end if held.start <= archived <= held.end else archived
         newest = max(archived, held.live)
     if not tail.start <= wanted or tail.end < newest:

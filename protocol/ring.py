@@ -1,7 +1,7 @@
-"""The newest bytes of a stream, in bounded memory, read by any number of viewers at places of their own.
+"""The newest bytes of a stream, in bounded memory, read by any number of viewers at offsets of their own.
 
-A viewer is an offset, never a queue: what one has not read yet costs nothing but the ring itself, and one that is
-slow reads many chunks as one.
+A viewer is an offset, never a queue: its unread bytes take no memory beside the ring, and a slow viewer reads many
+chunks as one.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from onsembl.protocol.messages import AttachMode
 DEFAULT_CAPACITY = 2 * 1024 * 1024
 _BLOCK_BYTES = 32 * 1024
 _PIECE_BYTES = 64 * 1024
-"""Longer chunks are cut, for only whole ones leave the ring."""
+"""Longer chunks are cut, because only whole chunks leave the ring."""
 _COMPACT_AFTER = 64
 
 
 class BehindRing(Exception):
-    """The bytes asked for have left the ring; those that are left begin at `start`."""
+    """The requested bytes have left the ring, which now begins at `start`."""
 
     def __init__(self, start: int) -> None:
         super().__init__(f"the ring begins at {start}")
@@ -28,10 +28,10 @@ class BehindRing(Exception):
 
 
 class Ring:
-    """The tail of a stream, at least `capacity` bytes of it once it is that long and hardly more.
+    """The tail of a stream: its last `capacity` bytes, and hardly more.
 
-    Chunks are kept as they came, so a viewer that keeps up is given the very object that was appended. Older ones are
-    joined into blocks, so a flood of single bytes takes no more memory than one large chunk.
+    New chunks are kept as they came, so a viewer that keeps up gets the very object that was appended. Older chunks are
+    joined into blocks, so that many single bytes take no more memory than one large chunk.
     """
 
     __slots__ = ("_capacity", "_chunks", "_joined", "_last_data", "_last_read", "_offsets", "_removed", "end")
@@ -49,16 +49,16 @@ class Ring:
 
     @property
     def start(self) -> int:
-        """The oldest byte that is still here."""
+        """The offset of the oldest byte in the ring."""
         return self._offsets[self._removed] if self._removed < len(self._offsets) else self.end
 
     @property
     def room(self) -> int:
-        """Bytes that may be put before the oldest one; none once the ring was full."""
+        """How many bytes `prepend` may take; none once the ring was full."""
         return max(0, self._capacity - (self.end - self.start))
 
     def prepend(self, data: bytes) -> None:
-        """The bytes just before the oldest one, at most `room`: they were there before this ring was."""
+        """Add the bytes just before the oldest one, at most `room`; they are older than this ring."""
         self._drop_removed()
         start = self.start
         blocks = [data[at : at + _BLOCK_BYTES] for at in range(0, len(data), _BLOCK_BYTES)]
@@ -68,7 +68,7 @@ class Ring:
         self._joined += len(blocks)
 
     def append(self, data: bytes) -> None:
-        """The next bytes of the stream; the oldest make room."""
+        """Add the next bytes of the stream; the oldest bytes leave."""
         if len(data) > self._capacity:
             self.end += len(data) - self._capacity
             data = data[-self._capacity :]
@@ -89,7 +89,7 @@ class Ring:
             self._join()
         offsets = self._offsets
         floor = self.end - self._capacity
-        # A chunk goes once the ring is full without it.
+        # A chunk leaves when the ring is full without it.
         while self._removed + 1 < len(offsets) and offsets[self._removed + 1] <= floor:
             self._chunks[self._removed] = b""
             self._removed += 1
@@ -108,7 +108,7 @@ class Ring:
             return b""
         if not offsets:
             raise BehindRing(self.end)
-        # A viewer that keeps up wants the last chunk.
+        # A viewer that keeps up reads the last chunk.
         index = len(offsets) - 1
         if offset != offsets[index]:
             if offset < offsets[self._removed]:
@@ -120,7 +120,7 @@ class Ring:
             chunk = chunk[skip : skip + limit]
         if len(chunk) == limit or index + 1 == len(offsets):
             return chunk
-        # Viewers that keep up with one another are given the same object.
+        # Viewers that read the same range get the same object.
         if (offset, self.end, limit) == self._last_read:
             return self._last_data
         parts = [chunk]
@@ -135,7 +135,7 @@ class Ring:
         return self._last_data
 
     def _join(self) -> None:
-        """Join the older half of the small chunks into blocks; the newest stay as they came, for those who keep up."""
+        """Join the older half of the small chunks into blocks; the newest stay as they came."""
         upto = len(self._chunks) - _COMPACT_AFTER
         first = max(self._joined, self._removed)
         blocks: list[bytes] = []
@@ -143,7 +143,7 @@ class Ring:
         parts: list[bytes] = []
         size = 0
         begin = self._offsets[first]
-        # The last block may have room for more.
+        # The last block may have room for more chunks.
         if first > self._removed and len(self._chunks[first - 1]) < _BLOCK_BYTES // 2:
             first -= 1
             begin = self._offsets[first]
@@ -170,7 +170,7 @@ class Ring:
 
 @dataclass(frozen=True, slots=True)
 class AttachAnswer:
-    """Where a viewer begins, and how that relates to where it left off."""
+    """Where a viewer begins to read, and how that relates to its last byte."""
 
     mode: AttachMode
     offset: int
@@ -179,9 +179,9 @@ class AttachAnswer:
 def attach(
     ring: Ring, stream_id: UUID | None, wanted_stream: UUID | None, wanted_offset: int | None, upto: int = 0
 ) -> AttachAnswer:
-    """Where a viewer begins that has seen `wanted_stream` up to `wanted_offset`; both None for a new one.
+    """Where a viewer begins that has seen `wanted_stream` up to `wanted_offset`; both are None for a new viewer.
 
-    The stream has bytes up to `upto` that are not in the ring yet: a viewer who has seen them waits for its byte.
+    The stream has bytes up to `upto` that are not in the ring yet: a viewer that has seen them waits for its next byte.
     """
     if wanted_stream is None or wanted_offset is None:
         return AttachAnswer("tail", ring.start)

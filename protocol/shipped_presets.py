@@ -1,4 +1,4 @@
-"""The presets that ship: what coding agents are asked for most. They are copied to be changed."""
+"""The presets that ship with the program. An operator who wants to change one saves a copy."""
 
 from __future__ import annotations
 
@@ -182,4 +182,4 @@ Answer with it, and change no file.
 )
 
 SHIPPED = {preset.name.lower(): preset for preset in (INVESTIGATE, REVIEW, PLAN, SYNTHESIZE)}
-"""By name in small letters: names of presets are told apart without regard to case."""
+"""By name in lower case: the names of presets are not case-sensitive."""

@@ -1,4 +1,4 @@
-"""The vocabulary of states, defined once: the wire, the database and the page all use these words."""
+"""States and kinds, defined once for the wire, the database and the page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class AgentKind(StrEnum):
-    """Which coding CLI an agent runs."""
+    """The coding CLI that an agent runs."""
 
     CLAUDE = "claude"
     CODEX = "codex"
@@ -15,7 +15,7 @@ class AgentKind(StrEnum):
 
 
 class AgentMode(StrEnum):
-    """How commands reach the CLI: one headless run each, or typed into its own full-screen program."""
+    """How an agent passes commands to the CLI: a headless run for each, or typed into its full-screen program."""
 
     EXEC = "exec"
     INTERACTIVE = "interactive"
@@ -29,7 +29,7 @@ class AgentStatus(StrEnum):
 
 
 class HaltState(StrEnum):
-    """How far a halt has come with one agent. `stopped` is the agent's word that no process is left."""
+    """The progress of a halt at one agent. `stopped` means that the agent has confirmed that no process is left."""
 
     NOT_REACHED = "not_reached"
     STOPPING = "stopping"
@@ -38,20 +38,20 @@ class HaltState(StrEnum):
 
 
 class Role(StrEnum):
-    """What an operator may do: look, command, or everything."""
+    """An operator's role: a viewer looks, an operator also sends commands, an admin may do everything."""
 
     VIEWER = "viewer"
     OPERATOR = "operator"
     ADMIN = "admin"
 
     def includes(self, other: Role) -> bool:
-        """Whether this role may do all that `other` may."""
+        """Whether this role has every permission of `other`."""
         order = list(Role)
         return order.index(self) >= order.index(other)
 
 
 class CommandState(StrEnum):
-    """A command's life; final states never change."""
+    """The state of a command; final states never change."""
 
     QUEUED = "queued"
     DISPATCHED = "dispatched"
@@ -68,7 +68,7 @@ class CommandState(StrEnum):
 
     @property
     def is_active(self) -> bool:
-        """Whether a command in this state occupies its agent: at most one does."""
+        """Whether a command in this state occupies its agent, which has at most one such command."""
         return self in ACTIVE_STATES
 
     def may_become(self, other: CommandState) -> bool:
@@ -88,7 +88,7 @@ FINAL_STATES = frozenset(
 
 TRANSITIONS: dict[CommandState, frozenset[CommandState]] = {
     CommandState.QUEUED: frozenset({CommandState.DISPATCHED, CommandState.CANCELLED}),
-    # Back to queued when the agent returns and has never heard of the command.
+    # Back to queued when the agent reconnects and has not accepted the command.
     CommandState.DISPATCHED: frozenset({CommandState.QUEUED, CommandState.RUNNING}) | FINAL_STATES,
     CommandState.RUNNING: FINAL_STATES,
     **{state: frozenset[CommandState]() for state in FINAL_STATES},

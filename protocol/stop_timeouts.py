@@ -1,4 +1,4 @@
-"""How much patience there is with a program that is to stop. Times in seconds."""
+"""The timeouts of an escalation, which stops a command. Times in seconds."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-Patience = Annotated[float, Meta(ge=0, le=3600)]
+Timeout = Annotated[float, Meta(ge=0, le=3600)]
 
 
 class StopTimeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long each rung of the ladder has before the next is climbed."""
+    """How long each stage of an escalation has before the next stage begins."""
 
-    interrupt: Patience = 5.0
-    """The CLI's own way: what a person would press."""
-    sigint: Patience = 0.0
-    sigterm: Patience = 10.0
-    sigkill: Patience = 1.0
-    sweep: Patience = 5.0
-    """A kill to each process that left the group."""
+    interrupt: Timeout = 5.0
+    """The CLI's own way to interrupt, such as a key that a person would press."""
+    sigint: Timeout = 0.0
+    sigterm: Timeout = 10.0
+    sigkill: Timeout = 1.0
+    sweep: Timeout = 5.0
+    """SIGKILL to each process that left the process group."""
 
     def at_most(self, other: StopTimeouts) -> StopTimeouts:
-        """Of each rung the shorter time."""
+        """For each stage, the shorter of the two timeouts."""
         mine, theirs = msgspec.structs.asdict(self), msgspec.structs.asdict(other)
-        return StopTimeouts(**{rung: min(time, theirs[rung]) for rung, time in mine.items()})
+        return StopTimeouts(**{stage: min(timeout, theirs[stage]) for stage, timeout in mine.items()})
 
     @classmethod
     def within(cls, seconds: float) -> StopTimeouts:
-        """The whole ladder in so many seconds, for an emergency."""
+        """Timeouts with which a whole escalation takes at most `seconds`, for an emergency stop."""
         return cls(
             interrupt=0.2 * seconds, sigint=0.0, sigterm=0.3 * seconds, sigkill=0.1 * seconds, sweep=0.4 * seconds
         )

@@ -1,8 +1,8 @@
-"""Which modes of the terminal are in force at a place of its stream, for a viewer who begins to read there.
+"""The terminal modes in force at an offset of a stream, for a viewer that begins to read there.
 
-DEC private modes (`CSI ? … h` and `l`, xterm's ctlseqs) that change what later bytes mean or what a key or the mouse
-sends: the alternate screen, the cursor, bracketed paste, mouse reports; and the keypad. What a program draws is not
-looked at.
+These are the DEC private modes (`CSI ? … h` and `l`, xterm's ctlseqs) that change the meaning of later bytes, of keys
+or of the mouse: the alternate screen, the cursor, bracketed paste, mouse reports; and the keypad. The text on the
+screen is not tracked.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from collections import deque
 
 _ALTERNATE = (1049, 1047, 47)
 _TRACKED = frozenset({*_ALTERNATE, 1, 7, 9, 25, 1000, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 2004})
-_USUALLY_ON = frozenset({7, 25})
+_ON_BY_DEFAULT = frozenset({7, 25})
 _KEYPAD = -1
-"""Application keypad (`ESC =`), in place of a number."""
-_MOST_CHANGES = 1024
-"""Of a program that changes modes more often, viewers who begin early get what was in force a little later."""
+"""The application keypad (`ESC =`), which has no mode number."""
+_MAX_CHANGES = 1024
+"""If a stream has more changes, viewers at early offsets get modes that were in force a little later."""
 _CHANGE = re.compile(rb"\x1b(?:\[\?([0-9;]{1,60})([hl])|([=>c]))")
 _UNFINISHED = re.compile(rb"\x1b(?:\[(?:\?[0-9;]{0,60})?)?")
 _LONGEST = 64
 
 Change = tuple[int, dict[int, bool] | None]
-"""The offset after it, and what it sets; None is a full reset."""
+"""The offset after a change, and the modes that it sets; None is a full reset."""
 
 
 class TerminalModes:
-    """Is fed a stream from `offset` on, before which all modes are as a terminal starts."""
+    """Tracks the modes of a stream from `offset` on, where a terminal has its initial modes."""
 
     def __init__(self, offset: int = 0) -> None:
         self._end = offset
@@ -35,7 +35,7 @@ class TerminalModes:
         self._carry = b""
 
     def feed(self, data: bytes) -> None:
-        """The next bytes."""
+        """Take the next bytes of the stream."""
         self._end += len(data)
         if self._carry:
             data = self._carry + data
@@ -45,30 +45,30 @@ class TerminalModes:
         start = self._end - len(data)
         for match in _CHANGE.finditer(data):
             self._changes.append((start + match.end(), _settings(match)))
-        while len(self._changes) > _MOST_CHANGES:
+        while len(self._changes) > _MAX_CHANGES:
             _apply(self._before, self._changes.popleft()[1])
         last = data.rfind(b"\x1b", -_LONGEST)
         if last >= 0 and _UNFINISHED.fullmatch(data, last):
             self._carry = data[last:]
 
     def prepend(self, data: bytes, start: int) -> None:
-        """What came before the first byte that was fed, from `start` on; it was fed nothing of it."""
+        """Take the bytes just before the first one that was fed; they begin at `start`."""
         earlier = TerminalModes(start)
         earlier.feed(data)
         self._changes.extendleft(reversed(earlier._changes))
 
     def current(self) -> str:
-        """What puts a terminal that starts into the modes in force after all that was fed."""
+        """The control sequences that set the modes in force after the last byte, in a terminal with initial modes."""
         return self.at(self._end)
 
     def at(self, offset: int) -> str:
-        """What puts a terminal that starts into the modes in force before the byte at `offset`."""
+        """The control sequences that set the modes in force before the byte at `offset`."""
         state = dict(self._before)
         for end, settings in self._changes:
             if end > offset:
                 break
             _apply(state, settings)
-        unusual = [mode for mode, on in state.items() if on != (mode in _USUALLY_ON)]
+        unusual = [mode for mode, on in state.items() if on != (mode in _ON_BY_DEFAULT)]
         unusual.sort(key=lambda mode: (mode not in _ALTERNATE, mode))
         return "".join("\x1b=" if mode == _KEYPAD else f"\x1b[?{mode}{'h' if state[mode] else 'l'}" for mode in unusual)
 

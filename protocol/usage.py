@@ -1,4 +1,4 @@
-"""What a run of a coding CLI cost."""
+"""The tokens and the cost of a run of a coding CLI."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run of a coding CLI used, as the CLI reported it; tokens counted once a message id."""
+    """The usage of a run of a coding CLI, as the CLI reports it; the tokens of a message count once."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -18,5 +18,5 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tokens(self) -> int:
-        """What was read and written anew; what came out of a cache is not counted."""
+        """The tokens that count against a limit: all but those that were read from a cache."""
         return self.input_tokens + self.output_tokens + self.cache_write_tokens

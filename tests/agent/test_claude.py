@@ -36,7 +36,7 @@ async def test_a_prompt_is_answered(tmp_path, environment):
 
 
 async def test_the_prompt_is_not_in_the_list_of_processes(tmp_path, environment):
-    """It goes in by standard input."""
+    """The prompt goes to standard input."""
     async with alone(tmp_path, kind="claude", **environment) as agent:
         await agent.run("words and a secret")
     called = json.loads((tmp_path / "called.json").read_text())
@@ -46,15 +46,15 @@ async def test_the_prompt_is_not_in_the_list_of_processes(tmp_path, environment)
 
 
 async def test_an_error_of_the_model_fails_the_command(tmp_path, environment):
-    """With the CLI's own words."""
+    """The command's error is the CLI's own text."""
     async with alone(tmp_path, kind="claude", **environment) as agent:
         end = await agent.run("api_error")
         assert (end["outcome"], end["exit_code"], end["error"]) == ("failed", 1, "API Error: 400 scripted failure")
         assert agent.shown.count(b"API Error") == 1
 
 
-async def test_an_answer_is_interrupted(tmp_path, environment):
-    """SIGINT is the CLI's own way: it says what it has, and what was used is known."""
+async def test_a_run_is_interrupted(tmp_path, environment):
+    """The CLI handles SIGINT itself: it reports its usage, and exits."""
     async with alone(tmp_path, kind="claude", times=PATIENT, **environment) as agent:
         command = agent.offer("interrupted KEEP_ON")
         await agent.until_shown(b"step0")

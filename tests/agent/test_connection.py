@@ -29,7 +29,7 @@ class FakeServer:
 
     def __init__(self) -> None:
         self.answers: list[int] = []
-        """For each connection in turn: an HTTP status, a close code, or 0 to stay connected. The last is for all others."""
+        """For each connection: an HTTP status, a close code, or 0 to stay connected. The last is for all later ones."""
         self.connections: list[tuple[float, str]] = []
         self.stayed = asyncio.Event()
         self.heartbeat = 30.0

@@ -1,4 +1,4 @@
-"""Credentials on disk: private, whole, or refused with a way to mend them."""
+"""Credentials on disk: private and whole, or rejected with a way to repair them."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def credentials(token: str = "onr_first") -> Credentials:
     )
 
 
-def test_what_is_saved_is_loaded(tmp_path):
-    """Also in the place of older ones."""
+def test_saved_credentials_are_loaded(tmp_path):
+    """Later credentials replace earlier ones."""
     save(tmp_path / "a", credentials())
     save(tmp_path / "a", credentials("onr_second"))
     assert load(tmp_path / "a") == credentials("onr_second")
     assert [path.name for path in (tmp_path / "a").iterdir()] == [FILE_NAME]
 
 
-def test_only_their_owner_can_read_them(tmp_path):
-    """Whatever the umask is, and whatever a crash has left."""
+def test_only_the_owner_can_read_credentials(tmp_path):
+    """This holds with any umask, and with a partial file that a crash left behind."""
     before = os.umask(0)
     try:
         folder = tmp_path / "a"
@@ -48,8 +48,8 @@ def test_only_their_owner_can_read_them(tmp_path):
 
 
 @pytest.mark.parametrize(("place", "mode"), [("file", 0o640), ("file", 0o604), ("folder", 0o750), ("folder", 0o701)])
-def test_looser_permissions_are_refused(tmp_path, place, mode):
-    """The message says how to mend them."""
+def test_looser_permissions_are_rejected(tmp_path, place, mode):
+    """The message says how to repair them."""
     save(tmp_path / "a", credentials())
     target = tmp_path / "a" / FILE_NAME if place == "file" else tmp_path / "a"
     target.chmod(mode)
@@ -57,8 +57,8 @@ def test_looser_permissions_are_refused(tmp_path, place, mode):
         load(tmp_path / "a")
 
 
-def test_none_and_damaged_ones_are_told_apart(tmp_path):
-    """Each with what to do."""
+def test_missing_and_damaged_credentials_raise_different_errors(tmp_path):
+    """Each error says what to do."""
     with pytest.raises(AgentError, match="not enrolled"):
         load(tmp_path / "a")
     save(tmp_path / "a", credentials())
@@ -72,7 +72,7 @@ def test_none_and_damaged_ones_are_told_apart(tmp_path):
         load(tmp_path / "a")
 
 
-def test_they_are_on_disk_before_they_have_their_name(tmp_path, monkeypatch):
+def test_credentials_are_on_disk_before_the_file_is_renamed(tmp_path, monkeypatch):
     """The content is synced, then renamed, then the folder is synced."""
     acts: list[str] = []
     sync, replace = os.fsync, os.replace

@@ -1,4 +1,4 @@
-"""The journal, read again after it was cut off anywhere."""
+"""The journal, also after a crash that cut it off."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def reopen(tmp_path):
     opened[-1].close()
 
 
-def test_what_was_accepted_and_not_ended_is_lost(reopen):
-    """The next run finds it and, once it said so, reports it until it is recorded."""
+def test_a_command_without_an_end_is_lost(reopen):
+    """The next run finds the command, and reports it lost until that is recorded."""
     command, journal = uuid4(), reopen()
     journal.accepted(accepted(command))
     again = reopen()
@@ -51,8 +51,8 @@ def test_what_was_accepted_and_not_ended_is_lost(reopen):
     assert (third.ended[command].outcome, third.ended[command].started_at) == ("lost", NOW)
 
 
-def test_output_of_a_terminal_that_began_anew_is_not_named(reopen):
-    """The command's is gone: what is where it was is another's."""
+def test_a_lost_command_of_an_earlier_stream_has_no_output_range(reopen):
+    """Its output is gone: the same offsets belong to another stream now."""
     command, journal = uuid4(), reopen()
     journal.accepted(accepted(command))
     again = reopen()
@@ -74,7 +74,7 @@ def test_an_end_is_kept_until_it_is_recorded(reopen):
     assert not again.knows(uuid4())
 
 
-def test_cut_off_at_any_byte_it_tells_some_moment_of_the_past(reopen, tmp_path):
+def test_a_journal_cut_off_at_any_byte_has_an_earlier_state(reopen, tmp_path):
     """A crash in the middle of a line loses that line and nothing before it."""
     first, second, journal = uuid4(), uuid4(), reopen()
     path = tmp_path / "agent" / FILE_NAME
@@ -92,14 +92,14 @@ def test_cut_off_at_any_byte_it_tells_some_moment_of_the_past(reopen, tmp_path):
         path.write_bytes(whole[:size])
         found = reopen()
         lines = max(moment for moment in moments if moment <= size)
-        # A line is whole without its line feed, too.
+        # A line is complete even without its line feed.
         assert (found.running, found.ended) in (moments[lines], moments.get(size + 1))
         found.accepted(accepted(uuid4()))
         assert len(reopen().lost) == len(found.running)
 
 
 def test_a_line_that_was_cut_short_does_not_swallow_the_next(reopen, tmp_path):
-    """As after a full disk, in the run that met it."""
+    """A full disk has cut the line off, and the same run goes on."""
     command, journal = uuid4(), reopen()
     with (tmp_path / "agent" / FILE_NAME).open("ab") as file:
         file.write(b'{"type":"acc')
@@ -108,8 +108,8 @@ def test_a_line_that_was_cut_short_does_not_swallow_the_next(reopen, tmp_path):
     assert reopen().lost == [command]
 
 
-def test_it_is_on_disk_before_anyone_is_told(reopen, monkeypatch):
-    """What is accepted or ended is synced before the call returns."""
+def test_reports_are_on_disk_before_they_are_sent(reopen, monkeypatch):
+    """Acceptances and ends are synced before the call returns."""
     synced: list[int] = []
     journal, command = reopen(), uuid4()
     monkeypatch.setattr(os, "fsync", synced.append)
@@ -119,8 +119,8 @@ def test_it_is_on_disk_before_anyone_is_told(reopen, monkeypatch):
     assert len(synced) == 2
 
 
-def test_it_does_not_grow_for_ever(reopen, tmp_path, monkeypatch):
-    """It is written anew now and then, and remembers the last ids."""
+def test_the_journal_is_bounded(reopen, tmp_path, monkeypatch):
+    """It is written anew now and then, and knows the last ids."""
     monkeypatch.setattr("onsembl.agent.link.journal.REMEMBERED", 50)
     journal = reopen(rewrite_at=200)
     ids = [uuid4() for _ in range(500)]
@@ -134,7 +134,7 @@ def test_it_does_not_grow_for_ever(reopen, tmp_path, monkeypatch):
     assert REMEMBERED == 10_000
 
 
-def test_only_its_owner_can_read_it(reopen, tmp_path):
+def test_only_the_owner_can_read_the_journal(reopen, tmp_path):
     """The folder and the file are private."""
     reopen()
     assert stat.S_IMODE((tmp_path / "agent").stat().st_mode) == 0o700

@@ -1,4 +1,4 @@
-"""Credentials in the system's keyring: a backend that keeps them in a file stands for the system's."""
+"""Credentials in the system's keyring, for which a backend in memory stands."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def made(number: int) -> Credentials:
     )
 
 
-def test_a_keyring_keeps_them_and_the_file_does_not(ring, tmp_path):
-    """Saved, rotated and loaded; erased, both are gone."""
+def test_a_keyring_keeps_the_credentials_and_the_file_does_not(ring, tmp_path):
+    """They are saved, rotated and loaded; when they are erased, keyring and file are empty."""
     for number in (1, 2):
         store.save(tmp_path / "one", made(number))
         assert "refresh" not in (tmp_path / "one" / store.FILE_NAME).read_text()
@@ -81,8 +81,8 @@ def test_a_keyring_keeps_them_and_the_file_does_not(ring, tmp_path):
         store.load(tmp_path / "one")
 
 
-def test_what_began_in_a_file_stays_there(ring, tmp_path, monkeypatch):
-    """An agent that was enrolled without a keyring does not move under way."""
+def test_credentials_stay_in_a_file(ring, tmp_path, monkeypatch):
+    """An agent that was enrolled without a keyring does not move to one later."""
     monkeypatch.setenv(keyring_store.SWITCH, "off")
     store.save(tmp_path / "one", made(1))
     monkeypatch.delenv(keyring_store.SWITCH)
@@ -91,8 +91,8 @@ def test_what_began_in_a_file_stays_there(ring, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "one" / store.FILE_NAME).read_text())["refresh_token"] == "refresh-2"
 
 
-def test_a_keyring_that_is_away_is_told_apart_from_one_that_is_empty(ring, tmp_path, monkeypatch):
-    """Each with what to do."""
+def test_an_unavailable_and_an_empty_keyring_raise_different_errors(ring, tmp_path, monkeypatch):
+    """Each error says what to do."""
     store.save(tmp_path / "one", made(1))
     monkeypatch.setenv(keyring_store.SWITCH, "off")
     with pytest.raises(AgentError, match="cannot be used from here"):
@@ -106,16 +106,16 @@ def test_a_keyring_that_is_away_is_told_apart_from_one_that_is_empty(ring, tmp_p
         store.load(tmp_path / "one")
 
 
-def test_a_keyring_that_refuses_is_an_error_of_the_system(ring, tmp_path):
-    """As a full disk is: whoever saves knows what to do."""
+def test_a_locked_keyring_raises_oserror(ring, tmp_path):
+    """It is reported like a full disk."""
     ring.broken = True
     with pytest.raises(OSError, match="it is locked"):
         store.save(tmp_path / "one", made(1))
     assert not (tmp_path / "one" / store.FILE_NAME).exists()
 
 
-def test_a_keyring_that_refuses_is_met_before_a_token_is_spent(ring, tmp_path):
-    """Nothing is asked of the server, and what to do is said in a sentence."""
+def test_a_locked_keyring_is_found_before_the_token_is_used(ring, tmp_path):
+    """No request reaches the server, and the error is one sentence."""
     ring.broken = True
     enrol = ["enrol", "--server", "http://127.0.0.1:9", "--name", "one", "--kind", "shell", "--token-file", "-"]
     answer = CliRunner().invoke(agent, [*enrol, "--state-dir", str(tmp_path)], input="one_token")
@@ -123,8 +123,8 @@ def test_a_keyring_that_refuses_is_met_before_a_token_is_spent(ring, tmp_path):
     assert "cannot be used: the system's keyring does not store the credentials: it is locked." in answer.output
 
 
-def test_a_keyring_that_does_not_forget_is_told(ring, tmp_path):
-    """In a sentence, when an agent is logged out."""
+def test_a_keyring_that_does_not_erase_is_reported(ring, tmp_path):
+    """The error of a logout is one sentence."""
     store.save(tmp_path / "one", msgspec.structs.replace(made(1), server="http://127.0.0.1:9"))
     ring.broken = True
     answer = CliRunner().invoke(agent, ["logout", "--name", "one", "--state-dir", str(tmp_path)])
@@ -132,8 +132,8 @@ def test_a_keyring_that_does_not_forget_is_told(ring, tmp_path):
     assert "cannot be deleted here: the system's keyring does not erase the credentials: it is locked." in answer.output
 
 
-def test_trying_a_keyring_leaves_nothing_and_changes_nothing(ring, tmp_path):
-    """Also where credentials are kept already."""
+def test_checking_a_keyring_changes_nothing(ring, tmp_path):
+    """This holds also where it already has credentials."""
     store.save(tmp_path / "one", made(1))
     before = dict(ring.kept)
     store.prepare(tmp_path / "one")
@@ -142,7 +142,7 @@ def test_trying_a_keyring_leaves_nothing_and_changes_nothing(ring, tmp_path):
 
 
 def test_a_machine_without_a_keyring_uses_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """As servers are."""
+    """Servers usually have none."""
     monkeypatch.delenv("ONSEMBL_KEYRING")
     keyring.set_keyring(NoKeyring())
     assert keyring_store.system_keyring() is None
@@ -151,8 +151,8 @@ def test_a_machine_without_a_keyring_uses_a_file(tmp_path: Path, monkeypatch: py
     assert store.load(tmp_path / "one").refresh_token == "refresh-1"
 
 
-def test_without_the_library_there_is_a_file(tmp_path: Path):
-    """The base package on Linux does not bring it."""
+def test_without_the_library_there_is_no_keyring(tmp_path: Path):
+    """The base package on Linux does not install the library."""
     code = (
         "import sys; sys.modules['keyring'] = None\n"
         "from onsembl.agent.enrolment.keyring_store import system_keyring; assert system_keyring() is None"

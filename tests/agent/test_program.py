@@ -1,4 +1,4 @@
-"""`onsembl agent` as it ships, at a running API."""
+"""`onsembl agent` as users run it, against a running API."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def operator(api) -> Operator:
 
 
 class Said:
-    """How a run of `onsembl agent …` ended."""
+    """The exit code and the output of a run of `onsembl agent …`."""
 
     def __init__(self, code: int, text: str) -> None:
         self.code, self.text = code, text
@@ -68,7 +68,7 @@ def enrolling(api: Api, folder: Path, name: str = "one") -> list[str]:
 
 @asynccontextmanager
 async def the_agent(folder: Path, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """An enrolled agent's program, with what it says kept."""
+    """An enrolled agent's program, whose output is captured."""
     process = await asyncio.create_subprocess_exec(
         *(*ONSEMBL_AGENT, "run", "--name", "one", "--state-dir", str(folder), "--cwd", str(folder.parent), *arguments),
         stdin=asyncio.subprocess.DEVNULL,
@@ -87,7 +87,7 @@ async def the_agent(folder: Path, *arguments: str) -> AsyncIterator[asyncio.subp
 
 
 async def test_an_agent_is_enrolled_by_a_token_from_its_environment_a_file_or_a_pipe(api, tmp_path):
-    """Never by an argument; afterwards it has what it needs, for itself alone."""
+    """The token is never an argument; afterwards the agent has its credentials."""
     folder = tmp_path / "agents"
     said = await onsembl_agent(*enrolling(api, folder), ONSEMBL_ENROLMENT_TOKEN=await api.enrolment_token())
     assert (said.code, "Enrolled as one" in said.text) == (0, True), said.text
@@ -104,7 +104,7 @@ async def test_an_agent_is_enrolled_by_a_token_from_its_environment_a_file_or_a_
 
 
 async def test_an_enrolment_that_fails_says_why(api, tmp_path):
-    """In a sentence, and leaves no credentials."""
+    """The error is one sentence, and no credentials are stored."""
     folder = tmp_path / "agents"
     for name, token, wanted in (
         ("one", "wrong", "not known"),
@@ -123,7 +123,7 @@ async def test_an_enrolment_that_fails_says_why(api, tmp_path):
     said = await onsembl_agent(*unreachable, "--state-dir", str(folder), ONSEMBL_ENROLMENT_TOKEN=token)
     assert (said.code, "cannot be reached" in said.text) == (1, True), said.text
     assert not (folder / "one" / store.FILE_NAME).exists()
-    # The token was not spent by any of that.
+    # None of the failures has used the token up.
     assert (await onsembl_agent(*enrolling(api, folder), ONSEMBL_ENROLMENT_TOKEN=token)).code == 0
 
 
@@ -132,15 +132,15 @@ async def test_an_enrolment_that_fails_says_why(api, tmp_path):
 
 @pytest.fixture
 async def folder(api, tmp_path) -> Path:
-    """Where an enrolled agent keeps its things."""
+    """The state folder of an enrolled agent."""
     folder = tmp_path / "agents"
     said = await onsembl_agent(*enrolling(api, folder), ONSEMBL_ENROLMENT_TOKEN=await api.enrolment_token())
     assert said.code == 0, said.text
     return folder
 
 
-async def test_without_credentials_or_with_open_ones_it_does_not_run(folder, tmp_path):
-    """With what to do about it."""
+async def test_an_agent_needs_private_credentials_to_run(folder, tmp_path):
+    """The error says what to do."""
     said = await onsembl_agent("run", "--name", "other", "--state-dir", str(folder))
     assert (said.code, "onsembl agent enrol" in said.text) == (1, True), said.text
     (folder / "one" / store.FILE_NAME).chmod(0o644)
@@ -148,8 +148,8 @@ async def test_without_credentials_or_with_open_ones_it_does_not_run(folder, tmp
     assert (said.code, "chmod 600" in said.text) == (1, True), said.text
 
 
-async def test_credentials_that_the_server_refuses_end_it(folder):
-    """It does not try for ever with what will never do."""
+async def test_rejected_credentials_end_the_agent(folder):
+    """It does not retry for ever."""
     found = store.load(folder / "one")
     store.save(folder / "one", msgspec.structs.replace(found, access_token="x", refresh_token="onr_wrong"))
     said = await onsembl_agent("run", "--name", "one", "--state-dir", str(folder))
@@ -157,7 +157,7 @@ async def test_credentials_that_the_server_refuses_end_it(folder):
 
 
 async def test_one_agent_at_a_time_works_in_a_folder(api, operator, folder):
-    """A second one says so, and does not disturb the first."""
+    """A second agent exits with an error, and does not disturb the first."""
     async with the_agent(folder) as agent:
         agent_id = store.load(folder / "one").agent_id
         await until(lambda: online(api, operator, agent_id), "online")
@@ -169,8 +169,8 @@ async def test_one_agent_at_a_time_works_in_a_folder(api, operator, folder):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-async def test_told_to_stop_it_ends_its_command_and_reports_it(api, operator, folder, number):
-    """The server has the end and the last bytes before the agent is gone, with 0."""
+async def test_an_agent_that_gets_a_signal_stops_its_command_and_reports_its_end(api, operator, folder, number):
+    """The server has the end and the last bytes before the agent exits with 0."""
     async with the_agent(folder) as agent:
         agent_id = store.load(folder / "one").agent_id
         command = await operator.send(
@@ -187,7 +187,7 @@ async def test_told_to_stop_it_ends_its_command_and_reports_it(api, operator, fo
         row = await operator.read(command)
         assert (row["state"], row["error"]) == ("cancelled", "The agent was stopped.")
         assert await sleepers(command) == []
-        # The next in line stays there: an agent that stops takes nothing more.
+        # The next command stays queued: an agent that stops accepts no more commands.
     waiting = await operator.send(agent_id, "true")
     async with the_agent(folder):
         assert (await operator.until_state(waiting, *FINAL))["state"] == "succeeded"
@@ -198,8 +198,8 @@ async def online(api: Api, operator: Operator, agent_id: str) -> bool:
     return row["status"] == "online"
 
 
-async def test_work_goes_on_while_tokens_come_and_go(settings, tmp_path):
-    """A command outlives several access tokens; its output has no gap, and it never knows."""
+async def test_a_command_runs_on_while_tokens_are_refreshed(settings, tmp_path):
+    """A command outlives several access tokens, and its output has no gap."""
     async with running(replace(settings, agent_access_token=2.0)) as api:
         operator = Operator(api, await api.operator())
         async with agent_running(api, tmp_path) as agent, api.terminal_socket(agent.id) as viewer:
@@ -218,8 +218,8 @@ async def test_work_goes_on_while_tokens_come_and_go(settings, tmp_path):
             assert numbers == list(range(len(numbers)))
 
 
-async def test_a_startup_script_is_seen_and_is_no_command(api, operator, folder, tmp_path):
-    """It runs in the terminal on its own; the first command takes its place."""
+async def test_a_startup_script_is_shown_and_is_no_command(api, operator, folder, tmp_path):
+    """It runs in the terminal by itself until the first command."""
     script = tmp_path / "demo.sh"
     script.write_text("printf '\\033[32mhello\\033[0m\\n'; stty size; sleep 1000")
     async with the_agent(folder, "--startup-script", str(script)):
@@ -235,7 +235,7 @@ async def test_a_startup_script_is_seen_and_is_no_command(api, operator, folder,
             assert (await operator.until_state(command, *FINAL))["state"] == "succeeded"
 
 
-async def test_a_prompt_runs_its_whole_way(api, operator, tmp_path, monkeypatch):
+async def test_a_prompt_runs_end_to_end(api, operator, tmp_path, monkeypatch):
     """Kind `claude`: the answer is in the terminal, tokens and cost are in the command's row."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "claude").symlink_to(TESTS / "support" / "fake_claude.py")

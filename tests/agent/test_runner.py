@@ -1,4 +1,4 @@
-"""The runner, on real processes: what a command's end says, and that nothing outlives it."""
+"""The runner, on real processes: a command's end and its reports, and that no process outlives it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MODES = [pytest.param(True, id="adopting"), pytest.param(False, id="searching")]
 if sys.platform != "linux":
     MODES = MODES[1:]
 
-# A double fork: its own session, no living parent, no open descriptor of the terminal, deaf to what asks politely.
+# A double fork: its own session, no living parent, no descriptor of the terminal; it ignores every signal but SIGKILL.
 DAEMON = """
 import os, signal, sys
 if os.fork(): os._exit(0)
@@ -32,7 +32,7 @@ def daemon(tmp_path: Path) -> str:
     return f"{sys.executable} {path}"
 
 
-async def test_the_end_tells_the_exit_status_and_where_the_output_is(tmp_path):
+async def test_the_end_has_the_exit_status_and_the_range_of_the_output(tmp_path):
     """The range of the stream holds the command's header, its output and its exit line."""
     async with alone(tmp_path) as agent:
         end = await agent.run("echo $((40 + 2)); exit 3")
@@ -47,7 +47,7 @@ async def test_the_end_tells_the_exit_status_and_where_the_output_is(tmp_path):
 
 
 async def test_a_command_offered_twice_runs_once(tmp_path):
-    """While it runs the acceptance is said again, after its end the end is, until that is recorded."""
+    """While it runs, it is accepted again; after its end, the end is reported again until it is recorded."""
     async with alone(tmp_path) as agent:
         text = "echo ran >> log; until [ -e go ]; do sleep 0.05; done"
         command = agent.offer(text)
@@ -65,8 +65,8 @@ async def test_a_command_offered_twice_runs_once(tmp_path):
     assert (tmp_path / "log").read_text() == "ran\n"
 
 
-async def test_a_cancel_that_comes_before_its_command_wins(tmp_path):
-    """A command that was cancelled before it came here ends without running."""
+async def test_a_cancel_before_the_offer_wins(tmp_path):
+    """A command that was cancelled before it was offered ends without running."""
     async with alone(tmp_path) as agent:
         command = "6f0a4ac5-98e4-4a55-a5b0-000000000001"
         agent.order("cancel", command)
@@ -77,8 +77,8 @@ async def test_a_cancel_that_comes_before_its_command_wins(tmp_path):
 
 
 @pytest.mark.parametrize("adopt", MODES)
-async def test_a_program_that_obeys_is_gone_at_the_first_rung(tmp_path, nap, adopt):
-    """Ctrl-C is enough, and nothing more is tried."""
+async def test_a_program_that_takes_the_interrupt_ends_at_the_first_stage(tmp_path, nap, adopt):
+    """Ctrl-C is enough, and no further stage follows."""
     async with alone(tmp_path, adopt=adopt, times=PATIENT) as agent:
         command = agent.offer(f"sleep {nap}")
         await until(lambda: sleeping(nap), "the sleeper")
@@ -89,8 +89,8 @@ async def test_a_program_that_obeys_is_gone_at_the_first_rung(tmp_path, nap, ado
 
 
 @pytest.mark.parametrize("adopt", MODES)
-async def test_what_ignores_every_request_is_killed(tmp_path, nap, adopt):
-    """The whole ladder is climbed, and `cancelled` is said when nothing is left."""
+async def test_a_program_that_ignores_every_signal_is_killed(tmp_path, nap, adopt):
+    """Every stage follows, and `cancelled` is reported when no process is left."""
     async with alone(tmp_path, adopt=adopt) as agent:
         command = agent.offer(f"trap '' INT TERM HUP; sleep {nap}; sleep {nap}; sleep {nap}")
         await until(lambda: sleeping(nap), "the sleeper")
@@ -104,8 +104,8 @@ async def test_what_ignores_every_request_is_killed(tmp_path, nap, adopt):
 
 
 @pytest.mark.parametrize("adopt", MODES)
-async def test_what_left_the_group_is_found_and_killed(tmp_path, nap, daemon, adopt):
-    """A session of its own, a dead parent and deafness do not save a process."""
+async def test_processes_that_left_the_group_are_found_and_killed(tmp_path, nap, daemon, adopt):
+    """A session of its own, a dead parent and ignored signals do not save a process."""
     async with alone(tmp_path, adopt=adopt) as agent:
         command = agent.offer(f"{daemon} {nap}; setsid nohup sleep {nap} & sleep {nap}")
         await until(lambda: len(sleeping(nap)) == 3, "three sleepers")
@@ -115,9 +115,9 @@ async def test_what_left_the_group_is_found_and_killed(tmp_path, nap, daemon, ad
         assert end["outcome"] == "cancelled"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands orphans to the agent")
-async def test_what_also_wiped_its_environment_is_found_and_killed(tmp_path, nap, daemon):
-    """The mark is gone, and still there is no other parent to hide behind than the agent."""
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux makes the agent adopt orphans")
+async def test_processes_without_their_environment_are_found_and_killed(tmp_path, nap, daemon):
+    """The variable is gone, but the agent is still their parent."""
     async with alone(tmp_path, adopt=True) as agent:
         command = agent.offer(f"env -i {daemon} {nap}; sleep {nap}")
         await until(lambda: len(sleeping(nap)) == 2, "both sleepers")
@@ -127,16 +127,16 @@ async def test_what_also_wiped_its_environment_is_found_and_killed(tmp_path, nap
 
 
 @pytest.mark.parametrize("adopt", MODES)
-async def test_what_a_command_leaves_behind_ends_with_it(tmp_path, nap, daemon, adopt):
-    """The end of the leader is the command's; it is reported when its leftovers are gone too."""
+async def test_leftover_processes_end_with_their_command(tmp_path, nap, daemon, adopt):
+    """The command ends with its leader; its end is reported when the leftover processes are gone too."""
     async with alone(tmp_path, adopt=adopt) as agent:
         end = await agent.run(f"sleep {nap} & nohup sleep {nap} & {daemon} {nap}; exit 4")
         assert sleeping(nap) == []
         assert (end["outcome"], end["exit_code"], agent.steps()) == ("failed", 4, [])
 
 
-async def test_a_stopped_program_can_obey(tmp_path, nap):
-    """One that was suspended is continued, so that it may clean up."""
+async def test_a_suspended_program_can_handle_sigterm(tmp_path, nap):
+    """It is continued, so that it can clean up."""
     async with alone(tmp_path, times={**QUICK, "sigterm": 60.0}) as agent:
         text = f"trap 'touch cleaned; exit 0' TERM; trap '' INT; sleep {nap} & kill -STOP $$; wait"
         command = agent.offer(text)
@@ -163,8 +163,8 @@ async def test_no_zombie_is_kept(tmp_path):
         assert me.children() == []
 
 
-async def test_a_killed_agent_settles_its_past(tmp_path, nap, daemon):
-    """After `kill -9` the next run ends the survivors, then reports the command lost; ids are still known."""
+async def test_an_agent_cleans_up_after_a_killed_run(tmp_path, nap, daemon):
+    """After `kill -9`, the next run stops the processes, then reports the command lost; ids are still known."""
     async with alone(tmp_path) as agent:
         finished = agent.offer("echo ran >> log")
         await agent.report("ended")
@@ -185,8 +185,8 @@ async def test_a_killed_agent_settles_its_past(tmp_path, nap, daemon):
     assert (tmp_path / "log").read_text() == "ran\nran\n"
 
 
-async def test_a_stopped_agent_ends_its_command_and_takes_no_more(tmp_path, nap):
-    """What runs is ended by the ladder and reported with the reason."""
+async def test_a_stopped_agent_stops_its_command_and_accepts_no_more(tmp_path, nap):
+    """The command is stopped by an escalation, and its end has the reason."""
     async with alone(tmp_path) as agent:
         agent.offer(f"sleep {nap}")
         await until(lambda: sleeping(nap), "the sleeper")
@@ -196,8 +196,8 @@ async def test_a_stopped_agent_ends_its_command_and_takes_no_more(tmp_path, nap)
         assert sleeping(nap) == []
 
 
-async def test_a_stopped_agent_hurries_what_is_being_stopped_with_patience(tmp_path, nap):
-    """Also when the ladder was begun with hours for each rung."""
+async def test_a_stopped_agent_shortens_an_escalation(tmp_path, nap):
+    """An escalation that began with an hour for each stage ends soon."""
     async with alone(tmp_path, times={"interrupt": 3600, "sigterm": 3600}) as agent:
         command = agent.offer(f"trap '' INT TERM; sleep {nap}; sleep {nap}")
         await until(lambda: sleeping(nap), "the sleeper")
@@ -210,7 +210,7 @@ async def test_a_stopped_agent_hurries_what_is_being_stopped_with_patience(tmp_p
 
 
 async def test_the_first_command_replaces_the_startup_script(tmp_path, nap):
-    """The script is no command; it makes way for one, with all its processes."""
+    """The first command stops the script and all its processes."""
     (tmp_path / "startup.sh").write_text(f"echo hello; sleep {nap}")
     async with alone(tmp_path) as agent:
         await agent.until_shown(b"hello")
@@ -222,7 +222,7 @@ async def test_the_first_command_replaces_the_startup_script(tmp_path, nap):
 
 
 async def test_a_command_that_cannot_be_started_fails_with_the_reason(tmp_path):
-    """The CLI is not on this machine: the command says so, the agent lives on."""
+    """The CLI is not on this machine: the command's end has the reason, and the agent goes on."""
     async with alone(tmp_path, kind="claude", PATH="/nonexistent") as agent:
         end = await agent.run("hello")
         assert end["outcome"] == "failed"
@@ -231,7 +231,7 @@ async def test_a_command_that_cannot_be_started_fails_with_the_reason(tmp_path):
 
 
 async def test_a_journal_that_cannot_be_written_fails_the_command(tmp_path):
-    """What is not written down could run twice, so it does not run at all."""
+    """A command that is not in the journal could run twice, so it does not run at all."""
     async with alone(tmp_path) as agent:
         assert (await agent.run("true"))["outcome"] == "succeeded"
         limit = psutil.Process(agent.process.pid).rlimit(psutil.RLIMIT_FSIZE)
@@ -246,7 +246,7 @@ async def test_a_journal_that_cannot_be_written_fails_the_command(tmp_path):
 
 
 async def test_control_characters_of_a_command_do_not_reach_the_terminal(tmp_path):
-    """The line that shows the command is text."""
+    """The line that shows the command has only printable text."""
     async with alone(tmp_path) as agent:
         await agent.run(": '\x1b]0;owned\x07\x1b[2J'")
         assert b"owned" not in agent.shown

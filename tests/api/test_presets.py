@@ -95,7 +95,7 @@ async def test_a_preset_is_tried_out(operator):
     tried = await call_api(operator, "POST", path, {"preset": preset, "values": {"version": 2}})
     assert tried == {"text": None, "problem": None, "fields": {"package": "is required", "version": "has to be a text"}}
     tried = await call_api(operator, "POST", path, {"preset": {**preset, "template": "{{x}}"}})
-    assert tried["problem"] == "The template names what is no variable: x."
+    assert tried["problem"] == "The template names unknown variables: x."
 
 
 async def test_a_command_is_made_of_a_preset(api, operator):

@@ -50,7 +50,7 @@ async def test_a_preset_is_copied_changed_and_deleted(center: Api, visit) -> Non
     await page.get_by_label("Template").fill("Update {{package}}{{#version}} to {{version}}{{/version}}.")
     for _ in range(6):
         await page.get_by_role("button", name="Remove").first.click()
-    await expect(page.get_by_text("The template names what is no variable: package, version.")).to_be_visible()
+    await expect(page.get_by_text("The template names unknown variables: package, version.")).to_be_visible()
     await page.get_by_role("button", name="Add package").click()
     await page.get_by_role("button", name="Add version").click()
     await page.get_by_role("group", name="Variable package").get_by_label("required").check()

@@ -1,11 +1,11 @@
 // Generated from protocol/ by `python -m onsembl.cli.server.generate_typescript`: change the Python types instead.
 // Byte offsets are numbers here: exact up to 2^53, nine petabytes of terminal.
 
-/** Which coding CLI an agent runs. */
+/** The coding CLI that an agent runs. */
 export const AGENT_KINDS = ["claude", "codex", "gemini", "shell"] as const;
 export type AgentKind = (typeof AGENT_KINDS)[number];
 
-/** How commands reach the CLI: one headless run each, or typed into its own full-screen program. */
+/** How an agent passes commands to the CLI: a headless run for each, or typed into its full-screen program. */
 export const AGENT_MODES = ["exec", "interactive"] as const;
 export type AgentMode = (typeof AGENT_MODES)[number];
 
@@ -13,15 +13,15 @@ export type AgentMode = (typeof AGENT_MODES)[number];
 export const AGENT_STATUSES = ["online", "offline"] as const;
 export type AgentStatus = (typeof AGENT_STATUSES)[number];
 
-/** How far a halt has come with one agent. `stopped` is the agent's word that no process is left. */
+/** The progress of a halt at one agent. `stopped` means that the agent has confirmed that no process is left. */
 export const HALT_STATES = ["not_reached", "stopping", "stopped", "dying"] as const;
 export type HaltState = (typeof HALT_STATES)[number];
 
-/** What an operator may do: look, command, or everything. */
+/** An operator's role: a viewer looks, an operator also sends commands, an admin may do everything. */
 export const ROLES = ["viewer", "operator", "admin"] as const;
 export type Role = (typeof ROLES)[number];
 
-/** A command's life; final states never change. */
+/** The state of a command; final states never change. */
 export const COMMAND_STATES = ["queued", "dispatched", "running", "succeeded", "failed", "cancelled", "timed_out", "lost"] as const;
 export type CommandState = (typeof COMMAND_STATES)[number];
 
@@ -60,7 +60,7 @@ export type ViewerMessage = Attach | Resize | TakeControl | GrantControl | Relea
 
 export type ServerToViewerMessage = Attached | Gap | StreamStarted | Resized | Controlled | KeysTaken | Ping | Pong;
 
-/** The first message of a viewer: its access token and, on a return, the first byte it has not seen. */
+/** The first message of a viewer: its access token and, after a reconnect, the first byte that it lacks. */
 export interface Attach {
   type: "attach";
   access_token: string;
@@ -69,32 +69,32 @@ export interface Attach {
   client_id?: string | null;
 }
 
-/** Give the pseudo-terminal this size. */
+/** Set the pseudo-terminal's size. */
 export interface Resize {
   type: "resize";
   columns: number;
   rows: number;
 }
 
-/** This page wants to type. `from_another`: also when somebody else does; else it waits its turn. */
+/** Request control for this page: wait for it, or take it `from_another` page at once. */
 export interface TakeControl {
   type: "take_control";
   client_id: string;
   from_another?: boolean;
 }
 
-/** Whoever types gives it to one that waits. */
+/** The controller gives control to the page `to`, which waits for it. */
 export interface GrantControl {
   type: "grant_control";
   to: string;
 }
 
-/** This page types no more, or waits no more. */
+/** Give up control, or stop waiting for it. */
 export interface ReleaseControl {
   type: "release_control";
 }
 
-/** Type this, as a keyboard would, or interrupt the command in its CLI's own way. `seq` grows by one. */
+/** Type `text`, or interrupt the command in its CLI's own way. `seq` grows by one with each message of a page. */
 export interface Keys {
   type: "keys";
   client_id: string;
@@ -103,7 +103,7 @@ export interface Keys {
   interrupt?: boolean;
 }
 
-/** A newer access token of the same operator, before the last one ends. */
+/** A newer access token of the same operator, before the last one expires. */
 export interface Token {
   type: "token";
   access_token: string;
@@ -120,11 +120,11 @@ export interface Pong {
 }
 
 /**
- * What follows starts at `offset` of the stream.
+ * The answer to `attach`: the following bytes start at `offset` of the stream.
  *
- * `exact`: just where the viewer left off. `tail`: the viewer is new, the ring's tail follows. `gap`: bytes between
- * the viewer's place and `offset` have left the ring. `stream_id` is None while the agent has never been connected:
- * `stream_started` follows when it is.
+ * `exact`: they start where the viewer left off. `tail`: the viewer is new, and gets the ring's tail. `gap`: bytes
+ * between the viewer's last one and `offset` have left the ring. `stream_id` is None while the agent has never been
+ * connected; `stream_started` follows when it connects.
  */
 export interface Attached {
   type: "attached";
@@ -136,7 +136,7 @@ export interface Attached {
   modes: string;
 }
 
-/** This viewer was too slow: `missing` bytes left the ring; what follows is from `offset` on, in these `modes`. */
+/** This viewer was too slow: `missing` bytes left the ring. The next bytes start at `offset`, in these `modes`. */
 export interface Gap {
   type: "gap";
   offset: number;
@@ -144,7 +144,7 @@ export interface Gap {
   modes: string;
 }
 
-/** The agent began another terminal; what follows starts at `offset` of it. */
+/** The agent began a new stream; the following bytes start at `offset` of it. */
 export interface StreamStarted {
   type: "stream_started";
   stream_id: string;
@@ -160,17 +160,14 @@ export interface Resized {
   rows: number;
 }
 
-/** Who types, and who waits to; to everyone who looks, after `attached` and whenever it changes. */
+/** Who has control and who waits for it: sent to every viewer, after `attached` and at each change. */
 export interface Controlled {
   type: "controlled";
   controller: TerminalClient | null;
   waiting: TerminalClient[];
 }
 
-/**
- * The keys of this number were typed, or why they were not; either way they, and no others, are not to be sent
- * again.
- */
+/** The keys with this number were typed, or rejected for the reason `refused`; the page must not send them again. */
 export interface KeysTaken {
   type: "keys_taken";
   client_id: string;
@@ -178,7 +175,7 @@ export interface KeysTaken {
   refused: "no_terminal" | "not_in_control" | "nothing_runs" | "offline" | "restarted" | "too_much" | null;
 }
 
-/** A page that types, or waits to. */
+/** A page that has control of a terminal, or waits for it. */
 export interface TerminalClient {
   client_id: string;
   name: string;
