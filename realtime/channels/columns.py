@@ -48,7 +48,7 @@ class TableColumns:
 
     @classmethod
     def from_catalog(cls, rows: list[DictRow]) -> TableColumns:
-        """From the rows of the catalog; there are none for a role that does not exist."""
+        """Read the columns from the rows of the catalog. A role that does not exist has no rows."""
         columns = {
             row["name"]: TableColumn(row["name"], row["type"], row["sql_type"], row["key"], row["readable"])
             for row in rows

@@ -96,7 +96,7 @@ class ApiPart(Part):
 
 
 class PostgresPart:
-    """A Postgres server. To kill its main process kills all of its processes."""
+    """A Postgres server. When its main process is killed, all of its processes end."""
 
     def __init__(self, server: EmbeddedPostgres) -> None:
         self._server = server

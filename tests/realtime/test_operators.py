@@ -99,7 +99,7 @@ async def test_a_role_is_changed(operators: OperatorDirectory, project: Project)
 
 
 async def test_an_unknown_operator_is_named(operators: OperatorDirectory) -> None:
-    """To disable or enable an unknown operator raises an error with the email address."""
+    """Disabling or enabling an unknown operator raises an error with the email address."""
     for change in (operators.disable, operators.enable):
         with pytest.raises(NoSuchOperator, match=r"eve@example\.org"):
             await change("eve@example.org")

@@ -72,7 +72,7 @@ class SimulatedCenter:
         for agent in self.agents:
             agent.close()
         async with await connect(self._url) as conn:
-            # To delete a few rows takes less time than to truncate their tables.
+            # Deleting a few rows takes less time than truncating their tables.
             for table in ("agents", "halts", "instances", "procrastinate_jobs", "procrastinate_workers"):
                 await conn.execute(f"delete from {table}")  # type: ignore[arg-type]
 

@@ -253,7 +253,7 @@ async def test_a_client_manages_users_with_the_secret_key(js: Any) -> None:
 
 
 async def test_an_operator_has_no_second_factor(project: Any, js: Any) -> None:
-    """The client lists no factors, and to enrol one is rejected."""
+    """The client lists no factors, and enrolling one is rejected."""
     await signed_in(project, js)
     answer = await js(
         """

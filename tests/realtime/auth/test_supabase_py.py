@@ -184,7 +184,7 @@ async def test_a_client_manages_users_with_the_secret_key(project: Any, client: 
 
 
 async def test_an_operator_has_no_second_factor(project: Any, client: Connect) -> None:
-    """The client lists no factors, and to enrol one is rejected."""
+    """The client lists no factors, and enrolling one is rejected."""
     supabase = client()
     await signed_in(project, supabase)
     assert (await supabase.auth.mfa.list_factors()).all == []

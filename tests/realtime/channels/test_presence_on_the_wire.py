@@ -36,7 +36,7 @@ async def test_joins_and_leaves_are_pushed(impatient, wire):
 
 
 async def test_an_unchanged_payload_is_not_pushed(wire):
-    """To track the same payload again is answered and pushed to nobody."""
+    """A second track of the same payload is answered and pushed to nobody."""
     await wire.join("room", presence={"enabled": True, "key": "ann"})
     await track(wire, {"at": "desk"})
     await wire.expect("presence_diff")
@@ -86,7 +86,7 @@ async def test_too_many_calls_close_the_channel(impatient, wire):
 
 
 async def test_policies_control_the_presence_of_a_private_topic(impatient):
-    """To read and to write presence on a private topic are controlled by policies of their own."""
+    """Policies of their own control reading and writing presence on a private topic."""
     await impatient.execute(
         """create policy hear on realtime.messages for select to authenticated using (extension = 'broadcast');
         create policy see on realtime.messages for select to anon using (true);

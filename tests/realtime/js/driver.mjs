@@ -1,6 +1,6 @@
 // Runs supabase-js for the Python tests: reads {"id", "code", "args"} lines, runs the code as the body of an
-// asynchronous function, and answers {"id", "result"} or {"id", "error"}. What the code emits comes as
-// {"event", "data"}. `state` lives as long as the process.
+// asynchronous function, and writes {"id", "result"} or {"id", "error"}. An event that the code emits is written as
+// {"event", "data"}. `state` is kept as long as the process runs.
 import { createInterface } from "node:readline";
 import { createClient } from "@supabase/supabase-js";
 
@@ -9,7 +9,7 @@ const state = {};
 
 const send = (message) => process.stdout.write(JSON.stringify(message) + "\n");
 const emit = (event, data) => send({ event, data: data ?? null });
-console.log = console.error; // standard output is the protocol's
+console.log = console.error; // Standard output carries only the protocol.
 
 process.on("unhandledRejection", (reason) => emit("unhandledRejection", String(reason?.stack ?? reason)));
 
