@@ -77,8 +77,8 @@ fi
 HOSTS = {AGENT: "build-1", "demo": "build-1", "docs-writer": "build-2", "laptop": "ada-laptop"}
 PLATFORM = "Linux x86_64"
 PRESET = {
-    "description": "Raise a dependency, and mend what breaks",
-    "template": "Update {{package}}{{#version}} to {{version}}{{/version}}. Run the tests and mend what breaks.",
+    "description": "Upgrade a dependency and fix what breaks",
+    "template": "Update {{package}}{{#version}} to {{version}}{{/version}}. Run the tests and fix what breaks.",
     "variables": [{"name": "package", "required": True}, {"name": "version"}],
 }
 
