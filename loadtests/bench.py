@@ -35,9 +35,9 @@ import relay_bench
 import start_bench
 import typing_bench
 import uvloop
-from targets import Figures, Target, at_least_the_peers, at_most, at_most_the_peers, at_most_times
+from targets import Measures, Target, at_least_the_peers, at_most, at_most_the_peers, at_most_times
 
-Case = Callable[[], Awaitable[Figures]]
+Case = Callable[[], Awaitable[Measures]]
 GROUPS = ("relay", "command", "row", "others", "keys", "queue", "cancel", "start")
 RELAY_TARGETS = {
     relay_bench.PACED: [at_most_the_peers("p50 ms"), at_most_the_peers("p99 ms")],
@@ -65,14 +65,14 @@ class Found:
 
     what: str
     targets: list[Target]
-    rounds: dict[str, list[Figures]]
+    rounds: dict[str, list[Measures]]
     failures: list[str] = field(default_factory=list)
 
-    def median(self, program: str) -> Figures:
+    def median(self, program: str) -> Measures:
         """The median of each value over the rounds; empty without a round."""
         rounds = self.rounds.get(program, [])
         names = rounds[0] if rounds else {}
-        return {name: round(statistics.median(figures[name] for figures in rounds), 3) for name in names}
+        return {name: round(statistics.median(measures[name] for measures in rounds), 3) for name in names}
 
     def verdicts(self) -> list[tuple[Target, bool | None]]:
         """Whether each target is met; None when the peer is missing."""
@@ -162,7 +162,7 @@ def measured(options: argparse.Namespace) -> list[Measured]:
     return [row for group in GROUPS if group in options.only for row in rows[group]]
 
 
-async def _changes(subscribers: int, changes: int) -> Figures:
+async def _changes(subscribers: int, changes: int) -> Measures:
     return (await realtime_bench.changes_seen([subscribers], changes))[0]
 
 
@@ -173,14 +173,14 @@ async def run(row: Measured, rounds: int) -> Found:
         for program, case in row.programs.items():
             about = f"{row.what} · {program} · round {number}"
             try:
-                figures = await case()
+                measures = await case()
             except Exception as error:  # noqa: BLE001 — whatever it was, the other rows are worth having
                 traceback.print_exc()
                 found.failures.append(f"{program}, round {number}: {type(error).__name__}: {error}")
                 print(f"{about}: failed", flush=True)
                 continue
-            found.rounds[program].append(figures)
-            print(f"{about}: " + ", ".join(f"{name} {value:.10g}" for name, value in figures.items()), flush=True)
+            found.rounds[program].append(measures)
+            print(f"{about}: " + ", ".join(f"{name} {value:.10g}" for name, value in measures.items()), flush=True)
     return found
 
 

@@ -1,9 +1,9 @@
-"""How long a cancel takes: from the request until no process of the command is alive.
+"""Measure a cancel: from the request until no process of the command is alive.
 
     python loadtests/cancel_bench.py [--count 100] [--json FILE]
 
-Starts a control center of its own and an `onsembl agent`, which runs a program that obeys the first signal, again and
-again. What is alive is read in /proc. The target is 150 ms at p99.
+Starts a control center and an `onsembl agent`, which repeatedly runs a program that ends at the first signal. Living
+processes are read from /proc. The target is 150 ms at p99.
 """
 
 from __future__ import annotations

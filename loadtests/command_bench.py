@@ -53,10 +53,10 @@ async def ours(workers: int) -> dict[str, float]:
             await server.post(f"/v1/agents/{ids[number % AGENTS]}/commands", {"text": str(number)})
 
         await _warm_up(arrivals, post)
-        figures = await _measure(arrivals, post)
+        measures = await _measure(arrivals, post)
         for agent in agents:
             agent.leave()
-        return figures
+        return measures
 
 
 async def peer(path: Path) -> dict[str, float]:
@@ -81,11 +81,11 @@ async def peer(path: Path) -> dict[str, float]:
                 await answer.read()
 
         await _warm_up(arrivals, post)
-        figures = await _measure(arrivals, post)
+        measures = await _measure(arrivals, post)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        return figures
+        return measures
 
 
 Post = Callable[[int], Awaitable[None]]

@@ -31,9 +31,9 @@ SETTLE_SECONDS = 60.0
 
 
 class Fleet:
-    """Everybody. A station is an agent that five watch and nobody commands.
+    """The agents and operators of a load. A station is an agent with five viewers and without commands.
 
-    Operators have an account of `accounts` each, or the center's when there are none left.
+    Each operator signs in with one of `accounts`; when none is left, with the center's own account.
     """
 
     def __init__(

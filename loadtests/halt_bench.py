@@ -2,9 +2,9 @@
 
     python loadtests/halt_bench.py [--agents 100] [--within 3] [--json FILE]
 
-Starts a control center of its own and that many agents, each a process of its own. Each runs a tree that ignores
-SIGINT, SIGTERM and SIGHUP, of which a part has left its parents, its group and its session by a double fork. What is
-alive is counted in /proc. The target is 3 s for 100 agents, their proof included: the exit code is 1 when it is missed.
+Starts a control center and this many agents, each in a process of its own. Each agent runs a process tree that ignores
+SIGINT, SIGTERM and SIGHUP; a part of it left its parents, its group and its session by a double fork. Living processes
+are counted in /proc. The target is 3 s for 100 agents, including their proof; the exit code is 1 when it is missed.
 """
 
 from __future__ import annotations

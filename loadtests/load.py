@@ -47,9 +47,8 @@ SHORT_SECONDS = 120
 class Shape:
     """The numbers of agents and operators, and the seconds for which they run after all have connected.
 
-    When all agents are cut off, if they are. With `history` the agents have shown so much already that the server keeps
-    no more of each than it does at the start, and its memory should not grow by more than `growth` percent. A `ramp`
-    adds so many agents a step.
+    With `history`, the agents begin with full rings, so the server's memory should not grow by more than `growth`
+    percent. A `ramp` adds this many agents at each step.
     """
 
     agents: int
@@ -88,9 +87,8 @@ class Watch:
             self._connections = max(self._connections, self._server.connections())
             self._busy.append(process.cpu_percent())
 
-    def figures(self) -> dict[str, float]:
-        """The memory of the first and of the last minute, at most; in percent what it has grown by, when those are two
-        minutes."""
+    def totals(self) -> dict[str, float]:
+        """The most memory in the first and the last minute, and its growth in percent if these are two minutes."""
         if not self._memory:
             return {}
         began, ended = self._memory[0][0], self._memory[-1][0]
@@ -159,7 +157,7 @@ async def run(options: argparse.Namespace) -> int:
             (end,) = await asyncio.gather(watching, return_exceptions=True)
             if not isinstance(end, asyncio.CancelledError):
                 missed.append(f"the server was not watched to the end: {end!r}")
-            measured["server"] = watch.figures()
+            measured["server"] = watch.totals()
             missed += _judged(measured["server"], options, shape.growth)
         for why in missed:
             print(f"missed: {why}")
@@ -204,17 +202,17 @@ def _limits(
     return limits, rare if seconds < SHORT_SECONDS else []
 
 
-def _judged(figures: dict[str, float], options: argparse.Namespace, growth: float | None) -> list[str]:
+def _judged(measures: dict[str, float], options: argparse.Namespace, growth: float | None) -> list[str]:
     """The missed thresholds of memory and connections."""
-    for name, figure in figures.items():
+    for name, figure in measures.items():
         print(f"{name}: {figure:g}")
-    if not figures:
+    if not measures:
         return ["the server was not looked at"]
     missed: list[str] = []
-    if figures["Postgres connections, at most"] > options.connections:
+    if measures["Postgres connections, at most"] > options.connections:
         missed.append(f"more than {options.connections} connections to Postgres")
     growth = growth if options.memory_growth is None else options.memory_growth
-    if growth is not None and figures.get("memory, growth, %", 0) > growth:
+    if growth is not None and measures.get("memory, growth, %", 0) > growth:
         missed.append(f"the server's memory grew by more than {growth:g} %")
     return missed
 

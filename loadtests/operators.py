@@ -40,10 +40,10 @@ class Everybody(Protocol):
 
 
 class Operator:
-    """One of them, with an account or at least a session of its own, and `watched` terminals open.
+    """An operator with an account or a session of its own, and `watched` open terminals.
 
-    It sends a command every `pause` seconds or so. Its token is renewed every `renewal` seconds, by default at half its
-    life.
+    It sends a command about every `pause` seconds. Its token is refreshed every `renewal` seconds, by default after
+    half of its lifetime.
     """
 
     def __init__(

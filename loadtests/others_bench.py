@@ -124,8 +124,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the result to this file")
     options = parser.parse_args()
     result = uvloop.run(_all(options.seconds))
-    for what, figures in result.items():
-        print(f"{what:<26} {', '.join(f'{name} {value:.2f}' for name, value in figures.items())}")
+    for what, measures in result.items():
+        print(f"{what:<26} {', '.join(f'{name} {value:.2f}' for name, value in measures.items())}")
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n")
 

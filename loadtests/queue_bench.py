@@ -1,10 +1,10 @@
-"""What a long queue costs: how soon a command is at an idle agent while thousands wait for others, and what Postgres
-does meanwhile.
+"""Measure the cost of long queues: the delay of a command to an idle agent while thousands wait for other agents, and
+the processor time of Postgres.
 
     python loadtests/queue_bench.py [--queued 10000] [--samples 400] [--idle-seconds 20] [--json FILE]
 
-Starts a control center of its own, ten agents that are busy for good, and one that is idle. Measured with empty lines,
-with so many commands waiting in the lines of the ten, and when those were cancelled. The target: within 20 % of empty.
+Starts a control center, ten agents that stay busy, and an idle one. Measures with empty queues, with this many commands
+in the queues of the ten, and after those were cancelled. The target is at most 20 % more than with empty queues.
 """
 
 from __future__ import annotations
@@ -90,13 +90,13 @@ class Bench:
             taken.append(await self._send())
             await asyncio.sleep(PACE_SECONDS)
         taken.sort()
-        figures = (
+        measures = (
             statistics.median(taken) * 1e3,
             taken[int(len(taken) * 0.99)] * 1e3,
             (postgres_later - postgres) / self._idle_seconds * 100,
             (server_later - server) / self._idle_seconds * 100,
         )
-        return {name: round(figure, 2) for name, figure in zip(COLUMNS, figures, strict=True)}
+        return {name: round(figure, 2) for name, figure in zip(COLUMNS, measures, strict=True)}
 
     def _processes(self) -> tuple[float, float]:
         """Processor seconds so far of Postgres and of the server."""
@@ -142,8 +142,8 @@ def main() -> None:
     options = parser.parse_args()
     result = uvloop.run(run(options.queued, options.samples, options.idle_seconds))
     print("| | " + " | ".join(COLUMNS) + " |\n| --- " + "| ---: " * len(COLUMNS) + "|")
-    for name, figures in result["rows"].items():
-        print(f"| {name} | " + " | ".join(f"{figures[column]:g}" for column in COLUMNS) + " |")
+    for name, measures in result["rows"].items():
+        print(f"| {name} | " + " | ".join(f"{measures[column]:g}" for column in COLUMNS) + " |")
     print("with the queue to without: " + ", ".join(f"{name} × {ratio:g}" for name, ratio in result["ratios"].items()))
     if options.json is not None:
         options.json.write_text(json.dumps(result, indent=2) + "\n")

@@ -60,14 +60,14 @@ async def ours(load: Load) -> dict[str, float]:
                 await viewer.connect()
                 viewers.append(viewer)
         pad = b"x" * (load.size - STAMP.size)
-        figures = await _measure(load, lambda n: agents[n % len(agents)].send_stamped(pad), latencies, server.pid)
+        measures = await _measure(load, lambda n: agents[n % len(agents)].send_stamped(pad), latencies, server.pid)
         async with asyncio.timeout(30):
             while any(agent.acknowledged < agent.offset for agent in agents):  # noqa: ASYNC110 — clients are callbacks
                 await asyncio.sleep(0.05)
-        figures["server MiB"] = server.rss() / 2**20
+        measures["server MiB"] = server.rss() / 2**20
         for client in (*agents, *viewers):
             client.leave()
-        return figures
+        return measures
 
 
 class _PeerViewer(WSListener):

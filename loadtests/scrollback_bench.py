@@ -2,9 +2,9 @@
 
     python loadtests/scrollback_bench.py [--lines 10000] [--clicks 10] [--json FILE]
 
-Starts a control center of its own and an agent whose terminal holds that many lines. In Chromium it goes back and forth
-between this agent and one that has nothing to show; the time runs from the click until the frame after the one in which
-the last line stands in the document. The target is 300 ms for 10,000 lines.
+Starts a control center and an agent whose terminal has this many lines. Chromium switches between this agent and an
+empty one. The time runs from the click until the frame after the one in which the last line is in the document. The
+target is 300 ms for 10,000 lines.
 """
 
 from __future__ import annotations

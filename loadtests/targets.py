@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-Figures = dict[str, float]
+Measures = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,7 @@ class Target:
 
     figure: str
     text: str
-    met: Callable[[Figures, Figures], bool | None]
+    met: Callable[[Measures, Measures], bool | None]
 
 
 def at_most(figure: str, bound: float) -> Target:

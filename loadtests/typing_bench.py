@@ -2,8 +2,8 @@
 
     python loadtests/typing_bench.py [--keys 200] [--json FILE]
 
-A real agent runs a program that answers each key, once in peace and once while it also writes as fast as it can; from
-the key's frame to the frame with its answer. The target is 50 ms at p99 under the flood.
+A real agent runs a program that echoes each key, once alone and once while it also writes as fast as it can. The time
+runs from the frame with the key to the frame with its echo. The target is 50 ms at p99 during the flood.
 """
 
 from __future__ import annotations
@@ -135,8 +135,8 @@ def main() -> None:
         "key → echo": uvloop.run(keys(options.keys, "peace")),
         "key → echo under a flood": uvloop.run(keys(options.keys, "flood")),
     }
-    for what, figures in result.items():
-        print(f"{what:<26} {', '.join(f'{name} {value:.2f}' for name, value in figures.items())}")
+    for what, measures in result.items():
+        print(f"{what:<26} {', '.join(f'{name} {value:.2f}' for name, value in measures.items())}")
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n")
 
