@@ -1,4 +1,4 @@
-"""The API process: its routes, and what runs beside them from start to stop."""
+"""The application of an API process: its routes, and the tasks that run from its start to its stop."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ from onsembl.tasks.worker import WORKER_END_SECONDS, run_worker
 
 logger = logging.getLogger(__name__)
 
-STATEMENTS = 4
-"""Connections for statements that are transactions of their own."""
+STATEMENT_CONNECTIONS = 4
+"""Connections for single statements, each its own transaction."""
 ARCHIVE_PATIENCE = 2.0
-"""How long the archiver waits for its connection before it takes the database to be away."""
+"""How long the archiver waits for its connection until the database counts as unavailable."""
 ARCHIVE_DRAIN_SECONDS = 5.0
-"""How long an instance that stops may take to write what waits for the archive."""
+"""How long an instance that stops may take to archive the bytes that wait."""
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -193,16 +193,16 @@ async def _start(
     agent_tokens = AgentTokens(pool, agent_keys, settings.agent_refresh_token, rate_limiter, counted.refreshes)
     async with pool.connection() as conn:
         instance_id = await instances.register(conn, settings.address)
-        await audit_chain.keep_partitions(conn, AUDIT_DAYS)  # after a long time off there may be none for today
+        await audit_chain.keep_partitions(conn, AUDIT_DAYS)  # after a long downtime there may be none for today
 
     async def deregister() -> None:
         async with pool.connection() as conn:
             await instances.remove(conn, instance_id)
 
     stack.push_async_callback(deregister)
-    # What an agent says again, should it be lost, is written without waiting for the disk.
+    # Reports that the agent repeats if they are lost are written without waiting for the disk.
     statements = create_pool(
-        settings.database_url, role="onsembl_api", max_size=STATEMENTS, autocommit=True, may_lose=True
+        settings.database_url, role="onsembl_api", max_size=STATEMENT_CONNECTIONS, autocommit=True, may_lose=True
     )
     await stack.enter_async_context(statements)
     hub = Hub(pool, settings.ring_bytes, await _start_archiver(settings, stack, counted))
@@ -229,13 +229,13 @@ async def _start(
     counted.pools.watch("api", pool)
     counted.pools.watch("statements", statements)
     instance = Instance(services, instance_id)
-    beside = [
+    coroutines = [
         instance.send_heartbeats(),
         instance.receive_messages(),
         rejections.write_forever(),
         counted.loop_lag.watch(),
     ]
-    tasks = [asyncio.create_task(coroutine) for coroutine in beside]
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     workers: list[asyncio.Task[None]] = []
     if settings.worker is not None:
         work = run_worker(settings.database_url, settings.worker, counted.worker, local=hub)
@@ -252,7 +252,7 @@ async def _start(
 
 
 async def _start_archiver(settings: Settings, stack: AsyncExitStack, counted: Metrics) -> Archiver:
-    """On connections of its own: what it writes waits for nobody's request, and nobody for it."""
+    """Start the archiver with its own connections, so that it and the requests do not wait for each other."""
     pool = create_pool(settings.database_url, role="onsembl_api", max_size=1, patience=ARCHIVE_PATIENCE)
     await stack.enter_async_context(pool)
     counted.pools.watch("archive", pool)

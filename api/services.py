@@ -1,4 +1,4 @@
-"""What one API process holds, given to every route and socket."""
+"""The parts of one API process, which every route and socket is given."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from onsembl.sql.database import Pool
 
 @dataclass
 class Services:
-    """One process's parts."""
+    """The parts of one process, and the operators that it has authorized."""
 
     settings: Settings
     pool: Pool
@@ -47,38 +47,38 @@ class Services:
     metrics: Metrics
     background_tasks: BackgroundTasks = field(default_factory=BackgroundTasks)
     state_metrics: StateMetrics = field(init=False)
-    _seen: dict[OperatorId, tuple[str, Role]] = field(default_factory=dict[OperatorId, tuple[str, Role]])
-    _forgotten: int = 0
+    _recorded: dict[OperatorId, tuple[str, Role]] = field(default_factory=dict[OperatorId, tuple[str, Role]])
+    _forget_count: int = 0
 
     def __post_init__(self) -> None:
         self.state_metrics = StateMetrics(self.hub, self.builtin)
         self.metrics.registry.register(self.state_metrics)
 
     async def authorize(self, token: str, least: Role, address: str) -> Operator:
-        """The operator at `address`, behind an access token, if their role includes `least`. Raises Problem 401, 403,
+        """The operator at `address` who holds the access token, if the role includes `least`. Raises Problem 401, 403,
         429 or 503."""
         operator = await self.operator_tokens.verify(token, address)
         if operator.role is None or not operator.role.includes(least):
-            raise Problem(403, f"This takes the role {least}; yours is {operator.role or 'none'}.")
-        await self.welcome(operator, operator.role)
+            raise Problem(403, f"This requires the role {least}; your role is {operator.role or 'none'}.")
+        await self._record_operator(operator, operator.role)
         return operator
 
-    async def welcome(self, operator: Operator, role: Role) -> None:
-        """Note that the operator is here; the database is asked once, until something is heard of them. Raises Problem
-        403 when they are shut out."""
-        if self._seen.get(operator.id) == (operator.email, role):
+    async def _record_operator(self, operator: Operator, role: Role) -> None:
+        """Record the operator in the database, once until `forget` is called. Raises Problem 403 for a disabled
+        operator."""
+        if self._recorded.get(operator.id) == (operator.email, role):
             return
-        forgotten = self._forgotten
+        count = self._forget_count
         async with self.pool.connection() as conn:
             if not await operators.seen(conn, operator.id, operator.email, role):
                 raise Problem(403, "This operator is disabled.")
-        if self._forgotten == forgotten:  # else the answer may be older than what was heard meanwhile
-            self._seen[operator.id] = (operator.email, role)
+        if self._forget_count == count:  # else the answer may be older than a change since
+            self._recorded[operator.id] = (operator.email, role)
 
     def forget(self, operator_id: OperatorId | None = None) -> None:
-        """Ask the database anew, of this operator or of all."""
-        self._forgotten += 1
+        """Ask the database again about this operator, or about all, at the next request."""
+        self._forget_count += 1
         if operator_id is None:
-            self._seen.clear()
+            self._recorded.clear()
         else:
-            self._seen.pop(operator_id, None)
+            self._recorded.pop(operator_id, None)

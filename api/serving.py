@@ -1,4 +1,4 @@
-"""How an application is served: uvicorn, with the bounds that keep a slow or oversized request cheap."""
+"""Serves the application with uvicorn, with limits that keep slow and oversized requests cheap."""
 
 from __future__ import annotations
 
@@ -14,84 +14,84 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from onsembl.api.terminals.direct_socket import DirectSocket
 
 MAX_FRAME_BYTES = 5_000_000
-"""What Realtime's clients may send; the sockets of ours allow 1 MiB."""
+"""The largest frame of Realtime's clients. The sockets of agents and viewers allow 1 MiB."""
 MAX_HEAD_BYTES = 32 * 1024
-"""Of a request's line and headers together: more is answered 400, and the connection is closed."""
+"""The limit of a request's line and headers together. Beyond it the answer is 400, and the connection is closed."""
 HEAD_SECONDS = 5.0
-"""From a connection's beginning to the end of its first request's headers."""
+"""The time limit for the headers of a request, from the opening of the connection or the request's first byte."""
 REFUSED = "ASGI callable returned without completing handshake."
-"""What uvicorn says, as an error, of each WebSocket that was answered with a status instead of an upgrade."""
-SAME_TEXT_SECONDS = 10.0
-DIFFERENT_TEXTS = 1000
+"""The error that uvicorn logs for each WebSocket that was answered with a status instead of an upgrade."""
+REPEAT_SECONDS = 10.0
+MAX_TEXTS = 1000
 
 
 class PromptProtocol(H11Protocol):
-    """HTTP for clients that say what they want within `HEAD_SECONDS`. One that does not costs a socket for that long,
-    and no task."""
+    """HTTP that closes connections whose request headers are not complete within `HEAD_SECONDS`. Until then such a
+    connection costs a socket, but no task."""
 
     _too_slow: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock."""
+        """Start the timer."""
         super().connection_made(transport)
-        self._watch_head()
+        self._start_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Stop it once a request's head is there; start it anew with the first byte of the next."""
+        """Stop the timer once a request's headers are complete; start it again with the next request."""
         super().data_received(data)
         if self.conn.their_state is h11.IDLE:
-            self._watch_head()
+            self._start_timer()
         else:
-            self._stop_clock()
+            self._stop_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is left to close."""
-        self._stop_clock()
+        """Stop the timer."""
+        self._stop_timer()
         super().connection_lost(exc)
 
-    def _watch_head(self) -> None:
+    def _start_timer(self) -> None:
         if self._too_slow is None:
             self._too_slow = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
-    def _stop_clock(self) -> None:
+    def _stop_timer(self) -> None:
         if self._too_slow is not None:
             self._too_slow.cancel()
             self._too_slow = None
 
 
-class OnceInAWhile(logging.Filter):
-    """Lets the same text through once in `SAME_TEXT_SECONDS`: a flood of bad requests is no flood of lines."""
+class RepeatFilter(logging.Filter):
+    """Logs the same text at most once in `REPEAT_SECONDS`, so that a flood of bad requests does not flood the log."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._said_at: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is logged."""
         text, now = record.getMessage(), time.monotonic()
         if text == REFUSED:
             return False
-        if record.exc_info is not None or now - self._said_at.get(text, float("-inf")) >= SAME_TEXT_SECONDS:
-            if len(self._said_at) > DIFFERENT_TEXTS:
-                self._said_at.clear()
-            self._said_at[text] = now
+        if record.exc_info is not None or now - self._logged_at.get(text, float("-inf")) >= REPEAT_SECONDS:
+            if len(self._logged_at) > MAX_TEXTS:
+                self._logged_at.clear()
+            self._logged_at[text] = now
             return True
         return False
 
 
-_once_in_a_while = OnceInAWhile()
+_repeat_filter = RepeatFilter()
 
 
 def uvicorn_config(app: ASGIApp) -> uvicorn.Config:
-    """The settings of the server; logs go where the program's own go."""
-    logging.getLogger("uvicorn.error").addFilter(_once_in_a_while)
+    """The settings of uvicorn. It logs through the program's own handlers."""
+    logging.getLogger("uvicorn.error").addFilter(_repeat_filter)
     return uvicorn.Config(
         app,
         http=PromptProtocol,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         ws=DirectSocket,
         ws_max_size=MAX_FRAME_BYTES,
-        ws_ping_interval=None,  # the protocol has heartbeats of its own
+        ws_ping_interval=None,  # our protocol has its own heartbeats
         ws_per_message_deflate=False,
         access_log=False,
         log_config=None,

@@ -1,4 +1,4 @@
-"""What an API process is told when it starts; every setting has a default that suits one machine."""
+"""The settings of an API process; the defaults suit one machine."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ DAY = 24 * 3600.0
 class Settings:
     """Times are in seconds, sizes in bytes.
 
-    `public_url` is where browsers and agents reach this instance, `address` where other instances do. `hosted` is the
-    Supabase project; without one the built-in one is served, set up by `auth`. `worker` runs jobs in this process too;
-    those anywhere are shown as dead when they were silent for `dead_after`.
-    Whoever shows `metrics_token` is told the metrics; without one, this machine is.
-    `ring_bytes` of a stream are kept for viewers, `backlog_bytes` for the archive while it cannot be written, and
-    `total_backlog_bytes` of all streams together.
-    `client_address_header` is where the proxy in front says who asks; without one the peer is the client.
-    `halt_seconds` is how long an agent may take for its whole ladder in an emergency stop; `cancel_times` are those of
-    the ladder of a cancel, for kinds of agents whose own are not to be in force.
+    `public_url` is the URL at which browsers and agents reach this instance; other instances reach it at `address`.
+    `hosted` is the Supabase project; without one the built-in Supabase is served, with the settings `auth`.
+    `worker` are the settings of a worker in this process. Any worker that was silent for `dead_after` is shown as dead.
+    `metrics_token` is required to read the metrics; without one, only this machine may read them.
+    `ring_bytes` of each stream are kept in memory for viewers. While the archive cannot be written, at most
+    `backlog_bytes` of each stream and `total_backlog_bytes` of all streams wait for it.
+    `client_address_header` is the header in which your reverse proxy passes the client's IP address; without one, the
+    address of the connection is the client's.
+    `halt_seconds` is how long an agent may take to stop everything in an emergency stop; `cancel_times` replace the
+    timeouts of a cancel's escalation for agents of these kinds.
     """
 
     database_url: str

@@ -1,11 +1,11 @@
 """The WebSocket protocol of the server, with a short way for terminal bytes.
 
-ASGI hands over one message a turn of the event loop, through a queue, and pauses the socket in between. On the way from
-an agent to its viewers that is most of the time and of the work. So an application may take binary messages where they
-are read from the socket, and write to sockets that have room, in the same turn: `DirectSocket`, in the scope's
-extensions under `EXTENSION`. All else goes as ASGI says, and so do binary messages that the application does not take.
+ASGI passes one message in each turn of the event loop, through a queue, and pauses the socket in between. From an agent
+to its viewers that would be most of the time and of the work. With a `DirectSocket`, which the scope has under
+`EXTENSION`, an application takes binary messages where they are read from the socket, and writes to sockets that have
+room in the same turn. Every other message goes the way of ASGI.
 
-Messages that come faster than they are passed on gather for a moment, and go on as few: that is when it counts.
+Bursts of messages are batched for a moment, so that they are passed on in fewer frames.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from onsembl.protocol.frames import WHOLE_BINARY, WHOLE_TEXT, NotAFrame, client_
 EXTENSION = "onsembl.direct"
 _HEAD = struct.Struct(">HH")
 _SHORT_BINARY = 0x82FE
-"""How a whole binary message of 126 to 65,535 bytes begins; two bytes that hold its length follow."""
+"""The first two bytes of a whole binary message of 126 to 65,535 bytes; its length follows in two bytes."""
 BUFFER_BYTES = 128 * 1024
-"""Each way; Linux doubles it."""
-FLOOD_MESSAGES = 4
-"""So many at once say that they come faster than they are passed on."""
-GATHER_SECONDS = 0.002
-"""For so long what follows them may gather, to be passed on as one."""
+"""The size of each of a socket's two buffers; Linux doubles it."""
+BURST_MESSAGES = 4
+"""This many messages in one read are a burst."""
+BATCH_SECONDS = 0.002
+"""How long the messages after a burst are batched."""
 
 
 class DirectSocket(WebSocketsSansIOProtocol):
-    """One connection. The application sets `on_binary` while it wants messages directly.
+    """One connection. The application sets `on_binary` while it takes messages directly.
 
-    `on_binary` is given the whole binary messages that came at once, when nothing is waiting before them; it answers
-    how many of them, from the first on, it has taken. It may not raise.
+    `on_binary` is called with the whole binary messages of one read, unless other messages wait before them. It returns
+    how many of them it has taken, from the first on. It may not raise.
     """
 
     on_binary: Callable[[list[bytes]], int] | None = None
     _rest = b""
     _plain = False
-    """Whether the parser gets what comes as it comes: it has had a part of a frame, or something that is none."""
+    """Whether the parser gets all data: it has got a part of a frame, or an invalid frame."""
     _full = False
     _sending = 0
-    """Messages of ASGI's that wait for room, mostly."""
+    """The number of ASGI messages that are being sent, most of which wait for room."""
     _framed: tuple[bytes, bytes] = (b"", b"")
-    """The last message that any socket was given and its frame: viewers of one terminal are given the same object."""
+    """The last message that any socket sent, and its frame: the viewers of one terminal are sent the same object."""
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -57,9 +57,9 @@ class DirectSocket(WebSocketsSansIOProtocol):
             cast("dict[str, Any]", self.scope)["extensions"][EXTENSION] = self
 
     def data_received(self, data: bytes) -> None:
-        """Give whole binary messages to who wants them, and every other frame to the parser."""
+        """Pass whole binary messages to the application, and every other frame to the parser."""
         if self._plain or not self.handshake_complete or self.close_sent:
-            # Before the handshake is over a client has nothing to say: one that does is left to the parser.
+            # A client may not send before the handshake is complete: the parser handles one that does.
             self._plain = self._plain or self.handshake_initiated
             super().data_received(self._rest + data if self._rest else data)
             self._rest = b""
@@ -84,36 +84,36 @@ class DirectSocket(WebSocketsSansIOProtocol):
 
     def _give(self, messages: list[bytes]) -> None:
         taken = self.on_binary(messages) if self.on_binary is not None and self.queue.empty() else 0
-        if taken >= FLOOD_MESSAGES:
-            # A read and a write for each viewer cost as much for few bytes as for many.
+        if taken >= BURST_MESSAGES:
+            # A read, and a write for each viewer, cost as much for few bytes as for many.
             self.transport.pause_reading()
-            self.loop.call_later(GATHER_SECONDS, self._read_on)
+            self.loop.call_later(BATCH_SECONDS, self._read_on)
         for message in messages[taken:]:
             self.curr_msg_data_type, self.frames = "bytes", [message]
             self.send_receive_event_to_app()
 
     def pause_writing(self) -> None:
-        """The transport holds as much as it may."""
+        """The transport's buffer is full."""
         super().pause_writing()
         self._full = True
 
     def resume_writing(self) -> None:
-        """It has room again."""
+        """The transport's buffer has room again."""
         super().resume_writing()
         self._full = False
 
     def _read_on(self) -> None:
-        # Unless what waits for the application is enough.
+        # The application may have paused reading, too.
         if not self.read_paused and not self.transport.is_closing():
             self.transport.resume_reading()
 
     @property
     def has_room(self) -> bool:
-        """Whether `write` may be used now."""
+        """Whether `write` may be called now."""
         return not (self._full or self._sending or self.close_sent or self.disconnected)
 
     async def send(self, message: Any) -> None:
-        """As ASGI says. What waits here is not overtaken: there is no room meanwhile."""
+        """Send an ASGI message. Direct writes do not overtake it: `has_room` is false meanwhile."""
         self._sending += 1
         try:
             await super().send(message)
@@ -121,7 +121,7 @@ class DirectSocket(WebSocketsSansIOProtocol):
             self._sending -= 1
 
     def bound_buffers(self) -> None:
-        """Let the system hold little of what is on its way: what waits there is latency, and is out of our hands."""
+        """Make the system's buffers small: bytes that wait there add latency."""
         if self.transport.is_closing():
             return
         connection = self.transport.get_extra_info("socket")
@@ -129,13 +129,13 @@ class DirectSocket(WebSocketsSansIOProtocol):
             connection.setsockopt(SOL_SOCKET, option, BUFFER_BYTES)
 
     def write_at_once(self) -> None:
-        """From now on uvloop writes at once, not at the end of its turn. For one that is behind it is the slower way:
-        then each message waits for the one before it."""
+        """Have uvloop write at once, not at the end of its turn. This is slower for a viewer that is behind, since
+        each message then waits for the one before."""
         if not self.transport.is_closing():
             self.transport.set_write_buffer_limits(high=0)
 
     def write(self, data: bytes) -> None:
-        """Send a binary message. Only when it `has_room`."""
+        """Send a binary message. Call this only if the socket `has_room`."""
         known, frame = DirectSocket._framed
         if data is not known:
             frame = server_frame(WHOLE_BINARY, data)
@@ -143,13 +143,13 @@ class DirectSocket(WebSocketsSansIOProtocol):
         self.transport.write(frame)
 
     def write_text(self, text: str) -> None:
-        """Send a text message. Only when it `has_room`."""
+        """Send a text message. Call this only if the socket `has_room`."""
         self.transport.write(server_frame(WHOLE_TEXT, text.encode()))
 
 
 def _whole_binaries(data: bytes, at: int, longest: int) -> tuple[list[bytes], int]:
-    """The binary messages of one frame each that follow one another from `at` on, and where the next frame begins: one
-    of another kind, one that is not all there, or one that is none. Written for speed: all output comes this way."""
+    """The consecutive binary messages of one frame each from `at` on, and the place of the next frame, which is of
+    another kind, incomplete or invalid. Written for speed: all output comes this way."""
     messages: list[bytes] = []
     size = len(data)
     while at + 8 <= size:
@@ -173,12 +173,12 @@ def _whole_binaries(data: bytes, at: int, longest: int) -> tuple[list[bytes], in
 
 
 def direct_socket(websocket: WebSocket) -> DirectSocket | None:
-    """The short way of a connection; None under a server that has none."""
+    """The DirectSocket of a connection; None under another server."""
     return websocket.scope.get("extensions", {}).get(EXTENSION)
 
 
 async def send_text(websocket: WebSocket, text: str) -> None:
-    """Send a text message: directly if that can be, which takes a fifth of the work. Raises what Starlette does."""
+    """Send a text message: directly if possible, which takes a fifth of the work. Raises the errors of Starlette."""
     direct = direct_socket(websocket)
     if direct is not None and direct.has_room:
         direct.write_text(text)

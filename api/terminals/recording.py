@@ -1,6 +1,6 @@
-"""A recording made of the archive: bytes, sizes and commands of one or more streams, in one of the formats.
+"""Makes recordings from the archive: the bytes, sizes and commands of one or more streams, in one of the formats.
 
-Streamed: what is held at a time is a MiB of the archive, whatever the length of the recording.
+A recording is streamed: at most a MiB of the archive is in memory, whatever the recording's length.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ BLOCK_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Bytes of one stream, from `start` to `end` (exclusive). `columns` and `rows` are for a terminal whose size was
-    never said."""
+    """Bytes of one stream, from `start` to `end` (exclusive). `columns` and `rows` are used if the archive has no size
+    of the terminal."""
 
     stream_id: StreamId
     start: int
@@ -43,7 +43,7 @@ class Part:
 
 
 class Encoder(Protocol):
-    """A format that is written piece by piece."""
+    """Writes one format, piece by piece."""
 
     def head(self) -> bytes: ...
     def output(self, at: datetime, data: bytes) -> bytes: ...
@@ -54,7 +54,7 @@ class Encoder(Protocol):
 
 
 class Text:
-    """The lines as a person would have read them; neither times nor sizes."""
+    """Plain text: the lines as a person would have read them, without times and sizes."""
 
     def __init__(self) -> None:
         self._lines = PlainText()
@@ -86,7 +86,7 @@ def _encoded(line: Line) -> bytes:
 
 
 async def record(pool: Pool, parts: Sequence[Part], format: Format, title: str) -> AsyncGenerator[bytes]:
-    """The file, block by block."""
+    """Yield the file of a recording, block by block."""
     encoder: Encoder | None = None
     block = bytearray()
     now = datetime.now(UTC)
@@ -105,7 +105,7 @@ async def record(pool: Pool, parts: Sequence[Part], format: Format, title: str) 
             if len(block) >= BLOCK_BYTES:
                 yield bytes(block)
                 block.clear()
-    if encoder is None:  # nothing is kept of it: a recording in which nothing happens
+    if encoder is None:  # the archive has no bytes of it: the recording is empty
         first = parts[0] if parts else None
         size = (first.columns, first.rows) if first is not None else (80, 24)
         encoder = _encoder(format, _Begin(now, *size), title)
@@ -158,14 +158,14 @@ _Event = _Output | _Resize | _Marker
 
 
 async def _events(pool: Pool, part: Part) -> AsyncGenerator[_Begin | _Event]:
-    """The part's bytes, cut where something else happens between two of them."""
+    """The part's bytes, cut at each change of size and at the start of each command."""
     async with pool.connection() as conn:
         sizes = await archive.sizes(conn, part.stream_id)
     columns, rows = part.columns, part.rows
     before = [size for size in sizes if size.start <= part.start]
     if before or sizes:
         columns, rows = (before[-1].columns, before[-1].rows) if before else (sizes[0].columns, sizes[0].rows)
-    # (offset, what happens before the byte there), in order.
+    # Sizes and commands by the offset of the byte that they come before, in order.
     between: list[tuple[int, tuple[int, int] | str]] = [
         (size.start, (size.columns, size.rows)) for size in sizes if part.start < size.start < part.end
     ]
@@ -191,14 +191,14 @@ def _place(event: tuple[int, tuple[int, int] | str]) -> int:
 
 
 def _cut(piece: Piece, between: list[tuple[int, tuple[int, int] | str]]) -> list[_Event]:
-    """The piece, and what happens within it; that is taken out of `between`."""
+    """The piece as events, with the sizes and commands within it, which are removed from `between`."""
     events: list[_Event] = []
     place, after = piece.start, piece.start + len(piece.data)
     while between and between[0][0] < after:
-        offset, what = between.pop(0)
+        offset, event = between.pop(0)
         if offset > place:
             events.append(_Output(piece.at, piece.data[place - piece.start : offset - piece.start]))
             place = offset
-        events.append(_Marker(piece.at, what) if isinstance(what, str) else _Resize(piece.at, *what))
+        events.append(_Marker(piece.at, event) if isinstance(event, str) else _Resize(piece.at, *event))
     events.append(_Output(piece.at, piece.data[place - piece.start :]))
     return events

@@ -118,11 +118,11 @@ def test_a_flood_is_no_flood_of_lines(monkeypatch):
     """The same text comes once in a while; a refused upgrade, which uvicorn takes for an error, not at all."""
     now = 0.0
     monkeypatch.setattr(serving.time, "monotonic", lambda: now)
-    seen = serving.OnceInAWhile()
+    seen = serving.RepeatFilter()
 
     def said(text: str) -> bool:
         return seen.filter(logging.LogRecord("uvicorn.error", logging.WARNING, "", 0, text, None, None))
 
     assert [said("bad"), said("bad"), said("other"), said(serving.REFUSED)] == [True, False, True, False]
-    now = serving.SAME_TEXT_SECONDS
+    now = serving.REPEAT_SECONDS
     assert said("bad")

@@ -74,7 +74,7 @@ async def test_stop_uses_the_api(api: Api, tmp_path: Path) -> None:
     assert code == 0, err
     assert out.startswith("Stopping everything: no agent.")
     code, _, err = await onsembl("stop", "--lift", **home)
-    assert (code, err) == (1, "Error: This takes the role admin; yours is operator.\n")
+    assert (code, err) == (1, "Error: This requires the role admin; your role is operator.\n")
     admin = await api.operator()
     scripted = {"ONSEMBL_SERVER": api.url, "ONSEMBL_TOKEN": admin.access_token}
     assert (await onsembl("stop", "--lift", **scripted))[0] == 0
