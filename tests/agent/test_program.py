@@ -107,8 +107,8 @@ async def test_an_enrolment_that_fails_says_why(api, tmp_path):
     """The error is one sentence, and no credentials are stored."""
     folder = tmp_path / "agents"
     for name, token, wanted in (
-        ("one", "wrong", "not known"),
-        ("one", await api.enrolment_token("only-*"), "only agents named like"),
+        ("one", "wrong", "unknown, used or expired"),
+        ("one", await api.enrolment_token("only-*"), "only enrols agents whose name matches"),
     ):
         said = await onsembl_agent(*enrolling(api, folder, name), ONSEMBL_ENROLMENT_TOKEN=token)
         assert (said.code, wanted in said.text, "Traceback" in said.text) == (1, True, False), said.text

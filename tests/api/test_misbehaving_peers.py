@@ -75,7 +75,7 @@ async def test_a_line_without_end(database_url, tmp_path, size, growth):
                 archived = await until_archived(database_url, stream, row["output_end"])
                 assert archived.count(b"\xff") == size
     finally:
-        await part.end()
+        await part.stop()
 
 
 async def follow(socket, wanted: bytes) -> None:
