@@ -162,7 +162,7 @@ async def _directory(settings: Settings, builtin: BuiltinSupabase | None, stack:
 async def _operator_tokens(
     settings: Settings, builtin: BuiltinSupabase | None, stack: AsyncExitStack, rate_limiter: RateLimiter
 ) -> OperatorTokens:
-    """How operators' tokens are checked: by the keys that the hosted project or the built-in Supabase publishes."""
+    """The verifier of operators' tokens, by the keys that the hosted project or the built-in Supabase publishes."""
     if settings.hosted is None:
         assert builtin is not None
         return OperatorTokens(f"{settings.public_url}/auth/v1", builtin.jwks)

@@ -247,8 +247,8 @@ async def test_what_is_taken_up_when_nobody_waits_any_more_is_stopped(api):
     assert (await operator.read(command))["state"] == "failed"
 
 
-async def test_rungs_that_were_climbed_without_a_connection_are_audited(api):
-    """They come with the end; what was heard of before is not written twice, nor when the end is repeated."""
+async def test_steps_of_a_cancel_without_a_connection_are_audited(api):
+    """They come with the end. Steps that were reported before are not written twice, nor when the end is repeated."""
     agent, operator = await api.enrol(), Operator(api, await api.operator())
     async with api.agent_socket(agent) as socket:
         await socket.send(HELLO_TEXT)
@@ -266,7 +266,7 @@ async def test_rungs_that_were_climbed_without_a_connection_are_audited(api):
         async def heard() -> bool:
             return (await operator.read(command))["cancel_step"] is not None
 
-        await until(heard, "the first rung")
+        await until(heard, "the first step")
     end = {**about, "outcome": "cancelled", "ended_at": "2026-01-01T00:00:09Z", "steps": steps}
     for _ in range(2):
         async with api.agent_socket(agent) as socket:

@@ -1,4 +1,4 @@
-"""Agents' access tokens: which are taken, and which only look right."""
+"""Which access tokens of agents are accepted, and which only look valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The device flow at its doors: what RFC 8628 says is answered, and what is not given away."""
+"""The device flow's routes: the answers of RFC 8628, and what they do not reveal."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ async def test_who_asks_too_often_is_slowed_down(api):
 
 
 async def test_a_refusal_an_end_and_a_foreign_code_are_told_apart(api, admin):
-    """By the RFC's words."""
+    """Each has its own error code of the RFC."""
     code = await asked(api)
     await decided(api, admin, code, "refuse")
     assert (await polled(api, code))["error"] == "access_denied"

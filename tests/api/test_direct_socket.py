@@ -1,4 +1,4 @@
-"""The short way through the server's WebSockets: the same messages in the same order, and the same refusals."""
+"""The short way through the server's WebSockets: the same messages in the same order, and the same rejections."""
 
 from __future__ import annotations
 

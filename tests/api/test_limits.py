@@ -1,4 +1,4 @@
-"""How often one agent and one address may come, and what is believed of where they come from."""
+"""Rate limits per agent and address, and the client's address behind a reverse proxy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def limited(settings, **allowances):
 
 
 async def test_an_agent_that_comes_too_often_is_told_when_to_come_back(settings):
-    """429 with Retry-After, before the upgrade; another agent of the same address is let in."""
+    """It gets 429 with Retry-After before the upgrade; another agent of the same address may connect."""
     async with limited(settings, agent_connects=Allowance(2, 1000.0)) as api:
         one, two = await api.enrol("one"), await api.enrol("two")
         for _ in range(2):
@@ -43,7 +43,7 @@ async def test_an_agent_that_comes_too_often_is_told_when_to_come_back(settings)
 
 
 async def test_an_address_may_open_so_many_sockets(settings):
-    """Viewers count too."""
+    """Sockets of viewers count too."""
     async with limited(settings, address_connects=Allowance(1, 1000.0)) as api:
         agent, operator = await api.enrol(), await api.operator()
         async with api.terminal_socket(agent.id) as viewer:
@@ -55,7 +55,7 @@ async def test_an_address_may_open_so_many_sockets(settings):
 
 
 async def test_realtime_is_for_operators(settings):
-    """Sockets that have shown no operator's token are few at an address."""
+    """An address may have only few sockets that have not presented an operator's token."""
     async with limited(settings, unauthenticated_realtime_sockets=1) as api:
         operator = await api.operator()
         address = f"{api.url.replace('http', 'ws')}/realtime/v1/websocket?vsn=2.0.0&apikey="
@@ -68,7 +68,7 @@ async def test_realtime_is_for_operators(settings):
 
 
 async def test_guessing_is_answered_before_anything_is_looked_up(settings):
-    """After so many bad tokens an address waits, at every route that takes one; what is live goes on."""
+    """After too many unknown tokens an address waits at every route for tokens; its open connections go on."""
     async with limited(settings, address_failures=Allowance(3, 1000.0)) as api:
         agent = await api.enrol()
         async with api.agent_socket(agent) as socket:
@@ -87,8 +87,7 @@ async def test_guessing_is_answered_before_anything_is_looked_up(settings):
 
 
 async def test_a_good_token_passes_where_bad_ones_are_refused(settings):
-    """Signed tokens are checked in memory, so an address full of bad ones does not keep good agents and operators
-    out."""
+    """Signed tokens are verified in memory, so invalid tokens of an address do not block its agents and operators."""
     async with limited(settings, address_invalid_tokens=Allowance(1, 1000.0)) as api:
         agent, operator = await api.enrol(), await api.operator()
         for _ in range(2):
@@ -106,7 +105,7 @@ async def test_a_good_token_passes_where_bad_ones_are_refused(settings):
 
 
 async def test_refreshes_of_one_agent_are_limited(settings):
-    """An agent that asks for tokens on and on is sent away for a while, with its last ones good."""
+    """An agent that refreshes too often is rejected for a while; its last tokens stay valid."""
     async with limited(settings, agent_refreshes=Allowance(2, 1000.0)) as api:
         agent = await api.enrol()
         async with api.agent_socket(agent) as socket:
@@ -123,7 +122,7 @@ async def test_refreshes_of_one_agent_are_limited(settings):
 
 
 async def test_refreshes_over_connections_count_for_their_address(settings):
-    """As those by HTTP do, and so does a token that is not known."""
+    """They count like refreshes over HTTP, and so does an unknown token."""
     async with limited(settings, address_token_requests=Allowance(3, 1000.0)) as api:  # enrolling takes two
         one, two = await api.enrol("one"), await api.enrol("two")
         async with api.agent_socket(one) as first, api.agent_socket(two) as second:
@@ -144,7 +143,7 @@ async def test_refreshes_over_connections_count_for_their_address(settings):
 
 @pytest.mark.parametrize("side", ["agent", "viewer"])
 async def test_a_flood_of_control_messages_ends_the_socket(settings, side):
-    """Each is cheap, but not free."""
+    """The socket is closed when the average rate of control messages is too high."""
     async with limited(settings, messages_per_second=1.0) as api:
         agent, operator = await api.enrol(), await api.operator()
         async with api.agent_socket(agent) as socket, api.terminal_socket(agent.id) as viewer:
@@ -182,7 +181,7 @@ async def test_the_proxys_header_is_believed_when_it_is_named(settings, sent, ad
 
 
 async def test_no_header_is_believed_by_default(api):
-    """Anyone can send one."""
+    """Any client could send such a header."""
     token = await api.enrolment_token()
     await api.http.post(
         "/v1/agents/enrol",

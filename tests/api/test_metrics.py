@@ -126,7 +126,7 @@ async def test_a_lost_command_is_counted(api):
 
 
 async def test_refreshes_and_refusals_are_counted(api):
-    """By how they ended, and at which door."""
+    """Refreshes are counted by outcome, rejections by endpoint."""
     agent = await api.enrol()
     await api.http.post("/v1/agents/token", headers={"Authorization": f"Bearer {agent.refresh_token}"})
     await api.http.post("/v1/agents/token", headers={"Authorization": "Bearer unknown"})

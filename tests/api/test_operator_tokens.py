@@ -1,4 +1,4 @@
-"""Whose access tokens are believed, and whose are not."""
+"""Which access tokens of operators are accepted, and which are rejected."""
 
 from __future__ import annotations
 

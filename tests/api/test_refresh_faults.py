@@ -1,4 +1,4 @@
-"""A refresh that is interrupted at each of its steps: the agent always ends authenticated, with nobody's help."""
+"""A refresh that is interrupted at each of its steps: the agent always ends authenticated, without help."""
 
 from __future__ import annotations
 

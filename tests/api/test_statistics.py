@@ -1,4 +1,4 @@
-"""`/v1/figures`: what the dashboard's page of figures is told."""
+"""`/v1/figures`: the statistics for the dashboard."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def read(api, account) -> dict:
 
 @pytest.mark.parametrize("role", list(Role))
 async def test_every_role_sees_them_as_the_document_says(api, role):
-    """And nobody else does."""
+    """Without an operator's token the answer is 401."""
     account = await api.operator(role)
     figures = await read(api, account)
     document = (await api.http.get("/openapi.json", headers=account.headers)).json()
@@ -34,7 +34,7 @@ async def test_every_role_sees_them_as_the_document_says(api, role):
 
 
 async def test_they_tell_of_agents_terminals_and_commands(api, tmp_path):
-    """The same as the metrics, on the same way."""
+    """The numbers follow the connections, the output and the commands."""
     account = await api.operator()
     operator = Operator(api, account)
     before = await read(api, account)
@@ -74,7 +74,7 @@ async def test_what_waits_is_told_by_priority(api):
 
 
 async def test_bytes_are_counted_once(api):
-    """What an agent says again is not new; another stream goes on from there."""
+    """Bytes that an agent repeats are not counted; the bytes of another stream are added."""
     account = await api.operator()
     agent = await api.enrol()
     for length in (1000, 500):  # the second time without the first stream
@@ -88,7 +88,7 @@ async def test_bytes_are_counted_once(api):
 
 
 async def test_without_the_database_the_rest_is_told(api, monkeypatch):
-    """What it alone knows is left out."""
+    """Only the numbers from the database are missing."""
     account = await api.operator()
     await read(api, account)
 

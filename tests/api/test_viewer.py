@@ -1,4 +1,4 @@
-"""A viewer's place in a terminal: what it is given while it keeps up is what it would have read for itself."""
+"""A viewer's place in a terminal: following the terminal gives the same frames as reading the ring."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ happenings = st.one_of(
 
 
 class Kept:
-    """A follower that follows if it may, and reads the rest for itself, now or, when it is `late`, later."""
+    """A subscriber that follows if it can, and reads the rest from the ring, now or, when it is `late`, later."""
 
     def __init__(self, terminal: Terminal, *, follows: bool) -> None:
         self.viewer = Viewer(terminal, None, None)
