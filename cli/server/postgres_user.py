@@ -1,4 +1,4 @@
-"""Whom the embedded Postgres runs as when we are root, whom it refuses to serve; and what that user can reach."""
+"""The system user that runs the embedded Postgres when we are root, and the folders that the user can reach."""
 
 from __future__ import annotations
 
