@@ -20,7 +20,7 @@ from onsembl.sql import audit, halts
 from onsembl.sql.database import Connection
 
 HALT_SECONDS = 2.0
-"""In which an agent climbs its whole ladder, unless the settings say otherwise."""
+"""How long an agent has for its whole escalation, unless the settings say otherwise."""
 
 
 async def begin_halt(conn: Connection, actor: audit.Actor, reason: str | None, seconds: float) -> tuple[DictRow, int]:

@@ -260,7 +260,7 @@ async def cancel_queued(conn: Connection, agent_id: AgentId, operator_id: UUID |
 
 
 async def cancel_step(conn: Connection, agent_id: AgentId, command_id: CommandId, step: dict[str, object]) -> bool:
-    """Show the rung of the ladder that the agent reached; whether the command is still running."""
+    """Write the stage of the escalation that the agent reached; return whether the command is still running."""
     cursor = await conn.execute(
         "update commands set cancel_step = %s where id = %s and agent_id = %s and state in ('dispatched', 'running')",
         [Jsonb(step), command_id, agent_id],

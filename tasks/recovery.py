@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 SWEEP_SECONDS = 5.0
 DEAD_INSTANCE_SECONDS = 30.0
 LIMIT_GRACE_SECONDS = 30.0
-"""How long an agent has to see to a limit by itself: with the times of the ladder that it usually has."""
+"""How long an agent has to enforce a limit by itself, with the usual timeouts of its escalation."""
 
 
 OVER = "Its worker is gone, and its command was over."

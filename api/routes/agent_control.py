@@ -47,7 +47,7 @@ async def resume_agent(call: Call[NoBody]) -> DictRow:
 
 
 async def cancel_agent_commands(call: Call[CancelRequest]) -> CancelledAll:
-    """The line at once; what runs by the ladder."""
+    """Cancel the queued commands at once, and stop the running command by an escalation."""
     async with call.services.pool.connection() as conn:
         row = await _agent(conn, call)
         waiting, running = await request_cancel_all(conn, AgentId(row["id"]), call.actor, call.body.reason)
@@ -60,7 +60,7 @@ async def cancel_agent_commands(call: Call[CancelRequest]) -> CancelledAll:
 
 
 async def restart_agent(call: Call[NoBody]) -> DictRow:
-    """What runs is stopped first, by the quick ladder of an agent that ends."""
+    """Restart an agent's program, which first stops its running command with short timeouts."""
     return await _leave(call, "restart", "agent.restart_requested")
 
 

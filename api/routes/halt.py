@@ -38,7 +38,7 @@ class HaltedAgent(Answer, frozen=True, kw_only=True):
 
 
 class HaltAnswer(Answer, frozen=True, kw_only=True):
-    """An emergency stop, in force until it is lifted. Agents have `seconds` for their whole ladder."""
+    """An emergency stop, in force until it is lifted. Agents have `seconds` for their whole escalation."""
 
     id: UUID
     number: int

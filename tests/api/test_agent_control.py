@@ -56,7 +56,7 @@ async def test_a_paused_agent_takes_nothing_new(api, admin, tmp_path):
 
 
 async def test_everything_of_one_agent_is_cancelled(api, admin, tmp_path):
-    """The line at once, what runs by the ladder; another agent's is left alone."""
+    """Queued commands are cancelled at once, the running one by an escalation; another agent's are left alone."""
     other = await api.enrol("other")
     untouched = await admin.send(other.id, "true")
     async with agent_running(api, tmp_path) as agent:

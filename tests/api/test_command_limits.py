@@ -197,7 +197,7 @@ async def test_what_was_used_is_known_of_a_command_that_was_lost(api, admin):
     assert [detail["state"] for _, detail in await audit_entries(api, "command.ended")] == ["lost"]
 
 
-async def test_a_kind_of_agent_has_a_ladder_of_its_own(settings, tmp_path):
+async def test_a_kind_of_agent_has_stop_timeouts_of_its_own(settings, tmp_path):
     """As the server is set; others keep theirs."""
     times = {AgentKind.SHELL: StopTimeouts(interrupt=0.1, sigterm=0.2)}
     async with running(replace(settings, cancel_times=times)) as api:
@@ -215,8 +215,8 @@ async def test_a_kind_of_agent_has_a_ladder_of_its_own(settings, tmp_path):
             await admin.until_state(command, "cancelled")
             assert await sleepers(command) == []
         steps = await audit_entries(api, "command.cancel_step")
-    rungs = {detail["step"]: datetime.fromisoformat(detail["at"]) for _, detail in steps}
-    assert (rungs["sigkill"] - rungs["interrupt"]).total_seconds() < 10  # by its own times it is 15 s
+    stages = {detail["step"]: datetime.fromisoformat(detail["at"]) for _, detail in steps}
+    assert (stages["sigkill"] - stages["interrupt"]).total_seconds() < 10  # by its own times it is 15 s
 
 
 async def test_limits_at_the_command_line(api, tmp_path):
