@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
 from onsembl.api.serving import uvicorn_config
-from onsembl.api.terminals.direct_socket import FLOOD_MESSAGES, GATHER_SECONDS, DirectSocket, direct_socket, send_text
+from onsembl.api.terminals.direct_socket import BATCH_SECONDS, BURST_MESSAGES, DirectSocket, direct_socket, send_text
 
 
 class Echo:
@@ -177,7 +177,7 @@ class Busy:
     async def gathered(self) -> None:
         """Until the time to gather, which began with the messages that are taken, is over."""
         over = asyncio.Event()
-        self.socket.loop.call_later(GATHER_SECONDS, over.set)
+        self.socket.loop.call_later(BATCH_SECONDS, over.set)
         await over.wait()
 
 
@@ -185,9 +185,9 @@ async def test_what_floods_gathers_and_is_all_taken():
     """Nothing is read for a moment after many messages at once; then all that came meanwhile is."""
     busy = Busy()
     async with serving(busy) as url, connect(url, compression=None) as client:
-        messages = [b"message %d" % number for number in range(FLOOD_MESSAGES * 10)]
-        for first in range(0, len(messages), FLOOD_MESSAGES):
-            burst = messages[first : first + FLOOD_MESSAGES]
+        messages = [b"message %d" % number for number in range(BURST_MESSAGES * 10)]
+        for first in range(0, len(messages), BURST_MESSAGES):
+            burst = messages[first : first + BURST_MESSAGES]
             client.transport.write(b"".join(Frame(Opcode.BINARY, one).serialize(mask=True) for one in burst))
             await busy.read.wait()
             busy.read.clear()
@@ -201,7 +201,7 @@ async def test_what_floods_gathers_and_is_all_taken():
 async def test_an_application_that_is_behind_is_not_given_more_because_the_flood_has_gathered():
     """Its own pause goes on when that one ends."""
     busy = Busy()
-    flood = [Frame(Opcode.BINARY, b"a message").serialize(mask=True)] * FLOOD_MESSAGES
+    flood = [Frame(Opcode.BINARY, b"a message").serialize(mask=True)] * BURST_MESSAGES
     async with serving(busy) as url, connect(url, compression=None) as client:
         client.transport.write(b"".join([*flood, Frame(Opcode.TEXT, b"for the application").serialize(mask=True)]))
         await busy.read.wait()
@@ -217,7 +217,7 @@ async def test_a_flood_that_is_cut_off_ends_as_others_do():
     busy = Busy()
     async with serving(busy) as url:
         client = await connect(url, compression=None)
-        client.transport.write(Frame(Opcode.BINARY, b"a message").serialize(mask=True) * FLOOD_MESSAGES)
+        client.transport.write(Frame(Opcode.BINARY, b"a message").serialize(mask=True) * BURST_MESSAGES)
         await busy.read.wait()
         client.transport.abort()
         busy.socket.transport.abort()
