@@ -12,7 +12,7 @@ from psycopg.rows import DictRow
 from onsembl.protocol.ids import AgentId, CommandId, OperatorId
 from onsembl.protocol.limits import CommandLimits, LimitName, describe
 from onsembl.protocol.states import CommandState
-from onsembl.sql import audit, command_groups, command_limits, commands
+from onsembl.sql import audit, command_groups, commands
 from onsembl.sql.database import Connection, Pool
 
 _cancelling = App(connector=PsycopgConnector())
@@ -50,10 +50,10 @@ async def request_cancel(
 async def stop_overdue(conn: Connection, grace: float) -> int:
     """Stop the commands that are past a limit by so many seconds while their agent has not seen to it; how many."""
     stopped = 0
-    for overdue in await command_limits.overdue(conn, grace):
+    for overdue in await commands.overdue(conn, grace):
         limit: LimitName = overdue["passed"]
         reason = f"Past its limit: {describe(limit, msgspec.convert(overdue['limits'], CommandLimits))}."
-        row = await command_limits.stop_at(conn, overdue["id"], limit, reason)
+        row = await commands.stop_at(conn, overdue["id"], limit, reason)
         if row is None:
             continue
         await _abort_job(conn, row)

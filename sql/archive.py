@@ -232,3 +232,11 @@ async def drop_partitions(conn: Connection, days: int) -> list[str]:
     """Drop the partitions of days more than `days` ago; their names."""
     cursor = await conn.execute("select onsembl.drop_archive_partitions(%s) as name", [days])
     return [row["name"] for row in await cursor.fetchall()]
+
+
+async def create_stream(conn: Connection, agent_id: AgentId) -> StreamId:
+    """Add a stream for a new terminal of the agent; its bytes start at offset 0."""
+    cursor = await conn.execute("insert into streams (agent_id) values (%s) returning id", [agent_id])
+    row = await cursor.fetchone()
+    assert row is not None
+    return StreamId(row["id"])

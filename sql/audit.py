@@ -1,4 +1,4 @@
-"""The `audit` table: who did what to what, from where, and how it ended. Rows are added, never changed."""
+"""The `audit` table: who did what to which object, from which address, with which outcome. Rows are never changed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,84 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from onsembl.sql.audit_actions import ACTIONS
 from onsembl.sql.database import Connection
+
+ACTIONS: dict[str, str] = {
+    "agent.all_cancelled": "An operator cancelled all commands of an agent.",
+    "agent.connected": "An agent connected and is online.",
+    "agent.disabled": "An agent was disabled: its connection is closed and its tokens are rejected.",
+    "agent.disconnected": "An agent's connection ended.",
+    "agent.enabled": "A disabled agent was enabled.",
+    "agent.enrolled": "An agent was enrolled with a one-time token.",
+    "agent.labelled": "An agent's labels were replaced; the detail has the new ones.",
+    "agent.limited": "An agent's limits were set; the detail has them.",
+    "agent.logged_out": "An agent revoked its own credentials.",
+    "agent.paused": "An agent was paused: no queued command starts.",
+    "agent.refresh": "An agent exchanged its refresh token, or was rejected.",
+    "agent.restart_requested": "An operator requested the restart of an agent's program.",
+    "agent.resumed": "A paused agent was resumed: its queue continues.",
+    "agent.stop_requested": "An operator requested the stop of an agent's program.",
+    "agent.stranded": "An agent was marked offline, because the instance with its connection is dead.",
+    "alert.acknowledged": "An operator acknowledged an alert.",
+    "archive.dropped": "A day of recordings was deleted after its retention time.",
+    "audit.dropped": "A day of this log was deleted after its retention time.",
+    "audit.exported": "This log was exported.",
+    "command.annotated": "A command's note or tags were changed: before and after.",
+    "command.cancel_requested": "An operator requested the cancellation of a command.",
+    "command.cancel_step": "A stage of a cancel was taken: interrupt, SIGINT, SIGTERM, SIGKILL, sweep.",
+    "command.edited": "A queued command was edited: before and after.",
+    "command.ended": "A command ended; the detail has the result.",
+    "command.limit_passed": "A command exceeded a limit and its agent did not stop it, so the server does.",
+    "command.moved": "A queued command was moved within its queue.",
+    "command.requested": "A command was sent to an agent's queue.",
+    "command.undelivered": "A command could not be delivered to its agent.",
+    "device.approved": "An admin approved an agent that asked to enrol.",
+    "device.refused": "An admin refused an agent that asked to enrol.",
+    "device.requested": "A machine asked to enrol as an agent.",
+    "enrolment_token.created": "An admin created a one-time token.",
+    "enrolment_token.withdrawn": "An admin withdrew an unused one-time token.",
+    "group.cancel_requested": "An operator requested the cancellation of a group.",
+    "group.requested": "A command was sent to the queues of several agents.",
+    "halt.agent_dying": "Processes of an agent did not die in an emergency stop; the detail has their process ids.",
+    "halt.agent_stopped": "An agent proved that no process of any command is left.",
+    "halt.begun": "An emergency stop began: no command is dispatched, and all are cancelled.",
+    "halt.lifted": "A halt was lifted: commands start again.",
+    "halt.lines_cancelled": "The queued commands were cancelled by an emergency stop.",
+    "job.retried": "A failed periodic job was run again by hand.",
+    "keys.rotated": "A new key signs access tokens.",
+    "operator.added": "An operator was added on the command line.",
+    "operator.disabled": "An operator was disabled.",
+    "operator.enabled": "A disabled operator was enabled.",
+    "operator.password_changed": "An operator's password was changed.",
+    "operator.refresh": "An operator's session was refreshed, or the refresh was rejected.",
+    "operator.role_set": "An operator's role was changed.",
+    "operator.sign_in": "An operator signed in, or was rejected.",
+    "operator.sign_out": "An operator signed out.",
+    "operator.sign_up": "A person signed up, or was rejected.",
+    "operator.user_changed": "A user was changed by the project's admin interface.",
+    "operator.user_created": "A user was created by the project's admin interface.",
+    "operator.user_deleted": "A user was deleted by the project's admin interface.",
+    "preset.deleted": "A preset was deleted; the detail has its content.",
+    "preset.saved": "A preset was created, changed or renamed: before and after.",
+    "recording.exported": "A recording was exported.",
+    "schedule.changed": "A schedule was changed: before and after.",
+    "schedule.created": "A schedule was created; the detail has its content.",
+    "schedule.deleted": "A schedule was deleted; the detail has its content.",
+    "schedule.fired": "A schedule sent its command or group, or failed; the detail has the id or the reason.",
+    "schedule.paused": "A schedule was paused: it does not run until it is resumed.",
+    "schedule.resumed": "A paused schedule was resumed.",
+    "schedule.skipped": "A schedule sent nothing, because its previous command is still queued.",
+    "terminal.control_ended": "An operator released control of a terminal.",
+    "terminal.control_taken_over": "An operator took control of a terminal from another operator.",
+    "terminal.controlled": "An operator took control of a terminal.",
+    "request.refused": "Requests were rejected; the detail has the reason and counts equal ones.",
+}
+"""Every action of the audit log, with its meaning. No other action can be written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acted, and the network address they acted from."""
+    """The person or program that acted, and its network address."""
 
     kind: Literal["operator", "agent", "system", "anonymous"]
     id: UUID | None = None
@@ -39,11 +110,11 @@ class Event:
 
     def __post_init__(self) -> None:
         if self.action not in ACTIONS:
-            raise ValueError(f"{self.action!r} is no action of the audit log: add it to sql/audit_actions.py")
+            raise ValueError(f"{self.action!r} is no action of the audit log: add it to ACTIONS in sql/audit.py")
 
 
 async def write(conn: Connection, event: Event) -> None:
-    """Add an event, in the transaction of what it tells of."""
+    """Add an event, in the transaction of the change that it records."""
     await conn.execute(
         """insert into audit
                (actor_kind, actor_id, actor_name, address, action, target_kind, target_id, outcome, detail)

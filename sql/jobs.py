@@ -1,6 +1,7 @@
-"""Procrastinate's table of jobs, where its own interface would act outside our transaction.
+"""Procrastinate's tables: jobs as operators see them, and changes to jobs within a transaction of ours.
 
-The functions called are the library's own, of the schema that the migrations hold to its version.
+Procrastinate's Python interface would act outside that transaction. The SQL functions are the library's own, of the
+schema that the migrations keep at its version.
 """
 
 from __future__ import annotations
@@ -83,3 +84,105 @@ async def retry_failed(conn: Connection, job_id: int) -> bool:
 async def give_up(conn: Connection, job_id: int) -> None:
     """A stalled job has nothing more to do."""
     await conn.execute("select procrastinate_finish_job_v1(%s, 'failed', false)", [job_id])
+
+
+STATUSES = {
+    "waiting": "todo",
+    "running": "doing",
+    "stalled": "doing",
+    "succeeded": "succeeded",
+    "failed": "failed",
+    "cancelled": "cancelled",
+    "aborted": "aborted",
+}
+"""The state that people read → the status in Procrastinate's table. `stalled` is the job of a worker that is gone."""
+
+_STATE = """case jobs.status::text
+        when 'todo' then 'waiting'
+        when 'doing' then
+            case when workers.last_heartbeat >= now() - make_interval(secs => %(dead_after)s) then 'running'
+            else 'stalled' end
+        else jobs.status::text end"""
+
+_JOBS = f"""
+    select jobs.id, jobs.task_name as task, {_STATE} as state, jobs.attempts, jobs.scheduled_at, jobs.worker_id,
+           (jobs.args ->> 'command_id')::uuid as command_id, commands.agent_id, agents.name as agent,
+           times.created_at, times.started_at, times.ended_at, job_errors.error, job_errors.at as error_at
+    from procrastinate_jobs as jobs
+    left join procrastinate_workers as workers on workers.id = jobs.worker_id
+    left join job_errors on job_errors.job_id = jobs.id
+    left join commands on commands.id = (jobs.args ->> 'command_id')::uuid
+    left join agents on agents.id = commands.agent_id
+    cross join lateral (
+        select min(at) as created_at, max(at) filter (where type = 'started') as started_at,
+               max(at) filter (
+                   where type::text = jobs.status::text
+                     and type in ('succeeded', 'failed', 'cancelled', 'aborted')) as ended_at
+        from procrastinate_events where job_id = jobs.id) as times"""
+
+
+async def page(
+    conn: Connection, states: Collection[str], dead_after: float, before: int | None, limit: int
+) -> list[DictRow]:
+    """Jobs in these states, newest first; a worker silent for `dead_after` seconds is gone."""
+    cursor = await conn.execute(
+        f"""select * from (
+                {_JOBS}
+                where jobs.status = any(%(statuses)s::procrastinate_job_status[])
+                  and (%(before)s::bigint is null or jobs.id < %(before)s)
+            ) as listed
+            where state = any(%(states)s)
+            order by id desc
+            limit %(limit)s""",
+        {
+            "statuses": sorted({STATUSES[state] for state in states}),
+            "states": list(states),
+            "dead_after": dead_after,
+            "before": before,
+            "limit": limit,
+        },
+    )
+    return await cursor.fetchall()
+
+
+async def get(conn: Connection, job_id: int, dead_after: float) -> DictRow | None:
+    """One job."""
+    cursor = await conn.execute(f"{_JOBS} where jobs.id = %(id)s", {"id": job_id, "dead_after": dead_after})
+    return await cursor.fetchone()
+
+
+async def workers(conn: Connection, dead_after: float) -> list[DictRow]:
+    """Every worker that has not left in good order: when it was heard last, and how many jobs it has."""
+    cursor = await conn.execute(
+        """select id, last_heartbeat as heartbeat_at,
+                  last_heartbeat >= now() - make_interval(secs => %s) as alive,
+                  (select count(*) from procrastinate_jobs where worker_id = workers.id and status = 'doing') as jobs
+           from procrastinate_workers as workers
+           order by id""",
+        [dead_after],
+    )
+    return await cursor.fetchall()
+
+
+async def last_runs(conn: Connection, dead_after: float) -> dict[str, DictRow]:
+    """The newest job of each periodic task, by the task's name, with the time that it was for (`due_at`)."""
+    cursor = await conn.execute(
+        f"""select distinct on (defers.task_name) defers.task_name, to_timestamp(defers.defer_timestamp) as due_at,
+                   listed.*
+            from procrastinate_periodic_defers as defers
+            left join lateral (
+                {_JOBS} where jobs.id = defers.job_id
+            ) as listed on true
+            order by defers.task_name, defers.defer_timestamp desc""",
+        {"dead_after": dead_after},
+    )
+    return {row["task_name"]: row for row in await cursor.fetchall()}
+
+
+async def note_error(conn: Connection, job_id: int, error: str) -> None:
+    """Why the latest attempt of a job failed."""
+    await conn.execute(
+        """insert into job_errors (job_id, error) values (%s, %s)
+           on conflict (job_id) do update set at = now(), error = excluded.error""",
+        [job_id, error],
+    )

@@ -11,7 +11,7 @@ from procrastinate.exceptions import JobAborted
 from procrastinate.worker import Worker
 from psycopg_pool import PoolTimeout
 
-from onsembl.sql import job_listing
+from onsembl.sql import jobs
 from onsembl.tasks.run_command import services_of
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ async def _note(context: JobContext, text: str) -> None:
     assert job_id is not None, "a job that runs is in the table"
     try:
         async with services_of(context).statements.connection() as conn:
-            await job_listing.note_error(conn, job_id, text)
+            await jobs.note_error(conn, job_id, text)
     except (psycopg.Error, PoolTimeout) as error:
         logger.warning(
             "Why a job failed could not be kept: %s", error, extra={"action": "job_error_lost", "job_id": job_id}

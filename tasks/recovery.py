@@ -12,7 +12,7 @@ from onsembl.fleet.cancel import stop_overdue
 from onsembl.fleet.commands import promote_idle_queues
 from onsembl.fleet.halt import enforce_halt
 from onsembl.protocol.ids import AgentId
-from onsembl.sql import agents, audit, commands, instances, job_listing, jobs, locks
+from onsembl.sql import agents, audit, commands, instances, jobs, locks
 from onsembl.sql.database import Pool
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ async def sweep(pool: Pool, dead_worker_seconds: float) -> None:
                 await jobs.retry(conn, job["id"])
             else:  # another of its agent may be waiting already
                 await jobs.give_up(conn, job["id"])
-                await job_listing.note_error(conn, job["id"], OVER)
+                await jobs.note_error(conn, job["id"], OVER)
             logger.warning("Recovered a dead worker's job", extra={"action": "job_recovered", "job_id": job["id"]})
         for command in await commands.without_job(conn):
             await commands.defer(conn, AgentId(command["agent_id"]), command["id"])

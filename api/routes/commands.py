@@ -25,7 +25,7 @@ from onsembl.fleet.commands import send
 from onsembl.protocol.ids import AgentId, CommandId
 from onsembl.protocol.queue_order import move
 from onsembl.protocol.states import AgentStatus, CommandState, Role
-from onsembl.sql import agents, audit, command_history, command_lines, commands, halts
+from onsembl.sql import agents, audit, command_history, commands, halts, queues
 from onsembl.sql.command_history import HistoryFilter
 from onsembl.sql.database import Connection, statement
 
@@ -83,7 +83,7 @@ async def edit_command(call: Call[EditCommand]) -> DictRow:
             text = body.text if body.text is not UNSET else None
             priority = body.priority if body.priority is not UNSET else None
             limits = body.limits if body.limits is not UNSET else None
-            row = await command_lines.edit(conn, command_id, text, priority, limits, body.revision)
+            row = await queues.edit(conn, command_id, text, priority, limits, body.revision)
             if row is None:
                 raise _too_late(await _found(conn, command_id))
             detail = {name: [before[name], row[name]] for name in EDITABLE if before[name] != row[name]}
@@ -105,12 +105,12 @@ async def move_command(call: Call[MoveCommand]) -> DictRow:
     async with call.services.pool.connection() as conn:
         agent_id = AgentId((await _found(conn, command_id))["agent_id"])
         await agents.lock(conn, agent_id)
-        line = await command_lines.waiting(conn, agent_id)
+        line = await queues.waiting(conn, agent_id)
         try:
-            places = move(line, command_id, body.to, body.other, await command_lines.newest(conn))
+            places = move(line, command_id, body.to, body.other, await queues.newest(conn))
         except LookupError as error:
             raise Problem(409, f"It cannot be moved there: {error}.") from error
-        await command_lines.put_at(conn, places)
+        await queues.put_at(conn, places)
         row = await _found(conn, command_id)
         other = str(body.other) if body.other is not None else None
         await audit.write(conn, _event(call, "command.moved", row, {"to": body.to, "other": other}))
@@ -124,9 +124,9 @@ async def read_queue(call: Call[NoBody]) -> AgentQueue:
         agent = await agents.get(conn, agent_id)
         if agent is None:
             raise Problem(404, "There is no such agent.")
-        line = await command_lines.waiting(conn, agent_id)
-        typical = await command_lines.typical_seconds(conn, agent_id)
-        left = await command_lines.occupied_for(conn, agent_id, typical) if typical is not None else None
+        line = await queues.waiting(conn, agent_id)
+        typical = await queues.typical_seconds(conn, agent_id)
+        left = await queues.occupied_for(conn, agent_id, typical) if typical is not None else None
         moves = agent["status"] == AgentStatus.ONLINE and agent["paused_at"] is None
         moves = moves and await halts.in_force(conn) is None
     return AgentQueue(

@@ -14,7 +14,7 @@ from onsembl.api.http.models import Answer, NoBody, Query, Time
 from onsembl.api.http.problems import Problem
 from onsembl.fleet.recurrence import next_times
 from onsembl.protocol.states import Role
-from onsembl.sql import audit, job_listing, jobs
+from onsembl.sql import audit, jobs
 from onsembl.tasks.app import PERIODIC
 
 JobState = Literal["waiting", "running", "stalled", "succeeded", "failed", "cancelled", "aborted"]
@@ -99,14 +99,14 @@ async def list_jobs(call: Call[NoBody]) -> dict[str, object]:
     query = call.query(JobQuery)
     states = query.states()
     async with call.services.pool.connection() as conn:
-        rows = await job_listing.page(conn, states, call.services.settings.dead_after, query.before, query.limit + 1)
+        rows = await jobs.page(conn, states, call.services.settings.dead_after, query.before, query.limit + 1)
     page = rows[: query.limit]
     return {"jobs": page, "next_before": page[-1]["id"] if len(rows) > query.limit else None}
 
 
 async def list_periodic_tasks(call: Call[NoBody]) -> PeriodicTasks:
     async with call.services.pool.connection() as conn:
-        last = await job_listing.last_runs(conn, call.services.settings.dead_after)
+        last = await jobs.last_runs(conn, call.services.settings.dead_after)
     now = datetime.now(UTC)
     return PeriodicTasks(
         tasks=[
@@ -124,7 +124,7 @@ async def list_periodic_tasks(call: Call[NoBody]) -> PeriodicTasks:
 
 async def list_workers(call: Call[NoBody]) -> dict[str, object]:
     async with call.services.pool.connection() as conn:
-        return {"workers": await job_listing.workers(conn, call.services.settings.dead_after)}
+        return {"workers": await jobs.workers(conn, call.services.settings.dead_after)}
 
 
 async def retry_job(call: Call[NoBody]) -> dict[str, object]:
@@ -134,7 +134,7 @@ async def retry_job(call: Call[NoBody]) -> dict[str, object]:
         raise Problem(404, "There is no such job.")
     silence = call.services.settings.dead_after
     async with call.services.pool.connection() as conn:
-        row = await job_listing.get(conn, job_id, silence)
+        row = await jobs.get(conn, job_id, silence)
         if row is None:
             raise Problem(404, "There is no such job.")
         if row["command_id"] is not None:
@@ -151,7 +151,7 @@ async def retry_job(call: Call[NoBody]) -> dict[str, object]:
                 detail={"task": row["task"]},
             ),
         )
-        retried = await job_listing.get(conn, job_id, silence)
+        retried = await jobs.get(conn, job_id, silence)
     assert retried is not None
     return retried
 

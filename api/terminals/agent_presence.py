@@ -19,7 +19,7 @@ from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, CommandId, Epoch, InstanceId, StreamId
 from onsembl.protocol.messages import Halt, Hello
 from onsembl.protocol.resume import HeldBytes, resume_offset
-from onsembl.sql import agents, archive, audit, halts, streams
+from onsembl.sql import agents, archive, audit, halts
 from onsembl.sql.database import Connection, Pool
 
 
@@ -74,7 +74,7 @@ class AgentPresence:
             if hello.stream is not None and hello.stream.id == row["stream_id"]:
                 archived = await archive.end(conn, StreamId(hello.stream.id))
                 resume = resume_offset(hello.stream, archived, held)
-            stream_id = await streams.create(conn, agent_id) if resume is None else StreamId(row["stream_id"])
+            stream_id = await archive.create_stream(conn, agent_id) if resume is None else StreamId(row["stream_id"])
             epoch = await agents.connected(conn, agent_id, self.instance_id, hello, stream_id)
             actor = audit.Actor("agent", agent_id, row["name"], address)
             ended = await self.reports.write_hello(conn, agent_id, stream_id, hello, actor)

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from onsembl.protocol.ids import AgentId, StreamId
-from onsembl.sql import archive, streams
+from onsembl.sql import archive
 from onsembl.sql.archive_rows import MAX_ROW_BYTES, ArchiveRow, pack, unpack
 from onsembl.sql.database import Connection, connect
 
@@ -31,7 +31,7 @@ async def new_stream(conn: Connection) -> tuple[AgentId, StreamId]:
     row = await cursor.fetchone()
     assert row is not None
     agent_id = AgentId(row["id"])
-    stream_id = await streams.create(conn, agent_id)
+    stream_id = await archive.create_stream(conn, agent_id)
     await conn.commit()
     return agent_id, stream_id
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from onsembl.realtime.auth.events import Action
-from onsembl.sql.audit import SYSTEM, Event
-from onsembl.sql.audit_actions import ACTIONS
+from onsembl.sql.audit import ACTIONS, SYSTEM, Event
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,7 +29,7 @@ def test_an_action_that_nobody_knows_is_not_written():
 def test_every_action_that_the_code_names_is_known():
     """Also those that no test reaches."""
     named = {f"operator.{action}" for action in Action.__args__}
-    for part in ("agent", "api", "cli", "realtime", "sql", "tasks"):
+    for part in ("agent", "api", "cli", "fleet", "realtime", "sql", "tasks"):
         for path in (ROOT / part).rglob("*.py"):
             named |= set(re.findall(r'\baction="([a-z_]+\.[a-z_]+)"', path.read_text()))
     assert len(named) > 15

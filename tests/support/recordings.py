@@ -8,7 +8,7 @@ from uuid import UUID
 from support.server import Api
 
 from onsembl.protocol.ids import AgentId, StreamId
-from onsembl.sql import archive, streams
+from onsembl.sql import archive
 from onsembl.sql.archive_rows import pack
 from onsembl.sql.database import connect
 
@@ -18,7 +18,7 @@ NOON = (datetime.now(UTC) - timedelta(days=1)).replace(hour=12, minute=0, second
 
 async def add_stream(api: Api, agent_id: str) -> StreamId:
     async with await connect(api.database_url, role="onsembl_api") as conn:
-        return await streams.create(conn, AgentId(UUID(agent_id)))
+        return await archive.create_stream(conn, AgentId(UUID(agent_id)))
 
 
 async def add_output(api: Api, stream_id: StreamId, *chunks: bytes, after: float = 0.0, step: float = 1.0) -> None:

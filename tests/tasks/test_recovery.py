@@ -8,7 +8,7 @@ import pytest
 
 from onsembl.fleet.commands import CommandContent, send
 from onsembl.protocol.ids import AgentId, CommandId, OperatorId
-from onsembl.sql import agents, commands, job_listing
+from onsembl.sql import agents, commands, jobs
 from onsembl.sql.audit import Actor
 from onsembl.sql.database import Connection, connect, create_pool
 from onsembl.tasks import recovery
@@ -59,7 +59,7 @@ async def test_a_dead_workers_job_of_a_command_that_is_over_is_given_up(pool, da
         await conn.commit()
         await recovery.sweep(pool, 1.0)
         assert await jobs_of(conn) == [("failed", True), ("todo", True)]
-        listed = await job_listing.page(conn, ["failed", "waiting"], 1.0, None, 10)
+        listed = await jobs.page(conn, ["failed", "waiting"], 1.0, None, 10)
         assert [job["error"] for job in listed] == [None, recovery.OVER]
 
 
