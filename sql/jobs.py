@@ -179,7 +179,7 @@ async def last_runs(conn: Connection, dead_after: float) -> dict[str, DictRow]:
     return {row["task_name"]: row for row in await cursor.fetchall()}
 
 
-async def note_error(conn: Connection, job_id: int, error: str) -> None:
+async def store_error(conn: Connection, job_id: int, error: str) -> None:
     """Why the latest attempt of a job failed."""
     await conn.execute(
         """insert into job_errors (job_id, error) values (%s, %s)

@@ -38,7 +38,7 @@ async def sweep(pool: Pool, dead_worker_seconds: float) -> None:
                 await jobs.retry(conn, job["id"])
             else:  # another of its agent may be waiting already
                 await jobs.give_up(conn, job["id"])
-                await jobs.note_error(conn, job["id"], OVER)
+                await jobs.store_error(conn, job["id"], OVER)
             logger.warning("Recovered a dead worker's job", extra={"action": "job_recovered", "job_id": job["id"]})
         for command in await commands.without_job(conn):
             await commands.defer(conn, AgentId(command["agent_id"]), command["id"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from procrastinate import JobContext
 
 from onsembl.sql import archive, audit, audit_chain, idempotency_keys, schedules, search
-from onsembl.tasks.run_command import services_of
+from onsembl.tasks.context import services_of
 
 KEEP_JOBS_HOURS = 24
 

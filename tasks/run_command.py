@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import cast
 from uuid import UUID
 
 import psycopg
@@ -19,26 +18,22 @@ from procrastinate import BaseRetryStrategy, JobContext, RetryDecision
 from procrastinate.exceptions import JobAborted
 from procrastinate.job_context import AbortReason
 from procrastinate.jobs import Job
+from procrastinate.worker import Worker
 from psycopg.rows import DictRow
 from psycopg_pool import PoolTimeout
 
-from onsembl.fleet.instance_messages import Dispatcher
 from onsembl.protocol import request_ids
 from onsembl.protocol.ids import AgentId, CommandId
 from onsembl.protocol.states import AgentStatus, CommandState
-from onsembl.sql import agents, audit, commands
-from onsembl.sql.database import Pool
-from onsembl.tasks.metrics import JobMetrics
-from onsembl.tasks.watch import Changes, CommandWatch
+from onsembl.sql import agents, audit, commands, jobs
+from onsembl.tasks.context import JobServices, services_of
+from onsembl.tasks.watch import Changes
 
 logger = logging.getLogger(__name__)
 
 MAX_DELIVERIES = 3
-ARCHIVE_DAYS = 30
-"""How long every byte of every terminal is kept."""
+MAX_ERROR_CHARACTERS = 2000
 HEAD_START_SECONDS = 0.1
-ACCEPT_SECONDS = 10.0
-"""How long an online agent may take to accept an offer."""
 
 
 class NotDeliveredError(Exception):
@@ -47,25 +42,6 @@ class NotDeliveredError(Exception):
     def __init__(self, attempts: int) -> None:
         super().__init__(f"not accepted after {attempts} offers")
         self.attempts = attempts
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What a worker gives its jobs."""
-
-    pool: Pool
-    statements: Pool
-    """For single statements: each is a transaction."""
-    dispatcher: Dispatcher
-    watch: CommandWatch
-    metrics: JobMetrics
-    accept_seconds: float = ACCEPT_SECONDS
-    archive_days: int = ARCHIVE_DAYS
-
-
-def services_of(context: JobContext) -> Services:
-    """What the worker that runs this job has given it."""
-    return cast("Services", context.additional_context["services"])  # pyright: ignore[reportUnknownMemberType]
 
 
 class DeliveryRetry(BaseRetryStrategy):
@@ -89,7 +65,7 @@ async def run_command(context: JobContext, *, command_id: str) -> None:
 class Run:
     """One job's stay with one command."""
 
-    def __init__(self, services: Services, command_id: CommandId, context: JobContext) -> None:
+    def __init__(self, services: JobServices, command_id: CommandId, context: JobContext) -> None:
         self._services = services
         self._command_id = command_id
         self._context = context
@@ -222,3 +198,27 @@ class Run:
 
 def _named(row: DictRow) -> dict[str, str]:
     return {"command_id": str(row["id"]), "agent_id": str(row["agent_id"])}
+
+
+async def store_errors(call_next: Callable[[], Awaitable[object]], context: JobContext, _worker: Worker) -> object:
+    """Middleware of the worker: store the error that a job raises beside the queue, which stores only that the job
+    failed. A requested abort is no error."""
+    try:
+        return await call_next()
+    except JobAborted:
+        raise
+    except Exception as error:
+        await _store_error(context, f"{type(error).__name__}: {error}".replace("\0", "")[:MAX_ERROR_CHARACTERS])
+        raise
+
+
+async def _store_error(context: JobContext, text: str) -> None:
+    job_id = context.job.id
+    assert job_id is not None, "a job that runs is in the table"
+    try:
+        async with services_of(context).statements.connection() as conn:
+            await jobs.store_error(conn, job_id, text)
+    except (psycopg.Error, PoolTimeout) as error:
+        logger.warning(
+            "The error of a job could not be stored: %s", error, extra={"action": "job_error_lost", "job_id": job_id}
+        )

@@ -19,7 +19,7 @@ from onsembl.protocol.ids import AgentId, OperatorId
 from onsembl.protocol.limits import CommandLimits
 from onsembl.sql import audit, operators, schedules
 from onsembl.sql.database import Connection, Pool
-from onsembl.tasks.run_command import services_of
+from onsembl.tasks.context import services_of
 
 logger = logging.getLogger(__name__)
 

@@ -21,9 +21,9 @@ from onsembl.sql.cancellation import cancel_until_done
 from onsembl.sql.database import Pool, create_pool
 from onsembl.tasks import recovery
 from onsembl.tasks.app import new_app
-from onsembl.tasks.job_errors import note_errors
+from onsembl.tasks.context import ACCEPT_SECONDS, ARCHIVE_DAYS, JobServices
 from onsembl.tasks.metrics import WorkerMetrics
-from onsembl.tasks.run_command import ACCEPT_SECONDS, ARCHIVE_DAYS, Services
+from onsembl.tasks.run_command import store_errors
 from onsembl.tasks.search_index import index_for_ever
 from onsembl.tasks.until_idle import Idling
 from onsembl.tasks.watch import CommandWatch
@@ -74,7 +74,7 @@ async def run_worker(
     metrics.pools.watch("jobs", statements)
     async with pool, statements, asyncio.TaskGroup() as group:
         watch = CommandWatch(url, pool)
-        services = Services(
+        services = JobServices(
             pool,
             statements,
             Dispatcher(pool, local),
@@ -95,7 +95,7 @@ async def run_worker(
             await cancel_until_done(side)
 
 
-async def _run_jobs(statements: Pool, services: Services, settings: WorkerSettings, until_idle: bool) -> None:
+async def _run_jobs(statements: Pool, services: JobServices, settings: WorkerSettings, until_idle: bool) -> None:
     backoff = Backoff()
     while True:
         worker_app = new_app()
@@ -109,7 +109,7 @@ async def _run_jobs(statements: Pool, services: Services, settings: WorkerSettin
             stalled_worker_timeout=settings.dead_after,
             shutdown_graceful_timeout=settings.drain,
             additional_context={"services": services},
-            worker_middleware=[idling.note, note_errors],
+            worker_middleware=[idling.note, store_errors],
         )
         try:
             if until_idle:

@@ -22,8 +22,9 @@ from onsembl.protocol.states import CommandState
 from onsembl.sql.database import Pool
 from onsembl.tasks import run_command
 from onsembl.tasks.app import new_app
+from onsembl.tasks.context import JobServices
 from onsembl.tasks.metrics import JobMetrics
-from onsembl.tasks.run_command import NotDeliveredError, Run, Services
+from onsembl.tasks.run_command import NotDeliveredError, Run
 from onsembl.tasks.watch import Changes
 
 
@@ -112,7 +113,7 @@ class SimulatedWorker:
             app=self._app, job=job, abort_reason=lambda: held.abort_reason, start_timestamp=0.0, additional_context={}
         )
         watch: Any = held.watch
-        services = Services(self._pool, self._statements, self._dispatcher, watch, self._metrics)
+        services = JobServices(self._pool, self._statements, self._dispatcher, watch, self._metrics)
         held.task = asyncio.create_task(Run(services, held.command_id, context).see_through())
         self.jobs.append(held)
         await self._continue(held)
