@@ -1,4 +1,4 @@
-"""The `commands` table as agents' lines: what waits, in which order, and how long it usually takes."""
+"""The `commands` table as agents' queues: queued commands, their order, and the estimate of their start."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from onsembl.sql.commands import COLUMNS
 from onsembl.sql.database import Connection
 
 
-async def waiting(conn: Connection, agent_id: AgentId) -> list[QueueEntry]:
-    """The line in the order in which it runs."""
+async def queued(conn: Connection, agent_id: AgentId) -> list[QueueEntry]:
+    """The agent's queued commands, in the order in which they run."""
     cursor = await conn.execute(
         """select id, priority, coalesce(position, seq)::double precision as position from commands
            where agent_id = %s and state = 'queued'
@@ -27,7 +27,7 @@ async def waiting(conn: Connection, agent_id: AgentId) -> list[QueueEntry]:
 
 
 async def newest(conn: Connection) -> int:
-    """The highest `seq` there is."""
+    """The highest `seq` of all commands; 0 when there are none."""
     cursor = await conn.execute("select coalesce(max(seq), 0) as seq from commands")
     row = await cursor.fetchone()
     assert row is not None
@@ -35,7 +35,7 @@ async def newest(conn: Connection) -> int:
 
 
 async def put_at(conn: Connection, entries: Collection[QueueEntry]) -> None:
-    """Move waiting commands. The caller holds their agent's row."""
+    """Write the new places of queued commands. The caller holds their agent's row."""
     await conn.execute(
         """update commands set priority = moved.priority, position = moved.position, revision = revision + 1
            from unnest(%s::uuid[], %s::smallint[], %s::double precision[]) as moved (id, priority, position)
@@ -56,9 +56,10 @@ async def edit(
     limits: CommandLimits | None,
     revision: int | None,
 ) -> DictRow | None:
-    """Change what waits; what is None stays. The row; None when it waits no more, or is not at `revision` any more.
+    """Change a queued command; a field that is None stays. Its row; None when the command is no longer queued, or has
+    another revision than `revision`.
 
-    With another priority it goes to where its age puts it.
+    A command with a new priority takes the place of its age among the commands of that priority.
     """
     cursor = await conn.execute(
         f"""update commands
@@ -80,7 +81,7 @@ async def edit(
 
 
 async def typical_seconds(conn: Connection, agent_id: AgentId) -> float | None:
-    """The median of how long the agent's latest commands ran; None before one has ended."""
+    """The median duration of the agent's latest 20 commands; None before the first has ended."""
     cursor = await conn.execute(
         """select percentile_cont(0.5) within group (order by extract(epoch from ended_at - started_at)) as seconds
            from (
@@ -95,7 +96,7 @@ async def typical_seconds(conn: Connection, agent_id: AgentId) -> float | None:
 
 
 async def occupied_for(conn: Connection, agent_id: AgentId, typical: float) -> float:
-    """In how many seconds the agent is free, if what it runs takes as long as is typical; 0 when nobody can tell."""
+    """The seconds until the agent is free, if its running command takes `typical` seconds; 0 when no command runs."""
     cursor = await conn.execute(
         """select extract(epoch from now() - coalesce(started_at, now())) as seconds from commands
            where agent_id = %s and state in ('dispatched', 'running')""",

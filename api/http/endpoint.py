@@ -63,7 +63,7 @@ class Call(Generic[B]):
         try:
             return msgspec.convert(dict(self.request.query_params), model, strict=False)
         except msgspec.ValidationError as error:
-            raise Problem(400, f"The query is not valid: {error}.") from error
+            raise Problem(400, f"The query is invalid: {error}.") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +133,7 @@ class Endpoint:
         try:
             return msgspec.json.decode(raw or b"{}", type=self.body)
         except msgspec.ValidationError as error:
-            raise Problem(422, f"The body is not valid: {error}.") from error
+            raise Problem(422, f"The body is invalid: {error}.") from error
         except msgspec.DecodeError as error:
             raise Problem(400, f"The body is not JSON: {error}.") from error
 

@@ -27,5 +27,5 @@ async def readyz(request: Request) -> Response:
         async with asyncio.timeout(READY_SECONDS), services.pool.connection(READY_SECONDS) as conn:
             await conn.execute("select 1")
     except (psycopg.Error, PoolTimeout, TimeoutError) as error:
-        raise Problem(503, "The database does not answer.") from error
+        raise Problem(503, "The database is not responding.") from error
     return JSONResponse({"status": "ready"})

@@ -35,7 +35,7 @@ class OwnPages:
         settings = services.settings
         if origin_allowed(connection, settings.public_url, settings.allowed_origins):
             return await self._app(scope, receive, send)
-        problem = Problem(403, "A page of another site asks.")
+        problem = Problem(403, "Requests from pages of other sites are not allowed.")
         services.rejections.record("page", problem.detail, client_address(connection))
         if kind == "websocket":
             return await WebSocket(scope, receive, send).send_denial_response(problem.response())

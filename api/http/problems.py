@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -16,6 +16,8 @@ from onsembl.fleet.commands import AgentNotFoundError, ContentError
 from onsembl.protocol import request_ids
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 CONTENT_PROBLEM = "urn:onsembl:problem:wording"
 """The `type` of the problem whose `fields` say what is wrong with which variable of a preset."""
@@ -36,6 +38,13 @@ class Problem(Exception):
         title = HTTPStatus(self.status).phrase
         body = {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail, **self.extra}
         return Response(orjson.dumps(body), self.status, headers=self.headers, media_type="application/problem+json")
+
+
+def found(row: T | None, noun: str) -> T:
+    """The row. Raises Problem 404 if there is none; `noun` names its kind for people."""
+    if row is None:
+        raise Problem(404, f"{noun[0].upper()}{noun[1:]} not found.")
+    return row
 
 
 def unauthenticated(detail: str) -> Problem:
@@ -70,7 +79,7 @@ async def send_error_answer(_request: Request, error: Exception) -> Response:
 async def no_database_answer(_request: HTTPConnection, error: Exception) -> Response:
     """The database is away: nothing was changed, and it is worth coming back."""
     logger.warning("The database failed a request: %s", error, extra={"action": "request_failed"})
-    return Problem(503, "The database is out of reach; try again.", headers={"Retry-After": "2"}).response()
+    return Problem(503, "The database is not responding. Try again.", headers={"Retry-After": "2"}).response()
 
 
 def server_error_answer(headers: Mapping[str, str]) -> Callable[[Request, Exception], Awaitable[Response]]:
@@ -80,7 +89,7 @@ def server_error_answer(headers: Mapping[str, str]) -> Callable[[Request, Except
     async def answer(_request: Request, _error: Exception) -> Response:
         request_id = request_ids.current()
         named = {"X-Request-ID": request_id} if request_id is not None else {}
-        detail = "Something went wrong here; it has been logged."
+        detail = "Internal error. It has been logged."
         return Problem(500, detail, headers={**headers, **named}, request_id=request_id).response()
 
     return answer

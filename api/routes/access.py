@@ -1,4 +1,4 @@
-"""Who may come in: operators and agents, shut out and let in again. Both take effect at once, on every instance."""
+"""Disabling and enabling agents and operators. Both take effect at once, on every instance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from psycopg.rows import DictRow
 
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.models import Agent, NoBody, OperatorAnswer, Operators
-from onsembl.api.http.problems import Problem
+from onsembl.api.http.problems import Problem, found
 from onsembl.fleet import instance_messages
 from onsembl.fleet.instance_messages import Broadcast, InstanceMessage
 from onsembl.protocol.ids import AgentId
@@ -18,12 +18,10 @@ from onsembl.sql import agents, audit, commands, operators
 
 
 async def disable_agent(call: Call[NoBody]) -> DictRow:
-    """Its connection is closed, its tokens are refused, and what it was doing is lost to us."""
+    """Close the agent's connection, reject its tokens, and mark its running command as lost."""
     agent_id = AgentId(call.id("agent_id"))
     async with call.services.pool.connection() as conn:
-        row = await agents.disable(conn, agent_id)
-        if row is None:
-            raise Problem(404, "There is no such agent.")
+        row = found(await agents.disable(conn, agent_id), "agent")
         if row["instance_id"] is not None:
             message = InstanceMessage(op="disabled", agent_id=agent_id)
             await instance_messages.send(conn, row["instance_id"], message)
@@ -38,9 +36,7 @@ async def disable_agent(call: Call[NoBody]) -> DictRow:
 async def enable_agent(call: Call[NoBody]) -> DictRow:
     agent_id = AgentId(call.id("agent_id"))
     async with call.services.pool.connection() as conn:
-        row = await agents.enable(conn, agent_id)
-        if row is None:
-            raise Problem(404, "There is no such agent.")
+        row = found(await agents.enable(conn, agent_id), "agent")
         await commands.promote(conn, agent_id)
         await audit.write(conn, _of_agent(call, "agent.enabled", row))
     return row
@@ -62,25 +58,25 @@ async def list_operators(call: Call[NoBody]) -> Operators:
 
 
 async def disable_operator(call: Call[NoBody]) -> OperatorAnswer:
-    """Refused here first, then at the sign-in service."""
+    """Disable the operator here first, then at the sign-in service."""
     account = await _account(call)
     if account.id == call.signed_in.id:
-        raise Problem(409, "Nobody shuts themselves out: ask another admin.")
+        raise Problem(409, "You cannot disable your own account. Ask another admin.")
     await _change(call, account, disabled=True)
     try:
         await call.services.directory.disable(account.email)
     except OperatorError as error:
-        raise Problem(502, f"Refused here from now on, but the sign-in service did not follow: {error}") from error
+        raise Problem(502, f"The operator is disabled here, but not at the sign-in service: {error}") from error
     return _answer(account, disabled=True)
 
 
 async def enable_operator(call: Call[NoBody]) -> OperatorAnswer:
-    """Let in at the sign-in service first, then here."""
+    """Enable the operator at the sign-in service first, then here."""
     account = await _account(call)
     try:
         await call.services.directory.enable(account.email)
     except OperatorError as error:
-        raise Problem(502, f"The sign-in service did not follow: {error}") from error
+        raise Problem(502, f"The sign-in service could not enable the operator: {error}") from error
     await _change(call, account, disabled=False)
     return _answer(account, disabled=False)
 
@@ -108,15 +104,12 @@ async def _accounts(call: Call[NoBody]) -> list[OperatorAccount]:
     try:
         return await call.services.directory.list()
     except OperatorError as error:
-        raise Problem(502, f"The sign-in service does not answer as it should: {error}") from error
+        raise Problem(502, f"The sign-in service failed: {error}") from error
 
 
 async def _account(call: Call[NoBody]) -> OperatorAccount:
     wanted: UUID = call.id("operator_id")
-    found = next((account for account in await _accounts(call) if account.id == wanted), None)
-    if found is None:
-        raise Problem(404, "There is no such operator.")
-    return found
+    return found(next((account for account in await _accounts(call) if account.id == wanted), None), "operator")
 
 
 def _answer(account: OperatorAccount, *, disabled: bool) -> OperatorAnswer:
@@ -135,7 +128,7 @@ ENDPOINTS = [
         method="POST",
         path="/v1/agents/{agent_id:uuid}/disable",
         handler=disable_agent,
-        summary="Shut an agent out, at once",
+        summary="Disable an agent, at once",
         answer=Agent,
         role=Role.ADMIN,
         problems=(404,),
@@ -144,7 +137,7 @@ ENDPOINTS = [
         method="POST",
         path="/v1/agents/{agent_id:uuid}/enable",
         handler=enable_agent,
-        summary="Let a disabled agent in again",
+        summary="Enable a disabled agent",
         answer=Agent,
         role=Role.ADMIN,
         problems=(404,),
@@ -153,7 +146,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/operators",
         handler=list_operators,
-        summary="Everyone who may sign in",
+        summary="List operators, by email address",
         answer=Operators,
         role=Role.ADMIN,
         problems=(502,),
@@ -162,7 +155,7 @@ ENDPOINTS = [
         method="POST",
         path="/v1/operators/{operator_id:uuid}/disable",
         handler=disable_operator,
-        summary="Shut an operator out, at once",
+        summary="Disable an operator, at once",
         answer=OperatorAnswer,
         role=Role.ADMIN,
         problems=(404, 409, 502),
@@ -171,7 +164,7 @@ ENDPOINTS = [
         method="POST",
         path="/v1/operators/{operator_id:uuid}/enable",
         handler=enable_operator,
-        summary="Let a disabled operator in again",
+        summary="Enable a disabled operator",
         answer=OperatorAnswer,
         role=Role.ADMIN,
         problems=(404, 502),

@@ -1,4 +1,4 @@
-"""An agent as a whole: paused and resumed, everything of it cancelled, its program restarted or ended."""
+"""Controlling a whole agent: pause and resume it, cancel all its commands, restart or stop its program."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from psycopg.rows import DictRow
 
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.models import Agent, Answer, CancelRequest, NoBody
-from onsembl.api.http.problems import Problem
+from onsembl.api.http.problems import Problem, found
 from onsembl.fleet import instance_messages
 from onsembl.fleet.cancel import request_cancel_all
 from onsembl.fleet.instance_messages import InstanceMessage
@@ -26,7 +26,7 @@ class CancelledAll(Answer, frozen=True, kw_only=True):
 
 
 async def pause_agent(call: Call[NoBody]) -> DictRow:
-    """What runs goes on; nothing new starts."""
+    """The running command continues; no new command starts."""
     async with call.services.pool.connection() as conn:
         before = await _agent(conn, call)
         row = await agents.pause(conn, AgentId(before["id"]), call.signed_in.email)
@@ -36,7 +36,7 @@ async def pause_agent(call: Call[NoBody]) -> DictRow:
 
 
 async def resume_agent(call: Call[NoBody]) -> DictRow:
-    """Its line moves on."""
+    """The agent gets the next command of its queue."""
     async with call.services.pool.connection() as conn:
         before = await _agent(conn, call)
         row = await agents.resume(conn, AgentId(before["id"]))
@@ -65,7 +65,7 @@ async def restart_agent(call: Call[NoBody]) -> DictRow:
 
 
 async def stop_agent(call: Call[NoBody]) -> DictRow:
-    """As `restart`, and it stays away until somebody starts it on its machine."""
+    """As `restart_agent`; the program does not start again by itself."""
     return await _leave(call, "leave", "agent.stop_requested")
 
 
@@ -81,9 +81,7 @@ async def _leave(call: Call[NoBody], op: Literal["leave", "restart"], action: st
 
 
 async def _agent(conn: Connection, call: Call[NoBody] | Call[CancelRequest]) -> DictRow:
-    row = await agents.lock(conn, AgentId(call.id("agent_id")))
-    if row is None:
-        raise Problem(404, "There is no such agent.")
+    row = found(await agents.lock(conn, AgentId(call.id("agent_id"))), "agent")
     del row["tokens_after"]
     return row
 
@@ -103,7 +101,7 @@ ENDPOINTS = [
         method="POST",
         path="/v1/agents/{agent_id:uuid}/pause",
         handler=pause_agent,
-        summary="Have an agent take nothing new",
+        summary="Pause an agent: it gets no new commands",
         answer=Agent,
         role=Role.OPERATOR,
         problems=(404,),
@@ -112,7 +110,7 @@ ENDPOINTS = [
         method="POST",
         path="/v1/agents/{agent_id:uuid}/resume",
         handler=resume_agent,
-        summary="Let a paused agent go on with its line",
+        summary="Resume a paused agent",
         answer=Agent,
         role=Role.OPERATOR,
         problems=(404,),
@@ -121,7 +119,7 @@ ENDPOINTS = [
         method="POST",
         path="/v1/agents/{agent_id:uuid}/cancel-all",
         handler=cancel_agent_commands,
-        summary="Cancel everything of an agent",
+        summary="Cancel all commands of an agent",
         answer=CancelledAll,
         role=Role.OPERATOR,
         body=CancelRequest,
@@ -132,7 +130,7 @@ ENDPOINTS = [
         method="POST",
         path="/v1/agents/{agent_id:uuid}/restart",
         handler=restart_agent,
-        summary="Have an agent's program start anew",
+        summary="Restart an agent's program",
         answer=Agent,
         role=Role.OPERATOR,
         status=202,
@@ -142,7 +140,7 @@ ENDPOINTS = [
         method="POST",
         path="/v1/agents/{agent_id:uuid}/stop",
         handler=stop_agent,
-        summary="Have an agent's program end",
+        summary="Stop an agent's program",
         answer=Agent,
         role=Role.OPERATOR,
         status=202,

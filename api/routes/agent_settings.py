@@ -1,4 +1,4 @@
-"""What operators set for an agent: the labels that it is found by, and the limits of its commands."""
+"""An agent's settings: the labels by which targets select it, and the limits of its commands."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from psycopg.rows import DictRow
 
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.models import Agent
-from onsembl.api.http.problems import Problem
+from onsembl.api.http.problems import found
 from onsembl.api.routes.commands_models import AgentLabels
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.limits import CommandLimits
@@ -17,9 +17,7 @@ from onsembl.sql import agents, audit
 async def set_agent_labels(call: Call[AgentLabels]) -> DictRow:
     labels = list(dict.fromkeys(call.body.labels))
     async with call.services.pool.connection() as conn:
-        row = await agents.set_labels(conn, AgentId(call.id("agent_id")), labels)
-        if row is None:
-            raise Problem(404, "There is no such agent.")
+        row = found(await agents.set_labels(conn, AgentId(call.id("agent_id")), labels), "agent")
         await audit.write(
             conn,
             audit.Event(
@@ -34,11 +32,9 @@ async def set_agent_labels(call: Call[AgentLabels]) -> DictRow:
 
 
 async def set_agent_limits(call: Call[CommandLimits]) -> DictRow:
-    """What is in force for a command that runs stays so."""
+    """The new limits apply to commands that start later."""
     async with call.services.pool.connection() as conn:
-        row = await agents.set_limits(conn, AgentId(call.id("agent_id")), call.body)
-        if row is None:
-            raise Problem(404, "There is no such agent.")
+        row = found(await agents.set_limits(conn, AgentId(call.id("agent_id")), call.body), "agent")
         await audit.write(
             conn,
             audit.Event(
@@ -57,7 +53,7 @@ ENDPOINTS = [
         method="PUT",
         path="/v1/agents/{agent_id:uuid}/labels",
         handler=set_agent_labels,
-        summary="Label an agent",
+        summary="Set all labels of an agent",
         answer=Agent,
         role=Role.OPERATOR,
         body=AgentLabels,
@@ -67,7 +63,7 @@ ENDPOINTS = [
         method="PUT",
         path="/v1/agents/{agent_id:uuid}/limits",
         handler=set_agent_limits,
-        summary="Set what no command of an agent may pass; what is not given is not limited",
+        summary="Set the limits for an agent's commands; a limit that is not given is removed",
         answer=Agent,
         role=Role.ADMIN,
         body=CommandLimits,

@@ -1,9 +1,10 @@
-"""Reading the audit log: pages, an export, and whether its chain of hashes stands."""
+"""The audit log: pages, an export, and the state of its hash chain; and alerts."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -11,7 +12,8 @@ from starlette.responses import Response, StreamingResponse
 
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.models import AlertAnswer, Alerts, AuditChain, AuditPage, NoBody, Query, Time
-from onsembl.api.http.problems import Problem
+from onsembl.api.http.paging import read_page
+from onsembl.api.http.problems import found
 from onsembl.api.services import Services
 from onsembl.fleet import audit_export
 from onsembl.protocol.states import Role
@@ -22,7 +24,7 @@ Part = Annotated[str, Meta(max_length=200)]
 
 
 class AuditFilter(Query, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """What of the log is wanted; see `Filter`."""
+    """The events to read; see `Filter` in `sql/audit_log.py`."""
 
     since: Time | None = None
     until: Time | None = None
@@ -45,7 +47,7 @@ class AuditQuery(AuditFilter, frozen=True, kw_only=True):
 
 
 class AuditExport(AuditFilter, frozen=True, kw_only=True):
-    """All of the log that fits, oldest first."""
+    """Every matching event, oldest first."""
 
     format: Literal["jsonl", "csv"] = "jsonl"
 
@@ -53,13 +55,12 @@ class AuditExport(AuditFilter, frozen=True, kw_only=True):
 async def list_audit_events(call: Call[NoBody]) -> dict[str, object]:
     query = call.query(AuditQuery)
     async with call.services.pool.connection() as conn:
-        rows = await audit_log.page(conn, query.wanted(), query.before, query.limit + 1)
-    page = rows[: query.limit]
-    return {"events": page, "next_before": page[-1]["id"] if len(rows) > query.limit else None}
+        page = await read_page(query.limit, partial(audit_log.page, conn, query.wanted(), query.before))
+    return {"events": page.rows, "next_before": page.cursor("id")}
 
 
 async def export_audit_log(call: Call[NoBody]) -> Response:
-    """Streamed as it is read; that it was taken is in the log before the first byte leaves."""
+    """Streamed as it is read; the export itself is in the log before the first byte leaves."""
     query = call.query(AuditExport)
     wanted = query.wanted()
     async with call.services.pool.connection() as conn:
@@ -101,8 +102,7 @@ async def acknowledge_alert(call: Call[NoBody]) -> dict[str, object]:
     alert_id: int = call.request.path_params["alert_id"]
     async with call.services.pool.connection() as conn:
         row, changed = await alerts.acknowledge(conn, alert_id, call.signed_in.id)
-        if row is None:
-            raise Problem(404, "There is no such alert.")
+        alert = found(row, "alert")
         if changed:
             await audit.write(
                 conn,
@@ -110,7 +110,7 @@ async def acknowledge_alert(call: Call[NoBody]) -> dict[str, object]:
                     actor=call.actor, action="alert.acknowledged", target_kind="alert", target_id=str(alert_id)
                 ),
             )
-    return row
+    return alert
 
 
 ENDPOINTS = [
@@ -118,7 +118,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/audit",
         handler=list_audit_events,
-        summary="The audit log, newest first",
+        summary="List audit events, newest first",
         answer=AuditPage,
         role=Role.ADMIN,
         query=AuditQuery,
@@ -127,7 +127,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/audit/export",
         handler=export_audit_log,
-        summary="The audit log as JSON lines or CSV, oldest first",
+        summary="Export the audit log as JSON lines or CSV, oldest first",
         answer=AuditPage,
         media_type="application/x-ndjson",
         role=Role.ADMIN,
@@ -137,18 +137,22 @@ ENDPOINTS = [
         method="GET",
         path="/v1/audit/chain",
         handler=read_audit_chain,
-        summary="Where the audit log's chain of hashes stands",
+        summary="Read the state of the audit log's hash chain",
         answer=AuditChain,
         role=Role.ADMIN,
     ),
     Endpoint(
-        method="GET", path="/v1/alerts", handler=list_alerts, summary="What an operator should look at", answer=Alerts
+        method="GET",
+        path="/v1/alerts",
+        handler=list_alerts,
+        summary="List alerts, unacknowledged ones first",
+        answer=Alerts,
     ),
     Endpoint(
         method="POST",
         path="/v1/alerts/{alert_id:int}/acknowledge",
         handler=acknowledge_alert,
-        summary="Somebody has seen an alert",
+        summary="Acknowledge an alert",
         answer=AlertAnswer,
         role=Role.OPERATOR,
         problems=(404,),

@@ -1,8 +1,9 @@
-"""Commands: asked for, looked up, changed while they wait, noted on, cancelled."""
+"""Commands: send, read, edit, move, annotate and cancel them; and the queue of an agent."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from msgspec import UNSET
 from psycopg.rows import DictRow
@@ -10,7 +11,8 @@ from psycopg.rows import DictRow
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.idempotency import Once
 from onsembl.api.http.models import CancelRequest, Command, Commands, NewCommand, NoBody
-from onsembl.api.http.problems import Problem
+from onsembl.api.http.paging import read_page
+from onsembl.api.http.problems import Problem, found
 from onsembl.api.routes.commands_models import (
     AgentQueue,
     CommandQuery,
@@ -29,13 +31,13 @@ from onsembl.sql import agents, audit, command_history, commands, halts, queues
 from onsembl.sql.command_history import HistoryFilter
 from onsembl.sql.database import Connection, statement
 
-SHOWN_WAITING = 1000
+MAX_QUEUED_SHOWN = 1000
 TAGS = 100
 EDITABLE = ("text", "priority", "limits")
 
 
 async def send_command(call: Call[NewCommand]) -> DictRow:
-    """The row is written and, if the agent is free, becomes a job in the same transaction."""
+    """Put a command in an agent's queue. If the agent is free, the command gets its job in the same transaction."""
     agent_id = AgentId(call.id("agent_id"))
     once = Once(call)
     # Without a key, and without a preset to look up, one statement is all.
@@ -63,9 +65,8 @@ async def list_commands(call: Call[NoBody]) -> dict[str, object]:
         terms=terms_of(query.q) if query.q is not None else (),
     )
     async with call.services.pool.connection() as conn:
-        rows = await command_history.page(conn, wanted, query.before, query.limit + 1)
-    page = rows[: query.limit]
-    return {"commands": page, "next_before": page[-1]["seq"] if len(rows) > query.limit else None}
+        page = await read_page(query.limit, partial(command_history.page, conn, wanted, query.before))
+    return {"commands": page.rows, "next_before": page.cursor("seq")}
 
 
 async def read_command(call: Call[NoBody]) -> DictRow:
@@ -74,7 +75,7 @@ async def read_command(call: Call[NoBody]) -> DictRow:
 
 
 async def edit_command(call: Call[EditCommand]) -> DictRow:
-    """Whatever of it is refused, nothing is changed."""
+    """Change all of the given fields, or none."""
     body, command_id = call.body, CommandId(call.id("command_id"))
     async with call.services.pool.connection() as conn:
         before = await _found(conn, command_id)
@@ -101,15 +102,15 @@ async def edit_command(call: Call[EditCommand]) -> DictRow:
 async def move_command(call: Call[MoveCommand]) -> DictRow:
     body, command_id = call.body, CommandId(call.id("command_id"))
     if (body.to in ("before", "after")) != (body.other is not None):
-        raise Problem(422, "The body is not valid: `other` goes with `before` and `after`, and only with them.")
+        raise Problem(422, "The body is invalid: `other` goes with `before` and `after`, and only with them.")
     async with call.services.pool.connection() as conn:
         agent_id = AgentId((await _found(conn, command_id))["agent_id"])
         await agents.lock(conn, agent_id)
-        line = await queues.waiting(conn, agent_id)
+        queue = await queues.queued(conn, agent_id)
         try:
-            places = move(line, command_id, body.to, body.other, await queues.newest(conn))
+            places = move(queue, command_id, body.to, body.other, await queues.newest(conn))
         except LookupError as error:
-            raise Problem(409, f"It cannot be moved there: {error}.") from error
+            raise Problem(409, f"The command cannot be moved there: {error}.") from error
         await queues.put_at(conn, places)
         row = await _found(conn, command_id)
         other = str(body.other) if body.other is not None else None
@@ -118,13 +119,11 @@ async def move_command(call: Call[MoveCommand]) -> DictRow:
 
 
 async def read_queue(call: Call[NoBody]) -> AgentQueue:
-    """Where each waiting command stands, and when it will probably start."""
+    """The place of each queued command, and its estimated start."""
     agent_id = AgentId(call.id("agent_id"))
     async with call.services.pool.connection() as conn:
-        agent = await agents.get(conn, agent_id)
-        if agent is None:
-            raise Problem(404, "There is no such agent.")
-        line = await queues.waiting(conn, agent_id)
+        agent = found(await agents.get(conn, agent_id), "agent")
+        queue = await queues.queued(conn, agent_id)
         typical = await queues.typical_seconds(conn, agent_id)
         left = await queues.occupied_for(conn, agent_id, typical) if typical is not None else None
         moves = agent["status"] == AgentStatus.ONLINE and agent["paused_at"] is None
@@ -138,7 +137,7 @@ async def read_queue(call: Call[NoBody]) -> AgentQueue:
                 ahead=index,
                 starts_in=left + typical * index if moves and typical is not None and left is not None else None,
             )
-            for index, place in enumerate(line[:SHOWN_WAITING])
+            for index, place in enumerate(queue[:MAX_QUEUED_SHOWN])
         ],
     )
 
@@ -151,7 +150,7 @@ async def cancel_command(call: Call[CancelRequest]) -> DictRow:
         row = await request_cancel(conn, command_id, call.actor, call.body.reason)
         if row is None:
             state = CommandState((await _found(conn, command_id))["state"])
-            raise Problem(409, f"The command is over: {state}.", state=state)
+            raise Problem(409, f"The command has already ended: {state}.", state=state)
     call.services.metrics.commands_changed([row])
     await call.services.hub.dispatch(row)
     return row
@@ -163,17 +162,16 @@ async def list_tags(call: Call[NoBody]) -> dict[str, object]:
 
 
 async def _found(conn: Connection, command_id: CommandId) -> DictRow:
-    row = await commands.get(conn, command_id)
-    if row is None:
-        raise Problem(404, "There is no such command.")
-    return row
+    return found(await commands.get(conn, command_id), "command")
 
 
 def _too_late(row: DictRow) -> Problem:
     state = CommandState(row["state"])
     if state is CommandState.QUEUED:
-        return Problem(409, "Somebody else has changed it meanwhile.", state=state, revision=row["revision"])
-    return Problem(409, f"It does not wait any more: {state}.", state=state)
+        return Problem(
+            409, "The command was changed in the meantime. Read it again.", state=state, revision=row["revision"]
+        )
+    return Problem(409, f"The command is no longer queued: {state}.", state=state)
 
 
 def _event(
@@ -187,7 +185,7 @@ ENDPOINTS = [
         method="POST",
         path="/v1/agents/{agent_id:uuid}/commands",
         handler=send_command,
-        summary="Put a command in an agent's line",
+        summary="Send a command to an agent",
         answer=Command,
         role=Role.OPERATOR,
         body=NewCommand,
@@ -198,7 +196,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/commands",
         handler=list_commands,
-        summary="Commands, newest first",
+        summary="List commands, newest first",
         answer=Commands,
         query=CommandQuery,
     ),
@@ -206,7 +204,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/commands/{command_id:uuid}",
         handler=read_command,
-        summary="One command",
+        summary="Read a command",
         answer=Command,
         problems=(404,),
     ),
@@ -225,7 +223,7 @@ ENDPOINTS = [
         method="PATCH",
         path="/v1/commands/{command_id:uuid}",
         handler=edit_command,
-        summary="Change a command that waits, or note something about one",
+        summary="Edit a queued command, or set the note and the tags of any command",
         answer=Command,
         role=Role.OPERATOR,
         body=EditCommand,
@@ -235,7 +233,7 @@ ENDPOINTS = [
         method="POST",
         path="/v1/commands/{command_id:uuid}/move",
         handler=move_command,
-        summary="Move a command that waits within its agent's line",
+        summary="Move a queued command within its agent's queue",
         answer=Command,
         role=Role.OPERATOR,
         body=MoveCommand,
@@ -246,9 +244,15 @@ ENDPOINTS = [
         path="/v1/agents/{agent_id:uuid}/queue",
         old_paths=("/v1/agents/{agent_id:uuid}/line",),
         handler=read_queue,
-        summary="An agent's queue, in order, with the estimated start of each command",
+        summary="Read an agent's queue, in order, with the estimated start of each command",
         answer=AgentQueue,
         problems=(404,),
     ),
-    Endpoint(method="GET", path="/v1/tags", handler=list_tags, summary="Commands' tags in use", answer=Tags),
+    Endpoint(
+        method="GET",
+        path="/v1/tags",
+        handler=list_tags,
+        summary="List the tags of commands, the most used first",
+        answer=Tags,
+    ),
 ]

@@ -43,7 +43,7 @@ class CommandQuery(Query, frozen=True, kw_only=True):
         try:
             return [CommandState(name) for name in self.state.split(",")]
         except ValueError as error:
-            raise Problem(400, f"The query is not valid: {error}.") from error
+            raise Problem(400, f"The query is invalid: {error}.") from error
 
 
 class EditCommand(Body, frozen=True, kw_only=True):
@@ -92,7 +92,7 @@ class Target(Body, frozen=True, kw_only=True, omit_defaults=True):
     def check(self) -> None:
         """Raises Problem 422."""
         if (self.agents is not None) + (self.labels is not None) + self.all != 1:
-            raise Problem(422, "The body is not valid: give exactly one of `agents`, `labels` and `all` as the target.")
+            raise Problem(422, "The body is invalid: give exactly one of `agents`, `labels` and `all` as the target.")
 
 
 class NewGroup(NewCommand, frozen=True, kw_only=True):

@@ -127,7 +127,7 @@ async def find_device_request(call: Call[NoBody]) -> DictRow:
     async with services.pool.connection() as conn:
         row = await device_requests.by_user_code(conn, code)
     if row is None:
-        raise Problem(404, "No agent waits under this code. Codes end after 15 minutes.")
+        raise Problem(404, "No agent waits under this code. Codes expire after 15 minutes.")
     services.rate_limiter.refund_user_code(str(call.signed_in.id), call.address)
     return _shown(row)
 
@@ -155,7 +155,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/device/requests",
         handler=list_device_requests,
-        summary="Agents that wait to be let in, newest first",
+        summary="List agents that wait for approval, newest first",
         answer=DeviceRequests,
         role=Role.ADMIN,
     ),
@@ -163,7 +163,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/device/requests/{user_code:str}",
         handler=find_device_request,
-        summary="The agent that waits under a code",
+        summary="Find the agent that waits under a code",
         answer=DeviceRequest,
         role=Role.ADMIN,
         problems=(404,),
@@ -172,7 +172,7 @@ ENDPOINTS = [
         method="POST",
         path="/v1/device/requests/{request_id:uuid}/approve",
         handler=approve_device_request,
-        summary="Let an agent in",
+        summary="Approve an agent",
         answer=DeviceRequest,
         role=Role.ADMIN,
         body=DeviceDecision,
@@ -182,7 +182,7 @@ ENDPOINTS = [
         method="POST",
         path="/v1/device/requests/{request_id:uuid}/refuse",
         handler=reject_device_request,
-        summary="Turn an agent away",
+        summary="Reject an agent",
         answer=DeviceRequest,
         role=Role.ADMIN,
         problems=(404, 409),

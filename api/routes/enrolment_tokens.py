@@ -1,4 +1,4 @@
-"""One-time tokens that enrol agents: made by admins, looked at and withdrawn by them while nobody has used them."""
+"""One-time tokens that enrol agents: admins create them, and list and withdraw unused ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onsembl.api.http.models import (
     UnusedEnrolmentToken,
     UnusedEnrolmentTokens,
 )
-from onsembl.api.http.problems import Problem
+from onsembl.api.http.problems import found
 from onsembl.protocol.states import Role
 from onsembl.sql import audit, enrolment
 
@@ -35,9 +35,7 @@ async def list_enrolment_tokens(call: Call[NoBody]) -> dict[str, list[DictRow]]:
 
 async def withdraw_enrolment_token(call: Call[NoBody]) -> DictRow:
     async with call.services.pool.connection() as conn:
-        row = await enrolment.withdraw(conn, call.id("token_id"))
-        if row is None:
-            raise Problem(404, "There is no such token, or it is used up.")
+        row = found(await enrolment.withdraw(conn, call.id("token_id")), "unused enrolment token")
         await audit.write(conn, _event(call, "enrolment_token.withdrawn", row))
     return row
 
@@ -57,7 +55,7 @@ ENDPOINTS = [
         method="POST",
         path="/v1/enrolment-tokens",
         handler=create_enrolment_token,
-        summary="Make a one-time token that enrols an agent",
+        summary="Create a one-time token that enrols an agent",
         answer=EnrolmentToken,
         role=Role.ADMIN,
         body=NewEnrolmentToken,
@@ -67,7 +65,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/enrolment-tokens",
         handler=list_enrolment_tokens,
-        summary="One-time tokens that may still be used, newest first; never the tokens themselves",
+        summary="List unused one-time tokens, newest first, without the tokens themselves",
         answer=UnusedEnrolmentTokens,
         role=Role.ADMIN,
     ),
@@ -75,7 +73,7 @@ ENDPOINTS = [
         method="DELETE",
         path="/v1/enrolment-tokens/{token_id:uuid}",
         handler=withdraw_enrolment_token,
-        summary="Withdraw a one-time token that nobody has used",
+        summary="Withdraw an unused one-time token",
         answer=UnusedEnrolmentToken,
         role=Role.ADMIN,
         problems=(404,),

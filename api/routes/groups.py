@@ -1,8 +1,9 @@
-"""Groups: one instruction for several agents, followed and cancelled as one."""
+"""Groups: one command for several agents, followed and cancelled as one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,8 @@ from psycopg.rows import DictRow
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.idempotency import Once
 from onsembl.api.http.models import CancelRequest, NoBody, PageQuery
-from onsembl.api.http.problems import Problem
+from onsembl.api.http.paging import read_page
+from onsembl.api.http.problems import found
 from onsembl.api.routes.commands_models import Group, Groups, NewGroup
 from onsembl.fleet import cancel
 from onsembl.fleet.commands import promote_queues, send
@@ -23,7 +25,7 @@ from onsembl.sql.database import Connection
 
 
 async def create_group(call: Call[NewGroup]) -> dict[str, Any]:
-    """All of the rows are written, or none; then each line moves."""
+    """Write all commands of the group in one transaction, then promote each agent's queue."""
     body = call.body
     body.target.check()
     once = Once(call)
@@ -44,11 +46,10 @@ async def create_group(call: Call[NewGroup]) -> dict[str, Any]:
 async def list_groups(call: Call[NoBody]) -> dict[str, object]:
     query = call.query(PageQuery)
     async with call.services.pool.connection() as conn:
-        rows = await command_groups.page(conn, query.before, query.limit + 1)
-        page = rows[: query.limit]
-        counts = await command_groups.counts(conn, [row["id"] for row in page])
-    groups = [{**row, "counts": counts[row["id"]]} for row in page]
-    return {"groups": groups, "next_before": page[-1]["seq"] if len(rows) > query.limit else None}
+        page = await read_page(query.limit, partial(command_groups.page, conn, query.before))
+        counts = await command_groups.counts(conn, [row["id"] for row in page.rows])
+    groups = [{**row, "counts": counts[row["id"]]} for row in page.rows]
+    return {"groups": groups, "next_before": page.cursor("seq")}
 
 
 async def read_group(call: Call[NoBody]) -> dict[str, Any]:
@@ -57,7 +58,7 @@ async def read_group(call: Call[NoBody]) -> dict[str, Any]:
 
 
 async def cancel_group(call: Call[CancelRequest]) -> dict[str, Any]:
-    """What waits is cancelled at once; what runs is interrupted."""
+    """Cancel queued commands at once, and interrupt running ones."""
     group_id = call.id("group_id")
     async with call.services.pool.connection() as conn:
         await _whole(conn, group_id)
@@ -68,9 +69,7 @@ async def cancel_group(call: Call[CancelRequest]) -> dict[str, Any]:
 
 
 async def _whole(conn: Connection, group_id: UUID) -> DictRow:
-    row = await command_groups.get(conn, group_id)
-    if row is None:
-        raise Problem(404, "There is no such group.")
+    row = found(await command_groups.get(conn, group_id), "group")
     counts = await command_groups.counts(conn, [group_id])
     return {**row, "counts": counts[group_id], "commands": await command_groups.commands_of(conn, group_id)}
 
@@ -80,7 +79,7 @@ ENDPOINTS = [
         method="POST",
         path="/v1/groups",
         handler=create_group,
-        summary="Put a command in the lines of several agents",
+        summary="Send a command to several agents",
         answer=Group,
         role=Role.OPERATOR,
         body=NewGroup,
@@ -91,7 +90,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/groups",
         handler=list_groups,
-        summary="Groups, newest first",
+        summary="List groups, newest first",
         answer=Groups,
         query=PageQuery,
     ),
@@ -99,7 +98,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/groups/{group_id:uuid}",
         handler=read_group,
-        summary="One group, and its commands",
+        summary="Read a group and its commands",
         answer=Group,
         problems=(404,),
     ),
@@ -107,7 +106,7 @@ ENDPOINTS = [
         method="POST",
         path="/v1/groups/{group_id:uuid}/cancel",
         handler=cancel_group,
-        summary="Cancel all of a group",
+        summary="Cancel all commands of a group",
         answer=Group,
         role=Role.OPERATOR,
         body=CancelRequest,

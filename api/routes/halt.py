@@ -1,4 +1,4 @@
-"""The emergency stop: begin it, follow it, lift it."""
+"""The emergency stop: begin it, read its progress, lift it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from onsembl.sql import halts
 
 
 class NewHalt(Body, frozen=True, kw_only=True):
-    """Stop everything; why, if the operator says."""
+    """An emergency stop, with an optional reason."""
 
     reason: Reason | None = None
 
 
 class HaltedAgent(Answer, frozen=True, kw_only=True):
-    """How far a halt has come with one agent: a row of `onsembl.halt_agents`, and the agent's name.
+    """The progress of a halt at one agent: a row of `onsembl.halt_agents`, with the agent's name.
 
-    `stopped`: the agent has proven that no process of any command is left. `not_reached`: it is offline, and is
-    stopped when it returns. `dying`: `pids` would not die, and are killed again until they do.
+    `stopped`: the agent has proven that no process of any command is left. `not_reached`: the agent is offline; it is
+    stopped when it reconnects. `dying`: the processes `pids` survive SIGKILL, which is repeated until they are gone.
     """
 
     id: UUID
@@ -53,7 +53,7 @@ class HaltAnswer(Answer, frozen=True, kw_only=True):
 
 
 class HaltStatus(Answer, frozen=True, kw_only=True):
-    """The halt in force, null when the fleet works; and every agent that it concerns, by name."""
+    """The halt in force, or null; and the progress at every agent, by name."""
 
     halt: HaltAnswer | None
     agents: list[HaltedAgent]
@@ -87,20 +87,24 @@ ENDPOINTS = [
         method="POST",
         path="/v1/halt",
         handler=begin_halt,
-        summary="Emergency stop: everything, everywhere, now",
+        summary="Begin an emergency stop: cancel every command of every agent",
         answer=HaltStatus,
         role=Role.OPERATOR,
         body=NewHalt,
         status=202,
     ),
     Endpoint(
-        method="GET", path="/v1/halt", handler=read_halt, summary="Progress of the emergency stop", answer=HaltStatus
+        method="GET",
+        path="/v1/halt",
+        handler=read_halt,
+        summary="Read the progress of the emergency stop",
+        answer=HaltStatus,
     ),
     Endpoint(
         method="DELETE",
         path="/v1/halt",
         handler=lift_halt,
-        summary="Let the fleet work again",
+        summary="Lift the emergency stop",
         answer=HaltStatus,
         role=Role.ADMIN,
         problems=(409,),

@@ -1,8 +1,9 @@
-"""The queue: jobs, why they failed, the tasks that come by themselves, and the workers."""
+"""Jobs with their errors, periodic tasks, and workers."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Literal, cast, get_args
 from uuid import UUID
 
@@ -11,14 +12,15 @@ from msgspec import Meta
 
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.models import Answer, NoBody, Query, Time
-from onsembl.api.http.problems import Problem
+from onsembl.api.http.paging import read_page
+from onsembl.api.http.problems import Problem, found
 from onsembl.fleet.recurrence import next_times
 from onsembl.protocol.states import Role
 from onsembl.sql import audit, jobs
 from onsembl.tasks.app import PERIODIC
 
 JobState = Literal["waiting", "running", "stalled", "succeeded", "failed", "cancelled", "aborted"]
-MOST_ID = 2**63 - 1
+MAX_ID = 2**63 - 1
 
 
 class Job(Answer, frozen=True, kw_only=True):
@@ -83,7 +85,7 @@ class JobQuery(Query, frozen=True, kw_only=True):
     """Which page; `state` is one, or several with commas between."""
 
     state: Annotated[str, Meta(max_length=200)] | None = None
-    before: Annotated[int, Meta(ge=1, le=MOST_ID)] | None = None
+    before: Annotated[int, Meta(ge=1, le=MAX_ID)] | None = None
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
 
     def states(self) -> list[str]:
@@ -91,7 +93,7 @@ class JobQuery(Query, frozen=True, kw_only=True):
         known = get_args(JobState)
         asked = self.state.split(",") if self.state is not None else list(known)
         if unknown := sorted(set(asked) - set(known)):
-            raise Problem(400, f"There is no such state: {', '.join(unknown)}. There are {', '.join(known)}.")
+            raise Problem(400, f"Unknown state: {', '.join(unknown)}. The states are {', '.join(known)}.")
         return asked
 
 
@@ -99,9 +101,9 @@ async def list_jobs(call: Call[NoBody]) -> dict[str, object]:
     query = call.query(JobQuery)
     states = query.states()
     async with call.services.pool.connection() as conn:
-        rows = await jobs.page(conn, states, call.services.settings.dead_after, query.before, query.limit + 1)
-    page = rows[: query.limit]
-    return {"jobs": page, "next_before": page[-1]["id"] if len(rows) > query.limit else None}
+        dead_after = call.services.settings.dead_after
+        page = await read_page(query.limit, partial(jobs.page, conn, states, dead_after, query.before))
+    return {"jobs": page.rows, "next_before": page.cursor("id")}
 
 
 async def list_periodic_tasks(call: Call[NoBody]) -> PeriodicTasks:
@@ -130,17 +132,15 @@ async def list_workers(call: Call[NoBody]) -> dict[str, object]:
 async def retry_job(call: Call[NoBody]) -> dict[str, object]:
     """Only what tidies and fires schedules: each of those may run as often as one likes."""
     job_id = cast("int", call.request.path_params["job_id"])
-    if job_id > MOST_ID:
-        raise Problem(404, "There is no such job.")
+    if job_id > MAX_ID:
+        raise Problem(404, "Job not found.")
     silence = call.services.settings.dead_after
     async with call.services.pool.connection() as conn:
-        row = await jobs.get(conn, job_id, silence)
-        if row is None:
-            raise Problem(404, "There is no such job.")
+        row = found(await jobs.get(conn, job_id, silence), "job")
         if row["command_id"] is not None:
-            raise Problem(409, "A command's job is not run again; send the command again.")
+            raise Problem(409, "The job of a command cannot be retried. Send the command again.")
         if not await jobs.retry_failed(conn, job_id):
-            raise Problem(409, f"Only a job that has failed is run again; this one is {row['state']}.")
+            raise Problem(409, f"Only a failed job can be retried; this job is {row['state']}.")
         await audit.write(
             conn,
             audit.Event(
@@ -165,7 +165,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/jobs",
         handler=list_jobs,
-        summary="The queue's jobs, newest first",
+        summary="List jobs, newest first",
         answer=Jobs,
         role=Role.OPERATOR,
         query=JobQuery,
@@ -174,7 +174,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/jobs/periodic",
         handler=list_periodic_tasks,
-        summary="The tasks that come by themselves: when they came last, and when they come next",
+        summary="List periodic tasks, with their last and next times",
         answer=PeriodicTasks,
         role=Role.OPERATOR,
     ),
@@ -182,7 +182,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/jobs/workers",
         handler=list_workers,
-        summary="The workers, and when each was heard last",
+        summary="List workers, with their last heartbeats",
         answer=Workers,
         role=Role.OPERATOR,
     ),
@@ -190,7 +190,7 @@ ENDPOINTS = [
         method="POST",
         path="/v1/jobs/{job_id:int}/retry",
         handler=retry_job,
-        summary="Run a job that has failed again; not a command's",
+        summary="Retry a failed job that runs no command",
         answer=Job,
         role=Role.ADMIN,
         problems=(404, 409),

@@ -1,4 +1,4 @@
-"""Presets: looked up, tried out, kept and removed."""
+"""Presets: list, preview, save and delete them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from psycopg.rows import DictRow
 
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.models import Answer, Body, NoBody, Time
-from onsembl.api.http.problems import Problem
+from onsembl.api.http.problems import Problem, found
 from onsembl.protocol.field_types import Name, Priority
 from onsembl.protocol.limits import NO_LIMITS, CommandLimits
 from onsembl.protocol.presets import Preset, PresetError, Value, Values, ValuesError, Variable, check, render
@@ -83,9 +83,7 @@ async def read_preset(call: Call[NoBody]) -> PresetAnswer:
     if shipped is not None:
         return _shipped(shipped)
     async with call.services.pool.connection() as conn:
-        row = await presets.get(conn, name)
-    if row is None:
-        raise Problem(404, "There is no such preset.")
+        row = found(await presets.get(conn, name), "preset")
     return _kept(row)
 
 
@@ -100,11 +98,10 @@ async def save_preset(call: Call[SavePreset]) -> PresetAnswer:
             raise Problem(409, _changed(body.revision, known), revision=known)
         named_by = 0
         if body.name is not None:
-            if before is None:
-                raise Problem(404, "There is no such preset.")
+            found(before, "preset")
             named_by = await presets.rename(conn, name, body.name)
             if named_by is None:
-                raise Problem(409, "There is a preset of that name already.")
+                raise Problem(409, "A preset of that name already exists.")
         row = await presets.save(conn, preset, call.signed_in.id, call.signed_in.email)
         if body.revision == 0 and row["revision"] > 1:
             raise Problem(409, _changed(0, row["revision"]), revision=row["revision"])
@@ -121,11 +118,9 @@ async def save_preset(call: Call[SavePreset]) -> PresetAnswer:
 async def delete_preset(call: Call[NoBody]) -> PresetAnswer:
     name = call.request.path_params["name"]
     if name.lower() in SHIPPED:
-        raise Problem(409, "This preset ships with the program: it cannot be deleted.")
+        raise Problem(409, "A built-in preset cannot be deleted.")
     async with call.services.pool.connection() as conn:
-        row = await presets.delete(conn, name)
-        if row is None:
-            raise Problem(404, "There is no such preset.")
+        row = found(await presets.delete(conn, name), "preset")
         await audit.write(conn, _event(call.actor, "preset.deleted", row["name"], _content(row)))
     return _kept(row)
 
@@ -148,16 +143,20 @@ def _whole(name: str, body: SavePreset) -> Preset:
         preset = msgspec.convert({**fields, "name": body.name or name}, Preset)
         check(preset)
     except (msgspec.ValidationError, PresetError) as error:
-        raise Problem(422, f"The preset is not valid: {error}") from error
+        raise Problem(422, f"The preset is invalid: {error}") from error
     if {name.lower(), preset.name.lower()} & SHIPPED.keys():
-        raise Problem(409, "This preset ships with the program: save a copy under another name.")
+        raise Problem(409, "A built-in preset cannot be changed. Save a copy under another name.")
     return preset
 
 
 def _changed(asked: int, known: int) -> str:
     if known == 0:
-        return "Somebody else has deleted it meanwhile."
-    return "There is a preset of that name already." if asked == 0 else "Somebody else has changed it meanwhile."
+        return "The preset was deleted in the meantime."
+    return (
+        "A preset of that name already exists."
+        if asked == 0
+        else "The preset was changed in the meantime. Read it again."
+    )
 
 
 def _shipped(preset: Preset) -> PresetAnswer:
@@ -181,14 +180,14 @@ ENDPOINTS = [
         method="GET",
         path="/v1/presets",
         handler=list_presets,
-        summary="Every preset: those that ship, then the others by name",
+        summary="List presets: built-in ones first, then by name",
         answer=Presets,
     ),
     Endpoint(
         method="POST",
         path="/v1/presets/preview",
         handler=preview_preset,
-        summary="What a preset becomes with some values; nothing is kept or sent",
+        summary="Render a preset with values; nothing is saved or sent",
         answer=PreviewedPreset,
         body=PreviewPreset,
     ),
@@ -196,7 +195,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/presets/{name:str}",
         handler=read_preset,
-        summary="One preset; case makes no difference",
+        summary="Read a preset; its name is case-insensitive",
         answer=PresetAnswer,
         problems=(404,),
     ),
@@ -204,7 +203,7 @@ ENDPOINTS = [
         method="PUT",
         path="/v1/presets/{name:str}",
         handler=save_preset,
-        summary="Make, change or rename a preset",
+        summary="Create, change or rename a preset",
         answer=PresetAnswer,
         role=Role.OPERATOR,
         body=SavePreset,
@@ -214,7 +213,7 @@ ENDPOINTS = [
         method="DELETE",
         path="/v1/presets/{name:str}",
         handler=delete_preset,
-        summary="Remove a preset",
+        summary="Delete a preset",
         answer=PresetAnswer,
         role=Role.OPERATOR,
         problems=(404, 409),

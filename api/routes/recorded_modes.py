@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.models import NoBody
-from onsembl.api.http.problems import Problem
+from onsembl.api.http.problems import found
 from onsembl.api.routes.recordings_models import ModesQuery, TerminalModesAnswer
 from onsembl.protocol.ids import StreamId
 from onsembl.protocol.terminal_modes import TerminalModes
@@ -23,9 +23,7 @@ async def read_terminal_modes(call: Call[NoBody]) -> TerminalModesAnswer:
     at = call.query(ModesQuery).at
     pool = call.services.pool
     async with pool.connection() as conn:
-        stream = await recordings.get(conn, StreamId(call.id("stream_id")))
-        if stream is None:
-            raise Problem(404, "There is no such stream.")
+        stream = found(await recordings.get(conn, StreamId(call.id("stream_id"))), "stream")
         stream_id = StreamId(stream["id"])
         at = min(at, stream["end"])
         start = max(stream["start"], await recordings.command_start(conn, stream_id, at))

@@ -1,4 +1,4 @@
-"""Reading back what terminals showed: bytes by offset or time, with or without their times, and recordings to keep."""
+"""Recordings of terminals: bytes by offset or time, with or without their times, and exports."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import struct
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from uuid import UUID
 
 import msgspec
@@ -16,7 +17,8 @@ from starlette.responses import Response, StreamingResponse
 
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.models import NoBody
-from onsembl.api.http.problems import Problem
+from onsembl.api.http.paging import read_page
+from onsembl.api.http.problems import Problem, found
 from onsembl.api.routes.recordings_models import (
     AgentRecordingQuery,
     ArchiveUsage,
@@ -47,10 +49,7 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 
 async def _stream(conn: Connection, stream_id: UUID) -> DictRow:
-    row = await recordings.get(conn, StreamId(stream_id))
-    if row is None:
-        raise Problem(404, "There is no such stream.")
-    return row
+    return found(await recordings.get(conn, StreamId(stream_id)), "stream")
 
 
 async def read_stream(call: Call[NoBody]) -> DictRow:
@@ -62,11 +61,9 @@ async def list_agent_streams(call: Call[NoBody]) -> dict[str, object]:
     query = call.query(StreamsQuery)
     agent_id = AgentId(call.id("agent_id"))
     async with call.services.pool.connection() as conn:
-        if await agents.get(conn, agent_id) is None:
-            raise Problem(404, "There is no such agent.")
-        rows = await recordings.of_agent(conn, agent_id, query.before, query.limit + 1)
-    page = rows[: query.limit]
-    return {"streams": page, "next_before": page[-1]["created_at"] if len(rows) > query.limit else None}
+        found(await agents.get(conn, agent_id), "agent")
+        page = await read_page(query.limit, partial(recordings.of_agent, conn, agent_id, query.before))
+    return {"streams": page.rows, "next_before": page.cursor("created_at")}
 
 
 async def read_stream_timeline(call: Call[NoBody]) -> dict[str, object]:
@@ -89,16 +86,16 @@ async def list_stream_commands(call: Call[NoBody]) -> dict[str, object]:
     try:
         after = msgspec.json.decode(query.cursor, type=tuple[Offset, Offset]) if query.cursor is not None else None
     except msgspec.MsgspecError as error:
-        raise Problem(400, "The cursor is none of ours.") from error
+        raise Problem(400, "The cursor is invalid.") from error
     async with call.services.pool.connection() as conn:
         stream = await _stream(conn, call.id("stream_id"))
         start, end = _kept(stream, query.start, query.end)
         # Where nothing is kept yet, a command may have begun all the same.
         end = max(end, start + 1)
-        rows = await recordings.commands_in(conn, StreamId(stream["id"]), start, end, after, query.limit + 1)
-    page = rows[: query.limit]
-    last = [page[-1]["output_start"], page[-1]["seq"]] if len(rows) > query.limit else None
-    return {"commands": page, "next_cursor": msgspec.json.encode(last).decode() if last is not None else None}
+        stream_id = StreamId(stream["id"])
+        page = await read_page(query.limit, partial(recordings.commands_in, conn, stream_id, start, end, after))
+    last = [page.cursor("output_start"), page.cursor("seq")] if page.has_more else None
+    return {"commands": page.rows, "next_cursor": msgspec.json.encode(last).decode() if last is not None else None}
 
 
 def _kept(stream: DictRow, start: int | None, end: int | None) -> tuple[int, int]:
@@ -125,9 +122,9 @@ async def _place(conn: Connection, stream: DictRow, wanted: StreamRange) -> tupl
     elif wanted.until is not None:
         end = await archive.offset_at(conn, stream_id, wanted.until)
     if wanted.end is not None and start > wanted.end:
-        raise Problem(400, "The end lies before the start.")
+        raise Problem(400, "The end is before the start.")
     if start < end <= stream["start"]:
-        raise Problem(410, f"These bytes are kept no longer: the first that are is at {stream['start']}.")
+        raise Problem(410, f"These bytes are no longer kept. The first byte that is kept is at {stream['start']}.")
     start = max(start, stream["start"])
     return start, max(start, end)
 
@@ -182,16 +179,14 @@ async def export_stream_recording(call: Call[NoBody]) -> Response:
 async def export_command_recording(call: Call[NoBody]) -> Response:
     query = call.query(RecordingQuery)
     async with call.services.pool.connection() as conn:
-        command = await commands.get(conn, CommandId(call.id("command_id")))
-        if command is None:
-            raise Problem(404, "There is no such command.")
+        command = found(await commands.get(conn, CommandId(call.id("command_id"))), "command")
         if command["stream_id"] is None or command["output_start"] is None:
-            raise Problem(409, "The command has put nothing out.", state=command["state"])
+            raise Problem(409, "The command produced no output.", state=command["state"])
         stream = await _stream(conn, command["stream_id"])
     stream_id = StreamId(stream["id"])
     end = await _archived_end(call.services.pool, stream, command["output_end"])
     if command["output_start"] < end <= stream["start"]:
-        raise Problem(410, "What the command put out is kept no longer.")
+        raise Problem(410, "The output of the command is no longer kept.")
     start = max(command["output_start"], stream["start"])
     part = Part(stream_id, start, max(start, end), stream["columns"], stream["rows"])
     name = f"{stream['agent_name']}-{command['seq']}"
@@ -203,9 +198,7 @@ async def export_agent_recording(call: Call[NoBody]) -> Response:
     agent_id = AgentId(call.id("agent_id"))
     wanted = StreamRange(since=query.since, until=query.until)
     async with call.services.pool.connection() as conn:
-        agent = await agents.get(conn, agent_id)
-        if agent is None:
-            raise Problem(404, "There is no such agent.")
+        agent = found(await agents.get(conn, agent_id), "agent")
         parts: list[Part] = []
         for stream in await recordings.in_span(conn, agent_id, query.since, query.until):
             start, end = await _place(conn, stream, wanted)
@@ -226,7 +219,7 @@ async def _archived_end(pool: Pool, stream: DictRow, end: int | None) -> int:
     if agent is not None and agent["stream_id"] == stream_id:
         raise Problem(
             503,
-            f"The agent has yet to send {end - archived} bytes of it. Come back, or take the stream's recording.",
+            f"The agent has yet to send {end - archived} bytes of the output. Try again, or export the stream.",
             headers={"Retry-After": "2"},
         )
     return archived
@@ -270,7 +263,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/streams/{stream_id:uuid}",
         handler=read_stream,
-        summary="One terminal's recording: what is kept of it",
+        summary="Read the recording of a terminal: the range of bytes that is kept",
         answer=Stream,
         problems=(404,),
     ),
@@ -278,7 +271,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/agents/{agent_id:uuid}/streams",
         handler=list_agent_streams,
-        summary="An agent's recordings, newest first",
+        summary="List an agent's recordings, newest first",
         answer=Streams,
         query=StreamsQuery,
         problems=(404,),
@@ -287,7 +280,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/streams/{stream_id:uuid}/timeline",
         handler=read_stream_timeline,
-        summary="When how much came, and the terminal's sizes",
+        summary="Read the output rate over time, and the terminal's sizes",
         answer=Timeline,
         query=TimelineQuery,
         problems=(404,),
@@ -296,7 +289,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/streams/{stream_id:uuid}/commands",
         handler=list_stream_commands,
-        summary="Which commands ran in a stream, in the order of their output",
+        summary="List the commands of a stream, in the order of their output",
         answer=RecordedCommands,
         query=RecordedCommandsQuery,
         problems=(404,),
@@ -305,7 +298,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/streams/{stream_id:uuid}/output",
         handler=read_stream_output,
-        summary="Bytes by offset or time; the headers Onsembl-Start and Onsembl-End say which are answered",
+        summary="Read bytes by offset or time; the headers Onsembl-Start and Onsembl-End name the range",
         answer=Stream,
         media_type="application/octet-stream",
         query=StreamRange,
@@ -315,7 +308,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/streams/{stream_id:uuid}/pieces",
         handler=read_stream_pieces,
-        summary="Bytes with times: before each piece its Unix time in ms (int64) and length (uint32), little-endian",
+        summary="Read bytes with times: each piece follows its time in ms (int64) and length (uint32), little-endian",
         answer=Stream,
         media_type=TIMED_MEDIA_TYPE,
         query=StreamRange,
@@ -325,7 +318,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/streams/{stream_id:uuid}/recording",
         handler=export_stream_recording,
-        summary="A stream, or a part of it, as asciicast or text",
+        summary="Export a stream, or a part of it, as asciicast or text",
         answer=Stream,
         media_type="application/x-asciicast",
         query=StreamRecordingQuery,
@@ -335,7 +328,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/commands/{command_id:uuid}/recording",
         handler=export_command_recording,
-        summary="What a command put out, as asciicast or text",
+        summary="Export the output of a command as asciicast or text",
         answer=Stream,
         media_type="application/x-asciicast",
         query=RecordingQuery,
@@ -345,7 +338,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/agents/{agent_id:uuid}/recording",
         handler=export_agent_recording,
-        summary="What an agent put out over a time, as asciicast or text",
+        summary="Export the output of an agent over a time as asciicast or text",
         answer=Stream,
         media_type="application/x-asciicast",
         query=AgentRecordingQuery,
@@ -355,7 +348,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/usage",
         handler=read_archive_usage,
-        summary="Disk use of the recordings, by agent",
+        summary="Read the disk use of the recordings, by agent",
         answer=ArchiveUsage,
     ),
 ]

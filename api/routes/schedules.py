@@ -1,4 +1,4 @@
-"""Schedules: made, changed, paused and resumed, fired, removed."""
+"""Schedules: create, update, pause, resume, run and delete them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from psycopg.rows import DictRow
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.idempotency import Once
 from onsembl.api.http.models import NoBody
-from onsembl.api.http.problems import Problem
+from onsembl.api.http.problems import Problem, found
 from onsembl.api.routes.schedules_models import (
     ChangedSchedule,
     NewSchedule,
@@ -34,7 +34,7 @@ from onsembl.tasks.schedules import fire_now, first_time
 
 TIMES_SHOWN = 5
 GIVEN = ("name", "target", "text", "preset", "values", "priority", "limits", "cron", "time_zone", "at")
-"""What a person says of a schedule."""
+"""The columns of a schedule that an operator sets."""
 
 
 async def list_schedules(call: Call[NoBody]) -> dict[str, object]:
@@ -63,7 +63,7 @@ async def preview_schedule_times(call: Call[NoBody]) -> NextTimes:
 
 
 async def create_schedule(call: Call[NewSchedule]) -> DictRow:
-    """What it will say, and to whom, has to be possible now."""
+    """The schedule is rejected if its command could not be sent now."""
     once = Once(call)
     async with call.services.pool.connection() as conn:
         made = await once.made_before(conn)
@@ -81,12 +81,12 @@ async def create_schedule(call: Call[NewSchedule]) -> DictRow:
 
 
 async def update_schedule(call: Call[ChangedSchedule]) -> DictRow:
-    """A paused one stays paused."""
+    """A paused schedule stays paused."""
     schedule_id, by = call.id("schedule_id"), call.signed_in
     async with call.services.pool.connection() as conn:
         before = await _locked(conn, schedule_id)
         if call.body.revision is not None and call.body.revision != before["revision"]:
-            raise Problem(409, "Somebody else has changed it meanwhile.", revision=before["revision"])
+            raise Problem(409, "The schedule was changed in the meantime. Read it again.", revision=before["revision"])
         content, next_at = await _content(conn, call.body)
         if await schedules.name_is_taken(conn, content["name"], schedule_id):
             raise _taken()
@@ -109,7 +109,7 @@ async def pause_schedule(call: Call[NoBody]) -> DictRow:
 
 
 async def resume_schedule(call: Call[NoBody]) -> DictRow:
-    """What would have come while it was paused does not come."""
+    """Times that were due during the pause are not caught up."""
     async with call.services.pool.connection() as conn:
         row = await _locked(conn, call.id("schedule_id"))
         if row["paused_at"] is not None:
@@ -119,17 +119,15 @@ async def resume_schedule(call: Call[NoBody]) -> DictRow:
 
 
 async def run_schedule(call: Call[NoBody]) -> DictRow:
-    """Now, besides the times when it is due."""
+    """Send the command now, besides the times when the schedule is due."""
     schedule_id = call.id("schedule_id")
     once = Once(call)
     async with call.services.pool.connection() as conn:
-        waiting: Sequence[AgentId] | None = ()
+        agent_ids: Sequence[AgentId] = ()
         if await once.made_before(conn) is None:
-            waiting = await fire_now(conn, schedule_id, call.actor)
-            if waiting is None:
-                raise _missing()
+            agent_ids = found(await fire_now(conn, schedule_id, call.actor), "schedule")
             await once.makes(conn, schedule_id)
-    await promote_queues(call.services.pool, waiting)
+    await promote_queues(call.services.pool, agent_ids)
     async with call.services.pool.connection() as conn:
         return await _shown(conn, schedule_id)
 
@@ -144,7 +142,7 @@ async def delete_schedule(call: Call[NoBody]) -> DictRow:
 
 
 async def _content(conn: Connection, body: NewSchedule) -> tuple[dict[str, Any], datetime]:
-    """What is to be kept, and when it comes first. Raises Problem for what could not be fired now."""
+    """The columns of the schedule, and its first time. Raises Problem, or SendError if its command cannot be sent."""
     body.check()
     content: dict[str, Any] = {name: getattr(body, name) for name in GIVEN}
     content["target"] = to_builtins(body.target)
@@ -153,7 +151,7 @@ async def _content(conn: Connection, body: NewSchedule) -> tuple[dict[str, Any],
     await render_content(conn, body, [row["kind"] for row in rows])
     next_at = _first_time(content, datetime.now(UTC))
     if next_at is None:
-        raise Problem(422, "That time is over.")
+        raise Problem(422, "That time is in the past.")
     return content, next_at
 
 
@@ -165,25 +163,15 @@ def _first_time(content: Mapping[str, Any], now: datetime) -> datetime | None:
 
 
 async def _locked(conn: Connection, schedule_id: UUID) -> DictRow:
-    row = await schedules.lock(conn, schedule_id)
-    if row is None:
-        raise _missing()
-    return row
+    return found(await schedules.lock(conn, schedule_id), "schedule")
 
 
 async def _shown(conn: Connection, schedule_id: UUID) -> DictRow:
-    rows = await schedules.list_schedules(conn, schedule_id)
-    if not rows:
-        raise _missing()
-    return rows[0]
-
-
-def _missing() -> Problem:
-    return Problem(404, "There is no such schedule.")
+    return found(next(iter(await schedules.list_schedules(conn, schedule_id)), None), "schedule")
 
 
 def _taken() -> Problem:
-    return Problem(409, "There is a schedule of that name already.")
+    return Problem(409, "A schedule of that name already exists.")
 
 
 def _said(row: DictRow) -> dict[str, Any]:
@@ -199,14 +187,14 @@ ENDPOINTS = [
         method="GET",
         path="/v1/schedules",
         handler=list_schedules,
-        summary="Every schedule, by name",
+        summary="List schedules, by name",
         answer=Schedules,
     ),
     Endpoint(
         method="POST",
         path="/v1/schedules",
         handler=create_schedule,
-        summary="Have a command come by itself, once or again and again",
+        summary="Create a schedule: a command that is sent once or repeatedly",
         answer=ScheduleAnswer,
         role=Role.OPERATOR,
         body=NewSchedule,
@@ -217,7 +205,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/schedules/times",
         handler=preview_schedule_times,
-        summary="When a cron expression comes next",
+        summary="Preview the next times of a cron expression",
         answer=NextTimes,
         query=TimesQuery,
     ),
@@ -225,7 +213,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/schedules/{schedule_id:uuid}",
         handler=read_schedule,
-        summary="One schedule",
+        summary="Read a schedule",
         answer=ScheduleAnswer,
         problems=(404,),
     ),
@@ -233,7 +221,7 @@ ENDPOINTS = [
         method="PUT",
         path="/v1/schedules/{schedule_id:uuid}",
         handler=update_schedule,
-        summary="Change a schedule",
+        summary="Update a schedule",
         answer=ScheduleAnswer,
         role=Role.OPERATOR,
         body=ChangedSchedule,
@@ -243,7 +231,7 @@ ENDPOINTS = [
         method="DELETE",
         path="/v1/schedules/{schedule_id:uuid}",
         handler=delete_schedule,
-        summary="Remove a schedule; the commands that it made stay",
+        summary="Delete a schedule; the commands that it sent stay",
         answer=ScheduleAnswer,
         role=Role.OPERATOR,
         problems=(404,),
@@ -252,7 +240,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/schedules/{schedule_id:uuid}/runs",
         handler=list_schedule_runs,
-        summary="A schedule's latest firings",
+        summary="List the latest firings of a schedule",
         answer=ScheduleRuns,
         query=RunsQuery,
         problems=(404,),
@@ -268,9 +256,9 @@ ENDPOINTS = [
             problems=(404,),
         )
         for verb, handler, summary in (
-            ("pause", pause_schedule, "Have a schedule come no more for now"),
-            ("resume", resume_schedule, "Let a paused schedule come again"),
-            ("run", run_schedule, "Fire a schedule now"),
+            ("pause", pause_schedule, "Pause a schedule"),
+            ("resume", resume_schedule, "Resume a paused schedule"),
+            ("run", run_schedule, "Send a schedule's command now"),
         )
     ),
 ]

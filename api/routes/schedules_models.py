@@ -32,7 +32,7 @@ class NewSchedule(NewCommand, frozen=True, kw_only=True):
         """Raises Problem 422."""
         self.target.check()
         if (self.cron is None) == (self.at is None):
-            raise Problem(422, "The body is not valid: give either `cron` or `at`.")
+            raise Problem(422, "The body is invalid: give either `cron` or `at`.")
 
 
 class ChangedSchedule(NewSchedule, frozen=True, kw_only=True):

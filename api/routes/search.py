@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from functools import partial
 
 import msgspec
 import psycopg
@@ -11,6 +12,7 @@ from psycopg.rows import DictRow
 
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.models import NoBody
+from onsembl.api.http.paging import read_page
 from onsembl.api.http.problems import Problem
 from onsembl.api.routes.search_models import (
     Excerpt,
@@ -50,9 +52,9 @@ async def search_history(call: Call[NoBody]) -> SearchHits:
             await search.limit_time(conn)
             return await find(conn, wanted, query.cursor, query.limit)
     except psycopg.errors.QueryCanceled as error:
-        raise Problem(503, "That takes too long: name an agent, a shorter time or a longer word.") from error
+        raise Problem(503, "The search takes too long. Name an agent, a shorter time or a longer word.") from error
     except msgspec.MsgspecError as error:
-        raise Problem(400, "The cursor is none of ours.") from error
+        raise Problem(400, "The cursor is invalid.") from error
 
 
 async def _output(conn: Connection, wanted: Wanted, cursor: str | None, limit: int) -> SearchHits:
@@ -101,7 +103,7 @@ def _hits(row: DictRow, wanted: Wanted, matcher: re.Pattern[str], upto: int | No
 async def _commands(conn: Connection, wanted: Wanted, cursor: str | None, limit: int) -> SearchHits:
     before = msgspec.json.decode(cursor, type=int) if cursor is not None else None
     matcher = _matcher(wanted)
-    rows = await search.commands(conn, wanted, before, limit + 1)
+    page = await read_page(limit, partial(search.commands, conn, wanted, before))
     hits = [
         SearchHit(
             agent_id=row["agent_id"],
@@ -112,9 +114,9 @@ async def _commands(conn: Connection, wanted: Wanted, cursor: str | None, limit:
             state=CommandState(row["state"]),
             excerpt=excerpt(row["text"], matcher),
         )
-        for row in rows[:limit]
+        for row in page.rows
     ]
-    return SearchHits(hits=hits, next_cursor=str(rows[limit - 1]["seq"]) if len(rows) > limit else None)
+    return SearchHits(hits=hits, next_cursor=str(page.cursor("seq")) if page.has_more else None)
 
 
 def _matcher(wanted: Wanted) -> re.Pattern[str]:
@@ -136,7 +138,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/search",
         handler=search_history,
-        summary="Search what terminals showed (kind=output) or what was commanded (kind=commands), newest first",
+        summary="Search the output of terminals (kind=output) or the text of commands (kind=commands), newest first",
         answer=SearchHits,
         query=SearchQuery,
         problems=(503,),

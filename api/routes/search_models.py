@@ -23,9 +23,9 @@ def terms_of(text: str) -> list[str]:
     terms = [quoted or word for quoted, word in re.findall(r'"([^"]+)"|(\S+)', text)]
     terms = [term for term in terms if term.strip('"')]
     if not terms or "\0" in text:
-        raise Problem(400, "There is nothing to search for.")
+        raise Problem(400, "Give at least one word to search for.")
     if len(terms) > MAX_TERMS:
-        raise Problem(400, f"At most {MAX_TERMS} words; put what belongs together in double quotes.")
+        raise Problem(400, f"Give at most {MAX_TERMS} words; put a phrase in double quotes.")
     return terms
 
 

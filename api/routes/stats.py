@@ -69,7 +69,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/figures",
         handler=read_statistics,
-        summary="This instance's figures",
+        summary="Read the statistics of this instance",
         answer=Statistics,
     ),
 ]

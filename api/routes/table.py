@@ -12,7 +12,7 @@ from onsembl.api.http.models import (
     Me,
     NoBody,
 )
-from onsembl.api.http.problems import Problem
+from onsembl.api.http.problems import found
 from onsembl.api.routes import access as access_routes
 from onsembl.api.routes import agent_control as agent_control_routes
 from onsembl.api.routes import agent_settings as agent_settings_routes
@@ -47,10 +47,7 @@ async def list_agents(call: Call[NoBody]) -> dict[str, list[DictRow]]:
 
 async def read_agent(call: Call[NoBody]) -> DictRow:
     async with call.services.pool.connection() as conn:
-        row = await agents.get(conn, AgentId(call.id("agent_id")))
-    if row is None:
-        raise Problem(404, "There is no such agent.")
-    return row
+        return found(await agents.get(conn, AgentId(call.id("agent_id"))), "agent")
 
 
 async def enrol_agent(call: Call[Enrolment]) -> AgentCredentials:
@@ -83,13 +80,15 @@ ENDPOINTS = [
     *recording_routes.ENDPOINTS,
     *search_routes.ENDPOINTS,
     *figures_routes.ENDPOINTS,
-    Endpoint(method="GET", path="/v1/me", handler=read_current_operator, summary="Who am I?", answer=Me),
-    Endpoint(method="GET", path="/v1/agents", handler=list_agents, summary="Every agent, by name", answer=Agents),
+    Endpoint(
+        method="GET", path="/v1/me", handler=read_current_operator, summary="Read the signed-in operator", answer=Me
+    ),
+    Endpoint(method="GET", path="/v1/agents", handler=list_agents, summary="List agents, by name", answer=Agents),
     Endpoint(
         method="GET",
         path="/v1/agents/{agent_id:uuid}",
         handler=read_agent,
-        summary="One agent",
+        summary="Read an agent",
         answer=Agent,
         problems=(404,),
     ),
@@ -118,7 +117,7 @@ ENDPOINTS = [
         method="POST",
         path="/v1/agents/logout",
         handler=log_out_agent,
-        summary="Give up an agent's credentials, its connection included",
+        summary="Revoke an agent's credentials and close its connection",
         answer=LoggedOut,
         role=None,
         presents="an agent's refresh token",

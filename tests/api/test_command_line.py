@@ -102,7 +102,7 @@ async def test_commands_are_looked_up_and_changed(api: Api, tmp_path: Path):
     out, _ = await run("commands", "list", "--agent", "builder", "--limit", "2", "step")
     assert [line.split()[0] for line in out.splitlines()] == [sent[2], sent[1]]
     _, err = await run("commands", "edit", sent[1], "--text", "too late", code=1)
-    assert "It does not wait any more: cancelled." in err
+    assert "The command is no longer queued: cancelled." in err
     await run("commands", "edit", sent[0], code=2)
     await run("commands", "move", sent[0], "--first", "--last", "--before", sent[2], code=2)
 
@@ -126,7 +126,7 @@ async def test_groups_are_followed_and_cancelled(api: Api, tmp_path: Path):
     shown = json.loads((await run("groups", "show", group, "--json"))[0])
     assert {command["cancel_reason"] for command in shown["commands"]} == {"wrong branch"}
     _, err = await run("groups", "show", "00000000-0000-0000-0000-000000000000", code=1)
-    assert "There is no such group." in err
+    assert "Group not found." in err
 
 
 @pytest.mark.parametrize("target", [("--agent", "one"), ("--all",)])

@@ -140,7 +140,7 @@ async def test_the_command_line_shows_the_queue(api: Api, tmp_path: Path):
     said, _ = await shell.run("jobs", "retry", str(failed))
     assert said == f"Job {failed} (keep_archive) is waiting.\n"
     _, err = await shell.run("jobs", "retry", "1000000", code=1)
-    assert "There is no such job." in err
+    assert "Job not found." in err
 
 
 async def test_without_a_worker_the_command_line_says_so(idle: Api, tmp_path: Path):

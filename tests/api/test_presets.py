@@ -165,4 +165,4 @@ async def test_presets_from_the_command_line(api: Api, tmp_path: Path):
     await run("presets", "rename", "our-review", "plan", code=1)
     await run("presets", "delete", "our-review")
     _, err = await run("presets", "delete", "review", code=1)
-    assert "ships with the program" in err
+    assert "A built-in preset cannot be" in err

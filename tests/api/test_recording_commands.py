@@ -47,6 +47,6 @@ async def test_recordings_are_exported_and_searched_from_the_command_line(api, t
     assert [hit["command_id"] for hit in json.loads(out)] == [command]
     await run("search", "nowhere", code=1)
     _, err = await run("export", "command", str(stream), code=1)
-    assert "There is no such command." in err
+    assert "Command not found." in err
     _, err = await run("export", "agent", "nobody", code=1)
     assert "There is no agent nobody." in err

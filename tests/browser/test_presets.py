@@ -68,7 +68,7 @@ async def test_a_preset_is_copied_changed_and_deleted(center: Api, visit) -> Non
     visitor.console.expect("409")
     await page.get_by_label("Name").first.fill("review")
     await page.get_by_role("button", name="Save").click()
-    await expect(page.get_by_role("alert")).to_contain_text("ships with the program")
+    await expect(page.get_by_role("alert")).to_contain_text("A built-in preset cannot be")
     await page.get_by_role("button", name="Cancel").click()
     await viewer.come_back((await center.operator(Role.VIEWER)).email, path="/#/presets")
     await expect(viewer.page.locator('[data-preset="upgrade"]')).to_be_visible()

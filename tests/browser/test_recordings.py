@@ -199,6 +199,6 @@ async def test_missing_recordings_are_reported(center: Api, visit) -> None:
     await visitor.come_back((await center.operator(Role.VIEWER)).email, path=f"/#/recordings/quiet/{stream}")
     await expect(visitor.page.get_by_text("This terminal has no recorded output.")).to_be_visible()
     await visitor.page.goto(f"{center.url}/#/recordings/quiet/{agent.id}")
-    await expect(visitor.page.get_by_text("There is no such stream.")).to_be_visible()
+    await expect(visitor.page.get_by_text("Stream not found.")).to_be_visible()
     await visitor.page.goto(f"{center.url}/#/recordings?q=nowhere")
     await expect(visitor.page.get_by_text("Nothing found.")).to_be_visible()
