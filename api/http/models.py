@@ -70,13 +70,13 @@ class Agent(Answer, frozen=True, kw_only=True):
 
 
 class Agents(Answer, frozen=True, kw_only=True):
-    """Every agent, by name."""
+    """All agents, by name."""
 
     agents: list[Agent]
 
 
 class OperatorAnswer(Answer, frozen=True, kw_only=True):
-    """A person who may sign in; `role` is null for one who then sees nothing."""
+    """A person who can sign in; without a role (null) the person sees nothing."""
 
     id: UUID
     email: str
@@ -87,13 +87,13 @@ class OperatorAnswer(Answer, frozen=True, kw_only=True):
 
 
 class Operators(Answer, frozen=True, kw_only=True):
-    """Everyone who may sign in, by address."""
+    """All operators, by email address."""
 
     operators: list[OperatorAnswer]
 
 
 class AuditEvent(Answer, frozen=True, kw_only=True):
-    """A row of the audit log."""
+    """An event of the audit log."""
 
     id: int
     at: Time
@@ -109,15 +109,15 @@ class AuditEvent(Answer, frozen=True, kw_only=True):
 
 
 class AuditPage(Answer, frozen=True, kw_only=True):
-    """A page of the audit log; `next_before` asks for the next."""
+    """A page of the audit log, newest first; `next_before` is where the next page starts, null on the last page."""
 
     events: list[AuditEvent]
     next_before: int | None
 
 
 class AuditChain(Answer, frozen=True, kw_only=True):
-    """Where the audit log's chain of hashes stands: the last link's number and hash, since when, and how many rows are
-    not in it yet."""
+    """The state of the audit log's hash chain: the number, the hash and the time of its last link, and the number of
+    `unsealed` rows, which have no link yet."""
 
     seq: int
     hash: str
@@ -126,7 +126,7 @@ class AuditChain(Answer, frozen=True, kw_only=True):
 
 
 class AlertAnswer(Answer, frozen=True, kw_only=True):
-    """What an operator should look at: a row of `onsembl.alerts`."""
+    """An alert for operators: a row of `onsembl.alerts`."""
 
     id: int
     at: Time
@@ -138,7 +138,7 @@ class AlertAnswer(Answer, frozen=True, kw_only=True):
 
 
 class Alerts(Answer, frozen=True, kw_only=True):
-    """Those that wait first, then the latest others."""
+    """Alerts: unacknowledged ones first, then the latest others."""
 
     alerts: list[AlertAnswer]
 
@@ -200,7 +200,7 @@ class Command(Answer, frozen=True, kw_only=True):
 
 
 class Commands(Answer, frozen=True, kw_only=True):
-    """A page of commands, newest first. `next_before` asks for the next page; None on the last."""
+    """A page of commands, newest first; `next_before` is where the next page starts, null on the last page."""
 
     commands: list[Command]
     next_before: int | None
@@ -214,20 +214,20 @@ class PageQuery(Query, frozen=True, kw_only=True):
 
 
 class CancelRequest(Body, frozen=True, kw_only=True):
-    """Why, if the operator says."""
+    """A request to cancel, with an optional reason."""
 
     reason: Reason | None = None
 
 
 class NewEnrolmentToken(Body, frozen=True, kw_only=True):
-    """A one-time token to enrol an agent whose name fits a glob pattern, for `expires_in` seconds."""
+    """A one-time token to enrol an agent whose name matches a glob pattern. It expires after `expires_in` seconds."""
 
     name_pattern: Annotated[str, Meta(min_length=1, max_length=64)] = "*"
     expires_in: Annotated[int, Meta(ge=60, le=30 * 24 * 3600)] = 3600
 
 
 class EnrolmentToken(Answer, frozen=True, kw_only=True):
-    """The token, shown this once."""
+    """A new one-time token. It is shown only once."""
 
     id: UUID
     token: str
@@ -236,7 +236,7 @@ class EnrolmentToken(Answer, frozen=True, kw_only=True):
 
 
 class UnusedEnrolmentToken(Answer, frozen=True, kw_only=True):
-    """A one-time token that may still be used, and who has made it."""
+    """An unused one-time token, without the token itself."""
 
     id: UUID
     name_pattern: str
@@ -246,13 +246,13 @@ class UnusedEnrolmentToken(Answer, frozen=True, kw_only=True):
 
 
 class UnusedEnrolmentTokens(Answer, frozen=True, kw_only=True):
-    """Newest first."""
+    """Unused one-time tokens, newest first."""
 
     tokens: list[UnusedEnrolmentToken]
 
 
 class DeviceRequest(Answer, frozen=True, kw_only=True):
-    """An agent that asks to be let in: a row of `onsembl.device_requests`."""
+    """An agent that asks for approval: a row of `onsembl.device_requests`."""
 
     id: UUID
     user_code: str
@@ -271,21 +271,21 @@ class DeviceRequest(Answer, frozen=True, kw_only=True):
 
 
 class DeviceRequests(Answer, frozen=True, kw_only=True):
-    """Those that nobody has decided on."""
+    """Agents that wait for approval, newest first."""
 
     requests: list[DeviceRequest]
 
 
 class DeviceDecision(Body, frozen=True, kw_only=True):
-    """Let it in, under another name if one is given. `replace`: as the agent of that name that there is, whose
-    credentials end."""
+    """The approval of an agent, under another name if one is given. With `replace` the agent replaces the existing
+    agent of that name, whose credentials are revoked."""
 
     name: Name | None = None
     replace: bool = False
 
 
 class LoggedOut(Answer, frozen=True, kw_only=True):
-    """Nothing more is to be said."""
+    """The agent's credentials are revoked."""
 
 
 class ProblemDetails(Answer, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Requests and answers about commands, their lines and their groups."""
+"""Models of commands, queues and groups."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ Words = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL)]
 
 
 class CommandQuery(Query, frozen=True, kw_only=True):
-    """Which commands. `state` may be several, with commas between; all words of `q` occur in the text or the note; `by`
-    is a part of the name of who asked."""
+    """A filter of commands. `state` is one state, or several separated by commas; every word of `q` occurs in the text
+    or the note; `by` is a part of the requesting operator's name."""
 
     agent_id: UUID | None = None
     state: Annotated[str, Meta(max_length=100)] | None = None
@@ -37,7 +37,7 @@ class CommandQuery(Query, frozen=True, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
 
     def states(self) -> list[CommandState] | None:
-        """Raises Problem 400."""
+        """The states in `state`. Raises Problem 400."""
         if self.state is None:
             return None
         try:
@@ -47,8 +47,8 @@ class CommandQuery(Query, frozen=True, kw_only=True):
 
 
 class EditCommand(Body, frozen=True, kw_only=True):
-    """What is to change. `text`, `priority` and `limits` can be changed while the command waits; with `revision` only
-    if nobody has changed it since. `note` and `tags` can be changed always."""
+    """The fields to change. `text`, `priority` and `limits` of a queued command can be changed, with `revision` only if
+    it is still the command's revision. `note` and `tags` can always be changed."""
 
     text: CommandText | UnsetType = UNSET
     priority: Priority | UnsetType = UNSET
@@ -59,14 +59,16 @@ class EditCommand(Body, frozen=True, kw_only=True):
 
 
 class MoveCommand(Body, frozen=True, kw_only=True):
-    """Where in its agent's line a waiting command goes: to an end, or beside another one, whose priority it takes."""
+    """The new place of a queued command in its agent's queue: first, last, or next to another command, whose priority
+    it takes."""
 
     to: Destination
     other: UUID | None = None
 
 
 class QueuedCommand(Answer, frozen=True, kw_only=True):
-    """How many wait before it, and in how many seconds it will probably start; null when nobody can tell."""
+    """The place of a queued command: the number of commands `ahead` of it, and the seconds until its estimated start,
+    null when there is no estimate."""
 
     command_id: UUID
     ahead: int
@@ -74,7 +76,7 @@ class QueuedCommand(Answer, frozen=True, kw_only=True):
 
 
 class AgentQueue(Answer, frozen=True, kw_only=True):
-    """An agent's line in its order. `typical_seconds` is the median of how long its latest commands ran."""
+    """An agent's queue, in order. `typical_seconds` is the median duration of its latest commands."""
 
     agent_id: UUID
     typical_seconds: float | None
@@ -90,19 +92,19 @@ class Target(Body, frozen=True, kw_only=True, omit_defaults=True):
     all: bool = False
 
     def check(self) -> None:
-        """Raises Problem 422."""
+        """Raise Problem 422 unless exactly one field is given."""
         if (self.agents is not None) + (self.labels is not None) + self.all != 1:
             raise Problem(422, "The body is invalid: give exactly one of `agents`, `labels` and `all` as the target.")
 
 
 class NewGroup(NewCommand, frozen=True, kw_only=True):
-    """One instruction for several agents."""
+    """A command for several agents."""
 
     target: Target
 
 
 class GroupSummary(Answer, frozen=True, kw_only=True):
-    """One request for several agents; `counts` has how many of its commands are in which state."""
+    """A group: one command for several agents. `counts` is the number of its commands in each state."""
 
     id: UUID
     seq: int
@@ -118,32 +120,32 @@ class GroupSummary(Answer, frozen=True, kw_only=True):
 
 
 class Group(GroupSummary, frozen=True, kw_only=True):
-    """The same with its commands, one an agent."""
+    """A group with its commands, one for each agent."""
 
     commands: list[Command]
 
 
 class Groups(Answer, frozen=True, kw_only=True):
-    """A page of groups, newest first. `next_before` asks for the next page."""
+    """A page of groups, newest first; `next_before` is where the next page starts, null on the last page."""
 
     groups: list[GroupSummary]
     next_before: int | None
 
 
 class AgentLabels(Body, frozen=True, kw_only=True):
-    """All labels of an agent: those that are not named are gone."""
+    """All labels of an agent; they replace the existing labels."""
 
     labels: Labels
 
 
 class TagCount(Answer, frozen=True, kw_only=True):
-    """A tag, and how many of the newest commands have it."""
+    """A tag, and the number of recent commands that have it."""
 
     tag: str
     count: int
 
 
 class Tags(Answer, frozen=True, kw_only=True):
-    """Tags in use, the most used first."""
+    """The tags of commands, the most used first."""
 
     tags: list[TagCount]

@@ -24,8 +24,8 @@ MAX_ID = 2**63 - 1
 
 
 class Job(Answer, frozen=True, kw_only=True):
-    """One job. `stalled` is one whose worker is gone; another takes it over shortly. `command_id` and the agent are
-    there if it runs a command; `error` is why its latest attempt failed."""
+    """A job. `stalled`: the job's worker is gone; another worker takes over the job shortly. `command_id` and the agent
+    are set if the job runs a command. `error` is the error of the latest attempt."""
 
     id: int
     task: str
@@ -44,14 +44,14 @@ class Job(Answer, frozen=True, kw_only=True):
 
 
 class Jobs(Answer, frozen=True, kw_only=True):
-    """Jobs, newest first; those that ended more than a day ago are removed."""
+    """A page of jobs, newest first. Jobs that ended more than a day ago are removed."""
 
     jobs: list[Job]
     next_before: int | None
 
 
 class PeriodicTask(Answer, frozen=True, kw_only=True):
-    """A task that comes by itself; `last_job` is the job of the time `last_due_at`, as long as it is kept."""
+    """A task that runs periodically; `last_job` is the job of the time `last_due_at`, null when it was removed."""
 
     name: str
     cron: str
@@ -61,13 +61,13 @@ class PeriodicTask(Answer, frozen=True, kw_only=True):
 
 
 class PeriodicTasks(Answer, frozen=True, kw_only=True):
-    """Every one, by name. Their cron expressions are in UTC."""
+    """All periodic tasks, by name. Their cron expressions are in UTC."""
 
     tasks: list[PeriodicTask]
 
 
 class Worker(Answer, frozen=True, kw_only=True):
-    """A worker that has not left in good order; one that is not `alive` was not heard for too long."""
+    """A worker that has not signed off; a worker that is not `alive` has sent no heartbeat for too long."""
 
     id: int
     heartbeat_at: Time
@@ -76,20 +76,20 @@ class Worker(Answer, frozen=True, kw_only=True):
 
 
 class Workers(Answer, frozen=True, kw_only=True):
-    """Every one, the oldest first."""
+    """All workers, oldest first."""
 
     workers: list[Worker]
 
 
 class JobQuery(Query, frozen=True, kw_only=True):
-    """Which page; `state` is one, or several with commas between."""
+    """A page of jobs; `state` is one state, or several separated by commas."""
 
     state: Annotated[str, Meta(max_length=200)] | None = None
     before: Annotated[int, Meta(ge=1, le=MAX_ID)] | None = None
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
 
     def states(self) -> list[str]:
-        """Raises Problem 400."""
+        """The states in `state`. Raises Problem 400."""
         known = get_args(JobState)
         asked = self.state.split(",") if self.state is not None else list(known)
         if unknown := sorted(set(asked) - set(known)):
@@ -130,7 +130,7 @@ async def list_workers(call: Call[NoBody]) -> dict[str, object]:
 
 
 async def retry_job(call: Call[NoBody]) -> dict[str, object]:
-    """Only what tidies and fires schedules: each of those may run as often as one likes."""
+    """Only periodic tasks are retried; each of them may run at any time."""
     job_id = cast("int", call.request.path_params["job_id"])
     if job_id > MAX_ID:
         raise Problem(404, "Job not found.")

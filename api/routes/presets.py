@@ -21,7 +21,7 @@ from onsembl.sql import audit, presets
 
 
 class PresetAnswer(Answer, frozen=True, kw_only=True):
-    """A preset. One that ships cannot be changed or deleted, has the revision 0 and was saved by nobody."""
+    """A preset. A built-in (`shipped`) preset cannot be changed or deleted; its revision is 0."""
 
     name: str
     description: str
@@ -37,14 +37,14 @@ class PresetAnswer(Answer, frozen=True, kw_only=True):
 
 
 class Presets(Answer, frozen=True, kw_only=True):
-    """Those that ship, then the others by name."""
+    """All presets: built-in ones first, then by name."""
 
     presets: list[PresetAnswer]
 
 
 class SavePreset(Body, frozen=True, kw_only=True):
-    """All of a preset; with `name` it is renamed. With `revision` it is saved only if nobody has changed it since that
-    one; with 0 only if there is none of that name."""
+    """The whole content of a preset; `name` renames it. With `revision`, the preset is saved only if that is still its
+    revision; with 0, only if no preset of that name exists."""
 
     template: Annotated[str, Meta(min_length=1)]
     description: str = ""
@@ -57,14 +57,14 @@ class SavePreset(Body, frozen=True, kw_only=True):
 
 
 class PreviewPreset(Body, frozen=True, kw_only=True):
-    """A preset, kept or not, and values for it."""
+    """A preset, saved or not, with values for its variables."""
 
     preset: Preset
     values: Values = msgspec.field(default_factory=dict[str, Value])
 
 
 class PreviewedPreset(Answer, frozen=True, kw_only=True):
-    """The text that would be sent; without one, why not: what is wrong with the preset, or with which values."""
+    """The rendered text; or the `problem` with the preset, or with the values (`fields`)."""
 
     text: str | None
     problem: str | None
@@ -126,7 +126,7 @@ async def delete_preset(call: Call[NoBody]) -> PresetAnswer:
 
 
 async def preview_preset(call: Call[PreviewPreset]) -> PreviewedPreset:
-    """Nothing is kept or sent."""
+    """Render a preset; nothing is saved or sent."""
     try:
         check(call.body.preset)
         return PreviewedPreset(text=render(call.body.preset, call.body.values), problem=None, fields={})

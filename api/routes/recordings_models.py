@@ -1,4 +1,4 @@
-"""Requests and answers about what was recorded."""
+"""Models of recordings."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class Stream(Answer, frozen=True, kw_only=True):
-    """One terminal's recording. Bytes `start` to `end` (exclusive) are kept; `stored` is what they take on disk.
+    """The recording of a terminal. Bytes `start` to `end` (exclusive) are kept; they take `stored` bytes on disk.
 
-    `began_at` and `last_at` are null while nothing is kept.
+    `began_at` and `last_at` are null while no byte is kept.
     """
 
     id: UUID
@@ -35,14 +35,15 @@ class Stream(Answer, frozen=True, kw_only=True):
 
 
 class Streams(Answer, frozen=True, kw_only=True):
-    """A page of an agent's streams, newest first; `next_before` asks for the next."""
+    """A page of an agent's streams, newest first; `next_before` is where the next page starts, null on the last
+    page."""
 
     streams: list[Stream]
     next_before: Time | None
 
 
 class RecordedCommand(Answer, frozen=True, kw_only=True):
-    """A command that ran in the stream, and where its output is; of its text only how it begins."""
+    """A command that ran in the stream: the beginning of its text, and the range of its output."""
 
     id: UUID
     text: str
@@ -54,14 +55,15 @@ class RecordedCommand(Answer, frozen=True, kw_only=True):
 
 
 class RecordedCommands(Answer, frozen=True, kw_only=True):
-    """A page of a stream's commands, in the order of their output; `next_cursor` asks for the next."""
+    """A page of a stream's commands, in the order of their output; `next_cursor` is where the next page starts, null on
+    the last page."""
 
     commands: list[RecordedCommand]
     next_cursor: str | None
 
 
 class TerminalSize(Answer, frozen=True, kw_only=True):
-    """From the byte at `start` on the terminal has this size."""
+    """The size of the terminal, in cells, from the byte at `start` on."""
 
     start: int
     at: Time
@@ -70,7 +72,7 @@ class TerminalSize(Answer, frozen=True, kw_only=True):
 
 
 class Activity(Answer, frozen=True, kw_only=True):
-    """How much came within one of the equal parts of the recording's time; parts in which nothing came are left out."""
+    """The bytes of output in one of the equal parts of the recording's time. Parts without output are left out."""
 
     part: int
     at: Time
@@ -79,7 +81,7 @@ class Activity(Answer, frozen=True, kw_only=True):
 
 
 class Timeline(Answer, frozen=True, kw_only=True):
-    """What a player draws beside the terminal: `parts` is how many the time is divided in."""
+    """The data for a player's timeline. The recording's time is divided into `parts` equal parts."""
 
     stream: Stream
     parts: int
@@ -88,22 +90,22 @@ class Timeline(Answer, frozen=True, kw_only=True):
 
 
 class TerminalModesAnswer(Answer, frozen=True, kw_only=True):
-    """What a terminal that starts is written to have the modes of a place in a recording."""
+    """The bytes that put a new terminal into the modes in force at an offset."""
 
     modes: str
 
 
 class AgentUsage(Answer, frozen=True, kw_only=True):
-    """Bytes of an agent's recordings, as compressed."""
+    """The compressed size of an agent's recordings, in bytes."""
 
     agent_id: UUID
     stored: int
 
 
 class ArchiveUsage(Answer, frozen=True, kw_only=True):
-    """What recordings take; agents of which nothing is kept are left out.
+    """The disk use of recordings. Agents without recordings are left out.
 
-    `archive` and `search` are bytes on disk with all indexes: of the recordings, and of the text that is searched.
+    `archive` and `search` are bytes on disk with all indexes: of the recordings, and of the text for the search.
     """
 
     agents: list[AgentUsage]
@@ -112,14 +114,15 @@ class ArchiveUsage(Answer, frozen=True, kw_only=True):
 
 
 class TimeRange(Query, frozen=True, kw_only=True):
-    """A time, from `since` up to `until`."""
+    """A range of time, from `since` up to `until`."""
 
     since: Time | None = None
     until: Time | None = None
 
 
 class StreamRange(TimeRange, frozen=True, kw_only=True):
-    """Bytes from `start` up to `end`, or from `since` up to `until`; without either, from the first one kept on."""
+    """A range of bytes, from `start` up to `end`, or from `since` up to `until`. The default start is the first byte
+    kept."""
 
     start: Offset | None = None
     end: Offset | None = None
@@ -131,7 +134,7 @@ class StreamRange(TimeRange, frozen=True, kw_only=True):
 
 
 class TimelineQuery(Query, frozen=True, kw_only=True):
-    """Of which bytes, and in how many parts."""
+    """A range of bytes, and the number of parts."""
 
     start: Offset | None = None
     end: Offset | None = None
@@ -139,7 +142,7 @@ class TimelineQuery(Query, frozen=True, kw_only=True):
 
 
 class RecordedCommandsQuery(Query, frozen=True, kw_only=True):
-    """A page of the commands of these bytes."""
+    """A page of the commands in a range of bytes."""
 
     start: Offset | None = None
     end: Offset | None = None
@@ -148,7 +151,7 @@ class RecordedCommandsQuery(Query, frozen=True, kw_only=True):
 
 
 class ModesQuery(Query, frozen=True, kw_only=True):
-    """At which offset."""
+    """An offset in a stream."""
 
     at: Offset
 
@@ -161,18 +164,18 @@ class StreamsQuery(Query, frozen=True, kw_only=True):
 
 
 class RecordingQuery(Query, frozen=True, kw_only=True):
-    """In which format."""
+    """The format of an export."""
 
     format: Literal["cast3", "cast2", "text"] = "cast3"
 
 
 class StreamRecordingQuery(StreamRange, frozen=True, kw_only=True):
-    """Which bytes, in which format."""
+    """The range and the format of an export."""
 
     format: Literal["cast3", "cast2", "text"] = "cast3"
 
 
 class AgentRecordingQuery(TimeRange, frozen=True, kw_only=True):
-    """Which time, in which format."""
+    """The time range and the format of an export."""
 
     format: Literal["cast3", "cast2", "text"] = "cast3"

@@ -1,4 +1,4 @@
-"""Requests and answers about schedules."""
+"""Models of schedules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TimeZone = Annotated[str, Meta(max_length=64, description="A name of the IANA's 
 
 
 class NewSchedule(NewCommand, frozen=True, kw_only=True):
-    """What is to come for whom, and when: once at a time, or again and again by a cron expression in a time zone."""
+    """A command for a target that is sent once (`at`), or repeatedly by a cron expression in a time zone."""
 
     name: Name
     target: Target
@@ -29,22 +29,22 @@ class NewSchedule(NewCommand, frozen=True, kw_only=True):
     at: Time | None = None
 
     def check(self) -> None:
-        """Raises Problem 422."""
+        """Raise Problem 422 unless the target is valid and exactly one of `cron` and `at` is given."""
         self.target.check()
         if (self.cron is None) == (self.at is None):
             raise Problem(422, "The body is invalid: give either `cron` or `at`.")
 
 
 class ChangedSchedule(NewSchedule, frozen=True, kw_only=True):
-    """The same, for a schedule that there is; with `revision` only if nobody has changed it since."""
+    """The new content of a schedule; with `revision` only if it is still the schedule's revision."""
 
     revision: Annotated[int, Meta(ge=1)] | None = None
 
 
 class ScheduleRun(Answer, frozen=True, kw_only=True):
-    """One firing: the command or the group that it made, and how many of its commands are in which state; or why it
-    could make none. `skipped` names the agents that it passed over, as the command of an earlier time still waited
-    there."""
+    """One firing of a schedule: the command or the group that it sent, with the number of commands in each state; or
+    the `error` that prevented it. `skipped` names the agents that were skipped, because an earlier command of the
+    schedule was still queued."""
 
     due_at: Time
     ran_at: Time
@@ -56,8 +56,8 @@ class ScheduleRun(Answer, frozen=True, kw_only=True):
 
 
 class ScheduleAnswer(Answer, frozen=True, kw_only=True):
-    """A schedule: a row of `onsembl.schedules`, with its last firing. `next_at` is null while it is paused, and when
-    nothing more is to come."""
+    """A schedule: a row of `onsembl.schedules`, with its last firing. `next_at` is null while the schedule is paused,
+    and after its last time."""
 
     id: UUID
     name: str
@@ -82,7 +82,7 @@ class ScheduleAnswer(Answer, frozen=True, kw_only=True):
 
 
 class Schedules(Answer, frozen=True, kw_only=True):
-    """Every schedule, by name."""
+    """All schedules, by name."""
 
     schedules: list[ScheduleAnswer]
 
@@ -94,20 +94,20 @@ class ScheduleRuns(Answer, frozen=True, kw_only=True):
 
 
 class RunsQuery(Query, frozen=True, kw_only=True):
-    """How many."""
+    """The number of firings to list."""
 
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
 
 
 class TimesQuery(Query, frozen=True, kw_only=True):
-    """A rule to try out."""
+    """A cron expression and its time zone."""
 
     cron: Cron
     time_zone: TimeZone = "UTC"
 
 
 class NextTimes(Answer, frozen=True, kw_only=True):
-    """The next times of a rule; without one, why there are none."""
+    """The next times of a cron expression; or the `problem` with it."""
 
     times: list[Time]
     problem: str | None

@@ -1,4 +1,4 @@
-"""Requests and answers of the search."""
+"""Models of the search."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_TERMS = 8
 
 
 def terms_of(text: str) -> list[str]:
-    """The words and quoted parts of what is asked. Raises Problem 400."""
+    """The words and quoted phrases of a query. Raises Problem 400."""
     terms = [quoted or word for quoted, word in re.findall(r'"([^"]+)"|(\S+)', text)]
     terms = [term for term in terms if term.strip('"')]
     if not terms or "\0" in text:
@@ -30,7 +30,8 @@ def terms_of(text: str) -> list[str]:
 
 
 class SearchQuery(TimeRange, frozen=True, kw_only=True):
-    """All words of `q`, in any case and anywhere in a line; what is within double quotes is taken as it is."""
+    """A search. Every word of `q` occurs in a line, in any case and at any place; a phrase in double quotes is one
+    word."""
 
     q: Annotated[str, Meta(min_length=1, max_length=200)]
     kind: Literal["output", "commands"] = "output"
@@ -40,14 +41,14 @@ class SearchQuery(TimeRange, frozen=True, kw_only=True):
 
 
 class Excerpt(Answer, frozen=True, kw_only=True):
-    """A part of a line; `match` says that it is what was searched for."""
+    """A part of a line; `match` is true for a part that matches the search."""
 
     text: str
     match: bool
 
 
 class SearchHit(Answer, frozen=True, kw_only=True):
-    """A line of output, or a command. `offset` is where in the stream the line, or the command's output, begins."""
+    """A line of output, or a command. `offset` is where the line, or the command's output, starts in the stream."""
 
     agent_id: UUID
     at: Time
@@ -59,7 +60,7 @@ class SearchHit(Answer, frozen=True, kw_only=True):
 
 
 class SearchHits(Answer, frozen=True, kw_only=True):
-    """A page of what was found, newest first; `next_cursor` asks for the next."""
+    """A page of matches, newest first; `next_cursor` is where the next page starts, null on the last page."""
 
     hits: list[SearchHit]
     next_cursor: str | None
@@ -73,11 +74,11 @@ class _Cursor(msgspec.Struct, frozen=True, array_like=True):
 
 
 def encode_cursor(at: datetime, stream_id: UUID, start: int, line: int) -> str:
-    """The place of the last line of a page."""
+    """The cursor after the last line of a page."""
     return msgspec.json.encode(_Cursor(at, stream_id, start, line)).decode()
 
 
 def decode_cursor(text: str) -> tuple[datetime, UUID, int, int]:
-    """The place again. Raises msgspec.MsgspecError."""
+    """The place in a cursor. Raises msgspec.MsgspecError."""
     cursor = msgspec.json.decode(text, type=_Cursor)
     return cursor.at, cursor.stream_id, cursor.start, cursor.line

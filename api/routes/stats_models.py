@@ -1,4 +1,4 @@
-"""What the page of figures is told."""
+"""Models of the statistics."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from onsembl.protocol.field_types import Priority
 
 
 class Distribution(Answer, frozen=True, kw_only=True):
-    """Times that were measured, in seconds: `counts[i]` of them were `bounds[i]` at most, and the last count is of all.
-    They only grow; two readings tell of the time between."""
+    """A histogram of times in seconds: `counts[i]` is the number of times up to `bounds[i]`, the last count the number
+    of all times. Counts only grow; the difference of two readings covers the time between them."""
 
     bounds: list[float]
     counts: list[int]
 
 
 class PoolStatistics(Answer, frozen=True, kw_only=True):
-    """Connections to the database: how many there are, how many of them are in use, and who waits for one."""
+    """The connections of a database pool: their number, the number in use, and the number of requests that wait for
+    one."""
 
     name: str
     size: int
@@ -29,7 +30,7 @@ class PoolStatistics(Answer, frozen=True, kw_only=True):
 
 
 class QueueStatistics(Answer, frozen=True, kw_only=True):
-    """Commands of one priority that wait; `oldest` is for how many seconds the oldest of them has."""
+    """The queued commands of one priority; `oldest` is the age of the oldest one, in seconds."""
 
     priority: Priority
     depth: int
@@ -37,7 +38,7 @@ class QueueStatistics(Answer, frozen=True, kw_only=True):
 
 
 class UnfinishedCommands(Answer, frozen=True, kw_only=True):
-    """Commands of all instances that are not over."""
+    """The unfinished commands of all instances."""
 
     queued: int
     dispatched: int
@@ -46,21 +47,21 @@ class UnfinishedCommands(Answer, frozen=True, kw_only=True):
 
 
 class Statistics(Answer, frozen=True, kw_only=True):
-    """One instance's figures, as `/metrics` has them, but for `commands`, which are everybody's. Those that say so only
-    grow; a rate is the difference of two readings of the same instance."""
+    """The statistics of one instance; `commands` covers all instances. Counters only grow: a rate is the difference of
+    two readings of the same instance."""
 
     instance_id: UUID
-    at: Annotated[float, Meta(description="When they were read, in seconds since 1970.")]
+    at: Annotated[float, Meta(description="The time of the reading, in seconds since 1970.")]
     agents: int
     viewers: int
     realtime_subscribers: Annotated[int | None, Meta(description="null where Supabase is hosted.")]
-    terminal_bytes: Annotated[int, Meta(description="Bytes that agents' terminals put out. Only grows.")]
-    deliveries: Annotated[int, Meta(description="Frames of them that viewers were given. Only grows.")]
+    terminal_bytes: Annotated[int, Meta(description="Bytes of output of the agents' terminals. Only grows.")]
+    deliveries: Annotated[int, Meta(description="Frames of output sent to viewers. Only grows.")]
     archive_lag_bytes: int
     relay: Distribution
     loop_lag: Distribution
-    commands_ended: Annotated[dict[str, int], Meta(description="By state. They only grow.")]
-    commands: Annotated[UnfinishedCommands | None, Meta(description="null while the database does not answer.")]
+    commands_ended: Annotated[dict[str, int], Meta(description="The number of ended commands by state. Only grows.")]
+    commands: Annotated[UnfinishedCommands | None, Meta(description="null while the database is not responding.")]
     pools: list[PoolStatistics]
-    memory_bytes: Annotated[int | None, Meta(description="Of the process; null where the system does not say.")]
-    cpu_seconds: Annotated[float | None, Meta(description="Of the process. Only grows.")]
+    memory_bytes: Annotated[int | None, Meta(description="Memory of the process; null where it is unknown.")]
+    cpu_seconds: Annotated[float | None, Meta(description="CPU time of the process. Only grows.")]
