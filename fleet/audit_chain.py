@@ -59,8 +59,8 @@ class Verifier:
         if self.watch and hash.hex() in self.watch:
             self.passed.add(hash.hex())
 
-    def stranger(self, audit_id: int) -> None:
-        """A row that should be in the chain and is not."""
+    def unchained_row(self, audit_id: int) -> None:
+        """Note an audit row that is missing from the chain."""
         self.found(f"audit row {audit_id} was put in, or its link was taken out")
 
     def end(self, seq: int, hash: bytes) -> None:

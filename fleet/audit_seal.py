@@ -81,8 +81,8 @@ async def verify(
                 if verifier.checked % PROGRESS_EVERY == 0:
                     progress(verifier.checked)
         seal = await audit_chain.seal(conn, to_lengthen=False)
-        async with aclosing(audit_chain.strangers(conn, seal.horizon)) as ids:
+        async with aclosing(audit_chain.unchained_rows(conn, seal.horizon)) as ids:
             async for audit_id in ids:
-                verifier.stranger(audit_id)
+                verifier.unchained_row(audit_id)
         verifier.end(seal.seq, seal.hash)
     return verifier

@@ -182,7 +182,7 @@ async def _pause(conn: Connection, agent_id: AgentId, at: LiteralString, by: str
     return row
 
 
-async def shut_out_since(conn: Connection, issued_at: Mapping[AgentId, float]) -> list[DictRow]:
+async def revoked_since(conn: Connection, issued_at: Mapping[AgentId, float]) -> list[DictRow]:
     """Those of these agents that are `disabled`, or whose access tokens from then (Unix time) are not taken any
     more."""
     cursor = await conn.execute(
@@ -201,7 +201,7 @@ async def online_at(conn: Connection, agent_id: AgentId) -> InstanceId | None:
     return row["instance_id"] if row else None
 
 
-async def strand(conn: Connection, dead_after: float) -> list[dict[str, Any]]:
+async def mark_offline(conn: Connection, dead_after: float) -> list[dict[str, Any]]:
     """Mark offline the agents of instances that are gone or silent for `dead_after` seconds; their ids and names."""
     cursor = await conn.execute(
         """update agents set status = 'offline', instance_id = null, disconnected_at = now()

@@ -129,10 +129,10 @@ async def anchor(conn: Connection) -> tuple[int, bytes]:
     return row["seq"], bytes(row["hash"])
 
 
-async def strangers(conn: Connection, below: str) -> AsyncGenerator[int]:
+async def unchained_rows(conn: Connection, below: str) -> AsyncGenerator[int]:
     """Ids of rows that are not in the chain and claim to be older than `below`, or to be of a transaction that has not
     been yet. (Where `below` lies there itself, the database was restored and nothing has been sealed since.)"""
-    async with conn.cursor("strangers") as cursor:
+    async with conn.cursor("unchained_rows") as cursor:
         await cursor.execute(
             f"""select a.id from audit a
                 where (a.tx < %(below)s::xid8 or (a.tx >= {XMAX} and %(below)s::xid8 <= {XMAX})) and {NOT_LINKED}

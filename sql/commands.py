@@ -269,8 +269,8 @@ async def cancel_step(conn: Connection, agent_id: AgentId, command_id: CommandId
     return cursor.rowcount == 1
 
 
-async def forget_unheard(conn: Connection, agent_id: AgentId, known: Collection[UUID]) -> list[DictRow]:
-    """Put right what a returning agent does not know of: commands in neither list of its `hello`.
+async def settle_unreported(conn: Connection, agent_id: AgentId, known: Collection[UUID]) -> list[DictRow]:
+    """Settle the commands that a reconnecting agent does not report: those in neither list of its `hello`.
 
     One that was only dispatched never reached it: back into the line, or cancelled if that was wished. One that ran
     is lost, and its output is what the archive has: nothing more of it will come. The changed rows.

@@ -8,7 +8,7 @@ from onsembl.sql.database import Connection
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class QueueDepth:
     """Commands of one priority that wait; `oldest` is for how many seconds the oldest of them has."""
 
     depth: int
@@ -20,7 +20,7 @@ class Unfinished:
     """Commands that are not over: how many in each state, and those that wait by priority."""
 
     states: dict[str, int]
-    waiting: dict[int, Line]
+    waiting: dict[int, QueueDepth]
 
 
 async def unfinished(conn: Connection) -> Unfinished:
@@ -36,9 +36,9 @@ async def unfinished(conn: Connection) -> Unfinished:
            group by state, priority"""
     )
     states = {"queued": 0, "dispatched": 0, "running": 0}
-    waiting: dict[int, Line] = {}
+    waiting: dict[int, QueueDepth] = {}
     for row in await cursor.fetchall():
         states[row["state"]] += row["depth"]
         if row["state"] == "queued":
-            waiting[row["priority"]] = Line(row["depth"], row["oldest"])
+            waiting[row["priority"]] = QueueDepth(row["depth"], row["oldest"])
     return Unfinished(states, waiting)

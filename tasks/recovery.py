@@ -45,7 +45,7 @@ async def sweep(pool: Pool, dead_worker_seconds: float) -> None:
             logger.warning(
                 "Gave a command a new job", extra={"action": "command_rejobbed", "command_id": str(command["id"])}
             )
-        for agent in await agents.strand(conn, DEAD_INSTANCE_SECONDS):
+        for agent in await agents.mark_offline(conn, DEAD_INSTANCE_SECONDS):
             await audit.write(
                 conn,
                 audit.Event(

@@ -101,7 +101,7 @@ class Instance:
         """Close the connections of agents that were disabled or lost their credentials since they connected."""
         here = dict(self._services.presence.admitted)
         async with self._services.pool.connection() as conn:
-            rows = await agents.shut_out_since(conn, {agent_id: at.issued_at for agent_id, at in here.items()})
+            rows = await agents.revoked_since(conn, {agent_id: at.issued_at for agent_id, at in here.items()})
         for row in rows:
             agent_id = AgentId(row["id"])
             async with self._hub.connecting[agent_id]:

@@ -25,7 +25,7 @@ async def disable_agent(call: Call[NoBody]) -> DictRow:
         if row["instance_id"] is not None:
             message = InstanceMessage(op="disabled", agent_id=agent_id)
             await instance_messages.send(conn, row["instance_id"], message)
-        for lost in await commands.forget_unheard(conn, agent_id, []):
+        for lost in await commands.settle_unreported(conn, agent_id, []):
             await commands.notify_changed(conn, lost["id"])
             if CommandState(lost["state"]).is_final:
                 await call.services.reports.write_lost(conn, lost, call.actor)

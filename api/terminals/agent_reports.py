@@ -103,7 +103,7 @@ class AgentReports:
             if not await _write_accepted(conn, agent_id, stream_id, accepted)
         ]
         known = [report.command_id for report in (*hello.running, *hello.ended)]
-        for row in await commands.forget_unheard(conn, agent_id, known):
+        for row in await commands.settle_unreported(conn, agent_id, known):
             await commands.notify_changed(conn, row["id"])
             if CommandState(row["state"]).is_final:
                 await self.write_lost(conn, row, actor)

@@ -59,7 +59,7 @@ def test_findings_are_bounded_and_counted():
     """A log that is wrong from end to end does not fill the memory."""
     verifier = Verifier(0, START)
     for number in range(MOST_FINDINGS + 50):
-        verifier.stranger(number)
+        verifier.unchained_row(number)
     assert (len(verifier.findings), verifier.wrong) == (MOST_FINDINGS, MOST_FINDINGS + 50)
 
 
