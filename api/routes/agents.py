@@ -1,0 +1,93 @@
+"""Agents: list and read them; their enrolment and tokens; and the signed-in operator."""
+
+from __future__ import annotations
+
+from psycopg.rows import DictRow
+
+from onsembl.api.http.endpoint import Call, Endpoint
+from onsembl.api.http.models import (
+    Agent,
+    Agents,
+    LoggedOut,
+    Me,
+    NoBody,
+)
+from onsembl.api.http.problems import found
+from onsembl.protocol.enrolment import AgentCredentials, Enrolment
+from onsembl.protocol.ids import AgentId
+from onsembl.sql import agents
+
+
+async def read_current_operator(call: Call[NoBody]) -> Me:
+    operator = call.signed_in
+    assert operator.role is not None, "authorize() lets nobody in without one"
+    return Me(id=operator.id, email=operator.email, role=operator.role)
+
+
+async def list_agents(call: Call[NoBody]) -> dict[str, list[DictRow]]:
+    async with call.services.pool.connection() as conn:
+        return {"agents": await agents.list_agents(conn)}
+
+
+async def read_agent(call: Call[NoBody]) -> DictRow:
+    async with call.services.pool.connection() as conn:
+        return found(await agents.get(conn, AgentId(call.id("agent_id"))), "agent")
+
+
+async def enrol_agent(call: Call[Enrolment]) -> AgentCredentials:
+    return await call.services.agent_tokens.enrol(call.token, call.body, call.address)
+
+
+async def log_out_agent(call: Call[NoBody]) -> LoggedOut:
+    await call.services.agent_tokens.log_out(call.token, call.address)
+    return LoggedOut()
+
+
+async def refresh_agent_token(call: Call[NoBody]) -> AgentCredentials:
+    return await call.services.agent_tokens.refresh(call.token, call.address)
+
+
+ENDPOINTS = [
+    Endpoint(
+        method="GET", path="/v1/me", handler=read_current_operator, summary="Read the signed-in operator", answer=Me
+    ),
+    Endpoint(method="GET", path="/v1/agents", handler=list_agents, summary="List agents, by name", answer=Agents),
+    Endpoint(
+        method="GET",
+        path="/v1/agents/{agent_id:uuid}",
+        handler=read_agent,
+        summary="Read an agent",
+        answer=Agent,
+        problems=(404,),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/agents/enrol",
+        handler=enrol_agent,
+        summary="Enrol an agent",
+        answer=AgentCredentials,
+        role=None,
+        presents="a one-time enrolment token",
+        body=Enrolment,
+        status=201,
+        problems=(403, 409),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/agents/token",
+        handler=refresh_agent_token,
+        summary="Exchange an agent's refresh token",
+        answer=AgentCredentials,
+        role=None,
+        presents="an agent's refresh token",
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/agents/logout",
+        handler=log_out_agent,
+        summary="Revoke an agent's credentials and close its connection",
+        answer=LoggedOut,
+        role=None,
+        presents="an agent's refresh token",
+    ),
+]
