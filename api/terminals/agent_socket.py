@@ -188,16 +188,17 @@ class AgentSession:
 
     async def _serve(self) -> None:
         hello = await self._receive_hello()
-        async with self._hub.connecting[self.agent_id]:
-            terminal = await self._connect(hello)
-        # From here on, this session must also mark the agent offline.
+        terminal: Terminal | None = None
         try:
+            async with self._hub.connecting[self.agent_id]:
+                terminal = await self._connect(hello)
             await self._synchronize(hello, terminal)
             await self._converse(terminal)
         finally:
-            if self._hub.remove_agent(self):
+            if self._hub.remove_agent(self) and terminal is not None:
                 terminal.promised = None
-            await asyncio.shield(self._disconnect())
+            if self.epoch:  # the agent was marked online
+                await asyncio.shield(self._disconnect())
 
     async def _receive_hello(self) -> Hello:
         try:

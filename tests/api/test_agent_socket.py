@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from uuid import uuid4
 
+import psycopg
 import pytest
 from support.agents import Operator, until
 from support.api_calls import audit_entries
@@ -15,6 +16,7 @@ from support.server import Enrolled, running
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from onsembl.api.terminals import agent_socket
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.messages import AGENT_SUBPROTOCOL, encode_output
 from onsembl.sql import commands
@@ -108,6 +110,25 @@ async def test_frames_that_the_protocol_does_not_allow_end_the_connection(api, a
         for frame in frames:
             await socket.send(frame)
         assert await close_code(socket) == code
+
+
+async def test_an_agent_whose_stream_cannot_be_resumed_is_offline(api, agent, monkeypatch):
+    """The database fails after the agent was marked online and before its welcome."""
+
+    async def fail(*_: object) -> None:
+        raise psycopg.OperationalError("the database is gone")
+
+    monkeypatch.setattr(agent_socket, "resume", fail)
+    operator = await api.operator()
+    async with api.agent_socket(agent) as socket:
+        await socket.send(HELLO_TEXT)
+        assert await close_code(socket) == CloseCode.INTERNAL_ERROR
+
+    async def is_offline() -> bool:
+        row = (await api.http.get(f"/v1/agents/{agent.id}", headers=operator.headers)).json()
+        return (row["status"], row["epoch"]) == ("offline", 1)
+
+    await until(is_offline, "it is offline")
 
 
 async def test_output_is_acknowledged_and_resumed(api):
