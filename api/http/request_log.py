@@ -15,7 +15,7 @@ from onsembl.protocol import request_ids
 logger = logging.getLogger(__name__)
 
 HEADER = "X-Request-ID"
-OFTEN_ASKED = ("/metrics", "/healthz", "/readyz", "/v1/figures")
+OFTEN_ASKED = ("/metrics", "/healthz", "/readyz", "/v1/statistics")
 """By programs, every few seconds: only the details of a log tell of it."""
 SHOWN_OF_PATH = 500
 

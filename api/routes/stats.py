@@ -67,7 +67,8 @@ def _commands(unfinished: Unfinished) -> UnfinishedCommands:
 ENDPOINTS = [
     Endpoint(
         method="GET",
-        path="/v1/figures",
+        path="/v1/statistics",
+        old_paths=("/v1/figures",),
         handler=read_statistics,
         summary="Read the statistics of this instance",
         answer=Statistics,

@@ -1,4 +1,4 @@
-"""`/v1/figures`: the statistics for the dashboard."""
+"""`/v1/statistics`: the statistics for the dashboard."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onsembl.protocol.states import Role
 
 
 async def read(api, account) -> dict:
-    response = await api.http.get("/v1/figures", headers=account.headers)
+    response = await api.http.get("/v1/statistics", headers=account.headers)
     assert response.status_code == 200, response.text
     return response.json()
 
@@ -21,16 +21,16 @@ async def read(api, account) -> dict:
 async def test_every_role_sees_them_as_the_document_says(api, role):
     """Without an operator's token the answer is 401."""
     account = await api.operator(role)
-    figures = await read(api, account)
+    statistics = await read(api, account)
     document = (await api.http.get("/openapi.json", headers=account.headers)).json()
-    jsonschema.validate(figures, {"$ref": "#/components/schemas/Statistics", "components": document["components"]})
+    jsonschema.validate(statistics, {"$ref": "#/components/schemas/Statistics", "components": document["components"]})
     for name in ("relay", "loop_lag"):
-        bounds, counts = figures[name]["bounds"], figures[name]["counts"]
+        bounds, counts = statistics[name]["bounds"], statistics[name]["counts"]
         assert len(counts) == len(bounds) + 1
         assert bounds == sorted(bounds)
         assert counts == sorted(counts)
-    assert {pool["name"] for pool in figures["pools"]} >= {"api", "archive", "worker", "jobs"}
-    assert (await api.http.get("/v1/figures")).status_code == 401
+    assert {pool["name"] for pool in statistics["pools"]} >= {"api", "archive", "worker", "jobs"}
+    assert (await api.http.get("/v1/statistics")).status_code == 401
 
 
 async def test_they_tell_of_agents_terminals_and_commands(api, tmp_path):
@@ -54,8 +54,8 @@ async def test_they_tell_of_agents_terminals_and_commands(api, tmp_path):
             assert during["at"] > before["at"]
 
         async def left() -> dict | None:
-            figures = await read(api, account)
-            return figures if figures["viewers"] == 0 else None
+            statistics = await read(api, account)
+            return statistics if statistics["viewers"] == 0 else None
 
         after = await until(left, "the viewer's end")
         assert after["deliveries"] >= during["deliveries"]
@@ -96,6 +96,6 @@ async def test_without_the_database_the_rest_is_told(api, monkeypatch):
         raise psycopg.OperationalError("it is away")
 
     monkeypatch.setattr("onsembl.sql.stats.unfinished", fails)
-    figures = await read(api, account)
-    assert figures["commands"] is None
-    assert figures["agents"] == 0
+    statistics = await read(api, account)
+    assert statistics["commands"] is None
+    assert statistics["agents"] == 0

@@ -11,7 +11,7 @@ from support.server import Api
 from onsembl.protocol.states import Role
 
 PHONE = {"width": 390, "height": 844}
-ROUTE = "/v1/figures"
+ROUTE = "/v1/statistics"
 TURN = """state => {
     Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
     document.dispatchEvent(new Event("visibilitychange"));
