@@ -1,4 +1,4 @@
-"""A running API with a fresh database behind it."""
+"""Fixtures: a running API with a fresh database."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ async def api(settings: Settings) -> AsyncGenerator[Api]:
 
 @pytest.fixture
 async def agent(api: Api) -> Enrolled:
-    """An agent by the name of `one`."""
+    """An enrolled agent named `one`."""
     return await api.enrol("one")

@@ -1,4 +1,4 @@
-"""An agent as a whole: paused, cleared, restarted, ended."""
+"""Control of a whole agent: pause, cancel all commands, restart, stop."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ async def actions(api: Api) -> list[str]:
 
 
 async def test_a_paused_agent_takes_nothing_new(api, admin, tmp_path):
-    """What runs goes on to its end; the line waits until it is resumed; who paused it is shown, and audited once."""
+    """A paused agent finishes its running command and starts none until it is resumed; the audit log has each change
+    once."""
     async with agent_running(api, tmp_path) as agent:
         running = await admin.send(agent.id, "until [ -e go ]; do sleep 0.05; done")
         await admin.until_state(running, "running")
@@ -56,7 +57,7 @@ async def test_a_paused_agent_takes_nothing_new(api, admin, tmp_path):
 
 
 async def test_everything_of_one_agent_is_cancelled(api, admin, tmp_path):
-    """Queued commands are cancelled at once, the running one by an escalation; another agent's are left alone."""
+    """Cancelling all commands of an agent ends its queued and running commands, and no command of another agent."""
     other = await api.enrol("other")
     untouched = await admin.send(other.id, "true")
     async with agent_running(api, tmp_path) as agent:
@@ -75,7 +76,7 @@ async def test_everything_of_one_agent_is_cancelled(api, admin, tmp_path):
 
 
 async def test_an_agent_is_restarted_and_ended(api, admin, tmp_path):
-    """Restarted it comes back by itself, with what ran reported; ended it exits in good order."""
+    """A restarted agent reports its running command as cancelled and reconnects; a stopped agent exits with code 0."""
     async with agent_running(api, tmp_path) as agent:
         running = await admin.send(agent.id, "sleep 1000")
         await admin.until_state(running, "running")
@@ -96,7 +97,7 @@ async def test_an_agent_is_restarted_and_ended(api, admin, tmp_path):
 
 
 async def test_only_operators_direct_agents(api, admin):
-    """A viewer looks; one that is not there cannot be told."""
+    """A viewer may not control an agent; an agent that does not exist answers 404, an offline agent 409."""
     viewer = await api.operator(Role.VIEWER)
     agent = await api.enrol()
     for verb in ("pause", "resume", "cancel-all", "restart", "stop"):

@@ -1,4 +1,4 @@
-"""`onsembl agent login` and `logout`, as a person at the machine uses them."""
+"""`onsembl agent login` and `logout`, as a person uses them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ ONSEMBL = (sys.executable, "-m", "onsembl.cli.main", "agent")
 
 
 def test_the_poll_interval_follows_the_servers_answers():
-    """RFC 8628 §3.5: `slow_down` adds five seconds; after a rejection or an expiry there is no next poll."""
+    """`slow_down` adds five seconds to the interval (RFC 8628 §3.5); after a rejection or an expiry there is no next
+    poll."""
     interval = PollInterval(5.0)
     assert [interval.after(error) for error in ("authorization_pending", "slow_down", "authorization_pending")] == [
         5,
@@ -37,7 +38,7 @@ def test_the_poll_interval_follows_the_servers_answers():
 
 @pytest.fixture
 def logging_in(api, tmp_path: Path):
-    """Starts `onsembl agent login`; the process, and what it has said until it waits."""
+    """Start `onsembl agent login`; yield the process and the output that it prints before it waits for the approval."""
 
     async def start(name: str = "one") -> tuple[asyncio.subprocess.Process, str]:
         process = await asyncio.create_subprocess_exec(
@@ -68,7 +69,7 @@ async def decide(api, said: str, verb: str) -> None:
 
 
 async def test_a_machine_is_let_in_by_its_code(api, logging_in, tmp_path):
-    """The code is shown, an admin approves, the credentials are kept for their owner alone."""
+    """The login shows the code; after an admin's approval the credentials are stored, readable by their owner only."""
     process, said = await logging_in()
     assert f"{api.url}/#/approve" in said
     await decide(api, said, "approve")
@@ -84,7 +85,7 @@ async def test_a_machine_is_let_in_by_its_code(api, logging_in, tmp_path):
 
 
 async def test_a_refusal_is_told(api, logging_in, tmp_path):
-    """In a sentence, and nothing is kept."""
+    """A rejected login prints the rejection in one sentence and stores no credentials."""
     process, said = await logging_in()
     await decide(api, said, "refuse")
     rest, _ = await process.communicate()
@@ -93,7 +94,7 @@ async def test_a_refusal_is_told(api, logging_in, tmp_path):
 
 
 async def test_ctrl_c_gives_up(logging_in):
-    """Without a traceback."""
+    """Ctrl+C ends the login without a traceback."""
     process, _ = await logging_in()
     process.send_signal(2)
     rest, _ = await process.communicate()
@@ -102,7 +103,7 @@ async def test_ctrl_c_gives_up(logging_in):
 
 
 async def test_logout_ends_everything(api, logging_in, tmp_path):
-    """The connection, the tokens at the server, and the file here; it is in the audit log."""
+    """Logout ends the connection, revokes the tokens, deletes the credentials file and is in the audit log."""
     process, said = await logging_in()
     await decide(api, said, "approve")
     await process.communicate()
@@ -122,7 +123,7 @@ async def test_logout_ends_everything(api, logging_in, tmp_path):
 
 
 async def test_logout_erases_also_when_the_server_is_away(tmp_path):
-    """And says that somebody has to disable the agent."""
+    """Logout deletes the credentials while the server is down, and prints that an admin has to disable the agent."""
     store.save(
         tmp_path / "one",
         store.Credentials(

@@ -1,4 +1,4 @@
-"""The agents' socket, from outside, one frame at a time."""
+"""The agents' socket, tested from outside, one frame at a time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.no_worker
 
 
 async def greet(socket, **fields) -> dict:
-    """Say hello; the welcome."""
+    """Send hello; return the welcome."""
     await socket.send(json.dumps({**HELLO, **fields}))
     return json.loads(await socket.recv())
 
@@ -40,7 +40,7 @@ async def refused(url: str, **kwargs) -> int:
 
 
 async def test_nobody_gets_in_without_a_token_of_an_agent(api):
-    """No token, a foreign one and an operator's are 401; a page and another protocol are refused too."""
+    """A connection without an agent's valid token answers 401; a web page and another subprotocol are rejected, too."""
     agent = await api.enrol()
     operator = await api.operator()
     url = api.url.replace("http", "ws") + "/v1/agent"
@@ -55,7 +55,7 @@ async def test_nobody_gets_in_without_a_token_of_an_agent(api):
 
 
 async def test_a_connected_agent_is_online_until_it_leaves(api):
-    """Presence is written at hello and at the end, each under the connection's epoch."""
+    """The agent's status is written at hello and at the end of the connection, each with the connection's epoch."""
     agent, operator = await api.enrol(), await api.operator()
 
     async def row() -> dict:
@@ -74,7 +74,7 @@ async def test_a_connected_agent_is_online_until_it_leaves(api):
 
 
 async def test_the_newest_connection_wins_and_the_old_one_cannot_write(api):
-    """A second connection of the same agent ends the first; the first one's end does not make it offline."""
+    """A second connection of an agent ends the first, whose end does not mark the agent offline."""
     agent, operator = await api.enrol(), await api.operator()
     async with api.agent_socket(agent) as first:
         assert (await greet(first))["epoch"] == 1
@@ -105,7 +105,7 @@ async def test_the_newest_connection_wins_and_the_old_one_cannot_write(api):
     ],
 )
 async def test_frames_that_the_protocol_does_not_allow_end_the_connection(api, agent, frames, code):
-    """Each with the close code that says what was wrong."""
+    """A frame that the protocol does not allow ends the connection with the close code for this error."""
     async with api.agent_socket(agent) as socket:
         for frame in frames:
             await socket.send(frame)
@@ -113,7 +113,7 @@ async def test_frames_that_the_protocol_does_not_allow_end_the_connection(api, a
 
 
 async def test_an_agent_whose_stream_cannot_be_resumed_is_offline(api, agent, monkeypatch):
-    """The database fails after the agent was marked online and before its welcome."""
+    """An agent is offline if the database fails after the agent was marked online and before its welcome."""
 
     async def fail(*_: object) -> None:
         raise psycopg.OperationalError("the database is gone")
@@ -132,7 +132,7 @@ async def test_an_agent_whose_stream_cannot_be_resumed_is_offline(api, agent, mo
 
 
 async def test_output_is_acknowledged_and_resumed(api):
-    """The server says how far it has the bytes, and a new connection goes on from there."""
+    """The server acknowledges the bytes that it has stored, and a new connection resumes at the next byte."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
         stream = (await greet(socket))["stream_id"]
@@ -146,13 +146,13 @@ async def test_output_is_acknowledged_and_resumed(api):
         await socket.send(encode_output(8, b"89abc"))
         assert (await next_message(socket, "acknowledged"))["offset"] == 13
     async with api.agent_socket(agent) as socket:
-        # An agent that no longer has what it sent before begins anew.
+        # An agent that has lost the bytes that it sent before begins a new stream.
         welcome = await greet(socket, stream={"id": stream, "start": 4, "end": 12})
         assert welcome["stream_id"] != stream and welcome["resume_offset"] == 0
 
 
 async def test_a_command_is_offered_again_until_it_is_accepted_and_its_end_taken_once(api):
-    """A lost connection costs nothing: the offer comes again, and an end that is said twice is written once."""
+    """After a lost connection an offer is sent again, and a repeated end of a command is written once."""
     agent, operator = await api.enrol(), await api.operator()
     async with api.agent_socket(agent) as socket:
         await greet(socket)
@@ -180,7 +180,7 @@ async def test_a_command_is_offered_again_until_it_is_accepted_and_its_end_taken
 
 
 async def test_a_command_that_the_agent_no_longer_knows_is_lost(api):
-    """It ran, and the agent comes back without it."""
+    """A running command is lost when its agent reconnects without it."""
     agent, operator = await api.enrol(), await api.operator()
     async with api.agent_socket(agent) as socket:
         await greet(socket)
@@ -196,7 +196,7 @@ async def test_a_command_that_the_agent_no_longer_knows_is_lost(api):
 
 
 async def test_one_agent_cannot_end_anothers_command(api):
-    """A report about a command that is not the agent's changes nothing."""
+    """A report about a command of another agent changes nothing."""
     one, two, operator = await api.enrol("one"), await api.enrol("two"), await api.operator()
     async with api.agent_socket(one) as socket, api.agent_socket(two) as thief:
         await greet(socket)
@@ -216,7 +216,7 @@ async def has_state(api, operator, command: dict, state: str) -> bool:
 
 
 async def test_a_silent_agent_is_pinged_and_given_up(settings):
-    """Three pings without an answer, and the connection ends with its own code."""
+    """The server closes a connection after three unanswered pings, with the close code for silence."""
     async with (
         running(replace(settings, heartbeat=0.1, heartbeat_timeout=0.1)) as api,
         api.agent_socket(await api.enrol()) as socket,
@@ -226,7 +226,7 @@ async def test_a_silent_agent_is_pinged_and_given_up(settings):
 
 
 async def test_a_disabled_agent_is_sent_away_for_good(api):
-    """Its token is still good; it is not."""
+    """A disabled agent's connection is closed for good, although its token is valid."""
     agent = await api.enrol()
     async with await connect_database(api.database_url) as conn:
         await conn.execute("update agents set disabled_at = now() where id = %s", [agent.id])
@@ -236,7 +236,7 @@ async def test_a_disabled_agent_is_sent_away_for_good(api):
 
 
 async def test_an_agent_that_was_removed_is_not_found(api):
-    """Its token outlives its row."""
+    """An agent whose row was deleted is closed as not found, although its token is valid."""
     agent = await api.enrol()
     async with await connect_database(api.database_url) as conn:
         await conn.execute("delete from agents where id = %s", [agent.id])
@@ -246,8 +246,7 @@ async def test_an_agent_that_was_removed_is_not_found(api):
 
 
 async def test_what_is_taken_up_when_nobody_waits_any_more_is_stopped(api):
-    """Offered in vain so often that the command has failed, and then the agent takes it up all the same: it is told to
-    stop, on this connection and on the next."""
+    """The server cancels a failed command that its agent accepts too late, on this connection and on the next."""
     agent, operator = await api.enrol(), Operator(api, await api.operator())
     async with api.agent_socket(agent) as socket:
         await greet(socket)
@@ -269,7 +268,7 @@ async def test_what_is_taken_up_when_nobody_waits_any_more_is_stopped(api):
 
 
 async def test_steps_of_a_cancel_without_a_connection_are_audited(api):
-    """They come with the end. Steps that were reported before are not written twice, nor when the end is repeated."""
+    """Steps of an escalation that arrive with the command's end are audited, and each step is audited once."""
     agent, operator = await api.enrol(), Operator(api, await api.operator())
     async with api.agent_socket(agent) as socket:
         await socket.send(HELLO_TEXT)

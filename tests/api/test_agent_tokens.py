@@ -1,4 +1,4 @@
-"""Which access tokens of agents are accepted, and which only look valid."""
+"""Access tokens of agents: valid tokens are accepted, forged and expired tokens are rejected."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.no_worker
 
 @pytest.fixture
 def signed(api):
-    """Makes tokens of the server's own key, but for what a test changes."""
+    """Makes tokens that the server's own key signs, with the claims that a test changes."""
     kid, key = api.services.agent_keys._signing
 
     def signed(*, by=key, algorithm="ES256", headers=None, **changes) -> str:
@@ -64,30 +64,30 @@ async def refused(api, token: str) -> int:
     ],
 )
 async def test_claims_that_are_not_right_are_refused(api, signed, changes):
-    """Signed by our own key, but for another issuer, audience, holder or time, or for longer than tokens live."""
+    """A token of our own key is rejected if its issuer, audience, subject, times or lifetime are wrong."""
     assert await refused(api, signed(**changes)) == 401
 
 
 async def test_signatures_of_others_are_refused(api, signed):
-    """Another key under our key's id, an id that is not ours, a signature cut off."""
+    """A token is rejected if another key signed it, its key id is unknown or its signature is cut."""
     assert await refused(api, signed(by=ec.generate_private_key(ec.SECP256R1()))) == 401
     assert await refused(api, signed(headers={"kid": "elsewhere"})) == 401
     assert await refused(api, signed().rpartition(".")[0] + ".") == 401
 
 
 async def test_the_algorithm_is_ours_to_choose(api, signed):
-    """`none`, and our public key taken for a shared secret, as in the attacks of RFC 8725 §2.1."""
+    """`none` and our public key used as a shared secret are rejected, as RFC 8725 §2.1 demands."""
     _, key = api.services.agent_keys._signing
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     assert await refused(api, signed(by="", algorithm="none")) == 401
-    # By hand, for the library does not even make such a token.
+    # Built by hand, because the library refuses to make such a token.
     body = signed(by="x" * 32, algorithm="HS256").rpartition(".")[0]
     tag = base64.urlsafe_b64encode(hmac.digest(public, body.encode(), hashlib.sha256)).rstrip(b"=").decode()
     assert await refused(api, f"{body}.{tag}") == 401
 
 
 class CountedKeys(AgentKeys):
-    """Keys that are read from the database only so often as somebody asks for it here."""
+    """Signing keys that count how often they are read from the database."""
 
     read = 0
 
@@ -97,7 +97,8 @@ class CountedKeys(AgentKeys):
 
 
 async def test_many_unknown_keys_make_the_keys_be_read_once(api, signed, monkeypatch):
-    """All who come while they are read wait for that; who comes soon after is refused in memory."""
+    """Concurrent unknown key ids cause one read of the keys; a token that comes soon after is rejected without a
+    read."""
     monkeypatch.setattr(agent_keys, "RELOAD_SECONDS", 3600.0)
     keys = CountedKeys(api.services.pool, 900.0)
     token = signed(headers={"kid": "elsewhere"})
@@ -109,7 +110,7 @@ async def test_many_unknown_keys_make_the_keys_be_read_once(api, signed, monkeyp
 
 
 async def test_keys_that_cannot_be_read_are_no_verdict_on_a_token(api, signed, monkeypatch):
-    """The agent is told to come back, not that its token is bad."""
+    """If the keys cannot be read, the agent is asked to retry, and its token is not rejected as invalid."""
 
     async def away() -> None:
         raise PoolTimeout("the database is away")
@@ -120,7 +121,7 @@ async def test_keys_that_cannot_be_read_are_no_verdict_on_a_token(api, signed, m
 
 
 async def test_an_operators_token_is_not_an_agents_nor_the_other_way_round(api):
-    """Each door takes its own."""
+    """The agents' socket rejects an operator's token, and the API rejects an agent's token."""
     operator, agent = await api.operator(), await api.enrol()
     assert await refused(api, operator.access_token) == 401
     headers = {"Authorization": f"Bearer {agent.access_token}"}
@@ -128,7 +129,7 @@ async def test_an_operators_token_is_not_an_agents_nor_the_other_way_round(api):
 
 
 async def test_a_good_one_is_taken(api, signed):
-    """So that the refusals above mean something."""
+    """A valid token is accepted, which shows that the rejections above have their named reason."""
     agent = await api.enrol()
     agent.access_token = signed(sub=agent.id)
     async with api.agent_socket(agent) as socket:

@@ -1,4 +1,4 @@
-"""The archive as the instance writes it: what is acknowledged is there, and what is there is there once."""
+"""The archive as an instance writes it: acknowledged bytes are stored, and each byte is stored once."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def read_bytes(socket, count: int) -> bytes:
 
 
 async def test_what_is_acknowledged_is_archived(api):
-    """Not sooner; with its times, and the terminal's sizes."""
+    """Bytes are acknowledged only after they are archived, with their times and the terminal's sizes."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
         stream = (await greet(socket))["stream_id"]
@@ -59,7 +59,7 @@ async def test_what_is_acknowledged_is_archived(api):
 
 
 async def test_what_waits_is_written_before_an_instance_stops(settings):
-    """A stop in good order leaves nothing to be sent again."""
+    """An instance writes its backlog before it stops, so that no agent sends these bytes again."""
     async with running(settings) as api:
         agent = await api.enrol()
         async with api.agent_socket(agent) as socket:
@@ -74,7 +74,7 @@ async def test_what_waits_is_written_before_an_instance_stops(settings):
 
 
 async def test_the_next_instance_goes_on_where_the_archive_ends(settings):
-    """An instance that dies takes nothing with it; viewers of the next see what was before."""
+    """The next instance continues a stream at the archive's end, and its viewers see the earlier bytes."""
     text = b"".join(b"%07d\n" % number for number in range(1000))
     async with running(settings) as api:
         agent, operator = await api.enrol(), await api.operator()
@@ -84,7 +84,7 @@ async def test_the_next_instance_goes_on_where_the_archive_ends(settings):
             await acknowledged(socket, 4000)
     async with running(settings) as api:
         async with api.terminal_socket(agent.id) as early:
-            # The agent is not back yet: its terminal is there all the same.
+            # The terminal can be read before the agent is back.
             operator = await sign_in(api)
             attached = await attach(early, operator)
             assert (attached["stream_id"], attached["mode"], attached["offset"]) == (stream, "tail", 0)
@@ -103,7 +103,7 @@ async def test_the_next_instance_goes_on_where_the_archive_ends(settings):
 
 
 async def test_the_next_instance_shows_what_retention_has_left(settings):
-    """Of a terminal that said little for long."""
+    """The next instance shows the output that retention has kept of a terminal with little output."""
     async with running(settings) as api:
         agent, _ = await api.enrol(), await api.operator()
         async with api.agent_socket(agent) as socket:
@@ -130,7 +130,7 @@ async def sign_in(api) -> str:
 
 
 async def test_two_instances_that_meet_over_a_stream_write_each_byte_once(settings):
-    """The agent is at the second while the first still has bytes of it; viewers at either miss nothing."""
+    """If two instances have bytes of one stream, each byte is written once and viewers at both miss none."""
     text = bytes(range(256)) * 40
     async with running(settings) as first, running(settings) as second:
         agent, operator = await first.enrol(), await first.operator()
@@ -146,7 +146,7 @@ async def test_two_instances_that_meet_over_a_stream_write_each_byte_once(settin
                     assert welcome["stream_id"] == stream and at in (0, 5000)
                     await other.send(encode_output(at, text[at:6000]))
                     await acknowledged(other, 6000)
-            # And back, where the ring lacks what went to the second.
+            # The agent returns to the first instance, whose ring lacks the bytes that went to the second.
             async with first.agent_socket(agent) as socket:
                 assert (await greet(socket, id=stream, start=6000, end=8000))["resume_offset"] == 6000
                 await socket.send(encode_output(6000, text[6000:8000]))
@@ -157,9 +157,8 @@ async def test_two_instances_that_meet_over_a_stream_write_each_byte_once(settin
 
 @asynccontextmanager
 async def attached_again(api, agent, token: str, **place):
-    """A viewer's socket after the database was away, with what it was answered; none when it was closed instead. A
-    connection that died with the database is only found out by whom it is given to, who is told to come back, and
-    does."""
+    """Attach after the database was down; yield the socket and the answer, or None if the server closed the socket, and
+    retry while a broken database connection causes the close."""
     while True:
         async with api.terminal_socket(agent.id) as socket:
             try:
@@ -173,7 +172,8 @@ async def attached_again(api, agent, token: str, **place):
 
 
 async def test_while_the_database_is_away_viewers_see_on_and_memory_stays(own_postgres, settings):
-    """Nothing is acknowledged, the backlog keeps to its bound, and what it did not keep is asked for again."""
+    """While the database is down, viewers see new output, the backlog keeps its bound, and the rest is sent again
+    later."""
     settings = replace(settings, database_url=own_postgres.url(), ring_bytes=64_000, backlog_bytes=100_000)
     text = bytes(index % 251 for index in range(1_000_000))
     async with running(settings) as api:
@@ -192,7 +192,7 @@ async def test_while_the_database_is_away_viewers_see_on_and_memory_stays(own_po
             await asyncio.to_thread(own_postgres.start)
             again = (await next_message(socket, "resend"))["offset"]
             assert 10_000 < again <= 120_000
-            # Who comes back at a byte that was seen, is out of the ring and is not archived yet, loses nothing.
+            # A viewer that resumes at a byte that is neither in the ring nor in the archive is asked to retry.
             token, place = operator.access_token, {"stream_id": stream, "offset": 500_000}
             async with attached_again(api, agent, token, **place) as (early, attached):
                 assert attached is None and early.close_code == CloseCode.INTERNAL_ERROR
@@ -208,7 +208,7 @@ async def test_while_the_database_is_away_viewers_see_on_and_memory_stays(own_po
 
 
 async def test_a_flood_goes_as_fast_as_it_is_written_down(settings, monkeypatch):
-    """With the database there, a backlog that is full holds its own agent up, and nothing is asked for twice."""
+    """If the database is up, a full backlog slows its own agent down, and no byte is sent twice."""
     monkeypatch.setattr(archiver, "SLOW_WRITE_SECONDS", 60.0)  # a busy machine's database is slow, not unavailable
     settings = replace(settings, ring_bytes=64_000, backlog_bytes=100_000)
     text = bytes(index % 253 for index in range(3_000_000))
@@ -226,7 +226,7 @@ async def test_a_flood_goes_as_fast_as_it_is_written_down(settings, monkeypatch)
 
 
 async def test_an_archive_that_was_put_back_gets_a_new_stream(api):
-    """The database was restored to an earlier day: there is no place for what comes next, so a new stream begins."""
+    """If the database was restored to an earlier state, the agent begins a new stream."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
         stream = (await greet(socket))["stream_id"]
@@ -242,7 +242,7 @@ async def test_an_archive_that_was_put_back_gets_a_new_stream(api):
 
 
 async def test_a_viewer_that_saw_more_than_was_archived_waits_for_its_byte(settings):
-    """The instance died before the archive had them: the agent sends them again, and this viewer is not shown them."""
+    """A viewer that saw bytes before the instance died without archiving them receives only the bytes after these."""
     async with running(settings) as api:
         agent, _ = await api.enrol(), await api.operator()
         async with api.agent_socket(agent) as socket:

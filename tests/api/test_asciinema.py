@@ -1,4 +1,4 @@
-"""An export played by asciinema itself, in a pseudo-terminal: what it shows is what the terminal showed."""
+"""An export that asciinema plays in a pseudo-terminal shows the screen that the terminal showed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PROGRAM = "import asciinema.__main__ as program; import sys; sys.exit(program.ma
 
 
 def played(file: Path) -> bytes:
-    """What `asciinema play` writes to a terminal of that size."""
+    """The bytes that `asciinema play` writes to a terminal of this size."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     process = subprocess.Popen(
@@ -40,7 +40,7 @@ def played(file: Path) -> bytes:
     try:
         while data := os.read(ours, 65536):
             shown += data
-    except OSError as error:  # Linux tells the end of a terminal so
+    except OSError as error:  # Linux reports the end of a terminal by this error.
         if error.errno != errno.EIO:
             raise
     finally:
@@ -56,8 +56,8 @@ def screen_of(data: bytes) -> list[str]:
 
 
 async def test_asciinema_plays_an_export(api, tmp_path):
-    """Colours, characters cut between chunks, a progress bar, the alternate screen and back, a marker, a resize: played
-    from what `onsembl export` has written, it looks as the archived bytes do."""
+    """asciinema shows an `onsembl export` with colours, cut characters, a progress bar, the alternate screen, a marker
+    and a resize as the archived bytes do."""
     stream = (
         "\x1b[1;32mgrün ✓\x1b[0m 漢字\r\n".encode()
         + b"".join(f"\r{percent:3} %".encode() for percent in range(0, 101, 5))

@@ -1,4 +1,4 @@
-"""Reading the audit log over the API: filters, pages, exports, the chain, alerts."""
+"""The audit log over the API: filters, pages, exports, the chain, alerts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def admin(api) -> dict:
 
 
 async def test_only_an_admin_reads_the_log(api):
-    """It names everyone's addresses and doings."""
+    """Only an admin reads the audit log, which has the addresses and actions of all users."""
     for role in (Role.VIEWER, Role.OPERATOR):
         headers = (await api.operator(role)).headers
         for path in ("/v1/audit", "/v1/audit/export", "/v1/audit/chain"):
@@ -47,7 +47,7 @@ async def test_only_an_admin_reads_the_log(api):
 
 
 async def test_each_filter_narrows_and_all_combine(api, admin):
-    """By actor's name or id, action or its beginning, target, outcome, address, time, and words anywhere."""
+    """Filters by actor, action, target, outcome, address, time and text each narrow the log, and they combine."""
     ada = Actor("operator", name="ada@example.org", address="203.0.113.7")
     await logged(
         api,
@@ -76,13 +76,13 @@ async def test_each_filter_narrows_and_all_combine(api, admin):
 
 @cases("query", [{"since": "yesterday"}, {"since": "2026-01-31T12:00:00"}, {"limit": 501}, {"outcome": "maybe"}])
 async def test_a_filter_that_makes_no_sense_is_refused(api, admin, query):
-    """400, with the reason."""
+    """An invalid filter answers 400 with the reason."""
     answer = await api.http.get("/v1/audit", params=query, headers=admin)
     assert (answer.status_code, answer.headers["Content-Type"]) == (400, "application/problem+json")
 
 
 async def test_pages_follow_each_other(api, admin):
-    """Newest first, each row once."""
+    """Pages follow each other, newest entry first, and each entry is on one page."""
     await logged(api, *(Event(actor=audit.SYSTEM, action="audit.dropped", target_id=str(n)) for n in range(7)))
     seen, before = [], {}
     while True:
@@ -96,7 +96,7 @@ async def test_pages_follow_each_other(api, admin):
 
 @pytest.mark.parametrize("format", ["jsonl", "csv"])
 async def test_an_export_has_every_row_and_is_itself_logged(api, admin, format):
-    """Oldest first; what a spreadsheet would run is made harmless; who took it is in the log."""
+    """An export has every entry, oldest first, with spreadsheet formulas escaped, and is itself in the audit log."""
     evil = "=HYPERLINK(1)"
     await logged(api, *(Event(actor=audit.SYSTEM, action="audit.dropped", target_id=evil) for _ in range(2500)))
     answer = await api.http.get("/v1/audit/export", params={"format": format, "action": "audit.dropped"}, headers=admin)
@@ -114,7 +114,7 @@ async def test_an_export_has_every_row_and_is_itself_logged(api, admin, format):
 
 
 async def test_the_chain_is_lengthened_while_it_runs(api, admin):
-    """A worker seals within seconds; the API says where the chain stands."""
+    """A worker seals new entries within seconds, and the API returns the end of the chain."""
     await logged(api, Event(actor=audit.SYSTEM, action="audit.dropped"))
 
     async def sealed() -> bool:
@@ -125,7 +125,7 @@ async def test_the_chain_is_lengthened_while_it_runs(api, admin):
 
 
 async def test_who_is_turned_away_is_counted(api, admin):
-    """At every door, with the reason and where they came from; those that are alike are one row with a number."""
+    """Rejections at every endpoint are counted with reason and address; equal rejections are one entry with a count."""
     agent = await api.enrol()
     for _ in range(3):
         assert (await api.http.get("/v1/me", headers={"Authorization": "Bearer x"})).status_code == 401
@@ -145,8 +145,8 @@ async def test_who_is_turned_away_is_counted(api, admin):
 
 
 async def test_who_is_turned_away_later_is_counted_too(api, admin):
-    """Over a socket that was let in, at the device flow and at sign-in; what was logged by name is not counted again,
-    nor is an agent that is told to wait."""
+    """Later rejections are counted on open sockets, in the device flow and at sign-in; neither a rejection with an
+    entry of its own nor an agent that is asked to retry is counted."""
     one, two = await api.enrol("one"), await api.enrol("two")
     async with api.agent_socket(one) as socket:
         await socket.send(HELLO_TEXT)
@@ -185,7 +185,7 @@ async def test_who_is_turned_away_later_is_counted_too(api, admin):
 
 
 async def test_an_alert_is_seen_once(api, admin):
-    """By the first who says so; the log has who."""
+    """An alert is acknowledged once, and the audit log names the admin who did it first."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
         await socket.send(HELLO_TEXT)

@@ -1,4 +1,4 @@
-"""A command's whole way: from the REST API through the queue to a real agent's process, and back."""
+"""A command's way from the REST API through the queue to a real agent's process, and back."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def operator(api) -> Operator:
 
 
 async def test_a_command_runs_and_its_output_is_seen(api, operator, tmp_path):
-    """The viewer sees the bytes, the row says how it ended and where its output is."""
+    """The viewer receives the output, and the command's row has its outcome and the range of its output."""
     async with agent_running(api, tmp_path) as agent, api.terminal_socket(agent.id) as viewer:
         attached = await attach(viewer, operator.headers["Authorization"].removeprefix("Bearer "))
         assert attached["mode"] == "tail"
@@ -42,7 +42,7 @@ async def test_a_command_runs_and_its_output_is_seen(api, operator, tmp_path):
 
 
 async def test_commands_of_one_agent_run_in_order_of_priority(api, operator, tmp_path):
-    """The most urgent goes first, equals in the order they came, one at a time."""
+    """Commands of one agent run one at a time, by priority and then in the order of their creation."""
     agent_id = None
     async with agent_running(api, tmp_path) as agent:
         agent_id = agent.id
@@ -58,7 +58,7 @@ async def test_commands_of_one_agent_run_in_order_of_priority(api, operator, tmp
 
 
 async def test_a_running_command_is_cancelled_when_its_processes_are_gone(api, operator, tmp_path):
-    """`cancelled` is said only after the last process is gone."""
+    """A command is `cancelled` only after its last process has ended."""
     async with agent_running(api, tmp_path) as agent:
         command = await operator.send(agent.id, "sleep 1000 & sleep 1001")
         await operator.until_state(command, "running")
@@ -71,7 +71,7 @@ async def test_a_running_command_is_cancelled_when_its_processes_are_gone(api, o
 
 
 async def test_a_command_for_an_offline_agent_waits_and_runs_when_it_returns(api, operator, tmp_path):
-    """It stays queued, has no job, and needs nobody's help later."""
+    """A command for an offline agent stays queued without a job, and runs when the agent returns."""
     async with agent_running(api, tmp_path) as agent:
         agent_id = agent.id
     await until(lambda: _status(api, operator, agent_id, "offline"), "offline")
@@ -88,7 +88,7 @@ async def _status(api, operator, agent_id: str, status: str) -> bool:
 
 
 async def test_an_agent_that_is_killed_reports_its_command_lost(api, operator, tmp_path):
-    """After `kill -9` and a restart the command is lost, once, and none of its processes lives."""
+    """After `kill -9` and a restart of the agent its command is lost once, and none of its processes is alive."""
     async with agent_running(api, tmp_path) as agent:
         command = await operator.send(agent.id, "sleep 1000")
         await operator.until_state(command, "running")
@@ -101,8 +101,8 @@ async def test_an_agent_that_is_killed_reports_its_command_lost(api, operator, t
 
 
 async def test_an_agent_that_is_killed_loses_no_byte_that_it_read(api, operator, tmp_path):
-    """After `kill -9` in the middle of its output and a restart, what the viewer saw, what the archive holds and what
-    the program wrote up to there are the same bytes of one stream."""
+    """After `kill -9` of the agent during output, the viewer, the archive and the program have the same bytes of one
+    stream."""
     marks = BEGIN % 7, b"lost \xc2\xb7 the agent was restarted"
     async with agent_running(api, tmp_path) as agent, api.terminal_socket(agent.id) as viewer:
         attached = await attach(viewer, operator.headers["Authorization"].removeprefix("Bearer "))
@@ -137,7 +137,7 @@ async def test_random_bytes_survive_ten_cut_links(settings, tmp_path):
     """20 MB from a program in a pseudo-terminal reach the viewer unchanged while the agent's link is cut ten times."""
     data = random.Random(7).randbytes(20_000_000)
     (tmp_path / "data").write_bytes(data)
-    # A ring that holds it all: what this test is about is the agent's link, not a viewer that is too slow.
+    # The ring holds all bytes, because this test is about the agent's link and not about a slow viewer.
     async with running(replace(settings, ring_bytes=32_000_000)) as api, CuttableLink(api.url) as link:
         operator = Operator(api, await api.operator())
         async with (
@@ -145,7 +145,7 @@ async def test_random_bytes_survive_ten_cut_links(settings, tmp_path):
             api.terminal_socket(agent.id, max_size=None) as viewer,
         ):
             await attach(viewer, operator.headers["Authorization"].removeprefix("Bearer "))
-            # Raw, so that the terminal passes every byte as it is.
+            # Raw mode, so that the terminal changes no byte.
             command = await operator.send(agent.id, "stty raw -echo; printf 'BEG''IN'; cat data; stty sane")
             received = bytearray((await read_until(viewer, b"BEGIN")).split(b"BEGIN", 1)[1])
             cuts = 0

@@ -1,4 +1,4 @@
-"""Limits on commands: said per command, preset and agent, enforced by the agent, backed by the server."""
+"""Limits of commands: set per command, preset and agent, enforced by the agent and, if it fails, by the server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def admin(api: Api) -> Operator:
 
 
 async def test_a_command_past_its_limit_has_timed_out(api, admin, tmp_path):
-    """The row says which limit; the next in line runs."""
+    """A command that exceeds a limit ends as timed out, its row names the limit, and the next command runs."""
     async with agent_running(api, tmp_path) as agent:
         command = await admin.send(agent.id, "sleep 1000", limits={"wall_seconds": 1, "idle_seconds": 500})
         after = await admin.send(agent.id, "true")
@@ -41,7 +41,7 @@ async def test_a_command_past_its_limit_has_timed_out(api, admin, tmp_path):
 
 
 async def test_the_narrowest_limit_is_in_force(api, admin):
-    """A command's own goes before its preset's, and an agent's is never passed."""
+    """A command's limit takes precedence over its preset's, and no limit exceeds the agent's."""
     agent = await api.enrol()
     path = f"/v1/agents/{agent.id}"
     limited = await call_api(admin, "PUT", path + "/limits", {"wall_seconds": 600, "tokens": 1000})
@@ -61,7 +61,7 @@ async def test_the_narrowest_limit_is_in_force(api, admin):
 
 
 async def test_limits_go_with_groups_schedules_and_edits(api, admin):
-    """Wherever a command can be worded."""
+    """Groups, schedules and edits of a command accept limits."""
     await api.enrol()
     limits, everyone = {"tokens": 10}, {"target": {"all": True}}
     group = await call_api(admin, "POST", "/v1/groups", {"text": "go", "limits": limits, **everyone}, 201)
@@ -81,14 +81,14 @@ async def test_limits_go_with_groups_schedules_and_edits(api, admin):
 
 @cases("bad", [{"wall_seconds": 0}, {"idle_seconds": -1}, {"tokens": "many"}, {"seconds": 5}])
 async def test_what_is_no_limit_is_refused(admin, agent, bad):
-    """And nothing is sent."""
+    """An invalid limit is rejected, and no command is sent."""
     await call_api(admin, "POST", f"/v1/agents/{agent.id}/commands", {"text": "go", "limits": bad}, 422)
     await call_api(admin, "PUT", f"/v1/agents/{agent.id}/limits", bad, 422)
     assert (await call_api(admin, "GET", "/v1/commands"))["commands"] == []
 
 
 async def test_an_agents_limits_are_an_admins_to_set(api, admin):
-    """They bind operators."""
+    """Only an admin sets an agent's limits, because they bind operators."""
     agent = await api.enrol()
     operator = Operator(api, await api.operator(Role.OPERATOR))
     await call_api(operator, "PUT", f"/v1/agents/{agent.id}/limits", {}, 403)
@@ -100,7 +100,7 @@ async def test_an_agents_limits_are_an_admins_to_set(api, admin):
     [({"wall_seconds": 1}, "wall_seconds"), ({"idle_seconds": 1}, "idle_seconds"), ({"tokens": 9}, "tokens")],
 )
 async def test_the_server_stops_what_its_agent_does_not(api, admin, limits, passed):
-    """An agent that knows nothing of limits is told to cancel; that it did so is a time-out all the same."""
+    """The server cancels a command past its limit if its agent does not know limits, and the command has timed out."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
         await socket.send(json.dumps(HELLO))
@@ -128,8 +128,8 @@ async def test_the_server_stops_what_its_agent_does_not(api, admin, limits, pass
 
 
 async def test_the_server_stops_nothing_whose_silence_has_another_reason(api, admin):
-    """Its agent's clock may be wrong, its agent may be away or just back, and what it wrote may wait in an instance
-    that could not reach the database."""
+    """The server cancels no command because of a wrong agent clock, an agent that is offline or just back, or output
+    that an instance could not archive."""
     agent = await api.enrol()
     limits = {"wall_seconds": 3000, "idle_seconds": 600}
 
@@ -147,7 +147,7 @@ async def test_the_server_stops_nothing_whose_silence_has_another_reason(api, ad
         accepted = {"command_id": command["id"], "started_at": slow, "output_start": 0}
         await socket.send(json.dumps({"type": "accepted", **accepted}))
         await admin.until_state(command, "running")
-        # Of two clocks the server's counts: it has hardly begun.
+        # The server's clock counts, and by it the command has just begun.
         long_connected = "connected_at = connected_at - interval '1 hour'"
         long_reached = "instances set reached_since = reached_since - interval '1 hour'"
         await hours_later(long_reached)
@@ -175,7 +175,7 @@ async def test_the_server_stops_nothing_whose_silence_has_another_reason(api, ad
 
 
 async def test_what_was_used_is_known_of_a_command_that_was_lost(api, admin):
-    """Partial results are kept: the agent came back without it."""
+    """A lost command keeps the usage that its agent reported before."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
         await socket.send(json.dumps(HELLO))
@@ -198,7 +198,7 @@ async def test_what_was_used_is_known_of_a_command_that_was_lost(api, admin):
 
 
 async def test_a_kind_of_agent_has_stop_timeouts_of_its_own(settings, tmp_path):
-    """As the server is set; others keep theirs."""
+    """Stop timeouts that the server sets for a kind of agent apply to this kind only."""
     times = {AgentKind.SHELL: StopTimeouts(interrupt=0.1, sigterm=0.2)}
     async with running(replace(settings, cancel_times=times)) as api:
         admin = Operator(api, await api.operator())
@@ -216,11 +216,11 @@ async def test_a_kind_of_agent_has_stop_timeouts_of_its_own(settings, tmp_path):
             assert await sleepers(command) == []
         steps = await audit_entries(api, "command.cancel_step")
     stages = {detail["step"]: datetime.fromisoformat(detail["at"]) for _, detail in steps}
-    assert (stages["sigkill"] - stages["interrupt"]).total_seconds() < 10  # by its own times it is 15 s
+    assert (stages["sigkill"] - stages["interrupt"]).total_seconds() < 10  # The default stop timeouts take 15 s.
 
 
 async def test_limits_at_the_command_line(api, tmp_path):
-    """Spans of time as people write them."""
+    """The command line accepts limits as durations such as people write them."""
     await api.enrol()
     admin = await api.operator()
     line = CommandLine(api, admin, tmp_path)

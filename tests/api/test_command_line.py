@@ -1,4 +1,4 @@
-"""`onsembl send` and `onsembl commands`, as an operator starts them."""
+"""`onsembl send` and `onsembl commands`, as an operator uses them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from onsembl.protocol.states import Role
 
 
 async def test_a_command_is_sent_and_waited_for(api: Api, tmp_path: Path):
-    """Its output on standard output, its exit code as the program's; from standard input, too."""
+    """`onsembl send` prints the command's output and ends with its exit code; it reads the text from standard input,
+    too."""
     run = CommandLine(api, await api.operator(Role.OPERATOR), tmp_path).run
     async with agent_running(api, tmp_path) as agent:
         out, _ = await run("send", "--agent", "one", "--wait", "echo", "seen-$((1+1))")
@@ -38,7 +39,7 @@ async def test_a_command_is_sent_and_waited_for(api: Api, tmp_path: Path):
 
 
 async def test_waiting_outlives_a_server_that_is_away(api: Api, tmp_path: Path):
-    """It asks again, and ends with the command's exit code."""
+    """While the server is down, waiting repeats its requests, and it ends with the command's exit code."""
     admin = await api.operator()
     async with agent_running(api, tmp_path) as agent, CuttableLink(api.url) as link:
         line = CommandLine(Api(link.url, api.database_url, api.http, None), admin, tmp_path)  # type: ignore[arg-type]
@@ -64,7 +65,7 @@ async def test_waiting_outlives_a_server_that_is_away(api: Api, tmp_path: Path):
 
 
 async def test_a_session_is_renewed_while_something_is_waited_for(api: Api, tmp_path: Path, monkeypatch):
-    """Before each request that its access token would not be good for, and kept for the next program."""
+    """Waiting refreshes an access token that is about to expire, and stores the session for the next program."""
     account = await api.operator()
     monkeypatch.setattr(rest_client, "session_path", lambda: tmp_path / "session.json")
     monkeypatch.delenv("ONSEMBL_TOKEN", raising=False)
@@ -74,7 +75,7 @@ async def test_a_session_is_renewed_while_something_is_waited_for(api: Api, tmp_
         with rest_client.OperatorClient(None) as client:
             client.poll("/v1/me")
             assert rest_client.stored_session() == session
-            monkeypatch.setattr(rest_client, "RENEW_BEFORE_SECONDS", 10**9)  # it has come to its end
+            monkeypatch.setattr(rest_client, "RENEW_BEFORE_SECONDS", 10**9)  # The session's access token has expired.
             client.poll("/v1/me")
             renewed = rest_client.stored_session()
             assert renewed is not None and renewed.refresh_token != session.refresh_token
@@ -83,7 +84,7 @@ async def test_a_session_is_renewed_while_something_is_waited_for(api: Api, tmp_
 
 
 async def test_commands_are_looked_up_and_changed(api: Api, tmp_path: Path):
-    """What waits is edited and moved; anything is noted on and cancelled; lists are filtered."""
+    """Queued commands are edited and moved, any command gets notes, commands are cancelled, and lists are filtered."""
     run = CommandLine(api, await api.operator(Role.OPERATOR), tmp_path).run
     await api.enrol("builder")
     await run("agents", "label", "builder", "ci", "eu")
@@ -108,7 +109,7 @@ async def test_commands_are_looked_up_and_changed(api: Api, tmp_path: Path):
 
 
 async def test_groups_are_followed_and_cancelled(api: Api, tmp_path: Path):
-    """Listed with how far each has come, shown with its commands, cancelled as one."""
+    """Groups are listed with their progress, shown with their commands, and cancelled as one."""
     run = CommandLine(api, await api.operator(Role.OPERATOR), tmp_path).run
     for name in ("one", "two"):
         await api.enrol(name)
@@ -131,7 +132,7 @@ async def test_groups_are_followed_and_cancelled(api: Api, tmp_path: Path):
 
 @pytest.mark.parametrize("target", [("--agent", "one"), ("--all",)])
 async def test_what_is_sent_is_sent_once_though_its_answer_is_lost(api: Api, tmp_path: Path, target: tuple[str, ...]):
-    """The connection breaks when the server has made the command: asked again, it answers with that one."""
+    """If the connection breaks after the server created the command, the repeated request returns the same command."""
     await api.enrol("one")
     operator = await api.operator(Role.OPERATOR)
     async with LossyLink(api.url) as lossy:

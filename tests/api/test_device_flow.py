@@ -1,4 +1,4 @@
-"""The device flow's routes: the answers of RFC 8628, and what they do not reveal."""
+"""The device flow's routes: the answers of RFC 8628, which reveal no code to other callers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def asked(api, **about: str) -> dict:
 
 
 async def polled(api, code: dict | str) -> dict:
-    """At once: as if the interval were over."""
+    """Poll as if the interval were over."""
     async with await connect(api.database_url) as conn:
         await conn.execute("update device_requests set polled_at = polled_at - interval '1 hour'")
     return await polled_again(api, code)
@@ -64,7 +64,7 @@ async def admin(api) -> dict:
 
 
 async def test_the_whole_flow(api, admin):
-    """Asked, pending, shown to an admin with all it says of itself, approved, and the agent is in."""
+    """A request is pending, shown to an admin with the machine's details, approved, and the agent connects."""
     code = await asked(api)
     assert re.fullmatch(f"[{USER_CODE_LETTERS}]{{4}}-[{USER_CODE_LETTERS}]{{4}}", code["user_code"])
     assert code["verification_uri"] == f"{api.url}/#/approve"
@@ -93,7 +93,7 @@ async def test_the_whole_flow(api, admin):
 
 
 async def test_who_asks_too_often_is_slowed_down(api):
-    """And waits five seconds longer from then on."""
+    """A machine that polls too often gets `slow_down` and an interval that is five seconds longer."""
     code = await asked(api)
     assert (await polled_again(api, code))["error"] == "authorization_pending"
     assert (await polled_again(api, code))["error"] == "slow_down"
@@ -104,7 +104,7 @@ async def test_who_asks_too_often_is_slowed_down(api):
 
 
 async def test_a_refusal_an_end_and_a_foreign_code_are_told_apart(api, admin):
-    """Each has its own error code of the RFC."""
+    """A rejection, an expiry and an unknown code each answer with their own error code of RFC 8628."""
     code = await asked(api)
     await decided(api, admin, code, "refuse")
     assert (await polled(api, code))["error"] == "access_denied"
@@ -117,7 +117,7 @@ async def test_a_refusal_an_end_and_a_foreign_code_are_told_apart(api, admin):
 
 
 async def test_an_answer_that_was_lost_is_given_again_and_the_first_is_good_for_nothing(api, admin):
-    """Within minutes; later the code is spent."""
+    """A repeated poll within minutes returns new tokens and invalidates the first ones; later the code is spent."""
     code = await asked(api)
     await decided(api, admin, code, "approve")
     lost, kept = await polled(api, code), await polled(api, code)
@@ -134,7 +134,7 @@ async def test_an_answer_that_was_lost_is_given_again_and_the_first_is_good_for_
 
 
 async def test_two_who_decide_at_once(api, admin):
-    """One of them does."""
+    """Of two simultaneous decisions one is applied and the other answers 409."""
     code = await asked(api)
     id = (await api.http.get(f"/v1/device/requests/{code['user_code']}", headers=admin)).json()["id"]
     answers = await asyncio.gather(
@@ -144,7 +144,8 @@ async def test_two_who_decide_at_once(api, admin):
 
 
 async def test_an_agent_that_there_is_gets_new_credentials_only_on_demand(api, admin):
-    """Its name is taken; replaced, its old credentials and its connection end."""
+    """An existing agent's name answers 409 unless the admin replaces the agent, whose credentials and connection then
+    end."""
     old = await api.enrol("builder-1")
     async with api.agent_socket(old) as socket:
         await socket.send(HELLO_TEXT)
@@ -162,7 +163,7 @@ async def test_an_agent_that_there_is_gets_new_credentials_only_on_demand(api, a
 
 
 async def test_a_revoked_token_cannot_log_the_agent_out(api, admin):
-    """Whoever stole it and was found out does not reach the credentials that the agent has since."""
+    """A revoked refresh token does not end the credentials that the agent received later."""
     old = await api.enrol("builder-1")
     stolen = old.refresh_token
     code = await asked(api)
@@ -180,7 +181,7 @@ async def test_a_revoked_token_cannot_log_the_agent_out(api, admin):
 
 
 async def test_what_is_being_given_to_an_agent_that_is_replaced_ends_too(api, admin, monkeypatch):
-    """A refresh has found its token good, and not used it yet, when an admin lets another machine in as this agent."""
+    """A refresh that runs while an admin replaces the agent returns tokens that are revoked, too."""
     agent = await api.enrol("builder-1")
     code = await asked(api)
     use = refresh_tokens.use
@@ -214,7 +215,7 @@ async def waits_for_a_lock(api) -> bool:
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATOR])
 async def test_only_an_admin_decides(api, role):
-    """Nobody else sees the codes by the API either."""
+    """Only an admin lists and decides requests."""
     code = await asked(api)
     headers = (await api.operator(role)).headers
     assert (await api.http.get("/v1/device/requests", headers=headers)).status_code == 403
@@ -233,7 +234,7 @@ async def test_only_an_admin_decides(api, role):
     ],
 )
 async def test_what_is_no_request_is_refused(api, path, content, status):
-    """And nothing is noted."""
+    """An invalid request is rejected and stores no row."""
     assert (await api.http.post(f"/v1/device/{path}", **content)).status_code == status
     async with await connect(api.database_url) as conn:
         row = await (await conn.execute("select count(*) as count from device_requests")).fetchone()
@@ -241,7 +242,7 @@ async def test_what_is_no_request_is_refused(api, path, content, status):
 
 
 async def test_guessing_codes_is_limited(settings):
-    """A right one does not count; after so many wrong ones nobody at that address goes on."""
+    """After too many wrong codes an address is rejected; a right code does not count."""
     async with running(replace(settings, limits=RateLimits(user_codes=Allowance(3, 1000.0)))) as api:
         admin = (await api.operator()).headers
         code = await asked(api)
@@ -253,8 +254,8 @@ async def test_guessing_codes_is_limited(settings):
 
 
 async def test_a_flood_of_requests_is_bounded(settings):
-    """By how often an address asks, by how many of it wait, and by how many wait in all: one address, an IPv6 /64 too,
-    does not keep the others out."""
+    """Requests are limited per address, by waiting requests of an address and by all waiting requests, and an address
+    or an IPv6 /64 that reaches its limit does not block others."""
     limits = RateLimits(address_device_requests=Allowance(MAX_OPEN_PER_ADDRESS + 1, 1000.0))
     async with running(replace(settings, limits=limits, client_address_header="X-Client")) as api:
 

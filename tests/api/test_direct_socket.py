@@ -1,4 +1,4 @@
-"""The short way through the server's WebSockets: the same messages in the same order, and the same rejections."""
+"""The direct path through the WebSocket server passes the same messages in the same order, with the same rejections."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from onsembl.api.terminals.direct_socket import BATCH_SECONDS, BURST_MESSAGES, D
 
 
 class Echo:
-    """Answers each message with itself. Directly those whose first byte is `d`; then it notes how many came at once."""
+    """Echoes each message, messages that begin with `d` directly, and notes how many of these came at once."""
 
     def __init__(self) -> None:
         self.reads: list[int] = []
@@ -72,7 +72,7 @@ async def serving(echo: Echo | Crowded | Busy) -> AsyncGenerator[str]:
 
 
 async def test_messages_of_every_kind_come_back_in_order():
-    """Taken directly or not, whole or in fragments, with pings between, of every length of a header."""
+    """Messages arrive in order, directly or not, whole or fragmented, with pings between, at every header length."""
     echo = Echo()
     async with serving(echo) as url, connect(url, compression=None, max_size=None) as client:
         sent: list[str | bytes] = []
@@ -90,7 +90,7 @@ async def test_messages_of_every_kind_come_back_in_order():
 
 
 async def test_frames_that_come_together_are_read_together_and_those_in_pieces_too():
-    """Cut at every byte, and all at once."""
+    """Frames are read correctly however the bytes are cut."""
     echo = Echo()
     messages = [b"d%d" % number for number in range(50)]
     stream = b"".join(Frame(Opcode.BINARY, message).serialize(mask=True) for message in messages)
@@ -107,7 +107,7 @@ async def test_frames_that_come_together_are_read_together_and_those_in_pieces_t
 
 
 class Crowded:
-    """Fills its socket; then two messages wait there, and a third is sent as soon as there is room."""
+    """Fills its socket while two messages wait, and sends a third as soon as the socket has room."""
 
     def __init__(self) -> None:
         self.full = asyncio.Event()
@@ -129,7 +129,7 @@ class Crowded:
 
 
 async def test_what_waits_is_not_overtaken():
-    """When a socket has room again, those who have waited for it go first."""
+    """When a socket has room again, the messages that waited are sent first."""
     crowded = Crowded()
     async with serving(crowded) as url, connect(url, compression=None, max_queue=1) as client:
         await crowded.full.wait()
@@ -145,7 +145,7 @@ async def _texts(client: ClientConnection, count: int) -> AsyncGenerator[str]:
 
 
 class Busy:
-    """Takes what it can directly, and asks for what else came only once it is `released`."""
+    """Takes messages directly while it can, and receives the others only after `released` is set."""
 
     def __init__(self) -> None:
         self.taken: list[bytes] = []
@@ -167,7 +167,7 @@ class Busy:
 
     def _take(self, messages: list[bytes]) -> int:
         self.taken += messages
-        self.socket.loop.call_soon(self._look)  # before any timer
+        self.socket.loop.call_soon(self._look)  # Runs before any timer.
         return len(messages)
 
     def _look(self) -> None:
@@ -175,14 +175,14 @@ class Busy:
         self.read.set()
 
     async def gathered(self) -> None:
-        """Until the time to gather, which began with the messages that are taken, is over."""
+        """Wait until the gathering time, which began with the taken messages, is over."""
         over = asyncio.Event()
         self.socket.loop.call_later(BATCH_SECONDS, over.set)
         await over.wait()
 
 
 async def test_what_floods_gathers_and_is_all_taken():
-    """Nothing is read for a moment after many messages at once; then all that came meanwhile is."""
+    """After many messages at once the server pauses reading for a moment, and then takes all that arrived meanwhile."""
     busy = Busy()
     async with serving(busy) as url, connect(url, compression=None) as client:
         messages = [b"message %d" % number for number in range(BURST_MESSAGES * 10)]
@@ -199,7 +199,7 @@ async def test_what_floods_gathers_and_is_all_taken():
 
 
 async def test_an_application_that_is_behind_is_not_given_more_because_the_flood_has_gathered():
-    """Its own pause goes on when that one ends."""
+    """An application that has paused reading stays paused when the gathering pause ends."""
     busy = Busy()
     flood = [Frame(Opcode.BINARY, b"a message").serialize(mask=True)] * BURST_MESSAGES
     async with serving(busy) as url, connect(url, compression=None) as client:
@@ -213,7 +213,7 @@ async def test_an_application_that_is_behind_is_not_given_more_because_the_flood
 
 
 async def test_a_flood_that_is_cut_off_ends_as_others_do():
-    """The connection is gone before what follows has gathered."""
+    """A flood ends as other connections do when the peer disconnects during the gathering pause."""
     busy = Busy()
     async with serving(busy) as url:
         client = await connect(url, compression=None)
@@ -238,7 +238,7 @@ async def test_a_flood_that_is_cut_off_ends_as_others_do():
     ids=["unmasked", "reserved bit", "too long", "nothing to continue", "not UTF-8"],
 )
 async def test_what_breaks_the_protocol_is_closed_as_before(bad, code):
-    """After good messages that came just before."""
+    """A frame that violates the protocol closes the connection after the valid messages before it are delivered."""
     echo = Echo()
     async with serving(echo) as url, connect(url, compression=None) as client:
         client.transport.write(Frame(Opcode.BINARY, b"dgood").serialize(mask=True) + bad)

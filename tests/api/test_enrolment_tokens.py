@@ -1,4 +1,4 @@
-"""One-time tokens: made, listed and withdrawn, over the API and by `onsembl`; and what else admins do there."""
+"""Enrolment tokens: created, listed and withdrawn, over the API and by `onsembl`, with an admin's other commands."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ async def enrolled(api, token: str, name: str = "one") -> int:
 
 
 async def test_a_token_is_listed_until_it_is_used_or_withdrawn(api):
-    """With its maker and its end, and without itself; a withdrawn one enrols nobody, and the log has it."""
+    """A token is listed with its creator and expiry but without its text; a withdrawn token enrols no agent and is
+    audited."""
     admin = await api.operator()
 
     async def call_api(method: str, path: str = "", status: int = 200, **body) -> dict:
@@ -50,14 +51,14 @@ async def test_a_token_is_listed_until_it_is_used_or_withdrawn(api):
 
 
 async def test_only_an_admin_sees_and_withdraws_them(api):
-    """Nobody else."""
+    """Only an admin lists and withdraws enrolment tokens."""
     viewer, operator = await api.operator(Role.VIEWER), await api.operator(Role.OPERATOR)
     for account in (viewer, operator):
         assert (await api.http.get("/v1/enrolment-tokens", headers=account.headers)).status_code == 403
 
 
 async def test_a_token_goes_with_its_maker(api):
-    """Of an admin who is dismissed, or is an admin no more, it enrols nobody and is not listed."""
+    """A token of an admin who is disabled or has lost the role is not listed and enrols no agent."""
     admin = await api.operator()
     for change in ("disabled_at = now()", "role = 'operator'"):
         made = await api.http.post("/v1/enrolment-tokens", json={}, headers=admin.headers)
@@ -70,7 +71,8 @@ async def test_a_token_goes_with_its_maker(api):
 
 
 async def test_an_admin_does_all_that_from_a_terminal(api, tmp_path: Path):
-    """Tokens, agents that wait, alerts, and agents that are disabled, each with JSON for programs."""
+    """An admin manages tokens, device requests, alerts and disabled agents by `onsembl`, with JSON output for
+    programs."""
     run = CommandLine(api, await api.operator(), tmp_path).run
     token, _ = await run("enrolment-tokens", "create", "--name-pattern", "on*", "--expires-in", "600")
     made = json.loads((await run("enrolment-tokens", "create", "--json"))[0])

@@ -1,4 +1,4 @@
-"""The emergency stop, with the agents that ship and their processes."""
+"""The emergency stop, with shipped agents and their processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from onsembl.sql import agents, halts
 from onsembl.sql.audit import SYSTEM, Actor
 from onsembl.sql.database import connect
 
-# Deaf to what asks politely; a child of it has left group, session and parents.
+# Ignores every signal but SIGKILL; a child of it leaves group, session and parents.
 STUBBORN = """
 trap '' INT TERM HUP
 ( setsid bash -c "trap '' INT TERM HUP; while :; do sleep 1000; done" & ) >/dev/null 2>&1
@@ -67,8 +67,8 @@ async def actions(api: Api) -> list[str]:
 
 
 async def test_everything_stops_and_it_is_proven(api, admin, tmp_path):
-    """What ignores signals and leaves its group is gone; the line is cancelled; nothing starts until an admin lifts it;
-    what was sent meanwhile then runs."""
+    """The stop ends processes that ignore signals or left their group, cancels the queues and holds new commands until
+    an admin lifts it."""
     async with agent_running(api, tmp_path) as agent, agent_running(api, tmp_path, "two"):
         await until(lambda: _all_online(api, admin, 2), "both are here")
         command = await admin.send(agent.id, STUBBORN)
@@ -78,7 +78,7 @@ async def test_everything_stops_and_it_is_proven(api, admin, tmp_path):
         begun = await halt(admin, reason="it does harm")
         assert (begun["halt"]["reason"], begun["halt"]["requested_by_name"]) == ("it does harm", "admin@example.org")
         assert [a["name"] for a in begun["agents"]] == ["one", "two"]
-        await until_agent(admin, "two", "stopped")  # which had nothing to stop
+        await until_agent(admin, "two", "stopped")  # This agent had no process to stop.
         await until_agent(admin, "one", "stopped")
         assert await sleepers(command) == []
         row = await admin.until_state(command, *FINAL)
@@ -94,7 +94,7 @@ async def test_everything_stops_and_it_is_proven(api, admin, tmp_path):
         await admin.until_state(later, "succeeded")
         first, *between, last = await actions(api)
         assert (first, last) == ("halt.begun", "halt.lifted")
-        # The agents hear before the lines are cancelled.
+        # The agents receive the stop before the queues are cancelled.
         assert Counter(between) == {"halt.lines_cancelled": 1, "halt.agent_stopped": 2}
 
 
@@ -108,7 +108,7 @@ async def _at_least(count: int, command: dict) -> bool:
 
 
 async def test_who_may(api, admin):
-    """Operators stop, viewers look, admins lift; what is not in force cannot be lifted."""
+    """Operators may stop, viewers may read the status, admins may lift; without a stop in force a lift is rejected."""
     viewer, operator = Operator(api, await api.operator(Role.VIEWER)), Operator(api, await api.operator(Role.OPERATOR))
     assert await status(viewer) == {"halt": None, "agents": []}
     assert (await api.http.post("/v1/halt", json={}, headers=viewer.headers)).status_code == 403
@@ -121,7 +121,8 @@ async def test_who_may(api, admin):
 
 
 async def test_an_agent_that_was_away_is_stopped_the_moment_it_returns(api, admin, tmp_path):
-    """Until then it is not reachable, and what it runs goes on; its return also ends a halt that was lifted."""
+    """An offline agent is shown as not reached and stops its command when it returns, even if the stop was lifted
+    before."""
     async with CuttableLink(api.url) as link, agent_running(api, tmp_path, server=link.url) as agent:
         command = await admin.send(agent.id, "sleep 1000")
         await until(lambda: _at_least(1, command), "it sleeps")
@@ -150,13 +151,13 @@ async def _until_offline(api: Api, operator: Operator, agent_id: str) -> None:
 
 
 async def test_it_survives_a_restart_of_the_agent_and_of_the_api(settings, tmp_path):
-    """Both are killed while the fleet is halted; it still is, and the agent confirms again that nothing runs."""
+    """The stop stays in force when agent and API are killed, and the agent then confirms again that nothing runs."""
     async with running(settings) as api:
         admin = Operator(api, await api.operator())
         async with agent_running(api, tmp_path) as agent:
             command = await admin.send(agent.id, STUBBORN)
             await until(lambda: _at_least(2, command), "both of it run")
-            agent.process.kill()  # what it ran goes on, with nobody to stop it
+            agent.process.kill()  # The agent's processes go on, without an agent to stop them.
             await _until_offline(api, admin, agent.id)
             await halt(admin)
     async with running(settings) as api:
@@ -179,7 +180,7 @@ def agent_url(credentials: Path) -> str:
 
 
 async def test_it_works_with_no_worker_and_reaches_every_instance(settings, tmp_path):
-    """Two instances, no worker anywhere, halted at one of them while the agent is at the other."""
+    """Without a worker, a stop at one instance reaches an agent that is connected to another instance."""
     alone = replace(settings, worker=None)
     async with running(alone) as here, running(alone) as there:
         admin = Operator(here, await here.operator())
@@ -191,7 +192,7 @@ async def test_it_works_with_no_worker_and_reaches_every_instance(settings, tmp_
 
             await until(online, "online")
             command = await admin.send(agent.id, "sleep 1000")
-            # The offer is a worker's work: it is made here by hand.
+            # A worker would dispatch the command; the test does it in its place.
             await there.services.hub.sync_agent(UUID(agent.id))  # type: ignore[arg-type]
             await until(lambda: _at_least(1, command), "it sleeps")
             await halt(admin)
@@ -202,7 +203,8 @@ async def test_it_works_with_no_worker_and_reaches_every_instance(settings, tmp_
 
 
 async def test_what_is_being_promoted_while_the_halt_comes_is_caught(api, admin, database_url):
-    """A transaction that saw no halt commits after it: the agents hear without waiting for it, and it is cancelled."""
+    """A command that a concurrent transaction promotes is cancelled, and the agents receive the stop before this
+    transaction ends."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
         await socket.send(HELLO_TEXT)
@@ -213,7 +215,7 @@ async def test_what_is_being_promoted_while_the_halt_comes_is_caught(api, admin,
             row = (await send(conn, CommandContent(text="ls"), AgentId(UUID(agent.id)), ann)).command
             assert row is not None and row["state"] == "dispatched"
             halting = asyncio.create_task(halt(admin))
-            await next_message(socket, "halt")  # before that transaction is over
+            await next_message(socket, "halt")  # That transaction is still open.
             assert not halting.done()
             await conn.commit()
             await halting
@@ -223,7 +225,7 @@ async def test_what_is_being_promoted_while_the_halt_comes_is_caught(api, admin,
 
 
 async def test_an_agent_that_leaves_while_the_halt_comes_is_not_reachable(api, admin, database_url):
-    """Its going was being written by a transaction that saw no halt yet."""
+    """An agent whose disconnection is committed after the stop is shown as not reached."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
         await socket.send(HELLO_TEXT)
@@ -237,7 +239,7 @@ async def test_an_agent_that_leaves_while_the_halt_comes_is_not_reachable(api, a
 
 
 async def test_an_agent_that_is_shut_out_is_not_waited_for(api, admin):
-    """It may not come back to say that it has stopped; what it did is lost, which is audited as any end is."""
+    """The stop does not wait for a disabled agent; its command is lost, and this end is audited."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
         await socket.send(HELLO_TEXT)
@@ -257,7 +259,7 @@ async def test_an_agent_that_is_shut_out_is_not_waited_for(api, admin):
 
 
 async def test_a_full_connection_holds_up_nobody(api, admin):
-    """One agent takes nothing in: the halt is answered, others hear of it, and of what comes after it."""
+    """An agent that reads nothing delays neither the answer nor the messages to other agents."""
     agent, stuck = await api.enrol(), await api.enrol("stuck")
     links = api.services.hub.links
     async with api.agent_socket(agent) as socket:
@@ -276,7 +278,7 @@ async def test_a_full_connection_holds_up_nobody(api, admin):
 
 
 class FullLink:
-    """A connection whose other end reads nothing."""
+    """A connection whose peer reads nothing."""
 
     epoch = 1
     boot = offered = None
@@ -289,7 +291,7 @@ class FullLink:
 
 
 async def test_what_came_to_an_agent_before_the_lift_did_is_offered_again(api, admin, monkeypatch):
-    """It took no command, for it was halted: at once, not when somebody loses patience."""
+    """A command whose offer an agent received while it was stopped is offered again at once after the lift."""
     monkeypatch.setattr(hub, "OFFER_AGAIN_SECONDS", float("inf"))
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
@@ -306,7 +308,7 @@ async def test_what_came_to_an_agent_before_the_lift_did_is_offered_again(api, a
 
 
 async def test_a_process_that_would_not_die_is_shown_with_its_number(api, admin):
-    """And once it is gone, that it is."""
+    """The status shows the id of a process that survives, and shows it as ended later."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
         await socket.send(HELLO_TEXT)
@@ -319,7 +321,7 @@ async def test_a_process_that_would_not_die_is_shown_with_its_number(api, admin)
         assert (await until_agent(admin, "one", "dying"))["pids"] == [4711]
         await socket.send(json.dumps({**report, "state": "stopped"}))
         await until_agent(admin, "one", "stopped")
-        await socket.send(json.dumps({**report, "state": "stopping"}))  # late: it changes nothing
+        await socket.send(json.dumps({**report, "state": "stopping"}))  # This late report changes nothing.
         await socket.send(json.dumps({"type": "ping"}))
         await next_message(socket, "pong")
         await until_agent(admin, "one", "stopped")
@@ -327,7 +329,7 @@ async def test_a_process_that_would_not_die_is_shown_with_its_number(api, admin)
 
 
 async def test_a_halt_that_was_cut_short_is_seen_through(api, admin, database_url):
-    """Whoever began it died after the first transaction: a worker's sweep cancels the lines."""
+    """A worker cancels the queues if the instance that began the stop died after its first transaction."""
     agent = await api.enrol()
     waiting = await admin.send(agent.id, "true")
     async with await connect(database_url, role="onsembl_api") as conn:

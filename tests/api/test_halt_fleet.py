@@ -1,4 +1,4 @@
-"""A fleet of agents, each with a tree that obeys no signal and a part of it that has escaped: nothing of it is left."""
+"""The emergency stop of a fleet whose process trees ignore signals and have escaped parts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BENCH = Path(__file__).resolve().parents[2] / "loadtests" / "halt_bench.py"
     ],
 )
 async def test_all_agents_are_stopped_and_nothing_is_alive(api: Api, agents: int) -> None:
-    """Counted in /proc, whoever says what; how long it takes is the benchmark's to say."""
+    """The stop leaves no process of any agent alive, as counted in /proc. (A benchmark measures its duration.)"""
     spec = importlib.util.spec_from_file_location("halt_bench", BENCH)
     assert spec is not None and spec.loader is not None
     bench = importlib.util.module_from_spec(spec)

@@ -1,4 +1,4 @@
-"""The queue at the REST API and the command line: jobs, periodic tasks, workers."""
+"""The job queue over the REST API and the command line: jobs, periodic tasks, workers."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ PATH = "/v1/jobs"
 
 @pytest.fixture
 async def idle(settings):
-    """An API without a worker, whose jobs stay as they are put."""
+    """An API without a worker, so that jobs keep their state."""
     async with running(replace(settings, worker=None)) as api:
         yield api
 
 
 async def put(api: Api, status: str, task: str = KEEP_ARCHIVE, worker: str = "null", **arguments: str) -> int:
-    """A job, as a worker left it."""
+    """Create a job in the state in which a worker left it."""
     async with await connect(api.database_url, autocommit=True) as conn:
         cursor = await conn.execute(
             f"""insert into procrastinate_jobs (queue_name, task_name, args, status, worker_id)
@@ -41,7 +41,7 @@ async def put(api: Api, status: str, task: str = KEEP_ARCHIVE, worker: str = "nu
 
 
 async def test_jobs_are_listed_by_their_state(idle: Api):
-    """What waits, what runs, whose worker is gone, what has failed and why; page by page, and not for a viewer."""
+    """Operators list jobs page by page: waiting, running, stalled, and failed with the reason; a viewer may not."""
     operator = Operator(idle, await idle.operator(Role.OPERATOR))
     async with await connect(idle.database_url, autocommit=True) as conn:
         await conn.execute(
@@ -82,7 +82,7 @@ async def test_jobs_are_listed_by_their_state(idle: Api):
 
 
 async def test_only_a_failed_job_that_is_no_commands_is_run_again(idle: Api):
-    """By an admin; once; in the audit log."""
+    """An admin runs a failed job again once, with an entry in the audit log, unless it belongs to a command."""
     admin = Operator(idle, await idle.operator())
     agent = await idle.enrol("one")
     command = await admin.send(agent.id, "ls")
@@ -99,7 +99,7 @@ async def test_only_a_failed_job_that_is_no_commands_is_run_again(idle: Api):
 
 
 async def test_why_a_job_failed_is_kept(api: Api):
-    """By the worker that ran it, in its own words."""
+    """A failed job keeps the error message of the worker that ran it."""
     operator = Operator(api, await api.operator())
     async with await connect(api.database_url) as conn:
         queue = App(connector=PsycopgConnector())
@@ -114,7 +114,7 @@ async def test_why_a_job_failed_is_kept(api: Api):
 
 
 async def test_the_command_line_shows_the_queue(api: Api, tmp_path: Path):
-    """As text and as JSON; the exit code says whether anybody works."""
+    """The command line prints the queue as text and as JSON; its exit code shows whether a worker is running."""
     shell = CommandLine(api, await api.operator(), tmp_path)
     operator = Operator(api, await api.operator(Role.OPERATOR))
 
@@ -144,7 +144,7 @@ async def test_the_command_line_shows_the_queue(api: Api, tmp_path: Path):
 
 
 async def test_without_a_worker_the_command_line_says_so(idle: Api, tmp_path: Path):
-    """What is sent would not start."""
+    """Without a worker the command line reports that commands would not start."""
     shell = CommandLine(idle, await idle.operator(), tmp_path)
     _, err = await shell.run("jobs", "workers", code=1)
     assert "No worker is alive" in err

@@ -26,7 +26,7 @@ def limited(settings, **allowances):
 
 
 async def test_an_agent_that_comes_too_often_is_told_when_to_come_back(settings):
-    """It gets 429 with Retry-After before the upgrade; another agent of the same address may connect."""
+    """An agent that connects too often gets 429 with Retry-After before the upgrade; another agent may connect."""
     async with limited(settings, agent_connects=Allowance(2, 1000.0)) as api:
         one, two = await api.enrol("one"), await api.enrol("two")
         for _ in range(2):

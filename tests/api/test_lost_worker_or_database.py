@@ -1,4 +1,4 @@
-"""What is killed, and how everything ends right all the same."""
+"""A killed worker or a restarted database: every command still ends correctly."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SOON = ("--dead-after", "2")
 
 
 async def test_a_killed_workers_command_ends_right_and_once(settings, tmp_path):
-    """`kill -9` of the worker while a command runs: it ends as it would have, it ran once, and its job is finished."""
+    """A command whose worker is killed with `kill -9` runs once, ends normally, and its job is finished."""
     async with running(replace(settings, worker=None)) as api:
         operator = Operator(api, await api.operator())
         ran = tmp_path / "ran"
@@ -29,7 +29,7 @@ async def test_a_killed_workers_command_ends_right_and_once(settings, tmp_path):
             assert ran.read_text() == "once\n"
             async with worker_running(settings.database_url, *SOON):
                 await until(lambda: _has(settings.database_url, command, "failed"), "the job is given up")
-                # The agent's line goes on.
+                # The agent's queue moves on.
                 after = await operator.send(agent.id, "true")
                 assert (await operator.until_state(after, *FINAL))["state"] == "succeeded"
         assert (await operator.read(command))["state"] == "succeeded"
@@ -41,7 +41,7 @@ async def _has(database_url: str, command: dict, status: str) -> bool:
 
 
 async def test_a_cancel_wished_while_no_worker_lives_is_done_by_the_next(settings, tmp_path):
-    """The wish is on the row, so a worker that comes later carries it out."""
+    """A cancel request that is made without a live worker is on the row, and the next worker carries it out."""
     async with running(replace(settings, worker=None)) as api:
         operator = Operator(api, await api.operator())
         async with agent_running(api, tmp_path) as agent:
@@ -58,7 +58,7 @@ async def test_a_cancel_wished_while_no_worker_lives_is_done_by_the_next(setting
 
 
 async def test_the_database_restarted_while_a_command_runs(own_postgres, settings, tmp_path):
-    """Postgres goes away and comes back: the command's end is written, and the next command runs."""
+    """After a restart of Postgres a command's end is written, and the next command runs."""
     async with running(replace(settings, database_url=own_postgres.url())) as api:
         operator = Operator(api, await api.operator())
         async with agent_running(api, tmp_path) as agent:

@@ -1,4 +1,4 @@
-"""What `/metrics` shows, to whom, and that the shipped dashboard asks for nothing else."""
+"""`/metrics`: its values, its access, and the shipped Grafana dashboard, which queries no other metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def samples(text: str) -> dict[str, float]:
-    """`name{label="value"}` → value."""
+    """A map from `name{label="value"}` to the value."""
     found = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -34,7 +34,7 @@ async def scrape(api, **headers: str) -> dict[str, float]:
 
 
 async def test_a_commands_way_is_counted(api, tmp_path):
-    """Its wait, its job, its end, the bytes on their way to a viewer, and who is connected."""
+    """The metrics count a command's wait, job and end, the bytes to a viewer, and the connected agents and viewers."""
     operator = Operator(api, await api.operator())
     async with agent_running(api, tmp_path) as agent, api.terminal_socket(agent.id) as viewer:
         await attach(viewer, operator.headers["Authorization"].removeprefix("Bearer "))
@@ -60,7 +60,7 @@ async def test_a_commands_way_is_counted(api, tmp_path):
 
 
 async def test_what_waits_is_shown_by_priority(api):
-    """Depth, and the age of the oldest."""
+    """The metrics show the queue's depth and the age of its oldest command by priority."""
     operator = Operator(api, await api.operator())
     agent = await api.enrol()
     for priority in (3, 3, 7):
@@ -73,7 +73,7 @@ async def test_what_waits_is_shown_by_priority(api):
 
 
 async def test_an_end_that_no_agent_reports_is_counted(api):
-    """Cancelled in the line: alone, with all of its agent, with its group, by the emergency stop."""
+    """A queued command's cancellation is counted: alone, with its agent, with its group, by the emergency stop."""
     operator = Operator(api, await api.operator())
     agent = await api.enrol()
 
@@ -97,11 +97,11 @@ async def test_an_end_that_no_agent_reports_is_counted(api):
     await operator.send(agent.id, "stopped")
     await post("/v1/halt", {})
     assert await counted() == 5
-    assert not any("command_wait_seconds_count" in name for name in await scrape(api))  # none has left its line
+    assert not any("command_wait_seconds_count" in name for name in await scrape(api))  # No command has left its queue.
 
 
 async def test_a_lost_command_is_counted(api):
-    """Its agent comes back without it, or is disabled; its wait is over."""
+    """A command is counted as lost when its agent returns without it or is disabled, and its wait ends."""
     operator = Operator(api, await api.operator())
     agent = await api.enrol()
     for count in (1, 2):
@@ -137,7 +137,7 @@ async def test_refreshes_and_refusals_are_counted(api):
 
 
 async def test_bytes_that_wait_for_the_archive_are_shown_and_go(api):
-    """The lag falls to nothing once they are written."""
+    """The lag of the archive falls to zero once the bytes are written."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
         await socket.send(HELLO_TEXT)
@@ -153,12 +153,12 @@ async def test_bytes_that_wait_for_the_archive_are_shown_and_go(api):
 
 @cases("header", ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Fly-Client-IP", "Via"])
 async def test_what_came_through_a_proxy_is_not_this_machine(api, header):
-    """Behind a proxy beside the server everybody would be."""
+    """A request through a local proxy is not local, so `/metrics` rejects it."""
     assert (await api.http.get("/metrics", headers={header: "203.0.113.9"})).status_code == 403
 
 
 async def test_a_token_opens_them_to_other_machines_and_closes_them_here(settings):
-    """With one set, only who shows it sees them."""
+    """If a metrics token is set, only requests with this token are answered, from any machine."""
     async with running(replace(settings, metrics_token="figures-please")) as api:
         assert (await api.http.get("/metrics")).status_code == 401
         assert (await api.http.get("/metrics", headers={"Authorization": "Bearer else"})).status_code == 401
@@ -166,7 +166,7 @@ async def test_a_token_opens_them_to_other_machines_and_closes_them_here(setting
 
 
 async def test_the_grafana_dashboard_asks_for_metrics_that_exist(api):
-    """Each name in its queries is one that is served."""
+    """Each metric name in the dashboard's queries is served."""
     text = (await api.http.get("/metrics")).text
     served = {match[1] for match in re.finditer(r"^# TYPE (\w+) ", text, re.MULTILINE)}
     served |= {

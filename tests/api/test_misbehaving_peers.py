@@ -1,4 +1,4 @@
-"""What agents and viewers do that they should not, or cannot help: answered as the protocol says, in bounded memory."""
+"""Agents and viewers that break the protocol or fall behind: the server answers by the protocol, in bounded memory."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ async def greet(socket, **stream) -> dict:
 @pytest.mark.seconds(15)
 @pytest.mark.parametrize(("size", "growth"), LINES)
 async def test_a_line_without_end(database_url, tmp_path, size, growth):
-    """With viewers that are stuck or vanish meanwhile: one that reads sees the end, the archive has all of it, and
-    memory stays."""
+    """Output without a line end is archived and reaches a viewer that reads, in bounded memory, while other viewers
+    hang or disconnect."""
     part = ApiPart(tmp_path, database_url, worker=True)
     await part.start()
     try:
@@ -47,7 +47,7 @@ async def test_a_line_without_end(database_url, tmp_path, size, growth):
                 api.terminal_socket(agent.id) as stuck,
                 api.terminal_socket(agent.id) as reads,
             ):
-                await operator.until_state(await operator.send(agent.id, "true"), *FINAL)  # it is connected
+                await operator.until_state(await operator.send(agent.id, "true"), *FINAL)  # The agent is connected.
                 await attach(stuck, account.access_token)
                 attached = await attach(reads, account.access_token)
                 program = psutil.Process(agent.process.pid)
@@ -79,7 +79,7 @@ async def test_a_line_without_end(database_url, tmp_path, size, growth):
 
 
 async def follow(socket, wanted: bytes) -> None:
-    """Read on, keeping no more than it takes to find this."""
+    """Read on, and keep only as many bytes as the search needs."""
     tail = b""
     while wanted not in tail:
         frame = await socket.recv()
@@ -88,7 +88,7 @@ async def follow(socket, wanted: bytes) -> None:
 
 
 async def test_anothers_stream_cannot_be_written_to(api):
-    """An agent that names a stream of another's gets one of its own; the other's is as it was."""
+    """An agent that names another agent's stream gets a stream of its own, and the other stream is unchanged."""
     one, two = await api.enrol("one"), await api.enrol("two")
     async with api.agent_socket(one) as socket:
         stream = (await greet(socket))["stream_id"]
@@ -103,7 +103,7 @@ async def test_anothers_stream_cannot_be_written_to(api):
 
 
 async def test_a_frame_larger_than_the_ring_is_seen_whole(settings):
-    """What the ring cannot hold waits for the archive, and reaches the viewer from there."""
+    """A frame that is larger than the ring reaches the viewer from the archive."""
     written = b"x" * 65_000 + b"the end"
     async with running(replace(settings, ring_bytes=16)) as api:
         agent, operator = await api.enrol(), await api.operator()
@@ -118,8 +118,8 @@ async def test_a_frame_larger_than_the_ring_is_seen_whole(settings):
 
 @pytest.mark.parametrize(("size", "whole"), [(7_600_000, True), (24_000_000, False)])
 async def test_a_viewer_that_fell_behind_the_ring(settings, size, whole):
-    """It took nothing while many times the ring came by. When it reads on, it is brought up from the archive; one that
-    is too far behind for that is told what it missed, sees all the rest, and has a full-screen program drawn anew."""
+    """A viewer behind the ring reads on from the archive; if it is too far behind, it gets a gap with the missed range,
+    all later output, and a redrawn full-screen program."""
     written = b"".join(number.to_bytes(4, "big") for number in range(size // 4))
     async with running(replace(settings, ring_bytes=65_536)) as api:
         agent, operator = await api.enrol(), await api.operator()

@@ -1,4 +1,4 @@
-"""Waiting for something that everybody is to hear of."""
+"""The notifier wakes every task that waits for an event."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from onsembl.api.notifier import Notifier
 
 
 async def waiting(notifier: Notifier, seconds: float) -> asyncio.Task[None]:
-    """One that waits by now."""
+    """Start a task that waits by the time it is returned."""
     task = asyncio.create_task(notifier.wait(seconds))
     await asyncio.sleep(0)
     return task
 
 
 async def test_all_who_wait_are_woken_at_once():
+    """A notification wakes all tasks that wait, at once."""
     notifier = Notifier()
     tasks = [await waiting(notifier, 3600) for _ in range(3)]
-    later = asyncio.create_task(notifier.wait(3600))  # does not wait yet
+    later = asyncio.create_task(notifier.wait(3600))  # This task does not wait yet.
     notifier.notify_all()
     await asyncio.gather(*tasks)
     assert not later.done()
@@ -26,6 +27,7 @@ async def test_all_who_wait_are_woken_at_once():
 
 
 async def test_who_has_waited_long_enough_goes_on():
+    """A task continues when its timeout has passed."""
     notifier = Notifier()
     patient = await waiting(notifier, 3600)
     await notifier.wait(0.01)
@@ -36,7 +38,7 @@ async def test_who_has_waited_long_enough_goes_on():
 
 
 async def test_who_is_gone_is_not_woken():
-    """Also in the turn of the loop in which it goes."""
+    """A task that was cancelled is not woken, even if both happen in the same turn of the loop."""
     notifier = Notifier()
     gone, there = await waiting(notifier, 3600), await waiting(notifier, 3600)
     notifier.notify_all()

@@ -34,7 +34,7 @@ def operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def parts(value: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every JSON object in `value`, with its place."""
+    """Every JSON object in `value`, with its path."""
     if isinstance(value, dict):
         yield place, value
         for name, item in value.items():
@@ -45,7 +45,7 @@ def parts(value: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def reached(document: dict[str, Any], start: Any) -> set[str]:
-    """The names of the schemas to which `start` refers, directly or through others."""
+    """The names of the schemas to which `start` refers, directly or indirectly."""
     found: set[str] = set()
     rest = [start]
     while rest:
@@ -58,14 +58,15 @@ def reached(document: dict[str, Any], start: Any) -> set[str]:
 
 
 def test_operation_ids_are_distinct_and_say_what_is_done_to_what(api_document):
-    """Each is a verb with its noun: a generated client has one function of that name for each route."""
+    """Each operation id is a verb with its noun, so a generated client has one function with this name for each
+    route."""
     ids = [operation["operationId"] for operation in operations(api_document)]
     assert len(set(ids)) == len(ids)
     assert [name for name in ids if not re.fullmatch(f"(?:{VERBS})(?:[A-Z][a-z]+)+", name)] == []
 
 
 def test_every_object_has_a_type(api_document):
-    """An object names its fields, or says of what type its values are."""
+    """An object schema names its fields or the type of its values."""
     untyped = [
         place
         for place, part in parts(api_document)
@@ -75,7 +76,7 @@ def test_every_object_has_a_type(api_document):
 
 
 def test_an_answer_requires_every_field(api_document):
-    """A field is missing from an answer only where it does not apply, or where a set of options was not set."""
+    """An answer requires every field, unless the field does not always apply or is an unset option."""
     schemas = api_document["components"]["schemas"]
     answers = reached(api_document, [operation["responses"] for operation in operations(api_document)])
     for name in answers - ONLY_WHAT_IS_SET:
@@ -86,7 +87,7 @@ def test_an_answer_requires_every_field(api_document):
 
 
 def test_a_request_requires_no_field_that_has_a_default(api_document):
-    """Also where an answer has the same type: a request's schema is then a schema of its own."""
+    """A request requires no field with a default; a type that is also an answer's has a second schema for requests."""
     schemas = api_document["components"]["schemas"]
     bodies = reached(api_document, [operation.get("requestBody") for operation in operations(api_document)])
     for name in bodies:
@@ -97,13 +98,13 @@ def test_a_request_requires_no_field_that_has_a_default(api_document):
 
 
 def test_a_query_parameter_without_a_default_is_required(api_document):
-    """As the expression of which the next times are asked for."""
+    """A query parameter without a default is required, such as the expression of which the next times are requested."""
     parameters = api_document["paths"]["/v1/schedules/times"]["get"]["parameters"]
     assert {parameter["name"]: parameter["required"] for parameter in parameters} == {"cron": True, "time_zone": False}
 
 
 def test_every_reference_leads_somewhere(api_document):
-    """Nothing refers to a schema that is not there, and no schema is there for nothing."""
+    """Every reference has its schema, and every schema is referenced."""
     schemas = api_document["components"]["schemas"]
     assert reached(api_document, api_document["paths"]) == {
         name for name in schemas if schemas[name].get("type") == "object" or "enum" in schemas[name]

@@ -1,4 +1,4 @@
-"""Which access tokens of operators are accepted, and which are rejected."""
+"""Access tokens of operators: valid tokens are accepted, others are rejected."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def claims(**changes: Any) -> dict[str, Any]:
 
 
 class Issuer:
-    """Publishes keys and counts how often it is asked for them."""
+    """Publishes keys and counts the requests for them."""
 
     def __init__(self) -> None:
         self.keys = [SigningKey.new()]
@@ -78,7 +78,7 @@ async def refused(tokens: OperatorTokens, token: str) -> int:
 
 
 async def test_a_good_token_names_its_operator(tokens, issuer):
-    """Id, address and role are those of the claims; the keys are fetched once."""
+    """A valid token has the operator's id, address and role in its claims; the keys are fetched once."""
     for _ in range(3):
         operator = await tokens.verify(issuer.sign(), HERE)
     assert (str(operator.id), operator.email, operator.role) == (SUBJECT, "a@example.org", Role.OPERATOR)
@@ -86,15 +86,15 @@ async def test_a_good_token_names_its_operator(tokens, issuer):
 
 
 async def test_a_token_that_was_good_ends_with_its_time(tokens, issuer, monkeypatch):
-    """Its signature is not checked again, but its end is."""
+    """A token whose verification is cached is rejected after its expiry."""
     token = issuer.sign()
     await tokens.verify(token, HERE)
-    monkeypatch.setattr(operator_tokens, "LEEWAY_SECONDS", -120.0)  # as if two minutes had passed
+    monkeypatch.setattr(operator_tokens, "LEEWAY_SECONDS", -120.0)  # two minutes later
     assert await refused(tokens, token) == 401
 
 
 async def test_a_token_that_was_good_ends_with_its_key(tokens, issuer, monkeypatch):
-    """As soon as the keys are read again."""
+    """A token whose verification is cached is rejected once the issuer no longer publishes its key."""
     token = issuer.sign()
     await tokens.verify(token, HERE)
     issuer.keys = [SigningKey.new()]
@@ -115,18 +115,19 @@ async def test_a_token_that_was_good_ends_with_its_key(tokens, issuer, monkeypat
     ],
 )
 async def test_claims_that_are_not_right_are_refused(tokens, issuer, changes):
-    """Another issuer or audience, an end that has passed, a holder that is none."""
+    """A token is rejected if its issuer or audience is wrong, its expiry has passed or its subject is invalid."""
     assert await refused(tokens, issuer.sign(**changes)) == 401
 
 
 @pytest.mark.parametrize("role", ["root", "", None, 7, ["admin"]])
 async def test_a_role_that_is_not_ours_is_none(tokens, issuer, role):
-    """The token is good; its holder has no rights."""
+    """A token with an unknown role is accepted, and its holder has no rights."""
     assert (await tokens.verify(issuer.sign(app_metadata={"role": role}), HERE)).role is None
 
 
 async def test_signatures_of_others_are_refused(tokens, issuer):
-    """A foreign key, even under a known id; no algorithm; and a public key used as a shared secret."""
+    """A token is rejected if a foreign key signed it under a known id, without an algorithm, or with a public key as
+    shared secret."""
     foreign = SigningKey.new()
     assert await refused(tokens, issuer.sign(foreign)) == 401
     disguised = SigningKey(issuer.keys[0].kid, foreign.private)
@@ -143,11 +144,11 @@ async def test_signatures_of_others_are_refused(tokens, issuer):
 
 
 async def test_a_new_key_is_found_without_a_restart_and_not_hammered_for(tokens, issuer, monkeypatch):
-    """An unknown key id makes the keys be read again, but not at every such token."""
+    """An unknown key id causes a read of the keys, but not for every such token."""
     await tokens.verify(issuer.sign(), HERE)
     new = SigningKey.new()
     assert await refused(tokens, issuer.sign(new)) == 401
-    assert issuer.asked == 1  # too soon
+    assert issuer.asked == 1  # Too soon for another read.
     monkeypatch.setattr(operator_tokens, "REFETCH_SECONDS", -1.0)
     issuer.keys.append(new)
     assert (await tokens.verify(issuer.sign(new), HERE)).email == "a@example.org"
@@ -155,7 +156,7 @@ async def test_a_new_key_is_found_without_a_restart_and_not_hammered_for(tokens,
 
 
 async def test_known_keys_serve_while_the_issuer_is_away(tokens, issuer, monkeypatch):
-    """A sign-in service that is down does not sign everybody out."""
+    """While the sign-in service is down, known keys still verify tokens."""
     await tokens.verify(issuer.sign(), HERE)
     issuer.down = True
     monkeypatch.setattr(operator_tokens, "KEYS_CACHE_SECONDS", -1.0)
@@ -163,7 +164,7 @@ async def test_known_keys_serve_while_the_issuer_is_away(tokens, issuer, monkeyp
 
 
 async def test_tokens_under_a_shared_secret_are_asked_about():
-    """The issuer says who holds one; the answer is believed for a while, and a refusal is a refusal."""
+    """The issuer verifies tokens of a shared secret; its answer is cached for a while, and its rejection is final."""
     asked: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -179,14 +180,15 @@ async def test_tokens_under_a_shared_secret_are_asked_about():
             ISSUER, Issuer().jwks, IntrospectedTokens(client, ISSUER, "key", RateLimiter(RateLimits()))
         )
         for _ in range(2):
-            # The role is the issuer's, not the one that the token may have been given long ago.
+            # The current role of the issuer counts, not the role in an older token.
             assert (await tokens.verify(good, HERE)).role is Role.ADMIN
         assert asked == [good]
         assert await refused(tokens, bad) == 401
 
 
 async def test_an_address_whose_tokens_are_not_accepted_makes_nobody_ask_on_and_on():
-    """Only so many questions; tokens of another audience, issuer or time are none; good ones elsewhere are let in."""
+    """Introspections of rejected tokens are limited per address; tokens with wrong claims cause none, and valid tokens
+    of other addresses are accepted."""
     asked: list[str] = []
     good = jwt.encode(claims(), "s" * 32, algorithm="HS256")
 

@@ -1,4 +1,4 @@
-"""What a browser is told to allow the page."""
+"""The security headers of the page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.no_worker
 
 
 async def test_every_answer_carries_the_security_headers(api):
-    """The page, the API and errors alike."""
+    """The page, the API and errors all carry the security headers."""
     for path in ("/", "/healthz", "/v1/me", "/nowhere"):
         headers = (await api.http.get(path)).headers
         policy = dict(part.strip().split(" ", 1) for part in headers["Content-Security-Policy"].split(";"))

@@ -1,4 +1,4 @@
-"""Presets at the REST API and the command line: kept, tried out, sent."""
+"""Presets over the REST API and the command line: stored, previewed, sent."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ async def operator(api: Api) -> Operator:
 
 
 async def test_presets_are_kept_changed_and_removed(api, operator):
-    """Not those that ship; not by a viewer; not over a change of somebody else's."""
+    """An operator creates, changes and deletes presets; shipped presets, viewers and outdated revisions are
+    rejected."""
     names = [preset["name"] for preset in (await call_api(operator, "GET", "/v1/presets"))["presets"]]
     assert names == ["Investigate", "Review", "Plan", "Synthesize"]
     made = await call_api(operator, "PUT", "/v1/presets/update", {**UPDATE, "revision": 0})
@@ -61,7 +62,7 @@ async def test_presets_are_kept_changed_and_removed(api, operator):
 
 
 async def test_a_preset_is_renamed_and_what_names_it_follows(api, operator):
-    """Not onto another one, not one that ships, and nothing of it is lost; schedules go on with it."""
+    """A renamed preset keeps its content and its schedules; the name of another or a shipped preset is rejected."""
     await api.enrol("one")
     for name in ("update", "other"):
         await call_api(operator, "PUT", f"/v1/presets/{name}", UPDATE)
@@ -87,7 +88,7 @@ async def test_a_preset_is_renamed_and_what_names_it_follows(api, operator):
 
 
 async def test_a_preset_is_tried_out(operator):
-    """Whatever is wrong, with which of the values."""
+    """A preview names every invalid value and the reason."""
     preset = {"name": "update", **UPDATE}
     path = "/v1/presets/preview"
     tried = await call_api(operator, "POST", path, {"preset": preset, "values": {"package": "httpx"}})
@@ -99,7 +100,8 @@ async def test_a_preset_is_tried_out(operator):
 
 
 async def test_a_command_is_made_of_a_preset(api, operator):
-    """The text and the preset's name are on its row, its priority unless another is given; what is wrong is said."""
+    """A command from a preset has the rendered text, the preset's name and its priority, unless the request sets one;
+    invalid values are named."""
     one, claude = await api.enrol("one"), await api.enrol("two", "claude")
     await call_api(operator, "PUT", "/v1/presets/update", UPDATE)
     await call_api(operator, "PUT", "/v1/presets/for-claude", {"template": "hello", "kind": "claude"})
@@ -126,7 +128,7 @@ async def test_a_command_is_made_of_a_preset(api, operator):
 
 
 async def test_presets_from_the_command_line(api: Api, tmp_path: Path):
-    """Copied, changed by a file, shown, sent with values, deleted."""
+    """`onsembl presets` copies, changes by a file, shows, sends with values, and deletes."""
     run = CommandLine(api, await api.operator(Role.OPERATOR), tmp_path).run
     await api.enrol("builder")
     out, _ = await run("presets", "list")

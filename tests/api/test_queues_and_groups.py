@@ -1,4 +1,4 @@
-"""Agents' lines: several agents at once, order and edits of what waits, requests that come twice, history."""
+"""Agents' queues: several agents at once, order and edits of queued commands, repeated requests, history."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def admin(api: Api) -> Operator:
 
 
 async def order(operator: Operator, agent_id: str) -> list[str]:
-    """The texts of the line, as it runs."""
+    """The texts of the queue's commands, in the order in which they run."""
     line = (await call_api(operator, "GET", f"/v1/agents/{agent_id}/queue"))["waiting"]
     return [(await call_api(operator, "GET", f"/v1/commands/{waiting['command_id']}"))["text"] for waiting in line]
 
@@ -32,7 +32,7 @@ async def order(operator: Operator, agent_id: str) -> list[str]:
 
 
 async def test_a_broadcast_is_one_group_to_follow_and_cancel(api, admin, tmp_path):
-    """By label; each agent runs its own; cancelled as one, what runs and what waits."""
+    """A command for labelled agents is one group; cancelling the group cancels its running and queued commands."""
     async with agent_running(api, tmp_path, "one") as one, agent_running(api, tmp_path, "two") as two:
         away, other = await api.enrol("away"), await api.enrol("other")
         for agent_id in (one.id, two.id, away.id):
@@ -68,14 +68,14 @@ async def test_a_broadcast_is_one_group_to_follow_and_cancel(api, admin, tmp_pat
     ],
 )
 async def test_a_target_that_cannot_be_met_changes_nothing(admin, agent, target, status):
-    """All of the agents get it, or none."""
+    """If one agent of the targets does not exist, no agent gets the command."""
     await call_api(admin, "POST", "/v1/groups", {"text": "true", "target": target}, status)
     assert (await call_api(admin, "GET", f"/v1/commands?agent_id={agent.id}"))["commands"] == []
     assert (await call_api(admin, "GET", "/v1/groups"))["groups"] == []
 
 
 async def test_all_means_every_agent_that_is_not_shut_out(api, admin):
-    """By name, by id, and all."""
+    """`all`, names and ids select agents, and `all` omits disabled agents."""
     one, two, out = [await api.enrol(name) for name in ("one", "two", "out")]
     await call_api(admin, "POST", f"/v1/agents/{out.id}/disable", {})
     group = await call_api(admin, "POST", "/v1/groups", {"text": "true", "target": {"all": True}}, 201)
@@ -84,11 +84,12 @@ async def test_all_means_every_agent_that_is_not_shut_out(api, admin):
     assert {command["agent_id"] for command in named["commands"]} == {one.id, two.id}
 
 
-# Requests that come twice
+# Repeated requests
 
 
 async def test_a_request_that_comes_again_makes_nothing_new(api, admin):
-    """One after the other and at once; for another request the key is refused; without one each is new."""
+    """A request repeated with its key, later or at once, creates no second command; the key is rejected for another
+    request."""
     agent = await api.enrol()
     path, key = f"/v1/agents/{agent.id}/commands", {"Idempotency-Key": str(uuid4())}
     answers = await asyncio.gather(*(call_api(admin, "POST", path, {"text": "true"}, 201, **key) for _ in range(5)))
@@ -107,7 +108,8 @@ async def test_a_request_that_comes_again_makes_nothing_new(api, admin):
 
 
 async def test_a_line_is_put_in_order_and_runs_in_it(api, admin):
-    """First, last, before, after: across priorities; what is sent later comes behind."""
+    """A command moves to the first or last place or before or after another, across priorities; new commands come
+    behind."""
     agent = await api.enrol()
     sent = {
         text: await admin.send(agent.id, text, priority=priority)
@@ -135,7 +137,7 @@ async def test_a_line_is_put_in_order_and_runs_in_it(api, admin):
 
 
 async def test_what_waits_is_edited_and_what_runs_is_not(api, admin):
-    """With a revision only if nobody was faster; what changed is in the audit log."""
+    """A queued command is edited, with a revision only if it is current, and audited; a running command is not."""
     agent = await api.enrol()
     command = await admin.send(agent.id, "ehco hello")
     path = f"/v1/commands/{command['id']}"
@@ -154,7 +156,7 @@ async def test_what_waits_is_edited_and_what_runs_is_not(api, admin):
 
 
 async def test_a_line_says_when_each_will_probably_start(api, admin, tmp_path):
-    """Nobody can tell before a command has run, or while the agent takes nothing."""
+    """A queue shows the expected start of each command, unless no command has run yet or the agent is paused."""
     async with agent_running(api, tmp_path) as agent:
         await admin.until_state(await admin.send(agent.id, "true"), "succeeded")
         await admin.until_state(await admin.send(agent.id, "sleep 1000"), "running")
@@ -183,7 +185,7 @@ async def test_a_queue_is_read_by_its_old_path_for_one_release(api, admin):
 
 
 async def test_history_is_filtered_searched_and_read_page_by_page(api, admin):
-    """By agent, state, tag, person, time and words; notes and tags at any time, a viewer's not."""
+    """History is filtered by agent, state, tag, person, time and words; operators, not viewers, edit notes and tags."""
     one, two = await api.enrol("one"), await api.enrol("two")
     operator = Operator(api, await api.operator(Role.OPERATOR))
     sent = [await admin.send(one.id, f"make build-{n}") for n in range(5)]
@@ -223,11 +225,12 @@ async def test_history_is_filtered_searched_and_read_page_by_page(api, admin):
     await call_api(viewer, "PATCH", f"/v1/commands/{sent[0]['id']}", {"note": "mine"}, 403)
 
 
-# Handing out
+# Dispatch
 
 
 async def test_a_command_is_at_its_agent_as_soon_as_it_is_promoted(settings):
-    """Ahead of its job: there is no worker here at all. The next one follows the end of the last."""
+    """A promoted command is offered to its agent before its job runs, and the next one after the previous command's
+    end."""
     async with running(replace(settings, worker=None)) as api:
         operator = Operator(api, await api.operator())
         agent = await api.enrol()

@@ -1,4 +1,4 @@
-"""`onsembl export` and `onsembl search`, as an operator starts them."""
+"""`onsembl export` and `onsembl search`, as an operator uses them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ pytestmark = pytest.mark.no_worker
 
 
 async def test_recordings_are_exported_and_searched_from_the_command_line(api, tmp_path: Path):
-    """By command, agent and stream; what there is to export, and its size; finds with their place; plain errors."""
+    """The command line exports by command, agent and stream, lists recordings with sizes, prints search hits with their
+    place, and reports errors plainly."""
     account = await api.operator(Role.VIEWER)
     agent = await api.enrol("builder")
     stream = await add_stream(api, agent.id)
