@@ -98,7 +98,7 @@ def test_a_request_requires_no_field_that_has_a_default(api_document):
 
 
 def test_a_query_parameter_without_a_default_is_required(api_document):
-    """A query parameter without a default is required, such as the expression of which the next times are requested."""
+    """A query parameter without a default is required, and a parameter with a default is optional."""
     parameters = api_document["paths"]["/v1/schedules/times"]["get"]["parameters"]
     assert {parameter["name"]: parameter["required"] for parameter in parameters} == {"cron": True, "time_zone": False}
 

@@ -1,4 +1,4 @@
-"""Reading back over the API: ranges, times, timelines and recordings to keep."""
+"""Recordings over the API: ranges, times, timelines and exports."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def agent(api):
 
 @pytest.fixture
 async def stream(api, agent):
-    """Ten pieces, one a second: `0000`, `1111`, …"""
+    """Ten pieces of output, one each second: `0000`, `1111`, and so on."""
     stream_id = await add_stream(api, agent.id)
     await add_output(api, stream_id, *(str(digit).encode() * 4 for digit in range(10)))
     return stream_id
@@ -46,7 +46,7 @@ def second(number: float) -> str:
 
 
 async def test_a_range_is_answered_by_offset_or_time(api, viewer, stream):
-    """The bytes as they are; the headers say which."""
+    """A range by offset or time answers with the unchanged bytes, and headers name the range."""
     for query, places, content in (
         ({}, (0, 40), b"0000111122223333444455556666777788889999"),
         ({"start": 3, "end": 9}, (3, 9), b"011112"),
@@ -64,7 +64,7 @@ async def test_a_range_is_answered_by_offset_or_time(api, viewer, stream):
 
 
 async def test_pieces_come_with_their_times(api, viewer, stream):
-    """Without base64 or JSON around the bytes."""
+    """Pieces come with their times, as raw bytes without base64 or JSON."""
     answer = await api.http.get(f"/v1/streams/{stream}/pieces", params={"start": 2, "end": 10}, headers=viewer)
     data, seen = answer.content, []
     while data:
@@ -75,7 +75,7 @@ async def test_pieces_come_with_their_times(api, viewer, stream):
 
 
 async def test_a_range_that_makes_no_sense_is_refused(api, viewer, stream):
-    """400, with the reason."""
+    """An invalid range answers 400 with the reason."""
     for query in (
         {"start": -1},
         {"start": 2**63},
@@ -91,7 +91,8 @@ async def test_a_range_that_makes_no_sense_is_refused(api, viewer, stream):
 
 
 async def test_what_is_kept_no_longer_is_gone(api, viewer, agent):
-    """410 when nothing of it is left; else what is left, and where it begins."""
+    """A range that retention has deleted answers 410; a range that is partly deleted answers with the rest and its
+    beginning."""
     stream_id = await add_stream(api, agent.id)
     old = (-60 * 86400, -40 * 86400)
     for after in old:
@@ -109,7 +110,7 @@ async def test_what_is_kept_no_longer_is_gone(api, viewer, agent):
 
 
 async def test_streams_are_listed_with_what_is_kept(api, viewer, agent, stream):
-    """Newest first, in pages, with times and sizes; disk use is by agent."""
+    """Streams are listed newest first, in pages, with times and sizes; disk usage is listed by agent."""
     later = [str(await add_stream(api, agent.id)) for _ in range(3)]
     await add_command(api, agent.id, stream, "ls", 4, 8)
     seen, before = [], {}
@@ -131,7 +132,7 @@ async def test_streams_are_listed_with_what_is_kept(api, viewer, agent, stream):
 
 
 async def test_a_timeline_has_activity_and_sizes(api, viewer, stream):
-    """What came when, in equal parts of the time."""
+    """A timeline has the output of equal parts of the time, and the terminal's sizes."""
     await add_size(api, stream, 0, 100, 30)
     await add_output(api, stream, b"x" * 60, after=20)
     answer = (await api.http.get(f"/v1/streams/{stream}/timeline", params={"parts": 10}, headers=viewer)).json()
@@ -140,7 +141,7 @@ async def test_a_timeline_has_activity_and_sizes(api, viewer, stream):
 
 
 async def test_a_streams_commands_come_in_pages(api, viewer, agent, stream):
-    """In the order of their output, also those that begin at the same byte; of a long text how it begins."""
+    """A stream's commands come in pages in the order of their output, with the beginning of a long text."""
     for text, start in (("third", 8), ("first", 4), ("fourth " + "x" * 500, 8), ("second", 7), ("last", 39)):
         await add_command(api, agent.id, stream, text, start, start)
     path = f"/v1/streams/{stream}/commands"
@@ -162,7 +163,7 @@ async def test_a_streams_commands_come_in_pages(api, viewer, agent, stream):
 
 
 async def test_the_modes_of_a_place_are_those_of_its_command(api, viewer, agent):
-    """Also where its program set them long before; a command begins without any."""
+    """The modes at an offset are those that the command there has set, and a command begins without any mode."""
     stream_id = await add_stream(api, agent.id)
     first = [b"$ htop\r\n\x1b[?1049h\x1b[?25l", *[b"x" * 250_000] * 40, b"\x1b[?2004h", b"y" * 100]
     await add_output(api, stream_id, *first)
@@ -185,7 +186,7 @@ async def test_the_modes_of_a_place_are_those_of_its_command(api, viewer, agent)
 
 
 async def test_nobody_reads_back_without_a_role(api, agent, stream):
-    """Every route asks for a token, and says 404 for what is not there."""
+    """Every route requires a role, and answers 404 for a stream, command or agent that does not exist."""
     for path in (
         f"/v1/streams/{stream}",
         f"/v1/streams/{stream}/output",
@@ -219,7 +220,7 @@ def events(text: str) -> tuple[dict, list]:
 
 
 async def test_a_command_is_exported_alone(api, viewer, agent, stream):
-    """Its bytes, the size of its time, a marker with its text; and the audit log says who took it."""
+    """A command's export has its bytes, the terminal's size and a marker with its text, and is in the audit log."""
     await add_size(api, stream, 0, 100, 30)
     await add_size(api, stream, 14, 90, 20)
     command = await add_command(api, agent.id, stream, "make test", 6, 17)
@@ -251,7 +252,7 @@ async def test_a_command_is_exported_alone(api, viewer, agent, stream):
 
 
 async def test_every_command_of_a_long_recording_is_marked(api, viewer, agent):
-    """Each before its first byte, however many they are."""
+    """An export has a marker before the first byte of each of 2500 commands."""
     stream_id = await add_stream(api, agent.id)
     await add_output(api, stream_id, *[b"."] * 2500)
     await add_commands(api, agent.id, stream_id, 2500, 0)
@@ -263,14 +264,15 @@ async def test_every_command_of_a_long_recording_is_marked(api, viewer, agent):
 
 
 async def test_a_command_that_runs_is_exported_as_far_as_it_is(api, viewer, agent, stream):
-    """Up to the last byte that is archived."""
+    """The export of a running command ends at the last archived byte."""
     command = await add_command(api, agent.id, stream, "tail -f", 36, None)
     answer = await api.http.get(f"/v1/commands/{command}/recording", params={"format": "text"}, headers=viewer)
     assert answer.text == "9999\n"
 
 
 async def test_a_command_whose_last_bytes_are_missing_is_not_cut_short(api, viewer, agent, stream, monkeypatch):
-    """503 while its agent may still send them; once it has another terminal, there is no more than what there is."""
+    """An export without a command's last bytes answers 503 while its agent may still send these, and else has all
+    archived bytes."""
     monkeypatch.setattr("onsembl.api.routes.recordings.ARCHIVED_SECONDS", 0.05)
     path = f"/v1/commands/{await add_command(api, agent.id, stream, 'make', 36, 50)}/recording"
     async with api.services.pool.connection() as conn:
@@ -286,7 +288,7 @@ async def test_a_command_whose_last_bytes_are_missing_is_not_cut_short(api, view
 
 
 async def test_a_command_that_never_ran_has_no_recording(api, agent, stream):
-    """409: it is there, and has put nothing out."""
+    """The recording of a command that has not run answers 409."""
     admin = (await api.operator()).headers
     sent = await api.http.post(f"/v1/agents/{agent.id}/commands", json={"text": "ls"}, headers=admin)
     answer = await api.http.get(f"/v1/commands/{sent.json()['id']}/recording", headers=admin)
@@ -294,7 +296,7 @@ async def test_a_command_that_never_ran_has_no_recording(api, agent, stream):
 
 
 async def test_an_agents_time_is_exported_across_its_terminals(api, viewer, agent, stream):
-    """One after the other, each from a clean terminal."""
+    """An agent's export has its streams one after the other, with a reset of the terminal between."""
     second_stream = await add_stream(api, agent.id)
     await add_size(api, second_stream, 0, 60, 20)
     await add_output(api, second_stream, b"late", b"later", after=30)
@@ -314,7 +316,7 @@ async def test_an_agents_time_is_exported_across_its_terminals(api, viewer, agen
 
 
 async def test_a_long_export_keeps_memory_flat_and_holds_no_connection(api, agent):
-    """Twelve megabytes go through with a few in memory; whoever reads slowly takes nobody's connection."""
+    """A long export keeps a few megabytes in memory, and a client that reads slowly holds no database connection."""
     stream_id = await add_stream(api, agent.id)
     line = os.urandom(60).hex().encode() + b"\r\n"
     for index in range(4):

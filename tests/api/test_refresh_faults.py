@@ -1,4 +1,4 @@
-"""A refresh that is interrupted at each of its steps: the agent always ends authenticated, without help."""
+"""A refresh that is interrupted at any step leaves the agent authenticated, without help from an operator."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Refresh = Callable[..., Awaitable[object]]
 
 
 class Faults:
-    """Interrupts the first refreshes that are asked for, and counts them all."""
+    """Interrupts the first refreshes, and counts the later ones."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.left = 3
@@ -46,27 +46,27 @@ class Faults:
 
 
 async def cut_before(faults: Faults, real: Refresh) -> object:
-    """The socket dies, and the server never does what was asked."""
+    """The link is cut before the server refreshes the tokens."""
     faults.link.cut()
     raise psycopg.OperationalError("the connection was lost")
 
 
 async def cut_between(faults: Faults, real: Refresh) -> object:
-    """Committed, and the answer goes to a dead socket."""
+    """The link is cut after the refresh is committed, and the answer is lost."""
     issued = await real()
     faults.link.cut()
     return issued
 
 
 async def cut_late(faults: Faults, real: Refresh) -> object:
-    """The agent has come back by another socket and asked again before the server gets to the first question."""
+    """The link is cut, and the agent refreshes over a new connection before the server runs the first refresh."""
     faults.link.cut()
     asked = asyncio.create_task(real())
     return await asked
 
 
 async def answer_late(faults: Faults, real: Refresh) -> object:
-    """The answer is on its way when the link breaks."""
+    """The link is cut while the answer is on its way."""
     issued = await real()
     asyncio.get_running_loop().call_soon(lambda: asyncio.get_running_loop().call_soon(faults.link.cut))
     return issued
@@ -89,8 +89,7 @@ async def agent_behind_a_link(api: Api, tmp_path: Path, faults: Faults) -> Async
 
 
 async def welcome(api: Api, tmp_path: Path) -> bool:
-    """Whether the tokens on disk open a connection. On a busy machine they may have ended since they were read, and the
-    agent has others by then."""
+    """Whether the stored tokens open a connection; on a busy machine they may have expired since they were read."""
     held = store.load(tmp_path / "agents" / "one")
     try:
         async with api.agent_socket(held) as socket:  # type: ignore[arg-type]
@@ -102,7 +101,7 @@ async def welcome(api: Api, tmp_path: Path) -> bool:
 
 @pytest.mark.parametrize("fault", [cut_before, cut_between, cut_late, answer_late])
 async def test_the_socket_is_cut(settings, tmp_path, monkeypatch, fault):
-    """Three times at this step; then the tokens rotate on, a command ends well, and what is on disk is good."""
+    """After three cuts at this step the tokens rotate on, the command succeeds, and the stored tokens are valid."""
     faults = Faults(monkeypatch)
     async with running(replace(settings, agent_access_token=2.0)) as api:
         async with agent_behind_a_link(api, tmp_path, faults):
@@ -113,8 +112,8 @@ async def test_the_socket_is_cut(settings, tmp_path, monkeypatch, fault):
 
 @pytest.mark.parametrize("fault", [cut_before, cut_between, cut_late, answer_late])
 async def test_a_stolen_token_is_found_out_after_a_fault(settings, tmp_path, monkeypatch, fault):
-    """A thief has copied the token before a fault at this step: it is good for nothing once the agent has gone on, and
-    ends what has come of it."""
+    """A refresh token that was stolen before a fault is rejected once the agent has refreshed, and its use revokes the
+    tokens made from it."""
     faults = Faults(monkeypatch)
     async with running(replace(settings, agent_access_token=2.0)) as api, CuttableLink(api.url) as link:
         faults.link = link
@@ -131,7 +130,8 @@ async def test_a_stolen_token_is_found_out_after_a_fault(settings, tmp_path, mon
 
 
 async def test_the_database_is_down(own_postgres, settings, tmp_path, monkeypatch):
-    """It stops just as the tokens are asked for, and is away beyond the access token's end."""
+    """The agent stays authenticated if the database stops during a refresh and is down until the access token has
+    expired."""
     faults = Faults(monkeypatch)
     faults.left = 1
     stopped = asyncio.Event()
@@ -151,7 +151,8 @@ async def test_the_database_is_down(own_postgres, settings, tmp_path, monkeypatc
 
 
 async def test_two_refreshes_at_once(api):
-    """Over the socket and by HTTP, with one token, in any order: whichever answer is kept is good, the other is not."""
+    """Of two simultaneous refreshes with one token, by socket and HTTP, either answer can be used, and then the other
+    is rejected."""
     for kept in (0, 1) * 5:
         agent = await api.enrol(f"agent-{time.monotonic_ns()}")
         async with api.agent_socket(agent) as socket:
@@ -171,7 +172,7 @@ async def test_two_refreshes_at_once(api):
 
 
 async def test_both_answers_used_at_once(api):
-    """Two holders, one moment: at most one is let on, and the next use ends both."""
+    """If two holders use the two answers at once, at most one is accepted, and the next use revokes both."""
     agent = await api.enrol()
     first, second = await asyncio.gather(*(exchanged(api, agent.refresh_token) for _ in range(2)))
     answers = await asyncio.gather(exchanged(api, first), exchanged(api, second))
@@ -182,7 +183,7 @@ async def test_both_answers_used_at_once(api):
 
 
 async def exchanged(api, token: str | None) -> str | None:
-    """The next refresh token; None when this one is refused."""
+    """The next refresh token, or None if this one is rejected."""
     response = await api.http.post("/v1/agents/token", headers={"Authorization": f"Bearer {token}"})
     assert response.status_code in (200, 401), response.text
     return response.json().get("refresh_token")

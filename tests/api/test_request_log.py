@@ -1,4 +1,4 @@
-"""Each request's id and its line in the log."""
+"""Each request has an id and one line in the log."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ HEADER = "X-Request-ID"
 
 
 def lines(caplog, **wanted) -> list[logging.LogRecord]:
-    """The lines about requests with these fields."""
+    """The log's lines about requests, those with these fields."""
     found = [record for record in caplog.records if getattr(record, "action", None) == "request"]
     return [record for record in found if all(getattr(record, name) == value for name, value in wanted.items())]
 
 
 async def test_a_clients_id_is_answered_and_kept_with_its_command(api):
-    """And so is a new one, where there is none."""
+    """The client's request id, or a new id, is in the answer's header and on the command's row."""
     operator = Operator(api, await api.operator())
     agent = await api.enrol()
     path = f"/v1/agents/{agent.id}/commands"
@@ -33,7 +33,7 @@ async def test_a_clients_id_is_answered_and_kept_with_its_command(api):
 
 
 async def test_the_commands_of_a_group_share_it(api):
-    """They come of one request."""
+    """All commands of a group have the id of their request."""
     operator = Operator(api, await api.operator())
     for name in ("one", "two"):
         await api.enrol(name)
@@ -45,22 +45,22 @@ async def test_the_commands_of_a_group_share_it(api):
 
 @cases("bad", [b"x" * 129, b"a b", b"a\x1b[31m", b"\xff", b"-a", b'{"a":1}', b""])
 async def test_an_id_that_is_not_well_formed_is_replaced(api, bad):
-    """It is neither answered nor logged."""
+    """An invalid request id is neither answered nor logged."""
     response = await api.http.get("/healthz", headers=[(HEADER.encode(), bad)])
     if response.status_code == 200:
         UUID(response.headers[HEADER])
-    else:  # some are no header at all
+    else:  # Some of these values are not valid in a header.
         assert response.status_code == 400
 
 
 async def test_two_ids_are_none(api):
-    """Nobody can tell which is meant."""
+    """A request with two ids gets a new id."""
     response = await api.http.get("/healthz", headers=[(HEADER, "a"), (HEADER, "b")])
     UUID(response.headers[HEADER])
 
 
 async def test_a_request_is_one_line_without_its_query(api, caplog):
-    """Method, path, status, milliseconds, address."""
+    """A request is one line with method, path, status, milliseconds and address, without the query."""
     await api.http.get("/v1/no%0Asuch?token=secret", headers={HEADER: "one"})
     (record,) = lines(caplog, path="/v1/no%0Asuch")
     assert (record.method, record.status, record.client) == ("GET", 404, "127.0.0.1")
@@ -70,7 +70,7 @@ async def test_a_request_is_one_line_without_its_query(api, caplog):
 
 
 async def test_what_is_asked_all_the_time_is_a_detail(api, caplog):
-    """Of metrics and health only `debug` tells."""
+    """Requests for metrics and health are logged at level `debug` only."""
     for path in ("/metrics", "/healthz", "/readyz"):
         await api.http.get(path)
         assert lines(caplog, path=path) == []
@@ -80,7 +80,7 @@ async def test_what_is_asked_all_the_time_is_a_detail(api, caplog):
 
 
 async def test_an_error_names_the_id(api, monkeypatch, caplog):
-    """In the header, in the problem document and in the line."""
+    """An error has the request id in the header, in the problem document and in the log."""
     operator = Operator(api, await api.operator())
 
     async def fails(*_: object) -> None:

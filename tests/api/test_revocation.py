@@ -1,4 +1,4 @@
-"""Who is shut out while they are here: agents, operators, and tokens of a key that leaked, on every instance."""
+"""Revocation during a connection: of agents, operators and tokens of a leaked key, at every instance."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from onsembl.sql.database import connect
 
 @asynccontextmanager
 async def two_instances(settings) -> AsyncGenerator[tuple[Api, Api]]:
-    """On one database."""
+    """Two instances with one database."""
     async with running(settings) as one, running(replace(settings, worker=None)) as other:
-        # Access tokens name the instance that signs people in; both check them by the same keys.
+        # Access tokens name the instance that issued them; both instances verify them by the same keys.
         other.services.operator_tokens._issuer = f"{one.url}/auth/v1"
         yield one, other
 
@@ -50,7 +50,7 @@ async def change(api, headers: dict, kind: str, id: str, verb: str) -> dict:
 
 
 async def connected(api, agent):
-    """A socket of the agent, welcomed."""
+    """A connection of the agent, after its welcome."""
     socket = await api.agent_socket(agent)
     await socket.send(HELLO_TEXT)
     assert json.loads(await socket.recv())["type"] == "welcome"
@@ -58,7 +58,8 @@ async def connected(api, agent):
 
 
 async def test_a_disabled_agent_is_closed_wherever_it_is(instances):
-    """An admin at one instance, the agent at the other: closed for good, its tokens refused; enabled, it is back."""
+    """Disabling an agent at one instance closes its connection at another for good and rejects its tokens; enabling it
+    permits both again."""
     here, there = instances
     admin = (await here.operator()).headers
     agent = await here.enrol()
@@ -75,7 +76,7 @@ async def test_a_disabled_agent_is_closed_wherever_it_is(instances):
 
 
 async def test_a_disabled_agents_command_does_not_run_for_ever(settings, tmp_path):
-    """The program ends its processes and itself; the command is lost to us, and says so."""
+    """A disabled agent ends its processes and itself, and its running command is lost."""
     async with running(settings) as api:
         operator = Operator(api, await api.operator())
         async with agent_running(api, tmp_path) as agent:
@@ -87,7 +88,8 @@ async def test_a_disabled_agents_command_does_not_run_for_ever(settings, tmp_pat
 
 
 async def test_a_disabled_operator_is_closed_everywhere_and_sees_nothing(instances):
-    """Terminals at both instances, the live state and the REST API: all refuse a token that is still good."""
+    """A disabled operator's valid token is rejected at both instances, by terminals, the live state and the REST
+    API."""
     here, there = instances
     admin, other = (await here.operator()).headers, await here.operator(Role.OPERATOR)
     agent = await here.enrol()
@@ -116,7 +118,7 @@ async def test_a_disabled_operator_is_closed_everywhere_and_sees_nothing(instanc
 
 
 async def rows_seen_by(api, operator_id: str) -> int:
-    """How many agents row-level security shows to a token of this operator."""
+    """The number of agents that row-level security shows to this operator's token."""
     claims = json.dumps({"sub": operator_id, "role": "authenticated", "app_metadata": {"role": "operator"}})
     async with await connect(api.database_url) as conn:
         await conn.execute("select set_config('request.jwt.claims', %s, true)", [claims])
@@ -127,7 +129,7 @@ async def rows_seen_by(api, operator_id: str) -> int:
 
 
 async def test_nobody_shuts_themselves_out(api):
-    """So that there is always an admin left; and only admins shut out."""
+    """Admins cannot disable their own account, so one admin is always left, and only admins disable accounts."""
     admin = await api.operator()
     me = (await api.http.get("/v1/me", headers=admin.headers)).json()["id"]
     assert (await api.http.post(f"/v1/operators/{me}/disable", headers=admin.headers)).status_code == 409
@@ -139,7 +141,7 @@ async def test_nobody_shuts_themselves_out(api):
 
 
 async def test_keys_change_while_agents_stay_connected(instances):
-    """After a rotation an old token is good still, new ones are signed by the new key, at every instance."""
+    """After a rotation of the keys, old tokens stay valid, and every instance signs new tokens by the new key."""
     here, there = instances
     agent = await here.enrol()
     socket = await connected(there, agent)
@@ -151,12 +153,12 @@ async def test_keys_change_while_agents_stay_connected(instances):
     await until(signs, "both instances to sign with the new key")
     await socket.send(json.dumps({"type": "refresh", "refresh_token": agent.refresh_token}))
     token = json.loads(await socket.recv())["access_token"]
-    await (await connected(there, agent)).close()  # by the old key
+    await (await connected(there, agent)).close()  # the old key signed it
     await (await connected(here, replace(agent, access_token=token))).close()
 
 
 async def test_a_replaced_key_verifies_no_longer_than_its_tokens_live(api):
-    """It ends by the clock, in memory: whoever has stolen it cannot sign on with it."""
+    """A replaced key is rejected after its tokens' lifetime, by the clock and without a read of the database."""
     agent = await api.enrol()
     keys = api.services.agent_keys
     await _rotate_agents(api.database_url, revoke=False)
@@ -171,7 +173,7 @@ async def test_a_replaced_key_verifies_no_longer_than_its_tokens_live(api):
             await (await connected(api, agent)).close()
         except InvalidStatus as refusal:
             return refusal.response.status_code == 401
-        except ConnectionClosed as closed:  # it was let in at the last moment
+        except ConnectionClosed as closed:  # the connection opened just before the key's end
             assert closed.rcvd is not None and closed.rcvd.code == CloseCode.TOKEN_EXPIRED
         return False
 
@@ -180,7 +182,7 @@ async def test_a_replaced_key_verifies_no_longer_than_its_tokens_live(api):
 
 
 async def test_tokens_that_live_longer_are_taken_by_instances_that_make_shorter_ones(settings, instances):
-    """Each has heard how long they live that another one makes."""
+    """An instance accepts tokens that live longer than its own if another instance issues such tokens."""
     here, there = instances
     async with running(replace(settings, worker=None, agent_access_token=7200.0)) as longer:
         agent = await longer.enrol()
@@ -196,7 +198,7 @@ async def taken(api, token: str) -> bool:
 
 
 async def test_an_instance_that_has_not_heard_of_a_key_reads_it(api):
-    """A token of a key that it does not know makes it look."""
+    """A token of a key that an instance does not know makes it read the keys."""
     agent = await api.enrol()
     keys = api.services.agent_keys
     held = dict(keys._verifying)
@@ -206,7 +208,7 @@ async def test_an_instance_that_has_not_heard_of_a_key_reads_it(api):
 
 
 async def test_a_leaked_key_is_revoked_at_once(instances):
-    """Everything that it signed is refused, connections included; agents come back by their refresh tokens."""
+    """A revoked key's tokens are rejected and their connections closed; agents return by their refresh tokens."""
     here, there = instances
     agent = await here.enrol()
     socket = await connected(there, agent)
@@ -226,7 +228,7 @@ async def test_a_leaked_key_is_revoked_at_once(instances):
 
 
 async def test_a_key_that_is_revoked_before_the_hello_opens_no_session(api):
-    """Its token was good at the door; when the agent says hello it is not any more."""
+    """An agent whose key is revoked between the upgrade and hello gets no session."""
     agent = await api.enrol()
     keys = api.services.agent_keys
     async with api.agent_socket(agent) as socket:
@@ -234,7 +236,7 @@ async def test_a_key_that_is_revoked_before_the_hello_opens_no_session(api):
         await until(lambda: forgotten(keys, agent.access_token), "the instance to have heard")
         await socket.send(HELLO_TEXT)
         with pytest.raises(ConnectionClosed) as closed:
-            await socket.recv()  # a welcome, if it were let in
+            await socket.recv()  # an accepted agent would receive a welcome
         assert closed.value.rcvd.code == CloseCode.TOKEN_EXPIRED
 
 
@@ -251,10 +253,11 @@ async def forgotten(keys: AgentKeys, token: str) -> bool:
     ],
 )
 async def test_what_was_said_while_nobody_listened_is_done_at_the_return(api, missed, code):
-    """An agent whose token was refused meanwhile is closed when the instance listens again; another one stays."""
+    """An instance that missed a revocation closes the agent's connection when it listens again, and no other
+    connection."""
     gone, staying = await api.enrol("one"), await api.enrol("two")
     socket = await connected(api, gone)
-    async with await connect(api.database_url, role="onsembl_api") as conn:  # and nobody is told
+    async with await connect(api.database_url, role="onsembl_api") as conn:  # sends no notification
         match missed:
             case "the key is revoked":
                 await signing_keys.rotate(conn, "another", new_private_pem(), revoke=True)
@@ -278,8 +281,9 @@ async def test_what_was_said_while_nobody_listened_is_done_at_the_return(api, mi
 
 
 async def test_a_leaked_key_of_operators_is_revoked_at_once(settings):
-    """Everything that it signed is refused, at every instance, and ends what it has opened; who signs in is let in."""
-    patient = replace(settings, auth=AuthSettings(key_reload_seconds=3600.0))  # nobody finds out by himself
+    """A revoked key's operator tokens are rejected at every instance, their connections are closed, and operators can
+    sign in again."""
+    patient = replace(settings, auth=AuthSettings(key_reload_seconds=3600.0))  # notifications only
     async with two_instances(patient) as (here, there):
         agent, operator = await here.enrol(), await here.operator()
         live = f"{here.url.replace('http', 'ws')}/realtime/v1/websocket?apikey={await here.key()}"
@@ -304,7 +308,7 @@ async def test_a_leaked_key_of_operators_is_revoked_at_once(settings):
 
 
 async def test_viewers_stay_when_the_key_of_operators_changes(settings):
-    """What the one before has signed is good until it ends."""
+    """After a rotation of the operators' key, old tokens stay valid until they expire."""
     async with running(settings) as api:
         agent, operator = await api.enrol(), await api.operator()
         async with await connect(api.database_url) as conn:
@@ -323,7 +327,7 @@ async def fetched(api, kid: str) -> bool:
 
 
 async def test_an_access_token_from_before_a_theft_was_found_is_refused(api):
-    """Reuse of a refresh token revokes the access tokens too, though they are signed and in time."""
+    """Reuse of a refresh token revokes the agent's access tokens, although their signature and times are valid."""
     agent = await api.enrol()
     headers = {"Authorization": f"Bearer {agent.refresh_token}"}
     second = (await api.http.post("/v1/agents/token", headers=headers)).json()

@@ -1,4 +1,4 @@
-"""The REST API, from outside."""
+"""The REST API, tested from outside."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.no_worker
 
 
 async def test_only_the_page_health_and_sign_in_are_open(api):
-    """Every other route answers 401 to a caller without a token."""
+    """Every route except the page, health and sign-in answers 401 to a caller without a token."""
     for path in ("/healthz", "/readyz", "/config.json", "/auth/v1/.well-known/jwks.json"):
         assert (await api.http.get(path)).status_code == 200, path
     for method, path in (
@@ -39,7 +39,7 @@ async def test_only_the_page_health_and_sign_in_are_open(api):
 
 
 async def test_answers_fit_the_served_openapi_document(api):
-    """The document is valid OpenAPI 3.1, and what routes answer is what it says."""
+    """The OpenAPI document is valid OpenAPI 3.1, and the routes' answers fit its schemas."""
     admin = await api.operator()
     document = (await api.http.get("/openapi.json", headers=admin.headers)).json()
     validate(document)
@@ -57,7 +57,7 @@ async def test_answers_fit_the_served_openapi_document(api):
 
 
 async def test_a_viewer_looks_and_does_not_command(api):
-    """A viewer reads agents and is refused a command, a cancel and an enrolment token."""
+    """A viewer reads agents, and is rejected for a command, a cancellation and an enrolment token."""
     viewer = await api.operator(Role.VIEWER)
     agent = await api.enrol()
     assert (await api.http.get("/v1/agents", headers=viewer.headers)).status_code == 200
@@ -84,7 +84,7 @@ async def test_a_viewer_looks_and_does_not_command(api):
     ],
 )
 async def test_a_bad_command_is_refused_and_changes_nothing(api, agent, body, status):
-    """The answer says what is wrong, and no row is written."""
+    """An invalid command is rejected with the reason, and no row is written."""
     admin = await api.operator()
     response = await api.http.post(f"/v1/agents/{agent.id}/commands", content=body, headers=admin.headers)
     assert response.status_code == status
@@ -93,7 +93,7 @@ async def test_a_bad_command_is_refused_and_changes_nothing(api, agent, body, st
 
 
 async def test_history_is_paged_newest_first(api):
-    """Pages follow each other without gap or repetition."""
+    """Pages of the history follow each other, newest first, without gap or repetition."""
     admin = await api.operator()
     agent = await api.enrol()
     for n in range(5):
@@ -110,7 +110,7 @@ async def test_history_is_paged_newest_first(api):
 
 
 async def test_a_queued_command_is_cancelled_at_once(api):
-    """It never reaches its agent, and a second cancel is refused."""
+    """A queued command is cancelled at once and never reaches its agent, and a second cancellation is rejected."""
     admin = await api.operator()
     agent = await api.enrol()
     command = (
@@ -123,7 +123,7 @@ async def test_a_queued_command_is_cancelled_at_once(api):
 
 
 async def test_an_enrolment_token_works_once_for_names_that_fit(api):
-    """A second use, a name outside the pattern and a name that is taken are refused."""
+    """A second use of an enrolment token, an invalid name and a name in use are rejected."""
     token = await api.enrolment_token("build-*")
     headers = {"Authorization": f"Bearer {token}"}
     enrol = {"name": "other", "kind": "shell"}
@@ -136,7 +136,7 @@ async def test_an_enrolment_token_works_once_for_names_that_fit(api):
 
 
 async def test_a_refresh_token_seen_twice_revokes_its_family(api):
-    """The thief's use makes the rightful next token worthless as well."""
+    """The reuse of a refresh token revokes its family, including the agent's newest token."""
     agent = await api.enrol()
 
     async def refresh(token: str):
@@ -160,7 +160,8 @@ async def test_a_refresh_token_seen_twice_revokes_its_family(api):
     ],
 )
 async def test_a_page_of_another_site_is_turned_away_at_every_door(api, path):
-    """Also at those that take no operator's token, and at its browser's question beforehand; our own page is not."""
+    """A request or a preflight of another site is rejected at every endpoint, even without an operator's token; our own
+    page is accepted."""
     foreign = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
     assert (await api.http.post(path, headers=foreign)).status_code == 403
     assert (await api.http.options(path, headers=foreign)).status_code == 403
@@ -169,7 +170,7 @@ async def test_a_page_of_another_site_is_turned_away_at_every_door(api, path):
 
 
 async def test_a_page_of_another_site_cannot_follow_changes(api):
-    """Realtime's socket is for our own page, and for programs."""
+    """Realtime rejects the socket of another site, and accepts our own page and programs."""
     address = f"{api.url.replace('http', 'ws')}/realtime/v1/websocket?apikey={await api.key()}&vsn=2.0.0"
     with pytest.raises(InvalidStatus) as refusal:
         await connect(address, origin="https://evil.example")  # type: ignore[arg-type]
@@ -180,7 +181,7 @@ async def test_a_page_of_another_site_cannot_follow_changes(api):
 
 
 async def test_a_page_of_another_site_cannot_change_anything(api):
-    """A request that changes state is refused when its Origin is not ours."""
+    """A request that changes state is rejected if its Origin is another site."""
     admin = await api.operator()
     headers = {**admin.headers, "Origin": "https://evil.example"}
     assert (await api.http.post("/v1/enrolment-tokens", json={}, headers=headers)).status_code == 403

@@ -1,4 +1,4 @@
-"""Schedules at the REST API and the command line."""
+"""Schedules over the REST API and the command line."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ async def operator(api: Api) -> Operator:
 
 
 async def test_a_schedule_is_made_changed_paused_and_removed(api, operator):
-    """Its next time follows; over nobody else's change; all of it audited; not by a viewer."""
+    """An operator creates, changes, pauses and deletes a schedule, with audit entries; a viewer and an outdated
+    revision are rejected."""
     await api.enrol("one")
     made = await call_api(operator, "POST", PATH, NIGHTLY, 201)
     assert (made["revision"], made["last"], made["paused_at"]) == (1, None, None)
@@ -92,13 +93,13 @@ async def test_a_schedule_is_made_changed_paused_and_removed(api, operator):
     ],
 )
 async def test_what_could_not_be_fired_is_refused(operator, agent, change, status):
-    """Before it is kept."""
+    """An invalid schedule is rejected and not stored."""
     await call_api(operator, "POST", PATH, {**NIGHTLY, **change}, status)
     assert (await call_api(operator, "GET", PATH))["schedules"] == []
 
 
 async def test_a_schedule_is_fired_by_hand_and_its_result_shown(api, operator, tmp_path):
-    """As many times as somebody asks; its own times stay."""
+    """A schedule can be run by hand repeatedly, shows each run's result, and keeps its next time."""
     async with agent_running(api, tmp_path):
         made = await call_api(operator, "POST", PATH, {**NIGHTLY, "text": "exit 3"}, 201)
         path = f"{PATH}/{made['id']}"
@@ -116,7 +117,7 @@ async def test_a_schedule_is_fired_by_hand_and_its_result_shown(api, operator, t
 
 
 async def test_a_firing_by_hand_that_is_asked_for_again_with_its_key_is_one(api, operator):
-    """Whoever never got the answer asks again; the same key for another schedule is refused."""
+    """A run by hand that is repeated with its key happens once; the key is rejected for another schedule."""
     await api.enrol("one")
     made, other = [await call_api(operator, "POST", PATH, {**NIGHTLY, "name": name}, 201) for name in ("a", "b")]
     key = {"Idempotency-Key": "fire"}
@@ -128,14 +129,14 @@ async def test_a_firing_by_hand_that_is_asked_for_again_with_its_key_is_one(api,
 
 
 async def test_times_are_told_before_a_schedule_is_made(operator):
-    """Or why there are none."""
+    """The next times of an expression can be read before a schedule is created, or the reason why there are none."""
     told = await call_api(operator, "GET", f"{PATH}/times?cron=0+6+*+*+1&time_zone=Asia/Tokyo")
     assert len(told["times"]) == 5 and all(time.endswith("21:00:00Z") for time in told["times"])
     assert (await call_api(operator, "GET", f"{PATH}/times?cron=nonsense"))["problem"] is not None
 
 
 async def test_schedules_from_the_command_line(api: Api, tmp_path: Path):
-    """Made, changed, fired, looked at, paused, removed."""
+    """`onsembl schedules` adds, edits, runs, shows, pauses and deletes schedules."""
     run = CommandLine(api, await api.operator(Role.OPERATOR), tmp_path).run
     await api.enrol("builder")
     out, _ = await run(

@@ -1,4 +1,4 @@
-"""Searching over the API, from what an agent has put out to the place where it stands."""
+"""Search over the API, from an agent's output to the offset of the hit."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def shown(hit: dict) -> str:
 
 
 async def test_a_hit_says_where_it_is(api, viewer):
-    """Any part of a word or path, in any case; all words in one line; quoted as it is; offset, time and text marked."""
+    """A search finds parts of words and paths in any case, all words in one line and quoted phrases; a hit has offset,
+    time and marked text."""
     agent = await api.enrol()
     stream = await add_stream(api, agent.id)
     await add_output(
@@ -61,7 +62,7 @@ async def test_a_hit_says_where_it_is(api, viewer):
 
 
 async def test_an_agent_and_a_time_narrow_it(api, viewer):
-    """And pages follow each other, newest first, each line once."""
+    """An agent and a time narrow the search, and pages follow each other, newest first, with each line once."""
     one, two = await api.enrol("one"), await api.enrol("two")
     for agent in (one, two):
         stream = await add_stream(api, agent.id)
@@ -91,7 +92,7 @@ async def test_an_agent_and_a_time_narrow_it(api, viewer):
 
 
 async def test_commands_are_found_by_their_text(api, viewer):
-    """With the place where their output begins."""
+    """Commands are found by their text, with the offset where their output begins."""
     agent = await api.enrol()
     stream = await add_stream(api, agent.id)
     for number in range(5):
@@ -103,7 +104,7 @@ async def test_commands_are_found_by_their_text(api, viewer):
 
 
 async def test_a_question_that_makes_no_sense_is_refused(api, viewer):
-    """400, with the reason."""
+    """An invalid search answers 400 with the reason."""
     for query in (
         {},
         {"q": ""},
@@ -121,7 +122,7 @@ async def test_a_question_that_makes_no_sense_is_refused(api, viewer):
 
 
 async def test_what_an_agent_says_is_found_while_it_runs(api, tmp_path):
-    """From a real program's output to the find, by the worker that is there anyway."""
+    """The output of a running program is found, because a worker indexes it meanwhile."""
     operator = Operator(api, await api.operator(Role.OPERATOR))
     async with agent_running(api, tmp_path) as agent:
         command = await operator.send(agent.id, "echo 'the quick brown' fox")
@@ -136,7 +137,7 @@ async def test_what_an_agent_says_is_found_while_it_runs(api, tmp_path):
 
 
 async def test_trigrams_are_used_where_they_can_be(api):
-    """The embedded Postgres has them; a rare word is not searched for in every line."""
+    """The embedded Postgres uses its trigram index, so a search for a rare word does not read every line."""
     agent = await api.enrol()
     stream = await add_stream(api, agent.id)
     await add_output(api, stream, *(f"line {n} {n * 7919 % 10007:x}\n".encode() * 40 for n in range(500)))
@@ -149,7 +150,7 @@ async def test_trigrams_are_used_where_they_can_be(api):
 
 
 async def test_the_index_goes_with_the_archive(api, viewer):
-    """When a day of the archive is dropped, its text cannot be found any more."""
+    """When retention drops a day of the archive, searches no longer find its text."""
     agent = await api.enrol()
     stream = await add_stream(api, agent.id)
     await add_output(api, stream, b"long ago\n", after=-90 * 86400)

@@ -1,4 +1,4 @@
-"""What the server does with requests that are slow, too large or no requests at all."""
+"""The server's limits for requests that are slow, too large or invalid."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ pytestmark = pytest.mark.no_worker
 
 @pytest.fixture
 def quick(monkeypatch) -> None:
-    """For what never comes."""
+    """A short timeout, for heads that never arrive."""
     monkeypatch.setattr(serving, "HEAD_SECONDS", 0.2)
 
 
 @pytest.fixture
 def patient(monkeypatch) -> None:
-    """Long enough for what is to come in time, on a busy machine too."""
+    """A timeout that is long enough for valid requests on a busy machine."""
     monkeypatch.setattr(serving, "HEAD_SECONDS", 2.0)
 
 
 @pytest.fixture
 def quick_body(monkeypatch) -> None:
-    """For what follows a head, and never comes."""
+    """A short timeout, for bodies that never arrive."""
     monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
 
 
 async def answer_to(api, *pieces: bytes) -> bytes:
-    """What comes back until the server closes."""
+    """The bytes that the server sends until it closes the connection."""
     parts = urlsplit(api.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     async with asyncio.timeout(30):
@@ -54,18 +54,18 @@ async def answer_to(api, *pieces: bytes) -> bytes:
     ids=["nothing", "half a line", "half its headers"],
 )
 async def test_a_client_that_does_not_say_what_it_wants_is_closed(quick, api, pieces):
-    """Also one that sends a little now and then: the clock runs from the connection's beginning."""
+    """A connection without a complete head in time is closed, even if it sends bytes now and then."""
     assert await answer_to(api, *pieces) == b""
 
 
 async def test_a_second_request_that_stalls_is_closed(patient, api):
-    """A connection that is kept alive is no way around it."""
+    """A connection that is kept alive is closed if its second request stalls."""
     whole = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     assert (await answer_to(api, whole + b"GET /hea")).count(b"HTTP/1.1 200") == 1
 
 
 async def test_what_is_in_time_is_served_for_as_long_as_it_takes(patient, api):
-    """The clock stops with the head: a WebSocket lives on."""
+    """The timeout ends with the head, so a WebSocket stays open."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
         assert await answer_to(api) == b"", "one that came later has used up its time"
@@ -74,7 +74,7 @@ async def test_what_is_in_time_is_served_for_as_long_as_it_takes(patient, api):
 
 
 async def test_headers_have_a_bound(api):
-    """400, and the connection is closed."""
+    """Headers that are too large answer 400, and the connection is closed."""
     flood = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Large: " + b"x" * (serving.MAX_HEAD_BYTES + 1)
     assert (await answer_to(api, flood)).startswith(b"HTTP/1.1 400")
 
@@ -99,7 +99,7 @@ async def head_of(api, path: str, content: str, length: int) -> bytes:
 
 @cases(("path", "content"), DOORS)
 async def test_a_body_that_does_not_come_is_not_waited_for(quick_body, api, path, content):
-    """408 for a client that promised more than it sends, at every door."""
+    """Every endpoint answers 408 to a body that is shorter than announced."""
     head = await head_of(api, path, content, 100)
     assert (await answer_to(api, head, b"{")).startswith(b"HTTP/1.1 408")
 
@@ -109,13 +109,14 @@ async def test_a_body_that_does_not_come_is_not_waited_for(quick_body, api, path
     [(*door, most) for door, most in zip(DOORS, (2**20, 2**14, 2**14, 2**16, 8_000_000, 8_000_000), strict=True)],
 )
 async def test_a_body_has_a_bound(api, path, content, most):
-    """413 as soon as it is passed, whatever would come, at every door."""
+    """Every endpoint answers 413 as soon as a body is too large."""
     head = await head_of(api, path, content, 100_000_000)
     assert (await answer_to(api, head, b"x" * (most + 1))).startswith(b"HTTP/1.1 413")
 
 
 def test_a_flood_is_no_flood_of_lines(monkeypatch):
-    """The same text comes once in a while; a refused upgrade, which uvicorn takes for an error, not at all."""
+    """A repeated warning is logged once in each interval, and uvicorn's error for a rejected upgrade is never
+    logged."""
     now = 0.0
     monkeypatch.setattr(serving.time, "monotonic", lambda: now)
     seen = serving.RepeatFilter()

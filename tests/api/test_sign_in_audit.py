@@ -1,4 +1,4 @@
-"""Sign-ins at the built-in Supabase, in the audit log."""
+"""Sign-ins at the built-in Supabase, as the audit log has them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 async def test_a_refresh_is_in_the_audit_log(api: Api) -> None:
-    """Each, with who has asked, and without the token."""
+    """Each refresh is in the audit log with its user and without the token."""
     email = (await api.operator()).email
     headers = {"apikey": await api.key()}
     signed_in = await api.http.post(
@@ -36,7 +36,7 @@ async def test_a_refresh_is_in_the_audit_log(api: Api) -> None:
 
 
 async def test_sign_ins_and_failures_are_in_the_audit_log(api: Api) -> None:
-    """Who, from where, and how it ended; a wrong password is never written down."""
+    """Each sign-in and each failure is in the audit log with user, address and outcome, and without the password."""
     account = await api.operator()
     refused = await api.http.post(
         "/auth/v1/token?grant_type=password",

@@ -19,7 +19,8 @@ async def read(api, account) -> dict:
 
 @pytest.mark.parametrize("role", list(Role))
 async def test_every_role_sees_them_as_the_document_says(api, role):
-    """Without an operator's token the answer is 401."""
+    """Every role reads the statistics, which fit the OpenAPI document; without an operator's token the answer is
+    401."""
     account = await api.operator(role)
     statistics = await read(api, account)
     document = (await api.http.get("/openapi.json", headers=account.headers)).json()
@@ -62,7 +63,8 @@ async def test_they_tell_of_agents_terminals_and_commands(api, tmp_path):
 
 
 async def test_what_waits_is_told_by_priority(api):
-    """With the oldest's age, first priority first."""
+    """The statistics have the depth of the queue and the age of its oldest command by priority, highest priority
+    first."""
     account = await api.operator()
     agent = await api.enrol()
     for priority in (7, 3, 3):
@@ -88,7 +90,7 @@ async def test_bytes_are_counted_once(api):
 
 
 async def test_without_the_database_the_rest_is_told(api, monkeypatch):
-    """Only the numbers from the database are missing."""
+    """Without the database, only the statistics from the database are missing."""
     account = await api.operator()
     await read(api, account)
 

@@ -1,4 +1,4 @@
-"""The viewers' socket, from outside."""
+"""The viewers' socket, tested from outside."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def bytes_of(socket, count: int) -> bytes:
 
 
 async def test_a_page_of_another_site_is_refused_before_the_upgrade(api):
-    """An unknown Origin is 403; our own, and none, are let in."""
+    """An unknown Origin answers 403; our own Origin and none are accepted."""
     agent = await api.enrol()
     with pytest.raises(InvalidStatus) as refusal:
         async with api.terminal_socket(agent.id, additional_headers={"Origin": "https://evil.example"}):
@@ -46,7 +46,8 @@ async def test_a_page_of_another_site_is_refused_before_the_upgrade(api):
 
 
 async def test_only_an_operator_may_look(api):
-    """A bad token, an agent's token and an agent that does not exist each have their code."""
+    """An invalid token, an agent's token and an agent that does not exist each end the connection with their close
+    code."""
     agent, operator = await api.enrol(), await api.operator(Role.VIEWER)
     for agent_id, token, code in (
         (agent.id, "x", CloseCode.UNAUTHENTICATED),
@@ -60,14 +61,14 @@ async def test_only_an_operator_may_look(api):
 
 @cases("frame", ["{", '{"type":"ping"}', b"bytes", '{"type":"attach"}'])
 async def test_the_first_message_is_attach(api, agent, frame):
-    """Anything else ends the connection."""
+    """A first message other than attach ends the connection."""
     async with api.terminal_socket(agent.id) as socket:
         await socket.send(frame)
         assert await close_code(socket) == CloseCode.BAD_MESSAGE
 
 
 async def test_a_viewer_that_comes_before_the_agent_sees_its_first_byte(api):
-    """The terminal begins when the agent connects."""
+    """A viewer that attaches before the agent connects sees the agent's first bytes."""
     agent, operator = await api.enrol(), await api.operator()
     async with api.terminal_socket(agent.id) as viewer:
         assert (await attach(viewer, operator.access_token))["stream_id"] is None
@@ -81,7 +82,7 @@ async def test_a_viewer_that_comes_before_the_agent_sees_its_first_byte(api):
 
 
 async def test_a_viewer_goes_on_where_it_was_or_is_told_that_it_cannot(settings):
-    """Attach answers tail, exact or gap, and the bytes that follow are those from there on."""
+    """Attach answers tail, exact or gap with an offset, and sends the bytes from this offset."""
     async with running(replace(settings, ring_bytes=16)) as api:
         agent, operator = await api.enrol(), await api.operator()
         async with api.agent_socket(agent) as socket:
@@ -95,7 +96,7 @@ async def test_a_viewer_goes_on_where_it_was_or_is_told_that_it_cannot(settings)
                 ({}, "tail", 24),
                 ({"stream_id": stream, "offset": 33}, "exact", 33),
                 ({"stream_id": stream, "offset": 40}, "exact", 40),
-                ({"stream_id": stream, "offset": 3}, "exact", 3),  # out of the archive
+                ({"stream_id": stream, "offset": 3}, "exact", 3),  # from the archive
                 ({"stream_id": stream, "offset": 99}, "gap", 24),
                 ({"stream_id": str(uuid4()), "offset": 33}, "gap", 24),
             ):
@@ -114,7 +115,7 @@ async def acknowledged(socket, upto: int) -> None:
 
 
 async def test_an_operators_window_sizes_the_terminal_and_a_viewers_does_not(api):
-    """The agent is asked by an operator's page only; everyone is told the new size."""
+    """An operator's window resizes the terminal and a viewer's does not; every viewer receives the new size."""
     agent = await api.enrol()
     operator, looker = await api.operator(), await api.operator(Role.VIEWER)
     async with (
@@ -136,8 +137,7 @@ async def test_an_operators_window_sizes_the_terminal_and_a_viewers_does_not(api
 
 
 async def test_a_new_size_goes_for_the_bytes_that_were_written_for_it(api):
-    """What is on its way still was written for the one before: to those who look, those who come later, and the
-    archive."""
+    """A new size applies from its offset, for attached viewers, later viewers and the archive."""
     agent, operator = await api.enrol(), await api.operator()
     async with api.agent_socket(agent) as socket, api.terminal_socket(agent.id) as early:
         await socket.send(HELLO_TEXT)
@@ -162,7 +162,7 @@ async def test_a_new_size_goes_for_the_bytes_that_were_written_for_it(api):
 
 
 async def test_another_operators_token_does_not_take_over_a_socket(api):
-    """A newer token is taken only of the same person."""
+    """A socket accepts a newer token of the same operator only."""
     agent = await api.enrol()
     one, two = await api.operator(), await api.operator(Role.VIEWER)
     async with api.terminal_socket(agent.id) as viewer:
@@ -172,7 +172,7 @@ async def test_another_operators_token_does_not_take_over_a_socket(api):
 
 
 async def test_a_silent_viewer_is_given_up(settings):
-    """A browser that vanished costs nothing for long."""
+    """The server closes the connection of a viewer that stays silent."""
     async with running(replace(settings, heartbeat=0.1, heartbeat_timeout=0.1)) as api:
         operator = await api.operator()
         async with api.terminal_socket((await api.enrol()).id) as viewer:
@@ -181,7 +181,7 @@ async def test_a_silent_viewer_is_given_up(settings):
 
 
 async def test_a_tail_comes_with_the_modes_in_force(settings):
-    """Of a full-screen program whose beginning has left the ring; a place that is still there needs none."""
+    """A tail has the modes that its full-screen program set before the ring's beginning; an exact attach has none."""
     async with running(replace(settings, ring_bytes=1000)) as api:
         agent, operator = await api.enrol(), await api.operator()
         async with api.agent_socket(agent) as socket, api.terminal_socket(agent.id) as first:

@@ -1,4 +1,4 @@
-"""Agents' tokens, rotated over the live connection, and what becomes of stolen ones."""
+"""Agents' tokens rotate over the live connection; stolen tokens are rejected."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from onsembl.sql.database import connect
 
 
 async def call_api(socket, token: str) -> dict:
-    """Refresh over the connection; the next tokens."""
+    """Refresh over the connection; return the next tokens."""
     await socket.send(json.dumps({"type": "refresh", "refresh_token": token}))
     return await next_message(socket, "tokens")
 
@@ -33,7 +33,7 @@ async def by_http(api, token: str) -> int:
 
 @pytest.mark.parametrize("rotations", [40, pytest.param(300, marks=pytest.mark.soak)])
 async def test_tokens_rotate_and_not_a_byte_is_missing(settings, rotations):
-    """Tokens change between frames of output; the stream goes on over the same connection."""
+    """Tokens rotate between frames of output, and the stream continues over the same connection."""
     async with running(replace(settings, limits=RateLimits(agent_refreshes=Allowance(rotations, 1.0)))) as api:
         await rotate_and_stream(api, rotations)
 
@@ -57,8 +57,8 @@ async def rotate_and_stream(api, rotations: int) -> None:
 
 @pytest.mark.parametrize("rotations", [3, pytest.param(12, marks=pytest.mark.soak)])
 async def test_an_agent_with_short_tokens_stays_connected_while_a_command_runs(settings, tmp_path, rotations):
-    """The real program, tokens of 2 s, a command of some rotations: one connection, and every byte of its output.
-    (`loadtests/rotation_soak.py` goes on for three hundred.)"""
+    """An agent with tokens of 2 s keeps one connection and all output during a command; `loadtests/rotation_soak.py`
+    tests 300 rotations."""
     async with running(replace(settings, agent_access_token=2.0)) as api:
         operator = Operator(api, await api.operator())
         async with agent_running(api, tmp_path) as agent, api.terminal_socket(agent.id) as viewer:
@@ -84,12 +84,12 @@ async def test_an_agent_with_short_tokens_stays_connected_while_a_command_runs(s
 
 
 async def refreshes(api) -> int:
-    """How many exchanges of tokens went well."""
+    """The number of successful refreshes."""
     return [detail for _, detail in await audit_entries(api, "agent.refresh")].count({})
 
 
 async def test_an_answer_that_was_lost_is_given_again(api):
-    """The token before the last one is good until one that it was exchanged for is used."""
+    """A refresh token is accepted again until the agent uses one of its successors."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
         await socket.send(HELLO_TEXT)
@@ -97,14 +97,15 @@ async def test_an_answer_that_was_lost_is_given_again(api):
         again = await call_api(socket, agent.refresh_token)
         assert again["refresh_token"] != lost["refresh_token"]
         newest = await call_api(socket, again["refresh_token"])
-        # Now somebody uses the one that was never meant to arrive.
+        # Someone uses the tokens of the lost answer.
         assert await by_http(api, lost["refresh_token"]) == 401
         assert await by_http(api, newest["refresh_token"]) == 401, "the family is revoked"
         assert await close_code(socket) == CloseCode.TOKEN_REUSED
 
 
 async def test_a_stolen_token_ends_everything_and_raises_an_alert(api):
-    """A token that comes again after its successor was used: connection closed, family revoked, operators told."""
+    """The reuse of a token after its successor was used closes the connection, revokes the family and raises an
+    alert."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
         await socket.send(HELLO_TEXT)
@@ -120,7 +121,7 @@ async def test_a_stolen_token_ends_everything_and_raises_an_alert(api):
 
 
 async def test_another_agents_token_is_not_known(api):
-    """Both tokens are bound to the agent: over one's connection another's is refused, and stays good."""
+    """A refresh token of another agent is rejected over this agent's connection, and stays valid."""
     one, two = await api.enrol("one"), await api.enrol("two")
     async with api.agent_socket(one) as socket:
         await socket.send(HELLO_TEXT)
@@ -132,7 +133,8 @@ async def test_another_agents_token_is_not_known(api):
 
 @pytest.mark.parametrize("frame", [encode_output(0, b"late"), '{"type":"resized","columns":9,"rows":9}'])
 async def test_after_the_end_only_a_refresh_is_taken(api, frame):
-    """In the grace a refresh mends it; anything else ends the connection, and nothing of it is kept."""
+    """After the access token's expiry a refresh within the grace period continues the connection; any other frame ends
+    it."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
         await socket.send(HELLO_TEXT)
@@ -152,13 +154,13 @@ def expire_token(api) -> None:
 
 
 async def test_a_silent_connection_ends_after_the_grace(settings, monkeypatch):
-    """Nobody holds a socket open with a token that has ended."""
+    """A connection whose access token has expired is closed after the grace period."""
     monkeypatch.setattr(agent_socket, "GRACE_SECONDS", 0.2)
     async with running(replace(settings, agent_access_token=2.0)) as api:
         for number in itertools.count():
             try:
                 socket = await api.agent_socket(await api.enrol(f"agent-{number}"))
-            except InvalidStatus:  # on a busy machine its token may have ended on its way
+            except InvalidStatus:  # on a busy machine the token may expire before the upgrade
                 continue
             break
         await socket.send(HELLO_TEXT)

@@ -1,4 +1,4 @@
-"""Typing into a real program from a browser's socket: who may, in which order, and never twice."""
+"""Typing into a real program over a browser's socket: in order, once, by the controller only."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Page:
         await self.socket.send(json.dumps({"type": kind, **fields}))
 
     async def told(self, kind: str) -> dict:
-        """The next message of this kind; output is passed over."""
+        """The next message of this type, without the output before it."""
         async with asyncio.timeout(60):
             while True:
                 frame = await self.socket.recv()
@@ -67,7 +67,7 @@ async def page_of(api, agent_id: str, account, client_id: str | None = None):
 
 
 async def test_what_is_typed_reaches_the_program_and_its_echo_the_page(api, tmp_path):
-    """A line, an end of input, and an interrupt in the CLI's own way; each is answered."""
+    """A line, an end of input and an interrupt reach the program; each is answered, and the page shows the echo."""
     account = await api.operator(Role.OPERATOR)
     operator = Operator(api, account)
     async with agent_running(api, tmp_path) as agent, page_of(api, agent.id, account) as page:
@@ -89,7 +89,8 @@ async def test_what_is_typed_reaches_the_program_and_its_echo_the_page(api, tmp_
 
 
 async def test_one_types_at_a_time_and_everyone_sees_who(api, tmp_path):
-    """Asked for, waited for, given, taken over, released; each is in the audit log with who it was taken from."""
+    """Control is requested, granted, taken over and released; every page shows the controller, and the audit log has
+    each change."""
     ada, bob = await api.operator(Role.ADMIN), await api.operator(Role.OPERATOR)
     async with (
         agent_running(api, tmp_path) as agent,
@@ -119,7 +120,7 @@ async def test_one_types_at_a_time_and_everyone_sees_who(api, tmp_path):
 
 
 async def logged(api, count: int) -> list[tuple[str, str, dict]]:
-    """What the audit log says of control, when it has so many entries."""
+    """The audit log's entries about control, once there are `count` entries."""
 
     async def found() -> list[tuple[str, str, dict]] | None:
         async with await connect(api.database_url) as conn:
@@ -133,7 +134,8 @@ async def logged(api, count: int) -> list[tuple[str, str, dict]]:
 
 
 async def test_control_that_passes_on_is_logged_too(api, monkeypatch):
-    """To whoever waits, when it is released and when its page does not come back."""
+    """The audit log has the control that passes to the next operator after a release or the loss of the controller's
+    page."""
     monkeypatch.setattr("onsembl.protocol.control.GRACE_SECONDS", 0.05)
     agent = await api.enrol()
     ada, bob = await api.operator(Role.ADMIN), await api.operator(Role.OPERATOR)
@@ -148,7 +150,7 @@ async def test_control_that_passes_on_is_logged_too(api, monkeypatch):
             await one.take()
             assert (await one.told("controlled"))["waiting"]
         assert await one.controller() == one.client_id
-        # While the page is there: when it is gone the terminal is free soon, which is logged as well.
+        # While the page is attached: control ends soon after it leaves, and this is logged, too.
         assert await logged(api, 5) == [
             ("terminal.controlled", ada.email, {}),
             ("terminal.control_ended", ada.email, {}),
@@ -159,7 +161,7 @@ async def test_control_that_passes_on_is_logged_too(api, monkeypatch):
 
 
 async def test_control_that_cannot_be_logged_is_not_given(api, monkeypatch):
-    """Neither asked for nor taken over; but one may always stop."""
+    """If the audit log cannot be written, control is neither granted nor taken over, but can be released."""
     agent = await api.enrol()
     ada, bob = await api.operator(Role.ADMIN), await api.operator(Role.OPERATOR)
     async with page_of(api, agent.id, ada) as one, page_of(api, agent.id, bob) as two:
@@ -180,7 +182,7 @@ async def test_control_that_cannot_be_logged_is_not_given(api, monkeypatch):
 
 
 async def test_a_viewer_neither_types_nor_takes_control(api, tmp_path):
-    """Whatever its page says."""
+    """A viewer's keys and requests for control are rejected."""
     account = await api.operator(Role.VIEWER)
     async with agent_running(api, tmp_path) as agent, page_of(api, agent.id, account) as page:
         await page.take(from_another=True)
@@ -189,7 +191,7 @@ async def test_a_viewer_neither_types_nor_takes_control(api, tmp_path):
 
 
 async def test_nobody_borrows_a_controllers_id(api):
-    """A page that says another operator's id does not type in their name."""
+    """A page that sends another operator's client id does not type in that operator's name."""
     agent = await api.enrol()
     ada, bob = await api.operator(Role.ADMIN), await api.operator(Role.OPERATOR)
     async with api.agent_socket(agent) as socket:
@@ -205,7 +207,7 @@ async def test_nobody_borrows_a_controllers_id(api):
 
 
 async def test_a_page_that_comes_back_soon_still_types(api):
-    """By its id; the other end of the terminal sees no change."""
+    """A page that reconnects soon with its client id keeps control."""
     agent, account = await api.enrol(), await api.operator(Role.OPERATOR)
     async with api.agent_socket(agent) as socket:
         await socket.send(HELLO_TEXT)
@@ -220,7 +222,8 @@ async def test_a_page_that_comes_back_soon_still_types(api):
 
 
 async def test_a_page_that_lost_control_while_it_was_away_is_told(api):
-    """Who types is said to everyone who attaches, also that nobody does."""
+    """Every attach answers with the present controller or null, so a page learns that it lost control while it was
+    away."""
     agent, account = await api.enrol(), await api.operator(Role.OPERATOR)
     async with page_of(api, agent.id, account) as page:
         await page.take()
@@ -237,7 +240,7 @@ async def test_a_page_that_lost_control_while_it_was_away_is_told(api):
 
 
 async def test_a_page_types_on_while_a_broken_connection_of_it_is_given_up(api):
-    """The server finds out late that the one before is over; the page that came back since keeps the terminal."""
+    """A page that reconnects keeps control when the server later closes its broken connection."""
     agent, account = await api.enrol(), await api.operator(Role.OPERATOR)
     async with page_of(api, agent.id, account) as broken:
         await broken.take()
@@ -256,7 +259,8 @@ async def _viewers_are(api, count: int) -> bool:
 
 
 async def test_what_the_agent_did_not_answer_comes_again_and_is_typed_once(api, tmp_path):
-    """The agent's link breaks again and again while lines are typed: each arrives once, in order."""
+    """Keys that the agent did not acknowledge are sent again, and each line is typed once and in order over broken
+    links."""
     account = await api.operator(Role.OPERATOR)
     operator = Operator(api, account)
     async with (
@@ -285,7 +289,7 @@ async def _seen(api, agent_id: str) -> bool:
 
 
 async def test_another_run_of_the_agent_is_not_typed_at(api):
-    """What was meant for the program before is refused, and says so."""
+    """Keys for a program of an earlier run of the agent are rejected as `restarted`."""
     agent, account = await api.enrol(), await api.operator(Role.OPERATOR)
     hello = json.loads(HELLO_TEXT)
     async with page_of(api, agent.id, account) as page:
@@ -301,7 +305,8 @@ async def test_another_run_of_the_agent_is_not_typed_at(api):
 
 
 async def test_keys_of_one_who_lost_control_are_not_typed_later(api):
-    """The agent was away when they were pressed, and another has taken over since."""
+    """Keys that an operator pressed while the agent was away are rejected if another operator has taken control
+    since."""
     agent, boot = await api.enrol(), str(uuid4())
     ada, bob = await api.operator(Role.ADMIN), await api.operator(Role.OPERATOR)
     hello = json.dumps({**json.loads(HELLO_TEXT), "boot": boot})
@@ -331,7 +336,7 @@ async def test_keys_of_one_who_lost_control_are_not_typed_later(api):
 
 
 async def test_a_program_that_does_not_read_is_not_fed_for_ever(api, tmp_path):
-    """Of a long paste, sent part by part, too much is refused; all before that is typed when it reads, and no more."""
+    """A paste beyond the limit for unread input is rejected, and the program receives all input before it, once."""
     account = await api.operator(Role.OPERATOR)
     operator = Operator(api, account)
     async with agent_running(api, tmp_path) as agent, page_of(api, agent.id, account) as page:
@@ -340,7 +345,7 @@ async def test_a_program_that_does_not_read_is_not_fed_for_ever(api, tmp_path):
             "stty raw -echo; echo raw-$((1+1)); until test -e go; do sleep 0.05; done;"
             " head -c $(cat go) > got; head -c 3 > rest",
         )
-        await read_until(page.socket, b"raw-2")  # before, the terminal throws away what is too much for a line
+        await read_until(page.socket, b"raw-2")  # Before this, the terminal discards input beyond the length of a line.
         await page.take()
         typed, refused = "", None
         for number in range(40):
@@ -376,7 +381,7 @@ curses.wrapper(main)
 
 
 async def test_a_full_screen_program_is_drawn_anew_for_one_who_comes_later(settings, api, tmp_path):
-    """A viewer whose first byte is not the stream's first makes a real curses program draw its whole screen."""
+    """A viewer that attaches past the stream's beginning makes a real curses program redraw its screen."""
     (tmp_path / "full.py").write_text(FULL_SCREEN)
     account = await api.operator(Role.OPERATOR)
     operator = Operator(api, account)
@@ -390,7 +395,7 @@ async def test_a_full_screen_program_is_drawn_anew_for_one_who_comes_later(setti
             assert (attached["mode"], attached["offset"] > 0) == ("tail", True)
             seen = b""
             async with asyncio.timeout(30):
-                while seen.count(b"drawn-") < 2:  # the first is in the ring's tail
+                while seen.count(b"drawn-") < 2:  # the first one is in the ring's tail
                     frame = await late.recv()
                     seen += frame if isinstance(frame, bytes) else b""
         await page.take()
@@ -399,7 +404,7 @@ async def test_a_full_screen_program_is_drawn_anew_for_one_who_comes_later(setti
 
 
 async def test_an_agent_that_was_away_draws_anew_for_one_who_came_meanwhile(settings):
-    """It is asked when it is back."""
+    """An agent that was away redraws its program when it returns, for a viewer that attached meanwhile."""
     async with running(replace(settings, ring_bytes=1000)) as api:
         agent, account = await api.enrol(), await api.operator(Role.VIEWER)
         async with api.agent_socket(agent) as socket:
@@ -422,7 +427,7 @@ async def _gone(api, agent_id: str) -> bool:
 
 @pytest.mark.parametrize("who", ["controller", "another"])
 async def test_the_size_is_the_controllers(api, who):
-    """Whoever types owns it; other operators' windows change nothing meanwhile."""
+    """The controller's window sets the terminal's size; other operators' windows do not."""
     agent = await api.enrol()
     ada, bob = await api.operator(Role.ADMIN), await api.operator(Role.OPERATOR)
     async with api.agent_socket(agent) as socket:

@@ -1,4 +1,4 @@
-"""A viewer's place in a terminal: following the terminal gives the same frames as reading the ring."""
+"""A viewer's position in a terminal: following the terminal gives the same frames as reading the ring."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ happenings = st.one_of(
 
 
 class Kept:
-    """A subscriber that follows if it can, and reads the rest from the ring, now or, when it is `late`, later."""
+    """A subscriber that follows the terminal if it can, and otherwise reads the ring, at once or, when `late`,
+    afterwards."""
 
     def __init__(self, terminal: Terminal, *, follows: bool) -> None:
         self.viewer = Viewer(terminal, None, None)
@@ -63,8 +64,8 @@ def _terminal() -> Terminal:
 
 @given(st.lists(happenings, max_size=40))
 def test_following_is_reading(what):
-    """The same bytes and the same messages between them; only that a chunk larger than the ring leaves no gap in
-    what a follower has, so such chunks are cut here as the ring would."""
+    """A follower has the same bytes and messages as a reader of the ring; chunks are cut to the ring's size, because a
+    larger chunk leaves a gap for a reader only."""
     terminal = _terminal()
     following, reading = Kept(terminal, follows=True), Kept(terminal, follows=False)
     terminal.subscribe(following)
@@ -97,7 +98,7 @@ def test_following_is_reading(what):
 
 
 def test_a_viewer_that_keeps_up_is_given_the_object_that_came():
-    """And is not asked to look for itself."""
+    """A viewer that keeps up receives the appended object itself and does not read the ring."""
     terminal = _terminal()
     kept = Kept(terminal, follows=True)
     terminal.subscribe(kept)
