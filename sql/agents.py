@@ -54,9 +54,9 @@ async def named(conn: Connection, name: str) -> DictRow | None:
 
 
 async def lock(conn: Connection, agent_id: AgentId) -> DictRow | None:
-    """Take the agent's row until the transaction ends: whoever changes its line of commands holds it.
+    """Lock the agent's row until the transaction ends; every change of the agent's queue requires this lock.
 
-    Besides the columns that are shown it has `tokens_after`.
+    Besides `COLUMNS`, the row has `tokens_after`.
     """
     cursor = await conn.execute(f"select {COLUMNS}, tokens_after from agents where id = %s for update", [agent_id])
     return await cursor.fetchone()
@@ -87,12 +87,12 @@ async def connected(
         },
     )
     row = await cursor.fetchone()
-    assert row is not None, "the caller holds the row"
+    assert row is not None, "the caller has locked the row"
     return Epoch(row["epoch"])
 
 
 async def disconnected(conn: Connection, agent_id: AgentId, epoch: Epoch) -> bool:
-    """Mark the agent offline if `epoch` is still the newest; whether it was."""
+    """Mark the agent offline if `epoch` is still the newest; return whether it was."""
     cursor = await conn.execute(
         """update agents set status = 'offline', instance_id = null, disconnected_at = now()
            where id = %s and epoch = %s and status = 'online'""",
@@ -109,12 +109,12 @@ async def resized(conn: Connection, agent_id: AgentId, epoch: Epoch, columns: in
 
 
 async def refuse_tokens_before(conn: Connection, agent_id: AgentId, at: float) -> None:
-    """Access tokens issued before `at` (Unix time) are not taken any more."""
+    """Reject the agent's access tokens issued before `at` (Unix time)."""
     await conn.execute("update agents set tokens_after = to_timestamp(%s) where id = %s", [at, agent_id])
 
 
 async def disable(conn: Connection, agent_id: AgentId) -> DictRow | None:
-    """Shut the agent out; its row, None when there is none."""
+    """Disable the agent; return its row, None when the agent does not exist."""
     cursor = await conn.execute(
         f"update agents set disabled_at = coalesce(disabled_at, now()) where id = %s returning {COLUMNS}", [agent_id]
     )
@@ -128,7 +128,7 @@ async def enable(conn: Connection, agent_id: AgentId) -> DictRow | None:
 
 
 async def set_labels(conn: Connection, agent_id: AgentId, labels: Sequence[str]) -> DictRow | None:
-    """By what else than its name the agent is found; its row, None when there is none."""
+    """Replace the agent's labels; return its row, None when the agent does not exist."""
     cursor = await conn.execute(
         f"update agents set labels = %s where id = %s returning {COLUMNS}", [list(labels), agent_id]
     )
@@ -136,7 +136,7 @@ async def set_labels(conn: Connection, agent_id: AgentId, labels: Sequence[str])
 
 
 async def set_limits(conn: Connection, agent_id: AgentId, limits: CommandLimits) -> DictRow | None:
-    """What no command of it may pass; its row, None when there is none."""
+    """Set the limits of the agent's commands; return the agent's row, None when the agent does not exist."""
     cursor = await conn.execute(
         f"update agents set limits = %s where id = %s returning {COLUMNS}", [Jsonb(to_builtins(limits)), agent_id]
     )
@@ -159,12 +159,13 @@ async def matching(
 
 
 async def pause(conn: Connection, agent_id: AgentId, by: str) -> DictRow:
-    """It takes nothing new; its row. The caller holds it. Who paused it first is kept."""
+    """Pause the agent and return its row. The caller has locked the row. The first operator who paused the agent is
+    kept."""
     return await _pause(conn, agent_id, "coalesce(paused_at, now())", by)
 
 
 async def resume(conn: Connection, agent_id: AgentId) -> DictRow:
-    """Undo `pause`."""
+    """Undo `pause`; return the agent's row. The caller has locked the row."""
     return await _pause(conn, agent_id, "null", None)
 
 
@@ -178,13 +179,13 @@ async def _pause(conn: Connection, agent_id: AgentId, at: LiteralString, by: str
         [by, by, agent_id],
     )
     row = await cursor.fetchone()
-    assert row is not None, "the caller holds it"
+    assert row is not None, "the caller has locked the row"
     return row
 
 
 async def revoked_since(conn: Connection, issued_at: Mapping[AgentId, float]) -> list[DictRow]:
-    """Those of these agents that are `disabled`, or whose access tokens from then (Unix time) are not taken any
-    more."""
+    """The agents among `issued_at` that are `disabled`, or whose access tokens of the given time (Unix time) are
+    rejected."""
     cursor = await conn.execute(
         """select id, disabled_at is not null as disabled
            from agents join unnest(%s::uuid[], %s::float8[]) as token (id, issued_at) using (id)
@@ -202,7 +203,8 @@ async def online_at(conn: Connection, agent_id: AgentId) -> InstanceId | None:
 
 
 async def mark_offline(conn: Connection, dead_after: float) -> list[dict[str, Any]]:
-    """Mark offline the agents of instances that are gone or silent for `dead_after` seconds; their ids and names."""
+    """Mark offline the agents of instances that are removed or silent for `dead_after` seconds; return their ids and
+    names."""
     cursor = await conn.execute(
         """update agents set status = 'offline', instance_id = null, disconnected_at = now()
            where status = 'online' and not exists (

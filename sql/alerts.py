@@ -1,4 +1,4 @@
-"""The `alerts` table: what an operator should look at."""
+"""The `alerts` table: conditions that need an operator's attention."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onsembl.protocol.ids import AgentId, OperatorId
 async def raise_alert(
     conn: AsyncConnection[DictRow], kind: Literal["refresh_token_reused"], agent_id: AgentId, text: str
 ) -> None:
-    """Add an alert; the dashboard shows it until somebody acknowledges it."""
+    """Add an alert; the dashboard shows it until an operator acknowledges it."""
     await conn.execute("insert into alerts (kind, agent_id, text) values (%s, %s, %s)", [kind, agent_id, text])
 
 
@@ -21,7 +21,7 @@ COLUMNS = "id, at, kind, agent_id, text, acknowledged_at, acknowledged_by"
 
 
 async def recent(conn: AsyncConnection[DictRow]) -> list[DictRow]:
-    """Those that wait first, newest first, then the latest of the others."""
+    """The unacknowledged alerts, newest first, then the latest acknowledged alerts."""
     cursor = await conn.execute(
         f"select {COLUMNS} from alerts order by acknowledged_at is not null, at desc, id desc limit 200"
     )
@@ -31,7 +31,7 @@ async def recent(conn: AsyncConnection[DictRow]) -> list[DictRow]:
 async def acknowledge(
     conn: AsyncConnection[DictRow], alert_id: int, operator_id: OperatorId
 ) -> tuple[DictRow | None, bool]:
-    """The alert, None when there is none, and whether this was the first to see it."""
+    """Acknowledge an alert; return its row (None when it does not exist), and whether it was unacknowledged before."""
     cursor = await conn.execute(
         f"""update alerts set acknowledged_at = now(), acknowledged_by = %s
             where id = %s and acknowledged_at is null returning {COLUMNS}""",

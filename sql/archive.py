@@ -1,7 +1,7 @@
-"""The `archive` table and what goes with it: every byte of every stream once, in order, with its time.
+"""The `archive` table and its companions: every byte of every stream once, in order, with its time.
 
-Written by `write` alone, by whichever process holds bytes that are missing: `archive_ends` says where each stream's
-archive ends, and its row is held while a stream is continued there.
+Only `write` adds rows, in any process that holds missing bytes. `archive_ends` has the end of each stream's archive;
+`write` locks that row while it extends the stream.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from onsembl.sql.archive_rows import ArchiveRow, Piece, unpack
 from onsembl.sql.database import Connection
 
 READ_ROWS = 16
-"""Rows fetched at once by a reader: 4 MiB at most."""
+"""The rows that a reader fetches at once: at most 4 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class SizeChange:
-    """From this offset on a stream's terminal has this size, in cells."""
+    """The size of a stream's terminal from this offset on, in cells."""
 
     stream_id: StreamId
     start: int
@@ -30,10 +30,11 @@ class SizeChange:
 
 
 async def write(conn: Connection, rows: Sequence[ArchiveRow]) -> dict[StreamId, int]:
-    """Add `rows`, those of one stream in order; where the archive of each stream ends then.
+    """Add `rows`, which are in order within each stream; return the new end of each stream's archive.
 
-    Rows that do not go on exactly where the archive ends are left out, with those of their stream that follow: the end
-    that is returned tells. A stream that was removed is not in the answer. Once a transaction, which is the caller's.
+    A row that does not start exactly at the end of its stream's archive is skipped, and so are the later rows of that
+    stream; the returned end shows this. A removed stream is missing from the result. Call this once per transaction;
+    the caller owns the transaction.
     """
     ends = await _hold_ends(conn, {row.stream_id for row in rows})
     chosen: list[ArchiveRow] = []
@@ -47,7 +48,7 @@ async def write(conn: Connection, rows: Sequence[ArchiveRow]) -> dict[StreamId, 
 
 
 async def _hold_ends(conn: Connection, streams: Collection[StreamId]) -> dict[StreamId, int]:
-    """Where the streams' archives end, held until the transaction is over; always taken in the same order."""
+    """Lock the ends of the streams' archives until the transaction ends, always in the same order; return the ends."""
     found: dict[StreamId, int] = {}
     for _ in range(2):
         cursor = await conn.execute(
@@ -69,7 +70,7 @@ async def _hold_ends(conn: Connection, streams: Collection[StreamId]) -> dict[St
 
 
 async def _add(conn: Connection, rows: Sequence[ArchiveRow]) -> None:
-    # COPY cannot write to a table with row-level security, so the rows come by way of one that only we see.
+    # COPY cannot write to a table with row-level security, so the rows pass through a temporary table.
     await conn.execute(
         """create temporary table if not exists archive_staging (
                stream_id uuid, start bigint, length integer, at timestamptz, pieces bytea, data bytea
@@ -101,7 +102,7 @@ async def _add(conn: Connection, rows: Sequence[ArchiveRow]) -> None:
 
 
 async def write_sizes(conn: Connection, changes: Collection[SizeChange]) -> None:
-    """Note the sizes of terminals; the last one said of a place counts. Streams that were removed are passed over."""
+    """Record sizes of terminals; the last size given for an offset counts. Removed streams are skipped."""
     async with conn.cursor() as cursor:
         await cursor.executemany(
             """insert into stream_sizes (stream_id, start, at, columns, rows)
@@ -113,16 +114,16 @@ async def write_sizes(conn: Connection, changes: Collection[SizeChange]) -> None
 
 
 async def end(conn: Connection, stream_id: StreamId) -> int:
-    """The offset after the last byte that is archived; 0 for a stream of which nothing is."""
+    """The offset after the last archived byte; 0 for a stream without archived bytes."""
     cursor = await conn.execute("select ended from archive_ends where stream_id = %s", [stream_id])
     row = await cursor.fetchone()
     return row["ended"] if row else 0
 
 
 async def bounds(conn: Connection, stream_id: StreamId) -> tuple[int, int] | None:
-    """The offsets between which bytes are kept, the second one exclusive; None when none ever were.
+    """The offsets of the kept bytes: the first, and the end (exclusive); None when no byte was ever archived.
 
-    What retention removed is below the first.
+    Retention has removed the bytes below the first offset.
     """
     cursor = await conn.execute(
         """select ended, coalesce((select min(start) from archive where stream_id = archive_ends.stream_id), ended)
@@ -135,13 +136,13 @@ async def bounds(conn: Connection, stream_id: StreamId) -> tuple[int, int] | Non
 
 
 async def read(conn: Connection, stream_id: StreamId, start: int, end: int | None = None) -> AsyncGenerator[Piece]:
-    """The bytes from `start` up to `end` (exclusive; all without it) that are kept, in order, a few rows at a time.
+    """Yield the kept bytes from `start` to `end` (exclusive; without `end`, all bytes), in order, a few rows at a time.
 
-    Whoever stops early closes it (`contextlib.aclosing`).
+    A caller that stops early closes the generator (`contextlib.aclosing`).
     """
     place = start
     while end is None or place < end:
-        # By place and not by a cursor of the server, which whoever is cut short would leave open.
+        # Read by offset, not with a server-side cursor: a cancelled reader would leave the cursor open.
         cursor = await conn.execute(
             """select start, length, at, pieces, data from archive
                where stream_id = %(stream)s
@@ -174,7 +175,7 @@ def _cut(piece: Piece, start: int, end: int | None) -> Piece:
 
 
 async def offset_at(conn: Connection, stream_id: StreamId, at: datetime) -> int:
-    """The offset of the first byte that came at `at` or later; the archive's end when none did."""
+    """The offset of the first byte that arrived at `at` or later; the archive's end when no byte did."""
     cursor = await conn.execute(
         """(select start, at, pieces, data from archive where stream_id = %(stream)s and at < %(at)s
             order by at desc, start desc limit 1)
@@ -203,7 +204,7 @@ async def sizes(conn: Connection, stream_id: StreamId) -> list[SizeChange]:
 
 
 async def usage(conn: Connection) -> Mapping[AgentId, int]:
-    """Bytes on disk by agent, as compressed; agents with none are left out."""
+    """Compressed bytes on disk, by agent; agents without archived bytes are left out."""
     cursor = await conn.execute(
         """select agent_id, sum(stored)::bigint as stored
            from archive_days join streams on streams.id = stream_id group by 1"""
@@ -212,7 +213,7 @@ async def usage(conn: Connection) -> Mapping[AgentId, int]:
 
 
 async def disk_use(conn: Connection) -> tuple[int, int]:
-    """Bytes on disk with all indexes: of the archive, and of the text that is searched."""
+    """Bytes on disk, including all indexes: of the archive, and of the search text."""
     cursor = await conn.execute(
         """select (select sum(pg_total_relation_size(relid)) from pg_partition_tree('archive'))::bigint as archive,
                   (select sum(pg_total_relation_size(relid)) from pg_partition_tree('search_text'))::bigint as search"""
@@ -223,13 +224,13 @@ async def disk_use(conn: Connection) -> tuple[int, int]:
 
 
 async def make_partitions(conn: Connection, days: int) -> list[str]:
-    """Make today's partition and those of the next `days` where they are missing; the names of the new ones."""
+    """Create the missing partitions of today and of the next `days` days; return the names of the new partitions."""
     cursor = await conn.execute("select onsembl.make_archive_partitions(%s) as name", [days])
     return [row["name"] for row in await cursor.fetchall()]
 
 
 async def drop_partitions(conn: Connection, days: int) -> list[str]:
-    """Drop the partitions of days more than `days` ago; their names."""
+    """Drop the partitions of days more than `days` days ago; return their names."""
     cursor = await conn.execute("select onsembl.drop_archive_partitions(%s) as name", [days])
     return [row["name"] for row in await cursor.fetchall()]
 

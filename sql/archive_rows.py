@@ -1,11 +1,11 @@
-"""What a row of the archive holds: a run of bytes, compressed, and when each piece of it came.
+"""A row of the archive: a run of bytes, compressed, with the arrival time of each piece.
 
-zstd, by `zstandard`: on terminal output it is several times as fast as zlib at a better ratio, and compresses without
-the interpreter's lock, so a busy API loses no time to it.
+The compression is zstd, by `zstandard`: on terminal output it is several times as fast as zlib at a better ratio. It
+releases the interpreter's lock, so it does not delay a busy API.
 
-Pieces are two arrays of little-endian 32-bit numbers, one after the other and compressed together: the milliseconds
-since the row's `at`, and the lengths in bytes. Bytes that came within a millisecond are one piece: no recording can
-show more, and a flood of small chunks stays small.
+The pieces are two arrays of little-endian 32-bit numbers, concatenated and compressed together: the milliseconds since
+the row's `at`, and the lengths in bytes. Bytes that arrive within one millisecond are one piece: a recording has no
+finer times, and a flood of small chunks stays small.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ LEVEL = 1
 
 
 class _Zstd(threading.local):
-    """Of each thread its own: they cannot be shared, and making them takes longer than packing a short row."""
+    """The compressors of one thread: threads cannot share them, and creating them takes longer than packing a short
+    row."""
 
     def __init__(self) -> None:
         self.compress = zstandard.ZstdCompressor(level=LEVEL).compress
@@ -34,12 +35,12 @@ class _Zstd(threading.local):
 
 _zstd = _Zstd()
 MAX_ROW_BYTES = 256 * 1024
-"""Of one row, before compression: what a reader has to take at once. A longer chunk is a row by itself."""
+"""The most bytes in one row before compression; a reader holds a whole row in memory. A longer chunk is one row."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveRow:
-    """One row, ready to be written."""
+    """One row, ready to write."""
 
     stream_id: StreamId
     start: int
@@ -50,13 +51,13 @@ class ArchiveRow:
 
     @property
     def end(self) -> int:
-        """The offset after its last byte."""
+        """The offset after the row's last byte."""
         return self.start + self.length
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Bytes of a stream that came together: when, the offset of the first, and they themselves."""
+    """Bytes of a stream that arrived together: the time, the offset of the first byte, and the bytes."""
 
     at: datetime
     start: int
@@ -64,9 +65,9 @@ class Piece:
 
 
 def pack(stream_id: StreamId, start: int, chunks: Sequence[bytes], times: Sequence[float]) -> list[ArchiveRow]:
-    """The rows for `chunks`, whose first byte is at `start`; `times` (Unix time) says when each came.
+    """Pack `chunks` into rows. Their first byte is at `start`; `times` (Unix time) has the arrival of each chunk.
 
-    Work for a thread: it is in proportion to the bytes.
+    Run this in a thread: its time is proportional to the number of bytes.
     """
     rows: list[ArchiveRow] = []
     first = size = 0

@@ -33,10 +33,10 @@ ACTIONS: dict[str, str] = {
     "audit.exported": "This log was exported.",
     "command.annotated": "A command's note or tags were changed: before and after.",
     "command.cancel_requested": "An operator requested the cancellation of a command.",
-    "command.cancel_step": "A stage of a cancel was taken: interrupt, SIGINT, SIGTERM, SIGKILL, sweep.",
+    "command.cancel_step": "A step of a cancellation was taken: interrupt, SIGINT, SIGTERM, SIGKILL, sweep.",
     "command.edited": "A queued command was edited: before and after.",
     "command.ended": "A command ended; the detail has the result.",
-    "command.limit_passed": "A command exceeded a limit and its agent did not stop it, so the server does.",
+    "command.limit_passed": "A command exceeded a limit and its agent did not stop it, so the server stopped it.",
     "command.moved": "A queued command was moved within its queue.",
     "command.requested": "A command was sent to an agent's queue.",
     "command.undelivered": "A command could not be delivered to its agent.",
@@ -110,7 +110,7 @@ class Event:
 
     def __post_init__(self) -> None:
         if self.action not in ACTIONS:
-            raise ValueError(f"{self.action!r} is no action of the audit log: add it to ACTIONS in sql/audit.py")
+            raise ValueError(f"{self.action!r} is not an action of the audit log: add it to ACTIONS in sql/audit.py")
 
 
 async def write(conn: Connection, event: Event) -> None:

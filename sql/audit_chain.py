@@ -22,7 +22,7 @@ TEXT = """array[
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """Where the chain stands: the rows of transactions below `horizon` are sealed, the last of them as number `seq`."""
+    """The state of the chain: rows of transactions below `horizon` are sealed, the last of them with number `seq`."""
 
     horizon: str
     seq: int
@@ -41,7 +41,8 @@ class Link:
 
 
 async def seal(conn: Connection, *, to_lengthen: bool) -> Seal:
-    """Where the chain stands; `to_lengthen` it, locked until the transaction ends: one sealer at a time."""
+    """The state of the chain; with `to_lengthen`, locked until the transaction ends, so that one process at a time
+    seals rows."""
     lock = "for update" if to_lengthen else ""
     cursor = await conn.execute(f"select horizon::text as horizon, seq, hash from audit_seal {lock}")
     row = await cursor.fetchone()
@@ -51,12 +52,12 @@ async def seal(conn: Connection, *, to_lengthen: bool) -> Seal:
 
 NOT_LINKED = "not exists (select from audit_chain c where c.audit_id = a.id and c.audit_at = a.at)"
 XMAX = "pg_snapshot_xmax(pg_current_snapshot())"
-"""No transaction from here on has written anything that can be seen."""
+"""No transaction with this id or a later one has written a visible row."""
 
 
 async def horizon(conn: Connection) -> str:
-    """The oldest transaction that may still write; what is below it is over. It never falls, but for a database that
-    was restored in another cluster, which counts its own transactions."""
+    """The oldest transaction that may still write; all earlier transactions have ended. It never decreases, except
+    after a restore into another cluster, which counts its own transactions."""
     cursor = await conn.execute("select pg_snapshot_xmin(pg_current_snapshot())::text as horizon")
     row = await cursor.fetchone()
     assert row is not None
@@ -64,7 +65,7 @@ async def horizon(conn: Connection) -> str:
 
 
 async def unsealed(conn: Connection, start: str, end: str, after: int, limit: int) -> list[DictRow]:
-    """The next rows of transactions from `start` to below `end` that the chain has not, by id, with their text."""
+    """The next rows, by id, of transactions from `start` to below `end` that have no link yet, with their text."""
     cursor = await conn.execute(
         f"""select a.id, a.at, {TEXT} as text from audit a
             where a.tx >= %s::xid8 and a.tx < %s::xid8 and a.id > %s and {NOT_LINKED} order by a.id limit %s""",
@@ -74,7 +75,8 @@ async def unsealed(conn: Connection, start: str, end: str, after: int, limit: in
 
 
 async def unsealed_after_restore(conn: Connection, end: str, after: int, limit: int) -> list[DictRow]:
-    """The same of a restored database: rows from below `end`, and those that another cluster's transactions wrote."""
+    """The next rows of a restored database that have no link yet: rows below `end`, and rows of another cluster's
+    transactions."""
     cursor = await conn.execute(
         f"""select a.id, a.at, {TEXT} as text from audit a
             where (a.tx < %s::xid8 or a.tx >= {XMAX}) and a.id > %s and {NOT_LINKED} order by a.id limit %s""",
@@ -84,7 +86,7 @@ async def unsealed_after_restore(conn: Connection, end: str, after: int, limit: 
 
 
 async def add(conn: Connection, links: Sequence[Link]) -> None:
-    """Lengthen the chain. (COPY does not go with row-level security.)"""
+    """Add links to the chain. (COPY does not work with row-level security.)"""
     await conn.execute(
         """insert into audit_chain (seq, audit_id, audit_at, row_hash, hash)
            select * from unnest(%s::bigint[], %s::bigint[], %s::timestamptz[], %s::bytea[], %s::bytea[])""",
@@ -99,7 +101,7 @@ async def add(conn: Connection, links: Sequence[Link]) -> None:
 
 
 async def set_seal(conn: Connection, seal: Seal) -> None:
-    """The chain has come so far."""
+    """Record the state of the chain."""
     await conn.execute(
         "update audit_seal set horizon = %s::xid8, seq = %s, hash = %s, at = now()",
         [seal.horizon, seal.seq, seal.hash],
@@ -107,8 +109,8 @@ async def set_seal(conn: Connection, seal: Seal) -> None:
 
 
 async def links(conn: Connection) -> AsyncGenerator[DictRow]:
-    """The whole chain with the text of each row, null where the row is not there; for a transaction that sees one
-    state of it all. `dropped`: the row went with its day."""
+    """Yield the whole chain with the text of each row, null when the row is missing. Call this in a transaction that
+    sees one snapshot. `dropped` is true for a row of a day that retention has dropped."""
     async with conn.cursor("links") as cursor:
         cursor.itersize = 2000
         await cursor.execute(
@@ -122,7 +124,7 @@ async def links(conn: Connection) -> AsyncGenerator[DictRow]:
 
 
 async def anchor(conn: Connection) -> tuple[int, bytes]:
-    """The number and hash before the first link that is kept; 0 and zeros while nothing was dropped."""
+    """The number and hash before the first kept link; 0 and zeros while no link was dropped."""
     cursor = await conn.execute("select seq, hash from audit_anchors order by seq desc limit 1")
     row = await cursor.fetchone()
     assert row is not None
@@ -130,8 +132,8 @@ async def anchor(conn: Connection) -> tuple[int, bytes]:
 
 
 async def unchained_rows(conn: Connection, below: str) -> AsyncGenerator[int]:
-    """Ids of rows that are not in the chain and claim to be older than `below`, or to be of a transaction that has not
-    been yet. (Where `below` lies there itself, the database was restored and nothing has been sealed since.)"""
+    """Yield the ids of rows that have no link although their transaction is older than `below` or in the future. (If
+    `below` itself is in the future, the database was restored and no row has been sealed since.)"""
     async with conn.cursor("unchained_rows") as cursor:
         await cursor.execute(
             f"""select a.id from audit a
@@ -144,7 +146,7 @@ async def unchained_rows(conn: Connection, below: str) -> AsyncGenerator[int]:
 
 
 async def status(conn: Connection) -> DictRow:
-    """Head of the chain, when it was lengthened last, and how many rows wait to be sealed."""
+    """The head of the chain, the time of its last link, and the number of unsealed rows."""
     cursor = await conn.execute(
         f"""select s.seq, encode(s.hash, 'hex') as hash, s.at,
                    (select count(*) from audit a where a.tx >= s.horizon and {NOT_LINKED}) as unsealed
@@ -156,6 +158,7 @@ async def status(conn: Connection) -> DictRow:
 
 
 async def keep_partitions(conn: Connection, keep_days: int) -> list[str]:
-    """Make the partitions of the days to come, drop those older than `keep_days` (30 at least); the dropped ones."""
+    """Create the partitions of the coming days and drop those older than `keep_days` (at least 30); return the dropped
+    ones."""
     cursor = await conn.execute("select keep_audit_partitions(%s) as name", [keep_days])
     return [row["name"] for row in await cursor.fetchall()]

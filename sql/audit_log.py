@@ -1,4 +1,4 @@
-"""Reading the audit log: a page of it, or all of it, of what fits a filter."""
+"""Reads the audit log: one page, or all rows, that match a filter."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _SELECT = f"select {', '.join(COLUMNS)} from audit"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """What is wanted; None is anything.
+    """A filter; a field that is None matches every row.
 
-    `actor` is a part of the name, or the id. `action` is one of them, or the beginning of several up to a full stop
-    (`agent.`). `text` is a part of the actor's name, the target, the address or the detail.
+    `actor` is a part of the actor's name, or the actor's id. `action` is an action, or a prefix of actions that ends in
+    a full stop (`agent.`). `text` is a part of the actor's name, the target, the address or the detail.
     """
 
     since: datetime | None = None
@@ -46,7 +46,7 @@ class Filter:
     text: str | None = None
 
     def where(self) -> tuple[str, Mapping[str, object]]:
-        """The condition, and its parameters."""
+        """The SQL condition, and its parameters."""
         conditions = {
             "since": (self.since, "at >= %(since)s"),
             "until": (self.until, "at < %(until)s"),
@@ -86,7 +86,7 @@ def _uuid(text: str | None) -> UUID | None:
 
 
 async def page(conn: Connection, wanted: Filter, before: int | None, limit: int) -> list[DictRow]:
-    """Newest first; `before` is the id of the last one of the page before."""
+    """A page of events, newest first; `before` is the id of the last event of the previous page."""
     where, values = wanted.where()
     if before is not None:
         where += " and id < %(before)s"
@@ -98,7 +98,7 @@ async def page(conn: Connection, wanted: Filter, before: int | None, limit: int)
 
 
 async def all_rows(conn: Connection, wanted: Filter) -> AsyncGenerator[DictRow]:
-    """Oldest first, however many; in one transaction."""
+    """Yield all matching events, oldest first, in one transaction."""
     where, values = wanted.where()
     async with conn.cursor("audit_export") as cursor:
         cursor.itersize = 1000

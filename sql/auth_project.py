@@ -8,7 +8,7 @@ from onsembl.sql.database import Connection
 
 
 async def ensure(conn: Connection, publishable_key: str, secret_key: str, refresh_secret: bytes) -> DictRow:
-    """The project's row; made of these values if there is none."""
+    """The project's row; it is created with these values if it does not exist."""
     await conn.execute(
         """insert into auth.project (publishable_key, secret_key, refresh_secret) values (%s, %s, %s)
            on conflict do nothing""",
@@ -21,14 +21,14 @@ async def ensure(conn: Connection, publishable_key: str, secret_key: str, refres
 
 
 async def publishable_key(conn: Connection) -> str | None:
-    """The key for browsers, by which one control center is told from another; None before its first start."""
+    """The key for browsers, which identifies a control center; None before its first start."""
     cursor = await conn.execute("select publishable_key from auth.project")
     row = await cursor.fetchone()
     return row["publishable_key"] if row is not None else None
 
 
 async def live_keys(conn: Connection, published_seconds: float) -> list[DictRow]:
-    """Keys that verify, newest first. `ready` are those that have been published long enough to sign."""
+    """The keys that verify tokens, newest first. A key is `ready` to sign once it has been published long enough."""
     cursor = await conn.execute(
         """select kid, private_pem, created_at <= now() - make_interval(secs => %s) as ready
            from auth.signing_keys where retired_at is null order by created_at desc, kid""",
@@ -38,7 +38,7 @@ async def live_keys(conn: Connection, published_seconds: float) -> list[DictRow]
 
 
 async def add_first_key(conn: Connection, kid: str, private_pem: str) -> None:
-    """Keep this key if there is none: of several processes that start at once, one's key wins."""
+    """Add this key if there is none: when several processes start at once, the key of one of them is kept."""
     await _lock(conn)
     await conn.execute(
         """insert into auth.signing_keys (kid, private_pem)
@@ -48,7 +48,7 @@ async def add_first_key(conn: Connection, kid: str, private_pem: str) -> None:
 
 
 async def rotate(conn: Connection, kid: str, private_pem: str, keep: int, settled_seconds: float) -> bool:
-    """Add a key and, of the live ones, keep the newest `keep`; False, with nothing done, while the newest is younger
+    """Add a key and keep the newest `keep` live keys; return False, and change nothing, while the newest key is younger
     than `settled_seconds`."""
     await _lock(conn)
     cursor = await conn.execute(

@@ -13,7 +13,7 @@ Scope = Literal["local", "others", "global"]
 
 
 async def begin(conn: Connection, user_id: UUID, idle_seconds: float) -> DictRow:
-    """A new session. Those of the user's that were not refreshed for `idle_seconds` are cleared away."""
+    """Create a session. The user's sessions that were not refreshed for `idle_seconds` are deleted."""
     await conn.execute(
         """delete from auth.sessions
            where user_id = %s and (not_after <= now() or refreshed_at <= now() - make_interval(secs => %s))""",
@@ -28,8 +28,8 @@ async def begin(conn: Connection, user_id: UUID, idle_seconds: float) -> DictRow
 
 
 async def lock(conn: Connection, session_id: UUID) -> DictRow | None:
-    """A session, for this transaction alone. `idle` is the time in seconds since its token last changed; `over` is
-    whether its end has passed."""
+    """Lock a session until the transaction ends. `idle` is the time in seconds since its token last changed; `over` is
+    true once the session has expired."""
     cursor = await conn.execute(
         """select id, user_id, created_at, counter, extract(epoch from now() - refreshed_at)::float8 as idle,
                   coalesce(not_after <= now(), false) as over
@@ -40,20 +40,20 @@ async def lock(conn: Connection, session_id: UUID) -> DictRow | None:
 
 
 async def advance(conn: Connection, session_id: UUID) -> None:
-    """The next refresh token is the good one."""
+    """Make the session's next refresh token the valid one."""
     await conn.execute(
         "update auth.sessions set counter = counter + 1, refreshed_at = now() where id = %s", [session_id]
     )
 
 
 async def exists(conn: Connection, session_id: UUID, user_id: UUID) -> bool:
-    """Whether the user's session has not been ended."""
+    """Whether this session of the user exists."""
     cursor = await conn.execute("select 1 from auth.sessions where id = %s and user_id = %s", [session_id, user_id])
     return await cursor.fetchone() is not None
 
 
 async def end(conn: Connection, user_id: UUID, session_id: UUID | None, scope: Scope) -> None:
-    """Sign out: this session (`local`), all but this one (`others`), or all (`global`)."""
+    """End sessions of the user: this session (`local`), all other sessions (`others`), or all sessions (`global`)."""
     await conn.execute(
         """delete from auth.sessions
            where user_id = %(user)s

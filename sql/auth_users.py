@@ -31,7 +31,7 @@ async def create(
     confirmed: bool = True,
     ban_seconds: float | None = None,
 ) -> DictRow | None:
-    """A new user; None when the address or the id is taken."""
+    """Create a user; None when the address or the id is taken."""
     cursor = await conn.execute(
         f"""insert into auth.users
                 (id, email, encrypted_password, app_metadata, user_metadata, email_confirmed_at, banned_until)
@@ -46,13 +46,13 @@ async def create(
 
 
 async def by_email(conn: Connection, email: str) -> DictRow | None:
-    """A user by their address, in any case."""
+    """The user with this email address; case makes no difference."""
     cursor = await conn.execute(f"select {COLUMNS} from auth.users where lower(email) = lower(%s)", [email])
     return await cursor.fetchone()
 
 
 async def get(conn: Connection, user_id: UUID) -> DictRow | None:
-    """A user."""
+    """The user with this id."""
     cursor = await conn.execute(f"select {COLUMNS} from auth.users where id = %s", [user_id])
     return await cursor.fetchone()
 
@@ -66,7 +66,7 @@ async def list_users(conn: Connection, limit: int, offset: int) -> list[DictRow]
 
 
 async def count(conn: Connection) -> int:
-    """How many users there are."""
+    """The number of users."""
     cursor = await conn.execute("select count(*) as users from auth.users")
     row = await cursor.fetchone()
     assert row is not None
@@ -83,8 +83,7 @@ async def update(
     user_metadata: Mapping[str, Any] | None = None,
     confirm: bool = False,
 ) -> DictRow | None:
-    """Change what is given. Metadata is merged into what is there, by its first level; a null removes its key.
-    Raises EmailTaken."""
+    """Change the given fields. Metadata is merged at its first level; a null removes its key. Raises EmailTaken."""
     app, user = dict(app_metadata or {}), dict(user_metadata or {})
     try:
         cursor = await conn.execute(
@@ -115,7 +114,7 @@ async def update(
 
 
 async def ban(conn: Connection, user_id: UUID, seconds: float | None) -> DictRow | None:
-    """Refuse the user for `seconds`; None lifts it."""
+    """Ban the user for `seconds`; None lifts the ban."""
     cursor = await conn.execute(
         f"""update auth.users set banned_until = now() + make_interval(secs => %s), updated_at = now()
             where id = %s returning {COLUMNS}""",
@@ -125,13 +124,13 @@ async def ban(conn: Connection, user_id: UUID, seconds: float | None) -> DictRow
 
 
 async def delete(conn: Connection, user_id: UUID) -> DictRow | None:
-    """Remove a user and their sessions; who it was."""
+    """Delete a user and the user's sessions; return the deleted row."""
     cursor = await conn.execute(f"delete from auth.users where id = %s returning {COLUMNS}", [user_id])
     return await cursor.fetchone()
 
 
 async def signed_in(conn: Connection, user_id: UUID, password_hash: str) -> DictRow | None:
-    """The user has signed in with the password of this hash; None when that, or the user, has changed meanwhile."""
+    """Record a sign-in with the password of this hash; None when the password, or the user, has changed meanwhile."""
     cursor = await conn.execute(
         f"""update auth.users set last_sign_in_at = now()
             where id = %s and encrypted_password = %s and (banned_until is null or banned_until <= now())

@@ -8,13 +8,14 @@ from typing import Any
 
 
 async def cancel_until_done(tasks: Iterable[asyncio.Task[Any]], *, again: float = 0.5) -> None:
-    """Cancel tasks and wait for their end; what they raised stays with them.
+    """Cancel tasks and wait until they end; the tasks keep their exceptions.
 
-    `again` is longer, in seconds, than they take to end well: the second cancellation ends that, too.
+    `again` is the interval, in seconds, at which a task is cancelled again. It is longer than the tasks need for a
+    clean end, since a second cancellation interrupts that end.
 
-    psycopg waits with `asyncio.wait_for`, which before Python 3.12 loses a cancellation that comes together with what
-    it waited for (https://github.com/python/cpython/issues/86296): a task that loops for ever would go on. So each is
-    cancelled again until it has ended.
+    psycopg waits with `asyncio.wait_for`, which before Python 3.12 loses a cancellation that arrives together with the
+    awaited result (https://github.com/python/cpython/issues/86296): a task with an endless loop would continue. So each
+    task is cancelled repeatedly until it ends.
     """
     pending = {task for task in tasks if not task.done()}
     while pending:

@@ -12,9 +12,9 @@ REFUSED_SECONDS = 0.02
 
 
 def answers(url: str, within: float) -> None:
-    """Connect once, waiting at most `within` seconds. Raises psycopg.OperationalError.
+    """Connect once, within at most `within` seconds. Raises psycopg.OperationalError.
 
-    A server that is starting, or recovering after a crash, refuses connections for a moment.
+    A server that is starting, or recovering after a crash, briefly refuses connections.
     """
     deadline = time.monotonic() + within
     while PGconn.ping(url.encode()) == Ping.REJECT and time.monotonic() < deadline:
@@ -23,7 +23,7 @@ def answers(url: str, within: float) -> None:
 
 
 def ensure_database(url: str, name: str) -> None:
-    """Make the database unless it is there; `url` is that of another one on the same server."""
+    """Create the database unless it exists; `url` connects to another database of the same server."""
     with psycopg.connect(url, autocommit=True) as conn:
         if conn.execute("select 1 from pg_database where datname = %s", [name]).fetchone() is None:
             conn.execute(sql.SQL("create database {}").format(sql.Identifier(name)))

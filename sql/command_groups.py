@@ -27,7 +27,7 @@ async def insert(
     preset: str | None = None,
     limits: CommandLimits = NO_LIMITS,
 ) -> DictRow:
-    """Write a group down."""
+    """Insert a group."""
     cursor = await conn.execute(
         f"""insert into command_groups (text, priority, target, requested_by, requested_by_name, preset, limits)
             values (%s, %s, %s, %s, %s, %s, %s)
@@ -42,7 +42,7 @@ async def insert(
 async def add_commands(
     conn: Connection, group: DictRow, agent_ids: Sequence[AgentId], request_id: str | None
 ) -> list[DictRow]:
-    """A queued command of the group for each agent; their rows."""
+    """Add a queued command of the group for each agent; return the commands' rows."""
     cursor = await conn.execute(
         f"""insert into commands
                 (agent_id, text, priority, requested_by, requested_by_name, group_id, preset, request_id, limits)
@@ -70,7 +70,7 @@ async def get(conn: Connection, group_id: UUID) -> DictRow | None:
 
 
 async def page(conn: Connection, before: int | None, limit: int) -> list[DictRow]:
-    """Groups, newest first, those with a `seq` below `before`."""
+    """Groups with a `seq` below `before`, newest first."""
     cursor = await conn.execute(
         f"""select {COLUMNS} from command_groups
             where %(before)s::bigint is null or seq < %(before)s
@@ -81,7 +81,7 @@ async def page(conn: Connection, before: int | None, limit: int) -> list[DictRow
 
 
 async def counts(conn: Connection, group_ids: Sequence[UUID]) -> dict[UUID, dict[str, int]]:
-    """How many commands of each group are in which state."""
+    """The number of commands in each state, by group."""
     cursor = await conn.execute(
         "select group_id, state, count(*) from commands where group_id = any(%s) group by group_id, state",
         [list(group_ids)],
@@ -93,13 +93,13 @@ async def counts(conn: Connection, group_ids: Sequence[UUID]) -> dict[UUID, dict
 
 
 async def commands_of(conn: Connection, group_id: UUID) -> list[DictRow]:
-    """Every command of the group, by age."""
+    """Every command of the group, oldest first."""
     cursor = await conn.execute(f"select {COMMAND_COLUMNS} from commands where group_id = %s order by seq", [group_id])
     return await cursor.fetchall()
 
 
 async def unfinished(conn: Connection, group_id: UUID) -> list[CommandId]:
-    """The commands of the group that are not over."""
+    """The unfinished commands of the group."""
     cursor = await conn.execute(
         "select id from commands where group_id = %s and state in ('queued', 'dispatched', 'running') order by seq",
         [group_id],

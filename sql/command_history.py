@@ -1,4 +1,4 @@
-"""The `commands` table as a history: what was asked of whom, and how it ended."""
+"""The `commands` table as a history: the text, the agent, the operator and the result of each command."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _SAID = "(text ilike %(term{0})s or (note <> '' and note ilike %(term{0})s))"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryFilter:
-    """Which commands; None is any. `terms` all occur in the text or the note, in any case. `by` is a part of the name
-    of who asked."""
+    """A filter for commands; a field that is None matches every command. Each of `terms` occurs in the text or the
+    note, in any case. `by` is a part of the operator's name."""
 
     agent_id: AgentId | None = None
     states: Sequence[str] | None = None
@@ -32,7 +32,7 @@ class HistoryFilter:
     terms: Sequence[str] = ()
 
     def where(self) -> tuple[str, dict[str, object]]:
-        """The condition, and its parameters."""
+        """The SQL condition, and its parameters."""
         given: dict[str, tuple[object, str]] = {
             "agent": (self.agent_id, "agent_id = %(agent)s"),
             "states": (list(self.states) if self.states else None, "state = any(%(states)s)"),
@@ -48,7 +48,7 @@ class HistoryFilter:
 
 
 async def page(conn: Connection, wanted: HistoryFilter, before: int | None, limit: int) -> list[DictRow]:
-    """Commands, newest first, those with a `seq` below `before`."""
+    """Commands with a `seq` below `before`, newest first."""
     condition, parameters = wanted.where()
     cursor = await conn.execute(
         f"""select {COLUMNS} from commands
@@ -63,7 +63,8 @@ async def page(conn: Connection, wanted: HistoryFilter, before: int | None, limi
 async def annotate(
     conn: Connection, command_id: CommandId, note: str | None, tags: Sequence[str] | None
 ) -> DictRow | None:
-    """Note something about a command, whatever its state; what is None stays. Its row, None when there is none."""
+    """Change the note or the tags of a command in any state; a field that is None stays. Return the command's row, None
+    when the command does not exist."""
     cursor = await conn.execute(
         f"""update commands
             set note = coalesce(%s::text, note), tags = coalesce(%s::text[], tags), revision = revision + 1
@@ -75,7 +76,7 @@ async def annotate(
 
 
 async def tags_in_use(conn: Connection, limit: int) -> list[DictRow]:
-    """The tags of the newest commands that have any, the most used first: `tag` and `count`."""
+    """The tags of the newest commands with tags, the most used first: `tag` and `count`."""
     cursor = await conn.execute(
         """select tag, count(*) from (
                select unnest(tags) as tag from (

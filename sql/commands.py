@@ -1,8 +1,8 @@
 """The `commands` table: an operator's instruction to one agent, from queued to a final state.
 
-Each change of state is one guarded UPDATE: it names the states it may leave, so a final state never changes. Whoever
-waits for a command hears of the change by NOTIFY on `CHANGED`: its payload is the command's id and, where nothing else
-of the row has to be known, its state after a space.
+Each change of state is one guarded UPDATE that names the states it may leave, so a final state never changes. Each
+change is notified on `CHANGED`. The payload is the command's id; if the listeners need only the new state, a space and
+the state follow.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ async def request(
     actor: Actor,
     detail: Mapping[str, object],
 ) -> DictRow | None:
-    """Put a command in the agent's queue, write that to the audit log with this detail, and promote the queue's head as
-    `promote` does; the command's row. None, and nothing changes, when the agent does not exist or is disabled.
-    """
+    """Put a command in the agent's queue, record that in the audit log with this detail, and promote the head of the
+    queue as `promote` does; return the command's row. Return None, and change nothing, when the agent does not exist or
+    is disabled."""
     cursor = await conn.execute(
         f"""select {COLUMNS} from request_command(
                 %(agent_id)s, %(text)s, %(priority)s, %(preset)s, %(request_id)s, %(limits)s, %(task)s,
@@ -87,7 +87,7 @@ async def active(conn: Connection, agent_ids: Collection[AgentId]) -> list[DictR
 
 async def promote(conn: Connection, agent_id: AgentId) -> DictRow | None:
     """Make the head of the agent's queue `dispatched` and give it a job, if the agent is online, free and not paused,
-    and the fleet is not halted; its row. The caller holds the agent's row (`agents.lock`).
+    and the fleet is not halted; return the command's row. The caller has locked the agent's row (`agents.lock`).
 
     Only the head has a job: Procrastinate's fetch looks at every waiting job whose lock is taken, so a job for each
     queued command would make each fetch slower by the length of every queue.
@@ -127,9 +127,10 @@ async def accepted(
     started_at: datetime,
     output_start: int,
 ) -> bool:
-    """The agent runs the command; False when that is over, or none of its own.
+    """Record that the agent runs the command; return False when the command is over or belongs to another agent.
 
-    Nobody is told: commits that notify wait for each other, and who waits for this looks when it should long be so.
+    No notification is sent, because commits that notify wait for each other. The job reads the row when the acceptance
+    is overdue.
     """
     cursor = await conn.execute(
         """with accepted as (
@@ -155,9 +156,9 @@ async def accepted(
 async def ended(
     conn: Connection, agent_id: AgentId, end: Ended, actor: Actor, *, promote_next: bool
 ) -> tuple[DictRow, DictRow | None] | None:
-    """Write the end that the agent reports, also to the audit log, and notify the processes that wait for it: the
-    command's row, or None when the end was written before. With `promote_next` the queue's head is promoted, as
-    `promote` does: its row, too.
+    """Record the result that the agent reports, also in the audit log, and notify the processes that wait for the
+    command; return the command's row, None when a result was recorded before. With `promote_next`, the head of the
+    queue is promoted as `promote` does, and its row is returned, too.
 
     A command that the server stopped at a limit has timed out, even if the agent reports that it was cancelled.
     """
@@ -190,7 +191,7 @@ async def ended(
 
 
 async def used(conn: Connection, agent_id: AgentId, command_id: CommandId, usage: Usage) -> None:
-    """Note what a running command has used so far."""
+    """Record the usage of a running command so far."""
     await conn.execute(
         """update commands
            set usage = %(usage)s,
@@ -209,9 +210,9 @@ async def used(conn: Connection, agent_id: AgentId, command_id: CommandId, usage
 
 
 async def undelivered(conn: Connection, command_id: CommandId, final: bool) -> int | None:
-    """Count an offer that nobody took up, and fail the command when that was the last.
+    """Count an offer that the agent did not accept, and with `final`, fail the command.
 
-    The count; None when the command is no longer waiting to be accepted.
+    Return the count; None when the command no longer waits for acceptance.
     """
     cursor = await conn.execute(
         """update commands
@@ -230,9 +231,9 @@ async def undelivered(conn: Connection, command_id: CommandId, final: bool) -> i
 async def request_cancel(
     conn: Connection, command_id: CommandId, operator_id: OperatorId, reason: str | None
 ) -> DictRow | None:
-    """Cancel a queued command at once; note the wish on one that its agent has. None when it is over already.
+    """Cancel a queued command at once; record the cancel request of an active one. None when the command is over.
 
-    A second request changes nothing: who asked first is kept.
+    A second request changes nothing: the operator of the first request is kept.
     """
     cursor = await conn.execute(
         f"""update commands
@@ -249,7 +250,7 @@ async def request_cancel(
 
 
 async def cancel_queued(conn: Connection, agent_id: AgentId, operator_id: UUID | None, reason: str | None) -> int:
-    """Cancel every command in the agent's queue; their number. The caller holds the agent's row."""
+    """Cancel every command in the agent's queue; return their number. The caller has locked the agent's row."""
     cursor = await conn.execute(
         """update commands
            set state = 'cancelled', ended_at = now(), cancel_requested_at = now(), cancel_requested_by = %s,
@@ -261,7 +262,7 @@ async def cancel_queued(conn: Connection, agent_id: AgentId, operator_id: UUID |
 
 
 async def cancel_step(conn: Connection, agent_id: AgentId, command_id: CommandId, step: dict[str, object]) -> bool:
-    """Write the stage of the escalation that the agent reached; return whether the command is still running."""
+    """Record the step of the escalation that the agent reached; return whether the command is still running."""
     cursor = await conn.execute(
         "update commands set cancel_step = %s where id = %s and agent_id = %s and state in ('dispatched', 'running')",
         [Jsonb(step), command_id, agent_id],
@@ -270,10 +271,10 @@ async def cancel_step(conn: Connection, agent_id: AgentId, command_id: CommandId
 
 
 async def settle_unreported(conn: Connection, agent_id: AgentId, known: Collection[UUID]) -> list[DictRow]:
-    """Settle the commands that a reconnecting agent does not report: those in neither list of its `hello`.
+    """Settle the commands that a reconnecting agent reports in neither list of its `hello`; return the changed rows.
 
-    One that was only dispatched never reached it: back into the line, or cancelled if that was wished. One that ran
-    is lost, and its output is what the archive has: nothing more of it will come. The changed rows.
+    A command that was only dispatched never reached the agent: it is queued again, or cancelled if that was requested.
+    A command that ran is lost, and its output ends where the archive ends.
     """
     cursor = await conn.execute(
         f"""update commands
@@ -294,8 +295,7 @@ async def settle_unreported(conn: Connection, agent_id: AgentId, known: Collecti
 
 
 async def without_job(conn: Connection) -> list[DictRow]:
-    """Commands that occupy an agent while no job of theirs is waiting or running, locked until the end of the
-    transaction."""
+    """Commands that occupy an agent without a waiting or running job, locked until the transaction ends."""
     cursor = await conn.execute(
         f"""select {COLUMNS} from commands
             where state in ('dispatched', 'running')
@@ -308,16 +308,16 @@ async def without_job(conn: Connection) -> list[DictRow]:
 
 
 async def notify_changed(conn: Connection, command_id: CommandId) -> None:
-    """Tell whoever waits for this command, once the transaction is committed, to read its row."""
+    """Notify the processes that wait for this command, when the transaction commits, to read its row."""
     await conn.execute("select pg_notify(%s, %s)", [CHANGED, str(command_id)])
 
 
 async def overdue(conn: Connection, grace: float) -> list[DictRow]:
-    """Commands that nobody has stopped `grace` seconds after they passed a limit, with the limit as `passed`.
+    """Commands that still run `grace` seconds after they exceeded a limit, with the limit as `passed`.
 
-    Only of agents that have been connected for so long, to instances that have reached the database for so long:
-    others may have done or said what is not known here yet. No command began before it was handed out, whatever its
-    agent's clock says.
+    Only commands of agents that have been connected for `grace` seconds, to instances that have reached the database
+    for `grace` seconds: otherwise a report of the agent may still be missing here. A command counts as started no
+    earlier than its dispatch, whatever the agent's clock says.
     """
     cursor = await conn.execute(
         """select * from (
@@ -348,7 +348,8 @@ async def overdue(conn: Connection, grace: float) -> list[DictRow]:
 
 
 async def stop_at(conn: Connection, command_id: CommandId, limit: LimitName, reason: str) -> DictRow | None:
-    """Wish that a running command is stopped, for nobody but its limit; None when it is over."""
+    """Request the cancellation of a running command at its limit, without an operator; None when the command is
+    over."""
     cursor = await conn.execute(
         f"""update commands set limit_passed = %s, cancel_requested_at = now(), cancel_reason = %s
             where id = %s and state = 'running' and cancel_requested_at is null

@@ -1,6 +1,6 @@
 """Connections to Postgres, set up the same way everywhere.
 
-What is set is set by statements, not by start-up options, since poolers in session mode refuse the latter.
+Settings are made by statements, not by start-up options, because poolers in session mode reject such options.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 Connection = AsyncConnection[DictRow]
 Pool = AsyncConnectionPool[Connection]
-"""As `create_pool` makes it."""
+"""The pool that `create_pool` creates."""
 
 DATABASE_ERRORS = (Error, PoolTimeout)
 """Raised by a statement that fails, and by a pool without a free connection."""
@@ -28,15 +28,15 @@ RECONNECT_SECONDS = 3.0
 
 
 class PromptConnection(AsyncConnection[Row]):
-    """Closed at once when it is cancelled while it is made.
+    """A connection that closes at once when its task is cancelled during `connect`.
 
-    psycopg's own is held half open by the traceback, which the cancelled task keeps. Until `authentication_timeout`,
-    a minute, Postgres waits for the client, and every `drop database` for that.
+    The traceback of the cancelled task keeps psycopg's own connection half open. Postgres waits for such a client until
+    `authentication_timeout` (a minute), and every `drop database` waits for Postgres.
     """
 
     @classmethod
     async def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
-        """As psycopg's own."""
+        """Connect as psycopg does."""
         try:
             return await super().connect(conninfo, **kwargs)
         except BaseException as error:
@@ -45,7 +45,8 @@ class PromptConnection(AsyncConnection[Row]):
 
 
 class _Own(PromptConnection[DictRow]):
-    """Closed whenever its block is left: psycopg's own stays open when it is cancelled while it commits."""
+    """A connection that closes whenever its block ends; psycopg's own stays open when it is cancelled during a
+    commit."""
 
     async def __aexit__(
         self,
@@ -60,19 +61,19 @@ class _Own(PromptConnection[DictRow]):
 
 
 class _SafePool(AsyncConnectionPool[Connection]):
-    """Loses no connection when a task is cancelled while it returns one.
+    """A pool that loses no connection when a task is cancelled while it returns one.
 
-    psycopg's own pool loses the connection when the task is cancelled while it waits for the pool's lock, and leaves
-    the task that was next in the queue without one until it times out.
+    psycopg's own pool loses the connection when the task is cancelled while it waits for the pool's lock; the next task
+    in the queue then gets no connection until it times out.
     """
 
     async def putconn(self, conn: Connection) -> None:
-        """As psycopg's own."""
+        """Return a connection to the pool, as psycopg does."""
         await asyncio.shield(super().putconn(conn))
 
 
 async def connect(url: str, *, role: str | None = None, autocommit: bool = False) -> Connection:
-    """A connection of one's own, acting as `role`. Raises psycopg.OperationalError."""
+    """Open a connection outside any pool, acting as `role`. Raises psycopg.OperationalError."""
     conn = await _Own.connect(url, autocommit=autocommit, row_factory=dict_row, connect_timeout=CONNECT_SECONDS)
     try:
         await _set_up(conn, role)
@@ -93,18 +94,18 @@ def create_pool(
     autocommit: bool = False,
     may_lose: bool = False,
 ) -> Pool:
-    """A pool whose connections act as `role`; the caller opens it (`async with`). One who takes a connection waits
-    `patience` seconds for it.
+    """A pool whose connections act as `role`; the caller opens it (`async with`). A task waits at most `patience`
+    seconds for a connection.
 
-    A connection that died with the database is found out by the statement that fails on it, and replaced. With `check`
-    it is found out when it is taken, for the price of a round trip: nobody's statement fails for a restart long past.
-    With `autocommit` a statement is a transaction, without the round trips to begin and to end it. With `may_lose` it
-    does not wait for the disk: a crash of Postgres may undo the last ones.
+    A statement that fails shows that its connection died with the database, and the pool replaces the connection. With
+    `check`, the pool tests each connection before it lends it: that costs a round trip, but no statement fails because
+    of an earlier restart. With `autocommit`, each statement is a transaction, without the round trips to begin and to
+    end it. With `may_lose`, a commit does not wait for the disk: a crash of Postgres may undo the latest transactions.
     """
 
     async def configure(conn: AsyncConnection[Any]) -> None:
         await _set_up(conn, role)
-        # Not among the arguments: Procrastinate connects with the pool's, and its own about this.
+        # Not a connection argument: Procrastinate connects with the pool's arguments and adds its own `autocommit`.
         await conn.set_autocommit(autocommit)
         if may_lose:
             await conn.execute("set synchronous_commit to off")
@@ -117,8 +118,8 @@ def create_pool(
         min_size=min_size,
         max_size=max_size,
         timeout=patience,
-        # The pauses between attempts double. Given up soon, the next who waits begins again with a short one, so that a
-        # database that was away for minutes is in use again within seconds of its return.
+        # The pauses between attempts double. After this limit the next task starts again with a short pause, so the
+        # pool reconnects within seconds of the database's return, even after minutes of downtime.
         reconnect_timeout=RECONNECT_SECONDS,
         check=Pool.check_connection if check else None,
         open=False,
@@ -127,7 +128,7 @@ def create_pool(
 
 @asynccontextmanager
 async def statement(pool: Pool) -> AsyncGenerator[Connection]:
-    """A connection of the pool for a single statement, which is a transaction: without the round trips to begin and to
+    """A connection of the pool for a single statement, which is a transaction without the round trips to begin and to
     end it."""
     async with pool.connection() as conn:
         await conn.set_autocommit(True)

@@ -1,4 +1,4 @@
-"""The `device_requests` table: agents that ask to be let in, and what was decided."""
+"""The `device_requests` table: agents that ask for approval, and the admins' decisions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ async def add(
     most_open: int,
     most_open_at_network: int,
 ) -> bool:
-    """Note a request; False when so many are open already, in all or of its network, or the user code is in use."""
+    """Add a request; False when too many requests are open, in total or of its network, or when the user code is in
+    use."""
     await locks.take(conn, "device requests")
     await conn.execute("delete from device_requests where expires_at < now() - interval '1 day'")
     cursor = await conn.execute(
@@ -64,8 +65,8 @@ async def add(
 
 
 async def poll(conn: Connection, device_code: str) -> DictRow | None:
-    """The request of a device code, locked until the transaction ends. `hurried`: it was polled too soon after the last
-    time; `taken_ago` is in seconds."""
+    """The request of a device code, locked until the transaction ends. `hurried` is true if the agent polled again too
+    soon; `taken_ago` is in seconds."""
     cursor = await conn.execute(
         f"""select {COLUMNS}, expires_at <= now() as expired, poll_seconds,
                    coalesce(polled_at > now() - make_interval(secs => poll_seconds), false) as hurried,
@@ -77,19 +78,19 @@ async def poll(conn: Connection, device_code: str) -> DictRow | None:
 
 
 async def polled(conn: Connection, request_id: UUID, poll_seconds: float) -> None:
-    """It has asked just now, and is to wait so long before the next time."""
+    """Record a poll; the agent must wait `poll_seconds` before the next poll."""
     await conn.execute(
         "update device_requests set polled_at = now(), poll_seconds = %s where id = %s", [poll_seconds, request_id]
     )
 
 
 async def taken(conn: Connection, request_id: UUID) -> None:
-    """The credentials are given out."""
+    """Record that the agent has received its credentials."""
     await conn.execute("update device_requests set taken_at = coalesce(taken_at, now()) where id = %s", [request_id])
 
 
 async def waiting(conn: Connection) -> list[DictRow]:
-    """Those that nobody has decided on, newest first."""
+    """The open requests, newest first."""
     cursor = await conn.execute(
         f"""select {COLUMNS} from device_requests where state = 'waiting' and expires_at > now()
             order by created_at desc, id"""
@@ -98,7 +99,7 @@ async def waiting(conn: Connection) -> list[DictRow]:
 
 
 async def by_user_code(conn: Connection, user_code: str) -> DictRow | None:
-    """The open request of a user code."""
+    """The open request with this user code."""
     cursor = await conn.execute(
         f"select {COLUMNS} from device_requests where user_code = %s and state = 'waiting' and expires_at > now()",
         [user_code],
@@ -107,7 +108,7 @@ async def by_user_code(conn: Connection, user_code: str) -> DictRow | None:
 
 
 async def lock(conn: Connection, request_id: UUID) -> DictRow | None:
-    """A request, until the transaction ends; `open`: it may be decided on."""
+    """Lock a request until the transaction ends; `open` is true if an admin may still decide on it."""
     cursor = await conn.execute(
         f"""select {COLUMNS}, state = 'waiting' and expires_at > now() as open
             from device_requests where id = %s for update""",
@@ -119,7 +120,7 @@ async def lock(conn: Connection, request_id: UUID) -> DictRow | None:
 async def decide(
     conn: Connection, request_id: UUID, state: str, operator_id: OperatorId, agent_id: AgentId | None, name: str
 ) -> DictRow:
-    """It is `approved`, as this agent of this name, or `refused`."""
+    """Record the decision: `approved`, with the agent's id and name, or `refused`."""
     cursor = await conn.execute(
         f"""update device_requests
             set state = %s, decided_at = now(), decided_by = %s, agent_id = %s, name = %s where id = %s

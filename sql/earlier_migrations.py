@@ -1,9 +1,9 @@
-"""Migrations as earlier versions of the program applied them, and what brings such a database to today's schema.
+"""Migrations that earlier versions of the program applied, and the repairs that update such a database.
 
-Before migrations were frozen, a file could be edited or renumbered after databases had been made with it. Such a
-database notes the file under its name and checksum of then. `EARLIER` says which of today's migrations each of these
-is, and which SQL of sql/repairs/ adds what it lacks. The list is complete: a test compares it with every version that
-git has.
+Before migrations were frozen, a file could be edited or renumbered after databases had applied it. Such a database
+records the file under its former name and checksum. `EARLIER` maps each of these files to a current migration, and
+names the SQL files of sql/repairs/ that add the missing objects. The list is complete: a test compares it with every
+version in git.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class EarlierMigration:
-    """A migration by its name and checksum of then. `today` is its name now.
+    """A migration with its former name and checksum; `today` is its current name.
 
-    Without `apply_again` it counts as today's file once the repairs are made; with it, today's file is applied after
-    them.
+    Without `apply_again`, the migration counts as the current file once the repairs are made; with it, the current file
+    is applied after the repairs.
     """
 
     name: str
@@ -77,5 +77,5 @@ EARLIER = (
 
 
 def recognised(applied: Mapping[str, str]) -> list[EarlierMigration]:
-    """Those that a database has, by the names and checksums of what was applied to it."""
+    """The earlier migrations of a database, found by the names and checksums that it records."""
     return [earlier for earlier in EARLIER if applied.get(earlier.name) == earlier.checksum]

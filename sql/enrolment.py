@@ -1,6 +1,6 @@
-"""The `enrolment_tokens` table: how an agent comes to hold a credential.
+"""The `enrolment_tokens` table: one-time tokens with which agents enrol.
 
-Tokens are kept as SHA-256 only: they are random and long, so a slow hash would add nothing.
+Only the SHA-256 hash of a token is stored: tokens are random and long, so a slow hash would add nothing.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from onsembl.sql.database import Connection
 
 _GOOD = """t.used_at is null and t.expires_at > now() and not exists (
     select from operators o where o.id = t.created_by and (o.disabled_at is not null or o.role <> 'admin'))"""
-"""Whoever has made it is not dismissed, and was an admin still when they last came."""
+"""The operator who created the token is not disabled, and was an admin at the operator's last request."""
 _SHOWN = """t.id, t.name_pattern, t.created_at, t.expires_at,
     coalesce((select o.email from operators o where o.id = t.created_by), '') as created_by_name"""
 
 
 def digest(token: str) -> bytes:
-    """What is kept of a token."""
+    """The hash of a token, stored in place of the token."""
     return hashlib.sha256(token.encode()).digest()
 
 
 async def add_token(
     conn: Connection, token: str, name_pattern: str, expires_in: float, created_by: OperatorId | None
 ) -> DictRow:
-    """A one-time enrolment token that ends after `expires_in` seconds; its id, pattern and end."""
+    """Add a one-time enrolment token that expires after `expires_in` seconds; return its id, name pattern and
+    expiry."""
     cursor = await conn.execute(
         """insert into enrolment_tokens (token_hash, name_pattern, created_by, expires_at)
            values (%s, %s, %s, now() + make_interval(secs => %s))
@@ -41,7 +42,7 @@ async def add_token(
 
 
 async def find_token(conn: Connection, token: str) -> DictRow | None:
-    """A good, unused enrolment token, locked until the end of the transaction."""
+    """A valid, unused enrolment token, locked until the transaction ends."""
     cursor = await conn.execute(
         f"select t.name_pattern from enrolment_tokens t where t.token_hash = %s and {_GOOD} for update",
         [digest(token)],
@@ -50,7 +51,7 @@ async def find_token(conn: Connection, token: str) -> DictRow | None:
 
 
 async def unused(conn: Connection) -> list[DictRow]:
-    """Those that are good, newest first."""
+    """The valid, unused tokens, newest first."""
     cursor = await conn.execute(
         f"select {_SHOWN} from enrolment_tokens t where {_GOOD} order by t.created_at desc, t.id"
     )
@@ -58,7 +59,7 @@ async def unused(conn: Connection) -> list[DictRow]:
 
 
 async def withdraw(conn: Connection, token_id: UUID) -> DictRow | None:
-    """It enrols nobody; what it was, None when it was used or is not known."""
+    """Withdraw a token, so that no agent can enrol with it; return its row, None when it was used or does not exist."""
     cursor = await conn.execute(
         f"delete from enrolment_tokens t where t.id = %s and t.used_at is null returning {_SHOWN}", [token_id]
     )
@@ -66,7 +67,7 @@ async def withdraw(conn: Connection, token_id: UUID) -> DictRow | None:
 
 
 async def use_token(conn: Connection, token: str, agent_id: AgentId) -> None:
-    """The token has enrolled this agent and is of no further use."""
+    """Mark the token as used by this agent, which makes it invalid."""
     await conn.execute(
         "update enrolment_tokens set used_at = now(), agent_id = %s where token_hash = %s", [agent_id, digest(token)]
     )

@@ -1,6 +1,6 @@
-"""The `halts` and `halt_agents` tables: emergency stops, and how far each has come with each agent.
+"""The `halts` and `halt_agents` tables: emergency stops, and the progress of each agent.
 
-At most one is in force. Nothing in here waits for another transaction but `enforce`.
+At most one halt is in force. Only `enforce` waits for other transactions.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ AGENT_COLUMNS = """halt_agents.id, halt_id, agent_id, name, state, step, process
 
 
 async def begin(conn: Connection, actor: Actor, reason: str | None, seconds: float) -> tuple[DictRow, bool]:
-    """Halt the fleet, for agents to stop within `seconds`; the halt in force, and whether it is a new one."""
+    """Halt the fleet; agents must stop within `seconds`. Return the halt in force, and whether it is new."""
     while (row := await _insert(conn, actor, reason, seconds)) is None:
         if (standing := await in_force(conn)) is not None:  # else it was lifted meanwhile
             return standing, False
-    # Agents that were never connected have nothing to stop.
+    # Agents that have never connected have nothing to stop.
     await conn.execute(
         """insert into halt_agents (halt_id, agent_id, state)
            select %s, id, case status when 'online' then 'stopping' else 'not_reached' end
@@ -46,20 +46,21 @@ async def _insert(conn: Connection, actor: Actor, reason: str | None, seconds: f
 
 
 async def in_force(conn: Connection) -> DictRow | None:
-    """The halt that is not lifted."""
+    """The halt in force; None when there is none."""
     cursor = await conn.execute(f"select {COLUMNS} from halts where lifted_at is null")
     return await cursor.fetchone()
 
 
 async def cancel_active(conn: Connection, halt: DictRow) -> None:
-    """Note the wish on every command that an agent may have, but on those that somebody is changing just now."""
+    """Request the cancellation of every active command, except commands that another transaction is changing."""
     await _cancel(conn, halt, "for update skip locked")
 
 
 async def enforce(conn: Connection, halt: DictRow) -> int:
-    """What `cancel_active` had to leave out, and every command that was waiting in a line; how many those were.
+    """Cancel the commands that `cancel_active` left out, and every queued command; return the number of queued
+    commands.
 
-    Waits for whoever is promoting a command, or writing that an agent is gone, and may not have seen the halt.
+    This waits for transactions that may not have seen the halt: they promote a command, or mark an agent offline.
     """
     await conn.execute("select id from agents order by id for update")
     await _cancel(conn, halt, "for update")
@@ -96,7 +97,7 @@ async def _cancel(conn: Connection, halt: DictRow, locking: Literal["for update"
 
 
 async def reach(conn: Connection, agent_id: AgentId) -> DictRow | None:
-    """An agent connects: it is stopping from here on, if there is a halt in force, which is returned."""
+    """Record that an agent that connects is stopping, if a halt is in force; return that halt."""
     halt = await in_force(conn)
     if halt is not None:
         await conn.execute(
@@ -109,7 +110,8 @@ async def reach(conn: Connection, agent_id: AgentId) -> DictRow | None:
 
 
 async def progress(conn: Connection, agent_id: AgentId, report: HaltProgress) -> bool:
-    """Write how far the agent has come; whether that is its first word of this state. A late one changes nothing."""
+    """Record the agent's progress; return whether this is its first report of this state. A late report changes
+    nothing."""
     cursor = await conn.execute(
         """update halt_agents
            set state = %(state)s, step = coalesce(%(step)s, halt_agents.step), processes_left = %(left)s,
@@ -132,9 +134,9 @@ async def progress(conn: Connection, agent_id: AgentId, report: HaltProgress) ->
 
 
 async def agents_of(conn: Connection, halt_id: UUID) -> list[DictRow]:
-    """How far the halt has come, agent by agent, by name.
+    """The progress of the halt on each agent, by agent name.
 
-    One that is shut out does not come back to say so: it is left out, unless it has.
+    A disabled agent cannot connect and report its progress: it is left out, unless the halt reached it before.
     """
     cursor = await conn.execute(
         f"""select {AGENT_COLUMNS} from halt_agents join agents on agents.id = agent_id
@@ -146,7 +148,7 @@ async def agents_of(conn: Connection, halt_id: UUID) -> list[DictRow]:
 
 
 async def lift(conn: Connection, actor: Actor) -> DictRow | None:
-    """The halt is over; None when there was none in force."""
+    """Lift the halt in force and return it; None when there is none."""
     cursor = await conn.execute(
         f"""update halts set lifted_at = now(), lifted_by = %s, lifted_by_name = %s
             where lifted_at is null

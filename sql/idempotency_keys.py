@@ -1,4 +1,4 @@
-"""The `idempotency_keys` table: a request that comes again with its key makes nothing new."""
+"""The `idempotency_keys` table: a repeated request with the same key creates nothing new."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from onsembl.sql.database import Connection
 
 
 async def claim(conn: Connection, operator_id: OperatorId, key: str, request: bytes) -> DictRow | None:
-    """Take the key for this request, whose hash is given; None when that is done.
+    """Claim the key for the request with this hash; None when the claim succeeds.
 
-    Otherwise what it stands for: `request` and `made`. While another one with the same key is under way it waits.
+    Otherwise the row of the earlier request: `request` and `made`. This waits while another request with the key is in
+    progress.
     """
     cursor = await conn.execute(
         """insert into idempotency_keys (operator_id, key, request) values (%s, %s, %s)
@@ -29,12 +30,12 @@ async def claim(conn: Connection, operator_id: OperatorId, key: str, request: by
 
 
 async def settle(conn: Connection, operator_id: OperatorId, key: str, made: UUID) -> None:
-    """Note what the request has made."""
+    """Record the id that the request has created."""
     await conn.execute(
         "update idempotency_keys set made = %s where operator_id = %s and key = %s", [made, operator_id, key]
     )
 
 
 async def forget(conn: Connection, hours: int) -> None:
-    """Remove keys that are older than this."""
+    """Remove keys older than `hours`."""
     await conn.execute("delete from idempotency_keys where created_at < now() - make_interval(hours => %s)", [hours])

@@ -1,7 +1,7 @@
-"""Procrastinate's tables: jobs as operators see them, and changes to jobs within a transaction of ours.
+"""Procrastinate's tables: jobs as operators see them, and changes to jobs within the caller's transaction.
 
-Procrastinate's Python interface would act outside that transaction. The SQL functions are the library's own, of the
-schema that the migrations keep at its version.
+Procrastinate's Python interface would act outside that transaction. The SQL functions are the library's own; the
+migrations keep its schema at the library's version.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from onsembl.sql.database import Connection
 
 
 async def stalled(conn: Connection, dead_after: float) -> list[DictRow]:
-    """Jobs of workers that are gone or silent for `dead_after` seconds, locked until the end of the transaction.
+    """Jobs of workers that are gone or silent for `dead_after` seconds, locked until the transaction ends.
 
-    `needed` is whether it has something to do still: the command that it runs is not over, or it runs none.
+    `needed` is true unless the command that the job runs is over.
     """
     cursor = await conn.execute(
         """select jobs.id,
@@ -34,7 +34,7 @@ async def stalled(conn: Connection, dead_after: float) -> list[DictRow]:
 
 
 async def retry(conn: Connection, job_id: int) -> None:
-    """Have a stalled job taken up again; one whose abort was asked for fails instead."""
+    """Queue a stalled job again; a job whose abort was requested fails instead."""
     await conn.execute("select procrastinate_retry_job_v2(%s, now(), null, null, null)", [job_id])
 
 
@@ -45,7 +45,8 @@ _AWAY = """exists (
 
 
 async def due(conn: Connection, away_after: float) -> bool:
-    """Whether a job waits that a worker could take now, and not for an agent that has been away for so many seconds."""
+    """Whether a job waits that a worker could start now; jobs of agents offline for `away_after` seconds do not
+    count."""
     cursor = await conn.execute(
         f"""select exists (
                select from procrastinate_jobs as jobs
@@ -62,7 +63,7 @@ async def due(conn: Connection, away_after: float) -> bool:
 
 
 async def stuck(conn: Connection, job_ids: Collection[int], away_after: float) -> bool:
-    """Whether each of these waits for an agent that has been away for so many seconds."""
+    """Whether each of these jobs waits for an agent that has been offline for `away_after` seconds."""
     cursor = await conn.execute(
         f"select from procrastinate_jobs as jobs where id = any(%(ids)s) and not {_AWAY}",
         {"ids": list(job_ids), "away_after": away_after},
@@ -71,7 +72,7 @@ async def stuck(conn: Connection, job_ids: Collection[int], away_after: float) -
 
 
 async def retry_failed(conn: Connection, job_id: int) -> bool:
-    """Have a job that failed taken up again; False when it has not failed."""
+    """Queue a failed job again; False when the job has not failed."""
     cursor = await conn.execute(
         """with failed as (
                select id from procrastinate_jobs where id = %s and status = 'failed' for update)
@@ -82,7 +83,7 @@ async def retry_failed(conn: Connection, job_id: int) -> bool:
 
 
 async def give_up(conn: Connection, job_id: int) -> None:
-    """A stalled job has nothing more to do."""
+    """Fail a stalled job that is no longer needed."""
     await conn.execute("select procrastinate_finish_job_v1(%s, 'failed', false)", [job_id])
 
 
@@ -95,7 +96,7 @@ STATUSES = {
     "cancelled": "cancelled",
     "aborted": "aborted",
 }
-"""The state that people read → the status in Procrastinate's table. `stalled` is the job of a worker that is gone."""
+"""The displayed state → the status in Procrastinate's table. `stalled` is a job of a dead worker."""
 
 _STATE = """case jobs.status::text
         when 'todo' then 'waiting'
@@ -124,7 +125,7 @@ _JOBS = f"""
 async def page(
     conn: Connection, states: Collection[str], dead_after: float, before: int | None, limit: int
 ) -> list[DictRow]:
-    """Jobs in these states, newest first; a worker silent for `dead_after` seconds is gone."""
+    """Jobs in these states, newest first; a worker silent for `dead_after` seconds is dead."""
     cursor = await conn.execute(
         f"""select * from (
                 {_JOBS}
@@ -152,7 +153,7 @@ async def get(conn: Connection, job_id: int, dead_after: float) -> DictRow | Non
 
 
 async def workers(conn: Connection, dead_after: float) -> list[DictRow]:
-    """Every worker that has not left in good order: when it was heard last, and how many jobs it has."""
+    """Every worker that has not exited cleanly: the time of its last heartbeat, and the number of its jobs."""
     cursor = await conn.execute(
         """select id, last_heartbeat as heartbeat_at,
                   last_heartbeat >= now() - make_interval(secs => %s) as alive,
@@ -165,7 +166,7 @@ async def workers(conn: Connection, dead_after: float) -> list[DictRow]:
 
 
 async def last_runs(conn: Connection, dead_after: float) -> dict[str, DictRow]:
-    """The newest job of each periodic task, by the task's name, with the time that it was for (`due_at`)."""
+    """The newest job of each periodic task, by the task's name, with the time for which it was scheduled (`due_at`)."""
     cursor = await conn.execute(
         f"""select distinct on (defers.task_name) defers.task_name, to_timestamp(defers.defer_timestamp) as due_at,
                    listed.*
@@ -180,7 +181,7 @@ async def last_runs(conn: Connection, dead_after: float) -> dict[str, DictRow]:
 
 
 async def store_error(conn: Connection, job_id: int, error: str) -> None:
-    """Why the latest attempt of a job failed."""
+    """Store the error of a job's latest attempt."""
     await conn.execute(
         """insert into job_errors (job_id, error) values (%s, %s)
            on conflict (job_id) do update set at = now(), error = excluded.error""",

@@ -1,4 +1,4 @@
-"""Advisory locks: what only one process at a time may do."""
+"""Advisory locks, each held by one process at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ async def take(conn: AsyncConnection[DictRow], name: str) -> None:
 
 
 async def try_take(conn: AsyncConnection[DictRow], name: str) -> bool:
-    """Take the lock of this name until the transaction ends; False when another holds it."""
+    """Take the lock of this name until the transaction ends; False when another transaction holds it."""
     cursor = await conn.execute(
         "select pg_try_advisory_xact_lock(hashtextextended('onsembl:' || %s, 0)) as taken", [name]
     )

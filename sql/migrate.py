@@ -1,17 +1,17 @@
-"""Bringing a database to the newest schema: numbered files, forward only, each applied once in its own transaction.
+"""Updates a database to the newest schema: numbered files, forward only, each applied once in its own transaction.
 
 Three sets, in this order: the objects of a Supabase project (only for the built-in Supabase), Procrastinate's own
-schema, and ours. What was applied is kept with a checksum, so a file that changed afterwards is noticed. What earlier
-versions of the program applied under other names or with other texts is recognised (sql/earlier_migrations.py).
+schema, and ours. Each applied migration is recorded with its checksum, so a later edit of its file is noticed. A
+migration that an earlier version applied under another name or text is recognised (sql/earlier_migrations.py).
 
-To change the schema, add the next number to sql/migrations (or sql/standin) and write only what changes. Never edit,
+To change the schema, add the next number to sql/migrations (or sql/standin) and write only the change. Never edit,
 rename or remove a file that is committed: tests/sql/test_frozen.py compares each with its first version in git. To
 correct a migration, add another. Each file is one transaction and must keep every row; the release before it still
 runs on its tables during an update, so add columns with defaults, and drop one only a release after its last use. Give
 every table row-level security, its policies and its grants.
 
     MigrationError
-    ├── ChangedMigration      a file differs from what was applied
+    ├── ChangedMigration      a file differs from the migration that was applied
     └── UnknownMigration      the database is newer than this program
 """
 
@@ -32,30 +32,34 @@ from onsembl.sql.earlier_migrations import EarlierMigration, recognised
 
 logger = logging.getLogger(__name__)
 
-LOCK = 0x6F6E7365  # one migrator at a time; any number that is ours
+LOCK = 0x6F6E7365  # one migrator at a time; the number is arbitrary
 
 
 class MigrationError(Exception):
-    """The database cannot be brought to this program's schema."""
+    """The database cannot be updated to this program's schema."""
 
 
 class ChangedMigration(MigrationError):
     """A migration was edited after it was applied."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"The migration {name} is not what was applied to this database; migrations are never edited.")
+        super().__init__(
+            f"The migration {name} differs from the file applied to this database; migrations are never edited."
+        )
 
 
 class UnknownMigration(MigrationError):
     """The database knows a migration that this program does not."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"The database has the migration {name}, which this version does not know: use a newer one.")
+        super().__init__(
+            f"The database has the migration {name}, which this version does not know: use a newer version."
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One file. `schema` is where its unqualified names go."""
+    """One file; `schema` is the schema of its unqualified names."""
 
     name: str
     text: str
@@ -68,7 +72,7 @@ class Migration:
 
 
 def migrations(*, builtin_supabase: bool, ours: bool = True) -> list[Migration]:
-    """All of them, in order."""
+    """All migrations, in order."""
     # The folder keeps this name: databases record applied migrations by it, and sql/frozen.sha256 lists it.
     found = list(_files("standin")) if builtin_supabase else []
     return [*found, *_procrastinate(), *_files("migrations")] if ours else found
@@ -86,7 +90,7 @@ def _text(folder: str, name: str) -> str:
 
 
 def _procrastinate() -> Iterator[Migration]:
-    """Its schema at the library's version. The text is the library's, so a newer library may differ: not checked."""
+    """Procrastinate's schema at the library's version. A newer library may have another text, so it is not checked."""
     yield Migration("procrastinate/schema", SchemaManager.get_schema(), schema="procrastinate", checked=False)
 
 
@@ -96,7 +100,7 @@ def _procrastinate_upgrades() -> dict[str, str]:
 
 
 async def missing_migrations(url: str) -> list[str]:
-    """The names of ours that are not applied, or only as an earlier version had them. Raises MigrationError."""
+    """The names of our migrations that are not applied, or only in an earlier version. Raises MigrationError."""
     async with await connect(url, autocommit=True) as conn:
         applied = await _applied(conn)
     current = _without(applied, recognised(applied))
@@ -106,10 +110,10 @@ async def missing_migrations(url: str) -> list[str]:
 
 
 async def migrate(url: str, *, builtin_supabase: bool, ours: bool = True) -> list[str]:
-    """Apply what is missing; the names of what was applied, repairs included. Raises MigrationError.
+    """Apply the missing migrations; return the names of the applied migrations and repairs. Raises MigrationError.
 
-    `builtin_supabase` adds the objects of a Supabase project, where none is used; without `ours` nothing else is
-    applied.
+    `builtin_supabase` adds the objects of a Supabase project, for a database without one; without `ours`, only these
+    objects are added.
     """
     # Autocommit, so that each migration is a transaction of its own.
     async with await connect(url, autocommit=True) as conn:
@@ -140,7 +144,7 @@ async def _apply_missing(conn: Connection, wanted: list[Migration]) -> list[str]
 
 
 def _without(applied: dict[str, str], earlier: Iterable[EarlierMigration]) -> dict[str, str]:
-    """What was applied as it is today."""
+    """The applied migrations without the earlier ones."""
     names = {found.name for found in earlier}
     return {name: checksum for name, checksum in applied.items() if name not in names}
 
@@ -171,7 +175,8 @@ async def _applied(conn: Connection) -> dict[str, str]:
 
 
 async def _bring_up_to_date(conn: Connection, found: EarlierMigration, today: Migration) -> list[str]:
-    """Make the repairs of a migration that an earlier version applied, and note it as today's; the repairs' names."""
+    """Apply the repairs of an earlier migration and record it as the current migration; return the names of the
+    repairs."""
     repairs = [Migration(f"repairs/{name}", _text("repairs", name)) for name in found.repairs]
     async with conn.transaction():
         for repair in repairs:
@@ -210,7 +215,8 @@ async def _note(conn: Connection, name: str, checksum: str) -> None:
 
 
 async def _upgrade_procrastinate(conn: Connection, *, fresh: bool) -> list[str]:
-    """The library's own migrations: all are in a fresh schema; later, those that a newer library brings."""
+    """Apply the upgrades that a newer library has; a fresh schema already contains them. Return the applied
+    migrations."""
     applied = await _applied(conn)
     done: list[str] = []
     for file, text in _procrastinate_upgrades().items():

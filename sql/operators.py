@@ -1,5 +1,5 @@
-"""The `operators` table: people who have signed in, as the audit log and the command list name them, and whether they
-are shut out here."""
+"""The `operators` table: people who have signed in, with the names that the audit log and the command list show, and
+whether they are disabled here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from onsembl.sql.database import Connection
 
 
 async def seen(conn: Connection, operator_id: OperatorId, email: str, role: str) -> bool:
-    """Note an operator whose token was accepted; False when the operator is disabled here."""
+    """Record an operator whose token was accepted; False when the operator is disabled here."""
     cursor = await conn.execute(
         """insert into operators (id, email, role) values (%s, %s, %s)
            on conflict (id) do update set email = excluded.email, role = excluded.role
@@ -23,7 +23,7 @@ async def seen(conn: Connection, operator_id: OperatorId, email: str, role: str)
 
 
 async def disable(conn: Connection, operator_id: UUID, email: str, role: str) -> None:
-    """Shut an operator out, also one who has never come."""
+    """Disable an operator, including one who has never signed in."""
     await conn.execute(
         """insert into operators (id, email, role, disabled_at) values (%s, %s, %s, now())
            on conflict (id) do update set disabled_at = coalesce(operators.disabled_at, now())""",
@@ -37,13 +37,13 @@ async def enable(conn: Connection, operator_id: UUID) -> None:
 
 
 async def disabled(conn: Connection) -> set[OperatorId]:
-    """Those who are shut out."""
+    """The disabled operators."""
     cursor = await conn.execute("select id from operators where disabled_at is not null")
     return {OperatorId(row["id"]) for row in await cursor.fetchall()}
 
 
 async def may_command(conn: Connection, operator_id: OperatorId) -> bool:
-    """Whether somebody who is known here may send commands, as far as was seen when they last came."""
+    """Whether a known operator may send commands, by the operator's role at the last request."""
     cursor = await conn.execute(
         "select from operators where id = %s and disabled_at is null and role <> 'viewer'", [operator_id]
     )

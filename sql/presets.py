@@ -1,4 +1,4 @@
-"""The `presets` table: named templates that operators keep, beside those that ship."""
+"""The `presets` table: templates that operators save, besides the shipped ones."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ COLUMNS = f"{_PRESET}, revision, created_at, updated_at, updated_by, updated_by_
 
 
 async def list_presets(conn: Connection) -> list[DictRow]:
-    """Those that operators keep, by name."""
+    """The saved presets, by name."""
     cursor = await conn.execute(f"select {COLUMNS} from presets order by lower(name)")
     return await cursor.fetchall()
 
 
 async def get(conn: Connection, name: str) -> DictRow | None:
-    """One that operators keep, locked until the transaction ends; case makes no difference."""
+    """A saved preset, locked until the transaction ends; case makes no difference."""
     cursor = await conn.execute(f"select {COLUMNS} from presets where lower(name) = lower(%s) for update", [name])
     return await cursor.fetchone()
 
 
 async def find(conn: Connection, name: str) -> Preset | None:
-    """The preset of this name, one that ships or one that is kept."""
+    """The preset of this name, shipped or saved."""
     shipped = SHIPPED.get(name.lower())
     if shipped is not None:
         return shipped
@@ -40,7 +40,7 @@ async def find(conn: Connection, name: str) -> Preset | None:
 
 
 async def save(conn: Connection, preset: Preset, by: UUID | None, by_name: str) -> DictRow:
-    """Keep it, in the place of one of its name."""
+    """Save a preset; it replaces the saved preset of its name."""
     cursor = await conn.execute(
         f"""insert into presets ({_PRESET}, updated_by, updated_by_name)
             values (%(name)s, %(description)s, %(template)s, %(variables)s, %(priority)s, %(kind)s, %(limits)s,
@@ -66,8 +66,8 @@ async def save(conn: Connection, preset: Preset, by: UUID | None, by_name: str) 
 
 
 async def rename(conn: Connection, name: str, new_name: str) -> int | None:
-    """Give it another name, also where schedules name it; how many do. None when the name is taken: then the
-    transaction is over."""
+    """Rename a preset, also in the schedules that use it; return the number of these schedules. None when the new name
+    is taken: the transaction is then aborted."""
     try:
         await conn.execute("update presets set name = %s where lower(name) = lower(%s)", [new_name, name])
     except psycopg.errors.UniqueViolation:
@@ -77,6 +77,6 @@ async def rename(conn: Connection, name: str, new_name: str) -> int | None:
 
 
 async def delete(conn: Connection, name: str) -> DictRow | None:
-    """Remove it; what it was, None when there is none."""
+    """Delete a preset; return its row, None when it does not exist."""
     cursor = await conn.execute(f"delete from presets where lower(name) = lower(%s) returning {COLUMNS}", [name])
     return await cursor.fetchone()

@@ -35,7 +35,7 @@ async def newest(conn: Connection) -> int:
 
 
 async def put_at(conn: Connection, entries: Collection[QueueEntry]) -> None:
-    """Write the new places of queued commands. The caller holds their agent's row."""
+    """Write the new places of queued commands. The caller has locked their agents' rows."""
     await conn.execute(
         """update commands set priority = moved.priority, position = moved.position, revision = revision + 1
            from unnest(%s::uuid[], %s::smallint[], %s::double precision[]) as moved (id, priority, position)

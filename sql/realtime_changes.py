@@ -1,4 +1,4 @@
-"""Queries of the built-in Supabase Realtime about changes: columns, who may see a row, filters, JSON."""
+"""Queries of the built-in Supabase Realtime about changes: columns, visible rows, filters, JSON."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ PUBLICATION = "supabase_realtime"
 
 
 async def columns(conn: Connection, table: int, role: str) -> list[DictRow]:
-    """A table's columns in order, with whether they are of the primary key and whether `role` may read them.
+    """A table's columns in order, with whether they belong to the primary key and whether `role` may read them.
 
-    No rows when there is no such role.
+    There are no rows when the role does not exist.
     """
     cursor = await conn.execute(
         """select a.attname as name, t.typname as type, format_type(a.atttypid, -1) as sql_type,
@@ -35,7 +35,7 @@ async def columns(conn: Connection, table: int, role: str) -> list[DictRow]:
 
 
 async def await_commits(conn: Connection, xids: Sequence[int]) -> None:
-    """Until what these transactions did is seen by others."""
+    """Wait until other transactions see the changes of these transactions."""
     await conn.execute("select realtime.await_commits(%s::bigint[])", [list(xids)])
 
 
@@ -47,7 +47,7 @@ async def visible_rows(
     keys: Sequence[Sequence[str | None]],
     identities: Sequence[tuple[str, str]],
 ) -> list[set[int]]:
-    """For each identity, a role and its claims, the indexes of the keys whose rows it may see."""
+    """For each identity (a role and its claims), the indexes of the keys whose rows it may see."""
     cursor = await conn.execute(
         "select visible from realtime.visible_rows(%s::oid::regclass, %s, %s, %s, %s, %s) order by subscriber",
         [
@@ -63,7 +63,7 @@ async def visible_rows(
 
 
 async def passing(conn: Connection, questions: Sequence[tuple[str | None, str, str, str, bool]]) -> list[bool]:
-    """Whether each passes: a value, its type, the operator, the argument, and whether the operator is negated."""
+    """Whether each value passes: a value, its type, the operator, the argument, and whether the operator is negated."""
     values, types, operators, arguments, negated = (list(part) for part in zip(*questions, strict=True))
     cursor = await conn.execute(
         "select realtime.passing(%s::text[], %s::text[], %s::text[], %s::text[], %s::boolean[]) as passing",
@@ -91,8 +91,8 @@ async def check_subscription(
     filters: Sequence[tuple[str, str, str]],
     selected: Sequence[str] | None,
 ) -> int:
-    """How many published tables it concerns. Raises psycopg.Error when a filter (column, operator, argument) does not
-    fit."""
+    """The number of published tables that the subscription covers. Raises psycopg.Error when a filter (column,
+    operator, argument) is invalid."""
     names, operators, arguments = (list(part) for part in zip(*filters, strict=True)) if filters else ([], [], [])
     cursor = await conn.execute(
         """select realtime.check_subscription(

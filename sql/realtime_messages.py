@@ -41,7 +41,7 @@ async def writable(conn: Connection, topic: str, role: str, claims: str, extensi
 async def newest(conn: Connection, topic: str, since: datetime, limit: int) -> list[DictRow]:
     """The newest private broadcasts of a topic since a time, oldest first: `id`, `event`, `payload`, `binary_payload`.
 
-    Partitions of the days to come are not looked at.
+    Partitions of future days are not read.
     """
     cursor = await conn.execute(
         """select id, event, payload::text as payload, binary_payload

@@ -1,4 +1,4 @@
-"""The outbox of changes, `realtime.outbox`, and whether the log could be followed instead."""
+"""The outbox of changes, `realtime.outbox`, and the check whether the write-ahead log can be followed instead."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from psycopg.rows import DictRow
 from onsembl.sql.database import Connection
 
 CHANNEL = "realtime_outbox"
-"""What NOTIFY wakes the readers by."""
+"""The NOTIFY channel that wakes the readers."""
 
 
 async def why_not_the_log(conn: Connection) -> str | None:
-    """Why the write-ahead log cannot be followed over such a connection; None when it can."""
+    """The reason why this connection cannot follow the write-ahead log; None when it can."""
     cursor = await conn.execute(
         """select current_setting('wal_level') as wal_level, session_user as name,
                   r.rolreplication or r.rolsuper as may_replicate
@@ -24,12 +24,12 @@ async def why_not_the_log(conn: Connection) -> str | None:
     if row["wal_level"] != "logical":
         return f"wal_level is {row['wal_level']}, not logical"
     if not row["may_replicate"]:
-        return f"the role {row['name']} has not the attribute REPLICATION"
+        return f"the role {row['name']} lacks the attribute REPLICATION"
     return None
 
 
 async def install(conn: Connection, publication: str) -> list[int]:
-    """Put the triggers on the published tables, where they are not yet; the tables."""
+    """Create the missing triggers on the published tables; return the tables."""
     cursor = await conn.execute("select realtime.install_outbox(%s)::bigint[] as tables", [publication])
     row = await cursor.fetchone()
     assert row is not None
@@ -37,7 +37,7 @@ async def install(conn: Connection, publication: str) -> list[int]:
 
 
 async def remove(conn: Connection) -> None:
-    """Take the triggers off."""
+    """Remove the triggers."""
     await conn.execute("select realtime.remove_outbox()")
 
 
@@ -49,7 +49,7 @@ async def installed(conn: Connection) -> bool:
 
 
 async def snapshot(conn: Connection) -> str:
-    """What the transaction at hand sees; a later one is told what is new since."""
+    """The snapshot of the current transaction, from which `new_since` finds newer changes."""
     cursor = await conn.execute("select pg_current_snapshot()::text as snapshot")
     row = await cursor.fetchone()
     assert row is not None
@@ -70,13 +70,13 @@ async def new_since(conn: Connection, snapshot: str, tables: Sequence[int]) -> l
 
 
 async def delete_old(conn: Connection) -> None:
-    """Changes that every reader has had the time to read."""
+    """Delete the changes that every reader has had time to read."""
     await conn.execute("delete from realtime.outbox where at < now() - interval '5 minutes'")
 
 
 async def relation(conn: Connection, oid: int) -> list[DictRow]:
-    """A table as the log would describe it, one row a column: `schema`, `table`, `identity`, `name`, `type_oid`,
-    `in_identity`."""
+    """A table as the write-ahead log describes it, one row per column: `schema`, `table`, `identity`, `name`,
+    `type_oid`, `in_identity`."""
     cursor = await conn.execute(
         """select n.nspname as schema, c.relname as "table", c.relreplident::text as identity,
                   a.attname as name, a.atttypid as type_oid,

@@ -1,4 +1,4 @@
-"""What is known of the streams that were recorded: when, how long, and which commands ran in them."""
+"""The recorded streams: their times, their lengths and their commands."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def get(conn: Connection, stream_id: StreamId) -> DictRow | None:
 
 
 async def of_agent(conn: Connection, agent_id: AgentId, before: datetime | None, limit: int) -> list[DictRow]:
-    """The agent's streams, newest first, those that began before a moment."""
+    """The agent's streams that began before `before`, newest first."""
     cursor = await conn.execute(
         f"""{_STREAMS}
             where streams.agent_id = %(agent)s
@@ -58,7 +58,7 @@ async def of_agent(conn: Connection, agent_id: AgentId, before: datetime | None,
 
 
 async def in_span(conn: Connection, agent_id: AgentId, since: datetime | None, until: datetime | None) -> list[DictRow]:
-    """The agent's streams that have bytes of this time, oldest first."""
+    """The agent's streams with bytes of this time span, oldest first."""
     cursor = await conn.execute(
         f"""select * from ({_STREAMS} where streams.agent_id = %(agent)s) as streams
             where began_at is not null
@@ -73,9 +73,10 @@ async def in_span(conn: Connection, agent_id: AgentId, since: datetime | None, u
 async def commands_in(
     conn: Connection, stream_id: StreamId, start: int, end: int, after: tuple[int, int] | None, limit: int
 ) -> list[DictRow]:
-    """The commands whose output begins within these offsets, in order; of their texts the first `LABEL_CHARACTERS`.
+    """The commands whose output starts within these offsets, in order, with the first `LABEL_CHARACTERS` of their
+    texts.
 
-    Those behind the place `after`: the `output_start` and `seq` of one.
+    With `after`, the `output_start` and `seq` of a command, only the commands after it.
     """
     place, seq = after if after is not None else (start, 0)
     cursor = await conn.execute(
@@ -97,7 +98,7 @@ async def commands_in(
 
 
 async def command_start(conn: Connection, stream_id: StreamId, offset: int) -> int:
-    """Where the output of the last command begins that had begun by this offset; 0 before the first."""
+    """The offset at which the last command that started by `offset` begins its output; 0 before the first command."""
     cursor = await conn.execute(
         """select output_start from commands where stream_id = %s and output_start <= %s
            order by output_start desc limit 1""",
@@ -108,7 +109,7 @@ async def command_start(conn: Connection, stream_id: StreamId, offset: int) -> i
 
 
 async def commands(pool: Pool, stream_id: StreamId, start: int, end: int) -> AsyncGenerator[DictRow]:
-    """All of them, some at a time; no connection is held between."""
+    """Yield all commands within these offsets, a page at a time; no connection is held between pages."""
     after: tuple[int, int] | None = None
     while True:
         async with pool.connection() as conn:
@@ -121,9 +122,9 @@ async def commands(pool: Pool, stream_id: StreamId, start: int, end: int) -> Asy
 
 
 async def activity(conn: Connection, stream_id: StreamId, start: int, end: int, buckets: int) -> list[DictRow]:
-    """How much came when: the time between the first and the last row in equal parts, those in which bytes came.
+    """The bytes over time: the time between the first and the last row in equal parts, without the empty parts.
 
-    Of each: its number from 0, the time and offset of its first row, and its bytes.
+    Each part has its number from 0, the time and offset of its first row, and its number of bytes.
     """
     cursor = await conn.execute(
         """with rows as (
@@ -141,9 +142,9 @@ async def activity(conn: Connection, stream_id: StreamId, start: int, end: int, 
 
 
 async def pieces(pool: Pool, stream_id: StreamId, start: int, end: int) -> AsyncGenerator[Piece]:
-    """The kept bytes from `start` to `end`, in order, a MiB at a time.
+    """Yield the kept bytes from `start` to `end`, in order, one MiB at a time.
 
-    No connection is held while whoever reads takes their time; a row that retention drops meanwhile is left out.
+    No connection is held while the caller processes a piece; a row that retention drops meanwhile is left out.
     """
     while start < end:
         upto = min(end, start + SLICE_BYTES)

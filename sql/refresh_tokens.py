@@ -1,8 +1,8 @@
-"""The `refresh_tokens` table: what an agent exchanges for its next access token, once.
+"""The `refresh_tokens` table: tokens that an agent exchanges, once each, for its next access token.
 
-A token is exchanged for a *successor*. While no successor was used, the token may come again for a short while: the
-answer was lost, or is late. Each time there is another successor; the first of them that is used supersedes the others,
-for they never arrived.
+A token is exchanged for a *successor*. While no successor was used, the agent may repeat the exchange for a short time,
+because the answer may be lost or late. Each exchange issues another successor; the first successor that is used
+invalidates the others, which never arrived.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from onsembl.sql.enrolment import digest
 
 @dataclass(frozen=True, slots=True)
 class RefreshToken:
-    """A token's row, and what may be wrong with it. `repeatable`: used, but only just, and no successor was."""
+    """A token's row, with the reasons to reject it. `repeatable`: the token was used recently, and no successor was
+    used."""
 
     family: UUID
     agent_id: AgentId
@@ -34,7 +35,8 @@ class RefreshToken:
 async def add(
     conn: Connection, token: str, family: UUID, agent_id: AgentId, expires_in: float, parent: str | None
 ) -> None:
-    """A refresh token of `family`, good for `expires_in` seconds, given for `parent`. The caller holds the agent."""
+    """Add a refresh token of `family`, valid for `expires_in` seconds, issued for `parent`. The caller has locked the
+    agent."""
     await conn.execute(
         """insert into refresh_tokens (token_hash, family, agent_id, parent_hash, expires_at)
            values (%s, %s, %s, %s, now() + make_interval(secs => %s))""",
@@ -43,7 +45,8 @@ async def add(
 
 
 async def take(conn: Connection, token: str, repeat_seconds: float) -> RefreshToken | None:
-    """The token; its agent is locked until the end of the transaction, so no other of its tokens is taken or given."""
+    """The token; its agent is locked until the transaction ends, so none of the agent's tokens is exchanged or
+    issued."""
     cursor = await conn.execute("select agent_id from refresh_tokens where token_hash = %s", [digest(token)])
     row = await cursor.fetchone()
     if row is None or await agents.lock(conn, row["agent_id"]) is None:
@@ -65,7 +68,7 @@ async def take(conn: Connection, token: str, repeat_seconds: float) -> RefreshTo
 
 
 async def use(conn: Connection, token: str) -> None:
-    """The token is exchanged; others that were given for its parent never arrived."""
+    """Mark the token as used; the other successors of its parent never arrived and become invalid."""
     await conn.execute(
         "update refresh_tokens set used_at = coalesce(used_at, now()) where token_hash = %s", [digest(token)]
     )
@@ -78,19 +81,19 @@ async def use(conn: Connection, token: str) -> None:
 
 
 async def revoke_family(conn: Connection, family: UUID) -> None:
-    """No token of the family is good any more."""
+    """Revoke every token of the family."""
     await conn.execute(
         "update refresh_tokens set revoked_at = now() where family = %s and revoked_at is null", [family]
     )
 
 
 async def revoke_agent(conn: Connection, agent_id: AgentId) -> None:
-    """No token of the agent is good any more. The caller holds the agent."""
+    """Revoke every token of the agent. The caller has locked the agent."""
     await conn.execute(
         "update refresh_tokens set revoked_at = now() where agent_id = %s and revoked_at is null", [agent_id]
     )
 
 
 async def remove_expired(conn: Connection) -> None:
-    """Forget tokens that ended a week ago: nothing can be learnt from them any more."""
+    """Remove tokens that expired a week ago; their reuse no longer reveals anything."""
     await conn.execute("delete from refresh_tokens where expires_at < now() - interval '7 days'")

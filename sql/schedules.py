@@ -1,4 +1,4 @@
-"""The `schedules` and `schedule_runs` tables: commands that come by themselves, and each time that they came."""
+"""The `schedules` and `schedule_runs` tables: commands that run on a schedule, and each of their runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from onsembl.sql.database import Connection
 COLUMNS = """id, name, target, text, preset, "values", priority, limits, cron, time_zone, at, next_at, paused_at,
     paused_by_name, revision, created_at, updated_at, updated_by, updated_by_name"""
 
-# What came of a run is how many of its commands are in which state.
+# The result of a run is the number of its commands in each state.
 _RUN = """due_at, ran_at, command_id, group_id, error, skipped, coalesce((
     select jsonb_object_agg(state, number) from (
         select state, count(*) as number from commands
@@ -40,14 +40,14 @@ async def list_schedules(conn: Connection, schedule_id: UUID | None = None) -> l
 
 
 async def lock(conn: Connection, schedule_id: UUID) -> DictRow | None:
-    """One schedule, held until the transaction ends, with the database's time as `now`."""
+    """One schedule, locked until the transaction ends, with the database's time as `now`."""
     cursor = await conn.execute(f"select {COLUMNS}, now() from schedules where id = %s for update", [schedule_id])
     return await cursor.fetchone()
 
 
 async def take_due(conn: Connection) -> DictRow | None:
-    """A schedule that is due and that nobody else is about, held until the transaction ends, with the database's time
-    as `now`."""
+    """A due schedule that no other transaction has locked; it is locked until the transaction ends, with the database's
+    time as `now`."""
     cursor = await conn.execute(
         f"""select {COLUMNS}, now() from schedules
             where next_at <= now()
@@ -61,7 +61,8 @@ async def take_due(conn: Connection) -> DictRow | None:
 async def insert(
     conn: Connection, content: Mapping[str, Any], next_at: datetime, by: UUID, by_name: str
 ) -> UUID | None:
-    """Write a schedule down; its id, None when the name is taken. `content` has the columns that a person gives."""
+    """Insert a schedule; return its id, None when the name is taken. `content` has the columns that an operator
+    sets."""
     cursor = await conn.execute(
         """insert into schedules (name, target, text, preset, "values", priority, limits, cron, time_zone, at, next_at,
                updated_by, updated_by_name)
@@ -86,7 +87,7 @@ async def name_is_taken(conn: Connection, name: str, by_other_than: UUID) -> boo
 async def update(
     conn: Connection, schedule_id: UUID, content: Mapping[str, Any], next_at: datetime | None, by: UUID, by_name: str
 ) -> None:
-    """Change all that a person gives. The caller holds the row."""
+    """Change every column that an operator sets. The caller has locked the row."""
     await conn.execute(
         """update schedules
            set name = %(name)s, target = %(target)s, text = %(text)s, preset = %(preset)s, "values" = %(values)s,
@@ -99,7 +100,7 @@ async def update(
 
 
 async def pause(conn: Connection, schedule_id: UUID, by_name: str) -> None:
-    """It comes no more until it is resumed."""
+    """Pause a schedule: it does not run until it is resumed."""
     await conn.execute(
         """update schedules set paused_at = now(), paused_by_name = %s, next_at = null, revision = revision + 1
            where id = %s""",
@@ -117,12 +118,12 @@ async def resume(conn: Connection, schedule_id: UUID, next_at: datetime | None) 
 
 
 async def delete(conn: Connection, schedule_id: UUID) -> None:
-    """Remove it and its runs; the commands that it made stay."""
+    """Delete a schedule and its runs; its commands stay."""
     await conn.execute("delete from schedules where id = %s", [schedule_id])
 
 
 async def begin_run(conn: Connection, schedule_id: UUID, due_at: datetime) -> bool:
-    """Claim one firing; whether it is the first for that time."""
+    """Claim one run; return whether it is the first for that time."""
     cursor = await conn.execute(
         "insert into schedule_runs (schedule_id, due_at) values (%s, %s) on conflict do nothing", [schedule_id, due_at]
     )
@@ -139,7 +140,7 @@ async def end_run(
     error: str | None = None,
     skipped: Sequence[str] = (),
 ) -> None:
-    """Note what a firing made, or why it could not, and the names of the agents that it passed over."""
+    """Record the command or the group of a run, or its error, and the names of the skipped agents."""
     await conn.execute(
         """update schedule_runs set command_id = %s, group_id = %s, error = %s, skipped = %s
            where schedule_id = %s and due_at = %s""",
@@ -160,12 +161,12 @@ async def still_queued(conn: Connection, schedule_id: UUID, agent_ids: Collectio
 
 
 async def advance(conn: Connection, schedule_id: UUID, next_at: datetime | None) -> None:
-    """When it comes again."""
+    """Set the next time of a schedule."""
     await conn.execute("update schedules set next_at = %s where id = %s", [next_at, schedule_id])
 
 
 async def runs(conn: Connection, schedule_id: UUID, limit: int) -> list[DictRow]:
-    """The latest firings, newest first."""
+    """The latest runs, newest first."""
     cursor = await conn.execute(
         f"select {_RUN} from schedule_runs where schedule_id = %s order by due_at desc limit %s", [schedule_id, limit]
     )
@@ -173,7 +174,7 @@ async def runs(conn: Connection, schedule_id: UUID, limit: int) -> list[DictRow]
 
 
 async def forget_runs(conn: Connection, days: int) -> None:
-    """Remove firings that are older than this, but for the last one of each schedule."""
+    """Remove runs older than `days`, except the last run of each schedule."""
     await conn.execute(
         """delete from schedule_runs as old
            where ran_at < now() - make_interval(days => %s)

@@ -1,4 +1,4 @@
-"""Searching what was put out and what was commanded, and the tables that the first of these is kept in."""
+"""Searches terminal output and command texts, and maintains the tables of the output index."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from onsembl.sql.database import Connection
 
 PARTITION_DAYS = 3
 SEARCH_MS = 10_000
-"""How long Postgres may look."""
+"""The time limit of a search statement, in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Lines of one stream that are searched together: a row. Times of lines in milliseconds after `at`."""
+    """Lines of one stream that are searched together: a row. The times of lines are in milliseconds after `at`."""
 
     start: int
     at: datetime
@@ -30,7 +30,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a stream is indexed; see the table."""
+    """The progress of the index of one stream; see the table."""
 
     indexed: int
     seen: int
@@ -40,7 +40,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """All of `terms` (any case), of one agent, within a time; None is anything."""
+    """A search: all of `terms` (in any case), of one agent, within a time span; a field that is None matches
+    everything."""
 
     terms: Sequence[str]
     agent_id: AgentId | None = None
@@ -48,7 +49,7 @@ class Wanted:
     until: datetime | None = None
 
     def where(self, text: str, first: str, last: str) -> tuple[str, dict[str, object]]:
-        """The condition on this text, with lines from the time `first` to the time `last`, and its parameters."""
+        """The SQL condition on this text, for lines from the time `first` to the time `last`, and its parameters."""
         conditions = [f"{text} ilike %(term{index})s" for index in range(len(self.terms))]
         parameters: dict[str, object] = {f"term{index}": pattern(term) for index, term in enumerate(self.terms)}
         for name, value, condition in (
@@ -63,24 +64,24 @@ class Wanted:
 
 
 def pattern(term: str) -> str:
-    """What `ilike` finds this text with, anywhere."""
+    """The `ilike` pattern that matches this text anywhere."""
     escaped = term.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
     return f"%{escaped}%"
 
 
 async def limit_time(conn: Connection) -> None:
-    """The statements of this transaction fail with psycopg.errors.QueryCanceled when they look too long."""
+    """Limit the time of this transaction's statements: a longer one raises psycopg.errors.QueryCanceled."""
     await conn.execute("select set_config('statement_timeout', %s, true)", [str(SEARCH_MS)])
 
 
 async def blocks(
     conn: Connection, wanted: Wanted, upto: tuple[datetime, UUID, int] | None, limit: int
 ) -> list[DictRow]:
-    """Rows that have every term somewhere, and some line of the time, newest first; those at or before the place
+    """Rows that contain every term and have a line within the time span, newest first; only rows at or before the place
     `upto`."""
     condition, parameters = wanted.where("text", "at", "at + line_ms[cardinality(line_ms)] * interval '1 millisecond'")
     if wanted.since is not None:
-        condition += " and at >= %(since)s - interval '1 day'"  # no row is of two days: the others are not looked at
+        condition += " and at >= %(since)s - interval '1 day'"  # no row spans two days: earlier days are not read
     if upto is not None:
         condition += " and (at, stream_id, start) <= (%(at)s, %(stream)s, %(start)s)"
         parameters |= {"at": upto[0], "stream": upto[1], "start": upto[2]}
@@ -94,7 +95,7 @@ async def blocks(
 
 
 async def commands(conn: Connection, wanted: Wanted, before: int | None, limit: int) -> list[DictRow]:
-    """Commands whose text has every term, newest first, those with a `seq` below `before`."""
+    """Commands whose text contains every term and whose `seq` is below `before`, newest first."""
     condition, parameters = wanted.where("text", "created_at", "created_at")
     cursor = await conn.execute(
         f"""select id, seq, agent_id, text, state, created_at, stream_id, output_start from commands
@@ -106,8 +107,8 @@ async def commands(conn: Connection, wanted: Wanted, before: int | None, limit: 
 
 
 async def behind(conn: Connection, *, all_streams: bool, limit: int = 200) -> list[DictRow]:
-    """Streams (`stream_id`, `agent_id`) of which the archive has more than was looked at, those with most first: of
-    those in use, or of all."""
+    """Streams (`stream_id`, `agent_id`) whose archive is ahead of the index, the longest backlog first: of the streams
+    in use, or of all streams."""
     source = "" if all_streams else "join agents on agents.stream_id = streams.id"
     cursor = await conn.execute(
         f"""select streams.id as stream_id, streams.agent_id from streams {source}
@@ -122,7 +123,7 @@ async def behind(conn: Connection, *, all_streams: bool, limit: int = 200) -> li
 
 
 async def take(conn: Connection, stream_id: StreamId) -> Progress | None:
-    """How far the stream is indexed, held until the transaction ends; None when another one is at it."""
+    """The stream's progress, locked until the transaction ends; None when another transaction has locked it."""
     await conn.execute(
         """insert into search_ends (stream_id) select id from streams where id = %s on conflict do nothing""",
         [stream_id],
@@ -143,7 +144,7 @@ async def put(
     after: Progress,
     found: Sequence[Block],
 ) -> None:
-    """Add rows, in place of the one whose line had not ended, and move on."""
+    """Add rows, replace the row whose last line had not ended, and record the progress."""
     if before.open_at is not None:
         await conn.execute(
             "delete from search_text where stream_id = %s and start = %s and at = %s",
@@ -165,5 +166,5 @@ async def put(
 
 
 async def keep_partitions(conn: Connection) -> None:
-    """Make the partitions of the days to come; drop those of days that the archive has dropped."""
+    """Create the partitions of the coming days; drop the partitions of days that the archive has dropped."""
     await conn.execute("select keep_search_partitions(%s)", [PARTITION_DAYS])

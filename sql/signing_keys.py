@@ -1,6 +1,6 @@
 """The `signing_keys` table: the keys that sign agents' access tokens.
 
-The newest signs. The ones before it verify until the last token that they signed has ended.
+The newest key signs. The older keys verify until the last token that they signed has expired.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from onsembl.sql.database import Connection
 
 LIVE = "(retired_at is null or retired_at > now())"
 LEEWAY_SECONDS = 60.0
-"""A retired key verifies this much longer than its last token lives: an instance may sign with it until it has heard of
-the new one."""
+"""The seconds that a retired key verifies beyond the lifetime of its last token: an instance may sign with the key
+until it learns of the new key."""
 
 
 async def live(conn: Connection) -> list[DictRow]:
-    """Keys that verify, newest first; the first one signs."""
+    """The keys that verify tokens, newest first; the first key signs."""
     cursor = await conn.execute(
         f"""select kid, private_pem, created_at, retired_at, token_seconds
             from signing_keys where {LIVE} order by created_at desc, kid"""
@@ -25,7 +25,7 @@ async def live(conn: Connection) -> list[DictRow]:
 
 
 async def add_first(conn: Connection, kid: str, private_pem: str) -> None:
-    """Keep this key if there is none: of several instances that start at once, one's key wins."""
+    """Add this key if there is none: when several instances start at once, the key of one of them is kept."""
     await _lock(conn)
     await conn.execute(
         """insert into signing_keys (kid, private_pem)
@@ -35,7 +35,7 @@ async def add_first(conn: Connection, kid: str, private_pem: str) -> None:
 
 
 async def note_lifetime(conn: Connection, token_seconds: float) -> None:
-    """An instance signs tokens that live so long."""
+    """Record the lifetime of the tokens that an instance signs."""
     await conn.execute(
         "update signing_keys set token_seconds = %(seconds)s where retired_at is null and token_seconds < %(seconds)s",
         {"seconds": token_seconds},
@@ -43,7 +43,7 @@ async def note_lifetime(conn: Connection, token_seconds: float) -> None:
 
 
 async def rotate(conn: Connection, kid: str, private_pem: str, *, revoke: bool) -> None:
-    """Another key signs from now on. With `revoke` the others verify no longer, whatever they have signed."""
+    """Add a key that signs from now on. With `revoke`, the other keys no longer verify any token."""
     await _lock(conn)
     lasting = "interval '0'" if revoke else "make_interval(secs => token_seconds + %(leeway)s)"
     also_retiring = "or retired_at > now()" if revoke else ""

@@ -1,4 +1,4 @@
-"""Figures of the whole control center, for whoever watches over it."""
+"""Statistics of the whole control center, for monitoring."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from onsembl.sql.database import Connection
 
 @dataclass(frozen=True, slots=True)
 class QueueDepth:
-    """Commands of one priority that wait; `oldest` is for how many seconds the oldest of them has."""
+    """The waiting commands of one priority; `oldest` is how long the oldest has waited, in seconds."""
 
     depth: int
     oldest: float
@@ -17,14 +17,14 @@ class QueueDepth:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """Commands that are not over: how many in each state, and those that wait by priority."""
+    """The unfinished commands: their number in each state, and the waiting commands by priority."""
 
     states: dict[str, int]
     waiting: dict[int, QueueDepth]
 
 
 async def unfinished(conn: Connection) -> Unfinished:
-    """Count them; what is over is not looked at, however much it is."""
+    """Count the unfinished commands; finished commands are not read, however many there are."""
     cursor = await conn.execute(
         """select state, priority, count(*) as depth,
                   extract(epoch from clock_timestamp() - min(created_at))::float8 as oldest

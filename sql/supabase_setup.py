@@ -1,4 +1,4 @@
-"""What must hold in a Supabase project's database, looked at and mended."""
+"""The requirements on the database of a Supabase project: checks and repairs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from psycopg.rows import DictRow
 from onsembl.sql.database import Connection
 
 PUBLISHED = ("agents", "alerts", "commands")
-"""Tables of ours whose changes the dashboard follows."""
+"""Our tables whose changes the dashboard follows."""
 READABLE = ("agents", "alerts", "commands", "streams")
 """Tables that an operator's browser may read."""
 
 
 async def ensure_published(conn: Connection) -> list[str]:
-    """Make the publication follow our tables; those that were missing."""
+    """Add our missing tables to the publication; return their names."""
     cursor = await conn.execute("select 1 from pg_publication where pubname = 'supabase_realtime'")
     if await cursor.fetchone() is None:
         await conn.execute("create publication supabase_realtime")
@@ -24,14 +24,14 @@ async def ensure_published(conn: Connection) -> list[str]:
 
 
 async def ensure_granted(conn: Connection) -> None:
-    """Let operators' browsers read what they may; row-level security has the last word."""
+    """Grant operators' browsers read access to our tables; row-level security limits the rows."""
     await conn.execute("grant usage on schema onsembl to authenticated")
     for table in READABLE:
         await conn.execute(f"grant select on onsembl.{table} to authenticated".encode())
 
 
 async def published(conn: Connection) -> set[str]:
-    """Tables of ours in the publication."""
+    """Our tables in the publication."""
     cursor = await conn.execute(
         "select tablename from pg_publication_tables where pubname = 'supabase_realtime' and schemaname = 'onsembl'"
     )
@@ -39,7 +39,7 @@ async def published(conn: Connection) -> set[str]:
 
 
 async def readable(conn: Connection) -> set[str]:
-    """Tables of ours that `authenticated` may select from."""
+    """Our tables that `authenticated` may select from."""
     cursor = await conn.execute(
         """select relname as tablename from pg_class
            where relnamespace = 'onsembl'::regnamespace and relkind in ('r', 'p')
@@ -50,7 +50,7 @@ async def readable(conn: Connection) -> set[str]:
 
 
 async def writable(conn: Connection) -> set[str]:
-    """Tables of ours that a browser could write to: there must be none."""
+    """Our tables that a browser can write to: there must be none."""
     cursor = await conn.execute(
         """select relname as tablename from pg_class, unnest(array['anon', 'authenticated']) as role
            where relnamespace = 'onsembl'::regnamespace and relkind in ('r', 'p')
@@ -60,7 +60,7 @@ async def writable(conn: Connection) -> set[str]:
 
 
 async def unprotected(conn: Connection) -> set[str]:
-    """Tables of ours and of the queue without row-level security."""
+    """Our tables, and those of the queue, without row-level security."""
     cursor = await conn.execute(
         """select schemaname || '.' || tablename as name from pg_tables
            where schemaname in ('onsembl', 'procrastinate') and not rowsecurity"""
@@ -69,7 +69,7 @@ async def unprotected(conn: Connection) -> set[str]:
 
 
 async def without_read_policy(conn: Connection) -> set[str]:
-    """Readable tables that no policy lets an operator see a row of."""
+    """Readable tables without a policy for operators."""
     cursor = await conn.execute(
         """select name from unnest(%s::text[]) as name
            where not exists (
@@ -93,7 +93,7 @@ async def server_facts(conn: Connection) -> DictRow:
 
 
 async def touch_probe(conn: Connection, name: str) -> str:
-    """An agent that is none, for a subscriber to see; its id."""
+    """Add a probe, a row without a real agent, for a subscriber to see; return its id."""
     cursor = await conn.execute("insert into onsembl.agents (name, kind) values (%s, 'shell') returning id", [name])
     row = await cursor.fetchone()
     assert row is not None
@@ -101,5 +101,5 @@ async def touch_probe(conn: Connection, name: str) -> str:
 
 
 async def remove_probe(conn: Connection, name: str) -> None:
-    """Take it away again."""
+    """Delete the probe."""
     await conn.execute("delete from onsembl.agents where name = %s", [name])
