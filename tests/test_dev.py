@@ -1,6 +1,6 @@
-"""`./dev` sets up what is missing and nothing else, passes arguments on, and says in a sentence what it cannot do.
+"""`./dev` sets up missing programs and packages only, passes arguments on, and ends each failure with one sentence.
 
-Here the programs that it calls are played; tests/test_fresh_systems.py has it set up real systems.
+The programs that `dev` calls are scripts here; tests/test_fresh_systems.py sets up real systems with it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ INSTALL = 'mkdir -p "$FOLDER/.dev/uv/bin" && cp "$FOLDER/uv-to-install" "$FOLDER
 
 
 def python(*modules: str, venv: str = "true", pip: str = INSTALL) -> str:
-    """A Python with these modules; how it makes an environment, and how its pip ends."""
+    """A script that acts as a Python with these modules; `venv` and `pip` are the commands that its tools run."""
     absent = " | ".join(f"'-c import {name}'" for name in ("ensurepip", "pip") if name not in modules) or "none"
     environment = 'mkdir -p "$3/bin" && cp "$0" "$3/bin/python"'
     return f"""
@@ -44,7 +44,8 @@ esac
 
 @dataclass(frozen=True)
 class Machine:
-    """A copy of `dev` in `folder`, on a machine with these programs only; each call of one is a line of `calls`."""
+    """A copy of `dev` in `folder`, on a machine that has only these programs; each call of a program is a line in
+    `calls`."""
 
     folder: Path
     programs: Path = field(init=False)
@@ -66,7 +67,7 @@ class Machine:
         self._write(self.folder / "uv-to-install", "uv", UV)
 
     def has(self, name: str, script: str) -> None:
-        """A program of this name, which ends as the script does."""
+        """Add a program with this name, which runs the script."""
         self._write(self.programs / name, name, script)
 
     def _write(self, path: Path, name: str, script: str) -> None:
@@ -74,7 +75,7 @@ class Machine:
         path.chmod(0o755)
 
     def run(self, *arguments: str, code: int = 0, command: str = "dev") -> str:
-        """What it says; it ends with this code."""
+        """Run `dev`, check its exit code and return its output."""
         environment = {"PATH": str(self.programs), "HOME": str(self.folder)}
         result = subprocess.run(
             [self.folder / command, *arguments],
@@ -95,7 +96,7 @@ class Machine:
 
     @property
     def ran(self) -> list[str]:
-        """What was run in the project's environment, without the look for Chromium."""
+        """The commands that ran in the project's environment, without the search for Chromium."""
         prefix = "uv run --no-sync "
         ran = [call.removeprefix(prefix) for call in self.calls if call.startswith(prefix)]
         return [call for call in ran if "support/chromium.py" not in call]
@@ -108,7 +109,7 @@ def machine(tmp_path: Path) -> Machine:
 
 @pytest.mark.parametrize("arguments", [(), ("help",), ("--help",), ("-h",)])
 def test_the_help_names_every_command(machine: Machine, arguments: tuple[str, ...]):
-    """And sets up nothing."""
+    """The help lists every command and sets up nothing."""
     said = machine.run(*arguments)
     commands = re.findall(r"^([a-z]+)\)", (ROOT / "dev").read_text(), re.MULTILINE)
     assert {"up", "test", "lint", "format", "types", "screenshots", "bench", "run"} <= set(commands)
@@ -117,7 +118,7 @@ def test_the_help_names_every_command(machine: Machine, arguments: tuple[str, ..
 
 
 def test_an_unknown_command_is_an_error(machine: Machine):
-    """With the code of a wrong use."""
+    """An unknown command ends with exit code 2."""
     assert machine.run("tset", code=2) == "dev: There is no command named 'tset'; ./dev --help lists them.\n"
 
 
@@ -139,7 +140,7 @@ def test_an_unknown_command_is_an_error(machine: Machine):
     ],
 )
 def test_arguments_are_passed_on(machine: Machine, arguments: list[str], ran: list[str]):
-    """After the project's packages are there; the machine's uv is used."""
+    """After the packages are installed by the machine's uv, the arguments are passed on."""
     machine.has("uv", UV)
     machine.has("debootstrap", "")
     said = machine.run(*arguments)
@@ -149,7 +150,7 @@ def test_arguments_are_passed_on(machine: Machine, arguments: list[str], ran: li
 
 
 def test_a_failed_check_is_the_end(machine: Machine):
-    """Its exit code is that of `./dev test`, and of the run of CI, and no test runs."""
+    """The exit code of a failed check ends `./dev test` and the run of CI before any test runs."""
     machine.has("uv", UV + 'case "$*" in *"format --check"*) exit 3 ;; esac')
     for command in ("dev", ".ci/run"):
         (machine.folder / "calls").unlink(missing_ok=True)
@@ -158,14 +159,14 @@ def test_a_failed_check_is_the_end(machine: Machine):
 
 
 def test_the_run_of_ci_ends_with_the_tests(machine: Machine):
-    """What pytest says comes last."""
+    """The last line of the run of CI is pytest's summary."""
     machine.has("uv", UV + 'case "$*" in *pytest*) echo "== 2542 passed in 300 s ==" ;; esac')
     assert machine.run(command=".ci/run").splitlines()[-1] == "== 2542 passed in 300 s =="
     assert machine.ran == [*CHECKS, "pytest"]
 
 
 def test_a_benchmark_that_does_not_exist_is_an_error(machine: Machine):
-    """The files that would have had it are named."""
+    """The error for an unknown benchmark names the files that would contain it."""
     said = machine.run("bench", "speed", code=1)
     assert (
         said == "dev: There is no benchmark named 'speed': neither loadtests/speed.py nor loadtests/speed_bench.py.\n"
@@ -176,7 +177,7 @@ def test_a_benchmark_that_does_not_exist_is_an_error(machine: Machine):
 
 
 def test_uv_is_installed_by_venv(machine: Machine):
-    """Into the project's folder, and the next time it is there."""
+    """venv installs uv into the project's folder, and the next run uses this uv."""
     machine.has("python3", python("ensurepip"))
     said = machine.run("run", "true")
     assert re.search(r"installing uv into \.dev by venv: \d+ s\n", said)
@@ -185,7 +186,7 @@ def test_uv_is_installed_by_venv(machine: Machine):
 
 
 def test_uv_is_installed_by_virtualenv(machine: Machine):
-    """Where Python has no venv."""
+    """virtualenv installs uv if Python has no venv."""
     machine.has("python3", python())
     machine.has("virtualenv", 'mkdir -p "$1/bin" && cp "${0%/*}/python3" "$1/bin/python"')
     assert "by virtualenv: " in machine.run("run", "true")
@@ -193,7 +194,7 @@ def test_uv_is_installed_by_virtualenv(machine: Machine):
 
 
 def test_uv_is_installed_by_pipx(machine: Machine):
-    """In a home of the project's own."""
+    """pipx installs uv with a home in the project's folder."""
     machine.has("python3", python())
     machine.has(
         "pipx", '[[ $PIPX_HOME == */.dev/pipx ]] && mkdir -p "$PIPX_BIN_DIR" && cp uv-to-install "$PIPX_BIN_DIR/uv"'
@@ -203,7 +204,7 @@ def test_uv_is_installed_by_pipx(machine: Machine):
 
 
 def test_uv_is_installed_by_pip(machine: Machine):
-    """Into a folder of its own, which no system's pip refuses."""
+    """pip installs uv into its own folder, which a system's pip does not reject."""
     machine.has("python3", python("pip"))
     assert "by pip: " in machine.run("run", "true")
     (call,) = [call for call in machine.calls if "pip install" in call]
@@ -211,7 +212,7 @@ def test_uv_is_installed_by_pip(machine: Machine):
 
 
 def test_a_way_to_uv_that_fails_is_followed_by_the_next(machine: Machine):
-    """What it left is removed."""
+    """If one way to install uv fails, its files are removed and the next way is tried."""
     machine.has("python3", python("ensurepip", "pip", venv="false"))
     said = machine.run("run", "true")
     assert "by venv: failed after " in said and "by pip: " in said
@@ -219,7 +220,7 @@ def test_a_way_to_uv_that_fails_is_followed_by_the_next(machine: Machine):
 
 
 def test_a_uv_that_does_not_run_is_not_used(machine: Machine):
-    """A launcher of Python versions has the name, and nothing behind it."""
+    """A `uv` that fails to run, such as a launcher of Python versions without one, is not used."""
     machine.has("uv", "exit 127")
     machine.has("python3", python("pip"))
     machine.run("run", "true")
@@ -227,7 +228,7 @@ def test_a_uv_that_does_not_run_is_not_used(machine: Machine):
 
 
 def test_a_machine_without_python_is_told_so(machine: Machine):
-    """In one sentence."""
+    """Without Python, the error is one sentence that names the missing package."""
     said = machine.run("up", "--demo", code=1)
     assert said == (
         "dev: Python 3.11 or newer is missing. Install it with venv (Debian, Ubuntu: apt-get install python3-venv).\n"
@@ -235,14 +236,14 @@ def test_a_machine_without_python_is_told_so(machine: Machine):
 
 
 def test_a_machine_without_a_way_to_uv_is_told_the_ways(machine: Machine):
-    """Nothing was tried."""
+    """If no way to install uv is available, the error names all ways, and none is tried."""
     machine.has("python3", python())
     said = machine.run("up", "--demo", code=1)
     assert said.startswith("dev: uv is missing, and so are venv, virtualenv, pipx and pip") and said.count("\n") == 1
 
 
 def test_without_a_network_it_says_what_is_missing(machine: Machine):
-    """No traceback of pip's: it is in the log."""
+    """Without a network, the error names the missing program, and pip's traceback is only in the log."""
     machine.has("python3", python("ensurepip", pip=f"printf 'Traceback:\\n{NO_NETWORK}\\n'; exit 1"))
     said = machine.run("up", "--demo", code=1)
     assert said.splitlines()[-1] == (
@@ -266,19 +267,19 @@ def test_without_a_network_it_says_what_is_missing(machine: Machine):
     ],
 )
 def test_packages_that_cannot_be_installed_are_an_error(machine: Machine, fails: str, says: str):
-    """With the reason."""
+    """A failed installation of packages is an error with its reason."""
     machine.has("uv", UV + f'case "$1" in sync) {fails}; exit 2 ;; esac')
     assert says in machine.run("up", code=1).splitlines()[-1]
     assert machine.ran == []
 
 
 def test_a_python_that_is_too_old_is_an_error(machine: Machine):
-    """Unless uv can download another."""
+    """A Python that is too old is an error if uv cannot download a newer one."""
     machine.has("uv", UV.replace("python) exit 0", "python | sync) exit 2"))
     assert "dev: Python 3.11 or newer is missing, and uv could not download one." in machine.run("up", code=1)
 
 
-# --- what the tests need of the system
+# --- system packages for the tests
 
 
 @pytest.mark.parametrize(
@@ -292,21 +293,21 @@ def test_a_python_that_is_too_old_is_an_error(machine: Machine):
     ],
 )
 def test_chromium_is_looked_for_when_a_test_may_need_it(machine: Machine, arguments: list[str], looks: bool):
-    """The arguments tell."""
+    """The arguments decide whether a test may need Chromium."""
     machine.has("uv", UV)
     machine.run("test", *arguments)
     assert any("support/chromium.py" in call for call in machine.calls) == looks
 
 
 def test_a_missing_chromium_is_downloaded(machine: Machine):
-    """By Playwright."""
+    """Playwright downloads a missing Chromium."""
     machine.has("uv", UV + 'case "$*" in *chromium.py) exit 1 ;; esac')
     assert "downloading Playwright's Chromium: " in machine.run("test", "tests/browser")
     assert machine.ran == ["playwright install chromium", "pytest tests/browser"]
 
 
 def test_a_chromium_that_cannot_be_had_is_an_error(machine: Machine):
-    """It names what may be done."""
+    """The error for a Chromium that cannot be downloaded names the remedies."""
     machine.has("uv", UV + 'case "$*" in *chromium*) echo "getaddrinfo ENOTFOUND"; exit 1 ;; esac')
     said = machine.run("test", code=1).splitlines()[-1]
     assert said.startswith("dev: Chromium is missing and could not be downloaded; ")
@@ -316,7 +317,8 @@ def test_a_chromium_that_cannot_be_had_is_an_error(machine: Machine):
 
 @pytest.mark.parametrize(("candidate", "by_apt"), [("156.0.8078.79-1", True), ("(none)", False)])
 def test_only_root_installs_packages_of_the_system(machine: Machine, candidate: str, by_apt: bool):
-    """The missing ones; Chromium where it is one, which on Ubuntu it is not. Nobody else has packages installed."""
+    """Only root installs missing system packages, and Chromium among them if the system has such a package, which
+    Ubuntu does not."""
     machine.has("uv", UV + 'case "$*" in *chromium.py) exit 1 ;; esac')
     machine.has("apt-get", "")
     machine.has("apt-cache", f"echo '  Candidate: {candidate}'")
@@ -333,7 +335,7 @@ def test_only_root_installs_packages_of_the_system(machine: Machine, candidate: 
 
 
 def test_root_gets_the_library_that_playwright_needs(machine: Machine):
-    """Without it Playwright neither finds nor downloads a browser."""
+    """Root installs the library without which Playwright neither finds nor downloads a browser."""
     machine.has("uv", UV + 'case "$*" in *playwright* | *chromium.py) [[ -e $FOLDER/library ]] || exit 127 ;; esac')
     machine.has("apt-get", '[[ $* != *libatomic1 ]] || echo >"$FOLDER/library"')
     root = os.geteuid() == 0
@@ -342,7 +344,7 @@ def test_root_gets_the_library_that_playwright_needs(machine: Machine):
 
 
 def test_root_gets_venv_where_there_is_no_other_way(machine: Machine):
-    """As a package of the system; somebody else is told to install one."""
+    """Root installs venv as a system package if no other way to install uv exists; other users get an error."""
     machine.has("python3", python())
     machine.has("python3-with-venv", python("ensurepip"))
     machine.has("apt-get", 'case "$*" in install*python3-venv) cp "${0%/*}"/python3{-with-venv,} ;; esac')

@@ -1,4 +1,4 @@
-"""The load tests start, load a control center, and judge what they saw; what they did not see is no success."""
+"""The load tests start, load a control center and judge the results, and a missing result is a failure."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ PATIENT = [f"--{row}-p99=60000" for row in ("terminal", "command", "key", "row",
 
 
 @pytest.fixture
-def memory(monkeypatch, tmp_path, cluster):  # pytest's own folders stay where they are
-    """A control center that a test starts keeps its database where those of other tests are, and need not make it."""
+def memory(monkeypatch, tmp_path, cluster):  # pytest's own folders stay in their place
+    """The folder of a test's control center, whose database lies in the cluster that all tests share and is created
+    already."""
     folder = data_folder()
     monkeypatch.setenv("LOAD_DATA", str(cluster))
     monkeypatch.setenv("TMPDIR", str(folder))
@@ -40,7 +41,7 @@ def memory(monkeypatch, tmp_path, cluster):  # pytest's own folders stay where t
 
 @pytest.fixture
 def part(monkeypatch):
-    """A module of the load tests, by name."""
+    """Import a module of the load tests by its name."""
     monkeypatch.syspath_prepend(FOLDER)
     return importlib.import_module
 
@@ -51,20 +52,21 @@ def part(monkeypatch):
     "times",
     [
         ("--seconds", "3", "--renewal-seconds", "0.5", *QUICK),
-        # An operator's first command comes within 8 s of the sign-in, which takes its time on a busy machine.
+        # An operator's first command comes within 8 s of the sign-in, which is slow on a busy machine.
         pytest.param(("--seconds", "40", "--renewal-seconds", "3"), marks=pytest.mark.load),
     ],
     ids=["short", "long"],
 )
 def test_a_steady_load_is_run_and_judged(memory, tmp_path, times):
-    """Its rows, counts and what the server took are in its files; operators' tokens are renewed; nothing is lost."""
+    """A steady load writes its rows, counts and server statistics to files, renews operators' tokens and loses
+    nothing."""
     files = ("--json", str(tmp_path / "found.json"), "--html", str(tmp_path / "found.html"))
     said = load("steady", "--agents", "2", "--operators", "2", *times, *files, *PATIENT)
     assert "every threshold was kept" in said and "agent → viewer: p50" in said
     found = json.loads((tmp_path / "found.json").read_text())
     rows = {row["name"]: row for row in found["rows"]}
     assert found["missed"] == [] and rows["renew token"]["count"] > 4 and rows["POST → row"]["failures"] == 0
-    assert found["counts"]["archived bytes compared"] > 2 * 2 * 1024 * 1024  # the history of each
+    assert found["counts"]["archived bytes compared"] > 2 * 2 * 1024 * 1024  # the history of each agent
     assert 0 < found["server"]["Postgres connections, at most"] < 40
     assert r"agent \u2192 viewer" in (tmp_path / "found.html").read_text()
 
@@ -75,7 +77,7 @@ def test_a_steady_load_is_run_and_judged(memory, tmp_path, times):
     "times", [("--seconds", "1", *QUICK), pytest.param(("--seconds", "10"), marks=pytest.mark.load)], ids=str
 )
 async def test_a_load_at_an_address_is_judged(part, memory, times):
-    """A threshold that is missed is the exit code."""
+    """An exceeded threshold of a load at an address sets the exit code."""
     async with part("center").center() as server:
         where = ("--url", server.url, "--email", server.email, "--agents", "1", "--operators", "1")
         account = {"ONSEMBL_PASSWORD": server.password}
@@ -90,7 +92,7 @@ async def test_a_load_at_an_address_is_judged(part, memory, times):
     "times", [("--seconds", "2", *QUICK), pytest.param(("--seconds", "10"), marks=pytest.mark.load)], ids=str
 )
 def test_a_storm_cuts_everybody_off_and_sees_them_back(memory, times):
-    """How many there were is said."""
+    """A storm disconnects all agents, waits for their return and prints their number."""
     said = load("storm", "--agents", "10", "--operators", "1", *times, *PATIENT)
     assert "agents cut off: 10" in said and "all are back: p50" in said
 
@@ -99,28 +101,28 @@ def test_a_storm_cuts_everybody_off_and_sees_them_back(memory, times):
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize(("step", "seconds"), [(1, 3), pytest.param(2, 6, marks=pytest.mark.load)])
 def test_a_ramp_says_how_many_it_held(memory, step, seconds):
-    """It goes up until what it was asked for at most."""
+    """A ramp rises to the largest requested number of agents and prints the number that it held."""
     agents = 2 * step
     said = load("limit", *map(str, ("--agents", agents, "--step", step, "--step-seconds", seconds)), *PATIENT)
     assert f"{agents} agents × 5 viewers" in said and f"the limit at any: {agents} agents × 5 viewers" in said
 
 
 def test_a_load_that_reaches_nobody_fails():
-    """Its process ends with an error, which is no success with nothing to object to."""
+    """A load that reaches no server ends with an error."""
     where = ("--url", "http://127.0.0.1:9", "--email", "nobody@example.org", "--seconds", "5")
     said = load("steady", *where, code=1, ONSEMBL_PASSWORD="none")
     assert "missed: the load ended before it had seen everything to its end" in said
 
 
 def test_no_ramp_waits_for_a_load_that_has_ended():
-    """It ends with it."""
+    """A ramp ends when its load ends."""
     where = ("--url", "http://127.0.0.1:9", "--email", "nobody@example.org")
     load("limit", *where, code=1, ONSEMBL_PASSWORD="none")
 
 
 @pytest.mark.timeout(200)
 def test_a_killed_load_fails(memory):
-    """Locust is killed in the midst of it."""
+    """A load whose Locust process is killed fails."""
     people = ("--agents", "1", "--operators", "0", "--seconds", "60")
     command = [sys.executable, str(LOAD), "steady", *people]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
@@ -141,12 +143,12 @@ def test_a_killed_load_fails(memory):
     ],
 )
 def test_what_cannot_be_judged_is_refused(arguments):
-    """By the usage message."""
+    """Arguments without a possible judgement are rejected with the usage message."""
     assert "usage:" in load(*arguments, code=2)
 
 
 async def test_an_answer_that_fails_is_asked_for_again(part):
-    """A command's end is read though the server refuses at first."""
+    """The end of a command is read again after an error of the server."""
     asked = []
 
     class Center:
@@ -161,7 +163,7 @@ async def test_an_answer_that_fails_is_asked_for_again(part):
 
 
 async def test_a_refused_subscription_is_no_subscription(part):
-    """Realtime's word that it failed is an error."""
+    """A failed subscription at Realtime raises an error."""
 
     class Socket:
         async def receive_str(self):
@@ -175,7 +177,7 @@ async def test_a_refused_subscription_is_no_subscription(part):
 
 
 async def test_what_a_viewer_does_not_see_is_a_failure(part):
-    """A connection that the server closes, bytes that never come, a row that never comes."""
+    """A closed connection, missing bytes and a missing row are each a failure of the viewer."""
     report = part("report").Report()
     failures = []
     report.failed = lambda kind, name, why: failures.append(f"{name}: {why}")
@@ -197,7 +199,7 @@ async def test_what_a_viewer_does_not_see_is_a_failure(part):
 
 
 def test_frames_with_a_hole_are_found(part):
-    """A byte that is missing in the archive breaks them."""
+    """A byte that is missing in the archive makes its frames invalid."""
     archived, agents = part("archived"), part("fleet_agents")
     chunk = agents.HEADER.pack(agents.MAGIC, 1, agents.HEADER.size + 5) + b"hello"
     frames = archived.Frames()
@@ -207,7 +209,7 @@ def test_frames_with_a_hole_are_found(part):
 
 
 def test_a_process_that_has_ended_is_no_connection(part):
-    """A backend of Postgres may end between being listed and being looked at."""
+    """A Postgres backend that ends after it was listed is not counted as a connection."""
     ended = subprocess.Popen(["true"])
     process = psutil.Process(ended.pid)
     ended.wait()
@@ -215,7 +217,8 @@ def test_a_process_that_has_ended_is_no_connection(part):
 
 
 def test_an_emergency_stop_that_takes_too_long_is_the_exit_code(part, monkeypatch, capsys):
-    """What it measured is played; processes that are alive are never in time."""
+    """An emergency stop that takes too long or leaves processes alive sets the exit code, shown with scripted
+    measurements."""
     bench = part("halt_bench")
     monkeypatch.setattr(sys, "argv", ["halt_bench.py"])
     for gone, proven, after, says in (
@@ -230,13 +233,14 @@ def test_an_emergency_stop_that_takes_too_long_is_the_exit_code(part, monkeypatc
         else:
             with pytest.raises(SystemExit) as ended:
                 bench.main()
-            assert ended.value.code == says  # printed, and the exit code is 1
+            assert ended.value.code == says  # Python prints this text, and the exit code is 1.
     assert '"proven_s": 3.1' in capsys.readouterr().out
 
 
 @pytest.mark.timeout(200)
 def test_a_row_of_the_benchmarks_is_measured_and_judged(memory, tmp_path):
-    """The files have the machine, the figure, its target and whether it is met; so has the exit code."""
+    """A benchmark's files have the machine, the value, its target and whether it is met, which also sets the exit
+    code."""
     files = ("--json", str(tmp_path / "found.json"), "--markdown", str(tmp_path / "found.md"))
     command = [sys.executable, str(FOLDER / "bench.py"), "--only", "start", "--rounds", "1", *files]
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
@@ -249,7 +253,7 @@ def test_a_row_of_the_benchmarks_is_measured_and_judged(memory, tmp_path):
 
 
 async def test_a_round_that_fails_costs_no_other(part):
-    """It is told; what was measured stays, and a target with nothing measured is not met."""
+    """A failed round is reported and keeps the other rounds' values, and a target without a value is not met."""
     bench, targets = part("bench"), part("targets")
     rounds = iter([{"p99 ms": 3.0, "lost": 0.0}, None, {"p99 ms": 5.0, "lost": 0.0}])
 
@@ -273,7 +277,7 @@ async def test_a_round_that_fails_costs_no_other(part):
 
 
 def test_a_target_beside_a_peer_is_open_without_it(part):
-    """Else it is met or not, by the ratio."""
+    """A target relative to a peer is undecided without the peer, and else is judged by the ratio."""
     targets = part("targets")
     rate, p99 = targets.at_least_the_peers("rate", 3), targets.at_most_the_peers("p99 ms")
     assert [rate.met({"rate": 6}, {}), rate.met({"rate": 6}, {"rate": 2}), rate.met({"rate": 5}, {"rate": 2})] == [
@@ -287,7 +291,7 @@ def test_a_target_beside_a_peer_is_open_without_it(part):
 
 
 def load(*arguments: str, code: int = 0, **environment: str) -> str:
-    """What it says; it ends with this code."""
+    """Run the load test; check its exit code and return its output."""
     run = subprocess.run(
         [sys.executable, str(LOAD), *arguments],
         capture_output=True,

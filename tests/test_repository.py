@@ -1,4 +1,4 @@
-"""The repository has no file that is made from others, and GitHub understands its settings."""
+"""The repository contains no generated file, and GitHub accepts its settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def lines(path: str) -> list[str]:
 
 
 def test_no_ignored_file_is_tracked():
-    """A file that .gitignore names was added before it was named, or by force."""
+    """No tracked file matches .gitignore."""
     command = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]
     assert subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout == ""
 
@@ -41,7 +41,7 @@ def check(path: Path, schema: str) -> Result:
 
 @pytest.mark.parametrize(("path", "schema"), SCHEMAS.items())
 def test_github_understands_the_file(path: str, schema: str, tmp_path: Path):
-    """The file fits its schema; with a key that GitHub does not know, it does not."""
+    """Each file fits its schema, and a key that GitHub does not know is rejected."""
     text = (ROOT / ".github" / path).read_text()
     result = check(ROOT / ".github" / path, schema)
     assert result.exit_code == 0, result.output
@@ -51,6 +51,6 @@ def test_github_understands_the_file(path: str, schema: str, tmp_path: Path):
 
 
 def test_every_file_for_github_is_checked():
-    """Each YAML file in .github has its schema named above."""
+    """The test names a schema for each YAML file in .github."""
     folder = ROOT / ".github"
     assert {file.relative_to(folder).as_posix() for file in folder.rglob("*.y*ml")} == set(SCHEMAS)

@@ -49,7 +49,7 @@ class Pin:
 
 
 def read(text: str) -> tuple[list[Pin], list[str]]:
-    """The pins, and every line that is neither of a pin nor the header."""
+    """The pins, and every line that is neither part of a pin nor of the header."""
     pins: list[Pin] = []
     others = []
     for line in text.splitlines():
@@ -66,7 +66,7 @@ def read(text: str) -> tuple[list[Pin], list[str]]:
 
 
 def faults(requirements: list[str], text: str) -> Iterator[str]:
-    """What keeps a file of pins from being the whole of these requirements and no more."""
+    """Every difference between a file of pins and the pins that these requirements need."""
     pins, others = read(text)
     yield from (f"not a pin: {line}" for line in others)
     if "://" in text:
@@ -86,7 +86,7 @@ def faults(requirements: list[str], text: str) -> Iterator[str]:
 
 
 def unfit(requirement: Requirement, pins: list[Pin], environment: dict[str, str], extra: str = "") -> Iterator[str]:
-    """Whether the environment has one pin for the requirement, in its range."""
+    """An error unless the environment has exactly one pin for the requirement, in its range."""
     if requirement.marker is not None and not requirement.marker.evaluate(environment | {"extra": extra}):
         return
     name = canonicalize_name(requirement.name)
@@ -99,7 +99,7 @@ def unfit(requirement: Requirement, pins: list[Pin], environment: dict[str, str]
 
 
 def reached(asked: set[str], pins: list[Pin]) -> set[str]:
-    """The pins that are asked for, and those that they need in turn."""
+    """The names that are required directly, and the pins that these need in turn."""
     found = set(asked)
     while more := {pin.name for pin in pins if pin.via & found} - found:
         found |= more
@@ -107,7 +107,7 @@ def reached(asked: set[str], pins: list[Pin]) -> set[str]:
 
 
 def unfit_needs(requirements: list[str], pins: list[Pin]) -> Iterator[str]:
-    """What the pins themselves require, as far as their very versions are installed here and say so."""
+    """Every unmet requirement of the pins themselves, as far as their exact versions are installed here."""
     here = default_environment()
     waiting = [Requirement(requirement) for requirement in requirements]
     seen: set[tuple[str, str]] = set()
@@ -174,14 +174,14 @@ EXTRA = f"left-pad==1.0.0 \\\n    --hash=sha256:{'0' * 64}\n    # via {{}}\n"
     ],
 )
 def test_each_fault_is_named(changed, found: str):
-    """A pin that is missing, out of range, without a hash or needless."""
+    """Each fault is named: a pin that is missing, out of range, without a hash or needless."""
     text = changed(text_of("server.txt"))
     assert text != text_of("server.txt")
     assert [fault for fault in faults(SERVER, text) if fault.startswith(found)]
 
 
 def test_a_need_without_a_pin_is_named():
-    """The test of what the pins need finds a gap, shown on an installed package."""
+    """The test of the pins' own requirements finds a missing pin, shown on an installed package."""
     version = distribution("pytest").version
     pins = [Pin("pytest", version, None), Pin("pluggy", "0.1", None)]
     named = list(unfit_needs(["pytest"], pins))
@@ -198,7 +198,8 @@ def test_the_build_is_pinned_from_what_pyproject_asks_for():
 
 
 def test_the_image_installs_nothing_that_is_not_pinned():
-    """Every `pip` in the Dockerfile asks for hashes or takes no dependencies; the base image has a patch version."""
+    """Every `pip` in the Dockerfile requires hashes or installs no dependencies, and the base image has a patch
+    version."""
     dockerfile = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text())
     commands = re.findall(r"\bpip (?:install|wheel) [^&\n]+", dockerfile)
     assert [command for command in commands if "--require-hashes" not in command and "--no-deps" not in command] == []

@@ -1,4 +1,4 @@
-"""Claude Code's structured output, as recorded from 2.1.197 and as it might come."""
+"""Claude Code's structured output, as recorded from 2.1.197 and with unknown or invalid events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.jsonl"))
 
 
 def show(data: bytes, size: int = 2**30) -> tuple[str, ClaudeEvents]:
-    """What is shown of it when it comes in pieces of this size."""
+    """The text that is shown for output that arrives in pieces of this size."""
     events = ClaudeEvents()
     shown = b"".join(events.feed(data[at : at + size]) for at in range(0, len(data), size)) + events.end()
     return shown.decode(), events
@@ -37,7 +37,7 @@ def text(words: str) -> dict:
 
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
 def test_the_pieces_in_which_it_comes_make_no_difference(path):
-    """A line may be cut anywhere, within a character too."""
+    """A line may be cut at any byte, even within a character."""
     whole, events = show(path.read_bytes())
     for size in (1, 7, 4096):
         shown, other = show(path.read_bytes(), size)
@@ -46,14 +46,14 @@ def test_the_pieces_in_which_it_comes_make_no_difference(path):
 
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
 def test_an_answer_is_shown_once_whether_or_not_it_came_in_pieces(path):
-    """Without the pieces, as an older CLI tells it, the same is seen."""
+    """The events of an older CLI, without partial messages, show the same text."""
     data = path.read_bytes()
     without = b"".join(line for line in data.splitlines(keepends=True) if b'"type":"stream_event"' not in line)
     assert show(without)[0].split("\x1b[2m")[:-1] == show(data)[0].split("\x1b[2m")[:-1]
 
 
 def test_an_answer_is_seen_while_it_is_written():
-    """Each word as it comes, not the block when it is done."""
+    """Each word is shown when it arrives, before its block is complete."""
     events = ClaudeEvents()
     shown = [
         events.feed(line) for line in (TRANSCRIPTS[-1].parent / "words.jsonl").read_bytes().splitlines(keepends=True)
@@ -73,7 +73,7 @@ def test_an_answer_is_seen_while_it_is_written():
     ],
 )
 def test_the_end_of_a_run_is_known(name, error, tokens):
-    """What went wrong, and what was used, also by a run that was interrupted."""
+    """A run's error and usage are known at its end, even if it was interrupted."""
     _, events = show((TRANSCRIPTS[0].parent / f"{name}.jsonl").read_bytes())
     assert events.error == error
     assert events.usage is not None
@@ -81,7 +81,7 @@ def test_the_end_of_a_run_is_known(name, error, tokens):
 
 
 def test_usage_is_counted_once_a_message():
-    """The same message comes in several lines, each with its usage so far."""
+    """The usage of a message that comes in several lines is counted once, by its last line."""
     _, events = show(
         lines(
             message("a", text("x"), input_tokens=10, output_tokens=1),
@@ -93,13 +93,13 @@ def test_usage_is_counted_once_a_message():
 
 
 def test_without_a_word_of_usage_there_is_none():
-    """None is not zero."""
+    """Without a report of usage the usage is None, not zero."""
     assert show(b"")[1].usage is None
     assert show(lines({"type": "system", "subtype": "init", "model": "m"}))[1].usage is None
 
 
 def test_long_results_of_tools_are_abridged():
-    """Some lines, each of some length, and how many more there are."""
+    """A long result of a tool is cut to a number of lines and a length of each, with the number of omitted lines."""
     content = "\n".join(["x" * 5000, *map(str, range(100))])
     block = {"type": "tool_result", "content": [{"type": "text", "text": content}]}
     shown, _ = show(lines({"type": "user", "message": {"content": [block]}}))
@@ -109,7 +109,7 @@ def test_long_results_of_tools_are_abridged():
 
 
 def test_an_error_is_red_and_what_a_tool_is_asked_fits_on_a_line():
-    """Failed tools stand out; arguments are shortened."""
+    """A failed tool's result is red, and a tool's arguments are shortened to one line."""
     shown, _ = show(
         lines(
             message("a", {"type": "tool_use", "name": "Bash", "input": {"command": "echo\n" + "x " * 500}}),
@@ -125,7 +125,7 @@ def test_an_error_is_red_and_what_a_tool_is_asked_fits_on_a_line():
 
 
 def test_agents_below_are_shown_whole():
-    """Several write at a time: their pieces would mix."""
+    """Messages of subagents are shown whole, because the pieces of several would mix."""
     piece = {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "half"}}
     below = {"type": "stream_event", "event": piece, "parent_tool_use_id": "t"}
     whole = {**message("s", text("whole")), "parent_tool_use_id": "t"}
@@ -133,7 +133,7 @@ def test_agents_below_are_shown_whole():
 
 
 def test_the_model_cannot_move_the_cursor():
-    """Text is text, whoever wrote it: no escape sequence gets through from an answer, a tool or an error."""
+    """No escape sequence of an answer, a tool or an error reaches the terminal."""
     evil = "a\x1b]52;c;aGk=\x07\x1b[2Jb\x9b1m"
     shown, events = show(
         lines(
@@ -150,20 +150,20 @@ def test_the_model_cannot_move_the_cursor():
 
 
 def test_what_is_not_json_is_shown_as_it_is():
-    """A message of the CLI itself, or of what wraps it."""
+    """A line that is not JSON is shown unchanged, such as a message of the CLI or of a wrapper."""
     assert show(b"npm warn something\n[1, 2]\n\nthe end")[0] == "npm warn something\r\nthe end\r\n"
 
 
 @pytest.mark.timeout(20)
 def test_a_line_may_be_long():
-    """An image in a tool's result comes as one line; the time to read it grows with its length only."""
+    """The time to read a long line, such as an image in a tool's result, grows linearly with its length."""
     data = lines(message("a", text("x" * 20_000_000)))
     shown, _ = show(data, 65536)
     assert len(shown) == 20_000_002
 
 
 def places(value: object) -> list[tuple[dict | list, str | int]]:
-    """Every place in a JSON value where another value could be."""
+    """Every position in a JSON value at which another value could be."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [found for key, part in inner for found in [(value, key), *places(part)]]
 
@@ -176,7 +176,7 @@ OTHER = [None, True, -1, 2**70, 0.5, "", "x\x1b[31m", [], [None], ["x"], {}, {"t
 @example([(lines({"type": "result", "num_turns": 1, "duration_ms": 1}).strip(), 2, 2**70)])
 @given(st.lists(st.tuples(st.sampled_from(RECORDED), st.integers(0, 200), st.sampled_from(OTHER)), max_size=4))
 def test_nothing_that_a_later_version_says_breaks_it(changes):
-    """A field of another type or with another value: something is shown, and the usage is a valid one."""
+    """A field of an unexpected type or value still shows a text and leaves the usage valid."""
     events = []
     for line, place, value in changes:
         events.append(json.loads(line))

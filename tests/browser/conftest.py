@@ -128,7 +128,7 @@ class Visitor:
 
     async def tap_twice(self, button: Locator) -> None:
         """Tap a button twice, both taps sent together."""
-        await button.tap(trial=True)  # waits until the button stands still and is not covered
+        await button.tap(trial=True)  # waits until the button does not move and is not covered
         box = await button.bounding_box()
         assert box is not None
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -157,7 +157,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def dashboard() -> Path:
     """The page, built from the present sources."""
-    install_for_checks(SOURCES, print)  # installs all packages at once: tests/dashboard needs more than the build
+    install_for_checks(SOURCES, print)  # installs all packages, because tests/dashboard needs more than the build
     files = dashboard_files(print)
     assert files is not None
     return files

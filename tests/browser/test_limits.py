@@ -35,7 +35,7 @@ async def test_a_limited_command_is_seen_to_time_out(center: Api, visit, tmp_pat
 
 
 async def test_an_agents_limits_are_set_in_its_menu(center: Api, visit) -> None:
-    """An admin sets them; the form shows them when it is opened again."""
+    """An admin sets an agent's limits in its menu, and the form shows them when it is opened again."""
     await center.enrol("away")
     visitor = await visit(center.url)
     await visitor.come_back((await center.operator()).email)

@@ -48,7 +48,7 @@ async def test_an_empty_fleet_says_how_to_enrol(center: Api, visit) -> None:
 
 
 async def test_a_person_without_a_role_has_no_access(center: Api, visit) -> None:
-    """A person who may sign in to Supabase but has no role sees only this message."""
+    """A person who signs in to Supabase but has no role sees only this message."""
     account = await center.operator()
     async with asyncio.timeout(30):
         await _set_role(center, account.email, None)

@@ -40,7 +40,7 @@ async def test_a_page_names_the_role_that_it_requires(center: Api, visit) -> Non
 
 
 async def test_an_admin_disables_and_enables_an_operator(center: Api, visit) -> None:
-    """Two presses; the operator's page then has no access, and an agent is disabled in the same way."""
+    """An admin disables an operator by two presses, whose page then has no access, and an agent in the same way."""
     agent = await center.enrol("one")
     admin, other = await visit(center.url), await visit(center.url)
     other.console.expect("403")
@@ -95,7 +95,7 @@ async def test_an_admin_approves_an_agent(center: Api, visit) -> None:
 
 
 async def test_the_audit_log_is_read_filtered_and_exported(center: Api, visit) -> None:
-    """Newest first, with filters that the address holds, an event in full, and an export."""
+    """The audit log is listed newest first, filtered by the address, shown in full for one event, and exported."""
     await center.enrol("one")
     visitor = await visit(center.url)
     await visitor.come_back((await center.operator()).email, path="/#/audit")

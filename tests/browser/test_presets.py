@@ -39,7 +39,7 @@ async def test_a_preset_is_filled_in_and_sent(center: Api, visit) -> None:
 
 
 async def test_a_preset_is_copied_changed_and_deleted(center: Api, visit) -> None:
-    """Shipped presets can only be copied; a viewer can change none."""
+    """An operator copies shipped presets, changes and deletes copies; a viewer changes none."""
     await center.enrol("one")
     visitor, viewer = await visit(center.url), await visit(center.url)
     await visitor.come_back((await center.operator(Role.OPERATOR)).email, path="/#/presets")

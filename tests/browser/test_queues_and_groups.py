@@ -77,7 +77,7 @@ async def test_queued_commands_are_edited_and_moved(center: Api, visit) -> None:
 
 
 async def test_a_cancellation_has_a_reason(center: Api, visit) -> None:
-    """For one command, for a group, and for all commands of an agent: each command shows the reason."""
+    """A cancellation of one command, a group or all commands of an agent has a reason, which each command shows."""
     away = await center.enrol("away")
     visitor = await visit(center.url)
     account = await center.operator(Role.OPERATOR)

@@ -106,7 +106,7 @@ async def test_the_player_follows_keys_and_clicks(center: Api, visit) -> None:
         await page.keyboard.press("]")
     await expect(page.get_by_role("combobox", name="Speed")).to_have_value("16")
     await page.keyboard.press("Space")
-    await visitor.sees("note")  # an hour later: the pause was skipped
+    await visitor.sees("note")  # the pause was skipped, which lasts almost an hour
     await page.keyboard.press("Space")
     await expect(page.get_by_role("button", name="Play")).to_be_visible()
     await page.keyboard.press("5")
@@ -152,6 +152,7 @@ async def test_a_recording_has_all_of_its_commands(center: Api, visit) -> None:
 
 
 async def test_the_player_opens_at_a_command_that_was_chosen_before_it_was_ready(center: Api, visit) -> None:
+    """The player opens at a command that was chosen before its list was complete."""
     stream = await with_commands(center, 10)
     visitor = await visit(center.url)
     let_go = asyncio.Event()

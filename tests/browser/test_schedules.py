@@ -12,7 +12,7 @@ from onsembl.tasks.schedules import fire_due
 
 
 async def test_a_schedule_is_created_runs_and_is_paused(center: Api, visit, tmp_path) -> None:
-    """A viewer's window shows each step at once, and has no buttons to change it."""
+    """A viewer's window shows each change of a schedule at once, and has no buttons to change it."""
     async with agent_running(center, tmp_path, "one"):
         visitor, viewer = await visit(center.url), await visit(center.url)
         await visitor.come_back((await center.operator(Role.OPERATOR)).email, path="/#/schedules")

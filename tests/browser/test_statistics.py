@@ -44,7 +44,7 @@ async def test_statistics_change_while_the_page_is_visible(center: Api, visit, t
 
 
 async def test_the_page_sends_no_requests_while_it_is_hidden(center: Api, visit) -> None:
-    """Neither in a background tab nor on another page; earlier readings are still there afterwards."""
+    """The page sends no requests in a background tab or while another page is open, and keeps its earlier readings."""
     visitor = await visit(center.url)
     page = visitor.page
     await page.clock.install()
@@ -73,7 +73,7 @@ async def test_the_page_sends_no_requests_while_it_is_hidden(center: Api, visit)
 
 
 async def test_an_error_is_shown_until_the_next_reading(center: Api, visit) -> None:
-    """The last values stay on the page."""
+    """An error is shown until the next reading, and the last values stay on the page."""
     visitor = await visit(center.url)
     visitor.console.expect("503")
     await visitor.page.clock.install()
@@ -89,7 +89,7 @@ async def test_an_error_is_shown_until_the_next_reading(center: Api, visit) -> N
 
 
 async def test_it_fits_a_phone(center: Api, visit) -> None:
-    """Nothing is wider than the screen."""
+    """No element of the page is wider than a phone's screen."""
     visitor = await visit(center.url, PHONE)
     await visitor.come_back((await center.operator()).email, path="/#/statistics")
     await expect(statistic(visitor, "memory")).to_be_visible()

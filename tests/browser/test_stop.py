@@ -16,7 +16,8 @@ PHONE = {"width": 390, "height": 844}
 
 
 async def test_one_button_stops_all_agents_and_shows_their_confirmation(center: Api, visit, tmp_path: Path) -> None:
-    """By keyboard alone, from another page; every window shows it at once, and only an admin lifts it."""
+    """The keyboard alone stops all agents from another page; every window shows the stop at once, and only an admin
+    lifts it."""
     async with agent_running(center, tmp_path):
         admin, viewer = await visit(center.url), await visit(center.url)
         await admin.come_back((await center.operator()).email)
@@ -45,7 +46,8 @@ async def test_one_button_stops_all_agents_and_shows_their_confirmation(center: 
 
 
 async def test_a_phone_stops_the_fleet_and_shows_each_agent(center: Api, visit) -> None:
-    """Two taps; the banner lists agents that stopped, cannot be reached, or have processes that survive SIGKILL."""
+    """Two taps stop the fleet; the banner lists agents that stopped, cannot be reached, or have processes that survive
+    SIGKILL."""
     away, dying, good = [await center.enrol(name) for name in ("away", "dying", "good")]
     async with center.agent_socket(away) as socket:
         await socket.send(HELLO_TEXT)
@@ -74,7 +76,7 @@ async def test_a_phone_stops_the_fleet_and_shows_each_agent(center: Api, visit) 
 
 
 async def test_an_agent_is_paused_and_its_commands_cancelled_from_its_menu(center: Api, visit, tmp_path: Path) -> None:
-    """Cancelling needs a second press; the terminal's bar shows that the agent is paused."""
+    """Cancelling an agent's commands needs a second press, and the terminal's bar shows that the agent is paused."""
     async with agent_running(center, tmp_path):
         visitor = await visit(center.url)
         await visitor.come_back((await center.operator(Role.OPERATOR)).email)

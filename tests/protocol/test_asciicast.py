@@ -23,7 +23,7 @@ def lines(data: bytes) -> list:
 
 
 def test_a_v3_recording_has_a_term_and_intervals():
-    """Header with `term`; each event says how long after the one before it."""
+    """A v3 header has `term`, and each event has the interval since the event before it."""
     cast = Asciicast(3, BEGAN, 80, 24, "ls")
     data = cast.head() + cast.output(at(0.5), b"a") + cast.resize(at(2), 100, 30) + cast.marker(at(2), "make")
     head, *events = lines(data + cast.output(at(3.25), b"\x1b[31mb\r\n"))
@@ -33,7 +33,7 @@ def test_a_v3_recording_has_a_term_and_intervals():
 
 
 def test_a_v2_recording_has_width_and_times_since_the_beginning():
-    """Otherwise the same."""
+    """A v2 header has `width` and `height`, and each event has the time since the beginning."""
     cast = Asciicast(2, BEGAN, 80, 24, "ls")
     head, *events = lines(cast.head() + cast.output(at(0.5), b"a") + cast.output(at(3.25), b"b"))
     assert (head["version"], head["width"], head["height"]) == (2, 80, 24)
@@ -41,7 +41,7 @@ def test_a_v2_recording_has_width_and_times_since_the_beginning():
 
 
 def test_times_never_go_back_and_intervals_do_not_drift():
-    """A clock that was set back costs no event; a thousand roundings do not add up."""
+    """A clock that is set back loses no event, and a thousand rounded intervals add up to the exact time."""
     cast = Asciicast(3, BEGAN, 80, 24, "")
     assert lines(cast.output(at(2), b"a") + cast.output(at(1), b"b")) == [[2.0, "o", "a"], [0.0, "o", "b"]]
     total = sum(lines(cast.output(at(2 + n / 3000), b"x"))[0][0] for n in range(3001))
@@ -49,14 +49,14 @@ def test_times_never_go_back_and_intervals_do_not_drift():
 
 
 def test_a_size_that_is_said_again_is_no_event():
-    """Only changes are."""
+    """Only a changed size is an event."""
     cast = Asciicast(3, BEGAN, 80, 24, "")
     assert cast.resize(at(1), 80, 24) == b""
 
 
 @given(st.text(), st.lists(st.integers(1, 5)))
 def test_characters_cut_between_chunks_come_out_whole(text, cuts):
-    """Whatever the chunks, the text is the same."""
+    """Characters that are cut between chunks are joined, for all chunk sizes."""
     data, cast, seen = text.encode("utf-8", "surrogatepass"), Asciicast(2, BEGAN, 80, 24, ""), b""
     for cut in [*cuts, len(data)]:
         seen += cast.output(at(0), data[:cut])
@@ -67,7 +67,7 @@ def test_characters_cut_between_chunks_come_out_whole(text, cuts):
 
 @given(st.lists(st.binary(), max_size=5))
 def test_any_bytes_make_a_valid_recording(chunks):
-    """What is no UTF-8 is replaced, as a terminal does."""
+    """Invalid UTF-8 is replaced as a terminal replaces it, so any bytes make a valid recording."""
     cast = Asciicast(3, BEGAN, 80, 24, "")
     data = cast.head() + b"".join(cast.output(at(n), chunk) for n, chunk in enumerate(chunks)) + cast.end()
     text = "".join(event[2] for event in lines(data)[1:])
@@ -75,7 +75,7 @@ def test_any_bytes_make_a_valid_recording(chunks):
 
 
 def test_another_terminal_begins_with_a_reset():
-    """Half a character of the one before is not joined to it."""
+    """A reset begins the next terminal, and a character that was cut before it is not joined with bytes after it."""
     cast = Asciicast(2, BEGAN, 80, 24, "")
     data = cast.output(at(0), b"a\xc3") + cast.reset(at(1)) + cast.output(at(1), b"\xa4")
     assert "".join(event[2] for event in lines(data)) == "a\ufffd\x1bc\ufffd"

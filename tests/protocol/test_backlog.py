@@ -1,4 +1,4 @@
-"""What waits for the archive: bounded, in order, each byte once."""
+"""The backlog of the archive is bounded and in order, and holds each byte once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def held_bytes(log: Backlog) -> bytes:
 
 
 def test_bytes_wait_until_they_are_archived():
-    """A part may be, and more than is here."""
+    """The backlog drops archived bytes, even if only a part of it or more than it has is archived."""
     log = backlog()
     log.offer(0, b"abc", 1.0)
     log.offer(3, b"def", 2.0)
@@ -38,7 +38,7 @@ def test_bytes_wait_until_they_are_archived():
 
 
 def test_what_waits_can_be_read_from_any_place():
-    """A viewer may want it before the archive has it."""
+    """Any range of the backlog can be read, for viewers that need bytes before they are archived."""
     log = backlog(start=10)
     for chunk in (b"abc", b"d", b"efgh"):
         log.offer(log.end, chunk, 0)
@@ -49,7 +49,7 @@ def test_what_waits_can_be_read_from_any_place():
 
 
 def test_what_was_taken_before_is_trimmed():
-    """An agent that was sent back says bytes twice."""
+    """Bytes that an agent sends again are trimmed."""
     log = backlog(start=10)
     log.offer(10, b"abc", 0)
     log.offer(8, b"__abc", 0)
@@ -59,7 +59,8 @@ def test_what_was_taken_before_is_trimmed():
 
 
 def test_a_full_backlog_lets_bytes_go_by_and_asks_for_them_later():
-    """It never holds more than a chunk above its bound, and nothing after a hole."""
+    """A full backlog drops later bytes, holds at most one chunk above its bound, and requests the dropped bytes
+    later."""
     log = backlog(limit=4)
     log.offer(0, b"abc", 0)
     log.offer(3, b"def", 0)
@@ -77,7 +78,7 @@ def test_a_full_backlog_lets_bytes_go_by_and_asks_for_them_later():
 
 
 def test_all_together_are_bounded():
-    """A stream that waits takes room from the others, and gives it back."""
+    """All streams share one bound: a stream's backlog leaves less room for the others until it is archived."""
     budget = MemoryBudget(10)
     one, two = Backlog(0, 100, budget, lambda: None), Backlog(0, 100, budget, lambda: None)
     one.offer(0, b"0123456789", 0)
@@ -91,7 +92,7 @@ def test_all_together_are_bounded():
 
 
 def test_the_first_bytes_are_announced_and_the_next_are_not():
-    """Once for each time that it was empty."""
+    """The callback is called once each time that the empty backlog receives bytes."""
     calls: list[None] = []
     log = Backlog(0, 100, MemoryBudget(100), lambda: calls.append(None))
     log.offer(0, b"a", 0)
@@ -112,7 +113,7 @@ def test_the_first_bytes_are_announced_and_the_next_are_not():
     ),
 )
 def test_the_archive_gets_every_byte_once_whatever_happens(whole, steps):
-    """A sender that goes back when it is asked to, a small backlog, an archive that is written by others too."""
+    """The archive gets every byte once, with a sender that goes back on request, a small backlog and another writer."""
     budget = MemoryBudget(64)
     log = Backlog(0, 32, budget, lambda: None)
     archive, sent = b"", 0
@@ -134,7 +135,7 @@ def test_the_archive_gets_every_byte_once_whatever_happens(whole, steps):
         elif kind == "archive":
             settle(count)
         elif log.size:
-            # Another process with the same bytes was first with some of them.
+            # Another process has archived some of the same bytes.
             archive = whole[: min(log.end, len(archive) + count)]
         assert archive == whole[: len(archive)]
         assert budget.used == log.size <= 32 + 40
@@ -150,22 +151,22 @@ def test_the_archive_gets_every_byte_once_whatever_happens(whole, steps):
 @pytest.mark.parametrize(
     ("start", "end", "archived", "held", "expected"),
     [
-        (0, 10, 0, None, 0),  # this process knows nothing: where the archive ends
+        (0, 10, 0, None, 0),  # this process has no bytes: the archive's end counts
         (3, 10, 5, None, 5),
-        (6, 10, 5, None, None),  # the agent has forgotten what the archive lacks
-        (3, 4, 5, None, None),  # the agent has lost what the archive has
-        (3, 10, 5, (5, 8, 8), 8),  # what waits here joins on
+        (6, 10, 5, None, None),  # the agent no longer has bytes that the archive lacks
+        (3, 4, 5, None, None),  # the agent no longer has bytes that are archived
+        (3, 10, 5, (5, 8, 8), 8),  # the backlog continues the archive
         (3, 10, 6, (5, 8, 8), 8),
         (7, 10, 6, (5, 8, 8), 8),
-        (3, 10, 9, (5, 8, 8), 9),  # another process was further
-        (3, 10, 4, (5, 8, 8), 4),  # what waits here does not join on
-        (3, 10, 5, (5, 6, 9), 6),  # viewers had more than waits
-        (3, 8, 5, (5, 6, 9), None),  # and the agent has lost some of it
+        (3, 10, 9, (5, 8, 8), 9),  # another process has archived more
+        (3, 10, 4, (5, 8, 8), 4),  # the backlog does not continue the archive
+        (3, 10, 5, (5, 6, 9), 6),  # viewers have seen more than the backlog
+        (3, 8, 5, (5, 6, 9), None),  # and the agent no longer has some of it
         (0, 10, 5, (5, 5, 5), 5),
     ],
 )
 def test_where_an_agent_goes_on(start, end, archived, held, expected):
-    """At the first byte that is neither archived nor sure to be."""
+    """An agent resumes at the first byte that is neither archived nor certain to be archived."""
     stream = uuid4()
     mine = HeldBytes(stream, *held) if held else None
     tail = StreamTail(id=stream, start=start, end=end)

@@ -1,4 +1,4 @@
-"""One controller at a time, and each key typed once, over connections that come and go."""
+"""One controller at a time types, and each key is typed once, over connections that break and reconnect."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAGE = st.sampled_from(PAGES)
 
 
 class ControlMachine(RuleBasedStateMachine):
-    """Any order of requests, grants, takeovers, releases and lost connections."""
+    """Runs requests, grants, takeovers, releases and lost connections in any order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +87,8 @@ TestControl = ControlMachine.TestCase
 
 
 def test_a_lost_controller_keeps_the_terminal_for_a_while():
-    """Back in time, it goes on; too late, whoever waits is next."""
+    """A controller that reconnects within the grace period keeps control; after it, the next waiting page gets
+    control."""
     control = Control()
     control.request(PAGES[0])
     control.request(PAGES[1])
@@ -101,7 +102,7 @@ def test_a_lost_controller_keeps_the_terminal_for_a_while():
 
 
 def test_a_connection_that_is_given_up_late_takes_nothing_from_the_page():
-    """It has come back over another one by then, and waits or types there."""
+    """The late end of a page's older connection takes neither its control nor its place among the waiting pages."""
     control = Control()
     for page in PAGES[:2]:
         control.connected(page.id)
@@ -117,7 +118,7 @@ def test_a_connection_that_is_given_up_late_takes_nothing_from_the_page():
 
 
 class TypingMachine(RuleBasedStateMachine):
-    """A page, the server's memory of it and an agent, with connections that lose whatever is under way."""
+    """A page, the server's unanswered keys and an agent, with connections that lose the messages on their way."""
 
     @initialize()
     def begin(self) -> None:
@@ -185,7 +186,7 @@ TestTyping = TypingMachine.TestCase
 
 @given(st.integers(MAX_PENDING, MAX_PENDING + 20))
 def test_what_waits_for_an_answer_is_bounded(count: int):
-    """More is refused; there is room again for what comes after an answer."""
+    """The number of unanswered keys is bounded: more are rejected until an answer makes room."""
     pending, client_id = UnansweredKeys(), uuid4()
     added = [pending.add(Keys(client_id=client_id, seq=n + 1, text="x")) for n in range(count)]
     assert added.count(True) == MAX_PENDING
@@ -196,7 +197,7 @@ def test_what_waits_for_an_answer_is_bounded(count: int):
 
 
 def test_a_refusal_is_repeated_as_it_was():
-    """Keys that were refused are not typed because they came again."""
+    """A repeated message with rejected keys gets the same rejection, and its keys are not typed."""
     typed, keys = KeyDeduplicator(), Keys(client_id=uuid4(), seq=1, text="x")
     assert typed.answer_to(keys) is None
     typed.record(keys, "nothing_runs")

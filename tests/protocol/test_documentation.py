@@ -1,4 +1,4 @@
-"""The page on the protocol tells of all of it."""
+"""The documentation of the protocol is complete."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text(
 
 
 def test_every_message_is_on_the_page():
-    """By its tag."""
+    """The page has the tag of every message."""
     for union in (
         messages.AgentMessage,
         messages.ServerToAgentMessage,
@@ -26,7 +26,7 @@ def test_every_message_is_on_the_page():
 
 
 def test_every_close_code_is_on_the_page_with_what_to_do():
-    """A code that is for good says to stay away, the others do not."""
+    """The page has every close code, and tells clients of a permanent code not to reconnect."""
     for code in CloseCode:
         row = next(line for line in PAGE.splitlines() if line.startswith(f"| {code.value} | {code.name} |"))
         assert ("stay away" in row) == code.is_permanent, row

@@ -1,4 +1,4 @@
-"""Where WebSocket frames end, against the parser and the serializer of `websockets`."""
+"""The bounds of WebSocket frames, compared with the parser and the serializer of `websockets`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONTROL = st.tuples(st.integers(0, 125), st.sampled_from([Opcode.PING, Opcode.PO
 
 @given(st.lists(st.one_of(DATA, CONTROL), max_size=6), st.data())
 def test_every_frame_ends_where_it_ends(frames, data):
-    """However it is cut: a part of a frame is none yet, and what follows is left alone."""
+    """A frame is found at its exact bounds: an incomplete frame is none yet, and later bytes are not read."""
     written = [Frame(opcode, b"x" * size, fin).serialize(mask=True) for size, opcode, fin in frames]
     stream, at = b"".join(written), 0
     for one, (size, opcode, fin) in zip(written, frames, strict=True):
@@ -32,14 +32,14 @@ def test_every_frame_ends_where_it_ends(frames, data):
 
 @pytest.mark.parametrize("bad", [b"\x82\x05", b"\xc2\x85", b"\x92\x85", b"\x82\xff" + (LONGEST + 1).to_bytes(8, "big")])
 def test_what_is_no_clients_frame_is_told_by_its_head(bad):
-    """Unmasked, reserved bits, too long: before any of its payload is there."""
+    """An unmasked, reserved or too long frame is rejected by its header, before its payload arrives."""
     with pytest.raises(NotAFrame):
         client_frame(bad, 0, LONGEST)
 
 
 @given(sizes)
 def test_a_servers_frame_is_as_others_write_it(size):
-    """Without a mask."""
+    """A server's frame equals the frame that `websockets` writes without a mask."""
     payload = bytes(index % 251 for index in range(size))
     assert server_frame(WHOLE_BINARY, payload) == Frame(Opcode.BINARY, payload).serialize(mask=False)
     assert server_frame(WHOLE_TEXT, payload) == Frame(Opcode.TEXT, payload).serialize(mask=False)

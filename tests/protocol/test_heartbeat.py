@@ -1,4 +1,4 @@
-"""A silent peer is pinged, and given up after three misses."""
+"""A silent peer is pinged, and counts as lost after three misses."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from onsembl.protocol.heartbeat import Heartbeat
 
 
 def test_a_silent_peer_is_lost_after_three_misses():
-    """30 s of silence, then a ping every 10 s; the fourth time there is nothing left to wait for."""
+    """After 30 s of silence a ping follows every 10 s, and after the third miss the peer is lost."""
     heartbeat = Heartbeat(now=0)
     assert heartbeat.poll(29.9) is None
     assert [heartbeat.poll(t) for t in (30, 39.9, 40, 50, 59.9, 60)] == ["ping", None, "ping", "ping", None, "lost"]
 
 
 def test_any_frame_extends_the_deadline():
-    """A frame that comes after two misses starts the count again."""
+    """A frame that arrives after two misses starts the count again."""
     heartbeat = Heartbeat(now=0)
     assert [heartbeat.poll(t) for t in (30, 40)] == ["ping", "ping"]
     heartbeat.received(41)
@@ -27,7 +27,7 @@ def test_any_frame_extends_the_deadline():
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0.01, 25)), max_size=60))
 def test_a_peer_that_says_anything_in_time_is_never_lost(events):
-    """Lost means silent for the whole of interval and timeouts, polled at each deadline."""
+    """A peer is lost only if it was silent for the whole interval and all timeouts, polled at each deadline."""
     heartbeat = Heartbeat(now=0)
     now = last_heard = 0.0
     for heard, pause in events:
@@ -45,7 +45,7 @@ def test_a_peer_that_says_anything_in_time_is_never_lost(events):
 
 
 def test_delays_grow_to_a_cap_and_start_again():
-    """Each bound doubles until the cap; a reset begins anew."""
+    """Each delay's bound doubles up to the cap, and a reset starts again at the first."""
     backoff = Backoff(base=1, factor=2, cap=5, uniform=lambda low, high: high)
     assert [backoff.next_delay() for _ in range(5)] == [1, 2, 4, 5, 5]
     backoff.reset()
@@ -54,7 +54,7 @@ def test_delays_grow_to_a_cap_and_start_again():
 
 @given(st.integers(0, 10))
 def test_delays_are_drawn_from_zero_to_the_bound(failures):
-    """Full jitter: many clients that fail together do not come back together."""
+    """Delays have full jitter, so that clients that fail together do not reconnect together."""
     drawn: list[tuple[float, float]] = []
 
     def uniform(low: float, high: float) -> float:

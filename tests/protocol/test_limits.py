@@ -1,4 +1,4 @@
-"""Limits: which of several is in force, and when a command has passed one."""
+"""Limits of commands: which limit applies, and when a command has exceeded it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ some_limits = st.builds(
 
 @given(some_limits, some_limits)
 def test_what_is_not_said_is_as_usual(said, usual):
-    """And nothing else is."""
+    """An unset limit takes the default, and a set limit does not."""
     both = said.with_defaults(usual)
     for name in CommandLimits.__struct_fields__:
         own = getattr(said, name)
@@ -31,7 +31,7 @@ def test_what_is_not_said_is_as_usual(said, usual):
 
 @given(some_limits, st.lists(st.floats(0.001, 500), max_size=20))
 def test_a_watch_that_is_looked_at_when_it_says_misses_nothing(limits, writes):
-    """By time alone: it never speaks before its deadline, and speaks at it."""
+    """A watch that is checked at its deadlines reports an exceeded time limit at its deadline, never before."""
     watch, last_output = LimitWatch(limits, started=100.0), 0.0
     now = 100.0
     for pause in writes:
@@ -46,7 +46,7 @@ def test_a_watch_that_is_looked_at_when_it_says_misses_nothing(limits, writes):
 
 
 def test_what_is_used_counts_without_what_came_from_a_cache():
-    """A limit may be reached; it is passed by more."""
+    """Tokens from a cache do not count, and a limit is exceeded only above its value."""
     watch = LimitWatch(CommandLimits(tokens=100, cost_usd=1.5), started=0.0)
     used = Usage(input_tokens=50, output_tokens=40, cache_write_tokens=10, cache_read_tokens=10_000, cost_usd=1.5)
     assert watch.exceeded(1e6, 0.0, used) is None
@@ -64,13 +64,13 @@ def test_what_is_used_counts_without_what_came_from_a_cache():
     ],
 )
 def test_a_limit_is_said_in_words(name, words):
-    """As people read it."""
+    """An exceeded limit is described in words and readable units."""
     limits = CommandLimits(wall_seconds=7200, idle_seconds=90, tokens=200_000, cost_usd=2.5)
     assert describe(name, limits) == words
 
 
 @pytest.mark.parametrize("bad", [{"wall_seconds": 0}, {"tokens": 1.5}, {"cost_usd": 0}, {"wall": 5}])
 def test_what_is_no_limit_is_refused(bad):
-    """Zero would end everything at once, and a misspelt one nothing."""
+    """A limit of zero, an invalid value and an unknown name are rejected."""
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(bad, CommandLimits)

@@ -1,4 +1,4 @@
-"""Messages survive the wire, and nothing but messages is taken from it."""
+"""Messages are encoded and decoded unchanged, and every other frame is rejected."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ DECODERS = [
 
 @pytest.mark.parametrize(("decode", "union", "examples"), DECODERS)
 def test_every_message_survives_the_wire(decode, union, examples):
-    """Each type of a direction is decoded to what was encoded."""
+    """Each message type of a direction is decoded to the message that was encoded."""
     assert {type(example) for example in examples} == set(get_args(union))
     for example in examples:
         assert decode(m.encode(example)) == example
@@ -102,7 +102,7 @@ def test_every_message_survives_the_wire(decode, union, examples):
 
 @pytest.mark.parametrize(("decode", "union", "examples"), DECODERS)
 def test_messages_of_another_direction_are_refused(decode, union, examples):
-    """A type that this side does not say is no message."""
+    """A message type of another direction is rejected."""
     others = {type(x): x for x in [*FROM_AGENT, *FROM_SERVER, *FROM_VIEWER]}
     for kind, example in others.items():
         if kind not in get_args(union):
@@ -130,14 +130,14 @@ def test_messages_of_another_direction_are_refused(decode, union, examples):
     ],
 )
 def test_what_is_no_message_is_refused(frame):
-    """Bad JSON, a wrong type, a number out of range: one error, whatever is wrong."""
+    """Invalid JSON, a wrong type and a number out of range all raise BadMessage."""
     with pytest.raises(m.BadMessage):
         m.decode_from_agent(frame)
 
 
 @given(st.one_of(st.binary(max_size=200), st.text(max_size=200)))
 def test_no_frame_does_worse_than_be_refused(frame):
-    """Whatever comes is a message or BadMessage."""
+    """Decoding any frame returns a message or raises BadMessage."""
     for decode, _, _ in DECODERS:
         with suppress(m.BadMessage):
             assert isinstance(decode(frame), m.Message)
@@ -145,19 +145,19 @@ def test_no_frame_does_worse_than_be_refused(frame):
 
 @given(st.integers(0, 2**62), st.binary(min_size=1, max_size=100))
 def test_output_frames_carry_offset_and_bytes(offset, data):
-    """The header is eight bytes, the rest is as it was."""
+    """An output frame has a header of eight bytes and the unchanged output."""
     assert m.decode_output(m.encode_output(offset, data)) == (offset, data)
 
 
 @pytest.mark.parametrize("frame", [b"", b"1234567", b"12345678", b"\xff" * 20, (2**63 - 1).to_bytes(8) + b"x"])
 def test_bad_output_frames_are_refused(frame):
-    """Too short, or past the end of all streams."""
+    """An output frame that is too short or passes the largest offset is rejected."""
     with pytest.raises(m.BadMessage):
         m.decode_output(frame)
 
 
 def test_the_docstring_names_every_message():
-    """The table at the top of the module is complete."""
+    """The table in the module's docstring has every message."""
     tags = {
         msgspec.inspect.type_info(kind).tag
         for union in (m.AgentMessage, m.ServerToAgentMessage, m.ViewerMessage, m.ServerToViewerMessage)
@@ -167,7 +167,7 @@ def test_the_docstring_names_every_message():
 
 
 def test_final_states_are_final():
-    """Nothing follows them, everything else leads somewhere, and every state is reached from queued."""
+    """A final state has no next state, every other state has one, and every state is reachable from queued."""
     for state in CommandState:
         assert state.is_final == (not TRANSITIONS[state])
         assert not (state.is_final and state.is_active)
@@ -181,7 +181,7 @@ def test_final_states_are_final():
 
 
 def test_roles_include_those_below():
-    """An admin may what an operator may, who may what a viewer may."""
+    """An admin has the rights of an operator, who has the rights of a viewer."""
     assert [[a.includes(b) for b in Role] for a in Role] == [
         [True, False, False],
         [True, True, False],
@@ -190,7 +190,7 @@ def test_roles_include_those_below():
 
 
 def test_close_codes_say_whether_to_come_back():
-    """A restart is passing, a revocation is not, and foreign codes are passing."""
+    """A revocation is permanent; a restart, an expired token and an unknown code are temporary."""
     assert is_permanent(CloseCode.REVOKED) and CloseCode.FORBIDDEN.is_permanent
     assert not is_permanent(CloseCode.GOING_AWAY) and not is_permanent(CloseCode.TOKEN_EXPIRED)
     assert not is_permanent(1006)

@@ -1,4 +1,4 @@
-"""Lines as a person would have read them, from what a terminal was sent."""
+"""Lines of text as a terminal shows them, from the bytes that it receives."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def read(data: bytes) -> list[str]:
     ],
 )
 def test_what_is_sent_and_what_is_read(sent, shown):
-    """Sequences go, and what moves within the line does what it does in a terminal."""
+    """Escape sequences are removed, and cursor movements within a line act as in a terminal."""
     assert read(sent) == shown
 
 
@@ -59,7 +59,7 @@ TERMINAL = st.lists(
 
 @given(TERMINAL, st.lists(st.integers(1, 9), max_size=40))
 def test_where_the_chunks_are_cut_makes_no_difference(parts, cuts):
-    """A sequence, a string's end or a character may come in two."""
+    """A sequence, a string's end or a character may be cut between two chunks."""
     data = b"".join(parts)
     whole, pieces = PlainText(), PlainText()
     expected = list(whole.feed(data))
@@ -73,7 +73,7 @@ def test_where_the_chunks_are_cut_makes_no_difference(parts, cuts):
 
 @given(TERMINAL, TERMINAL)
 def test_reading_goes_on_at_the_line_that_had_not_ended(before, after):
-    """Whoever starts again at `line_start` gets the lines that the first reader gets."""
+    """A reader that starts at `line_start` reads the same lines as the first reader."""
     first, data = PlainText(), b"".join(before)
     list(first.feed(data))
     again = PlainText(first.line_start)
@@ -83,7 +83,7 @@ def test_reading_goes_on_at_the_line_that_had_not_ended(before, after):
 
 
 def test_each_line_says_where_it_begins():
-    """By the stream's offsets, the sequences before it included."""
+    """Each line has its offset in the stream, which counts the escape sequences."""
     text = PlainText(1000)
     lines = list(text.feed(b"ab\r\n\x1b[31mcd\x1b[m\n" + "ü\n".encode()))
     assert [(line.start, line.text) for line in lines] == [(1000, "ab"), (1004, "cd"), (1015, "ü")]
@@ -91,7 +91,7 @@ def test_each_line_says_where_it_begins():
 
 
 def test_a_line_without_an_end_is_handed_out_in_parts():
-    """Memory stays flat, nothing is lost, and each part says where it is."""
+    """A very long line is returned in parts with their offsets, in bounded memory and without loss."""
     text, seen, size = PlainText(), 0, 3_000_000
     for _ in range(size // 10_000):
         for line in text.feed(b"x" * 10_000):
@@ -102,7 +102,7 @@ def test_a_line_without_an_end_is_handed_out_in_parts():
 
 
 def test_a_control_string_that_nobody_ends_does_not_swallow_the_rest():
-    """After 64 KiB it counts as over."""
+    """A control string that does not end is taken as ended after 64 KiB."""
     text = PlainText()
     assert list(text.feed(b"\x1b]0;" + b"t" * MAX_STRING)) == []
     list(text.feed(b"more"))

@@ -1,4 +1,4 @@
-"""Templates become texts, and say what is wrong with what they are given."""
+"""Templates are rendered to texts, and invalid values are named."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ N = Variable(name="n", type="integer")
     ],
 )
 def test_a_template_becomes_a_text(template, values, text):
-    """Values, sections, their opposites; what is no mark stays; a value is never a template."""
+    """A template has values, sections and inverted sections; unknown marks stay, and a value is never a template."""
     shown = preset(template, A, B, N)
     check(shown)
     assert render(shown, values) == text
@@ -57,14 +57,14 @@ def test_a_template_becomes_a_text(template, values, text):
     ],
 )
 def test_what_does_not_fit_is_named(variable, value, wrong):
-    """Which variable, and what is wrong with it."""
+    """An invalid value raises an error that names its variable and the reason."""
     with pytest.raises(ValuesError) as raised:
         render(preset("{{a}}!", variable), {} if value is None else {"a": value})
     assert raised.value.fields == {"a": wrong}
 
 
 def test_all_that_is_wrong_is_said_at_once():
-    """A value of no variable, too."""
+    """The error names all invalid values at once, including a value without a variable."""
     with pytest.raises(ValuesError) as raised:
         render(preset("{{a}}", Variable(name="a", required=True), N), {"n": "x", "other": 1})
     assert raised.value.fields.keys() == {"a", "n", "other"}
@@ -75,7 +75,7 @@ def test_all_that_is_wrong_is_said_at_once():
 
 
 def test_a_default_stands_in_for_what_is_not_given():
-    """An empty text is not given; false is."""
+    """A default replaces a missing value and an empty text, but not false."""
     shown = preset(
         "{{a}}{{#b}}!{{/b}}", Variable(name="a", default="d"), Variable(name="b", type="boolean", default=True)
     )
@@ -98,14 +98,14 @@ def test_a_default_stands_in_for_what_is_not_given():
     ],
 )
 def test_a_preset_that_cannot_be_one_is_refused(wrong):
-    """Before it is kept."""
+    """An invalid preset is rejected before it is stored."""
     with pytest.raises(PresetError):
         check(wrong)
 
 
 @given(st.text(alphabet="{}#^/ab \n", max_size=40), st.dictionaries(st.sampled_from("ab"), st.text("x{}ab#/\n")))
 def test_whatever_is_checked_is_rendered_or_refused(template, values):
-    """Nothing else is raised, whatever the template."""
+    """Any template and any values are rendered or raise PresetError or ValuesError."""
     shown = Preset(name="one", template=template, variables=[Variable(name=n, type="long_text") for n in "ab"])
     try:
         check(shown)
@@ -116,7 +116,8 @@ def test_whatever_is_checked_is_rendered_or_refused(template, values):
 
 @pytest.mark.parametrize("shipped", SHIPPED.values(), ids=lambda preset: preset.name)
 def test_what_ships_needs_only_what_is_required(shipped):
-    """No mark is left, no line is empty twice; each variable makes a difference."""
+    """A shipped preset with its required values leaves no mark and no double blank line, and each variable changes the
+    text."""
     check(shipped)
     least: dict[str, Value] = {v.name: f"the {v.name}" for v in shipped.variables if v.required and v.default is None}
     text = render(shipped, least)
@@ -132,7 +133,7 @@ def test_what_ships_needs_only_what_is_required(shipped):
 
 
 def test_values_are_read_as_they_are_typed():
-    """On a command line all is text."""
+    """Values from the command line are converted from text to their variable's type."""
     assert read_value(B, "Yes") is True and read_value(B, "off") is False
     assert read_value(N, "-3") == -3
     assert read_value(A, "5") == "5"

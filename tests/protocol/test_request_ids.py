@@ -1,4 +1,4 @@
-"""Which ids of clients are taken, and where one is in force."""
+"""Request ids: which ids of clients are valid, and where an id is current."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ BAD = [
 
 @pytest.mark.parametrize("text", GOOD)
 def test_an_ordinary_id_is_taken(text):
-    """By the check and by the message's type alike."""
+    """The check and the message's type accept an ordinary id."""
     assert request_ids.well_formed(text)
     assert msgspec.convert(text, RequestId) == text
 
 
 @pytest.mark.parametrize("text", BAD)
 def test_anything_else_is_not(text):
-    """Nothing that is too long, or that a log or a header could take for something else."""
+    """The check rejects an id that is too long or that a log or a header could misread."""
     assert not request_ids.well_formed(text)
 
 
 def test_new_ids_are_well_formed_and_differ():
-    """So that they pass wherever a client's does."""
+    """New ids are valid and differ from each other."""
     assert request_ids.well_formed(request_ids.new())
     assert request_ids.new() != request_ids.new()
 
 
 async def test_an_id_is_in_force_in_its_block_and_in_the_tasks_made_there():
-    """And nowhere else."""
+    """An id is current in its block and in the tasks that are created there, and nowhere else."""
     seen = []
 
     async def look() -> None:

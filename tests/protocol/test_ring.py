@@ -1,4 +1,4 @@
-"""The ring holds a stream's tail, and every viewer reads it at a place of its own."""
+"""The ring holds a stream's tail, and every viewer reads it at its own offset."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ONE, TWO = UUID(int=1), UUID(int=2)
 
 
 def test_a_viewer_that_keeps_up_gets_the_very_object():
-    """The chunk that was appended goes out uncopied."""
+    """A viewer that keeps up receives the appended chunk without a copy."""
     ring = Ring(100)
     ring.append(b"first")
     chunk = b"second"
@@ -24,7 +24,7 @@ def test_a_viewer_that_keeps_up_gets_the_very_object():
 
 
 def test_a_viewer_that_lags_gets_chunks_joined():
-    """Many small chunks become one frame, of at most the limit."""
+    """A viewer that lags receives small chunks joined to frames of at most the limit."""
     ring = Ring(100)
     for n in range(5):
         ring.append(bytes([65 + n]) * 3)
@@ -34,7 +34,7 @@ def test_a_viewer_that_lags_gets_chunks_joined():
 
 
 def test_reading_what_has_left_says_where_the_ring_begins():
-    """A viewer that is too slow is told where to go on."""
+    """A read before the ring's beginning returns the offset at which the viewer has to continue."""
     ring = Ring(10)
     for _ in range(10):
         ring.append(b"12345")
@@ -45,7 +45,7 @@ def test_reading_what_has_left_says_where_the_ring_begins():
 
 
 def test_a_long_chunk_leaves_in_pieces():
-    """One that the agent sent in a burst keeps no more of the past in memory than short ones would."""
+    """A long chunk is dropped in pieces, so the ring holds no more old bytes than with short chunks."""
     ring = Ring(1_000_000)
     ring.append(bytes(500_000))
     ring.append(bytes(700_000))
@@ -53,13 +53,13 @@ def test_a_long_chunk_leaves_in_pieces():
 
 
 def test_reading_past_the_end_is_a_mistake_of_the_caller():
-    """There is no such byte yet."""
+    """A read past the end raises an error, because no such byte exists yet."""
     with pytest.raises(ValueError, match="past the end"):
         Ring(10).read(1, 1)
 
 
 def test_one_chunk_larger_than_the_ring_leaves_its_tail():
-    """The newest bytes are kept, and the offsets are right."""
+    """A chunk that is larger than the ring leaves its newest bytes at their right offsets."""
     ring = Ring(10)
     ring.append(b"old")
     ring.append(b"0123456789abcdef")
@@ -68,7 +68,7 @@ def test_one_chunk_larger_than_the_ring_leaves_its_tail():
 
 
 def test_a_million_single_bytes_take_little_memory():
-    """Objects are joined, so a flood of tiny chunks costs what their bytes cost."""
+    """Tiny chunks are joined, so a million of them take little more memory than their bytes."""
     ring = Ring(64 * 1024)
     for n in range(300_000):
         ring.append(bytes([n % 256]))
@@ -84,7 +84,8 @@ def test_a_million_single_bytes_take_little_memory():
     st.lists(st.tuples(st.binary(min_size=1, max_size=60), st.integers(0, 3), st.integers(1, 90)), max_size=400),
 )
 def test_viewers_see_what_a_plain_buffer_holds(capacity, steps):
-    """Against a model that keeps everything: what a viewer reads is the stream, gaps are announced, memory bounded."""
+    """Viewers read the bytes of a plain buffer that holds the whole stream, gaps are announced, and memory is
+    bounded."""
     ring = Ring(capacity)
     model = b""
     places = [0, 0, 0, 0]
@@ -119,7 +120,7 @@ def test_viewers_see_what_a_plain_buffer_holds(capacity, steps):
     ],
 )
 def test_attaching(stream, offset, mode, begin):
-    """A new viewer gets the tail; one that returns goes on where it was, or is told that it cannot."""
+    """A new viewer gets the tail; a returning viewer gets its exact offset or a gap."""
     ring = Ring(10)
     for _ in range(10):
         ring.append(b"12345")

@@ -1,4 +1,4 @@
-"""The modes in force at a place of a stream."""
+"""The terminal modes at an offset of a stream."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PIECES = [
 
 
 def expected(data: bytes) -> set[str]:
-    """By one look at all of it."""
+    """The modes that one search of all bytes finds."""
     on = {25: True, 7: True}
     for numbers, final, single in re.findall(rb"\x1b(?:\[\?([\d;]+)([hl])|([=>c]))", data):
         if single == b"c":
@@ -48,7 +48,8 @@ def parts(sequence: str) -> set[str]:
 
 @given(st.lists(st.sampled_from(PIECES), max_size=30), st.data())
 def test_it_is_what_a_look_at_all_of_it_says(pieces, data):
-    """However the stream is cut, at every place between its pieces, and when its beginning comes later."""
+    """The modes equal those of one search of all bytes, for any cut of the stream, at every offset, and with a
+    beginning that comes later."""
     stream = b"".join(pieces)
     begun = data.draw(st.sampled_from([0, *range(len(pieces))])) if pieces else 0
     first = len(b"".join(pieces[:begun]))
@@ -66,14 +67,14 @@ def test_it_is_what_a_look_at_all_of_it_says(pieces, data):
 
 
 def test_the_alternate_screen_comes_first():
-    """What is set in it is of it."""
+    """The alternate screen is the first mode, because the other modes are set on it."""
     modes = TerminalModes()
     modes.feed(b"\x1b[?25l\x1b[?2004h\x1b[?1049h")
     assert modes.at(100) == "\x1b[?1049h\x1b[?25l\x1b[?2004h"
 
 
 def test_memory_is_bounded():
-    """A program that hides and shows the cursor for hours."""
+    """Memory is bounded when a program hides and shows the cursor for hours."""
     modes = TerminalModes()
     modes.feed(b"\x1b[?1049h")
     for _ in range(100):

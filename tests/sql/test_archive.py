@@ -1,4 +1,4 @@
-"""The archive's table: every byte once and in order, whoever writes, on whatever day."""
+"""The archive's table holds every byte once and in order, with several writers and over several days."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def content(conn: Connection, stream_id: StreamId, start: int = 0, end: in
 
 
 async def test_what_is_written_is_read_with_its_times(conn):
-    """Pieces come back as they were, from any place to any place."""
+    """Archived bytes are read unchanged and with their times, for any range."""
     _, stream_id = await new_stream(conn)
     ends = await write(conn, rows_of(stream_id, 0, b"abc", b"defg", b"h"))
     assert ends == {stream_id: 8}
@@ -73,7 +73,7 @@ async def test_what_is_written_is_read_with_its_times(conn):
 
 
 async def test_rows_that_do_not_go_on_at_the_end_are_left_out(conn):
-    """A byte that is there is not written again, and none is left out; other streams are not held up."""
+    """A row that does not continue the stream at its end is rejected, and rows of other streams are written."""
     (_, one), (_, two) = await new_stream(conn), await new_stream(conn)
     await write(conn, rows_of(one, 0, b"0123"))
     for start in (0, 2, 5):
@@ -84,7 +84,8 @@ async def test_rows_that_do_not_go_on_at_the_end_are_left_out(conn):
 
 
 async def test_two_writers_of_one_stream_write_each_byte_once(database_url, conn):
-    """Both hold the same bytes; each learns where the archive ends and goes on from there."""
+    """Of two writers with the same bytes, each byte is written once, and each writer learns the archive's end and
+    continues there."""
     _, stream_id = await new_stream(conn)
     whole = bytes(range(256)) * 8
 
@@ -101,7 +102,7 @@ async def test_two_writers_of_one_stream_write_each_byte_once(database_url, conn
 
 
 async def test_a_removed_streams_rows_are_passed_over(conn):
-    """Its agent was removed while its bytes waited."""
+    """Rows of a stream whose agent was deleted are skipped."""
     gone = StreamId(uuid4())
     assert await write(conn, rows_of(gone, 0, b"x")) == {}
     now = datetime.now(UTC)
@@ -109,7 +110,7 @@ async def test_a_removed_streams_rows_are_passed_over(conn):
 
 
 async def test_a_time_leads_to_a_place(conn):
-    """The first byte of that time or later."""
+    """A time leads to the first byte of this time or later."""
     _, stream_id = await new_stream(conn)
     await write(conn, rows_of(stream_id, 0, b"abc", b"def", b"ghi"))
     await write(conn, rows_of(stream_id, 9, b"jkl", at=NOON + 60))
@@ -119,7 +120,7 @@ async def test_a_time_leads_to_a_place(conn):
 
 
 async def test_what_an_agent_takes_on_disk_is_known(conn):
-    """After compression, over all of its streams."""
+    """An agent's disk usage counts all of its streams, after compression."""
     agent_id, stream_id = await new_stream(conn)
     assert await archive.usage(conn) == {}
     rows = rows_of(stream_id, 0, b"a" * 100_000, b"b" * 100_000)
@@ -130,7 +131,7 @@ async def test_what_an_agent_takes_on_disk_is_known(conn):
 
 
 async def test_the_terminals_sizes_are_kept(conn):
-    """The last one said of a place counts."""
+    """The terminal's sizes are stored, and the last size at an offset counts."""
     _, stream_id = await new_stream(conn)
     now = datetime.now(UTC)
     for start, columns in ((0, 80), (7, 100), (7, 120)):
@@ -146,7 +147,7 @@ async def partitions(conn: Connection) -> list[str]:
 
 
 async def test_a_day_without_a_partition_takes_bytes_and_gets_one_later(conn):
-    """A write never fails because a partition is missing; the rows move when it is made."""
+    """A day without a partition accepts bytes, and these move when the partition is made."""
     _, stream_id = await new_stream(conn)
     await write(conn, rows_of(stream_id, 0, b"old"))
     await write(conn, rows_of(stream_id, 3, b"older", at=NOON - 24 * 3600))
@@ -158,7 +159,7 @@ async def test_a_day_without_a_partition_takes_bytes_and_gets_one_later(conn):
 
 
 async def test_old_partitions_are_dropped_whole(conn):
-    """What is left begins later; how far the stream is archived is not forgotten."""
+    """Old partitions are dropped whole; the stream then begins later, and its archived end stays."""
     _, stream_id = await new_stream(conn)
     today = datetime.now(UTC)
     for days, text in ((40, b"first"), (31, b"second"), (30, b"third"), (0, b"fourth")):
@@ -176,7 +177,7 @@ async def test_old_partitions_are_dropped_whole(conn):
 
 
 async def test_every_partition_is_closed_to_browsers_and_to_changes(database_url, conn):
-    """Row-level security and grants are on each, and the server adds and reads only."""
+    """Every partition has row-level security, and the server's role may only read and insert."""
     await conn.rollback()
     for name in (*await partitions(conn), "archive", "archive_ends", "archive_days", "stream_sizes"):
         cursor = await conn.execute("select relrowsecurity from pg_class where oid = %s::regclass", [name])
@@ -189,7 +190,7 @@ async def test_every_partition_is_closed_to_browsers_and_to_changes(database_url
 
 
 def test_a_flood_of_small_chunks_is_few_pieces_and_a_long_one_is_a_row_by_itself():
-    """Rows stay below their bound, but for a chunk that is longer."""
+    """Small chunks are joined to rows of a bounded size, and a longer chunk is a row of its own."""
     stream_id = StreamId(UUID(int=1))
     small = pack(stream_id, 10, [b"x"] * 5000, [NOON + index / 1e5 for index in range(5000)])
     assert len(small) == 1

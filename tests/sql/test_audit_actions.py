@@ -1,4 +1,4 @@
-"""What the audit log can hold is said in one place, and on the page."""
+"""The audit log's actions are defined in one place, and the documentation lists them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_action_is_on_the_page_as_it_is_in_the_code():
-    """With the same words, in the same order."""
+    """The documentation has every action with the same description and in the same order as the code."""
     page = (ROOT / "docs" / "audit.md").read_text()
     rows = re.findall(r"^\| `([\w.]+)` \| (.+) \|$", page, re.MULTILINE)
     assert rows == sorted(ACTIONS.items())
 
 
 def test_an_action_that_nobody_knows_is_not_written():
-    """Whoever adds one says what it means."""
+    """An action without a definition is not written."""
     with pytest.raises(ValueError, match=r"agent\.vanished"):
         Event(actor=SYSTEM, action="agent.vanished")
 
 
 def test_every_action_that_the_code_names_is_known():
-    """Also those that no test reaches."""
+    """Every action in the code has a definition, even if no test writes it."""
     named = {f"operator.{action}" for action in Action.__args__}
     for part in ("agent", "api", "cli", "fleet", "realtime", "sql", "tasks"):
         for path in (ROOT / part).rglob("*.py"):

@@ -1,4 +1,4 @@
-"""A background task ends also when its first cancellation is lost."""
+"""A background task ends even if its first cancellation is lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from onsembl.sql.cancellation import cancel_until_done
 
 
 async def test_a_lost_cancellation_is_repeated():
-    """As where what the task waited for came in the same turn of the loop."""
+    """A cancellation that the task loses is repeated, as when its event arrives in the same turn of the loop."""
     lost = 0
 
     async def loses_two() -> None:
@@ -33,7 +33,7 @@ async def test_a_lost_cancellation_is_repeated():
 
 
 async def test_what_a_task_raised_stays_with_it():
-    """Whoever owns the task asks for it."""
+    """A task's exception stays with the task, whose owner reads it."""
 
     async def fails() -> None:
         raise LookupError("there is none")

@@ -1,4 +1,4 @@
-"""The history of commands, as it is searched."""
+"""The search in the history of commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from onsembl.sql.database import connect
 
 @pytest.mark.parametrize("index", ["commands_trigrams", "commands_note_trigrams"])
 async def test_words_are_found_by_an_index_in_texts_and_notes(database_url: str, index: str):
-    """A search need not read every command that there ever was."""
+    """An index finds words in texts and notes, so a search does not read every command."""
     condition, parameters = HistoryFilter(terms=("licence",)).where()
     async with await connect(database_url) as conn:
         await conn.execute("set local enable_seqscan = off")

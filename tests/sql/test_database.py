@@ -1,4 +1,4 @@
-"""Connections to Postgres: what is cancelled leaves none open, and loses none."""
+"""Connections to Postgres: a cancelled task neither leaves a connection open nor takes one from the pool."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from onsembl.sql.database import Connection, connect, create_pool
 
 
 async def test_a_connection_is_closed_when_its_block_is_cancelled_while_it_commits(database_url):
+    """A connection is closed when its task is cancelled during a commit."""
     used: list[Connection] = []
 
     async def use() -> None:
@@ -51,19 +52,20 @@ async def _follow_the_log(url: str) -> object:
 
 @pytest.mark.parametrize("use", [_connect, _follow_the_log])
 async def test_a_connection_is_closed_when_it_is_cancelled_while_it_is_made(use: Callable[[str], Awaitable[object]]):
-    """Else Postgres waits in its authentication for a minute, and whoever drops a database waits for that."""
+    """A connection is closed when its task is cancelled during the authentication, in which Postgres would else wait
+    for a minute and keep the database from being dropped."""
     async with _silent_server() as (url, asked, closed):
         task = asyncio.ensure_future(use(url))
         await asked.wait()
         task.cancel()
-        await asyncio.wait([task])  # it is kept, and with it the traceback
+        await asyncio.wait([task])  # keeps the task, and with it the traceback
         async with asyncio.timeout(60):
             await closed.wait()
         assert task.cancelled()
 
 
 async def test_a_pool_keeps_its_connections_when_tasks_are_cancelled(database_url):
-    """At every step of taking, waiting for, using and returning one."""
+    """A pool keeps its connections when tasks are cancelled at any step of taking, using and returning one."""
     chance = random.Random(1)
     async with create_pool(database_url, min_size=2, max_size=2) as pool:
 
@@ -89,7 +91,8 @@ async def test_a_pool_keeps_its_connections_when_tasks_are_cancelled(database_ur
 
 @asynccontextmanager
 async def _silent_server() -> AsyncGenerator[tuple[str, asyncio.Event, asyncio.Event]]:
-    """The address of a Postgres that answers nothing; a client has asked; it has closed its connection."""
+    """Yield the address of a server that never answers, an event for a client's request, and one for its
+    disconnection."""
     asked, closed = asyncio.Event(), asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

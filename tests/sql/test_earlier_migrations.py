@@ -1,4 +1,4 @@
-"""A database that any earlier commit has made is brought to today's schema, and keeps every row."""
+"""A database of any earlier commit is upgraded to the present schema, and keeps every row."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Rows = dict[str, tuple[list[str], Counter[tuple[str | None, ...]]]]
 
 
 def restore(dump: Path, url: str) -> dict[str, int]:
-    """Run the dump's statements; how many rows each table had when it was made."""
+    """Run the dump's statements; return the number of rows that each table had in the dump."""
     text = gzip.decompress(dump.read_bytes()).decode()
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute(text.encode())
@@ -50,7 +50,7 @@ def restore(dump: Path, url: str) -> dict[str, int]:
 
 
 def rows_of(url: str, columns: dict[str, list[str]] | None = None) -> Rows:
-    """Every row of every table, as text; of these columns, or of all that there are."""
+    """Every row of every table, as text, with these columns or with all."""
     with psycopg.connect(url) as conn:
         found = dict(conn.execute(TABLES).fetchall())
         wanted = columns if columns is not None else found
@@ -62,14 +62,14 @@ def rows_of(url: str, columns: dict[str, list[str]] | None = None) -> Rows:
 
 
 def applied_to(url: str) -> dict[str, str]:
-    """The names and checksums that the database notes, those of the queue's library left out."""
+    """The names and checksums of the applied migrations, without those of the queue's library."""
     with psycopg.connect(url) as conn:
         query = f"select name, checksum from {NOTES} where name not like 'procrastinate/%'"
         return dict(conn.execute(query).fetchall())  # type: ignore[arg-type]
 
 
 async def make(url: str, history: History, monkeypatch: pytest.MonkeyPatch, *, builtin_supabase: bool = True) -> None:
-    """Do as the program of that commit did: apply what it has and the database has not."""
+    """Migrate as the program of that commit did: apply its migrations that the database lacks."""
 
     def its_own(*, builtin_supabase: bool, ours: bool = True) -> list[Migration]:
         queue = [migration for migration in today(builtin_supabase=False) if not migration.checked]
@@ -85,10 +85,8 @@ async def make(url: str, history: History, monkeypatch: pytest.MonkeyPatch, *, b
 
 @pytest.mark.parametrize("commit", ["6ef6812", "640524e", "a446a0c"])
 async def test_a_database_of_an_earlier_commit_is_upgraded(commit: str, empty_database_url: str, database_url: str):
-    """Its schema is the one made from empty, every row of every table is found again, and the program reads it.
-
-    A migration that means to move or change rows says so here.
-    """
+    """An upgraded database has the schema of a new one and every row, and the program reads it; a migration that moves
+    or changes rows lists these here."""
     url = empty_database_url
     counted = restore(DUMPS / f"{commit}.sql.gz", url)
     before = rows_of(url)
@@ -114,7 +112,7 @@ async def test_a_database_of_an_earlier_commit_is_upgraded(commit: str, empty_da
 
 @pytest.mark.parametrize("commit", ["6ef6812", "640524e", "a446a0c"])
 async def test_a_control_center_serves_an_upgraded_database(commit: str, empty_database_url: str):
-    """Operators sign in with the passwords that they had, and read what there was."""
+    """Operators sign in to an upgraded database with their old passwords, and read its rows."""
     counted = restore(DUMPS / f"{commit}.sql.gz", empty_database_url)
     await migrate(empty_database_url, builtin_supabase=True)
     async with running(Settings(database_url=empty_database_url, public_url="")) as api:
@@ -136,7 +134,7 @@ async def test_a_control_center_serves_an_upgraded_database(commit: str, empty_d
 
 
 def test_every_migration_that_a_commit_had_is_known():
-    """Under each name and checksum that it ever had; and no other is listed as an earlier one."""
+    """The earlier migrations listed are exactly those of all commits, under every name and checksum."""
     ever = {item for history in histories(ROOT) for item in history.applied.items()}
     earlier = {(migration.name, migration.checksum) for migration in EARLIER}
     assert ever - set(TODAY.items()) == earlier
@@ -144,7 +142,7 @@ def test_every_migration_that_a_commit_had_is_known():
 
 
 def test_a_schema_that_differs_is_told_from_todays(database_url: str):
-    """What is compared shows a change of each kind."""
+    """A comparison of schemas finds a change of each kind."""
     changes = {
         "alter table onsembl.agents add column x integer": "+ column | onsembl.agents | x | integer",
         "alter table onsembl.agents alter column host set default 'x'": "+ column | onsembl.agents | host",
@@ -177,7 +175,7 @@ def test_a_schema_that_differs_is_told_from_todays(database_url: str):
 
 
 async def test_a_repair_that_fails_leaves_the_database_as_it_was(empty_database_url: str):
-    """All of an upgrade's step is done, or nothing of it; the next try does it."""
+    """A failed repair leaves the database unchanged, and the next attempt succeeds."""
     restore(DUMPS / "640524e.sql.gz", empty_database_url)
     with psycopg.connect(empty_database_url, autocommit=True) as conn:
         conn.execute("alter table onsembl.enrolment_tokens add column id integer")
@@ -191,7 +189,8 @@ async def test_a_repair_that_fails_leaves_the_database_as_it_was(empty_database_
 
 
 async def test_what_an_earlier_version_applied_counts_as_missing(empty_database_url: str):
-    """`onsembl supabase check` tells of it, and the file is no changed one."""
+    """`onsembl supabase check` reports a migration that an earlier version applied as missing, not as an edited
+    file."""
     restore(DUMPS / "640524e.sql.gz", empty_database_url)
     assert "migrations/0019_doors.sql" in await missing_migrations(empty_database_url)
     await migrate(empty_database_url, builtin_supabase=False)
@@ -201,7 +200,7 @@ async def test_what_an_earlier_version_applied_counts_as_missing(empty_database_
 async def test_a_user_whose_address_nobody_confirmed_still_signs_in(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """At first there was no confirming; whoever had a password then signs in with it now."""
+    """A user whose address was never confirmed, as in the first versions, signs in with the password."""
     first = next(migration for migration in EARLIER if "auth_columns.sql" in migration.repairs)
     history = next(h for h in histories(ROOT) if h.applied.get(first.name) == first.checksum)
     await make(empty_database_url, history, monkeypatch)
@@ -214,7 +213,7 @@ async def test_a_user_whose_address_nobody_confirmed_still_signs_in(
 
 
 async def test_a_text_that_no_commit_had_is_refused(empty_database_url: str):
-    """Only the known texts of a migration are repaired."""
+    """A migration with an unknown checksum is rejected, because only known checksums are repaired."""
     restore(DUMPS / "640524e.sql.gz", empty_database_url)
     with psycopg.connect(empty_database_url, autocommit=True) as conn:
         conn.execute(f"update {NOTES} set checksum = 'x' where name = 'migrations/0019_doors.sql'")  # type: ignore[arg-type]
@@ -227,7 +226,7 @@ async def test_a_text_that_no_commit_had_is_refused(empty_database_url: str):
 async def test_every_history_is_upgraded(
     postgres: EmbeddedPostgres, database_url: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """A database made at each commit that had other migrations than the one before."""
+    """A database of each commit that changed migrations is upgraded."""
     wanted = schema_of(database_url)
     for history in histories(ROOT):
         with fresh_database(postgres) as url:
@@ -242,7 +241,7 @@ async def test_every_history_is_upgraded(
 async def test_every_history_is_upgraded_that_came_about_step_by_step(
     postgres: EmbeddedPostgres, database_url: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """A database that was upgraded commit by commit, as long as the programs of then started on it."""
+    """A database that was upgraded commit by commit, as far as the earlier programs started on it, is upgraded."""
     wanted = schema_of(database_url)
     chains: list[list[History]] = []
     for history in histories(ROOT):
@@ -264,7 +263,7 @@ async def test_every_history_is_upgraded_that_came_about_step_by_step(
 async def test_every_history_of_a_hosted_project_is_upgraded(
     postgres: EmbeddedPostgres, database_url: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """There Supabase's own tables are not ours to repair."""
+    """A hosted project's database of each commit is upgraded, without a repair of Supabase's own tables."""
     wanted = schema_of(database_url)
     for history in histories(ROOT):
         with fresh_database(postgres) as url:

@@ -1,4 +1,4 @@
-"""Migrations stay as they were applied: each file is what it was in its first commit after the freeze."""
+"""Applied migrations stay unchanged: each file is as it was in its first commit after the freeze."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AUTHOR = ("-c", "user.name=Ann", "-c", "user.email=ann@example.org", "-c", "comm
 
 
 def commit(root: Path, files: dict[str, str], message: str) -> None:
-    """Write these files and commit all that changed."""
+    """Write these files, and commit all changes."""
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,7 +24,7 @@ def commit(root: Path, files: dict[str, str], message: str) -> None:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A project that froze two migrations, the first of which it had edited before, and added one since."""
+    """A project that froze two migrations, one of them edited before the freeze, and has added one since."""
     root = tmp_path / "project"
     root.mkdir()
     git(root, "init", "--quiet", "--initial-branch=main")
@@ -36,17 +36,17 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_migrations_are_what_was_first_committed():
-    """No migration was edited, removed or renamed since the commit that added it."""
+    """No migration was edited, deleted or renamed after the commit that added it."""
     assert edited(ROOT) == []
 
 
 def test_migrations_are_what_was_frozen():
-    """Even where a rebase has rewritten the commit of the freeze."""
+    """The migrations equal the manifest, even after a rebase that rewrote the commit of the freeze."""
     assert unlike_the_manifest(ROOT) == []
 
 
 def test_adding_is_no_edit(project: Path):
-    """Neither a migration that was added and committed, nor one that is not committed yet."""
+    """A new migration is no edit, before or after it is committed."""
     (project / "sql/migrations/0003_c.sql").write_text("select 3;")
     assert edited(project) == []
 
@@ -54,7 +54,7 @@ def test_adding_is_no_edit(project: Path):
 @pytest.mark.parametrize("name", ["sql/migrations/0001_a.sql", "sql/standin/0001_s.sql", "sql/migrations/0002_b.sql"])
 @pytest.mark.parametrize("committed", [True, False], ids=["committed", "not committed"])
 def test_an_edit_is_found(project: Path, name: str, committed: bool):
-    """Of a file that was frozen, and of one that was added since; the last commit does not make it right."""
+    """An edit of a frozen or a later migration is found, even after it is committed."""
     (project / name).write_text("select 9;")
     if committed:
         commit(project, {}, "Edit")
@@ -64,14 +64,14 @@ def test_an_edit_is_found(project: Path, name: str, committed: bool):
 
 
 def test_a_rename_is_found(project: Path):
-    """A database knows a migration by its name."""
+    """A rename is found, because a database knows a migration by its name."""
     (project / "sql/migrations/0002_b.sql").rename(project / "sql/migrations/0003_b.sql")
     commit(project, {}, "Renumber")
     assert edited(project)[0].startswith("sql/migrations/0002_b.sql was removed or renamed")
 
 
 def test_an_edit_on_a_branch_that_was_merged_is_found(project: Path):
-    """Whichever way it has come."""
+    """An edit on a branch that was merged is found."""
     git(project, "switch", "--quiet", "--create", "side", "HEAD~3")
     commit(project, {"sql/standin/0001_s.sql": "select 9;"}, "Edit")
     git(project, "switch", "--quiet", "main")
@@ -80,7 +80,7 @@ def test_an_edit_on_a_branch_that_was_merged_is_found(project: Path):
 
 
 def test_a_rebase_keeps_the_freeze(project: Path):
-    """The commit is found by the file that it adds; its hash is another after a rebase."""
+    """A rebase changes the hash of the freeze's commit, which is found by the file that it adds."""
     before = freeze_commit(project)
     git(project, "switch", "--quiet", "--create", "upstream", "HEAD~2")
     commit(project, {"README.md": "x"}, "Something else")
@@ -93,7 +93,7 @@ def test_a_rebase_keeps_the_freeze(project: Path):
 
 
 def test_the_manifest_is_not_begun_anew(project: Path):
-    """An edit that takes the manifest away and adds it again does not move the freeze."""
+    """A commit that deletes the manifest and one that adds it again do not move the freeze."""
     text = (project / MANIFEST).read_text()
     (project / MANIFEST).unlink()
     commit(project, {}, "Thaw")
@@ -102,7 +102,7 @@ def test_the_manifest_is_not_begun_anew(project: Path):
 
 
 def test_a_checksum_that_differs_is_found(project: Path):
-    """Also that of a file that is gone."""
+    """A checksum that differs from the manifest is found, and so is the checksum of a missing file."""
     (project / MANIFEST).write_text(f"{'0' * 64}  migrations/0001_a.sql\n{'0' * 64}  standin/0009_gone.sql\n")
     assert [finding.split(" ")[0] for finding in unlike_the_manifest(project)] == [
         "sql/migrations/0001_a.sql",
@@ -111,7 +111,7 @@ def test_a_checksum_that_differs_is_found(project: Path):
 
 
 def test_a_shallow_clone_fails(project: Path, tmp_path: Path):
-    """It does not reach back to the first versions, and says how to get them."""
+    """A shallow clone fails, because it lacks the first versions, with the command that fetches these."""
     shallow = tmp_path / "shallow"
     git(tmp_path, "clone", "--quiet", "--depth=1", project.as_uri(), str(shallow))
     with pytest.raises(NoHistory, match="shallow clone: run `git fetch --unshallow`"):
@@ -119,7 +119,7 @@ def test_a_shallow_clone_fails(project: Path, tmp_path: Path):
 
 
 def test_a_copy_without_git_fails(project: Path, tmp_path: Path):
-    """Also one that lies within another repository."""
+    """A copy without git fails, even inside another repository."""
     copy = tmp_path / "copy"
     shutil.copytree(project, copy, ignore=shutil.ignore_patterns(".git"))
     git(tmp_path, "init", "--quiet")
@@ -128,7 +128,7 @@ def test_a_copy_without_git_fails(project: Path, tmp_path: Path):
 
 
 def test_a_history_that_begins_later_fails(project: Path):
-    """One in which no commit adds the manifest."""
+    """A history without the commit that adds the manifest fails."""
     git(project, "checkout", "--quiet", "HEAD~2")
     with pytest.raises(NoHistory, match="does not reach the freeze"):
         edited(project)

@@ -1,4 +1,4 @@
-"""Migrations: from empty to newest, once, and never over an edited file."""
+"""Migrations: each is applied once, from the empty database to the newest schema, and an edited file is rejected."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from onsembl.sql.migrate import ChangedMigration, Migration, UnknownMigration, m
 
 
 async def test_a_migrated_database_has_nothing_left_to_apply(database_url: str):
-    """Migrating twice applies nothing the second time."""
+    """A second run of the migrations applies none."""
     assert await migrate(database_url, builtin_supabase=True) == []
 
 
 def test_every_table_has_row_level_security(database_url: str):
-    """No table of ours, of the queue or of the built-in Supabase is without it."""
+    """Every table has row-level security: ours, the queue's and the built-in Supabase's."""
     with psycopg.connect(database_url) as conn:
         bare = conn.execute(
             """select schemaname || '.' || tablename from pg_tables
@@ -27,7 +27,7 @@ def test_every_table_has_row_level_security(database_url: str):
 
 
 async def test_an_edited_migration_is_refused(database_url: str):
-    """A file that differs from what was applied stops the program."""
+    """A file that differs from the applied migration stops the program."""
     with psycopg.connect(database_url) as conn:
         conn.execute("update onsembl_migrations.applied set checksum = 'x' where name = 'migrations/0001_core.sql'")
     with pytest.raises(ChangedMigration, match="0001_core"):
@@ -35,7 +35,7 @@ async def test_an_edited_migration_is_refused(database_url: str):
 
 
 async def test_a_newer_database_is_refused(database_url: str):
-    """An older program does not touch a database that a newer one has migrated."""
+    """A program rejects a database that a newer version has migrated."""
     with psycopg.connect(database_url) as conn:
         conn.execute("insert into onsembl_migrations.applied (name, checksum) values ('migrations/9999_x.sql', '')")
     with pytest.raises(UnknownMigration, match="9999_x"):
@@ -43,14 +43,14 @@ async def test_a_newer_database_is_refused(database_url: str):
 
 
 def test_migrations_are_numbered_without_gaps():
-    """The files of each set are 0001, 0002 and so on."""
+    """The files of each folder are numbered 0001, 0002 and so on."""
     for folder in ("standin", "migrations"):
         names = [m.name for m in module.migrations(builtin_supabase=True) if m.name.startswith(folder + "/")]
         assert [name.split("/")[1][:4] for name in names] == [f"{n:04}" for n in range(1, len(names) + 1)]
 
 
 async def test_what_was_logged_before_the_log_had_days_is_kept(postgres, monkeypatch):
-    """Rows of an older version's audit log are in their days' partitions, with their ids, and new ones go on."""
+    """Rows of an older audit log move to their days' partitions with their ids, and new ids continue these."""
     name = f"test_{uuid4().hex}"
     url = postgres.url(name)
     with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:

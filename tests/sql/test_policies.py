@@ -1,4 +1,4 @@
-"""Row-level security from the other side: what a browser's role may do with each table."""
+"""Row-level security as a browser meets it: the rights of its role at each table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ READABLE = {"agents", "alerts", "commands", "halt_agents", "halts", "schedules",
 
 @pytest.fixture
 def conn(database_url: str) -> Iterator[psycopg.Connection]:
-    """A database with one agent, one stream and one command."""
+    """A connection to a database with one agent, one stream and one command."""
     with psycopg.connect(database_url, autocommit=True, row_factory=dict_row) as conn:
         agent = conn.execute("insert into onsembl.agents (name, kind) values ('one', 'shell') returning id").fetchone()
         assert agent is not None
@@ -35,7 +35,7 @@ def conn(database_url: str) -> Iterator[psycopg.Connection]:
 
 
 def become(conn: psycopg.Connection, role: str, app_role: object = None) -> None:
-    """Act as Supabase does for a request with these claims."""
+    """Take the role and the claims that Supabase sets for a request."""
     claims = {"sub": str(uuid4()), "role": role, "app_metadata": {"role": app_role} if app_role else {}}
     conn.execute("select set_config('request.jwt.claims', %s, false)", [json.dumps(claims)])
     conn.execute(f"set role {role}")
@@ -52,7 +52,7 @@ def tables(conn: psycopg.Connection) -> list[str]:
 
 @pytest.mark.parametrize("app_role", ["viewer", "operator", "admin"])
 def test_an_operator_reads_the_dashboards_tables_and_nothing_else(conn, app_role):
-    """Agents, streams and commands; credentials, keys and the audit log are closed."""
+    """An operator reads agents, streams and commands, and neither credentials nor keys nor the audit log."""
     names = tables(conn)
     become(conn, "authenticated", app_role)
     for name in names:
@@ -65,14 +65,14 @@ def test_an_operator_reads_the_dashboards_tables_and_nothing_else(conn, app_role
 
 @pytest.mark.parametrize(("role", "app_role"), [("authenticated", None), ("authenticated", "root")])
 def test_somebody_signed_in_without_a_role_sees_no_row(conn, role, app_role):
-    """Being a user of the project is not enough."""
+    """A user of the project without a role reads no row."""
     become(conn, role, app_role)
     for name in READABLE:
         assert conn.execute(f"select count(*) from onsembl.{name}").fetchone()["count"] == 0, name
 
 
 def test_nobody_who_is_not_signed_in_reads_anything(conn):
-    """`anon` does not even enter the schema."""
+    """The role `anon` does not have access to the schema."""
     become(conn, "anon")
     for name in READABLE:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -81,7 +81,7 @@ def test_nobody_who_is_not_signed_in_reads_anything(conn):
 
 @pytest.mark.parametrize("app_role", ["viewer", "operator", "admin"])
 def test_no_browser_writes(conn, app_role):
-    """Commands go through the API: not even an admin's token inserts, changes or deletes a row."""
+    """Even an admin's token inserts, changes and deletes no row, because commands go through the API."""
     names = tables(conn)
     become(conn, "authenticated", app_role)
     for name in names:
@@ -91,7 +91,7 @@ def test_no_browser_writes(conn, app_role):
 
 
 def test_the_server_cannot_change_the_audit_log_or_read_passwords(conn):
-    """The API's own role adds to the log, and does not see what the sign-in service keeps."""
+    """The API's role inserts into the audit log, cannot change it, and cannot read passwords."""
     conn.execute("set role onsembl_api")
     conn.execute("insert into onsembl.audit (actor_kind, action, outcome) values ('system', 'test', 'ok')")
     for statement in (

@@ -1,4 +1,4 @@
-"""The chain of hashes over the audit log: what was changed, taken out or put in shows, and at its place."""
+"""The audit log's hash chain: verification finds each changed, missing and inserted row and names its place."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def walk(links, rows: list[list[str] | None], end: tuple[int, bytes]) -> Verifie
 
 @given(ROWS, st.data())
 def test_any_one_tampering_shows(rows: list[list[str]], data: st.DataObject):
-    """A row changed, a row gone, a link gone, a link changed: never is the chain found whole."""
+    """Verification finds a changed row, a missing row, a missing link and a changed link."""
     links = chain_of(rows)
     end = links[-1][0], links[-1][3]
     assert walk(links, rows, end).wrong == 0
@@ -50,13 +50,13 @@ def test_any_one_tampering_shows(rows: list[list[str]], data: st.DataObject):
     assert walk(links, changed, end).findings == [f"audit row {101 + at} was changed"]
     assert walk(links, [*rows[:at], None, *rows[at + 1 :]], end).findings == [f"audit row {101 + at} is missing"]
     assert walk([*links[:at], *links[at + 1 :]], [*rows[:at], *rows[at + 1 :]], end).wrong >= 1
-    # Somebody who recomputes one row's hash would have to recompute all that follow, and what was noted elsewhere.
+    # A forger of one row's hash would have to compute all later hashes again, and would change every noted hash.
     forged = (*links[at][:2], row_hash(changed[at]), links[at][3])
     assert walk([*links[:at], forged, *links[at + 1 :]], changed, end).wrong >= 1
 
 
 def test_findings_are_bounded_and_counted():
-    """A log that is wrong from end to end does not fill the memory."""
+    """The number of stored findings is bounded, and all findings are counted."""
     verifier = Verifier(0, START)
     for number in range(MOST_FINDINGS + 50):
         verifier.unchained_row(number)
@@ -65,7 +65,7 @@ def test_findings_are_bounded_and_counted():
 
 @pytest.fixture
 async def conn(database_url: str) -> AsyncIterator[Connection]:
-    """As the database's owner; nothing is sealed yet."""
+    """A connection as the database's owner, to a chain without sealed rows."""
     async with await connect(database_url, autocommit=True) as conn:
         yield conn
 
@@ -79,7 +79,7 @@ async def written(conn: Connection, *actions: str) -> list[int]:
 
 
 async def sealed(conn: Connection, rows: int) -> None:
-    """Seal until so many rows are; transactions of other databases, too, may hold the horizon back."""
+    """Seal until this many rows are sealed; transactions of other databases may hold the horizon back."""
     done = 0
 
     async def seal() -> bool:
@@ -93,7 +93,7 @@ async def sealed(conn: Connection, rows: int) -> None:
 
 
 async def test_what_is_written_is_sealed_once_and_holds(conn: Connection):
-    """As the server's own role; a second sealing finds nothing new."""
+    """The server's own role seals each new row once, and the chain verifies."""
     await conn.execute("set role onsembl_api")
     await written(conn, "one", "two", "three")
     await sealed(conn, 3)
@@ -104,7 +104,7 @@ async def test_what_is_written_is_sealed_once_and_holds(conn: Connection):
 
 
 async def test_another_program_can_check_it(conn: Connection):
-    """By the rule alone: a compact JSON array of strings, SHA-256, the hash before in front."""
+    """The documented rule suffices: SHA-256 over the previous hash and the hash of a compact JSON array of strings."""
     (id,) = await written(conn, "one")
     await sealed(conn, 1)
     row = await (await conn.execute("select * from audit")).fetchone()
@@ -118,7 +118,7 @@ async def test_another_program_can_check_it(conn: Connection):
 
 
 async def test_a_row_that_is_committed_late_is_sealed_then(conn: Connection, database_url: str):
-    """A transaction that was open while later ones were sealed is neither skipped nor waited for by writers."""
+    """A row of a transaction that commits after later rows were sealed is sealed then, and delays no writer."""
     async with await connect(database_url) as late:
         await audit.write(late, Event(actor=SYSTEM, action="audit.exported"))
         await written(conn, "early")
@@ -132,7 +132,7 @@ async def test_a_row_that_is_committed_late_is_sealed_then(conn: Connection, dat
 
 
 async def test_writers_and_sealers_at_once(database_url: str):
-    """Many of both: every row is in the chain once, and the chain holds."""
+    """Concurrent writers and sealers put every row into the chain once, and the chain verifies."""
 
     async def write(count: int) -> None:
         async with await connect(database_url, role="onsembl_api") as conn:
@@ -164,7 +164,7 @@ async def test_writers_and_sealers_at_once(database_url: str):
 
 
 async def tampered(conn: Connection, statement: str, *values: object) -> list[str]:
-    """As a superuser who goes round the triggers."""
+    """Run a statement as a superuser without triggers; return the findings."""
     await conn.execute("set session_replication_role = replica")
     await conn.execute(statement, list(values))
     await conn.execute("set session_replication_role = origin")
@@ -172,7 +172,7 @@ async def tampered(conn: Connection, statement: str, *values: object) -> list[st
 
 
 async def test_each_tampering_is_named(conn: Connection):
-    """A changed, a missing and an inserted row, and a broken link, by a superuser."""
+    """Verification names a changed, a missing and an inserted row, and a broken link."""
     ids = await written(conn, "a", "b", "c", "d", "e")
     await sealed(conn, 5)
     assert await tampered(conn, "update audit set detail = '{}' where id = %s", ids[1]) == [
@@ -195,7 +195,7 @@ async def test_each_tampering_is_named(conn: Connection):
 
 @pytest.mark.parametrize("column", ["id", "at", "tx"])
 async def test_the_server_cannot_say_when_a_row_was_written(conn: Connection, column: str):
-    """Number, time and transaction are the database's to give, so that nothing is put in where no sealer looks."""
+    """The server cannot set a row's id, time or transaction, so it cannot insert a row that no sealer reads."""
     await conn.execute("set role onsembl_api")
     values = {"id": "1", "at": "now()", "tx": "'1'"}
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -206,7 +206,7 @@ async def test_the_server_cannot_say_when_a_row_was_written(conn: Connection, co
 
 
 async def test_rows_put_in_where_no_sealer_looks_are_named(conn: Connection):
-    """One that repeats another's number, and one of a transaction that has not been; neither stops the sealer."""
+    """Verification names an inserted row with a used id or with a future transaction, and neither stops the sealer."""
     (first,) = await written(conn, "a")
     await sealed(conn, 1)
     again = (
@@ -226,15 +226,15 @@ async def test_rows_put_in_where_no_sealer_looks_are_named(conn: Connection):
 
 
 async def as_restored(conn: Connection) -> None:
-    """What a dump brings into a cluster that has had fewer transactions than the one it was taken from."""
+    """Change the rows to those of a dump from a cluster that has had more transactions."""
     ahead = "(({})::text::bigint + 1000000000)::text::xid8"
     await tampered(conn, f"update audit set tx = {ahead.format('tx')}")
     await conn.execute(f"update audit_seal set horizon = {ahead.format('horizon')}")
 
 
 async def test_a_log_that_was_restored_in_another_cluster_goes_on(conn: Connection):
-    """Its transactions count from elsewhere: what came with it, sealed or not, and what is written now is in the chain,
-    and nothing is called put in."""
+    """After a restore in another cluster all rows, sealed or not, get into the chain, and verification finds no
+    inserted row."""
     await written(conn, "a", "b")
     await sealed(conn, 2)
     await written(conn, "not sealed when it was dumped")
@@ -243,7 +243,7 @@ async def test_a_log_that_was_restored_in_another_cluster_goes_on(conn: Connecti
     await written(conn, "new")
     await sealed(conn, 2)
     await written(conn, "newer")
-    # In time the cluster comes to the transactions that the rows name which are sealed already.
+    # Later the cluster reaches the transaction ids of rows that are already sealed.
     come_to = "update audit set tx = (select horizon from audit_seal) where id = (select min(id) from audit)"
     await tampered(conn, come_to)
     await sealed(conn, 1)
@@ -253,7 +253,7 @@ async def test_a_log_that_was_restored_in_another_cluster_goes_on(conn: Connecti
 
 
 async def test_a_chain_that_was_made_anew_lacks_what_was_noted(conn: Connection):
-    """Whoever rewrites log and chain together cannot bring a noted hash into it."""
+    """A chain that was computed again together with its log lacks a hash that was noted before."""
     await written(conn, "a", "b")
     await sealed(conn, 2)
     noted = (await audit_chain.status(conn))["hash"]
@@ -267,7 +267,7 @@ async def test_a_chain_that_was_made_anew_lacks_what_was_noted(conn: Connection)
 @pytest.mark.parametrize("statement", ["update audit set action = 'x'", "delete from audit", "truncate audit"])
 @pytest.mark.parametrize("role", ["onsembl_api", None])
 async def test_the_log_is_append_only(conn: Connection, statement: str, role: str | None):
-    """For the server's role, and for the owner too; also a partition alone."""
+    """Neither the server's role nor the owner changes or deletes rows, in the table or in a partition."""
     await written(conn, "a")
     if role is not None:
         await conn.execute(f"set role {role}")
@@ -281,8 +281,8 @@ async def test_the_log_is_append_only(conn: Connection, statement: str, role: st
 
 @pytest.mark.parametrize("order", [("old", "older", "new"), ("new", "old", "newer"), ("old",)])
 async def test_days_past_their_time_are_dropped_and_the_chain_goes_on(conn: Connection, order: tuple[str, ...]):
-    """Whole partitions, never younger than 30 days; what is left is verified from the anchor on, also when a row of a
-    day that went was sealed after one that stays."""
+    """Partitions older than the retention of at least 30 days are dropped whole, and the rest verifies from its anchor
+    on, in any order of sealing."""
     day = timedelta(days=40)
     cursor = await conn.execute("select (now() - %s)::date as day", [day])
     old = (await cursor.fetchone())["day"]
@@ -311,7 +311,8 @@ async def test_days_past_their_time_are_dropped_and_the_chain_goes_on(conn: Conn
 
 
 async def test_partitions_are_made_ahead(conn: Connection):
-    """Two weeks of them, with row-level security on each, so that no writer meets a day without one."""
+    """Partitions exist for the next two weeks, each with row-level security, so every writer finds its day's
+    partition."""
     cursor = await conn.execute(
         """select count(*) as count, bool_and(c.relrowsecurity) as secured from pg_inherits i
            join pg_class c on c.oid = i.inhrelid where i.inhparent = 'onsembl.audit'::regclass"""

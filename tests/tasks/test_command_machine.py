@@ -1,8 +1,5 @@
-"""Commands under everything that can happen to them, in any order: no command runs twice, none is forgotten, no two are
-at once on an agent, final states stay, and what a final state says is so.
-
-`ONSEMBL_MACHINE_EXAMPLES` is how many sequences of such the long form tries (150).
-"""
+"""Commands under any order of events: no command runs twice, none is forgotten, an agent runs one at a time, and final
+states are true and stay. `ONSEMBL_MACHINE_EXAMPLES` is the number of sequences that the long form tries (150)."""
 
 from __future__ import annotations
 
@@ -70,7 +67,7 @@ STEPS = [step for step, weight in WEIGHTS.items() for _ in range(weight)]
 
 
 class CommandMachine(RuleBasedStateMachine):
-    """`run` and `center_of` come from the test, which holds the loop and the database."""
+    """The state machine; the test sets `run` and `center_of`, because it owns the event loop and the database."""
 
     run: Any
     center_of: Any
@@ -90,11 +87,11 @@ class CommandMachine(RuleBasedStateMachine):
 
     @rule(step=st.sampled_from(STEPS), pick=st.integers(0, 7), flag=st.booleans())
     def step(self, step: str, pick: int, flag: bool) -> None:
-        """Each takes of what there is the one that is picked, and does nothing where there is nothing."""
+        """Run a step on the object that `pick` selects; without an object, do nothing."""
         getattr(self, f"_{step}")(pick, flag)
 
     def do(self, what: Coroutine[Any, Any, Any]) -> Any:
-        """Have the control center do something; its rows may be others since."""
+        """Have the control center do something, and read its rows again afterwards."""
         self.touched = True
         return self.run(what)
 
@@ -180,7 +177,7 @@ class CommandMachine(RuleBasedStateMachine):
         self.center.leave(agent)
         agent.restart()
 
-    # The server's own
+    # The server
 
     def _a_job_is_taken(self, _pick: int, _flag: bool) -> None:
         self.do(self.center.worker.take_job())
@@ -209,7 +206,7 @@ class CommandMachine(RuleBasedStateMachine):
         self.do(self.center.sync_agent(self._agent(pick).id))
 
     def _all_goes_well(self, _pick: int, ends: bool) -> None:
-        """What was said arrives, and programs end."""
+        """Every message arrives, and programs end."""
         self._a_job_is_taken(0, False)
         for agent in self.center.agents:
             link = agent.link
@@ -221,7 +218,7 @@ class CommandMachine(RuleBasedStateMachine):
                 while link.to_server:
                     self.do(self.center.receive(link))
 
-    # What must hold
+    # Invariants
 
     @invariant()
     def it_holds(self) -> None:
@@ -239,7 +236,7 @@ class CommandMachine(RuleBasedStateMachine):
             new = {id for id in active if id not in before or not _is_active(before[id])}
             assert not (new and (self.halted or agent in self.paused)), "given out against the order"
             if agent.running is not None and agent.running not in active:
-                # Nobody waited any more; the agent is told when it says that it runs it.
+                # The server gave the command up, and cancels it when the agent reports that it runs.
                 assert self.rows[CommandId(agent.running)]["state"] == "failed", "it runs, and is over"
 
     def teardown(self) -> None:
@@ -251,7 +248,7 @@ class CommandMachine(RuleBasedStateMachine):
             self.do(self.center.stop())
 
     def _come_to_rest(self) -> None:
-        """Nothing more is done, cut or killed; what was begun comes to its end."""
+        """Cancel, cut and kill nothing more; let every command end."""
         self._lift(0, False)
         for pick in range(len(self.center.agents)):
             self._resume(pick, False)
@@ -283,7 +280,7 @@ class CommandMachine(RuleBasedStateMachine):
             assert link is not None
             while link.to_agent:
                 agent.receive(link.to_agent.popleft())
-            # What is over for the server, or not wanted any more, ends because the agent is told so.
+            # The agent ends a command that the server has ended or cancelled, because the server sends a cancel.
             row = self.rows.get(CommandId(agent.running)) if agent.running is not None else None
             if agent.stopping:
                 agent.exit("cancelled")
@@ -309,9 +306,9 @@ def _is_active(row: DictRow) -> bool:
 
 @pytest.fixture
 def machine(database_url: str, timeless_jobs: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[CommandMachine]]:
-    """The machine on a database of its own."""
-    monkeypatch.setattr(run_command, "MAX_DELIVERIES", run_command.MAX_DELIVERIES)  # is put back
-    monkeypatch.setattr(hub, "OFFER_AGAIN_SECONDS", 0.0)  # no time passes here
+    """The state machine, on a database of its own."""
+    monkeypatch.setattr(run_command, "MAX_DELIVERIES", run_command.MAX_DELIVERIES)  # restored at the end
+    monkeypatch.setattr(hub, "OFFER_AGAIN_SECONDS", 0.0)  # the test's time stands still
     pool = create_pool(database_url, role="onsembl_api", min_size=2, max_size=4)
     statements = create_pool(database_url, role="onsembl_api", min_size=2, max_size=4, autocommit=True)
     journals = data_folder()
@@ -346,23 +343,23 @@ def machine(database_url: str, timeless_jobs: None, monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_commands_end_once_and_right(machine: type[CommandMachine], examples: int) -> None:
-    """Whatever happens in whatever order."""
+    """Every command ends once and with its true state, in any order of events."""
     run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=STEPS_EACH))
 
 
-# That it would be seen
+# Checks that the machine finds a missing guard
 
 
 Remove = Callable[[str, pytest.MonkeyPatch], None]
 
 
 def _forget_on_disk(_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An agent that starts again does not know what it had taken."""
+    """A restarted agent does not know the commands that it had accepted."""
     monkeypatch.setattr(Journal, "_load", lambda _self: None)
 
 
 def _ignore_the_epoch(_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The end of an older connection ends the newer one."""
+    """The end of an agent's older connection marks the agent offline during its newer one."""
 
     async def disconnected(conn: Connection, agent_id: AgentId, _epoch: Epoch) -> bool:
         await conn.execute("update agents set status = 'offline', instance_id = null where id = %s", [agent_id])
@@ -372,12 +369,12 @@ def _ignore_the_epoch(_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _end_again(url: str, _monkeypatch: pytest.MonkeyPatch) -> None:
-    """An end is written whatever the command's state is."""
+    """The end of a command is written in any state."""
     _without(url, "end_command", "and c.state in ('dispatched', 'running')")
 
 
 def _promote_while_halted(url: str, _monkeypatch: pytest.MonkeyPatch) -> None:
-    """The line moves during a halt."""
+    """A queue moves during an emergency stop."""
     _without(url, "promote", "and not exists (select from onsembl.halts where lifted_at is null)")
 
 
@@ -417,7 +414,7 @@ def test_a_missing_guard_is_seen(
     said: str,
     steps: str,
 ) -> None:
-    """The steps end well, and without the guard they do not."""
+    """The steps pass with the guard and fail without it."""
     _take(machine, steps)
     remove(database_url, monkeypatch)
     with pytest.raises(AssertionError, match=said):

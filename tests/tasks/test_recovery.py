@@ -1,4 +1,4 @@
-"""What a sweep mends, in the database as it finds it."""
+"""The repairs that a sweep makes in the database."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ async def an_agent(conn: Connection) -> AgentId:
 
 
 async def a_command(conn: Connection, agent_id: AgentId) -> CommandId:
-    """With its job, if the agent is free."""
+    """Send a command, which gets a job if the agent is free."""
     row = (await send(conn, CommandContent(text="ls"), agent_id, ANN)).command
     assert row is not None
     return row["id"]
 
 
 async def jobs_of(conn: Connection) -> list[tuple[str, bool]]:
-    """Every job's status, and whether it is the newest of its command."""
+    """The status of every job, and whether it is the newest of a command."""
     cursor = await conn.execute(
         """select status, exists (select from commands where job_id = jobs.id) as held
            from procrastinate_jobs as jobs order by id"""
@@ -47,12 +47,12 @@ async def jobs_of(conn: Connection) -> list[tuple[str, bool]]:
 
 
 async def test_a_dead_workers_job_of_a_command_that_is_over_is_given_up(pool, database_url):
-    """The agent's next command has a job that waits already; the old one must not come in its way."""
+    """A dead worker's job of an ended command fails, and the job of the agent's next command stays."""
     async with await connect(database_url) as conn:
         agent_id = await an_agent(conn)
         await a_command(conn, agent_id)
         second = await a_command(conn, agent_id)
-        await conn.execute("update procrastinate_jobs set status = 'doing'")  # by a worker that is no more
+        await conn.execute("update procrastinate_jobs set status = 'doing'")  # the worker of this job is dead
         await conn.execute("update commands set state = 'succeeded' where state = 'dispatched'")
         promoted = await commands.promote(conn, agent_id)
         assert promoted is not None and promoted["id"] == second
@@ -64,7 +64,7 @@ async def test_a_dead_workers_job_of_a_command_that_is_over_is_given_up(pool, da
 
 
 async def test_a_dead_workers_job_of_a_command_that_goes_on_is_taken_up_again(pool, database_url):
-    """It waits for the next worker."""
+    """A dead worker's job of an unfinished command waits for the next worker."""
     async with await connect(database_url) as conn:
         agent_id = await an_agent(conn)
         await a_command(conn, agent_id)
@@ -75,7 +75,8 @@ async def test_a_dead_workers_job_of_a_command_that_goes_on_is_taken_up_again(po
 
 
 async def test_a_dead_workers_periodic_job_is_taken_up_again(pool, database_url):
-    """It has no command, and its next time may be an hour away."""
+    """A dead worker's periodic job runs again at once, although it has no command and its next time may be an hour
+    away."""
     async with await connect(database_url) as conn, create_pool(database_url, autocommit=True) as own:
         app = new_app()
         await app.open_async(own)
@@ -87,7 +88,7 @@ async def test_a_dead_workers_periodic_job_is_taken_up_again(pool, database_url)
 
 
 async def test_a_job_that_waits_for_a_command_that_is_over_makes_room(database_url):
-    """Its worker was stopped, and the command ended before another took it up: the next command is promoted."""
+    """If a command ends before a worker takes its job again, the job is cancelled and the next command is promoted."""
     async with await connect(database_url) as conn:
         agent_id = await an_agent(conn)
         await a_command(conn, agent_id)
@@ -98,7 +99,7 @@ async def test_a_job_that_waits_for_a_command_that_is_over_makes_room(database_u
 
 
 async def test_a_command_without_a_job_gets_one(pool, database_url):
-    """Its job was aborted while its worker died: the cancel goes on under another."""
+    """A command whose job was aborted while its worker died gets a new job, which continues the cancellation."""
     async with await connect(database_url) as conn:
         agent_id = await an_agent(conn)
         command_id = await a_command(conn, agent_id)

@@ -1,4 +1,4 @@
-"""When a cron expression comes, by the clocks of a time zone."""
+"""The times of a cron expression in a time zone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 
 def local(cron: str, after: str, count: int, zone: str = "Europe/Berlin") -> list[str]:
-    """The times as a clock on the wall has them."""
+    """The times as a wall clock shows them."""
     times = next_times(cron, zone, datetime.fromisoformat(after).replace(tzinfo=UTC), count)
     return [f"{time.astimezone(ZoneInfo(zone)):%d.%m. %H:%M %z}" for time in times]
 
@@ -30,7 +30,7 @@ def local(cron: str, after: str, count: int, zone: str = "Europe/Berlin") -> lis
     ],
 )
 def test_times_are_those_of_the_wall_clock(cron, after, times):
-    """Working days, leap days, and the two nights a year when clocks are changed."""
+    """Times follow the wall clock: on working days, on leap days and in the two nights when clocks change."""
     assert local(cron, after, len(times)) == times
 
 
@@ -52,6 +52,6 @@ def test_times_are_those_of_the_wall_clock(cron, after, times):
     ],
 )
 def test_what_never_comes_or_cannot_be_read_is_refused(cron, zone):
-    """With the reason."""
+    """An expression that is invalid or never matches is rejected with the reason."""
     with pytest.raises(RecurrenceError):
         next_times(cron, zone, datetime(2026, 1, 1, tzinfo=UTC))

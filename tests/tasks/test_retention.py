@@ -1,4 +1,4 @@
-"""What a worker tidies, as a worker does it."""
+"""The retention of the archive, run by a worker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def partitions(database_url: str) -> set[str]:
 
 
 async def test_the_archive_has_days_ahead_and_loses_those_that_are_over(database_url):
-    """As many are kept as the worker was told; what is dropped is in the audit log."""
+    """A worker makes the archive's partitions for the next days, drops those past the retention, and audits each
+    drop."""
     today = datetime.now(UTC)
 
     def name(days: int) -> str:

@@ -1,4 +1,4 @@
-"""What is due becomes commands: each time once, whoever looks and whatever was down."""
+"""Due schedules create commands: each time once, with concurrent workers and after downtime."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def a_schedule(conn: Connection, due: datetime, **content: object) -> UUID
 
 
 async def made_by(conn: Connection, schedule_id: UUID) -> tuple[dict, list[dict]]:
-    """The schedule, and its firings, newest first."""
+    """The schedule and its runs, newest run first."""
     [row] = await schedules.list_schedules(conn, schedule_id)
     return row, await schedules.runs(conn, schedule_id, 10)
 
@@ -55,7 +55,7 @@ async def commands_of(conn: Connection) -> list[dict]:
 
 
 async def test_what_was_missed_comes_once(pool, conn):
-    """Years of leap days were missed: one command, for the first of them; the next is to come on the next one."""
+    """Missed leap days create one command, for the first of them, and the next time is the next leap day."""
     missed = NOW - timedelta(days=5000)
     schedule_id = await a_schedule(conn, missed, priority=2)
     assert await fire_due(pool) == 1
@@ -73,7 +73,7 @@ async def test_what_was_missed_comes_once(pool, conn):
 
 
 async def test_many_at_once_fire_each_once(pool, conn):
-    """Ten schedules, eight that look at the same time."""
+    """Eight workers that look at the same time run each of ten schedules once."""
     made = [await a_schedule(conn, NOW) for _ in range(10)]
     assert sum(await asyncio.gather(*(fire_due(pool) for _ in range(8)))) == 10
     assert len(await commands_of(conn)) == 10
@@ -81,7 +81,7 @@ async def test_many_at_once_fire_each_once(pool, conn):
 
 
 async def test_a_time_that_was_claimed_is_not_fired_again(pool, conn):
-    """Whatever puts the schedule back: the time is the key."""
+    """A time that a schedule has run for does not run again when the schedule is set back."""
     schedule_id = await a_schedule(conn, NOW)
     await fire_due(pool)
     await schedules.advance(conn, schedule_id, NOW)
@@ -90,7 +90,7 @@ async def test_a_time_that_was_claimed_is_not_fired_again(pool, conn):
 
 
 async def test_once_is_once(pool, conn):
-    """Then nothing more is to come; what is not due yet is left alone."""
+    """A schedule with a single time has no next time after it has run, and a later one does not run yet."""
     once = await a_schedule(conn, NOW, cron=None, at=NOW)
     later = await a_schedule(conn, NOW + timedelta(hours=1), cron=None, at=NOW + timedelta(hours=1))
     assert await fire_due(pool) == 1
@@ -99,7 +99,7 @@ async def test_once_is_once(pool, conn):
 
 
 async def test_what_cannot_be_made_says_why_and_comes_again(pool, conn):
-    """The agent is gone, the preset is gone, another one's turn is not lost for it."""
+    """A run whose agent or preset is gone stores the error and keeps the next time, and the other schedules run."""
     gone = await a_schedule(conn, NOW - timedelta(minutes=9), target={"agents": ["gone"]})
     preset = await a_schedule(conn, NOW - timedelta(minutes=8), text=None, preset="gone")
     fine = await a_schedule(conn, NOW - timedelta(minutes=7), target={"all": True}, text=None, preset="review")
@@ -114,7 +114,7 @@ async def test_what_cannot_be_made_says_why_and_comes_again(pool, conn):
 
 
 async def test_commands_do_not_pile_up_behind_an_agent_that_is_away(pool, conn):
-    """A time is skipped, and said to be, while the command of an earlier one waits; a group goes to the others."""
+    """While the command of an earlier run is queued, a run is skipped and audited as skipped."""
     schedule_id = await a_schedule(conn, NOW - timedelta(minutes=3))
     await fire_due(pool)
     [command] = await commands_of(conn)
@@ -133,7 +133,7 @@ async def test_commands_do_not_pile_up_behind_an_agent_that_is_away(pool, conn):
 
 
 async def test_a_group_passes_over_those_that_have_the_last_one_still(pool, conn):
-    """Whoever was passed over once is again, until the command of the first time has run."""
+    """A run for several agents skips an agent until its first command has ended."""
     schedule_id = await a_schedule(conn, NOW - timedelta(minutes=4), target={"all": True})
     two = await agents.create(conn, name="two", kind="shell", mode="exec", host="", platform="")
     assert two is not None
@@ -148,7 +148,7 @@ async def test_a_group_passes_over_those_that_have_the_last_one_still(pool, conn
 
 
 async def test_what_comes_once_is_never_skipped(pool, conn):
-    """There is no next time that would make up for it."""
+    """A run with a single time is never skipped, because no later run would replace it."""
     schedule_id = await a_schedule(conn, NOW - timedelta(minutes=2), cron=None, at=NOW - timedelta(minutes=2))
     for minutes in (1, 0):
         await fire_due(pool)
@@ -158,7 +158,7 @@ async def test_what_comes_once_is_never_skipped(pool, conn):
 
 @pytest.mark.parametrize("how", ["disabled", "viewer"])
 async def test_it_comes_in_the_name_of_who_may_send_commands(pool, conn, how):
-    """Whoever is shut out, or may only look from now on, sends nothing by a schedule either."""
+    """A schedule whose operator is disabled or only a viewer now sends no command, and its run stores the reason."""
     schedule_id = await a_schedule(conn, NOW)
     if how == "disabled":
         await operators.disable(conn, ANN, "ann", "operator")
@@ -171,7 +171,7 @@ async def test_it_comes_in_the_name_of_who_may_send_commands(pool, conn, how):
 
 
 async def test_a_worker_fires_what_is_due(database_url, pool, conn):
-    """By the job that comes every minute; old firings go with old jobs, but for the last."""
+    """A worker's periodic job runs the due schedules."""
     await a_schedule(conn, NOW)
     app = new_app()
     await app.open_async(pool)
@@ -182,7 +182,7 @@ async def test_a_worker_fires_what_is_due(database_url, pool, conn):
 
 
 async def test_old_firings_are_forgotten_but_for_the_last(conn):
-    """A schedule that comes once a year still shows what came of it."""
+    """Old runs are deleted except the last, so a yearly schedule still shows its result."""
     schedule_id = await a_schedule(conn, NOW)
     for days in (300, 200, 100):
         await schedules.begin_run(conn, schedule_id, NOW - timedelta(days=days))

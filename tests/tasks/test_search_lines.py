@@ -1,4 +1,4 @@
-"""Rows for the search, from pieces of a stream."""
+"""Rows for the search, made from pieces of a stream."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def texts(blocks: list[Block]) -> list[str]:
 
 
 def test_lines_keep_their_place_and_time():
-    """Blank lines and repetitions are left out."""
+    """Each line keeps its offset and time; blank and repeated lines are omitted."""
     progress, (block,) = read(b"one\r\n\r\n", b"\x1b[31mtwo\x1b[m\r\ntwo\r\n", b"three\n")
     assert block.text == "one\ntwo\nthree"
     assert (block.start, block.at) == (0, NOON)
@@ -38,7 +38,7 @@ def test_lines_keep_their_place_and_time():
 
 
 def test_lines_that_lie_far_apart_are_not_of_one_row():
-    """However late they are read: rows are sorted by time, and searched by it."""
+    """Lines that are far apart in time get separate rows, because rows are sorted and searched by time."""
     lines = SearchLines(NEW)
     for number in range(5):
         lines.feed(Piece(NOON + 0.4 * number * BLOCK_SPAN, number * 4, b"%03d\n" % number))
@@ -47,7 +47,7 @@ def test_lines_that_lie_far_apart_are_not_of_one_row():
 
 
 def test_a_line_that_has_not_ended_is_found_and_made_anew():
-    """Its row is named, so that it can be replaced."""
+    """A line without its end gets a row with a name, so that a later row can replace it."""
     progress, blocks = read(b"$ make\nerr")
     assert texts(blocks) == ["$ make", "err"]
     assert progress == Progress(7, 10, NOON, "")
@@ -57,7 +57,7 @@ def test_a_line_that_has_not_ended_is_found_and_made_anew():
 
 @given(st.lists(st.sampled_from(["ab", "needle in hay", "x" * 50, "\n", "\r", "ü"]), max_size=40), st.data())
 def test_what_is_indexed_does_not_depend_on_the_batches(words, data):
-    """Reading on in steps finds the lines that reading at once finds."""
+    """Indexing a stream in batches finds the same lines as indexing it at once."""
     stream = "".join(words).encode()
     _, whole = read(stream)
     progress, found = NEW, list[Block]()
@@ -76,7 +76,7 @@ def without_repetitions(blocks: list[Block]) -> list[str]:
 
 
 def test_a_very_long_line_is_found_where_its_parts_meet():
-    """Its parts share some characters."""
+    """The parts of a very long line overlap, so a text at their boundary is found."""
     stream = b"".join(f"word{number:07d} ".encode() for number in range(3000))
     progress, blocks = read(*(stream[place : place + 1000] for place in range(0, len(stream), 1000)))
     for number in range(2999):
@@ -87,20 +87,20 @@ def test_a_very_long_line_is_found_where_its_parts_meet():
 
 
 def test_what_a_program_redraws_is_kept_once():
-    """A spinner is drawn ten times a second."""
+    """A line that a program redraws ten times a second, such as a spinner, is kept once."""
     frame = b"\x1b[2J\x1b[HThinking\x1b[2;1Hpress esc\x1b[3;1H"
     _, blocks = read(*[frame] * 50)
     assert texts(blocks) == ["Thinking", "press esc"]
 
 
 def test_a_line_that_is_rewritten_for_ever_does_not_hold_the_index_back():
-    """A progress bar of a megabyte."""
+    """A progress bar of a megabyte without a line end does not stop the index."""
     progress, _ = read(*(f"\r{number:06d} of many".encode() * 10 for number in range(9000)))
     assert progress.seen - progress.indexed < 300_000
 
 
 def test_after_a_hole_reading_begins_anew():
-    """Retention has taken the beginning."""
+    """After a gap that retention left, indexing begins anew."""
     lines = SearchLines(Progress(5, 5, None, "carried"))
     lines.feed(Piece(NOON, 900, b"kept\n"))
     progress, blocks = lines.finish()
@@ -108,5 +108,5 @@ def test_after_a_hole_reading_begins_anew():
 
 
 def test_a_nul_is_left_out():
-    """Postgres takes none in a text."""
+    """NUL characters are omitted, because Postgres does not store them in a text."""
     assert texts(read(b"a\x00b\n")[1]) == ["ab"]

@@ -1,4 +1,4 @@
-"""What is heard of a command: a state is as good as its row, unless something else was heard before it was taken."""
+"""News about a command: a state is as valid as its row, unless other news arrived before it was taken."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OVER = CommandState.SUCCEEDED
     [([], None), ([None], None), ([OVER], OVER), ([None, OVER], None), ([OVER, None], None), ([OVER, OVER], OVER)],
 )
 def test_what_is_taken_of_what_was_heard(heard, taken):
-    """And then it is forgotten."""
+    """Taking returns the news and forgets them."""
     changes = Changes()
     for state in heard:
         changes.hear(state)
@@ -26,7 +26,8 @@ def test_what_is_taken_of_what_was_heard(heard, taken):
 
 
 async def test_a_change_wakes_who_waits_once():
-    """One that came before is not missed, one that was taken is over."""
+    """A change wakes the waiting task once: a change before the wait is not missed, and a taken change wakes no
+    task."""
     changes = Changes()
     changes.hear(OVER)
     await changes.wait()

@@ -1,4 +1,5 @@
-"""Workers in processes of their own: one is drained or dies and another goes on, and what ends when, and how many."""
+"""Workers in processes of their own: a job survives its worker, `--until-idle` ends, and `--concurrency` bounds the
+jobs."""
 
 from __future__ import annotations
 
@@ -23,13 +24,13 @@ RECOVERY_SECONDS = 30.0
 
 @pytest.fixture
 async def api(database_url: str):
-    """Without a worker of its own."""
+    """An API without a worker of its own."""
     async with running(Settings(database_url=database_url, public_url="", worker=None)) as api:
         yield api
 
 
 async def heard_of(operator: Operator, count: int) -> list[dict]:
-    """So many workers, the oldest first."""
+    """Wait until the API lists this many workers; return them, oldest first."""
 
     async def there():
         found = (await call_api(operator, "GET", "/v1/jobs/workers"))["workers"]
@@ -40,8 +41,8 @@ async def heard_of(operator: Operator, count: int) -> list[dict]:
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 async def test_what_one_worker_leaves_another_takes_up(api: Api, tmp_path: Path, how: signal.Signals) -> None:
-    """While a command runs its worker is drained, or killed: another has its job soon, and the program of the command
-    notices nothing: the same process ends, and it ran once."""
+    """When a worker is drained or killed during a command, another takes its job soon, and the program runs on and ran
+    once."""
     operator = Operator(api, await api.operator())
     url = api.database_url
     async with AsyncExitStack() as stack:
@@ -78,7 +79,7 @@ async def test_what_one_worker_leaves_another_takes_up(api: Api, tmp_path: Path,
 
 
 async def test_a_cancel_is_carried_out_by_whoever_took_the_job_over(api: Api, tmp_path: Path) -> None:
-    """The wish comes while the first worker is gone already."""
+    """A cancel request that is made after the first worker has gone is carried out by the next."""
     operator = Operator(api, await api.operator())
     async with agent_running(api, tmp_path) as agent:
         async with worker_running(api.database_url, *SOON) as first:
@@ -93,7 +94,7 @@ async def test_a_cancel_is_carried_out_by_whoever_took_the_job_over(api: Api, tm
 
 
 async def test_until_idle_ends_when_every_line_is_empty(api: Api, tmp_path: Path) -> None:
-    """Not before what waited behind the first is done; with nothing to do, at once."""
+    """`--until-idle` ends after the last queued command, and at once if no command is queued."""
     operator = Operator(api, await api.operator())
     async with agent_running(api, tmp_path, "one") as one, agent_running(api, tmp_path, "two") as two:
         for agent in (one, two):
@@ -108,7 +109,7 @@ async def test_until_idle_ends_when_every_line_is_empty(api: Api, tmp_path: Path
 
 
 async def test_until_idle_does_not_wait_for_an_agent_that_is_away(api: Api, tmp_path: Path) -> None:
-    """Its program may run on for hours: the job is left, and another worker sees the command's end."""
+    """`--until-idle` does not wait for an offline agent's command: the job stays, and another worker finishes it."""
     operator = Operator(api, await api.operator())
     async with AsyncExitStack() as stack:
         agent = await stack.enter_async_context(agent_running(api, tmp_path))
@@ -130,7 +131,8 @@ async def test_until_idle_does_not_wait_for_an_agent_that_is_away(api: Api, tmp_
 
 
 async def test_concurrency_bounds_the_jobs_at_once(api: Api, tmp_path: Path) -> None:
-    """The second agent's job waits for the end of the first's; its command, which was handed out ahead, does not."""
+    """With a concurrency of 1 the second agent's job waits for the first agent's, while its command, which is
+    dispatched before, runs."""
     operator = Operator(api, await api.operator())
     async with AsyncExitStack() as stack:
         one, two = [await stack.enter_async_context(agent_running(api, tmp_path, name)) for name in ("one", "two")]
@@ -147,7 +149,7 @@ async def test_concurrency_bounds_the_jobs_at_once(api: Api, tmp_path: Path) -> 
 
 
 async def test_a_cancel_does_not_wait_for_a_worker(api: Api, tmp_path: Path) -> None:
-    """The agent is told by whoever writes the wish down; the job only sees to it."""
+    """The request for a cancellation itself sends the cancel to the agent, without a worker."""
     operator = Operator(api, await api.operator())
     async with agent_running(api, tmp_path, "one") as agent:
         await until(lambda: _online(operator, agent.id), "it is online")
@@ -169,6 +171,6 @@ async def _online(operator: Operator, agent_id: str) -> bool:
 
 
 async def _job(url: str, command: dict, status: str) -> dict | None:
-    """The command's job, if that is its status."""
+    """The command's job, if it has this status."""
     job = await job_of(url, command)
     return job if job is not None and job["status"] == status else None
