@@ -1,8 +1,8 @@
-"""The chain of hashes over the audit log: how it is made, and how it is checked. Pure.
+"""The hash chain over the audit log: its links, and its verification. Pure.
 
-Each hash is SHA-256 of the hash before it (32 zero bytes at first), followed by SHA-256 of the row's text. So a row
-that was changed, taken out or put in shows at its place, and whoever noted a hash elsewhere knows that all before it is
-as it was.
+Each hash is SHA-256 of the previous hash (32 zero bytes at first), followed by SHA-256 of the row's text. So a row that
+was changed, removed or inserted is detected at its place, and a hash noted elsewhere proves that all rows before it are
+unchanged.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 START = bytes(32)
 MOST_FINDINGS = 100
-"""So many are told; the number of all is counted."""
+"""The number of findings that are listed; all findings are counted."""
 
 
 def row_hash(text: Sequence[str]) -> bytes:
@@ -29,7 +29,7 @@ def chained(before: bytes, row: bytes) -> bytes:
 
 @dataclass(slots=True)
 class Verifier:
-    """Walks along the chain and notes what is wrong, each with the number of its audit row where there is one."""
+    """Follows the chain and records the findings, each with the number of its audit row if there is one."""
 
     seq: int
     hash: bytes
@@ -38,12 +38,12 @@ class Verifier:
     findings: list[str] = field(default_factory=list[str])
     passed: set[str] = field(default_factory=set[str])
     watch: frozenset[str] = frozenset()
-    """Hashes, in hex, that should be met: `passed` are those that were."""
+    """Hashes, in hex, that the chain must contain; `passed` are the hashes found so far."""
 
     def link(
         self, seq: int, audit_id: int, stored: bytes, hash: bytes, text: Sequence[str] | None, dropped: bool
     ) -> None:
-        """The next row of the chain; `text` is None when its audit row is not there, as it may be when its day was
+        """Check the next link. `text` is None when its audit row is missing, which is correct if its day was
         `dropped`."""
         if seq != self.seq + 1:
             self.found(f"links {self.seq + 1} to {seq - 1} of the chain are missing")
@@ -64,14 +64,14 @@ class Verifier:
         self.found(f"audit row {audit_id} was put in, or its link was taken out")
 
     def end(self, seq: int, hash: bytes) -> None:
-        """The chain is over; this is where it should stand."""
+        """Check the end of the chain against the recorded head."""
         if (self.seq, self.hash) != (seq, hash):
-            self.found(f"the chain ends at link {self.seq}, and should at {seq}")
+            self.found(f"the chain ends at link {self.seq} instead of link {seq}")
         for expected in sorted(self.watch - self.passed):
             self.found(f"the hash {expected} is not in the chain")
 
     def found(self, what: str) -> None:
-        """Something is wrong."""
+        """Record a finding."""
         self.wrong += 1
         if len(self.findings) < MOST_FINDINGS:
             self.findings.append(what)

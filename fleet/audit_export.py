@@ -15,16 +15,16 @@ from onsembl.sql.audit_log import COLUMNS
 Format = Literal["jsonl", "csv"]
 MEDIA_TYPES: dict[Format, str] = {"jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for a formula, at the beginning of a cell (OWASP, CSV injection)."""
+"""The beginnings of a cell that a spreadsheet treats as a formula (OWASP, CSV injection)."""
 
 
 def head(format: Format) -> bytes:
-    """What comes before the first row."""
+    """The bytes before the first row."""
     return b"" if format == "jsonl" else _line(COLUMNS)
 
 
 def line(row: Mapping[str, object], format: Format) -> bytes:
-    """One row, with its end of line."""
+    """One row, with its line end."""
     if format == "jsonl":
         return orjson.dumps({name: row[name] for name in COLUMNS}) + b"\n"
     return _line([_cell(row[name]) for name in COLUMNS])

@@ -1,4 +1,4 @@
-"""Lengthening and checking the chain of hashes over the audit log, in the database."""
+"""Extends and verifies the hash chain over the audit log, in the database."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PROGRESS_EVERY = 10_000
 
 
 async def seal_for_ever(pool: Pool) -> None:
-    """Seal what was written, every second, until cancelled. Any number of processes may: one at a time does."""
+    """Seal new rows every second until cancelled. Any number of processes may run this; one at a time seals."""
     while True:
         try:
             async with pool.connection() as conn:
@@ -35,7 +35,8 @@ async def seal_for_ever(pool: Pool) -> None:
 
 
 async def seal_new_rows(conn: Connection) -> int:
-    """Add to the chain every row that no chain has and that cannot be preceded any more; how many. One transaction."""
+    """Add every unsealed row to the chain that no other row can precede any more; return their number. One
+    transaction."""
     seal = await audit_chain.seal(conn, to_lengthen=True)
     end = await audit_chain.horizon(conn)
     if end == seal.horizon:
@@ -63,9 +64,10 @@ async def seal_new_rows(conn: Connection) -> int:
 async def verify(
     conn: Connection, expected: frozenset[str], progress: Callable[[int], None] = lambda _: None
 ) -> Verifier:
-    """Check the whole chain against the log; memory stays flat. `expected` are hashes, in hex, that were noted before.
+    """Verify the whole chain against the log, in constant memory. `expected` are hashes, in hex, that were noted
+    before.
 
-    The connection is in no transaction yet.
+    The connection must not be in a transaction yet.
     """
     async with conn.transaction():
         await conn.execute("set transaction isolation level repeatable read, read only")

@@ -1,4 +1,4 @@
-"""Cancelling a command: the wish is on the row, and its job is told in the same transaction."""
+"""Cancelling a command: one transaction records the request on the command's row and aborts the command's job."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from onsembl.sql import audit, command_groups, commands
 from onsembl.sql.database import Connection, Pool
 
 _cancelling = App(connector=PsycopgConnector())
-"""Never opened: it works on the caller's connection."""
+"""Never opened: it uses the caller's connection."""
 
 
 async def request_cancel(
     conn: Connection, command_id: CommandId, actor: audit.Actor, reason: str | None
 ) -> DictRow | None:
-    """Cancel a command; None when it is over, or not there.
+    """Cancel a command; None when the command is over or does not exist.
 
-    One in the line is cancelled at once. One that its agent may have is interrupted by its job, which stays until the
-    processes are gone.
+    A queued command is cancelled at once. An active command is interrupted by its job, which stays until the processes
+    have exited.
     """
     assert actor.id is not None
     row = await commands.request_cancel(conn, command_id, OperatorId(actor.id), reason)
@@ -48,7 +48,7 @@ async def request_cancel(
 
 
 async def stop_overdue(conn: Connection, grace: float) -> int:
-    """Stop the commands that are past a limit by so many seconds while their agent has not seen to it; how many."""
+    """Stop the commands that still run `grace` seconds after they exceeded a limit; return their number."""
     stopped = 0
     for overdue in await commands.overdue(conn, grace):
         limit: LimitName = overdue["passed"]
@@ -75,7 +75,8 @@ async def stop_overdue(conn: Connection, grace: float) -> int:
 async def request_cancel_all(
     conn: Connection, agent_id: AgentId, actor: audit.Actor, reason: str | None
 ) -> tuple[int, bool]:
-    """Cancel everything of an agent, whose row the caller holds: how many waited, and whether one is being stopped."""
+    """Cancel every command of an agent whose row the caller has locked; return the number of queued commands, and
+    whether one is being stopped."""
     waiting = await commands.cancel_queued(conn, agent_id, actor.id, reason)
     active = await commands.active(conn, [agent_id])
     for row in active:
@@ -84,7 +85,7 @@ async def request_cancel_all(
 
 
 async def cancel_group(pool: Pool, group_id: UUID, actor: audit.Actor, reason: str | None) -> list[DictRow]:
-    """Cancel every unfinished command of a group, a transaction each; the rows that have changed."""
+    """Cancel every unfinished command of a group, each in its own transaction; return the rows that have changed."""
     cancelled: list[DictRow] = []
     async with pool.connection() as conn:
         async with conn.transaction():
@@ -108,7 +109,8 @@ async def cancel_group(pool: Pool, group_id: UUID, actor: audit.Actor, reason: s
 
 
 async def _abort_job(conn: Connection, row: DictRow) -> None:
-    """Abort the job if it runs. One that still waits is left to: it finds the wish on the row."""
+    """Abort the job if it runs. A job that still waits needs no abort: it reads the cancel request on the command's
+    row."""
     jobs = _cancelling.job_manager
     if row["job_id"] is None or await jobs.get_job_status_async(row["job_id"], connection=conn) is not Status.DOING:
         return

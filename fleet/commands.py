@@ -125,7 +125,7 @@ class RenderedCommand:
     limits: CommandLimits
 
     def audit_detail(self, agent_id: AgentId) -> dict[str, object]:
-        """What the audit log says of the command, sent to this agent."""
+        """The detail of the audit log's event when the command is sent to this agent."""
         detail: dict[str, object] = {"agent_id": str(agent_id), "priority": self.priority}
         if self.preset is not None:
             detail["preset"] = self.preset
@@ -135,7 +135,7 @@ class RenderedCommand:
 
 
 async def render_content(conn: Connection, content: CommandContent, kinds: Iterable[str]) -> RenderedCommand:
-    """The text and the settings that `content` has for agents of these kinds. Raises ContentError."""
+    """The text and the settings of `content` for agents of these kinds. Raises ContentError."""
     if (content.text is None) == (content.preset is None):
         raise ContentError("Give either a text or a preset.")
     if content.text is not None:
@@ -160,8 +160,8 @@ async def render_content(conn: Connection, content: CommandContent, kinds: Itera
 
 
 async def promote_queues(pool: Pool, agent_ids: Sequence[AgentId]) -> None:
-    """Give each of these agents its next command if the agent is free, a transaction each. The recovery sweep promotes
-    the queues that are not reached."""
+    """Give each of these agents its next command if the agent is free, each in its own transaction. The recovery sweep
+    promotes the queues that a failure leaves out."""
     async with pool.connection() as conn:
         for agent_id in agent_ids:
             async with conn.transaction():
@@ -170,7 +170,7 @@ async def promote_queues(pool: Pool, agent_ids: Sequence[AgentId]) -> None:
 
 
 async def promote_idle_queues(conn: Connection) -> None:
-    """Give every free agent that has queued commands its next one, a transaction each."""
+    """Give every free agent that has queued commands its next command, each in its own transaction."""
     for agent_id in await commands.idle_queues(conn):
         await agents.lock(conn, agent_id)
         await commands.promote(conn, AgentId(agent_id))
@@ -201,7 +201,7 @@ async def _request(conn: Connection, command: RenderedCommand, agent_id: AgentId
 
 
 async def _enabled_agent(conn: Connection, agent_id: AgentId) -> DictRow:
-    """Raises AgentNotFoundError or NoTargetError."""
+    """The enabled agent of this id. Raises AgentNotFoundError or NoTargetError."""
     agent = await agents.get(conn, agent_id)
     if agent is None:
         raise AgentNotFoundError("Agent not found.")

@@ -1,7 +1,8 @@
-"""The emergency stop: nothing is dispatched, everything is cancelled, every instance is told at once.
+"""The emergency stop: no command is dispatched, every command is cancelled, every instance is notified at once.
 
-The first transaction waits for nobody: with it the halt is in force and on its way to the agents. The second settles
-what others were changing at that moment, and the lines. Whoever dies between the two is made up for by the sweep.
+The first transaction waits for no other transaction: with its commit the halt is in force and on its way to the agents.
+The second one cancels the commands that other transactions were changing, and the queued commands. If the process dies
+between them, the recovery sweep does the work of the second one.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from onsembl.sql import audit, halts
 from onsembl.sql.database import Connection
 
 HALT_SECONDS = 2.0
-"""How long an agent has for its whole escalation, unless the settings say otherwise."""
+"""How long an agent has for its whole escalation, in seconds, unless the settings say otherwise."""
 
 
 async def begin_halt(conn: Connection, actor: audit.Actor, reason: str | None, seconds: float) -> tuple[DictRow, int]:
-    """Halt the fleet, and commit; the halt, and how many commands that waited it cancelled. While one is in force it is
-    that one, said again."""
+    """Halt the fleet, and commit; return the halt, and the number of queued commands that it cancelled. If a halt is
+    already in force, that halt is sent again."""
     halt, new = await halts.begin(conn, actor, reason, seconds)
     await halts.cancel_active(conn, halt)
     await instance_messages.broadcast(conn, Broadcast(op="halt_changed"))
@@ -40,7 +41,7 @@ async def begin_halt(conn: Connection, actor: audit.Actor, reason: str | None, s
 
 
 async def enforce_halt(conn: Connection) -> None:
-    """Cancel whatever the halt in force, if there is one, has not reached yet."""
+    """Cancel the commands that the halt in force, if there is one, has not cancelled yet."""
     halt = await halts.in_force(conn)
     if halt is not None:
         await _enforce(conn, halt)
@@ -54,9 +55,9 @@ async def _enforce(conn: Connection, halt: DictRow) -> int:
 
 
 async def lift_halt(conn: Connection, actor: audit.Actor) -> DictRow | None:
-    """Let the fleet work again, and commit; the halt that is over, None when none was in force.
+    """Lift the halt and commit; return the lifted halt, None when none was in force.
 
-    What was sent since then and waits goes out at once.
+    Commands sent since the halt began are dispatched at once.
     """
     await enforce_halt(conn)
     halt = await halts.lift(conn, actor)
@@ -70,8 +71,8 @@ async def lift_halt(conn: Connection, actor: audit.Actor) -> DictRow | None:
 
 
 async def record_progress(conn: Connection, agent_id: AgentId, report: HaltProgress, actor: audit.Actor) -> None:
-    """Write how far an agent has come with a halt. Audited when the agent has stopped, or has processes that survive
-    SIGKILL."""
+    """Record an agent's progress with a halt. The audit log gets an event when the agent has stopped, or has processes
+    that survive SIGKILL."""
     if await halts.progress(conn, agent_id, report) and report.state != "stopping":
         stopped = report.state == "stopped"
         await audit.write(
@@ -88,12 +89,12 @@ async def record_progress(conn: Connection, agent_id: AgentId, report: HaltProgr
 
 
 async def halt_status(conn: Connection, halt: DictRow | None) -> dict[str, Any]:
-    """A halt, and every agent that it concerns."""
+    """A halt, and the progress of each agent."""
     return {"halt": halt, "agents": await halts.agents_of(conn, halt["id"]) if halt is not None else []}
 
 
 def halt_message(halt: DictRow) -> Halt:
-    """What agents are told of it."""
+    """The message that announces a halt to agents."""
     return Halt(halt_id=halt["id"], number=halt["number"], seconds=halt["seconds"], reason=halt["reason"])
 
 

@@ -1,4 +1,4 @@
-"""A connection that listens for NOTIFY, and comes back by itself when the database does."""
+"""A connection that listens for NOTIFY and reconnects when the database returns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from onsembl.sql.database import connect
 logger = logging.getLogger(__name__)
 
 CHECK_SECONDS = 20.0
-"""How long a quiet connection is trusted before it is asked whether it still lives."""
+"""How long a quiet connection is used before it is tested, in seconds."""
 
 
 async def listen(
@@ -26,8 +26,8 @@ async def listen(
 ) -> None:
     """Call `on_notify(channel, payload)` for each notification, until cancelled.
 
-    `on_listening` is called each time the connection has just been made: what was notified before then was not heard,
-    so the caller reads its state again there.
+    `on_listening` is called after each connection is made: earlier notifications were not received, so the caller reads
+    its state again.
     """
     backoff = Backoff()
     while True:
@@ -44,6 +44,6 @@ async def listen(
         except psycopg.OperationalError as error:
             delay = backoff.next_delay()
             logger.warning(
-                "Lost the connection that listens: %s", error, extra={"action": "listen_lost", "retry_in": delay}
+                "Lost the listening connection: %s", error, extra={"action": "listen_lost", "retry_in": delay}
             )
             await asyncio.sleep(delay)

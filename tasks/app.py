@@ -27,8 +27,8 @@ def new_app() -> App:
     """An application for one run of a worker; it is opened on the worker's pool."""
     app = App(connector=PsycopgConnector())
     app.task(name=RUN_COMMAND, pass_context=True, retry=DeliveryRetry())(run_command)
-    # No queueing locks here: under row-level security Postgres does not say which key was taken. Procrastinate takes
-    # that for an error of its own, and the worker would stop whenever the one before still waits.
+    # No queueing locks here: under row-level security, Postgres does not name the key of a conflict. Procrastinate then
+    # reports an internal error, and the worker would stop whenever the previous job of the task still waits.
     hourly = app.periodic(cron=HOURLY)
     hourly(app.task(name=REMOVE_OLD_JOBS, lock=REMOVE_OLD_JOBS, pass_context=True)(remove_old_jobs))
     hourly(app.task(name=KEEP_AUDIT_LOG, lock=KEEP_AUDIT_LOG, pass_context=True)(keep_audit_log))

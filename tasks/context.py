@@ -1,4 +1,4 @@
-"""What every job needs: connections, the dispatcher, the watch over commands and the metrics of its worker."""
+"""The services that every job uses: connections, the dispatcher, the watch over commands and the worker's metrics."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from onsembl.tasks.metrics import JobMetrics
 from onsembl.tasks.watch import CommandWatch
 
 ACCEPT_SECONDS = 10.0
-"""How long an online agent may take to accept an offer."""
+"""How long an online agent may take to accept an offer, in seconds."""
 ARCHIVE_DAYS = 30
-"""How many days the terminals' recordings are kept."""
+"""How many days terminal recordings are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class JobServices:
 
     pool: Pool
     statements: Pool
-    """For single statements: each is a transaction."""
+    """Connections for single statements, each its own transaction."""
     dispatcher: Dispatcher
     watch: CommandWatch
     metrics: JobMetrics

@@ -1,4 +1,4 @@
-"""What a worker, alone or beside the API, counts for Prometheus: its jobs, its event loop, its pool."""
+"""The Prometheus metrics of a worker, alone or beside the API: its jobs, its event loop, its connection pools."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from prometheus_client.registry import Collector
 from onsembl.sql.database import Pool
 
 LAG_SECONDS = 0.5
-"""How often the event loop is asked how late it is."""
+"""How often the delay of the event loop is measured, in seconds."""
 FAST = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
-"""Bounds, in seconds, of what takes well below a millisecond when all is well."""
+"""The bounds, in seconds, of durations that are normally well below a millisecond."""
 SLOW = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0)
-"""Of what goes through the database, or waits for its turn."""
+"""The bounds, in seconds, of durations that include the database or a queue."""
 
 
 def new_registry() -> CollectorRegistry:
-    """One process's metrics: of the process itself, to begin with."""
+    """A registry for one process, with the metrics of the process itself."""
     registry = CollectorRegistry()
     PlatformCollector(registry=registry)
     ProcessCollector(registry=registry)
@@ -31,7 +31,7 @@ def new_registry() -> CollectorRegistry:
 
 @dataclass(frozen=True, slots=True)
 class PoolState:
-    """The number of connections of a pool, of those that are idle, and of the requests that wait for one."""
+    """The number of a pool's connections, of its idle connections, and of the requests that wait for a connection."""
 
     name: str
     size: int
@@ -40,18 +40,18 @@ class PoolState:
 
 
 class Pools(Collector):
-    """The state of connection pools, read when it is asked for."""
+    """The state of connection pools, read at each collection."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._pools: dict[str, Pool] = {}
         registry.register(self)
 
     def watch(self, name: str, pool: Pool) -> None:
-        """Show this pool, under this name."""
+        """Include this pool, under this name."""
         self._pools[name] = pool
 
     def read(self) -> list[PoolState]:
-        """The present state of each pool."""
+        """The current state of each pool."""
         states: list[PoolState] = []
         for name, pool in self._pools.items():
             stats = pool.get_stats()
@@ -60,13 +60,15 @@ class Pools(Collector):
         return states
 
     def collect(self) -> Iterator[Metric]:
-        """As prometheus-client asks."""
+        """Yield the metrics, as prometheus-client requires."""
         size = GaugeMetricFamily("onsembl_pool_connections", "Connections of the pool.", labels=["pool"])
-        idle = GaugeMetricFamily("onsembl_pool_idle", "Those that nobody uses.", labels=["pool"])
-        waiting = GaugeMetricFamily("onsembl_pool_waiting", "Who waits for a connection.", labels=["pool"])
+        idle = GaugeMetricFamily("onsembl_pool_idle", "Idle connections of the pool.", labels=["pool"])
+        waiting = GaugeMetricFamily("onsembl_pool_waiting", "Requests that wait for a connection.", labels=["pool"])
         taken = CounterMetricFamily("onsembl_pool_requests", "Connections taken.", labels=["pool"])
-        waited = CounterMetricFamily("onsembl_pool_wait_seconds", "Waiting for a connection.", labels=["pool"])
-        failed = CounterMetricFamily("onsembl_pool_errors", "Who waited in vain.", labels=["pool"])
+        waited = CounterMetricFamily(
+            "onsembl_pool_wait_seconds", "Time spent waiting for a connection.", labels=["pool"]
+        )
+        failed = CounterMetricFamily("onsembl_pool_errors", "Requests that got no connection.", labels=["pool"])
         for name, pool in self._pools.items():
             stats = pool.get_stats()
             size.add_metric([name], stats.get("pool_size", 0))
@@ -84,18 +86,18 @@ class JobMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.latency = Histogram(
             "onsembl_job_latency_seconds",
-            "From a command's leaving its line to a worker's taking it up, at its first attempt.",
+            "From a command's dispatch to the start of its job, at the first attempt.",
             buckets=SLOW,
             registry=registry,
         )
-        self.running = Gauge("onsembl_jobs_running", "Commands that this worker sees through.", registry=registry)
+        self.running = Gauge("onsembl_jobs_running", "Commands whose jobs this worker runs.", registry=registry)
         self.undelivered = Counter(
-            "onsembl_offers_not_accepted", "Offers that an agent did not take up in time.", registry=registry
+            "onsembl_offers_not_accepted", "Offers that an agent did not accept in time.", registry=registry
         )
 
 
 class WorkerMetrics:
-    """All that a worker shows."""
+    """All metrics of a worker."""
 
     def __init__(self, registry: CollectorRegistry, pools: Pools) -> None:
         self.jobs = JobMetrics(registry)
@@ -103,15 +105,15 @@ class WorkerMetrics:
 
 
 class LoopLag:
-    """How late the event loop is: what would have happened at once waits so long."""
+    """The delay of the event loop: how long a task that is ready waits for its turn."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.histogram = Histogram(
-            "onsembl_event_loop_lag_seconds", "How late the event loop turns.", buckets=FAST, registry=registry
+            "onsembl_event_loop_lag_seconds", "Delay of the event loop.", buckets=FAST, registry=registry
         )
 
     async def watch(self) -> None:
-        """Until cancelled."""
+        """Measure the delay until cancelled."""
         while True:
             due = time.monotonic() + LAG_SECONDS
             await asyncio.sleep(LAG_SECONDS)

@@ -1,7 +1,6 @@
-"""What makes the death of a worker or of an API instance a delay and nothing more.
+"""Recovers from the death of a worker or of an API instance, so that it only causes a delay.
 
-Every worker sweeps; an advisory lock lets one at a time do it, and each step changes nothing when there is nothing
-to mend.
+Every worker sweeps. An advisory lock allows one sweep at a time, and each step changes nothing when nothing is broken.
 """
 
 from __future__ import annotations
@@ -20,23 +19,23 @@ logger = logging.getLogger(__name__)
 SWEEP_SECONDS = 5.0
 DEAD_INSTANCE_SECONDS = 30.0
 LIMIT_GRACE_SECONDS = 30.0
-"""How long an agent has to enforce a limit by itself, with the usual timeouts of its escalation."""
+"""How long an agent has to enforce a limit itself, in seconds, with the usual timeouts of its escalation."""
 
 
-OVER = "Its worker is gone, and its command was over."
-"""Why a job is given up."""
+OVER = "The worker died, and the command was over."
+"""The error of a job that is failed, because it is no longer needed."""
 
 
 async def sweep(pool: Pool, dead_worker_seconds: float) -> None:
-    """Retry the jobs of dead workers, give a job to each command that lost its own, mark the agents of dead instances
-    offline, see a halt through, stop what is past its limits, and move the lines that stand still for no reason."""
+    """Retry the jobs of dead workers, give a new job to each command that lost its job, mark the agents of dead
+    instances offline, finish an incomplete halt, stop commands that exceed their limits, and promote idle queues."""
     async with pool.connection() as conn:
         if not await locks.try_take(conn, "recovery"):
             return
         for job in await jobs.stalled(conn, dead_worker_seconds):
             if job["needed"]:
                 await jobs.retry(conn, job["id"])
-            else:  # another of its agent may be waiting already
+            else:  # another job of the agent may already wait
                 await jobs.give_up(conn, job["id"])
                 await jobs.store_error(conn, job["id"], OVER)
             logger.warning("Recovered a dead worker's job", extra={"action": "job_recovered", "job_id": job["id"]})
@@ -61,6 +60,8 @@ async def sweep(pool: Pool, dead_worker_seconds: float) -> None:
         await enforce_halt(conn)
         await conn.commit()
         if stopped := await stop_overdue(conn, LIMIT_GRACE_SECONDS):
-            logger.warning("Stopped commands past their limits", extra={"action": "limits_passed", "count": stopped})
+            logger.warning(
+                "Stopped commands that exceeded their limits", extra={"action": "limits_passed", "count": stopped}
+            )
         await conn.commit()
         await promote_idle_queues(conn)

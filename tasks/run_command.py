@@ -1,7 +1,7 @@
-"""The job that runs one command: it sees that the agent has it, waits for its end, and cancels it when told.
+"""The job that runs one command: it has the agent get the command, waits for the end, and has the agent cancel it.
 
-The job keeps nothing. The agent runs the command and reports its end to the API, which writes it; so a job whose
-worker died is simply run again, finds the command where it is, and waits on.
+The job keeps no state. The agent runs the command and reports the end to the API, which records it. So the job of a
+dead worker is simply run again: it reads the command's row and continues to wait.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ HEAD_START_SECONDS = 0.1
 
 
 class NotDeliveredError(Exception):
-    """The agent is online and did not take the command up in time."""
+    """The agent is online and did not accept the command in time."""
 
     def __init__(self, attempts: int) -> None:
         super().__init__(f"not accepted after {attempts} offers")
@@ -45,7 +45,7 @@ class NotDeliveredError(Exception):
 
 
 class DeliveryRetry(BaseRetryStrategy):
-    """Again after 2 s, then 4 s, for a failure to deliver; at once when the worker only stops."""
+    """Retry a failed delivery after 2 s, then after 4 s; retry at once when only the worker stops."""
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         if isinstance(exception, NotDeliveredError):
@@ -56,14 +56,15 @@ class DeliveryRetry(BaseRetryStrategy):
 
 
 async def run_command(context: JobContext, *, command_id: str) -> None:
-    """See a command through. Raises JobAborted when it was cancelled, NotDeliveredError to be tried again."""
+    """Run the job of a command. Raises JobAborted when the command was cancelled, NotDeliveredError for another
+    attempt."""
     services = services_of(context)
     with services.metrics.running.track_inprogress():
         await Run(services, CommandId(UUID(command_id)), context).see_through()
 
 
 class Run:
-    """One job's stay with one command."""
+    """One run of a job for one command."""
 
     def __init__(self, services: JobServices, command_id: CommandId, context: JobContext) -> None:
         self._services = services
@@ -86,13 +87,14 @@ class Run:
                     await self._wait(row, changes)
                 except asyncio.CancelledError:
                     if self._context.abort_reason() is not AbortReason.USER_REQUEST:
-                        # The worker stops, and the job is tried again by another; not if it has nothing more to do,
-                        # for the job of its agent's next command may be waiting already in that place.
+                        # The worker stops, and another worker runs the job again. A job without further work must end
+                        # instead: the job of the agent's next command may already wait in its place.
                         if await self._goes_on():
                             raise
                         break
-                    # An operator's cancel reaches a job as its own cancellation. The wish is on the row already:
-                    # from here the agent is told, and the job stays until the processes are gone.
+                    # An operator's cancel request arrives as the cancellation of the job. The request is already on the
+                    # row: the next pass sends the cancel to the agent, and the job stays until the processes have
+                    # exited.
                     task = asyncio.current_task()
                     assert task is not None
                     task.uncancel()
@@ -107,21 +109,22 @@ class Run:
                 raise JobAborted
 
     def _is_mine(self, row: DictRow) -> bool:
-        """Whether the command still occupies its agent, by this job."""
+        """Whether the command is active, and this is its job."""
         return CommandState(row["state"]).is_active and row["job_id"] == self._context.job.id
 
     async def _goes_on(self) -> bool:
         try:
             row = await self._read()
         except (psycopg.Error, PoolTimeout):
-            return True  # as far as anybody can tell
+            return True  # unknown without the database
         return row is not None and self._is_mine(row)
 
     def _take_up(self, row: DictRow) -> None:
         self._taken_up = True
         attempt = self._context.job.attempts
         logger.info(
-            "A command is taken up", extra={"action": "command_taken_up", "attempt": attempt + 1, **_named(row)}
+            "The job of a command has started",
+            extra={"action": "command_taken_up", "attempt": attempt + 1, **_named(row)},
         )
         if attempt == 0 and row["dispatched_at"] is not None:
             latency = (datetime.now(UTC) - row["dispatched_at"]).total_seconds()
@@ -131,15 +134,16 @@ class Run:
         async with self._services.statements.connection() as conn:
             row = await commands.get(conn, self._command_id)
         if row is not None:
-            request_ids.set_current(row["request_id"])  # until the job's end, which Procrastinate tells of
+            request_ids.set_current(row["request_id"])  # until the end of the job, which Procrastinate logs
         return row
 
     async def _wait(self, row: DictRow, changes: Changes) -> None:
-        """Have the agent attended to if the command needs something of it, and wait for the next change."""
+        """Have the agent sent the command's offer or cancel if one is due, and wait for the next change."""
         agent_id = AgentId(row["agent_id"])
         offered = row["state"] == CommandState.DISPATCHED
         if offered and not self._waited and row["cancel_requested_at"] is None:
-            # Whoever made it a job has handed it out too where that was possible, and short ones are over by now.
+            # The transaction that added the job also dispatched the command if it could, and a short one is over by
+            # now.
             self._waited = True
             with suppress(TimeoutError):
                 async with asyncio.timeout(HEAD_START_SECONDS):
@@ -165,13 +169,13 @@ class Run:
         async with self._services.pool.connection() as conn:
             agent = await agents.lock(conn, agent_id)
             if agent is None or agent["status"] != AgentStatus.ONLINE:
-                return  # It went away meanwhile; its return wakes this job.
+                return  # The agent went offline meanwhile; its next connection wakes this job.
             final = attempt >= MAX_DELIVERIES
             attempts = await commands.undelivered(conn, self._command_id, final=final)
             if attempts is None:
                 return
             logger.warning(
-                "An agent did not take up a command",
+                "An agent did not accept a command",
                 extra={
                     "action": "offer_not_accepted",
                     "attempt": attempts,
@@ -201,8 +205,8 @@ def _named(row: DictRow) -> dict[str, str]:
 
 
 async def store_errors(call_next: Callable[[], Awaitable[object]], context: JobContext, _worker: Worker) -> object:
-    """Middleware of the worker: store the error that a job raises beside the queue, which stores only that the job
-    failed. A requested abort is no error."""
+    """Worker middleware: store the error that a job raises, since the queue stores only that the job failed. A
+    requested abort is not an error."""
     try:
         return await call_next()
     except JobAborted:
@@ -214,7 +218,7 @@ async def store_errors(call_next: Callable[[], Awaitable[object]], context: JobC
 
 async def _store_error(context: JobContext, text: str) -> None:
     job_id = context.job.id
-    assert job_id is not None, "a job that runs is in the table"
+    assert job_id is not None, "a running job has an id"
     try:
         async with services_of(context).statements.connection() as conn:
             await jobs.store_error(conn, job_id, text)

@@ -25,15 +25,15 @@ logger = logging.getLogger(__name__)
 
 
 async def fire_schedules(context: JobContext, timestamp: int) -> None:
-    """The job of every minute: fire the schedules that are due."""
+    """The job of every minute: run the schedules that are due."""
     await fire_due(services_of(context).pool)
 
 
 async def fire_due(pool: Pool) -> int:
-    """Fire every schedule that is due, a transaction each; the number of schedules fired.
+    """Run every schedule that is due, each in its own transaction; return the number of these schedules.
 
-    Several processes may run this at once. Times missed during downtime are caught up by one firing, for the first
-    missed time.
+    Several processes may run this at once. Times missed during downtime are caught up by one run, for the first missed
+    time.
     """
     fired = 0
     while True:
@@ -41,7 +41,7 @@ async def fire_due(pool: Pool) -> int:
             schedule = await schedules.take_due(conn)
             if schedule is None:
                 return fired
-            with request_ids.in_force(request_ids.new()):  # no request asks for a firing, so it has an id of its own
+            with request_ids.in_force(request_ids.new()):  # no request starts this run, so it gets an id of its own
                 actor = audit.Actor("system", name=f"schedule {schedule['name']}")
                 repeats = schedule["cron"] is not None
                 agent_ids = await _fire(conn, schedule, schedule["next_at"], actor, skip_waiting=repeats)
@@ -51,8 +51,8 @@ async def fire_due(pool: Pool) -> int:
 
 
 async def fire_now(conn: Connection, schedule_id: UUID, actor: audit.Actor) -> Sequence[AgentId] | None:
-    """Fire a schedule besides the times when it is due: the agents whose queues are to be promoted after the commit;
-    None when the schedule does not exist."""
+    """Run a schedule now, besides its scheduled times; return the agents whose queues are to be promoted after the
+    commit, None when the schedule does not exist."""
     schedule = await schedules.lock(conn, schedule_id)
     if schedule is None:
         return None
@@ -60,14 +60,14 @@ async def fire_now(conn: Connection, schedule_id: UUID, actor: audit.Actor) -> S
 
 
 def first_time(content: Mapping[str, Any], now: datetime) -> datetime | None:
-    """The next time of a schedule; None when its only time is past. Raises RecurrenceError."""
+    """The next time of a schedule; None when its only time has passed. Raises RecurrenceError."""
     if content["cron"] is not None:
         return next_times(content["cron"], content["time_zone"], now)[0]
     return content["at"] if content["at"] > now else None
 
 
 def _next_time(schedule: DictRow) -> datetime | None:
-    """The next time after now; None also when the recurrence is no longer valid, as when its time zone was removed."""
+    """The next time after now; None also when the recurrence is no longer valid, for example without its time zone."""
     try:
         return first_time(schedule, schedule["now"])
     except RecurrenceError:
@@ -78,8 +78,8 @@ def _next_time(schedule: DictRow) -> datetime | None:
 async def _fire(
     conn: Connection, schedule: DictRow, due_at: datetime, actor: audit.Actor, *, skip_waiting: bool
 ) -> Sequence[AgentId]:
-    """Send the command of a schedule whose row the caller holds; the agents whose queues are to be promoted after the
-    commit.
+    """Send the command of a schedule whose row the caller has locked; return the agents whose queues are to be promoted
+    after the commit.
 
     With `skip_waiting`, agents in whose queue an earlier command of the schedule waits are skipped.
     """
@@ -113,12 +113,12 @@ async def _fire(
             },
         ),
     )
-    logger.info("A schedule has fired", extra={"action": "schedule_fired", "schedule_id": str(schedule["id"])})
+    logger.info("A schedule has run", extra={"action": "schedule_fired", "schedule_id": str(schedule["id"])})
     return sent.agent_ids
 
 
 async def _send(conn: Connection, schedule: DictRow, *, skip_waiting: bool) -> Sent:
-    """Raises SendError."""
+    """Send the schedule's command. Raises SendError."""
     if not await operators.may_command(conn, OperatorId(schedule["updated_by"])):
         raise SendError(f"{schedule['updated_by_name']}, who last changed the schedule, may no longer send commands.")
     content = CommandContent(

@@ -1,8 +1,8 @@
-"""Keeps the search's text up with the archive, in the background of a worker.
+"""Keeps the search index up to date with the archive, in the background of a worker.
 
-A worker may share its process with the API, so this takes little at a time: a few KiB, then whoever waits has their
-turn. What ten agents put out is found within some five seconds. With many more, or behind a flood, it takes longer: a
-stream costs more by the round than by the byte, so the rounds of many streams are further apart.
+A worker may share its process with the API, so the indexer works in steps of a few KiB and yields between them. The
+output of ten agents is indexed within about five seconds. With many more agents, or after a flood, it takes longer: a
+round costs more per stream than per byte, so rounds over many streams are further apart.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ logger = logging.getLogger(__name__)
 
 INDEX_SECONDS = 5.0
 PAUSE_AFTER_ROUND = 9.0
-"""Times as long as a round took, this waits for the next."""
+"""The pause after a round, as a multiple of the round's duration."""
 ALL_STREAMS_EVERY = 12
-"""Rounds after which the streams that are no longer in use are looked at, too."""
+"""The number of rounds after which the streams that are no longer in use are indexed, too."""
 ROUND_BYTES = 1024 * 1024
-"""Of one stream in one round."""
+"""The most bytes of one stream in one round."""
 STEP_BYTES = 2 * 1024
-"""What is read without a pause: little more than a tenth of a millisecond's work, so that this takes a twentieth of a
-processor and holds up no terminal."""
+"""The bytes indexed without a pause: little more than a tenth of a millisecond of work, so the indexer takes a
+twentieth of a processor and delays no terminal."""
 PAUSE_SECONDS = 0.0025
 
 
 async def index_for_ever(pool: Pool) -> None:
-    """Index what comes until cancelled. Any number of processes may: each stream is one's at a time."""
+    """Index new output until cancelled. Any number of processes may run this; one at a time indexes each stream."""
     turn = 0
     while True:
         began = time.monotonic()
@@ -52,7 +52,7 @@ async def index_for_ever(pool: Pool) -> None:
 
 
 async def index_round(pool: Pool, *, all_streams: bool) -> bool:
-    """Go on with every stream that has more; whether any was left with some."""
+    """Index every stream whose archive is ahead of its index; return whether any stream has more."""
     async with pool.connection() as conn:
         waiting = await search.behind(conn, all_streams=all_streams)
     more = False
@@ -80,7 +80,7 @@ async def _index(pool: Pool, agent_id: AgentId, stream_id: StreamId) -> bool:
                         unpaused = 0
                         await asyncio.sleep(PAUSE_SECONDS)
         after, blocks = lines.finish()
-        # What was looked at counts even where retention has left nothing to see.
+        # Bytes that retention has removed count as indexed.
         after = search.Progress(after.indexed, max(after.seen, upto), after.open_at, after.carry)
         await search.put(conn, agent_id, stream_id, before, after, blocks)
         return upto < ended

@@ -1,7 +1,7 @@
-"""From the archive's pieces to the rows that a search looks through. Pure.
+"""Turns the archive's pieces into the rows of the search index. Pure.
 
-A line is found whole, whatever the batches it came in. Left out are blank lines, a line that repeats the one before it,
-and what a full-screen program draws again and again: a line that it drew a short while ago.
+A line is indexed whole, even if it arrived in several pieces. Blank lines and a line that repeats the previous line are
+left out, and so are the lines that a full-screen program redraws: lines that it drew a short while ago.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from onsembl.sql.search import Block, Progress
 BLOCK_CHARACTERS = 4000
 BLOCK_LINES = 200
 BLOCK_SPAN = timedelta(minutes=10)
-"""Lines that lie further apart are not of one row: finds come newest first, and rows are what is sorted."""
+"""The longest time between lines of one row: results are sorted by row, newest first."""
 CARRY = 200
-"""Characters of a very long line that are in both of its parts: the longest term that is found there for certain."""
+"""The characters of a very long line that both of its parts contain: the longest term that is certain to be found
+there."""
 REDRAWN = 256
-"""Lines that a full-screen program drew lately."""
+"""The number of lines that a full-screen program drew lately and that are not indexed again."""
 FORCED_BYTES = 256 * 1024
-"""A line that is rewritten for so long is taken as it is."""
+"""A line that is rewritten for this many bytes is indexed as it is."""
 
 
 class SearchLines:
-    """Reads one stream on from where its index ends."""
+    """Reads one stream, starting where its index ends."""
 
     def __init__(self, progress: Progress) -> None:
         self._lines = PlainText(progress.indexed)
@@ -40,11 +41,12 @@ class SearchLines:
 
     @property
     def place(self) -> int:
-        """The offset after what was fed."""
+        """The offset after the last piece."""
         return self._place
 
     def feed(self, piece: Piece) -> None:
-        """The next piece; one that does not follow the last begins anew, for what was between is kept no longer."""
+        """Read the next piece. A piece that does not follow the last one starts anew: retention has removed the bytes
+        between."""
         if piece.start != self._place:
             self._lines, self._carry = PlainText(piece.start), ""
         self._at = piece.at
@@ -58,7 +60,7 @@ class SearchLines:
             self._lines = PlainText(self._place)
 
     def finish(self) -> tuple[Progress, list[Block]]:
-        """How far it is indexed now, and the rows for that; the line that has not ended is the last one's."""
+        """The progress of the index, and the new rows; an unfinished line is in the last row."""
         blocks = list(_blocks(self._found))
         rest = self._lines.rest()
         opened: datetime | None = None
@@ -81,7 +83,7 @@ class SearchLines:
 
 
 def _clean(text: str) -> str:
-    return text.replace("\0", "").strip()  # Postgres takes no NUL in a text
+    return text.replace("\0", "").strip()  # Postgres allows no NUL in a text
 
 
 def _blocks(lines: list[tuple[int, datetime, str]]) -> Iterator[Block]:

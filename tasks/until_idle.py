@@ -1,7 +1,7 @@
-"""When a worker that is to end by itself has nothing left to do.
+"""Ends a worker that runs until its queue is empty.
 
-It waits for no agent that is away, which may never come back: the job of what such a one runs is handed over, and left
-to whoever works next.
+The worker does not wait for offline agents, which may never return: it hands over the jobs of their commands to the
+next worker.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ LOOK_SECONDS = 5.0
 
 
 class Idling:
-    """One worker's jobs, and whether they can go on. An agent is away after so many seconds."""
+    """One worker's running jobs, and whether they can continue. An agent offline for `away_after` seconds is not
+    awaited."""
 
     def __init__(self, statements: Pool, concurrency: int, away_after: float, end_seconds: float) -> None:
         self._statements = statements
@@ -31,9 +32,9 @@ class Idling:
         self._running: set[int] = set()
 
     async def note(self, call_next: Callable[[], Awaitable[object]], context: JobContext, _worker: Worker) -> object:
-        """Around every job."""
+        """Worker middleware: record which jobs run."""
         job_id = context.job.id
-        assert job_id is not None, "a job that runs is in the table"
+        assert job_id is not None, "a running job has an id"
         self._running.add(job_id)
         try:
             return await call_next()
@@ -41,7 +42,7 @@ class Idling:
             self._running.discard(job_id)
 
     async def run(self, work: Coroutine[Any, Any, None]) -> bool:
-        """Work until there is no job, or only such as cannot go on; whether nothing that can has come meanwhile."""
+        """Run `work` until no job is left that can continue; return whether no such job has arrived meanwhile."""
         working, stuck = asyncio.create_task(work), asyncio.create_task(self._stuck())
         try:
             await asyncio.wait({working, stuck}, return_when=asyncio.FIRST_COMPLETED)
@@ -50,7 +51,7 @@ class Idling:
         for task in (working, stuck):
             if not task.cancelled():
                 task.result()
-        # Each line has moved on while its head ran, which Procrastinate does not look for any more.
+        # The end of a command promotes the next command of its queue, whose job Procrastinate no longer fetches.
         async with self._statements.connection() as conn:
             return not await jobs.due(conn, self._away_after)
 

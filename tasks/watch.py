@@ -16,31 +16,31 @@ from onsembl.sql.database import Pool
 
 
 class Changes:
-    """What is heard of one command. A state alone is as good as its row; of anything else the row has to be read."""
+    """The changes of one command. A state alone needs no read of the row; any other change does."""
 
     def __init__(self) -> None:
         self._heard = asyncio.Event()
         self._state: CommandState | None = None
 
     def hear(self, state: CommandState | None) -> None:
-        """It has changed; None when its row has to be read to know how."""
+        """Record a change; `state` is None when the row has to be read."""
         unread = self._heard.is_set() and self._state is None
         self._state = None if unread else state
         self._heard.set()
 
     async def wait(self) -> None:
-        """Until it has changed, perhaps already."""
+        """Wait for the next change, or return at once after a change that was not yet taken."""
         await self._heard.wait()
 
     def take(self) -> CommandState | None:
-        """The state that it has come to; None when the row has to be read, and when nothing was heard."""
+        """The command's new state; None when the row has to be read, or when nothing has changed."""
         self._heard.clear()
         state, self._state = self._state, None
         return state
 
 
 class CommandWatch:
-    """Wakes those who wait for a command whenever its row may have changed."""
+    """Wakes the jobs that wait for a command whenever the command's row may have changed."""
 
     def __init__(self, url: str, pool: Pool) -> None:
         self._url = url
@@ -53,7 +53,7 @@ class CommandWatch:
 
     @asynccontextmanager
     async def watching(self, command_id: CommandId) -> AsyncGenerator[Changes]:
-        """What is heard of a command from here on."""
+        """The changes of a command from here on."""
         changes = Changes()
         self._waiting[command_id].add(changes)
         try:
@@ -69,7 +69,7 @@ class CommandWatch:
             changes.hear(CommandState(state) if state else None)
 
     async def _wake_all(self) -> None:
-        # What broke this connection broke the pool's too: they are replaced before a job finds out.
+        # The failure that broke this connection broke the pool's too: replace them before a job uses one.
         await self._pool.check()
         for waiting in self._waiting.values():
             for changes in waiting:

@@ -1,7 +1,7 @@
-"""A worker: takes jobs, keeps nothing, and may be started and stopped at will.
+"""A worker: it takes jobs, keeps no state, and may be started and stopped at any time.
 
-It outlives its database: when Postgres goes away the worker starts over once it is back, and the jobs that it had are
-recovered like those of any dead worker.
+It survives an outage of its database: it starts again once Postgres is back, and its jobs are recovered like those of
+any dead worker.
 """
 
 from __future__ import annotations
@@ -31,16 +31,17 @@ from onsembl.tasks.watch import CommandWatch
 logger = logging.getLogger(__name__)
 
 WORKER_END_SECONDS = 10.0
-"""In which a worker that was cancelled has handed over its jobs, if its database is there."""
+"""How long a cancelled worker takes at most to hand over its jobs, in seconds, if its database responds."""
 DATABASE_ERRORS = (psycopg.Error, PoolTimeout, ProcrastinateException)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
-    """How a worker behaves; times in seconds.
+    """The settings of a worker; times in seconds.
 
-    `concurrency` bounds the commands in flight, which only wait. A worker silent for `dead_after` is dead to the
-    others. A worker that stops hands its jobs over after `drain`. The archive is kept for `archive_days`.
+    `concurrency` limits the commands in progress, whose jobs only wait. Other workers consider a worker dead that is
+    silent for `dead_after`. A worker that stops hands over its jobs after `drain`. The archive is kept for
+    `archive_days`.
     """
 
     concurrency: int = 1000
@@ -51,7 +52,7 @@ class WorkerSettings:
 
     @property
     def heartbeat(self) -> float:
-        """How often a worker says that it lives: some may be late."""
+        """The interval of the worker's heartbeats: some of them may be late."""
         return self.dead_after / 4
 
 
@@ -63,12 +64,12 @@ async def run_worker(
     local: LocalHub | None = None,
     until_idle: bool = False,
 ) -> None:
-    """Run jobs until cancelled, or with `until_idle` until none is left that can go on.
+    """Run jobs until cancelled, or with `until_idle` until no job is left that can continue.
 
-    `local` are the agents' connections when the worker shares its process with the API.
+    `local` is the hub of the connected agents when the worker shares its process with the API.
     """
     pool = create_pool(url, role="onsembl_api", min_size=2, max_size=6)
-    # Procrastinate's statements are functions, each whole in itself; one of these connections listens for jobs.
+    # Each of Procrastinate's statements is a function and a transaction; one of these connections listens for jobs.
     statements = create_pool(url, role="onsembl_api", min_size=2, max_size=6, autocommit=True)
     metrics.pools.watch("worker", pool)
     metrics.pools.watch("jobs", statements)
@@ -118,7 +119,9 @@ async def _run_jobs(statements: Pool, services: JobServices, settings: WorkerSet
                 continue
             await work
         except DATABASE_ERRORS as error:
-            logger.warning("The worker lost its database: %s", error, extra={"action": "worker_lost_database"})
+            logger.warning(
+                "The worker lost its connection to the database: %s", error, extra={"action": "worker_lost_database"}
+            )
         else:
             logger.warning("The worker stopped and starts again", extra={"action": "worker_restart"})
         await asyncio.sleep(backoff.next_delay())

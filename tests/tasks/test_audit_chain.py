@@ -190,7 +190,7 @@ async def test_each_tampering_is_named(conn: Connection):
     found = await tampered(conn, "delete from audit_chain where seq = 4")
     assert "links 4 to 4 of the chain are missing" in found
     found = await tampered(conn, "delete from audit_chain where seq = 5")
-    assert "the chain ends at link 3, and should at 5" in found
+    assert "the chain ends at link 3 instead of link 5" in found
 
 
 @pytest.mark.parametrize("column", ["id", "at", "tx"])
