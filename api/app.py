@@ -67,9 +67,9 @@ logger = logging.getLogger(__name__)
 STATEMENT_CONNECTIONS = 4
 """Connections for single statements, each its own transaction."""
 ARCHIVE_PATIENCE = 2.0
-"""How long the archiver waits for its connection until the database counts as unavailable."""
+"""How long the archiver waits for a connection, in seconds, before the database counts as unavailable."""
 ARCHIVE_DRAIN_SECONDS = 5.0
-"""How long an instance that stops may take to archive the bytes that wait."""
+"""How long an instance that stops may take to archive the waiting bytes, in seconds."""
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -162,7 +162,7 @@ async def _directory(settings: Settings, builtin: BuiltinSupabase | None, stack:
 async def _operator_tokens(
     settings: Settings, builtin: BuiltinSupabase | None, stack: AsyncExitStack, rate_limiter: RateLimiter
 ) -> OperatorTokens:
-    """The verifier of operators' tokens, by the keys that the hosted project or the built-in Supabase publishes."""
+    """The verifier of operators' tokens, with the keys that the hosted project or the built-in Supabase publishes."""
     if settings.hosted is None:
         assert builtin is not None
         return OperatorTokens(f"{settings.public_url}/auth/v1", builtin.jwks)
@@ -200,7 +200,7 @@ async def _start(
             await instances.remove(conn, instance_id)
 
     stack.push_async_callback(deregister)
-    # Reports that the agent repeats if they are lost are written without waiting for the disk.
+    # These statements write reports that the agent repeats if they are lost, so they do not wait for the disk.
     statements = create_pool(
         settings.database_url, role="onsembl_api", max_size=STATEMENT_CONNECTIONS, autocommit=True, may_lose=True
     )

@@ -1,7 +1,7 @@
-"""Where a request comes from, for the audit log and for limits.
+"""The client's address, for the audit log and for rate limits.
 
-Behind a proxy the peer is the proxy. The client's own address is then in a header, which is believed only when the
-settings name it: anyone can send one.
+Behind a proxy, the peer is the proxy, and a header has the client's address. The header is used only when the settings
+name it, since any client can send one.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ def client_address(connection: HTTPConnection) -> str:
 
 
 class ClientAddress:
-    """Makes the address in `header` the client's, for everything behind it.
+    """Middleware that replaces the client's address with the address in `header`.
 
-    The proxy must replace what a client sends under that name, as Fly's does with `Fly-Client-IP`. Of a list, as in
-    `X-Forwarded-For`, the last is the one that the proxy itself has seen. Without one that is an address, the peer
-    stays.
+    The proxy must overwrite that header, as Fly does with `Fly-Client-IP`. In a list, as in `X-Forwarded-For`, the last
+    address counts, which the proxy itself has seen. Without a valid address, the peer's address stays.
     """
 
     def __init__(self, app: ASGIApp, header: str) -> None:

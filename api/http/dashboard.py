@@ -1,4 +1,4 @@
-"""The dashboard: static files, the settings that its sign-in needs, and the headers that fence it in."""
+"""The dashboard: static files, the settings for its sign-in, and the security headers of its pages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def version() -> str:
 
 
 def page_routes(dashboard: Path | None) -> list[BaseRoute]:
-    """`/` and `/assets`, or a line that says how to build them."""
+    """The routes `/` and `/assets`; without a built dashboard, `/` says how to build it."""
     if dashboard is None:
         return [Route("/", _no_page)]
 
@@ -39,7 +39,7 @@ async def _no_page(_request: Request) -> Response:
 
 
 async def config(request: Request) -> Response:
-    """What the page needs before anyone has signed in."""
+    """The settings that the page needs before sign-in."""
     services: Services = request.app.state.services
     hosted = services.settings.hosted
     body = {
@@ -51,7 +51,7 @@ async def config(request: Request) -> Response:
 
 
 class ImmutableFiles(StaticFiles):
-    """Files whose names hold a hash of their content."""
+    """Files whose names contain a hash of their content."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
@@ -60,9 +60,9 @@ class ImmutableFiles(StaticFiles):
 
 
 def security_headers(connect_to: str | None) -> Mapping[str, str]:
-    """The headers that fence the page in; it talks to us and to `connect_to`.
+    """The security headers of the page, which may connect to this server and to `connect_to`.
 
-    Terminals set colours and sizes by inline style; scripts come from here alone.
+    Terminals set colours and sizes by inline style; scripts are loaded from this server only.
     """
     sources = "'self'"
     if connect_to is not None:
@@ -80,7 +80,7 @@ def security_headers(connect_to: str | None) -> Mapping[str, str]:
 
 
 class SecurityHeaders:
-    """Puts `headers` on every answer but that to an unforeseen error, which is made further out."""
+    """Adds `headers` to every answer, except to that of an unforeseen error, which an outer layer makes."""
 
     def __init__(self, app: ASGIApp, headers: Mapping[str, str]) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""One table of routes: what each takes, answers and demands. Starlette's routes and the OpenAPI document come of it."""
+"""Routes with their inputs, answers and roles. Starlette's routes and the OpenAPI document are made from them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Q = TypeVar("Q")
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[B]):
-    """One request that was let in: its validated body, and who asks."""
+    """One authorized request: its validated body, and its operator."""
 
     services: Services
     request: Request
@@ -41,7 +41,7 @@ class Call(Generic[B]):
 
     @property
     def signed_in(self) -> Operator:
-        """The operator; on routes that take a role there is one."""
+        """The operator; a route with a role always has one."""
         assert self.operator is not None
         return self.operator
 
@@ -51,11 +51,11 @@ class Call(Generic[B]):
 
     @property
     def actor(self) -> Actor:
-        """Who asks, for the audit log."""
+        """The operator, as the audit log's actor."""
         return Actor("operator", self.signed_in.id, self.signed_in.email, self.address)
 
     def id(self, name: str) -> UUID:
-        """An id in the path."""
+        """The id with this name in the path."""
         return self.request.path_params[name]
 
     def query(self, model: type[Q]) -> Q:
@@ -70,7 +70,7 @@ class Call(Generic[B]):
 class Endpoint:
     """One route of the REST API.
 
-    `role` is the least role that an operator needs; None for a route that takes another bearer token, which `presents`
+    `role` is the lowest role that may use the route; None for a route that takes another bearer token, which `presents`
     names. A handler that streams its answer returns a Response of another `media_type`; `answer` is then unused.
     `old_paths` are the paths of the last release; they still answer, and are not in the OpenAPI document.
     """
@@ -95,7 +95,7 @@ class Endpoint:
         return self.media_type == JSON
 
     def routes(self) -> list[Route]:
-        """The Starlette routes: of `path`, and of the paths that the last release had."""
+        """The Starlette routes: of `path`, and of `old_paths`."""
         return [
             Route(path, self._serve, methods=[self.method], name=self.handler.__name__)
             for path in (self.path, *self.old_paths)

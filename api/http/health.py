@@ -1,4 +1,4 @@
-"""Whether the process lives, and whether it can do its work."""
+"""Health checks: whether the process is alive, and whether it can work."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ READY_SECONDS = 2.0
 
 
 async def healthz(_request: Request) -> Response:
-    """The event loop turns."""
+    """Answer as long as the event loop runs."""
     return JSONResponse({"status": "ok"})
 
 
 async def readyz(request: Request) -> Response:
-    """The database answers, too."""
+    """Answer 200 if the database responds. Raises Problem 503."""
     services: Services = request.app.state.services
     try:
         async with asyncio.timeout(READY_SECONDS), services.pool.connection(READY_SECONDS) as conn:

@@ -1,7 +1,7 @@
-"""`Idempotency-Key`: a POST that is sent again makes nothing new.
+"""`Idempotency-Key`: a repeated POST creates nothing new.
 
-The header is that of the IETF's draft (draft-ietf-httpapi-idempotency-key-header): a key of the client's choosing, best
-a UUID. It is the operator's own, and is remembered for a day.
+The header is that of the IETF draft draft-ietf-httpapi-idempotency-key-header: a key of the client's choice, best a
+UUID. A key belongs to one operator, and is kept for a day.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_CHARACTERS = 255
 
 
 class Once:
-    """One request with its key, in the transaction of what it makes. Without a key it changes nothing."""
+    """One request with its key, in the transaction of its change. Without a key, this class does nothing."""
 
     def __init__(self, call: Call[Any]) -> None:
         """Raises Problem 400 for a key that is not printable ASCII of at most 255 characters."""
@@ -40,8 +40,8 @@ class Once:
         return self._key is not None
 
     async def made_before(self, conn: Connection) -> UUID | None:
-        """What the same request has made; None when it is the first. Raises Problem 422 when the key stands for another
-        request."""
+        """The id that the same request created earlier; None when this is the first request with the key. Raises
+        Problem 422 when the key was used for another request."""
         if self._key is None:
             return None
         known = await idempotency_keys.claim(conn, self._operator_id, self._key, self._hash)
@@ -52,6 +52,6 @@ class Once:
         return known["made"]
 
     async def makes(self, conn: Connection, made: UUID) -> None:
-        """Note what came of it."""
+        """Record the id that the request has created."""
         if self._key is not None:
             await idempotency_keys.settle(conn, self._operator_id, self._key, made)

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, generated from the table of routes and the types that they name.
+"""The OpenAPI 3.1 document, generated from the table of routes and the types that the routes name.
 
 A type has one schema as a request and another as an answer: a field with a default is optional in a request, and is
 always present in an answer. A type that occurs in both, with schemas that differ, is named `…Input` in requests.
@@ -85,7 +85,7 @@ def _request_schemas() -> dict[str, Schema]:
 
 
 def _answer_schemas() -> dict[str, Schema]:
-    """The schemas of answers, in which every field is required that the server always sends."""
+    """The schemas of answers: every field that the server always sends is required."""
     models = {ProblemDetails, *(endpoint.answer for endpoint in ENDPOINTS if endpoint.is_json)}
     schemas = _schemas(models)
     for model in _structs(inspect.multi_type_info(models)):
@@ -101,7 +101,7 @@ def _answer_schemas() -> dict[str, Schema]:
 
 
 def _schemas(models: Collection[type[msgspec.Struct]]) -> dict[str, Schema]:
-    """The schemas of these models, and of the types that they are made of, by name."""
+    """The schemas of these models, and of the types that the models contain, by name."""
     ordered = sorted(models, key=lambda model: model.__name__)
     _, components = msgspec.json.schema_components(ordered, ref_template=_PREFIX + "{name}")
     for schema in components.values():
@@ -110,7 +110,7 @@ def _schemas(models: Collection[type[msgspec.Struct]]) -> dict[str, Schema]:
 
 
 def _structs(types: Collection[inspect.Type]) -> Iterator[type[msgspec.Struct]]:
-    """Every struct among these types, and among the types that they are made of."""
+    """Every struct among these types, and among the types that they contain."""
     seen: set[type[msgspec.Struct]] = set()
     rest = list(types)
     while rest:
@@ -133,7 +133,7 @@ def _structs(types: Collection[inspect.Type]) -> Iterator[type[msgspec.Struct]]:
 
 
 def _rename(value: Any, names: Mapping[str, str]) -> Any:
-    """A part of a schema, in which references are to the types' new names."""
+    """A part of a schema, with references to the new names of the types."""
     match value:
         case {"$ref": str(name)}:
             return {**value, "$ref": _PREFIX + names[name.removeprefix(_PREFIX)]}

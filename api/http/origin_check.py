@@ -1,7 +1,7 @@
-"""Which pages may open a browser's socket or change state here, at whatever door.
+"""The check of `Origin`: which web pages may open a WebSocket or change state, on every listening address.
 
-A browser says in `Origin` which page asks (RFC 6455 §10.2). A page of another site could otherwise use the socket of
-a server that the person's browser can reach. Programs send no `Origin`; their token is what counts.
+A browser names the requesting page in `Origin` (RFC 6455 §10.2). Without this check, a page of another site could use a
+server that the person's browser can reach. Programs send no `Origin`; they are authorized by their token.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ READING = ("GET", "HEAD")
 
 
 class OwnPages:
-    """Lets pages of other sites read what anybody may, and nothing else: 403 before anything is looked at."""
+    """Rejects requests from pages of other sites, except reads, with 403 and before any other check."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -43,13 +43,13 @@ class OwnPages:
 
 
 def origin_allowed(connection: HTTPConnection, public_url: str, allowed: tuple[str, ...]) -> bool:
-    """Whether the request's page is our own, or one that the settings name."""
+    """Whether the requesting page belongs to this server, or to an origin that the settings allow."""
     origin = connection.headers.get("origin")
     if origin is None:
         return True
     if origin == _origin_of(public_url) or origin in allowed:
         return True
-    # The page was served by this very host under another of its names.
+    # This host served the page under another of its names.
     return urlsplit(origin).netloc == connection.headers.get("host")
 
 

@@ -1,4 +1,4 @@
-"""Errors as people and programs meet them: `application/problem+json` (RFC 9457)."""
+"""Errors for people and programs: `application/problem+json` (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CONTENT_PROBLEM = "urn:onsembl:problem:wording"
-"""The `type` of the problem whose `fields` say what is wrong with which variable of a preset."""
+"""The `type` of the problem whose `fields` has an error for each invalid variable of a preset."""
 
 
 class Problem(Exception):
-    """An error with an answer. `detail` is written for the person who meets it."""
+    """An error with an answer. `detail` is written for the person who made the request."""
 
     def __init__(self, status: int, detail: str, *, headers: Mapping[str, str] | None = None, **extra: Any) -> None:
         super().__init__(detail)
@@ -48,7 +48,7 @@ def found(row: T | None, noun: str) -> T:
 
 
 def unauthenticated(detail: str) -> Problem:
-    """401, with the scheme that the route takes (RFC 6750)."""
+    """The Problem 401, with the authentication scheme of the route (RFC 6750)."""
     return Problem(401, detail, headers={"WWW-Authenticate": "Bearer"})
 
 
@@ -59,7 +59,7 @@ async def problem_answer(_request: Request, error: Exception) -> Response:
 
 
 async def http_error_answer(_request: Request, error: Exception) -> Response:
-    """Starlette's own errors (no such route, method not allowed) in the same form."""
+    """Starlette's own errors (unknown route, method not allowed) in the same form."""
     assert isinstance(error, HTTPException)
     return Problem(error.status_code, str(error.detail), headers=error.headers).response()
 
@@ -77,14 +77,14 @@ async def send_error_answer(_request: Request, error: Exception) -> Response:
 
 
 async def no_database_answer(_request: HTTPConnection, error: Exception) -> Response:
-    """The database is away: nothing was changed, and it is worth coming back."""
+    """The database does not respond: nothing was changed, and the client may try again."""
     logger.warning("The database failed a request: %s", error, extra={"action": "request_failed"})
     return Problem(503, "The database is not responding. Try again.", headers={"Retry-After": "2"}).response()
 
 
 def server_error_answer(headers: Mapping[str, str]) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """Anything unforeseen: the log has the details, the client has the id to find them by. The answer has `headers`,
-    for no middleware adds to it."""
+    """The answer to an unforeseen error: the log has the details, the client gets the id that finds them. The answer
+    includes `headers`, since no middleware can add them."""
 
     async def answer(_request: Request, _error: Exception) -> Response:
         request_id = request_ids.current()

@@ -1,4 +1,4 @@
-"""Every request has an id, which its answer names, and a line in the log."""
+"""Gives every request an id, which its answer names, and logs the request."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ logger = logging.getLogger(__name__)
 
 HEADER = "X-Request-ID"
 OFTEN_ASKED = ("/metrics", "/healthz", "/readyz", "/v1/statistics")
-"""By programs, every few seconds: only the details of a log tell of it."""
+"""The paths that programs request every few seconds; they are logged at the level debug only."""
 SHOWN_OF_PATH = 500
 
 
 class RequestLog:
-    """Puts the client's id in force, or a new one if it has none that is well formed, and logs the answer.
+    """Sets the request id, the client's if it is well-formed, else a new one, and logs the answer.
 
-    The id stays in force when the request is over: a task of its own serves each, and what the server says of an error
-    comes after.
+    The id stays set after the request: each request has a task of its own, and the server logs an error after the
+    answer.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -33,7 +33,7 @@ class RequestLog:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI application."""
         if scope["type"] != "http":
-            request_ids.set_current(None)  # a socket is no request: what happens over it has ids of its own
+            request_ids.set_current(None)  # a WebSocket is not a request: each of its operations has an id
             await self._app(scope, receive, send)
             return
         request_id = _given(scope) or request_ids.new()
@@ -51,7 +51,7 @@ class RequestLog:
         try:
             await self._app(scope, receive, send_with_id)
         except Exception:
-            status = 500  # which is answered further out
+            status = 500  # an outer layer sends this answer
             raise
         finally:
             _log(scope, status, time.perf_counter() - began)
@@ -66,7 +66,7 @@ def _log(scope: Scope, status: int | None, seconds: float) -> None:
     level = logging.DEBUG if scope["path"] in OFTEN_ASKED else logging.INFO
     if not logger.isEnabledFor(level):
         return
-    # As it was sent, so without a line's end or the like; without the query, which may hold what is nobody's business.
+    # The path as sent, so without control characters; without the query, which may contain secrets.
     path = scope["raw_path"].decode("ascii", "backslashreplace")[:SHOWN_OF_PATH]
     fields = {
         "action": "request",
@@ -81,7 +81,7 @@ def _log(scope: Scope, status: int | None, seconds: float) -> None:
         "%s %s %s in %.1f ms",
         scope["method"],
         path,
-        status if status is not None else "without an answer",
+        status if status is not None else "no answer",
         seconds * 1000,
         extra=fields,
     )

@@ -27,7 +27,7 @@ from onsembl.sql.database import DATABASE_ERRORS, Pool
 logger = logging.getLogger(__name__)
 
 BATCH_SECONDS = 0.25
-"""How long the first byte of a batch waits for more bytes."""
+"""How long the first byte of a batch waits for more bytes, in seconds."""
 BATCH_BYTES = 256 * 1024
 """A batch of this size is written at once."""
 TRANSACTION_BYTES = 2 * 1024 * 1024
@@ -41,7 +41,7 @@ STREAM_BYTES = 4 * 1024 * 1024
 TOTAL_BYTES = 64 * 1024 * 1024
 """The limits of one stream's backlog, and of all backlogs together."""
 SLOW_WRITE_SECONDS = 5.0
-"""If a write takes longer, the database counts as unavailable."""
+"""A write that takes longer, in seconds, shows that the database is unavailable."""
 MAX_SIZES = 256
 """How many changes of one terminal's size may wait; older ones are dropped."""
 

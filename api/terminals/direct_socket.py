@@ -1,11 +1,11 @@
-"""The WebSocket protocol of the server, with a short way for terminal bytes.
+"""The WebSocket protocol of the server, with a direct path for terminal bytes.
 
-ASGI passes one message in each turn of the event loop, through a queue, and pauses the socket in between. From an agent
-to its viewers that would be most of the time and of the work. With a `DirectSocket`, which the scope has under
-`EXTENSION`, an application takes binary messages where they are read from the socket, and writes to sockets that have
-room in the same turn. Every other message goes the way of ASGI.
+ASGI passes one message in each turn of the event loop, through a queue, and pauses the socket in between. Between an
+agent and its viewers that would take most of the time and of the work. With a `DirectSocket`, which the scope has under
+`EXTENSION`, an application receives binary messages as soon as they are read from the socket, and writes in the same
+turn to sockets that have room. Every other message passes through ASGI.
 
-Bursts of messages are batched for a moment, so that they are passed on in fewer frames.
+Bursts of messages are batched for a moment, so that they are sent in fewer frames.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BUFFER_BYTES = 128 * 1024
 BURST_MESSAGES = 4
 """This many messages in one read are a burst."""
 BATCH_SECONDS = 0.002
-"""How long the messages after a burst are batched."""
+"""How long the messages after a burst are batched, in seconds."""
 
 
 class DirectSocket(WebSocketsSansIOProtocol):
@@ -44,10 +44,10 @@ class DirectSocket(WebSocketsSansIOProtocol):
     on_binary: Callable[[list[bytes]], int] | None = None
     _rest = b""
     _plain = False
-    """Whether the parser gets all data: it has got a part of a frame, or an invalid frame."""
+    """Whether the parser gets all data, because it has received a part of a frame or an invalid frame."""
     _full = False
     _sending = 0
-    """The number of ASGI messages that are being sent, most of which wait for room."""
+    """The number of ASGI messages that are being sent; most of them wait for room."""
     _framed: tuple[bytes, bytes] = (b"", b"")
     """The last message that any socket sent, and its frame: the viewers of one terminal are sent the same object."""
 
@@ -113,7 +113,7 @@ class DirectSocket(WebSocketsSansIOProtocol):
         return not (self._full or self._sending or self.close_sent or self.disconnected)
 
     async def send(self, message: Any) -> None:
-        """Send an ASGI message. Direct writes do not overtake it: `has_room` is false meanwhile."""
+        """Send an ASGI message. Direct writes do not overtake it: `has_room` is false until it is sent."""
         self._sending += 1
         try:
             await super().send(message)

@@ -105,7 +105,7 @@ async def record(pool: Pool, parts: Sequence[Part], format: Format, title: str) 
             if len(block) >= BLOCK_BYTES:
                 yield bytes(block)
                 block.clear()
-    if encoder is None:  # the archive has no bytes of it: the recording is empty
+    if encoder is None:  # the archive has no bytes of these streams: the recording is empty
         first = parts[0] if parts else None
         size = (first.columns, first.rows) if first is not None else (80, 24)
         encoder = _encoder(format, _Begin(now, *size), title)

@@ -1,4 +1,4 @@
-"""The viewers' WebSocket, `/v1/agents/{id}/terminal`: a viewer attaches, and then gets the terminal's bytes live."""
+"""The viewers' WebSocket, `/v1/agents/{id}/terminal`: a viewer attaches, then receives the terminal's bytes live."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ from onsembl.sql.database import DATABASE_ERRORS
 logger = logging.getLogger(__name__)
 
 CATCH_UP_BYTES = 8 * 1024 * 1024
-"""A viewer that is further behind the ring than this gets a gap: nobody reads that much, and it would wait for it."""
+"""A viewer that is further behind the ring than this gets a gap: nobody reads that much, and the wait would be long."""
 
 NOT_YET_ARCHIVED = "The bytes from this offset on are not archived yet; reconnect."
 
@@ -124,12 +124,12 @@ class ViewerSession:
         if self._direct is not None:
             self._direct.bound_buffers()
         self._waits = False
-        """Whether the viewer has everything, and its pump waits."""
+        """Whether the viewer has every byte, and its pump waits."""
         self._timed: Sample | None = None
         self.delivered = 0
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    # As the hub sees it (ViewerLink)
+    # The methods of ViewerLink, for the hub
 
     @property
     def operator_id(self) -> OperatorId:
@@ -164,7 +164,7 @@ class ViewerSession:
             asyncio.create_task(self._watch(), name=f"viewer's heartbeat of {self._agent_id}"),
         ]
         try:
-            # Once more: a broadcast about this operator may have come before the hub had the viewer.
+            # Authorize again: a broadcast about this operator may have arrived before the hub had the viewer.
             await self._authorize(attach.access_token)
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -208,13 +208,13 @@ class ViewerSession:
         async with self._services.pool.connection() as conn:
             row = await agents.get(conn, self._agent_id)
             if row is None:
-                raise ConnectionRejected(CloseCode.NOT_FOUND, "There is no such agent.")
+                raise ConnectionRejected(CloseCode.NOT_FOUND, "Agent not found.")
             stream_id = StreamId(row["stream_id"]) if row["stream_id"] else None
             archived = await archive.end(conn, stream_id) if stream_id else 0
         return self._hub.terminal(self._agent_id, stream_id, archived, Size(row["columns"], row["rows"]))
 
     async def _place(self, terminal: Terminal, attach: Attach) -> Viewer:
-        """The viewer at the place where it goes on: its last byte, if the ring or the archive has what follows."""
+        """The viewer, which continues after its last byte if the ring or the archive has the next bytes."""
         stream_id = StreamId(attach.stream_id) if attach.stream_id else None
         start, offset = terminal.ring.start, attach.offset
         archived = False
@@ -223,9 +223,10 @@ class ViewerSession:
         return Viewer(terminal, stream_id, offset, archived=archived and terminal.stream_id == stream_id)
 
     async def _read_back(self, terminal: Terminal, start: int, upto: int) -> bytes:
-        """Bytes from before the ring, out of the archive; empty when they are lost.
+        """Read the bytes before the ring from the archive; empty when they are lost.
 
-        Raises ConnectionRejected when the agent will send the bytes again: the archive was full when they first came.
+        Raises ConnectionRejected when the agent will send the bytes again, because the archive was full at their
+        arrival.
         """
         data = await read(self._services.pool, terminal, start, upto)
         if not data and terminal.promised is not None and terminal.log.backlog.end <= start < terminal.ring.start:
@@ -233,9 +234,10 @@ class ViewerSession:
         return data
 
     async def _catch_up(self, viewer: Viewer, terminal: Terminal) -> None:
-        """Send a viewer that is behind the ring the bytes up to the ring, out of the archive.
+        """Send a viewer that is behind the ring the bytes up to the ring, from the archive.
 
-        Bytes that the archive lacks become a gap, and so do all of them when the viewer is too far behind to catch up.
+        Bytes that the archive lacks become a gap, and so do all of the bytes when the viewer is too far behind to catch
+        up.
         """
         while (lacks := viewer.lacks) and lacks[1] - lacks[0] <= CATCH_UP_BYTES:
             data = await self._read_back(terminal, *lacks)
@@ -249,7 +251,9 @@ class ViewerSession:
     async def _pump(self) -> None:
         """Send the frames that the viewer lacks, as fast as it takes them. A slow viewer delays only itself."""
         await self._send(self._viewer.attached)
-        await self._send(self._viewer.controlled())  # also when nobody has control: the page may think it still has
+        await self._send(
+            self._viewer.controlled()
+        )  # also without a controller: the page may assume it still has control
         self._timed = self._terminal.sample
         while True:
             self._changed.clear()
@@ -271,10 +275,10 @@ class ViewerSession:
             await self._changed.wait()
             self._waits = False
 
-    # As the terminal sees it (TerminalSubscriber)
+    # The methods of TerminalSubscriber, for the terminal
 
     def follow(self, start: int, data: bytes) -> None:
-        """Send new bytes at once to a viewer that lacks nothing else and whose socket has room."""
+        """Send new bytes at once, if the viewer has all earlier bytes and its socket has room."""
         direct = self._direct
         if self._waits and direct is not None and direct.has_room and self._viewer.follow(start, data):
             direct.write(data)
