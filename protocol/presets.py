@@ -21,7 +21,7 @@ from onsembl.protocol.limits import NO_LIMITS, CommandLimits
 from onsembl.protocol.states import AgentKind
 
 MAX_TEXT = 100_000
-"""The most characters of a command, and so of a rendered template."""
+"""The most characters of a command, and therefore of a rendered template."""
 
 VariableType = Literal["text", "long_text", "choice", "integer", "boolean", "path"]
 VariableName = Annotated[str, Meta(max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]

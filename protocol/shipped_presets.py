@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from onsembl.protocol.presets import Preset, Variable
 
-_WHERE = Variable(name="where", type="path", help="The folder or file to begin at; without one, the whole repository.")
+_WHERE = Variable(name="where", type="path", help="The folder or file to start with; if empty, the whole repository.")
 
 INVESTIGATE = Preset(
     name="Investigate",
-    description="Find out why something is as it is, with evidence, and change nothing.",
+    description="Find the cause of a behaviour, with evidence, without changing any file.",
     template="""\
 Investigate this and find its cause. Do not change any file of the repository.
 
@@ -39,17 +39,21 @@ Report in this order: the cause in one paragraph, with file and line; the eviden
 you surer; the smallest fix, and what it might break; open questions. Tell what you know from what you assume.
 """,
     variables=[
-        Variable(name="what", type="long_text", required=True, help="What happens, and what should happen instead."),
+        Variable(
+            name="what", type="long_text", required=True, help="The observed behaviour, and the expected behaviour."
+        ),
         _WHERE,
-        Variable(name="reproduce", type="long_text", help="Commands or steps that show it."),
-        Variable(name="history", type="boolean", default=True, help="Look for the change that brought it in."),
-        Variable(name="quick", type="boolean", default=False, help="The first explanation that holds will do."),
+        Variable(name="reproduce", type="long_text", help="Commands or steps that reproduce the behaviour."),
+        Variable(name="history", type="boolean", default=True, help="Find the change that introduced the behaviour."),
+        Variable(
+            name="quick", type="boolean", default=False, help="Stop at the first explanation that fits the evidence."
+        ),
     ],
 )
 
 REVIEW = Preset(
     name="Review",
-    description="Review a change as a careful colleague would, and change nothing.",
+    description="Review a change like a careful colleague, without changing any file.",
     template="""\
 Review the changes of `{{change}}` against `{{base}}`. Do not change any file; do not commit.
 
@@ -77,25 +81,27 @@ line: merge, merge after fixes, or rework, and why.
 """,
     variables=[
         Variable(name="change", default="HEAD", required=True, help="A branch, commit or range."),
-        Variable(name="base", default="main", required=True, help="What it is compared with."),
-        Variable(name="intent", type="long_text", help="What it is meant to do."),
+        Variable(
+            name="base", default="main", required=True, help="The branch or commit that the change is compared with."
+        ),
+        Variable(name="intent", type="long_text", help="The purpose of the change."),
         Variable(
             name="focus",
             type="choice",
             choices=["correctness", "security", "performance", "tests", "design"],
             default="correctness",
             required=True,
-            help="What matters most.",
+            help="The main focus of the review.",
         ),
         _WHERE,
-        Variable(name="most", type="integer", default=10, required=True, help="At most so many findings."),
+        Variable(name="most", type="integer", default=10, required=True, help="The maximum number of findings."),
         Variable(name="run_tests", type="boolean", default=True, help="Run the tests that concern the change."),
     ],
 )
 
 PLAN = Preset(
     name="Plan",
-    description="Work out how to build something, in steps that can be checked, before anything is built.",
+    description="Plan a piece of work in steps that can be verified, before any code is written.",
     template="""\
 Make a plan for this. Do not write any of it yet{{#output}}, except for the plan itself, to `{{output}}`{{/output}}.
 
@@ -124,18 +130,22 @@ changes and in which files; what shows that it works (a test, a command and its 
 get back. Put the step that teaches the most or risks the most as early as possible. Say what is deliberately left out.
 """,
     variables=[
-        Variable(name="goal", type="long_text", required=True, help="What is to be reached, and for whom."),
-        Variable(name="constraints", type="long_text", help="What must stay as it is; limits of time, tools, formats."),
+        Variable(name="goal", type="long_text", required=True, help="The goal of the work, and the people it is for."),
+        Variable(
+            name="constraints",
+            type="long_text",
+            help="Requirements, things that must not change, limits of time, tools and formats.",
+        ),
         _WHERE,
-        Variable(name="steps", type="integer", default=8, required=True, help="At most so many steps."),
-        Variable(name="alternatives", type="boolean", default=True, help="Weigh several ways first."),
-        Variable(name="output", type="path", help="The file that the plan is written to."),
+        Variable(name="steps", type="integer", default=8, required=True, help="The maximum number of steps."),
+        Variable(name="alternatives", type="boolean", default=True, help="Compare several approaches first."),
+        Variable(name="output", type="path", help="The file for the plan."),
     ],
 )
 
 SYNTHESIZE = Preset(
     name="Synthesize",
-    description="Bring several sources together into one text that says what they amount to.",
+    description="Combine several sources into one text with their conclusions.",
     template="""\
 Bring these sources together into {{form}} for {{reader}}:
 
@@ -166,20 +176,20 @@ Answer with it, and change no file.
             required=True,
             help="Files, folders, branches, logs, addresses or pasted text.",
         ),
-        Variable(name="question", help="What it is to answer."),
+        Variable(name="question", help="The question that the text answers."),
         Variable(
             name="form",
             type="choice",
             choices=["a report", "a decision paper", "release notes", "a design document", "a hand-over note"],
             default="a report",
             required=True,
-            help="What it is to become.",
+            help="The kind of text.",
         ),
-        Variable(name="reader", default="the team", required=True, help="Who reads it."),
-        Variable(name="words", type="integer", default=800, required=True, help="At most so many words."),
-        Variable(name="output", type="path", help="The file that it is written to; without one, it is the answer."),
+        Variable(name="reader", default="the team", required=True, help="The readers of the text."),
+        Variable(name="words", type="integer", default=800, required=True, help="The maximum number of words."),
+        Variable(name="output", type="path", help="The file for the text; if empty, the text is the answer."),
     ],
 )
 
 SHIPPED = {preset.name.lower(): preset for preset in (INVESTIGATE, REVIEW, PLAN, SYNTHESIZE)}
-"""By name in lower case: the names of presets are not case-sensitive."""
+"""The shipped presets by name in lower case: the names of presets are not case-sensitive."""
