@@ -64,7 +64,7 @@ class LocalHub(Protocol):
 
 
 class Dispatcher:
-    """Has a command's agent informed by the instance that holds its connection: in memory when that is this process."""
+    """Has the instance with the agent's connection inform the agent; if that is this process, without a message."""
 
     def __init__(self, pool: Pool, local: LocalHub | None = None) -> None:
         self._pool = pool

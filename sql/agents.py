@@ -1,7 +1,7 @@
 """The `agents` table: enrolled runners, their presence and their terminal.
 
-Presence is written by the API instance that holds the agent's connection, and only under the epoch it was given
-when the agent connected: an older connection's writes find no row.
+Only the API instance with the agent's connection writes its presence, under the epoch that the connection received: the
+writes of an older connection change no row.
 """
 
 from __future__ import annotations

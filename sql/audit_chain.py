@@ -158,7 +158,7 @@ async def status(conn: Connection) -> DictRow:
 
 
 async def keep_partitions(conn: Connection, keep_days: int) -> list[str]:
-    """Create the partitions of the coming days and drop those older than `keep_days` (at least 30); return the dropped
-    ones."""
+    """Create the partitions of the coming days and drop the partitions older than `keep_days` (at least 30); return the
+    names of the dropped partitions."""
     cursor = await conn.execute("select keep_audit_partitions(%s) as name", [keep_days])
     return [row["name"] for row in await cursor.fetchall()]

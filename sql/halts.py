@@ -23,7 +23,7 @@ AGENT_COLUMNS = """halt_agents.id, halt_id, agent_id, name, state, step, process
 async def begin(conn: Connection, actor: Actor, reason: str | None, seconds: float) -> tuple[DictRow, bool]:
     """Halt the fleet; agents must stop within `seconds`. Return the halt in force, and whether it is new."""
     while (row := await _insert(conn, actor, reason, seconds)) is None:
-        if (standing := await in_force(conn)) is not None:  # else it was lifted meanwhile
+        if (standing := await in_force(conn)) is not None:  # otherwise the halt was lifted meanwhile
             return standing, False
     # Agents that have never connected have nothing to stop.
     await conn.execute(

@@ -144,7 +144,7 @@ async def _apply_missing(conn: Connection, wanted: list[Migration]) -> list[str]
 
 
 def _without(applied: dict[str, str], earlier: Iterable[EarlierMigration]) -> dict[str, str]:
-    """The applied migrations without the earlier ones."""
+    """The applied migrations, except the earlier ones."""
     names = {found.name for found in earlier}
     return {name: checksum for name, checksum in applied.items() if name not in names}
 

@@ -13,7 +13,7 @@ PUBLICATION = "supabase_realtime_messages_publication"
 
 
 async def maintain(conn: Connection) -> None:
-    """Make the partitions of the coming days and drop those of three days ago."""
+    """Create the partitions of the coming days and drop the partitions of three days ago."""
     await conn.execute("select realtime.maintain_messages()")
 
 

@@ -1,4 +1,4 @@
-"""The Procrastinate application that a worker runs: every task of ours, on the queue in Postgres."""
+"""The Procrastinate application of a worker: all of our tasks, on the queue in Postgres."""
 
 from __future__ import annotations
 
