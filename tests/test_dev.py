@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SYSTEM = ("bash", "cat", "chmod", "cp", "dirname", "env", "grep", "mkdir", "rm", "tail")
-"""What every system has."""
+"""The programs that every system has."""
 CHECKS = ["ruff check .", "ruff format --check ."]
 NO_NETWORK = "error: Temporary failure in name resolution"
 

@@ -24,7 +24,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "loadtests"
 LOAD = FOLDER / "load.py"
 QUICK = ("--command-seconds", "0.4")
 PATIENT = [f"--{row}-p99=60000" for row in ("terminal", "command", "key", "row", "cancel", "rotation", "storm")]
-"""However slow the machine is."""
+"""Thresholds that even a slow machine keeps."""
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ class Pin:
     marker: Marker | None
     hashes: int = 0
     via: set[str] = field(default_factory=set)
-    """The packages that need it, and the file that asks for it."""
+    """The packages that need the pin, and the file that requires it."""
 
     def is_for(self, environment: dict[str, str]) -> bool:
         return self.marker is None or self.marker.evaluate(environment)

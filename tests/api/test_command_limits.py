@@ -220,7 +220,7 @@ async def test_a_kind_of_agent_has_stop_timeouts_of_its_own(settings, tmp_path):
 
 
 async def test_limits_at_the_command_line(api, tmp_path):
-    """The command line accepts limits as durations such as people write them."""
+    """The command line sets limits, with durations such as `2h` and `90s`, and rejects an invalid duration."""
     await api.enrol()
     admin = await api.operator()
     line = CommandLine(api, admin, tmp_path)

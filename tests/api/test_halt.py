@@ -121,8 +121,8 @@ async def test_who_may(api, admin):
 
 
 async def test_an_agent_that_was_away_is_stopped_the_moment_it_returns(api, admin, tmp_path):
-    """An offline agent is shown as not reached and stops its command when it returns, even if the stop was lifted
-    before."""
+    """An offline agent is shown as not reached and stops its command when it returns; an agent that was offline during
+    the lift runs commands again after its return."""
     async with CuttableLink(api.url) as link, agent_running(api, tmp_path, server=link.url) as agent:
         command = await admin.send(agent.id, "sleep 1000")
         await until(lambda: _at_least(1, command), "it sleeps")
@@ -308,7 +308,7 @@ async def test_what_came_to_an_agent_before_the_lift_did_is_offered_again(api, a
 
 
 async def test_a_process_that_would_not_die_is_shown_with_its_number(api, admin):
-    """The status shows the id of a process that survives, and shows it as ended later."""
+    """The status shows the id of a process that does not end, and shows the agent as stopped once it has ended."""
     agent = await api.enrol()
     async with api.agent_socket(agent) as socket:
         await socket.send(HELLO_TEXT)

@@ -97,7 +97,7 @@ async def test_an_end_that_no_agent_reports_is_counted(api):
     await operator.send(agent.id, "stopped")
     await post("/v1/halt", {})
     assert await counted() == 5
-    assert not any("command_wait_seconds_count" in name for name in await scrape(api))  # No command has left its queue.
+    assert not any("command_wait_seconds_count" in name for name in await scrape(api))  # No command has started.
 
 
 async def test_a_lost_command_is_counted(api):

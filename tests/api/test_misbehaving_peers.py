@@ -18,10 +18,9 @@ from support.server import Api, running
 from onsembl.protocol.messages import encode_output
 
 LINES = [(30_000_000, 25_000_000), pytest.param(100_000_000, 80_000_000, marks=pytest.mark.soak)]
-"""The bytes of a line, and what a process may grow by that relays it: rings, backlogs, buffers, and what an allocator
-keeps."""
+"""The bytes of a line, and the largest growth of a process that relays it: rings, backlogs, buffers, allocator."""
 AGENT_BYTES = 80_000_000
-"""What the agent may have in memory, all in all."""
+"""The agent's largest allowed memory."""
 
 
 async def greet(socket, **stream) -> dict:

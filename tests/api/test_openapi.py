@@ -20,7 +20,7 @@ SOMETIMES = {
 }
 """Fields of answers that are present only where they apply."""
 ONLY_WHAT_IS_SET = {"CommandLimits", "Target"}
-"""Types of which an answer has only the fields that were set."""
+"""Types whose unset fields are missing from an answer."""
 
 
 @pytest.fixture(scope="module")

@@ -164,7 +164,8 @@ async def test_known_keys_serve_while_the_issuer_is_away(tokens, issuer, monkeyp
 
 
 async def test_tokens_under_a_shared_secret_are_asked_about():
-    """The issuer verifies tokens of a shared secret; its answer is cached for a while, and its rejection is final."""
+    """A token of a shared secret is accepted or rejected as the issuer answers, and its acceptance is cached for a
+    while."""
     asked: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:

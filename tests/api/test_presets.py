@@ -88,7 +88,7 @@ async def test_a_preset_is_renamed_and_what_names_it_follows(api, operator):
 
 
 async def test_a_preset_is_tried_out(operator):
-    """A preview names every invalid value and the reason."""
+    """A preview returns the text, or names each invalid value or the error in the template."""
     preset = {"name": "update", **UPDATE}
     path = "/v1/presets/preview"
     tried = await call_api(operator, "POST", path, {"preset": preset, "values": {"package": "httpx"}})

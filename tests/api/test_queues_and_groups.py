@@ -68,7 +68,7 @@ async def test_a_broadcast_is_one_group_to_follow_and_cancel(api, admin, tmp_pat
     ],
 )
 async def test_a_target_that_cannot_be_met_changes_nothing(admin, agent, target, status):
-    """If one agent of the targets does not exist, no agent gets the command."""
+    """If a target is invalid or one of its agents does not exist, no agent gets the command."""
     await call_api(admin, "POST", "/v1/groups", {"text": "true", "target": target}, status)
     assert (await call_api(admin, "GET", f"/v1/commands?agent_id={agent.id}"))["commands"] == []
     assert (await call_api(admin, "GET", "/v1/groups"))["groups"] == []
@@ -156,7 +156,7 @@ async def test_what_waits_is_edited_and_what_runs_is_not(api, admin):
 
 
 async def test_a_line_says_when_each_will_probably_start(api, admin, tmp_path):
-    """A queue shows the expected start of each command, unless no command has run yet or the agent is paused."""
+    """A queue shows the expected start of each command, and shows none while the agent is paused."""
     async with agent_running(api, tmp_path) as agent:
         await admin.until_state(await admin.send(agent.id, "true"), "succeeded")
         await admin.until_state(await admin.send(agent.id, "sleep 1000"), "running")
@@ -173,7 +173,7 @@ async def test_a_line_says_when_each_will_probably_start(api, admin, tmp_path):
 
 
 async def test_a_queue_is_read_by_its_old_path_for_one_release(api, admin):
-    """A client of the last release asks for `/line`, which the OpenAPI document does not name any more."""
+    """The path `/line` of the last release returns the queue, although the OpenAPI document does not name this path."""
     agent = await api.enrol()
     await admin.send(agent.id, "true")
     queue = await call_api(admin, "GET", f"/v1/agents/{agent.id}/queue")

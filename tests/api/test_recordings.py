@@ -163,7 +163,8 @@ async def test_a_streams_commands_come_in_pages(api, viewer, agent, stream):
 
 
 async def test_the_modes_of_a_place_are_those_of_its_command(api, viewer, agent):
-    """The modes at an offset are those that the command there has set, and a command begins without any mode."""
+    """The modes at an offset are those that its command has set before it, even megabytes before; a command begins
+    without modes."""
     stream_id = await add_stream(api, agent.id)
     first = [b"$ htop\r\n\x1b[?1049h\x1b[?25l", *[b"x" * 250_000] * 40, b"\x1b[?2004h", b"y" * 100]
     await add_output(api, stream_id, *first)
@@ -186,7 +187,7 @@ async def test_the_modes_of_a_place_are_those_of_its_command(api, viewer, agent)
 
 
 async def test_nobody_reads_back_without_a_role(api, agent, stream):
-    """Every route requires a role, and answers 404 for a stream, command or agent that does not exist."""
+    """Every route requires an operator's token, and answers 404 for a stream, command or agent that does not exist."""
     for path in (
         f"/v1/streams/{stream}",
         f"/v1/streams/{stream}/output",

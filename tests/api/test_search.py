@@ -122,7 +122,7 @@ async def test_a_question_that_makes_no_sense_is_refused(api, viewer):
 
 
 async def test_what_an_agent_says_is_found_while_it_runs(api, tmp_path):
-    """The output of a running program is found, because a worker indexes it meanwhile."""
+    """A real program's output is found soon, because a worker indexes it."""
     operator = Operator(api, await api.operator(Role.OPERATOR))
     async with agent_running(api, tmp_path) as agent:
         command = await operator.send(agent.id, "echo 'the quick brown' fox")

@@ -23,7 +23,7 @@ SOURCES = Path(__file__).parents[2] / "dashboard"
 expect.set_options(timeout=60_000)
 
 TASKS_END_SECONDS = 10.0
-"""How long tasks may run on after the end of their test."""
+"""The time for which tasks may continue after the end of their test."""
 POLLING_MS = 100
 """The interval between two checks of a condition that is slow to check."""
 HOLDS = "(text) => window.onsembl.terminal.text().includes(text)"

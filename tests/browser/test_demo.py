@@ -84,7 +84,8 @@ def sleeping(seconds: str) -> list[int]:
 
 @pytest.mark.seconds(10)
 async def test_from_one_command_to_a_cancelled_one(demo: ControlCenter, visit) -> None:
-    """Sign in with the printed account, see the demo agent live, run a command, cancel another: its processes end."""
+    """A user signs in with the printed account, runs a command on the demo agent and cancels another with its
+    processes."""
     visitor = await visit(demo.url)
     await visitor.sign_in(demo.email, demo.password)
     await expect(visitor.page.locator('[data-agent="demo"][data-status="online"]')).to_be_visible()

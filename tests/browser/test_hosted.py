@@ -19,7 +19,7 @@ def sleeping(seconds: str) -> list[int]:
 
 @pytest.mark.seconds(12)
 async def test_the_page_lives_by_another_processs_auth_and_realtime(postgres, dashboard: Path, visit, tmp_path) -> None:
-    """Sign in, live state, a command that succeeds and one that is cancelled, without the built-in Supabase."""
+    """An operator signs in, sees a command succeed and cancels another, without the built-in Supabase."""
     with supabase_project(postgres) as project:
         await asyncio.to_thread(project.onsembl, "supabase", "setup")
         added = await asyncio.to_thread(

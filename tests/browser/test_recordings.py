@@ -90,7 +90,7 @@ async def test_a_search_result_opens_the_recording_at_its_place(center: Api, vis
 
 
 async def test_the_player_follows_keys_and_clicks(center: Api, visit) -> None:
-    """Play, skip a pause, seek by the timeline and by digits, jump between commands."""
+    """Keys and clicks play, skip a pause, seek by the timeline and by digits, and jump between commands."""
     _, stream, _ = await recorded(center)
     visitor = await visit(center.url)
     await visitor.come_back((await center.operator(Role.VIEWER)).email, path=f"/#/recordings/builder/{stream}?at=0")
@@ -192,7 +192,7 @@ async def test_a_command_is_replayed_from_the_fleet(center: Api, visit, tmp_path
 
 
 async def test_missing_recordings_are_reported(center: Api, visit) -> None:
-    """An empty recording, a wrong address, a search without a match."""
+    """The page reports an empty recording, a wrong address and a search without a match."""
     agent = await center.enrol("quiet")
     stream = await add_stream(center, agent.id)
     visitor = await visit(center.url)

@@ -68,7 +68,7 @@ def test_one_chunk_larger_than_the_ring_leaves_its_tail():
 
 
 def test_a_million_single_bytes_take_little_memory():
-    """Tiny chunks are joined, so a million of them take little more memory than their bytes."""
+    """Tiny chunks are joined, so that single bytes take at most three times the memory of the ring."""
     ring = Ring(64 * 1024)
     for n in range(300_000):
         ring.append(bytes([n % 256]))

@@ -73,7 +73,7 @@ async def test_what_is_written_is_read_with_its_times(conn):
 
 
 async def test_rows_that_do_not_go_on_at_the_end_are_left_out(conn):
-    """A row that does not continue the stream at its end is rejected, and rows of other streams are written."""
+    """A row that does not continue its stream at the end is not written, and the rows of other streams are."""
     (_, one), (_, two) = await new_stream(conn), await new_stream(conn)
     await write(conn, rows_of(one, 0, b"0123"))
     for start in (0, 2, 5):

@@ -26,8 +26,9 @@ from onsembl.sql.migrate import ChangedMigration, Migration, migrate, missing_mi
 
 ROOT = Path(__file__).resolve().parents[2]
 DUMPS = Path(__file__).parent / "dumps"
-"""Each was made by running that commit: two agents, one with a stolen token, commands that ended in every way and some
-that wait, an emergency stop, and what else it had. `zcat` shows one; its first lines count the rows."""
+"""Each dump was made by running its commit: two agents, one with a stolen token, commands in every final state and
+queued commands, an emergency stop, and the rows of its other features. `zcat` prints a dump; its first lines count the
+rows."""
 COUNT = re.compile(r"^-- (\d+) (\S+)$", re.MULTILINE)
 NOTES = "onsembl_migrations.applied"
 TODAY = {
@@ -200,7 +201,8 @@ async def test_what_an_earlier_version_applied_counts_as_missing(empty_database_
 async def test_a_user_whose_address_nobody_confirmed_still_signs_in(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """A user whose address was never confirmed, as in the first versions, signs in with the password."""
+    """A user of the first versions, who never confirmed an address, counts as confirmed after the upgrade and can sign
+    in."""
     first = next(migration for migration in EARLIER if "auth_columns.sql" in migration.repairs)
     history = next(h for h in histories(ROOT) if h.applied.get(first.name) == first.checksum)
     await make(empty_database_url, history, monkeypatch)

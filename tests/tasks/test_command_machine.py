@@ -33,7 +33,7 @@ EXAMPLES = int(os.environ.get("ONSEMBL_MACHINE_EXAMPLES", "150"))
 STEPS_EACH = 50
 MAX_GOING_ON = 4
 ROUNDS = 25
-"""In which everything comes to rest, once nothing more is done."""
+"""The number of rounds within which every command ends."""
 FINAL = {"succeeded", "failed", "cancelled", "timed_out", "lost"}
 FACTS = ("state", "ended_at", "exit_code", "error")
 WEIGHTS = {
@@ -62,7 +62,7 @@ WEIGHTS = {
     "halt": 1,
     "lift": 3,
 }
-"""What may happen, and how often: were it all alike, little would ever run."""
+"""The steps, each as often as its weight: with equal weights few commands would ever run."""
 STEPS = [step for step, weight in WEIGHTS.items() for _ in range(weight)]
 
 
@@ -400,7 +400,7 @@ GUARDS = [
     ),
     (_promote_while_halted, "given out against the order", "halt send"),
 ]
-"""How each is removed, what the machine says then, and steps that lead there."""
+"""For each guard: the function that removes it, the failure of the machine without it, and steps that lead there."""
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_lines_keep_their_place_and_time():
 
 
 def test_lines_that_lie_far_apart_are_not_of_one_row():
-    """Lines that are far apart in time get separate rows, because rows are sorted and searched by time."""
+    """A row has only lines that are close in time, because rows are sorted and searched by time."""
     lines = SearchLines(NEW)
     for number in range(5):
         lines.feed(Piece(NOON + 0.4 * number * BLOCK_SPAN, number * 4, b"%03d\n" % number))
@@ -47,7 +47,7 @@ def test_lines_that_lie_far_apart_are_not_of_one_row():
 
 
 def test_a_line_that_has_not_ended_is_found_and_made_anew():
-    """A line without its end gets a row with a name, so that a later row can replace it."""
+    """A line without its end is indexed, and its row is replaced when more of the line arrives."""
     progress, blocks = read(b"$ make\nerr")
     assert texts(blocks) == ["$ make", "err"]
     assert progress == Progress(7, 10, NOON, "")
@@ -94,7 +94,7 @@ def test_what_a_program_redraws_is_kept_once():
 
 
 def test_a_line_that_is_rewritten_for_ever_does_not_hold_the_index_back():
-    """A progress bar of a megabyte without a line end does not stop the index."""
+    """A line that is rewritten for a megabyte, such as a progress bar, is indexed meanwhile."""
     progress, _ = read(*(f"\r{number:06d} of many".encode() * 10 for number in range(9000)))
     assert progress.seen - progress.indexed < 300_000
 
