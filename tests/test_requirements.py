@@ -138,7 +138,8 @@ def text_of(name: str) -> str:
 
 @pytest.mark.parametrize(("name", "requirements"), [("server.txt", SERVER), ("build.txt", BUILD)])
 def test_a_file_pins_what_is_asked_for_and_nothing_else(name: str, requirements: list[str]):
-    """When this fails, dependencies have changed: run requirements/compile."""
+    """A file pins all requirements and their own, and nothing else; after a change of the dependencies, run
+    requirements/compile."""
     assert sorted(set(faults(requirements, text_of(name)))) == []
 
 

@@ -19,7 +19,7 @@ BENCH = Path(__file__).resolve().parents[2] / "loadtests" / "halt_bench.py"
     ],
 )
 async def test_all_agents_are_stopped_and_nothing_is_alive(api: Api, agents: int) -> None:
-    """The stop leaves no process of any agent alive, as counted in /proc. (A benchmark measures its duration.)"""
+    """The stop leaves no process of any agent alive, as counted in /proc."""
     spec = importlib.util.spec_from_file_location("halt_bench", BENCH)
     assert spec is not None and spec.loader is not None
     bench = importlib.util.module_from_spec(spec)

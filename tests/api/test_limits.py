@@ -43,7 +43,7 @@ async def test_an_agent_that_comes_too_often_is_told_when_to_come_back(settings)
 
 
 async def test_an_address_may_open_so_many_sockets(settings):
-    """Sockets of viewers count too."""
+    """The rate at which an address opens sockets is limited, and viewers' sockets count too."""
     async with limited(settings, address_connects=Allowance(1, 1000.0)) as api:
         agent, operator = await api.enrol(), await api.operator()
         async with api.terminal_socket(agent.id) as viewer:
@@ -122,7 +122,7 @@ async def test_refreshes_of_one_agent_are_limited(settings):
 
 
 async def test_refreshes_over_connections_count_for_their_address(settings):
-    """They count like refreshes over HTTP, and so does an unknown token."""
+    """Refreshes over connections count like refreshes over HTTP, and so does an unknown token."""
     async with limited(settings, address_token_requests=Allowance(3, 1000.0)) as api:  # enrolling takes two
         one, two = await api.enrol("one"), await api.enrol("two")
         async with api.agent_socket(one) as first, api.agent_socket(two) as second:
@@ -181,7 +181,7 @@ async def test_the_proxys_header_is_believed_when_it_is_named(settings, sent, ad
 
 
 async def test_no_header_is_believed_by_default(api):
-    """Any client could send such a header."""
+    """Without a setting every header is ignored, because any client can send it."""
     token = await api.enrolment_token()
     await api.http.post(
         "/v1/agents/enrol",

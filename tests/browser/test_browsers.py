@@ -9,7 +9,7 @@ from support.browsers import Browsers
 
 
 async def test_a_browser_that_has_crashed_is_replaced() -> None:
-    """The next test gets a working browser; a working browser is kept."""
+    """After a crash the next test gets a new browser, and a working browser is kept."""
     browsers = Browsers()
     browser = await browsers.running()
     assert await browsers.running() is browser

@@ -126,7 +126,8 @@ async def test_keyboard_shortcuts(center: Api, visit) -> None:
 
 
 async def test_commands_written_fast_all_arrive_in_order(center: Api, visit, tmp_path: Path) -> None:
-    """The box is empty at once: text that is typed while a command is sent is not lost, and the order is kept."""
+    """The command box is empty at once, so text that is typed during a request is kept, and the commands stay in
+    order."""
     async with agent_running(center, tmp_path):
         visitor = await visit(center.url)
         await visitor.come_back((await center.operator()).email)
@@ -214,7 +215,7 @@ async def test_an_ended_session_leads_to_sign_in(center: Api, visit) -> None:
 
 
 async def test_signing_out_stays_signed_out(center: Api, visit) -> None:
-    """After sign-out a reload shows the sign-in page, without a reason: the person knows it."""
+    """After sign-out a reload shows the sign-in page, without a reason for the end of the session."""
     visitor = await visit(center.url)
     await visitor.sign_in((await center.operator()).email)
     await visitor.page.get_by_role("button", name="Sign out").click()
@@ -336,7 +337,7 @@ async def _set_role(center: Api, email: str, role: Role | None) -> None:
 async def test_a_refreshed_token_keeps_the_page_live(
     settings: Settings, dashboard: Path, visit, tmp_path: Path
 ) -> None:
-    """The session's token is renewed: channel and terminal go on, without a new connection."""
+    """After the renewal of the session's token the channel and the terminal stay open on their connections."""
     # The client renews a token with less than 120 s left: it checks every 30 s and when the page becomes visible.
     short = replace(settings, dashboard=dashboard, auth=AuthSettings(access_token_lifetime=95))
     async with running(short) as center, agent_running(center, tmp_path):
@@ -364,7 +365,7 @@ async def test_a_refreshed_token_keeps_the_page_live(
 async def test_the_page_is_up_to_date_after_a_restart_of_its_database(
     own_postgres: EmbeddedPostgres, settings: Settings, dashboard: Path, visit, tmp_path: Path
 ) -> None:
-    """Postgres stops under load and starts again: without a reload, the page shows the present state."""
+    """After Postgres stops under load and starts again, the page shows the present state without a reload."""
     here = replace(settings, dashboard=dashboard, database_url=own_postgres.url())
     async with running(here) as center, agent_running(center, tmp_path):
         visitor = await visit(center.url)

@@ -44,7 +44,7 @@ async def test_a_command_goes_to_labelled_agents_and_is_followed_as_one(center: 
 
 
 async def test_queued_commands_are_edited_and_moved(center: Api, visit) -> None:
-    """Another window sees each change at once; a viewer has no tools."""
+    """Another window sees each change of the queue at once, and a viewer's window has no buttons to change it."""
     await center.enrol("away")
     admin, viewer = await visit(center.url), await visit(center.url)
     await admin.come_back((await center.operator()).email)

@@ -135,7 +135,7 @@ async def with_commands(center: Api, count: int):
 
 
 async def test_a_recording_has_all_of_its_commands(center: Api, visit) -> None:
-    """The list of many commands follows the recording page by page, and is turned by hand."""
+    """The list of many commands turns its pages with the recording, and by its buttons."""
     stream = await with_commands(center, 1200)
     visitor = await visit(center.url)
     await visitor.come_back((await center.operator(Role.VIEWER)).email, path=f"/#/recordings/builder/{stream}?at=0")

@@ -29,7 +29,7 @@ queues = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 8)), min_size=2, m
 
 @given(queues, st.data())
 def test_a_moved_command_is_where_it_was_moved_and_the_others_keep_their_order(queue, data):
-    """This holds after any number of moves, however close together the positions are."""
+    """A moved command has its new place, and the others keep their order, after any number of moves."""
     newest = 8
     for _ in range(data.draw(st.integers(1, 12))):
         moved, anchor = data.draw(st.permutations(queue))[:2]
@@ -52,7 +52,7 @@ def test_a_moved_command_is_where_it_was_moved_and_the_others_keep_their_order(q
 
 
 def test_positions_are_numbered_anew_when_no_number_is_left_between_two():
-    """Floating point halves the space between two neighbours only so many times."""
+    """Positions get new numbers when no floating-point number is left between two neighbours."""
     queue = [QueueEntry(UUID(int=number), 5, float(number)) for number in range(3)]
     for _ in range(200):
         queue = applied(queue, move(queue, queue[2].command_id, "before", queue[1].command_id, 2))

@@ -82,7 +82,7 @@ def test_only_the_first_rejection_of_a_series_is_marked_first() -> None:
 
 
 def test_buckets_forget_the_key_unused_for_longest() -> None:
-    """Memory is bounded by the number of keys."""
+    """The number of keys is bounded, and the key that was unused for longest is forgotten."""
     attempts = LeakyBuckets(burst=1, keys=2)
     for key in ("a", "b", "c"):
         attempts.take([key], 0.0)

@@ -8,7 +8,7 @@ from onsembl.protocol.stream import MAX_OFFSET, GapRejected, Inbox, OffsetOutOfR
 
 
 def test_new_bytes_are_returned_as_the_same_object():
-    """Nothing is copied when nothing is trimmed."""
+    """New bytes without an overlap are returned without a copy."""
     data = b"some bytes"
     assert Inbox().receive(0, data) is data
 
@@ -23,7 +23,7 @@ def test_overlap_is_trimmed():
 
 
 def test_a_gap_is_rejected_and_changes_nothing():
-    """Bytes that begin past the end are not taken."""
+    """Bytes that begin past the end are rejected, and the end stays."""
     inbox = Inbox(5)
     with pytest.raises(GapRejected) as rejected:
         inbox.receive(6, b"x")
