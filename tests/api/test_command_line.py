@@ -38,20 +38,30 @@ async def test_a_command_is_sent_and_waited_for(api: Api, tmp_path: Path):
     assert "Give one kind of target" in err
 
 
+class WatchedLink(CuttableLink):
+    """A link that notes whether a client has asked for a command."""
+
+    polled = False
+
+    def passes_request(self, data: bytes) -> bool:
+        self.polled = self.polled or data.startswith(b"GET /v1/commands/")
+        return True
+
+
 async def test_waiting_outlives_a_server_that_is_away(api: Api, tmp_path: Path):
     """While the server is down, waiting repeats its requests, and it ends with the command's exit code."""
     admin = await api.operator()
-    async with agent_running(api, tmp_path) as agent, CuttableLink(api.url) as link:
+    async with agent_running(api, tmp_path) as agent, WatchedLink(api.url) as link:
         line = CommandLine(Api(link.url, api.database_url, api.http, None), admin, tmp_path)  # type: ignore[arg-type]
         text = "until [ -e go ]; do sleep 0.05; done; exit 5"
         waiting = asyncio.create_task(line.run("send", "--agent", "one", "--wait", text, code=5))
         operator = Operator(api, admin)
 
-        async def running() -> bool:
+        async def running_and_polled() -> bool:
             listed = await call_api(operator, "GET", f"/v1/commands?agent_id={agent.id}")
-            return [command["state"] for command in listed["commands"]] == ["running"]
+            return link.polled and [command["state"] for command in listed["commands"]] == ["running"]
 
-        await until(running, "it runs")
+        await until(running_and_polled, "it runs, and is waited for")
         link.sever()
 
         async def asked_in_vain() -> bool:
