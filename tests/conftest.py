@@ -25,7 +25,7 @@ from onsembl.cli.server.embedded_postgres import DATABASE, EmbeddedPostgres
 from onsembl.sql.migrate import migrate
 
 LONG_FORMS = ("soak", "load", "package", "clis")
-PROCESSES_PER_CORE = 3
+PROCESSES_PER_CORE = 2.5
 """Most tests wait for other processes half of their time."""
 SHARED = "ONSEMBL_TEST_FOLDER"
 FAST = {
@@ -55,7 +55,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_xdist_auto_num_workers() -> int:
     """What `-n auto` means."""
-    return PROCESSES_PER_CORE * (os.cpu_count() or 1)
+    return round(PROCESSES_PER_CORE * (os.cpu_count() or 1))
 
 
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
