@@ -7,7 +7,7 @@ from uuid import UUID
 from psycopg.rows import DictRow
 
 from onsembl.api.http.endpoint import Call, Endpoint
-from onsembl.api.http.models import Agent, NoBody, OperatorAnswer, Operators
+from onsembl.api.http.models import Agent, Answer, NoBody, Time
 from onsembl.api.http.problems import Problem, found
 from onsembl.fleet import instance_messages
 from onsembl.fleet.instance_messages import Broadcast, InstanceMessage
@@ -15,6 +15,23 @@ from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import CommandState, Role
 from onsembl.realtime.operators import OperatorAccount, OperatorError
 from onsembl.sql import agents, audit, commands, operators
+
+
+class OperatorAnswer(Answer, frozen=True, kw_only=True):
+    """A person who can sign in; without a role (null) the person sees nothing."""
+
+    id: UUID
+    email: str
+    role: Role | None
+    disabled: bool
+    created_at: Time
+    last_sign_in_at: Time | None
+
+
+class Operators(Answer, frozen=True, kw_only=True):
+    """All operators, by email address."""
+
+    operators: list[OperatorAnswer]
 
 
 async def disable_agent(call: Call[NoBody]) -> DictRow:

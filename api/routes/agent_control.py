@@ -7,8 +7,9 @@ from typing import Literal
 from psycopg.rows import DictRow
 
 from onsembl.api.http.endpoint import Call, Endpoint
-from onsembl.api.http.models import Agent, Answer, CancelRequest, NoBody
+from onsembl.api.http.models import Agent, Answer, NoBody
 from onsembl.api.http.problems import Problem, found
+from onsembl.api.routes.commands_models import CancelRequest
 from onsembl.fleet import instance_messages
 from onsembl.fleet.cancel import request_cancel_all
 from onsembl.fleet.instance_messages import InstanceMessage

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from psycopg.rows import DictRow
 
 from onsembl.api.http.endpoint import Call, Endpoint
-from onsembl.api.http.models import (
-    Agent,
-    Agents,
-    LoggedOut,
-    Me,
-    NoBody,
-)
+from onsembl.api.http.models import Agent, Answer, NoBody
 from onsembl.api.http.problems import found
 from onsembl.protocol.enrolment import AgentCredentials, Enrolment
 from onsembl.protocol.ids import AgentId
+from onsembl.protocol.states import Role
 from onsembl.sql import agents
+
+
+class Me(Answer, frozen=True, kw_only=True):
+    """The operator whose access token the request presents."""
+
+    id: UUID
+    email: str
+    role: Role
+
+
+class Agents(Answer, frozen=True, kw_only=True):
+    """All agents, by name."""
+
+    agents: list[Agent]
+
+
+class LoggedOut(Answer, frozen=True, kw_only=True):
+    """The agent's credentials are revoked."""
 
 
 async def read_current_operator(call: Call[NoBody]) -> Me:

@@ -1,26 +1,59 @@
-"""The audit log: pages, an export, and the state of its hash chain; and alerts."""
+"""The audit log: pages, an export, and the state of its hash chain."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from msgspec import Meta
 from starlette.responses import Response, StreamingResponse
 
 from onsembl.api.http.endpoint import Call, Endpoint
-from onsembl.api.http.models import AlertAnswer, Alerts, AuditChain, AuditPage, NoBody, Query, Time
+from onsembl.api.http.models import Answer, NoBody, Query, Time
 from onsembl.api.http.paging import read_page
-from onsembl.api.http.problems import found
 from onsembl.api.services import Services
 from onsembl.fleet import audit_export
 from onsembl.protocol.states import Role
-from onsembl.sql import alerts, audit, audit_chain, audit_log
+from onsembl.sql import audit, audit_chain, audit_log
 from onsembl.sql.audit_log import Filter
 
 Part = Annotated[str, Meta(max_length=200)]
+
+
+class AuditEvent(Answer, frozen=True, kw_only=True):
+    """An event of the audit log."""
+
+    id: int
+    at: Time
+    actor_kind: str
+    actor_id: UUID | None
+    actor_name: str
+    action: str
+    target_kind: str
+    target_id: str
+    address: str
+    outcome: str
+    detail: Annotated[dict[str, Any], Meta(extra_json_schema={"additionalProperties": True})]
+
+
+class AuditPage(Answer, frozen=True, kw_only=True):
+    """A page of the audit log, newest first; `next_before` is where the next page starts, null on the last page."""
+
+    events: list[AuditEvent]
+    next_before: int | None
+
+
+class AuditChain(Answer, frozen=True, kw_only=True):
+    """The state of the audit log's hash chain: the number, the hash and the time of its last link, and the number of
+    `unsealed` rows, which have no link yet."""
+
+    seq: int
+    hash: str
+    at: Time
+    unsealed: int
 
 
 class AuditFilter(Query, frozen=True, kw_only=True, forbid_unknown_fields=False):
@@ -93,26 +126,6 @@ async def read_audit_chain(call: Call[NoBody]) -> AuditChain:
         return AuditChain(**await audit_chain.status(conn))
 
 
-async def list_alerts(call: Call[NoBody]) -> dict[str, object]:
-    async with call.services.pool.connection() as conn:
-        return {"alerts": await alerts.recent(conn)}
-
-
-async def acknowledge_alert(call: Call[NoBody]) -> dict[str, object]:
-    alert_id: int = call.request.path_params["alert_id"]
-    async with call.services.pool.connection() as conn:
-        row, changed = await alerts.acknowledge(conn, alert_id, call.signed_in.id)
-        alert = found(row, "alert")
-        if changed:
-            await audit.write(
-                conn,
-                audit.Event(
-                    actor=call.actor, action="alert.acknowledged", target_kind="alert", target_id=str(alert_id)
-                ),
-            )
-    return alert
-
-
 ENDPOINTS = [
     Endpoint(
         method="GET",
@@ -140,21 +153,5 @@ ENDPOINTS = [
         summary="Read the state of the audit log's hash chain",
         answer=AuditChain,
         role=Role.ADMIN,
-    ),
-    Endpoint(
-        method="GET",
-        path="/v1/alerts",
-        handler=list_alerts,
-        summary="List alerts, unacknowledged ones first",
-        answer=Alerts,
-    ),
-    Endpoint(
-        method="POST",
-        path="/v1/alerts/{alert_id:int}/acknowledge",
-        handler=acknowledge_alert,
-        summary="Acknowledge an alert",
-        answer=AlertAnswer,
-        role=Role.OPERATOR,
-        problems=(404,),
     ),
 ]

@@ -10,14 +10,18 @@ from psycopg.rows import DictRow
 
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.idempotency import Once
-from onsembl.api.http.models import CancelRequest, Command, Commands, NewCommand, NoBody
+from onsembl.api.http.models import NoBody
 from onsembl.api.http.paging import read_page
 from onsembl.api.http.problems import Problem, found
 from onsembl.api.routes.commands_models import (
     AgentQueue,
+    CancelRequest,
+    Command,
     CommandQuery,
+    Commands,
     EditCommand,
     MoveCommand,
+    NewCommand,
     QueuedCommand,
     Tags,
 )

@@ -7,12 +7,14 @@ from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType
 
-from onsembl.api.http.models import Answer, Body, Command, NewCommand, Query, Time
+from onsembl.api.http.models import Answer, Body, PageQuery, Time
 from onsembl.api.http.problems import Problem
-from onsembl.protocol.field_types import NO_NUL, CommandText, Priority
-from onsembl.protocol.limits import CommandLimits
+from onsembl.fleet.commands import CommandContent
+from onsembl.protocol.field_types import NO_NUL, CommandText, EscalationStage, Priority, Reason
+from onsembl.protocol.limits import CommandLimits, LimitName
 from onsembl.protocol.queue_order import Destination
 from onsembl.protocol.states import CommandState
+from onsembl.protocol.usage import Usage
 
 Label = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")]
 Labels = Annotated[list[Label], Meta(max_length=32)]
@@ -21,7 +23,76 @@ Note = Annotated[str, Meta(max_length=10_000, pattern=NO_NUL)]
 Words = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL)]
 
 
-class CommandQuery(Query, frozen=True, kw_only=True):
+class CancelStepAnswer(Answer, frozen=True, kw_only=True):
+    """The latest step of the escalation that stops a command. `processes_left` of the command were alive just after the
+    step. `pids` are the processes that survived the last step. `limit` is present if the command is stopped because it
+    exceeded that limit."""
+
+    step: EscalationStage
+    at: Time
+    processes_left: int
+    pids: list[int]
+    limit: LimitName | UnsetType = UNSET
+
+
+class Command(Answer, frozen=True, kw_only=True):
+    """A command: a row of `onsembl.commands`."""
+
+    id: UUID
+    seq: int
+    agent_id: UUID
+    text: str
+    priority: Priority
+    state: CommandState
+    requested_by: UUID | None
+    requested_by_name: str
+    created_at: Time
+    dispatched_at: Time | None
+    started_at: Time | None
+    ended_at: Time | None
+    cancel_requested_at: Time | None
+    cancel_requested_by: UUID | None
+    cancel_reason: str | None
+    cancel_step: CancelStepAnswer | None
+    exit_code: int | None
+    signal: int | None
+    error: str | None
+    stream_id: UUID | None
+    output_start: int | None
+    output_end: int | None
+    usage: Usage | None
+    job_id: int | None
+    delivery_attempts: int
+    group_id: UUID | None
+    preset: str | None
+    position: float | None
+    revision: int
+    note: str
+    tags: list[str]
+    request_id: str | None
+    limits: CommandLimits
+    limit_passed: LimitName | None
+
+
+class Commands(Answer, frozen=True, kw_only=True):
+    """A page of commands, newest first; `next_before` is where the next page starts, null on the last page."""
+
+    commands: list[Command]
+    next_before: int | None
+
+
+class NewCommand(CommandContent, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A command for one agent: either a text, or a preset with values for its variables. The default priority is the
+    preset's, or 5. A limit that is not given is the preset's; the agent's own limits apply as well."""
+
+
+class CancelRequest(Body, frozen=True, kw_only=True):
+    """A request to cancel, with an optional reason."""
+
+    reason: Reason | None = None
+
+
+class CommandQuery(PageQuery, frozen=True, kw_only=True):
     """A filter of commands. `state` is one state, or several separated by commas; every word of `q` occurs in the text
     or the note; `by` is a part of the requesting operator's name."""
 
@@ -33,8 +104,6 @@ class CommandQuery(Query, frozen=True, kw_only=True):
     q: Words | None = None
     since: Time | None = None
     until: Time | None = None
-    before: Annotated[int, Meta(ge=1)] | None = None
-    limit: Annotated[int, Meta(ge=1, le=200)] = 50
 
     def states(self) -> list[CommandState] | None:
         """The states in `state`. Raises Problem 400."""

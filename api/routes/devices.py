@@ -1,10 +1,11 @@
-"""The device flow's two doors for agents, as RFC 8628 has them, and the routes by which an admin decides."""
+"""The device flow: the two routes of RFC 8628 for agents, and the routes by which an admin decides."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl
+from uuid import UUID
 
 import msgspec
 from psycopg.rows import DictRow
@@ -15,7 +16,7 @@ from starlette.routing import Route
 from onsembl.api.auth.device_flow import EXPIRES_SECONDS, DeviceError, format_user_code, parse_user_code
 from onsembl.api.http.client_address import client_address
 from onsembl.api.http.endpoint import Call, Endpoint, body_of
-from onsembl.api.http.models import DeviceDecision, DeviceRequest, DeviceRequests, NoBody
+from onsembl.api.http.models import Answer, Body, NoBody, Time
 from onsembl.api.http.problems import Problem
 from onsembl.api.services import Services
 from onsembl.protocol.enrolment import (
@@ -26,13 +27,47 @@ from onsembl.protocol.enrolment import (
     DeviceErrorCode,
     Enrolment,
 )
-from onsembl.protocol.states import Role
+from onsembl.protocol.field_types import Name
+from onsembl.protocol.states import AgentKind, AgentMode, Role
 from onsembl.sql import device_requests
 
 FORM = "application/x-www-form-urlencoded"
-MOST_BYTES = 16_384
+MAX_FORM_BYTES = 16_384
 PENDING = (DeviceErrorCode.AUTHORIZATION_PENDING, DeviceErrorCode.SLOW_DOWN)
 FORBID_CACHING = {"Cache-Control": "no-store"}
+
+
+class DeviceRequest(Answer, frozen=True, kw_only=True):
+    """An agent that asks for approval: a row of `onsembl.device_requests`."""
+
+    id: UUID
+    user_code: str
+    name: str
+    kind: AgentKind
+    mode: AgentMode
+    host: str
+    platform: str
+    address: str
+    created_at: Time
+    expires_at: Time
+    state: Literal["waiting", "approved", "refused"]
+    decided_at: Time | None
+    decided_by: UUID | None
+    agent_id: UUID | None
+
+
+class DeviceRequests(Answer, frozen=True, kw_only=True):
+    """Agents that wait for approval, newest first."""
+
+    requests: list[DeviceRequest]
+
+
+class DeviceDecision(Body, frozen=True, kw_only=True):
+    """The approval of an agent, under another name if one is given. With `replace` the agent replaces the existing
+    agent of that name, whose credentials are revoked."""
+
+    name: Name | None = None
+    replace: bool = False
 
 
 async def authorize_device(request: Request) -> Response:
@@ -77,7 +112,7 @@ async def device_token(request: Request) -> Response:
     return JSONResponse({**msgspec.to_builtins(issued), "token_type": "Bearer"}, headers=FORBID_CACHING)
 
 
-def _door(path: str, handler: Callable[[Request], Awaitable[Response]]) -> Route:
+def _device_route(path: str, handler: Callable[[Request], Awaitable[Response]]) -> Route:
     """A route for agents. Who is turned away is noted; an agent that is to wait is not turned away."""
 
     async def serve(request: Request) -> Response:
@@ -101,7 +136,7 @@ async def _form(request: Request) -> dict[str, str]:
     """The fields of a form. Raises Problem 400, 408, 413 or 415."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
         raise Problem(415, f"This takes {FORM} (RFC 8628 §3.1).")
-    raw = await body_of(request, MOST_BYTES)
+    raw = await body_of(request, MAX_FORM_BYTES)
     try:
         return dict(parse_qsl(raw.decode(), max_num_fields=50))
     except ValueError as error:
@@ -146,8 +181,8 @@ def _shown(row: DictRow) -> DictRow:
 
 
 ROUTES = [
-    _door("/v1/device/authorization", authorize_device),
-    _door("/v1/device/token", device_token),
+    _device_route("/v1/device/authorization", authorize_device),
+    _device_route("/v1/device/token", device_token),
 ]
 
 ENDPOINTS = [

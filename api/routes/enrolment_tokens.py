@@ -3,20 +3,49 @@
 from __future__ import annotations
 
 import secrets
+from typing import Annotated
+from uuid import UUID
 
+from msgspec import Meta
 from psycopg.rows import DictRow
 
 from onsembl.api.http.endpoint import Call, Endpoint
-from onsembl.api.http.models import (
-    EnrolmentToken,
-    NewEnrolmentToken,
-    NoBody,
-    UnusedEnrolmentToken,
-    UnusedEnrolmentTokens,
-)
+from onsembl.api.http.models import Answer, Body, NoBody, Time
 from onsembl.api.http.problems import found
 from onsembl.protocol.states import Role
 from onsembl.sql import audit, enrolment
+
+
+class NewEnrolmentToken(Body, frozen=True, kw_only=True):
+    """A one-time token to enrol an agent whose name matches a glob pattern. It expires after `expires_in` seconds."""
+
+    name_pattern: Annotated[str, Meta(min_length=1, max_length=64)] = "*"
+    expires_in: Annotated[int, Meta(ge=60, le=30 * 24 * 3600)] = 3600
+
+
+class EnrolmentToken(Answer, frozen=True, kw_only=True):
+    """A new one-time token. It is shown only once."""
+
+    id: UUID
+    token: str
+    name_pattern: str
+    expires_at: Time
+
+
+class UnusedEnrolmentToken(Answer, frozen=True, kw_only=True):
+    """An unused one-time token, without the token itself."""
+
+    id: UUID
+    name_pattern: str
+    created_by_name: str
+    created_at: Time
+    expires_at: Time
+
+
+class UnusedEnrolmentTokens(Answer, frozen=True, kw_only=True):
+    """Unused one-time tokens, newest first."""
+
+    tokens: list[UnusedEnrolmentToken]
 
 
 async def create_enrolment_token(call: Call[NewEnrolmentToken]) -> EnrolmentToken:

@@ -12,10 +12,10 @@ from psycopg.rows import DictRow
 
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.idempotency import Once
-from onsembl.api.http.models import CancelRequest, NoBody, PageQuery
+from onsembl.api.http.models import NoBody, PageQuery
 from onsembl.api.http.paging import read_page
 from onsembl.api.http.problems import found
-from onsembl.api.routes.commands_models import Group, Groups, NewGroup
+from onsembl.api.routes.commands_models import CancelRequest, Group, Groups, NewGroup
 from onsembl.fleet import cancel
 from onsembl.fleet.commands import promote_queues, send
 from onsembl.protocol.ids import AgentId

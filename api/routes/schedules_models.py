@@ -7,9 +7,9 @@ from uuid import UUID
 
 from msgspec import Meta
 
-from onsembl.api.http.models import Answer, NewCommand, Query, Time
+from onsembl.api.http.models import Answer, Query, Time
 from onsembl.api.http.problems import Problem
-from onsembl.api.routes.commands_models import Target
+from onsembl.api.routes.commands_models import NewCommand, Target
 from onsembl.protocol.field_types import Name, Priority
 from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.presets import Values

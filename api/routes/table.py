@@ -6,6 +6,7 @@ from onsembl.api.routes import access as access_routes
 from onsembl.api.routes import agent_control as agent_control_routes
 from onsembl.api.routes import agent_settings as agent_settings_routes
 from onsembl.api.routes import agents as agent_routes
+from onsembl.api.routes import alerts as alert_routes
 from onsembl.api.routes import audit as audit_routes
 from onsembl.api.routes import commands as command_routes
 from onsembl.api.routes import devices as device_routes
@@ -30,6 +31,7 @@ ENDPOINTS = [
     *halt_routes.ENDPOINTS,
     *job_routes.ENDPOINTS,
     *audit_routes.ENDPOINTS,
+    *alert_routes.ENDPOINTS,
     *device_routes.ENDPOINTS,
     *enrolment_routes.ENDPOINTS,
     *recording_routes.ENDPOINTS,
