@@ -74,7 +74,7 @@ class Bench:
 
     async def waiting(self) -> int:
         """The number of queued commands."""
-        return (await self._server.get("/v1/figures"))["commands"]["queued"]
+        return (await self._server.get("/v1/statistics"))["commands"]["queued"]
 
     async def empty(self) -> None:
         for agent_id in self.ids[:BUSY]:

@@ -53,9 +53,13 @@ export function addressOf(parts: string[], query = new URLSearchParams()): strin
   return `#/${parts.map(encodeURIComponent).join("/")}${search === "" ? "" : `?${search}`}`;
 }
 
+/** Earlier ids of pages, which bookmarks may have, and the present ids. */
+const EARLIER_IDS = new Map([["figures", "statistics"]]);
+
 function read(): { parts: string[]; query: string } {
   const [path = "", query = ""] = location.hash.replace(/^#\/?/, "").split("?", 2);
-  return { parts: path.split("/").filter(Boolean).map(decoded), query };
+  const [first, ...rest] = path.split("/").filter(Boolean).map(decoded);
+  return { parts: first === undefined ? [] : [EARLIER_IDS.get(first) ?? first, ...rest], query };
 }
 
 function decoded(part: string): string {
