@@ -1,6 +1,7 @@
 import { SvelteSet } from "svelte/reactivity";
 
 import { type Api, ApiError } from "./api.ts";
+import { Confirmation } from "./confirmation.svelte.ts";
 import { notices } from "./notices.svelte.ts";
 import { FINAL_STATES } from "./protocol.ts";
 import type { Command } from "./rest.ts";
@@ -9,17 +10,20 @@ const ARMED_MS = 4000;
 
 /** Cancels a command by two presses: the first press arms the button for a few seconds. */
 export class Cancel {
-  /** The command whose next press cancels it. */
-  armed = $state<string | null>(null);
+  readonly #confirmation = new Confirmation<Command["id"]>(ARMED_MS);
   /** The commands whose cancellations the server has not answered yet. */
   readonly sending = new SvelteSet<string>();
   readonly #api: Api;
   readonly #answered: (command: Command) => void;
-  #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(api: Api, answered: (command: Command) => void) {
     this.#api = api;
     this.#answered = answered;
+  }
+
+  /** The command whose next press cancels it. */
+  get armed(): string | null {
+    return this.#confirmation.armed;
   }
 
   /** Whether the command can still be cancelled. */
@@ -29,13 +33,7 @@ export class Cancel {
 
   async press(command: Command): Promise<void> {
     if (!this.possible(command) || this.sending.has(command.id)) return;
-    clearTimeout(this.#timer);
-    if (this.armed !== command.id) {
-      this.armed = command.id;
-      this.#timer = setTimeout(() => (this.armed = null), ARMED_MS);
-      return;
-    }
-    this.armed = null;
+    if (!this.#confirmation.press(command.id)) return;
     this.sending.add(command.id);
     try {
       const params = { path: { command_id: command.id } };
