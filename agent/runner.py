@@ -20,8 +20,9 @@ from onsembl.agent.link.journal import Journal
 from onsembl.agent.process.escalation import Escalation, escalate
 from onsembl.agent.process.process import ProcessContext
 from onsembl.agent.process.tree import ProcessTree
+from onsembl.agent.rendering.text import printable
 from onsembl.agent.startup import StartupScript
-from onsembl.agent.terminal import RESTORE_COLOURS, RESTORE_SCREEN, AgentTerminal, printable
+from onsembl.agent.terminal import RESTORE_COLOURS, RESTORE_SCREEN, AgentTerminal
 from onsembl.agent.watchdog import watch_limits
 from onsembl.protocol import request_ids
 from onsembl.protocol.field_types import MAX_PIDS
@@ -280,7 +281,7 @@ class Runner:
         elif cancelled:
             outcome, error = "cancelled", "The agent was stopped." if self._shutting_down else None
         else:
-            outcome = "succeeded" if status == 0 and error is None else "failed"
+            outcome = "succeeded" if error is None and (status == 0 or run.completed) else "failed"
         if cancelled or exceeded or status is None or status < 0:
             self._terminal.control(RESTORE_SCREEN)
         summary = _status_text(status)

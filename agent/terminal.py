@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import re
 import struct
 import termios
 from collections.abc import Callable
@@ -19,18 +18,6 @@ RESTORE_SCREEN = b"\x1b7\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1
 Leaving the alternate screen also restores the cursor, even where the program did not use it: so the cursor is saved
 first.
 """
-
-_SEQUENCE = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI (ECMA-48, 5.4)
-    r"|\x1b[PX\]^_][^\x07\x1b]*(?:\x07|\x1b\\|$)"  # control strings: OSC, DCS, SOS, PM, APC (5.6)
-    r"|\x1b[ -/]*[0-~]"
-)
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-def printable(text: str) -> str:
-    """`text` without control characters and sequences, so that it is safe in a terminal; line feeds and tabs stay."""
-    return _CONTROL.sub("", _SEQUENCE.sub("", text.replace("\r\n", "\n")))
 
 
 class AgentTerminal:

@@ -34,6 +34,11 @@ class Run(Protocol):
         ...
 
     @property
+    def completed(self) -> bool:
+        """Whether the CLI has reported that the work is complete; then its exit status does not count."""
+        ...
+
+    @property
     def exceeded(self) -> LimitName | None:
         """The limit at which the CLI itself has stopped."""
         ...

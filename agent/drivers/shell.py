@@ -15,6 +15,7 @@ class ShellRun:
     """A running command line."""
 
     usage = None
+    completed = False
     exceeded = None
 
     def __init__(self, process: Process) -> None:

@@ -59,7 +59,9 @@ class Process:
         self._reaper = context.reaper
         self._loop = asyncio.get_running_loop()
         self._readers: set[int] = set()
-        self._writers: set[int] = set()
+        self._input: int | None = None
+        self._unwritten = bytearray()
+        self._input_ends = False
         self._resumed: list[Callable[[], None]] = []
         self._draining = False
         self._drained = asyncio.Event()
@@ -104,12 +106,12 @@ class Process:
         argv: Sequence[str],
         command_id: str,
         context: ProcessContext,
-        text: str,
         on_output: Callable[[bytes], None],
+        on_error: Callable[[bytes], None],
     ) -> Process:
-        """Start `argv` with `text` as its input; its output goes to `on_output`, its errors to the terminal.
+        """Start `argv` with its output and its error output passed to these callbacks.
 
-        Raises OSError.
+        Its input is what `write_input` is given, until `end_input`. Raises OSError.
         """
         child = subprocess.Popen(
             argv,
@@ -123,9 +125,10 @@ class Process:
         )
         assert child.stdin is not None and child.stdout is not None and child.stderr is not None
         process = cls(child, command_id, context)
-        process._feed(os.dup(child.stdin.fileno()), text.encode())
+        process._input = os.dup(child.stdin.fileno())
+        os.set_blocking(process._input, False)
         child.stdin.close()
-        for stream, sink in ((child.stdout, on_output), (child.stderr, process._write_lines)):
+        for stream, sink in ((child.stdout, on_output), (child.stderr, on_error)):
             descriptor = os.dup(stream.fileno())
             stream.close()
             os.set_blocking(descriptor, False)
@@ -147,6 +150,17 @@ class Process:
                 await asyncio.wait_for(self._drained.wait(), LAST_BYTES_SECONDS)
             except TimeoutError:
                 return
+
+    def write_input(self, data: bytes) -> None:
+        """Write to the standard input of a program on pipes, as fast as it reads. After its end nothing happens."""
+        if self._input is not None and not self._input_ends:
+            self._unwritten += data
+            self._write_unwritten()
+
+    def end_input(self) -> None:
+        """Close the standard input of a program on pipes when it has read everything."""
+        self._input_ends = True
+        self._write_unwritten()
 
     def press_interrupt(self, key: bytes) -> None:
         """Type a key that interrupts the program; unread keys are dropped, as a terminal drops them at such a key.
@@ -200,14 +214,9 @@ class Process:
         """Close every descriptor, and stop tracking the processes."""
         for descriptor in list(self._readers):
             self._end_reading(descriptor)
-        for descriptor in list(self._writers):
-            self._end_writing(descriptor)
+        self._close_input()
         self.tree.close()
         self._reaper.forget(self._child)
-
-    def _write_lines(self, data: bytes) -> None:
-        # Pipes carry bare line feeds; a terminal needs the carriage returned.
-        self._terminal.write(data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
 
     def _read_from(self, descriptor: int, sink: Callable[[bytes], None]) -> None:
         self._readers.add(descriptor)
@@ -247,25 +256,26 @@ class Process:
         if not self._readers:
             self._drained.set()
 
-    def _feed(self, descriptor: int, data: bytes) -> None:
-        os.set_blocking(descriptor, False)
-        self._writers.add(descriptor)
-        left = memoryview(data)
+    def _write_unwritten(self) -> None:
+        if self._input is None:
+            return
+        try:
+            while self._unwritten:
+                written = os.write(self._input, self._unwritten)
+                del self._unwritten[:written]
+        except BlockingIOError:
+            self._loop.add_writer(self._input, self._write_unwritten)
+            return
+        except BrokenPipeError:  # the program has closed its input: what is left can reach nobody
+            self._close_input()
+            return
+        self._loop.remove_writer(self._input)
+        if self._input_ends:
+            self._close_input()
 
-        def writable() -> None:
-            nonlocal left
-            try:
-                left = left[os.write(descriptor, left) :]
-            except BlockingIOError:
-                return
-            except BrokenPipeError:
-                left = left[len(left) :]
-            if not left:
-                self._end_writing(descriptor)
-
-        self._loop.add_writer(descriptor, writable)
-
-    def _end_writing(self, descriptor: int) -> None:
-        self._loop.remove_writer(descriptor)
-        self._writers.discard(descriptor)
-        os.close(descriptor)
+    def _close_input(self) -> None:
+        if self._input is not None:
+            self._loop.remove_writer(self._input)
+            os.close(self._input)
+            self._input = None
+            self._unwritten.clear()

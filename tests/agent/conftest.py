@@ -141,3 +141,30 @@ async def context(tmp_path: Path, terminal: AgentTerminal) -> AsyncIterator[Proc
     reaper = Reaper(adopt=False)
     yield ProcessContext(tmp_path, terminal, reaper)
     reaper.close()
+
+
+class Shown:
+    """The terminal's output, acknowledged as it comes."""
+
+    def __init__(self, terminal: AgentTerminal) -> None:
+        self.data = bytearray()
+        self._terminal = terminal
+        self._more = asyncio.Event()
+        terminal.on_output = self._take
+
+    def _take(self) -> None:
+        while (frame := self._terminal.outbox.next_frame(65536)) is not None:
+            self.data += frame[1]
+        self._terminal.acknowledged(self._terminal.outbox.sent)
+        self._more.set()
+
+    async def until(self, wanted: bytes) -> None:
+        async with asyncio.timeout(30):
+            while wanted not in self.data:
+                self._more.clear()
+                await self._more.wait()
+
+
+@pytest.fixture
+def shown(context) -> Shown:
+    return Shown(context.terminal)

@@ -23,33 +23,6 @@ from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.limits import NO_LIMITS
 
 
-class Shown:
-    """The terminal's output, acknowledged as it comes."""
-
-    def __init__(self, terminal: AgentTerminal) -> None:
-        self.data = bytearray()
-        self._terminal = terminal
-        self._more = asyncio.Event()
-        terminal.on_output = self._take
-
-    def _take(self) -> None:
-        while (frame := self._terminal.outbox.next_frame(65536)) is not None:
-            self.data += frame[1]
-        self._terminal.acknowledged(self._terminal.outbox.sent)
-        self._more.set()
-
-    async def until(self, wanted: bytes) -> None:
-        async with asyncio.timeout(30):
-            while wanted not in self.data:
-                self._more.clear()
-                await self._more.wait()
-
-
-@pytest.fixture
-def shown(context) -> Shown:
-    return Shown(context.terminal)
-
-
 @pytest.fixture
 def small_outbox(tmp_path: Path) -> Iterator[Callable[[int], Outbox]]:
     """Opens outboxes of a given capacity, in bytes."""
@@ -197,7 +170,7 @@ async def test_signals_that_the_agent_ignores_reach_its_programs(context, shown)
         assert await end(process) == 5
         output = bytearray()
         piped = Process.on_pipes(
-            ["grep", "^Sig\\(Ign\\|Cgt\\)", "/proc/self/status"], "piped", context, "", output.extend
+            ["grep", "^Sig\\(Ign\\|Cgt\\)", "/proc/self/status"], "piped", context, output.extend, output.extend
         )
         assert await end(piped) == 0
         ignored = int(output.split()[1], 16)
@@ -230,21 +203,27 @@ async def test_a_raw_terminal_keeps_its_keys_in_order(context, shown):
     assert shown.data.split()[-7:] == [b"a", b"b", b"c", b"003", b"d", b"e", b"f"]
 
 
-async def test_input_on_a_pipe_ends_after_the_text(context, shown):
-    """The program reads the text and then end of file; its output goes to the driver, its errors to the terminal."""
-    taken = bytearray()
+async def test_input_on_a_pipe_is_written_as_it_is_read(context):
+    """The program reads the text and then end of file; its output and its errors go to the driver."""
+    taken, errors = bytearray(), bytearray()
     argv = [sys.executable, "-c", "import sys; t = sys.stdin.read(); print(len(t)); print('bad', file=sys.stderr)"]
-    process = Process.on_pipes(argv, str(uuid4()), context, "ä" * 500_000, taken.extend)
+    process = Process.on_pipes(argv, str(uuid4()), context, taken.extend, errors.extend)
+    process.write_input("ä".encode() * 250_000)
+    process.write_input("ä".encode() * 250_000)
+    process.end_input()
+    process.write_input(b"too late")
     assert await end(process) == 0
-    assert (taken, shown.data) == (b"500000\n", b"bad\r\n")
+    assert (taken, errors) == (b"500000\n", b"bad\n")
 
 
 async def test_unread_input_leaves_no_descriptor_open(context, shown):
     """Neither a program that ends with unread input nor one that is killed with it leaves a descriptor open."""
     before = psutil.Process().num_fds()
-    ended = Process.on_pipes(["true"], str(uuid4()), context, "x" * 1_000_000, lambda _: None)
+    ended = Process.on_pipes(["true"], str(uuid4()), context, lambda _: None, lambda _: None)
+    ended.write_input(b"x" * 1_000_000)
     assert await end(ended) == 0
-    stuck = Process.on_pipes(["sleep", "1000"], str(uuid4()), context, "x" * 1_000_000, lambda _: None)
+    stuck = Process.on_pipes(["sleep", "1000"], str(uuid4()), context, lambda _: None, lambda _: None)
+    stuck.write_input(b"x" * 1_000_000)
     psutil.Process(stuck.tree.alive()[0].pid).kill()
     assert await end(stuck) == -9
     assert psutil.Process().num_fds() == before
@@ -256,5 +235,5 @@ async def test_a_program_that_cannot_be_started_raises(context):
     with pytest.raises(FileNotFoundError):
         Process.in_terminal(["/nonexistent"], str(uuid4()), context)
     with pytest.raises(FileNotFoundError):
-        Process.on_pipes(["/nonexistent"], str(uuid4()), context, "", lambda _: None)
+        Process.on_pipes(["/nonexistent"], str(uuid4()), context, lambda _: None, lambda _: None)
     assert psutil.Process().num_fds() == before

@@ -1,0 +1,107 @@
+"""Claude Code's tools: the kind of each, its main argument, and the change or the plan that a call of it asks for."""
+
+from __future__ import annotations
+
+import msgspec
+
+from onsembl.agent.drivers.json_lines import Json, as_object, as_objects, as_text
+from onsembl.protocol.turn_events import Diff, PlanEntry, PlanStatus, ToolKind
+
+_KINDS: dict[str, ToolKind] = {
+    "Read": "read",
+    "NotebookRead": "read",
+    "Edit": "edit",
+    "MultiEdit": "edit",
+    "Write": "edit",
+    "NotebookEdit": "edit",
+    "Glob": "search",
+    "Grep": "search",
+    "LS": "search",
+    "ToolSearch": "search",
+    "Bash": "execute",
+    "BashOutput": "execute",
+    "KillShell": "execute",
+    "WebFetch": "fetch",
+    "WebSearch": "fetch",
+    "Agent": "think",
+    "Task": "think",
+    "TodoWrite": "think",
+    "ExitPlanMode": "think",
+}
+_MAIN_ARGUMENTS = ("command", "file_path", "notebook_path", "path", "pattern", "query", "url", "description", "prompt")
+
+
+def tool_kind(name: str) -> ToolKind:
+    """The kind of a tool; `other` for an unknown one."""
+    return _KINDS.get(name, "other")
+
+
+def title(arguments: Json) -> str:
+    """The first main argument of a call; all arguments as JSON when it has none. A plan is shown as a message."""
+    if "plan" in arguments:
+        return ""
+    main = next((arguments[name] for name in _MAIN_ARGUMENTS if isinstance(arguments.get(name), str)), None)
+    return as_json(arguments) if main is None else main
+
+
+def as_json(arguments: Json) -> str:
+    """All arguments as JSON; arguments that are nested too deeply are left out."""
+    try:
+        return msgspec.json.encode(arguments).decode()
+    except (RecursionError, OverflowError):
+        return "{}"
+
+
+def diffs(name: str, arguments: Json) -> list[Diff]:
+    """The changes of files that a call asks for."""
+    path = as_text(arguments.get("file_path") or arguments.get("notebook_path"))
+    match name:
+        case "Write":
+            return [Diff(path=path, old=None, new=as_text(arguments.get("content")))]
+        case "NotebookEdit":
+            return [Diff(path=path, old=None, new=as_text(arguments.get("new_source")))]
+        case "Edit":
+            return [_edit(path, arguments)]
+        case "MultiEdit":
+            return [_edit(path, edit) for edit in as_objects(arguments.get("edits"))]
+        case _:
+            return []
+
+
+def _edit(path: str, edit: Json) -> Diff:
+    return Diff(path=path, old=as_text(edit.get("old_string")), new=as_text(edit.get("new_string")))
+
+
+_PLAN_STATUS: dict[str, PlanStatus] = {"in_progress": "in_progress", "completed": "completed"}
+
+
+def plan(name: str, arguments: Json) -> list[PlanEntry]:
+    """The plan that a call writes; empty for every other call."""
+    if name != "TodoWrite":
+        return []
+    return [
+        PlanEntry(
+            content=as_text(entry.get("content")),
+            status=_PLAN_STATUS.get(as_text(entry.get("status")), "pending"),
+        )
+        for entry in as_objects(arguments.get("todos"))
+    ]
+
+
+def result_text(content: object) -> tuple[str, list[str]]:
+    """The text of a tool's result, and a description of each image in it."""
+    if isinstance(content, str):
+        return content, []
+    texts: list[str] = []
+    images: list[str] = []
+    for part in as_objects(content):
+        match part.get("type"):
+            case "text":
+                texts.append(as_text(part.get("text")))
+            case "image":
+                source = as_object(part.get("source"))
+                size = len(as_text(source.get("data"))) * 3 // 4  # base64
+                images.append(f"{as_text(source.get('media_type')) or 'image'}, {size:,} bytes")
+            case _:
+                pass
+    return "\n".join(texts), images

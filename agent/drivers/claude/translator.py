@@ -1,0 +1,400 @@
+"""Translates Claude Code's stdio protocol: its output into events of a turn, and requests into lines for it. No I/O.
+
+The CLI runs as `claude -p --input-format stream-json --output-format stream-json --permission-prompt-tool stdio`; both
+SDKs of its vendor speak this protocol, which is not documented and may change. Unknown types and fields are counted and
+passed over. As seen with the versions 2.1.197 and 2.1.332.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+from uuid import UUID
+
+from onsembl.agent.drivers.claude import tools
+from onsembl.agent.drivers.claude.usage import UsageCounter
+from onsembl.agent.drivers.json_lines import (
+    Json,
+    JsonLines,
+    as_count,
+    as_number,
+    as_object,
+    as_objects,
+    as_text,
+    encode_line,
+)
+from onsembl.protocol.turn_events import (
+    MessageChunk,
+    MessageEnded,
+    Notice,
+    NoticeKind,
+    PermissionDenied,
+    Plan,
+    Speaker,
+    ToolCall,
+    ToolCallEnded,
+    TurnEnded,
+    TurnEvent,
+    TurnOutcome,
+    TurnStarted,
+)
+from onsembl.protocol.usage import Usage
+
+NOBODY_TO_ASK = (
+    "Nobody can be asked for permission while this command runs. Go on without this tool call, "
+    "and say in the answer what was not possible."
+)
+_DIAGNOSTIC = "[ede_diagnostic]"
+"""Begins diagnostics for the CLI's own developers."""
+
+
+class ClaudeTranslator:
+    """One run of Claude Code, for one prompt.
+
+    `receive` and `end` return events. `take_input` returns bytes for the CLI's input, after each other call. When
+    `input_complete` is true, the input is to be closed: then the CLI ends.
+    """
+
+    def __init__(self, prompt: str, message_id: UUID, permission_mode: str | None) -> None:
+        self._lines = JsonLines()
+        self._to_send: list[bytes] = []
+        self._requests = 0
+        self._usage = UsageCounter()
+        self._seconds = 0.0
+        self._streamed: dict[str | None, str] = {}
+        """The message whose pieces were shown as they came, whose whole blocks are then not shown again."""
+        self._calls: dict[str, tuple[str, str | None]] = {}
+        """The title and the parent of each tool call."""
+        self._denied: set[str] = set()
+        self._subagents: set[str] = set()
+        self._shells: dict[str, str] = {}
+        """The shell commands that run now, by the id of their task."""
+        self._turn_runs = True
+        self._last_error = ""
+        self.outcome: TurnOutcome | None = None
+        """The outcome of the last turn that did something; None before the first result."""
+        self._error: str | None = None
+        self.unknown = 0
+        """How many lines were of an unknown type."""
+        self._permission_mode = permission_mode
+        self._prompt: Json = {
+            "type": "user",
+            "message": {"role": "user", "content": prompt},
+            "parent_tool_use_id": None,
+            "uuid": str(message_id),
+        }
+        self._ask("initialize", hooks=None)
+        self._mode_request: str | None = None
+        if permission_mode is None:
+            self._send(self._prompt)
+        else:
+            self._mode_request = self._ask("set_permission_mode", mode=permission_mode)
+
+    # For the driver
+
+    def receive(self, data: bytes) -> list[TurnEvent]:
+        """Translate output, which may be cut anywhere."""
+        return [event for line in self._lines.feed(data) for event in self._line(line)]
+
+    def end(self) -> list[TurnEvent]:
+        """Translate the last line at the end of the output."""
+        events = [event for line in self._lines.end() for event in self._line(line)]
+        if self._streamed:
+            events.append(MessageEnded())
+        return events
+
+    def interrupt(self) -> None:
+        """Ask the CLI to end the turn, together with messages that wait; the conversation stays."""
+        self._subagents.clear()  # an interrupt ends them, too
+        self._ask("interrupt", cancel_queued=True)
+
+    def take_input(self) -> bytes:
+        """The bytes for the CLI's input since the last call."""
+        data = b"".join(self._to_send)
+        self._to_send = []
+        return data
+
+    @property
+    def input_complete(self) -> bool:
+        """Whether nothing more will be sent: the turn has ended, and no subagent works in the background."""
+        return not self._turn_runs and not self._subagents
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens and the cost so far; None before any were reported."""
+        return self._usage.usage
+
+    @property
+    def error(self) -> str | None:
+        """The error of the last turn that did something, or the last error that was shown without a result."""
+        return self._error if self.outcome is not None else self._last_error or None
+
+    def _ask(self, subtype: str, **fields: object) -> str:
+        self._requests += 1
+        request_id = f"onsembl-{self._requests}"
+        self._send({"type": "control_request", "request_id": request_id, "request": {"subtype": subtype, **fields}})
+        return request_id
+
+    def _send(self, line: object) -> None:
+        self._to_send.append(encode_line(line))
+
+    # Lines of the CLI
+
+    def _line(self, line: Json | str) -> Iterator[TurnEvent]:
+        if isinstance(line, str):
+            yield Notice(kind="unknown_output", text=line)
+            return
+        parent = as_text(line.get("parent_tool_use_id")) or None
+        match line.get("type"):
+            case "stream_event":
+                yield from self._piece(as_object(line.get("event")), parent)
+            case "assistant":
+                yield from self._assistant(line, parent)
+            case "user":
+                yield from self._user(line, parent)
+            case "system":
+                yield from self._system(line)
+            case "result":
+                yield from self._result(line)
+            case "control_request":
+                yield from self._request(line)
+            case "control_response":
+                yield from self._response(as_object(line.get("response")))
+            case "rate_limit_event":
+                yield from _rate_limit(as_object(line.get("rate_limit_info")))
+            case "control_cancel_request" | "command_lifecycle" | "tool_progress" | "keep_alive":
+                pass
+            case _:
+                self.unknown += 1
+
+    def _piece(self, event: Json, parent: str | None) -> Iterator[TurnEvent]:
+        """A piece of the message that the model writes now. The pieces of subagents would mix: theirs come whole."""
+        if parent is not None:
+            return
+        match event.get("type"):
+            case "message_start":
+                message = as_object(event.get("message"))
+                self._streamed[parent] = as_text(message.get("id"))
+                self._usage.message(self._streamed[parent], message.get("usage"))
+            case "message_delta" if parent in self._streamed:
+                self._usage.message(self._streamed[parent], event.get("usage"))
+            case "content_block_delta":
+                delta = as_object(event.get("delta"))
+                if text := as_text(delta.get("text")):
+                    yield MessageChunk(speaker="agent", text=text)
+                if thought := as_text(delta.get("thinking")):
+                    yield MessageChunk(speaker="thought", text=thought)
+            case "content_block_stop":
+                yield MessageEnded()
+            case _:
+                pass
+
+    def _assistant(self, line: Json, parent: str | None) -> Iterator[TurnEvent]:
+        message = as_object(line.get("message"))
+        identity = as_text(message.get("id"))
+        self._usage.message(identity, message.get("usage"))
+        if "error" in line:  # a text of the CLI in the place of a message of the model
+            self._last_error = "".join(as_text(block.get("text")) for block in _blocks(message))
+            return
+        streamed = self._streamed.get(parent) == identity
+        for block in _blocks(message):
+            match block.get("type"):
+                case "text" if not streamed:
+                    yield from _message("agent", as_text(block.get("text")), parent)
+                case "thinking" if not streamed:
+                    yield from _message("thought", as_text(block.get("thinking")), parent)
+                case "tool_use" | "server_tool_use" | "mcp_tool_use":
+                    yield from self._tool_call(block, parent)
+                case _:
+                    pass
+
+    def _tool_call(self, block: Json, parent: str | None) -> Iterator[TurnEvent]:
+        name, arguments = as_text(block.get("name")), as_object(block.get("input"))
+        identity = as_text(block.get("id"))
+        self._calls[identity] = tools.title(arguments), parent
+        if entries := tools.plan(name, arguments):
+            yield Plan(entries=entries, parent=parent)
+            return
+        yield ToolCall(
+            id=identity,
+            name=name,
+            kind=tools.tool_kind(name),
+            title=self._calls[identity][0],
+            arguments=tools.as_json(arguments),
+            diffs=tools.diffs(name, arguments),
+            parent=parent,
+        )
+        if name == "ExitPlanMode":
+            yield from _message("agent", as_text(arguments.get("plan")), parent)
+
+    def _user(self, line: Json, parent: str | None) -> Iterator[TurnEvent]:
+        """The results of tools, and texts that the CLI adds to the conversation."""
+        for block in _blocks(as_object(line.get("message"))):
+            match block.get("type"):
+                case "tool_result":
+                    text, images = tools.result_text(block.get("content"))
+                    yield ToolCallEnded(
+                        id=as_text(block.get("tool_use_id")),
+                        status="failed" if block.get("is_error") else "completed",
+                        text=text,
+                        images=images,
+                        parent=parent,
+                    )
+                case "text" if not line.get("isReplay"):
+                    yield from _message("user", as_text(block.get("text")), parent)
+                case _:
+                    pass
+
+    def _system(self, line: Json) -> Iterator[TurnEvent]:
+        match line.get("subtype"):
+            case "init":
+                self._turn_runs = True
+                self._usage.model = as_text(line.get("model"))[:256] or None
+                yield TurnStarted(
+                    conversation=as_text(line.get("session_id")),
+                    model=as_text(line.get("model")),
+                    folder=as_text(line.get("cwd")),
+                    permission_mode=as_text(line.get("permissionMode")),
+                    version=as_text(line.get("claude_code_version")),
+                )
+            case "api_retry":
+                yield _notice("retry", _retry(line))
+            case "compact_boundary":
+                yield _notice("compaction", "The conversation was compacted: its older part is now a summary.")
+            case "status" if line.get("permissionMode"):
+                yield _notice("permission_mode", f"Permission mode: {as_text(line.get('permissionMode'))}")
+            case "informational":
+                yield _notice("information", as_text(line.get("content") or line.get("message")))
+            case "permission_denied":
+                identity = as_text(line.get("tool_use_id"))
+                yield from self._deny(identity, as_text(line.get("tool_name")), as_text(line.get("message")))
+            case "task_started" if line.get("task_type") == "local_agent":
+                self._subagents.add(as_text(line.get("task_id")))
+            case "task_started" if line.get("task_type") == "local_bash":
+                self._shells[as_text(line.get("task_id"))] = as_text(line.get("description"))
+            case "task_updated":
+                if as_object(line.get("patch")).get("status") not in (None, "running", "pending"):
+                    self._task_ended(as_text(line.get("task_id")))
+            case "task_notification":
+                self._task_ended(as_text(line.get("task_id")))
+            case "background_tasks_changed":
+                tasks = as_objects(line.get("tasks"))
+                self._subagents = {
+                    as_text(task.get("task_id")) for task in tasks if task.get("task_type") == "local_agent"
+                }
+            case _:
+                self.unknown += line.get("subtype") not in _SILENT
+
+    def _task_ended(self, identity: str) -> None:
+        self._subagents.discard(identity)
+        self._shells.pop(identity, None)
+
+    def _request(self, line: Json) -> Iterator[TurnEvent]:
+        """A request of the CLI: a question for permission is answered with no, any other with an error."""
+        request_id, request = as_text(line.get("request_id")), as_object(line.get("request"))
+        if request.get("subtype") != "can_use_tool":
+            self.unknown += 1
+            error = {"subtype": "error", "request_id": request_id, "error": "This host does not support the request."}
+            self._send({"type": "control_response", "response": error})
+            return
+        answer = {"behavior": "deny", "message": NOBODY_TO_ASK}
+        response = {"subtype": "success", "request_id": request_id, "response": answer}
+        self._send({"type": "control_response", "response": response})
+        identity, name = as_text(request.get("tool_use_id")), as_text(request.get("tool_name"))
+        self._calls.setdefault(identity, (tools.title(as_object(request.get("input"))), None))
+        yield from self._deny(identity, name, "nobody could be asked")
+
+    def _deny(self, identity: str, name: str, reason: str) -> Iterator[TurnEvent]:
+        if identity not in self._denied:
+            self._denied.add(identity)
+            title, parent = self._calls.get(identity, ("", None))
+            yield PermissionDenied(tool_call=identity, name=name, title=title, reason=reason, parent=parent)
+
+    def _response(self, response: Json) -> Iterator[TurnEvent]:
+        """An answer to a request of ours. The prompt is sent only when the permission mode is in force."""
+        refused = response.get("subtype") == "error"
+        if self._mode_request is not None and response.get("request_id") == self._mode_request:
+            self._mode_request = None
+            if refused:
+                reason = as_text(response.get("error"))
+                self.outcome, self._turn_runs = "failed", False
+                self._error = f"Claude Code refused the permission mode {self._permission_mode}: {reason}"
+                yield TurnEnded(outcome="failed", error=self._error, seconds=0.0)
+            else:
+                self._send(self._prompt)
+        elif refused:
+            yield _notice("information", f"Claude Code refused a request: {as_text(response.get('error'))}")
+
+    def _result(self, line: Json) -> Iterator[TurnEvent]:
+        """A turn has ended. One that did nothing and failed does not undo the outcome of the turn before it."""
+        for denial in as_objects(line.get("permission_denials")):
+            identity, name = as_text(denial.get("tool_use_id")), as_text(denial.get("tool_name"))
+            self._calls.setdefault(identity, (tools.title(as_object(denial.get("tool_input"))), None))
+            yield from self._deny(identity, name, "not allowed")
+        self._turn_runs = as_count(line.get("queued_turn_count")) > 0
+        self._usage.result(line)
+        self._seconds += (as_number(line.get("duration_ms")) or 0.0) / 1000
+        outcome, error = _outcome(line, self._last_error)
+        if self.outcome is None or outcome == "completed" or as_count(line.get("num_turns")) > 0:
+            self.outcome, self._error = outcome, error
+        self._last_error = ""
+        if self.input_complete:
+            for shell in self._shells.values():
+                yield _notice("background", f"This ends with the command: {shell}")
+            self._shells = {}
+        yield TurnEnded(outcome=self.outcome, error=self._error, seconds=self._seconds, usage=self.usage)
+
+
+_SILENT: tuple[object, ...] = (
+    *("status", "task_started", "task_progress", "session_state_changed", "plugin_install", "worker_shutting_down"),
+    *("hook_started", "hook_progress", "hook_response"),
+)
+"""Kinds of system lines that show nothing."""
+
+
+def _notice(kind: NoticeKind, text: str) -> Notice:
+    return Notice(kind=kind, text=text)
+
+
+def _message(speaker: Speaker, text: str, parent: str | None) -> Iterator[TurnEvent]:
+    if text:
+        yield MessageChunk(speaker=speaker, text=text, parent=parent)
+        yield MessageEnded(parent=parent)
+
+
+def _blocks(message: Json) -> list[Json]:
+    content = message.get("content")
+    return [{"type": "text", "text": content}] if isinstance(content, str) else as_objects(content)
+
+
+def _retry(line: Json) -> str:
+    status = as_count(line.get("error_status"))
+    cause = as_text(line.get("error")).replace("_", " ") or "error"
+    error = f"{status} {cause}" if status else "the connection was cut"
+    delay = (as_number(line.get("retry_delay_ms")) or 0.0) / 1000
+    attempts = f"{as_count(line.get('attempt'))} of {as_count(line.get('max_retries'))}"
+    return f"The model's API failed ({error}). Retry {attempts} in {delay:.1f} s."
+
+
+def _rate_limit(info: Json) -> Iterator[TurnEvent]:
+    status = as_text(info.get("status"))
+    if status not in ("", "allowed"):
+        yield _notice("rate_limit", f"Rate limit of the plan: {status.replace('_', ' ')}.")
+
+
+def _outcome(result: Json, shown_error: str) -> tuple[TurnOutcome, str | None]:
+    """The outcome of a turn and its error. A failed call of the API is a `success` with `is_error`."""
+    if not result.get("is_error"):
+        return "completed", None
+    reason = as_text(result.get("terminal_reason"))
+    if result.get("subtype") == "error_max_budget_usd":
+        outcome: TurnOutcome = "over_budget"
+    elif reason.startswith("aborted"):
+        return "interrupted", "The turn was interrupted."
+    else:
+        outcome = "failed"
+    errors = result.get("errors")
+    reported = [as_text(error) for error in cast("list[object]", errors)] if isinstance(errors, list) else []
+    reported = [error for error in reported if error and not error.startswith(_DIAGNOSTIC)]
+    text = as_text(result.get("result")) or shown_error or "; ".join(reported)
+    return outcome, text or (reason or as_text(result.get("subtype"))).replace("_", " ") or "unknown error"

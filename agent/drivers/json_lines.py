@@ -1,0 +1,108 @@
+"""Splits a CLI's output into lines and decodes each as a JSON object. No I/O.
+
+Nothing that a CLI writes raises: a line that is no JSON object is returned as text, as it may be of a wrapper script.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, cast
+
+import msgspec
+
+MAX_LINE_BYTES = 64 * 2**20
+"""A longer line is dropped, so that a program without line feeds does not fill the memory."""
+
+Json = dict[str, Any]
+
+
+class JsonLines:
+    """`feed` takes bytes in any pieces; it and `end` return each whole line: an object, or a text that is none."""
+
+    def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
+        self._limit = limit
+        self._unfinished: list[bytes] = []
+        self._size = 0
+        self._dropping = False
+
+    def feed(self, data: bytes) -> Iterator[Json | str]:
+        """Decode the lines that end in `data`; an unfinished line is kept until its end comes."""
+        *ended, rest = data.split(b"\n")
+        for part in ended:
+            self._keep(part)
+            yield from self._take()
+            self._dropping = False
+        self._keep(rest)
+        if self._size > self._limit:
+            self._unfinished, self._size, self._dropping = [], 0, True
+            yield f"A line of more than {self._limit:,} bytes was left out."
+
+    def end(self) -> Iterator[Json | str]:
+        """Decode the last line, if it has no line feed."""
+        yield from self._take()
+
+    def _keep(self, part: bytes) -> None:
+        if part and not self._dropping:
+            self._unfinished.append(part)
+            self._size += len(part)
+
+    def _take(self) -> Iterator[Json | str]:
+        line = b"".join(self._unfinished)
+        self._unfinished, self._size = [], 0
+        if line.strip():
+            yield _decode(line)
+
+
+def _decode(line: bytes) -> Json | str:
+    try:
+        value: object = msgspec.json.decode(line)
+    except RecursionError:
+        return "A line was left out: it is nested too deeply."
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        value = _decode_leniently(line)
+    return cast("Json", value) if isinstance(value, dict) else line.decode(errors="replace")
+
+
+def _decode_leniently(line: bytes) -> object:
+    """Decode JSON whose strings have half of a surrogate pair, which RFC 8259 (8.2) allows; None when it is none."""
+    try:
+        text = json.dumps(json.loads(line.decode(errors="replace")), ensure_ascii=False)
+        return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def encode_line(value: object) -> bytes:
+    """A line for the CLI's input."""
+    return msgspec.json.encode(value) + b"\n"
+
+
+# Reading of foreign JSON: a field of an unexpected type counts as missing.
+
+
+def as_object(value: object) -> Json:
+    """`value` if it is an object, else an empty one."""
+    return cast("Json", value) if isinstance(value, dict) else {}
+
+
+def as_objects(value: object) -> list[Json]:
+    """The objects of a list; an empty list if `value` is none."""
+    return [as_object(item) for item in cast("list[object]", value)] if isinstance(value, list) else []
+
+
+def as_text(value: object) -> str:
+    """`value` if it is a string, else an empty one."""
+    return value if isinstance(value, str) else ""
+
+
+def as_count(value: object) -> int:
+    """`value` if it is a whole number of a sensible size, else 0."""
+    return value if type(value) is int and 0 <= value < 2**53 else 0  # a bool is an int to isinstance
+
+
+def as_number(value: object) -> float | None:
+    """`value` if it is a number of a sensible size."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < 2**53 else None

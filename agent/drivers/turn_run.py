@@ -1,0 +1,138 @@
+"""A running command of a coding CLI that speaks a protocol on its standard streams: its process and its translator."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Sequence
+from typing import Protocol
+
+from onsembl.agent.process.process import Process, ProcessContext
+from onsembl.agent.rendering.text import folded
+from onsembl.agent.rendering.turn import TurnRenderer
+from onsembl.protocol.limits import LimitName
+from onsembl.protocol.turn_events import TurnEvent, TurnOutcome
+from onsembl.protocol.usage import Usage
+
+logger = logging.getLogger(__name__)
+
+EXIT_SECONDS = 15.0
+"""How long a CLI may take to end after its last turn, once its input is closed. Claude Code gives its background shells
+5 seconds."""
+_ERROR_BYTES = 4096
+"""How much of the end of the CLI's error output is kept, for the case that it reports no result."""
+
+
+class Translator(Protocol):
+    """One run of a CLI, translated without I/O."""
+
+    outcome: TurnOutcome | None
+    """The outcome of the last turn that did something; None before the first result."""
+
+    def receive(self, data: bytes) -> list[TurnEvent]:
+        """Translate output, which may be cut anywhere."""
+        ...
+
+    def end(self) -> list[TurnEvent]:
+        """Translate what is left at the end of the output."""
+        ...
+
+    def interrupt(self) -> None:
+        """Ask the CLI to end the turn in its own way."""
+        ...
+
+    def take_input(self) -> bytes:
+        """The bytes for the CLI's input since the last call."""
+        ...
+
+    @property
+    def input_complete(self) -> bool:
+        """Whether the CLI is idle and nothing more will be sent: its input is to be closed, so that it ends."""
+        ...
+
+    @property
+    def error(self) -> str | None:
+        """The CLI's own text of what went wrong."""
+        ...
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens and the cost so far."""
+        ...
+
+
+class TurnRun:
+    """Runs a CLI, shows its events, and passes it its input. Raises OSError when it cannot start."""
+
+    def __init__(self, argv: Sequence[str], command_id: str, context: ProcessContext, translator: Translator) -> None:
+        self._terminal = context.terminal
+        self._translator = translator
+        self._renderer = TurnRenderer(lambda: context.terminal.columns)
+        self._errors = b""
+        self._exit_due: asyncio.TimerHandle | None = None
+        self.progressed = asyncio.Event()
+        self.process = Process.on_pipes(argv, command_id, context, self._receive, self._receive_error)
+        self._pass_input()
+
+    def interrupt(self) -> None:
+        self._translator.interrupt()
+        self._pass_input()
+
+    def finish(self) -> str | None:
+        self._stop_waiting_for_exit()
+        self._show(self._translator.end())
+        self._terminal.write(_terminal_lines(self._renderer.close()))
+        if self._translator.outcome is not None or self._translator.error is not None:
+            return self._translator.error
+        lines = folded(self._errors.decode(errors="replace"), lines=1000)
+        return lines[-1] if lines and lines[-1] else "It ended without a result."
+
+    @property
+    def completed(self) -> bool:
+        return self._translator.outcome == "completed"
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._translator.usage
+
+    @property
+    def exceeded(self) -> LimitName | None:
+        return "cost_usd" if self._translator.outcome == "over_budget" else None
+
+    def _receive(self, data: bytes) -> None:
+        self._show(self._translator.receive(data))
+        self._pass_input()
+        self.progressed.set()
+
+    def _receive_error(self, data: bytes) -> None:
+        self._errors = (self._errors + data)[-_ERROR_BYTES:]
+        self._terminal.write(data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
+
+    def _show(self, events: list[TurnEvent]) -> None:
+        self._terminal.write(_terminal_lines("".join(map(self._renderer.render, events))))
+
+    def _pass_input(self) -> None:
+        if data := self._translator.take_input():
+            self.process.write_input(data)
+        self._stop_waiting_for_exit()
+        if self._translator.input_complete:
+            self.process.end_input()
+            self._exit_due = asyncio.get_running_loop().call_later(EXIT_SECONDS, self._stop_program, signal.SIGTERM)
+
+    def _stop_waiting_for_exit(self) -> None:
+        if self._exit_due is not None:
+            self._exit_due.cancel()
+            self._exit_due = None
+
+    def _stop_program(self, number: signal.Signals) -> None:
+        """End a program that has reported its result and does not exit: first with SIGTERM, then with SIGKILL."""
+        logger.warning("A CLI does not exit after its last turn", extra={"action": "exit_overdue"})
+        self.process.tree.signal_group(number)
+        loop = asyncio.get_running_loop()
+        self._exit_due = loop.call_later(EXIT_SECONDS, self._stop_program, signal.SIGKILL)
+
+
+def _terminal_lines(text: str) -> bytes:
+    """Text with the line ends that a terminal needs."""
+    return text.replace("\n", "\r\n").encode(errors="replace")

@@ -1,0 +1,365 @@
+"""Claude Code's protocol, as recorded from the versions 2.1.197 and 2.1.332, and with unknown or invalid lines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from uuid import uuid4
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from onsembl.agent.drivers.claude.translator import NOBODY_TO_ASK, ClaudeTranslator
+from onsembl.protocol.turn_events import (
+    Diff,
+    MessageChunk,
+    Notice,
+    PermissionDenied,
+    Plan,
+    PlanEntry,
+    ToolCall,
+    ToolCallEnded,
+    TurnEvent,
+)
+from onsembl.protocol.usage import Usage
+
+HERE = Path(__file__).parent
+
+
+def recorded(name: str) -> bytes:
+    """The output of a recorded run, as the CLI wrote it."""
+    path = HERE / "transcripts" / f"{name}.jsonl"
+    if path.exists():
+        return path.read_bytes()
+    lines = map(json.loads, (HERE / "recordings" / f"claude-{name}.jsonl").read_text().splitlines())
+    return output(*(line["msg"] for line in lines if line["dir"] == "out"))
+
+
+def output(*lines: object) -> bytes:
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+
+
+NAMES = sorted(path.stem for path in (HERE / "transcripts").glob("*.jsonl"))
+NAMES += sorted(path.stem.removeprefix("claude-") for path in (HERE / "recordings").glob("claude-*.jsonl"))
+
+
+def translator(prompt: str = "the prompt", mode: str | None = None) -> ClaudeTranslator:
+    return ClaudeTranslator(prompt, uuid4(), mode)
+
+
+def translate(data: bytes, size: int = 2**30) -> tuple[list[TurnEvent], ClaudeTranslator]:
+    """The events of output that arrives in pieces of this size."""
+    run = translator()
+    events = [event for at in range(0, len(data), size) for event in run.receive(data[at : at + size])]
+    return [*events, *run.end()], run
+
+
+def sent(run: ClaudeTranslator) -> list[dict]:
+    """The lines for the CLI's input since the last call."""
+    return [json.loads(line) for line in run.take_input().splitlines()]
+
+
+def of_type(events: list[TurnEvent], kind: type) -> list:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def message(identity: str, *content: object, **usage: int) -> dict:
+    return {"type": "assistant", "message": {"id": identity, "content": list(content), "usage": usage}}
+
+
+def call(name: str, identity: str = "t", **arguments: object) -> dict:
+    return {"type": "tool_use", "id": identity, "name": name, "input": arguments}
+
+
+def result(**fields: object) -> dict:
+    return {"type": "result", "subtype": "success", "is_error": False, "num_turns": 1, **fields}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_pieces_in_which_the_output_comes_make_no_difference(name):
+    """A line may be cut at any byte, even within a character."""
+    whole, run = translate(recorded(name))
+    for size in (7, 4096):
+        events, other = translate(recorded(name), size)
+        assert (events, other.usage, other.error) == (whole, run.usage, run.error)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recorded_line_is_known(name):
+    """No line of a recorded run is of an unknown type."""
+    assert translate(recorded(name))[1].unknown == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome", "error", "tokens", "cost"),
+    [
+        ("tool", "completed", None, (200, 32), 0.0018),
+        ("tool_fails", "completed", None, (200, 28), None),
+        ("refused", "completed", None, (200, 50), None),
+        ("api_error", "failed", "API Error: 400 scripted failure", (0, 0), 0),
+        ("interrupted", "interrupted", "The turn was interrupted.", (100, 1), None),
+        ("tool_interrupted", "interrupted", "The turn was interrupted.", (100, 5), None),
+        ("text", "completed", None, (100, 7), 0.000405),
+        ("parallel", "completed", None, (500, 531), 0.00959),
+        ("subagent", "completed", None, (900, 2111), 0.034365),
+        ("two-open", "completed", None, (800, 926), 0.01629),
+        ("deny", "completed", None, (400, 50), 0.00195),
+        ("budget", "over_budget", "Reached maximum budget ($0.02)", (200, 3000), 0.0456),
+        ("errors", "failed", "API Error: 400 scripted failure", (200, 14), 0.00081),
+        ("cut-stream", "completed", None, (300, 29), 0.001335),
+        ("usage-partial", "completed", None, (9000, 1500), 0.0495),
+    ],
+)
+def test_the_end_of_a_run_is_known(name, outcome, error, tokens, cost):
+    """The outcome, the error and the usage of a recorded run; the usage of several turns is summed."""
+    _, run = translate(recorded(name))
+    assert (run.outcome, run.error) == (outcome, error)
+    assert run.usage is not None
+    assert (run.usage.input_tokens, run.usage.output_tokens) == tokens
+    if cost is not None:
+        assert run.usage.cost_usd == pytest.approx(cost)
+
+
+def test_the_prompt_is_sent_when_its_permission_mode_is_in_force():
+    """Before the CLI has confirmed the mode, it gets no prompt; a mode that it refuses ends the run."""
+    run = translator("do it", "default")
+    initialize, set_mode = sent(run)
+    assert initialize["request"]["subtype"] == "initialize"
+    assert set_mode["request"] == {"subtype": "set_permission_mode", "mode": "default"}
+    answer = {"request_id": set_mode["request_id"], "subtype": "success", "response": {"mode": "default"}}
+    run.receive(output({"type": "control_response", "response": answer}))
+    assert [line["message"]["content"] for line in sent(run)] == ["do it"]
+
+    run = translator("do it", "plan")
+    sent(run)
+    run.receive(output({"type": "control_response", "response": {**answer, "subtype": "error", "error": "no"}}))
+    assert (run.outcome, run.error) == ("failed", "Claude Code refused the permission mode plan: no")
+    assert sent(run) == []
+    assert run.input_complete
+
+
+def test_a_question_for_permission_is_denied():
+    """Nobody can be asked: the CLI is told so at once, and the denial is an event, once."""
+    run = translator()
+    sent(run)
+    request = {"subtype": "can_use_tool", "tool_name": "Bash", "input": {"command": "rm x"}, "tool_use_id": "t"}
+    denied = [{"tool_name": "Bash", "tool_use_id": "t", "tool_input": {"command": "rm x"}}]
+    events = run.receive(
+        output(
+            {"type": "control_request", "request_id": "r", "request": request},
+            result(permission_denials=denied),
+        )
+    )
+    [answer] = sent(run)
+    assert answer["response"]["request_id"] == "r"
+    assert answer["response"]["response"] == {"behavior": "deny", "message": NOBODY_TO_ASK}
+    assert of_type(events, PermissionDenied) == [
+        PermissionDenied(tool_call="t", name="Bash", title="rm x", reason="nobody could be asked")
+    ]
+
+
+def test_an_unknown_request_is_answered_with_an_error():
+    """The CLI does not wait for an answer that never comes."""
+    run = translator()
+    sent(run)
+    run.receive(output({"type": "control_request", "request_id": "r", "request": {"subtype": "new_in_3_0"}}))
+    [answer] = sent(run)
+    assert (answer["response"]["subtype"], answer["response"]["request_id"]) == ("error", "r")
+
+
+def test_an_interrupt_cancels_queued_messages_too():
+    """The interrupt is a control request; the conversation stays."""
+    run = translator()
+    sent(run)
+    run.interrupt()
+    assert [line["request"] for line in sent(run)] == [{"subtype": "interrupt", "cancel_queued": True}]
+
+
+def test_the_input_ends_after_the_last_turn_and_its_subagents():
+    """While a subagent works in the background, the CLI can still ask."""
+    run = translator()
+    started = {"type": "system", "subtype": "task_started", "task_id": "s", "task_type": "local_agent"}
+    shell = {"type": "system", "subtype": "task_started", "task_id": "b", "task_type": "local_bash"}
+    for line, complete in [
+        ({"type": "system", "subtype": "init"}, False),
+        (started, False),
+        (shell, False),
+        (result(), False),
+        ({"type": "system", "subtype": "task_notification", "task_id": "s", "status": "completed"}, True),
+        ({"type": "system", "subtype": "init"}, False),
+        (result(queued_turn_count=1), False),
+        (result(), True),
+    ]:
+        run.receive(output(line))
+        assert run.input_complete == complete, line
+
+
+def test_shell_commands_in_the_background_are_named_at_the_end():
+    """They end when the CLI ends: the terminal names those that still run."""
+
+    def started(identity: str, text: str) -> dict:
+        fields = {"task_id": identity, "task_type": "local_bash", "description": text}
+        return {"type": "system", "subtype": "task_started", **fields}
+
+    updated = {"type": "system", "subtype": "task_updated", "task_id": "a", "patch": {"status": "completed"}}
+    events, _ = translate(output(started("a", "make"), started("b", "npm run dev"), updated, result()))
+    assert of_type(events, Notice) == [Notice(kind="background", text="This ends with the command: npm run dev")]
+
+
+@pytest.mark.parametrize(
+    ("results", "outcome", "turns"),
+    [
+        ([result(is_error=True, result="bad"), result()], "completed", 2),
+        ([result(), result(is_error=True, num_turns=0, result="spurious")], "completed", 1),
+        ([result(), result(is_error=True, result="bad")], "failed", 2),
+        ([result(is_error=True, num_turns=0, result="bad")], "failed", 0),
+        ([result(num_turns=3), result(num_turns=0)], "completed", 3),
+    ],
+)
+def test_the_outcome_is_of_the_last_turn_that_did_something(results, outcome, turns):
+    """Of several results, an error with no turns does not undo a good one; turns are summed."""
+    _, run = translate(output(*results))
+    assert (run.outcome, run.usage and run.usage.turns) == (outcome, turns)
+
+
+def test_an_answer_is_told_once_whether_or_not_it_came_in_pieces():
+    """Without partial messages the same texts are told."""
+
+    def text(data: bytes) -> str:
+        return "".join(event.text for event in of_type(translate(data)[0], MessageChunk))
+
+    for name in ("tool", "words", "usage-partial"):
+        lines = recorded(name).splitlines(keepends=True)
+        assert text(b"".join(line for line in lines if b"stream_event" not in line)) == text(recorded(name))
+
+
+def test_usage_is_counted_once_a_message():
+    """The usage of a message that comes in several lines is counted once, by its highest numbers."""
+    text = {"type": "text", "text": "x"}
+    _, run = translate(
+        output(
+            message("a", text, input_tokens=10, output_tokens=1),
+            message("a", text, input_tokens=10, output_tokens=5, cache_read_input_tokens=3),
+            message("b", text, input_tokens=20, output_tokens=2),
+        )
+    )
+    assert run.usage == Usage(input_tokens=30, output_tokens=7, cache_read_tokens=3)
+
+
+def test_costs_that_grow_over_the_run_are_not_added_up():
+    """An older CLI reports the cost of the whole run in each result."""
+    _, run = translate(output(result(total_cost_usd=0.25), result(total_cost_usd=0.75)))
+    assert run.usage is not None
+    assert run.usage.cost_usd == pytest.approx(0.75)
+
+
+def test_without_a_word_of_usage_there_is_none():
+    """Without a report of usage the usage is None, not zero."""
+    assert translate(b"")[1].usage is None
+    assert translate(output({"type": "system", "subtype": "init", "model": "m"}))[1].usage is None
+
+
+def test_tools_are_told_in_the_terms_of_the_protocol():
+    """A tool's kind, its main argument, its changes; a plan is an event of its own."""
+    todos = [{"content": "one", "status": "completed"}, {"content": "two", "status": "odd"}]
+    events, _ = translate(
+        output(
+            message("a", call("Bash", command="ls", description="List")),
+            message("b", call("Edit", file_path="/a", old_string="x", new_string="y")),
+            message("c", call("Write", file_path="/b", content="z")),
+            message("d", call("mcp__odd__tool", n=1)),
+            message("e", call("TodoWrite", todos=todos)),
+        )
+    )
+    calls = of_type(events, ToolCall)
+    assert [(made.kind, made.title) for made in calls] == [
+        ("execute", "ls"),
+        ("edit", "/a"),
+        ("edit", "/b"),
+        ("other", '{"n":1}'),
+    ]
+    assert [made.diffs for made in calls][1:3] == [
+        [Diff(path="/a", old="x", new="y")],
+        [Diff(path="/b", old=None, new="z")],
+    ]
+    assert of_type(events, Plan) == [
+        Plan(entries=[PlanEntry(content="one", status="completed"), PlanEntry(content="two", status="pending")])
+    ]
+
+
+def test_a_result_of_a_tool_has_its_text_and_its_images():
+    """An image is described by its type and size."""
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A" * 4000}}
+    content = [{"type": "text", "text": "one"}, image, {"type": "text", "text": "two"}]
+    block = {"type": "tool_result", "tool_use_id": "t", "content": content, "is_error": True}
+    events, _ = translate(output({"type": "user", "message": {"content": [block]}}))
+    assert events == [ToolCallEnded(id="t", status="failed", text="one\ntwo", images=["image/png, 3,000 bytes"])]
+
+
+def test_events_of_a_subagent_name_its_call():
+    """The whole messages of a subagent come once, below the call that started it."""
+    events, _ = translate(recorded("subagent"))
+    calls = of_type(events, ToolCall)
+    subagents = [call.id for call in calls if call.name == "Agent"]
+    assert [call.parent for call in calls if call.name == "Bash"] == subagents
+    assert [event.parent for event in of_type(events, PermissionDenied)] == subagents
+    assert {call.parent for call in calls if call.name == "Agent"} == {None}
+
+
+def test_what_the_cli_says_of_itself_is_a_notice():
+    """Retries, compactions, rate limits and changes of the mode are told."""
+    events, run = translate(
+        output(
+            {"type": "system", "subtype": "api_retry", "attempt": 2, "max_retries": 10, "retry_delay_ms": 1500},
+            {"type": "system", "subtype": "compact_boundary"},
+            {"type": "system", "subtype": "status", "permissionMode": "acceptEdits"},
+            {"type": "rate_limit_event", "rate_limit_info": {"status": "allowed_warning"}},
+            {"type": "rate_limit_event", "rate_limit_info": {"status": "allowed"}},
+            {"type": "new_in_3_0"},
+        )
+    )
+    assert [notice.kind for notice in of_type(events, Notice)] == [
+        "retry",
+        "compaction",
+        "permission_mode",
+        "rate_limit",
+    ]
+    assert of_type(events, Notice)[0].text == "The model's API failed (the connection was cut). Retry 2 of 10 in 1.5 s."
+    assert run.unknown == 1
+
+
+def test_the_error_of_a_cli_that_dies_after_it_is_kept():
+    """An error text without a result is the error of the run."""
+    line = {**message("a", {"type": "text", "text": "Not logged in · Please run /login"}), "error": "authentication"}
+    _, run = translate(output(line))
+    assert (run.outcome, run.error) == (None, "Not logged in · Please run /login")
+
+
+def places(value: object) -> list[tuple[dict | list, str | int]]:
+    """Every position in a JSON value at which another value could be."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [found for key, part in inner for found in [(value, key), *places(part)]]
+
+
+RECORDED = [line for name in NAMES for line in recorded(name).splitlines() if len(line) < 3000]
+OTHER = [None, True, -1, 2**70, 0.5, "", "x\x1b[31m", [], [None], ["x"], {}, {"type": "text"}]
+
+
+@example([(output(result(num_turns=1, duration_ms=1)).strip(), 3, True)])
+@example([(output(result(num_turns=1, duration_ms=1)).strip(), 4, 2**70)])
+@given(st.lists(st.tuples(st.sampled_from(RECORDED), st.integers(0, 200), st.sampled_from(OTHER)), max_size=4))
+def test_nothing_that_a_later_version_says_breaks_it(changes):
+    """A field of an unexpected type or value still gives valid events, and leaves the usage valid."""
+    lines = []
+    for line, place, value in changes:
+        lines.append(json.loads(line))
+        found = places(lines[-1])
+        holder, key = found[place % len(found)]
+        holder[key] = value
+    events, run = translate(output(*lines))
+    assert [msgspec.json.decode(msgspec.json.encode(event), type=type(event)) for event in events] == events
+    assert isinstance(run.error, str | None)
+    if run.usage is not None:
+        assert msgspec.json.decode(msgspec.json.encode(run.usage), type=Usage) == run.usage

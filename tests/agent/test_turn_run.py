@@ -1,0 +1,97 @@
+"""A run of a CLI by its protocol: its input, its end, and a CLI that does not end."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+
+from onsembl.agent.drivers import turn_run
+from onsembl.agent.drivers.turn_run import TurnRun
+from onsembl.agent.process.process import ProcessContext
+from onsembl.protocol.turn_events import MessageChunk, TurnEvent, TurnOutcome
+
+
+class EchoTranslator:
+    """Sends one line, and takes every line of output for a message; `done` is the end of the turn."""
+
+    usage = None
+    error: str | None = None
+    outcome: TurnOutcome | None = None
+    input_complete = False
+
+    def __init__(self, text: str = "hello\n") -> None:
+        self._input = text.encode()
+        self.interrupts = 0
+
+    def receive(self, data: bytes) -> list[TurnEvent]:
+        if b"done" in data:
+            self.outcome, self.input_complete = "completed", True
+        return [MessageChunk(speaker="agent", text=data.decode())]
+
+    def end(self) -> list[TurnEvent]:
+        return []
+
+    def interrupt(self) -> None:
+        self._input = b"interrupt\n"
+
+    def take_input(self) -> bytes:
+        taken, self._input = self._input, b""
+        return taken
+
+
+def bash(script: str, context: ProcessContext, translator: EchoTranslator) -> TurnRun:
+    return TurnRun(["bash", "-c", script], str(uuid4()), context, translator)
+
+
+async def end(run: TurnRun) -> tuple[int, str | None]:
+    """Wait for the program's end; return its exit status and the run's error."""
+    async with asyncio.timeout(60):
+        status = await run.process.exited
+    await run.process.drain()
+    error = run.finish()
+    run.process.close()
+    return status, error
+
+
+async def test_the_input_is_passed_and_closed_after_the_last_turn(context, shown):
+    """The program reads its input, reports its result, and ends when its input ends."""
+    run = bash("read line; echo got $line; echo done; read || echo eof >&2", context, EchoTranslator())
+    assert await end(run) == (0, None)
+    assert b"got hello\r\ndone\r\n" in shown.data
+    assert b"eof\r\n" in shown.data
+    assert run.completed
+
+
+async def test_an_interrupt_is_passed_by_the_protocol(context, shown):
+    """The program gets a line, no signal."""
+    run = bash("read a; echo ready; read b; echo $b done", context, EchoTranslator())
+    await shown.until(b"ready")
+    run.interrupt()
+    assert await end(run) == (0, None)
+    assert b"interrupt" in shown.data
+
+
+@pytest.mark.parametrize("script", ["echo done; exec sleep 1000", "trap '' TERM; echo done; sleep 1000 & wait; wait"])
+async def test_a_program_that_does_not_end_is_ended(context, shown, script, monkeypatch):
+    """After its result a program has some time to exit; its outcome is that of the result."""
+    monkeypatch.setattr(turn_run, "EXIT_SECONDS", 0.1)
+    run = bash(script, context, EchoTranslator())
+    status, error = await end(run)
+    assert (error, run.completed) == (None, True)
+    assert status in (-15, -9)
+
+
+async def test_without_a_result_the_error_is_the_last_line_of_the_error_output(context, shown):
+    """A CLI that is not signed in, or not installed well, says so there."""
+    run = bash("echo first >&2; echo 'please log in' >&2; exit 3", context, EchoTranslator())
+    assert await end(run) == (3, "please log in")
+    run = bash("exit 0", context, EchoTranslator())
+    assert await end(run) == (0, "It ended without a result.")
+
+
+async def test_input_that_nobody_reads_holds_nothing_up(context, shown):
+    """A program that ends without reading a long input ends the run."""
+    run = bash("echo done", context, EchoTranslator("x" * 1_000_000))
+    assert await end(run) == (0, None)
