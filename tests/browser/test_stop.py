@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from playwright.async_api import expect
+from playwright.async_api import Page, expect
 from support.agents import agent_running
 from support.frames import HELLO_TEXT, next_message
 from support.server import Api
@@ -13,11 +13,19 @@ from support.server import Api
 from onsembl.protocol.states import Role
 
 PHONE = {"width": 390, "height": 844}
+POSITIONS = """() => [...document.querySelectorAll("header .stopping, header .stopping ~ *, .columns > *, main")]
+    .map((element) => element.getBoundingClientRect())
+    .map(({ x, y, width, height }) => [x, y, width, height])"""
+
+
+async def positions(page: Page) -> list[list[float]]:
+    """The places and sizes of the header's buttons from the emergency stop on, and of the page's sections."""
+    return await page.evaluate(POSITIONS)
 
 
 async def test_one_button_stops_all_agents_and_shows_their_confirmation(center: Api, visit, tmp_path: Path) -> None:
-    """The keyboard alone stops all agents from another page; every window shows the stop at once, and only an admin
-    lifts it."""
+    """The keyboard alone stops all agents from another page; every window shows the stop at once and moves nothing, and
+    only an admin lifts it."""
     async with agent_running(center, tmp_path):
         admin, viewer = await visit(center.url), await visit(center.url)
         await admin.come_back((await center.operator()).email)
@@ -26,6 +34,7 @@ async def test_one_button_stops_all_agents_and_shows_their_confirmation(center: 
         await admin.sees("up-2")
         await admin.page.goto(center.url + "/#/access")
         button = admin.page.get_by_role("button", name="Emergency stop")
+        before = [await positions(visitor.page) for visitor in (admin, viewer)]
         await button.focus()
         await admin.page.keyboard.press("Enter")
         dialog = admin.page.get_by_role("dialog", name="Emergency stop")
@@ -38,11 +47,17 @@ async def test_one_button_stops_all_agents_and_shows_their_confirmation(center: 
             await expect(banner.get_by_text("a drill")).to_be_visible()
             assert await visitor.page.get_by_role("button", name="Emergency stop").count() == 0
         assert await viewer.page.get_by_role("button", name="Lift").count() == 0
+        assert [await positions(visitor.page) for visitor in (admin, viewer)] == before
+        await banner.get_by_role("button", name="Hide").click()
+        await expect(banner).to_have_count(0)
+        await viewer.page.get_by_role("button", name="Stopped: show the progress").click()
+        await expect(banner).to_be_visible()
         await admin.page.get_by_role("button", name="Lift").click()
         await admin.page.get_by_role("button", name="Press again to lift").click()
         for visitor in (admin, viewer):
             await expect(visitor.page.get_by_role("region", name="Emergency stop")).to_have_count(0)
         await expect(button).to_be_visible()
+        assert [await positions(visitor.page) for visitor in (admin, viewer)] == before
 
 
 async def test_a_phone_stops_the_fleet_and_shows_each_agent(center: Api, visit) -> None:

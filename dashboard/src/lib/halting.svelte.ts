@@ -17,6 +17,8 @@ export const HALT_LABELS: Record<HaltState, string> = {
 export class Halting {
   halt = $state.raw<HaltAnswer | null>(null);
   agents = $state.raw<HaltedAgent[]>([]);
+  /** Whether the banner is shown; a new halt shows it. */
+  shown = $state(true);
   readonly stopped = $derived(this.agents.filter((agent) => agent.state === "stopped").length);
   /** Whether every agent has confirmed that no process is left. */
   readonly done = $derived(this.stopped === this.agents.length);
@@ -75,6 +77,7 @@ export class Halting {
   }
 
   #take(status: HaltStatus): void {
+    if (status.halt?.id !== this.halt?.id) this.shown = true;
     this.halt = status.halt;
     this.agents = status.halt === null ? [] : status.agents;
   }
