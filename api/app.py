@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -26,7 +26,7 @@ from onsembl.api.auth.rejections import Rejections
 from onsembl.api.auth.sign_in_audit import audit_sign_ins
 from onsembl.api.http.client_address import ClientAddress
 from onsembl.api.http.dashboard import SecurityHeaders, config, page_routes, security_headers
-from onsembl.api.http.health import healthz, readyz
+from onsembl.api.http.health import Readiness, healthz, readyz
 from onsembl.api.http.openapi import openapi
 from onsembl.api.http.origin_check import OwnPages
 from onsembl.api.http.problems import (
@@ -59,6 +59,7 @@ from onsembl.realtime.operators import OperatorDirectory
 from onsembl.sql import audit_chain, instances
 from onsembl.sql.cancellation import cancel_until_done
 from onsembl.sql.database import Pool, create_pool
+from onsembl.sql.supervision import supervise
 from onsembl.tasks.retention import AUDIT_DAYS
 from onsembl.tasks.worker import WORKER_END_SECONDS, run_worker
 
@@ -72,8 +73,12 @@ ARCHIVE_DRAIN_SECONDS = 5.0
 """How long an instance that stops may take to archive the waiting bytes, in seconds."""
 
 
-def create_app(settings: Settings) -> Starlette:
-    """The ASGI application of one instance."""
+def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lambda _error: None) -> Starlette:
+    """The ASGI application of one instance.
+
+    `on_failure` gets the error when a background task of the instance fails after each restart: the instance can do
+    only a part of its work, so its process should end.
+    """
     pool = create_pool(settings.database_url, role="onsembl_api", min_size=2, max_size=settings.pool_size)
     builtin: BuiltinSupabase | None = None
 
@@ -102,8 +107,9 @@ def create_app(settings: Settings) -> Starlette:
                 stack.push_async_callback(builtin.stop)
             rate_limiter = RateLimiter(settings.limits)
             operator_tokens = await _operator_tokens(settings, builtin, stack, rate_limiter)
-            services = await _start(settings, pool, stack, operator_tokens, builtin, rate_limiter)
+            services = await _start(settings, pool, stack, operator_tokens, builtin, rate_limiter, on_failure)
             app.state.services = services
+            app.state.readiness = Readiness(pool)
             yield
 
     routes: list[BaseRoute] = [
@@ -186,7 +192,18 @@ async def _start(
     operator_tokens: OperatorTokens,
     builtin: BuiltinSupabase | None,
     rate_limiter: RateLimiter,
+    on_failure: Callable[[Exception], None],
 ) -> Services:
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            logger.critical("%s", error, extra={"action": "gave_up"})
+            on_failure(error)
+
+    def run(name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        task = asyncio.create_task(supervise(name, work), name=name)
+        task.add_done_callback(ended)
+        return task
+
     counted = Metrics()
     agent_keys = AgentKeys(pool, settings.agent_access_token)
     await agent_keys.load()
@@ -205,7 +222,7 @@ async def _start(
         settings.database_url, role="onsembl_api", max_size=STATEMENT_CONNECTIONS, autocommit=True, may_lose=True
     )
     await stack.enter_async_context(statements)
-    hub = Hub(pool, settings.ring_bytes, await _start_archiver(settings, stack, counted))
+    hub = Hub(pool, settings.ring_bytes, await _start_archiver(settings, stack, counted, run))
     reports = AgentReports(hub, pool, statements, counted.command_ended)
     rejections = Rejections(pool, counted.rejected)
     stack.push_async_callback(rejections.write)
@@ -229,19 +246,15 @@ async def _start(
     counted.pools.watch("api", pool)
     counted.pools.watch("statements", statements)
     instance = Instance(services, instance_id)
-    coroutines = [
-        instance.send_heartbeats(),
-        instance.receive_messages(),
-        rejections.write_forever(),
-        counted.loop_lag.watch(),
+    tasks = [
+        run("The instance's heartbeat", instance.send_heartbeats),
+        run("The receiver of messages", instance.receive_messages),
+        run("The writer of rejections", rejections.write_forever),
+        run("The measurement of the event loop", counted.loop_lag.watch),
     ]
-    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     workers: list[asyncio.Task[None]] = []
-    if settings.worker is not None:
-        work = run_worker(settings.database_url, settings.worker, counted.worker, local=hub)
-        workers.append(asyncio.create_task(work))
-    for task in [*tasks, *workers]:
-        task.add_done_callback(_log_failure)
+    if (worker := settings.worker) is not None:
+        workers.append(run("The worker", lambda: run_worker(settings.database_url, worker, counted.worker, local=hub)))
 
     async def stop() -> None:
         await asyncio.gather(cancel_until_done(tasks), cancel_until_done(workers, again=WORKER_END_SECONDS))
@@ -251,18 +264,17 @@ async def _start(
     return services
 
 
-async def _start_archiver(settings: Settings, stack: AsyncExitStack, counted: Metrics) -> Archiver:
+async def _start_archiver(
+    settings: Settings,
+    stack: AsyncExitStack,
+    counted: Metrics,
+    run: Callable[[str, Callable[[], Awaitable[None]]], asyncio.Task[None]],
+) -> Archiver:
     """Start the archiver with its own connections, so that it and the requests do not wait for each other."""
     pool = create_pool(settings.database_url, role="onsembl_api", max_size=1, patience=ARCHIVE_PATIENCE)
     await stack.enter_async_context(pool)
     counted.pools.watch("archive", pool)
     archiver = Archiver(pool, stream_bytes=settings.backlog_bytes, total_bytes=settings.total_backlog_bytes)
-    running = asyncio.create_task(archiver.run(), name="archiver")
-    running.add_done_callback(_log_failure)
+    running = run("The archiver", archiver.run)
     stack.push_async_callback(archiver.drain, running, ARCHIVE_DRAIN_SECONDS)
     return archiver
-
-
-def _log_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.error("A background task failed", exc_info=error, extra={"action": "background_failed"})

@@ -28,7 +28,9 @@ from urllib.parse import quote
 import psutil
 import psycopg
 
+from onsembl.agent.link.durable import replace_file
 from onsembl.cli.errors import CliError
+from onsembl.cli.server.postgres_log import PostgresLog
 from onsembl.cli.server.postgres_user import postgres_user, reachable, require_private, require_reachable
 from onsembl.sql.cluster import answers, ensure_database
 
@@ -68,7 +70,7 @@ class EmbeddedPostgres:
         self._folder = folder
         self._data = folder / "postgres"
         self._password_file = folder / "postgres-password"
-        self._log = folder / "postgres.log"
+        self.log = PostgresLog(folder / "postgres.log")
         self._settings = {**SETTINGS, **(settings or {})}
         self._user: str | None = None
         self._process: psutil.Process | None = None
@@ -118,6 +120,20 @@ class EmbeddedPostgres:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        """Whether the server that `start` has started or taken over still runs."""
+        try:
+            # As process 1 of a container we are the parent of an ended server, which stays a zombie until waited for.
+            return self._process is not None and self._process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    @property
+    def free_bytes(self) -> int:
+        """The free space of the disk with the data folder."""
+        return shutil.disk_usage(self._folder).free
+
     # Preparing the folder
 
     def _prepare(self) -> None:
@@ -125,10 +141,8 @@ class EmbeddedPostgres:
         self._user = postgres_user()
         if self._user is not None:
             require_reachable(self._folder)
-        if not self._password_file.exists():
-            descriptor = os.open(self._password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_urlsafe(24) + "\n")
+        if not self._password_file.exists() or not self._data.exists():
+            replace_file(self._password_file, [secrets.token_urlsafe(24).encode() + b"\n"])
         if not self._data.exists():
             self._make_cluster()
         require_private(self._data, self._user)
@@ -170,7 +184,7 @@ class EmbeddedPostgres:
             )
             output.seek(0)
             if result.returncode != 0:
-                tail = "\n".join(filter(None, [output.read().strip(), self._log_tail()]))
+                tail = "\n".join(filter(None, [output.read().strip(), self.log.tail()]))
                 raise CliError(f"{program} failed in {self._folder}. Its output:\n{tail}")
 
     def _binaries(self) -> Path:
@@ -218,16 +232,17 @@ class EmbeddedPostgres:
         return process
 
     def _remove_stale_locks(self) -> None:
-        """Remove the lock files of a dead server whose process id belongs to another program or to a zombie by now.
+        """Remove the lock files of a dead server that keep a new one from starting.
 
-        Postgres would take that process for a running server of this folder. In all other cases the lock file stays:
-        Postgres reads it to wait for the remaining processes of the dead server.
+        Postgres takes a process id that belongs to another program or to a zombie by now for a running server of this
+        folder, and does not start beside a file without a process id, which a full disk leaves. In all other cases the
+        file `postmaster.pid` stays: Postgres reads it to wait for the remaining processes of the dead server.
         """
         stale = self._lock_file_pid()
-        if stale is not None and psutil.pid_exists(stale):
+        if stale is None or psutil.pid_exists(stale):
             (self._data / "postmaster.pid").unlink()
-            for lock in self._socket_folder().glob(".s.PGSQL.*.lock"):
-                lock.unlink()
+        for lock in self._socket_folder().glob(".s.PGSQL.*.lock"):
+            lock.unlink()
 
     def _end_orphans(self) -> None:
         """End the remaining processes of a killed server, because no new server starts beside them.
@@ -257,10 +272,14 @@ class EmbeddedPostgres:
     def _launch(self) -> None:
         settings = {**self._settings, "unix_socket_directories": str(self._socket_folder())}
         options = " ".join(f"-c {name}={shlex.quote(value)}" for name, value in settings.items())
-        arguments = ("start", "--wait", f"--timeout={START_SECONDS:.0f}", f"--log={self._log}", f"--options={options}")
-        self._log.touch()
-        if self._user is not None:
-            shutil.chown(self._log, self._user)
+        arguments = (
+            "start",
+            "--wait",
+            f"--timeout={START_SECONDS:.0f}",
+            f"--log={self.log.path}",
+            f"--options={options}",
+        )
+        self.log.prepare(self._user)
         if (self._data / "postmaster.pid").exists():  # without it, the last server shut down cleanly
             self._end_orphans()
             self._remove_stale_locks()
@@ -274,11 +293,6 @@ class EmbeddedPostgres:
             answers(self.url("postgres"), START_SECONDS)
         except psycopg.OperationalError as error:
             raise CliError(f"The Postgres in {self._folder} is not responding: {str(error).strip()}") from error
-
-    def _log_tail(self) -> str:
-        if not self._log.exists():
-            return ""
-        return "\n".join(self._log.read_text(errors="replace").splitlines()[-8:])
 
 
 if sys.platform == "win32":

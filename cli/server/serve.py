@@ -19,18 +19,35 @@ from onsembl.cli.errors import CliError
 FULL_COLLECTION_SECONDS = 600.0
 
 
+class Failure:
+    """The reason why the process has to end, once there is one."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.reported = asyncio.Event()
+
+    def report(self, error: Exception) -> None:
+        """End the process because of this error; the first one counts."""
+        self.error = self.error or error
+        self.reported.set()
+
+
 def serve(
     app: Starlette,
     listener: socket.socket,
     started: Callable[[], Awaitable[None]],
     stopping: Callable[[], Awaitable[None]],
+    failure: Failure | None = None,
 ) -> None:
-    """Serve on `listener`. `started` runs when requests are answered, `stopping` before the server stops."""
+    """Serve on `listener`. `started` runs when requests are answered, `stopping` before the server stops.
+
+    Raises CliError when the server does not start, and after the stop that a `failure` has caused.
+    """
     _allow_many_sockets()
     _limit_garbage_collection()
     config = uvicorn_config(app)
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(_run(uvicorn.Server(config), listener, started, stopping))
+        runner.run(_run(uvicorn.Server(config), listener, started, stopping, failure or Failure()))
 
 
 def _limit_garbage_collection() -> None:
@@ -63,6 +80,7 @@ async def _run(
     listener: socket.socket,
     started: Callable[[], Awaitable[None]],
     stopping: Callable[[], Awaitable[None]],
+    failure: Failure,
 ) -> None:
     stop = asyncio.Event()
     serving = asyncio.create_task(server.serve([listener]))
@@ -77,10 +95,12 @@ async def _run(
         loop.add_signal_handler(number, stop.set)
     await started()
     collecting = asyncio.create_task(_collect_garbage())
-    waiting = asyncio.create_task(stop.wait())
-    await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    collecting.cancel()
+    waiting = [asyncio.create_task(event.wait()) for event in (stop, failure.reported)]
+    await asyncio.wait({serving, *waiting}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (*waiting, collecting):
+        task.cancel()
     await stopping()
     server.should_exit = True
     await serving
+    if failure.error is not None:
+        raise CliError(f"The control center has stopped: {failure.error}") from failure.error

@@ -10,6 +10,7 @@ import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import psycopg
@@ -29,6 +30,9 @@ from onsembl.cli.server.options import (
 from onsembl.protocol.states import AgentKind
 from onsembl.protocol.stop_timeouts import StopTimeouts
 from onsembl.realtime.hosted import HostedProject
+
+if TYPE_CHECKING:
+    from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +163,7 @@ def up(
         click.echo(f"Creating a database in {data_dir}")
     try:
         postgres.start()
-        _serve(start, postgres.url(), dashboard)
+        _serve(start, postgres.url(), dashboard, postgres)
     finally:
         postgres.stop()
 
@@ -179,12 +183,14 @@ def _terminate(_number: int, _frame: object) -> None:
     raise SystemExit(143)
 
 
-def _serve(start: _Start, database_url: str, dashboard: Path | None) -> None:
+def _serve(start: _Start, database_url: str, dashboard: Path | None, postgres: EmbeddedPostgres | None = None) -> None:
     from onsembl.agent.errors import AgentError
     from onsembl.api.app import create_app
     from onsembl.api.settings import Settings
     from onsembl.cli.server.demo import DemoAgent
-    from onsembl.cli.server.serve import serve
+    from onsembl.cli.server.postgres_watch import keep_running
+    from onsembl.cli.server.serve import Failure, serve
+    from onsembl.sql.cancellation import cancel_until_done
     from onsembl.sql.migrate import MigrationError, migrate
     from onsembl.tasks.worker import WorkerSettings
 
@@ -210,8 +216,17 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None) -> None:
         metrics_token=os.environ.get("ONSEMBL_METRICS_TOKEN") or None,
     )
     agent = DemoAgent(start.data_dir / "demo") if start.demo else None
+    failure = Failure()
+    watching: list[asyncio.Task[None]] = []
+
+    def watch_ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            failure.report(error)
 
     async def started() -> None:
+        if postgres is not None:
+            watching.append(asyncio.create_task(keep_running(postgres), name="watch of Postgres"))
+            watching[0].add_done_callback(watch_ended)
         if start.hosted is None:
             await _print_first_operator(database_url)
         took = time.monotonic() - start.began
@@ -223,10 +238,11 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None) -> None:
                 click.echo(f"The demo agent could not be started: {error}", err=True)
 
     async def stopping() -> None:
+        await cancel_until_done(watching)
         if agent is not None:
             await agent.stop()
 
-    serve(create_app(settings), start.listener, started, stopping)
+    serve(create_app(settings, failure.report), start.listener, started, stopping, failure)
 
 
 async def _print_first_operator(database_url: str) -> None:

@@ -13,11 +13,13 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from onsembl.cli import logs
+from onsembl.cli.errors import CliError
 from onsembl.cli.server.data_folder import data_dir_option
 from onsembl.cli.server.database_url import database_url_option, database_wait_option, running_database
 from onsembl.cli.server.metrics_server import serve_metrics
 from onsembl.cli.server.options import archive_days_option, dead_after_option
 from onsembl.sql.cancellation import cancel_until_done
+from onsembl.sql.supervision import GaveUp, supervise
 from onsembl.tasks.metrics import LoopLag, Pools, WorkerMetrics, new_registry
 from onsembl.tasks.worker import WORKER_END_SECONDS, WorkerSettings, run_worker
 
@@ -74,7 +76,8 @@ def worker(
 async def _run(url: str, settings: WorkerSettings, registry: CollectorRegistry, until_idle: bool) -> None:
     lag = asyncio.create_task(LoopLag(registry).watch())
     metrics = WorkerMetrics(registry, Pools(registry))
-    task = asyncio.create_task(run_worker(url, settings, metrics, until_idle=until_idle))
+    work = supervise("The worker", lambda: run_worker(url, settings, metrics, until_idle=until_idle))
+    task = asyncio.create_task(work, name="worker")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -83,4 +86,7 @@ async def _run(url: str, settings: WorkerSettings, registry: CollectorRegistry, 
     await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
     await cancel_until_done([task, waiting, lag], again=WORKER_END_SECONDS)
     if not task.cancelled():
-        task.result()
+        try:
+            task.result()
+        except GaveUp as error:
+            raise CliError(str(error)) from error

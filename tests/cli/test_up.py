@@ -6,6 +6,8 @@ import re
 import shutil
 import signal
 import socket
+import stat
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +16,8 @@ import psutil
 import psycopg
 import pytest
 from support.control_center import SECONDS, ControlCenter, clean_environment
+from support.folders import copy_folder
+from support.small_disk import filled, small_disk
 
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 
@@ -253,3 +257,70 @@ def test_an_own_database_replaces_the_embedded_one(empty_folder: Path, database_
         center.ready()
         assert center.get("/readyz").status_code == 200
     assert not (empty_folder / "postgres").exists()
+
+
+THREE_FAILURES = (
+    "from onsembl.cli.main import main; from onsembl.protocol.restarts import RestartPolicy;"
+    "RestartPolicy.__init__.__kwdefaults__['attempts'] = 3; main(prog_name='onsembl')"
+)
+
+
+def test_up_starts_a_killed_postgres_again_or_exits(folder: Path):
+    """After a kill of its Postgres the same process answers again. When Postgres cannot start, it exits with code 1."""
+    with ControlCenter(folder, command=(sys.executable, "-c", THREE_FAILURES)) as center:
+        center.ready()
+        server = postmaster(folder)
+        psutil.Process(server).kill()
+        center.wait_for("Postgres runs again")
+        assert postmaster(folder) != server
+        wait_for_readiness(center, 200)
+        assert stat.S_IMODE((folder / "postgres.log").stat().st_mode) == 0o600
+        version = folder / "postgres" / "PG_VERSION"
+        version.rename(folder / "version")
+        psutil.Process(postmaster(folder)).kill()
+        assert center.wait() == 1
+        assert "Error: The control center has stopped: Postgres fails again" in center.output
+        (folder / "version").rename(version)
+
+
+def test_a_lock_file_without_a_process_id_is_stale(folder: Path):
+    """A lock file that a full disk has cut off does not keep Postgres from starting."""
+    (folder / "postgres" / "postmaster.pid").touch()
+    server = EmbeddedPostgres(folder)
+    server.start()
+    server.stop(signal.SIGQUIT)
+
+
+def wait_for_readiness(center: ControlCenter, status: int) -> None:
+    """Wait until `/readyz` answers with this status."""
+    deadline = time.monotonic() + SECONDS
+    while (answer := center.get("/readyz")).status_code != status:
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.05)
+
+
+def test_up_recovers_when_its_full_disk_has_room_again(cluster: Path):
+    """While the disk is full `/readyz` is false; a Postgres that crashes on it runs again once there is room."""
+    with small_disk(160) as disk:
+        folder = disk / "data"
+        copy_folder(cluster, folder)
+        with ControlCenter(folder) as center:
+            center.ready()
+            server = postmaster(folder)
+            with filled(disk):
+                wait_for_readiness(center, 503)
+                crash_by_writes(folder)
+                center.wait_for("pg_ctl failed")
+                assert center.get("/readyz").status_code == 503
+                assert center.get("/healthz").status_code == 200
+            center.wait_for("Postgres runs again")
+            wait_for_readiness(center, 200)
+            assert postmaster(folder) != server
+            assert center.stop() == 0
+
+
+def crash_by_writes(folder: Path) -> None:
+    """Write to the write-ahead log until Postgres crashes, for want of room."""
+    with pytest.raises(psycopg.OperationalError), psycopg.connect(EmbeddedPostgres(folder).url()) as conn:
+        while True:
+            conn.execute("select pg_logical_emit_message(false, 'test', repeat('x', 1000000))")
