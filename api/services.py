@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from onsembl.api.auth.agent_keys import AgentKeys
@@ -46,6 +47,8 @@ class Services:
     builtin: BuiltinSupabase | None
     metrics: Metrics
     background_tasks: BackgroundTasks = field(default_factory=BackgroundTasks)
+    verifying: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while the audit log is verified, which uses a connection for minutes."""
     state_metrics: StateMetrics = field(init=False)
     _recorded: dict[OperatorId, tuple[str, Role]] = field(default_factory=dict[OperatorId, tuple[str, Role]])
     _forget_count: int = 0

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from onsembl.api.auth.rate_limits import RateLimits
 from onsembl.api.terminals.archiver import STREAM_BYTES, TOTAL_BYTES
-from onsembl.fleet.halt import HALT_SECONDS
 from onsembl.protocol.states import AgentKind
-from onsembl.protocol.stop_timeouts import StopTimeouts
+from onsembl.protocol.stop_timeouts import HALT_SECONDS, StopTimeouts
 from onsembl.realtime.auth.settings import AuthSettings
 from onsembl.realtime.hosted import HostedProject
 from onsembl.tasks.worker import WorkerSettings

@@ -11,7 +11,6 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO
-from urllib.parse import urlsplit
 
 import click
 import platformdirs
@@ -22,9 +21,14 @@ from onsembl.agent.enrolment.enrol import CredentialsRejected, log_out
 from onsembl.agent.enrolment.enrol import enrol as enrol_at
 from onsembl.agent.errors import AgentError
 from onsembl.cli import logs
+from onsembl.cli.client.options import server_url
+from onsembl.cli.hints import command_line
+from onsembl.cli.output import print_line, styled
 from onsembl.protocol.enrolment import DeviceAuthorization
 from onsembl.protocol.states import AgentKind
 
+CONNECTION_LOG = "onsembl.agent.link.connection"
+"""The logger that says when the agent is connected, and to which server."""
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 _KINDS = click.Choice([AgentKind.SHELL.value, AgentKind.CLAUDE.value])
 
@@ -40,19 +44,6 @@ def _name(_context: click.Context, _parameter: click.Parameter, value: str) -> s
     if not _NAME.match(value):
         raise click.BadParameter("use at most 64 letters, digits, '.', '_' and '-', beginning with a letter or digit")
     return value
-
-
-def _server(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    if value is None:
-        return None
-    try:
-        parts = urlsplit(value)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid:
-        raise click.BadParameter("use a URL such as https://onsembl.example.org")
-    return value.rstrip("/")
 
 
 def _default_name() -> str:
@@ -91,14 +82,14 @@ _name_option = click.option(
 _state_option = click.option(
     "--state-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    default=platformdirs.user_state_path("onsembl") / "agents",
-    show_default=True,
+    default=lambda: platformdirs.user_state_path("onsembl") / "agents",
+    show_default="the user's state folder",
     help="The folder for credentials and journals of agents.",
 )
 
 
 @agent.command()
-@click.option("--server", required=True, callback=_server, help="The control center's URL.")
+@click.option("--server", required=True, type=server_url, metavar="URL", help="The control center's URL.")
 @_name_option
 @click.option("--kind", type=_KINDS, required=True, help="The kind of coding CLI to run.")
 @click.option("--token-file", type=click.File(), help="The file with the one-time token; - is standard input.")
@@ -116,11 +107,11 @@ def enrol(server: str, name: str, kind: str, token_file: TextIO | None, state_di
     except AgentError as error:
         raise click.ClickException(f"The agent was not enrolled: {error}") from error
     _save(folder, credentials)
-    click.echo(f"Enrolled as {name}. Start it with: onsembl agent run --name {name}")
+    _print_enrolled(name)
 
 
 @agent.command()
-@click.option("--server", required=True, callback=_server, help="The control center's URL.")
+@click.option("--server", required=True, type=server_url, metavar="URL", help="The control center's URL.")
 @click.option(
     "--name",
     callback=_name,
@@ -138,14 +129,28 @@ def login(server: str, name: str, kind: str, state_dir: Path) -> None:
     except AgentError as error:
         raise click.ClickException(f"The agent was not enrolled: {error}") from error
     _save(folder if credentials.name == name else _folder(state_dir, credentials.name), credentials)
-    click.echo(f"Enrolled as {credentials.name}. Start it with: onsembl agent run --name {credentials.name}")
+    _print_enrolled(credentials.name)
+
+
+def _failure(error: AgentError, name: str) -> click.ClickException:
+    """The error for the person at the terminal; with the way to enrol an agent that is not."""
+    if isinstance(error, store.NotEnrolled):
+        return click.ClickException(f"{error} Enrol it with: {command_line('agent login', '--name', name)}")
+    return click.ClickException(str(error))
+
+
+def _print_enrolled(name: str) -> None:
+    print_line(f"Enrolled as {name}. Start it with: {command_line('agent run', '--name', name)}")
 
 
 def _show(code: DeviceAuthorization) -> None:
-    click.echo(f"\n  Open        {code.verification_uri}")
-    click.echo(f"  and enter   {click.style(code.user_code, bold=True)}")
-    click.echo(f"\n  or open     {code.verification_uri_complete}\n")
-    click.echo(f"Waiting up to {code.expires_in // 60} minutes for an admin to approve. Ctrl-C cancels.")
+    print_line()
+    print_line(f"  Open        {code.verification_uri}")
+    print_line("  and enter   ", styled(code.user_code, bold=True))
+    print_line()
+    print_line(f"  or open     {code.verification_uri_complete}")
+    print_line()
+    print_line(f"Waiting up to {code.expires_in // 60} minutes for an admin to approve. Ctrl-C cancels.")
 
 
 @agent.command()
@@ -157,7 +162,7 @@ def logout(name: str, state_dir: Path) -> None:
     try:
         credentials = store.load(folder)
     except AgentError as error:
-        raise click.ClickException(str(error)) from error
+        raise _failure(error, name) from error
     revoked = True
     try:
         asyncio.run(log_out(credentials))
@@ -165,7 +170,7 @@ def logout(name: str, state_dir: Path) -> None:
         pass  # the server had revoked the credentials before
     except AgentError as error:
         revoked = False
-        click.echo(f"The credentials were not revoked at the server: {error}", err=True)
+        print_line(f"The credentials were not revoked at the server: {error}", err=True)
     try:
         store.erase(folder)
     except OSError as error:
@@ -173,7 +178,7 @@ def logout(name: str, state_dir: Path) -> None:
         raise click.ClickException(
             f"The credentials of {name} are {state} cannot be deleted here: {_reason(error)}."
         ) from error
-    click.echo(f"The credentials of {name} are deleted.")
+    print_line(f"The credentials of {name} are deleted.")
     if not revoked:
         raise click.ClickException("Ask an admin to disable the agent: a copy of the credentials still works.")
 
@@ -186,7 +191,7 @@ def _enrolment_token() -> str:
 @agent.command()
 @_name_option
 @click.option("--kind", type=_KINDS, help="The kind of coding CLI to run; by default as enrolled.")
-@click.option("--server", callback=_server, help="The control center's URL; by default as enrolled.")
+@click.option("--server", type=server_url, metavar="URL", help="The control center's URL; by default as enrolled.")
 @click.option(
     "--cwd",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -213,7 +218,8 @@ def run(
     arguments: tuple[str, ...],
 ) -> None:
     """Run an enrolled agent until it is stopped. ARGUMENTS after `--` are passed to the coding CLI."""
-    logs.configure(logging.INFO if verbose else logging.WARNING, "%(asctime)s %(levelname)s %(message)s")
+    level = logging.INFO if verbose else logging.WARNING
+    logs.configure(level, "%(asctime)s %(levelname)s %(message)s", informs=[CONNECTION_LOG])
     from onsembl.agent.program import AgentConfig, run_agent  # imports modules that only POSIX systems have
 
     folder = state_dir / name
@@ -230,6 +236,6 @@ def run(
         )
         restart = asyncio.run(run_agent(config))
     except AgentError as error:
-        raise click.ClickException(str(error)) from error
+        raise _failure(error, name) from error
     if restart:
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606 — restarts this program with its own arguments

@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
+from onsembl.cli.output import print_lines
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def print_json(value: Any) -> None:
     """Print `value` with indentation. Values that JSON has no type for (dates, UUIDs) are printed as strings."""
-    click.echo(json.dumps(value, indent=2, default=str))
+    print_lines(json.dumps(value, indent=2, default=str))

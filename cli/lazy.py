@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 
 import click
 
+from onsembl.cli.hints import install_hint
+from onsembl.cli.output import failures_as_messages
+
 
 class LazyCommand(NamedTuple):
     """A command that is imported on use: where it is (`module:attribute`), and its line in the group's help."""
@@ -24,6 +27,18 @@ class LazyGroup(click.Group):
     def __init__(self, *args: Any, lazy: dict[str, LazyCommand], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.lazy = lazy
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the arguments; a failure to print the help ends with a message."""
+        with failures_as_messages():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; its failures end with a message."""
+        with failures_as_messages():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of the commands in alphabetical order."""
@@ -52,13 +67,13 @@ class LazyGroup(click.Group):
 def _missing_packages(name: str, missing: str) -> click.Command:
     @click.command(
         name,
-        help="Needs the server's packages: pip install 'onsembl[server]'.",
+        help=f"Needs the server's packages: {install_hint('server')}.",
         context_settings={"ignore_unknown_options": True},
     )
     @click.argument("arguments", nargs=-1)
     def fail(arguments: tuple[str, ...]) -> None:
         raise click.ClickException(
-            f"`onsembl {name}` needs the server's packages ({missing} is missing): pip install 'onsembl[server]'"
+            f"`onsembl {name}` needs the server's packages ({missing} is missing): {install_hint('server')}."
         )
 
     return fail

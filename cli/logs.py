@@ -6,12 +6,14 @@ import json
 import logging
 import math
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from onsembl.protocol import request_ids
+from onsembl.protocol.visible_text import visible, visible_lines
 
 FORMAT, LEVEL = SETTINGS = ("ONSEMBL_LOG_FORMAT", "ONSEMBL_LOG_LEVEL")
 FORMATS = ("text", "json")
@@ -23,11 +25,15 @@ VERBOSE_LIBRARIES = ("httpx", "httpcore", "websockets")
 
 
 class TextFormatter(logging.Formatter):
-    """Formats a record as text, with the request id at the end."""
+    """Formats a record as text, with the request id at the end. Hidden characters of foreign texts are escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The lines of the record. Only a traceback has several."""
+        return visible_lines(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """The text of the message, with the request id if there is one."""
-        line = super().formatMessage(record)
+        """The line of the message, with the request id if there is one."""
+        line = visible(super().formatMessage(record))
         request_id = request_ids.current()
         return f"{line} (request {request_id})" if request_id is not None else line
 
@@ -69,11 +75,14 @@ def _plain(value: object) -> bool:
     return isinstance(value, str | int | None) or (isinstance(value, float) and math.isfinite(value))
 
 
-def configure(level: int, pattern: str = "%(asctime)s %(levelname)s %(name)s %(message)s") -> None:
+def configure(
+    level: int, pattern: str = "%(asctime)s %(levelname)s %(name)s %(message)s", informs: Sequence[str] = ()
+) -> None:
     """Write this process's log to standard error.
 
-    The log is text in the format `pattern` from `level` up, or JSON from INFO up. `ONSEMBL_LOG_LEVEL` overrides the
-    level of both. Raises ClickException when a setting has an unknown value.
+    The log is text in the format `pattern` from `level` up, or JSON from INFO up; of the loggers in `informs` always
+    from INFO up. `ONSEMBL_LOG_LEVEL` overrides the level of all. Raises ClickException when a setting has an unknown
+    value.
     """
     as_json = _chosen(FORMAT, FORMATS) == "json"
     chosen = _chosen(LEVEL, LEVELS)
@@ -87,6 +96,8 @@ def configure(level: int, pattern: str = "%(asctime)s %(levelname)s %(name)s %(m
     # Debug messages of libraries may contain secrets.
     logging.basicConfig(level=max(level, logging.INFO), handlers=[handler])
     logging.getLogger("onsembl").setLevel(level)
+    for name in informs if chosen is None else ():
+        logging.getLogger(name).setLevel(min(level, logging.INFO))
     for name in VERBOSE_LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
 

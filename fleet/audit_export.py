@@ -14,8 +14,8 @@ from onsembl.sql.audit_log import COLUMNS
 
 Format = Literal["jsonl", "csv"]
 MEDIA_TYPES: dict[Format, str] = {"jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""The beginnings of a cell that a spreadsheet treats as a formula (OWASP, CSV injection)."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""The beginnings of a cell that a spreadsheet treats as a formula (OWASP, CSV injection), full-width forms too."""
 
 
 def head(format: Format) -> bytes:

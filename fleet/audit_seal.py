@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import aclosing
+from typing import Any
 
 import psycopg
 from psycopg.rows import DictRow
@@ -59,6 +60,22 @@ async def seal_new_rows(conn: Connection) -> int:
     if seq > seal.seq or restored:
         await audit_chain.set_seal(conn, Seal(end, seq, head))
     return seq - seal.seq
+
+
+async def verification(
+    conn: Connection, expected: frozenset[str], progress: Callable[[int], None] = lambda _: None
+) -> dict[str, Any]:
+    """Verify the log like `verify`; the result as `onsembl audit verify --json` and the REST API have it."""
+    verifier = await verify(conn, expected, progress)
+    status = await audit_chain.status(conn)
+    return {
+        "ok": verifier.wrong == 0,
+        "rows": verifier.checked,
+        "head": {"seq": verifier.seq, "hash": verifier.hash.hex()},
+        "unsealed": status["unsealed"],
+        "wrong": verifier.wrong,
+        "findings": verifier.findings,
+    }
 
 
 async def verify(

@@ -20,9 +20,6 @@ from onsembl.protocol.messages import Halt, HaltProgress
 from onsembl.sql import audit, halts
 from onsembl.sql.database import Connection
 
-HALT_SECONDS = 2.0
-"""How long an agent has for its whole escalation, in seconds, unless the settings say otherwise."""
-
 
 async def begin_halt(conn: Connection, actor: audit.Actor, reason: str | None, seconds: float) -> tuple[DictRow, int]:
     """Halt the fleet, and commit; return the halt, and the number of queued commands that it cancelled. If a halt is

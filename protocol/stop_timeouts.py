@@ -7,6 +7,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+HALT_SECONDS = 2.0
+"""How long an agent has for its whole escalation in an emergency stop, unless the settings say otherwise."""
+
 Timeout = Annotated[float, Meta(ge=0, le=3600)]
 
 

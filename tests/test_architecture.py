@@ -42,7 +42,10 @@ SERVER_ONLY = {
     "uvloop",
     "zstandard",
 }
-BASE_MODULES = ("agent", "protocol", "cli/main.py", "cli/lazy.py", "cli/agent.py", "cli/logs.py")
+BASE_MODULES = (
+    *("agent", "protocol", "cli/client", "cli/main.py", "cli/lazy.py", "cli/agent.py", "cli/logs.py"),
+    *("cli/errors.py", "cli/hints.py", "cli/json_output.py", "cli/output.py", "cli/server/options.py"),
+)
 BYTE_PATH = (
     "agent/process/process.py",
     "agent/terminal.py",

@@ -47,8 +47,12 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
         return self.access_expires_at - time.time() > seconds
 
 
+class NotEnrolled(AgentError):
+    """There are no credentials in the agent's folder."""
+
+
 def load(folder: Path) -> Credentials:
-    """The credentials in an agent's folder. Raises AgentError when there are none, or others can read them."""
+    """The credentials in an agent's folder. Raises NotEnrolled, or AgentError when others can read them."""
     path = folder / FILE_NAME
     try:
         for place, private in ((folder, "700"), (path, "600")):
@@ -60,7 +64,7 @@ def load(folder: Path) -> Credentials:
             kept = keyring_store.read(folder).encode()
         return msgspec.json.decode(kept, type=Credentials)
     except FileNotFoundError as error:
-        raise AgentError(f"This agent is not enrolled: there is no {path}. Use `onsembl agent enrol`.") from error
+        raise NotEnrolled(f"This agent is not enrolled: there is no {path}.") from error
     except OSError as error:
         raise AgentError(f"{path} cannot be read: {error.strerror}.") from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:

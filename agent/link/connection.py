@@ -134,7 +134,8 @@ class AgentConnection:
         async with asyncio.timeout(FIRST_MESSAGE_SECONDS * 2):
             welcome = self._session.receive_welcome(await websocket.recv())
         self._rejections = 0
-        logger.info("Connected as %s", welcome.name, extra={"action": "connected", "epoch": welcome.epoch})
+        fields = {"action": "connected", "epoch": welcome.epoch}
+        logger.info("Connected to %s as %s", self._credentials.server, welcome.name, extra=fields)
         heartbeat = Heartbeat(welcome.heartbeat_seconds, welcome.heartbeat_timeout_seconds, now=time.monotonic())
         tasks = [
             asyncio.create_task(self._read(websocket, heartbeat), name="agent's reader"),

@@ -8,14 +8,17 @@ from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+import msgspec
 from msgspec import Meta
 from starlette.responses import Response, StreamingResponse
 
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.models import Answer, NoBody, Query, Time
 from onsembl.api.http.paging import read_page
+from onsembl.api.http.problems import Problem
 from onsembl.api.services import Services
 from onsembl.fleet import audit_export
+from onsembl.fleet.audit_seal import verification
 from onsembl.protocol.states import Role
 from onsembl.sql import audit, audit_chain, audit_log
 from onsembl.sql.audit_log import Filter
@@ -85,6 +88,31 @@ class AuditExport(AuditFilter, frozen=True, kw_only=True):
     format: Literal["jsonl", "csv"] = "jsonl"
 
 
+class AuditVerify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which head hashes of earlier verifications, in hex, must be in the chain."""
+
+    expected: Annotated[list[Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]], Meta(max_length=20)] = []
+
+
+class AuditHead(Answer, frozen=True, kw_only=True):
+    """The last link of the audit log's hash chain."""
+
+    seq: int
+    hash: str
+
+
+class AuditVerification(Answer, frozen=True, kw_only=True):
+    """Whether every row fits the hash chain. `findings` has the first of the `wrong` rows in words; `unsealed` rows
+    have no link yet."""
+
+    ok: bool
+    rows: int
+    head: AuditHead
+    unsealed: int
+    wrong: int
+    findings: list[str]
+
+
 async def list_audit_events(call: Call[NoBody]) -> dict[str, object]:
     query = call.query(AuditQuery)
     async with call.services.pool.connection() as conn:
@@ -126,6 +154,14 @@ async def read_audit_chain(call: Call[NoBody]) -> AuditChain:
         return AuditChain(**await audit_chain.status(conn))
 
 
+async def verify_audit_log(call: Call[AuditVerify]) -> dict[str, object]:
+    """A log of a million rows takes about a minute. One request at a time: each uses a connection meanwhile."""
+    if call.services.verifying.locked():
+        raise Problem(409, "The audit log is being verified for another request.")
+    async with call.services.verifying, call.services.pool.connection() as conn:
+        return await verification(conn, frozenset(call.body.expected))
+
+
 ENDPOINTS = [
     Endpoint(
         method="GET",
@@ -153,5 +189,15 @@ ENDPOINTS = [
         summary="Read the state of the audit log's hash chain",
         answer=AuditChain,
         role=Role.ADMIN,
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/audit/verify",
+        handler=verify_audit_log,
+        summary="Verify every row of the audit log against the hash chain",
+        body=AuditVerify,
+        answer=AuditVerification,
+        role=Role.ADMIN,
+        problems=(409,),
     ),
 ]

@@ -9,6 +9,7 @@ import click
 from onsembl.cli.client.options import limit_options, limits_of, reason_option, server_option
 from onsembl.cli.client.rest_client import OperatorClient
 from onsembl.cli.json_output import json_option, print_json
+from onsembl.cli.output import print_line
 
 _name_argument = click.argument("name")
 
@@ -29,7 +30,7 @@ def list_agents(as_json: bool, server: str | None) -> None:
         print_json(rows)
         return
     for agent in rows:
-        click.echo(f"{agent['name']:<24} {agent['kind']:<8} {_status(agent):<18} {agent['host']}")
+        print_line(f"{agent['name']:<24} {agent['kind']:<8} {_status(agent):<18} {agent['host']}")
 
 
 @agents.command()
@@ -49,10 +50,10 @@ def show(name: str, as_json: bool, server: str | None) -> None:
     if as_json:
         print_json({"agent": agent, "commands": commands})
         return
-    click.echo(f"{agent['name']}  {agent['kind']}  {_status(agent)}  {agent['host']}  {agent['platform']}")
+    print_line(f"{agent['name']}  {agent['kind']}  {_status(agent)}  {agent['host']}  {agent['platform']}")
     for state in states:
         for command in reversed(commands[state]):
-            click.echo(f"  {state:<10} {command['id']}  {command['text'].strip().splitlines()[0][:80]}")
+            print_line(f"  {state:<10} {command['id']}  {command['text'].strip().splitlines()[0][:80]}")
 
 
 @agents.command()
@@ -76,7 +77,7 @@ def label(name: str, labels: tuple[str, ...], as_json: bool, server: str | None)
     if as_json:
         print_json(agent)
     else:
-        click.echo(f"{name}: {', '.join(agent['labels']) or 'no labels'}")
+        print_line(f"{name}: {', '.join(agent['labels']) or 'no labels'}")
 
 
 @agents.command()
@@ -92,7 +93,7 @@ def limit(name: str, as_json: bool, server: str | None, **limits: Any) -> None:
         print_json(agent)
         return
     shown = ", ".join(f"{field.replace('_', ' ')} {value:g}" for field, value in agent["limits"].items())
-    click.echo(f"{name}: {shown or 'no limits'}")
+    print_line(f"{name}: {shown or 'no limits'}")
 
 
 @agents.command()
@@ -158,7 +159,7 @@ def _post(
     if as_json:
         print_json(agent)
     else:
-        click.echo(f"{name} {message}")
+        print_line(f"{name} {message}")
 
 
 def _status(agent: dict[str, Any]) -> str:

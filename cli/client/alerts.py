@@ -7,6 +7,7 @@ import click
 from onsembl.cli.client.options import server_option
 from onsembl.cli.client.rest_client import OperatorClient
 from onsembl.cli.json_output import json_option, print_json
+from onsembl.cli.output import print_line
 
 
 @click.group("alerts")
@@ -28,7 +29,7 @@ def list_alerts(include_acknowledged: bool, as_json: bool, server: str | None) -
         return
     for alert in rows:
         state = "acknowledged" if alert["acknowledged_at"] is not None else "open"
-        click.echo(f"{alert['id']:>6}  {alert['at'][:19]}  {state:<12} {alert['text']}")
+        print_line(f"{alert['id']:>6}  {alert['at'][:19]}  {state:<12} {alert['text']}")
 
 
 @alerts_group.command()
@@ -42,4 +43,4 @@ def acknowledge(alert_id: int, as_json: bool, server: str | None) -> None:
     if as_json:
         print_json(alert)
     else:
-        click.echo(f"Alert {alert['id']} is acknowledged.")
+        print_line(f"Alert {alert['id']} is acknowledged.")

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import click
 
-from onsembl.cli.client.options import since_option, until_option
+from onsembl.cli.client.access import uses_rest
+from onsembl.cli.client.options import server_option, since_option, until_option
+from onsembl.cli.client.rest_client import OperatorClient
 from onsembl.cli.json_output import json_option, print_json
-from onsembl.cli.server.actor import command_line_actor
-from onsembl.cli.server.data_folder import data_dir_option
-from onsembl.cli.server.database_url import database_url_option, running_database
-from onsembl.fleet import audit_export
-from onsembl.fleet.audit_chain import Verifier
-from onsembl.fleet.audit_seal import verify as verify_chain
-from onsembl.sql import audit, audit_chain, audit_log
-from onsembl.sql.audit_log import Filter
-from onsembl.sql.database import connect
+from onsembl.cli.output import print_line, print_progress
+from onsembl.cli.server.options import data_dir_option, database_url_option
+
+VERIFY_SECONDS = 3600.0
+"""How long the server may take to verify a log."""
 
 
 @click.group("audit")
 def audit_group() -> None:
-    """Verify and export the audit log."""
+    """Verify and export the audit log.
+
+    On the control center's own machine these commands use the database directly. Elsewhere they use the REST API and
+    need `onsembl login` as an admin.
+    """
 
 
 @audit_group.command()
@@ -37,51 +37,48 @@ def audit_group() -> None:
     help="A head hash from an earlier run, which must be in the chain (repeat for several).",
 )
 @json_option
+@server_option
 @database_url_option
 @data_dir_option
-def verify(expected: tuple[str, ...], as_json: bool, database_url: str | None, data_dir: Path) -> None:
+def verify(
+    expected: tuple[str, ...], as_json: bool, server: str | None, database_url: str | None, data_dir: Path
+) -> None:
     """Verify every row against the hash chain; name rows that were changed, removed or inserted.
 
     Store the printed head hash outside of the database, and give it with --expect-head the next time: then even the
     owner of the database cannot rewrite earlier rows. The exit code is 1 when a check fails.
     """
-    url = running_database(database_url, data_dir)
-    verifier, unsealed = asyncio.run(_verify(url, frozenset(hash.lower() for hash in expected), quiet=as_json))
+    expected = tuple(hash.lower() for hash in expected)
+    if uses_rest(server, database_url, data_dir):
+        with OperatorClient(server) as client:
+            result = client.request("POST", "/v1/audit/verify", {"expected": expected}, timeout=VERIFY_SECONDS)
+    else:
+        from onsembl.cli.server.audit_database import verify_log
+        from onsembl.cli.server.database_url import running_database
+
+        def progress(rows: int) -> None:
+            if not as_json:
+                print_progress(f"{rows} rows …" if rows else "")
+
+        result = verify_log(running_database(database_url, data_dir), expected, progress)
     if as_json:
-        result = {
-            "ok": verifier.wrong == 0,
-            "rows": verifier.checked,
-            "head": {"seq": verifier.seq, "hash": verifier.hash.hex()},
-            "unsealed": unsealed,
-            "wrong": verifier.wrong,
-            "findings": verifier.findings,
-        }
         print_json(result)
     else:
-        for finding in verifier.findings:
-            click.echo(f"WRONG  {finding}")
-        if verifier.wrong > len(verifier.findings):
-            click.echo(f"… and {verifier.wrong - len(verifier.findings)} more.")
-        if verifier.wrong == 0:
-            click.echo(f"The log is intact: {verifier.checked} rows, none changed, removed or inserted.")
-        click.echo(f"Head: {verifier.hash.hex()} (link {verifier.seq})")
-        if unsealed:
-            click.echo(f"{unsealed} rows are not in the chain yet; a worker adds them within about a second.")
-    if verifier.wrong:
+        _print(result)
+    if not result["ok"]:
         sys.exit(1)
 
 
-async def _verify(url: str, expected: frozenset[str], quiet: bool) -> tuple[Verifier, int]:
-    def progress(rows: int) -> None:
-        if not quiet and sys.stderr.isatty():
-            click.echo(f"\r{rows} rows …", nl=False, err=True)
-
-    async with await connect(url, role="onsembl_api", autocommit=True) as conn:
-        verifier = await verify_chain(conn, expected, progress)
-        status = await audit_chain.status(conn)
-    if not quiet and sys.stderr.isatty():
-        click.echo("\r\033[K", nl=False, err=True)
-    return verifier, status["unsealed"]
+def _print(result: dict[str, Any]) -> None:
+    for finding in result["findings"]:
+        print_line(f"WRONG  {finding}")
+    if result["wrong"] > len(result["findings"]):
+        print_line(f"… and {result['wrong'] - len(result['findings'])} more.")
+    if result["ok"]:
+        print_line(f"The log is intact: {result['rows']} rows, none changed, removed or inserted.")
+    print_line(f"Head: {result['head']['hash']} (link {result['head']['seq']})")
+    if result["unsealed"]:
+        print_line(f"{result['unsealed']} rows are not in the chain yet; a worker adds them within about a second.")
 
 
 @audit_group.command()
@@ -99,35 +96,39 @@ async def _verify(url: str, expected: frozenset[str], quiet: bool) -> tuple[Veri
     help="The file format.",
 )
 @click.option("-o", "--output", type=click.File("wb", lazy=True), default="-", help="The output file; default: stdout.")
+@server_option
 @database_url_option
 @data_dir_option
 def export(
     since: datetime | None,
     until: datetime | None,
-    actor: str | None,
-    action: str | None,
-    target: str | None,
-    format: audit_export.Format,
+    format: str,
     output: BinaryIO,
+    server: str | None,
     database_url: str | None,
     data_dir: Path,
+    **texts: str | None,
 ) -> None:
     """Export the log, oldest row first. The export is recorded in the log, too."""
-    filter = Filter(since=since, until=until, actor=actor, action=action, target=target)
-    count = asyncio.run(_export(running_database(database_url, data_dir), filter, format, output))
-    click.echo(f"{count} rows.", err=True)
+    rows = 0
 
+    def write(data: bytes) -> None:
+        nonlocal rows
+        output.write(data)
+        rows += data.count(b"\n")
 
-async def _export(url: str, filter: Filter, format: audit_export.Format, output: BinaryIO) -> int:
-    count = 0
-    async with await connect(url, role="onsembl_api") as conn:
-        detail = {name: str(value) for name in filter.__slots__ if (value := getattr(filter, name)) is not None}
-        event = audit.Event(actor=command_line_actor(), action="audit.exported", detail={**detail, "format": format})
-        await audit.write(conn, event)
-        await conn.commit()
-        output.write(audit_export.head(format))
-        async with aclosing(audit_log.all_rows(conn, filter)) as rows:
-            async for row in rows:
-                output.write(audit_export.line(row, format))
-                count += 1
-    return count
+    if uses_rest(server, database_url, data_dir):
+        times = {name: at.isoformat() for name, at in (("since", since), ("until", until)) if at is not None}
+        query = {"format": format, **times, **{name: text for name, text in texts.items() if text is not None}}
+        with OperatorClient(server) as client:
+            client.download("/v1/audit/export", query, write)
+        rows -= 1 if format == "csv" and rows else 0
+    else:
+        from onsembl.cli.server.audit_database import export_log
+        from onsembl.cli.server.database_url import running_database
+
+        rows = export_log(
+            running_database(database_url, data_dir), {"since": since, "until": until, **texts}, format, output.write
+        )
+    output.flush()
+    print_line(f"{rows} rows.", err=True)

@@ -19,6 +19,7 @@ from onsembl.cli.client.options import (
 )
 from onsembl.cli.client.rest_client import OperatorClient
 from onsembl.cli.json_output import json_option, print_json
+from onsembl.cli.output import print_field, print_line
 
 _command_argument = click.argument("command_id", type=click.UUID)
 
@@ -73,7 +74,7 @@ def list_commands(
     for command in rows:
         name = names.get(command["agent_id"], "")
         first_line = command["text"].strip().partition("\n")[0][:80]
-        click.echo(f"{command['id']}  {command['created_at'][:19]}  {name:<20} {command['state']:<10} {first_line}")
+        print_line(f"{command['id']}  {command['created_at'][:19]}  {name:<20} {command['state']:<10} {first_line}")
 
 
 @commands_group.command()
@@ -95,7 +96,7 @@ def show(command_id: object, as_json: bool, server: str | None) -> None:
         if place["starts_in"] is not None:
             shown["starts in"] = f"about {place['starts_in']:.0f} s"
     for name, value in shown.items():
-        click.echo(f"{name.replace('_', ' '):<20} {value}")
+        print_field(name.replace("_", " "), value)
 
 
 @commands_group.command()
@@ -174,4 +175,4 @@ def _change(server: str | None, method: str, path: str, body: Mapping[str, Any],
     if as_json:
         print_json(command)
     else:
-        click.echo(f"Command {command['id']} is {command['state']}.")
+        print_line(f"Command {command['id']} is {command['state']}.")

@@ -10,6 +10,7 @@ import click
 from onsembl.cli.client.options import server_option
 from onsembl.cli.client.rest_client import OperatorClient
 from onsembl.cli.json_output import json_option, print_json
+from onsembl.cli.output import print_line
 
 _code_argument = click.argument("code")
 
@@ -30,7 +31,7 @@ def list_devices(as_json: bool, server: str | None) -> None:
         print_json(requests)
         return
     for request in requests:
-        click.echo(_summary(request))
+        print_line(_summary(request))
 
 
 @devices_group.command()
@@ -60,7 +61,7 @@ def _decide(server: str | None, code: str, decision: str, body: dict[str, Any], 
     if as_json:
         print_json(request)
     else:
-        click.echo(f"{_summary(request)}  {request['state']}")
+        print_line(f"{_summary(request)}  {request['state']}")
 
 
 def _summary(request: dict[str, Any]) -> str:

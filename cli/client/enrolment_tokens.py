@@ -7,6 +7,7 @@ import click
 from onsembl.cli.client.options import server_option
 from onsembl.cli.client.rest_client import OperatorClient
 from onsembl.cli.json_output import json_option, print_json
+from onsembl.cli.output import print_line
 
 
 @click.group("enrolment-tokens")
@@ -26,7 +27,7 @@ def list_tokens(as_json: bool, server: str | None) -> None:
         return
     for token in tokens:
         until = token["expires_at"][:19]
-        click.echo(f"{token['id']}  {token['name_pattern']:<24} until {until}  {token['created_by_name']}")
+        print_line(f"{token['id']}  {token['name_pattern']:<24} until {until}  {token['created_by_name']}")
 
 
 @enrolment_tokens_group.command()
@@ -47,7 +48,7 @@ def create(name_pattern: str, expires_in: int, as_json: bool, server: str | None
     if as_json:
         print_json(token)
     else:
-        click.echo(token["token"])
+        print_line(token["token"])
 
 
 @enrolment_tokens_group.command()
@@ -61,4 +62,4 @@ def withdraw(token_id: object, as_json: bool, server: str | None) -> None:
     if as_json:
         print_json(token)
     else:
-        click.echo(f"Token {token['id']} is withdrawn.")
+        print_line(f"Token {token['id']} is withdrawn.")

@@ -10,6 +10,7 @@ import click
 from onsembl.cli.client.options import count_option, reason_option, server_option
 from onsembl.cli.client.rest_client import OperatorClient
 from onsembl.cli.json_output import json_option, print_json
+from onsembl.cli.output import print_line, print_lines
 
 _group_argument = click.argument("group_id", type=click.UUID)
 
@@ -32,7 +33,7 @@ def list_groups(limit: int, as_json: bool, server: str | None) -> None:
         return
     for group in rows:
         first_line = group["text"].strip().partition("\n")[0][:80]
-        click.echo(f"{group['id']}  {group['created_at'][:19]}  {_progress(group):<36} {first_line}")
+        print_line(f"{group['id']}  {group['created_at'][:19]}  {_progress(group):<36} {first_line}")
 
 
 @groups.command()
@@ -47,11 +48,11 @@ def show(group_id: object, as_json: bool, server: str | None) -> None:
     if as_json:
         print_json(group)
         return
-    click.echo(f"{_progress(group)}; target {json.dumps(group['target'])}, sent by {group['requested_by_name']}")
-    click.echo(group["text"])
+    print_line(f"{_progress(group)}; target {json.dumps(group['target'])}, sent by {group['requested_by_name']}")
+    print_lines(group["text"], "  | ")
     for command in group["commands"]:
         name = names.get(command["agent_id"], command["agent_id"])
-        click.echo(f"  {command['id']}  {name:<20} {command['state']:<10} {command['error'] or ''}".rstrip())
+        print_line(f"  {command['id']}  {name:<20} {command['state']:<10} {command['error'] or ''}".rstrip())
 
 
 @groups.command()
@@ -66,7 +67,7 @@ def cancel(group_id: object, reason: str | None, as_json: bool, server: str | No
     if as_json:
         print_json(group)
     else:
-        click.echo(_progress(group))
+        print_line(_progress(group))
 
 
 def _progress(group: dict[str, Any]) -> str:

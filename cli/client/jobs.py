@@ -7,6 +7,7 @@ import click
 from onsembl.cli.client.options import count_option, server_option
 from onsembl.cli.client.rest_client import OperatorClient
 from onsembl.cli.json_output import json_option, print_json
+from onsembl.cli.output import print_line
 
 STATES = ("waiting", "running", "stalled", "failed", "succeeded", "cancelled", "aborted")
 UNSETTLED = ("waiting", "running", "stalled", "failed")
@@ -46,9 +47,9 @@ def list_jobs(states: tuple[str, ...], all_states: bool, limit: int, as_json: bo
         command = f"{job['agent']} {job['command_id']}" if job["command_id"] is not None else ""
         attempt = f"attempt {job['attempts'] + 1}" if job["state"] in ("waiting", "running", "stalled") else ""
         line = f"{job['id']:>8}  {since[:19]:<19}  {job['state']:<9} {_short(job['task']):<18} {attempt:<10} {command}"
-        click.echo(line.rstrip())
+        print_line(line.rstrip())
         if job["error"] is not None:
-            click.echo(f"{'':>10}{job['error']}")
+            print_line(f"{'':>10}{job['error']}")
 
 
 @jobs_group.command()
@@ -66,9 +67,9 @@ def periodic(as_json: bool, server: str | None) -> None:
         last = f"last {task['last_due_at'][:16]}" if task["last_due_at"] is not None else "no run yet"
         if job is not None:
             last += f" {job['state']}"
-        click.echo(f"{_short(task['name']):<18} {task['cron']:<12} {last:<32} next {task['next_at'][:16]}")
+        print_line(f"{_short(task['name']):<18} {task['cron']:<12} {last:<32} next {task['next_at'][:16]}")
         if job is not None and job["error"] is not None:
-            click.echo(f"{'':<18} {job['error']}")
+            print_line(f"{'':<18} {job['error']}")
 
 
 @jobs_group.command()
@@ -83,9 +84,9 @@ def workers(as_json: bool, server: str | None) -> None:
     else:
         for worker in rows:
             state = "alive" if worker["alive"] else "dead"
-            click.echo(f"{worker['id']:>6}  {state:<6} heartbeat {worker['heartbeat_at'][:19]}  {worker['jobs']} jobs")
+            print_line(f"{worker['id']:>6}  {state:<6} heartbeat {worker['heartbeat_at'][:19]}  {worker['jobs']} jobs")
     if not any(worker["alive"] for worker in rows):
-        click.echo("No worker is alive: queued commands do not start.", err=True)
+        print_line("No worker is alive: queued commands do not start.", err=True)
         raise SystemExit(1)
 
 
@@ -100,7 +101,7 @@ def retry(job_id: int, as_json: bool, server: str | None) -> None:
     if as_json:
         print_json(job)
     else:
-        click.echo(f"Job {job['id']} ({_short(job['task'])}) is {job['state']}.")
+        print_line(f"Job {job['id']} ({_short(job['task'])}) is {job['state']}.")
 
 
 def _short(task: str) -> str:

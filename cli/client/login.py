@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import click
 
+from onsembl.cli.client.options import server_url
 from onsembl.cli.client.rest_client import session_path, sign_in
+from onsembl.cli.output import print_line
 
 
 @click.command()
-@click.option("--server", required=True, envvar="ONSEMBL_SERVER", show_envvar=True, help="The control center's URL.")
+@click.option(
+    "--server",
+    required=True,
+    type=server_url,
+    metavar="URL",
+    envvar="ONSEMBL_SERVER",
+    show_envvar=True,
+    help="The control center's URL.",
+)
 @click.option("--email", prompt="E-mail", help="The operator's e-mail address.")
 @click.option(
     "--password",
@@ -20,12 +30,12 @@ from onsembl.cli.client.rest_client import session_path, sign_in
 )
 def login(server: str, email: str, password: str) -> None:
     """Sign in as an operator. The session is stored for your user only."""
-    session = sign_in(server.rstrip("/"), email, password)
-    click.echo(f"Signed in at {session.server} as {email}.")
+    session = sign_in(server, email, password)
+    print_line(f"Signed in at {session.server} as {email}.")
 
 
 @click.command()
 def logout() -> None:
     """Delete the session of `onsembl login` on this machine."""
     session_path().unlink(missing_ok=True)
-    click.echo("Signed out on this machine.")
+    print_line("Signed out on this machine.")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
@@ -53,8 +54,22 @@ def duration(text: str) -> float:
     return float(found[1]) * _SECONDS[found[2] or "s"]
 
 
+def server_url(text: str) -> str:
+    """A click type: the URL of a control center, without a slash at its end."""
+    try:
+        parts = urlsplit(text)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise click.BadParameter("use a URL such as https://onsembl.example.org")
+    return text.rstrip("/")
+
+
 server_option = click.option(
     "--server",
+    type=server_url,
+    metavar="URL",
     envvar="ONSEMBL_SERVER",
     show_envvar=True,
     help="The control center's URL; by default that of `onsembl login`.",

@@ -17,6 +17,7 @@ from onsembl.cli.client.options import server_option
 from onsembl.cli.client.rest_client import OperatorClient
 from onsembl.cli.errors import CliError
 from onsembl.cli.json_output import json_option, print_json
+from onsembl.cli.output import print_line, print_lines
 from onsembl.protocol.presets import Value, ValuesError, Variable, read_value
 
 CONTENT = ("description", "template", "variables", "priority", "kind", "limits")
@@ -48,7 +49,7 @@ def list_presets(as_json: bool, server: str | None) -> None:
         return
     for preset in presets:
         author = "built-in" if preset["shipped"] else preset["updated_by_name"]
-        click.echo(f"{preset['name']:<24} {author:<24} {preset['description']}")
+        print_line(f"{preset['name']:<24} {author:<24} {preset['description']}")
 
 
 @presets_group.command()
@@ -62,17 +63,17 @@ def show(name: str, as_json: bool, server: str | None) -> None:
     if as_json:
         print_json(preset)
         return
-    click.echo(f"{preset['name']}: {preset['description']}")
+    print_line(f"{preset['name']}: {preset['description']}")
     for field in ("kind", "priority", "limits"):
         if preset[field]:
-            click.echo(f"{field}: {preset[field]}")
+            print_line(f"{field}: {preset[field]}")
     for variable in preset["variables"]:
         about = " | ".join(variable["choices"]) or variable["type"]
         given = " (required)" if variable["required"] else ""
         default = "" if variable["default"] is None else f" [{variable['default']}]"
-        click.echo(f"  {variable['name']:<16} {about}{default}{given}  {variable['help']}".rstrip())
-    click.echo()
-    click.echo(preset["template"].rstrip())
+        print_line(f"  {variable['name']:<16} {about}{default}{given}  {variable['help']}".rstrip())
+    print_line()
+    print_lines(preset["template"].rstrip(), "  | ")
 
 
 @presets_group.command()
@@ -182,7 +183,7 @@ def _print(preset: Mapping[str, Any], message: str, as_json: bool) -> None:
     if as_json:
         print_json(preset)
     else:
-        click.echo(message)
+        print_line(message)
 
 
 def _path(name: str) -> str:

@@ -12,6 +12,7 @@ import click
 from onsembl.cli.client.options import count_option, server_option, since_option, until_option
 from onsembl.cli.client.rest_client import OperatorClient
 from onsembl.cli.json_output import json_option, print_json
+from onsembl.cli.output import print_line, print_progress, styled
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,7 +40,7 @@ def list_recordings(agent: str, limit: int, as_json: bool, server: str | None) -
     for stream in streams:
         began = datetime.fromisoformat(stream["began_at"] or stream["created_at"]).astimezone()
         size, stored = _mebibytes(stream["end"] - stream["start"]), _mebibytes(stream["stored"])
-        click.echo(f"{stream['id']}  {began:%Y-%m-%d %H:%M:%S}  {size}, {stored} stored, {stream['commands']} commands")
+        print_line(f"{stream['id']}  {began:%Y-%m-%d %H:%M:%S}  {size}, {stored} stored, {stream['commands']} commands")
 
 
 @recordings.command()
@@ -54,8 +55,8 @@ def usage(as_json: bool, server: str | None) -> None:
         print_json(used)
         return
     for agent in sorted(used["agents"], key=lambda agent: agent["stored"], reverse=True):
-        click.echo(f"{names.get(agent['agent_id'], agent['agent_id']):<24} {_mebibytes(agent['stored'])}")
-    click.echo(f"On disk: {_mebibytes(used['archive'])} of recordings, {_mebibytes(used['search'])} of search index.")
+        print_line(f"{names.get(agent['agent_id'], agent['agent_id']):<24} {_mebibytes(agent['stored'])}")
+    print_line(f"On disk: {_mebibytes(used['archive'])} of recordings, {_mebibytes(used['search'])} of search index.")
 
 
 def _mebibytes(count: int) -> str:
@@ -140,20 +141,18 @@ def _period(since: datetime | None, until: datetime | None) -> dict[str, str]:
 
 def _export(server: str | None, path: Callable[[OperatorClient], str], query: dict[str, str], output: BinaryIO) -> None:
     written = 0
-    show_progress = sys.stderr.isatty()
 
     def write(chunk: bytes) -> None:
         nonlocal written
         output.write(chunk)
         written += len(chunk)
-        if show_progress:
-            click.echo(f"\r{_mebibytes(written)} …", nl=False, err=True)
+        print_progress(f"{_mebibytes(written)} …")
 
     with OperatorClient(server) as client:
         client.download(path(client), query, write)
-    if show_progress:
-        click.echo("\r\033[K", nl=False, err=True)
-    click.echo(f"{written} bytes.", err=True)
+    print_progress("")
+    output.flush()
+    print_line(f"{written} bytes.", err=True)
 
 
 # Search
@@ -193,16 +192,15 @@ def search(
         print_json(hits)
     else:
         for hit in hits:
-            click.echo(_format_hit(hit, names))
+            _print_hit(hit, names)
     if not hits:
         sys.exit(1)
 
 
-def _format_hit(hit: dict[str, Any], names: dict[str, str]) -> str:
-    text = "".join(
-        click.style(part["text"], fg="yellow", bold=True) if part["match"] else part["text"] for part in hit["excerpt"]
-    ).replace("\n", " ")
+def _print_hit(hit: dict[str, Any], names: dict[str, str]) -> None:
     place = hit["command_id"] or f"{hit['stream_id']}:{hit['offset']}"
     at = datetime.fromisoformat(hit["at"]).astimezone()
-    source = click.style(f"{names.get(hit['agent_id'], hit['agent_id'])}  {at:%Y-%m-%d %H:%M:%S}  {place}", dim=True)
-    return f"{source}\n  {text}"
+    agent = names.get(hit["agent_id"], hit["agent_id"])
+    print_line(styled(f"{agent}  {at:%Y-%m-%d %H:%M:%S}  {place}", dim=True))
+    texts = [(part["text"].replace("\n", " "), part["match"]) for part in hit["excerpt"]]
+    print_line("  ", *(styled(text, fg="yellow", bold=True) if match else text for text, match in texts))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 from uuid import uuid4
 
@@ -22,6 +22,7 @@ import platformdirs
 
 from onsembl.agent.link.durable import replace_file
 from onsembl.cli.errors import CliError
+from onsembl.cli.hints import command_line
 
 TIMEOUT_SECONDS = 30.0
 CREATE_RETRY_SECONDS = (0.5, 2.0)
@@ -35,6 +36,10 @@ PAGE_SIZE = 200
 
 class ServerUnavailable(CliError):
     """The server could not be reached, is overloaded or had an internal error."""
+
+
+class Unauthenticated(CliError):
+    """The server did not accept the access token."""
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,12 +65,13 @@ def stored_session() -> Session | None:
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:
-        raise CliError(f"{session_path()} cannot be read ({error}). Sign in again: onsembl login") from error
+        sign_in = command_line("login", "--server", "https://…")
+        raise CliError(f"{session_path()} cannot be read ({error}). Sign in again: {sign_in}") from error
 
 
 def sign_in(server: str, email: str, password: str) -> Session:
     """Sign in and store the session. Raises CliError."""
-    config = _result(lambda: httpx.get(f"{server}/config.json", timeout=TIMEOUT_SECONDS))
+    config = _result(lambda: httpx.get(f"{server}/config.json", timeout=TIMEOUT_SECONDS), server)
     auth_url = config["supabase_url"] or server
     return _new_session(server, auth_url, config["supabase_key"], "password", {"email": email, "password": password})
 
@@ -78,7 +84,8 @@ def _new_session(server: str, auth_url: str, key: str, grant: str, body: dict[st
             json=body,
             headers={"apikey": key},
             timeout=TIMEOUT_SECONDS,
-        )
+        ),
+        auth_url,
     )
     session = Session(
         server=server,
@@ -107,10 +114,11 @@ class OperatorClient:
         if self._token is None and (
             self._session is None or (server is not None and server.rstrip("/") != self._session.server)
         ):
-            raise CliError("Sign in first: onsembl login --server https://…")
+            raise CliError(f"Sign in first: {command_line('login', '--server', server or 'https://…')}")
         base = server or (self._session.server if self._session is not None else None)
         if base is None:
             raise CliError("The control center's URL is missing. Give --server or set ONSEMBL_SERVER.")
+        self._server = base
         self._http = httpx.Client(base_url=base, auth=self._authorize, timeout=TIMEOUT_SECONDS)
 
     def _authorize(self, request: httpx.Request) -> httpx.Request:
@@ -125,7 +133,12 @@ class OperatorClient:
             session = stored_session() or self._session
             if _expires_soon(session):
                 body = {"refresh_token": session.refresh_token}
-                session = _new_session(session.server, session.auth_url, session.key, "refresh_token", body)
+                try:
+                    session = _new_session(session.server, session.auth_url, session.key, "refresh_token", body)
+                except ServerUnavailable:
+                    raise
+                except CliError as error:
+                    raise self._rejected("Your session has expired", session.server) from error
             self._session = session
         return self._session.access_token
 
@@ -146,11 +159,24 @@ class OperatorClient:
                 time.sleep(pause)
             return post()
 
-        return _result(send)
+        return self._answer(send)
 
-    def request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """The answer to one request."""
-        return _result(lambda: self._http.request(method, path, json=body))
+    def request(
+        self, method: str, path: str, body: dict[str, Any] | None = None, timeout: float = TIMEOUT_SECONDS
+    ) -> Any:
+        """The answer to one request, within `timeout` seconds."""
+        return self._answer(lambda: self._http.request(method, path, json=body, timeout=timeout))
+
+    def _answer(self, send: Callable[[], httpx.Response]) -> Any:
+        try:
+            return _result(send, self._server)
+        except Unauthenticated as error:
+            raise self._rejected(error.message.rstrip("."), self._server) from error
+
+    def _rejected(self, reason: str, server: str) -> CliError:
+        if self._token is not None:
+            return CliError(f"{reason}: the access token in ONSEMBL_TOKEN is expired or not valid at {server}.")
+        return CliError(f"{reason}. Sign in again: {command_line('login', '--server', server)}")
 
     def collect(
         self, path: str, field: str, query: Mapping[str, Any], limit: int, *, cursor: str = "before"
@@ -178,17 +204,24 @@ class OperatorClient:
                     raise
                 time.sleep(POLL_RETRY_SECONDS)
 
-    def download(self, path: str, params: Mapping[str, str], write: Callable[[bytes], object]) -> None:
-        """Pass the content of a file to `write`, chunk by chunk."""
+    def download(
+        self,
+        path: str,
+        params: Mapping[str, str],
+        write: Callable[[bytes], object],
+        begin: Callable[[httpx.Headers], object] = lambda _: None,
+    ) -> None:
+        """Pass the headers of a file to `begin`, and its content to `write`, chunk by chunk."""
         try:
             with self._http.stream("GET", path, params=params) as response:
                 if not response.is_success:
                     response.read()
-                    _result(lambda: response)
+                    self._answer(lambda: response)
+                begin(response.headers)
                 for chunk in response.iter_bytes():
                     write(chunk)
         except httpx.HTTPError as error:
-            raise CliError(f"The connection was lost: {error or type(error).__name__}") from error
+            raise ServerUnavailable(f"The server {self._server} cannot be reached: {_reason(error)}") from error
 
     def agent_names(self) -> dict[str, str]:
         """The name of each agent, by its id."""
@@ -206,18 +239,24 @@ def _expires_soon(session: Session) -> bool:
     return session.expires_at - time.time() < RENEW_BEFORE_SECONDS
 
 
-def _result(send: Callable[[], httpx.Response]) -> Any:
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _result(send: Callable[[], httpx.Response], server: str) -> Any:
+    """The JSON answer. Raises CliError."""
     try:
         response = send()
-    except httpx.HTTPError as error:
-        raise ServerUnavailable(f"The server cannot be reached: {error or type(error).__name__}") from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ServerUnavailable(f"The server {server} cannot be reached: {_reason(error)}") from error
     transient = response.status_code == 429 or response.is_server_error
-    error_class = ServerUnavailable if transient else CliError
+    error_class = ServerUnavailable if transient else Unauthenticated if response.status_code == 401 else CliError
     try:
         body = response.json()
     except ValueError as error:
         raise error_class(f"The server answered {response.status_code} without a JSON text.") from error
     if response.is_success:
         return body
-    message = body.get("detail") or body.get("msg") or body.get("error_description") or response.reason_phrase
+    told: dict[str, Any] = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
+    message = told.get("detail") or told.get("msg") or told.get("error_description") or response.reason_phrase
     raise error_class(str(message))

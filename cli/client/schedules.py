@@ -23,6 +23,7 @@ from onsembl.cli.client.presets import preset_fields, values_option
 from onsembl.cli.client.rest_client import OperatorClient
 from onsembl.cli.errors import CliError
 from onsembl.cli.json_output import json_option, print_json
+from onsembl.cli.output import print_line, print_lines
 
 FIELDS = ("name", "target", "text", "preset", "values", "priority", "limits", "cron", "time_zone", "at")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -70,7 +71,7 @@ def list_schedules(as_json: bool, server: str | None) -> None:
         print_json(schedules)
         return
     for schedule in schedules:
-        click.echo(f"{schedule['name']:<24} {_rule(schedule):<36} {_next(schedule):<26} {_result(schedule['last'])}")
+        print_line(f"{schedule['name']:<24} {_rule(schedule):<36} {_next(schedule):<26} {_result(schedule['last'])}")
 
 
 @schedules_group.command()
@@ -85,14 +86,14 @@ def show(name: str, as_json: bool, server: str | None) -> None:
     if as_json:
         print_json({**schedule, "runs": runs})
         return
-    click.echo(f"{schedule['name']}: {_rule(schedule)}; next {_next(schedule)}")
-    click.echo(f"target {json.dumps(schedule['target'])}, last changed by {schedule['updated_by_name']}")
+    print_line(f"{schedule['name']}: {_rule(schedule)}; next {_next(schedule)}")
+    print_line(f"target {json.dumps(schedule['target'])}, last changed by {schedule['updated_by_name']}")
     if schedule["preset"] is not None:
-        click.echo(f"preset {schedule['preset']} {json.dumps(schedule['values'])}")
+        print_line(f"preset {schedule['preset']} {json.dumps(schedule['values'])}")
     else:
-        click.echo(schedule["text"])
+        print_lines(schedule["text"], "  | ")
     for run in runs:
-        click.echo(f"  {run['due_at'][:19]}  {_result(run):<30} {run['command_id'] or run['group_id'] or ''}".rstrip())
+        print_line(f"  {run['due_at'][:19]}  {_result(run):<30} {run['command_id'] or run['group_id'] or ''}".rstrip())
 
 
 @schedules_group.command()
@@ -181,7 +182,7 @@ def times(cron: str, time_zone: str, as_json: bool, server: str | None) -> None:
     if as_json:
         print_json(answer["times"])
     else:
-        click.echo("\n".join(answer["times"]))
+        print_lines("\n".join(answer["times"]))
 
 
 def _changes(client: OperatorClient, options: dict[str, Any]) -> dict[str, Any]:
@@ -229,7 +230,7 @@ def _print(schedule: dict[str, Any], message: str, as_json: bool) -> None:
     if as_json:
         print_json(schedule)
     else:
-        click.echo(f"Schedule {schedule['name']} {message}")
+        print_line(f"Schedule {schedule['name']} {message}")
 
 
 def _rule(schedule: dict[str, Any]) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 import click
 
+from onsembl.cli.client.live_output import LiveOutput
 from onsembl.cli.client.options import (
     limit_options,
     limits_of,
@@ -17,8 +19,10 @@ from onsembl.cli.client.options import (
     target_options,
 )
 from onsembl.cli.client.presets import preset_fields, values_option
-from onsembl.cli.client.rest_client import OperatorClient
+from onsembl.cli.client.rest_client import OperatorClient, ServerUnavailable
+from onsembl.cli.hints import command_line
 from onsembl.cli.json_output import json_option, print_json
+from onsembl.cli.output import print_line
 from onsembl.protocol.states import FINAL_STATES, CommandState
 
 POLL_SECONDS = 0.3
@@ -33,7 +37,11 @@ INTERRUPTED = 130
 @values_option
 @priority_option
 @limit_options
-@click.option("--wait", is_flag=True, help="Wait for the end; print the output and exit with the command's exit code.")
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="Print the output as it arrives, wait for the end, and exit with the command's exit code.",
+)
 @json_option
 @server_option
 def send(
@@ -51,8 +59,9 @@ def send(
 ) -> None:
     """Send a command to the queues of one or more agents. TEXT is the command; - reads it from standard input.
 
-    With --wait and one agent, print the command's output and exit with its exit code. With several agents, print the
-    final state of each command; the exit code is 1 unless all succeeded. Ctrl-C stops waiting, not the commands.
+    With --wait and one agent, print the command's output as it arrives and exit with its exit code. With several
+    agents, print the final state of each command; the exit code is 1 unless all succeeded. Ctrl-C stops waiting, not
+    the commands.
 
     Needs `onsembl login`.
     """
@@ -73,11 +82,14 @@ def send(
         if not wait:
             _print(sent, names, as_json)
             return
-        ended = _follow(client, sent, names, quiet=as_json or len(agents) == 1)
+        output = LiveOutput(client) if len(agents) == 1 and not as_json else None
+        ended = _follow(client, sent, names, output, quiet=as_json or output is not None)
         if as_json:
             _print(ended, names, as_json)
-        elif len(agents) == 1 and ended[0]["output_end"] is not None:
-            _print_output(client, ended[0])
+        elif output is not None:
+            output.finish(ended[0])
+            if ended[0]["state"] != CommandState.SUCCEEDED:
+                print_line(_outcome(ended[0]), err=True)
     if len(agents) == 1 and ended[0]["exit_code"]:
         sys.exit(min(int(ended[0]["exit_code"]), 255))
     sys.exit(0 if all(command["state"] == CommandState.SUCCEEDED for command in ended) else 1)
@@ -88,35 +100,40 @@ def _print(commands: list[dict[str, Any]], names: dict[str, str], as_json: bool)
         print_json(commands)
         return
     for command in commands:
-        click.echo(f"{command['id']}  {names.get(command['agent_id'], command['agent_id']):<24} {_outcome(command)}")
+        print_line(f"{command['id']}  {names.get(command['agent_id'], command['agent_id']):<24} {_outcome(command)}")
 
 
 def _follow(
-    client: OperatorClient, commands: list[dict[str, Any]], names: dict[str, str], *, quiet: bool
+    client: OperatorClient,
+    commands: list[dict[str, Any]],
+    names: dict[str, str],
+    output: LiveOutput | None,
+    *,
+    quiet: bool,
 ) -> list[dict[str, Any]]:
-    """Wait until all commands have ended; return their rows in the order in which they were sent."""
+    """Wait until all commands have ended; return their rows in the order in which they were sent. Print `output`, that
+    of a single command, as it arrives."""
     rows = {command["id"]: command for command in commands}
     waiting = list(rows)
     try:
         while waiting:
             for command_id in waiting:
                 rows[command_id] = row = client.poll(f"/v1/commands/{command_id}")
+                if output is not None and row["state"] not in FINAL_STATES:
+                    with suppress(ServerUnavailable):  # the next round reads it
+                        output.read(row)
                 if row["state"] in FINAL_STATES and not quiet:
-                    click.echo(f"{names.get(row['agent_id'], row['agent_id']):<24} {_outcome(row)}")
+                    print_line(f"{names.get(row['agent_id'], row['agent_id']):<24} {_outcome(row)}")
             waiting = [command_id for command_id in waiting if rows[command_id]["state"] not in FINAL_STATES]
             if waiting:
                 time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
-        click.echo(f"{len(waiting)} commands continue. To cancel one: onsembl commands cancel ID", err=True)
+        which = waiting[0] if len(waiting) == 1 else "ID"
+        cancel = command_line("commands cancel", which)
+        continues = "The command continues" if len(waiting) == 1 else f"{len(waiting)} commands continue"
+        print_line(f"{continues}. To cancel {'it' if len(waiting) == 1 else 'one'}: {cancel}", err=True)
         sys.exit(INTERRUPTED)
     return list(rows.values())
-
-
-def _print_output(client: OperatorClient, command: dict[str, Any]) -> None:
-    client.download(f"/v1/commands/{command['id']}/recording", {"format": "text"}, sys.stdout.buffer.write)
-    sys.stdout.flush()
-    if command["state"] != CommandState.SUCCEEDED:
-        click.echo(_outcome(command), err=True)
 
 
 def _outcome(command: dict[str, Any]) -> str:

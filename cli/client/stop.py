@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import psycopg
 
+from onsembl.cli.client.access import uses_rest
 from onsembl.cli.client.options import reason_option, server_option
-from onsembl.cli.client.rest_client import OperatorClient, signed_in, stored_session
-from onsembl.cli.errors import CliError
+from onsembl.cli.client.rest_client import OperatorClient
+from onsembl.cli.hints import command_line
 from onsembl.cli.json_output import json_option, print_json
-from onsembl.cli.server.actor import command_line_actor
-from onsembl.cli.server.data_folder import data_dir_option
-from onsembl.cli.server.database_url import database_url_option, running_database
-from onsembl.cli.server.options import halt_seconds_option
-from onsembl.fleet.halt import begin_halt, halt_status, lift_halt
-from onsembl.sql import auth_project, halts
-from onsembl.sql.database import connect
+from onsembl.cli.output import print_line
+from onsembl.cli.server.options import data_dir_option, database_url_option, halt_seconds_option
+
+if TYPE_CHECKING:
+    from onsembl.cli.server.halt_database import HaltDatabase
 
 POLL_SECONDS = 0.2
 Status = dict[str, Any]
@@ -72,9 +68,9 @@ def stop(
     if as_json:
         print_json(status)
     elif lift:
-        click.echo("The halt is lifted; commands start again.")
+        print_line("The halt is lifted; commands start again.")
     elif status["halt"] is None:
-        click.echo("The halt was lifted." if everything else "The fleet is not halted.")
+        print_line("The halt was lifted." if everything else "The fleet is not halted.")
     elif not wait:
         _print(status, each_agent=show_status)
     if (wait and everything and status["halt"] is None) or ((wait or show_status) and not _all_stopped(status)):
@@ -82,12 +78,13 @@ def stop(
 
 
 def _print(status: Status, *, each_agent: bool) -> None:
+    lift = command_line("stop", "--lift")
     if each_agent:
         for agent in status["agents"]:
-            click.echo(_line(agent))
-        click.echo(f"Halted: {_counts(status)}. No command starts until `onsembl stop --lift`.")
+            print_line(_line(agent))
+        print_line(f"Halted: {_counts(status)}. No command starts until `{lift}`.")
     else:
-        click.echo(f"Stopping everything: {_counts(status)}. No command starts until `onsembl stop --lift`.")
+        print_line(f"Stopping everything: {_counts(status)}. No command starts until `{lift}`.")
 
 
 def _all_stopped(status: Status) -> bool:
@@ -104,11 +101,11 @@ def _follow(read: Callable[[], Status], halt_id: object, *, quiet: bool) -> Stat
         for agent in status["agents"]:
             line = _line(agent)
             if printed.get(agent["name"]) != line and not quiet:
-                click.echo(line)
+                print_line(line)
             printed[agent["name"]] = line
         if all(agent["state"] in ("stopped", "not_reached") for agent in status["agents"]):
             if not quiet:
-                click.echo(f"{_counts(status)}.")
+                print_line(f"{_counts(status)}.")
             return status
         time.sleep(POLL_SECONDS)
 
@@ -158,66 +155,12 @@ class _RestAccess:
         return self._client.request("DELETE", "/v1/halt")
 
 
-class _DatabaseAccess:
-    """Uses the database, on the control center's machine."""
-
-    def __init__(self, url: str, halt_seconds: float) -> None:
-        self._url = url
-        self._halt_seconds = halt_seconds
-
-    def __enter__(self) -> _DatabaseAccess:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def begin(self, reason: str | None) -> Status:
-        return asyncio.run(self._begin(reason))
-
-    def read(self) -> Status:
-        return asyncio.run(self._read())
-
-    watch = read
-
-    def lift(self) -> Status:
-        return asyncio.run(self._lift())
-
-    async def _begin(self, reason: str | None) -> Status:
-        async with await connect(self._url, role="onsembl_api") as conn:
-            halt, _ = await begin_halt(conn, command_line_actor(), reason, self._halt_seconds)
-            return await halt_status(conn, halt)
-
-    async def _read(self) -> Status:
-        async with await connect(self._url, role="onsembl_api") as conn:
-            return await halt_status(conn, await halts.in_force(conn))
-
-    async def _lift(self) -> Status:
-        async with await connect(self._url, role="onsembl_api") as conn:
-            halt = await lift_halt(conn, command_line_actor())
-            if halt is None:
-                raise CliError("The fleet is not halted.")
-            return await halt_status(conn, halt)
-
-
 def _halt_access(
     server: str | None, database_url: str | None, data_dir: Path, halt_seconds: float
-) -> _RestAccess | _DatabaseAccess:
-    if database_url is None and signed_in(server) and not _is_local(server, data_dir):
+) -> _RestAccess | HaltDatabase:
+    if uses_rest(server, database_url, data_dir):
         return _RestAccess(server)
-    return _DatabaseAccess(running_database(database_url, data_dir), halt_seconds)
+    from onsembl.cli.server.database_url import running_database
+    from onsembl.cli.server.halt_database import HaltDatabase
 
-
-def _is_local(server: str | None, data_dir: Path) -> bool:
-    """Whether the signed-in control center runs on this machine: both have the same publishable key."""
-    session = stored_session()
-    if session is None or os.environ.get("ONSEMBL_TOKEN") or server not in (None, session.server):
-        return False
-    try:
-        return asyncio.run(_publishable_key(running_database(None, data_dir))) == session.key
-    except (CliError, OSError, psycopg.Error):  # the database is another user's, or does not run
-        return False
-
-
-async def _publishable_key(url: str) -> str | None:
-    async with await connect(url) as conn:
-        return await auth_project.publishable_key(conn)
+    return HaltDatabase(running_database(database_url, data_dir), halt_seconds)

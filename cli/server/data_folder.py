@@ -6,28 +6,7 @@ import fcntl
 import os
 from pathlib import Path
 
-import click
-import platformdirs
-
 from onsembl.cli.errors import CliError
-
-
-def default_folder() -> Path:
-    """The user's data folder. For root it is a system folder, because other users cannot enter root's home."""
-    if os.name == "posix" and os.geteuid() == 0:
-        return Path("/var/lib/onsembl")
-    return platformdirs.user_data_path("onsembl")
-
-
-data_dir_option = click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    envvar="ONSEMBL_DATA_DIR",
-    show_envvar=True,
-    default=default_folder,
-    show_default="the user's data folder",
-    help="The folder of the embedded Postgres and all other data.",
-)
 
 
 class DataFolder:

@@ -6,28 +6,16 @@ import asyncio
 import time
 from pathlib import Path
 
-import click
 import psycopg
 
 from onsembl.cli.errors import CliError
+from onsembl.cli.hints import command_line
+from onsembl.cli.output import print_line
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 from onsembl.cli.server.hosted_project import require_session_database
+from onsembl.sql import auth_project
 from onsembl.sql.database import connect
 
-database_url_option = click.option(
-    "--database-url",
-    envvar="DATABASE_URL",
-    show_envvar=True,
-    help="A Postgres to use instead of the embedded one. Prefer the environment variable: other users see arguments.",
-)
-
-database_wait_option = click.option(
-    "--database-wait",
-    type=click.FloatRange(0, 3600),
-    default=30.0,
-    show_default=True,
-    help="Seconds to wait for the database to respond.",
-)
 RETRY_SECONDS = 0.25
 
 
@@ -36,12 +24,26 @@ def running_database(database_url: str | None, data_dir: Path, wait: float = 0.0
     if database_url is None:
         if not (data_dir / "postgres" / "postmaster.pid").exists():
             raise CliError(
-                f"No Postgres runs in {data_dir}. Start the control center first (`onsembl up`), or set DATABASE_URL."
+                f"No Postgres runs in {data_dir}. Start the control center first ({command_line('up')}), "
+                "or set DATABASE_URL."
             )
         database_url = EmbeddedPostgres(data_dir).url()
     require_session_database(database_url)
     require_database(database_url, wait)
     return database_url
+
+
+def local_publishable_key(data_dir: Path) -> str | None:
+    """The publishable key of the control center whose Postgres runs in `data_dir`; None if it cannot be read."""
+
+    async def read(url: str) -> str | None:
+        async with await connect(url) as conn:
+            return await auth_project.publishable_key(conn)
+
+    try:
+        return asyncio.run(read(running_database(None, data_dir)))
+    except (CliError, OSError, psycopg.Error):  # the database is another user's, or does not run
+        return None
 
 
 def require_database(url: str, wait: float = 0.0) -> None:
@@ -65,7 +67,7 @@ def require_database(url: str, wait: float = 0.0) -> None:
             if not transient or time.monotonic() >= deadline:
                 raise not_responding(error) from error
             if not reported:
-                click.echo(f"Waiting for the database: {str(error).strip()}", err=True)
+                print_line(f"Waiting for the database: {str(error).strip()}", err=True)
             reported = True
             time.sleep(RETRY_SECONDS)
         else:

@@ -22,6 +22,7 @@ import click
 import msgspec
 
 from onsembl.api.http.openapi import document
+from onsembl.cli.output import print_line
 from onsembl.cli.server.dashboard_build import install_for_checks
 from onsembl.cli.server.node import node_command, node_environment
 from onsembl.protocol import close_codes, keyboard_messages, messages, states
@@ -63,7 +64,7 @@ def protocol_types() -> str:
 
 def rest_types() -> str:
     """The content of `rest.ts`. Installs the generator's packages. Raises DashboardNotBuilt, CalledProcessError."""
-    install_for_checks(GENERATOR, click.echo)
+    install_for_checks(GENERATOR, print_line)
     result = subprocess.run(
         [*node_command(), "node_modules/openapi-typescript/bin/cli.js", *OPTIONS],
         cwd=GENERATOR,
@@ -197,7 +198,7 @@ def _comment(text: str | None, indent: str = "") -> str:
 def main() -> None:
     for file, content in ((PROTOCOL, protocol_types()), (REST, rest_types())):
         file.write_text(content, encoding="utf-8")
-        click.echo(f"wrote {file}")
+        print_line(f"wrote {file}")
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ import click
 from onsembl.api.auth.agent_keys import new_private_pem
 from onsembl.cli.errors import CliError
 from onsembl.cli.json_output import json_option, print_json
+from onsembl.cli.output import print_line
 from onsembl.cli.server.actor import command_line_actor
-from onsembl.cli.server.data_folder import data_dir_option
-from onsembl.cli.server.database_url import database_url_option, running_database
+from onsembl.cli.server.database_url import running_database
 from onsembl.cli.server.hosted_project import hosted_project
+from onsembl.cli.server.options import data_dir_option, database_url_option
 from onsembl.fleet import instance_messages
 from onsembl.fleet.instance_messages import Broadcast
 from onsembl.realtime.auth.signing_keys import RotationTooSoon, builtin_signing_keys
@@ -40,7 +41,7 @@ def list_keys(as_json: bool, database_url: str | None, data_dir: Path) -> None:
         return
     for number, row in enumerate(rows):
         until = f"verifies until {row['retired_at']}" if row["retired_at"] else "verifies"
-        click.echo(f"{row['kid']}  created {row['created_at']}  {'signs' if number == 0 else until}")
+        print_line(f"{row['kid']}  created {row['created_at']}  {'signs' if number == 0 else until}")
 
 
 @keys.command()
@@ -67,7 +68,7 @@ def rotate(operators: bool, revoke: bool, database_url: str | None, data_dir: Pa
             raise CliError(str(error)) from error
     else:
         kid = asyncio.run(_rotate_agents(url, revoke))
-    click.echo(f"{'Operators' if operators else 'Agents'}' tokens are now signed by key {kid}.")
+    print_line(f"{'Operators' if operators else 'Agents'}' tokens are now signed by key {kid}.")
 
 
 async def _valid_keys(url: str) -> list[dict[str, str | None]]:

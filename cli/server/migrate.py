@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from pathlib import Path
 
 import click
 
 from onsembl.cli.errors import CliError
-from onsembl.cli.server.data_folder import data_dir_option
-from onsembl.cli.server.database_url import database_url_option, running_database
+from onsembl.cli.json_output import json_option, print_json
+from onsembl.cli.output import print_lines
+from onsembl.cli.server.database_url import running_database
+from onsembl.cli.server.options import data_dir_option, database_url_option
 from onsembl.sql.migrate import MigrationError
 from onsembl.sql.migrate import migrate as apply
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print the applied migrations as JSON.")
+@json_option
 @database_url_option
 @data_dir_option
 def migrate(as_json: bool, database_url: str | None, data_dir: Path) -> None:
@@ -28,6 +29,6 @@ def migrate(as_json: bool, database_url: str | None, data_dir: Path) -> None:
     except MigrationError as error:
         raise CliError(str(error)) from error
     if as_json:
-        click.echo(json.dumps({"applied": applied}))
+        print_json({"applied": applied})
     else:
-        click.echo("\n".join(f"Applied {name}" for name in applied) or "Nothing to apply.")
+        print_lines("\n".join(f"Applied {name}" for name in applied) or "Nothing to apply.")

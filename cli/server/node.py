@@ -15,7 +15,7 @@ class NodeMissing(Exception):
     """The package with Node is not installed."""
 
     def __init__(self) -> None:
-        super().__init__("Node is missing. It is one of the server's packages: pip install 'onsembl[server]'.")
+        super().__init__("Node is missing: it comes with the packages of the extra `server`.")
 
 
 def node_command() -> list[str]:

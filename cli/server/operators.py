@@ -14,10 +14,11 @@ import click
 
 from onsembl.cli.errors import CliError
 from onsembl.cli.json_output import json_option, print_json
+from onsembl.cli.output import print_line
 from onsembl.cli.server.actor import command_line_actor
-from onsembl.cli.server.data_folder import data_dir_option
-from onsembl.cli.server.database_url import database_url_option, running_database
+from onsembl.cli.server.database_url import running_database
 from onsembl.cli.server.hosted_project import hosted_project
+from onsembl.cli.server.options import data_dir_option, database_url_option
 from onsembl.fleet import instance_messages
 from onsembl.fleet.instance_messages import Broadcast
 from onsembl.protocol.states import Role
@@ -56,9 +57,9 @@ def add(email: str, role: str, database_url: str | None, data_dir: Path) -> None
     given = os.environ.get("ONSEMBL_OPERATOR_PASSWORD")
     password = given or secrets.token_urlsafe(12)
     _change("added", email, lambda directory: directory.add(email, password, Role(role)), database_url, data_dir)
-    click.echo(f"{email} can sign in as {role}.")
+    print_line(f"{email} can sign in as {role}.")
     if not given:
-        click.echo(f"Password: {password}   (shown this once)")
+        print_line(f"Password: {password}   (shown this once)")
 
 
 @operator.command("list")
@@ -75,7 +76,7 @@ def list_operators(as_json: bool, database_url: str | None, data_dir: Path) -> N
     for account in accounts:
         state = "disabled" if account.disabled else "enabled"
         last = f"{account.last_sign_in_at:%Y-%m-%d %H:%M}" if account.last_sign_in_at else "never signed in"
-        click.echo(f"{account.email:<{width}}  {account.role or 'no role':<8}  {state:<8}  {last}")
+        print_line(f"{account.email:<{width}}  {account.role or 'no role':<8}  {state:<8}  {last}")
 
 
 @operator.command("set-role")
@@ -86,7 +87,7 @@ def list_operators(as_json: bool, database_url: str | None, data_dir: Path) -> N
 def set_role(email: str, role: str, database_url: str | None, data_dir: Path) -> None:
     """Change an operator's role."""
     _change("role_set", email, lambda directory: directory.set_role(email, Role(role)), database_url, data_dir)
-    click.echo(f"{email} is {role} from the next token refresh on.")
+    print_line(f"{email} is {role} from the next token refresh on.")
 
 
 @operator.command()
@@ -96,7 +97,7 @@ def set_role(email: str, role: str, database_url: str | None, data_dir: Path) ->
 def disable(email: str, database_url: str | None, data_dir: Path) -> None:
     """Disable an operator: end their sessions and reject further sign-ins."""
     _change("disabled", email, lambda directory: directory.disable(email), database_url, data_dir)
-    click.echo(f"{email} is disabled.")
+    print_line(f"{email} is disabled.")
 
 
 @operator.command()
@@ -106,7 +107,7 @@ def disable(email: str, database_url: str | None, data_dir: Path) -> None:
 def enable(email: str, database_url: str | None, data_dir: Path) -> None:
     """Enable a disabled operator."""
     _change("enabled", email, lambda directory: directory.enable(email), database_url, data_dir)
-    click.echo(f"{email} is enabled.")
+    print_line(f"{email} is enabled.")
 
 
 def _change(

@@ -1,13 +1,19 @@
-"""Options that several commands of the server share: timeouts, retention and how hard an agent is stopped."""
+"""Options that several commands of the server share: its database and folder, timeouts, and retention.
+
+They need the base install only: `onsembl stop` and `onsembl audit`, which have them, also work by the REST API.
+"""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import click
 import msgspec
+import platformdirs
 
-from onsembl.fleet.halt import HALT_SECONDS
 from onsembl.protocol.states import AgentKind
-from onsembl.protocol.stop_timeouts import StopTimeouts
+from onsembl.protocol.stop_timeouts import HALT_SECONDS, StopTimeouts
 
 
 def kind_times(text: str) -> tuple[AgentKind, StopTimeouts]:
@@ -62,4 +68,37 @@ halt_seconds_option = click.option(
     default=HALT_SECONDS,
     show_default=True,
     help="Seconds that an agent may take to stop everything in an emergency stop.",
+)
+
+
+def default_folder() -> Path:
+    """The user's data folder. For root it is a system folder, because other users cannot enter root's home."""
+    if os.name == "posix" and os.geteuid() == 0:
+        return Path("/var/lib/onsembl")
+    return platformdirs.user_data_path("onsembl")
+
+
+data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="ONSEMBL_DATA_DIR",
+    show_envvar=True,
+    default=default_folder,
+    show_default="the user's data folder",
+    help="The folder of the embedded Postgres and all other data.",
+)
+
+database_url_option = click.option(
+    "--database-url",
+    envvar="DATABASE_URL",
+    show_envvar=True,
+    help="A Postgres to use instead of the embedded one. Prefer the environment variable: other users see arguments.",
+)
+
+database_wait_option = click.option(
+    "--database-wait",
+    type=click.FloatRange(0, 3600),
+    default=30.0,
+    show_default=True,
+    help="Seconds to wait for the database to respond.",
 )

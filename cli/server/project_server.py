@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import socket
 
-import click
-
+from onsembl.cli.output import print_line
 from onsembl.cli.server.serve import serve
 from onsembl.realtime.auth.events import AuthEvent
 from onsembl.realtime.builtin import BuiltinSupabase, create_project_app
@@ -17,10 +16,10 @@ def serve_project(database_url: str, listener: socket.socket) -> None:
     builtin = BuiltinSupabase(database_url=database_url, issuer=f"{address}/auth/v1", on_event=_ignore)
 
     async def started() -> None:
-        click.echo("Serving a Supabase project. To use it:")
-        click.echo(f"export SUPABASE_URL={address}")
-        click.echo(f"export SUPABASE_PUBLISHABLE_KEY={builtin.publishable_key}")
-        click.echo(f"export SUPABASE_SECRET_KEY={builtin.secret_key}")
+        print_line("Serving a Supabase project. To use it:")
+        print_line(f"export SUPABASE_URL={address}")
+        print_line(f"export SUPABASE_PUBLISHABLE_KEY={builtin.publishable_key}")
+        print_line(f"export SUPABASE_SECRET_KEY={builtin.secret_key}")
 
     async def stopping() -> None:
         return

@@ -13,10 +13,11 @@ import click
 from onsembl.cli import logs
 from onsembl.cli.errors import CliError
 from onsembl.cli.json_output import json_option, print_json
-from onsembl.cli.server.data_folder import data_dir_option
-from onsembl.cli.server.database_url import database_url_option, require_database, running_database
+from onsembl.cli.output import print_line, styled
+from onsembl.cli.server.database_url import require_database, running_database
 from onsembl.cli.server.hosted_project import hosted_project, require_session_database
 from onsembl.cli.server.listener import listen
+from onsembl.cli.server.options import data_dir_option, database_url_option
 from onsembl.realtime.hosted import HostedProject
 from onsembl.sql.migrate import MigrationError, migrate
 
@@ -35,10 +36,10 @@ def setup(database_url: str | None) -> None:
     """Prepare the project's database: migrations, grants, publication. Safe to run again."""
     project, url = _project(database_url)
     for name in _migrate(url, builtin=False):
-        click.echo(f"Applied {name}")
+        print_line(f"Applied {name}")
     for table in asyncio.run(_grant_and_publish(url)):
-        click.echo(f"Published onsembl.{table}")
-    click.echo(f"{project.url} is set up. Check it with: onsembl supabase check")
+        print_line(f"Published onsembl.{table}")
+    print_line(f"{project.url} is set up. Check it with: onsembl supabase check")
 
 
 async def _grant_and_publish(url: str) -> list[str]:
@@ -83,10 +84,10 @@ def check(as_json: bool, wait: float, database_url: str | None) -> None:
 
 
 def _print(finding: Finding) -> None:
-    mark = click.style("ok  ", fg="green") if finding.ok else click.style("FAIL", fg="red", bold=True)
-    click.echo(f"{mark} {finding.check:<13} {finding.detail}")
+    mark = styled("ok  ", fg="green") if finding.ok else styled("FAIL", fg="red", bold=True)
+    print_line(mark, f" {finding.check:<13} {finding.detail}")
     if finding.fix:
-        click.echo(f"     fix: {finding.fix}")
+        print_line(f"     fix: {finding.fix}")
 
 
 @supabase.command()

@@ -17,13 +17,17 @@ import psycopg
 
 from onsembl.cli import logs
 from onsembl.cli.errors import CliError
-from onsembl.cli.server.data_folder import DataFolder, data_dir_option
-from onsembl.cli.server.database_url import database_url_option, database_wait_option, not_responding, require_database
+from onsembl.cli.output import print_line
+from onsembl.cli.server.data_folder import DataFolder
+from onsembl.cli.server.database_url import not_responding, require_database
 from onsembl.cli.server.hosted_project import hosted_project, require_session_database
 from onsembl.cli.server.listener import address_of, listen
 from onsembl.cli.server.options import (
     archive_days_option,
     cancel_times_option,
+    data_dir_option,
+    database_url_option,
+    database_wait_option,
     dead_after_option,
     halt_seconds_option,
 )
@@ -127,6 +131,7 @@ def up(
     began = time.monotonic()
     logs.configure(logging.WARNING)
     listener = listen(host, port)
+    click.get_current_context().call_on_close(listener.close)
     address = (public_url or address_of(listener)).rstrip("/")
     data_dir = data_dir.expanduser().absolute()
     hosted = _hosted(database_url)
@@ -136,7 +141,7 @@ def up(
     signal.signal(signal.SIGTERM, _terminate)
     from onsembl.cli.server.dashboard import dashboard_files
 
-    dashboard = dashboard_files(click.echo)
+    dashboard = dashboard_files(print_line)
     start = _Start(
         listener=listener,
         address=address,
@@ -160,7 +165,7 @@ def up(
 
     postgres = EmbeddedPostgres(data_dir)
     if not (data_dir / "postgres").exists():
-        click.echo(f"Creating a database in {data_dir}")
+        print_line(f"Creating a database in {data_dir}")
     try:
         postgres.start()
         _serve(start, postgres.url(), dashboard, postgres)
@@ -230,12 +235,12 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None, postgres: E
         if start.hosted is None:
             await _print_first_operator(database_url)
         took = time.monotonic() - start.began
-        click.echo(f"Onsembl is ready at {start.address} ({took:.1f} s). Stop it with Ctrl-C.")
+        print_line(f"Onsembl is ready at {start.address} ({took:.1f} s). Stop it with Ctrl-C.")
         if agent is not None:
             try:
                 await agent.start(address_of(start.listener), database_url)
             except AgentError as error:
-                click.echo(f"The demo agent could not be started: {error}", err=True)
+                print_line(f"The demo agent could not be started: {error}", err=True)
 
     async def stopping() -> None:
         await cancel_until_done(watching)
@@ -251,4 +256,8 @@ async def _print_first_operator(database_url: str) -> None:
     created = await create_first_operator(database_url)
     if created is not None:
         email, password = created
-        click.echo(f"\n  Sign in with   {email}\n  and password   {password}\n  (shown this once)\n")
+        print_line()
+        print_line(f"  Sign in with   {email}")
+        print_line(f"  and password   {password}")
+        print_line("  (shown this once)")
+        print_line()

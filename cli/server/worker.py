@@ -14,10 +14,15 @@ from prometheus_client import CollectorRegistry
 
 from onsembl.cli import logs
 from onsembl.cli.errors import CliError
-from onsembl.cli.server.data_folder import data_dir_option
-from onsembl.cli.server.database_url import database_url_option, database_wait_option, running_database
+from onsembl.cli.server.database_url import running_database
 from onsembl.cli.server.metrics_server import serve_metrics
-from onsembl.cli.server.options import archive_days_option, dead_after_option
+from onsembl.cli.server.options import (
+    archive_days_option,
+    data_dir_option,
+    database_url_option,
+    database_wait_option,
+    dead_after_option,
+)
 from onsembl.sql.cancellation import cancel_until_done
 from onsembl.sql.supervision import GaveUp, supervise
 from onsembl.tasks.metrics import LoopLag, Pools, WorkerMetrics, new_registry

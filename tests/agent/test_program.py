@@ -142,7 +142,7 @@ async def folder(api, tmp_path) -> Path:
 async def test_an_agent_needs_private_credentials_to_run(folder, tmp_path):
     """The error says what to do."""
     said = await onsembl_agent("run", "--name", "other", "--state-dir", str(folder))
-    assert (said.code, "onsembl agent enrol" in said.text) == (1, True), said.text
+    assert (said.code, "onsembl agent login" in said.text) == (1, True), said.text
     (folder / "one" / store.FILE_NAME).chmod(0o644)
     said = await onsembl_agent("run", "--name", "one", "--state-dir", str(folder))
     assert (said.code, "chmod 600" in said.text) == (1, True), said.text

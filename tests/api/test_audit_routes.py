@@ -13,10 +13,11 @@ from support.cases import cases
 from support.frames import HELLO_TEXT, close_code
 from websockets.exceptions import InvalidStatus
 
+from onsembl.fleet import audit_export
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.enrolment import GRANT_TYPE
 from onsembl.protocol.states import Role
-from onsembl.sql import audit
+from onsembl.sql import audit, audit_log
 from onsembl.sql.audit import Actor, Event
 from onsembl.sql.database import connect
 
@@ -201,3 +202,11 @@ async def test_an_alert_is_seen_once(api, admin):
         assert (answer.status_code, answer.json()["acknowledged_at"] is not None) == (200, True)
     assert len((await read(api, admin, action="alert.acknowledged"))["events"]) == 1
     assert (await api.http.post("/v1/alerts/999/acknowledge", headers=admin)).status_code == 404
+
+
+@pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
+def test_no_cell_of_an_export_is_a_formula(first: str):
+    """A spreadsheet shows the text of a cell that begins like a formula, full-width too, and runs nothing."""
+    row = dict.fromkeys(audit_log.COLUMNS) | {"actor_name": f"{first}cmd|' /C calc'!A0", "detail": {"a": 1}}
+    (cells,) = csv.reader(io.StringIO(audit_export.line(row, "csv").decode(), newline=""))
+    assert f"'{first}cmd|' /C calc'!A0" in cells

@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from support.agents import CuttableLink, Operator, agent_running, until
 from support.api_calls import call_api
 from support.command_line import CommandLine
+from support.forked import fork_onsembl
 from support.lossy_link import LossyLink
 from support.server import PASSWORD, Api
 
+from onsembl.agent.enrolment import credentials as store
+from onsembl.agent.enrolment.enrol import enrol
 from onsembl.cli.client import rest_client
-from onsembl.protocol.states import Role
+from onsembl.fleet.audit_seal import seal_new_rows
+from onsembl.protocol.states import AgentKind, Role
+from onsembl.sql.database import connect
 
 
 async def test_a_command_is_sent_and_waited_for(api: Api, tmp_path: Path):
@@ -36,6 +42,52 @@ async def test_a_command_is_sent_and_waited_for(api: Api, tmp_path: Path):
     assert "There is no agent nobody." in err
     _, err = await run("send", "true", code=2)
     assert "Give one kind of target" in err
+
+
+async def test_output_is_printed_as_it_arrives(api: Api, tmp_path: Path):
+    """`send --wait` prints a line while the command runs, and `agent run` names the server that it has reached."""
+    store.save(tmp_path / "one", await enrol(api.url, await api.enrolment_token(), "one", AgentKind.SHELL))
+    line = CommandLine(api, await api.operator(Role.OPERATOR), tmp_path)
+    log, out = (tmp_path / "log").open("w+b"), (tmp_path / "out").open("w+b")
+    with log, out:
+        agent = await fork_onsembl(
+            *("agent", "run", "--name", "one", "--state-dir", str(tmp_path), "--cwd", str(tmp_path)), stderr=log
+        )
+        try:
+            await until_written(log, f"Connected to {api.url} as one\n")
+            text = "echo begun; until [ -e go ]; do sleep 0.05; done; printf end"
+            waiting = await line.start("send", "--agent", "one", "--wait", text, stdout=out)
+            await until_written(out, "begun\n")
+            (tmp_path / "go").touch()
+            assert await waiting.wait() == 0
+            await until_written(out, "begun\nend\n")
+        finally:
+            agent.terminate()
+            await agent.wait()
+
+
+async def until_written(file: BinaryIO, text: str) -> None:
+    """Wait until a file that a process writes contains the text."""
+
+    async def written() -> bool:
+        return text in Path(file.name).read_text()
+
+    await until(written, f"{text!r} is written")
+
+
+async def test_the_audit_log_is_read_without_a_database(api: Api, tmp_path: Path):
+    """On a machine that is only signed in, `onsembl audit` verifies and exports the log by the REST API."""
+    admin = await api.operator()
+    run = CommandLine(api, admin, tmp_path).run
+    async with await connect(api.database_url, autocommit=True) as conn, conn.transaction():
+        await seal_new_rows(conn)
+    result = json.loads((await run("audit", "verify", "--json"))[0])
+    assert result["ok"] and result["rows"] > 0
+    head = result["head"]["hash"]
+    assert f"Head: {head}" in (await run("audit", "verify", "--expect-head", head.upper()))[0]
+    assert "WRONG" in (await run("audit", "verify", "--expect-head", "ab" * 32, code=1))[0]
+    out, err = await run("audit", "export", "--action", "operator.", "--format", "csv")
+    assert (len(out.splitlines()) - 1, "operator." in out) == (int(err.split()[0]), True)
 
 
 class WatchedLink(CuttableLink):

@@ -12,7 +12,7 @@ from onsembl.api.http.openapi import document
 
 VERBS = (
     "acknowledge|approve|begin|cancel|create|delete|disable|edit|enable|enrol|export|find|lift|list|log|move|pause|"
-    "preview|read|refresh|reject|restart|resume|retry|run|save|search|send|set|stop|update|withdraw"
+    "preview|read|refresh|reject|restart|resume|retry|run|save|search|send|set|stop|update|verify|withdraw"
 )
 SOMETIMES = {
     "CancelStepAnswer": {"limit"},

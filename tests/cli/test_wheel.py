@@ -162,7 +162,10 @@ def needs_the_base_install_only(command: list[str], cwd: Path, **environment: st
     refused = subprocess.run([*command, "up", "--demo"], check=False, **surroundings)
     assert refused.returncode == 1
     assert refused.stderr.startswith("Error: ")
-    assert "onsembl[server]" in refused.stderr
+    assert ".whl[server]" in refused.stderr
+    for subcommand in (["stop", "--all"], ["audit", "verify"], ["audit", "export"], ["agents", "list"]):
+        unknown = subprocess.run([*command, *subcommand], check=False, **surroundings)
+        assert (unknown.returncode, unknown.stderr.partition(": onsembl login")[0]) == (1, "Error: Sign in first")
 
 
 WITHOUT = """

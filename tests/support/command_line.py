@@ -10,7 +10,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 from support.control_center import clean_environment
-from support.forked import fork_onsembl
+from support.forked import ForkedProcess, Stream, fork_onsembl
 from support.server import Account, Api
 
 from onsembl.cli.main import main
@@ -37,12 +37,16 @@ class CommandLine:
             ONSEMBL_SERVER=api.url, ONSEMBL_TOKEN=account.access_token, XDG_STATE_HOME=str(folder)
         )
 
+    async def start(self, *arguments: str, **streams: Stream) -> ForkedProcess:
+        """Start a command with the given standard streams."""
+        return await fork_onsembl(*arguments, env=self._environment, **streams)
+
     async def run(self, *arguments: str, code: int = 0, stdin: bytes = b"") -> tuple[str, str]:
         """Run a command that exits with `code`, and return its standard output and standard error."""
         with tempfile.TemporaryFile() as input_file, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             input_file.write(stdin)
             input_file.seek(0)
-            process = await fork_onsembl(*arguments, env=self._environment, stdin=input_file, stdout=out, stderr=err)
+            process = await self.start(*arguments, stdin=input_file, stdout=out, stderr=err)
             try:
                 exit_code = await process.wait()
             finally:
