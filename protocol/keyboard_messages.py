@@ -17,9 +17,12 @@ from onsembl.protocol.field_types import Message, ShortText
 MAX_KEYS = 16_384
 """The most characters in one message. A longer paste is sent in several, each after the answer to the one before."""
 
-KeysRejection = Literal["not_in_control", "offline", "restarted", "nothing_runs", "no_terminal", "too_much"]
+KeysRejection = Literal[
+    "not_in_control", "offline", "restarted", "nothing_runs", "no_terminal", "too_much", "line_too_long"
+]
 """Why keys were not typed. `restarted`: the agent's program has restarted since the keys were sent. `no_terminal`: the
-command reads no keyboard. `too_much`: too many typed keys are unread."""
+command reads no keyboard. `too_much`: too many typed keys are unread. `line_too_long`: the program reads line by line,
+and a line is longer than the terminal's limit of 4,095 bytes, beyond which the kernel would drop keys."""
 
 
 class Keys(Message, tag="keys", frozen=True, kw_only=True):

@@ -8,13 +8,15 @@ import os
 import pty
 import signal
 import subprocess
+import termios
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from onsembl.agent.process.environment import command_environment
+from onsembl.agent.process.line_limit import LineLimit
 from onsembl.agent.process.reaper import Reaper
-from onsembl.agent.process.terminal_flush import flush_unread
+from onsembl.agent.process.terminal_flush import LOCAL_MODES, flush_unread
 from onsembl.agent.process.tree import ProcessTree
 from onsembl.agent.process.typeahead import Typeahead
 from onsembl.agent.terminal import AgentTerminal
@@ -68,6 +70,7 @@ class Process:
         self._pty: int | None = None
         self._tty = ""
         self._typeahead: Typeahead | None = None
+        self._line_limit = LineLimit()
         self._redrawn_at = float("-inf")
         self._redraw_due: asyncio.TimerHandle | None = None
         self._last_output = self._loop.time()
@@ -179,7 +182,16 @@ class Process:
         """
         if self._typeahead is None:
             return "no_terminal"
+        if not self._line_limit.accepts(keys, canonical=self._reads_lines()):
+            return "line_too_long"
         return None if self._typeahead.add(keys) else "too_much"
+
+    def _reads_lines(self) -> bool:
+        """Whether the terminal gives its program whole lines (canonical mode)."""
+        try:
+            return self._pty is not None and bool(termios.tcgetattr(self._pty)[LOCAL_MODES] & termios.ICANON)
+        except (OSError, termios.error):  # the program has ended
+            return False
 
     def when_read(self, answer: Callable[[], None]) -> None:
         """Call `answer` when the program has read nearly all typed keys, or does not read."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import termios
 
-_LOCAL_MODES = 3
+LOCAL_MODES = 3
+"""The index of the local modes in what `termios.tcgetattr` returns."""
 
 
 def flush_unread(pty: int, tty: str) -> None:
@@ -17,7 +18,7 @@ def flush_unread(pty: int, tty: str) -> None:
     key itself (a raw terminal), nothing is flushed and all keys keep their order.
     """
     try:
-        if not termios.tcgetattr(pty)[_LOCAL_MODES] & termios.ISIG:
+        if not termios.tcgetattr(pty)[LOCAL_MODES] & termios.ISIG:
             return
         termios.tcflush(pty, termios.TCOFLUSH)  # keys that have not reached the program's side
         terminal = os.open(tty, os.O_RDWR | os.O_NOCTTY)

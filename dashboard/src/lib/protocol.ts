@@ -172,7 +172,7 @@ export interface KeysTaken {
   type: "keys_taken";
   client_id: string;
   seq: number;
-  refused: "no_terminal" | "not_in_control" | "nothing_runs" | "offline" | "restarted" | "too_much" | null;
+  refused: "line_too_long" | "no_terminal" | "not_in_control" | "nothing_runs" | "offline" | "restarted" | "too_much" | null;
 }
 
 /** A page that has control of a terminal, or waits for it. */
