@@ -222,6 +222,8 @@ async def _start(
         settings.database_url, role="onsembl_api", max_size=STATEMENT_CONNECTIONS, autocommit=True, may_lose=True
     )
     await stack.enter_async_context(statements)
+    heartbeats = create_pool(settings.database_url, role="onsembl_api", max_size=1)
+    await stack.enter_async_context(heartbeats)
     hub = Hub(pool, settings.ring_bytes, await _start_archiver(settings, stack, counted, run))
     reports = AgentReports(hub, pool, statements, counted.command_ended)
     rejections = Rejections(pool, counted.rejected)
@@ -245,9 +247,11 @@ async def _start(
     )
     counted.pools.watch("api", pool)
     counted.pools.watch("statements", statements)
-    instance = Instance(services, instance_id)
+    counted.pools.watch("heartbeats", heartbeats)
+    instance = Instance(services, instance_id, heartbeats)
     tasks = [
         run("The instance's heartbeat", instance.send_heartbeats),
+        run("The comparison of connections", instance.compare_connections),
         run("The receiver of messages", instance.receive_messages),
         run("The writer of rejections", rejections.write_forever),
         run("The measurement of the event loop", counted.loop_lag.watch),

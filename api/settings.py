@@ -12,7 +12,7 @@ from onsembl.protocol.states import AgentKind
 from onsembl.protocol.stop_timeouts import HALT_SECONDS, StopTimeouts
 from onsembl.realtime.auth.settings import AuthSettings
 from onsembl.realtime.hosted import HostedProject
-from onsembl.tasks.worker import WorkerSettings
+from onsembl.tasks.worker import INSTANCE_DEAD_SECONDS, WorkerSettings
 
 DAY = 24 * 3600.0
 
@@ -24,6 +24,7 @@ class Settings:
     `public_url` is the URL at which browsers and agents reach this instance; other instances reach it at `address`.
     `hosted` is the Supabase project; without one the built-in Supabase is served, with the settings `auth`.
     `worker` are the settings of a worker in this process. Any worker that was silent for `dead_after` is shown as dead.
+    Workers consider this instance dead when it is silent for `instance_dead_after`.
     `metrics_token` is required to read the metrics; without one, only this machine may read them.
     `ring_bytes` of each stream are kept in memory for viewers. While the archive cannot be written, at most
     `backlog_bytes` of each stream and `total_backlog_bytes` of all streams wait for it.
@@ -50,9 +51,14 @@ class Settings:
     auth: AuthSettings = field(default_factory=AuthSettings)
     heartbeat: float = 30.0
     heartbeat_timeout: float = 10.0
-    instance_heartbeat: float = 10.0
+    instance_dead_after: float = INSTANCE_DEAD_SECONDS
     agent_access_token: float = 15 * 60.0
     agent_refresh_token: float = 7 * DAY
     halt_seconds: float = HALT_SECONDS
     cancel_times: Mapping[AgentKind, StopTimeouts] = field(default_factory=dict[AgentKind, StopTimeouts])
     pool_size: int = 10
+
+    @property
+    def instance_heartbeat(self) -> float:
+        """The interval of this instance's heartbeats: some of them may be late."""
+        return self.instance_dead_after / 4

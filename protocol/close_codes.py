@@ -13,7 +13,7 @@ class CloseCode(IntEnum):
 
     NORMAL = 1000
     GOING_AWAY = 1001
-    """The instance stops or restarts: reconnect."""
+    """The instance stops or restarts, or the connection was taken for lost: reconnect."""
     MESSAGE_TOO_BIG = 1009
     INTERNAL_ERROR = 1011
 

@@ -6,7 +6,7 @@ writes of an older connection change no row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, LiteralString
 
 from msgspec import to_builtins
@@ -16,6 +16,7 @@ from psycopg.types.json import Jsonb
 from onsembl.protocol.ids import AgentId, Epoch, InstanceId, StreamId
 from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.messages import Hello
+from onsembl.protocol.ownership import Presence
 from onsembl.sql.database import Connection
 
 COLUMNS = """id, name, kind, mode, host, platform, version, created_at, disabled_at, status, epoch, instance_id,
@@ -202,16 +203,23 @@ async def online_at(conn: Connection, agent_id: AgentId) -> InstanceId | None:
     return row["instance_id"] if row else None
 
 
-async def mark_offline(conn: Connection, dead_after: float) -> list[dict[str, Any]]:
-    """Mark offline the agents of instances that are removed or silent for `dead_after` seconds; return their ids and
-    names."""
+async def mark_offline(conn: Connection, dead: Collection[InstanceId]) -> list[dict[str, Any]]:
+    """Mark offline the agents of instances that are removed or among `dead`; return their ids and names."""
     cursor = await conn.execute(
         """update agents set status = 'offline', instance_id = null, disconnected_at = now()
-           where status = 'online' and not exists (
-               select from instances
-               where instances.id = agents.instance_id
-                 and heartbeat_at > now() - make_interval(secs => %s))
+           where status = 'online' and (
+               instance_id = any(%s) or not exists (select from instances where instances.id = agents.instance_id))
            returning id, name""",
-        [dead_after],
+        [list(dead)],
     )
     return await cursor.fetchall()
+
+
+async def presence(conn: Connection, instance_id: InstanceId, held: Collection[AgentId]) -> dict[AgentId, Presence]:
+    """The presence of the agents in `held`, and of all agents that are connected to this instance."""
+    cursor = await conn.execute(
+        """select id, epoch, case when status = 'online' then instance_id end as instance_id from agents
+           where id = any(%s) or (status = 'online' and instance_id = %s)""",
+        [list(held), instance_id],
+    )
+    return {AgentId(row["id"]): Presence(Epoch(row["epoch"]), row["instance_id"]) for row in await cursor.fetchall()}

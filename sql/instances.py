@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from uuid import UUID
 
 from onsembl.protocol.ids import InstanceId
@@ -27,29 +28,50 @@ async def register(conn: Connection, address: str) -> InstanceId:
     return InstanceId(row["id"])
 
 
-async def heartbeat(conn: Connection, instance_id: InstanceId, address: str) -> None:
-    """Record that the instance is alive; add its row again if a sweep has removed it.
+async def heartbeat(conn: Connection, instance_id: InstanceId, address: str) -> bool:
+    """Record that the instance is alive; add its row again if a sweep has removed it. Return whether it had.
 
     After a gap longer than `GAP_SECONDS` the instance counts as reaching the database only from now on
     (`reached_since`).
     """
-    await conn.execute(
+    cursor = await conn.execute(
         """insert into instances (id, address) values (%(id)s, %(address)s)
            on conflict (id) do update set heartbeat_at = now(), reached_since = case
                when instances.heartbeat_at < now() - make_interval(secs => %(gap)s) then now()
-               else instances.reached_since end""",
+               else instances.reached_since end
+           returning xmax = 0 as added""",
         {"id": instance_id, "address": address, "gap": GAP_SECONDS},
     )
+    row = await cursor.fetchone()
+    assert row is not None
+    return row["added"]
+
+
+async def numbers(conn: Connection) -> dict[InstanceId, str]:
+    """The number of each instance's last heartbeat: that of the transaction that wrote it, also if an instance of an
+    older release did."""
+    cursor = await conn.execute("select id, xmin::text as number from instances")
+    return {InstanceId(row["id"]): row["number"] for row in await cursor.fetchall()}
+
+
+async def lock_silent(conn: Connection, numbers: Mapping[InstanceId, str]) -> list[InstanceId]:
+    """The instances among these whose last heartbeat still has this number. Until the transaction ends, they can write
+    no other one."""
+    # A connection that is just being made refers to the row, and this lock does not make it wait.
+    cursor = await conn.execute(
+        """select instances.id
+           from instances join unnest(%s::uuid[], %s::text[]) as silent (id, number)
+               on silent.id = instances.id and silent.number = instances.xmin::text
+           order by instances.id
+           for no key update of instances skip locked""",
+        [list(numbers), list(numbers.values())],
+    )
+    return [InstanceId(row["id"]) for row in await cursor.fetchall()]
 
 
 async def remove(conn: Connection, instance_id: InstanceId) -> None:
-    """Remove the row of a process that exits."""
+    """Remove the row of a process that exits or is dead."""
     await conn.execute("delete from instances where id = %s", [instance_id])
-
-
-async def remove_dead(conn: Connection, dead_after: float) -> None:
-    """Remove the rows of processes silent for `dead_after` seconds."""
-    await conn.execute("delete from instances where heartbeat_at <= now() - make_interval(secs => %s)", [dead_after])
 
 
 async def notify(conn: Connection, instance_id: UUID, payload: str) -> None:

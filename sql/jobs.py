@@ -6,15 +6,40 @@ migrations keep its schema at the library's version.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from psycopg.rows import DictRow
 
 from onsembl.sql.database import Connection
 
 
-async def stalled(conn: Connection, dead_after: float) -> list[DictRow]:
-    """Jobs of workers that are gone or silent for `dead_after` seconds, locked until the transaction ends.
+async def worker_numbers(conn: Connection) -> dict[int, str]:
+    """The number of each worker's last heartbeat: that of the transaction that wrote it."""
+    cursor = await conn.execute("select id, xmin::text as number from procrastinate_workers")
+    return {row["id"]: row["number"] for row in await cursor.fetchall()}
+
+
+async def lock_silent_workers(conn: Connection, numbers: Mapping[int, str]) -> list[int]:
+    """The workers among these whose last heartbeat still has this number. Until the transaction ends, they can write no
+    other one."""
+    cursor = await conn.execute(
+        """select workers.id
+           from procrastinate_workers as workers join unnest(%s::bigint[], %s::text[]) as silent (id, number)
+               on silent.id = workers.id and silent.number = workers.xmin::text
+           order by workers.id
+           for no key update of workers skip locked""",
+        [list(numbers), list(numbers.values())],
+    )
+    return [row["id"] for row in await cursor.fetchall()]
+
+
+async def remove_workers(conn: Connection, dead: Collection[int]) -> None:
+    """Remove the rows of dead workers."""
+    await conn.execute("delete from procrastinate_workers where id = any(%s)", [list(dead)])
+
+
+async def stalled(conn: Connection, dead: Collection[int]) -> list[DictRow]:
+    """Jobs of workers that are removed or among `dead`, locked until the transaction ends.
 
     `needed` is true unless the command that the job runs is over.
     """
@@ -23,12 +48,10 @@ async def stalled(conn: Connection, dead_after: float) -> list[DictRow]:
                   not args ? 'command_id' or exists (
                       select from commands where job_id = jobs.id and state in ('dispatched', 'running')) as needed
            from procrastinate_jobs as jobs
-           left join procrastinate_workers as workers on workers.id = jobs.worker_id
-           where jobs.status = 'doing'
-             and (workers.id is null or workers.last_heartbeat < now() - make_interval(secs => %s))
+           where jobs.status = 'doing' and (jobs.worker_id is null or jobs.worker_id = any(%s))
            order by jobs.id
            for update of jobs skip locked""",
-        [dead_after],
+        [list(dead)],
     )
     return await cursor.fetchall()
 

@@ -1,23 +1,26 @@
 """Recovers from the death of a worker or of an API instance, so that it only causes a delay.
 
-Every worker sweeps. An advisory lock allows one sweep at a time, and each step changes nothing when nothing is broken.
+Every worker sweeps. Each finds the dead by its own looks at their heartbeats (`protocol/liveness.py`). An advisory lock
+allows one repair at a time, and each step changes nothing when nothing is broken.
 """
 
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 
 from onsembl.fleet.cancel import stop_overdue
 from onsembl.fleet.commands import promote_idle_queues
 from onsembl.fleet.halt import enforce_halt
-from onsembl.protocol.ids import AgentId
+from onsembl.protocol.ids import AgentId, InstanceId
+from onsembl.protocol.liveness import Liveness
 from onsembl.sql import agents, audit, commands, instances, jobs, locks
-from onsembl.sql.database import Pool
+from onsembl.sql.database import Connection, Pool
 
 logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 5.0
-DEAD_INSTANCE_SECONDS = 30.0
 LIMIT_GRACE_SECONDS = 30.0
 """How long an agent has to enforce a limit itself, in seconds, with the usual timeouts of its escalation."""
 
@@ -26,42 +29,91 @@ OVER = "The worker died, and the command was over."
 """The error of a job that is failed, because it is no longer needed."""
 
 
-async def sweep(pool: Pool, dead_worker_seconds: float) -> None:
-    """Retry the jobs of dead workers, give a new job to each command that lost its job, mark the agents of dead
-    instances offline, finish an incomplete halt, stop commands that exceed their limits, and promote idle queues."""
-    async with pool.connection() as conn:
-        if not await locks.try_take(conn, "recovery"):
-            return
-        for job in await jobs.stalled(conn, dead_worker_seconds):
-            if job["needed"]:
-                await jobs.retry(conn, job["id"])
-            else:  # another job of the agent may already wait
-                await jobs.give_up(conn, job["id"])
-                await jobs.store_error(conn, job["id"], OVER)
-            logger.warning("Recovered a dead worker's job", extra={"action": "job_recovered", "job_id": job["id"]})
-        for command in await commands.without_job(conn):
-            await commands.defer(conn, AgentId(command["agent_id"]), command["id"])
-            logger.warning(
-                "Gave a command a new job", extra={"action": "command_rejobbed", "command_id": str(command["id"])}
-            )
-        for agent in await agents.mark_offline(conn, DEAD_INSTANCE_SECONDS):
-            await audit.write(
-                conn,
-                audit.Event(
-                    actor=audit.SYSTEM,
-                    action="agent.stranded",
-                    target_kind="agent",
-                    target_id=str(agent["id"]),
-                    detail={"name": agent["name"]},
-                ),
-            )
-        await instances.remove_dead(conn, DEAD_INSTANCE_SECONDS)
-        await conn.commit()
-        await enforce_halt(conn)
-        await conn.commit()
-        if stopped := await stop_overdue(conn, LIMIT_GRACE_SECONDS):
-            logger.warning(
-                "Stopped commands that exceeded their limits", extra={"action": "limits_passed", "count": stopped}
-            )
-        await conn.commit()
-        await promote_idle_queues(conn)
+class Sweeper:
+    """Looks at the heartbeats of workers and instances, and repairs what the dead have left. Times are in seconds, by
+    `clock`, which never goes back."""
+
+    def __init__(
+        self, pool: Pool, dead_worker: float, dead_instance: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._pool = pool
+        self._clock = clock
+        self._workers = Liveness[int](dead_worker)
+        self._instances = Liveness[InstanceId](dead_instance)
+        self._repair_every = min(SWEEP_SECONDS, dead_worker)
+        self._repaired: float | None = None
+        self.interval = min(self._workers.interval, self._instances.interval, self._repair_every)
+        """The seconds between two sweeps."""
+        self.workers: frozenset[int] = frozenset()
+        """The workers that have a row, at the last look."""
+
+    async def sweep(self) -> None:
+        """Look at the heartbeats. Repair if a process is dead or the last repair is some seconds ago."""
+        began = self._clock()
+        async with self._pool.connection() as conn:
+            workers, living = await jobs.worker_numbers(conn), await instances.numbers(conn)
+        ended = self._clock()
+        self.workers = frozenset(workers)
+        dead_workers = self._workers.look(began, ended, workers)
+        dead_instances = self._instances.look(began, ended, living)
+        due = self._repaired is None or began - self._repaired >= self._repair_every
+        if (due or dead_workers or dead_instances) and await self._repair(dead_workers, dead_instances):
+            self._repaired = began
+
+    async def _repair(self, dead_workers: dict[int, str], dead_instances: dict[InstanceId, str]) -> bool:
+        """Retry the jobs of dead workers, give a new job to each command that lost its job, mark the agents of dead
+        instances offline, finish an incomplete halt, stop commands that exceed their limits, and promote idle queues.
+        Return False when another worker does so."""
+        async with self._pool.connection() as conn:
+            if not await locks.try_take(conn, "recovery"):
+                return False
+            await _recover_jobs(conn, dead_workers)
+            for command in await commands.without_job(conn):
+                await commands.defer(conn, AgentId(command["agent_id"]), command["id"])
+                logger.warning(
+                    "Gave a command a new job", extra={"action": "command_rejobbed", "command_id": str(command["id"])}
+                )
+            await _mark_agents_offline(conn, dead_instances)
+            await conn.commit()
+            await enforce_halt(conn)
+            await conn.commit()
+            if stopped := await stop_overdue(conn, LIMIT_GRACE_SECONDS):
+                logger.warning(
+                    "Stopped commands that exceeded their limits", extra={"action": "limits_passed", "count": stopped}
+                )
+            await conn.commit()
+            await promote_idle_queues(conn)
+        return True
+
+
+async def _recover_jobs(conn: Connection, silent: dict[int, str]) -> None:
+    dead = await jobs.lock_silent_workers(conn, silent)
+    for job in await jobs.stalled(conn, dead):
+        if job["needed"]:
+            await jobs.retry(conn, job["id"])
+        else:  # another job of the agent may already wait
+            await jobs.give_up(conn, job["id"])
+            await jobs.store_error(conn, job["id"], OVER)
+        logger.warning("Recovered a dead worker's job", extra={"action": "job_recovered", "job_id": job["id"]})
+    await jobs.remove_workers(conn, dead)
+
+
+async def _mark_agents_offline(conn: Connection, silent: dict[InstanceId, str]) -> None:
+    dead = await instances.lock_silent(conn, silent)
+    for agent in await agents.mark_offline(conn, dead):
+        await audit.write(
+            conn,
+            audit.Event(
+                actor=audit.SYSTEM,
+                action="agent.stranded",
+                target_kind="agent",
+                target_id=str(agent["id"]),
+                detail={"name": agent["name"]},
+            ),
+        )
+    for instance_id in dead:
+        logger.warning(
+            "An instance is dead: it has written no heartbeat",
+            extra={"action": "instance_dead", "instance_id": str(instance_id)},
+        )
+        await instances.remove(conn, instance_id)

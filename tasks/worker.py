@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import psycopg
 from procrastinate.exceptions import ProcrastinateException
+from procrastinate.worker import Worker
 from psycopg_pool import PoolTimeout
 
 from onsembl.fleet.audit_seal import seal_for_ever
@@ -19,10 +20,10 @@ from onsembl.fleet.instance_messages import Dispatcher, LocalHub
 from onsembl.protocol.backoff import Backoff
 from onsembl.sql.cancellation import cancel_until_done
 from onsembl.sql.database import Pool, create_pool
-from onsembl.tasks import recovery
 from onsembl.tasks.app import new_app
 from onsembl.tasks.context import ACCEPT_SECONDS, ARCHIVE_DAYS, JobServices
 from onsembl.tasks.metrics import WorkerMetrics
+from onsembl.tasks.recovery import Sweeper
 from onsembl.tasks.run_command import store_errors
 from onsembl.tasks.search_index import index_for_ever
 from onsembl.tasks.until_idle import Idling
@@ -30,8 +31,12 @@ from onsembl.tasks.watch import CommandWatch
 
 logger = logging.getLogger(__name__)
 
+INSTANCE_DEAD_SECONDS = 30.0
+"""After how many seconds without a heartbeat an API instance is dead, unless the settings say otherwise."""
 WORKER_END_SECONDS = 10.0
 """How long a cancelled worker takes at most to hand over its jobs, in seconds, if its database responds."""
+NEVER_SECONDS = 100 * 365 * 86400.0
+"""Procrastinate judges a worker's death by the database's clock, which can jump; the sweep judges instead."""
 DATABASE_ERRORS = (psycopg.Error, PoolTimeout, ProcrastinateException)
 
 
@@ -40,12 +45,13 @@ class WorkerSettings:
     """The settings of a worker; times in seconds.
 
     `concurrency` limits the commands in progress, whose jobs only wait. Other workers consider a worker dead that is
-    silent for `dead_after`. A worker that stops hands over its jobs after `drain`. The archive is kept for
-    `archive_days`.
+    silent for `dead_after`, and an API instance that is silent for `instance_dead_after`. A worker that stops hands
+    over its jobs after `drain`. The archive is kept for `archive_days`.
     """
 
     concurrency: int = 1000
     dead_after: float = 12.0
+    instance_dead_after: float = INSTANCE_DEAD_SECONDS
     drain: float = 0.5
     accept: float = ACCEPT_SECONDS
     archive_days: int = ARCHIVE_DAYS
@@ -54,6 +60,17 @@ class WorkerSettings:
     def heartbeat(self) -> float:
         """The interval of the worker's heartbeats: some of them may be late."""
         return self.dead_after / 4
+
+
+@dataclass(slots=True)
+class _Registered:
+    """The present run of the worker; each run has a row of its own among the workers."""
+
+    worker: Worker | None = None
+
+    @property
+    def id(self) -> int | None:
+        return self.worker.worker_id if self.worker is not None else None
 
 
 async def run_worker(
@@ -84,34 +101,40 @@ async def run_worker(
             settings.accept,
             archive_days=settings.archive_days,
         )
+        registered = _Registered()
+        sweeper = Sweeper(pool, settings.dead_after, settings.instance_dead_after)
         side = [
             group.create_task(watch.run()),
-            group.create_task(_sweep_for_ever(pool, settings)),
+            group.create_task(_sweep_for_ever(sweeper, registered)),
             group.create_task(seal_for_ever(pool)),
             group.create_task(index_for_ever(pool)),
         ]
         try:
-            await _run_jobs(statements, services, settings, until_idle)
+            await _run_jobs(statements, services, settings, registered, until_idle)
         finally:
             await cancel_until_done(side)
 
 
-async def _run_jobs(statements: Pool, services: JobServices, settings: WorkerSettings, until_idle: bool) -> None:
+async def _run_jobs(
+    statements: Pool, services: JobServices, settings: WorkerSettings, registered: _Registered, until_idle: bool
+) -> None:
     backoff = Backoff()
     while True:
         worker_app = new_app()
         await worker_app.open_async(statements)
         idling = Idling(statements, settings.concurrency, settings.dead_after, WORKER_END_SECONDS)
-        work = worker_app.run_worker_async(
+        registered.worker = Worker(
+            app=worker_app,
             concurrency=settings.concurrency,
             wait=not until_idle,
             install_signal_handlers=False,
             update_heartbeat_interval=settings.heartbeat,
-            stalled_worker_timeout=settings.dead_after,
+            stalled_worker_timeout=NEVER_SECONDS,
             shutdown_graceful_timeout=settings.drain,
             additional_context={"services": services},
             worker_middleware=[idling.note, store_errors],
         )
+        work = registered.worker.run()
         try:
             if until_idle:
                 if await idling.run(work):
@@ -127,10 +150,21 @@ async def _run_jobs(statements: Pool, services: JobServices, settings: WorkerSet
         await asyncio.sleep(backoff.next_delay())
 
 
-async def _sweep_for_ever(pool: Pool, settings: WorkerSettings) -> None:
+async def _sweep_for_ever(sweeper: Sweeper, registered: _Registered) -> None:
     while True:
+        worker_id = registered.id
         try:
-            await recovery.sweep(pool, settings.dead_after)
+            await sweeper.sweep()
         except DATABASE_ERRORS as error:
             logger.warning("A sweep failed: %s", error, extra={"action": "sweep_failed"})
-        await asyncio.sleep(min(recovery.SWEEP_SECONDS, settings.dead_after))
+        else:
+            if worker_id is not None and worker_id not in sweeper.workers and worker_id == registered.id:
+                _register_again(registered)
+        await asyncio.sleep(sweeper.interval)
+
+
+def _register_again(registered: _Registered) -> None:
+    """Stop the worker's run, so that the next one registers: others took this one for dead, and have its jobs."""
+    assert registered.worker is not None
+    logger.warning("Other workers took this one for dead: it starts again", extra={"action": "worker_taken_for_dead"})
+    registered.worker.stop()

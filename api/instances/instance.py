@@ -1,26 +1,32 @@
-"""This process as one of several API instances: its heartbeat, and the messages that other processes send it."""
+"""This process as one of several API instances: its heartbeat, the messages that other processes send it, and the
+comparison of the connections that it holds with the rows of their agents."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 
 import msgspec
 
 from onsembl.api.services import Services
+from onsembl.api.terminals.hub import AgentLink
 from onsembl.fleet.instance_messages import Broadcast, InstanceMessage
 from onsembl.fleet.listener import listen
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, InstanceId, OperatorId
 from onsembl.protocol.messages import Leave
+from onsembl.protocol.ownership import Differences, differences
 from onsembl.sql import agents, instances, operators
-from onsembl.sql.database import DATABASE_ERRORS
+from onsembl.sql.database import DATABASE_ERRORS, Pool
 
 logger = logging.getLogger(__name__)
 
 AGENT_DISABLED = "This agent is disabled."
 CREDENTIALS_REVOKED = "This agent's credentials are revoked."
 REUSED = "A refresh token of this agent was used twice."
+SUPERSEDED = "The agent has connected to another instance."
+TAKEN_FOR_LOST = "This connection was taken for lost: connect again."
 
 
 class Instance:
@@ -29,11 +35,14 @@ class Instance:
     Sends to agents run in the background, so that an agent whose connection is full delays no other message.
     """
 
-    def __init__(self, services: Services, instance_id: InstanceId) -> None:
+    def __init__(self, services: Services, instance_id: InstanceId, pool: Pool) -> None:
+        """`pool` has connections for the heartbeat alone, which does not wait for requests."""
         self._services = services
+        self._pool = pool
         self._hub = services.hub
         self._start = services.background_tasks.start
         self._id = instance_id
+        self._beaten = asyncio.Event()
 
     async def send_heartbeats(self) -> None:
         """Write the instance's heartbeat at each interval, until cancelled."""
@@ -41,12 +50,62 @@ class Instance:
         while True:
             await asyncio.sleep(settings.instance_heartbeat)
             try:
-                async with self._services.pool.connection() as conn:
-                    await instances.heartbeat(conn, self._id, settings.address)
+                async with asyncio.timeout(settings.instance_dead_after / 2), self._pool.connection() as conn:
+                    taken_for_dead = await instances.heartbeat(conn, self._id, settings.address)
+            except (*DATABASE_ERRORS, TimeoutError) as error:
+                logger.warning(
+                    "The instance's heartbeat could not be written: %s",
+                    error or "no answer in time",
+                    extra={"action": "heartbeat_failed"},
+                )
+                continue
+            if taken_for_dead:
+                logger.warning(
+                    "Workers took this instance for dead: its agents have to connect again",
+                    extra={"action": "instance_taken_for_dead"},
+                )
+            self._beaten.set()
+
+    async def compare_connections(self) -> None:
+        """After each heartbeat, compare the connections that this instance holds with the rows of their agents, until
+        cancelled.
+
+        A connection that the database counts as lost or replaced is closed, and an agent whose connection has ended is
+        marked offline.
+        """
+        while True:
+            await self._beaten.wait()
+            self._beaten.clear()
+            try:
+                found = await self._differences(self._hub.links)
+                for agent_id in {*found.superseded, *found.lost, *found.gone}:
+                    await self._correct(agent_id)
             except DATABASE_ERRORS as error:
                 logger.warning(
-                    "The instance's heartbeat could not be written: %s", error, extra={"action": "heartbeat_failed"}
+                    "The agents' rows could not be compared: %s", error, extra={"action": "comparison_failed"}
                 )
+
+    async def _correct(self, agent_id: AgentId) -> None:
+        async with self._hub.connecting[agent_id]:  # no connection begins or ends meanwhile
+            link = self._hub.links.get(agent_id)
+            found = await self._differences({} if link is None else {agent_id: link})
+            if agent_id in found.superseded:
+                self._hub.disconnect(agent_id, CloseCode.SUPERSEDED, SUPERSEDED)
+            elif agent_id in found.lost:
+                self._hub.disconnect(agent_id, CloseCode.GOING_AWAY, TAKEN_FOR_LOST)
+            elif agent_id in found.gone:
+                await self._services.presence.disconnect(agent_id, found.gone[agent_id])
+            else:
+                return
+        logger.warning(
+            "An agent's connection and its row differed",
+            extra={"action": "presence_corrected", "agent_id": str(agent_id)},
+        )
+
+    async def _differences(self, links: Mapping[AgentId, AgentLink]) -> Differences:
+        held = {agent_id: link.epoch for agent_id, link in links.items()}
+        async with self._services.pool.connection() as conn:
+            return differences(self._id, held, await agents.presence(conn, self._id, held))
 
     async def receive_messages(self) -> None:
         """Apply messages and broadcasts as they come, until cancelled."""
@@ -80,8 +139,7 @@ class Instance:
                 self._start(self._hub.sync_agent(agent_id))
             case "superseded":
                 if link is not None and message.epoch is not None and link.epoch < message.epoch:
-                    reason = "The agent has connected to another instance."
-                    self._hub.disconnect(agent_id, CloseCode.SUPERSEDED, reason)
+                    self._hub.disconnect(agent_id, CloseCode.SUPERSEDED, SUPERSEDED)
             case "reused":
                 await self._disconnect_agent(agent_id, CloseCode.TOKEN_REUSED, REUSED)
             case "credentials_ended":

@@ -60,6 +60,16 @@ dead_after_option = click.option(
     help="Seconds without a heartbeat after which other workers take over a worker's jobs. Set the same on all.",
 )
 
+instance_dead_after_option = click.option(
+    "--instance-dead-after",
+    type=click.FloatRange(1, 3600),
+    envvar="ONSEMBL_INSTANCE_DEAD_AFTER",
+    show_envvar=True,
+    default=30.0,
+    show_default=True,
+    help="Seconds without a heartbeat after which an API process is dead and its agents offline. Set the same on all.",
+)
+
 halt_seconds_option = click.option(
     "--halt-seconds",
     type=click.FloatRange(0.1, 60),

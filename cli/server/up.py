@@ -30,6 +30,7 @@ from onsembl.cli.server.options import (
     database_wait_option,
     dead_after_option,
     halt_seconds_option,
+    instance_dead_after_option,
 )
 from onsembl.protocol.states import AgentKind
 from onsembl.protocol.stop_timeouts import StopTimeouts
@@ -56,6 +57,7 @@ class _Start:
     no_worker: bool
     archive_days: int
     dead_after: float
+    instance_dead_after: float
     began: float
 
 
@@ -106,6 +108,7 @@ class _Start:
 @click.option("--demo", is_flag=True, help="Run a demo agent, too.")
 @click.option("--no-worker", is_flag=True, help="Run no worker; start `onsembl worker` yourself.")
 @dead_after_option
+@instance_dead_after_option
 @archive_days_option
 @database_url_option
 @database_wait_option
@@ -122,6 +125,7 @@ def up(
     demo: bool,
     no_worker: bool,
     dead_after: float,
+    instance_dead_after: float,
     archive_days: int,
     database_url: str | None,
     database_wait: float,
@@ -156,6 +160,7 @@ def up(
         no_worker=no_worker,
         archive_days=archive_days,
         dead_after=dead_after,
+        instance_dead_after=instance_dead_after,
         began=began,
     )
     if database_url is not None:
@@ -205,7 +210,11 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None, postgres: E
         raise CliError(str(error)) from error
     except psycopg.OperationalError as error:
         raise not_responding(error) from error
-    worker = WorkerSettings(dead_after=start.dead_after, archive_days=start.archive_days)
+    worker = WorkerSettings(
+        dead_after=start.dead_after,
+        instance_dead_after=start.instance_dead_after,
+        archive_days=start.archive_days,
+    )
     settings = Settings(
         database_url=database_url,
         public_url=start.address,
@@ -213,6 +222,7 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None, postgres: E
         dashboard=dashboard,
         worker=None if start.no_worker else worker,
         dead_after=start.dead_after,
+        instance_dead_after=start.instance_dead_after,
         client_address_header=start.client_address_header,
         agent_access_token=start.agent_access_token,
         agent_refresh_token=start.agent_refresh_token,

@@ -22,6 +22,7 @@ from onsembl.cli.server.options import (
     database_url_option,
     database_wait_option,
     dead_after_option,
+    instance_dead_after_option,
 )
 from onsembl.sql.cancellation import cancel_until_done
 from onsembl.sql.supervision import GaveUp, supervise
@@ -38,6 +39,7 @@ from onsembl.tasks.worker import WORKER_END_SECONDS, WorkerSettings, run_worker
     help="Jobs to run at the same time.",
 )
 @dead_after_option
+@instance_dead_after_option
 @click.option("--until-idle", is_flag=True, help="Exit when the queue is empty; do not wait for offline agents.")
 @click.option(
     "--metrics-port",
@@ -57,6 +59,7 @@ from onsembl.tasks.worker import WORKER_END_SECONDS, WorkerSettings, run_worker
 def worker(
     concurrency: int,
     dead_after: float,
+    instance_dead_after: float,
     until_idle: bool,
     metrics_port: int | None,
     metrics_host: str,
@@ -74,7 +77,12 @@ def worker(
     registry = new_registry()
     metrics = serve_metrics(registry, metrics_host, metrics_port) if metrics_port is not None else nullcontext()
     with metrics:
-        settings = WorkerSettings(concurrency=concurrency, dead_after=dead_after, archive_days=archive_days)
+        settings = WorkerSettings(
+            concurrency=concurrency,
+            dead_after=dead_after,
+            instance_dead_after=instance_dead_after,
+            archive_days=archive_days,
+        )
         uvloop.run(_run(url, settings, registry, until_idle))
 
 

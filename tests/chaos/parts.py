@@ -8,11 +8,13 @@ import random
 import signal
 import sys
 from pathlib import Path
+from typing import IO
 
 import httpx
 import psutil
 from support.agents import CuttableLink, until
 from support.control_center import clean_environment
+from support.forked import ForkedProcess, fork_onsembl
 from support.ports import free_port
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
@@ -30,7 +32,7 @@ class Part:
         self._log = folder / f"{name}.log"
         self._arguments = arguments
         self._environment = clean_environment(DATABASE_URL=database_url, **environment)
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: asyncio.subprocess.Process | ForkedProcess | None = None
         self._supervisor: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -41,15 +43,30 @@ class Part:
     async def _supervise(self, started: asyncio.Event) -> None:
         while True:
             with self._log.open("ab") as log:
-                self._process = await asyncio.create_subprocess_exec(
-                    *(*ONSEMBL, *self._arguments), stdout=log, stderr=log, env=self._environment
-                )
+                self._process = await self._spawn(log)
             started.set()
             await self._process.wait()
+
+    async def _spawn(self, log: IO[bytes]) -> asyncio.subprocess.Process | ForkedProcess:
+        if "PYTHONPATH" in self._environment:  # it misses a guard, so it imports its modules itself
+            return await asyncio.create_subprocess_exec(
+                *(*ONSEMBL, *self._arguments), stdout=log, stderr=log, env=self._environment
+            )
+        return await fork_onsembl(*self._arguments, stdout=log, stderr=log, env=self._environment)
 
     async def kill(self) -> None:
         """Send SIGKILL; the process is restarted."""
         await self._signal(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """Stop the process until `thaw`: its sockets stay open, and it does nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let the process go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     async def stop(self) -> None:
         """Stop the process without a restart."""

@@ -184,4 +184,4 @@ class SimulatedCenter:
         await self.hub.sync_agent(agent_id)
 
     async def sweep(self) -> None:
-        await recovery.sweep(self.pool, DEAD_SECONDS)
+        await recovery.Sweeper(self.pool, DEAD_SECONDS, DEAD_SECONDS).sweep()

@@ -8,9 +8,9 @@ import pytest
 
 from onsembl.fleet.commands import CommandContent, send
 from onsembl.protocol.ids import AgentId, CommandId, OperatorId
-from onsembl.sql import agents, commands, jobs
+from onsembl.sql import agents, commands, instances, jobs
 from onsembl.sql.audit import Actor
-from onsembl.sql.database import Connection, connect, create_pool
+from onsembl.sql.database import Connection, Pool, connect, create_pool
 from onsembl.tasks import recovery
 from onsembl.tasks.app import KEEP_ARCHIVE, new_app
 
@@ -57,7 +57,7 @@ async def test_a_dead_workers_job_of_a_command_that_is_over_is_given_up(pool, da
         promoted = await commands.promote(conn, agent_id)
         assert promoted is not None and promoted["id"] == second
         await conn.commit()
-        await recovery.sweep(pool, 1.0)
+        await recovery.Sweeper(pool, 1.0, 1.0).sweep()
         assert await jobs_of(conn) == [("failed", True), ("todo", True)]
         listed = await jobs.page(conn, ["failed", "waiting"], 1.0, None, 10)
         assert [job["error"] for job in listed] == [None, recovery.OVER]
@@ -70,7 +70,7 @@ async def test_a_dead_workers_job_of_a_command_that_goes_on_is_taken_up_again(po
         await a_command(conn, agent_id)
         await conn.execute("update procrastinate_jobs set status = 'doing'")
         await conn.commit()
-        await recovery.sweep(pool, 1.0)
+        await recovery.Sweeper(pool, 1.0, 1.0).sweep()
         assert await jobs_of(conn) == [("todo", True)]
 
 
@@ -83,7 +83,7 @@ async def test_a_dead_workers_periodic_job_is_taken_up_again(pool, database_url)
         await app.configure_task(KEEP_ARCHIVE, lock=KEEP_ARCHIVE).defer_async(timestamp=0)
         await conn.execute("update procrastinate_jobs set status = 'doing'")
         await conn.commit()
-        await recovery.sweep(pool, 1.0)
+        await recovery.Sweeper(pool, 1.0, 1.0).sweep()
         assert await jobs_of(conn) == [("todo", False)]
 
 
@@ -106,5 +106,92 @@ async def test_a_command_without_a_job_gets_one(pool, database_url):
         await commands.request_cancel(conn, command_id, OperatorId(UUID(int=1)), None)
         await conn.execute("update procrastinate_jobs set status = 'doing', abort_requested = true")
         await conn.commit()
-        await recovery.sweep(pool, 1.0)
+        await recovery.Sweeper(pool, 1.0, 1.0).sweep()
         assert await jobs_of(conn) == [("failed", False), ("todo", True)]
+
+
+class Observed:
+    """A sweeper whose clock the test moves."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.now = 0.0
+        self.sweeper = recovery.Sweeper(pool, 12.0, 30.0, lambda: self.now)
+
+    async def sweep_until(self, end: float) -> None:
+        """Sweep every three seconds."""
+        while self.now < end:
+            self.now += 3.0
+            await self.sweeper.sweep()
+
+
+async def _status(conn: Connection) -> list[str]:
+    cursor = await conn.execute("select status from agents")
+    statuses = [row["status"] for row in await cursor.fetchall()]
+    await conn.commit()
+    return statuses
+
+
+@pytest.mark.parametrize("clock", ["now() - interval '1 day'", "now() + interval '1 day'"])
+async def test_an_instance_is_dead_when_its_heartbeats_number_stays(pool, database_url, clock):
+    """An instance whose heartbeats have stopped is removed and its agent marked offline, whatever the database's clock
+    says of it; one that beats stays."""
+    async with await connect(database_url) as conn:
+        instance = await instances.register(conn, "")
+        await an_agent(conn)
+        await conn.execute("update agents set instance_id = %s", [instance])
+        await conn.execute(f"update instances set heartbeat_at = {clock}")  # type: ignore[arg-type]
+        await conn.commit()
+        observed = Observed(pool)
+        await observed.sweep_until(30.0)
+        assert await _status(conn) == ["online"]
+        await instances.heartbeat(conn, instance, "")
+        await conn.commit()
+        await observed.sweep_until(60.0)
+        assert await _status(conn) == ["online"]
+        await observed.sweep_until(66.0)
+        assert await _status(conn) == ["offline"]
+        assert await instances.numbers(conn) == {}
+        assert await instances.heartbeat(conn, instance, ""), "it learns that it was taken for dead"
+        assert not await instances.heartbeat(conn, instance, "")
+
+
+async def test_a_heartbeat_after_the_look_saves_the_instance(pool, database_url):
+    """A process that writes a heartbeat, or is writing one, after it was seen dead is not taken for dead."""
+    async with await connect(database_url) as conn, await connect(database_url) as other:
+        instance = await instances.register(conn, "")
+        await conn.execute("insert into procrastinate_workers default values")
+        await conn.commit()
+        seen, workers = await instances.numbers(conn), await jobs.worker_numbers(conn)
+        await conn.commit()
+        await instances.heartbeat(other, instance, "")
+        await other.execute("update procrastinate_workers set last_heartbeat = now()")
+        assert await instances.lock_silent(conn, seen) == await jobs.lock_silent_workers(conn, workers) == []
+        await other.commit()
+        assert await instances.lock_silent(conn, seen) == await jobs.lock_silent_workers(conn, workers) == []
+        assert await instances.lock_silent(conn, await instances.numbers(conn)) == [instance]
+        assert await jobs.lock_silent_workers(conn, await jobs.worker_numbers(conn)) == list(workers)
+
+
+async def test_a_workers_jobs_stay_while_its_heartbeats_number_changes(pool, database_url):
+    """The job of a worker is taken up again when the worker's heartbeats have stopped, whatever the database's clock
+    says of them."""
+    async with await connect(database_url) as conn:
+        agent_id = await an_agent(conn)
+        await a_command(conn, agent_id)
+        await conn.execute(
+            """with worker as (
+                   insert into procrastinate_workers (last_heartbeat) values (now() - interval '1 day') returning id)
+               update procrastinate_jobs set status = 'doing', worker_id = worker.id from worker"""
+        )
+        await conn.commit()
+        observed = Observed(pool)
+        await observed.sweep_until(12.0)
+        assert await jobs_of(conn) == [("doing", True)]
+        await conn.execute("update procrastinate_workers set last_heartbeat = now() + interval '1 day'")
+        await conn.commit()
+        await observed.sweep_until(24.0)
+        assert await jobs_of(conn) == [("doing", True)]
+        await conn.commit()
+        await observed.sweep_until(30.0)
+        assert await jobs_of(conn) == [("todo", True)]
+        assert await jobs.worker_numbers(conn) == {}

@@ -78,6 +78,32 @@ async def test_what_one_worker_leaves_another_takes_up(api: Api, tmp_path: Path,
         await until(lambda: _job(url, command, "succeeded"), "the job is over")
 
 
+async def test_a_worker_that_was_taken_for_dead_starts_again(api: Api, tmp_path: Path) -> None:
+    """A worker is stopped until another has its job, and goes on: it registers again, and the command ends once."""
+    operator = Operator(api, await api.operator())
+    url = api.database_url
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(worker_running(url, *SOON))
+        [before] = await heard_of(operator, 1)
+        agent = await stack.enter_async_context(agent_running(api, tmp_path))
+        command = await operator.send(agent.id, "echo x >> ran; until test -e go; do sleep 0.05; done")
+        await until(lambda: _job(url, command, "doing"), "the worker has its job")
+        first.send_signal(signal.SIGSTOP)
+        await stack.enter_async_context(worker_running(url, *SOON))
+
+        async def taken_over() -> bool:
+            job = await job_of(url, command)
+            return job is not None and job["status"] == "doing" and job["worker_id"] not in (None, before["id"])
+
+        await until(taken_over, "the other has the job")
+        first.send_signal(signal.SIGCONT)
+        after = await heard_of(operator, 2)
+        assert before["id"] not in [worker["id"] for worker in after]
+        (tmp_path / "go").touch()
+        assert (await operator.until_state(command, *FINAL))["state"] == "succeeded"
+        assert (tmp_path / "ran").read_text() == "x\n"
+
+
 async def test_a_cancel_is_carried_out_by_whoever_took_the_job_over(api: Api, tmp_path: Path) -> None:
     """A cancel request that is made after the first worker has gone is carried out by the next."""
     operator = Operator(api, await api.operator())
