@@ -274,8 +274,8 @@ class Runner:
         status = run.process.exited.result() if run.process.exited.done() else None
         outcome: Outcome
         if survivors:
-            outcome, error = "failed", f"Processes survive SIGKILL: {', '.join(map(str, survivors))}"
-            logger.error("Processes survive SIGKILL: %s", survivors, extra={"action": "cancel_failed"})
+            outcome, error = "failed", f"Processes survived SIGKILL: {', '.join(map(str, survivors))}"
+            logger.error("Processes survived SIGKILL: %s", survivors, extra={"action": "cancel_failed"})
         elif exceeded is not None:
             outcome, error = "timed_out", f"Stopped: {describe(exceeded, limits)}."
         elif cancelled:

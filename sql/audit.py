@@ -47,7 +47,7 @@ ACTIONS: dict[str, str] = {
     "enrolment_token.withdrawn": "An admin withdrew an unused one-time token.",
     "group.cancel_requested": "An operator requested the cancellation of a group.",
     "group.requested": "A command was sent to the queues of several agents.",
-    "halt.agent_dying": "Processes of an agent did not die in an emergency stop; the detail has their process ids.",
+    "halt.agent_dying": "Processes survived SIGKILL in an emergency stop; the detail has their process ids.",
     "halt.agent_stopped": "An agent proved that no process of any command is left.",
     "halt.begun": "An emergency stop began: no command is dispatched, and all are cancelled.",
     "halt.lifted": "A halt was lifted: commands start again.",

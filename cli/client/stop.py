@@ -115,7 +115,7 @@ def _line(agent: Status) -> str:
         "stopped": "stopped: no process is left",
         "not_reached": "not reachable: will be stopped when it reconnects",
         "stopping": "stopping",
-        "dying": f"still dying, processes {', '.join(map(str, agent['pids']))}",
+        "dying": f"not stopped: processes survived SIGKILL: {', '.join(map(str, agent['pids']))}",
     }
     line = f"{agent['name']:<24} {words[agent['state']]}"
     if agent["state"] == "stopping" and agent["step"]:
@@ -125,7 +125,7 @@ def _line(agent: Status) -> str:
 
 def _counts(status: Status) -> str:
     states = [agent["state"] for agent in status["agents"]]
-    named = {"stopped": "stopped", "stopping": "stopping", "dying": "still dying", "not_reached": "not reachable"}
+    named = {"stopped": "stopped", "stopping": "stopping", "dying": "not stopped", "not_reached": "not reachable"}
     return ", ".join(f"{states.count(state)} {name}" for state, name in named.items() if state in states) or "no agent"
 
 
