@@ -79,7 +79,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
     `on_failure` gets the error when a background task of the instance fails after each restart: the instance can do
     only a part of its work, so its process should end.
     """
-    pool = create_pool(settings.database_url, role="onsembl_api", min_size=2, max_size=settings.pool_size)
+    pool = create_pool(settings.database_url, role="onsembl_api", max_size=settings.pool_size)
     builtin: BuiltinSupabase | None = None
 
     def on_rejected(endpoint: str, reason: str, address: str) -> None:
@@ -219,7 +219,12 @@ async def _start(
     stack.push_async_callback(deregister)
     # These statements write reports that the agent repeats if they are lost, so they do not wait for the disk.
     statements = create_pool(
-        settings.database_url, role="onsembl_api", max_size=STATEMENT_CONNECTIONS, autocommit=True, may_lose=True
+        settings.database_url,
+        role="onsembl_api",
+        min_size=0,
+        max_size=STATEMENT_CONNECTIONS,
+        autocommit=True,
+        may_lose=True,
     )
     await stack.enter_async_context(statements)
     heartbeats = create_pool(settings.database_url, role="onsembl_api", max_size=1)
@@ -275,7 +280,7 @@ async def _start_archiver(
     run: Callable[[str, Callable[[], Awaitable[None]]], asyncio.Task[None]],
 ) -> Archiver:
     """Start the archiver with its own connections, so that it and the requests do not wait for each other."""
-    pool = create_pool(settings.database_url, role="onsembl_api", max_size=1, patience=ARCHIVE_PATIENCE)
+    pool = create_pool(settings.database_url, role="onsembl_api", min_size=0, max_size=1, patience=ARCHIVE_PATIENCE)
     await stack.enter_async_context(pool)
     counted.pools.watch("archive", pool)
     archiver = Archiver(pool, stream_bytes=settings.backlog_bytes, total_bytes=settings.total_backlog_bytes)

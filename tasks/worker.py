@@ -85,9 +85,9 @@ async def run_worker(
 
     `local` is the hub of the connected agents when the worker shares its process with the API.
     """
-    pool = create_pool(url, role="onsembl_api", min_size=2, max_size=6)
+    pool = create_pool(url, role="onsembl_api", max_size=6)
     # Each of Procrastinate's statements is a function and a transaction; one of these connections listens for jobs.
-    statements = create_pool(url, role="onsembl_api", min_size=2, max_size=6, autocommit=True)
+    statements = create_pool(url, role="onsembl_api", max_size=6, autocommit=True)
     metrics.pools.watch("worker", pool)
     metrics.pools.watch("jobs", statements)
     async with pool, statements, asyncio.TaskGroup() as group:

@@ -23,7 +23,7 @@ from onsembl.realtime.channels.rest import BroadcastRoutes
 from onsembl.realtime.channels.serializer import Version
 from onsembl.realtime.channels.server import SERVICE_RESTART, RealtimeServer
 from onsembl.realtime.channels.socket import ClientSocket
-from onsembl.realtime.replication.source import ChangeSource
+from onsembl.realtime.replication.source import ChangeConsumer, ChangeSource
 from onsembl.realtime.tokens import BadToken
 from onsembl.sql import realtime_changes, realtime_messages
 from onsembl.sql.cancellation import cancel_until_done
@@ -52,6 +52,7 @@ class RealtimeApp:
         self._on_rejected = on_rejected
         self.server = RealtimeServer(self._pool, self._limits)
         self._tasks: list[asyncio.Task[None]] = []
+        self._first_socket = asyncio.Event()
         self._role_of_key: Callable[[str], str | None]
         rest = BroadcastRoutes(self.server, self._authenticate)
         self.app = Starlette(
@@ -64,7 +65,8 @@ class RealtimeApp:
         )
 
     async def start(self, role_of_key: Callable[[str], str | None], verify: Callable[[str], dict[str, Any]]) -> None:
-        """Start to stream changes. `verify` returns a token's claims or raises BadToken.
+        """Start to serve; changes are streamed from the first socket on. `verify` returns a token's claims or raises
+        BadToken.
 
         Raises psycopg.OperationalError and PoolTimeout.
         """
@@ -74,9 +76,9 @@ class RealtimeApp:
         async with self._pool.connection() as conn:
             await realtime_messages.maintain(conn)
         source = ChangeSource(self._url)
-        self._run("changes", source.stream_to(self.server.feed, realtime_changes.PUBLICATION))
+        self._run("changes", self._stream(source, self.server.feed, realtime_changes.PUBLICATION))
         self._run(
-            "database broadcasts", source.stream_to(self.server.database_broadcasts, realtime_messages.PUBLICATION)
+            "database broadcasts", self._stream(source, self.server.database_broadcasts, realtime_messages.PUBLICATION)
         )
         self._run("socket checks", self._check_sockets())
         self._run("message partitions", self._maintain())
@@ -89,6 +91,11 @@ class RealtimeApp:
         for socket in list(self.server.sockets):
             socket.close(SERVICE_RESTART)
         await self._pool.close()
+
+    async def _stream(self, source: ChangeSource, consumer: ChangeConsumer, publication: str) -> None:
+        """Stream to a consumer once a client is there: until then, Postgres would decode its log for nobody."""
+        await self._first_socket.wait()
+        await source.stream_to(consumer, publication)
 
     async def _check_sockets(self) -> None:
         while True:
@@ -127,6 +134,7 @@ class RealtimeApp:
         if not socket.authenticated and unauthenticated >= self._limits.unauthenticated_per_address:
             return await self._reject(websocket, 429, "Too many sockets without a user's token")
         self.server.sockets.add(socket)
+        self._first_socket.set()
         try:
             await websocket.accept()
             await socket.run()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import uuid4
@@ -16,12 +18,19 @@ def fresh_database(postgres: EmbeddedPostgres, template: str | None = None) -> I
     """Create a database until the block ends: a copy of the template, or an empty one."""
     name = f"test_{uuid4().hex}"
     copied = f"template {template} strategy file_copy" if template is not None else ""
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
-        conn.execute(f"create database {name} {copied}")
+    conn = _administration(postgres.url("postgres"))
+    conn.execute(f"create database {name} {copied}")
     yield postgres.url(name)
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as conn:
-        # A replication stream may still be active, and `force` does not drop its database.
-        slots = "select pg_terminate_backend(active_pid, 5000) from pg_replication_slots where database = %s"
-        while conn.execute(slots, [name]).fetchall():
-            pass
-        conn.execute(f"drop database {name} with (force)")
+    # A replication stream may still be active, and `force` does not drop its database.
+    slots = "select pg_terminate_backend(active_pid, 5000) from pg_replication_slots where database = %s"
+    while conn.execute(slots, [name]).fetchall():
+        pass
+    conn.execute(f"drop database {name} with (force)")
+
+
+@functools.cache
+def _administration(url: str) -> psycopg.Connection:
+    """The connection that creates and drops this process's databases."""
+    conn = psycopg.connect(url, autocommit=True)
+    atexit.register(conn.close)
+    return conn

@@ -24,7 +24,6 @@ from onsembl.protocol.messages import AGENT_SUBPROTOCOL, TERMINAL_SUBPROTOCOL
 from onsembl.protocol.states import Role
 from onsembl.realtime.auth.settings import AUTH_ROLE
 from onsembl.realtime.builtin_operators import add_operator
-from onsembl.sql.database import connect as connect_database
 from onsembl.sql.enrolment import add_token
 
 PASSWORD = "correct horse battery"
@@ -73,7 +72,8 @@ class Api:
     async def operator(self, role: Role = Role.ADMIN) -> Account:
         """Add an operator and sign in."""
         email = f"{role}@example.org"
-        async with await connect_database(self.database_url, role=AUTH_ROLE) as conn:
+        async with self.services.pool.connection() as conn:
+            await conn.execute(f"set local role {AUTH_ROLE}")
             await add_operator(conn, email, CHEAP_HASHER.hash(PASSWORD), role)
         response = await self.http.post(
             "/auth/v1/token?grant_type=password",
@@ -89,7 +89,7 @@ class Api:
 
     async def enrolment_token(self, pattern: str = "*") -> str:
         token = f"one_{secrets.token_hex(16)}"
-        async with await connect_database(self.database_url, role="onsembl_api") as conn:
+        async with self.services.pool.connection() as conn:
             await add_token(conn, token, pattern, 600, None)
         return token
 

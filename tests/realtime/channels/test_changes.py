@@ -24,6 +24,18 @@ async def bob(impatient: Any) -> str:
     return (await impatient.sign_in("bob"))["access_token"]
 
 
+async def test_the_log_is_read_from_the_first_client_on(impatient, notes, ann):
+    """Without a client no replication slot exists; the first client's subscription makes the slots and gets the
+    changes."""
+    slots = "select count(*) as n from pg_replication_slots where database = current_database()"
+    assert (await (await notes.execute(slots)).fetchone())["n"] == 0
+    async with open_wire(impatient.url, impatient.key) as wire:
+        await wire.subscribe(ann, ALL_NOTES)
+        assert (await (await notes.execute(slots)).fetchone())["n"] > 0
+        await notes.execute("insert into notes default values")
+        assert (await wire.change())["type"] == "INSERT"
+
+
 async def test_an_insert_an_update_and_a_delete_are_pushed(wire, notes, ann):
     """Each change has its columns, its rows as JSON and the ids of its subscriptions."""
     ids = await wire.subscribe(ann, ALL_NOTES)

@@ -8,16 +8,16 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
-from support.folders import data_folder
+from support.folders import copy_folder, data_folder
 from support.postgres import server_of
 from websockets.exceptions import ConnectionClosed
 
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 from onsembl.sql.database import connect
-from onsembl.sql.migrate import migrate
 
 from .conftest import IMPATIENT, NOTES, PATIENCE, open_wire
 
@@ -122,12 +122,12 @@ async def test_only_subscribers_are_disconnected(own_postgres, serve_project):
 
 
 @pytest.fixture
-def without_the_log() -> Iterator[EmbeddedPostgres]:
+def without_the_log(server_cluster: Path) -> Iterator[EmbeddedPostgres]:
     """A server without logical replication."""
     folder = data_folder()
+    copy_folder(server_cluster, folder)
     server = server_of(folder, {"fsync": "off", "wal_level": "replica"})
     server.start()
-    asyncio.run(migrate(server.url(), builtin_supabase=True))
     yield server
     server.stop(signal.SIGQUIT)
     shutil.rmtree(folder, ignore_errors=True)
@@ -143,6 +143,8 @@ async def test_the_outbox_replaces_an_unavailable_log(without_the_log, serve_pro
         token = (await project.sign_in("ann"))["access_token"]
         async with await connect(url, autocommit=True) as conn:
             await conn.execute(NOTES + "create policy p on realtime.messages for select to authenticated using (true)")
+        async with open_wire(project.url, project.key) as wire:
+            await wire.subscribe(token, ALL_NOTES)
     async with serve_project(database_url=url, limits=IMPATIENT) as project:
         token = (await project.sign_in("ann"))["access_token"]
         async with open_wire(project.url, project.key) as wire, await connect(url, autocommit=True) as conn:
