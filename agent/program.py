@@ -206,6 +206,9 @@ class Agent:
     def redraw(self) -> None:
         self._runner.redraw()
 
+    def recall(self, command_id: UUID) -> None:
+        self._runner.recall(command_id)
+
     def end_recorded(self, command_id: UUID) -> None:
         self._journal.recorded(command_id)
 
@@ -222,4 +225,5 @@ class Agent:
             boot=self._boot,
             running=list(self._journal.running.values()),
             ended=list(self._journal.ended.values())[:MAX_ENDED],
+            recalls=True,
         )

@@ -39,6 +39,7 @@ SHUTDOWN_TIMEOUTS = StopTimeouts(interrupt=1.0, sigterm=3.0)
 """For the running command when the agent itself is stopped: its supervisor may not wait long."""
 DIM, PROMPT, RED, RESET = "\x1b[2m", "\x1b[1;36m❯\x1b[0m ", "\x1b[31m", "\x1b[0m"
 MAX_ERROR = 256
+NEVER_HEARD = "The agent came back without it."
 
 Outcome = Literal["succeeded", "failed", "cancelled", "timed_out"]
 
@@ -81,9 +82,9 @@ class Runner:
         command_id = offer.command_id
         if command_id in self._journal.running:
             self._send(self._journal.running[command_id])
-        elif command_id in self._journal.ended:
-            self._send(self._journal.ended[command_id])
-        elif not self._journal.knows(command_id) and not self._shutting_down:
+        elif (end := self._known_end(command_id)) is not None:
+            self._send(end)
+        elif not self._shutting_down:
             # While shutting down, the offer is ignored: the next hello shows that the command was not accepted.
             with request_ids.in_force(offer.request_id):
                 self._accept(offer)
@@ -114,10 +115,20 @@ class Runner:
             if not self._stop_requested.is_set() and self._exceeded is None:
                 self._exceeded = limit
             self._stop_requested.set()
-        elif command_id in self._journal.ended:
-            self._send(self._journal.ended[command_id])
+        elif (end := self._known_end(command_id)) is not None:
+            self._send(end)
         elif not self._journal.knows(command_id):
             self._report_end(Ended(command_id=command_id, outcome="cancelled", ended_at=datetime.now(UTC)))
+
+    def recall(self, command_id: UUID) -> None:
+        """Report the end of a command that the server believes to run, although no hello has it."""
+        end = self._known_end(command_id)
+        if end is None:
+            end = Ended(command_id=command_id, outcome="lost", ended_at=datetime.now(UTC), error=NEVER_HEARD)
+        self._send(end)
+
+    def _known_end(self, command_id: UUID) -> Ended | None:
+        return self._journal.ended.get(command_id) or self._journal.recorded_end(command_id)
 
     def set_stop_timeouts(self, timeouts: StopTimeouts) -> None:
         """Use these timeouts for cancels from now on."""

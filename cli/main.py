@@ -31,6 +31,7 @@ CLIENT, SERVER = "onsembl.cli.client", "onsembl.cli.server"
         "operator": LazyCommand(f"{SERVER}.operators:operator", "Add, list and disable operators."),
         "presets": LazyCommand(f"{CLIENT}.presets:presets_group", "Manage templates of commands."),
         "recordings": LazyCommand(f"{CLIENT}.recordings:recordings", "List recordings and their disk usage."),
+        "recovery": LazyCommand(f"{CLIENT}.recovery:recovery_group", "Let agents come back after a restored backup."),
         "schedules": LazyCommand(f"{CLIENT}.schedules:schedules_group", "Manage commands that run on a schedule."),
         "search": LazyCommand(f"{CLIENT}.recordings:search", "Search recordings."),
         "send": LazyCommand(f"{CLIENT}.send:send", "Send a command to agents."),

@@ -32,8 +32,17 @@ class Enrolment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     platform: ShortText = ""
 
 
+TOKEN_UNKNOWN = "urn:onsembl:problem:refresh-token-unknown"  # noqa: S105 — the name of an error
+"""The `type` of the problem that the refresh token is in no row, as after a restored backup."""
+RECOVERY_CLOSED = "urn:onsembl:problem:recovery-closed"
+"""The `type` of the problem that no recovery is open: the agent asks again, after `Retry-After`."""
+
+
 class AgentCredentials(msgspec.Struct, frozen=True, kw_only=True):
-    """An enrolled agent's tokens: a short-lived access token, and the refresh token for the next pair."""
+    """An enrolled agent's tokens: a short-lived access token, and the refresh token for the next pair.
+
+    `recovery_secret` is there at enrolment only. It gets new tokens while an admin has opened a recovery.
+    """
 
     agent_id: UUID
     name: str
@@ -41,6 +50,7 @@ class AgentCredentials(msgspec.Struct, frozen=True, kw_only=True):
     expires_in: int
     refresh_token: str
     refresh_expires_in: int
+    recovery_secret: str | None = None
 
 
 class DeviceAuthorization(msgspec.Struct, frozen=True, kw_only=True):

@@ -143,6 +143,8 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     """Identifies this run of the agent's program. A later run does not type keys that were sent to this one."""
     running: Annotated[list[Accepted], Meta(max_length=16)] = []
     ended: Annotated[list[Ended], Meta(max_length=256)] = []
+    recalls: bool = False
+    """Whether the agent answers `recall` in the welcome; agents of the first release do not."""
 
 
 class SizeApplied(Message, tag="resized", frozen=True, kw_only=True):
@@ -154,28 +156,36 @@ class SizeApplied(Message, tag="resized", frozen=True, kw_only=True):
 
 
 class Refresh(Message, tag="refresh", frozen=True, kw_only=True):
-    """Exchange the refresh token for the next pair of tokens, over the present connection."""
+    """Exchange the refresh token for the next pair of tokens, over the present connection.
+
+    `recovery_hash` is the SHA-256 hash, in hex, of the agent's recovery secret, and empty when it has none. If the
+    server has another, it sends a new secret. None comes from agents that cannot keep one.
+    """
 
     refresh_token: Annotated[str, Meta(min_length=1, max_length=1024)]
+    recovery_hash: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$", max_length=64)] | None = None
 
 
 # Server to agent
 
 
 class Tokens(Message, tag="tokens", frozen=True, kw_only=True):
-    """The next pair of tokens, valid for the present connection too. Times in seconds."""
+    """The next pair of tokens, valid for the present connection too, and a new recovery secret if the agent needs one.
+    Times in seconds."""
 
     access_token: str
     expires_in: int
     refresh_token: str
     refresh_expires_in: int
+    recovery_secret: str | None = None
 
 
 class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
     """The answer to `hello`. The agent sends its stream's bytes from `resume_offset` on.
 
     With `halt` the agent first stops everything that it runs; without `halt`, every halt that it knows is lifted. With
-    `cancel_times` the agent uses these timeouts for its escalations from now on.
+    `cancel_times` the agent uses these timeouts for its escalations from now on. The agent reports the end of each
+    command in `recall`, which the server believes to run and the hello does not have: as after a restored backup.
     """
 
     agent_id: UUID
@@ -187,6 +197,7 @@ class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
     heartbeat_timeout_seconds: float
     halt: Halt | None = None
     cancel_times: StopTimeouts | None = None
+    recall: Annotated[list[UUID], Meta(max_length=16)] = []
 
 
 class Acknowledged(Message, tag="acknowledged", frozen=True, kw_only=True):

@@ -11,7 +11,10 @@ from onsembl.protocol.ids import AgentId, OperatorId
 
 
 async def raise_alert(
-    conn: AsyncConnection[DictRow], kind: Literal["refresh_token_reused"], agent_id: AgentId, text: str
+    conn: AsyncConnection[DictRow],
+    kind: Literal["refresh_token_reused", "recovery_secret_reused"],
+    agent_id: AgentId,
+    text: str,
 ) -> None:
     """Add an alert; the dashboard shows it until an operator acknowledges it."""
     await conn.execute("insert into alerts (kind, agent_id, text) values (%s, %s, %s)", [kind, agent_id, text])

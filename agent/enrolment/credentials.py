@@ -3,6 +3,7 @@ can read. With a keyring, the file says only that the credentials are there."""
 
 from __future__ import annotations
 
+import hashlib
 import stat
 import time
 from pathlib import Path
@@ -31,15 +32,25 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     access_expires_at: float
     access_lifetime: float = 900.0
     refresh_token: str
+    recovery_secret: str = ""
+    """Gets new tokens after the server's database was restored from a backup; empty for agents without one."""
 
-    def renewed(self, access_token: str, expires_in: float, refresh_token: str) -> Credentials:
-        """The same agent with its next pair of tokens."""
+    @property
+    def recovery_hash(self) -> str:
+        """The SHA-256 hash, in hex, of the recovery secret; empty without one."""
+        return hashlib.sha256(self.recovery_secret.encode()).hexdigest() if self.recovery_secret else ""
+
+    def renewed(
+        self, access_token: str, expires_in: float, refresh_token: str, recovery_secret: str | None = None
+    ) -> Credentials:
+        """The same agent with its next pair of tokens, and with another recovery secret if one is given."""
         return msgspec.structs.replace(
             self,
             access_token=access_token,
             access_expires_at=time.time() + expires_in,
             access_lifetime=expires_in,
             refresh_token=refresh_token,
+            recovery_secret=recovery_secret or self.recovery_secret,
         )
 
     def valid_for(self, seconds: float) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import socket
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -12,15 +13,21 @@ import msgspec
 
 from onsembl.agent.enrolment.credentials import Credentials
 from onsembl.agent.errors import AgentError
-from onsembl.protocol.enrolment import AgentCredentials, Enrolment
+from onsembl.protocol.enrolment import RECOVERY_CLOSED, TOKEN_UNKNOWN, AgentCredentials, Enrolment
 from onsembl.protocol.states import AgentKind
 
 REQUEST_SECONDS = 15.0
 MAX_HOST = 256
+MAX_RETRY_AFTER_SECONDS = 120.0
+"""The longest wait that a server can ask for by `Retry-After`."""
 
 
 class CredentialsRejected(AgentError):
     """The server rejects the agent's refresh token: only a person can enrol the agent again."""
+
+
+class TokenUnknown(CredentialsRejected):
+    """The server does not know the refresh token, as after its database was restored from a backup."""
 
 
 class ServerUnreachable(AgentError):
@@ -54,8 +61,31 @@ async def log_out(credentials: Credentials) -> None:
         raise ServerUnreachable(f"{url} is not an Onsembl server: {error}") from error
 
 
+class RecoveryClosed(ServerUnreachable):
+    """The agent can come back by its recovery secret once an admin opens a recovery; `retry_after` is in seconds."""
+
+    def __init__(self, detail: str, retry_after: float) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+async def recover(credentials: Credentials) -> Credentials:
+    """Get new tokens by the recovery secret. Raises RecoveryClosed, CredentialsRejected or ServerUnreachable."""
+    url = f"{credentials.server}/v1/agents/recover"
+    response = await request(url, json={}, headers={"Authorization": f"Bearer {credentials.recovery_secret}"})
+    if response.status_code == 403 and _type(response) == RECOVERY_CLOSED:
+        raise RecoveryClosed(_detail(response), retry_after_of(response.headers))
+    if response.status_code == 401:
+        raise CredentialsRejected(f"The server rejects this agent: {_detail(response)}")
+    if not response.is_success:
+        raise ServerUnreachable(f"{url}: {_detail(response)}")
+    answer = _decode_credentials(url, response)
+    return credentials.renewed(answer.access_token, answer.expires_in, answer.refresh_token, answer.recovery_secret)
+
+
 async def refresh(credentials: Credentials) -> Credentials:
-    """Exchange the refresh token for the next pair of tokens. Raises CredentialsRejected or ServerUnreachable."""
+    """Exchange the refresh token for the next pair of tokens. Raises TokenUnknown, CredentialsRejected or
+    ServerUnreachable."""
     answer = _decode_credentials(*await _present_refresh_token(credentials, "token"))
     return credentials.renewed(answer.access_token, answer.expires_in, answer.refresh_token)
 
@@ -69,7 +99,8 @@ async def _present_refresh_token(credentials: Credentials, route: str) -> tuple[
     url = f"{credentials.server}/v1/agents/{route}"
     response = await request(url, json={}, headers={"Authorization": f"Bearer {credentials.refresh_token}"})
     if response.status_code == 401:
-        raise CredentialsRejected(f"The server rejects this agent: {_detail(response)}")
+        rejected = TokenUnknown if _type(response) == TOKEN_UNKNOWN else CredentialsRejected
+        raise rejected(f"The server rejects this agent: {_detail(response)}")
     if not response.is_success:
         raise ServerUnreachable(f"{url}: {_detail(response)}")
     return url, response
@@ -94,6 +125,20 @@ async def request(url: str, **content: Any) -> httpx.Response:
     return response
 
 
+def retry_after_of(headers: Mapping[str, str]) -> float:
+    """The seconds in `Retry-After` (RFC 9110 §10.2.3), at most two minutes; 0 without the header or with a date."""
+    value = headers.get("Retry-After", "")
+    return min(float(value), MAX_RETRY_AFTER_SECONDS) if value.isdecimal() else 0.0
+
+
+def _type(response: httpx.Response) -> str:
+    """The `type` of a problem document; empty for any other answer."""
+    try:
+        return str(response.json()["type"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
 def _detail(response: httpx.Response) -> str:
     try:
         return str(response.json()["detail"])
@@ -112,4 +157,5 @@ def credentials_of(server: str, kind: str, answer: AgentCredentials) -> Credenti
         access_expires_at=time.time() + answer.expires_in,
         access_lifetime=answer.expires_in,
         refresh_token=answer.refresh_token,
+        recovery_secret=answer.recovery_secret or "",
     )

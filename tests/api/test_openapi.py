@@ -11,8 +11,8 @@ import pytest
 from onsembl.api.http.openapi import document
 
 VERBS = (
-    "acknowledge|approve|begin|cancel|create|delete|disable|edit|enable|enrol|export|find|lift|list|log|move|pause|"
-    "preview|read|refresh|reject|restart|resume|retry|run|save|search|send|set|stop|update|verify|withdraw"
+    "acknowledge|approve|begin|cancel|close|create|delete|disable|edit|enable|enrol|export|find|lift|list|log|move|open|"
+    "pause|preview|read|recover|refresh|reject|restart|resume|retry|run|save|search|send|set|stop|update|verify|withdraw"
 )
 SOMETIMES = {
     "CancelStepAnswer": {"limit"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import time
@@ -118,6 +119,30 @@ async def test_a_stolen_token_ends_everything_and_raises_an_alert(api):
         assert [(row["kind"], row["agent_id"]) for row in await cursor.fetchall()] == [
             ("refresh_token_reused", agent.id)
         ]
+
+
+async def test_an_agent_without_the_servers_recovery_secret_gets_one(api):
+    """A refresh tells the hash of the secret: the answer has a new one if the server's differs. Agents of the first
+    release tell none, and get none."""
+    agent = await api.enrol()
+    async with api.agent_socket(agent) as socket:
+        await socket.send(HELLO_TEXT)
+        token = agent.refresh_token
+
+        async def secret_for(**told: str) -> str | None:
+            nonlocal token
+            await socket.send(json.dumps({"type": "refresh", "refresh_token": token, **told}))
+            while (answer := json.loads(await socket.recv()))["type"] != "tokens":
+                pass
+            token = answer["refresh_token"]
+            return answer["recovery_secret"]
+
+        assert await secret_for() is None
+        new = await secret_for(recovery_hash="")
+        assert new not in (None, agent.recovery_secret)
+        assert await secret_for(recovery_hash=hashlib.sha256(new.encode()).hexdigest()) is None
+        old = hashlib.sha256(agent.recovery_secret.encode()).hexdigest()
+        assert await secret_for(recovery_hash=old) not in (None, new)
 
 
 async def test_another_agents_token_is_not_known(api):

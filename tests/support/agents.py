@@ -146,6 +146,11 @@ class CuttableLink:
         """Drop the server's bytes until `mend`. Call `cut` before that, as the streams have lost bytes."""
         self._dropping_answers = True
 
+    def lead_to(self, target: str) -> None:
+        """Pass new connections on to another server from now on."""
+        self._target = urlsplit(target)
+        self.mend()
+
     def mend(self) -> None:
         self._severed = self._dropping_answers = False
 

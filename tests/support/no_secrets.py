@@ -20,7 +20,7 @@ MADE: set[str] = set()
 """The tokens that this process has made."""
 LIKE_A_TOKEN = re.compile(
     r"eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}"  # a JWT: access tokens of agents and operators
-    r"|\b(?:onr|one|ond)_[\w-]{20,}"  # refresh tokens, enrolment tokens and device codes of agents
+    r"|\b(?:onr|one|ond|onc)_[\w-]{20,}"  # refresh and enrolment tokens, device codes and recovery secrets of agents
     r"|\bsb_secret_\w{10,}"  # the project's secret key
 )
 SHORTEST = 16

@@ -17,7 +17,8 @@ class InstalledPostgres(EmbeddedPostgres):
 
     locale_options = ("--locale=C.UTF-8",)  # Postgres has built-in locales from version 17 on.
 
-    def _binaries(self) -> Path:
+    @property
+    def programs(self) -> Path:
         return Path(os.environ[PROGRAMS])
 
 

@@ -53,6 +53,7 @@ class Enrolled:
     name: str
     access_token: str
     refresh_token: str
+    recovery_secret: str = ""
 
 
 class Api:
@@ -75,6 +76,10 @@ class Api:
         async with self.services.pool.connection() as conn:
             await conn.execute(f"set local role {AUTH_ROLE}")
             await add_operator(conn, email, CHEAP_HASHER.hash(PASSWORD), role)
+        return await self.sign_in(email)
+
+    async def sign_in(self, email: str) -> Account:
+        """Sign an operator in who was added before."""
         response = await self.http.post(
             "/auth/v1/token?grant_type=password",
             json={"email": email, "password": PASSWORD},
@@ -102,7 +107,9 @@ class Api:
         )
         response.raise_for_status()
         body = response.json()
-        return Enrolled(body["agent_id"], body["name"], body["access_token"], body["refresh_token"])
+        return Enrolled(
+            body["agent_id"], body["name"], body["access_token"], body["refresh_token"], body["recovery_secret"]
+        )
 
     def agent_socket(self, agent: Enrolled) -> connect:
         return connect(

@@ -82,10 +82,14 @@ class SimulatedAgent:
             boot=self.boot,
             running=list(self._journal.running.values()),
             ended=list(self._journal.ended.values()),
+            recalls=True,
         )
 
     def receive(self, message: ServerToAgentMessage) -> None:
         """Receive a message of the server."""
+        if isinstance(message, Welcome):
+            for command_id in message.recall:
+                self._recall(command_id)
         match message:
             case Welcome(halt=None):
                 if self._halts.halt is not None:
@@ -104,6 +108,11 @@ class SimulatedAgent:
                 self._journal.recorded(message.command_id)
             case _:
                 raise AssertionError(message)
+
+    def _recall(self, command_id: UUID) -> None:
+        end = self._journal.ended.get(command_id) or self._journal.recorded_end(command_id)
+        lost = Ended(command_id=command_id, outcome="lost", ended_at=datetime.now(UTC))
+        self._report(end or lost)
 
     def exit(self, outcome: Outcome) -> None:
         """End the running command."""

@@ -144,10 +144,11 @@ class SimulatedCenter:
                 heartbeat_seconds=30.0,
                 heartbeat_timeout_seconds=10.0,
                 halt=connected.halt,
+                recall=list(connected.hello.recalled),
             )
         )
         self.hub.links[agent.id] = link
-        for command_id in connected.ended:
+        for command_id in connected.hello.ended_before:
             await link.send(cancel_of_ended(command_id))
         for ended in hello.ended:
             await link.send(EndRecorded(command_id=ended.command_id))
