@@ -221,7 +221,7 @@ class Runner:
             self._report_end(self._end(report, "cancelled"))
             return
         try:
-            run = self._driver.start(str(offer.command_id), offer.text, self._context, offer.limits)
+            run = self._driver.start(offer, self._context)
         except OSError as error:
             message = f"It could not be started: {error}"
             self._terminal.write_line(f"{RED}{printable(message)}{RESET}")
@@ -309,6 +309,7 @@ class Runner:
                 signal=-status if status is not None and status < 0 else None,
                 error=error,
                 usage=run.usage,
+                turn=run.turn,
                 limit=exceeded,
                 steps=self._steps,
             )

@@ -17,6 +17,9 @@ CLIENT, SERVER = "onsembl.cli.client", "onsembl.cli.server"
         "alerts": LazyCommand(f"{CLIENT}.alerts:alerts_group", "List and acknowledge alerts."),
         "audit": LazyCommand(f"{CLIENT}.audit:audit_group", "Verify and export the audit log."),
         "commands": LazyCommand(f"{CLIENT}.commands:commands_group", "List, edit and cancel commands."),
+        "conversations": LazyCommand(
+            f"{CLIENT}.conversations:conversations_group", "List, show and fork conversations."
+        ),
         "devices": LazyCommand(f"{CLIENT}.devices:devices_group", "Approve agents that ask to enrol."),
         "enrolment-tokens": LazyCommand(
             f"{CLIENT}.enrolment_tokens:enrolment_tokens_group", "Manage one-time tokens that enrol agents."

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from msgspec import to_builtins
+from msgspec import Meta, to_builtins
 from psycopg.rows import DictRow
 
 from onsembl.protocol import request_ids
@@ -16,21 +16,45 @@ from onsembl.protocol.field_types import CommandText, Name, Priority
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.limits import NO_LIMITS, CommandLimits
 from onsembl.protocol.presets import Value, Values, ValuesError, render
+from onsembl.protocol.states import AgentKind
+from onsembl.protocol.turn_messages import Effort, ModelName
 from onsembl.sql import agents, audit, command_groups, commands, presets
 from onsembl.sql.database import Connection, Pool
 
 DEFAULT_PRIORITY = 5
 
 
+ConversationChoice = Annotated[
+    str,
+    Meta(
+        pattern="^(new|latest|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$",
+        description="`new`, `latest`, or the id of a conversation.",
+    ),
+]
+
+
 class CommandContent(msgspec.Struct, frozen=True, kw_only=True):
     """The content of a command: either a text, or a preset with values for its variables. The default priority is the
-    preset's, or 5. A limit that is not given is the preset's."""
+    preset's, or 5. A limit that is not given is the preset's.
+
+    A prompt is a turn of a `conversation` of its agent: a new one, the latest one, or the one of this id. `model` and
+    `effort` are those of this turn; without them the CLI decides. A command line takes none of the three.
+    """
 
     text: CommandText | None = None
     preset: Name | None = None
     values: Values = msgspec.field(default_factory=dict[str, Value])
     priority: Priority | None = None
     limits: CommandLimits = NO_LIMITS
+    conversation: ConversationChoice = "new"
+    model: ModelName | None = None
+    effort: Effort | None = None
+
+    @property
+    def turn_settings(self) -> dict[str, object]:
+        """The model and the effort, where given."""
+        given = {"model": self.model, "effort": self.effort}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +119,7 @@ async def send(
         if not rows:
             return Sent(skipped=skipped)
     rendered = await render_content(conn, content, [row["kind"] for row in rows])
+    check_turn(rendered, rows)
     if not is_group:
         return Sent(command=await _request(conn, rendered, AgentId(rows[0]["id"]), actor), skipped=skipped)
     agent_ids = [AgentId(row["id"]) for row in rows]
@@ -123,6 +148,9 @@ class RenderedCommand:
     priority: int
     preset: str | None
     limits: CommandLimits
+    conversation: str
+    """`new`, `latest`, or an id."""
+    turn_settings: Mapping[str, object]
 
     def audit_detail(self, agent_id: AgentId) -> dict[str, object]:
         """The detail of the audit log's event when the command is sent to this agent."""
@@ -141,7 +169,7 @@ async def render_content(conn: Connection, content: CommandContent, kinds: Itera
     if content.text is not None:
         if content.values:
             raise ContentError("Only a preset takes values.")
-        return RenderedCommand(content.text, content.priority or DEFAULT_PRIORITY, None, content.limits)
+        return _rendered(content, content.text, content.priority or DEFAULT_PRIORITY, None, content.limits)
     assert content.preset is not None
     preset = await presets.find(conn, content.preset)
     if preset is None:
@@ -156,7 +184,13 @@ async def render_content(conn: Connection, content: CommandContent, kinds: Itera
     except ValuesError as error:
         raise ContentError(f"The values do not fit the preset {preset.name}: {error}.", error.fields) from error
     priority = content.priority or preset.priority or DEFAULT_PRIORITY
-    return RenderedCommand(text, priority, preset.name, content.limits.with_defaults(preset.limits))
+    return _rendered(content, text, priority, preset.name, content.limits.with_defaults(preset.limits))
+
+
+def _rendered(
+    content: CommandContent, text: str, priority: int, preset: str | None, limits: CommandLimits
+) -> RenderedCommand:
+    return RenderedCommand(text, priority, preset, limits, content.conversation, content.turn_settings)
 
 
 async def promote_queues(pool: Pool, agent_ids: Sequence[AgentId]) -> None:
@@ -191,13 +225,32 @@ async def _request(conn: Connection, command: RenderedCommand, agent_id: AgentId
         preset=command.preset,
         request_id=request_ids.current(),
         limits=command.limits,
+        conversation=command.conversation,
+        settings=command.turn_settings,
         actor=actor,
         detail=command.audit_detail(agent_id),
     )
     if row is None:
-        name = (await _enabled_agent(conn, agent_id))["name"]
-        raise NoTargetError(f"The agent {name} was disabled when the command was sent.")
+        agent = await _enabled_agent(conn, agent_id)
+        check_turn(command, [agent])
+        if command.conversation not in ("new", "latest"):
+            raise ContentError(
+                f"The agent {agent['name']} has no conversation {command.conversation}, or its CLI "
+                "does not know it any more."
+            )
+        raise NoTargetError(f"The agent {agent['name']} was disabled when the command was sent.")
     return row
+
+
+def check_turn(command: RenderedCommand, targets: Sequence[DictRow]) -> None:
+    """Raise ContentError if the command is to be a particular turn, and the targets are several agents, or one that
+    runs command lines."""
+    named = command.conversation not in ("new", "latest")
+    if named and len(targets) > 1:
+        raise ContentError("A conversation belongs to one agent: several take `new` or `latest`.")
+    names = [agent["name"] for agent in targets if agent["kind"] == AgentKind.SHELL]
+    if names and (named or command.turn_settings):
+        raise ContentError(f"An agent of the kind shell has no conversation, model or effort: {', '.join(names)}.")
 
 
 async def _enabled_agent(conn: Connection, agent_id: AgentId) -> DictRow:
@@ -235,7 +288,9 @@ async def _send_to_group(
             },
         ),
     )
-    for row in await command_groups.add_commands(conn, group, agent_ids, request_ids.current()):
+    for row in await command_groups.add_commands(
+        conn, group, agent_ids, request_ids.current(), command.conversation, command.turn_settings
+    ):
         await audit.write(
             conn,
             audit.Event(

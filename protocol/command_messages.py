@@ -11,6 +11,7 @@ from msgspec import Meta
 from onsembl.protocol.field_types import CommandText, EscalationStage, Message, OffsetField, Pids, Reason, ShortText
 from onsembl.protocol.limits import NO_LIMITS, CommandLimits, LimitName
 from onsembl.protocol.request_ids import RequestId
+from onsembl.protocol.turn_messages import TurnReport, TurnSettings
 from onsembl.protocol.usage import Usage
 
 # Server to agent
@@ -22,6 +23,8 @@ class Offer(Message, tag="offer", frozen=True, kw_only=True):
     command_id: UUID
     text: CommandText
     limits: CommandLimits = NO_LIMITS
+    turn: TurnSettings | None = None
+    """How a coding CLI is started; None for a command line."""
     request_id: RequestId | None = None
     """The id of the REST request that sent the command, for the agent's log."""
 
@@ -83,6 +86,7 @@ class Ended(Message, tag="ended", frozen=True, kw_only=True):
     output_start: OffsetField | None = None
     output_end: OffsetField | None = None
     usage: Usage | None = None
+    turn: TurnReport | None = None
     limit: LimitName | None = None
     steps: Annotated[list[CancelStep], Meta(max_length=MAX_STEPS)] = []
 

@@ -40,25 +40,39 @@ async def insert(
 
 
 async def add_commands(
-    conn: Connection, group: DictRow, agent_ids: Sequence[AgentId], request_id: str | None
+    conn: Connection,
+    group: DictRow,
+    agent_ids: Sequence[AgentId],
+    request_id: str | None,
+    conversation: str,
+    settings: Mapping[str, object],
 ) -> list[DictRow]:
-    """Add a queued command of the group for each agent; return the commands' rows."""
+    """Add a queued command of the group for each agent, in its latest or a new conversation; return the commands' rows.
+
+    An agent that does not take the settings gets no command.
+    """
     cursor = await conn.execute(
         f"""insert into commands
-                (agent_id, text, priority, requested_by, requested_by_name, group_id, preset, request_id, limits)
-            select unnest(%s::uuid[]), %s, %s, %s, %s, %s, %s, %s, %s
+                (agent_id, text, priority, requested_by, requested_by_name, group_id, preset, request_id, limits,
+                 conversation_id, turn)
+            select agent_id, %(text)s, %(priority)s, %(by)s, %(by_name)s, %(group)s, %(preset)s, %(request)s,
+                %(limits)s, next.conversation_id, next.turn
+            from unnest(%(agents)s::uuid[]) as agent_id
+            cross join lateral next_turn(agent_id, %(conversation)s, %(text)s, %(settings)s) as next
             returning {COMMAND_COLUMNS}""",
-        [
-            list(agent_ids),
-            group["text"],
-            group["priority"],
-            group["requested_by"],
-            group["requested_by_name"],
-            group["id"],
-            group["preset"],
-            request_id,
-            Jsonb(group["limits"]),
-        ],
+        {
+            "agents": list(agent_ids),
+            "text": group["text"],
+            "priority": group["priority"],
+            "by": group["requested_by"],
+            "by_name": group["requested_by_name"],
+            "group": group["id"],
+            "preset": group["preset"],
+            "request": request_id,
+            "limits": Jsonb(group["limits"]),
+            "conversation": conversation,
+            "settings": Jsonb(dict(settings)),
+        },
     )
     return await cursor.fetchall()
 

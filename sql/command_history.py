@@ -25,6 +25,7 @@ class HistoryFilter:
     agent_id: AgentId | None = None
     states: Sequence[str] | None = None
     group_id: UUID | None = None
+    conversation_id: UUID | None = None
     tag: str | None = None
     by: str | None = None
     since: datetime | None = None
@@ -37,6 +38,7 @@ class HistoryFilter:
             "agent": (self.agent_id, "agent_id = %(agent)s"),
             "states": (list(self.states) if self.states else None, "state = any(%(states)s)"),
             "group": (self.group_id, "group_id = %(group)s"),
+            "conversation": (self.conversation_id, "conversation_id = %(conversation)s"),
             "tag": ([self.tag] if self.tag is not None else None, "tags @> %(tag)s"),
             "by": (pattern(self.by) if self.by is not None else None, "requested_by_name ilike %(by)s"),
             "since": (self.since, "created_at >= %(since)s"),

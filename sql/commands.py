@@ -30,7 +30,7 @@ RUN_COMMAND = "onsembl:run_command"
 COLUMNS = """id, seq, agent_id, text, priority, state, requested_by, requested_by_name, created_at, dispatched_at,
     started_at, ended_at, cancel_requested_at, cancel_requested_by, cancel_reason, cancel_step, exit_code, signal,
     error, stream_id, output_start, output_end, usage, job_id, delivery_attempts, group_id, preset, position, revision,
-    note, tags, request_id, limits, limit_passed"""
+    note, tags, request_id, limits, limit_passed, conversation_id, turn, denied, denials"""
 
 
 async def request(
@@ -42,16 +42,21 @@ async def request(
     preset: str | None,
     request_id: str | None,
     limits: CommandLimits,
+    conversation: str,
+    settings: Mapping[str, object],
     actor: Actor,
     detail: Mapping[str, object],
 ) -> DictRow | None:
     """Put a command in the agent's queue, record that in the audit log with this detail, and promote the head of the
-    queue as `promote` does; return the command's row. Return None, and change nothing, when the agent does not exist or
-    is disabled."""
+    queue as `promote` does; return the command's row.
+
+    `conversation` is `new`, `latest` or an id; `settings` has the `model` and the `effort`, if any. Return None, and
+    change nothing, when the agent does not exist, is disabled, does not have this conversation, or takes no settings.
+    """
     cursor = await conn.execute(
-        f"""select {COLUMNS} from request_command(
+        f"""select {COLUMNS} from request_turn(
                 %(agent_id)s, %(text)s, %(priority)s, %(preset)s, %(request_id)s, %(limits)s, %(task)s,
-                %(by_kind)s, %(by_id)s, %(by_name)s, %(address)s, %(detail)s)""",
+                %(by_kind)s, %(by_id)s, %(by_name)s, %(address)s, %(detail)s, %(conversation)s, %(settings)s)""",
         {
             "agent_id": agent_id,
             "text": text,
@@ -65,6 +70,8 @@ async def request(
             "by_name": actor.name,
             "address": actor.address,
             "detail": Jsonb(dict(detail)),
+            "conversation": conversation,
+            "settings": Jsonb(dict(settings)),
         },
     )
     return await cursor.fetchone()
@@ -163,10 +170,10 @@ async def ended(
     A command that the server stopped at a limit has timed out, even if the agent reports that it was cancelled.
     """
     cursor = await conn.execute(
-        f"""select {COLUMNS} from end_command(
+        f"""select {COLUMNS} from end_turn(
                 %(agent_id)s, %(id)s, %(outcome)s, %(started_at)s, %(ended_at)s, %(exit_code)s, %(signal)s, %(error)s,
                 %(output_start)s, %(output_end)s, %(usage)s, %(limit)s, %(channel)s, %(task)s,
-                %(by_name)s, %(address)s)""",
+                %(by_name)s, %(address)s, %(turn)s)""",
         {
             "agent_id": agent_id,
             "id": end.command_id,
@@ -184,6 +191,7 @@ async def ended(
             "task": RUN_COMMAND if promote_next else None,
             "by_name": actor.name,
             "address": actor.address,
+            "turn": Jsonb(to_builtins(end.turn)) if end.turn else None,
         },
     )
     row = await cursor.fetchone()

@@ -23,6 +23,9 @@ from onsembl.tasks.context import services_of
 
 logger = logging.getLogger(__name__)
 
+CONTENT = ("text", "preset", "values", "priority", "conversation", "model", "effort")
+"""The columns of a schedule that are fields of the command that it sends."""
+
 
 async def fire_schedules(context: JobContext, timestamp: int) -> None:
     """The job of every minute: run the schedules that are due."""
@@ -122,7 +125,9 @@ async def _send(conn: Connection, schedule: DictRow, *, skip_waiting: bool) -> S
     if not await operators.may_command(conn, OperatorId(schedule["updated_by"])):
         raise SendError(f"{schedule['updated_by_name']}, who last changed the schedule, may no longer send commands.")
     content = CommandContent(
-        **{name: schedule[name] for name in ("text", "preset", "values", "priority")},
+        **{
+            name: schedule[name] for name in ("text", "preset", "values", "priority", "conversation", "model", "effort")
+        },
         limits=msgspec.convert(schedule["limits"], CommandLimits),
     )
 

@@ -6,7 +6,9 @@ import asyncio
 from typing import Protocol
 
 from onsembl.agent.process.process import Process, ProcessContext
-from onsembl.protocol.limits import CommandLimits, LimitName
+from onsembl.protocol.limits import LimitName
+from onsembl.protocol.messages import Offer
+from onsembl.protocol.turn_messages import TurnReport
 from onsembl.protocol.usage import Usage
 
 
@@ -34,6 +36,11 @@ class Run(Protocol):
         ...
 
     @property
+    def turn(self) -> TurnReport | None:
+        """What the CLI has said of the turn and its conversation; None if the CLI has no conversations."""
+        ...
+
+    @property
     def completed(self) -> bool:
         """Whether the CLI has reported that the work is complete; then its exit status does not count."""
         ...
@@ -47,6 +54,6 @@ class Run(Protocol):
 class Driver(Protocol):
     """Starts the commands of one kind of agent."""
 
-    def start(self, command_id: str, text: str, context: ProcessContext, limits: CommandLimits) -> Run:
-        """Run a command. `limits` are for CLIs that enforce some themselves. Raises OSError when it cannot start."""
+    def start(self, offer: Offer, context: ProcessContext) -> Run:
+        """Run a command. Raises OSError when it cannot start."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from onsembl.agent.process.process import Process, ProcessContext
-from onsembl.protocol.limits import CommandLimits
+from onsembl.protocol.messages import Offer
 
 SHELL = ("/bin/bash", "-c")
 CTRL_C = b"\x03"
@@ -15,6 +15,7 @@ class ShellRun:
     """A running command line."""
 
     usage = None
+    turn = None
     completed = False
     exceeded = None
 
@@ -32,6 +33,6 @@ class ShellRun:
 class ShellDriver:
     """Starts command lines."""
 
-    def start(self, command_id: str, text: str, context: ProcessContext, limits: CommandLimits) -> ShellRun:
-        argv = [*SHELL, text, *context.arguments]
-        return ShellRun(Process.in_terminal(argv, command_id, context))
+    def start(self, offer: Offer, context: ProcessContext) -> ShellRun:
+        argv = [*SHELL, offer.text, *context.arguments]
+        return ShellRun(Process.in_terminal(argv, str(offer.command_id), context))

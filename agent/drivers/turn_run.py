@@ -8,11 +8,15 @@ import signal
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
+
+from onsembl.agent.drivers.git_branch import git_branch
 from onsembl.agent.process.process import Process, ProcessContext
 from onsembl.agent.rendering.text import folded
 from onsembl.agent.rendering.turn import TurnRenderer
 from onsembl.protocol.limits import LimitName
 from onsembl.protocol.turn_events import TurnEvent, TurnOutcome
+from onsembl.protocol.turn_messages import TurnReport
 from onsembl.protocol.usage import Usage
 
 logger = logging.getLogger(__name__)
@@ -61,12 +65,18 @@ class Translator(Protocol):
         """The tokens and the cost so far."""
         ...
 
+    @property
+    def report(self) -> TurnReport:
+        """What the CLI has said of the turn and its conversation."""
+        ...
+
 
 class TurnRun:
     """Runs a CLI, shows its events, and passes it its input. Raises OSError when it cannot start."""
 
     def __init__(self, argv: Sequence[str], command_id: str, context: ProcessContext, translator: Translator) -> None:
         self._terminal = context.terminal
+        self._branch = git_branch(context.cwd)
         self._translator = translator
         self._renderer = TurnRenderer(lambda: context.terminal.columns)
         self._errors = b""
@@ -95,6 +105,10 @@ class TurnRun:
     @property
     def usage(self) -> Usage | None:
         return self._translator.usage
+
+    @property
+    def turn(self) -> TurnReport:
+        return msgspec.structs.replace(self._translator.report, branch=self._branch)
 
     @property
     def exceeded(self) -> LimitName | None:

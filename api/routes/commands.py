@@ -62,6 +62,7 @@ async def list_commands(call: Call[NoBody]) -> dict[str, object]:
         agent_id=AgentId(query.agent_id) if query.agent_id is not None else None,
         states=query.states(),
         group_id=query.group_id,
+        conversation_id=query.conversation_id,
         tag=query.tag,
         by=query.by,
         since=query.since,

@@ -14,6 +14,7 @@ from onsembl.protocol.field_types import NO_NUL, CommandText, EscalationStage, P
 from onsembl.protocol.limits import CommandLimits, LimitName
 from onsembl.protocol.queue_order import Destination
 from onsembl.protocol.states import CommandState
+from onsembl.protocol.turn_messages import Denial, Effort
 from onsembl.protocol.usage import Usage
 
 Label = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")]
@@ -35,8 +36,22 @@ class CancelStepAnswer(Answer, frozen=True, kw_only=True):
     limit: LimitName | UnsetType = UNSET
 
 
+class Turn(Answer, frozen=True, kw_only=True):
+    """How the CLI is started for a prompt. `conversation` is the CLI's own id; with `known` the CLI continues it. With
+    `fork_of` it begins as a copy of that one."""
+
+    conversation: str
+    known: bool
+    fork_of: str | UnsetType = UNSET
+    model: str | UnsetType = UNSET
+    effort: Effort | UnsetType = UNSET
+
+
 class Command(Answer, frozen=True, kw_only=True):
-    """A command: a row of `onsembl.commands`."""
+    """A command: a row of `onsembl.commands`.
+
+    A prompt is a turn of the conversation `conversation_id`. `denied` is the number of tool calls that were not
+    allowed, `denials` has the first of them."""
 
     id: UUID
     seq: int
@@ -72,6 +87,10 @@ class Command(Answer, frozen=True, kw_only=True):
     request_id: str | None
     limits: CommandLimits
     limit_passed: LimitName | None
+    conversation_id: UUID | None
+    turn: Turn | None
+    denied: int
+    denials: list[Denial]
 
 
 class Commands(Answer, frozen=True, kw_only=True):
@@ -83,7 +102,9 @@ class Commands(Answer, frozen=True, kw_only=True):
 
 class NewCommand(CommandContent, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A command for one agent: either a text, or a preset with values for its variables. The default priority is the
-    preset's, or 5. A limit that is not given is the preset's; the agent's own limits apply as well."""
+    preset's, or 5. A limit that is not given is the preset's; the agent's own limits apply as well. A prompt is a turn
+    of a `conversation`: a new one, the agent's latest one, or the one of this id; `model` and `effort` are for this
+    turn."""
 
 
 class CancelRequest(Body, frozen=True, kw_only=True):
@@ -99,6 +120,7 @@ class CommandQuery(PageQuery, frozen=True, kw_only=True):
     agent_id: UUID | None = None
     state: Annotated[str, Meta(max_length=100)] | None = None
     group_id: UUID | None = None
+    conversation_id: UUID | None = None
     tag: Label | None = None
     by: Words | None = None
     q: Words | None = None

@@ -24,7 +24,7 @@ from onsembl.api.routes.schedules_models import (
     Schedules,
     TimesQuery,
 )
-from onsembl.fleet.commands import find_targets, promote_queues, render_content
+from onsembl.fleet.commands import check_turn, find_targets, promote_queues, render_content
 from onsembl.fleet.recurrence import RecurrenceError, next_times
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import Role
@@ -33,7 +33,10 @@ from onsembl.sql.database import Connection
 from onsembl.tasks.schedules import fire_now, first_time
 
 TIMES_SHOWN = 5
-GIVEN = ("name", "target", "text", "preset", "values", "priority", "limits", "cron", "time_zone", "at")
+GIVEN = (
+    *("name", "target", "text", "preset", "values", "priority", "limits", "conversation", "model", "effort"),
+    *("cron", "time_zone", "at"),
+)
 """The columns of a schedule that an operator sets."""
 
 
@@ -148,7 +151,7 @@ async def _content(conn: Connection, body: NewSchedule) -> tuple[dict[str, Any],
     content["target"] = to_builtins(body.target)
     content["limits"] = to_builtins(body.limits)
     rows = await find_targets(conn, content["target"])
-    await render_content(conn, body, [row["kind"] for row in rows])
+    check_turn(await render_content(conn, body, [row["kind"] for row in rows]), rows)
     next_at = _first_time(content, datetime.now(UTC))
     if next_at is None:
         raise Problem(422, "That time is in the past.")

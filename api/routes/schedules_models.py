@@ -14,6 +14,7 @@ from onsembl.protocol.field_types import Name, Priority
 from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.presets import Values
 from onsembl.protocol.states import CommandState
+from onsembl.protocol.turn_messages import Effort
 
 Cron = Annotated[str, Meta(max_length=200, description="Minute, hour, day of the month, month, day of the week.")]
 TimeZone = Annotated[str, Meta(max_length=64, description="A name of the IANA's database, as Europe/Berlin.")]
@@ -67,6 +68,9 @@ class ScheduleAnswer(Answer, frozen=True, kw_only=True):
     values: Values
     priority: Priority | None
     limits: CommandLimits
+    conversation: str
+    model: str | None
+    effort: Effort | None
     cron: str | None
     time_zone: str
     at: Time | None

@@ -9,6 +9,7 @@ from onsembl.api.routes import agents as agent_routes
 from onsembl.api.routes import alerts as alert_routes
 from onsembl.api.routes import audit as audit_routes
 from onsembl.api.routes import commands as command_routes
+from onsembl.api.routes import conversations as conversation_routes
 from onsembl.api.routes import devices as device_routes
 from onsembl.api.routes import enrolment_tokens as enrolment_routes
 from onsembl.api.routes import groups as group_routes
@@ -26,6 +27,7 @@ ENDPOINTS = [
     *agent_control_routes.ENDPOINTS,
     *agent_settings_routes.ENDPOINTS,
     *command_routes.ENDPOINTS,
+    *conversation_routes.ENDPOINTS,
     *group_routes.ENDPOINTS,
     *preset_routes.ENDPOINTS,
     *schedule_routes.ENDPOINTS,

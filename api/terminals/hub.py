@@ -23,6 +23,7 @@ from onsembl.protocol.ids import AgentId, CommandId, Epoch, OperatorId, StreamId
 from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.messages import Cancel, Halt, HaltLifted, KeysTaken, Offer, ServerToAgentMessage
 from onsembl.protocol.states import CommandState
+from onsembl.protocol.turn_messages import TurnSettings
 from onsembl.sql import commands, halts
 from onsembl.sql.audit import Actor
 from onsembl.sql.database import Pool
@@ -244,7 +245,8 @@ async def _send_due(link: AgentLink, row: DictRow) -> None:
             return
         link.offered = (row["id"], now)
         limits = msgspec.convert(row["limits"], CommandLimits)
-        message = Offer(command_id=row["id"], text=row["text"], limits=limits, request_id=row["request_id"])
+        turn = msgspec.convert(row["turn"], TurnSettings) if row["turn"] is not None else None
+        message = Offer(command_id=row["id"], text=row["text"], limits=limits, turn=turn, request_id=row["request_id"])
     else:
         return
     with request_ids.in_force(row["request_id"]):

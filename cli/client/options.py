@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 from urllib.parse import urlsplit
 
 import click
+
+from onsembl.protocol.turn_messages import Effort
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -131,3 +133,29 @@ def limit_options(command: F) -> F:
 def limits_of(options: Mapping[str, Any]) -> dict[str, Any]:
     """The given limits in the form of the REST API."""
     return {field: options[option] for option, field in _LIMIT_FIELDS.items() if options[option] is not None}
+
+
+def turn_options(command: F) -> F:
+    """Add `--new`, `--continue` and `--conversation`, `--model` and `--effort`, for prompts. `turn_of` reads them."""
+    for option in (
+        click.option("--effort", type=click.Choice(get_args(Effort)), help="How hard the model thinks, for this turn."),
+        click.option("--model", metavar="NAME", help="The model of this turn, by a name that the CLI knows."),
+        click.option("--conversation", "conversation_id", type=click.UUID, metavar="ID", help="Continue this one."),
+        click.option("--continue", "conversation", flag_value="latest", help="Continue the latest conversation."),
+        click.option("--new", "conversation", flag_value="new", help="Begin a new conversation."),
+    ):
+        command = option(command)
+    return command
+
+
+def turn_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The given settings of a turn, in the form of the REST API. Raises click.UsageError for two conversations."""
+    conversation, conversation_id = options["conversation"], options["conversation_id"]
+    if conversation is not None and conversation_id is not None:
+        raise click.UsageError("Give one conversation: --new, --continue or --conversation ID.")
+    given = {
+        "conversation": conversation if conversation_id is None else str(conversation_id),
+        "model": options["model"],
+        "effort": options["effort"],
+    }
+    return {name: value for name, value in given.items() if value is not None}

@@ -18,6 +18,8 @@ from onsembl.cli.client.options import (
     server_option,
     target_of,
     target_options,
+    turn_of,
+    turn_options,
 )
 from onsembl.cli.client.presets import preset_fields, values_option
 from onsembl.cli.client.rest_client import OperatorClient
@@ -25,7 +27,10 @@ from onsembl.cli.errors import CliError
 from onsembl.cli.json_output import json_option, print_json
 from onsembl.cli.output import print_line, print_lines
 
-FIELDS = ("name", "target", "text", "preset", "values", "priority", "limits", "cron", "time_zone", "at")
+FIELDS = (
+    *("name", "target", "text", "preset", "values", "priority", "limits", "conversation", "model", "effort"),
+    *("cron", "time_zone", "at"),
+)
 F = TypeVar("F", bound=Callable[..., Any])
 
 _name_argument = click.argument("name")
@@ -34,6 +39,7 @@ _name_argument = click.argument("name")
 def _content_options(command: F) -> F:
     """Add the options for the command, the target and the times of a schedule."""
     for option in (
+        turn_options,
         limit_options,
         priority_option,
         values_option,
@@ -206,6 +212,7 @@ def _changes(client: OperatorClient, options: dict[str, Any]) -> dict[str, Any]:
     for name in ("time_zone", "priority"):
         if options[name] is not None:
             changes[name] = options[name]
+    changes |= turn_of(options)
     if limits := limits_of(options):
         changes["limits"] = limits
     return changes

@@ -17,6 +17,8 @@ from onsembl.cli.client.options import (
     server_option,
     target_of,
     target_options,
+    turn_of,
+    turn_options,
 )
 from onsembl.cli.client.presets import preset_fields, values_option
 from onsembl.cli.client.rest_client import OperatorClient, ServerUnavailable
@@ -37,6 +39,7 @@ INTERRUPTED = 130
 @values_option
 @priority_option
 @limit_options
+@turn_options
 @click.option(
     "--wait",
     is_flag=True,
@@ -55,9 +58,12 @@ def send(
     wait: bool,
     as_json: bool,
     server: str | None,
-    **limits: Any,
+    **options: Any,
 ) -> None:
     """Send a command to the queues of one or more agents. TEXT is the command; - reads it from standard input.
+
+    A prompt for one agent continues its latest conversation, unless --new or --conversation is given. A preset, and a
+    prompt for several agents, begins a new one, unless --continue is given.
 
     With --wait and one agent, print the command's output as it arrives and exit with its exit code. With several
     agents, print the final state of each command; the exit code is 1 unless all succeeded. Ctrl-C stops waiting, not
@@ -74,7 +80,10 @@ def send(
     with OperatorClient(server) as client:
         names = client.agent_names()
         content = {"text": given} if preset is None else preset_fields(client, preset, values)
-        body = {**content, "priority": priority, "limits": limits_of(limits)}
+        turn = turn_of(options)
+        if "conversation" not in turn and preset is None and len(agents) == 1:
+            turn["conversation"] = "latest"
+        body = {**content, "priority": priority, "limits": limits_of(options), **turn}
         if len(agents) == 1:
             sent = [client.create(f"/v1/agents/{client.agent_id(agents[0])}/commands", body)]
         else:
@@ -101,6 +110,9 @@ def _print(commands: list[dict[str, Any]], names: dict[str, str], as_json: bool)
         return
     for command in commands:
         print_line(f"{command['id']}  {names.get(command['agent_id'], command['agent_id']):<24} {_outcome(command)}")
+        if (turn := command["turn"]) is not None:
+            verb = "continues" if turn["known"] else "is in"
+            print_line(f"  It {verb} the conversation {command['conversation_id']}.")
 
 
 def _follow(
@@ -144,4 +156,7 @@ def _outcome(command: dict[str, Any]) -> str:
         parts.append(f"signal {command['signal']}")
     if command["error"]:
         parts.append(command["error"])
+    if command["denied"]:
+        denials = [f"{denial['tool']} {denial['title']}".strip() for denial in command["denials"]]
+        parts.append(f"{command['denied']} not allowed: {'; '.join(denials)}")
     return ", ".join(parts)

@@ -23,6 +23,7 @@ from onsembl.protocol.turn_events import (
     ToolCallEnded,
     TurnEvent,
 )
+from onsembl.protocol.turn_messages import TurnReport
 from onsembl.protocol.usage import Usage
 
 HERE = Path(__file__).parent
@@ -335,6 +336,39 @@ def test_the_error_of_a_cli_that_dies_after_it_is_kept():
     line = {**message("a", {"type": "text", "text": "Not logged in · Please run /login"}), "error": "authentication"}
     _, run = translate(output(line))
     assert (run.outcome, run.error) == (None, "Not logged in · Please run /login")
+
+
+def test_the_conversation_is_reported():
+    """The report names the conversation, the model, the folder, the use of the context, and what was denied."""
+    report = translate(recorded("nobody-to-ask"))[1].report
+    assert (report.model, report.folder, report.permission_mode) == (
+        "claude-sonnet-4-5",
+        "/home/dev/project",
+        "default",
+    )
+    assert (report.context_tokens, report.context_window) == (101, 200_000)
+    assert (report.denied, [denial.title for denial in report.denials]) == (1, ["touch none.txt"])
+    assert not report.forgotten
+
+
+def test_a_forgotten_conversation_is_reported():
+    """The CLI does not know the id: the error says what to do."""
+    for name in ("resume-unknown", "forgotten"):
+        _, run = translate(recorded(name))
+        assert run.report.forgotten
+        assert run.error == "Claude Code does not know this conversation any more. Begin a new one."
+
+
+def test_many_denials_are_counted():
+    """A report has the first of them; their texts are bounded and printable."""
+    denials = [
+        {"tool_name": "Bash", "tool_use_id": str(n), "tool_input": {"command": "\x1b[2J" + "x" * 500}}
+        for n in range(50)
+    ]
+    report = translate(output(result(permission_denials=denials)))[1].report
+    assert (report.denied, len(report.denials)) == (50, 20)
+    assert msgspec.json.decode(msgspec.json.encode(report), type=TurnReport) == report
+    assert report.denials[0].title == "x" * 256
 
 
 def places(value: object) -> list[tuple[dict | list, str | int]]:

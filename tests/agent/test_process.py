@@ -20,7 +20,7 @@ from onsembl.agent.drivers.shell import ShellDriver
 from onsembl.agent.link.outbox import Outbox
 from onsembl.agent.process.process import RESET_SIGNALS, Process, ProcessContext
 from onsembl.agent.terminal import AgentTerminal
-from onsembl.protocol.limits import NO_LIMITS
+from onsembl.protocol.messages import Offer
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def small_outbox(tmp_path: Path) -> Iterator[Callable[[int], Outbox]]:
 
 
 def start(context: ProcessContext, text: str) -> Process:
-    return ShellDriver().start(str(uuid4()), text, context, NO_LIMITS).process
+    return ShellDriver().start(Offer(command_id=uuid4(), text=text), context).process
 
 
 async def end(process: Process) -> int:

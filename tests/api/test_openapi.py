@@ -11,11 +11,13 @@ import pytest
 from onsembl.api.http.openapi import document
 
 VERBS = (
-    "acknowledge|approve|begin|cancel|close|create|delete|disable|edit|enable|enrol|export|find|lift|list|log|move|open|"
-    "pause|preview|read|recover|refresh|reject|restart|resume|retry|run|save|search|send|set|stop|update|verify|withdraw"
+    "acknowledge|approve|begin|cancel|close|create|delete|disable|edit|enable|enrol|export|find|fork|import|lift|"
+    "list|log|move|open|pause|preview|read|recover|refresh|reject|rename|restart|resume|retry|run|save|search|"
+    "send|set|stop|update|verify|withdraw"
 )
 SOMETIMES = {
     "CancelStepAnswer": {"limit"},
+    "Turn": {"fork_of", "model", "effort"},
     "ProblemDetails": {"fields", "state", "revision", "replaceable", "request_id"},
 }
 """Fields of answers that are present only where they apply."""

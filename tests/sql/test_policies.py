@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-READABLE = {"agents", "alerts", "commands", "halt_agents", "halts", "schedules", "streams"}
+READABLE = {"agents", "alerts", "commands", "conversations", "halt_agents", "halts", "schedules", "streams"}
 
 
 @pytest.fixture
@@ -28,6 +28,9 @@ def conn(database_url: str) -> Iterator[psycopg.Connection]:
         conn.execute(
             """insert into onsembl.schedules (name, target, text, at, updated_by, updated_by_name)
                values ('nightly', '{"all": true}', 'ls', now(), gen_random_uuid(), 'ann')"""
+        )
+        conn.execute(
+            "insert into onsembl.conversations (agent_id, cli_id, title) values (%s, 'c', 'title')", [agent["id"]]
         )
         conn.execute("insert into onsembl.streams (agent_id) values (%s)", [agent["id"]])
         conn.execute("insert into onsembl.commands (agent_id, text) values (%s, 'ls')", [agent["id"]])

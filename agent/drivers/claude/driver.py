@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from uuid import uuid4
+from pathlib import Path
 
 from onsembl.agent.drivers.claude.translator import ClaudeTranslator
 from onsembl.agent.drivers.turn_run import TurnRun
 from onsembl.agent.process.process import ProcessContext
-from onsembl.protocol.limits import CommandLimits
+from onsembl.protocol.messages import Offer
+from onsembl.protocol.turn_messages import TurnSettings
 
 ARGV = (
     *("claude", "-p", "--verbose", "--include-partial-messages"),
@@ -18,19 +20,57 @@ ASK_MODE = "default"
 """The permission mode in which Claude Code asks before it changes anything. It is set by the protocol, where all
 versions know it by this name; the flag of newer versions calls it `manual`."""
 _MODE_FLAGS = ("--permission-mode", "--dangerously-skip-permissions")
+_CONVERSATION_FLAGS = (
+    "--resume",
+    "-r",
+    "--continue",
+    "-c",
+    "--session-id",
+    "--fork-session",
+    "--no-session-persistence",
+)
 
 
 class ClaudeDriver:
     """Starts prompts. The prompt goes to standard input, so that the list of processes does not show it."""
 
-    def start(self, command_id: str, text: str, context: ProcessContext, limits: CommandLimits) -> TurnRun:
+    def start(self, offer: Offer, context: ProcessContext) -> TurnRun:
         argv = [*ARGV, *context.arguments]
-        if limits.cost_usd is not None:  # only the CLI knows the prices
-            argv += ["--max-budget-usd", f"{limits.cost_usd:f}"]
-        mode = None if _states_mode(context.arguments) else ASK_MODE
-        return TurnRun(argv, command_id, context, ClaudeTranslator(text, uuid4(), mode))
+        if offer.turn is not None:
+            argv += _turn_arguments(offer.turn, context.arguments)
+        if offer.limits.cost_usd is not None:  # only the CLI knows the prices
+            argv += ["--max-budget-usd", f"{offer.limits.cost_usd:f}"]
+        mode = None if _states(context.arguments, _MODE_FLAGS) else ASK_MODE
+        translator = ClaudeTranslator(offer.text, offer.command_id, mode)
+        return TurnRun(argv, str(offer.command_id), context, translator)
 
 
-def _states_mode(arguments: Sequence[str]) -> bool:
-    """Whether the agent's own arguments decide the permission mode."""
-    return any(argument.split("=")[0] in _MODE_FLAGS for argument in arguments)
+def _turn_arguments(turn: TurnSettings, own: Sequence[str]) -> list[str]:
+    """The arguments that continue or begin a conversation, unless the agent's `own` arguments decide that.
+
+    A conversation whose first turn was killed early has no transcript: it begins anew, under the same id.
+    """
+    arguments: list[str] = []
+    if not _states(own, _CONVERSATION_FLAGS):
+        if turn.known or _has_transcript(turn.conversation):
+            arguments.append(f"--resume={turn.conversation}")
+        elif turn.fork_of is not None:
+            arguments += [f"--resume={turn.fork_of}", "--fork-session", f"--session-id={turn.conversation}"]
+        else:
+            arguments.append(f"--session-id={turn.conversation}")
+    if turn.model is not None:
+        arguments.append(f"--model={turn.model}")
+    if turn.effort is not None:
+        arguments.append(f"--effort={turn.effort}")
+    return arguments
+
+
+def _has_transcript(conversation: str) -> bool:
+    """Whether Claude Code has stored the conversation, in the folder of any project."""
+    folder = Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude") / "projects"
+    return any(folder.glob(f"*/{conversation}.jsonl"))
+
+
+def _states(arguments: Sequence[str], flags: Sequence[str]) -> bool:
+    """Whether one of the flags is among the arguments."""
+    return any(argument.split("=")[0] in flags for argument in arguments)

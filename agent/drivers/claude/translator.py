@@ -7,6 +7,7 @@ passed over. As seen with the versions 2.1.197 and 2.1.332.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import cast
 from uuid import UUID
@@ -23,6 +24,7 @@ from onsembl.agent.drivers.json_lines import (
     as_text,
     encode_line,
 )
+from onsembl.agent.rendering.text import printable
 from onsembl.protocol.turn_events import (
     MessageChunk,
     MessageEnded,
@@ -38,6 +40,7 @@ from onsembl.protocol.turn_events import (
     TurnOutcome,
     TurnStarted,
 )
+from onsembl.protocol.turn_messages import MAX_DENIALS, Denial, TurnReport
 from onsembl.protocol.usage import Usage
 
 NOBODY_TO_ASK = (
@@ -46,6 +49,8 @@ NOBODY_TO_ASK = (
 )
 _DIAGNOSTIC = "[ede_diagnostic]"
 """Begins diagnostics for the CLI's own developers."""
+_FORGOTTEN = "No conversation found"
+_CONVERSATION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
 
 
 class ClaudeTranslator:
@@ -65,12 +70,18 @@ class ClaudeTranslator:
         """The message whose pieces were shown as they came, whose whole blocks are then not shown again."""
         self._calls: dict[str, tuple[str, str | None]] = {}
         """The title and the parent of each tool call."""
-        self._denied: set[str] = set()
+        self._denied: dict[str, Denial] = {}
+        self._started: TurnStarted | None = None
+        self._context: tuple[int, int] | None = None
+        """The tokens of the conversation that the model has read last, and how many it can read."""
+        self._forgotten = False
         self._subagents: set[str] = set()
         self._shells: dict[str, str] = {}
         """The shell commands that run now, by the id of their task."""
         self._turn_runs = True
         self._last_error = ""
+        self._last_message: list[int] = []
+        """The token counts of the last message of the main conversation."""
         self.outcome: TurnOutcome | None = None
         """The outcome of the last turn that did something; None before the first result."""
         self._error: str | None = None
@@ -128,6 +139,23 @@ class ClaudeTranslator:
     def error(self) -> str | None:
         """The error of the last turn that did something, or the last error that was shown without a result."""
         return self._error if self.outcome is not None else self._last_error or None
+
+    @property
+    def report(self) -> TurnReport:
+        """What the CLI has said of the turn and its conversation."""
+        started = self._started
+        conversation = started.conversation if started is not None else ""
+        return TurnReport(
+            conversation=conversation if _CONVERSATION_ID.fullmatch(conversation) else None,
+            model=_short(started.model) if started is not None else None,
+            folder=started.folder.replace("\0", "")[:4096] if started is not None else None,
+            permission_mode=_short(started.permission_mode) if started is not None else None,
+            context_tokens=self._context[0] if self._context is not None else None,
+            context_window=self._context[1] if self._context is not None else None,
+            denied=len(self._denied),
+            denials=list(self._denied.values())[:MAX_DENIALS],
+            forgotten=self._forgotten,
+        )
 
     def _ask(self, subtype: str, **fields: object) -> str:
         self._requests += 1
@@ -193,6 +221,8 @@ class ClaudeTranslator:
         message = as_object(line.get("message"))
         identity = as_text(message.get("id"))
         self._usage.message(identity, message.get("usage"))
+        if parent is None and message.get("usage") is not None:
+            self._last_message = [as_count(value) for value in as_object(message.get("usage")).values()]
         if "error" in line:  # a text of the CLI in the place of a message of the model
             self._last_error = "".join(as_text(block.get("text")) for block in _blocks(message))
             return
@@ -250,13 +280,14 @@ class ClaudeTranslator:
             case "init":
                 self._turn_runs = True
                 self._usage.model = as_text(line.get("model"))[:256] or None
-                yield TurnStarted(
+                self._started = TurnStarted(
                     conversation=as_text(line.get("session_id")),
                     model=as_text(line.get("model")),
                     folder=as_text(line.get("cwd")),
                     permission_mode=as_text(line.get("permissionMode")),
                     version=as_text(line.get("claude_code_version")),
                 )
+                yield self._started
             case "api_retry":
                 yield _notice("retry", _retry(line))
             case "compact_boundary":
@@ -285,6 +316,12 @@ class ClaudeTranslator:
             case _:
                 self.unknown += line.get("subtype") not in _SILENT
 
+    def _take_context(self, result: Json) -> None:
+        """Note how much of the model's context the conversation takes: what the last message has read and written."""
+        window = max((as_count(model.get("contextWindow")) for model in _models(result)), default=0)
+        if self._last_message and window:
+            self._context = min(sum(self._last_message), 2**53), window
+
     def _task_ended(self, identity: str) -> None:
         self._subagents.discard(identity)
         self._shells.pop(identity, None)
@@ -306,8 +343,8 @@ class ClaudeTranslator:
 
     def _deny(self, identity: str, name: str, reason: str) -> Iterator[TurnEvent]:
         if identity not in self._denied:
-            self._denied.add(identity)
             title, parent = self._calls.get(identity, ("", None))
+            self._denied[identity] = Denial(tool=_short(name), title=_short(title))
             yield PermissionDenied(tool_call=identity, name=name, title=title, reason=reason, parent=parent)
 
     def _response(self, response: Json) -> Iterator[TurnEvent]:
@@ -334,7 +371,11 @@ class ClaudeTranslator:
         self._turn_runs = as_count(line.get("queued_turn_count")) > 0
         self._usage.result(line)
         self._seconds += (as_number(line.get("duration_ms")) or 0.0) / 1000
+        self._take_context(line)
         outcome, error = _outcome(line, self._last_error)
+        if error is not None and _FORGOTTEN in error:
+            self._forgotten = True
+            error = "Claude Code does not know this conversation any more. Begin a new one."
         if self.outcome is None or outcome == "completed" or as_count(line.get("num_turns")) > 0:
             self.outcome, self._error = outcome, error
         self._last_error = ""
@@ -343,6 +384,11 @@ class ClaudeTranslator:
                 yield _notice("background", f"This ends with the command: {shell}")
             self._shells = {}
         yield TurnEnded(outcome=self.outcome, error=self._error, seconds=self._seconds, usage=self.usage)
+
+
+def _short(text: str) -> str:
+    """Foreign text for a field of 256 characters."""
+    return " ".join(printable(text[:1024]).split())[:256]
 
 
 _SILENT: tuple[object, ...] = (
@@ -365,6 +411,10 @@ def _message(speaker: Speaker, text: str, parent: str | None) -> Iterator[TurnEv
 def _blocks(message: Json) -> list[Json]:
     content = message.get("content")
     return [{"type": "text", "text": content}] if isinstance(content, str) else as_objects(content)
+
+
+def _models(result: Json) -> list[Json]:
+    return [as_object(model) for model in as_object(result.get("modelUsage")).values()]
 
 
 def _retry(line: Json) -> str:

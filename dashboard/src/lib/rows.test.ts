@@ -40,6 +40,10 @@ export function command(fields: Partial<Command> = {}): Command {
     request_id: null,
     limits: {},
     limit_passed: null,
+    conversation_id: null,
+    turn: null,
+    denied: 0,
+    denials: [],
     ...fields,
   };
 }

@@ -1,0 +1,59 @@
+"""What a command says of its turn: how the CLI is to be started, and what became of the conversation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from onsembl.protocol.field_types import NO_NUL, ShortText
+
+ConversationId = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$")]
+"""A coding CLI's own id of a conversation, by which it resumes. It becomes an argument of the CLI."""
+ModelName = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*$")]
+Effort = Literal["low", "medium", "high", "max"]
+Tokens = Annotated[int, Meta(ge=0, le=2**53)]
+
+MAX_DENIALS = 20
+MAX_TITLE = 200
+
+
+class TurnSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the CLI is to be started for a turn.
+
+    `known` is true when the CLI must know the conversation, because a turn of it has ended. With `fork_of` the
+    conversation begins as a copy of that one.
+    """
+
+    conversation: ConversationId
+    known: bool = False
+    fork_of: ConversationId | None = None
+    model: ModelName | None = None
+    effort: Effort | None = None
+
+
+class Denial(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool call that was not allowed: the tool, and its main argument."""
+
+    tool: ShortText
+    title: ShortText
+
+
+class TurnReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the CLI has said of the turn, and of its conversation.
+
+    `denied` counts the tool calls that were not allowed; `denials` has the first of them. `forgotten` is true when the
+    CLI does not know the conversation any more. `context_tokens` of `context_window` tokens are in use.
+    """
+
+    conversation: ConversationId | None = None
+    model: ShortText | None = None
+    folder: Annotated[str, Meta(max_length=4096, pattern=NO_NUL)] | None = None
+    branch: ShortText | None = None
+    permission_mode: ShortText | None = None
+    context_tokens: Tokens | None = None
+    context_window: Tokens | None = None
+    denied: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    denials: Annotated[list[Denial], Meta(max_length=MAX_DENIALS)] = []
+    forgotten: bool = False

@@ -1,0 +1,204 @@
+"""Conversations with coding CLIs: which one a prompt continues, and how they are renamed, forked and imported."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from support.agents import FINAL, Operator, agent_running
+from support.api_calls import audit_entries, call_api
+from support.cases import cases
+from support.command_line import CommandLine
+from support.server import Api
+
+from onsembl.protocol.states import Role
+
+TESTS = Path(__file__).parents[1]
+
+
+@pytest.fixture
+async def admin(api: Api) -> Operator:
+    return Operator(api, await api.operator())
+
+
+@pytest.fixture
+def claude(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program `claude` that plays recorded runs, and leaves its arguments in `called.json`."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "claude").symlink_to(TESTS / "support" / "fake_claude.py")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("TRANSCRIPTS", str(TESTS / "agent" / "transcripts"))
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "config"))
+
+
+async def test_a_prompt_is_a_turn_of_a_conversation(api, admin, claude, tmp_path):
+    """The CLI begins, continues and copies conversations by the ids that it is given."""
+    async with agent_running(api, tmp_path, kind="claude") as agent:
+
+        async def turn(text: str, **fields: str) -> tuple[dict, list[str]]:
+            """The command's row at its end, and the arguments of the CLI that are of the conversation and the model."""
+            row = await admin.until_state(await admin.send(agent.id, text, **fields), *FINAL)
+            argv = json.loads((tmp_path / "called.json").read_text())["argv"]
+            names = ("--resume", "--session-id", "--fork-session", "--model", "--effort")
+            return row, [argument for argument in argv if argument.startswith(names)]
+
+        first, argv = await turn("tool\nand more")
+        conversation = first["conversation_id"]
+        path = f"/v1/conversations/{conversation}"
+        read = await call_api(admin, "GET", path)
+        assert argv == [f"--session-id={read['cli_id']}"]
+        assert (read["title"], read["turns"], read["tokens"], read["state"]) == ("tool", 1, 232, "open")
+        assert (read["model"], read["permission_mode"]) == ("claude-opus-4-8[1m]", "default")
+        assert read["context_tokens"] > 0
+        assert read["last_command_id"] == first["id"]
+
+        refused, argv = await turn("refused", conversation="latest", model="opus", effort="high")
+        assert refused["conversation_id"] == conversation
+        assert argv == [f"--resume={read['cli_id']}", "--model=opus", "--effort=high"]
+        assert (refused["state"], refused["denied"]) == ("succeeded", 1)
+        assert refused["denials"] == [{"tool": "Bash", "title": "touch /etc/x"}]
+
+        other, argv = await turn("words")
+        assert other["conversation_id"] != conversation
+        assert argv[0].startswith("--session-id=")
+        again, _ = await turn("words", conversation=conversation)
+        assert again["conversation_id"] == conversation
+        turns = await call_api(admin, "GET", f"/v1/commands?conversation_id={conversation}")
+        assert [command["text"] for command in turns["commands"]] == ["words", "refused", "tool\nand more"]
+
+        copy = await call_api(admin, "POST", path + "/fork", {"title": "A copy"}, 201)
+        _, argv = await turn("words", conversation=copy["id"])
+        assert argv == [f"--resume={read['cli_id']}", "--fork-session", f"--session-id={copy['cli_id']}"]
+        _, argv = await turn("words", conversation=copy["id"])
+        assert argv == [f"--resume={copy['cli_id']}"]
+
+        taken = await call_api(admin, "POST", f"/v1/agents/{agent.id}/conversations", {"cli_id": "abc-1"}, 201)
+        assert (taken["imported"], taken["title"]) == (True, "Imported abc-1")
+        forgotten, argv = await turn("forgotten", conversation=taken["id"])
+        assert argv == ["--resume=abc-1"]
+        assert (forgotten["state"], forgotten["exit_code"]) == ("failed", 1)
+        assert forgotten["error"] == "Claude Code does not know this conversation any more. Begin a new one."
+        assert (await call_api(admin, "GET", f"/v1/conversations/{taken['id']}"))["state"] == "forgotten"
+        await call_api(
+            admin, "POST", f"/v1/agents/{agent.id}/commands", {"text": "x", "conversation": taken["id"]}, 422
+        )
+        await call_api(admin, "POST", f"/v1/conversations/{taken['id']}/fork", {}, 409)
+        latest, _ = await turn("words", conversation="latest")
+        assert latest["conversation_id"] == copy["id"]
+
+        await call_api(admin, "PATCH", path, {"title": "The old one"})
+        listed = await call_api(admin, "GET", f"/v1/conversations?agent_id={agent.id}&q=old")
+        assert [row["id"] for row in listed["conversations"]] == [conversation]
+        page = await call_api(admin, "GET", "/v1/conversations?limit=2")
+        assert [row["title"] for row in page["conversations"]] == ["Imported abc-1", "A copy"]
+        rest = await call_api(admin, "GET", f"/v1/conversations?before={page['next_before']}")
+        assert [row["title"] for row in rest["conversations"]] == ["words", "The old one"]
+    actions = [action for action, _ in await audit_entries(api, "conversation.%")]
+    assert actions == ["conversation.forked", "conversation.imported", "conversation.renamed"]
+
+
+async def test_a_conversation_goes_on_after_a_cancel(api, admin, claude, tmp_path):
+    """A cancelled turn is a turn of its conversation, which the next prompt continues."""
+    async with agent_running(api, tmp_path, kind="claude") as agent:
+        command = await admin.send(agent.id, "interrupted KEEP_ON")
+        await admin.until_state(command, "running")
+        await admin.cancel(command)
+        assert (await admin.until_state(command, *FINAL))["state"] == "cancelled"
+        command = await admin.until_state(await admin.send(agent.id, "words", conversation="latest"), *FINAL)
+        argv = json.loads((tmp_path / "called.json").read_text())["argv"]
+        read = await call_api(admin, "GET", f"/v1/conversations/{command['conversation_id']}")
+        assert read["turns"] == 2
+        assert f"--resume={read['cli_id']}" in argv or f"--session-id={read['cli_id']}" in argv
+
+
+@pytest.mark.no_worker
+@cases(
+    ("kind", "fields", "status"),
+    [
+        ("shell", {}, 201),
+        ("shell", {"conversation": "latest"}, 201),
+        ("shell", {"model": "opus"}, 422),
+        ("shell", {"conversation": str(uuid4())}, 422),
+        ("claude", {"conversation": str(uuid4())}, 422),
+        ("claude", {"conversation": "newest"}, 422),
+        ("claude", {"model": "--dangerously-skip-permissions"}, 422),
+        ("claude", {"effort": "huge"}, 422),
+        ("claude", {"model": "claude-opus-5-5[1m]", "effort": "max"}, 201),
+    ],
+)
+async def test_a_turn_that_its_agent_cannot_take_is_refused(api, admin, kind, fields, status):
+    """A command line has no conversation and no model; a model cannot be another option of the CLI."""
+    agent = await api.enrol(f"a{uuid4().hex[:8]}", kind)
+    sent = await call_api(admin, "POST", f"/v1/agents/{agent.id}/commands", {"text": "x", **fields}, status)
+    listed = await call_api(admin, "GET", f"/v1/conversations?agent_id={agent.id}")
+    assert len(listed["conversations"]) == (status == 201 and kind == "claude")
+    if status == 201:
+        assert (sent["conversation_id"] is None) == (kind == "shell")
+
+
+@pytest.mark.no_worker
+async def test_a_group_is_a_turn_of_each_agents_own_conversation(api, admin):
+    """Each agent that has conversations begins a new one, or continues its latest; a named one is refused."""
+    for name, kind in (("one", "claude"), ("two", "claude"), ("three", "shell")):
+        await api.enrol(name, kind)
+    new = await call_api(admin, "POST", "/v1/groups", {"text": "x", "target": {"all": True}}, 201)
+    begun = {command["agent_id"]: command["conversation_id"] for command in new["commands"]}
+    assert len(set(begun.values())) == 3
+    body = {"text": "x", "target": {"all": True}, "conversation": "latest"}
+    latest = await call_api(admin, "POST", "/v1/groups", body, 201)
+    assert {command["agent_id"]: command["conversation_id"] for command in latest["commands"]} == begun
+    named = next(conversation for conversation in begun.values() if conversation is not None)
+    await call_api(admin, "POST", "/v1/groups", body | {"conversation": named}, 422)
+    body = {"text": "x", "target": {"agents": ["one", "two"]}, "model": "opus"}
+    assert len((await call_api(admin, "POST", "/v1/groups", body, 201))["commands"]) == 2
+    await call_api(admin, "POST", "/v1/groups", body | {"target": {"all": True}}, 422)
+
+
+@pytest.mark.no_worker
+async def test_what_cannot_be_forked_or_imported_is_refused(api, admin):
+    """A conversation without a turn has nothing to copy; one that is here is not imported again."""
+    shell, claude = await api.enrol("one"), await api.enrol("two", "claude")
+    sent = await call_api(admin, "POST", f"/v1/agents/{claude.id}/commands", {"text": "x"}, 201)
+    path = f"/v1/conversations/{sent['conversation_id']}"
+    await call_api(admin, "POST", path + "/fork", {}, 409)
+    await call_api(admin, "POST", f"/v1/conversations/{uuid4()}/fork", {}, 404)
+    await call_api(admin, "PATCH", path, {"title": ""}, 422)
+    await call_api(admin, "POST", f"/v1/agents/{claude.id}/conversations", {"cli_id": "-x"}, 422)
+    await call_api(admin, "POST", f"/v1/agents/{claude.id}/conversations", {"cli_id": "x"}, 201)
+    await call_api(admin, "POST", f"/v1/agents/{claude.id}/conversations", {"cli_id": "x"}, 409)
+    await call_api(admin, "POST", f"/v1/agents/{shell.id}/conversations", {"cli_id": "x"}, 409)
+    await call_api(admin, "POST", f"/v1/agents/{uuid4()}/conversations", {"cli_id": "x"}, 404)
+    viewer = Operator(api, await api.operator(Role.VIEWER))
+    await call_api(viewer, "GET", path)
+    await call_api(viewer, "PATCH", path, {"title": "y"}, 403)
+
+
+@pytest.mark.no_worker
+async def test_the_command_line_continues_the_latest_conversation(api, admin, tmp_path):
+    """`send` continues the latest conversation by default; `conversations` lists, shows, renames and imports them."""
+    run = CommandLine(api, await api.operator(Role.OPERATOR), tmp_path).run
+    agent = await api.enrol("one", "claude")
+    sent = []
+    for options in ((), (), ("--new",), ("--preset", "investigate", "--set", "what=why")):
+        text = () if "--preset" in options else ("hello there",)
+        [row] = json.loads((await run("send", "--agent", "one", "--json", *options, *text))[0])
+        sent.append(row["conversation_id"])
+    assert sent[0] == sent[1]
+    assert len(set(sent)) == 3
+    out, _ = await run("conversations", "list", "--agent", "one", "hello")
+    assert [line.split()[0] for line in out.splitlines()] == [sent[2], sent[0]]
+    await run("conversations", "rename", sent[0], "A better title")
+    out, _ = await run("conversations", "show", sent[0])
+    assert out.splitlines()[0] == "A better title"
+    assert out.count("hello there") == 2
+    _, err = await run("conversations", "fork", sent[0], code=1)
+    assert "has no turn yet" in err
+    out, _ = await run("conversations", "import", "one", "abc", "--title", "From outside", "--json")
+    assert json.loads(out)["agent_id"] == agent.id
+    out, _ = await run("send", "--agent", "one", "--conversation", sent[0], "more")
+    assert f"conversation {sent[0]}" in out
+    _, err = await run("send", "--agent", "one", "--new", "--conversation", sent[0], "more", code=2)
+    assert "Give one conversation" in err
