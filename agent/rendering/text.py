@@ -15,13 +15,13 @@ FOLDED_LINE = 400
 _READ_BYTES = 64 * 1024
 """How much of a long result is read for its first lines."""
 
-_SEQUENCE = re.compile(
+_HIDDEN = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI (ECMA-48, 5.4)
     r"|\x1b[PX\]^_][^\x07\x1b]*(?:\x07|\x1b\\)"  # control strings: OSC, DCS, SOS, PM, APC (5.6)
     r"|\x1b[ -/]*[0-OQ-WYZ\\`-~]"
+    r"|(?P<unfinished>\x1b(?:\[[0-?]*[ -/]*|[PX\]^_][^\x07\x1b]*\x1b?|[ -/]*)\Z)"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
-_UNFINISHED = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|[PX\]^_][^\x07\x1b]*\x1b?|[ -/]*)?\Z")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class ControlFilter:
@@ -32,13 +32,18 @@ class ControlFilter:
 
     def feed(self, text: str) -> str:
         """Filter a piece. A sequence that is not complete is kept back until the next piece."""
-        text = _SEQUENCE.sub("", self._unfinished + text)
-        self._unfinished = ""
-        match = _UNFINISHED.search(text)
-        if match is not None and len(match[0]) <= MAX_SEQUENCE:
-            self._unfinished = match[0]
-            text = text[: match.start()]
-        return _CONTROL.sub("", text)
+        text, self._unfinished = self._unfinished + text, ""
+        shown: list[str] = []
+        place = 0
+        while (match := _HIDDEN.search(text, place)) is not None:
+            shown.append(text[place : match.start()])
+            place = match.end()
+            if match["unfinished"] is not None:
+                if len(match[0]) <= MAX_SEQUENCE:
+                    self._unfinished = match[0]
+                else:
+                    place = match.start() + 1
+        return "".join([*shown, text[place:]])
 
 
 def printable(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from onsembl.agent.drivers.shell import ShellDriver
 from onsembl.agent.process.line_limit import MAX_LINE_BYTES, LineLimit
-from onsembl.protocol.limits import NO_LIMITS
+from onsembl.protocol.messages import Offer
 
 LONGEST = b"x" * MAX_LINE_BYTES
 
@@ -39,7 +40,8 @@ def test_a_raw_terminal_has_no_lines():
 @pytest.mark.parametrize(("line", "rejection"), [(LONGEST, None), (LONGEST + b"x", "line_too_long")])
 async def test_a_line_reaches_its_program_whole_or_not_at_all(context, shown, tmp_path, line, rejection):
     """The kernel's limit is ours: the longest line arrives uncut, and a longer one is rejected with the reason."""
-    process = ShellDriver().start("1", f"echo ready; head -n 1 > {tmp_path}/read", context, NO_LIMITS).process
+    offer = Offer(command_id=uuid4(), text=f"echo ready; head -n 1 > {tmp_path}/read")
+    process = ShellDriver().start(offer, context).process
     await shown.until(b"ready")
     assert process.type(line + b"\r") == rejection
     if rejection is not None:
