@@ -198,6 +198,14 @@ async def ended(
     return (row, await cursor.fetchone()) if row is not None else None
 
 
+async def place_output(conn: Connection, command_id: CommandId, stream_id: StreamId) -> None:
+    """Record the stream with the output of a command that has ended, unless it is known."""
+    await conn.execute(
+        "update commands set stream_id = %s where id = %s and stream_id is null and output_end is not null",
+        [stream_id, command_id],
+    )
+
+
 async def used(conn: Connection, agent_id: AgentId, command_id: CommandId, usage: Usage) -> None:
     """Record the usage of a running command so far."""
     await conn.execute(

@@ -76,7 +76,9 @@ class AgentPresence:
             stream_id = await archive.create_stream(conn, agent_id) if resume is None else StreamId(row["stream_id"])
             epoch = await agents.connected(conn, agent_id, self.instance_id, hello, stream_id)
             actor = audit.Actor("agent", agent_id, row["name"], address)
-            outcome = await self.reports.write_hello(conn, agent_id, stream_id, hello, actor)
+            outcome = await self.reports.write_hello(
+                conn, agent_id, stream_id, hello, actor, resumed=resume is not None
+            )
             halt = await halts.reach(conn, agent_id)
             await self._supersede(conn, row, epoch)
             await audit.write(

@@ -96,12 +96,24 @@ class AgentReports:
                     await agents.resized(conn, agent_id, link.epoch, report.columns, report.rows)
 
     async def write_hello(
-        self, conn: Connection, agent_id: AgentId, stream_id: StreamId, hello: Hello, actor: audit.Actor
+        self,
+        conn: Connection,
+        agent_id: AgentId,
+        stream_id: StreamId,
+        hello: Hello,
+        actor: audit.Actor,
+        *,
+        resumed: bool,
     ) -> HelloOutcome:
         """Write the reports in an agent's hello, correct the commands that it no longer knows, and promote the next
-        command. The caller holds the agent's row."""
+        command. The caller holds the agent's row.
+
+        `resumed` says that the agent goes on with the stream that it had before.
+        """
         for ended in hello.ended:
             await self._write_end(conn, agent_id, ended, actor)
+            if resumed:  # the report that the command was accepted, which names the stream, may have been lost
+                await commands.place_output(conn, CommandId(ended.command_id), stream_id)
         ended_before = [
             CommandId(accepted.command_id)
             for accepted in hello.running

@@ -298,3 +298,20 @@ async def test_steps_of_a_cancel_without_a_connection_are_audited(api):
         "sigterm",
     ]
     assert (await operator.read(command))["cancel_step"]["step"] == "sigterm"
+
+
+async def test_the_output_of_a_command_whose_acceptance_was_lost_is_found(api):
+    """A command that was accepted and ended while its agent had no connection has its place in the agent's stream."""
+    agent, operator = await api.enrol(), Operator(api, await api.operator())
+    async with api.agent_socket(agent) as socket:
+        await socket.send(HELLO_TEXT)
+        stream_id = (await next_message(socket, "welcome"))["stream_id"]
+        command = await operator.send(agent.id, "echo")
+        await next_message(socket, "offer")
+    end = {"command_id": command["id"], "outcome": "succeeded", "ended_at": "2026-01-01T00:00:09Z"}
+    hello = {**HELLO, "stream": {"id": stream_id, "start": 0, "end": 0}}
+    async with api.agent_socket(agent) as socket:
+        await socket.send(json.dumps({**hello, "ended": [{**end, "output_start": 0, "output_end": 0}]}))
+        await next_message(socket, "end_recorded")
+    ended = await operator.read(command)
+    assert (ended["state"], ended["stream_id"], ended["output_end"]) == ("succeeded", stream_id, 0)
