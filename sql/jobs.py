@@ -12,6 +12,9 @@ from psycopg.rows import DictRow
 
 from onsembl.sql.database import Connection
 
+LONGEST_DELAY_SECONDS = 60.0
+"""No job of a command is to wait longer than this for its next attempt."""
+
 
 async def worker_numbers(conn: Connection) -> dict[int, str]:
     """The number of each worker's last heartbeat: that of the transaction that wrote it."""
@@ -59,6 +62,15 @@ async def stalled(conn: Connection, dead: Collection[int]) -> list[DictRow]:
 async def retry(conn: Connection, job_id: int) -> None:
     """Queue a stalled job again; a job whose abort was requested fails instead."""
     await conn.execute("select procrastinate_retry_job_v2(%s, now(), null, null, null)", [job_id])
+
+
+async def bring_forward(conn: Connection) -> None:
+    """Make jobs of commands due that wait longer than any retry asks for: a clock was ahead at that time."""
+    await conn.execute(
+        """update procrastinate_jobs set scheduled_at = now()
+           where status = 'todo' and args ? 'command_id' and scheduled_at > now() + make_interval(secs => %s)""",
+        [LONGEST_DELAY_SECONDS],
+    )
 
 
 _AWAY = """exists (

@@ -96,6 +96,7 @@ async def _recover_jobs(conn: Connection, silent: dict[int, str]) -> None:
             await jobs.store_error(conn, job["id"], OVER)
         logger.warning("Recovered a dead worker's job", extra={"action": "job_recovered", "job_id": job["id"]})
     await jobs.remove_workers(conn, dead)
+    await jobs.bring_forward(conn)
 
 
 async def _mark_agents_offline(conn: Connection, silent: dict[InstanceId, str]) -> None:

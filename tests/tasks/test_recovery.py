@@ -110,6 +110,18 @@ async def test_a_command_without_a_job_gets_one(pool, database_url):
         assert await jobs_of(conn) == [("failed", False), ("todo", True)]
 
 
+async def test_a_job_that_a_clock_put_off_for_an_hour_is_due(pool, database_url):
+    """A job whose next attempt was set by a clock that was ahead does not wait until all clocks are there."""
+    async with await connect(database_url) as conn:
+        await a_command(conn, await an_agent(conn))
+        await conn.execute("update procrastinate_jobs set scheduled_at = now() + interval '1 hour'")
+        await conn.commit()
+        assert not await jobs.due(conn, 1.0)
+        await conn.commit()
+        await recovery.Sweeper(pool, 1.0, 1.0).sweep()
+        assert await jobs.due(conn, 1.0)
+
+
 class Observed:
     """A sweeper whose clock the test moves."""
 
