@@ -7,14 +7,17 @@ from functools import cache
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from onsembl.api.services import Services
+
+ENCODINGS = {"br": ".br", "gzip": ".gz"}
+"""What the dashboard's build writes beside each text file, smallest first, and the ends of those names."""
 
 
 @cache
@@ -28,8 +31,12 @@ def page_routes(dashboard: Path | None) -> list[BaseRoute]:
     if dashboard is None:
         return [Route("/", _no_page)]
 
-    async def index(_request: Request) -> Response:
-        return FileResponse(dashboard / "index.html", headers={"Cache-Control": "no-cache"})
+    files = CompressedFiles(directory=dashboard)
+
+    async def index(request: Request) -> Response:
+        response = await files.get_response("index.html", request.scope)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
     return [Route("/", index), Mount("/assets", ImmutableFiles(directory=dashboard / "assets"))]
 
@@ -50,7 +57,33 @@ async def config(request: Request) -> Response:
     return JSONResponse(body, headers={"Cache-Control": "no-store"})
 
 
-class ImmutableFiles(StaticFiles):
+class CompressedFiles(StaticFiles):
+    """Files that the build has compressed beside them: a browser gets the smallest form that it takes."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        accepted = _accepted_encodings(Headers(scope=scope).get("accept-encoding", ""))
+        for encoding, suffix in ENCODINGS.items():
+            if encoding in accepted and self.lookup_path(path + suffix)[1] is not None:
+                response = await super().get_response(path + suffix, scope)
+                response.headers["Content-Encoding"] = encoding
+                break
+        else:
+            response = await super().get_response(path, scope)
+        response.headers["Vary"] = "Accept-Encoding"
+        return response
+
+
+def _accepted_encodings(header: str) -> set[str]:
+    """The encodings of an Accept-Encoding header that are not excluded by a weight of zero."""
+    accepted: set[str] = set()
+    for part in header.lower().split(","):
+        name, _, parameter = part.partition(";")
+        if parameter.strip().removeprefix("q=").strip("0.") or not parameter:
+            accepted.add(name.strip())
+    return accepted
+
+
+class ImmutableFiles(CompressedFiles):
     """Files whose names contain a hash of their content."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:

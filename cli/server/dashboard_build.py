@@ -17,7 +17,7 @@ from onsembl.cli.server.node import NodeMissing, node_environment, npm_command
 
 Report = Callable[[str], None]
 
-SOURCES = ("src", "public", "index.html", "package.json", "package-lock.json")
+SOURCES = ("build", "src", "public", "index.html", "package.json", "package-lock.json")
 STAMP = ".built-from"
 LINES_OF_FAILURE = 15
 QUIET = ("--no-audit", "--no-fund")

@@ -1,4 +1,3 @@
-import "@xterm/xterm/css/xterm.css";
 import "./app.css";
 
 import { mount } from "svelte";

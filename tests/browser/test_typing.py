@@ -35,9 +35,9 @@ async def test_a_person_types_into_the_running_program(center: Api, visit, tmp_p
         await visitor.attached()
         await visitor.send(ASKS)
         await visitor.sees("name?")
-        await page.get_by_role("button", name="Take control").click()
-        await expect(page.locator('[data-control="mine"]')).to_be_visible()
-        await page.locator(".host").click()
+        await page.keyboard.press("Escape")  # leaves the command box
+        await page.keyboard.press("t")
+        await expect(page.locator('[data-control="mine"]')).to_contain_text("Ctrl Shift Esc stops typing")
         await page.keyboard.type("jack?c/kx")  # each of these keys is a shortcut of the page
         await page.keyboard.press("Enter")
         await visitor.sees("hello-jack?c/kx")
@@ -47,9 +47,10 @@ async def test_a_person_types_into_the_running_program(center: Api, visit, tmp_p
         await visitor.sees(hashlib.md5(PASTE.encode()).hexdigest())
         await page.get_by_role("button", name="Interrupt").click()
         await expect(visitor.command(ASKS, "failed")).to_be_visible()
-        await page.get_by_role("button", name="Release control").click()
-        await expect(page.locator('[data-control="free"]')).to_be_visible()
         await page.locator(".host").click()
+        await page.keyboard.press("Control+Shift+Escape")
+        await expect(page.locator('[data-control="free"]')).to_be_visible()
+        await expect(page.get_by_role("button", name="Type here")).to_have_count(0)  # nothing runs
         await page.keyboard.press("?")
         await expect(page.locator("dialog[open]")).to_be_visible()
 
@@ -65,7 +66,7 @@ async def test_two_people_at_one_terminal(center: Api, visit, tmp_path: Path) ->
         for visitor in (ada, bob, eve):
             await visitor.attached()
         await ada.send("cat")
-        await ada.page.get_by_role("button", name="Take control").click()
+        await ada.page.get_by_role("button", name="Type here").click()
         await expect(bob.page.get_by_text(f"{admin.email} controls this terminal")).to_be_visible()
         await bob.page.get_by_role("button", name="Ask for control").click()
         await ada.page.get_by_role("button", name=f"Give control to {operator.email}").click()
@@ -94,16 +95,103 @@ async def test_a_page_reconnects_to_a_server_that_has_forgotten_control(center: 
         page = visitor.page
         await visitor.attached()
         await visitor.send("cat")
-        await page.get_by_role("button", name="Take control").click()
+        await page.get_by_role("button", name="Type here").click()
         await expect(page.locator('[data-control="mine"]')).to_be_visible()
         link.sever()
         await expect(page.locator('.host[data-link="attached"]')).to_have_count(0)
         center.services.hub.terminals[AgentId(UUID(agent.id))].control = Control()
         link.mend()
         await visitor.attached()
-        await page.get_by_role("button", name="Take control").click()
+        await page.get_by_role("button", name="Type here").click()
         await expect(page.locator('[data-control="mine"]')).to_be_visible()
         await page.locator(".host").click()
         await page.keyboard.type("typed again\n")
         await visitor.sees("typed again")
         await page.get_by_role("button", name="Interrupt").click()
+
+
+async def test_pasted_text_cannot_act(center: Api, visit, tmp_path: Path) -> None:
+    """Control characters of a paste are shown as symbols, in and outside of a bracketed paste; several lines are asked
+    about where the program does not know that they are pasted; a line that the kernel would cut is rejected."""
+    async with agent_running(center, tmp_path):
+        visitor = await visit(center.url)
+        page = visitor.page
+        await visitor.come_back((await center.operator(Role.OPERATOR)).email)
+        await visitor.attached()
+        await visitor.send(
+            "echo begun-$((1)); head -n 4; printf '\\033[?2004h'; echo bracketed-$((1)); head -n 1; echo end-$((1))"
+        )
+        await visitor.sees("begun-1")
+        await page.get_by_role("button", name="Type here").click()
+        await expect(page.locator('[data-control="mine"]')).to_be_visible()
+        await page.evaluate(PASTES, "one\x03\x04two")
+        await page.keyboard.press("Enter")
+        await visitor.sees("one␃␄two\none␃␄two")  # echoed by the terminal, and printed by the program
+        dialog = page.get_by_role("dialog", name="Paste 3 lines?")
+        await page.evaluate(PASTES, "never\nnever\nnever")
+        await dialog.get_by_role("button", name="Cancel").click()
+        await page.evaluate(PASTES, "a\n\x1bb\u202e\nc\n")
+        await expect(dialog.locator("pre")).to_have_text("a\n␛b\\u202e\nc\n", use_inner_text=True)
+        await page.keyboard.press("Enter")  # its button has the focus
+        await visitor.sees("bracketed-1")
+        await page.evaluate(PASTES, "x" * 5000)
+        await visitor.noticed("has more than 4,095 bytes")
+        await page.evaluate(PASTES, "x\x1b[201~y")
+        await page.keyboard.press("Enter")
+        await visitor.sees("end-1")
+        text = await visitor.terminal()
+        assert "x␛[201~y" in text and "never" not in text
+
+
+async def test_only_the_window_that_types_sets_the_size(center: Api, visit, tmp_path: Path) -> None:
+    """An onlooker's small window changes nothing, unless the person asks for it while nobody types; the window that
+    types sets its size, but not below 80 × 24."""
+    account = await center.operator(Role.OPERATOR)
+    async with agent_running(center, tmp_path):
+        large = await visit(center.url)
+        await large.come_back(account.email)
+        await large.attached()
+        await large.send("echo begun-$((1)); read x; stty size; sleep 1000")
+        await large.sees("begun-1")
+        small = await visit(center.url, {"width": 500, "height": 400})
+        await small.come_back(account.email, "/#/agents/one")
+        await small.attached()
+        for window in (large, small):
+            await expect(window.page.locator(".size")).to_have_text("120×32")
+        await small.page.get_by_role("button", name="Type here").click()
+        for window in (large, small):
+            await expect(window.page.locator(".size")).to_have_text("80×24")
+        await expect(large.page.get_by_role("button", name="Fit to me")).to_have_count(0)
+        await small.page.keyboard.press("Enter")
+        await small.sees("24 80")
+        await small.page.get_by_role("button", name="Fit to me").click()
+        await expect(large.page.locator(".size")).not_to_have_text("80×24")
+        await small.page.get_by_role("button", name="Release control").click()
+        await large.page.get_by_role("button", name="Fit to me").click()
+        columns, _, rows = (await large.page.locator(".size").inner_text()).partition("×")
+        await expect(large.page.get_by_role("button", name="Fit to me")).to_have_count(0)
+        large_size = await large.page.locator(".size").inner_text()
+        assert large_size not in ("120×32", "80×24") and columns and rows
+        await small.page.set_viewport_size({"width": 420, "height": 380})
+        await expect(small.page.locator(".size")).to_have_text(large_size)
+        await large.send("true")
+        await expect(large.page.locator(".size")).to_have_text(large_size)
+
+
+async def test_a_text_for_a_running_program_is_queued_or_typed(center: Api, visit, tmp_path: Path) -> None:
+    """While a program runs, the box says where Enter sends the text; Ctrl-Enter types it into the program."""
+    async with agent_running(center, tmp_path):
+        visitor = await visit(center.url)
+        page = visitor.page
+        await visitor.come_back((await center.operator(Role.OPERATOR)).email)
+        await visitor.attached()
+        box = page.get_by_role("textbox", name="Command for")
+        await box.fill("echo nothing runs yet")
+        await expect(page.get_by_text("queues this text as a command behind it")).to_have_count(0)
+        await visitor.send("echo begun-$((1)); read line; echo got-$line")
+        await visitor.sees("begun-1")
+        await box.fill("an answer")
+        await expect(page.get_by_text("Enter queues this text as a command behind it")).to_be_visible()
+        await box.press("Control+Enter")
+        await visitor.sees("got-an answer")
+        await expect(box).to_have_value("")

@@ -1,4 +1,4 @@
-import { isAuthRetryableFetchError, type Session } from "@supabase/supabase-js";
+import { isAuthRetryableFetchError, type Session } from "@supabase/auth-js";
 
 import { Api, ApiError, type Tokens } from "./api.ts";
 import { Inbox } from "./inbox.svelte.ts";

@@ -10,7 +10,7 @@ export const STATE_LABELS: Record<CommandState, string> = {
   succeeded: "succeeded",
   failed: "failed",
   cancelled: "cancelled",
-  timed_out: "timed out",
+  timed_out: "limit exceeded",
   lost: "lost",
 };
 

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 
-import { ago, bytes, counted, duration, elapsed, firstLine, localTime } from "./format.ts";
+import { ago, bytes, counted, duration, elapsed, firstLine, localTime, dollars } from "./format.ts";
 
 test.each([
   [-5, "0.0 s"],
@@ -42,4 +42,16 @@ test("a count has its noun", () => {
 
 test("a time has the format of a datetime-local field", () => {
   expect(localTime(new Date(2026, 0, 31, 9, 5))).toBe("2026-01-31T09:05");
+});
+
+test.each([
+  [0, "$0.00"],
+  [0.00004217, "$0.000042"],
+  [0.0042, "$0.0042"],
+  [1e-9, "under $0.000001"],
+  [0.00999, "$0.010"],
+  [0.01, "$0.01"],
+  [1.5, "$1.50"],
+])("a cost of %d is %s: one below a cent is not nothing", (cost, shown) => {
+  expect(dollars(cost)).toBe(shown);
 });

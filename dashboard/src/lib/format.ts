@@ -52,6 +52,12 @@ export function localTime(moment: Date): string {
   return new Date(moment.getTime() - moment.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 }
 
+/** A cost in dollars: `$1.50`, and below a cent its first two digits: `$0.0042`. */
+export function dollars(cost: number): string {
+  if (cost <= 0 || cost >= 0.01) return `$${cost.toFixed(2)}`;
+  return cost < 1e-6 ? "under $0.000001" : `$${cost.toPrecision(2)}`;
+}
+
 export function timeOfDay(milliseconds: number): string {
   return new Date(milliseconds).toLocaleTimeString(undefined, { timeStyle: "medium" });
 }

@@ -30,7 +30,7 @@ export const STATES: [value: string, label: string][] = [
   ["queued", "queued"],
   [[...ACTIVE_STATES].join(","), "running"],
   ["succeeded", "succeeded"],
-  ["failed,timed_out,lost", "failed, timed out or lost"],
+  ["failed,timed_out,lost", "failed, limit exceeded or lost"],
   ["cancelled", "cancelled"],
 ];
 

@@ -7,6 +7,7 @@ export type KeyAction =
   | "previous"
   | "agents"
   | "terminal"
+  | "type"
   | "commands"
   | "find"
   | "cancel"
@@ -31,11 +32,14 @@ export const BINDINGS: Binding[] = [
   { action: "cancel", keys: ["x"], help: "Cancel the focused or the running command: press twice" },
   { action: "agents", keys: ["1"], help: "Go to the agents" },
   { action: "terminal", keys: ["2"], help: "Go to the terminal" },
+  { action: "type", keys: ["t"], help: "Type into the program in the terminal" },
+  { action: null, keys: ["Ctrl+Shift+Esc"], help: "Stop typing into the program" },
   { action: "commands", keys: ["3"], help: "Go to the commands" },
   { action: "find", keys: ["Ctrl+f"], help: "Find in the terminal; press again for the browser's search", always: true },
   { action: "larger", keys: ["+", "="], help: "Larger terminal text" },
   { action: "smaller", keys: ["-"], help: "Smaller terminal text" },
   { action: null, keys: ["Enter"], help: "Send the command" },
+  { action: null, keys: ["Ctrl+Enter"], help: "Type the text into the running program instead" },
   { action: null, keys: ["Shift+Enter"], help: "New line in the command" },
   { action: null, keys: ["↑", "↓"], help: "Earlier commands, in the command box" },
   { action: null, keys: ["Alt+↑", "Alt+↓"], help: "Raise or lower the command's priority" },

@@ -50,7 +50,7 @@ describe("a form", () => {
 
 test("limits as text", () => {
   expect(limitsName({ wall_seconds: 7200, idle_seconds: 600, tokens: 200_000, cost_usd: 2.5 })).toBe(
-    "2h, 10m without output, 200,000 tokens, $2.5",
+    "2h, 10m without output, 200,000 tokens, $2.50",
   );
   expect(limitsName({})).toBe("");
 });

@@ -1,3 +1,4 @@
+import { dollars } from "./format.ts";
 import type { CommandLimits } from "./rest.ts";
 
 export type LimitName = keyof CommandLimits;
@@ -66,7 +67,7 @@ export function limitsName(limits: CommandLimits): string {
     write(limits.wall_seconds, writeSpan),
     write(limits.idle_seconds, (span) => `${writeSpan(span)} without output`),
     write(limits.tokens, (count) => `${count.toLocaleString("en")} tokens`),
-    write(limits.cost_usd, (cost) => `$${cost}`),
+    write(limits.cost_usd, dollars),
   ]
     .filter((part) => part !== "")
     .join(", ");

@@ -22,7 +22,7 @@ it("names the rule and the result of a run", () => {
   expect(ruleName({ cron: "0 6 * * *", time_zone: "UTC" })).toBe("every day at 6:00, UTC");
   expect(ruleName({ cron: "1 2 3 4 *", time_zone: "UTC" })).toBe("1 2 3 4 *, UTC");
   expect(ruleName({ cron: null, time_zone: "UTC" })).toBe("once");
-  expect(resultName(run({ timed_out: 1 }))).toBe("timed out");
+  expect(resultName(run({ timed_out: 1 }))).toBe("limit exceeded");
   expect(resultName(run({ succeeded: 2, failed: 1 }))).toBe("2 succeeded, 1 failed");
   expect(resultName(run({}, "There is no agent."))).toBe("There is no agent.");
   expect(resultName(run({}, null, ["one", "two"]))).toBe("skipped one, two: the previous command is still queued");

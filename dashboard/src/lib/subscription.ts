@@ -1,4 +1,4 @@
-import type { RealtimeChannel, RealtimePostgresChangesPayload } from "@supabase/supabase-js";
+import type { RealtimeChannel, RealtimePostgresChangesPayload } from "@supabase/realtime-js";
 
 import { Backoff } from "./backoff.ts";
 import type { Signals } from "./live.ts";
@@ -79,7 +79,7 @@ export class Subscription {
     await this.#supabase.realtime.setAuth();
     if (this.#closed) return;
     // Each channel gets a name of its own: a channel that is being left keeps its name until the server has answered.
-    const channel = this.#supabase.channel(`fleet-${++this.#opened}`);
+    const channel = this.#supabase.realtime.channel(`fleet-${++this.#opened}`);
     this.#channel = channel;
     for (const table of ["agents", "commands"] as const) {
       channel.on("postgres_changes", { event: "*", schema: "onsembl", table }, (payload) => {
@@ -135,7 +135,7 @@ export class Subscription {
     clearTimeout(this.#reopenTimer);
     const channel = this.#channel;
     this.#channel = null;
-    if (channel !== null) void this.#supabase.removeChannel(channel);
+    if (channel !== null) void this.#supabase.realtime.removeChannel(channel);
   }
 }
 

@@ -8,13 +8,14 @@ import { Screen, type ScreenOptions, type Size } from "./terminal.ts";
 export interface SessionOptions extends ScreenOptions {
   url: string;
   tokens: Tokens;
-  /** Whether this window may set the size of the pseudo-terminal: it is wide enough, and the person is an operator. */
-  sizes: () => boolean;
   onStatus: (status: LinkStatus) => void;
   onSize: (size: Size, fitting: Size | null) => void;
   onControl: (control: Control) => void;
   onRefused: (why: NonNullable<KeysTaken["refused"]>) => void;
 }
+
+/** The smallest size that a window sets by itself. */
+const FLOOR: Size = { columns: 80, rows: 24 };
 
 /** Who controls the terminal, as this window sees it. */
 export interface Control {
@@ -31,8 +32,8 @@ const NOBODY: Controlled = { type: "controlled", controller: null, waiting: [] }
 /**
  * One agent's terminal in one window: it passes bytes from the socket through the flow control to the screen.
  *
- * The screen has the size of the pseudo-terminal. As in tmux, the window that was used last sets this size: when it
- * attaches, when it is resized, and when it gets the focus.
+ * The screen has the size of the pseudo-terminal. The window that has control sets this size, but not below 80 × 24; any
+ * other window changes it only by `fit`, while nobody has control.
  */
 export class TerminalSession {
   readonly screen: Screen;
@@ -41,6 +42,9 @@ export class TerminalSession {
   readonly #options: SessionOptions;
   readonly #observer: ResizeObserver;
   #streamId: string | null = null;
+  #mine = false;
+  /** The person has chosen a size below the floor: it stays until this window gets control again. */
+  #fitted = false;
   #resizeTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(host: HTMLElement, options: SessionOptions) {
@@ -112,6 +116,19 @@ export class TerminalSession {
     this.#socket.interrupt();
   }
 
+  /** Pastes a text into the program and presses Enter. */
+  submit(text: string): void {
+    this.screen.paste(text, "\r");
+  }
+
+  /** Gives the pseudo-terminal the size that fills this window. */
+  fit(): void {
+    const fitting = this.screen.fitting;
+    if (fitting === null) return;
+    this.#fitted = true;
+    this.#socket.resize(fitting.columns, fitting.rows);
+  }
+
   token(accessToken: string): void {
     this.#socket.token(accessToken);
   }
@@ -158,6 +175,8 @@ export class TerminalSession {
     const { clientId } = this.#socket.typist;
     const mine = message.controller?.client_id === clientId;
     const waiting = message.waiting ?? [];
+    if (mine && !this.#mine) this.#fitted = false;
+    this.#mine = mine;
     this.screen.typed = mine ? (text) => this.type(text) : null;
     this.#options.onControl({
       controller: message.controller,
@@ -184,9 +203,10 @@ export class TerminalSession {
       const fitting = this.screen.fitting;
       const size = this.screen.size;
       this.#options.onSize(size, fitting);
-      if (fitting === null || !this.#options.sizes() || document.visibilityState !== "visible") return;
-      if (fitting.columns === size.columns && fitting.rows === size.rows) return;
-      this.#socket.resize(fitting.columns, fitting.rows);
+      if (fitting === null || !this.#mine || this.#fitted || document.visibilityState !== "visible") return;
+      const columns = Math.max(fitting.columns, FLOOR.columns);
+      const rows = Math.max(fitting.rows, FLOOR.rows);
+      if (columns !== size.columns || rows !== size.rows) this.#socket.resize(columns, rows);
     }, delay);
   }
 }

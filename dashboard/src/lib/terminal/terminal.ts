@@ -1,10 +1,13 @@
+import "@xterm/xterm/css/xterm.css";
+
 import { FitAddon } from "@xterm/addon-fit";
 import { SearchAddon } from "@xterm/addon-search";
-import { Unicode11Addon } from "@xterm/addon-unicode11";
+import { UnicodeGraphemesAddon } from "@xterm/addon-unicode-graphemes";
 import { WebLinksAddon } from "@xterm/addon-web-links";
 import { WebglAddon } from "@xterm/addon-webgl";
 import { Terminal } from "@xterm/xterm";
 
+import { harmless, lineCount } from "./paste.ts";
 import { DARK, LIGHT, MATCHES } from "./themes.ts";
 
 export interface Size {
@@ -29,6 +32,10 @@ export interface ScreenOptions {
   screenReader: boolean;
   onMatches: (matches: Matches) => void;
   onCopied: (characters: number) => void;
+  /** A paste of several lines, which a program without bracketed paste would run one by one: `paste` types it. */
+  onLines: (text: string, lines: number, paste: () => void) => void;
+  /** Ctrl-Shift-Esc was pressed while this window has control. */
+  onLeave: () => void;
 }
 
 const SCROLLBACK = 10_000;
@@ -65,6 +72,8 @@ export class Screen {
   #typed: ((text: string) => void) | null = null;
   #fontSize: number;
   #searchedHow = "";
+  #follows = true;
+  #scrolledTo = { top: 0, left: 0 };
   /** The renderer: WebGL where hardware draws it, else the document. */
   renderer: "webgl" | "dom" = "dom";
 
@@ -87,8 +96,9 @@ export class Screen {
     });
     this.#terminal.loadAddon(this.#fit);
     this.#terminal.loadAddon(this.#search);
-    this.#terminal.loadAddon(new Unicode11Addon());
-    this.#terminal.unicode.activeVersion = "11";
+    // Widths as of Unicode 15, and joined characters in one cell: emoji with joiners, selectors and skin tones.
+    this.#terminal.loadAddon(new UnicodeGraphemesAddon());
+    this.#terminal.unicode.activeVersion = "15-graphemes";
     this.#terminal.loadAddon(new WebLinksAddon());
     this.#terminal.open(host);
     this.#draw();
@@ -98,8 +108,15 @@ export class Screen {
     host.addEventListener("mouseup", this.#copySelection);
     this.#terminal.onData((data) => this.#typed?.(data));
     host.addEventListener("paste", this.#pasted, true);
+    host.addEventListener("scroll", this.#scrolled);
+    this.#terminal.onRender(() => this.#followCursor());
     // Without control, the terminal only handles the keys to copy and to scroll; all others go to the page.
     this.#terminal.attachCustomKeyEventHandler((event) => {
+      if (this.#typed !== null && event.ctrlKey && event.shiftKey && event.key === "Escape") {
+        event.preventDefault();
+        if (event.type === "keydown") options.onLeave();
+        return false;
+      }
       const copies = event.type === "keydown" && (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "c";
       if (copies) void this.copy();
       if (this.#typed !== null) return !(copies && (event.shiftKey || event.metaKey || this.#terminal.hasSelection()));
@@ -158,9 +175,27 @@ export class Screen {
       options.fontSize = size;
       fits = this.#proposed();
     }
-    // If the rows still do not fit, scroll to the newest ones.
-    this.#host.scrollTop = fits !== null && fits.rows < rows ? this.#host.scrollHeight : 0;
+    this.#follows = true;
+    this.#followCursor();
   }
+
+  /** Scrolls a window that is smaller than the screen to the cursor, until the person scrolls it elsewhere. */
+  #followCursor(): void {
+    const { clientWidth, clientHeight, scrollWidth, scrollHeight } = this.#host;
+    if (!this.#follows || (scrollHeight <= clientHeight && scrollWidth <= clientWidth)) return;
+    const { cols, rows, buffer } = this.#terminal;
+    const { cursorX, cursorY } = buffer.active;
+    const top = scrolled(this.#host.scrollTop, (cursorY / rows) * scrollHeight, scrollHeight / rows, clientHeight);
+    const left = scrolled(this.#host.scrollLeft, (cursorX / cols) * scrollWidth, scrollWidth / cols, clientWidth);
+    if (top === this.#host.scrollTop && left === this.#host.scrollLeft) return;
+    this.#host.scrollTo({ top, left });
+    this.#scrolledTo = { top: this.#host.scrollTop, left: this.#host.scrollLeft };
+  }
+
+  readonly #scrolled = (): void => {
+    const { top, left } = this.#scrolledTo;
+    this.#follows = Math.abs(this.#host.scrollTop - top) < 2 && Math.abs(this.#host.scrollLeft - left) < 2;
+  };
 
   /** Marks a place where bytes are missing, and sets the modes that are in force after it. */
   cut(text: string, modes: string): void {
@@ -270,18 +305,28 @@ export class Screen {
     this.#gone = true;
     this.#host.removeEventListener("mouseup", this.#copySelection);
     this.#host.removeEventListener("paste", this.#pasted, true);
+    this.#host.removeEventListener("scroll", this.#scrolled);
     this.#terminal.dispose();
   }
 
-  /** Asks before a paste of several lines: a program without bracketed paste would run each of them at once. */
+  /** Pastes a text, and types `after`; several lines only if the program knows that they are pasted or the person agrees. */
+  paste(pasted: string, after = ""): void {
+    if (this.#typed === null) return;
+    const text = harmless(pasted);
+    const lines = lineCount(text);
+    const paste = (): void => {
+      this.#terminal.paste(text);
+      if (after !== "") this.#typed?.(after);
+      this.#terminal.focus();
+    };
+    if (lines === 1 || this.#terminal.modes.bracketedPasteMode) paste();
+    else this.#options.onLines(text, lines, paste);
+  }
+
   readonly #pasted = (event: ClipboardEvent): void => {
-    const text = event.clipboardData?.getData("text") ?? "";
-    if (this.#typed === null || this.#terminal.modes.bracketedPasteMode || !/[\r\n]./s.test(text)) return;
-    const lines = text.split(/\r\n|\r|\n/).length;
-    if (!confirm(`Paste ${lines} lines? The program reads each line as if you had typed it.`)) {
-      event.preventDefault();
-      event.stopPropagation();
-    }
+    event.preventDefault();
+    event.stopPropagation(); // xterm.js would paste the text as it is
+    this.paste(event.clipboardData?.getData("text") ?? "");
   };
 
   readonly #copySelection = (): void => {
@@ -309,4 +354,10 @@ export class Screen {
       this.renderer = "dom"; // this machine has no WebGL 2
     }
   }
+}
+
+/** The scroll position that shows the cell at `start`, at most as far from `at` as needed. */
+function scrolled(at: number, start: number, length: number, visible: number): number {
+  if (start < at) return start;
+  return start + length > at + visible ? start + length - visible : at;
 }
