@@ -38,7 +38,7 @@ async def test_a_line_without_end(database_url, tmp_path, size, growth):
     try:
         async with httpx.AsyncClient(base_url=part.url, timeout=30) as http:
             await part.ready(http)
-            api = Api(part.url, database_url, http, None)  # type: ignore[arg-type]
+            api = Api(part.url, database_url, http)
             account = await api.operator()
             operator = Operator(api, account)
             async with (

@@ -68,7 +68,7 @@ class Chaos:
             self.stack.push_async_callback(part.stop)
         http = await self.stack.enter_async_context(httpx.AsyncClient(base_url=self.api.url, timeout=30))
         await self.api.ready(http)
-        api = Api(self.api.url, url, http, None)  # type: ignore[arg-type]
+        api = Api(self.api.url, url, http)
         account = await api.operator()
         self.token = account.access_token
         self.operator = Operator(api, account)

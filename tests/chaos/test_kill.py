@@ -251,7 +251,7 @@ async def center_running(
             stack.push_async_callback(part.stop)
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=api_part.url, timeout=30))
         await api_part.ready(http)
-        api = Api(api_part.url, url, http, None)  # type: ignore[arg-type]
+        api = Api(api_part.url, url, http)
         operator = Operator(api, await api.operator())
 
         async def stage(name: str) -> Stage:

@@ -37,7 +37,7 @@ class Stopped:
             self._stack.push_async_callback(part.stop)
         http = await self._stack.enter_async_context(httpx.AsyncClient(base_url=self.api.url, timeout=60))
         await self.api.ready(http)
-        server = Api(self.api.url, database_url, http, None)  # type: ignore[arg-type]
+        server = Api(self.api.url, database_url, http)
         self.operator = Operator(server, await server.operator())
         self.agent = await self._stack.enter_async_context(agent_running(server, folder))
         first = await self.operator.send(self.agent.id, "true")

@@ -52,7 +52,7 @@ async def test_a_request_is_found_in_the_log_of_each_process(database_url: str, 
         )
         try:
             async with httpx.AsyncClient(base_url=center.address, timeout=30) as http:
-                api = Api(center.address, database_url, http, None)  # type: ignore[arg-type]
+                api = Api(center.address, database_url, http)
                 operator = Operator(api, await api.operator())
                 async with agent_running(api, tmp_path, stderr=agent_file, env=environment) as agent:
                     other = await operator.send(agent.id, "true")

@@ -24,6 +24,8 @@ from onsembl.protocol.messages import AGENT_SUBPROTOCOL, TERMINAL_SUBPROTOCOL
 from onsembl.protocol.states import Role
 from onsembl.realtime.auth.settings import AUTH_ROLE
 from onsembl.realtime.builtin_operators import add_operator
+from onsembl.sql.database import Connection
+from onsembl.sql.database import connect as connect_database
 from onsembl.sql.enrolment import add_token
 
 PASSWORD = "correct horse battery"
@@ -59,7 +61,7 @@ class Enrolled:
 class Api:
     """A running API instance."""
 
-    def __init__(self, url: str, database_url: str, http: httpx.AsyncClient, app: Starlette) -> None:
+    def __init__(self, url: str, database_url: str, http: httpx.AsyncClient, app: Starlette | None = None) -> None:
         self._app = app
         self.url = url
         self.database_url = database_url
@@ -68,12 +70,23 @@ class Api:
     @property
     def services(self) -> Services:
         """The instance's services, for faults that cannot be caused from outside."""
+        assert self._app is not None, "the instance is another process"
         return self._app.state.services
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncGenerator[Connection]:
+        """One of the instance's connections, or an own one if the instance is another process."""
+        if self._app is not None:
+            async with self.services.pool.connection() as conn:
+                yield conn
+        else:
+            async with await connect_database(self.database_url, role="onsembl_api") as conn:
+                yield conn
 
     async def operator(self, role: Role = Role.ADMIN) -> Account:
         """Add an operator and sign in."""
         email = f"{role}@example.org"
-        async with self.services.pool.connection() as conn:
+        async with self._connection() as conn:
             await conn.execute(f"set local role {AUTH_ROLE}")
             await add_operator(conn, email, CHEAP_HASHER.hash(PASSWORD), role)
         return await self.sign_in(email)
@@ -94,7 +107,7 @@ class Api:
 
     async def enrolment_token(self, pattern: str = "*") -> str:
         token = f"one_{secrets.token_hex(16)}"
-        async with self.services.pool.connection() as conn:
+        async with self._connection() as conn:
             await add_token(conn, token, pattern, 600, None)
         return token
 
