@@ -108,7 +108,9 @@ async def send(
     A plain text for an agent's id is one statement, which also gives the command its job if the agent is free.
     """
     if isinstance(target, UUID):
-        return Sent(command=await _send_to_agent(conn, content, target, actor))
+        kinds = [] if content.preset is None else [(await _enabled_agent(conn, target))["kind"]]
+        rendered = await render_content(conn, content, kinds)
+        return Sent(command=await _request(conn, rendered, target, actor))
     rows = await find_targets(conn, target)
     is_group = group_of_one or len(rows) > 1 or "agents" not in target
     skipped: list[str] = []
@@ -209,11 +211,6 @@ async def promote_idle_queues(conn: Connection) -> None:
         await agents.lock(conn, agent_id)
         await commands.promote(conn, AgentId(agent_id))
         await conn.commit()
-
-
-async def _send_to_agent(conn: Connection, content: CommandContent, agent_id: AgentId, actor: audit.Actor) -> DictRow:
-    kinds = [] if content.preset is None else [(await _enabled_agent(conn, agent_id))["kind"]]
-    return await _request(conn, await render_content(conn, content, kinds), agent_id, actor)
 
 
 async def _request(conn: Connection, command: RenderedCommand, agent_id: AgentId, actor: audit.Actor) -> DictRow:
