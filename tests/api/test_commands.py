@@ -1,4 +1,4 @@
-"""Agents' queues: several agents at once, order and edits of queued commands, repeated requests, history."""
+"""Commands: repeated requests, the order and edits of a queue, its expected starts, and the history."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from uuid import uuid4
 import pytest
 from support.agents import Operator, agent_running
 from support.api_calls import audit_entries, call_api
-from support.cases import cases
 from support.frames import HELLO_TEXT, next_message
 from support.server import Api, running
 
@@ -28,66 +27,7 @@ async def order(operator: Operator, agent_id: str) -> list[str]:
     return [(await call_api(operator, "GET", f"/v1/commands/{waiting['command_id']}"))["text"] for waiting in line]
 
 
-# Several agents
-
-
-async def test_a_broadcast_is_one_group_to_follow_and_cancel(api, admin, tmp_path):
-    """A command for labelled agents is one group; cancelling the group cancels its running and queued commands."""
-    async with agent_running(api, tmp_path, "one") as one, agent_running(api, tmp_path, "two") as two:
-        away, other = await api.enrol("away"), await api.enrol("other")
-        for agent_id in (one.id, two.id, away.id):
-            await call_api(admin, "PUT", f"/v1/agents/{agent_id}/labels", {"labels": ["backend", "eu"]})
-        await call_api(admin, "PUT", f"/v1/agents/{other.id}/labels", {"labels": ["backend"]})
-        body = {"text": "sleep 1000", "priority": 2, "target": {"labels": ["eu", "backend"]}}
-        group = await call_api(admin, "POST", "/v1/groups", body, 201)
-        assert {command["agent_id"] for command in group["commands"]} == {one.id, two.id, away.id}
-        assert {command["priority"] for command in group["commands"]} == {2}
-        for command in group["commands"]:
-            if command["agent_id"] != away.id:
-                await admin.until_state(command, "running")
-        listed = (await call_api(admin, "GET", "/v1/groups"))["groups"]
-        assert [(row["id"], row["counts"]) for row in listed] == [(group["id"], {"running": 2, "queued": 1})]
-        path = f"/v1/groups/{group['id']}"
-        await call_api(admin, "POST", path + "/cancel", {"reason": "wrong branch"}, 202)
-        for command in group["commands"]:
-            assert (await admin.until_state(command, "cancelled"))["cancel_reason"] == "wrong branch"
-        assert (await call_api(admin, "GET", path))["counts"] == {"cancelled": 3}
-        assert await call_api(admin, "GET", f"/v1/commands?group_id={group['id']}&limit=2") != []
-    actions = [action for action, _ in await audit_entries(api, "group.%")]
-    assert actions == ["group.requested", "group.cancel_requested"]
-
-
-@cases(
-    ("target", "status"),
-    [
-        ({"agents": ["one", "nobody"]}, 404),
-        ({"labels": ["nowhere"]}, 409),
-        ({}, 422),
-        ({"agents": ["one"], "all": True}, 422),
-        ({"agents": []}, 422),
-    ],
-)
-async def test_a_target_that_cannot_be_met_changes_nothing(admin, agent, target, status):
-    """If a target is invalid or one of its agents does not exist, no agent gets the command."""
-    await call_api(admin, "POST", "/v1/groups", {"text": "true", "target": target}, status)
-    assert (await call_api(admin, "GET", f"/v1/commands?agent_id={agent.id}"))["commands"] == []
-    assert (await call_api(admin, "GET", "/v1/groups"))["groups"] == []
-
-
-async def test_all_means_every_agent_that_is_not_shut_out(api, admin):
-    """`all`, names and ids select agents, and `all` omits disabled agents."""
-    one, two, out = [await api.enrol(name) for name in ("one", "two", "out")]
-    await call_api(admin, "POST", f"/v1/agents/{out.id}/disable", {})
-    group = await call_api(admin, "POST", "/v1/groups", {"text": "true", "target": {"all": True}}, 201)
-    assert {command["agent_id"] for command in group["commands"]} == {one.id, two.id}
-    named = await call_api(admin, "POST", "/v1/groups", {"text": "true", "target": {"agents": ["one", two.id]}}, 201)
-    assert {command["agent_id"] for command in named["commands"]} == {one.id, two.id}
-
-
-# Repeated requests
-
-
-async def test_a_request_that_comes_again_makes_nothing_new(api, admin):
+async def test_a_repeated_request_makes_nothing_new(api, admin):
     """A request repeated with its key, later or at once, creates no second command; the key is rejected for another
     request."""
     agent = await api.enrol()
@@ -104,10 +44,7 @@ async def test_a_request_that_comes_again_makes_nothing_new(api, admin):
     assert groups[0] == groups[1]
 
 
-# Order and edits
-
-
-async def test_a_line_is_put_in_order_and_runs_in_it(api, admin):
+async def test_a_queue_is_reordered_and_runs_in_that_order(api, admin):
     """A command moves to the first or last place or before or after another, across priorities; new commands come
     behind."""
     agent = await api.enrol()
@@ -136,7 +73,7 @@ async def test_a_line_is_put_in_order_and_runs_in_it(api, admin):
     assert {action for action, _ in await audit_entries(api, "command.moved")} == {"command.moved"}
 
 
-async def test_what_waits_is_edited_and_what_runs_is_not(api, admin):
+async def test_a_queued_command_is_edited_and_a_running_one_is_not(api, admin):
     """A queued command is edited, with a revision only if it is current, and audited; a running command is not."""
     agent = await api.enrol()
     command = await admin.send(agent.id, "ehco hello")
@@ -155,7 +92,7 @@ async def test_what_waits_is_edited_and_what_runs_is_not(api, admin):
     assert detail == {"text": ["ehco hello", "echo hello"], "priority": [5, 3]}
 
 
-async def test_a_line_says_when_each_will_probably_start(api, admin, tmp_path):
+async def test_a_queue_estimates_when_each_command_starts(api, admin, tmp_path):
     """A queue shows the expected start of each command, and shows none while the agent is paused."""
     async with agent_running(api, tmp_path) as agent:
         await admin.until_state(await admin.send(agent.id, "true"), "succeeded")
@@ -179,9 +116,6 @@ async def test_a_queue_is_read_by_its_old_path_for_one_release(api, admin):
     queue = await call_api(admin, "GET", f"/v1/agents/{agent.id}/queue")
     assert len(queue["waiting"]) == 1
     assert await call_api(admin, "GET", f"/v1/agents/{agent.id}/line") == queue
-
-
-# History
 
 
 async def test_history_is_filtered_searched_and_read_page_by_page(api, admin):
@@ -223,9 +157,6 @@ async def test_history_is_filtered_searched_and_read_page_by_page(api, admin):
         await call_api(admin, "GET", f"/v1/commands?{query}", status=400)
     viewer = Operator(api, await api.operator(Role.VIEWER))
     await call_api(viewer, "PATCH", f"/v1/commands/{sent[0]['id']}", {"note": "mine"}, 403)
-
-
-# Dispatch
 
 
 async def test_a_command_is_at_its_agent_as_soon_as_it_is_promoted(settings):

@@ -1,4 +1,4 @@
-"""Queues and groups on the page: several agents at once, order and edits of queued commands, the history."""
+"""The queue on the page: order and edits of queued commands, their cancellation and their expected start."""
 
 from __future__ import annotations
 
@@ -11,36 +11,6 @@ from support.server import Api
 
 from onsembl.protocol.states import Role
 from onsembl.sql.database import connect
-
-
-async def test_a_command_goes_to_labelled_agents_and_is_followed_as_one(center: Api, visit, tmp_path) -> None:
-    """Agents get labels in their menu; a command for a label is shown and cancelled as a group."""
-    await center.enrol("away")
-    async with agent_running(center, tmp_path, "one"):
-        visitor = await visit(center.url)
-        await visitor.come_back((await center.operator(Role.OPERATOR)).email)
-        page = visitor.page
-        for name in ("one", "away"):
-            await page.locator(f'[data-agent="{name}"]').click()
-            await page.get_by_role("button", name=f"More for {name}").click()
-            await page.get_by_label("Labels, to send a command to several agents").fill("eu backend")
-            await page.get_by_role("button", name="Save labels").click()
-            await visitor.noticed(f"Labels of {name}: eu, backend.")
-        await page.get_by_title("Target").click()
-        await page.get_by_role("checkbox", name="backend").check()
-        await expect(page.get_by_role("button", name="2 agents labelled backend")).to_be_visible()
-        await page.get_by_label("Command for 2 agents labelled backend").fill("sleep 1000")
-        await page.keyboard.press("Enter")
-        await expect(page.get_by_role("button", name="This agent")).to_be_visible()
-        await page.get_by_role("link", name="Show").click()
-        group = page.get_by_role("region", name="Command group")
-        await expect(group.get_by_text("0 of 2 commands ended")).to_be_visible()
-        rows = page.get_by_role("list", name="Commands").get_by_role("listitem")
-        await expect(rows.filter(has_text="one").locator('[data-state="running"]').first).to_be_visible()
-        await group.get_by_role("button", name="Cancel the group").click()
-        await group.get_by_role("button", name="Press again to cancel the group").click()
-        await expect(group.get_by_text("2 of 2 commands ended: 2 cancelled")).to_be_visible()
-        await expect(rows).to_have_count(2)
 
 
 async def test_queued_commands_are_edited_and_moved(center: Api, visit) -> None:
@@ -133,34 +103,3 @@ async def test_the_expected_start_is_updated_as_time_passes(center: Api, visit, 
             await conn.execute("update commands set started_at = now() - interval '30 minutes' where state = 'running'")
         await visitor.page.clock.run_for(20_000)
         await expect(row).to_contain_text(re.compile(r"next, in about (2\d m|30 m 00)"))
-
-
-async def test_the_history_is_searched_and_shared_by_address(center: Api, visit) -> None:
-    """A note and a tag find a command again, in another window, by the address."""
-    await center.enrol("away")
-    visitor, other = await visit(center.url), await visit(center.url)
-    operator = await center.operator(Role.OPERATOR)
-    await visitor.come_back(operator.email)
-    for text in ("make all", "make clean"):
-        await visitor.send(text)
-    page = visitor.page
-    await page.get_by_role("navigation", name="Pages").get_by_role("link", name="History").click()
-    rows = page.get_by_role("list", name="Commands").get_by_role("listitem")
-    await expect(rows).to_contain_text(["make clean", "make all"])
-    await rows.last.locator("[data-row]").click()
-    await page.get_by_role("button", name="Note and tags").click()
-    await page.get_by_label("Note", exact=True).fill("breaks on arm64")
-    await page.get_by_label("Tags", exact=True).fill("ci arm64")
-    await page.get_by_role("button", name="Save").click()
-    await expect(rows.last.get_by_text("arm64", exact=True)).to_be_visible()
-    await page.get_by_label("Text").fill("breaks")
-    await page.get_by_label("Tag", exact=True).fill("ci")
-    await page.get_by_label("State").select_option("queued")
-    await page.get_by_role("button", name="Apply", exact=True).click()
-    await expect(rows).to_have_count(1)
-    await other.come_back(operator.email, path=page.url.removeprefix(center.url))
-    found = other.page.get_by_role("list", name="Commands").get_by_role("listitem")
-    await expect(found).to_contain_text(["make all"])
-    await expect(other.page.get_by_label("Text")).to_have_value("breaks")
-    await visitor.cancel(rows)
-    await expect(found).to_have_count(0)
