@@ -51,7 +51,7 @@ FLAT_MIB = 16.0
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Benchmark:
     """A row of the table: its measurements by program (`ours`, `peer`), and its targets."""
 
     what: str
@@ -60,7 +60,7 @@ class Measured:
 
 
 @dataclass(slots=True)
-class Found:
+class Results:
     """The results of a row: the values of each round, and the failures."""
 
     what: str
@@ -79,7 +79,7 @@ class Found:
         ours, peer = self.median("ours"), self.median("peer")
         return [(target, target.met(ours, peer) if target.figure in ours else False) for target in self.targets]
 
-    def told(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """The results in a form for JSON."""
         return {
             "what": self.what,
@@ -110,37 +110,37 @@ def _lines(path: str) -> list[str]:
     return Path(path).read_text().splitlines() if Path(path).exists() else []
 
 
-def measured(options: argparse.Namespace) -> list[Measured]:
+def benchmarks(options: argparse.Namespace) -> list[Benchmark]:
     """The rows of the table, in order."""
     quick: bool = options.quick
-    rows: dict[str, list[Measured]] = {group: [] for group in GROUPS}
+    rows: dict[str, list[Benchmark]] = {group: [] for group in GROUPS}
     for name, load in relay_bench.LOADS.items():
         load = replace(load, agents=min(load.agents, 50), seconds=1.0) if quick else load
         programs: dict[str, Case] = {"ours": lambda load=load: relay_bench.ours(load)}
         if options.peer_relay:
             programs["peer"] = lambda load=load: relay_bench.peer(options.peer_relay, load)
-        rows["relay"].append(Measured(f"relay: {name}", programs, [*RELAY_TARGETS[name], at_most("lost", 0)]))
+        rows["relay"].append(Benchmark(f"relay: {name}", programs, [*RELAY_TARGETS[name], at_most("lost", 0)]))
     for workers, name in ((0, "one worker in the server's process"), (2, "two workers beside it")):
         programs = {"ours": lambda workers=workers: command_bench.ours(workers)}
         if options.peer_command:
             programs["peer"] = lambda: command_bench.peer(options.peer_command)
         targets = [at_most_the_peers("p50 ms"), at_most_the_peers("p99 ms")]
         targets += [at_least_the_peers("commands/s")] if workers else []
-        rows["command"].append(Measured(f"command: {name}", programs, targets))
+        rows["command"].append(Benchmark(f"command: {name}", programs, targets))
     for count in (1, 50):
         programs = {"ours": lambda count=count: _changes(count, 20 if quick else 200)}
         subscribers = "one subscriber" if count == 1 else f"{count} subscribers"
-        rows["row"].append(Measured(f"a row's change → {subscribers}", programs, [at_most("p99 ms", 50)]))
+        rows["row"].append(Benchmark(f"a row's change → {subscribers}", programs, [at_most("p99 ms", 50)]))
     seconds = 1.0 if quick else 10.0
     kept = [at_most_times("p99 ms", "p99 ms before", 2), at_most("lost", 0), at_most("growth MiB", FLAT_MIB)]
     rows["others"] = [
-        Measured("one of fifty viewers stuck: the others", {"ours": lambda: others_bench.stuck(seconds)}, kept),
-        Measured("another agent floods: the others", {"ours": lambda: others_bench.flooding(seconds)}, kept),
+        Benchmark("one of fifty viewers stuck: the others", {"ours": lambda: others_bench.stuck(seconds)}, kept),
+        Benchmark("another agent floods: the others", {"ours": lambda: others_bench.flooding(seconds)}, kept),
     ]
     keys = 20 if quick else 200
     rows["keys"] = [
-        Measured("key → program → echo", {"ours": lambda: typing_bench.keys(keys, "peace")}),
-        Measured(
+        Benchmark("key → program → echo", {"ours": lambda: typing_bench.keys(keys, "peace")}),
+        Benchmark(
             "key → program → echo, which floods",
             {"ours": lambda: typing_bench.keys(keys, "flood")},
             [at_most("p99 ms", 50)],
@@ -148,7 +148,7 @@ def measured(options: argparse.Namespace) -> list[Measured]:
     ]
     queued, samples = (100, 50) if quick else (10_000, 400)
     rows["queue"] = [
-        Measured(
+        Benchmark(
             f"{queued:,} commands queued: POST → an idle agent",
             {"ours": lambda: queue_bench.ratios(queued, samples)},
             [at_most("p50 ms, ×", 1.2), at_most("p99 ms, ×", 1.2)],
@@ -156,9 +156,9 @@ def measured(options: argparse.Namespace) -> list[Measured]:
     ]
     cancels = 10 if quick else 100
     rows["cancel"] = [
-        Measured("cancel → processes gone", {"ours": lambda: cancel_bench.cancels(cancels)}, [at_most("p99 ms", 150)])
+        Benchmark("cancel → processes gone", {"ours": lambda: cancel_bench.cancels(cancels)}, [at_most("p99 ms", 150)])
     ]
-    rows["start"] = [Measured("`up` on an existing folder → ready", {"ours": start_bench.again}, [at_most("s", 3)])]
+    rows["start"] = [Benchmark("`up` on an existing folder → ready", {"ours": start_bench.again}, [at_most("s", 3)])]
     return [row for group in GROUPS if group in options.only for row in rows[group]]
 
 
@@ -166,9 +166,9 @@ async def _changes(subscribers: int, changes: int) -> Measures:
     return (await realtime_bench.changes_seen([subscribers], changes))[0]
 
 
-async def run(row: Measured, rounds: int) -> Found:
+async def run(row: Benchmark, rounds: int) -> Results:
     """Measure each program in turn, for this number of rounds."""
-    found = Found(row.what, row.targets, {program: [] for program in row.programs})
+    results = Results(row.what, row.targets, {program: [] for program in row.programs})
     for number in range(1, rounds + 1):
         for program, case in row.programs.items():
             about = f"{row.what} · {program} · round {number}"
@@ -176,15 +176,15 @@ async def run(row: Measured, rounds: int) -> Found:
                 measures = await case()
             except Exception as error:  # noqa: BLE001 — whatever it was, the other rows are worth having
                 traceback.print_exc()
-                found.failures.append(f"{program}, round {number}: {type(error).__name__}: {error}")
+                results.failures.append(f"{program}, round {number}: {type(error).__name__}: {error}")
                 print(f"{about}: failed", flush=True)
                 continue
-            found.rounds[program].append(measures)
+            results.rounds[program].append(measures)
             print(f"{about}: " + ", ".join(f"{name} {value:.10g}" for name, value in measures.items()), flush=True)
-    return found
+    return results
 
 
-def markdown(about: dict[str, Any], rows: list[Found]) -> str:
+def markdown(about: dict[str, Any], rows: list[Results]) -> str:
     """The machine and the table in Markdown. A ratio is Onsembl's value to the peer's."""
     lines = [", ".join(f"{name}: {value}" for name, value in about.items()), ""]
     lines += [
@@ -206,13 +206,13 @@ def markdown(about: dict[str, Any], rows: list[Found]) -> str:
 
 
 async def _all(options: argparse.Namespace) -> int:
-    about, rows = machine() | {"rounds": options.rounds}, list[Found]()
-    for row in measured(options):
+    about, rows = machine() | {"rounds": options.rounds}, list[Results]()
+    for row in benchmarks(options):
         rows.append(await run(row, options.rounds))
         about["load_after"] = [round(value, 1) for value in os.getloadavg()]
         if options.json:  # so far
-            told = {"machine": about, "rows": [row.told() for row in rows]}
-            options.json.write_text(json.dumps(told, indent=2) + "\n")
+            report = {"machine": about, "rows": [row.as_json() for row in rows]}
+            options.json.write_text(json.dumps(report, indent=2) + "\n")
         if options.markdown:
             options.markdown.write_text(markdown(about, rows))
     print("\n" + markdown(about, rows))

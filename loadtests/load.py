@@ -34,9 +34,8 @@ from typing import Any
 import psutil
 from center import Center, center
 from fleet_agents import PAUSE_SECONDS, TRAFFIC
+from load_process import STATION_VIEWERS
 from operators import COMMAND_SECONDS
-
-from fleet import STATION_VIEWERS
 
 WATCH_SECONDS = 1.0
 SHORT_SECONDS = 120

@@ -29,7 +29,7 @@ _SELECT = f"select {', '.join(COLUMNS)} from audit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
+class EventFilter:
     """A filter; a field that is None matches every row.
 
     `actor` is a part of the actor's name, or the actor's id. `action` is an action, or a prefix of actions that ends in
@@ -85,7 +85,7 @@ def _uuid(text: str | None) -> UUID | None:
         return None
 
 
-async def page(conn: Connection, wanted: Filter, before: int | None, limit: int) -> list[DictRow]:
+async def page(conn: Connection, wanted: EventFilter, before: int | None, limit: int) -> list[DictRow]:
     """A page of events, newest first; `before` is the id of the last event of the previous page."""
     where, values = wanted.where()
     if before is not None:
@@ -97,7 +97,7 @@ async def page(conn: Connection, wanted: Filter, before: int | None, limit: int)
     return await cursor.fetchall()
 
 
-async def all_rows(conn: Connection, wanted: Filter) -> AsyncGenerator[DictRow]:
+async def all_rows(conn: Connection, wanted: EventFilter) -> AsyncGenerator[DictRow]:
     """Yield all matching events, oldest first, in one transaction."""
     where, values = wanted.where()
     async with conn.cursor("audit_export") as cursor:

@@ -39,7 +39,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class SearchFilter:
     """A search: all of `terms` (in any case), of one agent, within a time span; a field that is None matches
     everything."""
 
@@ -75,7 +75,7 @@ async def limit_time(conn: Connection) -> None:
 
 
 async def blocks(
-    conn: Connection, wanted: Wanted, upto: tuple[datetime, UUID, int] | None, limit: int
+    conn: Connection, wanted: SearchFilter, upto: tuple[datetime, UUID, int] | None, limit: int
 ) -> list[DictRow]:
     """Rows that contain every term and have a line within the time span, newest first; only rows at or before the place
     `upto`."""
@@ -94,7 +94,7 @@ async def blocks(
     return await cursor.fetchall()
 
 
-async def commands(conn: Connection, wanted: Wanted, before: int | None, limit: int) -> list[DictRow]:
+async def commands(conn: Connection, wanted: SearchFilter, before: int | None, limit: int) -> list[DictRow]:
     """Commands whose text contains every term and whose `seq` is below `before`, newest first."""
     condition, parameters = wanted.where("text", "created_at", "created_at")
     cursor = await conn.execute(

@@ -27,7 +27,7 @@ from onsembl.protocol.ids import AgentId, CommandId
 from onsembl.protocol.states import AgentStatus, CommandState
 from onsembl.sql import agents, audit, commands, jobs
 from onsembl.tasks.context import JobServices, services_of
-from onsembl.tasks.watch import Changes
+from onsembl.tasks.watch import CommandChanges
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ class Run:
             request_ids.set_current(row["request_id"])  # until the end of the job, which Procrastinate logs
         return row
 
-    async def _wait(self, row: DictRow, changes: Changes) -> None:
+    async def _wait(self, row: DictRow, changes: CommandChanges) -> None:
         """Have the agent sent the command's offer or cancel if one is due, and wait for the next change."""
         agent_id = AgentId(row["agent_id"])
         offered = row["state"] == CommandState.DISPATCHED

@@ -20,7 +20,7 @@ from onsembl.sql.database import Pool
 LOOK_SECONDS = 5.0
 
 
-class Idling:
+class RunningJobs:
     """One worker's running jobs, and whether they can continue. An agent offline for `away_after` seconds is not
     awaited."""
 
@@ -31,7 +31,7 @@ class Idling:
         self._end_seconds = end_seconds
         self._running: set[int] = set()
 
-    async def note(self, call_next: Callable[[], Awaitable[object]], context: JobContext, _worker: Worker) -> object:
+    async def record(self, call_next: Callable[[], Awaitable[object]], context: JobContext, _worker: Worker) -> object:
         """Worker middleware: record which jobs run."""
         job_id = context.job.id
         assert job_id is not None, "a running job has an id"
@@ -41,7 +41,7 @@ class Idling:
         finally:
             self._running.discard(job_id)
 
-    async def run(self, work: Coroutine[Any, Any, None]) -> bool:
+    async def run_until_idle(self, work: Coroutine[Any, Any, None]) -> bool:
         """Run `work` until no job is left that can continue; return whether no such job has arrived meanwhile."""
         working, stuck = asyncio.create_task(work), asyncio.create_task(self._stuck())
         try:

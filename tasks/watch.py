@@ -15,7 +15,7 @@ from onsembl.sql.commands import CHANGED
 from onsembl.sql.database import Pool
 
 
-class Changes:
+class CommandChanges:
     """The changes of one command. A state alone needs no read of the row; any other change does."""
 
     def __init__(self) -> None:
@@ -45,16 +45,16 @@ class CommandWatch:
     def __init__(self, url: str, pool: Pool) -> None:
         self._url = url
         self._pool = pool
-        self._waiting: defaultdict[UUID, set[Changes]] = defaultdict(set)
+        self._waiting: defaultdict[UUID, set[CommandChanges]] = defaultdict(set)
 
     async def run(self) -> None:
         """Listen until cancelled."""
         await listen(self._url, [CHANGED], self._changed, self._wake_all)
 
     @asynccontextmanager
-    async def watching(self, command_id: CommandId) -> AsyncGenerator[Changes]:
+    async def watching(self, command_id: CommandId) -> AsyncGenerator[CommandChanges]:
         """The changes of a command from here on."""
-        changes = Changes()
+        changes = CommandChanges()
         self._waiting[command_id].add(changes)
         try:
             yield changes

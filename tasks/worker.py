@@ -26,7 +26,7 @@ from onsembl.tasks.metrics import WorkerMetrics
 from onsembl.tasks.recovery import Sweeper
 from onsembl.tasks.run_command import store_errors
 from onsembl.tasks.search_index import index_for_ever
-from onsembl.tasks.until_idle import Idling
+from onsembl.tasks.until_idle import RunningJobs
 from onsembl.tasks.watch import CommandWatch
 
 logger = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ async def _run_jobs(
     while True:
         worker_app = new_app()
         await worker_app.open_async(statements)
-        idling = Idling(statements, settings.concurrency, settings.dead_after, WORKER_END_SECONDS)
+        running_jobs = RunningJobs(statements, settings.concurrency, settings.dead_after, WORKER_END_SECONDS)
         registered.worker = Worker(
             app=worker_app,
             concurrency=settings.concurrency,
@@ -132,12 +132,12 @@ async def _run_jobs(
             stalled_worker_timeout=NEVER_SECONDS,
             shutdown_graceful_timeout=settings.drain,
             additional_context={"services": services},
-            worker_middleware=[idling.note, store_errors],
+            worker_middleware=[running_jobs.record, store_errors],
         )
         work = registered.worker.run()
         try:
             if until_idle:
-                if await idling.run(work):
+                if await running_jobs.run_until_idle(work):
                     return
                 continue
             await work

@@ -266,7 +266,7 @@ async def test_a_round_that_fails_costs_no_other(part):
         raise FileNotFoundError("node")
 
     wanted = [targets.at_most("p99 ms", 4), targets.at_most("lost", 0), targets.at_most("p50 ms", 1)]
-    found = await bench.run(bench.Measured("some row", {"ours": ours, "peer": peer}, wanted), 3)
+    found = await bench.run(bench.Benchmark("some row", {"ours": ours, "peer": peer}, wanted), 3)
     assert found.median("ours") == {"p99 ms": 4.0, "lost": 0.0}
     assert [met for _, met in found.verdicts()] == [True, True, False]
     assert len(found.failures) == 4 and "ours, round 2: TimeoutError: nothing came" in found.failures

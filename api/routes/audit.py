@@ -21,7 +21,7 @@ from onsembl.fleet import audit_export
 from onsembl.fleet.audit_seal import verification
 from onsembl.protocol.states import Role
 from onsembl.sql import audit, audit_chain, audit_log
-from onsembl.sql.audit_log import Filter
+from onsembl.sql.audit_log import EventFilter
 
 Part = Annotated[str, Meta(max_length=200)]
 
@@ -60,7 +60,7 @@ class AuditChain(Answer, frozen=True, kw_only=True):
 
 
 class AuditFilter(Query, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """The events to read; see `Filter` in `sql/audit_log.py`."""
+    """The events to read; see `EventFilter` in `sql/audit_log.py`."""
 
     since: Time | None = None
     until: Time | None = None
@@ -71,8 +71,8 @@ class AuditFilter(Query, frozen=True, kw_only=True, forbid_unknown_fields=False)
     address: Part | None = None
     text: Part | None = None
 
-    def wanted(self) -> Filter:
-        return Filter(**{name: getattr(self, name) for name in Filter.__dataclass_fields__})
+    def event_filter(self) -> EventFilter:
+        return EventFilter(**{name: getattr(self, name) for name in EventFilter.__dataclass_fields__})
 
 
 class AuditQuery(AuditFilter, frozen=True, kw_only=True):
@@ -116,14 +116,14 @@ class AuditVerification(Answer, frozen=True, kw_only=True):
 async def list_audit_events(call: Call[NoBody]) -> dict[str, object]:
     query = call.query(AuditQuery)
     async with call.services.pool.connection() as conn:
-        page = await read_page(query.limit, partial(audit_log.page, conn, query.wanted(), query.before))
+        page = await read_page(query.limit, partial(audit_log.page, conn, query.event_filter(), query.before))
     return {"events": page.rows, "next_before": page.cursor("id")}
 
 
 async def export_audit_log(call: Call[NoBody]) -> Response:
     """Streamed as it is read; the export itself is in the log before the first byte leaves."""
     query = call.query(AuditExport)
-    wanted = query.wanted()
+    wanted = query.event_filter()
     async with call.services.pool.connection() as conn:
         detail = {name: str(value) for name, value in call.request.query_params.items()}
         await audit.write(conn, audit.Event(actor=call.actor, action="audit.exported", detail=detail))
@@ -137,7 +137,7 @@ async def export_audit_log(call: Call[NoBody]) -> Response:
     )
 
 
-async def _export(services: Services, wanted: Filter, format: audit_export.Format) -> AsyncGenerator[bytes]:
+async def _export(services: Services, wanted: EventFilter, format: audit_export.Format) -> AsyncGenerator[bytes]:
     yield audit_export.head(format)
     async with services.pool.connection() as conn, aclosing(audit_log.all_rows(conn, wanted)) as rows:
         block = bytearray()

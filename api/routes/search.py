@@ -27,7 +27,7 @@ from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import CommandState
 from onsembl.sql import search
 from onsembl.sql.database import Connection
-from onsembl.sql.search import Wanted
+from onsembl.sql.search import SearchFilter
 
 BLOCKS = 100
 """Rows read at once."""
@@ -40,7 +40,7 @@ EXCERPT = 240
 
 async def search_history(call: Call[NoBody]) -> SearchHits:
     query = call.query(SearchQuery)
-    wanted = Wanted(
+    wanted = SearchFilter(
         terms=terms_of(query.q),
         agent_id=AgentId(query.agent_id) if query.agent_id is not None else None,
         since=query.since,
@@ -57,7 +57,7 @@ async def search_history(call: Call[NoBody]) -> SearchHits:
         raise Problem(400, "The cursor is invalid.") from error
 
 
-async def _output(conn: Connection, wanted: Wanted, cursor: str | None, limit: int) -> SearchHits:
+async def _output(conn: Connection, wanted: SearchFilter, cursor: str | None, limit: int) -> SearchHits:
     place = decode_cursor(cursor) if cursor is not None else None
     matcher = _matcher(wanted)
     hits: list[SearchHit] = []
@@ -76,7 +76,9 @@ async def _output(conn: Connection, wanted: Wanted, cursor: str | None, limit: i
     return SearchHits(hits=hits, next_cursor=encode_cursor(*place) if place is not None else None)
 
 
-def _hits(row: DictRow, wanted: Wanted, matcher: re.Pattern[str], upto: int | None) -> list[tuple[int, SearchHit]]:
+def _hits(
+    row: DictRow, wanted: SearchFilter, matcher: re.Pattern[str], upto: int | None
+) -> list[tuple[int, SearchHit]]:
     """The row's lines of the time that have every term, the last one first; those before the offset `upto`."""
     found: list[tuple[int, SearchHit]] = []
     lines: list[str] = row["text"].split("\n")
@@ -100,7 +102,7 @@ def _hits(row: DictRow, wanted: Wanted, matcher: re.Pattern[str], upto: int | No
     return found[::-1]
 
 
-async def _commands(conn: Connection, wanted: Wanted, cursor: str | None, limit: int) -> SearchHits:
+async def _commands(conn: Connection, wanted: SearchFilter, cursor: str | None, limit: int) -> SearchHits:
     before = msgspec.json.decode(cursor, type=int) if cursor is not None else None
     matcher = _matcher(wanted)
     page = await read_page(limit, partial(search.commands, conn, wanted, before))
@@ -119,7 +121,7 @@ async def _commands(conn: Connection, wanted: Wanted, cursor: str | None, limit:
     return SearchHits(hits=hits, next_cursor=str(page.cursor("seq")) if page.has_more else None)
 
 
-def _matcher(wanted: Wanted) -> re.Pattern[str]:
+def _matcher(wanted: SearchFilter) -> re.Pattern[str]:
     longest_first = sorted(wanted.terms, key=len, reverse=True)
     return re.compile(f"({'|'.join(map(re.escape, longest_first))})", re.IGNORECASE)
 

@@ -191,7 +191,7 @@ async def _audit_missed_steps(conn: Connection, agent_id: AgentId, report: Ended
         return
     if not await commands.cancel_step(conn, agent_id, CommandId(report.command_id), _step(report.steps[-1])):
         return  # the end was written before, with its steps
-    wanted = audit_log.Filter(action=STEP_TAKEN, target=str(report.command_id))
+    wanted = audit_log.EventFilter(action=STEP_TAKEN, target=str(report.command_id))
     audited = {row["detail"]["at"] for row in await audit_log.page(conn, wanted, None, MAX_STEPS)}
     for step in report.steps:
         if step.at.isoformat() not in audited:

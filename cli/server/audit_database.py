@@ -11,7 +11,7 @@ from onsembl.cli.server.actor import command_line_actor
 from onsembl.fleet import audit_export
 from onsembl.fleet.audit_seal import verification
 from onsembl.sql import audit, audit_log
-from onsembl.sql.audit_log import Filter
+from onsembl.sql.audit_log import EventFilter
 from onsembl.sql.database import connect
 
 
@@ -33,10 +33,10 @@ def verify_log(url: str, expected: Iterable[str], progress: Callable[[int], None
 
 def export_log(url: str, filter: Mapping[str, Any], format: str, write: Callable[[bytes], object]) -> int:
     """Write the rows that `filter` selects, and record the export in the log; return the number of rows."""
-    return asyncio.run(_export(url, Filter(**filter), cast(audit_export.Format, format), write))
+    return asyncio.run(_export(url, EventFilter(**filter), cast(audit_export.Format, format), write))
 
 
-async def _export(url: str, filter: Filter, format: audit_export.Format, write: Callable[[bytes], object]) -> int:
+async def _export(url: str, filter: EventFilter, format: audit_export.Format, write: Callable[[bytes], object]) -> int:
     count = 0
     async with await connect(url, role="onsembl_api") as conn:
         detail = {name: str(value) for name in filter.__slots__ if (value := getattr(filter, name)) is not None}

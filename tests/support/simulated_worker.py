@@ -25,10 +25,10 @@ from onsembl.tasks.app import new_app
 from onsembl.tasks.context import JobServices
 from onsembl.tasks.metrics import JobMetrics
 from onsembl.tasks.run_command import NotDeliveredError, Run
-from onsembl.tasks.watch import Changes
+from onsembl.tasks.watch import CommandChanges
 
 
-class HeldChanges(Changes):
+class HeldChanges(CommandChanges):
     """Changes of a command that arrive when the test calls for them."""
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class HeldWatch:
         self.changes = HeldChanges()
 
     @asynccontextmanager
-    async def watching(self, _command_id: CommandId) -> AsyncGenerator[Changes]:
+    async def watching(self, _command_id: CommandId) -> AsyncGenerator[CommandChanges]:
         yield self.changes
 
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from onsembl.protocol.states import CommandState
-from onsembl.tasks.watch import Changes
+from onsembl.tasks.watch import CommandChanges
 
 OVER = CommandState.SUCCEEDED
 
@@ -18,7 +18,7 @@ OVER = CommandState.SUCCEEDED
 )
 def test_what_is_taken_of_what_was_heard(heard, taken):
     """Taking returns the news and forgets them."""
-    changes = Changes()
+    changes = CommandChanges()
     for state in heard:
         changes.hear(state)
     assert changes.take() == taken
@@ -28,7 +28,7 @@ def test_what_is_taken_of_what_was_heard(heard, taken):
 async def test_a_change_wakes_who_waits_once():
     """A change wakes the waiting task once: a change before the wait is not missed, and a taken change wakes no
     task."""
-    changes = Changes()
+    changes = CommandChanges()
     changes.hear(OVER)
     await changes.wait()
     changes.take()
