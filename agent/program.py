@@ -26,6 +26,7 @@ from onsembl.agent.link.connection import AgentConnection
 from onsembl.agent.link.journal import Journal
 from onsembl.agent.link.outbox import Outbox
 from onsembl.agent.link.session import ServerSession
+from onsembl.agent.link.step_log import StepLog
 from onsembl.agent.process.process import ProcessContext
 from onsembl.agent.process.reaper import Reaper
 from onsembl.agent.runner import Runner
@@ -33,7 +34,7 @@ from onsembl.agent.startup import StartupScript
 from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.keyboard_messages import KeysRejection
 from onsembl.protocol.limits import LimitName
-from onsembl.protocol.messages import Halt, Hello, Keys, Offer, StreamTail
+from onsembl.protocol.messages import Halt, Hello, Keys, Offer, Steps, StreamTail
 from onsembl.protocol.states import AgentKind, AgentMode
 from onsembl.protocol.stop_timeouts import StopTimeouts
 
@@ -44,6 +45,8 @@ DRIVERS: dict[AgentKind, type[ShellDriver | ClaudeDriver]] = {
     AgentKind.CLAUDE: ClaudeDriver,
 }
 FLUSH_SECONDS = 5.0
+STEPS_SECONDS = 0.25
+"""The shortest time between two batches of steps: each becomes a change of the command's progress on the dashboard."""
 MAX_ENDED = 256
 """How many ends one hello may have; the rest is in the next hello."""
 
@@ -121,11 +124,15 @@ class Agent:
         self._outbox = Outbox(config.folder / "spool", UUID(credentials.agent_id))
         self._terminal = AgentTerminal(config.columns, config.rows, self._outbox)
         self._journal = Journal(config.folder)
+        self._steps = StepLog(config.folder)
+        self._steps_due = 0.0
+        """From when on steps may be sent again, on the loop's clock."""
         self._reaper = Reaper(adopt=True)
         driver: Driver = DRIVERS[config.kind]()
-        context = ProcessContext(config.cwd, self._terminal, self._reaper, config.arguments)
+        context = ProcessContext(config.cwd, self._terminal, self._reaper, config.arguments, self._steps)
         self._startup = StartupScript(config.startup_script, f"startup-{credentials.agent_id}", context)
         self._session = ServerSession(self._terminal, self)
+        self._steps.on_added = self._send_frames
         self._connection = AgentConnection(config.folder, credentials, self._session)
         self._runner = Runner(driver, context, self._journal, config.stop_timeouts, self._session.send, self._startup)
         self._leaving: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -155,6 +162,7 @@ class Agent:
             await asyncio.gather(stopping, connected, return_exceptions=True)
             await self._connection.finish_refresh(FLUSH_SECONDS)
             self._journal.close()
+            self._steps.close()
             self._outbox.close()
             self._reaper.close()
         if not connected.cancelled():
@@ -165,7 +173,7 @@ class Agent:
         """Wait a few seconds until the server has the last bytes and reports."""
         deadline = asyncio.get_running_loop().time() + FLUSH_SECONDS
         while asyncio.get_running_loop().time() < deadline and not connected.done():
-            if self._session.idle and not self._journal.ended:
+            if self._session.idle and not self._journal.ended and self._steps.empty:
                 return
             await asyncio.sleep(0.02)
 
@@ -211,6 +219,22 @@ class Agent:
 
     def end_recorded(self, command_id: UUID) -> None:
         self._journal.recorded(command_id)
+
+    def next_steps(self) -> Steps | None:
+        """The next batch of steps, if it is due."""
+        return self._steps.next_batch() if asyncio.get_running_loop().time() >= self._steps_due else None
+
+    def resend_steps(self) -> None:
+        self._steps.resend()
+
+    def steps_recorded(self, command_id: UUID, through: int) -> None:
+        self._steps.recorded(command_id, through)
+        loop = asyncio.get_running_loop()
+        self._steps_due = loop.time() + STEPS_SECONDS
+        loop.call_at(self._steps_due, self._send_frames)
+
+    def _send_frames(self) -> None:
+        self._session.on_frame()
 
     def hello(self, stream: StreamTail | None) -> Hello:
         return Hello(

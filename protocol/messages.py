@@ -17,6 +17,8 @@ Agent's socket `/v1/agent`, subprotocol `onsembl.agent.v1`, access token in the 
       used             →                                   the command's usage, when it has grown
       ended            →                                   repeated until recorded
                        ←                  end_recorded
+      steps            →                                   of a turn; repeated until recorded
+                       ←                  steps_recorded
                        ←                  cancel
       cancel_step      →                                   each stage of the escalation
                        ←                  halt             stop everything, fast
@@ -90,6 +92,8 @@ from onsembl.protocol.keyboard_messages import ReleaseControl as ReleaseControl
 from onsembl.protocol.keyboard_messages import TakeControl as TakeControl
 from onsembl.protocol.states import AgentKind, AgentMode
 from onsembl.protocol.stop_timeouts import StopTimeouts
+from onsembl.protocol.turn_steps import Steps as Steps
+from onsembl.protocol.turn_steps import StepsRecorded as StepsRecorded
 from onsembl.protocol.usage import Usage as Usage
 
 AGENT_SUBPROTOCOL = "onsembl.agent.v1"
@@ -198,6 +202,8 @@ class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
     halt: Halt | None = None
     cancel_times: StopTimeouts | None = None
     recall: Annotated[list[UUID], Meta(max_length=16)] = []
+    takes_steps: bool = False
+    """Whether the server takes `steps`; an earlier release does not."""
 
 
 class Acknowledged(Message, tag="acknowledged", frozen=True, kw_only=True):
@@ -286,7 +292,18 @@ class StreamStarted(Message, tag="stream_started", frozen=True, kw_only=True):
 
 
 AgentMessage = (
-    Hello | Accepted | Used | Ended | CancelStep | HaltProgress | SizeApplied | KeysTaken | Refresh | Ping | Pong
+    Hello
+    | Accepted
+    | Used
+    | Ended
+    | Steps
+    | CancelStep
+    | HaltProgress
+    | SizeApplied
+    | KeysTaken
+    | Refresh
+    | Ping
+    | Pong
 )
 ServerToAgentMessage = (
     Welcome
@@ -294,6 +311,7 @@ ServerToAgentMessage = (
     | Resend
     | Offer
     | EndRecorded
+    | StepsRecorded
     | Cancel
     | Halt
     | HaltLifted

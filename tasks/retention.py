@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from procrastinate import JobContext
 
-from onsembl.sql import archive, audit, audit_chain, idempotency_keys, schedules, search
+from onsembl.sql import archive, audit, audit_chain, idempotency_keys, schedules, search, steps
 from onsembl.tasks.context import services_of
 
 KEEP_JOBS_HOURS = 24
@@ -35,9 +35,13 @@ async def keep_audit_log(context: JobContext, timestamp: int) -> None:
 
 
 async def keep_search_text(context: JobContext, timestamp: int) -> None:
-    """Create the search index's partitions of the coming days, and drop the days that the archive has dropped."""
-    async with services_of(context).pool.connection() as conn:
+    """Create the partitions of the search index and of steps for the coming days, and drop the days that the archive
+    has dropped."""
+    pool = services_of(context).pool
+    async with pool.connection() as conn:
         await search.keep_partitions(conn)
+    async with pool.connection() as conn:
+        await steps.keep_partitions(conn)
 
 
 async def remove_old_jobs(context: JobContext, timestamp: int) -> None:

@@ -6,17 +6,21 @@ import asyncio
 import logging
 import signal
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Protocol
+from uuid import UUID
 
 import msgspec
 
 from onsembl.agent.drivers.git_branch import git_branch
+from onsembl.agent.drivers.step_recorder import StepRecorder
 from onsembl.agent.process.process import Process, ProcessContext
 from onsembl.agent.rendering.text import folded
 from onsembl.agent.rendering.turn import TurnRenderer
 from onsembl.protocol.limits import LimitName
 from onsembl.protocol.turn_events import TurnEvent, TurnOutcome
 from onsembl.protocol.turn_messages import TurnReport
+from onsembl.protocol.turn_steps import Step
 from onsembl.protocol.usage import Usage
 
 logger = logging.getLogger(__name__)
@@ -74,15 +78,18 @@ class Translator(Protocol):
 class TurnRun:
     """Runs a CLI, shows its events, and passes it its input. Raises OSError when it cannot start."""
 
-    def __init__(self, argv: Sequence[str], command_id: str, context: ProcessContext, translator: Translator) -> None:
+    def __init__(self, argv: Sequence[str], command_id: UUID, context: ProcessContext, translator: Translator) -> None:
+        self._command_id = command_id
         self._terminal = context.terminal
+        self._steps = context.steps
+        self._recorder = StepRecorder()
         self._branch = git_branch(context.cwd)
         self._translator = translator
         self._renderer = TurnRenderer(lambda: context.terminal.columns)
         self._errors = b""
         self._exit_due: asyncio.TimerHandle | None = None
         self.progressed = asyncio.Event()
-        self.process = Process.on_pipes(argv, command_id, context, self._receive, self._receive_error)
+        self.process = Process.on_pipes(argv, str(command_id), context, self._receive, self._receive_error)
         self._pass_input()
 
     def interrupt(self) -> None:
@@ -93,6 +100,8 @@ class TurnRun:
         self._stop_waiting_for_exit()
         self._show(self._translator.end())
         self._terminal.write(_terminal_lines(self._renderer.close()))
+        self._steps.add(self._command_id, self._recorder.end(self._terminal.end, datetime.now(UTC)))
+        self._steps.ended(self._command_id)
         if self._translator.outcome is not None or self._translator.error is not None:
             return self._translator.error
         lines = folded(self._errors.decode(errors="replace"), lines=1000)
@@ -124,7 +133,18 @@ class TurnRun:
         self._terminal.write(data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
 
     def _show(self, events: list[TurnEvent]) -> None:
-        self._terminal.write(_terminal_lines("".join(map(self._renderer.render, events))))
+        """Show the events by one write, and record their steps with the offsets of the bytes that show them."""
+        shown: list[bytes] = []
+        steps: list[Step] = []
+        now, start = datetime.now(UTC), self._terminal.end
+        for event in events:
+            shown.append(_terminal_lines(self._renderer.render(event)))
+            end = start + len(shown[-1])
+            steps += self._recorder.record(event, start, end, now)
+            start = end
+        self._terminal.write(b"".join(shown))
+        if steps:
+            self._steps.add(self._command_id, steps)
 
     def _pass_input(self) -> None:
         if data := self._translator.take_input():

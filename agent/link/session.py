@@ -31,6 +31,8 @@ from onsembl.protocol.messages import (
     Resend,
     Resize,
     SizeApplied,
+    Steps,
+    StepsRecorded,
     StreamTail,
     Tokens,
     Welcome,
@@ -46,7 +48,9 @@ class CommandHandler(Protocol):
     """Acts on the server's messages, and makes the hello of each connection.
 
     `halt_lifted` gets the number of the newest halt that is over, or None when the server has no halt in force.
-    `when_read` calls back, in order, when the program has read nearly all typed keys, or does not read.
+    `next_steps` returns the next batch of steps, when there is one and none is on its way; `resend_steps` says that the
+    batch on its way is lost. `when_read` calls back, in order, when the program has read nearly all typed keys, or does
+    not read.
     """
 
     def offer(self, offer: Offer) -> None: ...
@@ -58,6 +62,9 @@ class CommandHandler(Protocol):
     def redraw(self) -> None: ...
     def end_recorded(self, command_id: UUID) -> None: ...
     def recall(self, command_id: UUID) -> None: ...
+    def next_steps(self) -> Steps | None: ...
+    def resend_steps(self) -> None: ...
+    def steps_recorded(self, command_id: UUID, through: int) -> None: ...
     def halt(self, halt: Halt) -> None: ...
     def halt_lifted(self, number: int | None) -> None: ...
     def leave(self, *, restart: bool) -> None: ...
@@ -75,6 +82,7 @@ class ServerSession:
         self._handler = handler
         self._messages: deque[Message] = deque()
         self._open = False
+        self._takes_steps = False
         self._keys = KeyDeduplicator()
         self.on_frame: Callable[[], None] = lambda: None
         self.on_tokens: Callable[[Tokens], None] = lambda tokens: None
@@ -99,6 +107,8 @@ class ServerSession:
             stream = StreamTail(id=outbox.stream_id, start=outbox.start, end=outbox.end)
         self._messages.clear()
         self._open = True
+        self._takes_steps = False
+        self._handler.resend_steps()
         return encode(self._handler.hello(stream))
 
     def receive_welcome(self, frame: str | bytes) -> Welcome:
@@ -118,6 +128,7 @@ class ServerSession:
             self._terminal.resume(welcome.resume_offset)
         except StreamError as error:
             raise AgentError(f"The server asks for output that this agent does not have: {error}") from error
+        self._takes_steps = welcome.takes_steps
         for command_id in welcome.recall:
             self._handler.recall(command_id)
         return welcome
@@ -137,6 +148,8 @@ class ServerSession:
         """The next frame to send, messages before output; None when there is none."""
         if self._messages:
             return encode(self._messages.popleft())
+        if self._takes_steps and (steps := self._handler.next_steps()) is not None:
+            return encode(steps)
         output = self._terminal.next_frame(MAX_OUTPUT_BYTES)
         return encode_output(*output) if output is not None else None
 
@@ -167,6 +180,8 @@ class ServerSession:
                 self._handler.leave(restart=message.restart)
             case EndRecorded():
                 self._handler.end_recorded(message.command_id)
+            case StepsRecorded():
+                self._handler.steps_recorded(message.command_id, message.through)
             case Resize():
                 self._handler.resize(message.columns, message.rows)
                 # Bytes that are not sent yet were written for the size before.

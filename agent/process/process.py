@@ -10,8 +10,10 @@ import signal
 import subprocess
 import termios
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
+from uuid import UUID
 
 from onsembl.agent.process.environment import command_environment
 from onsembl.agent.process.line_limit import LineLimit
@@ -21,6 +23,7 @@ from onsembl.agent.process.tree import ProcessTree
 from onsembl.agent.process.typeahead import Typeahead
 from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.keyboard_messages import KeysRejection
+from onsembl.protocol.turn_steps import Step
 
 READ_BYTES = 64 * 1024
 REDRAW_SECONDS = 0.1
@@ -41,6 +44,26 @@ def _reset_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+class StepSink(Protocol):
+    """Takes the steps of commands, as they come."""
+
+    def add(self, command_id: UUID, steps: list[Step]) -> None: ...
+
+    def ended(self, command_id: UUID) -> None:
+        """No more steps of the command will come."""
+        ...
+
+
+class NoSteps:
+    """Drops all steps: of programs that run outside of commands."""
+
+    def add(self, command_id: UUID, steps: list[Step]) -> None:
+        pass
+
+    def ended(self, command_id: UUID) -> None:
+        pass
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessContext:
     """Where a program runs: its working folder, the terminal that shows it, and the reaper that waits for its end."""
@@ -50,6 +73,7 @@ class ProcessContext:
     reaper: Reaper
     arguments: Sequence[str] = ()
     """Further arguments for the coding CLI, from `onsembl agent run`."""
+    steps: StepSink = field(default_factory=lambda: NoSteps())
 
 
 class Process:

@@ -21,6 +21,7 @@ from onsembl.api.routes import recovery as recovery_routes
 from onsembl.api.routes import schedules as schedule_routes
 from onsembl.api.routes import search as search_routes
 from onsembl.api.routes import stats as stats_routes
+from onsembl.api.routes import steps as step_routes
 
 ENDPOINTS = [
     *access_routes.ENDPOINTS,
@@ -28,6 +29,7 @@ ENDPOINTS = [
     *agent_settings_routes.ENDPOINTS,
     *command_routes.ENDPOINTS,
     *conversation_routes.ENDPOINTS,
+    *step_routes.ENDPOINTS,
     *group_routes.ENDPOINTS,
     *preset_routes.ENDPOINTS,
     *schedule_routes.ENDPOINTS,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
+import psycopg
 from psycopg.rows import DictRow
 
 from onsembl.api.terminals.hub import AgentLink, Hub
@@ -25,17 +26,19 @@ from onsembl.protocol.messages import (
     HaltProgress,
     Hello,
     SizeApplied,
+    Steps,
+    StepsRecorded,
     Used,
 )
 from onsembl.protocol.states import CommandState
-from onsembl.sql import agents, audit, audit_log, commands
+from onsembl.sql import agents, audit, audit_log, commands, steps
 from onsembl.sql.database import Connection, Pool, statement
 
 logger = logging.getLogger(__name__)
 
 STEP_TAKEN = "command.cancel_step"
 
-Report = Accepted | Used | Ended | CancelStep | HaltProgress | SizeApplied
+Report = Accepted | Used | Ended | Steps | CancelStep | HaltProgress | SizeApplied
 
 
 def cancel_of_ended(command_id: UUID) -> Cancel:
@@ -84,6 +87,18 @@ class AgentReports:
                 await link.send(EndRecorded(command_id=report.command_id))
                 if next_command is not None:
                     await self.hub.dispatch(next_command)
+            case Steps():
+                command_id = CommandId(report.command_id)
+                try:
+                    async with self.pool.connection() as conn:
+                        await steps.write(conn, agent_id, command_id, report.steps)
+                except psycopg.DataError as error:  # the agent would send them again for ever
+                    logger.warning(
+                        "Steps of a command cannot be stored: %s",
+                        error,
+                        extra={"action": "steps_rejected", "command_id": str(command_id)},
+                    )
+                await link.send(StepsRecorded(command_id=command_id, through=report.through))
             case CancelStep():
                 async with self.pool.connection() as conn:
                     if await commands.cancel_step(conn, agent_id, CommandId(report.command_id), _step(report)):

@@ -55,6 +55,7 @@ from onsembl.protocol.messages import (
     Resend,
     ServerToAgentMessage,
     SizeApplied,
+    Steps,
     Tokens,
     Used,
     Welcome,
@@ -251,6 +252,7 @@ class AgentSession:
                     halt=connected.halt,
                     cancel_times=self._settings.cancel_times.get(hello.kind),
                     recall=list(connected.hello.recalled),
+                    takes_steps=True,
                 )
             ),
         )
@@ -338,7 +340,7 @@ class AgentSession:
         if self._is_expired(now) and not isinstance(message, GRACE):
             raise ConnectionRejected(CloseCode.TOKEN_EXPIRED, EXPIRED)
         match message:
-            case Accepted() | Used() | Ended() | CancelStep() | HaltProgress():
+            case Accepted() | Used() | Ended() | Steps() | CancelStep() | HaltProgress():
                 await self._reports.put(message)
             case SizeApplied():
                 terminal.resize(Size(message.columns, message.rows), message.offset)

@@ -18,6 +18,7 @@ from onsembl.cli.client.options import (
     until_option,
 )
 from onsembl.cli.client.rest_client import OperatorClient
+from onsembl.cli.client.trace import trace
 from onsembl.cli.json_output import json_option, print_json
 from onsembl.cli.output import print_field, print_line
 
@@ -176,3 +177,6 @@ def _change(server: str | None, method: str, path: str, body: Mapping[str, Any],
         print_json(command)
     else:
         print_line(f"Command {command['id']} is {command['state']}.")
+
+
+commands_group.add_command(trace)

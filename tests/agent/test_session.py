@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -32,6 +33,8 @@ from onsembl.protocol.messages import (
     Pong,
     Resize,
     SizeApplied,
+    Steps,
+    StepsRecorded,
     StreamTail,
     Welcome,
     decode_from_agent,
@@ -41,6 +44,7 @@ from onsembl.protocol.messages import (
 from onsembl.protocol.states import AgentKind, AgentMode
 from onsembl.protocol.stop_timeouts import StopTimeouts
 from onsembl.protocol.stream import Inbox
+from onsembl.protocol.turn_steps import Step
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -52,6 +56,8 @@ class Handler:
         self.calls: list[object] = []
         self.ended: list[Ended] = []
         self.answers: list[Callable[[], None]] = []
+        self.steps: deque[Steps] = deque()
+        self.resent = 0
 
     def offer(self, offer: Offer) -> None:
         self.calls.append(offer)
@@ -74,6 +80,18 @@ class Handler:
 
     def end_recorded(self, command_id: UUID) -> None:
         self.calls.append(("recorded", command_id))
+
+    def recall(self, command_id: UUID) -> None:
+        self.calls.append(("recall", command_id))
+
+    def next_steps(self) -> Steps | None:
+        return self.steps.popleft() if self.steps else None
+
+    def resend_steps(self) -> None:
+        self.resent += 1
+
+    def steps_recorded(self, command_id: UUID, through: int) -> None:
+        self.calls.append(("steps", command_id, through))
 
     def halt(self, halt: Halt) -> None:
         self.calls.append(halt)
@@ -193,6 +211,31 @@ def test_messages_are_sent_before_output(session):
     assert second == encode(Pong())
     assert max(map(len, [first, *rest])) <= 65536 + 8
     assert session.next_frame() is None
+
+
+def test_steps_are_sent_to_a_server_that_takes_them(session, handler):
+    """Steps come after messages and before output; a server of an earlier release gets none. A new connection sends
+    the batch on its way again."""
+    batch = Steps(
+        command_id=uuid4(),
+        through=1,
+        steps=[
+            Step(number=1, revision=1, kind="notice", status="completed", started_at=NOW, output_start=0, output_end=0)
+        ],
+    )
+    server = Server()
+    for takes, expected in ((False, [encode(Pong())]), (True, [encode(Pong()), encode(batch)])):
+        handler.steps = deque([batch])
+        session.connect()
+        session.receive_welcome(encode(Welcome(**_fields(server, 0), takes_steps=takes)))
+        session.send(Pong())
+        session._terminal.write(b"x")
+        sent = frames(session)
+        assert [frame for frame in sent if isinstance(frame, str)] == expected
+        assert isinstance(sent[-1], bytes)
+    assert handler.resent == 2
+    session.receive(encode(StepsRecorded(command_id=batch.command_id, through=1)))
+    assert handler.calls == [("steps", batch.command_id, 1)]
 
 
 def test_on_frame_is_called_for_output_and_messages(session):

@@ -17,6 +17,7 @@ from onsembl.protocol.close_codes import CloseCode, is_permanent
 from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.states import ACTIVE_STATES, FINAL_STATES, TRANSITIONS, CommandState, Role
 from onsembl.protocol.stop_timeouts import StopTimeouts
+from onsembl.protocol.turn_steps import Step
 
 ID = UUID("b7d6a1f0-0000-4000-8000-000000000001")
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -40,6 +41,28 @@ FROM_AGENT = [
     ACCEPTED,
     USED,
     ENDED,
+    m.Steps(
+        command_id=ID,
+        through=3,
+        steps=[
+            Step(
+                number=2,
+                revision=1,
+                parent=1,
+                kind="tool",
+                name="Bash",
+                tool_kind="execute",
+                title="ls",
+                status="failed",
+                text="{}",
+                result="no",
+                denied=True,
+                started_at=NOW,
+                output_start=0,
+                output_end=9,
+            )
+        ],
+    ),
     m.CancelStep(command_id=ID, step="sigterm", at=NOW, processes_left=3),
     m.HaltProgress(halt_id=ID, state="dying", at=NOW, processes_left=1, pids=[5]),
     m.SizeApplied(columns=80, rows=24, offset=7),
@@ -63,6 +86,7 @@ FROM_SERVER = [
     m.Resend(offset=9),
     m.Offer(command_id=ID, text="ls", limits=CommandLimits(wall_seconds=60, tokens=5)),
     m.EndRecorded(command_id=ID),
+    m.StepsRecorded(command_id=ID, through=3),
     m.Cancel(command_id=ID, reason="why", limit="tokens"),
     m.Halt(halt_id=ID, number=3, seconds=2.0, reason="why"),
     m.HaltLifted(number=3),

@@ -10,7 +10,17 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-READABLE = {"agents", "alerts", "commands", "conversations", "halt_agents", "halts", "schedules", "streams"}
+READABLE = {
+    "agents",
+    "alerts",
+    "commands",
+    "conversations",
+    "halt_agents",
+    "halts",
+    "schedules",
+    "streams",
+    "turn_progress",
+}
 
 
 @pytest.fixture
@@ -33,7 +43,13 @@ def conn(database_url: str) -> Iterator[psycopg.Connection]:
             "insert into onsembl.conversations (agent_id, cli_id, title) values (%s, 'c', 'title')", [agent["id"]]
         )
         conn.execute("insert into onsembl.streams (agent_id) values (%s)", [agent["id"]])
-        conn.execute("insert into onsembl.commands (agent_id, text) values (%s, 'ls')", [agent["id"]])
+        conn.execute(
+            """with command as (insert into onsembl.commands (agent_id, text) values (%(agent)s, 'ls') returning id)
+               insert into onsembl.turn_progress
+                   (command_id, agent_id, steps, number, kind, name, title, status, changed)
+               select id, %(agent)s, 1, 1, 'message', '', '', 'completed', 1 from command""",
+            {"agent": agent["id"]},
+        )
         yield conn
 
 

@@ -42,7 +42,7 @@ class ClaudeDriver:
             argv += ["--max-budget-usd", f"{offer.limits.cost_usd:f}"]
         mode = None if _states(context.arguments, _MODE_FLAGS) else ASK_MODE
         translator = ClaudeTranslator(offer.text, offer.command_id, mode)
-        return TurnRun(argv, str(offer.command_id), context, translator)
+        return TurnRun(argv, offer.command_id, context, translator)
 
 
 def _turn_arguments(turn: TurnSettings, own: Sequence[str]) -> list[str]:

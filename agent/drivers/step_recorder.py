@@ -1,0 +1,182 @@
+"""Makes steps of the events of a turn, for every coding CLI alike. No I/O and no clock."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from onsembl.agent.rendering.text import printable
+from onsembl.protocol.turn_events import (
+    MessageChunk,
+    Notice,
+    PermissionDenied,
+    Plan,
+    Speaker,
+    ToolCall,
+    ToolCallEnded,
+    TurnEnded,
+    TurnEvent,
+)
+from onsembl.protocol.turn_steps import MAX_STEP_TEXT, Step, StepKind
+
+MAX_JSON_BYTES = MAX_STEP_TEXT * 3 // 2
+"""The most bytes that a text takes as JSON, where quotes and line ends take two: two such texts fit into a message."""
+_KINDS: dict[Speaker, StepKind] = {"agent": "message", "thought": "thought", "user": "input"}
+
+
+class StepRecorder:
+    """`record` returns the steps that an event has begun or changed, each in its newest revision.
+
+    `start` and `end` are the offsets of the terminal's bytes that show the event.
+    """
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._tools: dict[str, Step] = {}
+        """The steps of tool calls that have no result yet, by the id of the call."""
+        self._numbers: dict[str, int] = {}
+        """The number of each tool call's step, for the steps below it."""
+        self._message: Step | None = None
+        self._writing: tuple[str | None, Speaker] | None = None
+        self._chunks: list[str] = []
+        self._size = 0
+
+    def record(self, event: TurnEvent, start: int, end: int, now: datetime) -> list[Step]:
+        """The steps that the event has begun or changed."""
+        if isinstance(event, MessageChunk):
+            return self._chunk(event, start, end, now)
+        steps = self.close(start, now)
+        match event:
+            case ToolCall():
+                step = self._new("tool", event, start, end, now)
+                text, omitted = limited(event.arguments)
+                step = msgspec.structs.replace(
+                    step, name=short(event.name), tool_kind=event.kind, title=short(event.title), status="in_progress"
+                )
+                step = msgspec.structs.replace(step, text=text, text_omitted=omitted, ended_at=None)
+                self._tools[event.id] = step
+                self._numbers[event.id] = step.number
+                steps.append(step)
+            case ToolCallEnded() if event.id in self._tools:
+                result, omitted = limited("\n".join([event.text, *(f"[image: {image}]" for image in event.images)]))
+                status = "failed" if event.status == "failed" else "completed"
+                steps.append(
+                    msgspec.structs.replace(
+                        _revised(self._tools.pop(event.id), end, now),
+                        status=status,
+                        result=result,
+                        result_omitted=omitted,
+                    )
+                )
+            case PermissionDenied() if event.tool_call in self._tools:
+                step = _revised(self._tools[event.tool_call], end, now)
+                self._tools[event.tool_call] = step = msgspec.structs.replace(
+                    step, denied=True, status="failed", result=short(event.reason)
+                )
+                steps.append(step)
+            case Plan():
+                text = "\n".join(f"{entry.status}: {entry.content}" for entry in event.entries)
+                steps.append(self._texted("plan", "", text, event, start, end, now))
+            case Notice():
+                steps.append(self._texted("notice", event.kind, event.text, event, start, end, now))
+            case TurnEnded():
+                step = self._texted("result", event.outcome, event.error or "", event, start, end, now)
+                usage = event.usage
+                step = msgspec.structs.replace(
+                    step,
+                    status="completed" if event.outcome == "completed" else "failed",
+                    tokens=usage.tokens if usage is not None else None,
+                    cost_usd=usage.cost_usd if usage is not None else None,
+                )
+                steps.append(step)
+            case _:
+                pass
+        return steps
+
+    def close(self, end: int, now: datetime) -> list[Step]:
+        """End a message of which more could have come."""
+        if self._message is None:
+            return []
+        text, omitted = limited("".join(self._chunks))
+        omitted += self._size - sum(len(chunk.encode(errors="replace")) for chunk in self._chunks)
+        step = msgspec.structs.replace(
+            _revised(self._message, end, now), status="completed", text=text, text_omitted=omitted, title=_title(text)
+        )
+        self._message = self._writing = None
+        return [step]
+
+    def end(self, end: int, now: datetime) -> list[Step]:
+        """End every step that is open when the program has ended: its tools have no result."""
+        steps = self.close(end, now)
+        steps += [msgspec.structs.replace(_revised(step, end, now), status="failed") for step in self._tools.values()]
+        self._tools = {}
+        return steps
+
+    def _chunk(self, event: MessageChunk, start: int, end: int, now: datetime) -> list[Step]:
+        steps: list[Step] = []
+        if self._message is None or self._writing != (event.parent, event.speaker):
+            steps = self.close(start, now)
+            text, omitted = limited(event.text)
+            self._message = msgspec.structs.replace(
+                self._new(_KINDS[event.speaker], event, start, end, now),
+                status="in_progress",
+                text=text,
+                text_omitted=omitted,
+                title=_title(text),
+                ended_at=None,
+            )
+            self._writing = (event.parent, event.speaker)
+            self._chunks, self._size = [], 0
+            steps.append(self._message)
+        if self._size <= MAX_STEP_TEXT:
+            self._chunks.append(event.text)
+        self._size += len(event.text.encode(errors="replace"))
+        return steps
+
+    def _new(self, kind: StepKind, event: TurnEvent, start: int, end: int, now: datetime) -> Step:
+        self._number += 1
+        return Step(
+            number=self._number,
+            revision=1,
+            parent=self._numbers.get(event.parent) if event.parent is not None else None,
+            kind=kind,
+            status="completed",
+            started_at=now,
+            ended_at=now,
+            output_start=start,
+            output_end=end,
+        )
+
+    def _texted(
+        self, kind: StepKind, name: str, text: str, event: TurnEvent, start: int, end: int, now: datetime
+    ) -> Step:
+        shown, omitted = limited(text)
+        return msgspec.structs.replace(
+            self._new(kind, event, start, end, now), name=name, title=_title(shown), text=shown, text_omitted=omitted
+        )
+
+
+def _revised(step: Step, end: int, now: datetime) -> Step:
+    return msgspec.structs.replace(
+        step, revision=step.revision + 1, output_end=max(step.output_start, end), ended_at=now
+    )
+
+
+def limited(text: str) -> tuple[str, int]:
+    """The text without control characters, cut to the greatest length of a step's text; and the bytes that are cut."""
+    data = text.encode(errors="replace")
+    kept = data[:MAX_STEP_TEXT]
+    while len(kept) * 2 > MAX_JSON_BYTES and len(msgspec.json.encode(kept.decode(errors="ignore"))) > MAX_JSON_BYTES:
+        kept = kept[: len(kept) * 3 // 4]
+    return printable(kept.decode(errors="ignore")), len(data) - len(kept)
+
+
+def short(text: str) -> str:
+    """The text on one line, for a field of 256 characters."""
+    return " ".join(printable(text[:1024]).split())[:256]
+
+
+def _title(text: str) -> str:
+    """The first line that has text."""
+    return short(text.lstrip()[:1024].partition("\n")[0])
