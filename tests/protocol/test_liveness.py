@@ -30,7 +30,7 @@ def test_a_late_look_starts_anew():
 
 
 def test_a_look_that_takes_long_is_late():
-    """What a database that was stopped has answered says nothing of the time between."""
+    """A look that the database answers late starts anew: the process has the whole time again."""
     liveness = Liveness[str](10.0)
     times = ((0, 0), (5, 5), (9, 69), (70, 70), (74, 74), (78.9, 79), (80, 80))
     looks = [liveness.look(began, ended, DEAD) for began, ended in times]

@@ -19,7 +19,7 @@ def policy(attempts: int = 5) -> RestartPolicy:
 
 
 def test_delays_grow_until_the_part_is_given_up():
-    """Failures in a row wait 1, 2, 4, 8 seconds; the fifth gives up."""
+    """The part waits 1, 2, 4 and 8 s after failures in a row, and is given up at the fifth."""
     restarts, delays = policy(), []
     for at in range(5):
         restarts.started(at)
