@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from support.agents import FINAL, Operator, agent_running, read_until, sleepers, until
+from support.forked import run_forked
 from support.frames import attach
 from support.server import Api, running
 
@@ -49,17 +50,10 @@ class Said:
         self.code, self.text = code, text
 
 
-async def onsembl_agent(*arguments: str, given: str | None = None, **environment: str) -> Said:
-    process = await asyncio.create_subprocess_exec(
-        *(*ONSEMBL_AGENT, *arguments),
-        env={**os.environ, **environment},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    async with asyncio.timeout(60):
-        told, _ = await process.communicate((given or "").encode())
-    return Said(process.returncode, told.decode())
+async def onsembl_agent(*arguments: str, given: str = "", **environment: str) -> Said:
+    env = {**os.environ, **environment}
+    ended = await asyncio.to_thread(run_forked, "agent", *arguments, env=env, timeout=60, given=given)
+    return Said(ended.returncode, ended.stdout + ended.stderr)
 
 
 def enrolling(api: Api, folder: Path, name: str = "one") -> list[str]:

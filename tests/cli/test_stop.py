@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from support.agents import Operator, agent_running
-from support.control_center import COMMAND, ControlCenter, clean_environment
+from support.control_center import SECONDS, ControlCenter, clean_environment
+from support.forked import run_forked
 from support.frames import HELLO_TEXT, next_message
 from support.server import PASSWORD, Api, running
 
@@ -27,16 +28,8 @@ async def api(database_url: str):
 
 
 async def onsembl(*arguments: str, **environment: str) -> tuple[int, str, str]:
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        *arguments,
-        env=clean_environment(**environment),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
+    ended = await asyncio.to_thread(run_forked, *arguments, env=clean_environment(**environment), timeout=SECONDS)
+    return ended.returncode, ended.stdout, ended.stderr
 
 
 async def test_stop_uses_the_database(api: Api, tmp_path: Path) -> None:
@@ -119,7 +112,7 @@ def test_a_local_session_needs_no_api(folder: Path, tmp_path: Path) -> None:
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         environment = clean_environment(**home, **environment)
-        return subprocess.run([*COMMAND, *arguments], env=environment, capture_output=True, text=True, check=False)
+        return run_forked(*arguments, env=environment, timeout=SECONDS)
 
     signed_in = run(*("login", "--server", center.address, "--email", email), ONSEMBL_OPERATOR_PASSWORD=password)
     assert signed_in.returncode == 0, signed_in.stderr

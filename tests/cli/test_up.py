@@ -15,7 +15,7 @@ import httpx
 import psutil
 import psycopg
 import pytest
-from support.control_center import SECONDS, ControlCenter, clean_environment
+from support.control_center import COMMAND, SECONDS, ControlCenter, clean_environment
 from support.folders import copy_folder
 from support.small_disk import filled, small_disk
 
@@ -40,14 +40,14 @@ def postmaster(folder: Path) -> int:
 
 def test_only_the_first_start_prints_a_password(empty_folder: Path):
     """The e-mail address and password are printed once and work after a restart, which is quick."""
-    with ControlCenter(empty_folder) as first:
+    with ControlCenter(empty_folder, command=COMMAND) as first:
         first.ready()
         email, password = SIGN_IN.search(first.output).groups()
         assert sign_in(first, email, password).status_code == 200
         assert first.get("/readyz").status_code == 200
         assert "<title>" in first.get("/").text
     began = time.monotonic()
-    with ControlCenter(empty_folder) as second:
+    with ControlCenter(empty_folder, command=COMMAND) as second:
         second.ready()
         print(f"ready again after {time.monotonic() - began:.2f} s")
         assert not SIGN_IN.search(second.output)
@@ -70,7 +70,7 @@ def test_up_takes_dead_after(folder: Path):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_ends_everything_cleanly(folder: Path, how: signal.Signals):
     """After Ctrl-C or SIGTERM, Postgres has shut down cleanly and no error was printed."""
-    center = ControlCenter(folder).ready()
+    center = ControlCenter(folder, command=COMMAND).ready()
     server = postmaster(folder)
     assert center.stop(how) == 0, center.output
     assert "Traceback" not in center.output

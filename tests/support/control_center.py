@@ -1,4 +1,4 @@
-"""Runs `onsembl up` as an operator starts it: a process of its own with a data folder of its own."""
+"""Runs `onsembl up` in a process of its own with a data folder of its own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
+from support.forked import BlockingProcess
 from support.no_secrets import leaks
 
 READY = re.compile(r"ready at (\S+)")
@@ -27,26 +28,36 @@ def clean_environment(**added: str) -> dict[str, str]:
 
 
 class ControlCenter:
-    """One run of `onsembl up`; `output` holds its output."""
+    """One run of `onsembl up`; `output` holds its output.
+
+    The process is forked from one that has imported all modules. With a `command`, such as COMMAND, it starts and exits
+    as an operator's does.
+    """
 
     def __init__(
         self,
         folder: Path,
         *arguments: str,
         port: int = 0,
-        command: Sequence[str] = COMMAND,
+        command: Sequence[str] | None = None,
         environment: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> None:
         self.output = ""
         self.address = ""
-        self.process = subprocess.Popen(
-            [*command, "up", "--port", str(port), "--data-dir", str(folder), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=dict(environment or clean_environment()) | {"PYTHONUNBUFFERED": "1"},
-            cwd=cwd,
+        options = ("up", "--port", str(port), "--data-dir", str(folder), *arguments)
+        environment = dict(environment or clean_environment())
+        self.process = (
+            BlockingProcess(*options, env=environment)
+            if command is None
+            else subprocess.Popen(
+                [*command, *options],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=environment | {"PYTHONUNBUFFERED": "1"},
+                cwd=cwd,
+            )
         )
 
     def __enter__(self) -> ControlCenter:

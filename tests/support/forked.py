@@ -23,7 +23,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -73,20 +73,74 @@ async def fork_onsembl(
     stderr: Stream = 2,
 ) -> ForkedProcess:
     """Start `onsembl` with these arguments and streams; by default with this process's output streams."""
-    path = await asyncio.to_thread(_server)
+    connection = await asyncio.to_thread(_forked, arguments, env, (stdin, stdout, stderr))
+    reader, writer = await asyncio.open_unix_connection(sock=connection)
+    return ForkedProcess(int(await reader.readline()), reader, writer)
+
+
+class BlockingProcess:
+    """The part of `subprocess.Popen` that the tests use, for a forked `onsembl` whose output and errors are one
+    stream."""
+
+    def __init__(self, *arguments: str, env: Mapping[str, str]) -> None:
+        self.returncode: int | None = None
+        read, write = os.pipe()
+        self.stdout = os.fdopen(read, "rb", buffering=0)
+        try:
+            self._connection = _forked(arguments, env, (DEVNULL, write, write))
+        finally:
+            os.close(write)
+        self._answers = self._connection.makefile("rb")
+        self.pid = int(self._answers.readline())
+
+    def send_signal(self, number: int) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, as of `ForkedProcess.wait`. Raises TimeoutError after `timeout` seconds."""
+        if self.returncode is None:
+            self._connection.settimeout(timeout)
+            self.returncode = int(self._answers.readline())
+            self._answers.close()
+            self._connection.close()
+        return self.returncode
+
+
+def run_forked(
+    *arguments: str, env: Mapping[str, str], timeout: float, given: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run `onsembl` with these arguments and this standard input to its end, at most `timeout` seconds."""
+    with (
+        tempfile.TemporaryFile("w+") as input_file,
+        tempfile.TemporaryFile("w+") as out,
+        tempfile.TemporaryFile("w+") as err,
+    ):
+        input_file.write(given)
+        input_file.seek(0)
+        with _forked(arguments, env, (input_file, out, err)) as connection, connection.makefile("rb") as answers:
+            answers.readline()
+            connection.settimeout(timeout)
+            code = int(answers.readline())
+        for file in (out, err):
+            file.seek(0)
+        return subprocess.CompletedProcess(arguments, code, out.read(), err.read())
+
+
+def _forked(arguments: Sequence[str], env: Mapping[str, str] | None, streams: Sequence[Stream]) -> socket.socket:
+    """Ask the server for a process with these standard streams; it answers on the returned connection."""
     environment = dict(os.environ if env is None else env)
     request = {"arguments": arguments, "environment": environment, "folder": str(Path.cwd())}
     connection = socket.socket(socket.AF_UNIX)
-    connection.connect(str(path))
+    connection.connect(str(_server()))
     nothing = os.open(os.devnull, os.O_RDWR)
     try:
-        streams = [nothing if stream is DEVNULL else stream for stream in (stdin, stdout, stderr)]
-        descriptors = [stream if isinstance(stream, int) else stream.fileno() for stream in streams]
+        opened = [nothing if stream is DEVNULL else stream for stream in streams]
+        descriptors = [stream if isinstance(stream, int) else stream.fileno() for stream in opened]
         socket.send_fds(connection, [json.dumps(request).encode() + b"\n"], descriptors)
     finally:
         os.close(nothing)
-    reader, writer = await asyncio.open_unix_connection(sock=connection)
-    return ForkedProcess(int(await reader.readline()), reader, writer)
+    return connection
 
 
 _starting = threading.Lock()

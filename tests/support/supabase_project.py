@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import psycopg
 from support.control_center import clean_environment
+from support.forked import run_forked
 
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 
@@ -26,14 +27,7 @@ class SupabaseProject:
     environment: dict[str, str]
 
     def onsembl(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*ONSEMBL, *arguments],
-            env={**self.environment, **more},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=150,
-        )
+        return run_forked(*arguments, env={**self.environment, **more}, timeout=150)
 
 
 @contextmanager
