@@ -121,11 +121,17 @@ class Pong(Message, tag="pong", frozen=True, kw_only=True):
 
 
 class StreamTail(msgspec.Struct, frozen=True, kw_only=True):
-    """The bytes of a stream that the agent still has: from `start` up to `end`."""
+    """The bytes of a stream that the agent still has: from `start` up to `end`.
+
+    Bytes below `sent_end` are those that the agent may have sent. An agent whose program has started again has lost the
+    bytes that were not on its disk; the bytes that it wrote since are above `sent_end`, at the offsets of lost bytes.
+    None comes from agents of the first release.
+    """
 
     id: UUID
     start: OffsetField
     end: OffsetField
+    sent_end: OffsetField | None = None
 
 
 class Hello(Message, tag="hello", frozen=True, kw_only=True):
@@ -190,6 +196,9 @@ class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
     With `halt` the agent first stops everything that it runs; without `halt`, every halt that it knows is lifted. With
     `cancel_times` the agent uses these timeouts for its escalations from now on. The agent reports the end of each
     command in `recall`, which the server believes to run and the hello does not have: as after a restored backup.
+
+    If `stream_id` is not the stream of the hello, a new stream begins: with the byte that had the offset `begins_at`
+    there, for the archive has those before; without `begins_at`, with all bytes that the agent has.
     """
 
     agent_id: UUID
@@ -197,6 +206,7 @@ class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
     epoch: int
     stream_id: UUID
     resume_offset: OffsetField
+    begins_at: OffsetField | None = None
     heartbeat_seconds: float
     heartbeat_timeout_seconds: float
     halt: Halt | None = None

@@ -33,8 +33,8 @@ async def write(conn: Connection, rows: Sequence[ArchiveRow]) -> dict[StreamId, 
     """Add `rows`, which are in order within each stream; return the new end of each stream's archive.
 
     A row that does not start exactly at the end of its stream's archive is skipped, and so are the later rows of that
-    stream; the returned end shows this. A removed stream is missing from the result. Call this once per transaction;
-    the caller owns the transaction.
+    stream; the returned end shows this. A removed or closed stream is missing from the result. Call this once per
+    transaction; the caller owns the transaction.
     """
     ends = await _hold_ends(conn, {row.stream_id for row in rows})
     chosen: list[ArchiveRow] = []
@@ -52,7 +52,7 @@ async def _hold_ends(conn: Connection, streams: Collection[StreamId]) -> dict[St
     found: dict[StreamId, int] = {}
     for _ in range(2):
         cursor = await conn.execute(
-            """select stream_id, ended from archive_ends where stream_id = any(%s::uuid[])
+            """select stream_id, ended from archive_ends where stream_id = any(%s::uuid[]) and not closed
                order by stream_id for update""",
             [list(streams)],
         )
@@ -235,9 +235,51 @@ async def drop_partitions(conn: Connection, days: int) -> list[str]:
     return [row["name"] for row in await cursor.fetchall()]
 
 
-async def create_stream(conn: Connection, agent_id: AgentId) -> StreamId:
-    """Add a stream for a new terminal of the agent; its bytes start at offset 0."""
-    cursor = await conn.execute("insert into streams (agent_id) values (%s) returning id", [agent_id])
+async def close(conn: Connection, agent_id: AgentId, streams: Collection[StreamId]) -> None:
+    """Let the archive of these streams grow no more, from here on and after the transaction; other agents' are left."""
+    await conn.execute(
+        """insert into archive_ends (stream_id, closed)
+           select id, true from streams where id = any(%s::uuid[]) and agent_id = %s order by id
+           on conflict (stream_id) do update set closed = true""",
+        [list(streams), agent_id],
+    )
+
+
+async def end_as_offset_of(conn: Connection, agent_id: AgentId, newest: StreamId | None, named: StreamId) -> int | None:
+    """The end of the archive of the agent's output, as an offset of the stream `named`; None when the agent has none.
+
+    `newest` is the agent's present stream here. It may continue `named` by way of others, whose names the agent could
+    not write to its disk.
+    """
+    cursor = await conn.execute(
+        """with recursive chain (id, at) as (
+               select %(newest)s::uuid, 0::bigint
+               union all
+               select continues, at + continues_at from chain join streams using (id) where continues is not null
+           )
+           select coalesce(
+               (select at from chain where id = %(named)s)
+                   + coalesce((select ended from archive_ends where stream_id = %(newest)s), 0),
+               (select ended from archive_ends join streams on streams.id = stream_id
+                where stream_id = %(named)s and agent_id = %(agent)s)) as ended""",
+        {"newest": newest, "named": named, "agent": agent_id},
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return row["ended"]
+
+
+async def create_stream(
+    conn: Connection, agent_id: AgentId, continues: StreamId | None = None, continues_at: int = 0
+) -> StreamId:
+    """Add a stream for the agent's terminal; its bytes start at offset 0, which is `continues_at` in the stream before.
+
+    The stream before may be one that only the agent knows.
+    """
+    cursor = await conn.execute(
+        "insert into streams (agent_id, continues, continues_at) values (%s, %s, %s) returning id",
+        [agent_id, continues, continues_at if continues is not None else None],
+    )
     row = await cursor.fetchone()
     assert row is not None
     return StreamId(row["id"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 
@@ -29,11 +29,15 @@ _NAME = "stream.json"
 
 
 class _StreamName(msgspec.Struct, frozen=True):
-    """The stream to which the spool's bytes belong; the byte at place `base` of the spool has offset 0 in it."""
+    """The stream to which the spool's bytes belong; the byte at place `base` of the spool has offset 0 in it.
+
+    Bytes from the place `unsent` on were written by runs of the agent that were not connected.
+    """
 
     agent_id: UUID
     stream_id: UUID
     base: int
+    unsent: int | None = None
 
 
 class Outbox:
@@ -59,9 +63,12 @@ class Outbox:
         self._spool = Spool(folder, segment_bytes)
         self._failing = False
         self.stream_id: UUID | None = None
-        """The stream to which the bytes belong; None before the first."""
+        """The stream to which the bytes belong: before the first connection, an id of the agent's own. None only if
+        that id cannot be written, so that no later run would know it."""
         self._base = self._spool.start
         """The place in the spool of the stream's offset 0."""
+        self._unsent: int | None = None
+        """The place from which on no byte was sent, as it stands in the file."""
         self._load()
         self.start = max(0, self._spool.start - self._base)
         """The oldest byte that is kept."""
@@ -69,9 +76,20 @@ class Outbox:
         """The next byte to send."""
         self.end = self._spool.end - self._base
         """The offset of the next byte that is appended."""
+        self._found_end: int | None = self.end if self._unsent is None else max(0, self._unsent - self._base)
+        """The end of the bytes of earlier runs that were connected, until this run is connected for the first time."""
         self._max_sent = self.end
         """Bytes below it may have been sent, over this connection or an earlier one, by this run or an earlier one."""
         self._memory = Ring(memory + _SLACK_BYTES, self.end)
+
+    @property
+    def sent_end(self) -> int:
+        """Bytes below it are those that this or an earlier run may have sent.
+
+        An earlier run may have sent bytes that the disk did not take, and that are lost with it. Bytes that this run
+        writes before it is connected get the same offsets.
+        """
+        return self.end if self._found_end is None else self._found_end
 
     @property
     def full(self) -> bool:
@@ -95,7 +113,10 @@ class Outbox:
     def next_frame(self, limit: int) -> tuple[int, bytes] | None:
         """`(offset, data)` of the next bytes to send, at most `limit`; None when all are sent."""
         offset = self.sent
-        if offset == self.end:
+        if not self._note_connected() and self._unsent is not None and self._unsent < self._spool.end:
+            # A later run must not take bytes for unsent that this run sends: they wait for room on the disk.
+            limit = min(limit, self._unsent - self._base - offset)
+        if offset == self.end or limit <= 0:
             return None
         try:
             data = self._memory.read(offset, limit)
@@ -127,28 +148,53 @@ class Outbox:
             raise CannotResume(offset, self.start, self.end)
         self.sent = offset
         self._max_sent = max(self._max_sent, offset)
+        self._found_end = None
+        self._note_connected()
 
-    def assign(self, stream_id: UUID) -> None:
-        """Assign the bytes to this stream. If it is a new one, it begins with the bytes that were not acknowledged."""
+    def assign(self, stream_id: UUID, begins_at: int | None = None) -> None:
+        """Assign the bytes to this stream.
+
+        A new one begins with the byte at `begins_at` of the present one, for the receiver has those before; without
+        `begins_at`, with the bytes that were not acknowledged.
+        """
         if stream_id == self.stream_id:
             return
         if self.stream_id is not None:
-            shift = self.start
+            shift = max(self.start, min(begins_at or 0, self.end))
             self._base += shift
             self.start = self.sent = self._max_sent = 0
             self.end -= shift
             self._memory = self._renumber_memory(shift)
+            self._spool.drop(self._base)
         self.stream_id = stream_id
-        name = _StreamName(self._agent_id, stream_id, self._base)
-        try:
-            replace_file(self._name_file, [msgspec.json.encode(name)])
-        except OSError as error:
-            # After a restart, the bytes will begin a new stream.
-            logger.warning("The spool's stream id cannot be written: %s", error, extra={"action": "spool_failed"})
+        self._write_name()
 
     def close(self) -> None:
         """Close the files."""
         self._spool.close()
+
+    def _write_name(self, unsent: int | None = None) -> None:
+        """Write the stream's id. On a full disk the earlier one stays, and the server knows which streams followed."""
+        assert self.stream_id is not None
+        name = _StreamName(self._agent_id, self.stream_id, self._base, unsent)
+        try:
+            replace_file(self._name_file, [msgspec.json.encode(name)])
+        except OSError as error:
+            self._failed("The spool's stream id cannot be written", error)
+        else:
+            self._unsent = unsent
+
+    def _note_connected(self) -> bool:
+        """Write down that this run is connected, once it is; return False when that fails."""
+        if self._found_end is None and self._unsent is not None:
+            self._write_name()
+        return self._found_end is not None or self._unsent is None
+
+    def _note_unconnected(self) -> bool:
+        """Write down, before the disk has a byte of this run, that it is not connected yet."""
+        if self._found_end is not None and self._unsent is None and self.stream_id is not None:
+            self._write_name(self._base + self._found_end)
+        return self._unsent is not None or self.stream_id is None
 
     def _renumber_memory(self, shift: int) -> Ring:
         old = self._memory
@@ -162,27 +208,42 @@ class Outbox:
 
     def _write_spool(self) -> None:
         try:
+            if not (self._note_connected() if self._found_end is None else self._note_unconnected()):
+                return  # the disk is full
             while (place := self._spool.end - self._base) < self.end:
                 self._spool.append(self._memory.read(place, self._memory_bytes))
         except OSError as error:
-            if not self._failing:
-                logger.warning("The spool cannot be written: %s", error, extra={"action": "spool_failed"})
-            self._failing = True
+            self._failed("The spool cannot be written", error)
         else:
             self._failing = False
 
+    def _failed(self, what: str, error: OSError) -> None:
+        """Log the first of the errors in a row."""
+        if not self._failing:
+            logger.warning("%s: %s", what, error, extra={"action": "spool_failed"})
+        self._failing = True
+
     def _load(self) -> None:
-        """Take over the stream of an earlier run."""
+        """Take over the stream of an earlier run, or begin one under an id of the agent's own."""
+        if not self._take_over():
+            self.stream_id = uuid4()
+            self._write_name(self._base)
+            if self._unsent is None:
+                self.stream_id = None
+
+    def _take_over(self) -> bool:
         try:
             name = msgspec.json.decode(self._name_file.read_bytes(), type=_StreamName)
         except FileNotFoundError:
-            return
+            return False
         except msgspec.MsgspecError as error:
             logger.warning("The spool's stream id cannot be read: %s", error, extra={"action": "spool_failed"})
-            return
+            return False
         if name.agent_id != self._agent_id or name.base > self._spool.end:
             self._spool.clear()  # the bytes of another agent that was enrolled in this folder
             self._base = self._spool.end
-            return
+            return False
         self.stream_id = name.stream_id
         self._base = name.base
+        self._unsent = name.unsent
+        return True

@@ -104,7 +104,7 @@ class ServerSession:
         outbox = self._terminal.outbox
         stream = None
         if outbox.stream_id is not None:
-            stream = StreamTail(id=outbox.stream_id, start=outbox.start, end=outbox.end)
+            stream = StreamTail(id=outbox.stream_id, start=outbox.start, end=outbox.end, sent_end=outbox.sent_end)
         self._messages.clear()
         self._open = True
         self._takes_steps = False
@@ -116,8 +116,7 @@ class ServerSession:
         welcome = _decode(frame)
         if not isinstance(welcome, Welcome):
             raise AgentError("The server does not speak this version of the protocol.")
-        # If the server begins a new stream, it begins with the unacknowledged bytes of the old one.
-        self._terminal.outbox.assign(welcome.stream_id)
+        self._terminal.outbox.assign(welcome.stream_id, welcome.begins_at)
         if welcome.halt is not None:
             self._handler.halt(welcome.halt)
         else:

@@ -17,8 +17,8 @@ from onsembl.fleet.halt import halt_message
 from onsembl.fleet.instance_messages import InstanceMessage
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, Epoch, InstanceId, StreamId
-from onsembl.protocol.messages import Halt, Hello
-from onsembl.protocol.resume import HeldBytes, resume_offset
+from onsembl.protocol.messages import Halt, Hello, StreamTail
+from onsembl.protocol.resume import HeldBytes, new_stream_offset, resume_offset
 from onsembl.sql import agents, archive, audit, halts
 from onsembl.sql.database import Connection, Pool
 
@@ -31,6 +31,8 @@ class Connected:
     epoch: Epoch
     stream_id: StreamId
     resume_offset: int
+    begins_at: int | None
+    """The offset in the agent's stream at which its new stream begins; None when it resumes, or has no stream."""
     halt: Halt | None
     """The halt in force: the agent stops its command before anything else."""
     hello: HelloOutcome
@@ -69,15 +71,11 @@ class AgentPresence:
                 raise ConnectionRejected(CloseCode.REVOKED, "This agent is disabled.")
             if row["tokens_after"] is not None and identity.issued_at < row["tokens_after"].timestamp():
                 raise ConnectionRejected(CloseCode.REVOKED, "This agent's credentials are revoked.")
-            resume = None
-            if hello.stream is not None and hello.stream.id == row["stream_id"]:
-                archived = await archive.end(conn, StreamId(hello.stream.id))
-                resume = resume_offset(hello.stream, archived, held)
-            stream_id = await archive.create_stream(conn, agent_id) if resume is None else StreamId(row["stream_id"])
+            stream_id, resume, begins_at = await self._resume(conn, row, hello.stream, held)
             epoch = await agents.connected(conn, agent_id, self.instance_id, hello, stream_id)
             actor = audit.Actor("agent", agent_id, row["name"], address)
             outcome = await self.reports.write_hello(
-                conn, agent_id, stream_id, hello, actor, resumed=resume is not None
+                conn, agent_id, stream_id, hello, actor, resumed=stream_id == row["stream_id"]
             )
             halt = await halts.reach(conn, agent_id)
             await self._supersede(conn, row, epoch)
@@ -93,8 +91,30 @@ class AgentPresence:
             )
         self.admitted[agent_id] = Admitted(epoch, identity.issued_at)
         return Connected(
-            row["name"], epoch, stream_id, resume or 0, halt_message(halt) if halt is not None else None, outcome
+            row["name"], epoch, stream_id, resume, begins_at, halt_message(halt) if halt is not None else None, outcome
         )
+
+    async def _resume(
+        self, conn: Connection, row: DictRow, tail: StreamTail | None, held: HeldBytes | None
+    ) -> tuple[StreamId, int, int | None]:
+        """Resume the agent's stream, or begin a new one: its id, its next offset, and where it begins in the former.
+
+        The caller holds the agent's row.
+        """
+        agent_id = AgentId(row["id"])
+        newest = StreamId(row["stream_id"]) if row["stream_id"] is not None else None
+        if tail is None:
+            return await archive.create_stream(conn, agent_id), 0, None
+        named = StreamId(tail.id)
+        if named == newest:
+            offset = resume_offset(tail, await archive.end(conn, named), held)
+            if offset is not None:
+                return named, offset, None
+        # What waits in memory, here or in another instance, is not written any more: the agent sends it again.
+        await archive.close(conn, agent_id, [stream for stream in (newest, named) if stream is not None])
+        archived = await archive.end_as_offset_of(conn, agent_id, newest, named)
+        begins_at = new_stream_offset(tail, archived or 0)
+        return await archive.create_stream(conn, agent_id, named, begins_at), 0, begins_at
 
     async def _supersede(self, conn: Connection, row: DictRow, epoch: Epoch) -> None:
         """Have the instance that the agent was connected to close its older connection."""

@@ -247,6 +247,7 @@ class AgentSession:
                     epoch=self.epoch,
                     stream_id=connected.stream_id,
                     resume_offset=connected.resume_offset,
+                    begins_at=connected.begins_at,
                     heartbeat_seconds=self._settings.heartbeat,
                     heartbeat_timeout_seconds=self._settings.heartbeat_timeout,
                     halt=connected.halt,

@@ -143,9 +143,9 @@ async def test_an_agent_needs_private_credentials_to_run(folder, tmp_path):
 
 
 async def test_rejected_credentials_end_the_agent(folder):
-    """It does not retry for ever."""
-    found = store.load(folder / "one")
-    store.save(folder / "one", msgspec.structs.replace(found, access_token="x", refresh_token="onr_wrong"))
+    """With a refresh token and a recovery secret that the server does not know, the agent does not retry for ever."""
+    wrong = {"access_token": "x", "refresh_token": "onr_wrong", "recovery_secret": "onc_wrong"}
+    store.save(folder / "one", msgspec.structs.replace(store.load(folder / "one"), **wrong))
     said = await onsembl_agent("run", "--name", "one", "--state-dir", str(folder))
     assert (said.code, "rejects this agent" in said.text, "Traceback" in said.text) == (1, True, False), said.text
 

@@ -20,6 +20,8 @@ from onsembl.api.terminals.terminal_socket import NOT_YET_ARCHIVED
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import StreamId
 from onsembl.protocol.messages import encode_output
+from onsembl.sql import archive
+from onsembl.sql.archive_rows import pack
 from onsembl.sql.database import connect
 
 
@@ -239,6 +241,33 @@ async def test_an_archive_that_was_put_back_gets_a_new_stream(api):
     async with api.agent_socket(agent) as socket:
         welcome = await greet(socket, id=stream, start=10, end=14)
         assert welcome["stream_id"] != stream and welcome["resume_offset"] == 0
+
+
+async def test_a_new_stream_begins_where_the_archive_ends(api):
+    """An agent that lost bytes begins anew after its archived bytes, also if it cannot name the streams between. Bytes
+    that wait in memory for an old stream are not written any more."""
+    agent = await api.enrol()
+    async with api.agent_socket(agent) as socket:
+        first = (await greet(socket))["stream_id"]
+        await socket.send(encode_output(0, b"0123456789"))
+        await acknowledged(socket, 10)
+    async with api.agent_socket(agent) as socket:  # it has lost what came after 7, and has written 4 bytes since
+        welcome = await greet(socket, id=first, start=2, end=11, sent_end=7)
+        second = welcome["stream_id"]
+        assert (second != first, welcome["begins_at"], welcome["resume_offset"]) == (True, 7, 0)
+        await socket.send(encode_output(0, b"new!"))
+        await acknowledged(socket, 4)
+    async with api.agent_socket(agent) as socket:  # its disk still names the first
+        welcome = await greet(socket, id=first, start=2, end=15, sent_end=15)
+        third = welcome["stream_id"]
+        assert (third in (first, second), welcome["begins_at"]) == (False, 11)
+        async with await connect(api.database_url, role="onsembl_api") as conn:
+            late = pack(StreamId(UUID(second)), 4, [b"late"], [NOON.timestamp()])
+            assert await archive.write(conn, late) == {}
+        await socket.send(encode_output(0, b"last"))
+        await acknowledged(socket, 4)
+    texts = [await archived_bytes(api.database_url, stream) for stream in (first, second, third)]
+    assert texts == [b"0123456789", b"new!", b"last"]
 
 
 async def test_a_viewer_that_saw_more_than_was_archived_waits_for_its_byte(settings):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from onsembl.protocol.backlog import Backlog, MemoryBudget
 from onsembl.protocol.messages import StreamTail
-from onsembl.protocol.resume import HeldBytes, resume_offset
+from onsembl.protocol.resume import HeldBytes, new_stream_offset, resume_offset
 
 
 def backlog(limit: int = 100, budget: int = 1000, start: int = 0) -> Backlog:
@@ -173,3 +173,21 @@ def test_where_an_agent_goes_on(start, end, archived, held, expected):
     assert resume_offset(tail, archived, mine) == expected
     if held is None:
         assert resume_offset(tail, archived, HeldBytes(uuid4(), 0, 99, 99)) == expected
+
+
+@pytest.mark.parametrize(
+    ("start", "sent_end", "end", "archived", "expected"),
+    [
+        (3, 8, 10, 5, 5),
+        (3, 8, 10, 9, 8),  # bytes that were written since are not in the archive
+        (3, 8, 10, 1, 3),  # the bytes between are lost
+        (3, 8, 10, 0, 3),  # a stream that the server does not know
+        (3, None, 10, 5, 3),  # an agent of the first release begins with all it has
+    ],
+)
+def test_a_new_stream_begins_with_the_first_byte_that_the_archive_lacks(start, sent_end, end, archived, expected):
+    """It never begins before the archive's end, nor after bytes that were not sent."""
+    tail = StreamTail(id=uuid4(), start=start, end=end, sent_end=sent_end)
+    assert new_stream_offset(tail, archived) == expected
+    if sent_end is not None and archived > sent_end:
+        assert resume_offset(tail, archived, None) is None

@@ -22,9 +22,10 @@ def small_disk(mebibytes: int) -> Iterator[Path]:
 
 
 @contextmanager
-def filled(disk: Path) -> Iterator[None]:
-    """Fill the disk to its last byte, and free the space afterwards."""
-    filler = disk / "filler"
+def filled(disk: Path, keep: int = 0) -> Iterator[None]:
+    """Fill the disk to its last byte, or to its last `keep` KiB, and free the space afterwards."""
+    filler, reserve = disk / "filler", disk / "reserve"
+    reserve.write_bytes(bytes(keep * 1024))
     with filler.open("wb", buffering=0) as file:
         try:
             while file.write(bytes(1 << 20)):
@@ -36,6 +37,7 @@ def filled(disk: Path) -> Iterator[None]:
                 pass
         except OSError:
             pass
+    reserve.unlink()
     try:
         yield
     finally:

@@ -1,0 +1,219 @@
+"""An agent's output is in the archive once, whatever dies and whichever disk is full."""
+
+from __future__ import annotations
+
+import struct
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from onsembl.agent.link import outbox as outbox_module
+from onsembl.agent.link.outbox import Outbox
+from onsembl.agent.link.spool import Spool
+from onsembl.protocol.messages import StreamTail
+from onsembl.protocol.resume import HeldBytes, new_stream_offset, resume_offset
+from onsembl.protocol.ring import BehindRing
+
+AGENT = UUID(int=1)
+FULL = OSError(28, "No space left on device")
+
+
+@dataclass
+class Stream:
+    """A stream of the simulated server: its archive, and the stream that it continues."""
+
+    continues: UUID
+    continues_at: int
+    archived: bytearray = field(default_factory=bytearray)
+
+
+class Machine(RuleBasedStateMachine):
+    """A real outbox on a disk that fills up, and the server's rules over a simulated archive.
+
+    The program writes numbers, so that each byte says what it is.
+    """
+
+    @initialize()
+    def begin(self) -> None:
+        self.patch = pytest.MonkeyPatch()
+        self.folder = tempfile.TemporaryDirectory(prefix="onsembl-once-")
+        self.disk_full = False
+        append, replace = Spool.append, outbox_module.replace_file
+
+        def append_to_disk(spool: Spool, data: bytes) -> None:
+            if self.disk_full:
+                raise FULL
+            append(spool, data)
+
+        def replace_on_disk(path: Path, pieces: list[bytes]) -> None:
+            if self.disk_full:
+                raise FULL
+            replace(path, pieces)
+
+        self.patch.setattr(Spool, "append", append_to_disk)
+        self.patch.setattr(outbox_module, "replace_file", replace_on_disk)
+        self.streams: dict[UUID, Stream] = {}
+        self.newest: UUID | None = None
+        self.memory: bytearray | None = None
+        """Bytes of the newest stream in the server's memory, from `memory_start` on."""
+        self.memory_start = 0
+        self.connected = False
+        self.written = 0
+        self.lost: set[int] = set()
+        self.outbox = self._open()
+
+    def teardown(self) -> None:
+        if hasattr(self, "outbox"):
+            self.disk_full = False
+            self.connect(True)
+            self.send(1000)
+            self.archive(1000)
+            archived = self._archived()
+            missing = sorted(set(range(self.written)) - set(archived) - self.lost)
+            assert missing == [], "bytes that the agent had are missing"
+            self.outbox.close()
+            self.patch.undo()
+            self.folder.cleanup()
+
+    def _open(self) -> Outbox:
+        return Outbox(Path(self.folder.name), AGENT, capacity=400, memory=200, segment_bytes=64)
+
+    def _archived(self) -> list[int]:
+        return [number for stream in self.streams.values() for (number,) in struct.iter_unpack(">I", stream.archived)]
+
+    @invariant()
+    def nothing_is_archived_twice(self) -> None:
+        if hasattr(self, "outbox"):
+            archived = self._archived()
+            assert len(archived) == len(set(archived)), "bytes were archived twice"
+
+    # The agent's machine
+
+    @precondition(lambda self: not self.outbox.full)
+    @rule(count=st.integers(1, 30))
+    def write(self, count: int) -> None:
+        numbers = range(self.written, self.written + count)
+        self.outbox.append(struct.pack(f">{count}I", *numbers))
+        self.written += count
+
+    @rule(full=st.booleans())
+    def fill_or_empty_the_disk(self, full: bool) -> None:
+        self.disk_full = full
+
+    @rule()
+    def kill_the_agent(self) -> None:
+        """What was in memory alone is lost."""
+        in_memory = self._numbers(self.outbox)
+        self.outbox.close()
+        self.connected = False
+        self.outbox = self._open()
+        self.lost |= in_memory - self._numbers(self.outbox)
+
+    def _numbers(self, outbox: Outbox) -> set[int]:
+        data = b""
+        while (at := outbox.start + len(data)) < outbox.end:
+            try:
+                data += outbox._memory.read(at, 1000)
+            except BehindRing:
+                data += outbox._spool.read(at + outbox._base, 1000)
+        return {number for (number,) in struct.iter_unpack(">I", data)}
+
+    # The connection
+
+    @rule(welcomed=st.booleans())
+    def connect(self, welcomed: bool) -> None:
+        """The server answers the hello, as AgentPresence does. The answer may be lost."""
+        outbox = self.outbox
+        self.connected = False
+        tail = None
+        if outbox.stream_id is not None:
+            tail = StreamTail(id=outbox.stream_id, start=outbox.start, end=outbox.end, sent_end=outbox.sent_end)
+        offset, begins_at = self._answer(tail)
+        if welcomed:
+            assert self.newest is not None
+            outbox.assign(self.newest, begins_at)
+            outbox.resume(offset)
+            self.connected = True
+
+    def _answer(self, tail: StreamTail | None) -> tuple[int, int | None]:
+        if tail is not None and tail.id == self.newest:
+            held = None
+            if self.memory is not None:
+                end = self.memory_start + len(self.memory)
+                held = HeldBytes(self.newest, self.memory_start, end, end)
+            offset = resume_offset(tail, len(self.streams[self.newest].archived), held)
+            if offset is not None:
+                if held is None or offset != held.end:
+                    self.memory, self.memory_start = bytearray(), offset
+                return offset, None
+        begins_at = new_stream_offset(tail, self._archived_as_offset_of(tail.id)) if tail is not None else None
+        new = uuid4()
+        self.streams[new] = Stream(tail.id if tail is not None else new, begins_at or 0)
+        self.newest, self.memory, self.memory_start = new, bytearray(), 0
+        return 0, begins_at
+
+    def _archived_as_offset_of(self, named: UUID) -> int:
+        """The model of `archive.end_as_offset_of`."""
+        at, place = 0, self.newest
+        while place is not None and place != named:
+            stream = self.streams.get(place)
+            if stream is None:
+                break
+            at, place = at + stream.continues_at, stream.continues
+        if place == named and self.newest is not None:
+            return at + len(self.streams[self.newest].archived)
+        return len(self.streams[named].archived) if named in self.streams else 0
+
+    @precondition(lambda self: self.connected)
+    @rule(size=st.integers(1, 100))
+    def send(self, size: int) -> None:
+        assert self.memory is not None
+        while frame := self.outbox.next_frame(size * 4):
+            offset, data = frame
+            end = self.memory_start + len(self.memory)
+            assert offset <= end, "a gap"
+            self.memory += data[end - offset :]
+            if size < 100:
+                return
+
+    # The server
+
+    @precondition(lambda self: bool(self.memory))
+    @rule(count=st.integers(1, 100))
+    def archive(self, count: int) -> None:
+        """Archive bytes from memory; the acknowledgement is another step."""
+        assert self.memory is not None and self.newest is not None
+        archived = self.streams[self.newest].archived
+        if self.memory_start <= len(archived):
+            archived += self.memory[len(archived) - self.memory_start :][: count * 4]
+
+    @precondition(lambda self: self.connected)
+    @rule()
+    def acknowledge(self) -> None:
+        assert self.newest is not None
+        self.outbox.acknowledge(len(self.streams[self.newest].archived))
+
+    @rule()
+    def kill_the_server(self) -> None:
+        """Its memory is gone; the archive has what was written."""
+        self.memory, self.connected = None, False
+
+
+@pytest.mark.parametrize("examples", [60, pytest.param(500, marks=pytest.mark.soak)])
+def test_output_is_archived_once(examples: int):
+    """Whatever is killed and whenever the disk is full, no byte is archived twice, and none is missing that the agent
+    still had."""
+    run_state_machine_as_test(Machine, settings=settings(max_examples=examples, stateful_step_count=40))
