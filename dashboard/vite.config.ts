@@ -2,13 +2,14 @@ import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig } from "vite";
 
 import { compressed } from "./build/compressed.ts";
+import { dimContrast } from "./build/dim-contrast.ts";
 import { foreignText } from "./build/foreign-text.ts";
 
 // `npm run dev` serves the page with hot reload; it passes requests on to a control center at its default address.
 const server = process.env["ONSEMBL_URL"] ?? "http://127.0.0.1:8400";
 
 export default defineConfig({
-  plugins: [svelte({ preprocess: [foreignText()] }), compressed()],
+  plugins: [svelte({ preprocess: [foreignText()] }), compressed(), dimContrast()],
   build: {
     target: "es2022",
     cssTarget: ["chrome123", "firefox120", "safari17.5"], // these browsers know light-dark()

@@ -31,7 +31,7 @@ async def test_a_schedule_is_created_runs_and_is_paused(center: Api, visit, tmp_
         for seen in (row, watched):
             await expect(seen).to_contain_text("on working days at 6:00")
             await expect(seen).to_contain_text("not yet")
-        await expect(viewer.page.get_by_role("button", name="Run nightly now")).to_have_count(0)
+        await expect(viewer.page.get_by_role("button", name="Run now: nightly")).to_have_count(0)
         async with await connect(center.database_url) as conn:
             await conn.execute("update schedules set next_at = now()")
         await fire_due(center.services.pool)
@@ -48,7 +48,7 @@ async def test_a_schedule_is_created_runs_and_is_paused(center: Api, visit, tmp_
         await row.get_by_role("button", name="nightly", exact=True).click()
         await expect(page.get_by_text("Preset Investigate")).to_be_visible()
         await expect(page.get_by_role("list", name="Runs of nightly").get_by_role("listitem")).to_have_count(1)
-        await row.get_by_role("button", name="Run nightly now").click()
+        await row.get_by_role("button", name="Run now: nightly").click()
         await expect(page.get_by_role("list", name="Runs of nightly").get_by_role("listitem")).to_have_count(2)
         await expect(row.get_by_role("link", name="Show")).to_be_visible()
         await row.get_by_role("button", name="Pause nightly").click()

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from uuid import UUID
 
-from playwright.async_api import expect
+from playwright.async_api import ViewportSize, expect
 from support.agents import CuttableLink, agent_running
 from support.server import Api
 
@@ -24,6 +24,12 @@ PASTES = """text => {
     document.querySelector(".host textarea").dispatchEvent(event);
 }"""
 
+DESK: ViewportSize = {"width": 1440, "height": 900}
+PLACES = """() => [...document.querySelectorAll("header > *, .tabs, .box, .host")].map((element) => {
+    const { left, top, width, height } = element.getBoundingClientRect();
+    return [left, top, width, element.matches(".host") ? 0 : height];
+})"""
+
 
 async def test_a_person_types_into_the_running_program(center: Api, visit, tmp_path: Path) -> None:
     """Keys, a paste longer than the limit for unread input, and an interrupt go to the program, not to the page;
@@ -35,6 +41,7 @@ async def test_a_person_types_into_the_running_program(center: Api, visit, tmp_p
         await visitor.attached()
         await visitor.send(ASKS)
         await visitor.sees("name?")
+        await expect(page.get_by_role("button", name="Type here")).to_be_visible()
         await page.keyboard.press("Escape")  # leaves the command box
         await page.keyboard.press("t")
         await expect(page.locator('[data-control="mine"]')).to_contain_text("Ctrl Shift Esc stops typing")
@@ -97,8 +104,13 @@ async def test_a_page_reconnects_to_a_server_that_has_forgotten_control(center: 
         await visitor.send("cat")
         await page.get_by_role("button", name="Type here").click()
         await expect(page.locator('[data-control="mine"]')).to_be_visible()
+        await page.set_viewport_size({"width": 390, "height": 844})
+        places = await page.evaluate(PLACES)
         link.sever()
+        await expect(page.locator('[data-mark="reconnecting"]')).to_be_visible()
         await expect(page.locator('.host[data-link="attached"]')).to_have_count(0)
+        assert await page.evaluate(PLACES) == places
+        await page.set_viewport_size(DESK)
         center.services.hub.terminals[AgentId(UUID(agent.id))].control = Control()
         link.mend()
         await visitor.attached()

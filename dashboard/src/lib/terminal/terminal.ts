@@ -2,13 +2,13 @@ import "@xterm/xterm/css/xterm.css";
 
 import { FitAddon } from "@xterm/addon-fit";
 import { SearchAddon } from "@xterm/addon-search";
-import { UnicodeGraphemesAddon } from "@xterm/addon-unicode-graphemes";
 import { WebLinksAddon } from "@xterm/addon-web-links";
 import { WebglAddon } from "@xterm/addon-webgl";
 import { Terminal } from "@xterm/xterm";
 
 import { harmless, lineCount } from "./paste.ts";
 import { DARK, LIGHT, MATCHES } from "./themes.ts";
+import { todaysWidths } from "./widths.ts";
 
 export interface Size {
   columns: number;
@@ -96,9 +96,9 @@ export class Screen {
     });
     this.#terminal.loadAddon(this.#fit);
     this.#terminal.loadAddon(this.#search);
-    // Widths as of Unicode 15, and joined characters in one cell: emoji with joiners, selectors and skin tones.
-    this.#terminal.loadAddon(new UnicodeGraphemesAddon());
-    this.#terminal.unicode.activeVersion = "15-graphemes";
+    const widths = todaysWidths();
+    this.#terminal.unicode.register(widths);
+    this.#terminal.unicode.activeVersion = widths.version;
     this.#terminal.loadAddon(new WebLinksAddon());
     this.#terminal.open(host);
     this.#draw();
