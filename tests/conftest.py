@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import gc
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -52,6 +53,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--all", action="store_true", help="also run the long forms: what is marked " + ", ".join(LONG_FORMS)
     )
+    parser.addoption("--seed", type=int, help="the seed of the random faults, which a run of them prints")
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """The seed of the test's random choices; the output of a failed test shows it."""
+    given: int | None = request.config.getoption("--seed")
+    seed = random.SystemRandom().randrange(10**6) if given is None else given
+    print(f"--seed {seed}")
+    return seed
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -7,6 +7,7 @@ import json
 import random
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -16,11 +17,16 @@ from support.agents import CuttableLink, until
 from support.control_center import clean_environment
 from support.forked import ForkedProcess, fork_onsembl
 from support.ports import free_port
+from support.server import Api
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
+from onsembl.agent.enrolment import credentials as store
+from onsembl.agent.enrolment.enrol import enrol
+from onsembl.cli.errors import CliError
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 from onsembl.protocol.messages import TERMINAL_SUBPROTOCOL
+from onsembl.protocol.states import AgentKind
 
 ONSEMBL = (sys.executable, "-m", "onsembl.cli.main")
 
@@ -28,10 +34,13 @@ ONSEMBL = (sys.executable, "-m", "onsembl.cli.main")
 class Part:
     """A process that is restarted whenever it exits, as a service manager does. Its output goes to a file."""
 
-    def __init__(self, folder: Path, name: str, *arguments: str, database_url: str, **environment: str) -> None:
+    def __init__(
+        self, folder: Path, name: str, *arguments: str, database_url: str | None = None, **environment: str
+    ) -> None:
         self._log = folder / f"{name}.log"
         self._arguments = arguments
-        self._environment = clean_environment(DATABASE_URL=database_url, **environment)
+        database = {} if database_url is None else {"DATABASE_URL": database_url}
+        self._environment = clean_environment(**database, **environment)
         self._process: asyncio.subprocess.Process | ForkedProcess | None = None
         self._supervisor: asyncio.Task[None] | None = None
 
@@ -112,6 +121,20 @@ class ApiPart(Part):
         await until(is_ready, "the API")
 
 
+class AgentPart(Part):
+    """An `onsembl agent run` that keeps its state over restarts."""
+
+    def __init__(self, folder: Path, name: str, state: Path, **environment: str) -> None:
+        run = ("agent", "run", "--verbose", "--name", name, "--state-dir", str(state), "--cwd", str(folder))
+        super().__init__(folder, name, *run, **environment)
+
+    async def enrol(self, api: Api, name: str, state: Path, server: str) -> str:
+        """Enrol the agent, and return its id."""
+        credentials = await enrol(server, await api.enrolment_token(), name, AgentKind("shell"))
+        store.save(state / name, credentials)
+        return credentials.agent_id
+
+
 class PostgresPart:
     """A Postgres server. When its main process is killed, all of its processes end."""
 
@@ -123,6 +146,25 @@ class PostgresPart:
         async with self._restarting:
             await asyncio.to_thread(self._server.stop, signal.SIGKILL)
             await asyncio.to_thread(self._server.start)
+
+    async def keep_running(self) -> None:
+        """Start the server again whenever it has ended, until cancelled; it may need several attempts."""
+        while True:
+            await asyncio.sleep(0.2)
+            if not self._server.running:
+                async with self._restarting:
+                    with suppress(CliError):
+                        await asyncio.to_thread(self._server.start)
+
+    @property
+    def postmaster(self) -> psutil.Process:
+        return psutil.Process(self._server.pid)
+
+    def backends(self) -> list[psutil.Process]:
+        """The processes that serve connections, and the server's own."""
+        with suppress(psutil.NoSuchProcess, AssertionError):
+            return self.postmaster.children()
+        return []
 
 
 class ChaosViewer:
@@ -139,6 +181,8 @@ class ChaosViewer:
         self.start = 0
         self.seen = bytearray()
         self.faults: list[str] = []
+        self.past: list[tuple[str, int, bytes]] = []
+        """What was seen before the viewer lost its place: stream, first offset, bytes."""
         self._reading = asyncio.Event()
         self._reading.set()
         self.task = asyncio.create_task(self._run())
@@ -146,6 +190,15 @@ class ChaosViewer:
     @property
     def offset(self) -> int:
         return self.start + len(self.seen)
+
+    @property
+    def present(self) -> tuple[str | None, int, bytes]:
+        """The stream that is seen now, the first offset, and the bytes from there."""
+        return self.stream_id, self.start, bytes(self.seen)
+
+    def renew(self, token: str) -> None:
+        """Use another access token from the next connection on."""
+        self._token = token
 
     async def pause(self, resumed: asyncio.Event) -> None:
         """Read nothing until the event is set."""
@@ -203,5 +256,7 @@ class ChaosViewer:
                 pass
 
     def _restart(self, message: dict) -> None:
+        assert self.stream_id is not None
+        self.past.append((self.stream_id, self.start, bytes(self.seen)))
         self.faults.append(f"at {self.offset} of {self.stream_id}: {message}")
         self.stream_id, self.start, self.seen = message["stream_id"], message["offset"], bytearray()

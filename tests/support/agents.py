@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import psutil
@@ -124,6 +124,9 @@ class CuttableLink:
         self.rejected = 0
         """How many connections were rejected."""
         self._dropping_answers = False
+        self._passing = {"requests": asyncio.Event(), "answers": asyncio.Event()}
+        for passing in self._passing.values():
+            passing.set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -151,8 +154,14 @@ class CuttableLink:
         self._target = urlsplit(target)
         self.mend()
 
+    def hold(self, direction: Literal["requests", "answers"]) -> None:
+        """Pass nothing on in one direction until `mend`, and lose nothing: as a network that is silent one way."""
+        self._passing[direction].clear()
+
     def mend(self) -> None:
         self._severed = self._dropping_answers = False
+        for passing in self._passing.values():
+            passing.set()
 
     def cut(self) -> None:
         for writer in self._writers:
@@ -174,8 +183,8 @@ class CuttableLink:
             return
         self._writers |= {writer, server_writer}
         await asyncio.gather(
-            self._pump(reader, server_writer, self.passes_request),
-            self._pump(server_reader, writer, self.passes_answer),
+            self._pump(reader, server_writer, self.passes_request, self._passing["requests"]),
+            self._pump(server_reader, writer, self.passes_answer, self._passing["answers"]),
         )
 
     def passes_request(self, data: bytes) -> bool:
@@ -187,10 +196,15 @@ class CuttableLink:
         return not self._dropping_answers
 
     async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passes: Callable[[bytes], bool]
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        passes: Callable[[bytes], bool],
+        passing: asyncio.Event,
     ) -> None:
         try:
             while data := await reader.read(65536):
+                await passing.wait()
                 if passes(data):
                     writer.write(data)
                     await writer.drain()

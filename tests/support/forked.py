@@ -29,6 +29,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
+from support.clocks import follow_clock
+
 from onsembl.cli.main import main
 
 DEVNULL = subprocess.DEVNULL
@@ -236,6 +238,7 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
+    follow_clock(os.environ)
     sys.orig_argv = [
         sys.executable,
         "-m",
