@@ -23,6 +23,7 @@ from onsembl.agent.errors import AgentError
 from onsembl.cli import logs
 from onsembl.cli.client.options import server_url
 from onsembl.cli.hints import command_line
+from onsembl.cli.insecure import insecure_option, require_encryption
 from onsembl.cli.output import print_line, styled
 from onsembl.protocol.enrolment import DeviceAuthorization
 from onsembl.protocol.states import AgentKind
@@ -90,6 +91,7 @@ _state_option = click.option(
 
 @agent.command()
 @click.option("--server", required=True, type=server_url, metavar="URL", help="The control center's URL.")
+@insecure_option
 @_name_option
 @click.option("--kind", type=_KINDS, required=True, help="The kind of coding CLI to run.")
 @click.option("--token-file", type=click.File(), help="The file with the one-time token; - is standard input.")
@@ -100,6 +102,7 @@ def enrol(server: str, name: str, kind: str, token_file: TextIO | None, state_di
     The token is read from --token-file, ONSEMBL_ENROLMENT_TOKEN or a prompt. It is never an argument, because other
     users see the arguments of processes.
     """
+    require_encryption(server)
     folder = _folder(state_dir, name)  # before the request, because the token works only once
     token = token_file.read().strip() if token_file is not None else _enrolment_token()
     try:
@@ -112,6 +115,7 @@ def enrol(server: str, name: str, kind: str, token_file: TextIO | None, state_di
 
 @agent.command()
 @click.option("--server", required=True, type=server_url, metavar="URL", help="The control center's URL.")
+@insecure_option
 @click.option(
     "--name",
     callback=_name,
@@ -123,6 +127,7 @@ def enrol(server: str, name: str, kind: str, token_file: TextIO | None, state_di
 @_state_option
 def login(server: str, name: str, kind: str, state_dir: Path) -> None:
     """Enrol this machine as an agent with a code that an admin approves."""
+    require_encryption(server)
     folder = _folder(state_dir, name)
     try:
         credentials = asyncio.run(log_in(server, name, AgentKind(kind), _show))
@@ -155,6 +160,7 @@ def _show(code: DeviceAuthorization) -> None:
 
 @agent.command()
 @_name_option
+@insecure_option
 @_state_option
 def logout(name: str, state_dir: Path) -> None:
     """Revoke this agent's credentials at the server and delete them here. Its connection is closed."""
@@ -163,6 +169,7 @@ def logout(name: str, state_dir: Path) -> None:
         credentials = store.load(folder)
     except AgentError as error:
         raise _failure(error, name) from error
+    require_encryption(credentials.server)
     revoked = True
     try:
         asyncio.run(log_out(credentials))
@@ -192,6 +199,7 @@ def _enrolment_token() -> str:
 @_name_option
 @click.option("--kind", type=_KINDS, help="The kind of coding CLI to run; by default as enrolled.")
 @click.option("--server", type=server_url, metavar="URL", help="The control center's URL; by default as enrolled.")
+@insecure_option
 @click.option(
     "--cwd",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -225,6 +233,7 @@ def run(
     folder = state_dir / name
     try:
         enrolled = store.load(folder)
+        require_encryption(server or enrolled.server)
         config = AgentConfig(
             folder=folder,
             kind=AgentKind(kind or enrolled.kind),

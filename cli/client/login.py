@@ -6,6 +6,7 @@ import click
 
 from onsembl.cli.client.options import server_url
 from onsembl.cli.client.rest_client import session_path, sign_in
+from onsembl.cli.insecure import insecure_option
 from onsembl.cli.output import print_line
 
 
@@ -19,6 +20,7 @@ from onsembl.cli.output import print_line
     show_envvar=True,
     help="The control center's URL.",
 )
+@insecure_option
 @click.option("--email", prompt="E-mail", help="The operator's e-mail address.")
 @click.option(
     "--password",

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from onsembl.cli.insecure import insecure_option
 from onsembl.protocol.turn_messages import Effort
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -68,14 +69,19 @@ def server_url(text: str) -> str:
     return text.rstrip("/")
 
 
-server_option = click.option(
-    "--server",
-    type=server_url,
-    metavar="URL",
-    envvar="ONSEMBL_SERVER",
-    show_envvar=True,
-    help="The control center's URL; by default that of `onsembl login`.",
-)
+def server_option(command: F) -> F:
+    """Add `--server`, and `--insecure`, which the REST client reads."""
+    option = click.option(
+        "--server",
+        type=server_url,
+        metavar="URL",
+        envvar="ONSEMBL_SERVER",
+        show_envvar=True,
+        help="The control center's URL; by default that of `onsembl login`.",
+    )
+    return option(insecure_option(command))
+
+
 since_option = click.option(
     "--since",
     type=past_time,

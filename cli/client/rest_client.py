@@ -23,6 +23,7 @@ import platformdirs
 from onsembl.agent.link.durable import replace_file
 from onsembl.cli.errors import CliError
 from onsembl.cli.hints import command_line
+from onsembl.cli.insecure import require_encryption
 
 TIMEOUT_SECONDS = 30.0
 CREATE_RETRY_SECONDS = (0.5, 2.0)
@@ -71,12 +72,14 @@ def stored_session() -> Session | None:
 
 def sign_in(server: str, email: str, password: str) -> Session:
     """Sign in and store the session. Raises CliError."""
+    require_encryption(server)
     config = _result(lambda: httpx.get(f"{server}/config.json", timeout=TIMEOUT_SECONDS), server)
     auth_url = config["supabase_url"] or server
     return _new_session(server, auth_url, config["supabase_key"], "password", {"email": email, "password": password})
 
 
 def _new_session(server: str, auth_url: str, key: str, grant: str, body: dict[str, str]) -> Session:
+    require_encryption(auth_url)
     tokens = _result(
         lambda: httpx.post(
             f"{auth_url}/auth/v1/token",
@@ -118,6 +121,7 @@ class OperatorClient:
         base = server or (self._session.server if self._session is not None else None)
         if base is None:
             raise CliError("The control center's URL is missing. Give --server or set ONSEMBL_SERVER.")
+        require_encryption(base)
         self._server = base
         self._http = httpx.Client(base_url=base, auth=self._authorize, timeout=TIMEOUT_SECONDS)
 

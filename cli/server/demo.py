@@ -63,7 +63,7 @@ class DemoAgent:
         await asyncio.to_thread(self._stop_leftover)
         store.save(self._state / NAME, await _credentials(server, database_url))
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "onsembl.cli.main", "agent", "run", "--name", NAME),
+            *(sys.executable, "-m", "onsembl.cli.main", "agent", "run", "--insecure", "--name", NAME),
             *("--state-dir", str(self._state), "--cwd", str(scratch), "--startup-script", str(script)),
             env=_environment(),
             start_new_session=True,
