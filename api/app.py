@@ -38,6 +38,8 @@ from onsembl.api.http.problems import (
     server_error_answer,
 )
 from onsembl.api.http.request_log import RequestLog
+from onsembl.api.http.unreadable_values import UnreadableValues
+from onsembl.api.http.url_check import TextUrls
 from onsembl.api.instances.instance import Instance
 from onsembl.api.metrics import Metrics
 from onsembl.api.routes.devices import ROUTES as DEVICE_ROUTES
@@ -143,7 +145,12 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
 
 
 def _middleware(settings: Settings, headers: Mapping[str, str]) -> list[Middleware]:
-    inner = [Middleware(RequestLog), Middleware(SecurityHeaders, headers=headers), Middleware(OwnPages)]
+    inner = [
+        Middleware(RequestLog),
+        Middleware(SecurityHeaders, headers=headers),
+        Middleware(TextUrls),
+        Middleware(OwnPages),
+    ]
     if settings.client_address_header is None:
         return inner
     return [Middleware(ClientAddress, header=settings.client_address_header), *inner]
@@ -233,6 +240,8 @@ async def _start(
     reports = AgentReports(hub, pool, statements, counted.command_ended)
     rejections = Rejections(pool, counted.rejected)
     stack.push_async_callback(rejections.write)
+    unreadable = UnreadableValues(pool, counted.unreadable)
+    stack.push_async_callback(unreadable.write)
     services = Services(
         settings=settings,
         pool=pool,
@@ -246,6 +255,7 @@ async def _start(
         rate_limiter=rate_limiter,
         device_flow=DeviceFlow(pool, agent_tokens),
         rejections=rejections,
+        unreadable=unreadable,
         directory=await _directory(settings, builtin, stack),
         builtin=builtin,
         metrics=counted,
@@ -259,6 +269,7 @@ async def _start(
         run("The comparison of connections", instance.compare_connections),
         run("The receiver of messages", instance.receive_messages),
         run("The writer of rejections", rejections.write_forever),
+        run("The writer of alerts", unreadable.write_forever),
         run("The measurement of the event loop", counted.loop_lag.watch),
     ]
     workers: list[asyncio.Task[None]] = []

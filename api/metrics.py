@@ -33,6 +33,7 @@ class Metrics:
     waited: Histogram = field(init=False)
     refreshes: Counter = field(init=False)
     rejected: Counter = field(init=False)
+    unreadable: Counter = field(init=False)
     loop_lag: LoopLag = field(init=False)
     pools: Pools = field(init=False)
     worker: WorkerMetrics = field(init=False)
@@ -59,6 +60,12 @@ class Metrics:
         )
         self.rejected = Counter(
             "onsembl_refusals", "Rejected requests and sockets, by endpoint.", ["door"], registry=self.registry
+        )
+        self.unreadable = Counter(
+            "onsembl_unreadable_values",
+            "Values of rows that an answer could not show, by endpoint.",
+            ["endpoint"],
+            registry=self.registry,
         )
         self.loop_lag = LoopLag(self.registry)
         self.pools = Pools(self.registry)

@@ -14,6 +14,7 @@ from onsembl.api.auth.rate_limits import RateLimiter
 from onsembl.api.auth.rejections import Rejections
 from onsembl.api.background import BackgroundTasks
 from onsembl.api.http.problems import Problem
+from onsembl.api.http.unreadable_values import UnreadableValues
 from onsembl.api.metrics import Metrics, StateMetrics
 from onsembl.api.settings import Settings
 from onsembl.api.terminals.agent_presence import AgentPresence
@@ -43,6 +44,7 @@ class Services:
     rate_limiter: RateLimiter
     device_flow: DeviceFlow
     rejections: Rejections
+    unreadable: UnreadableValues
     directory: OperatorDirectory
     builtin: BuiltinSupabase | None
     metrics: Metrics

@@ -10,6 +10,7 @@ from typing import Literal
 
 import orjson
 
+from onsembl.fleet.json_rows import OnFault, to_json
 from onsembl.sql.audit_log import COLUMNS
 
 Format = Literal["jsonl", "csv"]
@@ -23,19 +24,21 @@ def head(format: Format) -> bytes:
     return b"" if format == "jsonl" else _line(COLUMNS)
 
 
-def line(row: Mapping[str, object], format: Format) -> bytes:
-    """One row, with its line end."""
+def line(row: Mapping[str, object], format: Format, on_fault: OnFault) -> bytes:
+    """One row, with its line end; `on_fault` as in `to_json`."""
     if format == "jsonl":
-        return orjson.dumps({name: row[name] for name in COLUMNS}) + b"\n"
-    return _line([_cell(row[name]) for name in COLUMNS])
+        return to_json({name: row[name] for name in COLUMNS}, on_fault) + b"\n"
+    return _line([_cell(row, name, on_fault) for name in COLUMNS])
 
 
-def _cell(value: object) -> str:
+def _cell(row: Mapping[str, object], name: str, on_fault: OnFault) -> str:
+    value = row[name]
     if value is None:
         return ""
-    if isinstance(value, datetime):
+    if type(value) is datetime:
         return value.astimezone(UTC).isoformat()
-    text = orjson.dumps(value).decode() if isinstance(value, dict | list) else str(value)
+    written = orjson.loads(to_json({"id": row["id"], name: value}, on_fault))[name]
+    text = written if isinstance(written, str) else orjson.dumps(written).decode()
     return f"'{text}" if text.startswith(FORMULA) else text
 
 

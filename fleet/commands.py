@@ -12,7 +12,7 @@ from msgspec import Meta, to_builtins
 from psycopg.rows import DictRow
 
 from onsembl.protocol import request_ids
-from onsembl.protocol.field_types import CommandText, Name, Priority
+from onsembl.protocol.field_types import Bounded, CommandText, Name, Priority
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.limits import NO_LIMITS, CommandLimits
 from onsembl.protocol.presets import Value, Values, ValuesError, render
@@ -33,7 +33,7 @@ ConversationChoice = Annotated[
 ]
 
 
-class CommandContent(msgspec.Struct, frozen=True, kw_only=True):
+class CommandContent(Bounded, frozen=True, kw_only=True):
     """The content of a command: either a text, or a preset with values for its variables. The default priority is the
     preset's, or 5. A limit that is not given is the preset's.
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
 from msgspec import Meta
 
-from onsembl.protocol.field_types import CommandText, EscalationStage, Message, OffsetField, Pids, Reason, ShortText
+from onsembl.protocol.field_types import (
+    MAX_TEXT,
+    NO_NUL,
+    Count,
+    EscalationStage,
+    Int32,
+    Message,
+    OffsetField,
+    Pids,
+    Reason,
+    ShortText,
+    Time,
+)
 from onsembl.protocol.limits import NO_LIMITS, CommandLimits, LimitName
 from onsembl.protocol.request_ids import RequestId
 from onsembl.protocol.turn_messages import TurnReport, TurnSettings
@@ -21,7 +32,7 @@ class Offer(Message, tag="offer", frozen=True, kw_only=True):
     """Run this command. An offer is repeated after a reconnect: a known id is accepted again, but not run again."""
 
     command_id: UUID
-    text: CommandText
+    text: Annotated[str, Meta(min_length=1, max_length=MAX_TEXT, pattern=NO_NUL)]
     limits: CommandLimits = NO_LIMITS
     turn: TurnSettings | None = None
     """How a coding CLI is started; None for a command line."""
@@ -59,8 +70,8 @@ class CancelStep(Message, tag="cancel_step", frozen=True, kw_only=True):
 
     command_id: UUID
     step: EscalationStage
-    at: datetime
-    processes_left: Annotated[int, Meta(ge=0)]
+    at: Time
+    processes_left: Count
     pids: Pids = []
     """The processes that survive the last stage, when `step` is `failed`."""
     limit: LimitName | None = None
@@ -78,10 +89,10 @@ class Ended(Message, tag="ended", frozen=True, kw_only=True):
 
     command_id: UUID
     outcome: Outcome
-    started_at: datetime | None = None
-    ended_at: datetime
-    exit_code: int | None = None
-    signal: int | None = None
+    started_at: Time | None = None
+    ended_at: Time
+    exit_code: Int32 | None = None
+    signal: Int32 | None = None
     error: ShortText | None = None
     output_start: OffsetField | None = None
     output_end: OffsetField | None = None
@@ -95,7 +106,7 @@ class Accepted(Message, tag="accepted", frozen=True, kw_only=True):
     """The agent has the command in its journal and starts it; repeated when the command is offered again."""
 
     command_id: UUID
-    started_at: datetime
+    started_at: Time
     output_start: OffsetField
 
 

@@ -7,12 +7,16 @@ page, and the agent polls for its credentials meanwhile. Times in seconds.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
+from msgspec import Meta
 
-from onsembl.protocol.field_types import Name, ShortText
+from onsembl.protocol.field_types import NO_NUL, Count, Credential, Name, Reason, ShortText
 from onsembl.protocol.states import AgentKind, AgentMode
+
+Uri = Annotated[str, Meta(max_length=4096, pattern=NO_NUL)]
 
 CLIENT_ID = "onsembl-agent"
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:device_code"
@@ -45,23 +49,23 @@ class AgentCredentials(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     agent_id: UUID
-    name: str
-    access_token: str
-    expires_in: int
-    refresh_token: str
-    refresh_expires_in: int
-    recovery_secret: str | None = None
+    name: Name
+    access_token: Credential
+    expires_in: Count
+    refresh_token: Credential
+    refresh_expires_in: Count
+    recovery_secret: Credential | None = None
 
 
 class DeviceAuthorization(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to a request for a device code (RFC 8628 §3.2): show `user_code`, keep `device_code` secret."""
 
-    device_code: str
-    user_code: str
-    verification_uri: str
-    verification_uri_complete: str
-    expires_in: int
-    interval: float = POLL_SECONDS
+    device_code: Credential
+    user_code: ShortText
+    verification_uri: Uri
+    verification_uri_complete: Uri
+    expires_in: Count
+    interval: Annotated[float, Meta(gt=0, le=3600)] = POLL_SECONDS
 
 
 class DeviceErrorCode(StrEnum):
@@ -86,5 +90,5 @@ class DeviceErrorCode(StrEnum):
 class DeviceErrorAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The body of an error of the device flow's routes. Codes that are not in `DeviceErrorCode` are possible."""
 
-    error: str
-    error_description: str = ""
+    error: ShortText
+    error_description: Reason = ""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
 from msgspec import Meta
 
-from onsembl.protocol.field_types import EscalationStage, Message, Pids, Reason
+from onsembl.protocol.field_types import Count, EscalationStage, Message, Pids, Reason, Time
 
 
 class Halt(Message, tag="halt", frozen=True, kw_only=True):
@@ -18,15 +17,15 @@ class Halt(Message, tag="halt", frozen=True, kw_only=True):
     """
 
     halt_id: UUID
-    number: int
-    seconds: Annotated[float, Meta(gt=0)]
+    number: Count
+    seconds: Annotated[float, Meta(gt=0, le=24 * 3600)]
     reason: Reason | None = None
 
 
 class HaltLifted(Message, tag="halt_lifted", frozen=True, kw_only=True):
     """The halts up to this number are lifted."""
 
-    number: int
+    number: Count
 
 
 class Leave(Message, tag="leave", frozen=True, kw_only=True):
@@ -47,7 +46,7 @@ class HaltProgress(Message, tag="halt_progress", frozen=True, kw_only=True):
 
     halt_id: UUID
     state: HaltProgressState
-    at: datetime
+    at: Time
     step: EscalationStage | None = None
-    processes_left: Annotated[int, Meta(ge=0)] = 0
+    processes_left: Count = 0
     pids: Pids = []

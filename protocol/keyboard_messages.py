@@ -25,11 +25,14 @@ command reads no keyboard. `too_much`: too many typed keys are unread. `line_too
 and a line is longer than the terminal's limit of 4,095 bytes, beyond which the kernel would drop keys."""
 
 
+KeysNumber = Annotated[int, Meta(ge=1, le=2**53)]
+
+
 class Keys(Message, tag="keys", frozen=True, kw_only=True):
     """Type `text`, or interrupt the command in its CLI's own way. `seq` grows by one with each message of a page."""
 
     client_id: UUID
-    seq: Annotated[int, Meta(ge=1, le=2**53)]
+    seq: KeysNumber
     text: Annotated[str, Meta(max_length=MAX_KEYS)] = ""
     interrupt: bool = False
 
@@ -38,7 +41,7 @@ class KeysTaken(Message, tag="keys_taken", frozen=True, kw_only=True):
     """The keys with this number were typed, or rejected for the reason `refused`; the page must not send them again."""
 
     client_id: UUID
-    seq: int
+    seq: KeysNumber
     refused: KeysRejection | None = None
 
 

@@ -16,11 +16,12 @@ Seconds = Annotated[float, Meta(ge=1, le=30 * DAY)]
 LimitName = Literal["wall_seconds", "idle_seconds", "tokens", "cost_usd"]
 
 
-class CommandLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class CommandLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The limits of a command; None means no limit.
 
     `wall_seconds` counts from the command's start, `idle_seconds` from its last output. `tokens` limits `Usage.tokens`.
-    Token and cost limits apply only to CLIs that report usage.
+    Token and cost limits apply only to CLIs that report usage. An agent ignores a limit that it does not know yet; the
+    server enforces it.
     """
 
     wall_seconds: Seconds | None = None
@@ -38,7 +39,12 @@ class CommandLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         )
 
 
+class RequestedLimits(CommandLimits, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The limits in a request, where an unknown limit is an error."""
+
+
 NO_LIMITS = CommandLimits()
+REQUESTED_NO_LIMITS = RequestedLimits()
 
 
 @dataclass(slots=True)

@@ -71,6 +71,7 @@ from onsembl.protocol.command_messages import EndRecorded as EndRecorded
 from onsembl.protocol.command_messages import Offer as Offer
 from onsembl.protocol.command_messages import Outcome as Outcome
 from onsembl.protocol.command_messages import Used as Used
+from onsembl.protocol.field_types import Bounded, Count, Credential
 from onsembl.protocol.field_types import Columns as Columns
 from onsembl.protocol.field_types import EscalationStage as EscalationStage
 from onsembl.protocol.field_types import Message as Message
@@ -83,6 +84,7 @@ from onsembl.protocol.halt_messages import Halt as Halt
 from onsembl.protocol.halt_messages import HaltLifted as HaltLifted
 from onsembl.protocol.halt_messages import HaltProgress as HaltProgress
 from onsembl.protocol.halt_messages import Leave as Leave
+from onsembl.protocol.json_input import InputError, decode
 from onsembl.protocol.keyboard_messages import Controlled as Controlled
 from onsembl.protocol.keyboard_messages import GrantControl as GrantControl
 from onsembl.protocol.keyboard_messages import Keys as Keys
@@ -100,6 +102,8 @@ AGENT_SUBPROTOCOL = "onsembl.agent.v1"
 TERMINAL_SUBPROTOCOL = "onsembl.terminal.v1"
 MAX_MESSAGE_BYTES = 1024 * 1024
 FIRST_MESSAGE_SECONDS = 5.0
+
+HeartbeatSeconds = Annotated[float, Meta(gt=0, le=24 * 3600)]
 
 OUTPUT_HEADER = struct.Struct(">Q")
 MAX_OUTPUT_BYTES = 64 * 1024
@@ -120,7 +124,7 @@ class Pong(Message, tag="pong", frozen=True, kw_only=True):
 # Agent to server
 
 
-class StreamTail(msgspec.Struct, frozen=True, kw_only=True):
+class StreamTail(Bounded, frozen=True, kw_only=True):
     """The bytes of a stream that the agent still has: from `start` up to `end`.
 
     Bytes below `sent_end` are those that the agent may have sent. An agent whose program has started again has lost the
@@ -172,7 +176,7 @@ class Refresh(Message, tag="refresh", frozen=True, kw_only=True):
     server has another, it sends a new secret. None comes from agents that cannot keep one.
     """
 
-    refresh_token: Annotated[str, Meta(min_length=1, max_length=1024)]
+    refresh_token: Credential
     recovery_hash: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$", max_length=64)] | None = None
 
 
@@ -183,11 +187,11 @@ class Tokens(Message, tag="tokens", frozen=True, kw_only=True):
     """The next pair of tokens, valid for the present connection too, and a new recovery secret if the agent needs one.
     Times in seconds."""
 
-    access_token: str
-    expires_in: int
-    refresh_token: str
-    refresh_expires_in: int
-    recovery_secret: str | None = None
+    access_token: Credential
+    expires_in: Count
+    refresh_token: Credential
+    refresh_expires_in: Count
+    recovery_secret: Credential | None = None
 
 
 class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
@@ -203,12 +207,12 @@ class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
 
     agent_id: UUID
     name: Name
-    epoch: int
+    epoch: Count
     stream_id: UUID
     resume_offset: OffsetField
     begins_at: OffsetField | None = None
-    heartbeat_seconds: float
-    heartbeat_timeout_seconds: float
+    heartbeat_seconds: HeartbeatSeconds
+    heartbeat_timeout_seconds: HeartbeatSeconds
     halt: Halt | None = None
     cancel_times: StopTimeouts | None = None
     recall: Annotated[list[UUID], Meta(max_length=16)] = []
@@ -241,7 +245,7 @@ class Resize(Message, tag="resize", frozen=True, kw_only=True):
 class Attach(Message, tag="attach", frozen=True, kw_only=True):
     """The first message of a viewer: its access token and, after a reconnect, the first byte that it lacks."""
 
-    access_token: Annotated[str, Meta(min_length=1, max_length=16_384)]
+    access_token: Credential
     stream_id: UUID | None = None
     offset: OffsetField | None = None
     client_id: UUID | None = None
@@ -251,7 +255,7 @@ class Attach(Message, tag="attach", frozen=True, kw_only=True):
 class Token(Message, tag="token", frozen=True, kw_only=True):
     """A newer access token of the same operator, before the last one expires."""
 
-    access_token: Annotated[str, Meta(min_length=1, max_length=16_384)]
+    access_token: Credential
 
 
 # Server to browser
@@ -355,8 +359,8 @@ def encode(message: Message) -> str:
 
 def _decode(decoder: msgspec.json.Decoder[M], frame: str | bytes) -> M:
     try:
-        return decoder.decode(frame)
-    except msgspec.MsgspecError as error:
+        return decode(decoder, frame)
+    except InputError as error:
         raise BadMessage(str(error)) from error
 
 

@@ -16,17 +16,26 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from onsembl.protocol.field_types import NO_NUL, Name, Priority
-from onsembl.protocol.limits import NO_LIMITS, CommandLimits
+from onsembl.protocol.field_types import (
+    MAX_TEXT,
+    MAX_TEXT_BYTES,
+    NO_NUL,
+    Name,
+    Priority,
+    VariableName,
+)
+from onsembl.protocol.limits import REQUESTED_NO_LIMITS, RequestedLimits
 from onsembl.protocol.states import AgentKind
 
-MAX_TEXT = 100_000
-"""The most characters of a command, and therefore of a rendered template."""
+MAX_VARIABLES = 50
 
 VariableType = Literal["text", "long_text", "choice", "integer", "boolean", "path"]
-VariableName = Annotated[str, Meta(max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]
-Value = bool | int | Annotated[str, Meta(max_length=MAX_TEXT, pattern=NO_NUL)]
-Values = dict[str, Value]
+Integer = Annotated[int, Meta(ge=-(2**53) + 1, le=2**53 - 1)]
+"""JavaScript has these integers exactly, so the page shows them as they are."""
+Value = bool | Integer | Annotated[str, Meta(max_length=MAX_TEXT, pattern=NO_NUL)]
+Values = Annotated[dict[Annotated[str, Meta(max_length=64, pattern=NO_NUL)], Value], Meta(max_length=MAX_VARIABLES)]
+Description = Annotated[str, Meta(max_length=500, pattern=NO_NUL)]
+Template = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT, pattern=NO_NUL)]
 Choice = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL)]
 
 
@@ -42,6 +51,9 @@ class Variable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     choices: Annotated[list[Choice], Meta(max_length=50)] = []
 
 
+Variables = Annotated[list[Variable], Meta(max_length=MAX_VARIABLES)]
+
+
 class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A template with its variables.
 
@@ -49,12 +61,12 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     name: Name
-    description: Annotated[str, Meta(max_length=500, pattern=NO_NUL)] = ""
-    template: Annotated[str, Meta(min_length=1, max_length=MAX_TEXT, pattern=NO_NUL)]
-    variables: Annotated[list[Variable], Meta(max_length=50)] = []
+    description: Description = ""
+    template: Template
+    variables: Variables = []
     priority: Priority | None = None
     kind: AgentKind | None = None
-    limits: CommandLimits = NO_LIMITS
+    limits: RequestedLimits = REQUESTED_NO_LIMITS
 
 
 class PresetError(ValueError):
@@ -116,8 +128,9 @@ def render(preset: Preset, values: Mapping[str, Value]) -> str:
     text = "".join(_rendered(_parse(preset.template), filled)).strip()
     if not text:
         raise ValuesError({"": "with these values the text is empty"})
-    if len(text) > MAX_TEXT:
-        raise ValuesError({"": f"the text would have {len(text):,} characters; a command has at most {MAX_TEXT:,}"})
+    size = len(text.encode())
+    if size > MAX_TEXT_BYTES:
+        raise ValuesError({"": f"the text would have {size:,} bytes; a command has at most {MAX_TEXT_BYTES:,}"})
     return text
 
 

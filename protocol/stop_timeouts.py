@@ -13,7 +13,7 @@ HALT_SECONDS = 2.0
 Timeout = Annotated[float, Meta(ge=0, le=3600)]
 
 
-class StopTimeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StopTimeouts(msgspec.Struct, frozen=True, kw_only=True):
     """How long each stage of an escalation has before the next stage begins."""
 
     interrupt: Timeout = 5.0

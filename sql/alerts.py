@@ -9,15 +9,23 @@ from psycopg.rows import DictRow
 
 from onsembl.protocol.ids import AgentId, OperatorId
 
+Kind = Literal["refresh_token_reused", "recovery_secret_reused", "unreadable_value"]
 
-async def raise_alert(
-    conn: AsyncConnection[DictRow],
-    kind: Literal["refresh_token_reused", "recovery_secret_reused"],
-    agent_id: AgentId,
-    text: str,
-) -> None:
+
+async def raise_alert(conn: AsyncConnection[DictRow], kind: Kind, agent_id: AgentId, text: str) -> None:
     """Add an alert; the dashboard shows it until an operator acknowledges it."""
     await conn.execute("insert into alerts (kind, agent_id, text) values (%s, %s, %s)", [kind, agent_id, text])
+
+
+async def raise_once(conn: AsyncConnection[DictRow], kind: Kind, text: str) -> None:
+    """Add an alert about no agent, unless the same alert is still unacknowledged."""
+    await conn.execute(
+        """insert into alerts (kind, text)
+           select %(kind)s, %(text)s
+           where not exists (
+               select from alerts where kind = %(kind)s and text = %(text)s and acknowledged_at is null)""",
+        {"kind": kind, "text": text},
+    )
 
 
 COLUMNS = "id, at, kind, agent_id, text, acknowledged_at, acknowledged_by"

@@ -16,6 +16,8 @@ from psycopg import AsyncConnection, Error, sql
 from psycopg.rows import DictRow, Row, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from onsembl.sql.readable_values import load_every_value
+
 Connection = AsyncConnection[DictRow]
 Pool = AsyncConnectionPool[Connection]
 """The pool that `create_pool` creates."""
@@ -140,6 +142,7 @@ async def statement(pool: Pool) -> AsyncGenerator[Connection]:
 
 
 async def _set_up(conn: AsyncConnection[Any], role: str | None) -> None:
+    load_every_value(conn)
     statement = sql.SQL("set search_path to {}").format(sql.SQL(", ").join(map(sql.Identifier, SEARCH_PATH)))
     if role is not None:
         statement += sql.SQL("; set role {}").format(sql.Identifier(role))

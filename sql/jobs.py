@@ -142,12 +142,16 @@ _STATE = """case jobs.status::text
 
 _JOBS = f"""
     select jobs.id, jobs.task_name as task, {_STATE} as state, jobs.attempts, jobs.scheduled_at, jobs.worker_id,
-           (jobs.args ->> 'command_id')::uuid as command_id, commands.agent_id, agents.name as agent,
+           runs.command_id, commands.agent_id, agents.name as agent,
            times.created_at, times.started_at, times.ended_at, job_errors.error, job_errors.at as error_at
     from procrastinate_jobs as jobs
     left join procrastinate_workers as workers on workers.id = jobs.worker_id
     left join job_errors on job_errors.job_id = jobs.id
-    left join commands on commands.id = (jobs.args ->> 'command_id')::uuid
+    cross join lateral (
+        select case
+            when jobs.args ->> 'command_id' ~ '^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$'
+            then (jobs.args ->> 'command_id')::uuid end as command_id) as runs
+    left join commands on commands.id = runs.command_id
     left join agents on agents.id = commands.agent_id
     cross join lateral (
         select min(at) as created_at, max(at) filter (where type = 'started') as started_at,

@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 
 from onsembl.agent.link.durable import replace_file
+from onsembl.protocol.json_input import InputError, decode
 from onsembl.protocol.messages import Accepted, Ended
 
 logger = logging.getLogger(__name__)
@@ -128,8 +129,8 @@ class Journal:
             return
         for line in self._path.read_bytes().splitlines():
             try:
-                entry = _decoder.decode(line)
-            except msgspec.MsgspecError:
+                entry = decode(_decoder, line)
+            except InputError:
                 continue  # a line that a crash or a full disk has cut off
             match entry:
                 case Accepted():

@@ -20,7 +20,7 @@ _HIDDEN = re.compile(
     r"|\x1b[PX\]^_][^\x07\x1b]*(?:\x07|\x1b\\)"  # control strings: OSC, DCS, SOS, PM, APC (5.6)
     r"|\x1b[ -/]*[0-OQ-WYZ\\`-~]"
     r"|(?P<unfinished>\x1b(?:\[[0-?]*[ -/]*|[PX\]^_][^\x07\x1b]*\x1b?|[ -/]*)\Z)"
-    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]"
 )
 
 
@@ -47,7 +47,8 @@ class ControlFilter:
 
 
 def printable(text: str) -> str:
-    """`text` without control characters and sequences, so that it is safe in a terminal; line feeds and tabs stay."""
+    """`text` without control characters and sequences, so that it is safe in a terminal; line feeds and tabs stay. Lone
+    surrogates, as in the name of a file that is not UTF-8, are left out, too: they have no encoding."""
     return ControlFilter().feed(text.replace("\r\n", "\n"))
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import msgspec
-import orjson
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -18,6 +19,8 @@ from onsembl.api.http.client_address import client_address
 from onsembl.api.http.models import NoBody
 from onsembl.api.http.problems import Problem, unauthenticated
 from onsembl.api.services import Services
+from onsembl.fleet.json_rows import to_json
+from onsembl.protocol.json_input import InputError, InvalidInput, decode
 from onsembl.protocol.states import Role
 from onsembl.realtime.bodies import CLOSE, BodyRejected, read_body
 from onsembl.sql.audit import Actor
@@ -27,6 +30,15 @@ JSON = "application/json"
 
 B = TypeVar("B")
 Q = TypeVar("Q")
+
+
+class _RowNumberConvertor(IntegerConvertor):
+    """The number of a row in a path: a Postgres bigint."""
+
+    regex = "[0-9]{1,18}"
+
+
+register_url_convertor("number", _RowNumberConvertor())
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +128,8 @@ class Endpoint:
             raise
         if isinstance(answer, Response):
             return answer
-        return Response(orjson.dumps(answer, default=_plain), self.status, media_type=self.media_type)
+        body = to_json(answer, partial(services.unreadable.record, f"{self.method} {self.path}"))
+        return Response(body, self.status, media_type=self.media_type)
 
     async def _answer(self, request: Request, services: Services) -> object:
         token = bearer(request)
@@ -131,11 +144,16 @@ class Endpoint:
     async def _read(self, request: Request) -> msgspec.Struct:
         raw = await body_of(request, MAX_BODY_BYTES)
         try:
-            return msgspec.json.decode(raw or b"{}", type=self.body)
-        except msgspec.ValidationError as error:
+            return decode(_decoder(self.body), raw or b"{}")
+        except InvalidInput as error:
             raise Problem(422, f"The body is invalid: {error}.") from error
-        except msgspec.DecodeError as error:
+        except InputError as error:
             raise Problem(400, f"The body is not JSON: {error}.") from error
+
+
+@cache
+def _decoder(body: type[B]) -> msgspec.json.Decoder[B]:
+    return msgspec.json.Decoder(body)
 
 
 async def body_of(request: Request, most_bytes: int) -> bytes:
@@ -152,9 +170,3 @@ def bearer(request: Request) -> str:
     if scheme.lower() != "bearer" or not token:
         raise unauthenticated("Present a token: Authorization: Bearer …")
     return token
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, msgspec.Struct):
-        return msgspec.to_builtins(value, builtin_types=(UUID,))
-    raise TypeError(f"{type(value).__name__} has no JSON form")

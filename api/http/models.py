@@ -3,21 +3,19 @@ generated from both."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from onsembl.protocol.field_types import Bounded, RowNumber
+from onsembl.protocol.field_types import Time as Time
 from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.states import AgentKind, AgentMode, AgentStatus, CommandState
 
-Time = Annotated[datetime, Meta(tz=True)]
-"""A time with its offset from UTC: 2026-01-31T12:00:00Z."""
 
-
-class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Body(Bounded, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of a request; an unknown field is an error. A field with a default is optional."""
 
 
@@ -25,7 +23,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """The body of an answer. Every field is present, except one that may be `UNSET`."""
 
 
-class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Query(Bounded, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The parameters in a query string; an unknown parameter is an error."""
 
 
@@ -62,7 +60,7 @@ class Agent(Answer, frozen=True, kw_only=True):
 class PageQuery(Query, frozen=True, kw_only=True):
     """A page of a list that starts with the newest: the `limit` items after the item `before`."""
 
-    before: Annotated[int, Meta(ge=1)] | None = None
+    before: RowNumber | None = None
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
 
 

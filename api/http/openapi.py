@@ -28,7 +28,11 @@ from onsembl.protocol.states import Role
 Schema = dict[str, Any]
 
 _PREFIX = "#/components/schemas/"
-_PATH_SCHEMAS = {"uuid": {"type": "string", "format": "uuid"}, "int": {"type": "integer"}, "str": {"type": "string"}}
+_PATH_SCHEMAS = {
+    "uuid": {"type": "string", "format": "uuid"},
+    "number": {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
+    "str": {"type": "string"},
+}
 _PROBLEMS = {
     400: "The request is malformed",
     401: "The token is missing or invalid",

@@ -9,7 +9,7 @@ from onsembl.api.http.models import Agent
 from onsembl.api.http.problems import found
 from onsembl.api.routes.commands_models import AgentLabels
 from onsembl.protocol.ids import AgentId
-from onsembl.protocol.limits import CommandLimits
+from onsembl.protocol.limits import RequestedLimits
 from onsembl.protocol.states import Role
 from onsembl.sql import agents, audit
 
@@ -31,7 +31,7 @@ async def set_agent_labels(call: Call[AgentLabels]) -> DictRow:
     return row
 
 
-async def set_agent_limits(call: Call[CommandLimits]) -> DictRow:
+async def set_agent_limits(call: Call[RequestedLimits]) -> DictRow:
     """The new limits apply to commands that start later."""
     async with call.services.pool.connection() as conn:
         row = found(await agents.set_limits(conn, AgentId(call.id("agent_id")), call.body), "agent")
@@ -66,7 +66,7 @@ ENDPOINTS = [
         summary="Set the limits for an agent's commands; a limit that is not given is removed",
         answer=Agent,
         role=Role.ADMIN,
-        body=CommandLimits,
+        body=RequestedLimits,
         problems=(404,),
     ),
 ]

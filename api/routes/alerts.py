@@ -59,7 +59,7 @@ ENDPOINTS = [
     ),
     Endpoint(
         method="POST",
-        path="/v1/alerts/{alert_id:int}/acknowledge",
+        path="/v1/alerts/{alert_id:number}/acknowledge",
         handler=acknowledge_alert,
         summary="Acknowledge an alert",
         answer=AlertAnswer,

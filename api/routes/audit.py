@@ -19,11 +19,12 @@ from onsembl.api.http.problems import Problem
 from onsembl.api.services import Services
 from onsembl.fleet import audit_export
 from onsembl.fleet.audit_seal import verification
+from onsembl.protocol.field_types import NO_NUL, RowNumber
 from onsembl.protocol.states import Role
 from onsembl.sql import audit, audit_chain, audit_log
 from onsembl.sql.audit_log import EventFilter
 
-Part = Annotated[str, Meta(max_length=200)]
+Part = Annotated[str, Meta(max_length=200, pattern=NO_NUL)]
 
 
 class AuditEvent(Answer, frozen=True, kw_only=True):
@@ -78,7 +79,7 @@ class AuditFilter(Query, frozen=True, kw_only=True, forbid_unknown_fields=False)
 class AuditQuery(AuditFilter, frozen=True, kw_only=True):
     """A page of the log, newest first."""
 
-    before: Annotated[int, Meta(ge=1)] | None = None
+    before: RowNumber | None = None
     limit: Annotated[int, Meta(ge=1, le=500)] = 100
 
 
@@ -139,10 +140,11 @@ async def export_audit_log(call: Call[NoBody]) -> Response:
 
 async def _export(services: Services, wanted: EventFilter, format: audit_export.Format) -> AsyncGenerator[bytes]:
     yield audit_export.head(format)
+    on_fault = partial(services.unreadable.record, "GET /v1/audit/export")
     async with services.pool.connection() as conn, aclosing(audit_log.all_rows(conn, wanted)) as rows:
         block = bytearray()
         async for row in rows:
-            block += audit_export.line(row, format)
+            block += audit_export.line(row, format, on_fault)
             if len(block) >= 65_536:
                 yield bytes(block)
                 block.clear()

@@ -10,17 +10,18 @@ from msgspec import UNSET, Meta, UnsetType
 from onsembl.api.http.models import Answer, Body, PageQuery, Time
 from onsembl.api.http.problems import Problem
 from onsembl.fleet.commands import CommandContent
-from onsembl.protocol.field_types import NO_NUL, CommandText, EscalationStage, Priority, Reason
-from onsembl.protocol.limits import CommandLimits, LimitName
+from onsembl.protocol.field_types import NO_NUL, CommandText, EscalationStage, Label, Name, Priority, Reason
+from onsembl.protocol.limits import REQUESTED_NO_LIMITS, CommandLimits, LimitName, RequestedLimits
 from onsembl.protocol.queue_order import Destination
 from onsembl.protocol.states import CommandState
 from onsembl.protocol.turn_messages import Denial, Effort
 from onsembl.protocol.usage import Usage
 
-Label = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")]
 Labels = Annotated[list[Label], Meta(max_length=32)]
-AgentNames = Annotated[list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(min_length=1, max_length=1000)]
+AgentNames = Annotated[list[Name], Meta(min_length=1, max_length=1000)]
 Note = Annotated[str, Meta(max_length=10_000, pattern=NO_NUL)]
+StateList = Annotated[str, Meta(max_length=200, pattern=NO_NUL)]
+Revision = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Words = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL)]
 
 
@@ -106,6 +107,8 @@ class NewCommand(CommandContent, frozen=True, kw_only=True, forbid_unknown_field
     of a `conversation`: a new one, the agent's latest one, or the one of this id; `model` and `effort` are for this
     turn."""
 
+    limits: RequestedLimits = REQUESTED_NO_LIMITS
+
 
 class CancelRequest(Body, frozen=True, kw_only=True):
     """A request to cancel, with an optional reason."""
@@ -118,7 +121,7 @@ class CommandQuery(PageQuery, frozen=True, kw_only=True):
     or the note; `by` is a part of the requesting operator's name."""
 
     agent_id: UUID | None = None
-    state: Annotated[str, Meta(max_length=100)] | None = None
+    state: StateList | None = None
     group_id: UUID | None = None
     conversation_id: UUID | None = None
     tag: Label | None = None
@@ -143,10 +146,10 @@ class EditCommand(Body, frozen=True, kw_only=True):
 
     text: CommandText | UnsetType = UNSET
     priority: Priority | UnsetType = UNSET
-    limits: CommandLimits | UnsetType = UNSET
+    limits: RequestedLimits | UnsetType = UNSET
     note: Note | UnsetType = UNSET
     tags: Labels | UnsetType = UNSET
-    revision: Annotated[int, Meta(ge=0)] | None = None
+    revision: Revision | None = None
 
 
 class MoveCommand(Body, frozen=True, kw_only=True):

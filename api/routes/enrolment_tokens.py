@@ -12,6 +12,7 @@ from psycopg.rows import DictRow
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.models import Answer, Body, NoBody, Time
 from onsembl.api.http.problems import found
+from onsembl.protocol.field_types import NO_NUL
 from onsembl.protocol.states import Role
 from onsembl.sql import audit, enrolment
 
@@ -19,7 +20,7 @@ from onsembl.sql import audit, enrolment
 class NewEnrolmentToken(Body, frozen=True, kw_only=True):
     """A one-time token to enrol an agent whose name matches a glob pattern. It expires after `expires_in` seconds."""
 
-    name_pattern: Annotated[str, Meta(min_length=1, max_length=64)] = "*"
+    name_pattern: Annotated[str, Meta(min_length=1, max_length=64, pattern=NO_NUL)] = "*"
     expires_in: Annotated[int, Meta(ge=60, le=30 * 24 * 3600)] = 3600
 
 

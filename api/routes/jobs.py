@@ -7,20 +7,21 @@ from functools import partial
 from typing import Annotated, Literal, cast, get_args
 from uuid import UUID
 
-import msgspec
 from msgspec import Meta
+from psycopg.rows import DictRow
 
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.models import Answer, NoBody, Query, Time
 from onsembl.api.http.paging import read_page
 from onsembl.api.http.problems import Problem, found
+from onsembl.api.routes.commands_models import StateList
 from onsembl.fleet.recurrence import next_times
+from onsembl.protocol.field_types import RowNumber
 from onsembl.protocol.states import Role
 from onsembl.sql import audit, jobs
 from onsembl.tasks.app import PERIODIC
 
 JobState = Literal["waiting", "running", "stalled", "succeeded", "failed", "cancelled", "aborted"]
-MAX_ID = 2**63 - 1
 
 
 class Job(Answer, frozen=True, kw_only=True):
@@ -84,8 +85,8 @@ class Workers(Answer, frozen=True, kw_only=True):
 class JobQuery(Query, frozen=True, kw_only=True):
     """A page of jobs; `state` is one state, or several separated by commas."""
 
-    state: Annotated[str, Meta(max_length=200)] | None = None
-    before: Annotated[int, Meta(ge=1, le=MAX_ID)] | None = None
+    state: StateList | None = None
+    before: RowNumber | None = None
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
 
     def states(self) -> list[str]:
@@ -132,8 +133,6 @@ async def list_workers(call: Call[NoBody]) -> dict[str, object]:
 async def retry_job(call: Call[NoBody]) -> dict[str, object]:
     """Only periodic tasks are retried; each of them may run at any time."""
     job_id = cast("int", call.request.path_params["job_id"])
-    if job_id > MAX_ID:
-        raise Problem(404, "Job not found.")
     silence = call.services.settings.dead_after
     async with call.services.pool.connection() as conn:
         row = found(await jobs.get(conn, job_id, silence), "job")
@@ -156,8 +155,10 @@ async def retry_job(call: Call[NoBody]) -> dict[str, object]:
     return retried
 
 
-def _last_job(row: dict[str, object] | None) -> Job | None:
-    return msgspec.convert(row, Job) if row is not None and row["id"] is not None else None
+def _last_job(row: DictRow | None) -> Job | None:
+    if row is None or row["id"] is None:
+        return None
+    return Job(**{name: row[name] for name in Job.__struct_fields__})
 
 
 ENDPOINTS = [
@@ -188,7 +189,7 @@ ENDPOINTS = [
     ),
     Endpoint(
         method="POST",
-        path="/v1/jobs/{job_id:int}/retry",
+        path="/v1/jobs/{job_id:number}/retry",
         handler=retry_job,
         summary="Retry a failed job that runs no command",
         answer=Job,

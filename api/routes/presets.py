@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
 
 import msgspec
-from msgspec import Meta
 from psycopg.rows import DictRow
 
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.models import Answer, Body, NoBody, Time
 from onsembl.api.http.problems import Problem, found
+from onsembl.api.routes.commands_models import Revision
 from onsembl.protocol.field_types import Name, Priority
-from onsembl.protocol.limits import NO_LIMITS, CommandLimits
-from onsembl.protocol.presets import Preset, PresetError, Value, Values, ValuesError, Variable, check, render
+from onsembl.protocol.limits import REQUESTED_NO_LIMITS, CommandLimits, RequestedLimits
+from onsembl.protocol.presets import (
+    Description,
+    Preset,
+    PresetError,
+    Template,
+    Value,
+    Values,
+    ValuesError,
+    Variable,
+    Variables,
+    check,
+    render,
+)
 from onsembl.protocol.shipped_presets import SHIPPED
 from onsembl.protocol.states import AgentKind, Role
 from onsembl.sql import audit, presets
@@ -46,14 +57,14 @@ class SavePreset(Body, frozen=True, kw_only=True):
     """The whole content of a preset; `name` renames it. With `revision`, the preset is saved only if that is still its
     revision; with 0, only if no preset of that name exists."""
 
-    template: Annotated[str, Meta(min_length=1)]
-    description: str = ""
-    variables: list[Variable] = msgspec.field(default_factory=list[Variable])
+    template: Template
+    description: Description = ""
+    variables: Variables = msgspec.field(default_factory=list[Variable])
     priority: Priority | None = None
     kind: AgentKind | None = None
-    limits: CommandLimits = NO_LIMITS
+    limits: RequestedLimits = REQUESTED_NO_LIMITS
     name: Name | None = None
-    revision: Annotated[int, Meta(ge=0)] | None = None
+    revision: Revision | None = None
 
 
 class PreviewPreset(Body, frozen=True, kw_only=True):
@@ -71,13 +82,13 @@ class PreviewedPreset(Answer, frozen=True, kw_only=True):
     fields: dict[str, str]
 
 
-async def list_presets(call: Call[NoBody]) -> Presets:
+async def list_presets(call: Call[NoBody]) -> dict[str, object]:
     async with call.services.pool.connection() as conn:
         kept = await presets.list_presets(conn)
-    return Presets(presets=[*map(_shipped, SHIPPED.values()), *map(_kept, kept)])
+    return {"presets": [*map(_shipped, SHIPPED.values()), *map(_kept, kept)]}
 
 
-async def read_preset(call: Call[NoBody]) -> PresetAnswer:
+async def read_preset(call: Call[NoBody]) -> PresetAnswer | DictRow:
     name = call.request.path_params["name"]
     shipped = SHIPPED.get(name.lower())
     if shipped is not None:
@@ -87,7 +98,7 @@ async def read_preset(call: Call[NoBody]) -> PresetAnswer:
     return _kept(row)
 
 
-async def save_preset(call: Call[SavePreset]) -> PresetAnswer:
+async def save_preset(call: Call[SavePreset]) -> PresetAnswer | DictRow:
     body = call.body
     name = call.request.path_params["name"]
     preset = _whole(name, body)
@@ -115,7 +126,7 @@ async def save_preset(call: Call[SavePreset]) -> PresetAnswer:
     return _kept(row)
 
 
-async def delete_preset(call: Call[NoBody]) -> PresetAnswer:
+async def delete_preset(call: Call[NoBody]) -> PresetAnswer | DictRow:
     name = call.request.path_params["name"]
     if name.lower() in SHIPPED:
         raise Problem(409, "A built-in preset cannot be deleted.")
@@ -163,8 +174,13 @@ def _shipped(preset: Preset) -> PresetAnswer:
     return PresetAnswer(**msgspec.structs.asdict(preset), shipped=True, revision=0, updated_at=None, updated_by_name="")
 
 
-def _kept(row: DictRow) -> PresetAnswer:
-    return msgspec.convert({**row, "shipped": False}, PresetAnswer)
+def _kept(row: DictRow) -> PresetAnswer | DictRow:
+    """A saved preset. One that is invalid is shown as it is, so that it can be mended or deleted."""
+    fields = {name: row[name] for name in PresetAnswer.__struct_fields__ if name in row} | {"shipped": False}
+    try:
+        return msgspec.convert(fields, PresetAnswer)
+    except (msgspec.ValidationError, RecursionError):
+        return fields
 
 
 def _content(row: DictRow) -> dict[str, object]:

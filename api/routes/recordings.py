@@ -38,6 +38,7 @@ from onsembl.api.routes.recordings_models import (
 )
 from onsembl.api.terminals.recording import EXTENSIONS, MEDIA_TYPES, Format, Part, record
 from onsembl.protocol.ids import AgentId, CommandId, StreamId
+from onsembl.protocol.json_input import InputError, decode
 from onsembl.protocol.terminal_modes import TerminalModes
 from onsembl.sql import agents, archive, audit, commands, recordings
 from onsembl.sql.database import Connection, Pool
@@ -52,6 +53,7 @@ FIRST_BYTES = 1024 * 1024
 LAST_BYTES = 8 * 1024 * 1024
 """Of a command that has put out more before the place, only so much of its beginning and so much before the place is
 looked at: a full-screen program says early what it wants."""
+_cursor_decoder = msgspec.json.Decoder(tuple[Offset, Offset])
 NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -91,8 +93,8 @@ async def read_stream_timeline(call: Call[NoBody]) -> dict[str, object]:
 async def list_stream_commands(call: Call[NoBody]) -> dict[str, object]:
     query = call.query(RecordedCommandsQuery)
     try:
-        after = msgspec.json.decode(query.cursor, type=tuple[Offset, Offset]) if query.cursor is not None else None
-    except msgspec.MsgspecError as error:
+        after = decode(_cursor_decoder, query.cursor) if query.cursor is not None else None
+    except InputError as error:
         raise Problem(400, "The cursor is invalid.") from error
     async with call.services.pool.connection() as conn:
         stream = await _stream(conn, call.id("stream_id"))

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from onsembl.api.http.models import Answer, Query, Time
 from onsembl.api.http.problems import Problem
+from onsembl.protocol.field_types import NO_NUL
 from onsembl.protocol.states import CommandState
 
 Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -146,7 +147,7 @@ class RecordedCommandsQuery(Query, frozen=True, kw_only=True):
 
     start: Offset | None = None
     end: Offset | None = None
-    cursor: Annotated[str, Meta(max_length=60)] | None = None
+    cursor: Annotated[str, Meta(max_length=60, pattern=NO_NUL)] | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 1000
 
 

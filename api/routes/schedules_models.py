@@ -9,15 +9,19 @@ from msgspec import Meta
 
 from onsembl.api.http.models import Answer, Query, Time
 from onsembl.api.http.problems import Problem
-from onsembl.api.routes.commands_models import NewCommand, Target
-from onsembl.protocol.field_types import Name, Priority
+from onsembl.api.routes.commands_models import NewCommand, Revision, Target
+from onsembl.protocol.field_types import NO_NUL, Name, Priority
 from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.presets import Values
 from onsembl.protocol.states import CommandState
 from onsembl.protocol.turn_messages import Effort
 
-Cron = Annotated[str, Meta(max_length=200, description="Minute, hour, day of the month, month, day of the week.")]
-TimeZone = Annotated[str, Meta(max_length=64, description="A name of the IANA's database, as Europe/Berlin.")]
+Cron = Annotated[
+    str, Meta(max_length=200, pattern=NO_NUL, description="Minute, hour, day of the month, month, day of the week.")
+]
+TimeZone = Annotated[
+    str, Meta(max_length=64, pattern=NO_NUL, description="A name of the IANA's database, as Europe/Berlin.")
+]
 
 
 class NewSchedule(NewCommand, frozen=True, kw_only=True):
@@ -39,7 +43,7 @@ class NewSchedule(NewCommand, frozen=True, kw_only=True):
 class ChangedSchedule(NewSchedule, frozen=True, kw_only=True):
     """The new content of a schedule; with `revision` only if it is still the schedule's revision."""
 
-    revision: Annotated[int, Meta(ge=1)] | None = None
+    revision: Revision | None = None
 
 
 class ScheduleRun(Answer, frozen=True, kw_only=True):

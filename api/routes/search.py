@@ -23,12 +23,15 @@ from onsembl.api.routes.search_models import (
     encode_cursor,
     terms_of,
 )
+from onsembl.protocol.field_types import RowNumber
 from onsembl.protocol.ids import AgentId
+from onsembl.protocol.json_input import InputError, decode
 from onsembl.protocol.states import CommandState
 from onsembl.sql import search
 from onsembl.sql.database import Connection
 from onsembl.sql.search import SearchFilter
 
+_row_number = msgspec.json.Decoder(RowNumber)
 BLOCKS = 100
 """Rows read at once."""
 ROUNDS = 20
@@ -53,7 +56,7 @@ async def search_history(call: Call[NoBody]) -> SearchHits:
             return await find(conn, wanted, query.cursor, query.limit)
     except psycopg.errors.QueryCanceled as error:
         raise Problem(503, "The search takes too long. Name an agent, a shorter time or a longer word.") from error
-    except msgspec.MsgspecError as error:
+    except InputError as error:
         raise Problem(400, "The cursor is invalid.") from error
 
 
@@ -103,7 +106,7 @@ def _hits(
 
 
 async def _commands(conn: Connection, wanted: SearchFilter, cursor: str | None, limit: int) -> SearchHits:
-    before = msgspec.json.decode(cursor, type=int) if cursor is not None else None
+    before = decode(_row_number, cursor) if cursor is not None else None
     matcher = _matcher(wanted)
     page = await read_page(limit, partial(search.commands, conn, wanted, before))
     hits = [

@@ -13,6 +13,8 @@ from msgspec import Meta
 from onsembl.api.http.models import Answer, Time
 from onsembl.api.http.problems import Problem
 from onsembl.api.routes.recordings_models import TimeRange
+from onsembl.protocol.field_types import NO_NUL, Bounded, OffsetField
+from onsembl.protocol.json_input import decode
 from onsembl.protocol.states import CommandState
 
 MAX_TERMS = 8
@@ -33,10 +35,10 @@ class SearchQuery(TimeRange, frozen=True, kw_only=True):
     """A search. Every word of `q` occurs in a line, in any case and at any place; a phrase in double quotes is one
     word."""
 
-    q: Annotated[str, Meta(min_length=1, max_length=200)]
+    q: Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL)]
     kind: Literal["output", "commands"] = "output"
     agent_id: UUID | None = None
-    cursor: Annotated[str, Meta(max_length=200)] | None = None
+    cursor: Annotated[str, Meta(max_length=200, pattern=NO_NUL)] | None = None
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
 
 
@@ -66,19 +68,22 @@ class SearchHits(Answer, frozen=True, kw_only=True):
     next_cursor: str | None
 
 
-class _Cursor(msgspec.Struct, frozen=True, array_like=True):
-    at: datetime
+class _Cursor(Bounded, frozen=True, kw_only=True, array_like=True):
+    at: Time
     stream_id: UUID
-    start: int
-    line: int
+    start: OffsetField
+    line: OffsetField
+
+
+_cursor_decoder = msgspec.json.Decoder(_Cursor)
 
 
 def encode_cursor(at: datetime, stream_id: UUID, start: int, line: int) -> str:
     """The cursor after the last line of a page."""
-    return msgspec.json.encode(_Cursor(at, stream_id, start, line)).decode()
+    return msgspec.json.encode(_Cursor(at=at, stream_id=stream_id, start=start, line=line)).decode()
 
 
 def decode_cursor(text: str) -> tuple[datetime, UUID, int, int]:
-    """The place in a cursor. Raises msgspec.MsgspecError."""
-    cursor = msgspec.json.decode(text, type=_Cursor)
+    """The place in a cursor. Raises InputError."""
+    cursor = decode(_cursor_decoder, text)
     return cursor.at, cursor.stream_id, cursor.start, cursor.line

@@ -21,6 +21,8 @@ def kind_times(text: str) -> tuple[AgentKind, StopTimeouts]:
     kind, _, stages = text.partition(":")
     try:
         seconds = dict(stage.split("=", 1) for stage in stages.split(","))
+        if unknown := sorted(seconds.keys() - set(StopTimeouts.__struct_fields__)):
+            raise ValueError(f"there is no stage {unknown[0]}")  # noqa: TRY301 — reported like the others
         return AgentKind(kind), msgspec.convert(seconds, StopTimeouts, strict=False)
     except ValueError as error:
         reason = f"{text!r} is not of the form claude:interrupt=10,sigterm=20 (seconds): {error}."

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onsembl.protocol.limits import NO_LIMITS, CommandLimits, LimitWatch, describe
+from onsembl.protocol.limits import NO_LIMITS, CommandLimits, LimitWatch, RequestedLimits, describe
 from onsembl.protocol.usage import Usage
 
 some_limits = st.builds(
@@ -73,4 +73,4 @@ def test_a_limit_is_said_in_words(name, words):
 def test_what_is_no_limit_is_refused(bad):
     """A limit of zero, an invalid value and an unknown name are rejected."""
     with pytest.raises(msgspec.ValidationError):
-        msgspec.convert(bad, CommandLimits)
+        msgspec.convert(bad, RequestedLimits)

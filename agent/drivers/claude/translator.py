@@ -279,7 +279,7 @@ class ClaudeTranslator:
         match line.get("subtype"):
             case "init":
                 self._turn_runs = True
-                self._usage.model = as_text(line.get("model"))[:256] or None
+                self._usage.model = printable(as_text(line.get("model")))[:256] or None
                 self._started = TurnStarted(
                     conversation=as_text(line.get("session_id")),
                     model=as_text(line.get("model")),

@@ -9,6 +9,7 @@ the main conversation count: each once by its id, by the highest numbers that an
 from __future__ import annotations
 
 from onsembl.agent.drivers.json_lines import Json, as_count, as_number, as_object
+from onsembl.protocol.field_types import MAX_COUNT
 from onsembl.protocol.usage import Usage
 
 _MESSAGE_FIELDS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
@@ -57,13 +58,13 @@ class UsageCounter:
         """Count the result of a turn."""
         self._any = True
         if "num_turns" in result:
-            self._turns = (self._turns or 0) + as_count(result.get("num_turns"))
+            self._turns = min((self._turns or 0) + as_count(result.get("num_turns")), MAX_COUNT)
         tokens, cost = self._since_last_result(result)
         main = [as_count(as_object(result.get("usage")).get(name)) for name in _MESSAGE_FIELDS]
         self._reported = _add(self._reported, _highest(tokens, _highest(main, self._in_messages())))
         self._messages = {}
         if cost is not None:
-            self._cost = min((self._cost or 0.0) + cost, float(2**53))
+            self._cost = min((self._cost or 0.0) + cost, float(MAX_COUNT))
 
     def _since_last_result(self, result: Json) -> tuple[list[int], float | None]:
         since = result.get("model_usage_since_last_result")
@@ -90,7 +91,7 @@ def _cost_of_models(models: Json) -> float:
 
 
 def _add(first: list[int], second: list[int]) -> list[int]:
-    return [min(a + b, 2**53 - 1) for a, b in zip(first, second, strict=True)]
+    return [min(a + b, MAX_COUNT) for a, b in zip(first, second, strict=True)]
 
 
 def _highest(first: list[int], second: list[int]) -> list[int]:

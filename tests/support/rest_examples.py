@@ -1,0 +1,216 @@
+"""A valid request for every operation of the REST API, and objects for its path."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+from uuid import uuid4
+
+from support.server import Account, Api
+
+from onsembl.protocol.states import Role
+from onsembl.sql.database import connect
+
+
+@dataclass(frozen=True)
+class Example:
+    """The parts of a request; `token` names the credential, if it is not the admin's access token."""
+
+    query: dict[str, str] = field(default_factory=dict)
+    body: dict[str, Any] | None = None
+    token: str = "access"
+
+
+TIME = "2026-01-02T03:04:05Z"
+SPAN = {"since": TIME, "until": "2026-02-03T04:05:06Z"}
+LIMITS = {"wall_seconds": 60.0, "idle_seconds": 5.0, "tokens": 10, "cost_usd": 1.5}
+COMMAND = {"text": "ls", "priority": 3, "limits": LIMITS}
+VARIABLE = {"name": "goal", "type": "integer", "help": "why", "required": True, "default": 3, "choices": []}
+PRESET = {
+    "template": "do {{goal}}",
+    "description": "a test",
+    "variables": [VARIABLE],
+    "priority": 4,
+    "kind": "shell",
+    "limits": LIMITS,
+}
+SCHEDULE = {**COMMAND, "target": {"all": True}, "cron": "0 6 * * *", "time_zone": "Europe/Berlin"}
+AUDIT = {
+    **SPAN,
+    "actor": "x",
+    "action": "agent.",
+    "target": "t",
+    "outcome": "ok",
+    "address": "a",
+    "text": "w",
+}
+
+EXAMPLES: dict[str, Example] = {
+    "cancelAgentCommands": Example(body={"reason": "why"}),
+    "setAgentLabels": Example(body={"labels": ["blue"]}),
+    "setAgentLimits": Example(body=LIMITS),
+    "sendCommand": Example(body=COMMAND),
+    "listCommands": Example(
+        query={
+            **SPAN,
+            "before": "9",
+            "limit": "5",
+            "agent_id": str(uuid4()),
+            "state": "queued,lost",
+            "group_id": str(uuid4()),
+            "tag": "blue",
+            "by": "admin",
+            "q": "ls",
+        }
+    ),
+    "editCommand": Example(body={**COMMAND, "note": "a note", "tags": ["blue"], "revision": 0}),
+    "cancelCommand": Example(body={"reason": "why"}),
+    "moveCommand": Example(body={"to": "first"}),
+    "createGroup": Example(body={**COMMAND, "target": {"all": True}}),
+    "listGroups": Example(query={"before": "9", "limit": "5"}),
+    "cancelGroup": Example(body={"reason": "why"}),
+    "previewPreset": Example(body={"preset": {**PRESET, "name": "p"}, "values": {"goal": 4}}),
+    "savePreset": Example(body=PRESET),
+    "createSchedule": Example(body={**SCHEDULE, "name": "created"}),
+    "previewScheduleTimes": Example(query={"cron": "0 6 * * *", "time_zone": "Europe/Berlin"}),
+    "updateSchedule": Example(body={**SCHEDULE, "name": "changed"}),
+    "listScheduleRuns": Example(query={"limit": "5"}),
+    "beginHalt": Example(body={"reason": "why"}),
+    "listJobs": Example(query={"state": "failed", "before": "9", "limit": "5"}),
+    "listAuditEvents": Example(query={**AUDIT, "before": "9", "limit": "5"}),
+    "exportAuditLog": Example(query={**AUDIT, "format": "csv"}),
+    "approveDeviceRequest": Example(body={"name": "approved", "replace": True}),
+    "createEnrolmentToken": Example(body={"name_pattern": "a*", "expires_in": 60}),
+    "readTerminalModes": Example(query={"at": "0"}),
+    "listAgentStreams": Example(query={"before": TIME, "limit": "5"}),
+    "readStreamTimeline": Example(query={"start": "0", "end": "9", "parts": "3"}),
+    "listStreamCommands": Example(query={"start": "0", "end": "9", "cursor": "[0,0]", "limit": "5"}),
+    "readStreamOutput": Example(query={"start": "0", "end": "9"}),
+    "readStreamPieces": Example(query=SPAN),
+    "exportStreamRecording": Example(query={"start": "0", "until": TIME, "format": "text"}),
+    "exportCommandRecording": Example(query={"format": "cast2"}),
+    "exportAgentRecording": Example(query={**SPAN, "format": "cast3"}),
+    "searchHistory": Example(
+        query={**SPAN, "q": "ls", "kind": "commands", "agent_id": str(uuid4()), "cursor": "9", "limit": "5"}
+    ),
+    "enrolAgent": Example(
+        body={"name": "enrolled", "kind": "shell", "mode": "exec", "host": "h", "platform": "p"}, token="enrolment"
+    ),
+    "refreshAgentToken": Example(token="refresh"),
+    "logOutAgent": Example(token="refresh"),
+}
+"""The examples of operations that need more than a path."""
+
+
+class Objects:
+    """Makes the objects that paths and credentials name, a new one each time."""
+
+    def __init__(self, api: Api, admin: Account, online_agent: str) -> None:
+        self._api, self._admin, self._online_agent = api, admin, online_agent
+        self._number = count(1)
+        self._makers: dict[str, Callable[[], Awaitable[str]]] = {
+            "agent_id": self._agent,
+            "operator_id": self._operator,
+            "command_id": self._command,
+            "group_id": self._group,
+            "schedule_id": self._schedule,
+            "stream_id": self._stream,
+            "alert_id": self._alert,
+            "job_id": self._job,
+            "request_id": self._device_request,
+            "token_id": self._enrolment_token,
+            "user_code": self._user_code,
+            "name": self._preset,
+        }
+
+    async def path_value(self, operation: str, parameter: str) -> str:
+        """The value of a path parameter: the id or the name of a new object that the operation accepts."""
+        if operation in ("restartAgent", "stopAgent"):
+            return self._online_agent
+        if operation == "exportCommandRecording":
+            return await self._recorded_command()
+        return await self._makers[parameter]()
+
+    async def credential(self, token: str) -> str:
+        """The bearer token of a request."""
+        if token == "enrolment":
+            return await self._api.enrolment_token()
+        if token == "refresh":
+            return (await self._api.enrol(f"agent-{next(self._number)}")).refresh_token
+        return self._admin.access_token
+
+    async def _post(self, path: str, body: dict[str, Any], field: str = "id") -> str:
+        response = await self._api.http.post(path, json=body, headers=self._admin.headers)
+        assert response.is_success, response.text
+        return response.json()[field]
+
+    async def _insert(self, statement: str, *values: object) -> str:
+        async with await connect(self._api.database_url) as conn:
+            cursor = await conn.execute(statement.encode(), values)
+            row = await cursor.fetchone()
+            assert row is not None
+            return str(row["id"])
+
+    async def _agent(self) -> str:
+        return (await self._api.enrol(f"agent-{next(self._number)}")).id
+
+    async def _operator(self) -> str:
+        viewer = await self._api.operator(Role.VIEWER)
+        operators = await self._api.http.get("/v1/operators", headers=self._admin.headers)
+        return next(one["id"] for one in operators.json()["operators"] if one["email"] == viewer.email)
+
+    async def _command(self) -> str:
+        return await self._post(f"/v1/agents/{await self._agent()}/commands", {"text": "ls"})
+
+    async def _recorded_command(self) -> str:
+        return await self._insert(
+            """update commands set state = 'succeeded', stream_id = %s, output_start = 0, output_end = 0
+               where id = %s returning id""",
+            await self._stream(),
+            await self._command(),
+        )
+
+    async def _group(self) -> str:
+        return await self._post("/v1/groups", {"text": "ls", "target": {"agents": [await self._agent()]}})
+
+    async def _schedule(self) -> str:
+        return await self._post("/v1/schedules", {**SCHEDULE, "name": f"schedule-{next(self._number)}"})
+
+    async def _stream(self) -> str:
+        return await self._insert("insert into streams (agent_id) values (%s) returning id", await self._agent())
+
+    async def _alert(self) -> str:
+        return await self._insert("insert into alerts (kind, text) values ('refresh_token_reused', 'x') returning id")
+
+    async def _job(self) -> str:
+        return await self._insert(
+            """insert into procrastinate_jobs (queue_name, task_name, args, status)
+               values ('default', 'task', %s, 'failed') returning id""",
+            json.dumps({"timestamp": 1}),
+        )
+
+    async def _request(self) -> dict[str, Any]:
+        form = {"client_id": "onsembl-agent", "name": f"asks-{next(self._number)}", "kind": "shell"}
+        response = await self._api.http.post("/v1/device/authorization", data=form)
+        assert response.is_success, response.text
+        return response.json()
+
+    async def _user_code(self) -> str:
+        return (await self._request())["user_code"]
+
+    async def _device_request(self) -> str:
+        code = await self._user_code()
+        response = await self._api.http.get(f"/v1/device/requests/{code}", headers=self._admin.headers)
+        return response.json()["id"]
+
+    async def _enrolment_token(self) -> str:
+        return await self._post("/v1/enrolment-tokens", {})
+
+    async def _preset(self) -> str:
+        name = f"preset-{next(self._number)}"
+        response = await self._api.http.put(f"/v1/presets/{name}", json={"template": "x"}, headers=self._admin.headers)
+        assert response.is_success, response.text
+        return name
