@@ -27,6 +27,7 @@ from onsembl.api.auth.sign_in_audit import audit_sign_ins
 from onsembl.api.http.client_address import ClientAddress
 from onsembl.api.http.dashboard import SecurityHeaders, config, page_routes, security_headers
 from onsembl.api.http.health import Readiness, healthz, readyz
+from onsembl.api.http.host_check import KnownHosts
 from onsembl.api.http.openapi import openapi
 from onsembl.api.http.origin_check import OwnPages
 from onsembl.api.http.problems import (
@@ -149,6 +150,7 @@ def _middleware(settings: Settings, headers: Mapping[str, str]) -> list[Middlewa
         Middleware(RequestLog),
         Middleware(SecurityHeaders, headers=headers),
         Middleware(TextUrls),
+        Middleware(KnownHosts),
         Middleware(OwnPages),
     ]
     if settings.client_address_header is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from typing import Any
 
 import h11
 import uvicorn
@@ -25,11 +26,29 @@ REPEAT_SECONDS = 10.0
 MAX_TEXTS = 1000
 
 
+class BoundedHeads(h11.Connection):
+    """HTTP whose heads have at most `MAX_HEAD_BYTES`, also one that comes whole. h11 itself limits only those of which
+    it has a part."""
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """The next event, as of h11. Raises h11.RemoteProtocolError."""
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            size = len(event.target) + sum(len(name) + len(value) + 4 for name, value in event.headers)
+            if size > MAX_HEAD_BYTES:
+                raise h11.RemoteProtocolError("The head of the request is too large", error_status_hint=431)
+        return event
+
+
 class PromptProtocol(H11Protocol):
     """HTTP that closes connections whose request headers are not complete within `HEAD_SECONDS`. Until then such a
     connection costs a socket, but no task."""
 
     _too_slow: asyncio.TimerHandle | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.conn = BoundedHeads(h11.SERVER, MAX_HEAD_BYTES)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the timer."""

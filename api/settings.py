@@ -25,6 +25,7 @@ class Settings:
     `hosted` is the Supabase project; without one the built-in Supabase is served, with the settings `auth`.
     `worker` are the settings of a worker in this process. Any worker that was silent for `dead_after` is shown as dead.
     Workers consider this instance dead when it is silent for `instance_dead_after`.
+    `allowed_hosts` are names under which browsers may load the page, beside that of `public_url` and localhost.
     `metrics_token` is required to read the metrics; without one, only this machine may read them.
     `ring_bytes` of each stream are kept in memory for viewers. While the archive cannot be written, at most
     `backlog_bytes` of each stream and `total_backlog_bytes` of all streams wait for it.
@@ -42,6 +43,7 @@ class Settings:
     worker: WorkerSettings | None = field(default_factory=WorkerSettings)
     dead_after: float = WorkerSettings().dead_after
     allowed_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
     client_address_header: str | None = None
     metrics_token: str | None = None
     limits: RateLimits = field(default_factory=RateLimits)

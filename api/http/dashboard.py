@@ -95,7 +95,8 @@ class ImmutableFiles(CompressedFiles):
 def security_headers(connect_to: str | None) -> Mapping[str, str]:
     """The security headers of the page, which may connect to this server and to `connect_to`.
 
-    Terminals set colours and sizes by inline style; scripts are loaded from this server only.
+    An answer that names no `Cache-Control` of its own is not stored. Terminals set colours and sizes by inline style;
+    scripts are loaded from this server only.
     """
     sources = "'self'"
     if connect_to is not None:
@@ -109,23 +110,23 @@ def security_headers(connect_to: str | None) -> Mapping[str, str]:
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
         "Cross-Origin-Opener-Policy": "same-origin",
+        "Cache-Control": "no-store",
     }
 
 
 class SecurityHeaders:
-    """Adds `headers` to every answer, except to that of an unforeseen error, which an outer layer makes."""
+    """Adds `headers` to every answer that lacks them, also where a WebSocket is refused.
+
+    The answer to an unforeseen error gets them where it is made, which is an outer layer.
+    """
 
     def __init__(self, app: ASGIApp, headers: Mapping[str, str]) -> None:
         self._app = app
         self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
         async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from onsembl.api.http.client_address import client_address
+from onsembl.api.http.host_check import is_known
 from onsembl.api.http.problems import Problem
 from onsembl.api.services import Services
 
@@ -33,7 +34,7 @@ class OwnPages:
         connection = HTTPConnection(scope)
         services: Services = scope["app"].state.services
         settings = services.settings
-        if origin_allowed(connection, settings.public_url, settings.allowed_origins):
+        if origin_allowed(connection, settings.public_url, settings.allowed_origins, settings.allowed_hosts):
             return await self._app(scope, receive, send)
         problem = Problem(403, "Requests from pages of other sites are not allowed.")
         services.rejections.record("page", problem.detail, client_address(connection))
@@ -42,7 +43,9 @@ class OwnPages:
         return await problem.response()(scope, receive, send)
 
 
-def origin_allowed(connection: HTTPConnection, public_url: str, allowed: tuple[str, ...]) -> bool:
+def origin_allowed(
+    connection: HTTPConnection, public_url: str, allowed: tuple[str, ...], allowed_hosts: tuple[str, ...] = ()
+) -> bool:
     """Whether the requesting page belongs to this server, or to an origin that the settings allow."""
     origin = connection.headers.get("origin")
     if origin is None:
@@ -50,7 +53,8 @@ def origin_allowed(connection: HTTPConnection, public_url: str, allowed: tuple[s
     if origin == _origin_of(public_url) or origin in allowed:
         return True
     # This host served the page under another of its names.
-    return urlsplit(origin).netloc == connection.headers.get("host")
+    host = connection.headers.get("host", "")
+    return origin.partition("://")[2] == host and is_known(host, public_url, allowed_hosts)
 
 
 def _origin_of(url: str) -> str:

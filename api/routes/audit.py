@@ -13,7 +13,7 @@ from msgspec import Meta
 from starlette.responses import Response, StreamingResponse
 
 from onsembl.api.http.endpoint import Call, Endpoint
-from onsembl.api.http.models import Answer, NoBody, Query, Time
+from onsembl.api.http.models import Answer, Body, NoBody, Query, Time
 from onsembl.api.http.paging import read_page
 from onsembl.api.http.problems import Problem
 from onsembl.api.services import Services
@@ -24,6 +24,7 @@ from onsembl.protocol.states import Role
 from onsembl.sql import audit, audit_chain, audit_log
 from onsembl.sql.audit_log import EventFilter
 
+Head = Annotated[str, Meta(max_length=64, pattern="^[0-9a-f]{64}$")]
 Part = Annotated[str, Meta(max_length=200, pattern=NO_NUL)]
 
 
@@ -89,10 +90,10 @@ class AuditExport(AuditFilter, frozen=True, kw_only=True):
     format: Literal["jsonl", "csv"] = "jsonl"
 
 
-class AuditVerify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AuditVerify(Body, frozen=True, kw_only=True):
     """Which head hashes of earlier verifications, in hex, must be in the chain."""
 
-    expected: Annotated[list[Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]], Meta(max_length=20)] = []
+    expected: Annotated[list[Head], Meta(max_length=20)] = msgspec.field(default_factory=list[Head])
 
 
 class AuditHead(Answer, frozen=True, kw_only=True):

@@ -48,6 +48,7 @@ class _Start:
     address: str
     hosted: HostedProject | None
     data_dir: Path
+    allowed_hosts: tuple[str, ...]
     client_address_header: str | None
     agent_access_token: float
     agent_refresh_token: float
@@ -75,6 +76,18 @@ class _Start:
     envvar="ONSEMBL_PUBLIC_URL",
     show_envvar=True,
     help="The URL at which browsers and agents reach the server, if it differs from host and port.",
+)
+@click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    envvar="ONSEMBL_ALLOWED_HOSTS",
+    show_envvar=True,
+    help=(
+        "A further name under which browsers may load the page (repeat for several), beside the public URL's name, "
+        "localhost and IP addresses."
+    ),
 )
 @click.option(
     "--client-address-header",
@@ -117,6 +130,7 @@ def up(
     host: str,
     port: int,
     public_url: str | None,
+    allowed_hosts: tuple[str, ...],
     client_address_header: str | None,
     agent_access_token: int,
     agent_refresh_token: int,
@@ -151,6 +165,7 @@ def up(
         address=address,
         hosted=hosted,
         data_dir=data_dir,
+        allowed_hosts=allowed_hosts,
         client_address_header=client_address_header,
         agent_access_token=agent_access_token,
         agent_refresh_token=agent_refresh_token,
@@ -223,6 +238,7 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None, postgres: E
         worker=None if start.no_worker else worker,
         dead_after=start.dead_after,
         instance_dead_after=start.instance_dead_after,
+        allowed_hosts=start.allowed_hosts,
         client_address_header=start.client_address_header,
         agent_access_token=start.agent_access_token,
         agent_refresh_token=start.agent_refresh_token,

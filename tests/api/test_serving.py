@@ -79,6 +79,16 @@ async def test_headers_have_a_bound(api):
     assert (await answer_to(api, flood)).startswith(b"HTTP/1.1 400")
 
 
+async def test_headers_that_come_at_once_have_a_bound(api):
+    """Headers that are too large answer 400 also when they arrive whole; below the bound they are served."""
+
+    def request(size: int) -> bytes:
+        return b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Large: " + b"x" * size + b"\r\n\r\n"
+
+    assert (await answer_to(api, request(serving.MAX_HEAD_BYTES))).startswith(b"HTTP/1.1 400")
+    assert (await answer_to(api, request(serving.MAX_HEAD_BYTES - 200))).startswith(b"HTTP/1.1 200")
+
+
 DOORS = [
     ("/v1/agents/token", "application/json"),
     ("/v1/device/authorization", "application/x-www-form-urlencoded"),

@@ -101,6 +101,9 @@ EXAMPLES: dict[str, Example] = {
     ),
     "refreshAgentToken": Example(token="refresh"),
     "logOutAgent": Example(token="refresh"),
+    "verifyAuditLog": Example(body={"expected": []}),
+    "openRecovery": Example(body={"expires_in": 300}),
+    "recoverAgent": Example(token="recovery"),
 }
 """The examples of operations that need more than a path."""
 
@@ -138,8 +141,9 @@ class Objects:
         """The bearer token of a request."""
         if token == "enrolment":
             return await self._api.enrolment_token()
-        if token == "refresh":
-            return (await self._api.enrol(f"agent-{next(self._number)}")).refresh_token
+        if token in ("refresh", "recovery"):
+            agent = await self._api.enrol(f"agent-{next(self._number)}")
+            return agent.refresh_token if token == "refresh" else agent.recovery_secret
         return self._admin.access_token
 
     async def _post(self, path: str, body: dict[str, Any], field: str = "id") -> str:
