@@ -3,7 +3,7 @@
 This is not an emulator. It keeps one line, on which carriage returns, backspaces, tabs, erasing and horizontal cursor
 movements have the same effect as in a terminal; so a progress bar leaves its last state. When a program moves to
 another line in any other way than by a line feed, the line ends. (An emulator such as pyte keeps a screen, from which
-scrolled lines are gone, and is about fifty times slower.) Every character counts as one column wide.
+scrolled lines are gone, and is about fifty times slower.) Graphemes take the columns that `text_width` gives them.
 
 Control sequences are those of ECMA-48 §5.4 and §8.3; the strings of OSC, DCS, SOS, PM and APC are left out.
 """
@@ -14,6 +14,8 @@ import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from onsembl.protocol.text_width import MAX_GRAPHEME, graphemes, is_simple
 
 MAX_LINE = 8192
 """A longer line is returned in parts of this many characters."""
@@ -33,6 +35,11 @@ _MAX_SEQUENCE = 256
 _STRING_END = re.compile(rb"[\x07\x18\x1a]|\x1b\\|(?=\x1b[^\\])")
 _C1 = re.compile("[\x80-\x9f]")
 _TAB = 8
+_FILLER = "\0"
+"""The second column of a wide grapheme."""
+_FIRST_STAND_IN, _LAST_STAND_IN = 0xD800, 0xDFFF
+"""Surrogates, which no decoded text has: each stands for a grapheme of several characters in the line."""
+_STAND_IN = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +60,10 @@ class PlainText:
     """Translates a stream from `offset` on, which begins a line."""
 
     def __init__(self, offset: int = 0) -> None:
-        self._text = ""
+        self._text = ""  # a character for each column, with fillers and stand-ins
         self._column = 0
+        self._stand_ins: dict[str, str] = {}
+        self._may_join = False  # the text to come may belong to the grapheme before the cursor
         self._pending = b""
         self._string: int | None = None  # bytes of a control string so far
         self._offset = offset
@@ -92,7 +101,7 @@ class PlainText:
 
     def rest(self) -> Line | None:
         """The unfinished line; None when it is empty. Changes nothing."""
-        text = (self._text + self._undecoded()).rstrip(" ")
+        text = (self._shown() + self._undecoded()).rstrip(" ")
         return Line(self._line_start, text, ended=False) if text else None
 
     def _take(self, token: re.Match[bytes], after: int) -> Iterator[Line]:
@@ -101,6 +110,8 @@ class PlainText:
             yield from self._write(token["text"], self._offset + token.start())
             return
         self._put(self._decoder.decode(b"", final=True))
+        if kind != "final" or token["final"] != b"m":  # a colour moves no cursor
+            self._may_join = False
         if kind == "control":
             yield from self._control(token["control"], after)
         elif kind == "final":
@@ -123,9 +134,56 @@ class PlainText:
             return
         if self._column > len(self._text):
             self._text = self._text.ljust(self._column)
-        after = self._column + len(text)
-        self._text = self._text[: self._column] + text + self._text[after:]
-        self._column = after
+        if not is_simple(text) or (self._may_join and not is_simple(self._text[self._column - 1])):
+            text = self._cells(text)
+        self._replace(self._column, self._column + len(text), text)
+        self._column += len(text)
+        self._may_join = self._column > 0
+
+    def _cells(self, text: str) -> str:
+        """The text with a character for each column. It begins with the grapheme before the cursor if that may go
+        on."""
+        if self._may_join:
+            self._column -= 2 if self._text[self._column - 1] == _FILLER else 1
+            text = self._grapheme(self._text[self._column]) + text
+        cells: list[str] = []
+        for grapheme, width in graphemes(text):
+            if width > 0:
+                cells.append(grapheme)
+                cells += [_FILLER] * (width - 1)
+            elif cells:
+                at = len(cells) - (2 if cells[-1] == _FILLER else 1)
+                cells[at] = (cells[at] + grapheme)[:MAX_GRAPHEME]
+        return "".join(map(self._stand_in, cells))
+
+    def _stand_in(self, grapheme: str) -> str:
+        if len(grapheme) == 1:
+            return grapheme
+        known = self._stand_ins.get(grapheme)
+        if known is None:
+            if len(self._stand_ins) > _LAST_STAND_IN - _FIRST_STAND_IN:
+                return grapheme[0]
+            known = self._stand_ins[grapheme] = chr(_FIRST_STAND_IN + len(self._stand_ins))
+        return known
+
+    def _grapheme(self, cell: str) -> str:
+        if not "\ud800" <= cell <= "\udfff":
+            return cell
+        return list(self._stand_ins)[ord(cell) - _FIRST_STAND_IN]
+
+    def _shown(self) -> str:
+        """The line as a person reads it."""
+        text = self._text.replace(_FILLER, "")
+        return _STAND_IN.sub(lambda found: self._grapheme(found[0]), text) if self._stand_ins else text
+
+    def _replace(self, start: int, end: int, cells: str) -> None:
+        """Put `cells` in the place of others. Of a wide grapheme of which one half goes, the other becomes blank."""
+        before, after = self._text[:start], self._text[end:]
+        if before and self._text[start : start + 1] == _FILLER:
+            before = before[:-1] + " "
+        if after.startswith(_FILLER):
+            after = " " + after[1:]
+        self._text = before + cells + after
 
     def _control(self, control: bytes, after: int) -> Iterator[Line]:
         match control:
@@ -151,16 +209,19 @@ class PlainText:
             case b"G" | b"`":
                 self._to(count - 1)
             case b"K" | b"J" if count == 0:
-                self._text = self._text[:at]
+                self._replace(at, len(self._text), "")
+            case b"K" if count == 2:
+                self._text = ""
             case b"K":
-                self._text = "" if count == 2 else " " * min(at + 1, len(self._text)) + self._text[at + 1 :]
+                self._replace(0, at + 1, " " * min(at + 1, len(self._text)))
             case b"P":
-                self._text = self._text[:at] + self._text[at + max(1, count) :]
+                self._replace(at, at + max(1, count), "")
             case b"X":
                 gone = min(max(1, count), max(0, len(self._text) - at))
-                self._text = self._text[:at] + " " * gone + self._text[at + gone :]
+                self._replace(at, at + gone, " " * gone)
             case b"@" if at < len(self._text):
-                self._text = (self._text[:at] + " " * min(max(1, count), MAX_LINE) + self._text[at:])[:MAX_LINE]
+                self._replace(at, at, " " * min(max(1, count), MAX_LINE))
+                self._replace(MAX_LINE, len(self._text), "")
             case b"A" | b"B" | b"E" | b"F" | b"H" | b"f" | b"d" | b"e" | b"J" | b"S" | b"T" | b"L" | b"M" | b"r":
                 yield from self._move(after)
             case b"h" | b"l" if b"1049" in parameters or b"47" in parameters:
@@ -175,12 +236,18 @@ class PlainText:
         if self._text.strip(" "):
             yield self._end_line(after, moved=True)
         else:
-            self._text, self._column, self._line_start = "", 0, after
+            self._begin_line(after)
 
     def _end_line(self, after: int, *, ended: bool = True, moved: bool = False) -> Line:
-        line = Line(self._line_start, self._text.rstrip(" ") if ended else self._text, ended, moved)
-        self._text, self._column, self._line_start = "", 0, after
+        text = self._shown()
+        line = Line(self._line_start, text.rstrip(" ") if ended else text, ended, moved)
+        self._begin_line(after)
         return line
+
+    def _begin_line(self, after: int) -> None:
+        self._text, self._column, self._line_start = "", 0, after
+        self._stand_ins.clear()
+        self._may_join = False
 
     def _skip_string(self, data: bytes, place: int) -> int:
         assert self._string is not None

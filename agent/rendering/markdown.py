@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from onsembl.agent.rendering.text import ControlFilter, columns
+from onsembl.agent.rendering.text import ControlFilter
+from onsembl.protocol.text_width import columns
 
 RESET = "\x1b[0m"
 _BOLD, _CODE, _DIM = "1", "36", "2"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 
 from onsembl.protocol.plain_text import PlainText
+from onsembl.protocol.text_width import columns, cut
 
 MAX_SEQUENCE = 256
 """A control sequence of more characters is none: its first character is dropped, and the rest is text."""
@@ -52,17 +52,6 @@ def printable(text: str) -> str:
     return ControlFilter().feed(text.replace("\r\n", "\n"))
 
 
-def columns(text: str) -> int:
-    """How many columns of a terminal the text takes."""
-    return sum(_width(character) for character in text) if not text.isascii() else len(text)
-
-
-def _width(character: str) -> int:
-    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
-
-
 def folded(text: str, lines: int = FOLDED_LINES) -> list[str]:
     """The first lines of a text as a person would have read them in a terminal, and a line that counts the others."""
     shown, more = first_lines(text, lines)
@@ -85,11 +74,4 @@ def first_lines(text: str, lines: int) -> tuple[list[str], int]:
 
 def shortened(text: str, limit: int) -> str:
     """The text, cut to so many columns with an ellipsis."""
-    if columns(text) <= limit:
-        return text
-    width, end = 0, 0
-    for end, character in enumerate(text):  # noqa: B007
-        width += _width(character)
-        if width > limit - 1:
-            break
-    return text[:end] + "…"
+    return text if columns(text) <= limit else cut(text, limit - 1) + "…"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onsembl.agent.rendering.markdown import MarkdownWriter
-from onsembl.agent.rendering.text import columns
+from onsembl.protocol.text_width import columns
 
 
 def write(text: str, width: int = 80, size: int = 2**30, **options: str) -> str:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onsembl.agent.rendering.text import MAX_SEQUENCE, ControlFilter, columns, folded, printable, shortened
+from onsembl.agent.rendering.text import MAX_SEQUENCE, ControlFilter, folded, printable, shortened
+from onsembl.protocol.text_width import columns
 
 
 @pytest.mark.parametrize(

@@ -107,3 +107,45 @@ def test_a_control_string_that_nobody_ends_does_not_swallow_the_rest():
     assert list(text.feed(b"\x1b]0;" + b"t" * MAX_STRING)) == []
     list(text.feed(b"more"))
     assert [line.text for line in text.feed(b"\nafter\n")][-1] == "after"
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        ("漢字\b\bX", "漢X"),
+        ("漢字\rX", "X 字"),
+        ("a漢\x1b[2GX", "aX "),
+        ("a漢\x1b[3GX", "a X"),
+        ("漢字\x1b[1GX\x1b[K", "X"),
+        ("👩‍👩‍👧‍👦x\x1b[3Gy", "👩‍👩‍👧‍👦y"),
+        ("❤️x\x1b[3Gy", "❤️y"),
+        ("👍🏽x\x1b[3Gy", "👍🏽y"),
+        ("🇩🇪🇫🇷\x1b[3Gy", "🇩🇪y "),
+        ("e\u0301x\x1b[2Gy", "e\u0301y"),
+        ("\U0001fae9x\x1b[3Gy", "\U0001fae9y"),
+        ("한x\x1b[3Gy", "한y"),
+        ("漢漢\x1b[2G\x1b[P", " 漢"),
+        ("漢漢\x1b[2G\x1b[1K", "  漢"),
+        ("漢\x1b[1G\x1b[@", " 漢"),
+        ("漢\x1b[2G\x1b[@", "   "),
+        ("\u0301漢", "漢"),
+    ],
+)
+def test_a_grapheme_takes_its_columns(sent, shown):
+    """Wide, joined and marked characters take the columns of Unicode 15 and later; half of a wide one becomes blank."""
+    assert read(f"{sent}\n".encode()) == [shown.rstrip(" ")]
+
+
+def test_a_flood_of_marks_and_of_graphemes_stays_bounded():
+    """A letter with endless marks stays in one column, and a line of more graphemes than can be told apart is read."""
+    text = PlainText()
+    for _ in range(100):
+        list(text.feed(("e" + "\u0301" * 500).encode()))
+    rest = text.rest()
+    assert rest is not None
+    assert len(rest.text) <= 100 * 32
+    many = PlainText()
+    list(many.feed("".join(f"{chr(0x4E00 + n)}\u0301" for n in range(3000)).encode()))
+    rest = many.rest()
+    assert rest is not None
+    assert rest.text.startswith("一\u0301丁\u0301")
