@@ -36,7 +36,7 @@ ACTIONS: dict[str, str] = {
     "command.cancel_requested": "An operator requested the cancellation of a command.",
     "command.cancel_step": "A step of a cancellation was taken: interrupt, SIGINT, SIGTERM, SIGKILL, sweep.",
     "command.edited": "A queued command was edited: before and after.",
-    "command.ended": "A command ended; the detail has the result.",
+    "command.ended": "A command ended; the detail has the result, and by how many seconds the agent's clock was off.",
     "command.limit_passed": "A command exceeded a limit and its agent did not stop it, so the server stopped it.",
     "command.moved": "A queued command was moved within its queue.",
     "command.requested": "A command was sent to an agent's queue.",

@@ -136,14 +136,16 @@ async def accepted(
 ) -> bool:
     """Record that the agent runs the command; return False when the command is over or belongs to another agent.
 
-    No notification is sent, because commits that notify wait for each other. The job reads the row when the acceptance
+    It started at `started_at` by the agent's clock, but not before its dispatch and not after now. No notification is
+    sent, because commits that notify wait for each other. The job reads the row when the acceptance
     is overdue.
     """
     cursor = await conn.execute(
         """with accepted as (
                update commands
-               set state = 'running', started_at = %(started_at)s, stream_id = %(stream_id)s,
-                   output_start = %(output_start)s
+               set state = 'running', stream_id = %(stream_id)s,
+                   output_start = %(output_start)s,
+                   started_at = (bounded_times(%(started_at)s, %(started_at)s, null, dispatched_at, now())).begun
                where id = %(id)s and agent_id = %(agent_id)s and state = 'dispatched'
                returning id)
            select id from accepted
@@ -278,10 +280,16 @@ async def cancel_queued(conn: Connection, agent_id: AgentId, operator_id: UUID |
 
 
 async def cancel_step(conn: Connection, agent_id: AgentId, command_id: CommandId, step: dict[str, object]) -> bool:
-    """Record the step of the escalation that the agent reached; return whether the command is still running."""
+    """Record the step of the escalation that the agent reached; return whether the command is still running.
+
+    The step's time is after the command's start and not after now, whatever the agent's clock says.
+    """
     cursor = await conn.execute(
-        "update commands set cancel_step = %s where id = %s and agent_id = %s and state in ('dispatched', 'running')",
-        [Jsonb(step), command_id, agent_id],
+        """update commands
+           set cancel_step = %(step)s || jsonb_build_object('at', (bounded_times(
+               null, (%(step)s ->> 'at')::timestamptz, null, coalesce(started_at, dispatched_at), now())).finished)
+           where id = %(id)s and agent_id = %(agent_id)s and state in ('dispatched', 'running')""",
+        {"step": Jsonb(step), "id": command_id, "agent_id": agent_id},
     )
     return cursor.rowcount == 1
 

@@ -115,7 +115,8 @@ async def progress(conn: Connection, agent_id: AgentId, report: HaltProgress) ->
     cursor = await conn.execute(
         """update halt_agents
            set state = %(state)s, step = coalesce(%(step)s, halt_agents.step), processes_left = %(left)s,
-               pids = %(pids)s::integer[], at = %(at)s
+               pids = %(pids)s::integer[],
+               at = (bounded_times(null, %(at)s, null, (select at from halts where id = %(halt)s), now())).finished
            from (select id, state from halt_agents where halt_id = %(halt)s and agent_id = %(agent)s for update) as was
            where halt_agents.id = was.id and not (was.state = 'stopped' and %(state)s = 'stopping')
            returning was.state <> %(state)s as news""",

@@ -38,6 +38,9 @@ logger = logging.getLogger(__name__)
 
 STEP_TAKEN = "command.cancel_step"
 
+CLOCK_TOLERANCE = 1.0
+"""The difference between an agent's clock and the server's bounds, in seconds, from which it is logged."""
+
 Report = Accepted | Used | Ended | Steps | CancelStep | HaltProgress | SizeApplied
 
 
@@ -176,6 +179,13 @@ class AgentReports:
         if written is None:
             return None
         row, next_command = written
+        off_by = (report.ended_at - row["ended_at"]).total_seconds()
+        if abs(off_by) > CLOCK_TOLERANCE:
+            logger.warning(
+                "An agent's clock is off by about %.0f s; the times of a command were corrected",
+                off_by,
+                extra={"action": "clock_off", "agent_id": str(agent_id), "command_id": str(row["id"])},
+            )
         self._log_end(row)
         return next_command
 

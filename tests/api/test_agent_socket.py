@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import psycopg
@@ -177,6 +178,32 @@ async def test_a_command_is_offered_again_until_it_is_accepted_and_its_end_taken
         await socket.send(json.dumps({"type": "ended", **changed}))
         await next_message(socket, "end_recorded")
         assert await has_state(api, operator, command, "succeeded")
+
+
+@cases("hours", [-1, 1])
+async def test_an_agents_clock_moves_no_command(api, caplog, hours):
+    """A command of an agent whose clock is an hour off starts after its dispatch, ends before its end is recorded, and
+    has the duration that the agent measured; the difference is logged and in the audit log."""
+    agent, operator = await api.enrol(f"off-by-{hours}".replace("-1", "minus")), await api.operator()
+    async with api.agent_socket(agent) as socket:
+        await greet(socket)
+        url = f"/v1/agents/{agent.id}/commands"
+        command = (await api.http.post(url, json={"text": "ls"}, headers=operator.headers)).json()
+        started = datetime.now(UTC) + timedelta(hours=hours)
+        report = {"command_id": command["id"], "started_at": started.isoformat()}
+        await socket.send(json.dumps({"type": "accepted", **report, "output_start": 0}))
+        ended = {"outcome": "succeeded", "ended_at": (started + timedelta(microseconds=10)).isoformat(), "exit_code": 0}
+        await socket.send(json.dumps({"type": "ended", **report, **ended}))
+        await next_message(socket, "end_recorded")
+    row = (await api.http.get(f"/v1/commands/{command['id']}", headers=operator.headers)).json()
+    times = [datetime.fromisoformat(row[name]) for name in ("dispatched_at", "started_at", "ended_at")]
+    assert times == sorted(times)
+    assert times[2] < datetime.now(UTC) + timedelta(seconds=1), "the same machine's clock"
+    assert times[2] - times[1] == timedelta(microseconds=10)
+    query = f"/v1/audit?target={command['id']}&action=command.ended"
+    (event,) = (await api.http.get(query, headers=operator.headers)).json()["events"]
+    assert event["detail"]["clock_off_by"] == pytest.approx(hours * 3600, abs=60)
+    assert any(getattr(record, "action", "") == "clock_off" for record in caplog.records)
 
 
 async def test_a_command_that_the_agent_no_longer_knows_is_lost(api):
