@@ -9,8 +9,9 @@ import os
 import platform
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -34,7 +35,7 @@ from onsembl.agent.startup import StartupScript
 from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.keyboard_messages import KeysRejection
 from onsembl.protocol.limits import LimitName
-from onsembl.protocol.messages import Halt, Hello, Keys, Offer, Steps, StreamTail
+from onsembl.protocol.messages import MAX_MESSAGE_BYTES, Ended, Halt, Hello, Keys, Offer, Steps, StreamTail
 from onsembl.protocol.states import AgentKind, AgentMode
 from onsembl.protocol.stop_timeouts import StopTimeouts
 
@@ -48,7 +49,8 @@ FLUSH_SECONDS = 5.0
 STEPS_SECONDS = 0.25
 """The shortest time between two batches of steps: each becomes a change of the command's progress on the dashboard."""
 MAX_ENDED = 256
-"""How many ends one hello may have; the rest is in the next hello."""
+MAX_ENDED_BYTES = MAX_MESSAGE_BYTES // 2
+"""How many ends one hello may have, and their size; the rest is in the next hello."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +116,18 @@ def _lock(folder: Path) -> int:
         os.close(descriptor)
         raise AgentError(f"This agent runs already: {folder} is in use.") from error
     return descriptor
+
+
+def _that_fit(ends: Iterable[Ended]) -> list[Ended]:
+    """The first ends that one hello may have."""
+    fitting: list[Ended] = []
+    size = 0
+    for end in islice(ends, MAX_ENDED):
+        size += len(msgspec.json.encode(end))
+        if size > MAX_ENDED_BYTES:
+            break
+        fitting.append(end)
+    return fitting
 
 
 class Agent:
@@ -248,6 +262,6 @@ class Agent:
             stream=stream,
             boot=self._boot,
             running=list(self._journal.running.values()),
-            ended=list(self._journal.ended.values())[:MAX_ENDED],
+            ended=_that_fit(self._journal.ended.values()),
             recalls=True,
         )

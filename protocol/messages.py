@@ -101,6 +101,7 @@ from onsembl.protocol.usage import Usage as Usage
 AGENT_SUBPROTOCOL = "onsembl.agent.v1"
 TERMINAL_SUBPROTOCOL = "onsembl.terminal.v1"
 MAX_MESSAGE_BYTES = 1024 * 1024
+"""The limit of a frame, in bytes; of a text frame, in UTF-8."""
 FIRST_MESSAGE_SECONDS = 5.0
 
 HeartbeatSeconds = Annotated[float, Meta(gt=0, le=24 * 3600)]
@@ -377,6 +378,11 @@ def decode_from_server(frame: str | bytes) -> ServerToAgentMessage:
 def decode_from_viewer(frame: str | bytes) -> ViewerMessage:
     """Decode a frame that a browser sent. Raises BadMessage."""
     return _decode(_viewer_decoder, frame)
+
+
+def too_big(text: str) -> bool:
+    """Whether a text frame has more than `MAX_MESSAGE_BYTES`."""
+    return len(text) * 4 > MAX_MESSAGE_BYTES and len(text.encode()) > MAX_MESSAGE_BYTES
 
 
 def encode_output(offset: int, data: bytes) -> bytes:

@@ -7,7 +7,7 @@ import asyncio
 from onsembl.agent.process.process import Process, ProcessContext
 from onsembl.protocol.messages import Offer
 
-SHELL = ("/bin/bash", "-c")
+SHELL = ("/bin/bash", "-c", "--")  # after `--`, a command line that begins with a dash is no option
 CTRL_C = b"\x03"
 
 
@@ -34,5 +34,11 @@ class ShellDriver:
     """Starts command lines."""
 
     def start(self, offer: Offer, context: ProcessContext) -> ShellRun:
-        argv = [*SHELL, offer.text, *context.arguments]
+        argv = [*SHELL, script(offer.text), *context.arguments]
         return ShellRun(Process.in_terminal(argv, str(offer.command_id), context))
+
+
+def script(text: str) -> str:
+    """The command line without the byte order mark and the carriage returns that a file of Windows has; bash would take
+    them for parts of words."""
+    return text.removeprefix("\ufeff").replace("\r\n", "\n")

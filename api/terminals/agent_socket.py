@@ -62,6 +62,7 @@ from onsembl.protocol.messages import (
     decode_from_agent,
     decode_output,
     encode,
+    too_big,
 )
 from onsembl.protocol.rates import SlidingWindow
 from onsembl.protocol.stream import GapRejected, OffsetOutOfRange
@@ -212,7 +213,7 @@ class AgentSession:
         text = event.get("text")
         if text is None:
             raise BadMessage("The first message must be hello, in a text frame.")
-        if len(text) > MAX_MESSAGE_BYTES:
+        if too_big(text):
             raise ConnectionRejected(CloseCode.MESSAGE_TOO_BIG, FRAME_TOO_BIG)
         hello = decode_from_agent(text)
         if not isinstance(hello, Hello):
@@ -333,7 +334,7 @@ class AgentSession:
 
     async def _receive(self, text: str, now: float, terminal: Terminal) -> None:
         """Check a control message, and act on it."""
-        if len(text) > MAX_MESSAGE_BYTES:
+        if too_big(text):
             raise ConnectionRejected(CloseCode.MESSAGE_TOO_BIG, FRAME_TOO_BIG)
         if not self._messages.add(now):
             raise ConnectionRejected(CloseCode.RATE_LIMITED, "Too many control messages.")

@@ -33,7 +33,6 @@ from onsembl.protocol.heartbeat import Heartbeat
 from onsembl.protocol.ids import AgentId, OperatorId, StreamId
 from onsembl.protocol.messages import (
     FIRST_MESSAGE_SECONDS,
-    MAX_MESSAGE_BYTES,
     TERMINAL_SUBPROTOCOL,
     Attach,
     BadMessage,
@@ -51,6 +50,7 @@ from onsembl.protocol.messages import (
     ViewerMessage,
     decode_from_viewer,
     encode,
+    too_big,
 )
 from onsembl.protocol.rates import SlidingWindow
 from onsembl.protocol.states import Role
@@ -311,7 +311,7 @@ class ViewerSession:
         if event["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(event.get("code", 1005))
         text = event.get("text")
-        if text is None or len(text) > MAX_MESSAGE_BYTES:
+        if text is None or too_big(text):
             raise ConnectionRejected(CloseCode.BAD_MESSAGE, "A viewer may send only text frames of at most 1 MiB.")
         try:
             return decode_from_viewer(text)

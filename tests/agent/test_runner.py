@@ -9,6 +9,8 @@ import psutil
 import pytest
 from agent.conftest import PATIENT, QUICK, alone, sleeping, until
 
+from onsembl.protocol.field_types import MAX_TEXT_BYTES
+
 MODES = [pytest.param(True, id="adopting"), pytest.param(False, id="searching")]
 if sys.platform != "linux":
     MODES = MODES[1:]
@@ -230,6 +232,20 @@ async def test_a_command_that_cannot_be_started_fails_with_the_reason(tmp_path):
         assert end["outcome"] == "failed"
         assert "No such file" in end["error"]
         assert (await agent.run("hello"))["outcome"] == "failed"
+
+
+async def test_a_command_line_runs_as_it_was_written(tmp_path):
+    """A dash at its beginning is no option of bash, a text of a file of Windows runs like another, and the longest text
+    of three-byte characters fits into an argument."""
+    async with alone(tmp_path) as agent:
+        end = await agent.run("-c 'touch option'")
+        assert end["exit_code"] == 127, "a command of that name is looked for"
+        end = await agent.run("\ufeffif true; then\r\n  pwd > place\r\nfi\r\n")
+        assert end["outcome"] == "succeeded"
+        end = await agent.run(": " + "語" * ((MAX_TEXT_BYTES - 2) // 3))
+        assert end["outcome"] == "succeeded"
+    assert not (tmp_path / "option").exists()
+    assert (tmp_path / "place").read_text() == f"{tmp_path}\n"
 
 
 async def test_a_journal_that_cannot_be_written_fails_the_command(tmp_path):
