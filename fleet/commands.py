@@ -27,6 +27,7 @@ DEFAULT_PRIORITY = 5
 ConversationChoice = Annotated[
     str,
     Meta(
+        max_length=36,
         pattern="^(new|latest|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$",
         description="`new`, `latest`, or the id of a conversation.",
     ),
@@ -173,7 +174,10 @@ async def render_content(conn: Connection, content: CommandContent, kinds: Itera
             raise ContentError("Only a preset takes values.")
         return _rendered(content, content.text, content.priority or DEFAULT_PRIORITY, None, content.limits)
     assert content.preset is not None
-    preset = await presets.find(conn, content.preset)
+    try:
+        preset = await presets.find(conn, content.preset)
+    except msgspec.ValidationError as error:
+        raise ContentError(f"The preset {content.preset} cannot be read: {error}.") from error
     if preset is None:
         raise ContentError(f"Preset not found: {content.preset}.")
     others = sorted({kind for kind in kinds if preset.kind is not None and kind != preset.kind})

@@ -10,12 +10,12 @@ from msgspec import Meta
 from onsembl.protocol.field_types import (
     MAX_TEXT,
     NO_NUL,
-    Count,
     EscalationStage,
     Int32,
     Message,
     OffsetField,
     Pids,
+    Processes,
     Reason,
     ShortText,
     Time,
@@ -71,7 +71,7 @@ class CancelStep(Message, tag="cancel_step", frozen=True, kw_only=True):
     command_id: UUID
     step: EscalationStage
     at: Time
-    processes_left: Count
+    processes_left: Processes
     pids: Pids = []
     """The processes that survive the last stage, when `step` is `failed`."""
     limit: LimitName | None = None

@@ -55,7 +55,8 @@ Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
 RowNumber = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 """The number of a row, from which a page of a list continues."""
 Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
-Pids = Annotated[list[Annotated[int, Meta(ge=1, le=2**32)]], Meta(max_length=MAX_PIDS)]
+Processes = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Pids = Annotated[list[Annotated[int, Meta(ge=1, le=2**31 - 1)]], Meta(max_length=MAX_PIDS)]
 EscalationStage = Literal["interrupt", "sigint", "sigterm", "sigkill", "sweep", "failed"]
 Time = Annotated[datetime, Meta(tz=True)]
 """A time with its offset from UTC: 2026-01-31T12:00:00Z. `Bounded` checks that it is in the years 2 to 9998."""

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from msgspec import Meta
 
-from onsembl.protocol.field_types import Count, EscalationStage, Message, Pids, Reason, Time
+from onsembl.protocol.field_types import Count, EscalationStage, Message, Pids, Processes, Reason, Time
 
 
 class Halt(Message, tag="halt", frozen=True, kw_only=True):
@@ -48,5 +48,5 @@ class HaltProgress(Message, tag="halt_progress", frozen=True, kw_only=True):
     state: HaltProgressState
     at: Time
     step: EscalationStage | None = None
-    processes_left: Count = 0
+    processes_left: Processes = 0
     pids: Pids = []

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-import msgspec
 from msgspec import Meta
 
-from onsembl.protocol.field_types import NO_NUL, Message, OffsetField, ShortText
+from onsembl.protocol.field_types import NO_NUL, Bounded, Message, OffsetField, ShortText, Time
 from onsembl.protocol.turn_events import ToolKind, ToolStatus
 from onsembl.protocol.turn_messages import Tokens
 
@@ -23,10 +21,9 @@ MAX_STEPS_IN_MESSAGE = 256
 StepNumber = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 StepText = Annotated[str, Meta(max_length=MAX_STEP_TEXT, pattern=NO_NUL)]
 Omitted = Annotated[int, Meta(ge=0, le=2**53)]
-Time = Annotated[datetime, Meta(tz=True)]
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Step(Bounded, frozen=True, kw_only=True, omit_defaults=True):
     """A step of a command, in its newest `revision`.
 
     `text` is a message, or the arguments of a tool as JSON; `result` is a tool's result. `text_omitted` and

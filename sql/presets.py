@@ -30,7 +30,7 @@ async def get(conn: Connection, name: str) -> DictRow | None:
 
 
 async def find(conn: Connection, name: str) -> Preset | None:
-    """The preset of this name, shipped or saved."""
+    """The preset of this name, shipped or saved. Raises msgspec.ValidationError for a row that is no preset."""
     shipped = SHIPPED.get(name.lower())
     if shipped is not None:
         return shipped

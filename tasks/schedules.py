@@ -16,7 +16,6 @@ from onsembl.fleet.commands import CommandContent, SendError, Sent, promote_queu
 from onsembl.fleet.recurrence import RecurrenceError, next_times
 from onsembl.protocol import request_ids
 from onsembl.protocol.ids import AgentId, OperatorId
-from onsembl.protocol.limits import CommandLimits
 from onsembl.sql import audit, operators, schedules
 from onsembl.sql.database import Connection, Pool
 from onsembl.tasks.context import services_of
@@ -124,12 +123,12 @@ async def _send(conn: Connection, schedule: DictRow, *, skip_waiting: bool) -> S
     """Send the schedule's command. Raises SendError."""
     if not await operators.may_command(conn, OperatorId(schedule["updated_by"])):
         raise SendError(f"{schedule['updated_by_name']}, who last changed the schedule, may no longer send commands.")
-    content = CommandContent(
-        **{
-            name: schedule[name] for name in ("text", "preset", "values", "priority", "conversation", "model", "effort")
-        },
-        limits=msgspec.convert(schedule["limits"], CommandLimits),
-    )
+    given = {name: schedule[name] for name in CommandContent.__struct_fields__}
+    try:
+        content = msgspec.convert(given, CommandContent)
+        target = msgspec.convert(schedule["target"], dict[str, bool | list[str] | None])
+    except msgspec.ValidationError as error:  # other schedules are fired all the same
+        raise SendError(f"The schedule cannot be read: {error}.") from error
 
     async def still_queued(agent_ids: Collection[AgentId]) -> set[AgentId]:
         return await schedules.still_queued(conn, schedule["id"], agent_ids)
@@ -137,7 +136,7 @@ async def _send(conn: Connection, schedule: DictRow, *, skip_waiting: bool) -> S
     return await send(
         conn,
         content,
-        schedule["target"],
+        target,
         audit.Actor("system", schedule["updated_by"], f"schedule {schedule['name']}"),
         group_of_one=False,
         skip=still_queued if skip_waiting else None,

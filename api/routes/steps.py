@@ -45,7 +45,7 @@ ENDPOINTS = [
     ),
     Endpoint(
         method="GET",
-        path="/v1/commands/{command_id:uuid}/steps/{number:int}",
+        path="/v1/commands/{command_id:uuid}/steps/{number:number}",
         handler=read_step,
         summary="Read a step with its whole text and result",
         answer=StepAnswer,

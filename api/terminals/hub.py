@@ -244,8 +244,16 @@ async def _send_due(link: AgentLink, row: DictRow) -> None:
         if link.offered is not None and link.offered[0] == row["id"] and now < link.offered[1] + OFFER_AGAIN_SECONDS:
             return
         link.offered = (row["id"], now)
-        limits = msgspec.convert(row["limits"], CommandLimits)
-        turn = msgspec.convert(row["turn"], TurnSettings) if row["turn"] is not None else None
+        try:
+            limits = msgspec.convert(row["limits"], CommandLimits)
+            turn = msgspec.convert(row["turn"], TurnSettings) if row["turn"] is not None else None
+        except msgspec.ValidationError as error:  # without an offer, its job gives the command up
+            logger.warning(
+                "A command cannot be offered: %s",
+                error,
+                extra={"action": "offer_failed", "command_id": str(row["id"]), "agent_id": str(row["agent_id"])},
+            )
+            return
         message = Offer(command_id=row["id"], text=row["text"], limits=limits, turn=turn, request_id=row["request_id"])
     else:
         return

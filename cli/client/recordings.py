@@ -12,7 +12,7 @@ import click
 from onsembl.cli.client.options import count_option, server_option, since_option, until_option
 from onsembl.cli.client.rest_client import OperatorClient
 from onsembl.cli.json_output import json_option, print_json
-from onsembl.cli.output import print_line, print_progress, styled
+from onsembl.cli.output import local_time, print_line, print_progress, styled
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,9 +38,9 @@ def list_recordings(agent: str, limit: int, as_json: bool, server: str | None) -
         print_json(streams)
         return
     for stream in streams:
-        began = datetime.fromisoformat(stream["began_at"] or stream["created_at"]).astimezone()
+        began = local_time(stream["began_at"] or stream["created_at"])
         size, stored = _mebibytes(stream["end"] - stream["start"]), _mebibytes(stream["stored"])
-        print_line(f"{stream['id']}  {began:%Y-%m-%d %H:%M:%S}  {size}, {stored} stored, {stream['commands']} commands")
+        print_line(f"{stream['id']}  {began}  {size}, {stored} stored, {stream['commands']} commands")
 
 
 @recordings.command()
@@ -199,8 +199,7 @@ def search(
 
 def _print_hit(hit: dict[str, Any], names: dict[str, str]) -> None:
     place = hit["command_id"] or f"{hit['stream_id']}:{hit['offset']}"
-    at = datetime.fromisoformat(hit["at"]).astimezone()
     agent = names.get(hit["agent_id"], hit["agent_id"])
-    print_line(styled(f"{agent}  {at:%Y-%m-%d %H:%M:%S}  {place}", dim=True))
+    print_line(styled(f"{agent}  {local_time(hit['at'])}  {place}", dim=True))
     texts = [(part["text"].replace("\n", " "), part["match"]) for part in hit["excerpt"]]
     print_line("  ", *(styled(text, fg="yellow", bold=True) if match else text for text, match in texts))

@@ -157,7 +157,9 @@ async def test_the_server_stops_nothing_whose_silence_has_another_reason(api, ad
         return (await call_api(admin, "GET", f"/v1/agents/{agent.id}"))["status"] == "offline"
 
     await until(offline, "offline")
-    assert await hours_later("commands set dispatched_at = dispatched_at - interval '30 minutes'") == 0
+    half_an_hour = "interval '30 minutes'"
+    earlier = f"dispatched_at = dispatched_at - {half_an_hour}, started_at = started_at - {half_an_hour}"
+    assert await hours_later(f"commands set {earlier}") == 0
     async with api.agent_socket(agent) as socket:
         await socket.send(json.dumps({**HELLO, "running": [accepted]}))
         await next_message(socket, "welcome")

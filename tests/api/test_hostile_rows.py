@@ -55,6 +55,10 @@ ROWS = (
     "insert into stream_sizes (stream_id, start, at, columns, rows) values (%(stream)s, 0, 'infinity', 80, 24)",
     """insert into procrastinate_jobs (queue_name, task_name, args, status, scheduled_at)
        values ('default', 'task', '{"command_id": "no uuid"}', 'todo', 'infinity')""",
+    """update conversations set created_at = 'infinity', active_at = '-infinity'
+       where id = %(conversation)s""",
+    """update steps set started_at = 'infinity', ended_at = '12000-01-01', cost_usd = 'nan'
+       where command_id = %(stepped)s""",
     "insert into procrastinate_workers (last_heartbeat) values ('infinity')",
 )
 LISTS = {
@@ -66,6 +70,7 @@ LISTS = {
     "/v1/alerts": ("alerts", 2),
     "/v1/device/requests": ("requests", 2),
     "/v1/enrolment-tokens": ("tokens", 2),
+    "/v1/conversations": ("conversations", 2),
     "/v1/jobs": ("jobs", 2),
     "/v1/jobs/workers": ("workers", 1),
     "/v1/audit": ("events", 4),
@@ -80,10 +85,11 @@ async def test_a_row_with_hostile_values_breaks_no_list(api):
     account = await api.operator()
     objects = Objects(api, account, "")
     ids: dict[str, Any] = {}
-    for name in ("agent", "command", "group", "schedule", "stream", "alert", "request", "token", "job"):
+    for name in ("agent", "command", "group", "schedule", "stream", "alert", "request", "token", "job", "conversation"):
         for _ in range(2):  # the second of each row is hostile, the first has to be shown whole
             ids[name] = await objects.path_value("", f"{name}_id")
             ids["preset"] = await objects.path_value("", "name")
+            ids["stepped"] = await objects.path_value("readStep", "command_id")
     whole = {path: await call_api(operator, "GET", path) for path in LISTS}
     async with await connect(api.database_url) as conn:
         deeper, digits = f'{{"deeper": {DEEPER}}}', f'{{"digits": {DIGITS}}}'
@@ -96,7 +102,7 @@ async def test_a_row_with_hostile_values_breaks_no_list(api):
         assert "unreadable: " in json.dumps(rows), path
         kept = [row for row in rows if before.get(row.get("id", row.get("name"))) == row]
         assert kept or path == "/v1/jobs/workers", f"{path}: the other rows are whole"
-    for path in every_readable_path(ids):
+    for path in (*every_readable_path(ids), f"/v1/commands/{ids['stepped']}/steps"):
         response = await api.http.get(path, headers=operator.headers)
         assert response.status_code in (200, 404, 409), (path, response.text)
     lines = (await api.http.get("/v1/audit/export", headers=operator.headers)).text.splitlines()
@@ -116,7 +122,11 @@ async def test_a_row_with_hostile_values_breaks_no_list(api):
 
 def every_readable_path(ids: dict[str, Any]) -> list[str]:
     """The paths of the operations that read, with the ids of hostile rows."""
-    values = {f"{name}_id": value for name, value in ids.items()} | {"name": ids["preset"], "user_code": "x"}
+    values = {f"{name}_id": value for name, value in ids.items()} | {
+        "name": ids["preset"],
+        "user_code": "x",
+        "number": "1",
+    }
     query = {"/v1/schedules/times": "?cron=*+*+*+*+*", "/v1/search": "?q=ls", "/v1/streams/{stream_id}/modes": "?at=0"}
     return [
         path.format(**values) + query.get(path, "") for path, methods in document()["paths"].items() if "get" in methods

@@ -61,6 +61,7 @@ EXAMPLES: dict[str, Example] = {
             "agent_id": str(uuid4()),
             "state": "queued,lost",
             "group_id": str(uuid4()),
+            "conversation_id": str(uuid4()),
             "tag": "blue",
             "by": "admin",
             "q": "ls",
@@ -101,6 +102,11 @@ EXAMPLES: dict[str, Example] = {
     ),
     "refreshAgentToken": Example(token="refresh"),
     "logOutAgent": Example(token="refresh"),
+    "listConversations": Example(query={"before": "9", "limit": "5", "agent_id": str(uuid4()), "q": "a"}),
+    "renameConversation": Example(body={"title": "a title"}),
+    "forkConversation": Example(body={}),
+    "importConversation": Example(body={"cli_id": "0c5e4f2a-1111-4222-8333-444455556666", "title": "begun outside"}),
+    "listSteps": Example(query={"after": "0", "limit": "5"}),
     "verifyAuditLog": Example(body={"expected": []}),
     "openRecovery": Example(body={"expires_in": 300}),
     "recoverAgent": Example(token="recovery"),
@@ -126,6 +132,7 @@ class Objects:
             "request_id": self._device_request,
             "token_id": self._enrolment_token,
             "user_code": self._user_code,
+            "conversation_id": self._conversation,
             "name": self._preset,
         }
 
@@ -135,6 +142,10 @@ class Objects:
             return self._online_agent
         if operation == "exportCommandRecording":
             return await self._recorded_command()
+        if operation == "importConversation":
+            return (await self._api.enrol(f"agent-{next(self._number)}", "claude")).id
+        if operation == "readStep":
+            return await self._step(parameter)
         return await self._makers[parameter]()
 
     async def credential(self, token: str) -> str:
@@ -201,6 +212,26 @@ class Objects:
         response = await self._api.http.post("/v1/device/authorization", data=form)
         assert response.is_success, response.text
         return response.json()
+
+    async def _conversation(self) -> str:
+        agent = await self._api.enrol(f"agent-{next(self._number)}", "claude")
+        return await self._insert(
+            "insert into conversations (agent_id, cli_id, title, imported) values (%s, %s, 'x', true) returning id",
+            agent.id,
+            str(uuid4()),
+        )
+
+    async def _step(self, parameter: str) -> str:
+        if parameter == "number":
+            return "1"
+        return await self._insert(
+            """insert into steps (at, command_id, number, changed, revision, kind, name, title, status, text, result,
+                   text_omitted, result_omitted, denied, started_at, output_start, output_end)
+               select created_at, id, 1, 1, 1, 'message', '', '', 'completed', 'x', '', 0, 0, false, now(), 0, 0
+               from commands where id = %s
+               returning command_id as id""",
+            await self._command(),
+        )
 
     async def _user_code(self) -> str:
         return (await self._request())["user_code"]

@@ -54,7 +54,7 @@ async def main(folder: Path, kind: str, adopt: bool, timeouts: StopTimeouts) -> 
     for end in journal.ended.values():
         print(encode(end), flush=True)
     startup.start()
-    reader = asyncio.StreamReader()
+    reader = asyncio.StreamReader(limit=2**20)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
         match json.loads(line):

@@ -55,6 +55,23 @@ async def commands_of(conn: Connection) -> list[dict]:
     return await cursor.fetchall()
 
 
+async def test_a_schedule_that_cannot_be_read_holds_no_other(pool, conn):
+    """A due schedule with values that are none fails with the reason, and the next one sends its command."""
+    broken = [
+        await a_schedule(conn, NOW - timedelta(hours=2), target=[1]),
+        await a_schedule(conn, NOW - timedelta(hours=2), limits={"tokens": 10**30}),
+        await a_schedule(conn, NOW - timedelta(hours=2), text=None, preset="own", values={"goal": 10**30}),
+    ]
+    sound = await a_schedule(conn, NOW - timedelta(hours=1))
+    assert await fire_due(pool) == 4
+    for schedule_id in broken:
+        row, [run] = await made_by(conn, schedule_id)
+        assert run["error"].startswith("The schedule cannot be read: ")
+        assert row["next_at"] > NOW
+    _, [run] = await made_by(conn, sound)
+    assert run["command_id"] is not None
+
+
 async def test_what_was_missed_comes_once(pool, conn):
     """Missed leap days create one command, for the first of them, and the next time is the next leap day."""
     missed = NOW - timedelta(days=5000)
