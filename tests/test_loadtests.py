@@ -158,7 +158,7 @@ async def test_an_answer_that_fails_is_asked_for_again(part):
                 raise aiohttp.ClientResponseError(None, (), status=503)
             return {"ended_at": "now", "state": "succeeded"}
 
-    fleet = part("fleet").Fleet(Center(), [], history=False, archive=False, renewal=None)
+    fleet = part("load_process").Fleet(Center(), [], history=False, archive=False, renewal=None)
     assert await fleet._ended("some", cancel=False) == "succeeded" and len(asked) == 2
 
 

@@ -75,6 +75,9 @@ class StepRecorder:
                     step, denied=True, status="failed", result=short(event.reason)
                 )
                 steps.append(step)
+            case PermissionDenied():  # told after the call's result, as older versions of a CLI do
+                step = self._texted("notice", short(event.name), event.title, event, start, end, now)
+                steps.append(msgspec.structs.replace(step, denied=True, status="failed", result=short(event.reason)))
             case Plan():
                 text = "\n".join(f"{entry.status}: {entry.content}" for entry in event.entries)
                 steps.append(self._texted("plan", "", text, event, start, end, now))

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from support.agents import FINAL, Operator, agent_running, read_until, sleepers, until
+from support.claude import put_claude_on_path
 from support.forked import run_forked
 from support.frames import attach
 from support.server import Api, running
@@ -231,10 +232,7 @@ async def test_a_startup_script_is_shown_and_is_no_command(api, operator, folder
 
 async def test_a_prompt_runs_end_to_end(api, operator, tmp_path, monkeypatch):
     """Kind `claude`: the answer is in the terminal, tokens and cost are in the command's row."""
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "claude").symlink_to(TESTS / "support" / "fake_claude.py")
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setenv("TRANSCRIPTS", str(TESTS / "agent" / "transcripts"))
+    put_claude_on_path(tmp_path, monkeypatch)
     async with agent_running(api, tmp_path, kind="claude") as agent, api.terminal_socket(agent.id) as viewer:
         await attach(viewer, operator.headers["Authorization"].removeprefix("Bearer "))
         command = await operator.send(agent.id, "tool")

@@ -99,6 +99,19 @@ def test_a_denied_call_stays_denied():
     ]
 
 
+def test_a_denial_that_comes_after_the_result_is_a_step():
+    """Some versions of a CLI tell it only at the end of the turn."""
+    denied = PermissionDenied(tool_call="a", name="Bash", title="rm x", reason="not allowed")
+    step = newest(record(call("a"), ended("a"), denied))[-1]
+    assert (step.kind, step.name, step.title, step.denied, step.result) == (
+        "notice",
+        "Bash",
+        "rm x",
+        True,
+        "not allowed",
+    )
+
+
 def test_the_end_of_a_turn_is_a_step():
     """It has the tokens and the cost so far, and the error."""
     usage = Usage(input_tokens=5, output_tokens=2, cost_usd=0.5)

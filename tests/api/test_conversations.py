@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,12 +10,11 @@ import pytest
 from support.agents import FINAL, Operator, agent_running
 from support.api_calls import audit_entries, call_api
 from support.cases import cases
+from support.claude import put_claude_on_path
 from support.command_line import CommandLine
 from support.server import Api
 
 from onsembl.protocol.states import Role
-
-TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -26,12 +24,7 @@ async def admin(api: Api) -> Operator:
 
 @pytest.fixture
 def claude(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program `claude` that plays recorded runs, and leaves its arguments in `called.json`."""
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "claude").symlink_to(TESTS / "support" / "fake_claude.py")
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setenv("TRANSCRIPTS", str(TESTS / "agent" / "transcripts"))
-    monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "config"))
+    put_claude_on_path(tmp_path, monkeypatch)
 
 
 async def test_a_prompt_is_a_turn_of_a_conversation(api, admin, claude, tmp_path):

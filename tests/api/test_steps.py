@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -12,6 +11,7 @@ import pytest
 from support.agents import FINAL, CuttableLink, Operator, agent_running, until
 from support.api_calls import call_api
 from support.archive import until_archived
+from support.claude import put_claude_on_path
 from support.command_line import CommandLine
 from support.server import Api
 
@@ -21,7 +21,6 @@ from onsembl.protocol.turn_steps import Step
 from onsembl.sql import steps
 from onsembl.sql.database import connect
 
-TESTS = Path(__file__).parents[1]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -32,12 +31,7 @@ async def admin(api: Api) -> Operator:
 
 @pytest.fixture
 def claude(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program `claude` that plays recorded runs."""
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "claude").symlink_to(TESTS / "support" / "fake_claude.py")
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setenv("TRANSCRIPTS", str(TESTS / "agent" / "transcripts"))
-    monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "config"))
+    put_claude_on_path(tmp_path, monkeypatch)
 
 
 async def until_steps(admin: Operator, command: dict) -> list[dict]:

@@ -113,6 +113,7 @@ export class Workspace {
     this.liveUntil = until;
   });
   readonly #subscription: Subscription;
+  readonly #turnWatchers = new Map<string, Set<() => void>>();
   readonly #ended: () => void;
 
   constructor(supabase: Supabase, session: Session, ended: () => void) {
@@ -134,6 +135,7 @@ export class Workspace {
         else if (table === "schedules") this.schedulesSeen += 1;
         else void this.inbox.read(table);
       },
+      turn: (commandId) => this.#turnWatchers.get(commandId)?.forEach((watcher) => watcher()),
       flowing: () => this.reread(),
       signal: (signals) => this.#live.set(signals),
     });
@@ -155,7 +157,18 @@ export class Workspace {
     },
   };
 
+  /** Calls `watcher` when the command's turn has, or may have, come further; the returned function stops this. */
+  watchTurn(commandId: string, watcher: () => void): () => void {
+    const watchers = this.#turnWatchers.get(commandId) ?? new Set();
+    this.#turnWatchers.set(commandId, watchers.add(watcher));
+    return () => {
+      watchers.delete(watcher);
+      if (watchers.size === 0) this.#turnWatchers.delete(commandId);
+    };
+  }
+
   reread(): void {
+    for (const watchers of this.#turnWatchers.values()) watchers.forEach((watcher) => watcher());
     this.schedulesSeen += 1;
     void this.halting.read();
     void this.fleet.readUntilDone(() => {

@@ -17,6 +17,8 @@ export type RereadTable = (typeof REREAD_TABLES)[number];
 export interface SubscriptionEvents {
   change(change: Change): void;
   reread(table: RereadTable): void;
+  /** The turn of a command has come further. */
+  turn(commandId: string): void;
   /** Changes flow from now on: earlier ones have to be read. Called again after each reconnect. */
   flowing(): void;
   signal(change: Partial<Signals>): void;
@@ -93,6 +95,10 @@ export class Subscription {
         if (channel === this.#channel) this.#events.reread(table);
       });
     }
+    channel.on("postgres_changes", { event: "*", schema: "onsembl", table: "turn_progress" }, (payload) => {
+      const id = (payload.new as Record<string, unknown>)["command_id"];
+      if (channel === this.#channel && typeof id === "string") this.#events.turn(id);
+    });
     channel.on("system", {}, (payload: { extension?: string; status?: string }) => {
       if (channel === this.#channel && payload.extension === "postgres_changes") this.#flow(payload.status === "ok");
     });

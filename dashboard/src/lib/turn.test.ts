@@ -1,0 +1,97 @@
+import { describe, expect, test } from "vitest";
+
+import type { StepAnswer } from "./rest.ts";
+import { change, lasted, placed } from "./turn.ts";
+
+function step(number: number, fields: Partial<StepAnswer> = {}): StepAnswer {
+  return {
+    changed: number,
+    number,
+    revision: 1,
+    parent: null,
+    kind: "tool",
+    name: "",
+    tool_kind: null,
+    title: "",
+    status: "completed",
+    text: "",
+    text_length: 0,
+    text_omitted: 0,
+    result: "",
+    result_length: 0,
+    result_omitted: 0,
+    denied: false,
+    started_at: "2026-01-01T00:00:00Z",
+    ended_at: null,
+    output_start: 0,
+    output_end: 0,
+    tokens: null,
+    cost_usd: null,
+    ...fields,
+  };
+}
+
+describe("the tree", () => {
+  test("a step stands below its parent, in the order of numbers", () => {
+    const steps = [step(5, { parent: 2 }), step(1), step(4), step(3, { parent: 2 }), step(2), step(6, { parent: 3 })];
+    expect(placed(steps).map(({ step, depth }) => [step.number, depth])).toEqual([
+      [1, 0],
+      [2, 0],
+      [3, 1],
+      [6, 2],
+      [5, 1],
+      [4, 0],
+    ]);
+  });
+
+  test("a step whose parent is missing, or is no earlier step, stands at the top", () => {
+    const steps = [step(3, { parent: 9 }), step(4, { parent: 4 }), step(5, { parent: 7 }), step(7, { parent: 5 })];
+    expect(placed(steps).map(({ step, depth }) => [step.number, depth])).toEqual([
+      [3, 0],
+      [4, 0],
+      [5, 0],
+      [7, 1],
+    ]);
+  });
+
+  test("ten thousand steps in a chain are placed", () => {
+    const steps = Array.from({ length: 10_000 }, (_, at) => step(at + 1, { parent: at === 0 ? null : at }));
+    expect(placed(steps)).toHaveLength(10_000);
+  });
+});
+
+describe("a change of a file", () => {
+  const edit = (text: object): StepAnswer => step(1, { tool_kind: "edit", text: JSON.stringify(text) });
+
+  test("an edit removes and adds lines", () => {
+    expect(change(edit({ file_path: "/a", old_string: "x\ny\n", new_string: "z" }))).toEqual({
+      path: "/a",
+      lines: [
+        { kind: "removed", text: "x" },
+        { kind: "removed", text: "y" },
+        { kind: "added", text: "z" },
+      ],
+    });
+  });
+
+  test("a written file and several edits", () => {
+    expect(change(edit({ file_path: "/a", content: "x" }))?.lines).toEqual([{ kind: "added", text: "x" }]);
+    const edits = [{ old_string: "a", new_string: "b" }, null, { new_string: "c" }];
+    expect(change(edit({ file_path: "/a", edits }))?.lines.map(({ text }) => text)).toEqual(["a", "b", "c"]);
+  });
+
+  test.each(["{", "null", "[]", '{"file_path": 5}', '{"file_path": "/a"}'])("none in %s", (text) => {
+    expect(change(step(1, { tool_kind: "edit", text }))).toBeNull();
+  });
+
+  test("none in another tool's arguments", () => {
+    expect(change(step(1, { tool_kind: "read", text: '{"file_path": "/a", "content": "x"}' }))).toBeNull();
+  });
+});
+
+test("a step that goes on lasts until now", () => {
+  const began = Date.parse("2026-01-01T00:00:00Z");
+  expect(lasted(step(1), began + 2000)).toBe(2000);
+  expect(lasted(step(1, { ended_at: "2026-01-01T00:00:01Z" }), began + 2000)).toBe(1000);
+  expect(lasted(step(1), began - 5)).toBe(0);
+});

@@ -1,0 +1,71 @@
+import type { StepAnswer } from "./rest.ts";
+
+/** A step at its place in the tree: `depth` is 0 for a step of the main conversation. */
+export interface PlacedStep {
+  step: StepAnswer;
+  depth: number;
+}
+
+const MAX_DEPTH = 8;
+
+/** The steps as a tree in which each step stands below its parent; the order of siblings is that of their numbers. */
+export function placed(steps: Iterable<StepAnswer>): PlacedStep[] {
+  const children = new Map<number | null, StepAnswer[]>();
+  const known = new Map<number, StepAnswer>();
+  for (const step of steps) known.set(step.number, step);
+  for (const step of [...known.values()].sort((a, b) => a.number - b.number)) {
+    // A parent has a smaller number; a step whose parent has not arrived stands at the top meanwhile.
+    const parent = step.parent !== null && step.parent < step.number && known.has(step.parent) ? step.parent : null;
+    const siblings = children.get(parent);
+    if (siblings === undefined) children.set(parent, [step]);
+    else siblings.push(step);
+  }
+  const found: PlacedStep[] = [];
+  const open: PlacedStep[] = (children.get(null) ?? []).map((step) => ({ step, depth: 0 })).reverse();
+  for (let next = open.pop(); next !== undefined; next = open.pop()) {
+    found.push(next);
+    const depth = Math.min(MAX_DEPTH, next.depth + 1);
+    for (const step of (children.get(next.step.number) ?? []).toReversed()) open.push({ step, depth });
+  }
+  return found;
+}
+
+/** A line of a change of a file. */
+export interface ChangedLine {
+  kind: "added" | "removed";
+  text: string;
+}
+
+/** The file and the lines that an editing tool call changes; null for other steps, and if its arguments are not whole. */
+export function change(step: StepAnswer): { path: string; lines: ChangedLine[] } | null {
+  if (step.tool_kind !== "edit") return null;
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(step.text);
+  } catch {
+    return null;
+  }
+  if (typeof parsed !== "object" || parsed === null) return null;
+  const given = parsed as Record<string, unknown>;
+  const path = given["file_path"] ?? given["notebook_path"];
+  if (typeof path !== "string") return null;
+  const edits: unknown[] = Array.isArray(given["edits"]) ? (given["edits"] as unknown[]) : [given];
+  const lines: ChangedLine[] = [];
+  for (const edit of edits) {
+    if (typeof edit !== "object" || edit === null) continue;
+    const { old_string, new_string, content, new_source } = edit as Record<string, unknown>;
+    lines.push(...textLines(old_string, "removed"), ...textLines(new_string ?? content ?? new_source, "added"));
+  }
+  return lines.length === 0 ? null : { path, lines };
+}
+
+function textLines(text: unknown, kind: ChangedLine["kind"]): ChangedLine[] {
+  if (typeof text !== "string" || text === "") return [];
+  return text.replace(/\n$/, "").split("\n").map((line) => ({ kind, text: line }));
+}
+
+/** How long a step took, up to `now` for one that goes on, in ms. */
+export function lasted(step: StepAnswer, now: number): number {
+  const end = step.ended_at === null ? now : Date.parse(step.ended_at);
+  return Math.max(0, end - Date.parse(step.started_at));
+}
