@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 BODY_SECONDS = 20.0
 """How long a client may take to send its body."""
@@ -15,7 +15,7 @@ CLOSE: Mapping[str, str] = MappingProxyType({"Connection": "close"})
 
 
 class BodyRejected(Exception):
-    """The body is too large (`status` 413) or did not arrive in time (408)."""
+    """The body is too large (`status` 413), did not arrive in time (408), or its client has left (400)."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -31,6 +31,8 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
                 raw += chunk
                 if len(raw) > max_bytes:
                     raise BodyRejected(413, f"The body is larger than {max_bytes} bytes.")
+    except ClientDisconnect as error:  # nobody reads the answer, but it is no error of the server
+        raise BodyRejected(400, "The client closed the connection before its body was complete.") from error
     except TimeoutError as error:
         raise BodyRejected(408, f"The body did not arrive within {BODY_SECONDS:g} seconds.") from error
     return bytes(raw)
