@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
+from onsembl.agent.process import cgroup as cgroups
 from onsembl.agent.process.environment import command_environment
 from onsembl.agent.process.line_limit import LineLimit
 from onsembl.agent.process.reaper import Reaper
@@ -79,7 +80,9 @@ class ProcessContext:
 class Process:
     """A running program. `tree` has its processes; `drain` reads its last bytes."""
 
-    def __init__(self, child: subprocess.Popen[bytes], command_id: str, context: ProcessContext) -> None:
+    def __init__(
+        self, child: subprocess.Popen[bytes], command_id: str, context: ProcessContext, cgroup: Path | None
+    ) -> None:
         self._child = child
         self._terminal = context.terminal
         self._reaper = context.reaper
@@ -100,11 +103,12 @@ class Process:
         self._last_output = self._loop.time()
         self.exited = self._reaper.watch(child)
         """Done when the program has ended: its exit status, or minus the signal that ended it."""
-        self.tree = ProcessTree(self._reaper, command_id, child.pid)
+        self.tree = ProcessTree(self._reaper, command_id, child.pid, cgroup)
 
     @classmethod
     def in_terminal(cls, argv: Sequence[str], command_id: str, context: ProcessContext) -> Process:
         """Start `argv` in a pseudo-terminal whose output goes to the agent's terminal. Raises OSError."""
+        cgroup = cgroups.make(command_id)
         control, inside = pty.openpty()
         try:
             name = os.ttyname(inside)
@@ -113,16 +117,17 @@ class Process:
                 argv,
                 cwd=context.cwd,
                 env=command_environment(os.environ, command_id),
-                preexec_fn=lambda: (os.login_tty(inside), _reset_signals()),
+                preexec_fn=lambda: (cgroups.join(cgroup), os.login_tty(inside), _reset_signals()),
                 pass_fds=(inside,),
             )
         except BaseException:
             os.close(control)
+            cgroups.remove(cgroup)
             raise
         finally:
             os.close(inside)
         os.set_blocking(control, False)
-        process = cls(child, command_id, context)
+        process = cls(child, command_id, context, cgroup)
         process._pty, process._tty, process._typeahead = control, name, Typeahead(control)
         process._read_from(control, context.terminal.write)
         return process
@@ -140,18 +145,23 @@ class Process:
 
         Its input is what `write_input` is given, until `end_input`. Raises OSError.
         """
-        child = subprocess.Popen(
-            argv,
-            cwd=context.cwd,
-            env=command_environment(os.environ, command_id),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            preexec_fn=_reset_signals,
-        )
+        cgroup = cgroups.make(command_id)
+        try:
+            child = subprocess.Popen(
+                argv,
+                cwd=context.cwd,
+                env=command_environment(os.environ, command_id),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                preexec_fn=lambda: (cgroups.join(cgroup), _reset_signals()),
+            )
+        except BaseException:
+            cgroups.remove(cgroup)
+            raise
         assert child.stdin is not None and child.stdout is not None and child.stderr is not None
-        process = cls(child, command_id, context)
+        process = cls(child, command_id, context, cgroup)
         process._input = os.dup(child.stdin.fileno())
         os.set_blocking(process._input, False)
         child.stdin.close()

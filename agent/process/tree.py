@@ -2,7 +2,8 @@
 
 Where the agent is the reaper of its descendants (see `reaper`), every process below it belongs to a command. Elsewhere
 a process is recognised by its session, by descent, or by the environment variable that each command's program gets and
-passes on to its children. Processes that a killed agent has left behind are recognised by that variable alone.
+passes on to its children. Processes that a killed agent has left behind are recognised by that variable, and by the
+command's cgroup where there is one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from onsembl.agent.process import cgroup as cgroups
 from onsembl.agent.process.reaper import Reaper
 
 COMMAND_ID_VARIABLE = "ONSEMBL_COMMAND_ID"
@@ -23,13 +25,15 @@ _LISTS_CHILDREN = Path("/proc/self/task").exists() and any(Path("/proc/self/task
 class ProcessTree:
     """The processes of one command, whose leader started a session of its own.
 
-    Without a leader, these are processes that an earlier run of the agent may have left behind.
+    Without a leader, these are processes that an earlier run of the agent may have left behind. `cgroup` is the
+    command's, if it has one.
     """
 
-    def __init__(self, reaper: Reaper, command_id: str, leader: int | None) -> None:
+    def __init__(self, reaper: Reaper, command_id: str, leader: int | None, cgroup: Path | None = None) -> None:
         self._reaper = reaper
         self._variable = _variable(command_id)
         self._leader = psutil.Process(leader) if leader is not None else None  # with its start time: pids recur
+        self._cgroups = cgroups.find(command_id) if leader is None else [cgroup] if cgroup is not None else []
         self._known: set[psutil.Process] = set()
         _trees.add(self)
 
@@ -77,6 +81,8 @@ class ProcessTree:
         _unkillable.difference_update({process for process in _unkillable if not _is_alive(process)})
         _unkillable.update(process for process in self._known if _is_alive(process))
         _trees.discard(self)
+        for cgroup in self._cgroups:
+            cgroups.remove(cgroup)
 
     def _agent_descendants(self) -> set[psutil.Process]:
         """Descendants of the agent, without those of other commands."""
@@ -97,11 +103,13 @@ class ProcessTree:
     def _search(self) -> set[psutil.Process]:
         """The command's processes, searched among all processes of the machine."""
         found = {process for process in self._known if _is_alive(process)}
+        members = set[int]().union(*map(cgroups.pids, self._cgroups))
         children: dict[int, list[psutil.Process]] = {}
         for process in psutil.process_iter():
             try:
                 children.setdefault(process.ppid(), []).append(process)
-                if process not in found and self._belongs(process) and _is_alive(process):
+                belongs = process.pid in members or self._belongs(process)
+                if process not in found and belongs and _is_alive(process):
                     found.add(process)
             except psutil.Error:
                 continue

@@ -9,6 +9,7 @@ import psutil
 import pytest
 from agent.conftest import PATIENT, QUICK, alone, sleeping, until
 
+from onsembl.agent.process import cgroup
 from onsembl.protocol.field_types import MAX_TEXT_BYTES
 
 MODES = [pytest.param(True, id="adopting"), pytest.param(False, id="searching")]
@@ -187,6 +188,23 @@ async def test_an_agent_cleans_up_after_a_killed_run(tmp_path, nap, daemon):
         agent.order("offer", command, "echo ran >> log")
         assert (await agent.run("true"))["outcome"] == "succeeded"
     assert (tmp_path / "log").read_text() == "ran\nran\n"
+
+
+async def test_a_process_that_left_everything_is_found_by_its_cgroup_after_a_kill(tmp_path, nap, daemon):
+    """It has a session of its own, no parent and no environment. Where the agent may not make cgroups, it is missed."""
+    async with alone(tmp_path) as agent:
+        command = agent.offer(f"env -i {daemon} {nap}; sleep {nap}")
+        await until(lambda: len(sleeping(nap)) == 2, "both sleepers")
+        assert len(cgroup.find(command)) == (cgroup.make("probe") is not None)
+        agent.process.kill()
+    async with alone(tmp_path) as agent:
+        assert (await agent.report("ended"))["outcome"] == "lost"
+        assert (sleeping(nap) == []) == (cgroup.make("probe") is not None)
+        assert cgroup.find(command) == []
+    for pid in sleeping(nap):
+        psutil.Process(pid).kill()
+    for path in cgroup.find("probe"):
+        cgroup.remove(path)
 
 
 async def test_a_stopped_agent_stops_its_command_and_accepts_no_more(tmp_path, nap):
