@@ -121,9 +121,9 @@ class BroadcastRoutes:
         payload = fields.get("payload")
         if payload is None:
             errors["payload"] = _BLANK
-        elif not isinstance(payload, dict):
+        elif not isinstance(payload, dict) or (size := _json_bytes(cast(dict[str, object], payload))) is None:
             errors["payload"] = _INVALID
-        elif len(orjson.dumps(payload)) > self._server.limits.payload_bytes:
+        elif size > self._server.limits.payload_bytes:
             errors["payload"] = _TOO_LARGE
         if not isinstance(fields.get("private"), bool | None):
             errors["private"] = _INVALID
@@ -140,6 +140,14 @@ class BroadcastRoutes:
 
     def _send(self, topic: str, private: bool, message: Message) -> None:
         self._server.topics.broadcast((topic, private), message)
+
+
+def _json_bytes(payload: dict[str, object]) -> int | None:
+    """The size of a payload as JSON; None when it is nested too deep to be sent on."""
+    try:
+        return len(orjson.dumps(payload))
+    except orjson.JSONEncodeError:
+        return None
 
 
 def _is_json(request: Request) -> bool:

@@ -62,6 +62,18 @@ TEXTS = [
     "語" * 60_000,
 ]
 VALUES = [None, True, [], {}, DEEP, 0, -1, 2**31, 2**53 + 1, 2**63, 2**64, 10**30, -(10**30), 1e308, 0.5, *TEXTS]
+OTHER_BODIES: dict[str, dict[str, Any] | str] = {
+    "/v1/device/authorization": "client_id=onsembl-agent&name=two&kind=shell&host=h",
+    "/v1/device/token": "client_id=onsembl-agent&grant_type=urn:ietf:params:oauth:grant-type:device_code&device_code=x",
+    "/auth/v1/token?grant_type=password": {"email": "a@example.org", "password": "x"},
+    "/auth/v1/token?grant_type=refresh_token": {"refresh_token": "x"},
+    "/auth/v1/signup": {"email": "b@example.org", "password": "correct horse", "data": {"a": 1}},
+    "/auth/v1/user": {"data": {"a": "b"}},
+    "/realtime/v1/api/broadcast": {
+        "messages": [{"topic": "t", "event": "e", "payload": {"a": 1}, "private": False}],
+    },
+}
+"""Routes that take a body and are not in the OpenAPI document: a form (text), or JSON."""
 BODIES = [
     b"",
     b"{",
@@ -238,6 +250,7 @@ async def test_no_request_is_answered_with_a_server_error(settings, examples):
             with closing(KeptConnection(api.url)) as connection:
                 await asyncio.to_thread(send_valid_ones, connection, requests)
                 await asyncio.to_thread(send_hostile_ones, connection, requests, examples)
+                await asyncio.to_thread(send_other_ones, connection, await api.key(), admin.access_token)
             assert connection.sent > 300
             assert (await api.http.get("/readyz")).status_code == 200
 
@@ -246,6 +259,31 @@ def send_valid_ones(connection: KeptConnection, requests: list[Request]) -> None
     in_order = sorted(requests, key=lambda request: request.method == "DELETE")
     statuses = {request.operation: connection.send(request) for request in in_order}
     assert {name: status for name, status in statuses.items() if not 200 <= status < 300} == {}
+
+
+def send_other_ones(connection: KeptConnection, key: str, token: str) -> None:
+    """Send hostile URLs and bodies to the routes that are not in the OpenAPI document."""
+    headers = {"apikey": key, "Authorization": f"Bearer {token}"}
+    for path in ("/%00", "/assets/%00", "/config.json?%00=%FF", "/metrics?a=%00", "/healthz?%00", "/auth/v1/user?%00"):
+        assert connection.ask("GET", path, b"", headers) == 400, path
+    for path, valid in OTHER_BODIES.items():
+        content = "application/x-www-form-urlencoded" if isinstance(valid, str) else "application/json"
+        method = "PUT" if path == "/auth/v1/user" else "POST"
+        bodies = list(BODIES)
+        for name in urlsplit(f"?{valid}").query.split("&") if isinstance(valid, str) else ():
+            bodies.append(valid.replace(name, f"{name}%00").encode())
+        for place in places_in(valid) if isinstance(valid, dict) else ():
+            for value in ("a\0b", 10**30, DEEP):
+                changed: Any = {"": deepcopy(valid)}
+                inner: Any = changed
+                last: str | int = ""
+                for key_ in place:
+                    inner, last = inner[last], key_
+                inner[last] = value
+                bodies.append(json.dumps(changed[""]).encode())
+        for body in bodies:
+            status = connection.ask(method, path, body, {**headers, "Content-Type": content})
+            assert status < 500, (path, body[:100])
 
 
 def send_hostile_ones(connection: KeptConnection, requests: list[Request], examples: int) -> None:

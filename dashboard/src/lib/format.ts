@@ -54,6 +54,7 @@ export function localTime(moment: Date): string {
 
 /** A cost in dollars: `$1.50`, and below a cent its first two digits: `$0.0042`. */
 export function dollars(cost: number): string {
+  if (!Number.isFinite(cost)) return String(cost); // the server's error in the place of a value that it cannot show
   if (cost <= 0 || cost >= 0.01) return `$${cost.toFixed(2)}`;
   return cost < 1e-6 ? "under $0.000001" : `$${cost.toPrecision(2)}`;
 }
