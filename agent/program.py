@@ -118,7 +118,7 @@ def _lock(folder: Path) -> int:
     return descriptor
 
 
-def _that_fit(ends: Iterable[Ended]) -> list[Ended]:
+def fitting_ends(ends: Iterable[Ended]) -> list[Ended]:
     """The first ends that one hello may have."""
     fitting: list[Ended] = []
     size = 0
@@ -262,6 +262,6 @@ class Agent:
             stream=stream,
             boot=self._boot,
             running=list(self._journal.running.values()),
-            ended=_that_fit(self._journal.ended.values()),
+            ended=fitting_ends(self._journal.ended.values()),
             recalls=True,
         )

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from onsembl.agent.link.journal import FILE_NAME, FORGOTTEN, REMEMBERED, Journal
-from onsembl.protocol.messages import Accepted, Ended
+from onsembl.agent.program import fitting_ends
+from onsembl.protocol.messages import MAX_MESSAGE_BYTES, Accepted, CancelStep, Ended
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -152,3 +153,18 @@ def test_only_the_owner_can_read_the_journal(reopen, tmp_path):
     reopen()
     assert stat.S_IMODE((tmp_path / "agent").stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / "agent" / FILE_NAME).stat().st_mode) == 0o600
+
+
+def test_a_hello_has_only_as_many_ends_as_fit_into_a_frame():
+    """Ends with the longest texts and every step are sent over several hellos, the first of them first."""
+    step = CancelStep(command_id=uuid4(), step="failed", at=datetime.now(UTC), processes_left=64, pids=[2**31 - 1] * 64)
+    longest = [
+        Ended(command_id=uuid4(), outcome="failed", ended_at=datetime.now(UTC), error="語" * 256, steps=[step] * 8)
+        for _ in range(256)
+    ]
+    fitting = fitting_ends(longest)
+    assert 0 < len(fitting) < 256
+    assert fitting == longest[: len(fitting)]
+    assert len(msgspec.json.encode(fitting)) < MAX_MESSAGE_BYTES - 64 * 1024
+    short = [Ended(command_id=uuid4(), outcome="succeeded", ended_at=datetime.now(UTC)) for _ in range(300)]
+    assert fitting_ends(short) == short[:256]

@@ -218,3 +218,11 @@ def test_close_codes_say_whether_to_come_back():
     assert is_permanent(CloseCode.REVOKED) and CloseCode.FORBIDDEN.is_permanent
     assert not is_permanent(CloseCode.GOING_AWAY) and not is_permanent(CloseCode.TOKEN_EXPIRED)
     assert not is_permanent(1006)
+
+
+def test_a_frame_is_measured_in_bytes():
+    """A text of three-byte characters is too big for a frame although it has fewer characters than the limit."""
+    assert not m.too_big("x" * m.MAX_MESSAGE_BYTES)
+    assert m.too_big("x" * (m.MAX_MESSAGE_BYTES + 1))
+    assert m.too_big("語" * 400_000)
+    assert not m.too_big("語" * 300_000)
