@@ -55,12 +55,26 @@ OUTSIDE = """() => [...document.querySelectorAll("header *, .bar *, .control *, 
         const seen = width > 1 && height > 1 && getComputedStyle(element).visibility !== "hidden";
         return seen && element.closest(".unseen, .keys") === null && (right > innerWidth + 1 || left < -1);
     }).map((element) => `${element.tagName}.${element.className} ${element.textContent.trim().slice(0, 40)}`)"""
+OVERLAPPING = """() => {
+    const clipped = (element) =>
+        element !== null && (getComputedStyle(element).clipPath !== "none" || clipped(element.parentElement));
+    const shown = ({ width, height, element }) =>
+        width > 1 && height > 1 && !clipped(element) && getComputedStyle(element).visibility !== "hidden";
+    const parts = [...document.querySelectorAll("header *, .bar *, .control *")]
+        .filter((element) => element.childElementCount === 0 || element.tagName === "BUTTON")
+        .map((element) => ({ element, ...element.getBoundingClientRect().toJSON() })).filter(shown);
+    const over = (a, b) =>
+        a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1
+        && !a.element.contains(b.element) && !b.element.contains(a.element);
+    const name = ({ element }) => `${element.tagName} ${element.textContent.trim().slice(0, 20)}`;
+    return parts.flatMap((a, i) => parts.slice(i + 1).filter((b) => over(a, b)).map((b) => `${name(a)} over ${name(b)}`));
+}"""
 
 
 async def faults(page: Page, view: str) -> list[str]:
     """What is wrong with the view that the page shows."""
     found: list[str] = []
-    for script in (VIOLATIONS, HIDDEN, OUTSIDE):
+    for script in (VIOLATIONS, HIDDEN, OUTSIDE, OVERLAPPING):
         found += await page.evaluate(script)
     return [f"{view}: {fault}" for fault in found]
 

@@ -129,3 +129,14 @@ def test_a_line_of_text_ends_with_the_request_id():
     with request_ids.in_force("deploy-4711"):
         assert logs.TextFormatter("%(levelname)s %(message)s").format(record) == "INFO said (request deploy-4711)"
     assert logs.TextFormatter("%(levelname)s %(message)s").format(record) == "INFO said"
+
+
+def test_hidden_characters_of_a_message_are_escaped_in_text():
+    """A foreign text in the log of a terminal acts on nothing and begins no line; a traceback keeps its lines."""
+    try:
+        raise ValueError("\x1b[2J")
+    except ValueError:
+        record = logging.LogRecord("x", logging.INFO, __file__, 1, "a %s", ("b\x1b]0;c\x07\nd\u202e",), sys.exc_info())
+    first, *rest = logs.TextFormatter("%(message)s").format(record).split("\n")
+    assert first == "a b\\x1b]0;c\\x07\\nd\\u202e"
+    assert rest[-1] == "ValueError: \\x1b[2J" and len(rest) > 2
