@@ -67,7 +67,8 @@ OVERLAPPING = """() => {
         a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1
         && !a.element.contains(b.element) && !b.element.contains(a.element);
     const name = ({ element }) => `${element.tagName} ${element.textContent.trim().slice(0, 20)}`;
-    return parts.flatMap((a, i) => parts.slice(i + 1).filter((b) => over(a, b)).map((b) => `${name(a)} over ${name(b)}`));
+    const pairs = parts.flatMap((a, i) => parts.slice(i + 1).filter((b) => over(a, b)).map((b) => [a, b]));
+    return pairs.map(([a, b]) => `${name(a)} over ${name(b)}`);
 }"""
 
 

@@ -82,7 +82,7 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[httpx.Request
 
         monkeypatch.setattr(httpx.HTTPTransport, "handle_request", lambda _, request: server(request))
         monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", asynchronously)
-        monkeypatch.setenv("ONSEMBL_SERVER", "http://server.test")
+        monkeypatch.setenv("ONSEMBL_SERVER", "https://server.test")
         monkeypatch.setenv("ONSEMBL_TOKEN", "token")
 
     return answer
@@ -156,13 +156,13 @@ def test_every_subcommand_says_that_there_is_no_server(run: Run, answer):
         assert (code, out) == (1, ""), (path, out, err)
         assert re.match(r"(?m)^(.*\n)*Error: ", err) and "Traceback" not in err, (path, err)
         if path not in LOCAL and path.split()[0] not in SERVER:
-            assert err == "Error: The server http://server.test cannot be reached: Connection refused\n", path
+            assert err == "Error: The server https://server.test cannot be reached: Connection refused\n", path
 
 
 def test_every_subcommand_says_that_the_session_has_expired(run: Run, answer, monkeypatch):
     """A session that cannot be renewed, and one that the server rejects, end with how to sign in again."""
     expired = {"code": 400, "msg": "Invalid Refresh Token"}
-    session = {"server": "http://server.test", "auth_url": "http://server.test", "key": "key", "refresh_token": "r"}
+    session = {"server": "https://server.test", "auth_url": "https://server.test", "key": "key", "refresh_token": "r"}
 
     def rejecting(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/auth/v1/token":
@@ -180,7 +180,7 @@ def test_every_subcommand_says_that_the_session_has_expired(run: Run, answer, mo
                 continue
             rest_client.session_path().write_text(stored)
             code, out, err = run(path, *arguments)
-            again = "Sign in again: onsembl login --server http://server.test"
+            again = "Sign in again: onsembl login --server https://server.test"
             assert (code, out, err) == (1, "", f"Error: {reason}. {again}\n"), path
 
 

@@ -133,8 +133,12 @@ def test_a_line_of_text_ends_with_the_request_id():
 
 def test_hidden_characters_of_a_message_are_escaped_in_text():
     """A foreign text in the log of a terminal acts on nothing and begins no line; a traceback keeps its lines."""
-    try:
+
+    def fail() -> None:
         raise ValueError("\x1b[2J")
+
+    try:
+        fail()
     except ValueError:
         record = logging.LogRecord("x", logging.INFO, __file__, 1, "a %s", ("b\x1b]0;c\x07\nd\u202e",), sys.exc_info())
     first, *rest = logs.TextFormatter("%(message)s").format(record).split("\n")

@@ -68,7 +68,7 @@ def _value(parameter: click.Parameter) -> str:
         case click.Path():
             return "-"
         case _ if parameter.name == "server":
-            return "http://server.test"
+            return "https://server.test"
         case _:
             return VALUES.get(parameter.name or "", "word")
 
