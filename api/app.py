@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import httpx
@@ -62,7 +63,7 @@ from onsembl.realtime.operators import OperatorDirectory
 from onsembl.sql import audit_chain, instances
 from onsembl.sql.cancellation import cancel_until_done
 from onsembl.sql.database import Pool, create_pool
-from onsembl.sql.supervision import supervise
+from onsembl.sql.supervision import start_supervised
 from onsembl.tasks.retention import AUDIT_DAYS
 from onsembl.tasks.worker import WORKER_END_SECONDS, run_worker
 
@@ -94,6 +95,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
             issuer=f"{settings.public_url}/auth/v1",
             on_event=audit_sign_ins(pool),
             on_rejected=on_rejected,
+            on_failure=on_failure,
             settings=settings.auth,
             limits=RealtimeLimits(
                 unauthenticated_per_address=settings.limits.unauthenticated_realtime_sockets,
@@ -203,16 +205,7 @@ async def _start(
     rate_limiter: RateLimiter,
     on_failure: Callable[[Exception], None],
 ) -> Services:
-    def ended(task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and isinstance(error := task.exception(), Exception):
-            logger.critical("%s", error, extra={"action": "gave_up"})
-            on_failure(error)
-
-    def run(name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-        task = asyncio.create_task(supervise(name, work), name=name)
-        task.add_done_callback(ended)
-        return task
-
+    run = partial(start_supervised, on_failure=on_failure)
     counted = Metrics()
     agent_keys = AgentKeys(pool, settings.agent_access_token)
     await agent_keys.load()
@@ -238,7 +231,7 @@ async def _start(
     await stack.enter_async_context(statements)
     heartbeats = create_pool(settings.database_url, role="onsembl_api", max_size=1)
     await stack.enter_async_context(heartbeats)
-    hub = Hub(pool, settings.ring_bytes, await _start_archiver(settings, stack, counted, run))
+    hub = Hub(pool, settings.ring_bytes, await _start_archiver(settings, stack, counted, on_failure))
     reports = AgentReports(hub, pool, statements, counted.command_ended)
     rejections = Rejections(pool, counted.rejected)
     stack.push_async_callback(rejections.write)
@@ -290,13 +283,13 @@ async def _start_archiver(
     settings: Settings,
     stack: AsyncExitStack,
     counted: Metrics,
-    run: Callable[[str, Callable[[], Awaitable[None]]], asyncio.Task[None]],
+    on_failure: Callable[[Exception], None],
 ) -> Archiver:
     """Start the archiver with its own connections, so that it and the requests do not wait for each other."""
     pool = create_pool(settings.database_url, role="onsembl_api", min_size=0, max_size=1, patience=ARCHIVE_PATIENCE)
     await stack.enter_async_context(pool)
     counted.pools.watch("archive", pool)
     archiver = Archiver(pool, stream_bytes=settings.backlog_bytes, total_bytes=settings.total_backlog_bytes)
-    running = run("The archiver", archiver.run)
+    running = start_supervised("The archiver", archiver.run, on_failure)
     stack.push_async_callback(archiver.drain, running, ARCHIVE_DRAIN_SECONDS)
     return archiver

@@ -5,9 +5,8 @@ The unmodified Supabase clients work against it as they do against a hosted proj
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +33,7 @@ from onsembl.realtime.tokens import AccessTokens
 from onsembl.sql import auth_project
 from onsembl.sql.cancellation import cancel_until_done
 from onsembl.sql.database import create_pool
+from onsembl.sql.supervision import start_supervised
 
 PATIENCE_SECONDS = 5.0
 """How long a sign-in waits for a connection to the database before the client is asked to retry."""
@@ -51,7 +51,8 @@ class BuiltinSupabase:
     """Serves `/auth/v1` and `/realtime/v1`. `issuer` is the `iss` claim of its access tokens and ends in `/auth/v1`.
 
     `on_event` gets each sign-in and each change to a user, for the audit log. A request waits for it and fails when it
-    fails. `on_rejected` gets every other rejected request.
+    fails. `on_rejected` gets every other rejected request, and `on_failure` the error of a background task that fails
+    after each restart.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class BuiltinSupabase:
         issuer: str,
         on_event: OnAuthEvent,
         on_rejected: OnRejected = ignore_rejections,
+        on_failure: Callable[[Exception], None] = lambda _error: None,
         settings: AuthSettings | None = None,
         passwords: Passwords | None = None,
         limits: RealtimeLimits | None = None,
@@ -68,12 +70,13 @@ class BuiltinSupabase:
         self._settings = settings or AuthSettings()
         self._on_event = on_event
         self._on_rejected = on_rejected
+        self._on_failure = on_failure
         self._pool = create_pool(
             database_url, role=AUTH_ROLE, min_size=1, max_size=4, patience=PATIENCE_SECONDS, check=True
         )
         self._tokens = AccessTokens(issuer, self._settings.access_token_lifetime)
         self._passwords = passwords or Passwords(self._settings.hasher)
-        self._realtime = RealtimeApp(database_url, limits, on_rejected)
+        self._realtime = RealtimeApp(database_url, limits, on_rejected, on_failure)
         self._signing_keys = SigningKeys(self._pool, self._tokens, self._settings, self.realtime.disconnect_users)
         self._started: _Started | None = None
         self._stack = AsyncExitStack()
@@ -92,7 +95,9 @@ class BuiltinSupabase:
                     conn, new_key(PUBLISHABLE), new_key(SECRET), secrets.token_bytes(32)
                 )
             await self._signing_keys.load()
-            reloading = asyncio.create_task(self._signing_keys.reload_repeatedly(), name="signing keys")
+            reloading = start_supervised(
+                "The reload of signing keys", self._signing_keys.reload_repeatedly, self._on_failure
+            )
             stack.push_async_callback(cancel_until_done, [reloading])
             keys = ProjectKeys(project["publishable_key"], project["secret_key"])
             await self._realtime.start(keys.role_of, self._tokens.verify)

@@ -58,3 +58,18 @@ async def supervise(
                 extra={"action": "restarted", "part": name},
             )
         await asyncio.sleep(delay)
+
+
+def start_supervised(
+    name: str, work: Callable[[], Awaitable[None]], on_failure: Callable[[Exception], None]
+) -> asyncio.Task[None]:
+    """Start `work` under supervision, in a task. `on_failure` gets the error when it is given up."""
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            logger.critical("%s", error, extra={"action": "gave_up", "part": name})
+            on_failure(error)
+
+    task = asyncio.create_task(supervise(name, work), name=name)
+    task.add_done_callback(ended)
+    return task

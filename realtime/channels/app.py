@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -28,6 +29,7 @@ from onsembl.realtime.tokens import BadToken
 from onsembl.sql import realtime_changes, realtime_messages
 from onsembl.sql.cancellation import cancel_until_done
 from onsembl.sql.database import create_pool
+from onsembl.sql.supervision import start_supervised
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +46,17 @@ class RealtimeApp:
     """
 
     def __init__(
-        self, database_url: str, limits: RealtimeLimits | None = None, on_rejected: OnRejected = ignore_rejections
+        self,
+        database_url: str,
+        limits: RealtimeLimits | None = None,
+        on_rejected: OnRejected = ignore_rejections,
+        on_failure: Callable[[Exception], None] = lambda _error: None,
     ) -> None:
         self._url = database_url
         self._pool = create_pool(database_url, min_size=1, max_size=4)
         self._limits = limits or RealtimeLimits()
         self._on_rejected = on_rejected
+        self._on_failure = on_failure
         self.server = RealtimeServer(self._pool, self._limits)
         self._tasks: list[asyncio.Task[None]] = []
         self._first_socket = asyncio.Event()
@@ -76,15 +83,14 @@ class RealtimeApp:
         async with self._pool.connection() as conn:
             await realtime_messages.maintain(conn)
         source = ChangeSource(self._url)
-        self._run("changes", self._stream(source, self.server.feed, realtime_changes.PUBLICATION))
-        self._run(
-            "database broadcasts", self._stream(source, self.server.database_broadcasts, realtime_messages.PUBLICATION)
-        )
-        self._run("socket checks", self._check_sockets())
-        self._run("message partitions", self._maintain())
+        broadcasts = self.server.database_broadcasts
+        self._run("stream of changes", partial(self._stream, source, self.server.feed, realtime_changes.PUBLICATION))
+        self._run("stream of broadcasts", partial(self._stream, source, broadcasts, realtime_messages.PUBLICATION))
+        self._run("check of sockets", self._check_sockets)
+        self._run("upkeep of partitions", self._maintain)
 
-    def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.append(asyncio.create_task(work, name=f"realtime {name}"))
+    def _run(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        self._tasks.append(start_supervised(f"Realtime's {name}", work, self._on_failure))
 
     async def stop(self) -> None:
         await cancel_until_done(self._tasks)

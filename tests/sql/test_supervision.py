@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from onsembl.protocol.backoff import Backoff
 from onsembl.protocol.restarts import RestartPolicy
-from onsembl.sql.supervision import Failed, GaveUp, supervise
+from onsembl.sql import supervision
+from onsembl.sql.supervision import Failed, GaveUp, start_supervised, supervise
 
 
 def at_once(attempts: int = 3) -> RestartPolicy:
@@ -71,3 +73,22 @@ async def test_a_cancelled_supervision_ends_its_work():
     with pytest.raises(asyncio.CancelledError):
         await task
     assert ended == [1]
+
+
+async def test_work_that_is_given_up_is_reported(monkeypatch: pytest.MonkeyPatch):
+    """The process learns that it can do only a part of its work."""
+    monkeypatch.setattr(supervision, "RestartPolicy", at_once)
+
+    async def work() -> None:
+        raise Failed("broken")
+
+    reported: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+    task = start_supervised("Work", work, reported.set_result)
+    assert str(await reported) == "Work fails again after each restart: broken"
+    assert isinstance(task.exception(), GaveUp)
+
+
+@pytest.mark.parametrize("module", ["api/app.py", "realtime/builtin.py", "realtime/channels/app.py"])
+def test_tasks_for_the_life_of_a_process_are_supervised(module: str):
+    """A task that these modules start would otherwise fail unseen, and the process would go on without it."""
+    assert "create_task(" not in (Path(__file__).parents[2] / module).read_text()
