@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 from uuid import UUID
 
 import msgspec
@@ -15,6 +15,7 @@ from onsembl.protocol import request_ids
 from onsembl.protocol.field_types import Bounded, CommandText, Name, Priority
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.limits import NO_LIMITS, CommandLimits
+from onsembl.protocol.permissions import PermissionMode, is_laxer
 from onsembl.protocol.presets import Value, Values, ValuesError, render
 from onsembl.protocol.states import AgentKind
 from onsembl.protocol.turn_messages import Effort, ModelName
@@ -39,7 +40,8 @@ class CommandContent(Bounded, frozen=True, kw_only=True):
     preset's, or 5. A limit that is not given is the preset's.
 
     A prompt is a turn of a `conversation` of its agent: a new one, the latest one, or the one of this id. `model` and
-    `effort` are those of this turn; without them the CLI decides. A command line takes none of the three.
+    `effort` are those of this turn; without them the CLI decides. The `permission_mode` of this turn goes no further
+    than the agent's, which is its default. A command line takes none of these.
     """
 
     text: CommandText | None = None
@@ -50,11 +52,12 @@ class CommandContent(Bounded, frozen=True, kw_only=True):
     conversation: ConversationChoice = "new"
     model: ModelName | None = None
     effort: Effort | None = None
+    permission_mode: PermissionMode | None = None
 
     @property
     def turn_settings(self) -> dict[str, object]:
-        """The model and the effort, where given."""
-        given = {"model": self.model, "effort": self.effort}
+        """The model, the effort and the permission mode, where given."""
+        given = {"model": self.model, "effort": self.effort, "permission_mode": self.permission_mode}
         return {name: value for name, value in given.items() if value is not None}
 
 
@@ -249,9 +252,14 @@ def check_turn(command: RenderedCommand, targets: Sequence[DictRow]) -> None:
     named = command.conversation not in ("new", "latest")
     if named and len(targets) > 1:
         raise ContentError("A conversation belongs to one agent: several take `new` or `latest`.")
+    mode = cast("PermissionMode | None", command.turn_settings.get("permission_mode"))
+    for agent in targets:
+        if mode is not None and agent["kind"] != AgentKind.SHELL and is_laxer(mode, agent["permission_mode"]):
+            limit = agent["permission_mode"]
+            raise ContentError(f"The agent {agent['name']} goes no further than the permission mode {limit}.")
     names = [agent["name"] for agent in targets if agent["kind"] == AgentKind.SHELL]
     if names and (named or command.turn_settings):
-        raise ContentError(f"An agent of the kind shell has no conversation, model or effort: {', '.join(names)}.")
+        raise ContentError(f"An agent of the kind shell takes no settings of a turn: {', '.join(names)}.")
 
 
 async def _enabled_agent(conn: Connection, agent_id: AgentId) -> DictRow:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from onsembl.protocol.field_types import NO_NUL, ShortText
+from onsembl.protocol.permissions import PermissionMode
 
 ConversationId = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$")]
 """A coding CLI's own id of a conversation, by which it resumes. It becomes an argument of the CLI."""
@@ -31,6 +32,7 @@ class TurnSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     fork_of: ConversationId | None = None
     model: ModelName | None = None
     effort: Effort | None = None
+    permission_mode: PermissionMode = "ask"
 
 
 class Denial(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,11 +17,12 @@ from onsembl.protocol.ids import AgentId, Epoch, InstanceId, StreamId
 from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.messages import Hello
 from onsembl.protocol.ownership import Presence
+from onsembl.protocol.permissions import PermissionMode
 from onsembl.sql.database import Connection
 
 COLUMNS = """id, name, kind, mode, host, platform, version, created_at, disabled_at, status, epoch, instance_id,
     connected_at, disconnected_at, stream_id, columns, rows, paused_at, paused_by_name,
-    labels, limits"""
+    labels, limits, permission_mode"""
 
 
 async def list_agents(conn: Connection) -> list[DictRow]:
@@ -134,6 +135,22 @@ async def set_labels(conn: Connection, agent_id: AgentId, labels: Sequence[str])
         f"update agents set labels = %s where id = %s returning {COLUMNS}", [list(labels), agent_id]
     )
     return await cursor.fetchone()
+
+
+async def set_permission_mode(conn: Connection, agent_id: AgentId, mode: PermissionMode) -> DictRow | None:
+    """Set how far the agent may go, also for its queued commands; return the agent's row, None when the agent does not
+    exist."""
+    cursor = await conn.execute(
+        f"update agents set permission_mode = %s where id = %s returning {COLUMNS}", [mode, agent_id]
+    )
+    row = await cursor.fetchone()
+    await conn.execute(
+        """update commands set turn = turn || jsonb_build_object('permission_mode', %(mode)s::text)
+           where agent_id = %(agent)s and state = 'queued'
+             and permission_rank(turn ->> 'permission_mode') > permission_rank(%(mode)s)""",
+        {"mode": mode, "agent": agent_id},
+    )
+    return row
 
 
 async def set_limits(conn: Connection, agent_id: AgentId, limits: CommandLimits) -> DictRow | None:

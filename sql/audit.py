@@ -22,6 +22,7 @@ ACTIONS: dict[str, str] = {
     "agent.limited": "An agent's limits were set; the detail has them.",
     "agent.logged_out": "An agent revoked its own credentials.",
     "agent.paused": "An agent was paused: no queued command starts.",
+    "agent.permission_mode_set": "An admin set how far an agent may go without asking: before and after.",
     "agent.recovered": "An agent got new tokens in a recovery, or was rejected because its secret was used before.",
     "agent.refresh": "An agent exchanged its refresh token, or was rejected.",
     "agent.restart_requested": "An operator requested the restart of an agent's program.",

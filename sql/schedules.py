@@ -13,8 +13,9 @@ from psycopg.types.json import Jsonb
 from onsembl.protocol.ids import AgentId
 from onsembl.sql.database import Connection
 
-COLUMNS = """id, name, target, text, preset, "values", priority, limits, conversation, model, effort, cron,
-    time_zone, at, next_at, paused_at, paused_by_name, revision, created_at, updated_at, updated_by, updated_by_name"""
+COLUMNS = """id, name, target, text, preset, "values", priority, limits, conversation, model, effort,
+    permission_mode, cron, time_zone, at, next_at, paused_at, paused_by_name, revision, created_at, updated_at,
+    updated_by, updated_by_name"""
 
 # The result of a run is the number of its commands in each state.
 _RUN = """due_at, ran_at, command_id, group_id, error, skipped, coalesce((
@@ -65,10 +66,10 @@ async def insert(
     sets."""
     cursor = await conn.execute(
         """insert into schedules (name, target, text, preset, "values", priority, limits, conversation, model,
-               effort, cron, time_zone, at, next_at, updated_by, updated_by_name)
+               effort, permission_mode, cron, time_zone, at, next_at, updated_by, updated_by_name)
            values (%(name)s, %(target)s, %(text)s, %(preset)s, %(values)s, %(priority)s, %(limits)s,
-               %(conversation)s, %(model)s, %(effort)s, %(cron)s, %(time_zone)s, %(at)s, %(next_at)s, %(by)s,
-               %(by_name)s)
+               %(conversation)s, %(model)s, %(effort)s, %(permission_mode)s, %(cron)s, %(time_zone)s, %(at)s,
+               %(next_at)s, %(by)s, %(by_name)s)
            on conflict do nothing
            returning id""",
         _parameters(content, next_at, by, by_name),
@@ -93,9 +94,9 @@ async def update(
         """update schedules
            set name = %(name)s, target = %(target)s, text = %(text)s, preset = %(preset)s, "values" = %(values)s,
                priority = %(priority)s, limits = %(limits)s, conversation = %(conversation)s, model = %(model)s,
-               effort = %(effort)s, cron = %(cron)s, time_zone = %(time_zone)s, at = %(at)s,
-               next_at = %(next_at)s, revision = revision + 1, updated_at = now(), updated_by = %(by)s,
-               updated_by_name = %(by_name)s
+               effort = %(effort)s, permission_mode = %(permission_mode)s, cron = %(cron)s,
+               time_zone = %(time_zone)s, at = %(at)s, next_at = %(next_at)s,
+               revision = revision + 1, updated_at = now(), updated_by = %(by)s, updated_by_name = %(by_name)s
            where id = %(id)s""",
         {"id": schedule_id, **_parameters(content, next_at, by, by_name)},
     )

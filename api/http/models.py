@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 from onsembl.protocol.field_types import Bounded, RowNumber
 from onsembl.protocol.field_types import Time as Time
 from onsembl.protocol.limits import CommandLimits
+from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.states import AgentKind, AgentMode, AgentStatus, CommandState
 
 
@@ -55,6 +56,7 @@ class Agent(Answer, frozen=True, kw_only=True):
     paused_by_name: str | None
     labels: list[str]
     limits: CommandLimits
+    permission_mode: PermissionMode
 
 
 class PageQuery(Query, frozen=True, kw_only=True):

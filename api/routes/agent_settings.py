@@ -1,15 +1,16 @@
-"""An agent's settings: the labels by which targets select it, and the limits of its commands."""
+"""An agent's settings: the labels by which targets select it, the limits of its commands, and how far it may go."""
 
 from __future__ import annotations
 
 from psycopg.rows import DictRow
 
 from onsembl.api.http.endpoint import Call, Endpoint
-from onsembl.api.http.models import Agent
+from onsembl.api.http.models import Agent, Body
 from onsembl.api.http.problems import found
 from onsembl.api.routes.commands_models import AgentLabels
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.limits import RequestedLimits
+from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.states import Role
 from onsembl.sql import agents, audit
 
@@ -48,7 +49,43 @@ async def set_agent_limits(call: Call[RequestedLimits]) -> DictRow:
     return row
 
 
+class AgentPermissionMode(Body, frozen=True, kw_only=True):
+    """How far the agent may go without asking a person: from the strictest, `plan`, over `ask`, `accept_edits` and
+    `auto` to the laxest, `full`."""
+
+    permission_mode: PermissionMode
+
+
+async def set_agent_permission_mode(call: Call[AgentPermissionMode]) -> DictRow:
+    """The new mode applies to queued commands, too; a running command continues."""
+    mode = call.body.permission_mode
+    async with call.services.pool.connection() as conn:
+        before = found(await agents.get(conn, AgentId(call.id("agent_id"))), "agent")
+        row = found(await agents.set_permission_mode(conn, AgentId(before["id"]), mode), "agent")
+        await audit.write(
+            conn,
+            audit.Event(
+                actor=call.actor,
+                action="agent.permission_mode_set",
+                target_kind="agent",
+                target_id=str(row["id"]),
+                detail={"name": row["name"], "permission_mode": [before["permission_mode"], mode]},
+            ),
+        )
+    return row
+
+
 ENDPOINTS = [
+    Endpoint(
+        method="PUT",
+        path="/v1/agents/{agent_id:uuid}/permission-mode",
+        handler=set_agent_permission_mode,
+        summary="Set how far an agent may go without asking a person",
+        answer=Agent,
+        role=Role.ADMIN,
+        body=AgentPermissionMode,
+        problems=(404,),
+    ),
     Endpoint(
         method="PUT",
         path="/v1/agents/{agent_id:uuid}/labels",

@@ -12,6 +12,7 @@ from onsembl.api.http.problems import Problem
 from onsembl.fleet.commands import CommandContent
 from onsembl.protocol.field_types import NO_NUL, CommandText, EscalationStage, Label, Name, Priority, Reason
 from onsembl.protocol.limits import REQUESTED_NO_LIMITS, CommandLimits, LimitName, RequestedLimits
+from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.queue_order import Destination
 from onsembl.protocol.states import CommandState
 from onsembl.protocol.turn_messages import Denial, Effort
@@ -46,6 +47,7 @@ class Turn(Answer, frozen=True, kw_only=True):
     fork_of: str | UnsetType = UNSET
     model: str | UnsetType = UNSET
     effort: Effort | UnsetType = UNSET
+    permission_mode: PermissionMode | UnsetType = UNSET
 
 
 class Command(Answer, frozen=True, kw_only=True):
@@ -105,7 +107,7 @@ class NewCommand(CommandContent, frozen=True, kw_only=True, forbid_unknown_field
     """A command for one agent: either a text, or a preset with values for its variables. The default priority is the
     preset's, or 5. A limit that is not given is the preset's; the agent's own limits apply as well. A prompt is a turn
     of a `conversation`: a new one, the agent's latest one, or the one of this id; `model` and `effort` are for this
-    turn."""
+    turn; so is the `permission_mode`, which goes no further than the agent's."""
 
     limits: RequestedLimits = REQUESTED_NO_LIMITS
 

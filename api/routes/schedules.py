@@ -35,6 +35,7 @@ from onsembl.tasks.schedules import fire_now, first_time
 TIMES_SHOWN = 5
 GIVEN = (
     *("name", "target", "text", "preset", "values", "priority", "limits", "conversation", "model", "effort"),
+    "permission_mode",
     *("cron", "time_zone", "at"),
 )
 """The columns of a schedule that an operator sets."""

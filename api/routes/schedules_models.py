@@ -12,6 +12,7 @@ from onsembl.api.http.problems import Problem
 from onsembl.api.routes.commands_models import NewCommand, Revision, Target
 from onsembl.protocol.field_types import NO_NUL, Name, Priority
 from onsembl.protocol.limits import CommandLimits
+from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.presets import Values
 from onsembl.protocol.states import CommandState
 from onsembl.protocol.turn_messages import Effort
@@ -75,6 +76,7 @@ class ScheduleAnswer(Answer, frozen=True, kw_only=True):
     conversation: str
     model: str | None
     effort: Effort | None
+    permission_mode: PermissionMode | None
     cron: str | None
     time_zone: str
     at: Time | None

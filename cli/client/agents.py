@@ -10,6 +10,7 @@ from onsembl.cli.client.options import limit_options, limits_of, reason_option, 
 from onsembl.cli.client.rest_client import OperatorClient
 from onsembl.cli.json_output import json_option, print_json
 from onsembl.cli.output import print_line
+from onsembl.protocol.permissions import PERMISSION_MODES
 
 _name_argument = click.argument("name")
 
@@ -78,6 +79,27 @@ def label(name: str, labels: tuple[str, ...], as_json: bool, server: str | None)
         print_json(agent)
     else:
         print_line(f"{name}: {', '.join(agent['labels']) or 'no labels'}")
+
+
+@agents.command("permission-mode")
+@_name_argument
+@click.argument("mode", type=click.Choice(PERMISSION_MODES))
+@json_option
+@server_option
+def permission_mode(name: str, mode: str, as_json: bool, server: str | None) -> None:
+    """Set how far an agent may go without asking a person. Needs an admin.
+
+    From the strictest: plan (it reads and plans), ask (it asks before it changes anything), accept_edits (it edits
+    files of its folder), auto (the CLI's own classifier decides), full (it asks nobody). Queued commands that go
+    further are held to it, too; a running command continues.
+    """
+    with OperatorClient(server) as client:
+        path = f"/v1/agents/{client.agent_id(name)}/permission-mode"
+        agent = client.request("PUT", path, {"permission_mode": mode})
+    if as_json:
+        print_json(agent)
+    else:
+        print_line(f"{name}: {agent['permission_mode']}")
 
 
 @agents.command()

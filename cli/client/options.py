@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import click
 
 from onsembl.cli.insecure import insecure_option
+from onsembl.protocol.permissions import PERMISSION_MODES
 from onsembl.protocol.turn_messages import Effort
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -144,6 +145,11 @@ def limits_of(options: Mapping[str, Any]) -> dict[str, Any]:
 def turn_options(command: F) -> F:
     """Add `--new`, `--continue` and `--conversation`, `--model` and `--effort`, for prompts. `turn_of` reads them."""
     for option in (
+        click.option(
+            "--permission-mode",
+            type=click.Choice(PERMISSION_MODES),
+            help="How far the agent goes without asking; by default as far as it may.",
+        ),
         click.option("--effort", type=click.Choice(get_args(Effort)), help="How hard the model thinks, for this turn."),
         click.option("--model", metavar="NAME", help="The model of this turn, by a name that the CLI knows."),
         click.option("--conversation", "conversation_id", type=click.UUID, metavar="ID", help="Continue this one."),
@@ -163,5 +169,6 @@ def turn_of(options: Mapping[str, Any]) -> dict[str, Any]:
         "conversation": conversation if conversation_id is None else str(conversation_id),
         "model": options["model"],
         "effort": options["effort"],
+        "permission_mode": options["permission_mode"],
     }
     return {name: value for name, value in given.items() if value is not None}

@@ -29,6 +29,7 @@ from onsembl.cli.output import print_line, print_lines
 
 FIELDS = (
     *("name", "target", "text", "preset", "values", "priority", "limits", "conversation", "model", "effort"),
+    "permission_mode",
     *("cron", "time_zone", "at"),
 )
 F = TypeVar("F", bound=Callable[..., Any])

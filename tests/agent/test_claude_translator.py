@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from onsembl.agent.drivers.claude.translator import NOBODY_TO_ASK, ClaudeTranslator
+from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.turn_events import (
     Diff,
     MessageChunk,
@@ -46,7 +47,7 @@ NAMES = sorted(path.stem for path in (HERE / "transcripts").glob("*.jsonl"))
 NAMES += sorted(path.stem.removeprefix("claude-") for path in (HERE / "recordings").glob("claude-*.jsonl"))
 
 
-def translator(prompt: str = "the prompt", mode: str | None = None) -> ClaudeTranslator:
+def translator(prompt: str = "the prompt", mode: PermissionMode | None = None) -> ClaudeTranslator:
     return ClaudeTranslator(prompt, uuid4(), mode)
 
 
@@ -125,7 +126,7 @@ def test_the_end_of_a_run_is_known(name, outcome, error, tokens, cost):
 
 def test_the_prompt_is_sent_when_its_permission_mode_is_in_force():
     """Before the CLI has confirmed the mode, it gets no prompt; a mode that it refuses ends the run."""
-    run = translator("do it", "default")
+    run = translator("do it", "ask")
     initialize, set_mode = sent(run)
     assert initialize["request"]["subtype"] == "initialize"
     assert set_mode["request"] == {"subtype": "set_permission_mode", "mode": "default"}
@@ -133,12 +134,41 @@ def test_the_prompt_is_sent_when_its_permission_mode_is_in_force():
     run.receive(output({"type": "control_response", "response": answer}))
     assert [line["message"]["content"] for line in sent(run)] == ["do it"]
 
-    run = translator("do it", "plan")
+    run = translator("do it", "ask")
     sent(run)
     run.receive(output({"type": "control_response", "response": {**answer, "subtype": "error", "error": "no"}}))
-    assert (run.outcome, run.error) == ("failed", "Claude Code refused the permission mode plan: no")
+    assert (run.outcome, run.error) == ("failed", "Claude Code refused the permission mode ask: no")
     assert sent(run) == []
     assert run.input_complete
+
+
+@pytest.mark.parametrize(
+    ("mode", "reported", "stopped"),
+    [
+        ("plan", "plan", False),
+        ("plan", "default", True),
+        ("ask", "default", False),
+        ("ask", "manual", False),
+        ("ask", "plan", False),
+        ("ask", "acceptEdits", True),
+        ("accept_edits", "default", False),
+        ("auto", "bypassPermissions", True),
+        ("full", "bypassPermissions", False),
+        ("full", "newMode", True),
+        (None, "bypassPermissions", False),
+    ],
+)
+def test_a_mode_that_goes_further_than_the_command_may_ends_the_turn(mode, reported, stopped):
+    """The CLI's own name of its mode decides: settings of a machine or a repository may have changed it."""
+    run = translator("do it", mode)
+    run.take_input()
+    events = run.receive(output({"type": "system", "subtype": "init", "permissionMode": reported}))
+    assert [line["request"]["subtype"] for line in sent(run)] == (["interrupt"] if stopped else [])
+    assert len(of_type(events, Notice)) == stopped
+    run.receive(output(result(is_error=True, terminal_reason="aborted_streaming")))
+    assert (run.outcome == "failed") == stopped
+    if stopped:
+        assert run.error == f"Stopped: Claude Code goes further ({reported}) than the permission mode {mode}."
 
 
 def test_a_question_for_permission_is_denied():

@@ -35,6 +35,7 @@ async def test_a_prompt_is_a_turn_of_a_conversation(api, admin, claude, tmp_path
             """The command's row at its end, and the arguments of the CLI that are of the conversation and the model."""
             row = await admin.until_state(await admin.send(agent.id, text, **fields), *FINAL)
             argv = json.loads((tmp_path / "called.json").read_text())["argv"]
+            assert argv.count("--permission-mode=plan") == (fields.get("permission_mode") == "plan")
             names = ("--resume", "--session-id", "--fork-session", "--model", "--effort")
             return row, [argument for argument in argv if argument.startswith(names)]
 
@@ -48,7 +49,8 @@ async def test_a_prompt_is_a_turn_of_a_conversation(api, admin, claude, tmp_path
         assert read["context_tokens"] > 0
         assert read["last_command_id"] == first["id"]
 
-        refused, argv = await turn("refused", conversation="latest", model="opus", effort="high")
+        settings = {"model": "opus", "effort": "high"}
+        refused, argv = await turn("refused", conversation="latest", **settings)
         assert refused["conversation_id"] == conversation
         assert argv == [f"--resume={read['cli_id']}", "--model=opus", "--effort=high"]
         assert (refused["state"], refused["denied"]) == ("succeeded", 1)
@@ -119,6 +121,10 @@ async def test_a_conversation_goes_on_after_a_cancel(api, admin, claude, tmp_pat
         ("claude", {"conversation": "newest"}, 422),
         ("claude", {"model": "--dangerously-skip-permissions"}, 422),
         ("claude", {"effort": "huge"}, 422),
+        ("claude", {"permission_mode": "ask"}, 201),
+        ("claude", {"permission_mode": "plan"}, 201),
+        ("claude", {"permission_mode": "full"}, 422),
+        ("shell", {"permission_mode": "plan"}, 422),
         ("claude", {"model": "claude-opus-5-5[1m]", "effort": "max"}, 201),
     ],
 )
@@ -130,6 +136,31 @@ async def test_a_turn_that_its_agent_cannot_take_is_refused(api, admin, kind, fi
     assert len(listed["conversations"]) == (status == 201 and kind == "claude")
     if status == 201:
         assert (sent["conversation_id"] is None) == (kind == "shell")
+
+
+@pytest.mark.no_worker
+async def test_an_admin_sets_how_far_an_agent_goes(api, admin, tmp_path):
+    """The agent's mode is the default of its commands and their limit; queued commands are held to a stricter one."""
+    agent = await api.enrol("one", "claude")
+    path, commands = f"/v1/agents/{agent.id}/permission-mode", f"/v1/agents/{agent.id}/commands"
+    operator = Operator(api, await api.operator(Role.OPERATOR))
+    await call_api(operator, "PUT", path, {"permission_mode": "full"}, 403)
+    await call_api(admin, "PUT", path, {"permission_mode": "everything"}, 422)
+    run = CommandLine(api, await api.operator(), tmp_path).run
+    out, _ = await run("agents", "permission-mode", "one", "full")
+    assert out == "one: full\n"
+    full = await call_api(admin, "POST", commands, {"text": "x"}, 201)
+    edits = await call_api(admin, "POST", commands, {"text": "x", "permission_mode": "accept_edits"}, 201)
+    assert [sent["turn"]["permission_mode"] for sent in (full, edits)] == ["full", "accept_edits"]
+    answer = await call_api(admin, "PUT", path, {"permission_mode": "auto"})
+    assert answer["permission_mode"] == "auto"
+    modes = [(await admin.read(sent))["turn"]["permission_mode"] for sent in (full, edits)]
+    assert modes == ["auto", "accept_edits"]
+    group = {"text": "x", "target": {"all": True}, "permission_mode": "full"}
+    refused = await call_api(admin, "POST", "/v1/groups", group, 422)
+    assert "The agent one goes no further than the permission mode auto." in refused["detail"]
+    details = [detail["permission_mode"] for _, detail in await audit_entries(api, "agent.permission_mode_set")]
+    assert details == [["ask", "full"], ["full", "auto"]]
 
 
 @pytest.mark.no_worker

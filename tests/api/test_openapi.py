@@ -17,7 +17,7 @@ VERBS = (
 )
 SOMETIMES = {
     "CancelStepAnswer": {"limit"},
-    "Turn": {"fork_of", "model", "effort"},
+    "Turn": {"fork_of", "model", "effort", "permission_mode"},
     "ProblemDetails": {"fields", "state", "revision", "replaceable", "request_id"},
 }
 """Fields of answers that are present only where they apply."""

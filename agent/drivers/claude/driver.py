@@ -6,19 +6,18 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from onsembl.agent.drivers.claude.permissions import STARTS
 from onsembl.agent.drivers.claude.translator import ClaudeTranslator
 from onsembl.agent.drivers.turn_run import TurnRun
 from onsembl.agent.process.process import ProcessContext
 from onsembl.protocol.messages import Offer
+from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.turn_messages import TurnSettings
 
 ARGV = (
     *("claude", "-p", "--verbose", "--include-partial-messages"),
     *("--input-format", "stream-json", "--output-format", "stream-json", "--permission-prompt-tool", "stdio"),
 )
-ASK_MODE = "default"
-"""The permission mode in which Claude Code asks before it changes anything. It is set by the protocol, where all
-versions know it by this name; the flag of newer versions calls it `manual`."""
 _MODE_FLAGS = ("--permission-mode", "--dangerously-skip-permissions")
 _CONVERSATION_FLAGS = (
     "--resume",
@@ -40,7 +39,10 @@ class ClaudeDriver:
             argv += _turn_arguments(offer.turn, context.arguments)
         if offer.limits.cost_usd is not None:  # only the CLI knows the prices
             argv += ["--max-budget-usd", f"{offer.limits.cost_usd:f}"]
-        mode = None if _states(context.arguments, _MODE_FLAGS) else ASK_MODE
+        mode: PermissionMode | None = None
+        if not _states(context.arguments, _MODE_FLAGS):  # else the machine's owner has decided
+            mode = offer.turn.permission_mode if offer.turn is not None else "ask"
+            argv += STARTS[mode].flags
         translator = ClaudeTranslator(offer.text, offer.command_id, mode)
         return TurnRun(argv, offer.command_id, context, translator)
 

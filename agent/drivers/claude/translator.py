@@ -13,6 +13,7 @@ from typing import cast
 from uuid import UUID
 
 from onsembl.agent.drivers.claude import tools
+from onsembl.agent.drivers.claude.permissions import STARTS, goes_further
 from onsembl.agent.drivers.claude.usage import UsageCounter
 from onsembl.agent.drivers.json_lines import (
     Json,
@@ -25,6 +26,7 @@ from onsembl.agent.drivers.json_lines import (
     encode_line,
 )
 from onsembl.agent.rendering.text import printable
+from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.turn_events import (
     MessageChunk,
     MessageEnded,
@@ -60,7 +62,7 @@ class ClaudeTranslator:
     `input_complete` is true, the input is to be closed: then the CLI ends.
     """
 
-    def __init__(self, prompt: str, message_id: UUID, permission_mode: str | None) -> None:
+    def __init__(self, prompt: str, message_id: UUID, permission_mode: PermissionMode | None) -> None:
         self._lines = JsonLines()
         self._to_send: list[bytes] = []
         self._requests = 0
@@ -79,6 +81,8 @@ class ClaudeTranslator:
         self._shells: dict[str, str] = {}
         """The shell commands that run now, by the id of their task."""
         self._turn_runs = True
+        self._mode_refused = False
+        """Whether the CLI works in a mode that goes further than it may."""
         self._last_error = ""
         self._last_message: list[int] = []
         """The token counts of the last message of the main conversation."""
@@ -87,7 +91,7 @@ class ClaudeTranslator:
         self._error: str | None = None
         self.unknown = 0
         """How many lines were of an unknown type."""
-        self._permission_mode = permission_mode
+        self._permission_mode: PermissionMode | None = permission_mode
         self._prompt: Json = {
             "type": "user",
             "message": {"role": "user", "content": prompt},
@@ -96,10 +100,11 @@ class ClaudeTranslator:
         }
         self._ask("initialize", hooks=None)
         self._mode_request: str | None = None
-        if permission_mode is None:
+        request = STARTS[permission_mode].request if permission_mode is not None else None
+        if request is None:
             self._send(self._prompt)
         else:
-            self._mode_request = self._ask("set_permission_mode", mode=permission_mode)
+            self._mode_request = self._ask("set_permission_mode", mode=request)
 
     # For the driver
 
@@ -288,6 +293,7 @@ class ClaudeTranslator:
                     version=as_text(line.get("claude_code_version")),
                 )
                 yield self._started
+                yield from self._check_mode(self._started)
             case "api_retry":
                 yield _notice("retry", _retry(line))
             case "compact_boundary":
@@ -321,6 +327,17 @@ class ClaudeTranslator:
         window = max((as_count(model.get("contextWindow")) for model in _models(result)), default=0)
         if self._last_message and window:
             self._context = min(sum(self._last_message), 2**53), window
+
+    def _check_mode(self, started: TurnStarted) -> Iterator[TurnEvent]:
+        """Interrupt a turn in a mode that goes further than the one that was asked for."""
+        mode = self._permission_mode
+        if mode is not None and not self._mode_refused and goes_further(started.permission_mode, mode):
+            self._mode_refused = True
+            self.interrupt()
+            yield _notice("permission_mode", self._mode_error(started.permission_mode))
+
+    def _mode_error(self, reported: str) -> str:
+        return f"Stopped: Claude Code goes further ({reported}) than the permission mode {self._permission_mode}."
 
     def _task_ended(self, identity: str) -> None:
         self._subagents.discard(identity)
@@ -373,6 +390,8 @@ class ClaudeTranslator:
         self._seconds += (as_number(line.get("duration_ms")) or 0.0) / 1000
         self._take_context(line)
         outcome, error = _outcome(line, self._last_error)
+        if self._mode_refused and self._started is not None:
+            outcome, error = "failed", self._mode_error(self._started.permission_mode)
         if error is not None and _FORGOTTEN in error:
             self._forgotten = True
             error = "Claude Code does not know this conversation any more. Begin a new one."
