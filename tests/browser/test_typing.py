@@ -25,6 +25,11 @@ PASTES = """text => {
 }"""
 
 DESK: ViewportSize = {"width": 1440, "height": 900}
+SEES_THE_CURSOR = """() => {
+    const host = document.querySelector(".host").getBoundingClientRect();
+    const cursor = document.querySelector(".xterm-cursor")?.getBoundingClientRect();
+    return cursor !== undefined && cursor.top >= host.top - 2 && cursor.bottom <= host.bottom + 2;
+}"""
 PLACES = """() => [...document.querySelectorAll("header > *, .tabs, .box, .host")].map((element) => {
     const { left, top, width, height } = element.getBoundingClientRect();
     return [left, top, width, element.matches(".host") ? 0 : height];
@@ -163,7 +168,7 @@ async def test_only_the_window_that_types_sets_the_size(center: Api, visit, tmp_
         large = await visit(center.url)
         await large.come_back(account.email)
         await large.attached()
-        await large.send("echo begun-$((1)); read x; stty size; sleep 1000")
+        await large.send("echo begun-$((1)); read x; stty size; seq 60; sleep 1000")
         await large.sees("begun-1")
         small = await visit(center.url, {"width": 500, "height": 400})
         await small.come_back(account.email, "/#/agents/one")
@@ -186,6 +191,8 @@ async def test_only_the_window_that_types_sets_the_size(center: Api, visit, tmp_
         assert large_size not in ("120×32", "80×24") and columns and rows
         await small.page.set_viewport_size({"width": 420, "height": 380})
         await expect(small.page.locator(".size")).to_have_text(large_size)
+        await small.page.wait_for_function(SEES_THE_CURSOR)
+        assert await small.page.evaluate("() => document.querySelector('.host').scrollTop") > 0
         await large.send("true")
         await expect(large.page.locator(".size")).to_have_text(large_size)
 
