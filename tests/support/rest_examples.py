@@ -50,6 +50,7 @@ AUDIT = {
 
 EXAMPLES: dict[str, Example] = {
     "cancelAgentCommands": Example(body={"reason": "why"}),
+    "setAgentPermissionMode": Example(body={"permission_mode": "plan"}),
     "setAgentLabels": Example(body={"labels": ["blue"]}),
     "setAgentLimits": Example(body=LIMITS),
     "sendCommand": Example(body=COMMAND),
