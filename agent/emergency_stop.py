@@ -106,6 +106,17 @@ class EmergencyStop:
         if earlier is not None:
             earlier.cancel()
             await asyncio.gather(earlier, return_exceptions=True)
+        while True:
+            try:
+                await self._stop_all(halt)
+            except Exception:
+                logger.exception("The emergency stop failed and begins again", extra={"action": "halt_failed"})
+                await asyncio.sleep(RETRY_KILL_SECONDS)
+            else:
+                return
+
+    async def _stop_all(self, halt: Halt) -> None:
+        """Stop everything; return when nothing is left."""
         self._report(halt, "stopping", left=len(surviving_processes(self._reaper)))
         await self._runner.halt(
             StopTimeouts.within(halt.seconds),

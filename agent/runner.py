@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
 
-from onsembl.agent.drivers.driver import Driver, Run
+from onsembl.agent.drivers.driver import Driver
+from onsembl.agent.drivers.guarded import GuardedRun, in_words
 from onsembl.agent.link.journal import Journal
 from onsembl.agent.process.escalation import Escalation, escalate
 from onsembl.agent.process.process import ProcessContext
@@ -28,7 +29,18 @@ from onsembl.protocol import request_ids
 from onsembl.protocol.field_types import MAX_PIDS
 from onsembl.protocol.keyboard_messages import KeysRejection
 from onsembl.protocol.limits import CommandLimits, LimitName, describe
-from onsembl.protocol.messages import Accepted, CancelStep, Ended, EscalationStage, Keys, Message, Offer, Used
+from onsembl.protocol.messages import (
+    Accepted,
+    BadMessage,
+    CancelStep,
+    Ended,
+    EscalationStage,
+    Keys,
+    Message,
+    Offer,
+    Used,
+    encode_for_server,
+)
 from onsembl.protocol.stop_timeouts import StopTimeouts
 
 logger = logging.getLogger(__name__)
@@ -62,10 +74,10 @@ class Runner:
         self._reaper = context.reaper
         self._journal = journal
         self._timeouts = timeouts
-        self._send = send
+        self._send_to_server = send
         self._startup = startup
         self._task: asyncio.Task[None] | None = None
-        self._run: Run | None = None
+        self._run: GuardedRun | None = None
         self._current: UUID | None = None
         self._stop_requested = asyncio.Event()
         self._exceeded: LimitName | None = None
@@ -79,6 +91,20 @@ class Runner:
 
     def offer(self, offer: Offer) -> None:
         """Accept a command, once: a known command is reported again, and never run again."""
+        try:
+            self._take(offer)
+        except Exception as error:
+            logger.exception("An offer cannot be accepted", extra={"action": "offer_failed"})
+            self.fail(offer.command_id, in_words(error))
+
+    def fail(self, command_id: UUID, error: str) -> None:
+        """End an offered command that cannot be run here, unless it is known."""
+        if not self._journal.knows(command_id):
+            self._report_end(
+                Ended(command_id=command_id, outcome="failed", ended_at=datetime.now(UTC), error=error[:MAX_ERROR])
+            )
+
+    def _take(self, offer: Offer) -> None:
         command_id = offer.command_id
         if command_id in self._journal.running:
             self._send(self._journal.running[command_id])
@@ -174,12 +200,14 @@ class Runner:
             self._journal.end_as_lost(command_id, self._terminal.end)
         await self._stop_leftovers(self._startup.id)
 
-    async def _stop_leftovers(self, id: str) -> None:
+    async def _stop_leftovers(self, id: str) -> list[int]:
+        """Stop the processes that are marked with this id; return the pids of those that survive."""
         tree = ProcessTree(self._reaper, id, None)
         survivors = await escalate(tree, Escalation(LEFTOVER_TIMEOUTS, time.monotonic()), self._reaper)
         tree.close()
         if survivors:
-            logger.error("Processes of an earlier run survive SIGKILL: %s", survivors, extra={"action": "sweep_failed"})
+            logger.error("Processes survive SIGKILL: %s", survivors, extra={"action": "sweep_failed"})
+        return survivors
 
     async def halt(self, timeouts: StopTimeouts, on_stage: Callable[[EscalationStage, int], None]) -> None:
         """Stop the running command within these timeouts, also one that is being stopped more slowly.
@@ -213,30 +241,62 @@ class Runner:
     # One command
 
     async def _run_command(self, offer: Offer, report: Accepted) -> None:
+        """Run a command and report its end, whatever fails: an unreported end would hold the agent for ever."""
+        try:
+            end = await self._run_to_end(offer, report)
+        except Exception as error:
+            logger.exception("A command failed by an internal error", extra={"action": "command_failed"})
+            end = await self._end_after(error, report)
+        self._run = self._escalation = None
+        for process in list(self._context.open):
+            process.close()
+        self._report_end(end)
+
+    async def _run_to_end(self, offer: Offer, report: Accepted) -> Ended:
         await self._startup.stop()
+        await self._stop_open_processes()  # there is one if the startup script failed by an internal error
         self._terminal.control(RESTORE_COLOURS)
         self._terminal.write_line(PROMPT + printable(offer.text).replace("\n", "\r\n  "))
         began = time.monotonic()
         if self._stop_requested.is_set():
-            self._report_end(self._end(report, "cancelled"))
-            return
+            return self._end(report, "cancelled")
         try:
-            run = self._driver.start(offer, self._context)
+            run = GuardedRun(self._driver.start(offer, self._context))
         except OSError as error:
-            message = f"It could not be started: {error}"
-            self._terminal.write_line(f"{RED}{printable(message)}{RESET}")
-            self._report_end(self._end(report, "failed", error=message))
-            return
+            return await self._end_after(error, report, f"It could not be started: {error}")
         self._run = run
-        try:
-            survivors = await self._wait_or_stop(run, offer)
-            await run.process.drain()
-        finally:
-            self._run = self._escalation = None
-            run.process.close()
-        self._conclude(report, offer.limits, run, survivors, time.monotonic() - began)
+        survivors = await self._wait_or_stop(run, offer)
+        await run.process.drain()
+        return self._conclude(report, offer.limits, run, survivors, time.monotonic() - began)
 
-    async def _wait_or_stop(self, run: Run, offer: Offer) -> list[int]:
+    async def _stop_open_processes(self) -> set[int]:
+        """Stop every process that was started and not closed; return the pids of those that survive."""
+        survivors: set[int] = set()
+        for process in list(self._context.open):
+            escalation = Escalation(LEFTOVER_TIMEOUTS, time.monotonic())
+            survivors.update(await escalate(process.tree, escalation, self._reaper, leader=process.exited))
+            await process.drain()
+            process.close()
+        return survivors
+
+    async def _end_after(self, error: Exception, report: Accepted, message: str | None = None) -> Ended:
+        """Stop the processes that the command may have after an error; return its end."""
+        message = message or in_words(error)
+        try:
+            survivors = await self._stop_open_processes()
+            if self._run is not None:
+                self._run.finish()
+            survivors.update(await self._stop_leftovers(str(report.command_id)))
+            if survivors:
+                message += f" · Processes survive SIGKILL: {', '.join(map(str, sorted(survivors)))}"
+            self._terminal.control(RESTORE_SCREEN)
+            self._terminal.write_line(f"{RED}{printable(message)}{RESET}")
+        except Exception:
+            logger.exception("A command's processes cannot be stopped", extra={"action": "cancel_failed"})
+            message += " · Its processes may not have been stopped."
+        return self._end(report, "failed", error=message)
+
+    async def _wait_or_stop(self, run: GuardedRun, offer: Offer) -> list[int]:
         """Wait for the command's end, or stop it; return the pids of processes that survive every stage."""
         process, command_id = run.process, offer.command_id
         exceeded = await watch_limits(
@@ -247,6 +307,9 @@ class Runner:
         )
         if exceeded is not None:
             self._exceeded = exceeded
+        if run.fault is not None:
+            message = f"{in_words(run.fault)} · The command is stopped."
+            self._terminal.write_line(f"{RED}{printable(message)}{RESET}")
         if process.exited.done():
             return await escalate(process.tree, self._new_escalation(LEFTOVER_TIMEOUTS), self._reaper)
 
@@ -261,7 +324,10 @@ class Runner:
             )
             self._steps.append(step)
             self._send(step)
-            self._on_stage(stage, len(alive))
+            try:
+                self._on_stage(stage, len(alive))
+            except Exception:
+                logger.exception("A stage cannot be reported", extra={"action": "report_failed"})
 
         return await escalate(
             process.tree,
@@ -277,9 +343,9 @@ class Runner:
         return self._escalation
 
     def _conclude(
-        self, report: Accepted, limits: CommandLimits, run: Run, survivors: list[int], seconds: float
-    ) -> None:
-        error = run.finish()
+        self, report: Accepted, limits: CommandLimits, run: GuardedRun, survivors: list[int], seconds: float
+    ) -> Ended:
+        error, completed, usage, turn = run.finish(), run.completed, run.usage, run.turn
         exceeded = self._exceeded or (None if self._stop_requested.is_set() else run.exceeded)
         cancelled = self._stop_requested.is_set() and exceeded is None
         status = run.process.exited.result() if run.process.exited.done() else None
@@ -291,8 +357,10 @@ class Runner:
             outcome, error = "timed_out", f"Stopped: {describe(exceeded, limits)}."
         elif cancelled:
             outcome, error = "cancelled", "The agent was stopped." if self._shutting_down else None
+        elif run.fault is not None:
+            outcome, error = "failed", in_words(run.fault)
         else:
-            outcome = "succeeded" if error is None and (status == 0 or run.completed) else "failed"
+            outcome = "succeeded" if error is None and (status == 0 or completed) else "failed"
         if cancelled or exceeded or status is None or status < 0:
             self._terminal.control(RESTORE_SCREEN)
         summary = _status_text(status)
@@ -301,18 +369,16 @@ class Runner:
         elif exceeded is not None:
             summary = f"timed out, {describe(exceeded, limits)} · {summary}"
         self._terminal.write_line(f"{DIM}{summary} · {seconds:.1f} s{RESET}")
-        self._report_end(
-            self._end(
-                report,
-                outcome,
-                exit_code=status if status is not None and status >= 0 else None,
-                signal=-status if status is not None and status < 0 else None,
-                error=error,
-                usage=run.usage,
-                turn=run.turn,
-                limit=exceeded,
-                steps=self._steps,
-            )
+        return self._end(
+            report,
+            outcome,
+            exit_code=status if status is not None and status >= 0 else None,
+            signal=-status if status is not None and status < 0 else None,
+            error=error,
+            usage=usage,
+            turn=turn,
+            limit=exceeded,
+            steps=self._steps,
         )
 
     def _end(
@@ -335,6 +401,7 @@ class Runner:
         )
 
     def _report_end(self, end: Ended) -> None:
+        end = _valid(end)
         logger.info(
             "A command is over: %s",
             end.outcome,
@@ -342,10 +409,33 @@ class Runner:
         )
         try:
             self._journal.end(end)
-        except OSError:
+        except Exception:
             # The end is still in memory and is reported; only a crash before the server records it would lose it.
             logger.exception("The journal cannot be written", extra={"action": "journal_failed"})
         self._send(end)
+
+    def _send(self, message: Message) -> None:
+        try:
+            self._send_to_server(message)
+        except Exception:
+            # The next hello has what matters: the running commands, and the ends.
+            logger.exception("A report cannot be sent", extra={"action": "report_failed"})
+
+
+def _valid(end: Ended) -> Ended:
+    """The end; or a plain one in its place that the server accepts."""
+    try:
+        encode_for_server(end)
+    except BadMessage as error:
+        logger.exception("The end of a command cannot be reported", extra={"action": "report_failed"})
+        return Ended(
+            command_id=end.command_id,
+            outcome="failed",
+            started_at=end.started_at,
+            ended_at=end.ended_at,
+            error=f"Internal error of the agent: its report is not valid: {error}"[:MAX_ERROR],
+        )
+    return end
 
 
 def _status_text(status: int | None) -> str:

@@ -53,6 +53,12 @@ class StartupScript:
             self._process.resize()
 
     async def _run(self, script: Path) -> None:
+        try:
+            await self._run_to_end(script)
+        except Exception:  # the first command stops the processes that are left
+            logger.exception("The startup script failed by an internal error", extra={"action": "startup_failed"})
+
+    async def _run_to_end(self, script: Path) -> None:
         terminal, reaper = self._context.terminal, self._context.reaper
         try:
             process = Process.in_terminal(["/bin/bash", str(script)], self.id, self._context)
@@ -69,5 +75,5 @@ class StartupScript:
         finally:
             stop_requested.cancel()
             self._process = None
-            process.close()
+        process.close()
         terminal.control(RESTORE_SCREEN)

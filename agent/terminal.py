@@ -57,7 +57,7 @@ class AgentTerminal:
     def write_line(self, text: str) -> None:
         """Append a line of the agent's own; a program's unfinished line is ended first."""
         begin = b"" if self._ends_line else b"\r\n"
-        self.write(begin + text.encode() + b"\r\n")
+        self.write(begin + text.encode(errors="replace") + b"\r\n")
 
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call back when programs may write again."""

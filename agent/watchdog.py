@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from onsembl.agent.drivers.driver import Run
+from onsembl.agent.drivers.guarded import GuardedRun
 from onsembl.protocol.limits import CommandLimits, LimitName, LimitWatch
 from onsembl.protocol.usage import Usage
 
@@ -14,14 +14,14 @@ USAGE_REPORT_SECONDS = 5.0
 
 
 async def watch_limits(
-    run: Run,
+    run: GuardedRun,
     limits: CommandLimits,
     stop: asyncio.Event,
     report: Callable[[Usage], None],
     *,
     every: float = USAGE_REPORT_SECONDS,
 ) -> LimitName | None:
-    """Wait for exit, a stop request or an exceeded limit; return that limit, if any.
+    """Wait for exit, a stop request, a fault of the driver or an exceeded limit; return that limit, if any.
 
     `report` gets the usage whenever it has grown, at most once in `every` seconds.
     """
@@ -30,7 +30,7 @@ async def watch_limits(
     reported, due = None, now() + every
     stopped = asyncio.create_task(stop.wait())
     try:
-        while not run.process.exited.done() and not stop.is_set():
+        while not run.process.exited.done() and not stop.is_set() and run.fault is None:
             run.progressed.clear()
             usage, last_output = run.usage, run.process.last_output
             if (exceeded := watch.exceeded(now(), last_output, usage)) is not None:
@@ -48,7 +48,7 @@ async def watch_limits(
     return None
 
 
-async def _wait_for_change(run: Run, stopped: asyncio.Task[bool], deadline: float | None, now: float) -> None:
+async def _wait_for_change(run: GuardedRun, stopped: asyncio.Task[bool], deadline: float | None, now: float) -> None:
     progressed = asyncio.create_task(run.progressed.wait())
     try:
         await asyncio.wait(

@@ -358,6 +358,16 @@ def encode(message: Message) -> str:
     return _encoder.encode(message).decode()
 
 
+def encode_for_server(message: Message) -> str:
+    """Encode a message of an agent, and check that the server accepts it. Raises BadMessage."""
+    try:
+        frame = encode(message)
+    except Exception as error:
+        raise BadMessage(f"it cannot be encoded: {error}") from error
+    decode_from_agent(frame)
+    return frame
+
+
 def _decode(decoder: msgspec.json.Decoder[M], frame: str | bytes) -> M:
     try:
         return decode(decoder, frame)

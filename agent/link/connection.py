@@ -25,7 +25,7 @@ from onsembl.agent.enrolment.enrol import (
     retry_after_of,
 )
 from onsembl.agent.errors import AgentError
-from onsembl.agent.link.session import ServerSession
+from onsembl.agent.link.session import ProtocolFault, ServerSession
 from onsembl.protocol.backoff import Backoff
 from onsembl.protocol.close_codes import CloseCode, is_permanent
 from onsembl.protocol.heartbeat import Heartbeat
@@ -86,10 +86,14 @@ class AgentConnection:
                 self._retry_after = error.retry_after * random.uniform(0.5, 1.5)  # noqa: S311 — no secret
             except ServerUnreachable as error:
                 logger.warning("%s", error, extra={"action": "server_unreachable"})
-            except (OSError, TimeoutError, WebSocketException) as error:
+            except (OSError, TimeoutError, WebSocketException, ProtocolFault) as error:
                 at_once = self._reconnect_at_once(error)
                 level = logging.INFO if at_once else logging.WARNING
                 logger.log(level, "Not connected: %s", error or type(error).__name__, extra={"action": "disconnected"})
+            except AgentError:
+                raise
+            except Exception:
+                logger.exception("The connection failed by an internal error", extra={"action": "disconnected"})
             if at_once:
                 continue
             if time.monotonic() - began > STABLE_SECONDS or self._session.acknowledgements != acknowledgements:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 from uuid import UUID
 
-from onsembl.agent.errors import AgentError
+import msgspec
+
 from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.control import KeyDeduplicator
 from onsembl.protocol.keyboard_messages import KeysRejection
@@ -22,6 +24,7 @@ from onsembl.protocol.messages import (
     HaltLifted,
     Hello,
     Keys,
+    KeysTaken,
     Leave,
     Message,
     Offer,
@@ -30,6 +33,7 @@ from onsembl.protocol.messages import (
     Redraw,
     Resend,
     Resize,
+    ServerToAgentMessage,
     SizeApplied,
     Steps,
     StepsRecorded,
@@ -37,15 +41,29 @@ from onsembl.protocol.messages import (
     Tokens,
     Welcome,
     decode_from_server,
-    encode,
+    encode_for_server,
     encode_output,
 )
 from onsembl.protocol.stop_timeouts import StopTimeouts
 from onsembl.protocol.stream import StreamError
 
+logger = logging.getLogger(__name__)
+
+
+class ProtocolFault(Exception):
+    """The connection cannot go on: this agent or its server is at fault. A new connection may work."""
+
+
+class _AnyOffer(msgspec.Struct, tag_field="type", tag="offer"):
+    """The offer of a command, of which only the id is understood."""
+
+    command_id: UUID
+
 
 class CommandHandler(Protocol):
     """Acts on the server's messages, and makes the hello of each connection.
+
+    `fail` ends an offered command that this agent cannot understand.
 
     `halt_lifted` gets the number of the newest halt that is over, or None when the server has no halt in force.
     `next_steps` returns the next batch of steps, when there is one and none is on its way; `resend_steps` says that the
@@ -54,6 +72,7 @@ class CommandHandler(Protocol):
     """
 
     def offer(self, offer: Offer) -> None: ...
+    def fail(self, command_id: UUID, error: str) -> None: ...
     def cancel(self, command_id: UUID, limit: LimitName | None) -> None: ...
     def set_stop_timeouts(self, timeouts: StopTimeouts) -> None: ...
     def resize(self, columns: int, rows: int) -> None: ...
@@ -80,7 +99,7 @@ class ServerSession:
     def __init__(self, terminal: AgentTerminal, handler: CommandHandler) -> None:
         self._terminal = terminal
         self._handler = handler
-        self._messages: deque[Message] = deque()
+        self._messages: deque[str] = deque()
         self._open = False
         self._takes_steps = False
         self._keys = KeyDeduplicator()
@@ -99,7 +118,7 @@ class ServerSession:
         """Start over on a new connection; return its first frame, the hello.
 
         The hello has the agent's whole present state. Messages that are sent from now on wait for the welcome. They
-        are not lost if the connection breaks, because the next hello has the state again.
+        are not lost if the connection breaks, because the next hello has the state again. Raises ProtocolFault.
         """
         outbox = self._terminal.outbox
         stream = None
@@ -109,13 +128,19 @@ class ServerSession:
         self._open = True
         self._takes_steps = False
         self._handler.resend_steps()
-        return encode(self._handler.hello(stream))
+        try:
+            return encode_for_server(self._handler.hello(stream))
+        except BadMessage as error:
+            raise ProtocolFault(f"This agent's hello is not valid: {error}") from error
 
     def receive_welcome(self, frame: str | bytes) -> Welcome:
-        """Take the server's answer to the hello. Raises AgentError."""
-        welcome = _decode(frame)
+        """Take the server's answer to the hello. Raises ProtocolFault."""
+        try:
+            welcome = decode_from_server(frame)
+        except BadMessage as error:
+            raise ProtocolFault(f"The server's welcome is not understood: {error}") from error
         if not isinstance(welcome, Welcome):
-            raise AgentError("The server does not speak this version of the protocol.")
+            raise ProtocolFault(f"The server answers the hello with {type(welcome).__name__.lower()}.")
         self._terminal.outbox.assign(welcome.stream_id, welcome.begins_at)
         if welcome.halt is not None:
             self._handler.halt(welcome.halt)
@@ -126,7 +151,7 @@ class ServerSession:
         try:
             self._terminal.resume(welcome.resume_offset)
         except StreamError as error:
-            raise AgentError(f"The server asks for output that this agent does not have: {error}") from error
+            raise ProtocolFault(f"The server asks for output that this agent does not have: {error}") from error
         self._takes_steps = welcome.takes_steps
         for command_id in welcome.recall:
             self._handler.recall(command_id)
@@ -138,34 +163,71 @@ class ServerSession:
         self._terminal.disconnected()
 
     def send(self, message: Message) -> None:
-        """Send a message ahead of output. Without a connection it is dropped: the next hello has the state."""
-        if self._open:
-            self._messages.append(message)
+        """Send a message ahead of output. Without a connection it is dropped: the next hello has the state.
+
+        So is a message that the server would reject: it must not end the connection.
+        """
+        if not self._open:
+            return
+        try:
+            self._messages.append(encode_for_server(message))
+        except BadMessage:
+            logger.exception("A message is not valid", extra={"action": "message_dropped"})
+        else:
             self.on_frame()
 
     def next_frame(self) -> str | bytes | None:
         """The next frame to send, messages before output; None when there is none."""
         if self._messages:
-            return encode(self._messages.popleft())
-        if self._takes_steps and (steps := self._handler.next_steps()) is not None:
-            return encode(steps)
+            return self._messages.popleft()
+        if self._takes_steps and (steps := self._next_steps()) is not None:
+            return steps
         output = self._terminal.next_frame(MAX_OUTPUT_BYTES)
         return encode_output(*output) if output is not None else None
 
+    def _next_steps(self) -> str | None:
+        """The next batch of steps; None also for one that the server would reject: it stays on this machine."""
+        try:
+            steps = self._handler.next_steps()
+            return encode_for_server(steps) if steps is not None else None
+        except Exception:
+            logger.exception("Steps cannot be sent", extra={"action": "steps_failed"})
+            return None
+
     def receive(self, frame: str | bytes) -> None:
-        """Take a frame of the server. Raises AgentError when it breaks the protocol."""
-        match message := _decode(frame):
+        """Take a frame of the server. A frame that cannot be understood or applied changes nothing else.
+
+        Raises ProtocolFault when sender and receiver disagree about the stream.
+        """
+        try:
+            message = decode_from_server(frame)
+        except BadMessage as error:
+            self._not_understood(frame, error)
+            return
+        try:
+            self._apply(message)
+        except StreamError as error:
+            raise ProtocolFault(f"The server contradicts itself: {error}") from error
+        except Exception:
+            kind = type(message).__name__.lower()
+            logger.exception("A message of the server cannot be applied: %s", kind, extra={"action": "message_failed"})
+
+    def _not_understood(self, frame: str | bytes, error: BadMessage) -> None:
+        """The server is newer, or at fault. A command that is not understood ends, for its queue waits for it."""
+        logger.warning("A message of the server is not understood: %s", error, extra={"action": "message_unknown"})
+        try:
+            offer = msgspec.json.decode(frame, type=_AnyOffer)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            return
+        self._handler.fail(offer.command_id, f"This version of the agent does not understand the command: {error}")
+
+    def _apply(self, message: ServerToAgentMessage) -> None:
+        match message:
             case Acknowledged():
-                try:
-                    self._terminal.acknowledged(message.offset)
-                except StreamError as error:
-                    raise AgentError(f"The server contradicts itself: {error}") from error
+                self._terminal.acknowledged(message.offset)
                 self.acknowledgements += 1
             case Resend():
-                try:
-                    self._terminal.resume(message.offset)
-                except StreamError as error:
-                    raise AgentError(f"The server contradicts itself: {error}") from error
+                self._terminal.resume(message.offset)
                 self.on_frame()
             case Offer():
                 self._handler.offer(message)
@@ -190,8 +252,7 @@ class ServerSession:
                 if answer is not None:
                     self.send(answer)
                 else:  # recorded at once, for they may be sent again; answered at the program's pace
-                    taken = self._keys.record(message, self._handler.type(message))
-                    self._handler.when_read(lambda: self.send(taken))
+                    self._answer_when_read(self._keys.record(message, self._type(message)))
             case Redraw():
                 self._handler.redraw()
             case Ping():
@@ -200,12 +261,19 @@ class ServerSession:
                 self.on_tokens(message)
             case Pong():
                 pass
-            case _:
-                raise AgentError(f"The server sends {type(message).__name__.lower()} out of turn.")
+            case Welcome():
+                logger.warning("The server sends a second welcome", extra={"action": "message_unknown"})
 
+    def _answer_when_read(self, taken: KeysTaken) -> None:
+        try:
+            self._handler.when_read(lambda: self.send(taken))
+        except Exception:
+            logger.exception("It is not known when keys are read", extra={"action": "keys_failed"})
+            self.send(taken)
 
-def _decode(frame: str | bytes) -> Message:
-    try:
-        return decode_from_server(frame)
-    except BadMessage as error:
-        raise AgentError(f"The server sends a message that this version does not understand: {error}") from error
+    def _type(self, keys: Keys) -> KeysRejection | None:
+        try:
+            return self._handler.type(keys)
+        except Exception:  # the page waits for an answer
+            logger.exception("Keys cannot be typed", extra={"action": "keys_failed"})
+            return "no_terminal"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import pty
 import signal
@@ -25,6 +26,8 @@ from onsembl.agent.process.typeahead import Typeahead
 from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.keyboard_messages import KeysRejection
 from onsembl.protocol.turn_steps import Step
+
+logger = logging.getLogger(__name__)
 
 READ_BYTES = 64 * 1024
 REDRAW_SECONDS = 0.1
@@ -75,6 +78,8 @@ class ProcessContext:
     arguments: Sequence[str] = ()
     """Further arguments for the coding CLI, from `onsembl agent run`."""
     steps: StepSink = field(default_factory=lambda: NoSteps())
+    open: set[Process] = field(default_factory=lambda: set[Process]())
+    """The processes that were started here and are not closed."""
 
 
 class Process:
@@ -96,6 +101,9 @@ class Process:
         self._drained = asyncio.Event()
         self._pty: int | None = None
         self._tty = ""
+        self._inside: int | None = None
+        """The program's side of the pseudo-terminal. A program that closes its side would otherwise seem to have ended,
+        and could not open it again."""
         self._typeahead: Typeahead | None = None
         self._line_limit = LineLimit()
         self._redrawn_at = float("-inf")
@@ -103,7 +111,11 @@ class Process:
         self._last_output = self._loop.time()
         self.exited = self._reaper.watch(child)
         """Done when the program has ended: its exit status, or minus the signal that ended it."""
+        self.failed: asyncio.Future[Exception] = self._loop.create_future()
+        """Done when its output or its input cannot be handled any more: the error. The program should be stopped."""
         self.tree = ProcessTree(self._reaper, command_id, child.pid, cgroup)
+        self._open = context.open
+        self._open.add(self)
 
     @classmethod
     def in_terminal(cls, argv: Sequence[str], command_id: str, context: ProcessContext) -> Process:
@@ -123,12 +135,12 @@ class Process:
         except BaseException:
             os.close(control)
             cgroups.remove(cgroup)
-            raise
-        finally:
             os.close(inside)
+            raise
         os.set_blocking(control, False)
         process = cls(child, command_id, context, cgroup)
         process._pty, process._tty, process._typeahead = control, name, Typeahead(control)
+        process._inside = inside
         process._read_from(control, context.terminal.write)
         return process
 
@@ -180,6 +192,7 @@ class Process:
     async def drain(self) -> None:
         """Read the output that is left when the processes are gone, also into a full terminal."""
         self._draining = True
+        self._close_inside()
         for resume in self._resumed:
             resume()
         if self._readers:
@@ -258,11 +271,25 @@ class Process:
 
     def close(self) -> None:
         """Close every descriptor, and stop tracking the processes."""
+        self._close_inside()
         for descriptor in list(self._readers):
             self._end_reading(descriptor)
         self._close_input()
         self.tree.close()
         self._reaper.forget(self._child)
+        self._open.discard(self)
+
+    def _close_inside(self) -> None:
+        if self._inside is not None:
+            os.close(self._inside)
+            self._inside = None
+
+    def _fail(self, error: Exception) -> None:
+        logger.error(
+            "A program's output or input cannot be handled", exc_info=error, extra={"action": "process_failed"}
+        )
+        if not self.failed.done():
+            self.failed.set_result(error)
 
     def _read_from(self, descriptor: int, sink: Callable[[bytes], None]) -> None:
         self._readers.add(descriptor)
@@ -274,13 +301,17 @@ class Process:
                 return
             except OSError as error:
                 if error.errno != errno.EIO:  # Linux: the last process has closed its end
-                    raise
+                    self._fail(error)
                 data = b""
             if not data:
                 self._end_reading(descriptor)
                 return
             self._last_output = self._loop.time()
-            sink(data)
+            if not self.failed.done():  # else the output is read and dropped, so that the program can end
+                try:
+                    sink(data)
+                except Exception as error:  # noqa: BLE001 — logged by _fail; whatever it is, the program has to be stopped
+                    self._fail(error)
             if self._terminal.full and not self._draining:
                 self._loop.remove_reader(descriptor)
                 self._terminal.when_room(resume)
@@ -312,7 +343,9 @@ class Process:
         except BlockingIOError:
             self._loop.add_writer(self._input, self._write_unwritten)
             return
-        except BrokenPipeError:  # the program has closed its input: what is left can reach nobody
+        except OSError as error:
+            if error.errno != errno.EPIPE:  # else the program has closed its input: what is left can reach nobody
+                self._fail(error)
             self._close_input()
             return
         self._loop.remove_writer(self._input)

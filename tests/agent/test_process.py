@@ -237,3 +237,27 @@ async def test_a_program_that_cannot_be_started_raises(context):
     with pytest.raises(FileNotFoundError):
         Process.on_pipes(["/nonexistent"], str(uuid4()), context, lambda _: None, lambda _: None)
     assert psutil.Process().num_fds() == before
+
+
+@pytest.mark.parametrize(
+    "redirected", ["exec </dev/null >log 2>&1", "exec </dev/null >log 2>&1; exec 3>&-", "exec 0>&- 1>&- 2>&-"]
+)
+async def test_a_program_that_lets_go_of_its_terminal_runs_on(context, shown, tmp_path, redirected):
+    """The end of a program is the end of its process; the terminal can be opened again meanwhile."""
+    os.mkfifo(tmp_path / "go")
+    process = start(context, f"{redirected}; read line < go; echo fin > said; echo again > /dev/tty; exit 7")
+    async with asyncio.timeout(30):
+        while not _waits_to_open(process, tmp_path / "go"):
+            await asyncio.sleep(0.01)
+    with (tmp_path / "go").open("w") as go:
+        go.write("on\n")
+    assert await end(process) == 7
+    assert (tmp_path / "said").read_text() == "fin\n"
+    assert shown.data == b"again\r\n"
+
+
+def _waits_to_open(process: Process, fifo: Path) -> bool:
+    """Whether the program has let go of its terminal, and waits at the pipe."""
+    program = psutil.Process(process.tree.alive()[0].pid)
+    open_files = {path.readlink() for path in Path(f"/proc/{program.pid}/fd").iterdir()}
+    return process._tty not in map(str, open_files) and program.status() == psutil.STATUS_SLEEPING

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from onsembl.agent.errors import AgentError
 from onsembl.agent.link.outbox import Outbox
-from onsembl.agent.link.session import ServerSession
+from onsembl.agent.link.session import ProtocolFault, ServerSession
 from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.keyboard_messages import KeysRejection
 from onsembl.protocol.limits import LimitName
@@ -61,6 +60,9 @@ class Handler:
 
     def offer(self, offer: Offer) -> None:
         self.calls.append(offer)
+
+    def fail(self, command_id: UUID, error: str) -> None:
+        self.calls.append(("failed", command_id, error))
 
     def set_stop_timeouts(self, timeouts: StopTimeouts) -> None:
         self.calls.append(timeouts)
@@ -267,31 +269,83 @@ def test_the_servers_messages_reach_the_handler(session, handler):
     assert said == [SizeApplied(columns=100, rows=30, offset=5), Pong()]
 
 
-@pytest.mark.parametrize("frame", ["", "{}", '{"type":"offer"}', '{"type":"hello"}', b"\x00" * 20])
-def test_an_unknown_message_ends_the_agent(session, frame):
-    """A reconnect would bring the same message again, so a person has to help."""
+UNKNOWN = ["", "{}", '{"type":"offer"}', '{"type":"hello"}', b"\x00" * 20, '{"type":"offer","x":' * 3000, "\ud800"]
+
+
+@pytest.mark.parametrize("frame", UNKNOWN)
+def test_an_unknown_message_changes_nothing(session, handler, frame):
+    """A newer server may send it; the connection goes on."""
     connect(session)
-    with pytest.raises(AgentError, match="does not understand"):
-        session.receive(frame)
+    before = list(handler.calls)
+    session.receive(frame)
+    assert handler.calls == before
+    session.receive(encode(Ping()))
+    assert [decode_from_agent(frame) for frame in frames(session)] == [Pong()]
+
+
+def test_a_command_that_is_not_understood_fails(session, handler):
+    """The server means something that this version of the agent does not know: the command ends, its queue goes on."""
+    connect(session)
+    command = uuid4()
+    session.receive(f'{{"type":"offer","command_id":"{command}","text":"x","limits":{{"wall_seconds":"soon"}}}}')
+    kind, failed, error = handler.calls[-1]
+    assert (kind, failed) == ("failed", command)
+    assert "does not understand" in error
+
+
+class Broken(Handler):
+    """A command handler of which every method fails."""
+
+    def __getattribute__(self, name: str) -> object:
+        if name in ("hello", "ended"):
+            return object.__getattribute__(self, name)
+        raise ValueError(name)
+
+
+def test_a_handler_that_fails_harms_one_message(terminal):
+    """Keys are answered all the same, for their page waits."""
+    handler = Broken()
+    session = ServerSession(terminal, handler)
+    session.connect()
+    command = uuid4()
+    halt = Halt(halt_id=uuid4(), number=1, seconds=5.0)
+    keys = Keys(client_id=uuid4(), seq=1, text="x")
+    orders = (Offer(command_id=command, text="x"), Cancel(command_id=command), EndRecorded(command_id=command), halt)
+    for message in (*orders, HaltLifted(number=1), Leave(restart=True), Resize(columns=100, rows=30), keys, Ping()):
+        session.receive(encode(message))
+    said = [decode_from_agent(frame) for frame in frames(session)]
+    answers = [message for message in said if isinstance(message, KeysTaken)]
+    assert [answer.refused for answer in answers] == ["no_terminal"]
+    assert said[-1] == Pong()
+
+
+def test_a_message_that_the_server_would_reject_is_not_sent(session):
+    """The server would close the connection, and the agent would stay away."""
+    connect(session)
+    for error in ("x" * 300, "\ud800"):
+        session.send(Ended(command_id=uuid4(), outcome="failed", ended_at=NOW, error=error))
+    session.send(Pong())
+    assert [decode_from_agent(frame) for frame in frames(session)] == [Pong()]
 
 
 def test_a_welcome_is_the_first_message_and_only_the_first(session):
-    """Another first message and a second welcome both raise AgentError."""
-    with pytest.raises(AgentError, match="version"):
+    """Another first message ends the connection; a second welcome changes nothing."""
+    with pytest.raises(ProtocolFault, match="pong"):
         session.receive_welcome(encode(Pong()))
+    with pytest.raises(ProtocolFault, match="not understood"):
+        session.receive_welcome("<html>")
     server = connect(session)
-    with pytest.raises(AgentError, match="out of turn"):
-        session.receive(server.welcome(session.connect()))
+    session.receive(server.welcome(session.connect()))
 
 
-def test_impossible_offsets_from_the_server_end_the_agent(session):
+def test_impossible_offsets_from_the_server_end_the_connection(session):
     """They are an acknowledgement of unsent bytes, and a resume offset past the end."""
     server = connect(session)
     session._terminal.write(b"abc")
-    with pytest.raises(AgentError, match="contradicts"):
+    with pytest.raises(ProtocolFault, match="contradicts"):
         session.receive(encode(Acknowledged(offset=1)))
     server.inbox = Inbox(4)
-    with pytest.raises(AgentError, match="does not have"):
+    with pytest.raises(ProtocolFault, match="does not have"):
         session.receive_welcome(encode(Welcome(**_fields(server, 4))))
 
 

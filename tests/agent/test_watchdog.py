@@ -95,6 +95,7 @@ class Running:
 
     def __init__(self) -> None:
         self.process = self.Program()
+        self.fault = None
         self.progressed = asyncio.Event()
         self.usage: Usage | None = None
 

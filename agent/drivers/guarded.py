@@ -1,0 +1,76 @@
+"""A driver's run whose own faults harm only its command: each call into the driver is guarded here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from onsembl.agent.drivers.driver import Run
+from onsembl.protocol.limits import LimitName
+from onsembl.protocol.turn_messages import TurnReport
+from onsembl.protocol.usage import Usage
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+def in_words(error: Exception) -> str:
+    """An unforeseen error as the reason of a command's end."""
+    return f"Internal error of the agent: {type(error).__name__}: {error}"
+
+
+class GuardedRun:
+    """A Run that raises nothing. The first error of the driver, or of the process, is `fault`: the command has failed
+    and should be stopped."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._usage: Usage | None = None
+        self.process = run.process
+        self.progressed: asyncio.Event = run.progressed
+        self.fault: Exception | None = None
+        run.process.failed.add_done_callback(lambda failed: self._failed(failed.result()))
+
+    def interrupt(self) -> None:
+        """Ask the CLI to stop in its own way."""
+        self._guarded(self._run.interrupt, None)
+
+    def finish(self) -> str | None:
+        """Show the rest of the output; return the error that the CLI has reported, if any."""
+        return self._guarded(self._run.finish, None)
+
+    @property
+    def usage(self) -> Usage | None:
+        """The usage so far; after an error the last one that is known."""
+        self._usage = self._guarded(lambda: self._run.usage, self._usage)
+        return self._usage
+
+    @property
+    def turn(self) -> TurnReport | None:
+        """What the CLI has said of the turn."""
+        return self._guarded(lambda: self._run.turn, None)
+
+    @property
+    def completed(self) -> bool:
+        """Whether the CLI has reported that the work is complete."""
+        return self._guarded(lambda: self._run.completed, False)
+
+    @property
+    def exceeded(self) -> LimitName | None:
+        """The limit at which the CLI itself has stopped."""
+        return self._guarded(lambda: self._run.exceeded, None)
+
+    def _guarded(self, call: Callable[[], T], otherwise: T) -> T:
+        try:
+            return call()
+        except Exception as error:
+            logger.exception("The driver of a command has failed", extra={"action": "driver_failed"})
+            self._failed(error)
+            return otherwise
+
+    def _failed(self, error: Exception) -> None:
+        self.fault = self.fault or error
+        self.progressed.set()
