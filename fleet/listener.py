@@ -39,7 +39,16 @@ async def listen(
                 backoff.reset()
                 while True:
                     async for notify in conn.notifies(timeout=CHECK_SECONDS):
-                        await on_notify(notify.channel, notify.payload)
+                        try:
+                            await on_notify(notify.channel, notify.payload)
+                        except psycopg.OperationalError:
+                            raise  # the caller reads its state again over the next connection
+                        except Exception:
+                            logger.exception(
+                                "A notification on %s could not be applied",
+                                notify.channel,
+                                extra={"action": "notification_failed"},
+                            )
                     await conn.execute("select 1")
         except psycopg.OperationalError as error:
             delay = backoff.next_delay()

@@ -12,7 +12,7 @@ from traceback import clear_frames
 from types import TracebackType
 from typing import Any, Self
 
-from psycopg import AsyncConnection, Error, sql
+from psycopg import AsyncConnection, DataError, Error, IntegrityError, sql
 from psycopg.rows import DictRow, Row, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -24,6 +24,8 @@ Pool = AsyncConnectionPool[Connection]
 
 DATABASE_ERRORS = (Error, PoolTimeout)
 """Raised by a statement that fails, and by a pool without a free connection."""
+LASTING_ERRORS = (DataError, IntegrityError)
+"""The database errors that a repetition would meet again, for the row itself is at fault."""
 SEARCH_PATH = ("onsembl", "procrastinate", "public")
 CONNECT_SECONDS = 10
 RECONNECT_SECONDS = 3.0

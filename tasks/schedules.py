@@ -13,11 +13,11 @@ from procrastinate import JobContext
 from psycopg.rows import DictRow
 
 from onsembl.fleet.commands import CommandContent, SendError, Sent, promote_queues, send
-from onsembl.fleet.recurrence import RecurrenceError, next_times
+from onsembl.fleet.recurrence import next_times
 from onsembl.protocol import request_ids
 from onsembl.protocol.ids import AgentId, OperatorId
 from onsembl.sql import audit, operators, schedules
-from onsembl.sql.database import Connection, Pool
+from onsembl.sql.database import DATABASE_ERRORS, LASTING_ERRORS, Connection, Pool
 from onsembl.tasks.context import services_of
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def _next_time(schedule: DictRow) -> datetime | None:
     """The next time after now; None also when the recurrence is no longer valid, for example without its time zone."""
     try:
         return first_time(schedule, schedule["now"])
-    except RecurrenceError:
+    except Exception:
         logger.exception("A schedule has no next time", extra={"action": "schedule_ended"})
         return None
 
@@ -89,9 +89,18 @@ async def _fire(
         return []
     sent, error = Sent(), None
     try:
-        sent = await _send(conn, schedule, skip_waiting=skip_waiting)
+        async with conn.transaction():
+            sent = await _send(conn, schedule, skip_waiting=skip_waiting)
     except SendError as problem:
         error = str(problem)
+    except Exception as fault:
+        # Without a run this schedule would stay the first that is due, and no other would ever run.
+        if isinstance(fault, DATABASE_ERRORS) and not isinstance(fault, LASTING_ERRORS):
+            raise
+        logger.exception(
+            "A schedule cannot run", extra={"action": "schedule_failed", "schedule_id": str(schedule["id"])}
+        )
+        error = f"Internal error: {type(fault).__name__}."
     written: dict[str, UUID] = {}
     if sent.command is not None:
         written["command_id"] = sent.command["id"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from uuid import UUID
 
 import psycopg
@@ -32,7 +33,7 @@ from onsembl.protocol.messages import (
 )
 from onsembl.protocol.states import CommandState
 from onsembl.sql import agents, audit, audit_log, commands, steps
-from onsembl.sql.database import Connection, Pool, statement
+from onsembl.sql.database import DATABASE_ERRORS, LASTING_ERRORS, Connection, Pool, statement
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,13 @@ def cancel_of_ended(command_id: UUID) -> Cancel:
     """The answer to an agent that has started a command after its end: the command has failed because the agent took so
     long to accept the offer."""
     return Cancel(command_id=command_id, reason="The command has already ended.")
+
+
+def unrecorded(report: Ended, error: Exception) -> Ended:
+    """The end of a command in place of one that cannot be written: the command has failed. It has no field that could
+    be at fault."""
+    why = f"The server could not record the command's end: {type(error).__name__}."
+    return Ended(command_id=report.command_id, outcome="failed", ended_at=datetime.now(UTC), error=why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +137,17 @@ class AgentReports:
         `resumed` says that the agent goes on with the stream that it had before.
         """
         for ended in hello.ended:
-            await self._write_end(conn, agent_id, ended, actor)
-            if resumed:  # the report that the command was accepted, which names the stream, may have been lost
-                await commands.place_output(conn, CommandId(ended.command_id), stream_id)
+            try:
+                async with conn.transaction():
+                    await self._write_end(conn, agent_id, ended, actor)
+                    if resumed:  # the report that the command was accepted, which names the stream, may have been lost
+                        await commands.place_output(conn, CommandId(ended.command_id), stream_id)
+            except Exception as error:
+                # The agent would repeat it at each connection, and never be online again.
+                if isinstance(error, DATABASE_ERRORS) and not isinstance(error, LASTING_ERRORS):
+                    raise
+                logger.exception("A command's end cannot be written", extra={"action": "report_failed"})
+                await self._write_end(conn, agent_id, unrecorded(ended, error), actor)
         ended_before = [
             CommandId(accepted.command_id)
             for accepted in hello.running

@@ -15,12 +15,13 @@ from onsembl.api.auth.agent_tokens import RefreshRejected
 from onsembl.api.http.client_address import client_address
 from onsembl.api.http.problems import Problem, no_database_answer, unauthenticated
 from onsembl.api.services import Services
-from onsembl.api.terminals.agent_reports import Report, cancel_of_ended
+from onsembl.api.terminals.agent_reports import Report, cancel_of_ended, unrecorded
 from onsembl.api.terminals.direct_input import DirectInput
 from onsembl.api.terminals.direct_socket import send_text
 from onsembl.api.terminals.sessions import (
     DATABASE_UNAVAILABLE,
     EXPIRED,
+    FAILED,
     FRAME_TOO_BIG,
     HEARTBEAT_LOST,
     KEY_REMOVED,
@@ -40,6 +41,7 @@ from onsembl.protocol.messages import (
     MAX_MESSAGE_BYTES,
     Accepted,
     Acknowledged,
+    AgentMessage,
     BadMessage,
     CancelStep,
     Ended,
@@ -67,7 +69,7 @@ from onsembl.protocol.messages import (
 from onsembl.protocol.rates import SlidingWindow
 from onsembl.protocol.stream import GapRejected, OffsetOutOfRange
 from onsembl.sql.audit import Actor
-from onsembl.sql.database import DATABASE_ERRORS
+from onsembl.sql.database import DATABASE_ERRORS, LASTING_ERRORS
 
 logger = logging.getLogger(__name__)
 
@@ -182,6 +184,12 @@ class AgentSession:
                 extra={"action": "agent_session_failed", "agent_id": str(self.agent_id)},
             )
             self._closing = (CloseCode.INTERNAL_ERROR, DATABASE_UNAVAILABLE)
+        except Exception:
+            logger.exception(
+                "An agent's session failed by an internal error",
+                extra={"action": "agent_session_failed", "agent_id": str(self.agent_id)},
+            )
+            self._closing = (CloseCode.INTERNAL_ERROR, FAILED)
         if self._closing is not None:  # else the agent has closed the connection
             code, reason = self._closing
             if code.is_rejection:
@@ -299,6 +307,8 @@ class AgentSession:
             asyncio.create_task(self._watch_expiry(), name=f"expiry of {self.agent_id}"),
             asyncio.create_task(self._acknowledge(terminal), name=f"acknowledgements of {self.agent_id}"),
         ]
+        for task in tasks:
+            task.add_done_callback(self._side_task_ended)
         direct_input = DirectInput(terminal, MAX_MESSAGE_BYTES, self._heartbeat.received, self._is_expired)
         try:
             with direct_input.reading_from(self._websocket):
@@ -341,6 +351,17 @@ class AgentSession:
         message = decode_from_agent(text)
         if self._is_expired(now) and not isinstance(message, GRACE):
             raise ConnectionRejected(CloseCode.TOKEN_EXPIRED, EXPIRED)
+        try:
+            await self._apply(message, terminal)
+        except (ConnectionRejected, BadMessage):
+            raise
+        except Exception:
+            logger.exception(
+                "An agent's message could not be applied",
+                extra={"action": "agent_message_failed", "agent_id": str(self.agent_id)},
+            )
+
+    async def _apply(self, message: AgentMessage, terminal: Terminal) -> None:
         match message:
             case Accepted() | Used() | Ended() | Steps() | CancelStep() | HaltProgress():
                 await self._reports.put(message)
@@ -366,7 +387,7 @@ class AgentSession:
         """Write the agent's reports, one after another."""
         try:
             while True:
-                await self._services.reports.write(self, await self._reports.get())
+                await self._write_report(await self._reports.get())
         except DATABASE_ERRORS as error:
             # The report was not acknowledged: the agent repeats it when it reconnects.
             logger.warning(
@@ -375,6 +396,33 @@ class AgentSession:
                 extra={"action": "report_failed", "agent_id": str(self.agent_id)},
             )
             self.close(CloseCode.INTERNAL_ERROR, DATABASE_UNAVAILABLE)
+
+    async def _write_report(self, report: Report) -> None:
+        """Write one report. A report that can never be written is logged; a command that it ends has then failed.
+
+        Raises psycopg.Error or PoolTimeout when the agent should repeat the report.
+        """
+        try:
+            await self._services.reports.write(self, report)
+        except Exception as error:
+            if isinstance(error, DATABASE_ERRORS) and not isinstance(error, LASTING_ERRORS):
+                raise
+            logger.exception(
+                "An agent's report cannot be written",
+                extra={"action": "report_failed", "agent_id": str(self.agent_id)},
+            )
+            if isinstance(report, Ended):
+                await self._services.reports.write(self, unrecorded(report, error))
+
+    def _side_task_ended(self, task: asyncio.Task[None]) -> None:
+        """A session without one of its tasks would hold its agent: the agent connects again."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error(
+                "An agent's session failed by an internal error",
+                exc_info=error,
+                extra={"action": "agent_session_failed", "agent_id": str(self.agent_id)},
+            )
+            self.close(CloseCode.INTERNAL_ERROR, FAILED)
 
     async def _acknowledge(self, terminal: Terminal) -> None:
         """Acknowledge bytes as the archive has them, and ask for bytes that the archive has missed."""

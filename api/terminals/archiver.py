@@ -22,7 +22,7 @@ from onsembl.sql import archive
 from onsembl.sql.archive import SizeChange
 from onsembl.sql.archive_rows import ArchiveRow, pack
 from onsembl.sql.cancellation import cancel_until_done
-from onsembl.sql.database import DATABASE_ERRORS, Pool
+from onsembl.sql.database import DATABASE_ERRORS, LASTING_ERRORS, Pool
 
 logger = logging.getLogger(__name__)
 
@@ -165,13 +165,36 @@ class Archiver:
         due = list(self._waiting)
         for first in range(0, len(due), TRANSACTION_STREAMS):
             some = due[first : first + TRANSACTION_STREAMS]
-            await self._write_some(some)
+            try:
+                await self._write_some(some)
+            except Exception as error:
+                if isinstance(error, DATABASE_ERRORS) and not isinstance(error, LASTING_ERRORS):
+                    raise
+                await self._write_each(some)
             if self._unavailable:
                 logger.info("The archive can be written again", extra={"action": "archive_back"})
             self._unavailable = False
             self._wake_waiters()
             await _notify(some)
         await _notify([log for log in self.logs if log.backlog.missed])  # they may have room now
+
+    async def _write_each(self, logs: list[StreamLog]) -> None:
+        """Write each stream by itself, for one of them cannot be written. That one is rejected; the others go on."""
+        for log in logs:
+            try:
+                if log in self._waiting:
+                    await self._write_some([log])
+            except Exception as error:
+                if isinstance(error, DATABASE_ERRORS) and not isinstance(error, LASTING_ERRORS):
+                    raise
+                logger.exception(
+                    "A stream cannot be archived",
+                    extra={"action": "archive_failed", "stream_id": str(log.stream_id), "bytes": log.backlog.size},
+                )
+                log.sizes = []
+                del self._waiting[log]
+                log.rejected = True
+                log.backlog.restart(log.backlog.start)
 
     async def _write_some(self, logs: list[StreamLog]) -> None:
         """Write as many of the streams as fit into one transaction."""

@@ -233,7 +233,19 @@ class Hub:
 
 
 async def _send_due(link: AgentLink, row: DictRow) -> None:
-    """Send the agent the message that this command's row calls for, if any."""
+    """Send the agent the message that this command's row calls for, if any.
+
+    A row of which no message can be made harms only its own command, which fails because it is not accepted.
+    """
+    try:
+        await _send_for(link, row)
+    except Exception:
+        logger.exception(
+            "A command cannot be sent to its agent", extra={"action": "offer_failed", "command_id": str(row["id"])}
+        )
+
+
+async def _send_for(link: AgentLink, row: DictRow) -> None:
     if not CommandState(row["state"]).is_active:
         return
     if row["cancel_requested_at"] is not None:

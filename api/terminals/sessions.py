@@ -13,6 +13,7 @@ MESSAGE_WINDOW_SECONDS = 10.0
 MAX_REASON = 120
 """WebSocket close reasons hold at most 123 bytes."""
 DATABASE_UNAVAILABLE = "The database is unavailable; reconnect."
+FAILED = "Internal error. It has been logged; reconnect."
 FRAME_TOO_BIG = "A frame holds at most 1 MiB."
 EXPIRED = "The access token has expired."
 KEY_REMOVED = "The key that signed the access token is no longer valid."

@@ -6,18 +6,24 @@ This is the path of terminal bytes. Nothing on it waits for a database or for an
 from __future__ import annotations
 
 import asyncio
+import logging
 from bisect import bisect_right
 from dataclasses import dataclass
 from time import monotonic, time
 from typing import Protocol
 
 from onsembl.api.terminals.archiver import Archiver, StreamLog
+from onsembl.api.terminals.sessions import FAILED
+from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.control import Control
 from onsembl.protocol.ids import StreamId
 from onsembl.protocol.ring import Ring
 from onsembl.protocol.stream import MAX_OFFSET, Inbox
 from onsembl.protocol.terminal_modes import TerminalModes
 
+logger = logging.getLogger(__name__)
+
+VIEWER_FAILED = "A viewer failed by an internal error"
 SAMPLED = 32
 """One chunk in this many is timed on its way to the viewers."""
 MAX_SIZE_CHANGES = 256
@@ -67,7 +73,7 @@ class Sample:
 
 
 class TerminalSubscriber(Protocol):
-    """A viewer, as the terminal sees it. Its methods may neither wait nor raise."""
+    """A viewer, as the terminal sees it. Its methods may not wait. One that raises is closed."""
 
     def follow(self, start: int, data: bytes) -> None:
         """The ring has the new bytes `data`, of which the first is at `start`."""
@@ -75,6 +81,10 @@ class TerminalSubscriber(Protocol):
 
     def wake(self) -> None:
         """Something other than bytes may have changed."""
+        ...
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Close the viewer's connection with this code."""
         ...
 
 
@@ -153,8 +163,14 @@ class Terminal:
             if self._unsampled < 0:
                 self._unsampled = SAMPLED
                 self.sample = Sample(self.inbox.end, monotonic())
+            failed: list[TerminalSubscriber] = []
             for subscriber in self._subscribers:
-                subscriber.follow(start, new)
+                try:
+                    subscriber.follow(start, new)
+                except Exception:
+                    logger.exception(VIEWER_FAILED, extra={"action": "viewer_failed"})
+                    failed.append(subscriber)
+            self._drop(failed)
             self.modes.feed(new)  # after the viewers, since it can wait
         # The archive may lack bytes that viewers have had, or have bytes before they came here.
         log = self.log
@@ -193,5 +209,17 @@ class Terminal:
 
     def wake(self) -> None:
         """Have every viewer look for changes other than bytes."""
+        failed: list[TerminalSubscriber] = []
         for subscriber in self._subscribers:
-            subscriber.wake()
+            try:
+                subscriber.wake()
+            except Exception:
+                logger.exception(VIEWER_FAILED, extra={"action": "viewer_failed"})
+                failed.append(subscriber)
+        self._drop(failed)
+
+    def _drop(self, failed: list[TerminalSubscriber]) -> None:
+        """End viewers whose methods have failed: they harm neither the agent nor the other viewers."""
+        for subscriber in failed:
+            self._subscribers.discard(subscriber)
+            subscriber.close(CloseCode.INTERNAL_ERROR, FAILED)

@@ -18,6 +18,7 @@ from onsembl.api.terminals.hub import Hub
 from onsembl.api.terminals.sessions import (
     DATABASE_UNAVAILABLE,
     EXPIRED,
+    FAILED,
     HEARTBEAT_LOST,
     KEY_REMOVED,
     MAX_REASON,
@@ -90,6 +91,9 @@ async def terminal_socket(websocket: WebSocket) -> None:
             "A viewer's session was closed by a database error: %s", error, extra={"action": "viewer_failed"}
         )
         await close_socket(websocket, CloseCode.INTERNAL_ERROR, DATABASE_UNAVAILABLE)
+    except Exception:
+        logger.exception("A viewer's session failed by an internal error", extra={"action": "viewer_failed"})
+        await close_socket(websocket, CloseCode.INTERNAL_ERROR, FAILED)
 
 
 def _admit(websocket: WebSocket, services: Services, address: str) -> None:
@@ -324,22 +328,30 @@ class ViewerSession:
             if not self._messages.add(time.monotonic()):
                 raise ConnectionRejected(CloseCode.RATE_LIMITED, "Too many messages.")
             self._heartbeat.received(time.monotonic())
-            match message:
-                case Pong():
-                    pass
-                case Ping():
-                    await self._send(Pong())
-                case Attach():
-                    raise ConnectionRejected(CloseCode.BAD_MESSAGE, "The attach message may be sent once only.")
-                case Token():
-                    operator = await self._authorize(message.access_token)
-                    if operator.id != self._operator.id:
-                        raise ConnectionRejected(CloseCode.FORBIDDEN, "The token is another operator's.")
-                    self._operator = operator
-                case Resize():
-                    await self._resize(message)
-                case Keys() | TakeControl() | GrantControl() | ReleaseControl():
-                    await self._control.receive(message)
+            try:
+                await self._apply(message)
+            except (ConnectionRejected, WebSocketDisconnect, *DATABASE_ERRORS):
+                raise
+            except Exception:
+                logger.exception("A viewer's message could not be applied", extra={"action": "viewer_message_failed"})
+
+    async def _apply(self, message: ViewerMessage) -> None:
+        match message:
+            case Pong():
+                pass
+            case Ping():
+                await self._send(Pong())
+            case Attach():
+                raise ConnectionRejected(CloseCode.BAD_MESSAGE, "The attach message may be sent once only.")
+            case Token():
+                operator = await self._authorize(message.access_token)
+                if operator.id != self._operator.id:
+                    raise ConnectionRejected(CloseCode.FORBIDDEN, "The token is another operator's.")
+                self._operator = operator
+            case Resize():
+                await self._resize(message)
+            case Keys() | TakeControl() | GrantControl() | ReleaseControl():
+                await self._control.receive(message)
 
     async def _resize(self, message: Resize) -> None:
         """Set the pseudo-terminal's size to that of the controller's window, or of any operator's while there is no

@@ -208,3 +208,22 @@ async def test_old_firings_are_forgotten_but_for_the_last(conn):
     await schedules.forget_runs(conn, 90)
     _, [run] = await made_by(conn, schedule_id)
     assert run["due_at"] == NOW - timedelta(days=100)
+
+
+async def test_a_schedule_that_cannot_run_keeps_no_other_one_waiting(pool, conn, monkeypatch):
+    """Its run has the error, and its next time comes as usual."""
+    bad = await a_schedule(conn, NOW - timedelta(days=3), text="bad")
+    good = await a_schedule(conn, NOW - timedelta(days=2), text="good")
+    may_command = operators.may_command
+
+    async def fails_once(*values: object) -> bool:
+        monkeypatch.setattr(operators, "may_command", may_command)
+        raise ValueError("a fault")
+
+    monkeypatch.setattr(operators, "may_command", fails_once)
+    assert await fire_due(pool) == 2
+    assert [command["text"] for command in await commands_of(conn)] == ["good"]
+    row, [run] = await made_by(conn, bad)
+    assert "ValueError" in run["error"]
+    assert row["next_at"] > NOW
+    assert (await made_by(conn, good))[1][0]["error"] is None
