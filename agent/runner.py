@@ -17,13 +17,14 @@ from uuid import UUID
 
 from onsembl.agent.drivers.driver import Driver
 from onsembl.agent.drivers.guarded import GuardedRun, in_words
+from onsembl.agent.errors import CannotWrite
 from onsembl.agent.link.journal import Journal
 from onsembl.agent.process.escalation import Escalation, escalate
 from onsembl.agent.process.process import ProcessContext
 from onsembl.agent.process.tree import ProcessTree
 from onsembl.agent.rendering.text import printable
 from onsembl.agent.startup import StartupScript
-from onsembl.agent.terminal import RESTORE_COLOURS, RESTORE_SCREEN, AgentTerminal
+from onsembl.agent.terminal import AgentTerminal
 from onsembl.agent.watchdog import watch_limits
 from onsembl.protocol import request_ids
 from onsembl.protocol.field_types import MAX_PIDS
@@ -90,9 +91,11 @@ class Runner:
     # The server's messages
 
     def offer(self, offer: Offer) -> None:
-        """Accept a command, once: a known command is reported again, and never run again."""
+        """Accept a command, once: a known command is reported again, and never run again. Raises CannotWrite."""
         try:
             self._take(offer)
+        except CannotWrite:
+            raise
         except Exception as error:
             logger.exception("An offer cannot be accepted", extra={"action": "offer_failed"})
             self.fail(offer.command_id, in_words(error))
@@ -123,10 +126,8 @@ class Runner:
         try:
             self._journal.accepted(report)
         except OSError as error:
-            # A command that is not in the journal could run twice, so it is not run at all.
-            logger.exception("The journal cannot be written", extra={"action": "journal_failed"})
-            self._report_end(self._end(report, "failed", error=f"The agent cannot write its journal: {error}"))
-            return
+            # A command that is not in the journal could run twice. It is not run, and keeps its place in the queue.
+            raise CannotWrite(f"The agent cannot write its journal: {error}") from error
         self._send(report)
         logger.info("A command begins", extra={"action": "command_begun", "command_id": str(offer.command_id)})
         self._stop_requested = asyncio.Event()
@@ -195,7 +196,7 @@ class Runner:
         """Stop the processes that an earlier run of the agent left behind, and end its command as lost."""
         for command_id in self._journal.lost:
             await self._stop_leftovers(str(command_id))
-            self._terminal.control(RESTORE_SCREEN)
+            self._terminal.make_sane()
             self._terminal.write_line(f"{RED}lost · the agent was restarted{RESET}")
             self._journal.end_as_lost(command_id, self._terminal.end)
         await self._stop_leftovers(self._startup.id)
@@ -255,7 +256,7 @@ class Runner:
     async def _run_to_end(self, offer: Offer, report: Accepted) -> Ended:
         await self._startup.stop()
         await self._stop_open_processes()  # there is one if the startup script failed by an internal error
-        self._terminal.control(RESTORE_COLOURS)
+        self._terminal.make_sane()
         self._terminal.write_line(PROMPT + printable(offer.text).replace("\n", "\r\n  "))
         began = time.monotonic()
         if self._stop_requested.is_set():
@@ -289,7 +290,7 @@ class Runner:
             survivors.update(await self._stop_leftovers(str(report.command_id)))
             if survivors:
                 message += f" · Processes survive SIGKILL: {', '.join(map(str, sorted(survivors)))}"
-            self._terminal.control(RESTORE_SCREEN)
+            self._terminal.make_sane()
             self._terminal.write_line(f"{RED}{printable(message)}{RESET}")
         except Exception:
             logger.exception("A command's processes cannot be stopped", extra={"action": "cancel_failed"})
@@ -361,8 +362,7 @@ class Runner:
             outcome, error = "failed", in_words(run.fault)
         else:
             outcome = "succeeded" if error is None and (status == 0 or completed) else "failed"
-        if cancelled or exceeded or status is None or status < 0:
-            self._terminal.control(RESTORE_SCREEN)
+        self._terminal.make_sane()
         summary = _status_text(status)
         if cancelled:
             summary = f"cancelled · {summary}"

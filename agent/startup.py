@@ -9,7 +9,6 @@ from pathlib import Path
 
 from onsembl.agent.process.escalation import Escalation, escalate
 from onsembl.agent.process.process import Process, ProcessContext
-from onsembl.agent.terminal import RESTORE_SCREEN
 from onsembl.protocol.stop_timeouts import StopTimeouts
 
 logger = logging.getLogger(__name__)
@@ -76,4 +75,4 @@ class StartupScript:
             stop_requested.cancel()
             self._process = None
         process.close()
-        terminal.control(RESTORE_SCREEN)
+        terminal.make_sane()

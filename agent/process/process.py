@@ -33,6 +33,8 @@ READ_BYTES = 64 * 1024
 REDRAW_SECONDS = 0.1
 """How long the terminal has a row less, so that the program draws its screen anew."""
 REDRAW_EVERY_SECONDS = 1.0
+ANSWER_AGAIN_SECONDS = 0.1
+"""How soon a program's queries are looked for again when output had to go first."""
 LAST_BYTES_SECONDS = 2.0
 """How long to wait for the end of the output when no process of the command is left. The remaining bytes are in the
 kernel; only an unrelated process that has the terminal open can delay the end."""
@@ -108,6 +110,7 @@ class Process:
         self._line_limit = LineLimit()
         self._redrawn_at = float("-inf")
         self._redraw_due: asyncio.TimerHandle | None = None
+        self._answers_due: asyncio.TimerHandle | None = None
         self._last_output = self._loop.time()
         self.exited = self._reaper.watch(child)
         """Done when the program has ended: its exit status, or minus the signal that ended it."""
@@ -141,7 +144,7 @@ class Process:
         process = cls(child, command_id, context, cgroup)
         process._pty, process._tty, process._typeahead = control, name, Typeahead(control)
         process._inside = inside
-        process._read_from(control, context.terminal.write)
+        process._read_from(control, process._from_program)
         return process
 
     @classmethod
@@ -271,6 +274,8 @@ class Process:
 
     def close(self) -> None:
         """Close every descriptor, and stop tracking the processes."""
+        if self._answers_due is not None:
+            self._answers_due.cancel()
         self._close_inside()
         for descriptor in list(self._readers):
             self._end_reading(descriptor)
@@ -278,6 +283,21 @@ class Process:
         self.tree.close()
         self._reaper.forget(self._child)
         self._open.discard(self)
+
+    def _from_program(self, data: bytes) -> None:
+        if self._terminal.write_asking(data) and self._answers_due is None:
+            self._answer()
+
+    def _answer(self) -> None:
+        """Answer the program's queries in the terminal's place."""
+        self._answers_due = None
+        if self._typeahead is None:
+            return
+        answers = self._terminal.answers()
+        if answers is None:
+            self._answers_due = self._loop.call_later(ANSWER_AGAIN_SECONDS, self._answer)
+        elif answers:
+            self._typeahead.add(answers)
 
     def _close_inside(self) -> None:
         if self._inside is not None:

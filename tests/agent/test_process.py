@@ -261,3 +261,25 @@ def _waits_to_open(process: Process, fifo: Path) -> bool:
     program = psutil.Process(process.tree.alive()[0].pid)
     open_files = {path.readlink() for path in Path(f"/proc/{program.pid}/fd").iterdir()}
     return process._tty not in map(str, open_files) and program.status() == psutil.STATUS_SLEEPING
+
+
+ASKS = "stty raw -echo; printf 'ab\\033[6n\\033[c\\033[5n'; IFS= read -r -d n answer; printf %s \"$answer\" | od -An -c"
+
+
+async def test_a_program_that_asks_the_terminal_is_answered_once(context, shown):
+    """The agent answers, whoever watches; what comes after the answers is an operator's key."""
+    process = start(context, f"{ASKS}; IFS= read -r -n 1 key; printf 'key %s' \"$key\"")
+    await shown.until(b"0")
+    assert process.type(b"k") is None
+    assert await end(process) == 0
+    shown_text = b"".join(bytes(shown.data).split(b"\033[5n")[1].split()).replace(b"033", b"ESC")
+    assert shown_text == b"ESC[1;3RESC[?1;2cESC[0keyk"
+
+
+async def test_a_program_is_answered_wherever_its_query_is_cut(context, shown):
+    """The parts of a query may come one by one."""
+    process = start(
+        context, "stty raw -echo; for c in '\\033' '[' 6 n; do printf \"$c\"; sleep 0.02; done; head -c 6 | od -An -c"
+    )
+    assert await end(process) == 0
+    assert shown.data.split()[-6:] == [b"033", b"[", b"1", b";", b"1", b"R"]

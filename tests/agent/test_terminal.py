@@ -12,9 +12,9 @@ def test_a_line_of_the_agents_own_begins_on_a_new_line(terminal):
     """An unfinished line of a program is ended first; control sequences print nothing and do not count."""
     terminal.write_line("one")
     terminal.write(b"no end")
-    terminal.control(b"\x1b[0m")
+    terminal.write(b"\x1b[0m")
     terminal.write_line("two")
-    terminal.control(b"\x1b[0m")
+    terminal.write(b"\x1b[0m")
     terminal.write_line("three")
     assert terminal.outbox.next_frame(1000) == (0, b"one\r\nno end\x1b[0m\r\ntwo\r\n\x1b[0mthree\r\n")
 

@@ -7,6 +7,7 @@ import { WebglAddon } from "@xterm/addon-webgl";
 import { Terminal } from "@xterm/xterm";
 
 import { harmless, lineCount } from "./paste.ts";
+import { silence } from "./silence.ts";
 import { DARK, LIGHT, MATCHES } from "./themes.ts";
 import { todaysWidths } from "./widths.ts";
 
@@ -94,6 +95,7 @@ export class Screen {
       minimumContrastRatio: 4.5,
       theme: options.dark ? DARK : LIGHT,
     });
+    silence(this.#terminal);
     this.#terminal.loadAddon(this.#fit);
     this.#terminal.loadAddon(this.#search);
     const widths = todaysWidths();
