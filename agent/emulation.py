@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from onsembl.agent.rendering.text import columns as width_of
+from onsembl.protocol.text_width import columns as width_of
 
 SCROLLBACK = 10_000
 """The lines above the screen that a page keeps."""

@@ -16,7 +16,7 @@ from onsembl.protocol.field_types import Bounded, CommandText, Name, Priority
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.limits import NO_LIMITS, CommandLimits
 from onsembl.protocol.permissions import PermissionMode, is_laxer
-from onsembl.protocol.presets import Value, Values, ValuesError, render
+from onsembl.protocol.presets import Preset, Value, Values, ValuesError, render
 from onsembl.protocol.states import AgentKind
 from onsembl.protocol.turn_messages import Effort, ModelName
 from onsembl.sql import agents, audit, command_groups, commands, presets
@@ -76,6 +76,17 @@ class Sent:
 
 class SendError(Exception):
     """The command cannot be sent; the text says why."""
+
+
+class KindError(SendError):
+    """The preset is not for agents of these kinds; `kinds` are those that it is for."""
+
+    def __init__(self, preset: Preset, others: Sequence[str]) -> None:
+        self.kinds = [str(kind) for kind in preset.kinds or [preset.kind]]
+        few = "the kind" if len(self.kinds) == 1 else "the kinds"
+        super().__init__(
+            f"The preset {preset.name} is for agents of {few} {', '.join(self.kinds)}, not {', '.join(others)}."
+        )
 
 
 class ContentError(SendError):
@@ -169,7 +180,7 @@ class RenderedCommand:
 
 
 async def render_content(conn: Connection, content: CommandContent, kinds: Iterable[str]) -> RenderedCommand:
-    """The text and the settings of `content` for agents of these kinds. Raises ContentError."""
+    """The text and the settings of `content` for agents of these kinds. Raises ContentError or KindError."""
     if (content.text is None) == (content.preset is None):
         raise ContentError("Give either a text or a preset.")
     if content.text is not None:
@@ -183,11 +194,9 @@ async def render_content(conn: Connection, content: CommandContent, kinds: Itera
         raise ContentError(f"The preset {content.preset} cannot be read: {error}.") from error
     if preset is None:
         raise ContentError(f"Preset not found: {content.preset}.")
-    others = sorted({kind for kind in kinds if preset.kind is not None and kind != preset.kind})
+    others = sorted({kind for kind in kinds if not preset.fits(kind)})
     if others:
-        raise ContentError(
-            f"The preset {preset.name} is for agents of the kind {preset.kind}, not {', '.join(others)}."
-        )
+        raise KindError(preset, others)
     try:
         text = render(preset, content.values)
     except ValuesError as error:

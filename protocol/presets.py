@@ -37,6 +37,8 @@ Values = Annotated[dict[Annotated[str, Meta(max_length=64, pattern=NO_NUL)], Val
 Description = Annotated[str, Meta(max_length=500, pattern=NO_NUL)]
 Template = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT, pattern=NO_NUL)]
 Choice = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL)]
+Kinds = Annotated[list[AgentKind], Meta(max_length=len(AgentKind))]
+"""The kinds of agents that a preset is for; empty for every kind."""
 
 
 class Variable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,7 +59,7 @@ Variables = Annotated[list[Variable], Meta(max_length=MAX_VARIABLES)]
 class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A template with its variables.
 
-    With `kind`, the preset is only for agents of that kind. `priority` and `limits` are defaults for its commands.
+    With `kinds`, the preset is only for agents of these kinds. `priority` and `limits` are defaults for its commands.
     """
 
     name: Name
@@ -65,8 +67,14 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     template: Template
     variables: Variables = []
     priority: Priority | None = None
+    kinds: Kinds = []
     kind: AgentKind | None = None
+    """As `kinds` with this kind, as earlier clients write it."""
     limits: RequestedLimits = REQUESTED_NO_LIMITS
+
+    def fits(self, kind: str) -> bool:
+        """Whether the preset is for agents of this kind."""
+        return kind in self.kinds or (kind == self.kind if self.kind is not None else not self.kinds)
 
 
 class PresetError(ValueError):

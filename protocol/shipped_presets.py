@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from onsembl.protocol.presets import Preset, Variable
+from onsembl.protocol.states import AgentKind
 
+PROSE = [kind for kind in AgentKind if kind != AgentKind.SHELL]
+"""The kinds that understand prose; a shell would run it."""
 _WHERE = Variable(name="where", type="path", help="The folder or file to start with; if empty, the whole repository.")
 
 INVESTIGATE = Preset(
     name="Investigate",
     description="Find the cause of a behaviour, with evidence, without changing any file.",
+    kinds=PROSE,
     template="""\
 Investigate this and find its cause. Do not change any file of the repository.
 
@@ -54,6 +58,7 @@ you surer; the smallest fix, and what it might break; open questions. Tell what 
 REVIEW = Preset(
     name="Review",
     description="Review a change like a careful colleague, without changing any file.",
+    kinds=PROSE,
     template="""\
 Review the changes of `{{change}}` against `{{base}}`. Do not change any file; do not commit.
 
@@ -102,6 +107,7 @@ line: merge, merge after fixes, or rework, and why.
 PLAN = Preset(
     name="Plan",
     description="Plan a piece of work in steps that can be verified, before any code is written.",
+    kinds=PROSE,
     template="""\
 Make a plan for this. Do not write any of it yet{{#output}}, except for the plan itself, to `{{output}}`{{/output}}.
 
@@ -146,6 +152,7 @@ get back. Put the step that teaches the most or risks the most as early as possi
 SYNTHESIZE = Preset(
     name="Synthesize",
     description="Combine several sources into one text with their conclusions.",
+    kinds=PROSE,
     template="""\
 Bring these sources together into {{form}} for {{reader}}:
 

@@ -13,7 +13,8 @@ from onsembl.protocol.presets import Preset
 from onsembl.protocol.shipped_presets import SHIPPED
 from onsembl.sql.database import Connection
 
-_PRESET = "name, description, template, variables, priority, kind, limits"
+_KINDS = "case when kind is null then kinds else array[kind] end as kinds"
+_PRESET = f"name, description, template, variables, priority, kind, {_KINDS}, limits"
 COLUMNS = f"{_PRESET}, revision, created_at, updated_at, updated_by, updated_by_name"
 
 
@@ -41,19 +42,23 @@ async def find(conn: Connection, name: str) -> Preset | None:
 
 async def save(conn: Connection, preset: Preset, by: UUID | None, by_name: str) -> DictRow:
     """Save a preset; it replaces the saved preset of its name."""
+    kinds = preset.kinds or ([preset.kind] if preset.kind is not None else [])
     cursor = await conn.execute(
-        f"""insert into presets ({_PRESET}, updated_by, updated_by_name)
-            values (%(name)s, %(description)s, %(template)s, %(variables)s, %(priority)s, %(kind)s, %(limits)s,
-                %(by)s, %(by_name)s)
+        f"""insert into presets (name, description, template, variables, priority, kind, kinds, limits,
+                updated_by, updated_by_name)
+            values (%(name)s, %(description)s, %(template)s, %(variables)s, %(priority)s, %(kind)s, %(kinds)s,
+                %(limits)s, %(by)s, %(by_name)s)
             on conflict (lower(name)) do update
             set name = excluded.name, description = excluded.description, template = excluded.template,
                 variables = excluded.variables, priority = excluded.priority, kind = excluded.kind,
-                limits = excluded.limits,
+                kinds = excluded.kinds, limits = excluded.limits,
                 revision = presets.revision + 1, updated_at = now(), updated_by = excluded.updated_by,
                 updated_by_name = excluded.updated_by_name
             returning {COLUMNS}""",
         {
             **msgspec.structs.asdict(preset),
+            "kind": kinds[0] if len(kinds) == 1 else None,  # the release before reads this alone
+            "kinds": kinds,
             "variables": Jsonb(msgspec.to_builtins(preset.variables)),
             "limits": Jsonb(msgspec.to_builtins(preset.limits)),
             "by": by,

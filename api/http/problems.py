@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
-from onsembl.fleet.commands import AgentNotFoundError, ContentError
+from onsembl.fleet.commands import AgentNotFoundError, ContentError, KindError
 from onsembl.protocol import request_ids
 
 logger = logging.getLogger(__name__)
@@ -21,6 +21,9 @@ T = TypeVar("T")
 
 CONTENT_PROBLEM = "urn:onsembl:problem:wording"
 """The `type` of the problem whose `fields` has an error for each invalid variable of a preset."""
+
+KIND_PROBLEM = "urn:onsembl:problem:preset-kind"
+"""The `type` of the problem that a preset is not for agents of the target's kind; `kinds` are those that it is for."""
 
 
 class Problem(Exception):
@@ -69,6 +72,8 @@ async def send_error_answer(_request: Request, error: Exception) -> Response:
     match error:
         case ContentError():
             problem = Problem(422, str(error), type=CONTENT_PROBLEM, fields=error.fields)
+        case KindError():
+            problem = Problem(422, str(error), type=KIND_PROBLEM, kinds=error.kinds)
         case AgentNotFoundError():
             problem = Problem(404, str(error))
         case _:

@@ -15,6 +15,7 @@ from onsembl.protocol.field_types import Name, Priority
 from onsembl.protocol.limits import REQUESTED_NO_LIMITS, CommandLimits, RequestedLimits
 from onsembl.protocol.presets import (
     Description,
+    Kinds,
     Preset,
     PresetError,
     Template,
@@ -32,7 +33,11 @@ from onsembl.sql import audit, presets
 
 
 class PresetAnswer(Answer, frozen=True, kw_only=True):
-    """A preset. A built-in (`shipped`) preset cannot be changed or deleted; its revision is 0."""
+    """A preset, for agents of these `kinds`; with none, for agents of every kind. `kind` is the
+    only one, for earlier clients.
+
+    A built-in (`shipped`) preset cannot be changed or deleted; its revision is 0.
+    """
 
     name: str
     description: str
@@ -40,6 +45,7 @@ class PresetAnswer(Answer, frozen=True, kw_only=True):
     variables: list[Variable]
     priority: Priority | None
     kind: AgentKind | None
+    kinds: list[AgentKind]
     limits: CommandLimits
     shipped: bool
     revision: int
@@ -55,12 +61,13 @@ class Presets(Answer, frozen=True, kw_only=True):
 
 class SavePreset(Body, frozen=True, kw_only=True):
     """The whole content of a preset; `name` renames it. With `revision`, the preset is saved only if that is still its
-    revision; with 0, only if no preset of that name exists."""
+    revision; with 0, only if no preset of that name exists. `kind` is the form of `kinds` of earlier clients."""
 
     template: Template
     description: Description = ""
     variables: Variables = msgspec.field(default_factory=list[Variable])
     priority: Priority | None = None
+    kinds: Kinds = msgspec.field(default_factory=list[AgentKind])
     kind: AgentKind | None = None
     limits: RequestedLimits = REQUESTED_NO_LIMITS
     name: Name | None = None
@@ -184,7 +191,7 @@ def _kept(row: DictRow) -> PresetAnswer | DictRow:
 
 
 def _content(row: DictRow) -> dict[str, object]:
-    return {name: row[name] for name in ("name", "description", "template", "variables", "priority", "kind", "limits")}
+    return {name: row[name] for name in ("name", "description", "template", "variables", "priority", "kinds", "limits")}
 
 
 def _event(actor: audit.Actor, action: str, name: str, detail: Mapping[str, object]) -> audit.Event:

@@ -20,7 +20,7 @@ from onsembl.cli.json_output import json_option, print_json
 from onsembl.cli.output import print_line, print_lines
 from onsembl.protocol.presets import Value, ValuesError, Variable, read_value
 
-CONTENT = ("description", "template", "variables", "priority", "kind", "limits")
+CONTENT = ("description", "template", "variables", "priority", "kinds", "kind", "limits")
 
 _name_argument = click.argument("name")
 values_option = click.option(
@@ -64,7 +64,9 @@ def show(name: str, as_json: bool, server: str | None) -> None:
         print_json(preset)
         return
     print_line(f"{preset['name']}: {preset['description']}")
-    for field in ("kind", "priority", "limits"):
+    if preset["kinds"]:
+        print_line(f"kinds: {', '.join(preset['kinds'])}")
+    for field in ("priority", "limits"):
         if preset[field]:
             print_line(f"{field}: {preset[field]}")
     for variable in preset["variables"]:
@@ -176,7 +178,10 @@ def _read(file: str) -> Mapping[str, Any]:
 
 def _content(preset: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a preset that are saved."""
-    return {name: preset[name] for name in CONTENT if preset.get(name) is not None}
+    content = {name: preset[name] for name in CONTENT if preset.get(name) is not None}
+    if content.get("kinds"):
+        content.pop("kind", None)  # the form of earlier releases
+    return content
 
 
 def _print(preset: Mapping[str, Any], message: str, as_json: bool) -> None:

@@ -51,7 +51,9 @@ class FaultyDriver:
     def start(self, offer: Offer, context: ProcessContext) -> FaultyRun:
         self.at("start")
         run = FaultyRun(self)
-        run.process = Process.on_pipes(["/bin/sh", "-c", offer.text], str(offer.command_id), context, run.receive, run.receive_error)
+        run.process = Process.on_pipes(
+            ["/bin/sh", "-c", offer.text], str(offer.command_id), context, run.receive, run.receive_error
+        )
         run.process.end_input()
         self.at("started")
         return run

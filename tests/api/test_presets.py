@@ -110,18 +110,28 @@ async def test_a_command_is_made_of_a_preset(api, operator):
     made = await call_api(operator, "POST", path, wanted, 201)
     assert (made["text"], made["preset"], made["priority"]) == ("Update httpx.", "update", 3)
     assert (await call_api(operator, "POST", path, {**wanted, "priority": 1}, 201))["priority"] == 1
-    shipped = await call_api(operator, "POST", path, {"preset": "review", "values": {}}, 201)
+    shipped = await call_api(
+        operator, "POST", f"/v1/agents/{claude.id}/commands", {"preset": "review", "values": {}}, 201
+    )
     assert shipped["preset"] == "Review" and "correctness" in shipped["text"] and shipped["priority"] == 5
     refused = await call_api(operator, "POST", path, {"preset": "update", "values": {"pakage": "x"}}, 422)
     assert refused["type"] == "urn:onsembl:problem:wording"
     assert refused["fields"] == {"package": "is required", "pakage": "there is no such variable"}
     for body in ({}, {"text": "x", **wanted}, {"text": "x", "values": {"a": 1}}, {"preset": "none"}):
         await call_api(operator, "POST", path, body, 422)
-    await call_api(operator, "POST", path, {"preset": "for-claude"}, 422)
+    for body in ({"preset": "for-claude"}, {"preset": "review", "values": {}}):
+        refused = await call_api(operator, "POST", path, body, 422)
+        assert refused["type"] == "urn:onsembl:problem:preset-kind"
+        assert "claude" in refused["kinds"] and "shell" not in refused["kinds"]
+        for target in ({"all": True}, {"agents": ["one", "two"]}):
+            refused = await call_api(operator, "POST", "/v1/groups", {**body, "target": target}, 422)
+            assert refused["type"] == "urn:onsembl:problem:preset-kind"
+        schedule = {"name": "daily", "cron": "0 6 * * *", "time_zone": "UTC", "target": {"all": True}, **body}
+        refused = await call_api(operator, "POST", "/v1/schedules", schedule, 422)
+        assert refused["type"] == "urn:onsembl:problem:preset-kind"
     await call_api(operator, "POST", f"/v1/agents/{claude.id}/commands", {"preset": "for-claude"}, 201)
     group = await call_api(operator, "POST", "/v1/groups", {**wanted, "target": {"all": True}}, 201)
     assert group["preset"] == "update" and {command["preset"] for command in group["commands"]} == {"update"}
-    await call_api(operator, "POST", "/v1/groups", {"preset": "for-claude", "target": {"all": True}}, 422)
     assert len((await call_api(operator, "GET", "/v1/commands"))["commands"]) == 6
     requested = [detail.get("preset") for _, detail in await audit_entries(api, "command.requested")]
     assert requested == ["update", "update", "Review", "for-claude", "update", "update"]

@@ -34,7 +34,7 @@ async def operator(api: Api) -> Operator:
 async def test_a_schedule_is_made_changed_paused_and_removed(api, operator):
     """An operator creates, changes, pauses and deletes a schedule, with audit entries; a viewer and an outdated
     revision are rejected."""
-    await api.enrol("one")
+    await api.enrol("one", "claude")
     made = await call_api(operator, "POST", PATH, NIGHTLY, 201)
     assert (made["revision"], made["last"], made["paused_at"]) == (1, None, None)
     assert made["next_at"] is not None
@@ -138,7 +138,7 @@ async def test_times_are_told_before_a_schedule_is_made(operator):
 async def test_schedules_from_the_command_line(api: Api, tmp_path: Path):
     """`onsembl schedules` adds, edits, runs, shows, pauses and deletes schedules."""
     run = CommandLine(api, await api.operator(Role.OPERATOR), tmp_path).run
-    await api.enrol("builder")
+    await api.enrol("builder", "claude")
     out, _ = await run(
         *("schedules", "add", "nightly", "--agent", "builder", "--text", "make test", "--cron", "30 2 * * *"),
         *("--time-zone", "Europe/Berlin"),

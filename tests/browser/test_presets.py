@@ -12,7 +12,7 @@ from onsembl.protocol.states import Role
 
 async def test_a_preset_is_filled_in_and_sent(center: Api, visit) -> None:
     """A preview shows the command text and invalid values; the text can be changed in the box before it is sent."""
-    await center.enrol("one")
+    await center.enrol("one", "claude")
     visitor = await visit(center.url)
     await visitor.come_back((await center.operator(Role.OPERATOR)).email)
     page = visitor.page

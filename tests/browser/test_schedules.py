@@ -15,7 +15,10 @@ async def test_a_schedule_is_created_runs_and_is_paused(center: Api, visit, tmp_
     """A viewer's window shows each change of a schedule at once, and has no buttons to change it."""
     async with agent_running(center, tmp_path, "one"):
         visitor, viewer = await visit(center.url), await visit(center.url)
-        await visitor.come_back((await center.operator(Role.OPERATOR)).email, path="/#/schedules")
+        account = await center.operator(Role.OPERATOR)
+        ask = {"template": "{{what}}", "variables": [{"name": "what", "type": "long_text", "required": True}]}
+        await center.http.put("/v1/presets/Ask", json=ask, headers=account.headers)
+        await visitor.come_back(account.email, path="/#/schedules")
         await viewer.come_back((await center.operator(Role.VIEWER)).email, path="/#/schedules")
         page = visitor.page
         await page.get_by_role("button", name="New schedule").click()
@@ -38,7 +41,8 @@ async def test_a_schedule_is_created_runs_and_is_paused(center: Api, visit, tmp_
         for seen in (row, watched):
             await expect(seen).to_contain_text("failed")
         await page.get_by_role("button", name="Edit nightly").click()
-        await page.get_by_label("Preset").select_option("Investigate")
+        await expect(page.get_by_label("Preset").locator("option", has_text="Investigate")).to_have_count(0)
+        await page.get_by_label("Preset").select_option("Ask")
         await expect(page.get_by_text("Missing or invalid: what.")).to_be_visible()
         await page.get_by_label("what (required)").fill("Why did the night fail?")
         await expect(page.get_by_role("region", name="Preview")).to_contain_text("Why did the night fail?")
@@ -46,7 +50,7 @@ async def test_a_schedule_is_created_runs_and_is_paused(center: Api, visit, tmp_
         await page.get_by_role("button", name="Save").click()
         await expect(row).to_contain_text("all 1 agent")
         await row.get_by_role("button", name="nightly", exact=True).click()
-        await expect(page.get_by_text("Preset Investigate")).to_be_visible()
+        await expect(page.get_by_text("Preset Ask")).to_be_visible()
         await expect(page.get_by_role("list", name="Runs of nightly").get_by_role("listitem")).to_have_count(1)
         await row.get_by_role("button", name="Run now: nightly").click()
         await expect(page.get_by_role("list", name="Runs of nightly").get_by_role("listitem")).to_have_count(2)

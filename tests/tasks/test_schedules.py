@@ -30,7 +30,7 @@ async def pool(database_url):
 async def conn(database_url):
     async with await connect(database_url) as conn:
         await conn.set_autocommit(True)
-        await agents.create(conn, name="one", kind="shell", mode="exec", host="", platform="")
+        await agents.create(conn, name="one", kind="claude", mode="exec", host="", platform="")
         await operators.seen(conn, ANN, "ann", "operator")
         yield conn
 

@@ -36,10 +36,15 @@ export function given(variables: Variable[], filled: Filled): Filled {
   return values;
 }
 
+/** Whether the preset is for agents of this kind. */
+export function fits(preset: PresetAnswer, kind: string): boolean {
+  return preset.kinds.length === 0 || preset.kinds.some((one) => one === kind);
+}
+
 /** The preset without the fields that the server adds; its default values have the variables' types. */
 export function contentOf(preset: PresetAnswer): Preset & { variables: Variable[] } {
-  const { name, description, template, variables, priority, kind, limits } = preset;
-  return { name, description, template, variables: variables.map(tidied), priority, kind, limits };
+  const { name, description, template, variables, priority, kinds, limits } = preset;
+  return { name, description, template, variables: variables.map(tidied), priority, kinds, limits };
 }
 
 export function newVariable(name: string): Variable {
