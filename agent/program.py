@@ -210,6 +210,9 @@ class Agent:
         if not self._emergency_stop.halted:  # the server offers it again when the halt is lifted
             self._runner.offer(offer)
 
+    def has_room(self) -> bool:
+        return self._journal.has_room()
+
     def fail(self, command_id: UUID, error: str) -> None:
         self._runner.fail(command_id, error)
 

@@ -12,6 +12,7 @@ import httpx
 import msgspec
 
 from onsembl.agent.enrolment.credentials import Credentials
+from onsembl.agent.enrolment.refusals import is_device_error, refusal
 from onsembl.agent.errors import AgentError
 from onsembl.protocol.enrolment import RECOVERY_CLOSED, TOKEN_UNKNOWN, AgentCredentials, Enrolment
 from onsembl.protocol.states import AgentKind
@@ -93,8 +94,7 @@ async def refresh(credentials: Credentials) -> Credentials:
 async def _present_refresh_token(credentials: Credentials, route: str) -> tuple[str, httpx.Response]:
     """The URL and its successful answer.
 
-    Only status 401 means that the server rejects the token. Any other error may come from a machine in between, such
-    as a proxy that redirects.
+    Only status 401 means that the server rejects the token.
     """
     url = f"{credentials.server}/v1/agents/{route}"
     response = await request(url, json={}, headers={"Authorization": f"Bearer {credentials.refresh_token}"})
@@ -114,7 +114,8 @@ def _decode_credentials(url: str, response: httpx.Response) -> AgentCredentials:
 
 
 async def request(url: str, **content: Any) -> httpx.Response:
-    """POST `content`. Raises ServerUnreachable when no answer comes, and for status 429 and 5xx."""
+    """POST `content`. Raises ServerUnreachable when no answer comes, for status 429 and 5xx, and for any other refusal
+    that is not the server's own."""
     try:
         async with httpx.AsyncClient(timeout=REQUEST_SECONDS) as client:
             response = await client.post(url, **content)
@@ -122,7 +123,14 @@ async def request(url: str, **content: Any) -> httpx.Response:
         raise ServerUnreachable(f"{url} cannot be reached: {error}") from error
     if response.status_code >= 500 or response.status_code == 429:
         raise ServerUnreachable(f"{url} answers {response.status_code}.")
+    if not response.is_success and not _is_own(response):
+        raise ServerUnreachable(f"{url} answers {response.status_code}, not as an Onsembl server does.")
     return response
+
+
+def _is_own(response: httpx.Response) -> bool:
+    told = refusal(response.status_code, response.headers, response.content)
+    return told is not None or is_device_error(response.content)
 
 
 def retry_after_of(headers: Mapping[str, str]) -> float:

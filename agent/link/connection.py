@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from socket import SO_SNDBUF, SOL_SOCKET
 
-import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
@@ -24,7 +23,8 @@ from onsembl.agent.enrolment.enrol import (
     refresh,
     retry_after_of,
 )
-from onsembl.agent.errors import AgentError
+from onsembl.agent.enrolment.refusals import refusal
+from onsembl.agent.errors import AgentError, CannotWrite
 from onsembl.agent.link.session import ProtocolFault, ServerSession
 from onsembl.protocol.backoff import Backoff
 from onsembl.protocol.close_codes import CloseCode, is_permanent
@@ -46,6 +46,10 @@ MIN_TOKEN_SECONDS = 30.0
 """An access token that expires sooner is refreshed before connecting."""
 REFRESH_ANSWER_SECONDS = 20.0
 """How long the server may take to answer a refresh before it is asked again."""
+ROOM_SECONDS = 2.0
+"""How often a disk that was full is tried again."""
+MAX_REASON = 60
+"""A close reason holds 123 bytes."""
 STABLE_SECONDS = 30.0
 """After a connection that held this long, the delays before reconnecting begin small again."""
 
@@ -90,6 +94,12 @@ class AgentConnection:
                 at_once = self._reconnect_at_once(error)
                 level = logging.INFO if at_once else logging.WARNING
                 logger.log(level, "Not connected: %s", error or type(error).__name__, extra={"action": "disconnected"})
+            except CannotWrite as error:
+                # Offline, the agent's queue waits. The server would fail a command that is not accepted.
+                logger.error("%s. The agent goes on by itself when there is room.", error, extra={"action": "no_room"})  # noqa: TRY400
+                while not self._session.has_room():  # noqa: ASYNC110 — only a try tells
+                    await asyncio.sleep(ROOM_SECONDS)
+                logger.warning("The agent's folder can be written again", extra={"action": "room_again"})
             except AgentError:
                 raise
             except Exception:
@@ -106,9 +116,10 @@ class AgentConnection:
         if isinstance(error, InvalidStatus):
             status = error.response.status_code
             self._retry_after = retry_after_of(error.response.headers)
-            rejected = status == 401
-            if status in (400, 403, 404):
-                raise AgentError(f"The server rejects the connection ({status}): {_detail(error)}") from error
+            told = refusal(status, error.response.headers, error.response.body or b"")
+            rejected = status == 401 and told is not None
+            if status in (400, 403, 404) and told is not None:
+                raise AgentError(f"The server rejects the connection ({status}): {told}") from error
         if isinstance(error, ConnectionClosed) and error.rcvd is not None:
             code, reason = error.rcvd.code, error.rcvd.reason
             rejected = code in (CloseCode.TOKEN_EXPIRED, CloseCode.UNAUTHENTICATED)
@@ -142,6 +153,9 @@ class AgentConnection:
             websocket.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_SNDBUF, SEND_BUFFER_BYTES)
             try:
                 await self._communicate(websocket)
+            except CannotWrite as error:
+                await websocket.close(CloseCode.NORMAL, str(error)[:MAX_REASON])
+                raise
             finally:
                 self._session.disconnected()
 
@@ -263,10 +277,3 @@ class AgentConnection:
             # The old ones are used up. With the new ones in memory, the agent works until it is stopped.
             logger.exception("The credentials cannot be written", extra={"action": "credentials_not_kept"})
         self._credentials = credentials
-
-
-def _detail(error: InvalidStatus) -> str:
-    body = error.response.body or b""
-    with suppress(msgspec.MsgspecError, KeyError, TypeError):
-        return str(msgspec.json.decode(body)["detail"])
-    return body.decode(errors="replace")[:300]

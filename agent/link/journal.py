@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import OrderedDict
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -25,6 +26,8 @@ FILE_NAME = "journal.jsonl"
 REMEMBERED = 10_000
 """How many ended and recorded commands stay known, in case one is offered again: some 4 MB."""
 FORGOTTEN = "The agent ran this command, and does not know its end any more."
+ROOM_BYTES = 1024 * 1024
+"""The room that a disk which was full must have before commands are accepted again."""
 REWRITE_AT = 5 * REMEMBERED
 """The file is written anew after this many lines."""
 
@@ -119,6 +122,19 @@ class Journal:
                 error="The agent was restarted while the command ran.",
             )
         )
+
+    def has_room(self) -> bool:
+        """Whether the folder can be written again, with room for what comes next."""
+        probe = self._path.with_name("room")
+        try:
+            replace_file(probe, [bytes(ROOM_BYTES)])
+        except OSError:
+            return False
+        finally:
+            with suppress(OSError):
+                probe.unlink(missing_ok=True)
+                probe.with_name(probe.name + ".partial").unlink(missing_ok=True)
+        return True
 
     def close(self) -> None:
         """Close the file."""

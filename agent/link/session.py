@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from onsembl.agent.errors import CannotWrite
 from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.control import KeyDeduplicator
 from onsembl.protocol.keyboard_messages import KeysRejection
@@ -63,7 +64,8 @@ class _AnyOffer(msgspec.Struct, tag_field="type", tag="offer"):
 class CommandHandler(Protocol):
     """Acts on the server's messages, and makes the hello of each connection.
 
-    `fail` ends an offered command that this agent cannot understand.
+    `fail` ends an offered command that this agent cannot understand. `has_room` says whether the agent's folder can be
+    written; after CannotWrite it is asked until it can.
 
     `halt_lifted` gets the number of the newest halt that is over, or None when the server has no halt in force.
     `next_steps` returns the next batch of steps, when there is one and none is on its way; `resend_steps` says that the
@@ -73,6 +75,7 @@ class CommandHandler(Protocol):
 
     def offer(self, offer: Offer) -> None: ...
     def fail(self, command_id: UUID, error: str) -> None: ...
+    def has_room(self) -> bool: ...
     def cancel(self, command_id: UUID, limit: LimitName | None) -> None: ...
     def set_stop_timeouts(self, timeouts: StopTimeouts) -> None: ...
     def resize(self, columns: int, rows: int) -> None: ...
@@ -194,10 +197,14 @@ class ServerSession:
             logger.exception("Steps cannot be sent", extra={"action": "steps_failed"})
             return None
 
+    def has_room(self) -> bool:
+        """Whether the agent's folder can be written."""
+        return self._handler.has_room()
+
     def receive(self, frame: str | bytes) -> None:
         """Take a frame of the server. A frame that cannot be understood or applied changes nothing else.
 
-        Raises ProtocolFault when sender and receiver disagree about the stream.
+        Raises ProtocolFault when sender and receiver disagree about the stream, and CannotWrite.
         """
         try:
             message = decode_from_server(frame)
@@ -208,6 +215,8 @@ class ServerSession:
             self._apply(message)
         except StreamError as error:
             raise ProtocolFault(f"The server contradicts itself: {error}") from error
+        except CannotWrite:
+            raise
         except Exception:
             kind = type(message).__name__.lower()
             logger.exception("A message of the server cannot be applied: %s", kind, extra={"action": "message_failed"})

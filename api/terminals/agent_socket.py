@@ -327,6 +327,12 @@ class AgentSession:
         while True:
             event = await receive()
             if event["type"] == "websocket.disconnect":
+                if reason := event.get("reason"):
+                    logger.warning(
+                        "An agent leaves: %s",
+                        reason,
+                        extra={"action": "agent_leaves", "agent_id": str(self.agent_id)},
+                    )
                 return
             now = monotonic()
             heartbeat.received(now)

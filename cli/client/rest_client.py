@@ -253,7 +253,9 @@ def _result(send: Callable[[], httpx.Response], server: str) -> Any:
         response = send()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ServerUnavailable(f"The server {server} cannot be reached: {_reason(error)}") from error
-    transient = response.status_code == 429 or response.is_server_error
+    # A refusal without a JSON text is not the server's: something in between may give it for a while.
+    foreign = not response.is_success and "json" not in response.headers.get("Content-Type", "")
+    transient = response.status_code == 429 or response.is_server_error or foreign
     error_class = ServerUnavailable if transient else Unauthenticated if response.status_code == 401 else CliError
     try:
         body = response.json()

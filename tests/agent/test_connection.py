@@ -34,6 +34,8 @@ class FakeServer:
         self.stayed = asyncio.Event()
         self.heartbeat = 30.0
         self.retry_after: str | None = None
+        self.body: str | None = None
+        """The text of a refusal; None for a problem document of the server's."""
 
     def answer(self, request: object) -> int:
         return self.answers[min(len(self.connections), len(self.answers)) - 1]
@@ -44,7 +46,10 @@ class FakeServer:
             status = self.answer(request)
             if not 400 <= status < 600:
                 return None
-            response = connection.respond(HTTPStatus(status), '{"detail": "not you"}')
+            response = connection.respond(HTTPStatus(status), self.body or f'{{"status":{status},"detail":"not you"}}')
+            if self.body is None:
+                del response.headers["Content-Type"]
+                response.headers["Content-Type"] = "application/problem+json"
             if self.retry_after is not None:
                 response.headers["Retry-After"] = self.retry_after
             return response
@@ -145,6 +150,15 @@ async def test_a_permanent_rejection_ends_the_agent(server, connected, refreshes
     with pytest.raises(AgentError, match=f"{status}.*not you"):
         await connected().run()
     assert len(server.connections) == 1
+
+
+@pytest.mark.parametrize("body", ["<html>404 Not Found</html>", '{"detail":"nothing here"}', "[" * 3000])
+async def test_a_refusal_of_something_in_between_is_retried(server, connected, refreshes, waits, body):
+    """A proxy or a portal may answer for a while; the token stays as it is."""
+    server.answers, server.body = [400, 401, 403, 404, 0], body
+    await stays(connected(), server)
+    assert [token for _, token in server.connections] == ["access-1"] * 5
+    assert refreshes == []
 
 
 @pytest.mark.parametrize(

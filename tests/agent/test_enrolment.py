@@ -13,12 +13,13 @@ from onsembl.agent.enrolment.enrol import CredentialsRejected, ServerUnreachable
 
 
 @asynccontextmanager
-async def answering(status: str, body: str) -> AsyncGenerator[Credentials]:
+async def answering(status: str, body: str, kind: str = "text/html") -> AsyncGenerator[Credentials]:
     """Credentials for a server that answers everything so."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         head = f"HTTP/1.1 {status}\r\nLocation: https://elsewhere.example/\r\nConnection: close\r\n"
+        head += f"Content-Type: {kind}\r\n"
         writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
         await writer.drain()
         writer.close()
@@ -37,7 +38,9 @@ async def answering(status: str, body: str) -> AsyncGenerator[Credentials]:
         )
 
 
-@pytest.mark.parametrize("status", ["301 Moved", "308 Moved", "403 Forbidden", "404 Not Found", "502 Bad", "200 OK"])
+@pytest.mark.parametrize(
+    "status", ["301 Moved", "308 Moved", "401 Unauthorized", "403 Forbidden", "404 Not Found", "502 Bad", "200 OK"]
+)
 @pytest.mark.parametrize("act", [log_out, refresh])
 async def test_what_stands_in_between_does_not_speak_for_the_server(act, status):
     """A proxy's redirect, its refusal or its page: the credentials may be good still."""
@@ -49,6 +52,7 @@ async def test_what_stands_in_between_does_not_speak_for_the_server(act, status)
 @pytest.mark.parametrize("act", [log_out, refresh])
 async def test_the_servers_own_refusal_is_taken(act):
     """401: they are good for nothing any more."""
-    async with answering("401 Unauthorized", '{"detail": "The refresh token is unknown."}') as credentials:
+    problem = '{"status": 401, "detail": "The refresh token is unknown."}'
+    async with answering("401 Unauthorized", problem, "application/problem+json") as credentials:
         with pytest.raises(CredentialsRejected, match="is unknown"):
             await act(credentials)

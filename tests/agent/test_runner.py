@@ -266,19 +266,21 @@ async def test_a_command_line_runs_as_it_was_written(tmp_path):
     assert (tmp_path / "place").read_text() == f"{tmp_path}\n"
 
 
-async def test_a_journal_that_cannot_be_written_fails_the_command(tmp_path):
-    """A command that is not in the journal could run twice, so it does not run at all."""
+async def test_a_command_waits_while_the_journal_cannot_be_written(tmp_path):
+    """A command that is not in the journal could run twice, so it does not run; offered again, it runs once."""
     async with alone(tmp_path) as agent:
         assert (await agent.run("true"))["outcome"] == "succeeded"
         limit = psutil.Process(agent.process.pid).rlimit(psutil.RLIMIT_FSIZE)
         size = (tmp_path / "journal.jsonl").stat().st_size
         psutil.Process(agent.process.pid).rlimit(psutil.RLIMIT_FSIZE, (size + 10, limit[1]))
-        end = await agent.run("touch ran")
-        assert end["outcome"] == "failed"
-        assert "journal" in end["error"]
+        command = agent.offer("echo ran >> log")
+        assert "journal" in (await agent.report("cannot_write"))["error"]
+        assert [report for report in agent.reports if report.get("command_id") == command] == []
         psutil.Process(agent.process.pid).rlimit(psutil.RLIMIT_FSIZE, limit)
-        assert (await agent.run("true"))["outcome"] == "succeeded"
-    assert not (tmp_path / "ran").exists()
+        agent.order("offer", command, "echo ran >> log")
+        end = await agent.report("ended")
+        assert (end["command_id"], end["outcome"]) == (command, "succeeded")
+    assert (tmp_path / "log").read_text() == "ran\n"
 
 
 async def test_control_characters_of_a_command_do_not_reach_the_terminal(tmp_path):

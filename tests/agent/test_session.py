@@ -64,6 +64,9 @@ class Handler:
     def fail(self, command_id: UUID, error: str) -> None:
         self.calls.append(("failed", command_id, error))
 
+    def has_room(self) -> bool:
+        return True
+
     def set_stop_timeouts(self, timeouts: StopTimeouts) -> None:
         self.calls.append(timeouts)
 
@@ -297,7 +300,7 @@ class Broken(Handler):
     """A command handler of which every method fails."""
 
     def __getattribute__(self, name: str) -> object:
-        if name in ("hello", "ended"):
+        if name in ("hello", "ended", "resend_steps", "resent"):
             return object.__getattribute__(self, name)
         raise ValueError(name)
 

@@ -19,6 +19,7 @@ import msgspec
 
 from onsembl.agent.drivers.claude.driver import ClaudeDriver
 from onsembl.agent.drivers.shell import ShellDriver
+from onsembl.agent.errors import CannotWrite
 from onsembl.agent.link.journal import Journal
 from onsembl.agent.link.outbox import Outbox
 from onsembl.agent.process.process import ProcessContext
@@ -60,7 +61,10 @@ async def main(folder: Path, kind: str, adopt: bool, timeouts: StopTimeouts) -> 
         match json.loads(line):
             case ["offer", command_id, text, *limits]:
                 offer = Offer(command_id=UUID(command_id), text=text)
-                runner.offer(msgspec.structs.replace(offer, limits=CommandLimits(**limits[0])) if limits else offer)
+                try:
+                    runner.offer(msgspec.structs.replace(offer, limits=CommandLimits(**limits[0])) if limits else offer)
+                except CannotWrite as error:
+                    print(json.dumps({"type": "cannot_write", "error": str(error)}), flush=True)
             case ["cancel", command_id, *limit]:
                 runner.cancel(UUID(command_id), *limit)
             case ["resize", columns, rows]:
