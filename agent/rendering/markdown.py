@@ -48,7 +48,7 @@ class MarkdownWriter:
             if part == "\n":
                 self._end_word()
                 self._end_line()
-            elif not part.strip():
+            elif part and not part.strip():
                 self._space(part)
             else:
                 self._word += part
@@ -92,7 +92,7 @@ class MarkdownWriter:
             self._leading += space
             return
         self._end_word()
-        self._pending_space = space if self._verbatim else " "
+        self._pending_space = self._pending_space + space if self._verbatim else " "
 
     def _end_word(self) -> None:
         word, self._word = self._word, ""

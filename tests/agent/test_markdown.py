@@ -6,7 +6,7 @@ import re
 
 import pyte
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from onsembl.agent.rendering.markdown import MarkdownWriter
@@ -76,6 +76,8 @@ def test_a_new_width_counts_from_the_next_word():
 TEXTS = st.text(st.sampled_from("ab *`#-1.>|~\n\t🙂é漢"), max_size=80)
 
 
+@example("|\t1", 1, 5)
+@example("```\na  b", 1, 5)
 @given(TEXTS, st.integers(1, 9), st.integers(5, 40))
 def test_the_pieces_in_which_a_text_comes_make_no_difference(text, size, width):
     """A mark may be cut anywhere."""
