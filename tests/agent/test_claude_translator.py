@@ -22,6 +22,7 @@ from onsembl.protocol.turn_events import (
     PlanEntry,
     ToolCall,
     ToolCallEnded,
+    TurnEnded,
     TurnEvent,
 )
 from onsembl.protocol.turn_messages import TurnReport
@@ -206,6 +207,20 @@ def test_an_interrupt_cancels_queued_messages_too():
     sent(run)
     run.interrupt()
     assert [line["request"] for line in sent(run)] == [{"subtype": "interrupt", "cancel_queued": True}]
+
+
+def test_an_interrupt_before_the_prompt_holds_it_back():
+    """A turn that is cancelled while the CLI starts costs nothing: the prompt is not sent, and the CLI ends."""
+    run = translator("do it", "ask")
+    _, set_mode = sent(run)
+    run.interrupt()
+    assert [line["request"]["subtype"] for line in sent(run)] == ["interrupt"]
+    assert not run.input_complete
+    answer = {"request_id": set_mode["request_id"], "subtype": "success", "response": {"mode": "default"}}
+    events = run.receive(output({"type": "control_response", "response": answer}))
+    assert [event.outcome for event in of_type(events, TurnEnded)] == ["interrupted"]
+    assert sent(run) == []
+    assert run.input_complete
 
 
 def test_the_input_ends_after_the_last_turn_and_its_subagents():

@@ -52,6 +52,7 @@ NOBODY_TO_ASK = (
 _DIAGNOSTIC = "[ede_diagnostic]"
 """Begins diagnostics for the CLI's own developers."""
 _FORGOTTEN = "No conversation found"
+_INTERRUPTED = "The turn was interrupted."
 _CONVERSATION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
 
 
@@ -81,6 +82,7 @@ class ClaudeTranslator:
         self._shells: dict[str, str] = {}
         """The shell commands that run now, by the id of their task."""
         self._turn_runs = True
+        self._interrupted = False
         self._mode_refused = False
         """Whether the CLI works in a mode that goes further than it may."""
         self._last_error = ""
@@ -120,7 +122,11 @@ class ClaudeTranslator:
         return events
 
     def interrupt(self) -> None:
-        """Ask the CLI to end the turn, together with messages that wait; the conversation stays."""
+        """Ask the CLI to end the turn, together with messages that wait; the conversation stays.
+
+        A prompt that was not sent yet is not sent any more.
+        """
+        self._interrupted = True
         self._subagents.clear()  # an interrupt ends them, too
         self._ask("interrupt", cancel_queued=True)
 
@@ -369,15 +375,21 @@ class ClaudeTranslator:
         refused = response.get("subtype") == "error"
         if self._mode_request is not None and response.get("request_id") == self._mode_request:
             self._mode_request = None
-            if refused:
+            if self._interrupted:
+                yield self._end_unsent("interrupted", _INTERRUPTED)
+            elif refused:
                 reason = as_text(response.get("error"))
-                self.outcome, self._turn_runs = "failed", False
-                self._error = f"Claude Code refused the permission mode {self._permission_mode}: {reason}"
-                yield TurnEnded(outcome="failed", error=self._error, seconds=0.0)
+                error = f"Claude Code refused the permission mode {self._permission_mode}: {reason}"
+                yield self._end_unsent("failed", error)
             else:
                 self._send(self._prompt)
         elif refused:
             yield _notice("information", f"Claude Code refused a request: {as_text(response.get('error'))}")
+
+    def _end_unsent(self, outcome: TurnOutcome, error: str) -> TurnEnded:
+        """End the turn without its prompt."""
+        self.outcome, self._error, self._turn_runs = outcome, error, False
+        return TurnEnded(outcome=outcome, error=error, seconds=0.0)
 
     def _result(self, line: Json) -> Iterator[TurnEvent]:
         """A turn has ended. One that did nothing and failed does not undo the outcome of the turn before it."""
@@ -459,7 +471,7 @@ def _outcome(result: Json, shown_error: str) -> tuple[TurnOutcome, str | None]:
     if result.get("subtype") == "error_max_budget_usd":
         outcome: TurnOutcome = "over_budget"
     elif reason.startswith("aborted"):
-        return "interrupted", "The turn was interrupted."
+        return "interrupted", _INTERRUPTED
     else:
         outcome = "failed"
     errors = result.get("errors")
