@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from onsembl.agent.rendering.text import printable
+
 _REF = "ref: refs/heads/"
 
 
@@ -15,7 +17,7 @@ def git_branch(folder: Path) -> str | None:
             if dot_git.is_file():  # a worktree or a submodule: the file names its git folder
                 dot_git = place / dot_git.read_text().removeprefix("gitdir:").strip()
             head = (dot_git / "HEAD").read_text().strip()
-        except (OSError, UnicodeDecodeError):
+        except (OSError, ValueError):  # no such file; or no text, or no path
             continue
-        return head.removeprefix(_REF)[:256] if head.startswith(_REF) else head[:12]
+        return printable(head.removeprefix(_REF)[:256] if head.startswith(_REF) else head[:12])
     return None

@@ -149,8 +149,9 @@ class TurnRun:
     def _pass_input(self) -> None:
         if data := self._translator.take_input():
             self.process.write_input(data)
-        self._stop_waiting_for_exit()
-        if self._translator.input_complete:
+        if not self._translator.input_complete:
+            self._stop_waiting_for_exit()
+        elif self._exit_due is None:  # else more output, which must not put the end off
             self.process.end_input()
             self._exit_due = asyncio.get_running_loop().call_later(EXIT_SECONDS, self._stop_program, signal.SIGTERM)
 

@@ -127,6 +127,9 @@ class StepLog:
                 stream.seek(place)
                 while place < file.size and len(steps) < MAX_STEPS_IN_MESSAGE:
                     line = stream.readline()
+                    if not line:  # the file has become shorter
+                        place = file.size
+                        break
                     if steps and place + len(line) - file.place > BATCH_BYTES:
                         break
                     place += len(line)
@@ -134,8 +137,6 @@ class StepLog:
                         steps.append(_decoder.decode(line))
                     except msgspec.MsgspecError:
                         continue  # a line that a crash has cut off
-                    if not line:
-                        break
         except OSError as error:
             logger.warning("Steps are lost: %s", error, extra={"action": "steps_lost"})
             place = file.size

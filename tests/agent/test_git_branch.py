@@ -25,3 +25,14 @@ def test_the_branch_is_that_of_the_folder_or_above(tmp_path):
     assert git_branch(tmp_path / "worktree") == "other"
     git(tree, "checkout", "--quiet", "--detach")
     assert len(git_branch(tree) or "") == 12
+
+
+def test_hostile_files_name_no_branch_and_fail_no_command(tmp_path):
+    """What a program has written there is shown without control characters, or passed over."""
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "HEAD").write_text("ref: refs/heads/a\0b\x1b[31mc")
+    assert git_branch(tmp_path) == "abc"
+    below = tmp_path / "below"
+    below.mkdir()
+    (below / ".git").write_text("gitdir: \0")
+    assert git_branch(below) == "abc"

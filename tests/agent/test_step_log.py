@@ -96,6 +96,20 @@ def test_a_line_that_a_crash_has_cut_off_spoils_no_other(tmp_path, open_log):
     assert numbers(open_log().next_batch()) == [1, 3]
 
 
+def test_a_file_that_another_program_shortened_loses_its_own_steps_only(tmp_path, open_log):
+    """Steps of other commands are sent, and the agent does not hang."""
+    log, one, other = open_log(), uuid4(), uuid4()
+    log.add(one, [step(1), step(2)])
+    log.add(other, [step(3)])
+    (tmp_path / "steps" / f"{one}.jsonl").write_bytes(msgspec.json.encode(step(1)) + b"\n")
+    got = []
+    while (batch := log.next_batch()) is not None:
+        got.append(numbers(batch))
+        log.recorded(batch.command_id, batch.through)
+    assert got == [[1], [3]]
+    assert log.empty
+
+
 def test_a_full_disk_loses_steps_and_nothing_else(tmp_path, open_log):
     """What is written before and after it arrives whole."""
     log, command = open_log(), uuid4()

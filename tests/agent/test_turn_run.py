@@ -73,9 +73,16 @@ async def test_an_interrupt_is_passed_by_the_protocol(context, shown):
     assert b"interrupt" in shown.data
 
 
-@pytest.mark.parametrize("script", ["echo done; exec sleep 1000", "trap '' TERM; echo done; sleep 1000 & wait; wait"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "echo done; exec sleep 1000",
+        "trap '' TERM; echo done; sleep 1000 & wait; wait",
+        "trap '' TERM; echo done; while echo more; do sleep 0.01; done",
+    ],
+)
 async def test_a_program_that_does_not_end_is_ended(context, shown, script, monkeypatch):
-    """After its result a program has some time to exit; its outcome is that of the result."""
+    """After its result a program has some time to exit, also if it writes on; its outcome is that of the result."""
     monkeypatch.setattr(turn_run, "EXIT_SECONDS", 0.1)
     run = bash(script, context, EchoTranslator())
     status, error = await end(run)
