@@ -245,14 +245,19 @@ async def _request(conn: Connection, command: RenderedCommand, agent_id: AgentId
     )
     if row is None:
         agent = await _enabled_agent(conn, agent_id)
-        check_turn(command, [agent])
-        if command.conversation not in ("new", "latest"):
-            raise ContentError(
-                f"The agent {agent['name']} has no conversation {command.conversation}, or its CLI "
-                "does not know it any more."
-            )
+        _raise_refused(command, agent)
         raise NoTargetError(f"The agent {agent['name']} was disabled when the command was sent.")
     return row
+
+
+def _raise_refused(command: RenderedCommand, agent: DictRow) -> None:
+    """Raise ContentError if this turn is why the agent got no command."""
+    check_turn(command, [agent])
+    if command.conversation not in ("new", "latest"):
+        raise ContentError(
+            f"The agent {agent['name']} has no conversation {command.conversation}, or its CLI "
+            "does not know it any more."
+        )
 
 
 def check_turn(command: RenderedCommand, targets: Sequence[DictRow]) -> None:
@@ -306,9 +311,12 @@ async def _send_to_group(
             },
         ),
     )
-    for row in await command_groups.add_commands(
+    rows = await command_groups.add_commands(
         conn, group, agent_ids, request_ids.current(), command.conversation, command.turn_settings
-    ):
+    )
+    for agent_id in set(agent_ids) - {row["agent_id"] for row in rows}:
+        _raise_refused(command, await _enabled_agent(conn, agent_id))
+    for row in rows:
         await audit.write(
             conn,
             audit.Event(

@@ -51,6 +51,8 @@ async def add_commands(
 
     An agent that does not take the settings gets no command.
     """
+    # A permission mode that is set at the same time waits, and then applies to these commands, too.
+    await conn.execute("select from agents where id = any(%s) order by id for share", [list(agent_ids)])
     cursor = await conn.execute(
         f"""insert into commands
                 (agent_id, text, priority, requested_by, requested_by_name, group_id, preset, request_id, limits,

@@ -176,6 +176,10 @@ async def test_a_group_is_a_turn_of_each_agents_own_conversation(api, admin):
     assert {command["agent_id"]: command["conversation_id"] for command in latest["commands"]} == begun
     named = next(conversation for conversation in begun.values() if conversation is not None)
     await call_api(admin, "POST", "/v1/groups", body | {"conversation": named}, 422)
+    unknown = body | {"target": {"agents": ["one"]}, "conversation": str(uuid4())}
+    refused = await call_api(admin, "POST", "/v1/groups", unknown, 422)
+    assert refused["detail"].startswith("The agent one has no conversation ")
+    assert len((await call_api(admin, "GET", "/v1/groups"))["groups"]) == 2
     body = {"text": "x", "target": {"agents": ["one", "two"]}, "model": "opus"}
     assert len((await call_api(admin, "POST", "/v1/groups", body, 201))["commands"]) == 2
     await call_api(admin, "POST", "/v1/groups", body | {"target": {"all": True}}, 422)
