@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID
@@ -55,9 +56,11 @@ class StepLog:
         """The batch on its way: the command, the number of its last record, and the place in the file after it."""
         for path in sorted(self._folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime):
             try:
-                self._files[UUID(path.stem)] = _CommandFile(path, path.stat().st_size)
+                command_id = UUID(path.stem)
             except ValueError:
                 continue  # a file of another program
+            _end_open_steps(path)
+            self._files[command_id] = _CommandFile(path, path.stat().st_size)
 
     @property
     def empty(self) -> bool:
@@ -152,3 +155,30 @@ class StepLog:
         if file.file is None and file.place >= file.size:
             file.path.unlink(missing_ok=True)
             del self._files[command_id]
+
+
+def _end_open_steps(path: Path) -> None:
+    """End the steps that have no end because the agent was killed: of their command nothing runs any more."""
+    still_open: dict[int, Step] = {}
+    line = b"\n"
+    try:
+        with path.open("rb") as stream:
+            for line in stream:
+                try:
+                    step = _decoder.decode(line)
+                except msgspec.MsgspecError:
+                    continue  # a line that a crash has cut off
+                still_open.pop(step.number, None)
+                if step.status in ("pending", "in_progress"):
+                    still_open[step.number] = step
+        if still_open:
+            now = datetime.now(UTC)
+            ended = [
+                msgspec.structs.replace(step, revision=step.revision + 1, status="failed", ended_at=now)
+                for step in still_open.values()
+            ]
+            before = b"" if line.endswith(b"\n") else b"\n"
+            with path.open("ab") as file:
+                file.write(before + b"".join(_encoder.encode(step) + b"\n" for step in ended))
+    except OSError as error:
+        logger.warning("Steps stay open: %s", error, extra={"action": "steps_lost"})

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from onsembl.agent.link.step_log import BATCH_BYTES, StepLog
 from onsembl.protocol.turn_steps import MAX_STEP_TEXT, Step, Steps
+from onsembl.sql.steps import newest
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 COMMANDS = [UUID(int=number) for number in range(1, 4)]
@@ -108,6 +109,27 @@ def test_a_file_that_another_program_shortened_loses_its_own_steps_only(tmp_path
         log.recorded(batch.command_id, batch.through)
     assert got == [[1], [3]]
     assert log.empty
+
+
+def test_steps_that_were_open_when_the_agent_was_killed_end(tmp_path, open_log):
+    """They have failed, once, also those that the server has and those before a torn line; the others are as before."""
+    log, command = open_log(), uuid4()
+    running = [msgspec.structs.replace(step(number), status="in_progress") for number in (1, 2, 3)]
+    log.add(command, [*running, msgspec.structs.replace(step(2), revision=2)])
+    log.recorded(command, log.next_batch().through)
+    log.close()
+    path = tmp_path / "steps" / f"{command}.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"number": 4, "revi')
+    for _ in range(2):
+        log = open_log()
+        batch = log.next_batch()
+        assert [(step.number, step.revision, step.status) for step in newest(batch.steps)] == [
+            (1, 2, "failed"),
+            (2, 2, "completed"),
+            (3, 2, "failed"),
+        ]
+        assert numbers(batch) == [1, 2, 3, 2, 1, 3]
+        assert batch.steps[-1].ended_at is not None
 
 
 def test_a_full_disk_loses_steps_and_nothing_else(tmp_path, open_log):
