@@ -6,9 +6,12 @@ import time
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 from psycopg.pq import PGconn, Ping
 
 REFUSED_SECONDS = 0.02
+PING_SECONDS = 2
+"""A server whose main process is stopped takes a connection and never answers it. libpq waits at least this long."""
 
 
 def answers(url: str, within: float) -> None:
@@ -17,7 +20,8 @@ def answers(url: str, within: float) -> None:
     A server that is starting, or recovering after a crash, briefly refuses connections.
     """
     deadline = time.monotonic() + within
-    while PGconn.ping(url.encode()) == Ping.REJECT and time.monotonic() < deadline:
+    ping = make_conninfo(url, connect_timeout=PING_SECONDS).encode()
+    while PGconn.ping(ping) == Ping.REJECT and time.monotonic() < deadline:
         time.sleep(REFUSED_SECONDS)
     psycopg.connect(url, connect_timeout=int(within)).close()
 

@@ -215,8 +215,8 @@ class Soak(Chaos):
             await self._while()
         finally:
             for process in processes:
-                with suppress(psutil.NoSuchProcess):
-                    process.resume()
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGCONT)
 
     async def kill_api(self) -> None:
         await self.api.kill()

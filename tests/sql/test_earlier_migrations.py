@@ -116,7 +116,7 @@ async def test_a_control_center_serves_an_upgraded_database(commit: str, empty_d
     """Operators sign in to an upgraded database with their old passwords, and read its rows."""
     counted = restore(DUMPS / f"{commit}.sql.gz", empty_database_url)
     await migrate(empty_database_url, builtin_supabase=True)
-    async with running(Settings(database_url=empty_database_url, public_url="")) as api:
+    async with running(Settings(database_url=empty_database_url, public_url="", worker=None)) as api:
         signed_in = await api.http.post(
             "/auth/v1/token?grant_type=password",
             json={"email": "ada@example.org", "password": PASSWORD},

@@ -49,7 +49,7 @@ async def main(folder: Path, kind: str, adopt: bool, timeouts: StopTimeouts) -> 
     context = ProcessContext(folder, terminal, reaper)
     driver = {"shell": ShellDriver, "claude": ClaudeDriver}[kind]()
     script = folder / "startup.sh"
-    startup = StartupScript(script if script.exists() else None, "startup-of-this-test", context)
+    startup = StartupScript(script if script.exists() else None, f"startup in {folder}", context)
     runner = Runner(driver, context, journal, timeouts, lambda message: print(encode(message), flush=True), startup)
     await runner.clean_up_earlier_run()
     for end in journal.ended.values():
