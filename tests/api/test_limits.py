@@ -25,6 +25,13 @@ def limited(settings, **allowances):
     return running(replace(settings, limits=RateLimits(**allowances)))
 
 
+async def refresh(socket, agent) -> None:
+    """Greet as the agent, and ask for new tokens; the answer stays to be read."""
+    await socket.send(HELLO_TEXT)
+    await socket.recv()
+    await socket.send(json.dumps({"type": "refresh", "refresh_token": agent.refresh_token}))
+
+
 async def test_an_agent_that_comes_too_often_is_told_when_to_come_back(settings):
     """An agent that connects too often gets 429 with Retry-After before the upgrade; another agent may connect."""
     async with limited(settings, agent_connects=Allowance(2, 1000.0)) as api:
@@ -126,11 +133,9 @@ async def test_refreshes_over_connections_count_for_their_address(settings):
     async with limited(settings, address_token_requests=Allowance(3, 1000.0)) as api:  # enrolling takes two
         one, two = await api.enrol("one"), await api.enrol("two")
         async with api.agent_socket(one) as first, api.agent_socket(two) as second:
-            for socket, agent in ((first, one), (second, two)):
-                await socket.send(HELLO_TEXT)
-                await socket.recv()
-                await socket.send(json.dumps({"type": "refresh", "refresh_token": agent.refresh_token}))
+            await refresh(first, one)
             assert json.loads(await first.recv())["type"] == "tokens"
+            await refresh(second, two)
             assert await close_code(second) == CloseCode.RATE_LIMITED
     async with limited(settings, address_failures=Allowance(1, 1000.0)) as api:
         async with api.agent_socket(await api.enrol("three")) as socket:
