@@ -12,7 +12,7 @@ from msgspec import Meta, to_builtins
 from psycopg.rows import DictRow
 
 from onsembl.protocol import request_ids
-from onsembl.protocol.field_types import Bounded, CommandText, Name, Priority
+from onsembl.protocol.field_types import END, Bounded, CommandText, Name, Priority
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.limits import NO_LIMITS, CommandLimits
 from onsembl.protocol.permissions import PermissionMode, is_laxer
@@ -29,7 +29,7 @@ ConversationChoice = Annotated[
     str,
     Meta(
         max_length=36,
-        pattern="^(new|latest|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$",
+        pattern="^(new|latest|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})" + END,
         description="`new`, `latest`, or the id of a conversation.",
     ),
 ]

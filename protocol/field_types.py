@@ -20,6 +20,8 @@ MAX_TEXT = 100_000
 """The limit of a command's text, in characters."""
 MAX_TEXT_BYTES = 100_000
 """The limit of a new command's text, in bytes of UTF-8. Linux limits an argument of a program to 128 KiB."""
+MAX_PROBLEM_BYTES = 256
+"""The limit of an agent's problem, in bytes of UTF-8."""
 MAX_COUNT = 2**53
 """JavaScript has the integers up to this exactly."""
 EARLIEST = datetime(2, 1, 1, tzinfo=UTC)
@@ -29,14 +31,24 @@ LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 # PostgreSQL's type text takes every character except NUL.
 NO_NUL = r"^[^\x00]*$"
 # Unlike `$`, this does not match before a line feed at the end.
-_END = r"(?![\s\S])"
-Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=rf"^[A-Za-z0-9][A-Za-z0-9._-]*{_END}")]
-Label = Annotated[str, Meta(min_length=1, max_length=64, pattern=rf"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*{_END}")]
-VariableName = Annotated[str, Meta(max_length=64, pattern=rf"^[a-z][a-z0-9_]*{_END}")]
-Credential = Annotated[str, Meta(min_length=1, max_length=16_384, pattern=rf"^[!-~]+{_END}")]
+END = r"(?![\s\S])"
+Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=rf"^[A-Za-z0-9][A-Za-z0-9._-]*{END}")]
+Label = Annotated[str, Meta(min_length=1, max_length=64, pattern=rf"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*{END}")]
+VariableName = Annotated[str, Meta(max_length=64, pattern=rf"^[a-z][a-z0-9_]*{END}")]
+Credential = Annotated[str, Meta(min_length=1, max_length=16_384, pattern=rf"^[!-~]+{END}")]
 """A token: printable ASCII."""
 ShortText = Annotated[str, Meta(max_length=256, pattern=NO_NUL)]
 Reason = Annotated[str, Meta(max_length=1024, pattern=NO_NUL)]
+ProblemText = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=MAX_PROBLEM_BYTES,
+        pattern=NO_NUL,
+        description=f"At most {MAX_PROBLEM_BYTES} bytes in UTF-8.",
+        extra={"max_bytes": MAX_PROBLEM_BYTES},
+    ),
+]
 CommandText = Annotated[
     str,
     Meta(

@@ -15,9 +15,11 @@ from uuid import uuid4
 
 from msgspec import Meta
 
+from onsembl.protocol.field_types import END
+
 MAX_LENGTH = 128
 # The characters of common ids (UUIDs, base64, `Root=1-…`), without any that mean something in a log or a header.
-_CHARACTERS = r"^[A-Za-z0-9][A-Za-z0-9._:=+/@-]*$"
+_CHARACTERS = r"^[A-Za-z0-9][A-Za-z0-9._:=+/@-]*" + END
 _WELL_FORMED = re.compile(_CHARACTERS)
 
 RequestId = Annotated[str, Meta(min_length=1, max_length=MAX_LENGTH, pattern=_CHARACTERS)]

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from onsembl.protocol.field_types import NO_NUL, ShortText
+from onsembl.protocol.field_types import END, NO_NUL, ShortText
 from onsembl.protocol.permissions import PermissionMode
 
-ConversationId = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$")]
+ConversationId = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*" + END)]
 """A coding CLI's own id of a conversation, by which it resumes. It becomes an argument of the CLI."""
-ModelName = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*$")]
+ModelName = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*" + END)]
 Effort = Literal["low", "medium", "high", "max"]
 Tokens = Annotated[int, Meta(ge=0, le=2**53)]
 

@@ -16,6 +16,8 @@ RESET = "\x1b[0m"
 _BOLD, _CODE, _DIM = "1", "36", "2"
 _MIN_WIDTH = 20
 _MAX_INDENT = 24
+MAX_WORD = 1000
+"""A longer word, in characters, is shown in parts as it comes: a file in base64 is one word."""
 _BULLET = re.compile(r"[-*+]\Z")
 _NUMBER = re.compile(r"\d{1,4}[.)]\Z")
 _HEADING = re.compile(r"#{1,6}\Z")
@@ -49,9 +51,10 @@ class MarkdownWriter:
                 self._end_word()
                 self._end_line()
             elif part and not part.strip():
-                self._space(part)
+                self._space(part[:MAX_WORD])
             else:
-                self._word += part
+                for at in range(0, len(part), MAX_WORD):
+                    self._add_to_word(part[at : at + MAX_WORD])
         return self._take()
 
     def end(self) -> str:
@@ -72,6 +75,8 @@ class MarkdownWriter:
 
     def _begin_line(self) -> None:
         self._word = ""
+        self._in_word = False
+        """Whether what is shown ends in a part of a long word."""
         self._leading = ""
         self._begun = False
         self._verbatim = self._fence is not None
@@ -89,10 +94,18 @@ class MarkdownWriter:
 
     def _space(self, space: str) -> None:
         if not self._begun and not self._word:
-            self._leading += space
+            self._leading = (self._leading + space)[:MAX_WORD]
             return
         self._end_word()
-        self._pending_space = self._pending_space + space if self._verbatim else " "
+        self._in_word = False
+        self._pending_space = (self._pending_space + space)[:MAX_WORD] if self._verbatim else " "
+
+    def _add_to_word(self, part: str) -> None:
+        self._word += part
+        if len(self._word) > MAX_WORD:
+            self._word, rest = self._word[:MAX_WORD], self._word[MAX_WORD:]
+            self._end_word()
+            self._word, self._in_word = rest, True
 
     def _end_word(self) -> None:
         word, self._word = self._word, ""
@@ -154,7 +167,7 @@ class MarkdownWriter:
         """Write a word after a space, or on a new line if there is no room for it."""
         pieces = [word] if self._verbatim else _MARKER.split(word)
         text = "".join(pieces[::2]) if not self._verbatim else word
-        at_start, self._fresh = self._fresh, False
+        at_start, self._fresh = self._fresh or self._in_word, False
         space = "" if at_start else self._pending_space or " "
         if not self._verbatim and not at_start and self._column + len(space) + columns(text) > self._width():
             if self._styles():
@@ -165,12 +178,16 @@ class MarkdownWriter:
         self._pending_space = ""
         self._out.append(space)
         self._column += len(space)
+        may_open = not self._in_word
         for place, piece in enumerate(pieces):
-            if place % 2 == 0 or not self._toggle(piece, "".join(pieces[:place])):
-                self._out.append(piece)
-                self._column += columns(piece)
+            if place % 2 == 0:
+                may_open = may_open and _OPENS.match(piece) is not None
+            elif self._toggle(piece, may_open=may_open):
+                continue
+            self._out.append(piece)
+            self._column += columns(piece)
 
-    def _toggle(self, marker: str, before: str) -> bool:
+    def _toggle(self, marker: str, *, may_open: bool) -> bool:
         """Begin or end emphasis or code at a marker; return False if it is text."""
         if self._code:
             if marker != self._code:
@@ -178,7 +195,7 @@ class MarkdownWriter:
             self._code = ""
         elif marker.startswith("`"):
             self._code = marker
-        elif self._bold or _OPENS.match(before):
+        elif self._bold or may_open:
             self._bold = not self._bold
         else:
             return False

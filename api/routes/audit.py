@@ -19,12 +19,12 @@ from onsembl.api.http.problems import Problem
 from onsembl.api.services import Services
 from onsembl.fleet import audit_export
 from onsembl.fleet.audit_seal import verification
-from onsembl.protocol.field_types import NO_NUL, RowNumber
+from onsembl.protocol.field_types import END, NO_NUL, RowNumber
 from onsembl.protocol.states import Role
 from onsembl.sql import audit, audit_chain, audit_log
 from onsembl.sql.audit_log import EventFilter
 
-Head = Annotated[str, Meta(max_length=64, pattern="^[0-9a-f]{64}$")]
+Head = Annotated[str, Meta(max_length=64, pattern="^[0-9a-f]{64}" + END)]
 Part = Annotated[str, Meta(max_length=200, pattern=NO_NUL)]
 
 

@@ -51,7 +51,7 @@ def trace(command_id: UUID, follow: bool, number: int | None, as_json: bool, ser
                     print_line(json.dumps(step))
                 else:
                     _print(step, depths)
-            if over:
+            if over and not (follow and steps):  # the last steps may arrive after the end of the command
                 return
             time.sleep(POLL_SECONDS)
 
