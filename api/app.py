@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
+from onsembl.api.auth.accounts import Accounts, builtin_look, hosted_look
 from onsembl.api.auth.agent_keys import AgentKeys
 from onsembl.api.auth.agent_tokens import AgentTokens
 from onsembl.api.auth.device_flow import DeviceFlow
@@ -100,6 +101,8 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
             limits=RealtimeLimits(
                 unauthenticated_per_address=settings.limits.unauthenticated_realtime_sockets,
                 authentication_seconds=FIRST_MESSAGE_SECONDS,
+                anonymous_broadcast=settings.anonymous_broadcast,
+                regular_expressions=False,
             ),
         )
 
@@ -112,7 +115,8 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
                 stack.push_async_callback(builtin.stop)
             rate_limiter = RateLimiter(settings.limits)
             operator_tokens = await _operator_tokens(settings, builtin, stack, rate_limiter)
-            services = await _start(settings, pool, stack, operator_tokens, builtin, rate_limiter, on_failure)
+            accounts = await _accounts(settings, builtin, stack)
+            services = await _start(settings, pool, stack, operator_tokens, accounts, builtin, rate_limiter, on_failure)
             app.state.services = services
             app.state.readiness = Readiness(pool)
             yield
@@ -176,6 +180,15 @@ async def _directory(settings: Settings, builtin: BuiltinSupabase | None, stack:
     return builtin.operators
 
 
+async def _accounts(settings: Settings, builtin: BuiltinSupabase | None, stack: AsyncExitStack) -> Accounts:
+    """The operators' accounts, at the hosted project or in the built-in Supabase."""
+    if settings.hosted is None:
+        assert builtin is not None
+        return Accounts(builtin_look(builtin))
+    client = await stack.enter_async_context(httpx.AsyncClient(timeout=10.0))
+    return Accounts(hosted_look(client, settings.hosted.issuer, settings.hosted.publishable_key))
+
+
 async def _operator_tokens(
     settings: Settings, builtin: BuiltinSupabase | None, stack: AsyncExitStack, rate_limiter: RateLimiter
 ) -> OperatorTokens:
@@ -201,6 +214,7 @@ async def _start(
     pool: Pool,
     stack: AsyncExitStack,
     operator_tokens: OperatorTokens,
+    accounts: Accounts,
     builtin: BuiltinSupabase | None,
     rate_limiter: RateLimiter,
     on_failure: Callable[[Exception], None],
@@ -246,6 +260,7 @@ async def _start(
         agent_keys=agent_keys,
         agent_tokens=agent_tokens,
         operator_tokens=operator_tokens,
+        accounts=accounts,
         supabase_key=_supabase_key(settings, builtin),
         rate_limiter=rate_limiter,
         device_flow=DeviceFlow(pool, agent_tokens),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from onsembl.api.auth.accounts import Accounts, disabled
 from onsembl.api.auth.agent_keys import AgentKeys
 from onsembl.api.auth.agent_tokens import AgentTokens
 from onsembl.api.auth.device_flow import DeviceFlow
@@ -40,6 +41,7 @@ class Services:
     agent_keys: AgentKeys
     agent_tokens: AgentTokens
     operator_tokens: OperatorTokens
+    accounts: Accounts
     supabase_key: str
     rate_limiter: RateLimiter
     device_flow: DeviceFlow
@@ -62,7 +64,7 @@ class Services:
     async def authorize(self, token: str, least: Role, address: str) -> Operator:
         """The operator at `address` who holds the access token, if the role includes `least`. Raises Problem 401, 403,
         429 or 503."""
-        operator = await self.operator_tokens.verify(token, address)
+        operator = await self.accounts.present(await self.operator_tokens.verify(token, address), token)
         if operator.role is None or not operator.role.includes(least):
             raise Problem(403, f"This requires the role {least}; your role is {operator.role or 'none'}.")
         await self._record_operator(operator, operator.role)
@@ -76,13 +78,14 @@ class Services:
         count = self._forget_count
         async with self.pool.connection() as conn:
             if not await operators.seen(conn, operator.id, operator.email, role):
-                raise Problem(403, "This operator is disabled.")
+                raise disabled()
         if self._forget_count == count:  # else the answer may be older than a change since
             self._recorded[operator.id] = (operator.email, role)
 
     def forget(self, operator_id: OperatorId | None = None) -> None:
         """Ask the database again about this operator, or about all, at the next request."""
         self._forget_count += 1
+        self.accounts.forget(operator_id)
         if operator_id is None:
             self._recorded.clear()
         else:

@@ -12,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from onsembl.api.stalled_peers import StallWatch
 from onsembl.api.terminals.direct_socket import DirectSocket
 
 MAX_FRAME_BYTES = 5_000_000
@@ -41,8 +42,8 @@ class BoundedHeads(h11.Connection):
 
 
 class PromptProtocol(H11Protocol):
-    """HTTP that closes connections whose request headers are not complete within `HEAD_SECONDS`. Until then such a
-    connection costs a socket, but no task."""
+    """HTTP that closes connections whose request headers are not complete within `HEAD_SECONDS`, and those of clients
+    that do not read an answer. Until a request's headers are complete, a connection costs a socket, but no task."""
 
     _too_slow: asyncio.TimerHandle | None = None
 
@@ -53,6 +54,7 @@ class PromptProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the timer."""
         super().connection_made(transport)
+        self._stall = StallWatch(transport)
         self._start_timer()
 
     def data_received(self, data: bytes) -> None:
@@ -63,9 +65,20 @@ class PromptProtocol(H11Protocol):
         else:
             self._stop_timer()
 
+    def pause_writing(self) -> None:
+        """The transport's buffer is full."""
+        super().pause_writing()
+        self._stall.start()
+
+    def resume_writing(self) -> None:
+        """The transport's buffer has room again."""
+        super().resume_writing()
+        self._stall.stop()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timer."""
+        """Stop the timer and the watch."""
         self._stop_timer()
+        self._stall.stop()
         super().connection_lost(exc)
 
     def _start_timer(self) -> None:

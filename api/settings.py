@@ -31,6 +31,7 @@ class Settings:
     `backlog_bytes` of each stream and `total_backlog_bytes` of all streams wait for it.
     `client_address_header` is the header in which your reverse proxy passes the client's IP address; without one, the
     address of the connection is the client's.
+    With `anonymous_broadcast`, clients of the built-in Realtime may join and use public channels without signing in.
     `halt_seconds` is how long an agent may take to stop everything in an emergency stop; `cancel_times` replace the
     timeouts of a cancel's escalation for agents of these kinds.
     """
@@ -45,6 +46,7 @@ class Settings:
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     client_address_header: str | None = None
+    anonymous_broadcast: bool = False
     metrics_token: str | None = None
     limits: RateLimits = field(default_factory=RateLimits)
     ring_bytes: int = 2 * 1024 * 1024

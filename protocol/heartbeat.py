@@ -23,6 +23,11 @@ class Heartbeat:
         self._unanswered = 0
         self.deadline = now + self._interval
 
+    def postpone(self, now: float) -> None:
+        """Note that the ping that `poll` asked for could not be sent, because earlier frames are still being sent."""
+        self._unanswered -= 1
+        self.deadline = now + self._timeout
+
     def poll(self, now: float) -> Literal["ping", "lost"] | None:
         """The action that is due; None before the deadline."""
         if now < self.deadline:

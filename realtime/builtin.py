@@ -10,7 +10,9 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
+from psycopg.rows import DictRow
 from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
@@ -30,7 +32,7 @@ from onsembl.realtime.channels.limits import RealtimeLimits
 from onsembl.realtime.channels.server import RealtimeServer
 from onsembl.realtime.keys import PUBLISHABLE, SECRET, ProjectKeys, new_key
 from onsembl.realtime.tokens import AccessTokens
-from onsembl.sql import auth_project
+from onsembl.sql import auth_project, auth_sessions
 from onsembl.sql.cancellation import cancel_until_done
 from onsembl.sql.database import create_pool
 from onsembl.sql.supervision import start_supervised
@@ -126,6 +128,11 @@ class BuiltinSupabase:
     def operators(self) -> BuiltinOperators:
         """The users, while this serves. A process that serves nothing calls `builtin_operators` instead."""
         return BuiltinOperators(self._pool)
+
+    async def user_of(self, session_id: UUID, user_id: UUID) -> DictRow | None:
+        """The user of a session as it is now, as of `auth_sessions.user_of`. Raises the errors of the database."""
+        async with self._pool.connection() as conn:
+            return await auth_sessions.user_of(conn, session_id, user_id)
 
     async def jwks(self) -> Mapping[str, Any]:
         """The public keys, as `/auth/v1/.well-known/jwks.json` lists them."""

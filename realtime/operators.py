@@ -62,11 +62,11 @@ class OperatorDirectory(Protocol):
         ...
 
     async def set_role(self, email: str, role: Role) -> OperatorAccount:
-        """Change the role. Access tokens hold the old role until they are refreshed."""
+        """Change the role, from now on with the built-in Supabase. A hosted project is asked within a minute."""
         ...
 
     async def disable(self, email: str) -> OperatorAccount:
-        """Reject sign-in and refresh from now on. An access token stays valid until it expires, an hour at most."""
+        """Reject sign-in, refresh and, as `set_role`, access tokens from now on."""
         ...
 
     async def enable(self, email: str) -> OperatorAccount:

@@ -27,6 +27,11 @@ class BadToken(Exception):
         self.message = message
 
 
+def is_anonymous(claims: Mapping[str, Any]) -> bool:
+    """Whether the claims name neither a user nor the secret key: they are those of the public key."""
+    return not claims.get("sub") and claims.get("role") != "service_role"
+
+
 @dataclass(frozen=True, slots=True)
 class SigningKey:
     """A key pair and its id, which tokens have as `kid`."""

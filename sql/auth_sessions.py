@@ -52,6 +52,18 @@ async def exists(conn: Connection, session_id: UUID, user_id: UUID) -> bool:
     return await cursor.fetchone() is not None
 
 
+async def user_of(conn: Connection, session_id: UUID, user_id: UUID) -> DictRow | None:
+    """The user as it is now (`app_metadata`, `banned`), with whether this session is still `open`; None when the user
+    was deleted."""
+    cursor = await conn.execute(
+        """select app_metadata, coalesce(banned_until > now(), false) as banned,
+                  exists (select from auth.sessions s where s.id = %s and s.user_id = u.id) as open
+           from auth.users u where id = %s""",
+        [session_id, user_id],
+    )
+    return await cursor.fetchone()
+
+
 async def end(conn: Connection, user_id: UUID, session_id: UUID | None, scope: Scope) -> None:
     """End sessions of the user: this session (`local`), all other sessions (`others`), or all sessions (`global`)."""
     await conn.execute(

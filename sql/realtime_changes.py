@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from psycopg.rows import DictRow
 
@@ -17,14 +17,15 @@ async def columns(conn: Connection, table: int, role: str) -> list[DictRow]:
     There are no rows when the role does not exist.
     """
     cursor = await conn.execute(
-        """select a.attname as name, t.typname as type, format_type(a.atttypid, -1) as sql_type,
+        """select a.attname as name, a.atttypid as type_oid,
                   a.attnum = any (coalesce(i.indkey::int2[], '{}')) as key,
-                  has_column_privilege(r.oid, a.attrelid, a.attnum, 'select') as readable,
+                  has_schema_privilege(r.oid, c.relnamespace, 'usage')
+                      and has_column_privilege(r.oid, a.attrelid, a.attnum, 'select') as readable,
+                  a.attgenerated::text as generated,
                   c.relrowsecurity as row_security,
                   r.rolbypassrls or r.rolsuper as bypass
            from pg_attribute a
            join pg_class c on c.oid = a.attrelid
-           join pg_type t on t.oid = a.atttypid
            join pg_roles r on r.rolname = %(role)s
            left join pg_index i on i.indrelid = a.attrelid and i.indisprimary
            where a.attrelid = %(table)s and a.attnum > 0 and not a.attisdropped
@@ -32,6 +33,54 @@ async def columns(conn: Connection, table: int, role: str) -> list[DictRow]:
         {"table": table, "role": role},
     )
     return await cursor.fetchall()
+
+
+async def types(conn: Connection, oids: Sequence[int]) -> list[DictRow]:
+    """Types by `oid`: the short `name` that clients get, and `sql_type` for casts. Dropped types are missing."""
+    cursor = await conn.execute(
+        "select oid, typname as name, format_type(oid, -1) as sql_type from pg_type where oid = any (%s::oid[])",
+        [list(oids)],
+    )
+    return await cursor.fetchall()
+
+
+async def publish_generated_columns(conn: Connection) -> None:
+    """Have the write-ahead log's stream include stored generated columns; Postgres can since version 18.
+
+    Without them an update fails on a table whose replica identity is full.
+    """
+    cursor = await conn.execute(
+        """select from pg_publication where pubname = %s and current_setting('server_version_num')::int >= 180000
+               and to_jsonb(pg_publication) ->> 'pubgencols' <> 's'""",
+        [PUBLICATION],
+    )
+    if await cursor.fetchone() is not None:
+        await conn.execute(f"alter publication {PUBLICATION} set (publish_generated_columns = stored)".encode())
+
+
+async def generated_values(conn: Connection, table: int, given: Mapping[str, str | None]) -> dict[str, str | None]:
+    """The stored generated columns of a row whose other columns are `given`, all in Postgres' text form."""
+    cursor = await conn.execute(
+        "select name, value from realtime.generated_values(%s::oid::regclass, %s, %s::text[])",
+        [table, list(given), list(given.values())],
+    )
+    return {row["name"]: row["value"] for row in await cursor.fetchall()}
+
+
+async def may_see(conn: Connection, table: int, identities: Sequence[tuple[str, str]]) -> list[bool]:
+    """Whether the policies of a table may let each identity (a role and its claims) see any of its rows."""
+    cursor = await conn.execute(
+        "select realtime.may_see(%s::oid::regclass, %s, %s) as answer",
+        [table, [role for role, _ in identities], [claims for _, claims in identities]],
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return row["answer"]
+
+
+async def limit_statements(conn: Connection, seconds: float) -> None:
+    """Cancel each later statement of the transaction that takes longer: it raises psycopg.errors.QueryCanceled."""
+    await conn.execute("select set_config('statement_timeout', %s, true)", [f"{max(1, round(seconds * 1000))}ms"])
 
 
 async def await_commits(conn: Connection, xids: Sequence[int]) -> None:
@@ -91,8 +140,10 @@ async def check_subscription(
     filters: Sequence[tuple[str, str, str]],
     selected: Sequence[str] | None,
 ) -> int:
-    """The number of published tables that the subscription covers. Raises psycopg.Error when a filter (column,
-    operator, argument) is invalid."""
+    """The number of published tables that the subscription covers and of which `role` may read a column.
+
+    Raises psycopg.Error when a filter (column, operator, argument) is invalid.
+    """
     names, operators, arguments = (list(part) for part in zip(*filters, strict=True)) if filters else ([], [], [])
     cursor = await conn.execute(
         """select realtime.check_subscription(

@@ -57,9 +57,13 @@ async def snapshot(conn: Connection) -> str:
 
 
 async def new_since(conn: Connection, snapshot: str, tables: Sequence[int]) -> list[DictRow]:
-    """Changes to these tables that were not visible in the snapshot, in the order in which they were written."""
+    """Changes to these tables that were not visible in the snapshot, in the order in which they were written.
+
+    `columns` are those of the table in the change's transaction: `[name, type, whether the replica identity has it]`
+    each; null in a change that an earlier release wrote.
+    """
     cursor = await conn.execute(
-        """select relation, kind, new, old, at from realtime.outbox
+        """select relation, kind, new, old, at, columns from realtime.outbox
            where xid >= pg_snapshot_xmin(%(snapshot)s::pg_snapshot)
                and not pg_visible_in_snapshot(xid, %(snapshot)s::pg_snapshot)
                and relation = any (%(tables)s::oid[])
@@ -75,8 +79,8 @@ async def delete_old(conn: Connection) -> None:
 
 
 async def relation(conn: Connection, oid: int) -> list[DictRow]:
-    """A table as the write-ahead log describes it, one row per column: `schema`, `table`, `identity`, `name`,
-    `type_oid`, `in_identity`."""
+    """A table as it is now, as the write-ahead log describes it, one row per column: `schema`, `table`, `identity`,
+    `name`, `type_oid`, `in_identity`."""
     cursor = await conn.execute(
         """select n.nspname as schema, c.relname as "table", c.relreplident::text as identity,
                   a.attname as name, a.atttypid as type_oid,

@@ -20,6 +20,10 @@ _FIELDS = tuple(field.name for field in msgspec.structs.fields(Step))
 _SHORT = ", ".join(name for name in _FIELDS if name not in ("text", "result"))
 
 
+PROGRESS_COLUMNS = "command_id, agent_id, steps, number, kind, name, title, status, changed, updated_at"
+"""The columns of `turn_progress`, which the page follows by Realtime."""
+
+
 async def write(conn: Connection, agent_id: AgentId, command_id: CommandId, steps: Sequence[Step]) -> None:
     """Insert new steps and replace older revisions; steps of a command that is not of this agent are dropped."""
     cursor = await conn.execute(

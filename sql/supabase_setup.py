@@ -5,11 +5,7 @@ from __future__ import annotations
 from psycopg.rows import DictRow
 
 from onsembl.sql.database import Connection
-
-PUBLISHED = ("agents", "alerts", "commands")
-"""Our tables whose changes the dashboard follows."""
-READABLE = ("agents", "alerts", "commands", "streams")
-"""Tables that an operator's browser may read."""
+from onsembl.sql.published_tables import PUBLISHED
 
 
 async def ensure_published(conn: Connection) -> list[str]:
@@ -17,17 +13,37 @@ async def ensure_published(conn: Connection) -> list[str]:
     cursor = await conn.execute("select 1 from pg_publication where pubname = 'supabase_realtime'")
     if await cursor.fetchone() is None:
         await conn.execute("create publication supabase_realtime")
-    missing = [table for table in PUBLISHED if table not in await published(conn)]
+    present = await published(conn)
+    missing = [table for table in PUBLISHED if table not in present]
     for table in missing:
         await conn.execute(f"alter publication supabase_realtime add table onsembl.{table}".encode())
     return missing
 
 
 async def ensure_granted(conn: Connection) -> None:
-    """Grant operators' browsers read access to our tables; row-level security limits the rows."""
+    """Grant operators' browsers read access to the columns of our published tables; row-level security limits the
+    rows."""
     await conn.execute("grant usage on schema onsembl to authenticated")
-    for table in READABLE:
-        await conn.execute(f"grant select on onsembl.{table} to authenticated".encode())
+    for name, table in PUBLISHED.items():
+        columns = ", ".join(f'"{column}"' for column in table.columns)
+        await conn.execute(f"grant select ({columns}) on onsembl.{name} to authenticated".encode())
+
+
+async def ensure_channel_policy(conn: Connection) -> bool:
+    """Let operators join the page's private channels; return whether the policy was missing."""
+    cursor = await conn.execute("select onsembl.create_channel_policy() as created")
+    row = await cursor.fetchone()
+    assert row is not None
+    return row["created"]
+
+
+async def has_channel_policy(conn: Connection) -> bool:
+    """Whether operators may join the page's private channels."""
+    cursor = await conn.execute(
+        """select from pg_policies
+           where schemaname = 'realtime' and tablename = 'messages' and policyname = 'onsembl_operators_read'"""
+    )
+    return await cursor.fetchone() is not None
 
 
 async def published(conn: Connection) -> set[str]:
@@ -38,15 +54,33 @@ async def published(conn: Connection) -> set[str]:
     return {row["tablename"] for row in await cursor.fetchall()}
 
 
-async def readable(conn: Connection) -> set[str]:
-    """Our tables that `authenticated` may select from."""
+async def readable(conn: Connection) -> dict[str, set[str]]:
+    """The columns of our tables that `authenticated` may select, by table."""
     cursor = await conn.execute(
-        """select relname as tablename from pg_class
-           where relnamespace = 'onsembl'::regnamespace and relkind in ('r', 'p')
-             and has_schema_privilege('authenticated', relnamespace, 'usage')
-             and has_table_privilege('authenticated', oid, 'select')"""
+        """select c.relname as tablename, array_agg(a.attname::text) as columns
+           from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+           where c.relnamespace = 'onsembl'::regnamespace and c.relkind in ('r', 'p')
+             and has_schema_privilege('authenticated', c.relnamespace, 'usage')
+             and has_column_privilege('authenticated', c.oid, a.attnum, 'select')
+           group by c.relname"""
     )
-    return {row["tablename"] for row in await cursor.fetchall()}
+    return {row["tablename"]: set(row["columns"]) for row in await cursor.fetchall()}
+
+
+async def missing_grants(conn: Connection) -> set[str]:
+    """Our published tables of which operators' browsers cannot read every column of the list."""
+    present = await readable(conn)
+    return {name for name, table in PUBLISHED.items() if not set(table.columns) <= present.get(name, set())}
+
+
+async def excess_grants(conn: Connection) -> set[str]:
+    """Columns of our tables (`table.column`) that operators' browsers can read and the REST API does not show."""
+    listed = {name: set(table.columns) for name, table in PUBLISHED.items()}
+    return {
+        f"{name}.{column}"
+        for name, columns in (await readable(conn)).items()
+        for column in columns - listed.get(name, set())
+    }
 
 
 async def writable(conn: Connection) -> set[str]:
@@ -69,14 +103,14 @@ async def unprotected(conn: Connection) -> set[str]:
 
 
 async def without_read_policy(conn: Connection) -> set[str]:
-    """Readable tables without a policy for operators."""
+    """Published tables without a policy for operators."""
     cursor = await conn.execute(
         """select name from unnest(%s::text[]) as name
            where not exists (
                select from pg_policies
                where schemaname = 'onsembl' and tablename = name and cmd in ('SELECT', 'ALL')
                  and 'authenticated' = any (roles))""",
-        [list(READABLE)],
+        [list(PUBLISHED)],
     )
     return {row["name"] for row in await cursor.fetchall()}
 

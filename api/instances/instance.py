@@ -22,6 +22,7 @@ from onsembl.sql.database import DATABASE_ERRORS, Pool
 
 logger = logging.getLogger(__name__)
 
+OPERATOR_DISABLED = "This operator is disabled."
 AGENT_DISABLED = "This agent is disabled."
 CREDENTIALS_REVOKED = "This agent's credentials are revoked."
 REUSED = "A refresh token of this agent was used twice."
@@ -188,13 +189,17 @@ class Instance:
             await self._services.operator_tokens.reload()
 
     async def _operator_changed(self, operator_id: OperatorId | None) -> None:
-        """Read again whether this operator, or any, is disabled, and close the sockets of disabled operators."""
+        """Read again whether this operator, or any, is disabled or has another role, and close the sockets that are no
+        longer theirs."""
         self._services.forget(operator_id)
         async with self._services.pool.connection() as conn:
             disabled = await operators.disabled(conn)
         for viewer in list(self._hub.viewers):
             if viewer.operator_id in disabled:
-                viewer.close(CloseCode.FORBIDDEN, "This operator is disabled.")
+                viewer.close(CloseCode.FORBIDDEN, OPERATOR_DISABLED)
+            elif operator_id in (None, viewer.operator_id):
+                self._start(viewer.authorize_again())
         if self._services.builtin is not None:
-            for id in disabled if operator_id is None else disabled & {operator_id}:
+            # Clients whose tokens still count reconnect; policies decide.
+            for id in disabled if operator_id is None else {operator_id}:
                 self._services.builtin.realtime.disconnect_user(str(id), CloseCode.NORMAL)

@@ -11,6 +11,7 @@ Bursts of messages are batched for a moment, so that they are sent in fewer fram
 from __future__ import annotations
 
 import struct
+from asyncio import BaseTransport
 from collections.abc import Callable
 from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 from typing import Any, cast
@@ -20,6 +21,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import apply_mask  # pyright: ignore[reportPrivateImportUsage]
 from websockets.http11 import Request
 
+from onsembl.api.stalled_peers import StallWatch
 from onsembl.protocol.frames import WHOLE_BINARY, WHOLE_TEXT, NotAFrame, client_frame, server_frame
 
 EXTENSION = "onsembl.direct"
@@ -50,6 +52,11 @@ class DirectSocket(WebSocketsSansIOProtocol):
     """The number of ASGI messages that are being sent; most of them wait for room."""
     _framed: tuple[bytes, bytes] = (b"", b"")
     """The last message that any socket sent, and its frame: the viewers of one terminal are sent the same object."""
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Prepare the watch for a peer that does not read."""
+        super().connection_made(transport)
+        self._stall = StallWatch(self.transport)
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -96,11 +103,26 @@ class DirectSocket(WebSocketsSansIOProtocol):
         """The transport's buffer is full."""
         super().pause_writing()
         self._full = True
+        self._stall.start()
 
     def resume_writing(self) -> None:
         """The transport's buffer has room again."""
         super().resume_writing()
         self._full = False
+        self._stall.stop()
+
+    async def run_asgi(self) -> None:
+        """Run the application; once it has ended, the bytes that still wait must leave."""
+        try:
+            await super().run_asgi()
+        finally:
+            if not self.disconnected:
+                self._stall.start()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the watch."""
+        self._stall.stop()
+        super().connection_lost(exc)
 
     def _read_on(self) -> None:
         # The application may have paused reading, too.
@@ -175,6 +197,19 @@ def _whole_binaries(data: bytes, at: int, longest: int) -> tuple[list[bytes], in
 def direct_socket(websocket: WebSocket) -> DirectSocket | None:
     """The DirectSocket of a connection; None under another server."""
     return websocket.scope.get("extensions", {}).get(EXTENSION)
+
+
+def send_now(websocket: WebSocket, text: str) -> bool:
+    """Send a text message if the socket has room; return False, without waiting, if it has none.
+
+    A ping must not wait behind bytes that the peer does not read: it is there to find that out. A socket without room
+    is watched by its StallWatch.
+    """
+    direct = direct_socket(websocket)
+    if direct is None or not direct.has_room:
+        return False
+    direct.write_text(text)
+    return True
 
 
 async def send_text(websocket: WebSocket, text: str) -> None:

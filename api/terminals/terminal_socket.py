@@ -13,7 +13,7 @@ from onsembl.api.http.client_address import client_address
 from onsembl.api.http.problems import Problem
 from onsembl.api.services import Services
 from onsembl.api.terminals.control import ViewerControl
-from onsembl.api.terminals.direct_socket import direct_socket, send_text
+from onsembl.api.terminals.direct_socket import direct_socket, send_now, send_text
 from onsembl.api.terminals.hub import Hub
 from onsembl.api.terminals.sessions import (
     DATABASE_UNAVAILABLE,
@@ -63,6 +63,7 @@ logger = logging.getLogger(__name__)
 CATCH_UP_BYTES = 8 * 1024 * 1024
 """A viewer that is further behind the ring than this gets a gap: nobody reads that much, and the wait would be long."""
 
+ROLE_CHANGED = "Your role has changed."
 NOT_YET_ARCHIVED = "The bytes from this offset on are not archived yet; reconnect."
 
 
@@ -116,6 +117,10 @@ class ViewerSession:
         self._tokens = services.operator_tokens
         self._agent_id = agent_id
         self._operator: Operator
+        self._token = ""
+        """The operator's newest access token."""
+        self._acted = False
+        """Whether the operator has acted since the account was last checked."""
         self._control: ViewerControl
         self._viewer: Viewer
         self._terminal: Terminal
@@ -139,6 +144,18 @@ class ViewerSession:
     def operator_id(self) -> OperatorId:
         return self._operator.id
 
+    async def authorize_again(self) -> None:
+        """Close the connection unless the access token still allows it, with the same role."""
+        try:
+            operator = await self._authorize(self._token)
+        except ConnectionRejected as rejected:
+            self.close(rejected.code, rejected.reason)
+        except DATABASE_ERRORS:
+            self.close(CloseCode.INTERNAL_ERROR, DATABASE_UNAVAILABLE)
+        else:
+            if operator.role != self._operator.role:
+                self.close(CloseCode.TOKEN_EXPIRED, ROLE_CHANGED)
+
     def close(self, code: CloseCode, reason: str) -> None:
         if not self._closed.done():
             self._closed.set_exception(ConnectionRejected(code, reason))
@@ -149,6 +166,7 @@ class ViewerSession:
         """Serve the viewer. Raises ConnectionRejected or WebSocketDisconnect at its end."""
         attach = await self._first_message()
         self._operator = await self._authorize(attach.access_token)
+        self._token = attach.access_token
         terminal = await self._find_terminal()
         await refill(self._services.pool, terminal)
         self._control = ViewerControl(
@@ -199,6 +217,8 @@ class ViewerSession:
                 raise ConnectionRejected(CloseCode.FORBIDDEN, problem.detail) from problem
             if problem.status == 429:
                 raise ConnectionRejected(CloseCode.RATE_LIMITED, problem.detail) from problem
+            if problem.status == 503:
+                raise ConnectionRejected(CloseCode.INTERNAL_ERROR, problem.detail) from problem
             try:
                 self._services.rate_limiter.record_invalid_token(self._address)
             except Problem as too_often:
@@ -347,10 +367,12 @@ class ViewerSession:
                 operator = await self._authorize(message.access_token)
                 if operator.id != self._operator.id:
                     raise ConnectionRejected(CloseCode.FORBIDDEN, "The token is another operator's.")
-                self._operator = operator
+                self._operator, self._token = operator, message.access_token
             case Resize():
+                self._acted = True
                 await self._resize(message)
             case Keys() | TakeControl() | GrantControl() | ReleaseControl():
+                self._acted = True
                 await self._control.receive(message)
 
     async def _resize(self, message: Resize) -> None:
@@ -376,11 +398,15 @@ class ViewerSession:
                 raise ConnectionRejected(CloseCode.TOKEN_EXPIRED, EXPIRED)
             if not self._tokens.knows(self._operator):
                 raise ConnectionRejected(CloseCode.TOKEN_EXPIRED, KEY_REMOVED)
+            if self._acted:
+                self._acted = False
+                await self.authorize_again()
             seconds = min(left, self._heartbeat.deadline - time.monotonic())
             await self._tokens.keys_changed.wait(max(0.0, seconds))
             match self._heartbeat.poll(time.monotonic()):
                 case "ping":
-                    await self._send(Ping())
+                    if not send_now(self._websocket, encode(Ping())):
+                        self._heartbeat.postpone(time.monotonic())
                 case "lost":
                     raise ConnectionRejected(CloseCode.HEARTBEAT_LOST, HEARTBEAT_LOST)
                 case None:

@@ -37,18 +37,22 @@ def setup(database_url: str | None) -> None:
     project, url = _project(database_url)
     for name in _migrate(url, builtin=False):
         print_line(f"Applied {name}")
-    for table in asyncio.run(_grant_and_publish(url)):
-        print_line(f"Published onsembl.{table}")
+    for change in asyncio.run(_grant_and_publish(url)):
+        print_line(change)
     print_line(f"{project.url} is set up. Check it with: onsembl supabase check")
 
 
 async def _grant_and_publish(url: str) -> list[str]:
+    """What was changed, one sentence each."""
     from onsembl.sql import supabase_setup
     from onsembl.sql.database import connect
 
     async with await connect(url) as conn:
         await supabase_setup.ensure_granted(conn)
-        return await supabase_setup.ensure_published(conn)
+        changes = [f"Published onsembl.{table}" for table in await supabase_setup.ensure_published(conn)]
+        if await supabase_setup.ensure_channel_policy(conn):
+            changes.append("Created the policy onsembl_operators_read on realtime.messages")
+        return changes
 
 
 @supabase.command()

@@ -17,6 +17,7 @@ from onsembl.realtime.hosted import HostedProject, TransactionPooler, reject_tra
 from onsembl.sql import supabase_setup as setup
 from onsembl.sql.database import connect
 from onsembl.sql.migrate import MigrationError, missing_migrations
+from onsembl.sql.published_tables import PUBLISHED
 from realtime import RealtimePostgresChangesListenEvent
 
 MAX_SKEW_SECONDS = 5.0
@@ -92,7 +93,7 @@ class Checks:
 
     async def publication(self) -> str:
         async with await connect(self.database_url) as conn:
-            missing = set(setup.PUBLISHED) - await setup.published(conn)
+            missing = set(PUBLISHED) - await setup.published(conn)
         if missing:
             raise CheckFailed(f"supabase_realtime lacks {', '.join(sorted(missing))}", "Run `onsembl supabase setup`.")
         return "supabase_realtime publishes all tables"
@@ -100,6 +101,7 @@ class Checks:
     async def policies(self) -> str:
         async with await connect(self.database_url) as conn:
             bare, unseen = await setup.unprotected(conn), await setup.without_read_policy(conn)
+            joinable = await setup.has_channel_policy(conn)
         if bare:
             raise CheckFailed(
                 f"no row-level security on {', '.join(sorted(bare))}",
@@ -109,14 +111,24 @@ class Checks:
             raise CheckFailed(
                 f"no policy lets operators read {', '.join(sorted(unseen))}", "Restore the policy `operators_read`."
             )
+        if not joinable:
+            raise CheckFailed(
+                "no policy on realtime.messages lets operators join the page's private channels",
+                "Open Realtime in the project's dashboard once, then run `onsembl supabase setup`.",
+            )
         return "row-level security on every table"
 
     async def grants(self) -> str:
         async with await connect(self.database_url) as conn:
-            missing = set(setup.READABLE) - await setup.readable(conn)
+            missing, excess = await setup.missing_grants(conn), await setup.excess_grants(conn)
             open_tables = await setup.writable(conn)
         if missing:
             raise CheckFailed(f"operators cannot read {', '.join(sorted(missing))}", "Run `onsembl supabase setup`.")
+        if excess:
+            raise CheckFailed(
+                f"browsers can read {', '.join(sorted(excess))}",
+                "Revoke the right to read them of the role authenticated.",
+            )
         if open_tables:
             raise CheckFailed(
                 f"browsers can write {', '.join(sorted(open_tables))}",

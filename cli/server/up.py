@@ -50,6 +50,7 @@ class _Start:
     data_dir: Path
     allowed_hosts: tuple[str, ...]
     client_address_header: str | None
+    anonymous_broadcast: bool
     agent_access_token: float
     agent_refresh_token: float
     halt_seconds: float
@@ -99,6 +100,13 @@ class _Start:
     ),
 )
 @click.option(
+    "--anonymous-broadcast",
+    is_flag=True,
+    envvar="ONSEMBL_ANONYMOUS_BROADCAST",
+    show_envvar=True,
+    help="Let clients of the built-in Realtime use public channels without signing in, as a Supabase project does.",
+)
+@click.option(
     "--agent-access-token",
     type=click.IntRange(2, 86_400),
     envvar="ONSEMBL_AGENT_ACCESS_TOKEN",
@@ -132,6 +140,7 @@ def up(
     public_url: str | None,
     allowed_hosts: tuple[str, ...],
     client_address_header: str | None,
+    anonymous_broadcast: bool,
     agent_access_token: int,
     agent_refresh_token: int,
     halt_seconds: float,
@@ -167,6 +176,7 @@ def up(
         data_dir=data_dir,
         allowed_hosts=allowed_hosts,
         client_address_header=client_address_header,
+        anonymous_broadcast=anonymous_broadcast,
         agent_access_token=agent_access_token,
         agent_refresh_token=agent_refresh_token,
         halt_seconds=halt_seconds,
@@ -240,6 +250,7 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None, postgres: E
         instance_dead_after=start.instance_dead_after,
         allowed_hosts=start.allowed_hosts,
         client_address_header=start.client_address_header,
+        anonymous_broadcast=start.anonymous_broadcast,
         agent_access_token=start.agent_access_token,
         agent_refresh_token=start.agent_refresh_token,
         halt_seconds=start.halt_seconds,

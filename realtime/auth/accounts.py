@@ -20,7 +20,10 @@ from onsembl.sql.database import Pool
 
 MIN_PASSWORD = 6
 MAX_PASSWORD = 1024
-EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f]{1,64}@[^@\s\x00-\x1f\x7f]{1,255}")
+_LABEL = "[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
+EMAIL = re.compile(rf"[a-zA-Z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@{_LABEL}(?:\.{_LABEL})*")
+"""An email address as HTML and Supabase Auth define it."""
+MAX_EMAIL = 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +166,7 @@ class Accounts:
 def valid_email(email: str) -> str:
     """The email address in the form that is stored. Raises AuthError."""
     email = email.strip().lower()
-    if not EMAIL.fullmatch(email):
+    if len(email) > MAX_EMAIL or not EMAIL.fullmatch(email):
         raise AuthError(400, "validation_failed", "Unable to validate email address: invalid format")
     return email
 

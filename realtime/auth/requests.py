@@ -54,6 +54,12 @@ class UserUpdateParams(msgspec.Struct, frozen=True):
     app_metadata: dict[str, Any] | None = None
 
 
+class EnrollParams(msgspec.Struct, frozen=True):
+    """`POST /factors`."""
+
+    factor_type: Text = ""
+
+
 class AdminUserParams(msgspec.Struct, frozen=True):
     """`POST /admin/users` and `PUT /admin/users/{id}`. `role` is the database role; users have only one."""
 

@@ -28,6 +28,7 @@ from onsembl.realtime.auth.errors import (
 from onsembl.realtime.auth.events import OnRejected, ignore_rejections
 from onsembl.realtime.auth.gateway import Gateway
 from onsembl.realtime.auth.requests import (
+    EnrollParams,
     PasswordGrantParams,
     RefreshTokenGrantParams,
     SignupParams,
@@ -37,6 +38,7 @@ from onsembl.realtime.auth.requests import (
 )
 from onsembl.realtime.auth.responses import Handler, json_response, user_json
 from onsembl.realtime.auth.sessions import Sessions
+from onsembl.realtime.auth.unavailable import FACTORS, GRANTS, WRONG_FACTOR, unavailable_routes
 
 
 class AuthRoutes:
@@ -63,6 +65,7 @@ class AuthRoutes:
         ]
         routes = [Route(path, self._guard(handler), methods=[method]) for path, method, handler in table]
         routes += AdminRoutes(self._accounts, self._gateway).routes()
+        routes += unavailable_routes(self._gateway, self._sessions.authenticate)
         # Browsers and verifiers call these without a key.
         routes += [
             Route("/.well-known/jwks.json", self.jwks),
@@ -117,8 +120,8 @@ class AuthRoutes:
                 if not refresh.refresh_token:
                     raise AuthError(400, "validation_failed", "refresh_token required")
                 return json_response(await self._sessions.refresh(refresh.refresh_token, address))
-            case _:
-                raise AuthError(400, "invalid_credentials", "unsupported_grant_type")
+            case other:
+                raise AuthError(*GRANTS.get(other or "", (400, "invalid_credentials", "unsupported_grant_type")))
 
     async def read_user(self, request: Request) -> Response:
         caller = await self._sessions.authenticate(self._gateway.access_token(request))
@@ -161,7 +164,8 @@ class AuthRoutes:
 
     async def enroll(self, request: Request) -> Response:
         await self._sessions.authenticate(self._gateway.access_token(request))
-        raise AuthError(422, "mfa_totp_enroll_not_enabled", "MFA enroll is disabled for TOTP")
+        body = await read_body(request, EnrollParams)
+        raise AuthError(*FACTORS.get(body.factor_type, WRONG_FACTOR))
 
     # Public information
 

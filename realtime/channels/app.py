@@ -53,11 +53,13 @@ class RealtimeApp:
         on_failure: Callable[[Exception], None] = lambda _error: None,
     ) -> None:
         self._url = database_url
-        self._pool = create_pool(database_url, min_size=1, max_size=4)
+        self._pool = create_pool(database_url, min_size=1, max_size=2)
+        self._delivery_pool = create_pool(database_url, min_size=1, max_size=1)
+        self._filter_pool = create_pool(database_url, min_size=0, max_size=2)
         self._limits = limits or RealtimeLimits()
         self._on_rejected = on_rejected
         self._on_failure = on_failure
-        self.server = RealtimeServer(self._pool, self._limits)
+        self.server = RealtimeServer(self._pool, self._delivery_pool, self._filter_pool, self._limits)
         self._tasks: list[asyncio.Task[None]] = []
         self._first_socket = asyncio.Event()
         self._role_of_key: Callable[[str], str | None]
@@ -79,9 +81,11 @@ class RealtimeApp:
         """
         self._role_of_key = role_of_key
         self.server.verify = verify
-        await self._pool.open(wait=True)
+        for pool in (self._pool, self._delivery_pool, self._filter_pool):
+            await pool.open(wait=True)
         async with self._pool.connection() as conn:
             await realtime_messages.maintain(conn)
+            await realtime_changes.publish_generated_columns(conn)
         source = ChangeSource(self._url)
         broadcasts = self.server.database_broadcasts
         self._run("stream of changes", partial(self._stream, source, self.server.feed, realtime_changes.PUBLICATION))
@@ -96,7 +100,9 @@ class RealtimeApp:
         await cancel_until_done(self._tasks)
         for socket in list(self.server.sockets):
             socket.close(SERVICE_RESTART)
-        await self._pool.close()
+        await self.server.feed.filters.stop()
+        for pool in (self._filter_pool, self._delivery_pool, self._pool):
+            await pool.close()
 
     async def _stream(self, source: ChangeSource, consumer: ChangeConsumer, publication: str) -> None:
         """Stream to a consumer once a client is there: until then, Postgres would decode its log for nobody."""

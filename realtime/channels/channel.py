@@ -43,7 +43,7 @@ from onsembl.realtime.channels.serializer import (
 )
 from onsembl.realtime.channels.subscription import Subscription, parse_all
 from onsembl.realtime.channels.topics import PREFIX, TopicKey, Topics
-from onsembl.realtime.tokens import BadToken
+from onsembl.realtime.tokens import BadToken, is_anonymous
 
 SUBSCRIBED = "Subscribed to PostgreSQL"
 REPLICATION_READY = "Replication connection established"
@@ -97,7 +97,9 @@ class Channel:
         verify: Verify,
         limits: RealtimeLimits,
         events: SlidingWindow,
+        network: str = "",
     ) -> None:
+        """`network` is that of the client's address."""
         self.topic = frame.topic
         self.join_ref: Ref = frame.join_ref
         self.request = request
@@ -114,11 +116,13 @@ class Channel:
         self._continue: Callable[[QueryResult], Query | None] | None = None
         self._pending: deque[tuple[Message, int]] = deque()
         self._now = 0.0
+        self._network = network
         self._set_claims(claims)
 
     def _set_claims(self, claims: Mapping[str, Any]) -> None:
         self.role: str = str(claims.get("role", "anon"))
         self.subject = str(claims.get("sub", ""))
+        self._is_anonymous = is_anonymous(claims)
         self.claims: str = orjson.dumps(claims).decode()
         self.expires_at = float(claims.get("exp", "inf"))
 
@@ -131,6 +135,11 @@ class Channel:
     def key(self) -> TopicKey:
         return self.name, self.request.private
 
+    @property
+    def payer(self) -> str:
+        """The user or the network that answers for the cost of the filters."""
+        return f"user {self.subject}" if self.subject else f"network {self._network}"
+
     # Joining
 
     def join(self) -> Query | None:
@@ -138,6 +147,8 @@ class Channel:
         if self.request.replay_error is not None:
             return self._reject("UnableToReplayMessages", self.request.replay_error)
         if not self.request.private:
+            if self._is_anonymous and not self._limits.anonymous_broadcast:
+                return self._reject("Unauthorized", "Public channels require a user's access token")
             return self._accept(())
         return self._start_query(PolicyQuery(read=self._extensions()), self._authorize)
 
@@ -353,6 +364,15 @@ class Channel:
         if self.state is ChannelState.JOINED:
             self._transport.push(message)
 
+    def end_changes(self, reason: str) -> None:
+        """Tell the client that it gets no more changes. The channel stays open for broadcasts."""
+        self.subscriptions = ()
+        self.subscribed(reason)
+
+    def miss_changes(self) -> None:
+        """Have the client join again and read its rows anew, because changes for it were dropped."""
+        self.crash()
+
     def subscribed(self, error: str | None) -> None:
         """Tell the client that it gets changes from now on, or why it never will."""
         if self.state is ChannelState.JOINED:
@@ -386,7 +406,7 @@ class Channel:
             self.drop()
 
     def crash(self) -> None:
-        """Close the channel with `phx_error` because of an error of the server; the client joins again."""
+        """Close the channel with `phx_error`: the client joins again, as after an error of the server."""
         if self.state is not ChannelState.CLOSED:
             self._transport.push(Frame(self.topic, "phx_error", {}, self.join_ref, self.join_ref))
             self.drop()

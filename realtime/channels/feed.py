@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -12,8 +13,9 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from onsembl.realtime.channels.changes import ChangeDelivery, CommittedChange
+from onsembl.realtime.channels.filters import TOO_COSTLY, FilterFeeds
 from onsembl.realtime.channels.limits import RealtimeLimits
-from onsembl.realtime.channels.subscribers import Subscriber, Subscribers
+from onsembl.realtime.channels.subscribers import Subscriber, Subscribers, has_filters
 from onsembl.realtime.channels.subscription import Subscription
 from onsembl.realtime.replication.pgoutput import Begin, Change, Relation, ReplicationMessage
 from onsembl.sql import realtime_changes
@@ -24,16 +26,22 @@ logger = logging.getLogger(__name__)
 BATCH = 200
 """How many changes are delivered together; other tasks run between two batches."""
 RETRY_SECONDS = 1.0
+NO_REGULAR_EXPRESSIONS = "Error parsing `filter` params: `match` and `imatch` are available only with the secret key"
 
 
 class ChangeFeed:
-    """A ChangeConsumer that delivers changes. `on_missed` is called when subscribers may have missed some."""
+    """A ChangeConsumer that delivers changes. `on_missed` is called when subscribers may have missed some.
 
-    def __init__(self, pool: Pool, limits: RealtimeLimits, on_missed: Callable[[], None]) -> None:
-        self._pool = pool
+    `pool` is for the delivery alone, `filter_pool` for what subscribers choose: their filters.
+    """
+
+    def __init__(self, pool: Pool, filter_pool: Pool, limits: RealtimeLimits, on_missed: Callable[[], None]) -> None:
+        self._filter_pool = filter_pool
+        self._limits = limits
         self._on_missed = on_missed
         self.subscribers = Subscribers()
-        self.delivery = ChangeDelivery(pool, self.subscribers, limits)
+        self.filters = FilterFeeds(filter_pool, limits, self._end_filtered, self._miss_filtered)
+        self.delivery = ChangeDelivery(pool, self.subscribers, limits, self.filters)
         self._lag = 0.0
         self._behind_since: datetime | None = None
         """The time of the oldest commit that is not delivered yet, or of the end of the stream."""
@@ -54,23 +62,55 @@ class ChangeFeed:
         while True:
             await self._streaming.wait()
             try:
-                async with self._pool.connection() as conn:
-                    for subscription in subscriber.subscriptions:
-                        error = await self._check(conn, subscription, subscriber.role)
-                        if error is not None:
-                            self.subscribers.remove(subscriber)
-                            return error
+                error = await self._check_all(subscriber)
             except (psycopg.OperationalError, PoolTimeout):
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
+            if error is not None:
+                self.unsubscribe(subscriber)
+                return error
             self.subscribers.add(subscriber)
             if self._streaming.is_set():
                 return None
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
-        self.subscribers.remove(subscriber)
+        if subscriber in self.subscribers:
+            self.subscribers.remove(subscriber)
+            if not self.subscribers.with_filters(subscriber.payer):
+                self.filters.discard(subscriber.payer)
+
+    def _end_filtered(self, payer: str, reason: str) -> None:
+        logger.warning("Ended subscriptions of %s: %s", payer, reason, extra={"action": "realtime_filters_ended"})
+        for subscriber in self.subscribers.with_filters(payer):
+            self.unsubscribe(subscriber)
+            subscriber.end_changes(reason)
+
+    def _miss_filtered(self, payer: str) -> None:
+        for subscriber in self.subscribers.with_filters(payer):
+            subscriber.miss_changes()
+
+    async def _check_all(self, subscriber: Subscriber) -> str | None:
+        """The first error of the subscriptions. Raises psycopg.OperationalError and PoolTimeout."""
+        if has_filters(subscriber) and not self.filters.may_subscribe(subscriber.payer):
+            return TOO_COSTLY
+        async with self._filter_pool.connection() as conn:
+            await realtime_changes.limit_statements(conn, self._limits.filter_seconds)
+            for subscription in subscriber.subscriptions:
+                began = time.monotonic()
+                try:
+                    error = await self._check(conn, subscription, subscriber.role)
+                except psycopg.errors.QueryCanceled:
+                    error = TOO_COSTLY
+                finally:
+                    if subscription.filters:
+                        self.filters.spend(subscriber.payer, time.monotonic() - began)
+                if error is not None:
+                    return error
+        return None
 
     async def _check(self, conn: Connection, subscription: Subscription, role: str) -> str | None:
+        if not self._limits.regular_expressions and role != "service_role" and subscription.has_regular_expression:
+            return NO_REGULAR_EXPRESSIONS
         filters = [(f.column, f.operator, f.argument) for f in subscription.filters]
         try:
             async with conn.transaction():
@@ -94,6 +134,8 @@ class ChangeFeed:
     # ChangeConsumer
 
     async def started(self) -> None:
+        # A broken connection would be noticed by the first change, and end the stream again.
+        await self.delivery.check_connections()
         self.delivery.clear_caches()
         self._behind_since, self._lag = None, 0.0
         self._streaming.set()

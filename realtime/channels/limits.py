@@ -33,7 +33,17 @@ class RealtimeLimits:
     record_bytes: int = 1024 * 1024
     """A larger row is pushed without its large values."""
     queue_bytes: int = 16 * 1024 * 1024
-    """A client with more unsent bytes than this is disconnected."""
+    """A client with more unsent bytes than this loses what waits: its channels fail, and it joins them again."""
+    filter_seconds: float = 1.0
+    """How long the database may compare one batch of changes with a client's filters."""
+    filter_burst: float = 5.0
+    """How long the database may work at a user's filters at once; then the user's subscriptions with filters end."""
+    filter_share: float = 0.1
+    """The part of the time that the database may work at a user's filters in the long run."""
+    regular_expressions: bool = True
+    """Whether all clients may filter by `match` and `imatch`, or only those with the secret key."""
+    anonymous_broadcast: bool = True
+    """Whether a client without a user's token, with the public key alone, may join public channels and broadcast."""
     pending_messages: int = 500
     """A channel with more messages than this that wait for a query's result is closed."""
     idle: float = 60.0

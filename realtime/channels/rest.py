@@ -18,7 +18,7 @@ from onsembl.realtime.channels.queries import PolicyQuery
 from onsembl.realtime.channels.serializer import BroadcastMessage, Frame, Message
 from onsembl.realtime.channels.server import RealtimeServer
 from onsembl.realtime.channels.topics import PREFIX
-from onsembl.realtime.tokens import BadToken
+from onsembl.realtime.tokens import BadToken, is_anonymous
 
 Authenticate = Callable[[str], dict[str, Any]]
 """The claims of a key or a token. Raises BadToken."""
@@ -41,7 +41,7 @@ class BroadcastRoutes:
     async def send_batch(self, request: Request) -> Response:
         """POST /api/broadcast with `{"messages": [{"topic", "event", "payload", "private"}, …]}`."""
         claims = self._claims(request)
-        if claims is None:
+        if claims is None or not self._may_broadcast(claims):
             return _unauthorized()
         if not _is_json(request):
             return JSONResponse({"error": "Unsupported Media Type"}, 415)
@@ -74,7 +74,7 @@ class BroadcastRoutes:
     async def send_one(self, request: Request) -> Response:
         """POST /api/broadcast/{topic}/events/{event}: the body is the payload, JSON or bytes."""
         claims = self._claims(request)
-        if claims is None:
+        if claims is None or not self._may_broadcast(claims):
             return _unauthorized()
         binary = request.headers.get("content-type", "").startswith("application/octet-stream")
         if not binary and not _is_json(request):
@@ -106,6 +106,10 @@ class BroadcastRoutes:
             return self._authenticate(credential)
         except BadToken:
             return None
+
+    def _may_broadcast(self, claims: dict[str, Any]) -> bool:
+        """Whether the caller may broadcast on public topics."""
+        return self._server.limits.anonymous_broadcast or not is_anonymous(claims)
 
     def _errors(self, message: object) -> dict[str, list[str]]:
         if not isinstance(message, dict):

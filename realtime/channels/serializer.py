@@ -114,6 +114,14 @@ def reply(to: Message, status: str, response: Mapping[str, Any], join_ref: Ref =
     return Frame(to.topic, "phx_reply", payload, to.ref, to.join_ref if to.join_ref is not None else join_ref)
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedFrame:
+    """A frame as it is sent, and its size in bytes."""
+
+    data: str | bytes
+    size: int
+
+
 class SharedMessage:
     """A message for many clients, encoded once for each version."""
 
@@ -121,17 +129,27 @@ class SharedMessage:
 
     def __init__(self, message: Message) -> None:
         self._message = message
-        self._encoded: dict[Version, str | bytes | None] = {}
+        self._encoded: dict[Version, EncodedFrame | None] = {}
 
-    def encoded(self, version: Version) -> str | bytes | None:
+    @property
+    def topic(self) -> str:
+        return self._message.topic
+
+    def encoded(self, version: Version) -> EncodedFrame | None:
         """The frame; None when the message has no form in this version."""
         if version not in self._encoded:
             try:
-                self._encoded[version] = encode(self._message, version)
+                data = encode(self._message, version)
+                self._encoded[version] = EncodedFrame(data, size_of(data))
             except Unencodable as error:
                 logger.info("A message has no form in %s: %s", version, error, extra={"action": "realtime_unencodable"})
                 self._encoded[version] = None
         return self._encoded[version]
+
+
+def size_of(data: str | bytes) -> int:
+    """The size of a frame in bytes."""
+    return len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode())
 
 
 def is_encodable(value: object) -> bool:

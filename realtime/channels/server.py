@@ -42,8 +42,8 @@ class Counters:
     """Counts since the start of the process."""
 
     sockets_rejected: int = 0
-    sockets_dropped: int = 0
-    """Sockets that were closed because their clients read too slowly."""
+    sockets_lagging: int = 0
+    """How often the channels of a socket started anew because its client read too slowly."""
     bad_frames: int = 0
 
 
@@ -51,7 +51,7 @@ class RealtimeClient(Protocol):
     """A client's socket, as the server sees it."""
 
     authenticated: bool
-    """Whether the client has shown a user's token on the socket."""
+    """Whether the client has shown a user's token, or the secret key, on the socket."""
     network: str
     """The network of the client's address."""
 
@@ -79,15 +79,19 @@ class RealtimeClient(Protocol):
 
 
 class RealtimeServer:
-    """The sockets of one process and their shared state."""
+    """The sockets of one process and their shared state.
 
-    def __init__(self, pool: Pool, limits: RealtimeLimits) -> None:
+    The feed of changes has connections of its own (`delivery_pool`, and `filter_pool` for the filters of clients), so
+    that nothing that a client asks for (`pool`) delays it.
+    """
+
+    def __init__(self, pool: Pool, delivery_pool: Pool, filter_pool: Pool, limits: RealtimeLimits) -> None:
         self.pool = pool
         self.limits = limits
         self.topics = Topics()
         self.counters = Counters()
         self.sockets: set[RealtimeClient] = set()
-        self.feed = ChangeFeed(pool, limits, self._disconnect_subscribers)
+        self.feed = ChangeFeed(delivery_pool, filter_pool, limits, self._disconnect_subscribers)
         self.database_broadcasts = DatabaseBroadcasts(pool, self.topics, limits)
         self.verify: Verify
 

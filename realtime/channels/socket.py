@@ -18,10 +18,20 @@ from onsembl.protocol.rates import SlidingWindow, network_of
 from onsembl.realtime.channels.channel import Channel
 from onsembl.realtime.channels.join import parse_join
 from onsembl.realtime.channels.queries import Query
-from onsembl.realtime.channels.serializer import BadFrame, Frame, Message, SharedMessage, Version, decode, reply
+from onsembl.realtime.channels.serializer import (
+    BadFrame,
+    EncodedFrame,
+    Frame,
+    Message,
+    SharedMessage,
+    Version,
+    decode,
+    reply,
+    size_of,
+)
 from onsembl.realtime.channels.server import RealtimeServer
 from onsembl.realtime.channels.topics import PREFIX
-from onsembl.realtime.tokens import BadToken
+from onsembl.realtime.tokens import BadToken, is_anonymous
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +40,6 @@ FRAMES_AT_ONCE = 32
 CLOSE_SECONDS = 5.0
 """How long the close of a socket may take."""
 NORMAL_CLOSURE = 1000
-TRY_AGAIN_LATER = 1013
 
 
 class ClientSocket:
@@ -46,14 +55,15 @@ class ClientSocket:
         self._tasks: dict[Channel, set[asyncio.Task[None]]] = {}
         self._joins = SlidingWindow(self._limits.joins_per_second, self._limits.rate_window)
         self._events = SlidingWindow(self._limits.events_per_second, self._limits.rate_window)
-        self._outgoing: deque[str | bytes] = deque()
+        self._outgoing: deque[tuple[str, EncodedFrame]] = deque()
+        """The frames to send, with their topics."""
         self._outgoing_bytes = 0
         self._wake_writer = asyncio.Event()
         self._closing: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._opened_at = self._received_at = self._had_channel_at = time.monotonic()
         self.network = network_of(websocket.client.host) if websocket.client is not None else ""
-        self.authenticated = "sub" in claims
-        """Whether the client has shown a user's token."""
+        self.authenticated = not is_anonymous(claims)
+        """Whether the client has shown a user's token or the secret key."""
         self.timed_out = False
         """Whether the client showed no user's token in time."""
 
@@ -114,18 +124,26 @@ class ClientSocket:
     # The transport of the channels
 
     def push(self, message: Message | SharedMessage) -> None:
-        """Queue a message. A client that reads too slowly is disconnected, so that it delays no other client."""
+        """Queue a message. A client that reads too slowly delays no other client: what waits for it is dropped, and its
+        channels fail, so that it joins them again and reads its state anew once it has caught up."""
         shared = message if isinstance(message, SharedMessage) else SharedMessage(message)
-        data = shared.encoded(self._version)
-        if data is None or self._closing.done():
+        frame = shared.encoded(self._version)
+        if frame is None or self._closing.done():
             return
-        self._outgoing.append(data)
-        self._outgoing_bytes += len(data)
+        self._outgoing.append((shared.topic, frame))
+        self._outgoing_bytes += frame.size
         self._wake_writer.set()
-        if self._outgoing_bytes > self._limits.queue_bytes:
-            self._server.counters.sockets_dropped += 1
-            logger.warning("Disconnected a client that read too slowly", extra={"action": "realtime_cut_off"})
-            self.close(TRY_AGAIN_LATER)
+        if self._outgoing_bytes > self._limits.queue_bytes and self._channels:
+            self._drop_outgoing()
+
+    def _drop_outgoing(self) -> None:
+        """Drop what waits for the client on its channels, and let these fail."""
+        self._server.counters.sockets_lagging += 1
+        logger.warning("A client reads too slowly: its channels start anew", extra={"action": "realtime_lagging"})
+        self._outgoing = deque(entry for entry in self._outgoing if not entry[0].startswith(PREFIX))
+        self._outgoing_bytes = sum(frame.size for _, frame in self._outgoing)
+        for channel in list(self._channels.values()):
+            channel.crash()
 
     def reject_join(self, reply: Frame) -> None:
         asyncio.get_running_loop().call_later(self._limits.join_error_backoff, self.push, reply)
@@ -161,10 +179,10 @@ class ClientSocket:
     async def _write(self) -> None:
         while True:
             while self._outgoing:
-                data = self._outgoing.popleft()
-                self._outgoing_bytes -= len(data)
-                kind = "bytes" if isinstance(data, bytes) else "text"
-                await self._websocket.send({"type": "websocket.send", kind: data})
+                _, frame = self._outgoing.popleft()
+                self._outgoing_bytes -= frame.size
+                kind = "bytes" if isinstance(frame.data, bytes) else "text"
+                await self._websocket.send({"type": "websocket.send", kind: frame.data})
             self._wake_writer.clear()
             await self._wake_writer.wait()
 
@@ -179,7 +197,7 @@ class ClientSocket:
             text: str | None = event.get("text")
             data: str | bytes = text if text is not None else event["bytes"]
             try:
-                self._handle(decode(data, self._version), len(data))
+                self._handle(decode(data, self._version), size_of(data))
             except BadFrame as error:
                 self._server.counters.bad_frames += 1
                 logger.info("Dropped a frame: %s", error, extra={"action": "realtime_bad_frame"})
@@ -218,7 +236,7 @@ class ClientSocket:
             claims = self._claims if request.token is None else self._server.verify(request.token)
         except BadToken as error:
             return self._reject(frame, f"{error.code}: {error.message}")
-        self.authenticated = self.authenticated or "sub" in claims
+        self.authenticated = self.authenticated or not is_anonymous(claims)
         channel = Channel(
             frame,
             request,
@@ -228,6 +246,7 @@ class ClientSocket:
             verify=self._server.verify,
             limits=self._limits,
             events=self._events,
+            network=self.network,
         )
         self._channels[frame.topic] = channel
         return self._run_queries(channel, channel.join())

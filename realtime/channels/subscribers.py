@@ -21,16 +21,33 @@ class Subscriber(Protocol):
     claims: str
     subscriptions: tuple[Subscription, ...]
 
+    @property
+    def payer(self) -> str:
+        """The user or the network that answers for the cost of the filters."""
+        ...
+
     def push_change(self, message: SharedMessage) -> None:
         """Push a change to the client."""
+        ...
+
+    def end_changes(self, reason: str) -> None:
+        """Tell the client that it gets no more changes."""
+        ...
+
+    def miss_changes(self) -> None:
+        """Have the client join again and read its rows anew."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class SubscriberGroup:
-    """Subscribers to one kind of change with equal claims and equal subscriptions to it."""
+    """Subscribers to one kind of change with equal claims and equal subscriptions to it.
+
+    `payer` answers for their filters; None when none of their subscriptions, to whatever change, has a filter.
+    """
 
     identity: Identity
+    payer: str | None
     subscriptions: tuple[Subscription, ...]
     members: Sequence[Subscriber]
 
@@ -62,6 +79,10 @@ class Subscribers:
             del self._subscribers[subscriber]
             self._groups.clear()
 
+    def with_filters(self, payer: str) -> list[Subscriber]:
+        """The payer's subscribers with filters."""
+        return [s for s in self._subscribers if s.payer == payer and has_filters(s)]
+
     def groups(self, kind: str, schema: str, table: str) -> list[SubscriberGroup]:
         """The groups that subscribe to this kind of change of this table, before filters and row-level security."""
         key = (kind, schema, table)
@@ -71,9 +92,16 @@ class Subscribers:
         return groups
 
     def _group(self, kind: str, schema: str, table: str) -> list[SubscriberGroup]:
-        members: dict[tuple[Identity, tuple[Subscription, ...]], list[Subscriber]] = {}
+        members: dict[tuple[Identity, str | None, tuple[Subscription, ...]], list[Subscriber]] = {}
         for subscriber in self._subscribers:
             matching = tuple(s for s in subscriber.subscriptions if s.matches(kind, schema, table))
             if matching:
-                members.setdefault(((subscriber.role, subscriber.claims), matching), []).append(subscriber)
-        return [SubscriberGroup(identity, matching, tuple(found)) for (identity, matching), found in members.items()]
+                # All changes of a subscriber take the same way, so that they stay in order.
+                payer = subscriber.payer if has_filters(subscriber) else None
+                members.setdefault(((subscriber.role, subscriber.claims), payer, matching), []).append(subscriber)
+        return [SubscriberGroup(*key, tuple(found)) for key, found in members.items()]
+
+
+def has_filters(subscriber: Subscriber) -> bool:
+    """Whether one of the subscriptions has a filter."""
+    return any(subscription.filters for subscription in subscriber.subscriptions)

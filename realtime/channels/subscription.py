@@ -13,6 +13,12 @@ Event = Literal["*", "INSERT", "UPDATE", "DELETE"]
 OPERATORS = frozenset(
     {"eq", "neq", "lt", "lte", "gt", "gte", "in", "like", "ilike", "is", "match", "imatch", "isdistinct"}
 )
+MAX_ENTRIES = 100
+"""How many entries a channel may have."""
+MAX_FILTER_LENGTH = 10_000
+"""The length of an entry's filters, in characters."""
+MAX_FILTERS = 20
+"""How many filters an entry may have."""
 _EVENTS: dict[str, Event] = {"INSERT": "INSERT", "UPDATE": "UPDATE", "DELETE": "DELETE"}
 
 
@@ -43,6 +49,11 @@ class Subscription:
     table: str
     filters: tuple[ChangeFilter, ...]
     selected: tuple[str, ...] | None = None
+
+    @property
+    def has_regular_expression(self) -> bool:
+        """Whether a filter has one."""
+        return any(condition.operator in ("match", "imatch") for condition in self.filters)
 
     def matches(self, kind: str, schema: str, table: str) -> bool:
         """Whether the subscription is to this kind of change of this table, before its filters."""
@@ -92,6 +103,8 @@ def parse_all(
     """Parse the entries of a join: the entries for its reply, the subscriptions and the error, if any. One wrong entry
     makes all invalid, as in Supabase Realtime."""
     reply = [{**entry, "id": subscription_id(entry)} for entry in entries]
+    if len(entries) > MAX_ENTRIES:
+        return reply, (), f"Too many `postgres_changes`: {len(entries)}, and at most {MAX_ENTRIES} are allowed"
     try:
         return reply, tuple(parse(entry) for entry in entries), None
     except BadSubscription as error:
@@ -111,7 +124,12 @@ def parse_filters(text: str) -> tuple[ChangeFilter, ...]:
     """Parse conditions `column=operator.value`, separated by commas; all must hold. Raises BadSubscription."""
     if not text.strip():
         return ()
-    return tuple(_filter(part.strip()) for part in _split(text.strip()))
+    if len(text) > MAX_FILTER_LENGTH:
+        raise _bad(f"filter must not be longer than {MAX_FILTER_LENGTH} characters")
+    filters = tuple(_filter(part.strip()) for part in _split(text.strip()))
+    if len(filters) > MAX_FILTERS:
+        raise _bad(f"filter must not have more than {MAX_FILTERS} segments")
+    return filters
 
 
 def _split(text: str) -> list[str]:

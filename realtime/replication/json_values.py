@@ -1,4 +1,8 @@
-"""Converts values from PostgreSQL's text form to the JSON that `to_jsonb` makes of them, by type name. No I/O."""
+"""Converts values from PostgreSQL's text form to JSON as Supabase Realtime does, by type name. No I/O.
+
+The JSON is that of `to_jsonb`, with two exceptions that wal2json makes outside of arrays: bytes are hexadecimal digits
+without `\\x`, and the numbers NaN, Infinity and -Infinity are null.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,26 @@ import orjson
 
 _SPACED = re.compile(r"^(\d+-\d\d-\d\d) ")
 _SHORT_ZONE = re.compile(r"([+-]\d\d)(?= BC$|$)")
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
+_DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?(e[+-]?[0-9]+)?")
+_NOT_FINITE = ("NaN", "Infinity", "-Infinity")
+_NUMBERS = ("numeric", "float4", "float8")
+
+
+def _integer(text: str) -> bytes:
+    return text.encode() if _INTEGER.fullmatch(text) else _string(text)
+
+
+def _decimal(text: str) -> bytes:
+    return text.encode() if _DECIMAL.fullmatch(text) else _string(text)
+
+
+def _boolean(text: str) -> bytes:
+    return {"t": b"true", "f": b"false"}.get(text) or _string(text)
 
 
 def _plain(text: str) -> bytes:
     return text.encode()
-
-
-def _decimal(text: str) -> bytes:
-    return text.encode() if text not in ("NaN", "Infinity", "-Infinity") else _string(text)
-
-
-def _boolean(text: str) -> bytes:
-    return b"true" if text == "t" else b"false"
 
 
 def _string(text: str) -> bytes:
@@ -36,10 +48,12 @@ def _timestamptz(text: str) -> bytes:
 
 
 _CONVERTERS: dict[str, Callable[[str], bytes]] = {
-    "int2": _plain,
-    "int4": _plain,
-    "int8": _plain,
+    "int2": _integer,
+    "int4": _integer,
+    "int8": _integer,
     "numeric": _decimal,
+    "float4": _decimal,
+    "float8": _decimal,
     "bool": _boolean,
     "jsonb": _plain,
     "timestamp": _timestamp,
@@ -55,8 +69,10 @@ def converts(type_name: str) -> bool:
 
 def json_text(text: str | None, type_name: str) -> bytes:
     """The JSON of a value whose type `converts`. Numbers keep all their digits."""
-    if text is None:
+    if text is None or (type_name in _NUMBERS and text in _NOT_FINITE):
         return b"null"
+    if type_name == "bytea":
+        return _string(text.removeprefix("\\x"))
     if type_name.startswith("_"):
         return _array(text, _CONVERTERS[type_name[1:]])
     return _CONVERTERS[type_name](text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 import psycopg
@@ -35,6 +36,8 @@ async def stream_outbox(url: str, publication: str) -> AsyncGenerator[list[Repli
         seen = await realtime_outbox.snapshot(conn)
         await conn.commit()
         due = time.monotonic() + UPKEEP_SECONDS
+        described: dict[int, Relation] = {}
+        """Each table as the last message described it."""
         yield []
         while True:
             await _wait(conn, max(0.0, due - time.monotonic()))
@@ -43,9 +46,9 @@ async def stream_outbox(url: str, publication: str) -> AsyncGenerator[list[Repli
             await conn.commit()
             seen = now
             if rows:
-                relations = {oid: await _relation(conn, oid) for oid in {row["relation"] for row in rows}}
+                present = {oid: await _relation(conn, oid) for oid in {row["relation"] for row in rows}}
                 await conn.commit()
-                yield _messages(rows, relations)
+                yield _messages(rows, present, described)
             if time.monotonic() >= due:
                 published = await realtime_outbox.install(conn, publication)
                 await realtime_outbox.delete_old(conn)
@@ -70,12 +73,26 @@ async def _relation(conn: Connection, oid: int) -> Relation:
     return Relation(oid, rows[0]["schema"], rows[0]["table"], rows[0]["identity"], columns)
 
 
-def _messages(rows: list[DictRow], relations: dict[int, Relation]) -> list[ReplicationMessage]:
+def _messages(
+    rows: list[DictRow], present: dict[int, Relation], described: dict[int, Relation]
+) -> list[ReplicationMessage]:
+    """The messages of the changes. As in the log, a table is described before its first change and after an alteration,
+    and each change has its columns as of its transaction."""
     messages: list[ReplicationMessage] = []
     for row in rows:
+        relation = _as_written(present[row["relation"]], row["columns"])
+        if described.get(relation.oid) != relation:
+            described[relation.oid] = relation
+            messages.append(relation)
         messages.append(Begin(0, row["at"], None))
-        messages.append(_change(row, relations[row["relation"]]))
+        messages.append(_change(row, relation))
     return messages
+
+
+def _as_written(present: Relation, columns: list[tuple[str, int, bool]] | None) -> Relation:
+    if columns is None:
+        return present
+    return replace(present, columns=tuple(RelationColumn(*column) for column in columns))
 
 
 def _change(row: dict[str, Any], relation: Relation) -> Change:

@@ -81,7 +81,8 @@ export class Subscription {
     await this.#supabase.realtime.setAuth();
     if (this.#closed) return;
     // Each channel gets a name of its own: a channel that is being left keeps its name until the server has answered.
-    const channel = this.#supabase.realtime.channel(`fleet-${++this.#opened}`);
+    // It is private: a policy of the server decides who joins, and no client can send into it.
+    const channel = this.#supabase.realtime.channel(`onsembl-fleet-${++this.#opened}`, { config: { private: true } });
     this.#channel = channel;
     for (const table of ["agents", "commands"] as const) {
       channel.on("postgres_changes", { event: "*", schema: "onsembl", table }, (payload) => {
