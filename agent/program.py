@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import logging
 import os
@@ -10,9 +11,11 @@ import platform
 import signal
 import socket
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 import msgspec
@@ -22,10 +25,11 @@ from onsembl.agent.drivers.driver import Driver
 from onsembl.agent.drivers.shell import ShellDriver
 from onsembl.agent.emergency_stop import EmergencyStop
 from onsembl.agent.enrolment import credentials as store
-from onsembl.agent.errors import AgentError
+from onsembl.agent.errors import AgentError, CannotWrite
 from onsembl.agent.link.connection import AgentConnection
 from onsembl.agent.link.journal import Journal
 from onsembl.agent.link.outbox import Outbox
+from onsembl.agent.link.problem import ROOM_SECONDS, FolderProblem
 from onsembl.agent.link.session import ServerSession
 from onsembl.agent.link.step_log import StepLog
 from onsembl.agent.process.process import ProcessContext
@@ -45,6 +49,8 @@ DRIVERS: dict[AgentKind, type[ShellDriver | ClaudeDriver]] = {
     AgentKind.SHELL: ShellDriver,
     AgentKind.CLAUDE: ClaudeDriver,
 }
+R = TypeVar("R")
+
 FLUSH_SECONDS = 5.0
 STEPS_SECONDS = 0.25
 """The shortest time between two batches of steps: each becomes a change of the command's progress on the dashboard."""
@@ -75,18 +81,45 @@ async def run_agent(config: AgentConfig) -> bool:
 
     Raises AgentError when only a person can help.
     """
-    lock = _lock(config.folder)
+    lock = await _retried(lambda: _lock(config.folder), config.folder)
     try:
         credentials = store.load(config.folder)
         if config.server is not None:
             credentials = msgspec.structs.replace(credentials, server=config.server)
-        try:
-            agent = Agent(config, credentials)
-        except OSError as error:
-            raise AgentError(f"The agent's folder {config.folder} cannot be used: {error}") from error
-        return await agent.run()
+        agent_id = UUID(credentials.agent_id)
+        files = await _retried(lambda: _open(config.folder, agent_id), config.folder)
+        return await Agent(config, credentials, *files).run()
     finally:
         os.close(lock)
+
+
+async def _retried(use: Callable[[], R], folder: Path) -> R:
+    """The result of `use`, which is tried again while the disk is full. Raises AgentError for any other OSError."""
+    waits = False
+    while True:
+        try:
+            return use()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise AgentError(f"The agent's folder {folder} cannot be used: {error.strerror}.") from error
+            if not waits:
+                logger.error(  # noqa: TRY400 — no fault of the program
+                    "The agent waits for room in %s: %s", folder, error.strerror, extra={"action": "no_room"}
+                )
+            waits = True
+        await asyncio.sleep(ROOM_SECONDS)
+
+
+def _open(folder: Path, agent_id: UUID) -> tuple[Outbox, Journal, StepLog]:
+    """The agent's files. Raises OSError."""
+    with ExitStack() as opened:
+        outbox = Outbox(folder / "spool", agent_id)
+        opened.callback(outbox.close)
+        journal = Journal(folder)
+        opened.callback(journal.close)
+        steps = StepLog(folder)
+        opened.pop_all()
+    return outbox, journal, steps
 
 
 async def _wait_for_stop_signal() -> None:
@@ -105,11 +138,8 @@ def _nothing() -> None:
 
 
 def _lock(folder: Path) -> int:
-    """Lock the folder, which only one agent may use at a time. Raises AgentError."""
-    try:
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise AgentError(f"The agent's folder {folder} cannot be used: {error.strerror}.") from error
+    """Lock the folder, which only one agent may use at a time. Raises AgentError and OSError."""
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -133,12 +163,14 @@ def fitting_ends(ends: Iterable[Ended]) -> list[Ended]:
 class Agent:
     """The parts of one agent; the command handler of its session with the server."""
 
-    def __init__(self, config: AgentConfig, credentials: store.Credentials) -> None:
+    def __init__(
+        self, config: AgentConfig, credentials: store.Credentials, outbox: Outbox, journal: Journal, steps: StepLog
+    ) -> None:
         self._config = config
-        self._outbox = Outbox(config.folder / "spool", UUID(credentials.agent_id))
-        self._terminal = AgentTerminal(config.columns, config.rows, self._outbox)
-        self._journal = Journal(config.folder)
-        self._steps = StepLog(config.folder)
+        self._outbox = outbox
+        self._terminal = AgentTerminal(config.columns, config.rows, outbox)
+        self._journal = journal
+        self._steps = steps
         self._steps_due = 0.0
         """From when on steps may be sent again, on the loop's clock."""
         self._reaper = Reaper(adopt=True)
@@ -152,17 +184,21 @@ class Agent:
         self._leaving: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._boot = uuid4()
         self._emergency_stop = EmergencyStop(self._runner, self._reaper, self._session.send)
+        self._problem = FolderProblem(self._session.problem_changed)
+        outbox.on_failed = journal.on_failed = self._problem.report
+        if (failure := journal.failure or outbox.failure) is not None:
+            self._problem.report(failure)
 
     async def run(self) -> bool:
         """Run until a signal or a message of the server; return whether the program is to start anew."""
         if not self._reaper.adopts:
             logger.info("This system cannot adopt orphans: processes that detach are found by their environment alone")
         stopping = asyncio.create_task(_wait_for_stop_signal(), name="signal")
-        try:
-            await self._runner.clean_up_earlier_run()
-        except OSError as error:
-            raise AgentError(f"The agent's journal in {self._config.folder} cannot be written: {error}") from error
+        await self._runner.clean_up_earlier_run()
         self._startup.start()
+        writable = asyncio.create_task(
+            self._problem.watch([self._journal.has_room, self._terminal.write_again]), name="problem"
+        )
         connected = asyncio.create_task(self._connection.run(), name="connection")
         try:
             await asyncio.wait({connected, stopping, self._leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -171,9 +207,9 @@ class Agent:
             if not connected.done():
                 await self._flush(connected)
         finally:
-            stopping.cancel()
-            connected.cancel()
-            await asyncio.gather(stopping, connected, return_exceptions=True)
+            for task in (stopping, writable, connected):
+                task.cancel()
+            await asyncio.gather(stopping, writable, connected, return_exceptions=True)
             await self._connection.finish_refresh(FLUSH_SECONDS)
             self._journal.close()
             self._steps.close()
@@ -207,11 +243,15 @@ class Agent:
             self._leaving.set_result(restart)
 
     def offer(self, offer: Offer) -> None:
-        if not self._emergency_stop.halted:  # the server offers it again when the halt is lifted
-            self._runner.offer(offer)
+        if self._emergency_stop.halted:
+            return  # the server offers it again when the halt is lifted
+        if self.problem is not None and not self._journal.knows(offer.command_id):
+            raise CannotWrite(self.problem)
+        self._runner.offer(offer)
 
-    def has_room(self) -> bool:
-        return self._journal.has_room()
+    @property
+    def problem(self) -> str | None:
+        return self._problem.text
 
     def fail(self, command_id: UUID, error: str) -> None:
         self._runner.fail(command_id, error)
@@ -270,4 +310,5 @@ class Agent:
             running=list(self._journal.running.values()),
             ended=fitting_ends(self._journal.ended.values()),
             recalls=True,
+            problem=self.problem,
         )

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from onsembl.agent.drivers.driver import Driver
 from onsembl.agent.drivers.guarded import GuardedRun, in_words
+from onsembl.agent.drivers.start_failure import start_failure
 from onsembl.agent.errors import CannotWrite
 from onsembl.agent.link.journal import Journal
 from onsembl.agent.process.escalation import Escalation, escalate
@@ -198,7 +199,11 @@ class Runner:
             await self._stop_leftovers(str(command_id))
             self._terminal.make_sane()
             self._terminal.write_line(f"{RED}lost · the agent was restarted{RESET}")
-            self._journal.end_as_lost(command_id, self._terminal.end)
+            try:
+                self._journal.end_as_lost(command_id, self._terminal.end)
+            except OSError as error:
+                # The end is in memory and is reported; a later run reports it again.
+                logger.warning("The journal cannot be written: %s", error, extra={"action": "journal_failed"})
         await self._stop_leftovers(self._startup.id)
 
     async def _stop_leftovers(self, id: str) -> list[int]:
@@ -264,7 +269,7 @@ class Runner:
         try:
             run = GuardedRun(self._driver.start(offer, self._context))
         except OSError as error:
-            return await self._end_after(error, report, f"It could not be started: {error}")
+            return await self._end_after(error, report, start_failure(error))
         self._run = run
         survivors = await self._wait_or_stop(run, offer)
         await run.process.drain()
@@ -410,7 +415,7 @@ class Runner:
         try:
             self._journal.end(end)
         except Exception:
-            # The end is still in memory and is reported; only a crash before the server records it would lose it.
+            # The end is in memory, is reported, and is written with the next line: only a crash before that loses it.
             logger.exception("The journal cannot be written", extra={"action": "journal_failed"})
         self._send(end)
 

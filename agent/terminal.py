@@ -226,6 +226,12 @@ class AgentTerminal:
         self._resume_programs()
         return frame
 
+    def write_again(self) -> bool:
+        """Write to disk what is in memory alone; return whether that succeeds. Programs that waited for it go on."""
+        written = self.outbox.write_again()
+        self._resume_programs()
+        return written
+
     def disconnected(self) -> None:
         """Note that the connection has ended: the outbox keeps output while it has room."""
         self._connected = False

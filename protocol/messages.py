@@ -25,6 +25,7 @@ Agent's socket `/v1/agent`, subprotocol `onsembl.agent.v1`, access token in the 
       halt_progress    →                                   until no process is left
                        ←                  halt_lifted
                        ←                  leave            exit, or start anew
+      problem          →                                   the agent takes no command; null when it is over
                        ←                  resize
       resized          →
                        ←                  keys             type these, each number once
@@ -71,12 +72,13 @@ from onsembl.protocol.command_messages import EndRecorded as EndRecorded
 from onsembl.protocol.command_messages import Offer as Offer
 from onsembl.protocol.command_messages import Outcome as Outcome
 from onsembl.protocol.command_messages import Used as Used
-from onsembl.protocol.field_types import Bounded, Count, Credential
+from onsembl.protocol.field_types import END, Bounded, Count, Credential
 from onsembl.protocol.field_types import Columns as Columns
 from onsembl.protocol.field_types import EscalationStage as EscalationStage
 from onsembl.protocol.field_types import Message as Message
 from onsembl.protocol.field_types import Name as Name
 from onsembl.protocol.field_types import OffsetField as OffsetField
+from onsembl.protocol.field_types import ProblemText as ProblemText
 from onsembl.protocol.field_types import Reason as Reason
 from onsembl.protocol.field_types import Rows as Rows
 from onsembl.protocol.field_types import ShortText as ShortText
@@ -160,6 +162,17 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     ended: Annotated[list[Ended], Meta(max_length=256)] = []
     recalls: bool = False
     """Whether the agent answers `recall` in the welcome; agents of the first release do not."""
+    problem: ProblemText | None = None
+    """Why the agent takes no command, as in `problem`."""
+
+
+class AgentProblem(Message, tag="problem", frozen=True, kw_only=True):
+    """The agent takes no command, for this reason: its folder cannot be written. None when the problem is over.
+
+    The server puts a command that the agent has not accepted back in the queue, and offers none until it is over.
+    """
+
+    problem: ProblemText | None
 
 
 class SizeApplied(Message, tag="resized", frozen=True, kw_only=True):
@@ -178,7 +191,7 @@ class Refresh(Message, tag="refresh", frozen=True, kw_only=True):
     """
 
     refresh_token: Credential
-    recovery_hash: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$", max_length=64)] | None = None
+    recovery_hash: Annotated[str, Meta(pattern="^([0-9a-f]{64})?" + END, max_length=64)] | None = None
 
 
 # Server to agent
@@ -219,6 +232,8 @@ class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
     recall: Annotated[list[UUID], Meta(max_length=16)] = []
     takes_steps: bool = False
     """Whether the server takes `steps`; an earlier release does not."""
+    takes_problems: bool = False
+    """Whether the server takes `problem`; an earlier release does not, and its agents leave while they have one."""
 
 
 class Acknowledged(Message, tag="acknowledged", frozen=True, kw_only=True):
@@ -314,6 +329,7 @@ AgentMessage = (
     | Steps
     | CancelStep
     | HaltProgress
+    | AgentProblem
     | SizeApplied
     | KeysTaken
     | Refresh

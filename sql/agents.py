@@ -22,7 +22,7 @@ from onsembl.sql.database import Connection
 
 COLUMNS = """id, name, kind, mode, host, platform, version, created_at, disabled_at, status, epoch, instance_id,
     connected_at, disconnected_at, stream_id, columns, rows, paused_at, paused_by_name,
-    labels, limits, permission_mode"""
+    labels, limits, permission_mode, problem, problem_since"""
 
 
 async def list_agents(conn: Connection) -> list[DictRow]:
@@ -107,6 +107,16 @@ async def resized(conn: Connection, agent_id: AgentId, epoch: Epoch, columns: in
     """Record the size of the agent's pseudo-terminal."""
     await conn.execute(
         "update agents set columns = %s, rows = %s where id = %s and epoch = %s", [columns, rows, agent_id, epoch]
+    )
+
+
+async def set_problem(conn: Connection, agent_id: AgentId, problem: str | None) -> None:
+    """Record why the agent takes no command; None when it does. The caller has locked the row."""
+    await conn.execute(
+        """update agents set problem = %(problem)s,
+               problem_since = case when %(problem)s::text is not null then coalesce(problem_since, now()) end
+           where id = %(id)s""",
+        {"problem": problem, "id": agent_id},
     )
 
 

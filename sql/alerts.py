@@ -9,7 +9,7 @@ from psycopg.rows import DictRow
 
 from onsembl.protocol.ids import AgentId, OperatorId
 
-Kind = Literal["refresh_token_reused", "recovery_secret_reused", "unreadable_value"]
+Kind = Literal["refresh_token_reused", "recovery_secret_reused", "unreadable_value", "agent_problem"]
 
 
 async def raise_alert(conn: AsyncConnection[DictRow], kind: Kind, agent_id: AgentId, text: str) -> None:
@@ -25,6 +25,17 @@ async def raise_once(conn: AsyncConnection[DictRow], kind: Kind, text: str) -> N
            where not exists (
                select from alerts where kind = %(kind)s and text = %(text)s and acknowledged_at is null)""",
         {"kind": kind, "text": text},
+    )
+
+
+async def raise_for_agent_once(conn: AsyncConnection[DictRow], kind: Kind, agent_id: AgentId, text: str) -> None:
+    """Add an alert about an agent, unless one of this kind about it is still unacknowledged."""
+    await conn.execute(
+        """insert into alerts (kind, agent_id, text)
+           select %(kind)s, %(agent_id)s, %(text)s
+           where not exists (
+               select from alerts where kind = %(kind)s and agent_id = %(agent_id)s and acknowledged_at is null)""",
+        {"kind": kind, "agent_id": agent_id, "text": text},
     )
 
 

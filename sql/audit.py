@@ -23,6 +23,8 @@ ACTIONS: dict[str, str] = {
     "agent.logged_out": "An agent revoked its own credentials.",
     "agent.paused": "An agent was paused: no queued command starts.",
     "agent.permission_mode_set": "An admin set how far an agent may go without asking: before and after.",
+    "agent.problem_begun": "An agent reported that it takes no command, for example because its disk is full.",
+    "agent.problem_over": "The problem of an agent is over, and its queue continues.",
     "agent.recovered": "An agent got new tokens in a recovery, or was rejected because its secret was used before.",
     "agent.refresh": "An agent exchanged its refresh token, or was rejected.",
     "agent.restart_requested": "An operator requested the restart of an agent's program.",

@@ -93,8 +93,9 @@ async def active(conn: Connection, agent_ids: Collection[AgentId]) -> list[DictR
 
 
 async def promote(conn: Connection, agent_id: AgentId) -> DictRow | None:
-    """Make the head of the agent's queue `dispatched` and give it a job, if the agent is online, free and not paused,
-    and the fleet is not halted; return the command's row. The caller has locked the agent's row (`agents.lock`).
+    """Make the head of the agent's queue `dispatched` and give it a job, if the agent is online, free, not paused and
+    without a problem, and the fleet is not halted; return the command's row. The caller has locked the agent's row
+    (`agents.lock`).
 
     Only the head has a job: Procrastinate's fetch looks at every waiting job whose lock is taken, so a job for each
     queued command would make each fetch slower by the length of every queue.
@@ -107,7 +108,7 @@ async def idle_queues(conn: Connection) -> list[AgentId]:
     """The agents that have queued commands and are free to take one."""
     cursor = await conn.execute(
         """select id from agents
-           where status = 'online' and disabled_at is null and paused_at is null
+           where status = 'online' and disabled_at is null and paused_at is null and problem is null
              and not exists (select from halts where lifted_at is null)
              and exists (select from commands where agent_id = agents.id and state = 'queued')
              and not exists (

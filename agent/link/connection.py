@@ -25,6 +25,7 @@ from onsembl.agent.enrolment.enrol import (
 )
 from onsembl.agent.enrolment.refusals import refusal
 from onsembl.agent.errors import AgentError, CannotWrite
+from onsembl.agent.link.problem import ROOM_SECONDS
 from onsembl.agent.link.session import ProtocolFault, ServerSession
 from onsembl.protocol.backoff import Backoff
 from onsembl.protocol.close_codes import CloseCode, is_permanent
@@ -46,8 +47,6 @@ MIN_TOKEN_SECONDS = 30.0
 """An access token that expires sooner is refreshed before connecting."""
 REFRESH_ANSWER_SECONDS = 20.0
 """How long the server may take to answer a refresh before it is asked again."""
-ROOM_SECONDS = 2.0
-"""How often a disk that was full is tried again."""
 MAX_REASON = 60
 """A close reason holds 123 bytes."""
 STABLE_SECONDS = 30.0
@@ -73,6 +72,8 @@ class AgentConnection:
         self._rejections = 0
         """How often the server has rejected the token since the last welcome."""
         self._refreshing: asyncio.Task[None] | None = None
+        self._saving: asyncio.Task[None] | None = None
+        """Tries to write the credentials that a full disk did not take."""
         self._refreshed = asyncio.Event()
         session.on_frame = self._frame_ready.set
         session.on_tokens = self._tokens_received
@@ -95,11 +96,10 @@ class AgentConnection:
                 level = logging.INFO if at_once else logging.WARNING
                 logger.log(level, "Not connected: %s", error or type(error).__name__, extra={"action": "disconnected"})
             except CannotWrite as error:
-                # Offline, the agent's queue waits. The server would fail a command that is not accepted.
-                logger.error("%s. The agent goes on by itself when there is room.", error, extra={"action": "no_room"})  # noqa: TRY400
-                while not self._session.has_room():  # noqa: ASYNC110 — only a try tells
+                # This server's release takes no `problem`. Offline, the agent's queue waits.
+                logger.warning("Not connected: %s", error, extra={"action": "disconnected"})
+                while self._session.problem is not None:  # noqa: ASYNC110 — it ends by polling
                     await asyncio.sleep(ROOM_SECONDS)
-                logger.warning("The agent's folder can be written again", extra={"action": "room_again"})
             except AgentError:
                 raise
             except Exception:
@@ -241,6 +241,11 @@ class AgentConnection:
         """Wait for a refresh that has begun, for at most `seconds`: its answer has the only valid tokens."""
         if self._refreshing is not None:
             await asyncio.wait({self._refreshing}, timeout=seconds)
+        if self._saving is not None:
+            self._saving.cancel()
+            await asyncio.gather(self._saving, return_exceptions=True)
+            with suppress(OSError):
+                store.save(self._folder, self._credentials)
 
     async def _refresh(self) -> None:
         """Exchange the refresh token for the next pair of tokens. Raises AgentError.
@@ -270,10 +275,21 @@ class AgentConnection:
         self._store(await recover(held))
 
     def _store(self, credentials: Credentials) -> None:
-        """Write the credentials to disk before they are used."""
+        """Write the credentials to disk, and use them; the old ones are used up."""
+        self._credentials = credentials
         try:
             store.save(self._folder, credentials)
         except OSError:
-            # The old ones are used up. With the new ones in memory, the agent works until it is stopped.
+            # With the new ones in memory, the agent works until it is stopped.
             logger.exception("The credentials cannot be written", extra={"action": "credentials_not_kept"})
-        self._credentials = credentials
+            if self._saving is None:
+                self._saving = asyncio.create_task(self._save_when_there_is_room(), name="agent's credentials")
+
+    async def _save_when_there_is_room(self) -> None:
+        while True:
+            await asyncio.sleep(ROOM_SECONDS)
+            with suppress(OSError):
+                store.save(self._folder, self._credentials)
+                break
+        self._saving = None
+        logger.warning("The credentials are written", extra={"action": "room_again"})

@@ -6,17 +6,20 @@ that its earlier run had not ended, and reports them lost.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from uuid import UUID
 
 import msgspec
 
-from onsembl.agent.link.durable import replace_file
+from onsembl.agent.link.durable import PRIVATE, replace_file
 from onsembl.protocol.json_input import InputError, decode
 from onsembl.protocol.messages import Accepted, Ended
 
@@ -30,6 +33,8 @@ ROOM_BYTES = 1024 * 1024
 """The room that a disk which was full must have before commands are accepted again."""
 REWRITE_AT = 5 * REMEMBERED
 """The file is written anew after this many lines."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The errors of a disk, a quota or a limit that leaves no room: they pass."""
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="recorded"):
@@ -43,20 +48,40 @@ _encoder = msgspec.json.Encoder()
 
 
 class Journal:
-    """`running` and `ended` go into the agent's hello. The constructor raises OSError if it cannot use the folder."""
+    """`running` and `ended` go into the agent's hello.
+
+    The constructor raises OSError if it cannot use the folder. A full disk is no such error: the journal of an earlier
+    run is read and used as it is. `on_failed` gets the text of each error in writing.
+    """
 
     def __init__(self, folder: Path, *, rewrite_at: int = REWRITE_AT) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path = folder / FILE_NAME
         self._rewrite_at = rewrite_at
+        self.failure: str | None = None
+        """The error of the last write; None when it succeeded."""
+        self.on_failed: Callable[[str], None] = lambda _text: None
         self.running: dict[UUID, Accepted] = {}
         self.ended: dict[UUID, Ended] = {}
         self._recorded: OrderedDict[UUID, bytes | None] = OrderedDict()
         """The newest recorded commands, with the encoded end of each; None when an earlier version dropped it."""
+        self._unwritten: list[bytes] = []
+        """Lines that the disk did not take; they are written before the next one."""
         self._load()
         self.lost = list(self.running)
         """Commands that an earlier run of the agent accepted and did not end."""
-        self._rewrite()
+        self._file = self._open()
+        self._torn = True
+        """Whether the file may not end with a line feed."""
+        self._lines = rewrite_at
+        try:
+            self._rewrite()
+        except OSError as error:
+            if error.errno not in FULL:
+                self._file.close()
+                raise
+            self._failed(error)
+            logger.warning("The journal cannot be written: %s", error, extra={"action": "journal_failed"})
 
     def knows(self, command_id: UUID) -> bool:
         """Whether the command was accepted before, in whatever state it is now."""
@@ -77,17 +102,18 @@ class Journal:
 
     def accepted(self, report: Accepted) -> None:
         """Record on disk that the agent accepts a command. After an OSError the command is not accepted."""
-        self._append(report)
+        self._write(_encoder.encode(report))
         self.running[report.command_id] = report
 
     def end(self, report: Ended) -> None:
         """Record a command's end, which is kept until the server has recorded it.
 
-        After an OSError the end is kept in memory only.
+        After an OSError the end is in memory only, until the next line is written.
         """
         self.running.pop(report.command_id, None)
         self.ended[report.command_id] = report
-        self._append(report)
+        self._unwritten.append(_encoder.encode(report))
+        self._write()
 
     def recorded(self, command_id: UUID) -> None:
         """Note that the server has recorded the end. It stays known until many later commands have ended."""
@@ -97,9 +123,9 @@ class Journal:
         self._remember(command_id, end)
         try:
             # Not synced to the disk: at worst the end is reported and recorded again.
-            self._append(Recorded(command_id=command_id), durable=False)
+            self._unwritten.append(_encoder.encode(Recorded(command_id=command_id)))
+            self._write(durable=False)
             if self._lines >= self._rewrite_at:
-                self._file.close()
                 self._rewrite()
         except OSError as error:
             logger.warning("The journal cannot be written: %s", error, extra={"action": "journal_failed"})
@@ -128,12 +154,12 @@ class Journal:
         probe = self._path.with_name("room")
         try:
             replace_file(probe, [bytes(ROOM_BYTES)])
+            self._write()
         except OSError:
             return False
         finally:
             with suppress(OSError):
                 probe.unlink(missing_ok=True)
-                probe.with_name(probe.name + ".partial").unlink(missing_ok=True)
         return True
 
     def close(self) -> None:
@@ -155,6 +181,7 @@ class Journal:
                     self.running.pop(entry.command_id, None)
                     self.ended[entry.command_id] = entry
                 case Recorded():
+                    self.running.pop(entry.command_id, None)
                     self._remember(entry.command_id, self.ended.pop(entry.command_id, None))
 
     def _remember(self, command_id: UUID, end: Ended | None) -> None:
@@ -162,27 +189,56 @@ class Journal:
         if len(self._recorded) > REMEMBERED:
             self._recorded.popitem(last=False)
 
-    def _append(self, entry: msgspec.Struct, *, durable: bool = True) -> None:
-        # If a full disk has cut the last line off, a line feed first keeps this line apart from it.
-        line = (b"\n" if self._torn else b"") + _encoder.encode(entry) + b"\n"
+    def _write(self, *lines: bytes, durable: bool = True) -> None:
+        """Write the lines that the disk did not take before, and these. After an OSError the file has none of them."""
+        whole = [*self._unwritten, *lines]
+        # If a full disk has cut the last line off, a line feed first keeps these lines apart from it.
+        text = (b"\n" if self._torn else b"") + b"".join(line + b"\n" for line in whole)
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            self._append(text, durable=durable)
+        except OSError as error:
+            self._failed(error)
+            # A later run must not take a command for accepted that is not.
+            with suppress(OSError):
+                self._file.truncate(size)
+            raise
+        self.failure = None
+        self._unwritten.clear()
+        self._lines += len(whole)
+
+    def _failed(self, error: OSError) -> None:
+        self.failure = f"The agent cannot write its journal: {error}"
+        self.on_failed(self.failure)
+
+    def _append(self, text: bytes, *, durable: bool) -> None:
         self._torn = True
-        written = self._file.write(line)
-        if written != len(line):
-            raise OSError(f"only {written} of {len(line)} bytes were written to {self._path}")
+        written = self._file.write(text)
+        if written != len(text):
+            raise OSError(errno.ENOSPC, f"only {written} of {len(text)} bytes were written", str(self._path))
         self._torn = False
-        self._lines += 1
         if durable:
             os.fsync(self._file.fileno())
 
+    def _open(self) -> FileIO:
+        # It may be a new file, which only its owner can read.
+        return FileIO(self._path, "ab", opener=lambda path, flags: os.open(path, flags, PRIVATE))
+
     def _rewrite(self) -> None:
-        """Write the file anew, without the lines that are not needed any more."""
+        """Write the file anew, without the lines that are not needed. After an OSError it can still be used."""
         lines: list[bytes] = []
         for command_id, end in self._recorded.items():
             if end is not None:
                 lines.append(end)
             lines.append(_encoder.encode(Recorded(command_id=command_id)))
         lines += [_encoder.encode(entry) for entry in (*self.ended.values(), *self.running.values())]
-        replace_file(self._path, (line + b"\n" for line in lines))
-        self._file = self._path.open("ab", buffering=0)
+        try:
+            replace_file(self._path, (line + b"\n" for line in lines))
+        finally:
+            # Also after an error the new file may have taken the place of the old one.
+            file = self._open()
+            self._file.close()
+            self._file = file
         self._lines = len(lines)
         self._torn = False
+        self._unwritten.clear()

@@ -8,6 +8,7 @@ keeps them, up to its bound.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -44,7 +45,7 @@ class Outbox:
     """The sender of a stream: numbers bytes, sends them in order, and keeps them until they are acknowledged.
 
     The caller keeps the bound: it stops reading its source while the outbox is `full`, for `append` takes all bytes.
-    The constructor raises OSError when the folder cannot be used.
+    The constructor raises OSError when the folder cannot be used. `on_failed` gets the text of each error in writing.
     """
 
     def __init__(
@@ -61,7 +62,9 @@ class Outbox:
         self._memory_bytes = memory
         self._name_file = folder / _NAME
         self._spool = Spool(folder, segment_bytes)
-        self._failing = False
+        self.failure: str | None = None
+        """The error of the last write; None when it succeeded."""
+        self.on_failed: Callable[[str], None] = lambda _text: None
         self.stream_id: UUID | None = None
         """The stream to which the bytes belong: before the first connection, an id of the agent's own. None only if
         that id cannot be written, so that no later run would know it."""
@@ -109,6 +112,12 @@ class Outbox:
             self.end += len(data)
             self._write_spool()
         return self.end
+
+    def write_again(self) -> bool:
+        """Write to disk what is in memory alone, after an error; return whether that succeeds."""
+        if self.failure is not None:
+            self._write_spool()
+        return self.failure is None
 
     def next_frame(self, limit: int) -> tuple[int, bytes] | None:
         """`(offset, data)` of the next bytes to send, at most `limit`; None when all are sent."""
@@ -180,7 +189,7 @@ class Outbox:
         try:
             replace_file(self._name_file, [msgspec.json.encode(name)])
         except OSError as error:
-            self._failed("The spool's stream id cannot be written", error)
+            self._failed("The agent cannot write its stream's id", error)
         else:
             self._unsent = unsent
 
@@ -213,15 +222,16 @@ class Outbox:
             while (place := self._spool.end - self._base) < self.end:
                 self._spool.append(self._memory.read(place, self._memory_bytes))
         except OSError as error:
-            self._failed("The spool cannot be written", error)
+            self._failed("The agent cannot write its spool", error)
         else:
-            self._failing = False
+            self.failure = None
 
     def _failed(self, what: str, error: OSError) -> None:
         """Log the first of the errors in a row."""
-        if not self._failing:
+        if self.failure is None:
             logger.warning("%s: %s", what, error, extra={"action": "spool_failed"})
-        self._failing = True
+        self.failure = f"{what}: {error}"
+        self.on_failed(self.failure)
 
     def _load(self) -> None:
         """Take over the stream of an earlier run, or begin one under an id of the agent's own."""

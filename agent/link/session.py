@@ -18,6 +18,7 @@ from onsembl.protocol.limits import LimitName
 from onsembl.protocol.messages import (
     MAX_OUTPUT_BYTES,
     Acknowledged,
+    AgentProblem,
     BadMessage,
     Cancel,
     EndRecorded,
@@ -64,8 +65,8 @@ class _AnyOffer(msgspec.Struct, tag_field="type", tag="offer"):
 class CommandHandler(Protocol):
     """Acts on the server's messages, and makes the hello of each connection.
 
-    `fail` ends an offered command that this agent cannot understand. `has_room` says whether the agent's folder can be
-    written; after CannotWrite it is asked until it can.
+    `fail` ends an offered command that this agent cannot understand. `problem` says why the agent's folder cannot be
+    written, if it cannot; `offer` raises CannotWrite then.
 
     `halt_lifted` gets the number of the newest halt that is over, or None when the server has no halt in force.
     `next_steps` returns the next batch of steps, when there is one and none is on its way; `resend_steps` says that the
@@ -73,9 +74,10 @@ class CommandHandler(Protocol):
     not read.
     """
 
+    @property
+    def problem(self) -> str | None: ...
     def offer(self, offer: Offer) -> None: ...
     def fail(self, command_id: UUID, error: str) -> None: ...
-    def has_room(self) -> bool: ...
     def cancel(self, command_id: UUID, limit: LimitName | None) -> None: ...
     def set_stop_timeouts(self, timeouts: StopTimeouts) -> None: ...
     def resize(self, columns: int, rows: int) -> None: ...
@@ -105,6 +107,9 @@ class ServerSession:
         self._messages: deque[str] = deque()
         self._open = False
         self._takes_steps = False
+        self._takes_problems = False
+        self._told_problem: str | None = None
+        """The problem that the server knows."""
         self._keys = KeyDeduplicator()
         self.on_frame: Callable[[], None] = lambda: None
         self.on_tokens: Callable[[Tokens], None] = lambda tokens: None
@@ -129,10 +134,12 @@ class ServerSession:
             stream = StreamTail(id=outbox.stream_id, start=outbox.start, end=outbox.end, sent_end=outbox.sent_end)
         self._messages.clear()
         self._open = True
-        self._takes_steps = False
+        self._takes_steps = self._takes_problems = False
         self._handler.resend_steps()
+        hello = self._handler.hello(stream)
+        self._told_problem = hello.problem
         try:
-            return encode_for_server(self._handler.hello(stream))
+            return encode_for_server(hello)
         except BadMessage as error:
             raise ProtocolFault(f"This agent's hello is not valid: {error}") from error
 
@@ -155,7 +162,8 @@ class ServerSession:
             self._terminal.resume(welcome.resume_offset)
         except StreamError as error:
             raise ProtocolFault(f"The server asks for output that this agent does not have: {error}") from error
-        self._takes_steps = welcome.takes_steps
+        self._takes_steps, self._takes_problems = welcome.takes_steps, welcome.takes_problems
+        self.problem_changed()
         for command_id in welcome.recall:
             self._handler.recall(command_id)
         return welcome
@@ -197,14 +205,22 @@ class ServerSession:
             logger.exception("Steps cannot be sent", extra={"action": "steps_failed"})
             return None
 
-    def has_room(self) -> bool:
-        """Whether the agent's folder can be written."""
-        return self._handler.has_room()
+    @property
+    def problem(self) -> str | None:
+        """Why the agent's folder cannot be written; None while it can."""
+        return self._handler.problem
+
+    def problem_changed(self) -> None:
+        """Report the agent's problem, or its end, to a server that takes it and does not know it."""
+        if self._takes_problems and self._told_problem != self.problem:
+            self._told_problem = self.problem
+            self.send(AgentProblem(problem=self.problem))
 
     def receive(self, frame: str | bytes) -> None:
         """Take a frame of the server. A frame that cannot be understood or applied changes nothing else.
 
-        Raises ProtocolFault when sender and receiver disagree about the stream, and CannotWrite.
+        Raises ProtocolFault when sender and receiver disagree about the stream. Raises CannotWrite when a command is
+        offered that cannot be taken, unless the server knows the problem.
         """
         try:
             message = decode_from_server(frame)
@@ -216,7 +232,8 @@ class ServerSession:
         except StreamError as error:
             raise ProtocolFault(f"The server contradicts itself: {error}") from error
         except CannotWrite:
-            raise
+            if not self._takes_problems:
+                raise
         except Exception:
             kind = type(message).__name__.lower()
             logger.exception("A message of the server cannot be applied: %s", kind, extra={"action": "message_failed"})

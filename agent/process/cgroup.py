@@ -17,6 +17,11 @@ _MOUNT = re.compile(r"\S+ \S+ \S+ (?P<root>\S+) (?P<at>\S+) .* - cgroup2 ")
 """A line of /proc/self/mountinfo (proc(5)) that mounts the hierarchy of cgroup v2."""
 
 
+def is_available() -> bool:
+    """Whether the system lets this process make cgroups."""
+    return _own_folder() is not None
+
+
 def make(command_id: str) -> Path | None:
     """Make the command's cgroup; None where the system does not allow it."""
     own = _own_folder()

@@ -57,6 +57,9 @@ class Agent(Answer, frozen=True, kw_only=True):
     labels: list[str]
     limits: CommandLimits
     permission_mode: PermissionMode
+    problem: str | None
+    """Why the agent takes no command, as on a full disk; its queue waits."""
+    problem_since: Time | None
 
 
 class PageQuery(Query, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from psycopg.rows import DictRow
 
 from onsembl.api.auth.agent_keys import AgentIdentity
+from onsembl.api.terminals.agent_problems import write_problem
 from onsembl.api.terminals.agent_reports import AgentReports, HelloOutcome
 from onsembl.api.terminals.sessions import ConnectionRejected
 from onsembl.fleet import instance_messages
@@ -74,6 +75,7 @@ class AgentPresence:
             stream_id, resume, begins_at = await self._resume(conn, row, hello.stream, held)
             epoch = await agents.connected(conn, agent_id, self.instance_id, hello, stream_id)
             actor = audit.Actor("agent", agent_id, row["name"], address)
+            await write_problem(conn, row, hello.problem, actor)
             outcome = await self.reports.write_hello(
                 conn, agent_id, stream_id, hello, actor, resumed=stream_id == row["stream_id"]
             )

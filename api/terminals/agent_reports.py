@@ -13,6 +13,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import DictRow
 
+from onsembl.api.terminals.agent_problems import queue_again, write_problem
 from onsembl.api.terminals.hub import AgentLink, Hub
 from onsembl.fleet.halt import record_progress
 from onsembl.protocol import request_ids
@@ -20,6 +21,7 @@ from onsembl.protocol.command_messages import MAX_STEPS
 from onsembl.protocol.ids import AgentId, CommandId, StreamId
 from onsembl.protocol.messages import (
     Accepted,
+    AgentProblem,
     Cancel,
     CancelStep,
     Ended,
@@ -42,7 +44,7 @@ STEP_TAKEN = "command.cancel_step"
 CLOCK_TOLERANCE = 1.0
 """The difference between an agent's clock and the server's bounds, in seconds, from which it is logged."""
 
-Report = Accepted | Used | Ended | Steps | CancelStep | HaltProgress | SizeApplied
+Report = Accepted | Used | Ended | Steps | CancelStep | HaltProgress | AgentProblem | SizeApplied
 
 
 def cancel_of_ended(command_id: UUID) -> Cancel:
@@ -117,9 +119,25 @@ class AgentReports:
             case HaltProgress():
                 async with self.pool.connection() as conn:
                     await record_progress(conn, agent_id, report, link.actor)
+            case AgentProblem():
+                await self._write_problem(link, report.problem)
             case SizeApplied():
                 async with self.pool.connection() as conn:
                     await agents.resized(conn, agent_id, link.epoch, report.columns, report.rows)
+
+    async def _write_problem(self, link: AgentLink, problem: str | None) -> None:
+        """Write an agent's problem, and put back the command that it was offered; or its end, and promote the next."""
+        next_command: DictRow | None = None
+        async with self.pool.connection() as conn:
+            row = await agents.lock(conn, link.agent_id)
+            if row is None or row["epoch"] != link.epoch or not await write_problem(conn, row, problem, link.actor):
+                return  # the agent has connected again, or has been deleted
+            if problem is not None:
+                await queue_again(conn, link.agent_id)
+            else:
+                next_command = await commands.promote(conn, link.agent_id)
+        if next_command is not None:
+            await self.hub.dispatch(next_command)
 
     async def write_hello(
         self,

@@ -17,7 +17,7 @@ from onsembl.api.http.problems import Problem, no_database_answer, unauthenticat
 from onsembl.api.services import Services
 from onsembl.api.terminals.agent_reports import Report, cancel_of_ended, unrecorded
 from onsembl.api.terminals.direct_input import DirectInput
-from onsembl.api.terminals.direct_socket import send_text
+from onsembl.api.terminals.direct_socket import send_now, send_text
 from onsembl.api.terminals.sessions import (
     DATABASE_UNAVAILABLE,
     EXPIRED,
@@ -42,6 +42,7 @@ from onsembl.protocol.messages import (
     Accepted,
     Acknowledged,
     AgentMessage,
+    AgentProblem,
     BadMessage,
     CancelStep,
     Ended,
@@ -263,6 +264,7 @@ class AgentSession:
                     cancel_times=self._settings.cancel_times.get(hello.kind),
                     recall=list(connected.hello.recalled),
                     takes_steps=True,
+                    takes_problems=True,
                 )
             ),
         )
@@ -369,7 +371,7 @@ class AgentSession:
 
     async def _apply(self, message: AgentMessage, terminal: Terminal) -> None:
         match message:
-            case Accepted() | Used() | Ended() | Steps() | CancelStep() | HaltProgress():
+            case Accepted() | Used() | Ended() | Steps() | CancelStep() | HaltProgress() | AgentProblem():
                 await self._reports.put(message)
             case SizeApplied():
                 terminal.resize(Size(message.columns, message.rows), message.offset)
@@ -458,7 +460,8 @@ class AgentSession:
             await asyncio.sleep(max(0.0, self._heartbeat.deadline - time.monotonic()))
             match self._heartbeat.poll(time.monotonic()):
                 case "ping":
-                    await self.send(Ping())
+                    if not send_now(self._websocket, encode(Ping())):
+                        self._heartbeat.postpone(time.monotonic())
                 case "lost":
                     self.close(CloseCode.HEARTBEAT_LOST, HEARTBEAT_LOST)
                     return

@@ -67,6 +67,10 @@ class ViewerLink(Protocol):
         """The operator who views."""
         ...
 
+    async def authorize_again(self) -> None:
+        """Close the connection unless the operator's access token still allows it, with the same role."""
+        ...
+
     def close(self, code: CloseCode, reason: str) -> None:
         """Close the connection with this code."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -10,6 +11,8 @@ from onsembl.protocol.close_codes import CloseCode
 
 MESSAGE_WINDOW_SECONDS = 10.0
 """Control messages may come in bursts; their rate is the average over this time."""
+CLOSE_SECONDS = 5.0
+"""How long a close frame may wait for earlier frames to be sent."""
 MAX_REASON = 120
 """WebSocket close reasons hold at most 123 bytes."""
 DATABASE_UNAVAILABLE = "The database is unavailable; reconnect."
@@ -30,7 +33,11 @@ class ConnectionRejected(Exception):
 
 
 async def close_socket(websocket: WebSocket, code: CloseCode, reason: str) -> None:
-    """Close the socket with this code and reason, unless the client has closed it already."""
+    """Close the socket with this code and reason, unless the client has closed it already.
+
+    A client that reads nothing does not read the close frame either: then the connection ends without one.
+    """
     if websocket.application_state is WebSocketState.CONNECTED:
-        with suppress(WebSocketDisconnect, RuntimeError):
-            await websocket.close(code, reason[:MAX_REASON])
+        with suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await websocket.close(code, reason.encode()[:MAX_REASON].decode(errors="ignore"))

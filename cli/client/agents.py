@@ -32,6 +32,8 @@ def list_agents(as_json: bool, server: str | None) -> None:
         return
     for agent in rows:
         print_line(f"{agent['name']:<24} {agent['kind']:<8} {_status(agent):<18} {agent['host']}")
+        if agent["problem"] is not None:
+            print_line(f"  takes no command: {agent['problem']}")
 
 
 @agents.command()
@@ -52,6 +54,8 @@ def show(name: str, as_json: bool, server: str | None) -> None:
         print_json({"agent": agent, "commands": commands})
         return
     print_line(f"{agent['name']}  {agent['kind']}  {_status(agent)}  {agent['host']}  {agent['platform']}")
+    if agent["problem"] is not None:
+        print_line(f"  takes no command: {agent['problem']}")
     for state in states:
         for command in reversed(commands[state]):
             print_line(f"  {state:<10} {command['id']}  {command['text'].strip().splitlines()[0][:80]}")
@@ -190,4 +194,6 @@ def _status(agent: dict[str, Any]) -> str:
         words.append("paused")
     if agent["disabled_at"] is not None:
         words.append("disabled")
+    if agent["problem"] is not None:
+        words.append("problem")
     return ", ".join(words)
