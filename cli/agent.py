@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import sys
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO
@@ -24,6 +25,7 @@ from onsembl.cli import logs
 from onsembl.cli.client.options import server_url
 from onsembl.cli.hints import command_line
 from onsembl.cli.insecure import insecure_option, require_encryption
+from onsembl.cli.json_output import json_option, print_json
 from onsembl.cli.output import print_line, styled
 from onsembl.protocol.enrolment import DeviceAuthorization
 from onsembl.protocol.states import AgentKind
@@ -32,6 +34,7 @@ CONNECTION_LOG = "onsembl.agent.link.connection"
 """The logger that says when the agent is connected, and to which server."""
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 _KINDS = click.Choice([AgentKind.SHELL.value, AgentKind.CLAUDE.value])
+_COLOURS = {"ok": "green", "note": "yellow", "fault": "red"}
 
 
 @click.group()
@@ -45,6 +48,10 @@ def _name(_context: click.Context, _parameter: click.Parameter, value: str) -> s
     if not _NAME.match(value):
         raise click.BadParameter("use at most 64 letters, digits, '.', '_' and '-', beginning with a letter or digit")
     return value
+
+
+def _optional_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    return None if value is None else _name(context, parameter, value)
 
 
 def _default_name() -> str:
@@ -188,6 +195,47 @@ def logout(name: str, state_dir: Path) -> None:
     print_line(f"The credentials of {name} are deleted.")
     if not revoked:
         raise click.ClickException("Ask an admin to disable the agent: a copy of the credentials still works.")
+
+
+@agent.command()
+@click.option(
+    "--name", callback=_optional_name, help="The agent's name.", show_default="all agents of the state folder"
+)
+@click.option("--kind", "kinds", type=_KINDS, multiple=True, help="A kind of coding CLI (repeat for several).")
+@click.option("--server", type=server_url, metavar="URL", help="The control center's URL; by default as enrolled.")
+@insecure_option
+@click.option(
+    "--cwd",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=".",
+    help="The working directory of commands.",
+    show_default="the current directory",
+)
+@_state_option
+@json_option
+def doctor(
+    name: str | None, kinds: tuple[str, ...], server: str | None, cwd: Path, state_dir: Path, *, as_json: bool
+) -> None:
+    """Check this machine: the CLI, its sign-in, folders, clock and server.
+
+    Each line is one check; a fault has its mend. The exit code is 1 when there is a fault. Run it as the agent's user,
+    with the agent's environment.
+    """
+    from onsembl.agent.doctor.doctor import enrolled_names, examine  # imports modules that only POSIX systems have
+
+    if server is not None:
+        require_encryption(server)
+    names = [name] if name is not None else enrolled_names(state_dir)
+    findings = examine(state_dir, names, [AgentKind(kind) for kind in kinds], server, cwd.resolve())
+    faults = sum(finding.state == "fault" for finding in findings)
+    if as_json:
+        print_json({"ok": not faults, "findings": [asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            state = styled(f"{finding.state:<6}", fg=_COLOURS[finding.state])
+            print_line(state, f"{finding.check:<13} {finding.text}", f" {finding.mend}" if finding.mend else "")
+    if faults:
+        raise click.ClickException(f"{faults} fault{'s' if faults > 1 else ''} found.")
 
 
 def _enrolment_token() -> str:

@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 
 from onsembl.agent.drivers.git_branch import git_branch
+from onsembl.agent.drivers.start_failure import with_doctor
 from onsembl.agent.drivers.step_recorder import StepRecorder
 from onsembl.agent.process.process import Process, ProcessContext
 from onsembl.agent.rendering.text import folded
@@ -105,7 +106,8 @@ class TurnRun:
         if self._translator.outcome is not None or self._translator.error is not None:
             return self._translator.error
         lines = folded(self._errors.decode(errors="replace"), lines=1000)
-        return lines[-1] if lines and lines[-1] else "It ended without a result."
+        last = lines[-1] if lines and lines[-1] else "It ended without a result."
+        return last if self._translator.report.conversation is not None else with_doctor(last)
 
     @property
     def completed(self) -> bool:

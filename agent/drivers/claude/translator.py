@@ -25,6 +25,7 @@ from onsembl.agent.drivers.json_lines import (
     as_text,
     encode_line,
 )
+from onsembl.agent.drivers.start_failure import with_doctor
 from onsembl.agent.rendering.text import printable
 from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.turn_events import (
@@ -86,6 +87,7 @@ class ClaudeTranslator:
         self._mode_refused = False
         """Whether the CLI works in a mode that goes further than it may."""
         self._last_error = ""
+        self._not_signed_in = False
         self._last_message: list[int] = []
         """The token counts of the last message of the main conversation."""
         self.outcome: TurnOutcome | None = None
@@ -236,6 +238,7 @@ class ClaudeTranslator:
             self._last_message = [as_count(value) for value in as_object(message.get("usage")).values()]
         if "error" in line:  # a text of the CLI in the place of a message of the model
             self._last_error = "".join(as_text(block.get("text")) for block in _blocks(message))
+            self._not_signed_in = line.get("error") == "authentication_failed"
             return
         streamed = self._streamed.get(parent) == identity
         for block in _blocks(message):
@@ -402,6 +405,8 @@ class ClaudeTranslator:
         self._seconds += (as_number(line.get("duration_ms")) or 0.0) / 1000
         self._take_context(line)
         outcome, error = _outcome(line, self._last_error)
+        if error is not None and self._not_signed_in:
+            error = with_doctor(error)
         if self._mode_refused and self._started is not None:
             outcome, error = "failed", self._mode_error(self._started.permission_mode)
         if error is not None and _FORGOTTEN in error:
@@ -409,7 +414,7 @@ class ClaudeTranslator:
             error = "Claude Code does not know this conversation any more. Begin a new one."
         if self.outcome is None or outcome == "completed" or as_count(line.get("num_turns")) > 0:
             self.outcome, self._error = outcome, error
-        self._last_error = ""
+        self._last_error, self._not_signed_in = "", False
         if self.input_complete:
             for shell in self._shells.values():
                 yield _notice("background", f"This ends with the command: {shell}")

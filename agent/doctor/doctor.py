@@ -1,0 +1,51 @@
+"""The doctor: which checks there are for an agent, and what they need of this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from onsembl.agent.doctor.claude import ClaudeHome, check_claude
+from onsembl.agent.doctor.findings import Finding, fault
+from onsembl.agent.doctor.machine import check_bash, check_cgroups, check_folder, check_git, find_bash
+from onsembl.agent.doctor.server import check_credentials, check_server
+from onsembl.agent.enrolment import credentials as store
+from onsembl.agent.process import cgroup
+from onsembl.protocol.states import AgentKind
+
+KINDS = (AgentKind.SHELL, AgentKind.CLAUDE)
+
+
+def enrolled_names(state_dir: Path) -> list[str]:
+    """The names of the agents that have credentials in the folder of all agents."""
+    try:
+        return sorted(path.parent.name for path in state_dir.glob(f"*/{store.FILE_NAME}"))
+    except OSError:
+        return []
+
+
+def examine(
+    state_dir: Path, names: Sequence[str], kinds: Iterable[AgentKind], server: str | None, folder: Path
+) -> list[Finding]:
+    """Check the agents of these names, the kinds (by default as enrolled; all without an agent) and the server."""
+    findings = [check_folder("home", Path.home()), check_folder("state folder", state_dir)]
+    known: list[store.Credentials] = []
+    for name in names:
+        finding, credentials = check_credentials(name, state_dir / name)
+        findings.append(finding)
+        known += [credentials] if credentials is not None else []
+    if not names:
+        mend = "Enrol one with: onsembl agent login --server URL --kind KIND"
+        findings.append(fault("credentials", f"No agent is enrolled in {state_dir}.", mend))
+    for url in [server] if server is not None else sorted({credentials.server for credentials in known}):
+        findings += check_server(url)
+    wanted = set(kinds) or {kind for kind in KINDS if kind in {one.kind for one in known}} or set(KINDS)
+    if AgentKind.SHELL in wanted:
+        findings.append(check_bash(find_bash()))
+    if AgentKind.CLAUDE in wanted:
+        findings.append(check_git(shutil.which("git")))
+        findings.append(check_folder("config", ClaudeHome.of(os.environ, Path.home()).config))
+        findings += check_claude(os.environ, Path.home(), folder, root=os.geteuid() == 0)
+    return [*findings, check_cgroups(cgroup.is_available())]
