@@ -5,7 +5,7 @@ import { Inbox } from "./inbox.svelte.ts";
 import { Readings } from "./stats.ts";
 import { Halting } from "./halting.svelte.ts";
 import { Live, type Mark } from "./live.ts";
-import { createSupabase, hadSession, readConfig, signIn, type PageConfig, type Supabase } from "./session.ts";
+import { createAuth, hadSession, readConfig, signIn, type Auth, type PageConfig } from "./session.ts";
 import { Fleet } from "./fleet.svelte.ts";
 import { Subscription } from "./subscription.ts";
 
@@ -21,7 +21,7 @@ const ENDED = "Your session has ended. Sign in again.";
 export class App {
   phase = $state.raw<Phase>({ name: "starting" });
   version = $state("");
-  #supabase: Supabase | null = null;
+  #client: { auth: Auth; config: PageConfig } | null = null;
   #leaving = false;
 
   async start(): Promise<void> {
@@ -36,12 +36,10 @@ export class App {
     }
     this.version = config.version;
     const returning = hadSession();
-    const supabase = createSupabase(config, (status) => {
-      if (this.phase.name === "signed-in") this.phase.workspace.heartbeat(status);
-    });
-    this.#supabase = supabase;
+    const auth = createAuth(config);
+    this.#client = { auth, config };
     // The client calls this while it holds its lock: code that calls the client must run later, or it would wait forever.
-    supabase.auth.onAuthStateChange((event, session) => {
+    auth.onAuthStateChange((event, session) => {
       const why = event === "INITIAL_SESSION" && returning ? ENDED : event === "SIGNED_OUT" && !this.#leaving ? ENDED : null;
       setTimeout(() => this.#sessionChanged(session, why), 0);
     });
@@ -49,21 +47,21 @@ export class App {
 
   /** Signs in; returns null on success, else a message for the person. */
   async signIn(email: string, password: string): Promise<string | null> {
-    if (this.#supabase === null) return "The page is not ready yet.";
+    if (this.#client === null) return "The page is not ready yet.";
     this.#leaving = false;
-    return signIn(this.#supabase, email, password);
+    return signIn(this.#client.auth, email, password);
   }
 
   async signOut(): Promise<void> {
     this.#leaving = true;
     this.#leave(null);
     // This ends only the session of this browser: the person may be signed in elsewhere.
-    await this.#supabase?.auth.signOut({ scope: "local" });
+    await this.#client?.auth.signOut({ scope: "local" });
   }
 
   #sessionChanged(session: Session | null, why: string | null): void {
-    const supabase = this.#supabase;
-    if (supabase === null) return;
+    const client = this.#client;
+    if (client === null) return;
     if (session === null) {
       if (this.phase.name !== "signed-out") this.#leave(why);
       return;
@@ -74,13 +72,13 @@ export class App {
       return;
     }
     if (this.phase.name === "signed-in") this.phase.workspace.close();
-    this.phase = { name: "signed-in", workspace: new Workspace(supabase, session, () => this.#ended()) };
+    this.phase = { name: "signed-in", workspace: new Workspace(client.auth, client.config, session, () => this.#ended()) };
   }
 
   /** The server rejects the session, even if this browser still holds it. */
   #ended(): void {
     this.#leave(ENDED);
-    void this.#supabase?.auth.signOut({ scope: "local" });
+    void this.#client?.auth.signOut({ scope: "local" });
   }
 
   #leave(why: string | null): void {
@@ -107,7 +105,7 @@ export class Workspace {
   /** The present access token: terminals send each new one to the server. */
   accessToken = $state("");
 
-  readonly #supabase: Supabase;
+  readonly #auth: Auth;
   readonly #live = new Live((mark, until) => {
     this.mark = mark;
     this.liveUntil = until;
@@ -116,8 +114,8 @@ export class Workspace {
   readonly #turnWatchers = new Map<string, Set<() => void>>();
   readonly #ended: () => void;
 
-  constructor(supabase: Supabase, session: Session, ended: () => void) {
-    this.#supabase = supabase;
+  constructor(auth: Auth, config: PageConfig, session: Session, ended: () => void) {
+    this.#auth = auth;
     this.#ended = ended;
     this.userId = session.user.id;
     this.email = session.user.email ?? "";
@@ -128,7 +126,9 @@ export class Workspace {
     this.halting = new Halting(this.api);
     // The first paint does not wait for Realtime; `flowing` reads again, so that no change is missed.
     void this.fleet.readUntilDone(() => undefined);
-    this.#subscription = new Subscription(supabase, {
+    const connect = async (onHeartbeat: (status: string) => void) =>
+      (await import("./realtime.ts")).connectRealtime(config, auth, onHeartbeat);
+    this.#subscription = new Subscription(connect, {
       change: (change) => this.fleet.change(change),
       reread: (table) => {
         if (table === "halts" || table === "halt_agents") void this.halting.read();
@@ -144,12 +144,12 @@ export class Workspace {
   /** Access tokens for the API and the terminals. */
   readonly tokens: Tokens = {
     current: async () => {
-      const { data, error } = await this.#supabase.auth.getSession();
+      const { data, error } = await this.#auth.getSession();
       if (isAuthRetryableFetchError(error)) throw new ApiError(0, "The sign-in service cannot be reached.");
       return data.session?.access_token ?? null;
     },
     renewed: async () => {
-      const { data, error } = await this.#supabase.auth.refreshSession();
+      const { data, error } = await this.#auth.refreshSession();
       if (isAuthRetryableFetchError(error)) throw new ApiError(0, "The sign-in service cannot be reached.");
       if (error?.status === 429) throw new ApiError(429, "Too many requests to the sign-in service. Wait a minute.");
       if (data.session === null) this.#ended();
@@ -175,10 +175,6 @@ export class Workspace {
       this.#live.set({ current: true });
       this.inbox.open(this.fleet.me?.role);
     });
-  }
-
-  heartbeat(status: string): void {
-    this.#subscription.heartbeat(status);
   }
 
   sessionRefreshed(session: Session): void {

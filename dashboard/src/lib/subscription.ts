@@ -2,8 +2,8 @@ import type { RealtimeChannel, RealtimePostgresChangesPayload } from "@supabase/
 
 import { Backoff } from "./backoff.ts";
 import type { Signals } from "./live.ts";
+import type { RealtimeConnection } from "./realtime.ts";
 import type { Agent, Command } from "./rest.ts";
-import type { Supabase } from "./session.ts";
 
 /** A change of a row. The row of a deletion is null; `whole` is false if the server had to leave values out. */
 export type Change =
@@ -30,21 +30,27 @@ const FLOW_MS = 15_000;
 /**
  * The page's subscription to the fleet's rows.
  *
+ * `connect` is asked for the connection until it gives one; its `onHeartbeat` takes the result of each heartbeat.
+ *
  * After a lost socket the client joins the channel again. It does not when the server has closed the channel or has
  * reported that changes do not flow: then a new channel is opened, with growing delays.
  */
 export class Subscription {
-  readonly #supabase: Supabase;
+  readonly #connect: (onHeartbeat: (status: string) => void) => Promise<RealtimeConnection>;
   readonly #events: SubscriptionEvents;
   readonly #backoff = new Backoff(1000, 20_000);
+  #connection: RealtimeConnection | null = null;
   #channel: RealtimeChannel | null = null;
   #flowTimer: ReturnType<typeof setTimeout> | undefined;
   #reopenTimer: ReturnType<typeof setTimeout> | undefined;
   #closed = false;
   #opened = 0;
 
-  constructor(supabase: Supabase, events: SubscriptionEvents) {
-    this.#supabase = supabase;
+  constructor(
+    connect: (onHeartbeat: (status: string) => void) => Promise<RealtimeConnection>,
+    events: SubscriptionEvents,
+  ) {
+    this.#connect = connect;
     this.#events = events;
     addEventListener("online", this.#networkChanged);
     addEventListener("offline", this.#networkChanged);
@@ -58,31 +64,46 @@ export class Subscription {
     removeEventListener("offline", this.#networkChanged);
     document.removeEventListener("visibilitychange", this.#checkSocket);
     this.#discard();
+    this.#connection?.close();
   }
 
-  /** Takes in the result of a heartbeat of the connection. */
-  heartbeat(status: string): void {
+  readonly #heartbeat = (status: string): void => {
+    if (this.#closed) return;
     if (status === "timeout" || status === "error") this.#events.signal({ socket: false });
     else this.#checkSocket();
+  };
+
+  get #connected(): boolean {
+    return this.#connection?.client.isConnected() ?? false;
   }
 
   readonly #networkChanged = (): void => {
     this.#events.signal({ online: navigator.onLine });
     this.#checkSocket();
     // The network is back and the socket seems open: open a new channel to find out whether the server is still there.
-    if (navigator.onLine && this.#supabase.realtime.isConnected()) this.#reopen(0);
+    if (navigator.onLine && this.#connected) this.#reopen(0);
   };
 
   readonly #checkSocket = (): void => {
-    if (!this.#supabase.realtime.isConnected()) this.#events.signal({ socket: false });
+    if (!this.#connected) this.#events.signal({ socket: false });
   };
 
   async #open(): Promise<void> {
-    await this.#supabase.realtime.setAuth();
-    if (this.#closed) return;
+    try {
+      this.#connection ??= await this.#connect(this.#heartbeat);
+    } catch {
+      this.#reopen(this.#backoff.next()); // the code of the client could not be loaded
+      return;
+    }
+    const { client } = this.#connection;
+    if (!this.#closed) await client.setAuth();
+    if (this.#closed) {
+      this.#connection.close();
+      return;
+    }
     // Each channel gets a name of its own: a channel that is being left keeps its name until the server has answered.
     // It is private: a policy of the server decides who joins, and no client can send into it.
-    const channel = this.#supabase.realtime.channel(`onsembl-fleet-${++this.#opened}`, { config: { private: true } });
+    const channel = client.channel(`onsembl-fleet-${++this.#opened}`, { config: { private: true } });
     this.#channel = channel;
     for (const table of ["agents", "commands"] as const) {
       channel.on("postgres_changes", { event: "*", schema: "onsembl", table }, (payload) => {
@@ -111,11 +132,11 @@ export class Subscription {
   #status(status: string): void {
     clearTimeout(this.#flowTimer);
     if (status === "SUBSCRIBED") {
-      this.#events.signal({ online: true, socket: this.#supabase.realtime.isConnected(), joined: true, flowing: false });
+      this.#events.signal({ online: true, socket: this.#connected, joined: true, flowing: false });
       this.#flowTimer = setTimeout(() => this.#reopen(this.#backoff.next()), FLOW_MS);
       return;
     }
-    this.#events.signal({ socket: this.#supabase.realtime.isConnected(), joined: false });
+    this.#events.signal({ socket: this.#connected, joined: false });
     if (status === "CLOSED") this.#reopen(this.#backoff.next());
   }
 
@@ -142,7 +163,7 @@ export class Subscription {
     clearTimeout(this.#reopenTimer);
     const channel = this.#channel;
     this.#channel = null;
-    if (channel !== null) void this.#supabase.realtime.removeChannel(channel);
+    if (channel !== null) void this.#connection?.client.removeChannel(channel);
   }
 }
 
