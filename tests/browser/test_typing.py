@@ -17,6 +17,10 @@ from onsembl.protocol.states import Role
 PASTE = "".join(f"{number:06} " for number in range(60_000))
 TAKES_A_PASTE = f"stty raw -echo; echo raw-$((1)); head -c {len(PASTE)} | md5sum; stty sane"
 ASKS = f"read -p 'name? ' name; echo hello-$name; {TAKES_A_PASTE}; cat"
+ASKS_ITS_TERMINAL = (
+    r"stty raw -echo; read -rn 1; printf '\033[H\033[2J\033[6n\033[cshown-%d\r\n' 1;"
+    r" IFS= read -rd x answers; stty sane; echo \"answers ${answers//$'\033'/ESC}.\""
+)
 PASTES = """text => {
     const clipboardData = new DataTransfer();
     clipboardData.setData("text/plain", text);
@@ -68,7 +72,8 @@ async def test_a_person_types_into_the_running_program(center: Api, visit, tmp_p
 
 
 async def test_two_people_at_one_terminal(center: Api, visit, tmp_path: Path) -> None:
-    """The second person asks for control and gets it, then the first takes it back; every window shows who has it."""
+    """A program's query to its terminal is answered once, whoever watches. The second person asks for control and gets it,
+    then the first takes it back; every window shows who has it."""
     async with agent_running(center, tmp_path) as agent:
         ada, bob, eve = [await visit(center.url) for _ in range(3)]
         admin, operator = await center.operator(Role.ADMIN), await center.operator(Role.OPERATOR)
@@ -77,9 +82,15 @@ async def test_two_people_at_one_terminal(center: Api, visit, tmp_path: Path) ->
         await eve.come_back((await center.operator(Role.VIEWER)).email)
         for visitor in (ada, bob, eve):
             await visitor.attached()
-        await ada.send("cat")
+        await ada.send(f"{ASKS_ITS_TERMINAL}; cat")
         await ada.page.get_by_role("button", name="Type here").click()
         await expect(bob.page.get_by_text(f"{admin.email} controls this terminal")).to_be_visible()
+        await ada.page.locator(".host").click()
+        await ada.page.keyboard.press("q")
+        for visitor in (ada, bob, eve):
+            await visitor.sees("shown-1")
+        await ada.page.keyboard.press("x")
+        await ada.sees("answers ESC[1;1RESC[?1;2c.")
         await bob.page.get_by_role("button", name="Ask for control").click()
         await ada.page.get_by_role("button", name=f"Give control to {operator.email}").click()
         await expect(bob.page.locator('[data-control="mine"]')).to_be_visible()
