@@ -40,5 +40,5 @@ class ShellDriver:
 
 def script(text: str) -> str:
     """The command line without the byte order mark and the carriage returns that a file of Windows has; bash would take
-    them for parts of words."""
-    return text.removeprefix("\ufeff").replace("\r\n", "\n")
+    them for parts of words. A carriage return at the end has lost its line feed, as in `$(cat FILE)`."""
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").removesuffix("\r")
