@@ -10,6 +10,7 @@ from msgspec import Meta
 from onsembl.protocol.field_types import (
     MAX_TEXT,
     NO_NUL,
+    Count,
     EscalationStage,
     Int32,
     Message,
@@ -38,6 +39,9 @@ class Offer(Message, tag="offer", frozen=True, kw_only=True):
     """How a coding CLI is started; None for a command line."""
     request_id: RequestId | None = None
     """The id of the REST request that sent the command, for the agent's log."""
+    problems: Count = 0
+    """The `number` of the last `problem` that the server had applied. The agent ignores an offer with an earlier one,
+    because its command may be back in the queue by now."""
 
 
 class EndRecorded(Message, tag="end_recorded", frozen=True, kw_only=True):

@@ -170,9 +170,11 @@ class AgentProblem(Message, tag="problem", frozen=True, kw_only=True):
     """The agent takes no command, for this reason: its folder cannot be written. None when the problem is over.
 
     The server puts a command that the agent has not accepted back in the queue, and offers none until it is over.
+    `number` counts these messages on the connection, from 1: offers repeat it as `problems`.
     """
 
     problem: ProblemText | None
+    number: Count
 
 
 class SizeApplied(Message, tag="resized", frozen=True, kw_only=True):

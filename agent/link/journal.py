@@ -213,9 +213,9 @@ class Journal:
 
     def _append(self, text: bytes, *, durable: bool) -> None:
         self._torn = True
-        written = self._file.write(text)
-        if written != len(text):
-            raise OSError(errno.ENOSPC, f"only {written} of {len(text)} bytes were written", str(self._path))
+        left = memoryview(text)
+        while left:  # a disk that is nearly full takes a part, and then tells its error
+            left = left[self._file.write(left) :]
         self._torn = False
         if durable:
             os.fsync(self._file.fileno())

@@ -28,7 +28,7 @@ class FolderProblem:
         """Note an error in writing."""
         if self.text is not None:
             return
-        self.text = printable(text).encode()[:MAX_PROBLEM_BYTES].decode(errors="ignore")
+        self.text = " ".join(printable(text).split()).encode()[:MAX_PROBLEM_BYTES].decode(errors="ignore")
         logger.error("%s. The agent goes on by itself when there is room.", self.text, extra={"action": "no_room"})
         self._begun.set()
         self._on_change()

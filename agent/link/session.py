@@ -110,6 +110,8 @@ class ServerSession:
         self._takes_problems = False
         self._told_problem: str | None = None
         """The problem that the server knows."""
+        self._problems = 0
+        """How often the problem was told over this connection."""
         self._keys = KeyDeduplicator()
         self.on_frame: Callable[[], None] = lambda: None
         self.on_tokens: Callable[[Tokens], None] = lambda tokens: None
@@ -137,7 +139,7 @@ class ServerSession:
         self._takes_steps = self._takes_problems = False
         self._handler.resend_steps()
         hello = self._handler.hello(stream)
-        self._told_problem = hello.problem
+        self._told_problem, self._problems = hello.problem, 0
         try:
             return encode_for_server(hello)
         except BadMessage as error:
@@ -214,7 +216,8 @@ class ServerSession:
         """Report the agent's problem, or its end, to a server that takes it and does not know it."""
         if self._takes_problems and self._told_problem != self.problem:
             self._told_problem = self.problem
-            self.send(AgentProblem(problem=self.problem))
+            self._problems += 1
+            self.send(AgentProblem(problem=self.problem, number=self._problems))
 
     def receive(self, frame: str | bytes) -> None:
         """Take a frame of the server. A frame that cannot be understood or applied changes nothing else.
@@ -256,7 +259,9 @@ class ServerSession:
                 self._terminal.resume(message.offset)
                 self.on_frame()
             case Offer():
-                self._handler.offer(message)
+                if message.problems == self._problems:
+                    self._handler.offer(message)
+                # Otherwise the server made it before it knew the problem, and the command is in the queue again.
             case Cancel():
                 self._handler.cancel(message.command_id, message.limit)
             case Halt():

@@ -6,21 +6,21 @@ import logging
 
 from psycopg.rows import DictRow
 
-from onsembl.protocol.ids import AgentId, CommandId
-from onsembl.sql import agents, alerts, audit, commands
+from onsembl.protocol.ids import AgentId
+from onsembl.sql import agents, alerts, audit
 from onsembl.sql.database import Connection
 
 logger = logging.getLogger(__name__)
 
 
-async def write_problem(conn: Connection, agent: DictRow, problem: str | None, actor: audit.Actor) -> bool:
-    """Write an agent's problem, or with None its end; return whether the agent had another one before.
+async def write_problem(conn: Connection, agent: DictRow, problem: str | None, actor: audit.Actor) -> None:
+    """Write an agent's problem, or with None its end.
 
     The beginning raises an alert, and both are audited. The caller holds the agent's row, which is `agent`.
     """
     before, agent_id = agent["problem"], AgentId(agent["id"])
     if before == problem:
-        return False
+        return
     await agents.set_problem(conn, agent_id, problem)
     if before is None or problem is None:  # else it goes on, with another text
         action = "agent.problem_over" if problem is None else "agent.problem_begun"
@@ -34,11 +34,3 @@ async def write_problem(conn: Connection, agent: DictRow, problem: str | None, a
         logger.warning(
             "An agent has a problem: %s", problem, extra={"action": "agent_problem", "agent_id": str(agent_id)}
         )
-    return True
-
-
-async def queue_again(conn: Connection, agent_id: AgentId) -> None:
-    """Put back the command that was offered to an agent and that it does not take."""
-    running = [row["id"] for row in await commands.active(conn, [agent_id]) if row["state"] == "running"]
-    for row in await commands.settle_unreported(conn, agent_id, running):
-        await commands.notify_changed(conn, CommandId(row["id"]))

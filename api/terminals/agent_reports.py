@@ -5,7 +5,7 @@ a halt, and the size of the terminal.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -13,7 +13,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import DictRow
 
-from onsembl.api.terminals.agent_problems import queue_again, write_problem
+from onsembl.api.terminals.agent_problems import write_problem
 from onsembl.api.terminals.hub import AgentLink, Hub
 from onsembl.fleet.halt import record_progress
 from onsembl.protocol import request_ids
@@ -120,22 +120,27 @@ class AgentReports:
                 async with self.pool.connection() as conn:
                     await record_progress(conn, agent_id, report, link.actor)
             case AgentProblem():
-                await self._write_problem(link, report.problem)
+                await self._write_problem(link, report)
             case SizeApplied():
                 async with self.pool.connection() as conn:
                     await agents.resized(conn, agent_id, link.epoch, report.columns, report.rows)
 
-    async def _write_problem(self, link: AgentLink, problem: str | None) -> None:
+    async def _write_problem(self, link: AgentLink, report: AgentProblem) -> None:
         """Write an agent's problem, and put back the command that it was offered; or its end, and promote the next."""
         next_command: DictRow | None = None
         async with self.pool.connection() as conn:
             row = await agents.lock(conn, link.agent_id)
-            if row is None or row["epoch"] != link.epoch or not await write_problem(conn, row, problem, link.actor):
+            if row is None or row["epoch"] != link.epoch:
                 return  # the agent has connected again, or has been deleted
-            if problem is not None:
-                await queue_again(conn, link.agent_id)
+            await write_problem(conn, row, report.problem, link.actor)
+            if report.problem is not None:
+                active = await commands.active(conn, [link.agent_id])
+                running = [row["id"] for row in active if row["state"] == CommandState.RUNNING]
+                await self._settle_unreported(conn, link.agent_id, running, link.actor)
             else:
                 next_command = await commands.promote(conn, link.agent_id)
+        # Only now: an offer that was made before this transaction must not count as a later one.
+        link.problems, link.offered = report.number, None
         if next_command is not None:
             await self.hub.dispatch(next_command)
 
@@ -181,17 +186,22 @@ class AgentReports:
                 if row["state"] == CommandState.RUNNING and row["id"] not in known
             ]
             known += recalled
-        for row in await commands.settle_unreported(conn, agent_id, known):
-            await commands.notify_changed(conn, row["id"])
-            if CommandState(row["state"]).is_final:
-                await self.write_lost(conn, row, actor)
+        await self._settle_unreported(conn, agent_id, known, actor)
         await commands.promote(conn, agent_id)
         for row in await commands.active(conn, [agent_id]):
             await commands.notify_changed(conn, row["id"])  # its job may be waiting for the agent's return
         return HelloOutcome(ended_before, recalled)
 
+    async def _settle_unreported(
+        self, conn: Connection, agent_id: AgentId, known: Collection[UUID], actor: audit.Actor
+    ) -> None:
+        for row in await commands.settle_unreported(conn, agent_id, known):
+            await commands.notify_changed(conn, row["id"])
+            if CommandState(row["state"]).is_final:
+                await self.write_lost(conn, row, actor)
+
     async def write_lost(self, conn: Connection, row: DictRow, actor: audit.Actor) -> None:
-        """Audit the end of a command that its agent no longer knows; `actor` is the agent, or who disabled it."""
+        """Audit the end of a command that its agent does not know; `actor` is the agent, or who disabled it."""
         self._log_end(row)
         await audit.write(
             conn,

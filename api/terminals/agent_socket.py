@@ -135,6 +135,7 @@ class AgentSession:
         self.boot: UUID | None = None
         self.actor = Actor("agent", identity.id, "", client_address(websocket))
         self.offered: tuple[CommandId, float] | None = None
+        self.problems = 0
         self._kid = identity.kid
         self._set_expiry(identity.expires_at)
         self._known_halt: Halt | None = None

@@ -46,6 +46,8 @@ class AgentLink(Protocol):
     """The agent, as the audit log names it."""
     offered: tuple[CommandId, float] | None
     """The last command that was offered over this connection, and when, by the monotonic clock."""
+    problems: int
+    """The number of the last problem that was applied."""
 
     async def send(self, message: ServerToAgentMessage) -> None:
         """Send a control message. A closed connection drops it: the agent is synchronized when it reconnects."""
@@ -270,7 +272,14 @@ async def _send_for(link: AgentLink, row: DictRow) -> None:
                 extra={"action": "offer_failed", "command_id": str(row["id"]), "agent_id": str(row["agent_id"])},
             )
             return
-        message = Offer(command_id=row["id"], text=row["text"], limits=limits, turn=turn, request_id=row["request_id"])
+        message = Offer(
+            command_id=row["id"],
+            text=row["text"],
+            limits=limits,
+            turn=turn,
+            request_id=row["request_id"],
+            problems=link.problems,
+        )
     else:
         return
     with request_ids.in_force(row["request_id"]):

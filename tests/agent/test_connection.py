@@ -7,13 +7,15 @@ import time
 from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from agent.test_session import Handler, Server
+from support.agents import until
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection, serve
 
-from onsembl.agent.enrolment.credentials import Credentials, load
+from onsembl.agent.enrolment.credentials import FILE_NAME, Credentials, load
 from onsembl.agent.enrolment.enrol import CredentialsRejected, ServerUnreachable
 from onsembl.agent.errors import AgentError
 from onsembl.agent.link import connection as connection_module
@@ -21,7 +23,7 @@ from onsembl.agent.link.connection import AgentConnection
 from onsembl.agent.link.session import ServerSession
 from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.close_codes import CloseCode
-from onsembl.protocol.messages import AGENT_SUBPROTOCOL
+from onsembl.protocol.messages import AGENT_SUBPROTOCOL, Offer, encode
 
 
 class FakeServer:
@@ -34,6 +36,10 @@ class FakeServer:
         self.stayed = asyncio.Event()
         self.heartbeat = 30.0
         self.retry_after: str | None = None
+        self.offers = False
+        """Whether it offers a command."""
+        self.left: asyncio.Queue[tuple[int, str]] = asyncio.Queue()
+        """The close code and the reason of each agent that left."""
         self.body: str | None = None
         """The text of a refusal; None for a problem document of the server's."""
 
@@ -61,7 +67,11 @@ class FakeServer:
                 await websocket.close(answer, "because")
             else:
                 self.stayed.set()
+            if self.offers:
+                await websocket.send(encode(Offer(command_id=uuid4(), text="ls")))
             await websocket.wait_closed()
+            if websocket.close_code is not None:
+                self.left.put_nowait((websocket.close_code, websocket.close_reason or ""))
 
         self._server = await serve(talk, "127.0.0.1", 0, process_request=reject, subprotocols=[AGENT_SUBPROTOCOL])
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
@@ -189,6 +199,37 @@ async def test_retry_after_is_respected(server, connected, refreshes, monkeypatc
     assert waits[0] == least or least == 0.0
 
 
+async def test_an_agent_with_a_problem_leaves_a_server_that_does_not_take_it(server, terminal, monkeypatch, tmp_path):
+    """A server of an earlier release fails commands that are not accepted: the agent is offline until there is room."""
+    monkeypatch.setattr(connection_module, "ROOM_SECONDS", 0.01)
+    handler = Handler()
+    handler.problem = "The agent cannot write its journal: full"
+    server.answers, server.offers = [0], True
+    running = asyncio.create_task(
+        AgentConnection(tmp_path / "agent", made(server.url, 1), ServerSession(terminal, handler)).run()
+    )
+    async with asyncio.timeout(30):
+        assert await server.left.get() == (CloseCode.NORMAL, "The agent cannot write its journal: full")
+        tries: list[float] = []
+        sleep = asyncio.sleep
+
+        async def noted(seconds: float) -> None:
+            tries.append(seconds)
+            await sleep(0)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(connection_module.asyncio, "sleep", noted)
+            while len(tries) < 5:
+                await sleep(0)
+        assert len(server.connections) == 1
+        handler.problem = None
+        while not handler.calls:
+            await asyncio.sleep(0.01)
+    assert len(server.connections) == 2
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_a_silent_server_is_given_up(server, connected, refreshes):
     """After three pings without an answer there is a new connection."""
     server.answers, server.heartbeat = [0], 0.05
@@ -267,6 +308,41 @@ async def test_a_refresh_that_has_begun_is_finished(server, connected, monkeypat
     asyncio.get_running_loop().call_soon(go.set)
     await connection.finish_refresh(10.0)
     assert load(tmp_path / "agent").refresh_token == "refresh-2"
+
+
+async def test_tokens_that_the_disk_did_not_take_are_written_later(server, connected, refreshes, monkeypatch, tmp_path):
+    """The agent works meanwhile. Without the tokens, its next start would need a person."""
+    monkeypatch.setattr(connection_module, "ROOM_SECONDS", 0.01)
+    folder = tmp_path / "agent"
+    obstacle = folder / f"{FILE_NAME}.partial"
+    obstacle.mkdir(mode=0o700, parents=True)
+    folder.chmod(0o700)
+    server.answers = [0]
+    connection = connected(seconds=0.0)
+    await stays(connection, server)
+    assert not (folder / FILE_NAME).exists()
+    obstacle.rmdir()
+
+    async def written() -> bool:
+        return (folder / FILE_NAME).exists()
+
+    await until(written, "the credentials")
+    await connection.finish_refresh(10.0)
+    assert load(folder).refresh_token == "refresh-2"
+
+
+async def test_tokens_that_the_disk_did_not_take_are_written_at_the_end(server, connected, refreshes, tmp_path):
+    """The agent is stopped before it has tried again."""
+    folder = tmp_path / "agent"
+    obstacle = folder / f"{FILE_NAME}.partial"
+    obstacle.mkdir(mode=0o700, parents=True)
+    folder.chmod(0o700)
+    server.answers = [0]
+    connection = connected(seconds=0.0)
+    await stays(connection, server)
+    obstacle.rmdir()
+    await connection.finish_refresh(10.0)
+    assert load(folder).refresh_token == "refresh-2"
 
 
 async def test_a_rejected_refresh_ends_the_agent(server, connected, monkeypatch):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -37,6 +40,17 @@ def reopen(tmp_path):
 
     yield reopen
     opened[-1].close()
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file may grow."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_a_command_without_an_end_is_lost(reopen):
@@ -120,6 +134,66 @@ def test_a_line_that_was_cut_short_does_not_swallow_the_next(reopen, tmp_path):
     journal._torn = True
     journal.accepted(accepted(command))
     assert reopen().lost == [command]
+
+
+def test_a_run_that_begins_on_a_full_disk_goes_on_when_there_is_room(reopen, tmp_path):
+    """It knows what an earlier run accepted, and accepts nothing. Ends that the disk did not take are written later."""
+    lost, recorded, waiting, journal = uuid4(), uuid4(), uuid4(), reopen()
+    journal.accepted(accepted(lost))
+    journal.accepted(accepted(recorded))
+    with full_disk():
+        journal = reopen()
+        assert journal.lost == [lost, recorded]
+        with pytest.raises(OSError, match="File too large"):
+            journal.end_as_lost(lost, 90)
+        with pytest.raises(OSError, match="File too large"):
+            journal.end(ended(recorded))
+        journal.recorded(recorded)
+        with pytest.raises(OSError, match="File too large"):
+            journal.accepted(accepted(waiting))
+        assert not journal.has_room()
+        assert [path.name for path in (tmp_path / "agent").iterdir()] == [FILE_NAME]
+    assert journal.has_room()
+    assert [path.name for path in (tmp_path / "agent").iterdir()] == [FILE_NAME]
+    again = reopen()
+    assert (again.lost, list(again.ended), again.knows(waiting)) == ([], [lost], False)
+    assert again.recorded_end(recorded) == ended(recorded)
+
+
+def test_a_folder_that_cannot_be_written_is_no_full_disk(reopen, tmp_path):
+    """Only a person can help."""
+    reopen()
+    (tmp_path / "agent" / f"{FILE_NAME}.partial").mkdir()
+    with pytest.raises(IsADirectoryError):
+        Journal(tmp_path / "agent")
+
+
+def test_an_acceptance_that_is_not_synced_is_unknown_to_the_next_run(reopen, monkeypatch):
+    """The command was not run, so its end is not reported as lost."""
+    command, journal = uuid4(), reopen()
+
+    def fail(_: int) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="no space left"):
+            journal.accepted(accepted(command))
+    assert not reopen().knows(command)
+
+
+def test_a_journal_that_cannot_be_written_anew_is_used_as_it_is(reopen, tmp_path):
+    """Commands are accepted, and the next run knows them."""
+    first, second, journal = uuid4(), uuid4(), reopen(rewrite_at=3)
+    partial = tmp_path / "agent" / f"{FILE_NAME}.partial"
+    partial.mkdir()
+    journal.accepted(accepted(first))
+    journal.end(ended(first))
+    journal.recorded(first)
+    journal.accepted(accepted(second))
+    partial.rmdir()
+    again = reopen()
+    assert (again.lost, again.knows(first)) == ([second], True)
 
 
 def test_reports_are_on_disk_before_they_are_sent(reopen, monkeypatch):

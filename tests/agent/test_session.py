@@ -10,7 +10,9 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from onsembl.agent.errors import CannotWrite
 from onsembl.agent.link.outbox import Outbox
 from onsembl.agent.link.session import ProtocolFault, ServerSession
 from onsembl.agent.terminal import AgentTerminal
@@ -18,6 +20,7 @@ from onsembl.protocol.keyboard_messages import KeysRejection
 from onsembl.protocol.limits import LimitName
 from onsembl.protocol.messages import (
     Acknowledged,
+    AgentProblem,
     Cancel,
     Ended,
     EndRecorded,
@@ -57,15 +60,15 @@ class Handler:
         self.answers: list[Callable[[], None]] = []
         self.steps: deque[Steps] = deque()
         self.resent = 0
+        self.problem: str | None = None
 
     def offer(self, offer: Offer) -> None:
+        if self.problem is not None:
+            raise CannotWrite(self.problem)
         self.calls.append(offer)
 
     def fail(self, command_id: UUID, error: str) -> None:
         self.calls.append(("failed", command_id, error))
-
-    def has_room(self) -> bool:
-        return True
 
     def set_stop_timeouts(self, timeouts: StopTimeouts) -> None:
         self.calls.append(timeouts)
@@ -119,6 +122,7 @@ class Handler:
             rows=24,
             stream=stream,
             ended=list(self.ended),
+            problem=self.problem,
         )
 
 
@@ -243,6 +247,40 @@ def test_steps_are_sent_to_a_server_that_takes_them(session, handler):
     assert handler.calls == [("steps", batch.command_id, 1)]
 
 
+def test_a_problem_is_told_to_a_server_that_takes_it(session, handler):
+    """The hello has the problem at that time. Each change is told once; what changes before the welcome, after it. An
+    offer is not taken then, nor one that was made before the server knew the end, and the connection stays."""
+    server, offer = Server(), Offer(command_id=uuid4(), text="ls")
+    handler.problem = "full"
+    hello = session.connect()
+    assert decode_from_agent(hello).problem == "full"
+    handler.problem = None
+    session.problem_changed()
+    assert frames(session) == []
+    session.receive_welcome(encode(Welcome(**_fields(server, 0), takes_problems=True)))
+    handler.problem = "full again"
+    session.problem_changed()
+    session.problem_changed()
+    session.receive(encode(offer))
+    handler.problem = None
+    session.problem_changed()
+    for problems in (0, 2, 3):
+        session.receive(encode(replace(offer, problems=problems)))
+    told = [AgentProblem(problem=problem, number=n) for n, problem in enumerate((None, "full again", None), 1)]
+    assert [decode_from_agent(frame) for frame in frames(session)] == told
+    assert handler.calls == [replace(offer, problems=3)]
+
+
+def test_a_problem_is_not_told_to_a_server_of_an_earlier_release(session, handler):
+    """It would close the connection. The agent leaves at an offer, so that the queue waits."""
+    connect(session)
+    handler.problem = "full"
+    session.problem_changed()
+    assert frames(session) == []
+    with pytest.raises(CannotWrite, match="full"):
+        session.receive(encode(Offer(command_id=uuid4(), text="ls")))
+
+
 def test_on_frame_is_called_for_output_and_messages(session):
     """Messages count only while there is a connection."""
     told = []
@@ -300,7 +338,7 @@ class Broken(Handler):
     """A command handler of which every method fails."""
 
     def __getattribute__(self, name: str) -> object:
-        if name in ("hello", "ended", "resend_steps", "resent"):
+        if name in ("hello", "ended", "problem", "resend_steps", "resent"):
             return object.__getattribute__(self, name)
         raise ValueError(name)
 

@@ -65,6 +65,7 @@ FROM_AGENT = [
     ),
     m.CancelStep(command_id=ID, step="sigterm", at=NOW, processes_left=3),
     m.HaltProgress(halt_id=ID, state="dying", at=NOW, processes_left=1, pids=[5]),
+    m.AgentProblem(problem="full", number=1),
     m.SizeApplied(columns=80, rows=24, offset=7),
     m.KeysTaken(client_id=ID, seq=2, refused="nothing_runs"),
     m.Refresh(refresh_token="r"),

@@ -14,6 +14,7 @@ from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, CommandId, Epoch
 from onsembl.protocol.messages import (
     Accepted,
+    AgentProblem,
     Cancel,
     Ended,
     EndRecorded,
@@ -29,7 +30,7 @@ from onsembl.protocol.messages import (
 from onsembl.protocol.states import AgentKind, AgentMode
 from onsembl.sql.audit import Actor
 
-Report = Accepted | Ended | HaltProgress
+Report = Accepted | Ended | HaltProgress | AgentProblem
 
 
 class SimulatedLink:
@@ -41,6 +42,7 @@ class SimulatedLink:
         self.boot: UUID | None = boot
         self.actor = Actor("agent", agent_id, "", "")
         self.offered: tuple[CommandId, float] | None = None
+        self.problems = 0
         self.to_agent: deque[ServerToAgentMessage] = deque()
         self.to_server: deque[Report] = deque()
         self.closed = False
@@ -58,6 +60,7 @@ class SimulatedAgent:
     def __init__(self, id: AgentId, folder: Path) -> None:
         self.id = id
         self.link: SimulatedLink | None = None
+        self.full = False
         self.running: UUID | None = None
         self.stopping = False
         self.started: list[UUID] = []
@@ -67,10 +70,13 @@ class SimulatedAgent:
 
     def _start(self) -> None:
         self.boot = uuid4()
+        self.problem: str | None = "full" if self.full else None
+        self._problems = 0
         self._journal = Journal(self._folder)
         self._halts = HaltTracker()
 
     def hello(self) -> Hello:
+        self._problems = 0
         return Hello(
             version="1",
             kind=AgentKind.SHELL,
@@ -83,7 +89,25 @@ class SimulatedAgent:
             running=list(self._journal.running.values()),
             ended=list(self._journal.ended.values()),
             recalls=True,
+            problem=self.problem,
         )
+
+    def fill_disk(self, *, noticed: bool) -> None:
+        """Leave no room for the journal; the agent notices at once, or at the next offer."""
+        self.full = True
+        if noticed:
+            self._change_problem("full")
+
+    def make_room(self) -> None:
+        """Let the agent notice that there is room again."""
+        self.full = False
+        self._change_problem(None)
+
+    def _change_problem(self, problem: str | None) -> None:
+        if problem != self.problem:
+            self.problem = problem
+            self._problems += 1
+            self._report(AgentProblem(problem=problem, number=self._problems))
 
     def receive(self, message: ServerToAgentMessage) -> None:
         """Receive a message of the server."""
@@ -101,7 +125,8 @@ class SimulatedAgent:
             case HaltLifted():
                 self._halts.lift(message.number)
             case Offer():
-                self._receive_offer(message.command_id)
+                if message.problems == self._problems:
+                    self._receive_offer(message.command_id)
             case Cancel():
                 self._cancel(message.command_id)
             case EndRecorded():
@@ -145,6 +170,8 @@ class SimulatedAgent:
             self._report(journal.running[command_id])
         elif command_id in journal.ended:
             self._report(journal.ended[command_id])
+        elif not journal.knows(command_id) and self.full:
+            self._change_problem("full")
         elif not journal.knows(command_id) and self.running is None:
             report = Accepted(command_id=command_id, started_at=datetime.now(UTC), output_start=0)
             journal.accepted(report)

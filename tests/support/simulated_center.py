@@ -81,6 +81,12 @@ class SimulatedCenter:
             cursor = await conn.execute(f"select {commands.COLUMNS} from commands order by seq")
             return {row["id"]: row for row in await cursor.fetchall()}
 
+    async def with_a_problem(self) -> set[AgentId]:
+        """The agents that take no command, as the rows say."""
+        async with self._statements.connection() as conn:
+            cursor = await conn.execute("select id from agents where problem is not null")
+            return {row["id"] for row in await cursor.fetchall()}
+
     # Operators
 
     async def send(self, agent: SimulatedAgent, priority: int, dispatch: bool) -> CommandId:

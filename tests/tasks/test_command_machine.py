@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from msgspec import structs
 from psycopg.rows import DictRow
 from support.folders import data_folder
 from support.simulated_agents import SimulatedAgent, SimulatedLink
@@ -23,6 +24,7 @@ from support.simulated_worker import timeless_jobs
 from onsembl.agent.link.journal import Journal
 from onsembl.api.terminals import hub
 from onsembl.protocol.ids import AgentId, CommandId, Epoch
+from onsembl.protocol.messages import Offer, ServerToAgentMessage
 from onsembl.protocol.states import CommandState
 from onsembl.sql import agents
 from onsembl.sql.database import Connection, create_pool
@@ -61,6 +63,8 @@ WEIGHTS = {
     "resume": 3,
     "halt": 1,
     "lift": 3,
+    "fill": 2,
+    "room": 3,
 }
 """The steps, each as often as its weight: with equal weights few commands would ever run."""
 STEPS = [step for step, weight in WEIGHTS.items() for _ in range(weight)]
@@ -79,6 +83,7 @@ class CommandMachine(RuleBasedStateMachine):
         self.touched = False
         self.halted = False
         self.paused: set[SimulatedAgent] = set()
+        self.problems: set[AgentId] = set()
         self.rows: dict[CommandId, DictRow] = {}
         self.sent: set[CommandId] = set()
         self.do(self.center.start(agents))
@@ -177,6 +182,12 @@ class CommandMachine(RuleBasedStateMachine):
         self.center.leave(agent)
         agent.restart()
 
+    def _fill(self, pick: int, unnoticed: bool) -> None:
+        self._agent(pick).fill_disk(noticed=not unnoticed)
+
+    def _room(self, pick: int, _flag: bool) -> None:
+        self._agent(pick).make_room()
+
     # The server
 
     def _a_job_is_taken(self, _pick: int, _flag: bool) -> None:
@@ -222,9 +233,10 @@ class CommandMachine(RuleBasedStateMachine):
 
     @invariant()
     def it_holds(self) -> None:
-        before = self.rows
+        before, problems = self.rows, self.problems
         if self.touched:
             self.rows, self.touched = self.run(self.center.rows()), False
+            self.problems = self.run(self.center.with_a_problem())
         assert set(self.rows) == self.sent
         for id, row in before.items():
             if row["state"] in FINAL:
@@ -234,7 +246,8 @@ class CommandMachine(RuleBasedStateMachine):
             active = {id for id, row in self.rows.items() if row["agent_id"] == agent.id and _is_active(row)}
             assert len(active) <= 1, "two at once"
             new = {id for id in active if id not in before or not _is_active(before[id])}
-            assert not (new and (self.halted or agent in self.paused)), "given out against the order"
+            withheld = self.halted or agent in self.paused or agent.id in problems & self.problems
+            assert not (new and withheld), "given out against the order"
             if agent.running is not None and agent.running not in active:
                 # The server gave the command up, and cancels it when the agent reports that it runs.
                 assert self.rows[CommandId(agent.running)]["state"] == "failed", "it runs, and is over"
@@ -252,6 +265,7 @@ class CommandMachine(RuleBasedStateMachine):
         self._lift(0, False)
         for pick in range(len(self.center.agents)):
             self._resume(pick, False)
+            self._room(pick, False)
         for _ in range(ROUNDS):
             running = [agent for agent in self.center.agents if agent.running is not None]
             waiting = [row for row in self.rows.values() if row["state"] not in FINAL]
@@ -378,6 +392,23 @@ def _promote_while_halted(url: str, _monkeypatch: pytest.MonkeyPatch) -> None:
     _without(url, "promote", "and not exists (select from onsembl.halts where lifted_at is null)")
 
 
+def _promote_despite_a_problem(url: str, _monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue moves although its agent takes nothing."""
+    _without(url, "promote", "and problem is null")
+
+
+def _take_an_old_offer(_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent takes an offer that the server made before it knew of a problem."""
+    receive = SimulatedAgent.receive
+
+    def received(agent: SimulatedAgent, message: ServerToAgentMessage) -> None:
+        if isinstance(message, Offer):
+            message = structs.replace(message, problems=agent._problems)
+        receive(agent, message)
+
+    monkeypatch.setattr(SimulatedAgent, "receive", received)
+
+
 def _without(url: str, function: str, guard: str) -> None:
     with psycopg.connect(url) as conn:
         (definition,) = conn.execute("select pg_get_functiondef(%s::regproc)", [f"onsembl.{function}"]).fetchone() or ()
@@ -399,6 +430,12 @@ GUARDS = [
         " the_server_hears",
     ),
     (_promote_while_halted, "given out against the order", "halt send"),
+    (_promote_despite_a_problem, "given out against the order", "fill the_server_hears send"),
+    (
+        _take_an_old_offer,
+        "it runs, and is over|two at once",
+        "send fill the_server_hears cancel room the_server_hears an_agent_hears an_agent_hears",
+    ),
 ]
 """For each guard: the function that removes it, the failure of the machine without it, and steps that lead there."""
 

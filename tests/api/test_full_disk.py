@@ -1,0 +1,67 @@
+"""An agent on a full disk: it stays connected, names its problem, takes nothing, and goes on when there is room."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import ExitStack
+
+from support.agents import Operator, agent_running, until
+from support.api_calls import audit_entries, call_api
+from support.small_disk import filled, small_disk
+
+from onsembl.sql.database import connect
+
+QUEUED = 200
+
+
+async def queue(api, agent_id: str, count: int) -> None:
+    """Add so many commands to the agent's queue, at once."""
+    async with await connect(api.database_url) as conn:
+        await conn.execute(
+            "insert into commands (agent_id, text) select %s, 'true' from generate_series(1, %s)", [agent_id, count]
+        )
+
+
+async def states(api) -> Counter[str]:
+    """How many commands are in each state; `undelivered` are those that the agent did not take."""
+    async with await connect(api.database_url) as conn:
+        cursor = await conn.execute("select state, delivery_attempts from commands")
+        rows = await cursor.fetchall()
+    return Counter(row["state"] for row in rows) + Counter(undelivered=sum(row["delivery_attempts"] for row in rows))
+
+
+async def test_an_agent_on_a_full_disk_takes_nothing_until_there_is_room(api):
+    """It is online and names its problem, also when it starts on the full disk. Its 200 commands stay in their queue,
+    and run without a person's help when there is room; none fails."""
+    operator = Operator(api, await api.operator())
+    agent_id, before = "", 0
+
+    async def problem() -> str | None:
+        row = await call_api(operator, "GET", f"/v1/agents/{agent_id}")
+        return row["problem"] if row["status"] == "online" else None
+
+    async def moved() -> bool:
+        return (await states(api))["succeeded"] >= before + 3
+
+    with small_disk(4) as disk, ExitStack() as full:
+        async with agent_running(api, disk) as agent:
+            agent_id = agent.id
+            await operator.until_state(await operator.send(agent_id, "true"), "succeeded")
+        full.enter_context(filled(disk))
+        async with agent_running(api, disk):
+            assert "No space left" in str(await until(problem, "the problem at the start"))
+            await queue(api, agent_id, QUEUED - 1)
+            assert (await operator.send(agent_id, "true"))["state"] == "queued"
+            assert await states(api) == Counter(succeeded=1, queued=QUEUED)
+            full.close()
+            await until(moved, "the queue")
+            with filled(disk):
+                assert "No space left" in str(await until(problem, "the problem of a running agent"))
+                before = (await states(api))["succeeded"]
+            await until(moved, "the queue")
+            ends = await states(api)
+    assert (ends["failed"], ends["lost"], ends["undelivered"]) == (0, 0, 0)
+    assert [action for action, _ in await audit_entries(api, "agent.problem%")] == [
+        "agent.problem_begun",
+        "agent.problem_over",
+    ] * 2
