@@ -2,8 +2,8 @@
 nothing is lost of what succeeded.
 
 `ONSEMBL_SOAK_SECONDS` is the length of the long form (default 900). `--seed` repeats the random choices of a run, which
-prints its seed. The long form fills disks where the tests may mount some (root). Postgres' clock jumps where
-libfaketime is installed.
+prints its seed. The agents' disks fill where the tests may mount some (root), in the long form the database's too.
+Postgres' clock jumps where libfaketime is installed.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Form:
     longest: float
     agents: int
     most_at_once: int
-    fills_disks: bool = False
+    fills_database_disk: bool = False
 
 
 @dataclass(slots=True)
@@ -96,7 +96,7 @@ class Soak(Chaos):
         self.ids: list[str] = []
         for number in range(self.form.agents):
             name, state = f"agent-{number}", folder / f"disk-{number}"
-            if self.form.fills_disks and (disk := self.stack.enter_context(small_disk(state, AGENT_DISK_MEGABYTES))):
+            if disk := self.stack.enter_context(small_disk(state, AGENT_DISK_MEGABYTES)):
                 self.disks.append(disk)
             agent = AgentPart(folder, name, state, ONSEMBL_KEYRING="off", **self.clocks["agents"].environment)
             self.ids.append(await agent.enrol(self.operator.api, name, state, self.agents_link.url))
@@ -437,7 +437,7 @@ async def soaking(cluster: Path, folder: Path, seed: int, form: Form, **environm
     try:
         async with AsyncExitStack() as stack:
             disk = None
-            if form.fills_disks:
+            if form.fills_database_disk:
                 disk = stack.enter_context(small_disk(data / "disk", DATABASE_DISK_MEGABYTES))
             server = stack.enter_context(_server(cluster, disk, data / "disk"))
             soak = Soak(seed, stack, form)
@@ -454,7 +454,7 @@ async def soaking(cluster: Path, folder: Path, seed: int, form: Form, **environm
     [
         pytest.param(Form(20.0, 0.5, 3.0, agents=2, most_at_once=2), id="short"),
         pytest.param(
-            Form(LONG, 5.0, 40.0, agents=3, most_at_once=3, fills_disks=True),
+            Form(LONG, 5.0, 40.0, agents=3, most_at_once=3, fills_database_disk=True),
             id="long",
             marks=[pytest.mark.soak, pytest.mark.timeout(3 * LONG + 1200)],
         ),
