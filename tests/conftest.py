@@ -145,6 +145,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 _OWNED = pytest.StashKey[Path]()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_signal_is_ignored_by_inheritance() -> None:
+    """Started processes react to a hangup and an interrupt also when the tests run under `nohup` or in the background
+    of a shell: unlike an ignored signal, a handler that does nothing is not inherited."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     with path.open("w") as file:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 from uuid import uuid4
 
-import psutil
 import pytest
+from support.forked import ForkedProcess, fork_runner
 
 from onsembl.agent.link.outbox import Outbox
 from onsembl.agent.process.process import ProcessContext
@@ -27,8 +29,10 @@ PATIENT = {"interrupt": 60.0}
 class Alone:
     """A running `support.runner_process`."""
 
-    def __init__(self, folder: Path, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, folder: Path, process: ForkedProcess, orders: TextIO, reports: asyncio.StreamReader) -> None:
         self.process = process
+        self._orders = orders
+        self._incoming = reports
         self._terminal = folder / "terminal"
         self.reports: list[dict] = []
 
@@ -39,7 +43,11 @@ class Alone:
 
     def order(self, *order: object) -> None:
         """Call the runner as a message of the server would."""
-        self.process.stdin.write(json.dumps(order).encode() + b"\n")
+        print(json.dumps(order), file=self._orders, flush=True)
+
+    def shut_down(self) -> None:
+        """Let the process stop its command and exit."""
+        self._orders.close()
 
     def offer(self, text: str, **limits: float) -> str:
         command_id = str(uuid4())
@@ -49,7 +57,7 @@ class Alone:
     async def report(self, kind: str) -> dict:
         """The next report of a kind; those between are in `reports`."""
         async with asyncio.timeout(60):
-            while line := await self.process.stdout.readline():
+            while line := await self._incoming.readline():
                 self.reports.append(json.loads(line))
                 if self.reports[-1]["type"] == kind:
                     return self.reports[-1]
@@ -72,28 +80,32 @@ async def alone(
     folder: Path, kind: str = "shell", adopt: bool | None = None, times: dict | None = None, **environment: str
 ) -> AsyncIterator[Alone]:
     adopt = sys.platform == "linux" if adopt is None else adopt
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "support.runner_process", str(folder), kind, "adopt" if adopt else "search"),
-        json.dumps(QUICK if times is None else times),
-        cwd=TESTS,
-        env={**_inherited(), **environment},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=2**24,
+    given, orders = os.pipe()
+    reports, reported = os.pipe()
+    incoming = asyncio.StreamReader(limit=2**24)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(incoming), os.fdopen(reports, "rb", buffering=0)
     )
+    with os.fdopen(given, "rb") as stdin, os.fdopen(reported, "wb") as stdout:
+        process = await fork_runner(
+            *(str(folder), kind, "adopt" if adopt else "search", json.dumps(QUICK if times is None else times)),
+            env={**_inherited(), **environment},
+            stdin=stdin,
+            stdout=stdout,
+        )
+    agent = Alone(folder, process, os.fdopen(orders, "w"), incoming)
     try:
-        yield Alone(folder, process)
+        yield agent
     finally:
-        process.stdin.close()
+        agent.shut_down()
         async with asyncio.timeout(60):
-            await process.stdout.read()
+            await incoming.read()
             await process.wait()
+        transport.close()
     assert process.returncode in (0, -9)
 
 
 def _inherited() -> dict[str, str]:
-    import os
-
     return {name: value for name, value in os.environ.items() if name not in ("LC_ALL", "LANG")}
 
 
@@ -107,13 +119,13 @@ async def until(probe: Callable[[], object], what: object) -> None:
 
 def sleeping(seconds: str) -> list[int]:
     """The pids of `sleep` processes with exactly this number of seconds, which only one test uses."""
+    wanted = f"sleep\0{seconds}\0".encode()
     found = []
-    for process in psutil.process_iter():
-        try:
-            if process.cmdline()[:2] == ["sleep", seconds] and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.pid)
-        except (psutil.Error, IndexError):
-            continue
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            with suppress(OSError):  # The process has ended.
+                if (folder / "cmdline").read_bytes() == wanted:  # A zombie's is empty.
+                    found.append(int(folder.name))
     return found
 
 

@@ -212,7 +212,7 @@ async def test_a_stopped_agent_stops_its_command_and_accepts_no_more(tmp_path, n
     async with alone(tmp_path) as agent:
         agent.offer(f"sleep {nap}")
         await until(lambda: sleeping(nap), "the sleeper")
-        agent.process.stdin.close()
+        agent.shut_down()
         end = await agent.report("ended")
         assert (end["outcome"], end["error"]) == ("cancelled", "The agent was stopped.")
         assert sleeping(nap) == []
@@ -225,7 +225,7 @@ async def test_a_stopped_agent_shortens_an_escalation(tmp_path, nap):
         await until(lambda: sleeping(nap), "the sleeper")
         agent.order("cancel", command)
         await agent.report("cancel_step")
-        agent.process.stdin.close()
+        agent.shut_down()
         end = await agent.report("ended")
         assert sleeping(nap) == []
         assert (end["outcome"], [step["step"] for step in end["steps"]]) == ("cancelled", agent.steps())

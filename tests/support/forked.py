@@ -1,4 +1,5 @@
-"""Forks processes of `onsembl …` from a server that has imported all modules, so that each starts in milliseconds.
+"""Forks processes of `onsembl …` and of the agent's runner from a server that has imported all modules, so that each
+starts in milliseconds.
 
     python -m support.forked SOCKET
 
@@ -23,16 +24,24 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
+from support import runner_process
 from support.clocks import follow_clock
 
 from onsembl.cli.main import main
 
+ONSEMBL = "onsembl.cli.main"
+RUNNER = "support.runner_process"
+PROGRAMS: dict[str, Callable[[list[str]], object]] = {
+    ONSEMBL: lambda arguments: main.main(arguments, prog_name="onsembl"),
+    RUNNER: runner_process.main,
+}
+"""The programs that the server runs, by their modules."""
 DEVNULL = subprocess.DEVNULL
 Stream = int | IO[Any]
 
@@ -75,7 +84,18 @@ async def fork_onsembl(
     stderr: Stream = 2,
 ) -> ForkedProcess:
     """Start `onsembl` with these arguments and streams; by default with this process's output streams."""
-    connection = await asyncio.to_thread(_forked, arguments, env, (stdin, stdout, stderr))
+    return await _fork(ONSEMBL, arguments, env, (stdin, stdout, stderr))
+
+
+async def fork_runner(*arguments: str, env: Mapping[str, str], stdin: Stream, stdout: Stream) -> ForkedProcess:
+    """Start `support.runner_process` with these arguments and streams."""
+    return await _fork(RUNNER, arguments, env, (stdin, stdout, 2))
+
+
+async def _fork(
+    module: str, arguments: Sequence[str], env: Mapping[str, str] | None, streams: Sequence[Stream]
+) -> ForkedProcess:
+    connection = await asyncio.to_thread(_forked, module, arguments, env, streams)
     reader, writer = await asyncio.open_unix_connection(sock=connection)
     return ForkedProcess(int(await reader.readline()), reader, writer)
 
@@ -89,7 +109,7 @@ class BlockingProcess:
         read, write = os.pipe()
         self.stdout = os.fdopen(read, "rb", buffering=0)
         try:
-            self._connection = _forked(arguments, env, (DEVNULL, write, write))
+            self._connection = _forked(ONSEMBL, arguments, env, (DEVNULL, write, write))
         finally:
             os.close(write)
         self._answers = self._connection.makefile("rb")
@@ -120,7 +140,10 @@ def run_forked(
     ):
         input_file.write(given)
         input_file.seek(0)
-        with _forked(arguments, env, (input_file, out, err)) as connection, connection.makefile("rb") as answers:
+        with (
+            _forked(ONSEMBL, arguments, env, (input_file, out, err)) as connection,
+            connection.makefile("rb") as answers,
+        ):
             answers.readline()
             connection.settimeout(timeout)
             code = int(answers.readline())
@@ -129,10 +152,12 @@ def run_forked(
         return subprocess.CompletedProcess(arguments, code, out.read(), err.read())
 
 
-def _forked(arguments: Sequence[str], env: Mapping[str, str] | None, streams: Sequence[Stream]) -> socket.socket:
+def _forked(
+    module: str, arguments: Sequence[str], env: Mapping[str, str] | None, streams: Sequence[Stream]
+) -> socket.socket:
     """Ask the server for a process with these standard streams; it answers on the returned connection."""
     environment = dict(os.environ if env is None else env)
-    request = {"arguments": arguments, "environment": environment, "folder": str(Path.cwd())}
+    request = {"module": module, "arguments": arguments, "environment": environment, "folder": str(Path.cwd())}
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(str(_server()))
     nothing = os.open(os.devnull, os.O_RDWR)
@@ -242,12 +267,13 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> None:
     sys.orig_argv = [
         sys.executable,
         "-m",
-        "onsembl.cli.main",
+        request["module"],
         *request["arguments"],
     ]  # `onsembl` starts itself again with this command.
     code: Any = 1
     try:
-        main.main(request["arguments"], prog_name="onsembl")
+        PROGRAMS[request["module"]](request["arguments"])
+        code = 0
     except SystemExit as end:
         code = end.code
     except BaseException:  # noqa: BLE001 — print it as the interpreter would

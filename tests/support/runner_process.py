@@ -32,7 +32,13 @@ from onsembl.protocol.messages import Offer, encode
 from onsembl.protocol.stop_timeouts import StopTimeouts
 
 
-async def main(folder: Path, kind: str, adopt: bool, timeouts: StopTimeouts) -> None:
+def main(arguments: list[str]) -> None:
+    """Run with these arguments of the command line until standard input ends."""
+    folder, kind, adopt, times = arguments
+    asyncio.run(_run(Path(folder), kind, adopt == "adopt", StopTimeouts(**json.loads(times))))
+
+
+async def _run(folder: Path, kind: str, adopt: bool, timeouts: StopTimeouts) -> None:
     outbox = Outbox(folder / "spool" / str(os.getpid()), uuid4())
     terminal = AgentTerminal(80, 24, outbox)
     shown = (folder / "terminal").open("ab", buffering=0)
@@ -81,4 +87,4 @@ async def main(folder: Path, kind: str, adopt: bool, timeouts: StopTimeouts) -> 
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "adopt", StopTimeouts(**json.loads(sys.argv[4]))))
+    main(sys.argv[1:])
