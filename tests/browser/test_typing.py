@@ -72,8 +72,8 @@ async def test_a_person_types_into_the_running_program(center: Api, visit, tmp_p
 
 
 async def test_two_people_at_one_terminal(center: Api, visit, tmp_path: Path) -> None:
-    """A program's query to its terminal is answered once, whoever watches. The second person asks for control and gets it,
-    then the first takes it back; every window shows who has it."""
+    """A program's query to its terminal is answered once, whoever watches. The second person asks for control and gets
+    it, then the first takes it back; every window shows who has it."""
     async with agent_running(center, tmp_path) as agent:
         ada, bob, eve = [await visit(center.url) for _ in range(3)]
         admin, operator = await center.operator(Role.ADMIN), await center.operator(Role.OPERATOR)
