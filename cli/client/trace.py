@@ -16,6 +16,8 @@ from onsembl.cli.output import Styled, print_line, styled
 from onsembl.protocol.states import FINAL_STATES
 
 POLL_SECONDS = 0.5
+LAST_STEPS_SECONDS = 3.0
+"""How long a command that has ended is asked for the step of its result, which a killed one does not have."""
 PAGE = 1000
 MAX_DEPTH = 8
 _MARKS = {"completed": "✓", "failed": "✗", "in_progress": "…", "pending": "…"}
@@ -39,8 +41,14 @@ def trace(command_id: UUID, follow: bool, number: int | None, as_json: bool, ser
             return
         depths: dict[int, int] = {}
         after = 0
+        ended_at: float | None = None
+        newest: tuple[int, str] = (0, "")
         while True:
-            over = client.poll(f"/v1/commands/{command_id}")["state"] in FINAL_STATES if follow else True
+            if follow and ended_at is None:
+                command = client.poll(f"/v1/commands/{command_id}")
+                if command["state"] in FINAL_STATES:
+                    ended_at = time.monotonic()
+                    newest = newest if command["turn"] is not None else (0, "result")  # a shell has no steps
             steps = _changed_after(client, command_id, after)
             after = max([after, *(step["changed"] for step in steps)])
             if as_json and not follow:
@@ -51,9 +59,15 @@ def trace(command_id: UUID, follow: bool, number: int | None, as_json: bool, ser
                     print_line(json.dumps(step))
                 else:
                     _print(step, depths)
-            if over and not (follow and steps):  # the last steps may arrive after the end of the command
+            newest = max([newest, *((step["number"], step["kind"]) for step in steps)])
+            if not follow or (ended_at is not None and not steps and _are_all(newest[1], ended_at)):
                 return
             time.sleep(POLL_SECONDS)
+
+
+def _are_all(last: str, ended_at: float) -> bool:
+    """Whether no step will come: steps may arrive after the end of the command, and the last is its result."""
+    return last == "result" or time.monotonic() - ended_at > LAST_STEPS_SECONDS
 
 
 def _changed_after(client: OperatorClient, command_id: UUID, after: int) -> list[dict[str, Any]]:
