@@ -6,10 +6,10 @@ import re
 
 import pyte
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from onsembl.agent.rendering.markdown import MarkdownWriter
+from onsembl.agent.rendering.markdown import MAX_WORD, MarkdownWriter
 from onsembl.protocol.text_width import columns
 
 
@@ -90,3 +90,26 @@ def test_no_line_is_longer_than_the_terminal(words, width):
     shown = plain(write(" ".join(words), width))
     assert shown.split() == words
     assert all(columns(line) <= width for line in shown.split("\n"))
+
+
+@pytest.mark.parametrize("before", ["", "a ", "```\n", "| a", "- "])
+@pytest.mark.parametrize("unit", ["x", " ", "\t", "*", "`", "**a", "-", "#", ">", "1", "|", "漢", "a`` "])
+def test_a_long_word_is_shown_as_it_comes(before, unit):
+    """A file in base64, or any other line without a space: the writer keeps a bounded part of it, so that each piece
+    costs the same, and what is shown does not depend on the pieces."""
+    writer = MarkdownWriter(lambda: 80)
+    shown, piece = writer.feed(before), unit * 100
+    for _ in range(25):
+        shown += writer.feed(piece)
+        assert sum(len(kept) for kept in vars(writer).values() if isinstance(kept, str | list)) < 3 * MAX_WORD + len(
+            piece
+        )
+    assert shown + writer.end() == write(before + unit * 2500)
+
+
+@settings(max_examples=20)
+@given(st.text("ab12+/=", min_size=1, max_size=9), st.integers(MAX_WORD - 2, 3 * MAX_WORD), st.integers(25, 60))
+def test_a_long_word_keeps_its_characters(unit, length, width):
+    """Nothing is put between the parts in which it is shown; the words around it are words of their own."""
+    word = (unit * length)[:length]
+    assert plain(write(f"see {word} there", width)).replace("\n", " ").split() == ["see", word, "there"]

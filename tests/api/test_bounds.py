@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
-from msgspec import inspect
+from msgspec import Meta, inspect
 
 from onsembl.api.http.endpoint import Endpoint
 from onsembl.api.routes.table import ENDPOINTS
 from onsembl.protocol import enrolment
-from onsembl.protocol.field_types import MAX_TEXT_BYTES, Bounded, CommandText, Count, Name, Time
+from onsembl.protocol.field_types import END, MAX_TEXT_BYTES, NO_NUL, Bounded, CommandText, Count, Name, Time
 from onsembl.protocol.json_input import InputError, InvalidInput, decode
 from onsembl.protocol.messages import AgentMessage, ServerToAgentMessage, ViewerMessage
 
@@ -61,6 +61,8 @@ def unbounded(type: inspect.Type, place: str, seen: set[Any]) -> Iterator[str]:
                 yield f"{place}: length of the text"
             if pattern is None and place not in MAY_HAVE_NUL:
                 yield f"{place}: characters of the text"
+            if pattern is not None and pattern.endswith("$") and pattern != NO_NUL:
+                yield f"{place}: a line feed at the end of the text"
         case inspect.IntType() | inspect.FloatType():
             if (type.ge is None and type.gt is None) or (type.le is None and type.lt is None):
                 yield f"{place}: range of the number"
@@ -100,6 +102,7 @@ class Inner(msgspec.Struct):
     anything: Any
     number: int
     text: str
+    word: Annotated[str, Meta(max_length=9, pattern="^[a-z]+$")]
     items: list[Count]
     keys: dict[Name, Count]
 
@@ -119,9 +122,22 @@ def test_a_field_without_bounds_is_found():
         "range of the number",
         "length of the text",
         "characters of the text",
+        "a line feed at the end of the text",
         "length of the list",
         "number of keys",
     ]
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n", "x\n"])
+def test_a_pattern_ends_with_its_text(ending):
+    """`$` lets one line feed pass, which then begins a line of a log, or a header: the end of every pattern is END."""
+    word = msgspec.json.Decoder(Annotated[str, Meta(pattern=f"^[a-z]+{END}")])
+    text = msgspec.json.encode(f"word{ending}")
+    if ending:
+        with pytest.raises(msgspec.ValidationError):
+            word.decode(text)
+    else:
+        assert word.decode(text) == "word"
 
 
 def structs(type: inspect.Type, seen: set[Any]) -> Iterator[inspect.StructType]:
