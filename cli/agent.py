@@ -32,7 +32,7 @@ from onsembl.protocol.states import AgentKind
 
 CONNECTION_LOG = "onsembl.agent.link.connection"
 """The logger that says when the agent is connected, and to which server."""
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _KINDS = click.Choice([AgentKind.SHELL.value, AgentKind.CLAUDE.value])
 _COLOURS = {"ok": "green", "note": "yellow", "fault": "red"}
 
@@ -45,7 +45,7 @@ def agent() -> None:
 
 
 def _name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    if not _NAME.match(value):
+    if not _NAME.fullmatch(value):
         raise click.BadParameter("use at most 64 letters, digits, '.', '_' and '-', beginning with a letter or digit")
     return value
 

@@ -64,3 +64,16 @@ async def test_a_run_is_interrupted(tmp_path, environment):
         assert (end["outcome"], end["exit_code"], agent.steps()) == ("cancelled", 0, ["interrupt"])
         assert end["usage"]["input_tokens"] == 100
         assert b"[Request interrupted by user]" in agent.shown
+
+
+async def test_a_cli_that_is_missing_fails_the_command_in_words(tmp_path):
+    """The error names the program, and how to find the mend."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "bash").symlink_to("/bin/bash")
+    async with alone(tmp_path, kind="claude", PATH=str(tmp_path / "bin")) as agent:
+        end = await agent.run("hello")
+    assert (end["outcome"], end["error"]) == (
+        "failed",
+        "It could not be started: No such file or directory: claude. Find the mend on the agent's machine with: "
+        "onsembl agent doctor",
+    )

@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from onsembl.agent.drivers.claude.translator import NOBODY_TO_ASK, ClaudeTranslator
+from onsembl.agent.drivers.start_failure import with_doctor
 from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.turn_events import (
     Diff,
@@ -378,9 +379,20 @@ def test_what_the_cli_says_of_itself_is_a_notice():
 
 def test_the_error_of_a_cli_that_dies_after_it_is_kept():
     """An error text without a result is the error of the run."""
-    line = {**message("a", {"type": "text", "text": "Not logged in · Please run /login"}), "error": "authentication"}
+    line = {**message("a", {"type": "text", "text": "Credit balance is too low"}), "error": "billing_error"}
     _, run = translate(output(line))
-    assert (run.outcome, run.error) == (None, "Not logged in · Please run /login")
+    assert (run.outcome, run.error) == (None, "Credit balance is too low")
+
+
+def test_a_cli_that_is_not_signed_in_names_the_doctor():
+    """With a result and without one; the next turn's error is its own."""
+    text = "Not logged in · Please run /login"
+    line = {**message("a", {"type": "text", "text": text}), "error": "authentication_failed"}
+    failed = {"type": "result", "subtype": "success", "is_error": True, "num_turns": 1, "result": text}
+    assert translate(output(line))[1].error == with_doctor(text)
+    assert translate(output(line, failed))[1].error == with_doctor(text)
+    assert translate(output(line, failed, {**failed, "result": "other"}))[1].error == "other"
+    assert "onsembl agent doctor" in with_doctor(text)
 
 
 def test_the_conversation_is_reported():

@@ -8,9 +8,11 @@ from uuid import uuid4
 import pytest
 
 from onsembl.agent.drivers import turn_run
+from onsembl.agent.drivers.start_failure import with_doctor
 from onsembl.agent.drivers.turn_run import TurnRun
 from onsembl.agent.process.process import ProcessContext
 from onsembl.protocol.turn_events import MessageChunk, TurnEvent, TurnOutcome
+from onsembl.protocol.turn_messages import TurnReport
 
 
 class EchoTranslator:
@@ -20,6 +22,7 @@ class EchoTranslator:
     error: str | None = None
     outcome: TurnOutcome | None = None
     input_complete = False
+    report = TurnReport()
 
     def __init__(self, text: str = "hello\n") -> None:
         self._input = text.encode()
@@ -91,11 +94,15 @@ async def test_a_program_that_does_not_end_is_ended(context, shown, script, monk
 
 
 async def test_without_a_result_the_error_is_the_last_line_of_the_error_output(context, shown):
-    """A CLI that is not signed in, or not installed well, says so there."""
+    """A CLI that is not signed in, or not installed well, says so there; the doctor finds the mend. With a conversation
+    it did start."""
     run = bash("echo first >&2; echo 'please log in' >&2; exit 3", context, EchoTranslator())
-    assert await end(run) == (3, "please log in")
+    assert await end(run) == (3, with_doctor("please log in"))
     run = bash("exit 0", context, EchoTranslator())
-    assert await end(run) == (0, "It ended without a result.")
+    assert await end(run) == (0, with_doctor("It ended without a result"))
+    begun = EchoTranslator()
+    begun.report = TurnReport(conversation="an-id")
+    assert await end(bash("exit 0", context, begun)) == (0, "It ended without a result.")
 
 
 async def test_input_that_nobody_reads_holds_nothing_up(context, shown):

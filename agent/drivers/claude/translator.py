@@ -151,7 +151,9 @@ class ClaudeTranslator:
     @property
     def error(self) -> str | None:
         """The error of the last turn that did something, or the last error that was shown without a result."""
-        return self._error if self.outcome is not None else self._last_error or None
+        if self.outcome is not None:
+            return self._error
+        return with_doctor(self._last_error) if self._not_signed_in else self._last_error or None
 
     @property
     def report(self) -> TurnReport:
