@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from uuid import UUID
 
 import msgspec
@@ -47,13 +48,15 @@ async def request_cancel(
     return row
 
 
-async def stop_overdue(conn: Connection, grace: float) -> int:
-    """Stop the commands that still run `grace` seconds after they exceeded a limit; return their number."""
+async def stop_overdue(conn: Connection, overdue: Mapping[CommandId, LimitName]) -> int:
+    """Stop the commands that have exceeded these limits and still run; return their number."""
     stopped = 0
-    for overdue in await commands.overdue(conn, grace):
-        limit: LimitName = overdue["passed"]
-        reason = f"Past its limit: {describe(limit, msgspec.convert(overdue['limits'], CommandLimits))}."
-        row = await commands.stop_at(conn, overdue["id"], limit, reason)
+    for command_id, limit in overdue.items():
+        found = await commands.get(conn, command_id)
+        if found is None:
+            continue
+        reason = f"Past its limit: {describe(limit, msgspec.convert(found['limits'], CommandLimits))}."
+        row = await commands.stop_at(conn, command_id, limit, reason)
         if row is None:
             continue
         await _abort_job(conn, row)

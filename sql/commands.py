@@ -8,20 +8,21 @@ the state follow.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import datetime
 from uuid import UUID
 
-from msgspec import to_builtins
+from msgspec import ValidationError, convert, to_builtins
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from onsembl.protocol.ids import AgentId, CommandId, OperatorId, StreamId
 from onsembl.protocol.limits import CommandLimits, LimitName
 from onsembl.protocol.messages import Ended
+from onsembl.protocol.overdue import LimitedCommand
 from onsembl.protocol.usage import Usage
 from onsembl.sql.audit import Actor
 from onsembl.sql.database import Connection
-from onsembl.sql.instances import GAP_SECONDS
 
 CHANGED = "onsembl_command"
 RUN_COMMAND = "onsembl:run_command"
@@ -337,39 +338,31 @@ async def notify_changed(conn: Connection, command_id: CommandId) -> None:
     await conn.execute("select pg_notify(%s, %s)", [CHANGED, str(command_id)])
 
 
-async def overdue(conn: Connection, grace: float) -> list[DictRow]:
-    """Commands that still run `grace` seconds after they exceeded a limit, with the limit as `passed`.
-
-    Only commands of agents that have been connected for `grace` seconds, to instances that have reached the database
-    for `grace` seconds: otherwise a report of the agent may still be missing here. A command counts as started no
-    earlier than its dispatch, whatever the agent's clock says.
-    """
+async def limited(conn: Connection) -> dict[CommandId, LimitedCommand]:
+    """The running commands with limits that are not being cancelled."""
     cursor = await conn.execute(
-        """select * from (
-               select commands.id, agent_id, commands.limits, job_id, case
-                   when began + make_interval(secs => (commands.limits ->> 'wall_seconds')::float8 + %(grace)s) < now()
-                       then 'wall_seconds'
-                   when greatest(began, connected_at, reached_since, (
-                           select max(at) from archive
-                           where archive.stream_id = commands.stream_id and at >= began))
-                       + make_interval(secs => (commands.limits ->> 'idle_seconds')::float8 + %(grace)s) < now()
-                       then 'idle_seconds'
-                   when over_at + make_interval(secs => %(grace)s) < now()
-                       then case
-                           when (usage ->> 'cost_usd')::float8 > (commands.limits ->> 'cost_usd')::float8
-                           then 'cost_usd' else 'tokens' end
-                   end as passed
-               from commands
-               join agents on agents.id = agent_id and status = 'online'
-               join instances on instances.id = instance_id
-                   and heartbeat_at > now() - make_interval(secs => %(gap)s)
-               cross join lateral (select greatest(commands.started_at, dispatched_at) as began) as bounds
-               where state = 'running' and commands.limits <> '{}' and cancel_requested_at is null
-                 and greatest(connected_at, reached_since) + make_interval(secs => %(grace)s) < now()) as limited
-           where passed is not null""",
-        {"grace": grace, "gap": GAP_SECONDS},
+        """select commands.id, commands.limits, instances.xmin::text as heartbeat,
+                  case when status = 'online' then format('%s %s', epoch, reached_since) end as connection,
+                  (select ended from archive_ends where archive_ends.stream_id = commands.stream_id) as output_end,
+                  case when over_at is null then null
+                      when (usage ->> 'cost_usd')::float8 > (commands.limits ->> 'cost_usd')::float8 then 'cost_usd'
+                      else 'tokens' end as over
+           from commands
+           join agents on agents.id = agent_id
+           left join instances on instances.id = instance_id
+           where state = 'running' and commands.limits <> '{}' and cancel_requested_at is null"""
     )
-    return await cursor.fetchall()
+    found: dict[CommandId, LimitedCommand] = {}
+    for row in await cursor.fetchall():
+        with suppress(ValidationError):  # limits that cannot be read stop nothing, nor keep other commands' from it
+            found[CommandId(row["id"])] = LimitedCommand(
+                convert(row["limits"], CommandLimits),
+                row["connection"],
+                row["heartbeat"],
+                row["output_end"],
+                row["over"],
+            )
+    return found
 
 
 async def stop_at(conn: Connection, command_id: CommandId, limit: LimitName, reason: str) -> DictRow | None:

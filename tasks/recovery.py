@@ -13,8 +13,10 @@ from collections.abc import Callable
 from onsembl.fleet.cancel import stop_overdue
 from onsembl.fleet.commands import promote_idle_queues
 from onsembl.fleet.halt import enforce_halt
-from onsembl.protocol.ids import AgentId, InstanceId
+from onsembl.protocol.ids import AgentId, CommandId, InstanceId
+from onsembl.protocol.limits import LimitName
 from onsembl.protocol.liveness import Liveness
+from onsembl.protocol.overdue import LimitObserver
 from onsembl.sql import agents, audit, commands, instances, jobs, locks
 from onsembl.sql.database import Connection, Pool
 
@@ -40,6 +42,7 @@ class Sweeper:
         self._clock = clock
         self._workers = Liveness[int](dead_worker)
         self._instances = Liveness[InstanceId](dead_instance)
+        self._limits = LimitObserver(LIMIT_GRACE_SECONDS, instances.GAP_SECONDS)
         self._repair_every = min(SWEEP_SECONDS, dead_worker)
         self._repaired: float | None = None
         self.interval = min(self._workers.interval, self._instances.interval, self._repair_every)
@@ -48,22 +51,29 @@ class Sweeper:
         """The workers that have a row, at the last look."""
 
     async def sweep(self) -> None:
-        """Look at the heartbeats. Repair if a process is dead or the last repair is some seconds ago."""
+        """Look at the heartbeats and at the commands with limits. Repair if a process is dead, a command is overdue, or
+        the last repair is some seconds ago."""
         began = self._clock()
         async with self._pool.connection() as conn:
             workers, living = await jobs.worker_numbers(conn), await instances.numbers(conn)
+            limited = await commands.limited(conn)
         ended = self._clock()
         self.workers = frozenset(workers)
         dead_workers = self._workers.look(began, ended, workers)
         dead_instances = self._instances.look(began, ended, living)
+        overdue = self._limits.look(began, ended, limited)
         due = self._repaired is None or began - self._repaired >= self._repair_every
-        if (due or dead_workers or dead_instances) and await self._repair(dead_workers, dead_instances):
+        if not (due or dead_workers or dead_instances or overdue):
+            return
+        if await self._repair(dead_workers, dead_instances, overdue):
             self._repaired = began
 
-    async def _repair(self, dead_workers: dict[int, str], dead_instances: dict[InstanceId, str]) -> bool:
+    async def _repair(
+        self, dead_workers: dict[int, str], dead_instances: dict[InstanceId, str], overdue: dict[CommandId, LimitName]
+    ) -> bool:
         """Retry the jobs of dead workers, give a new job to each command that lost its job, mark the agents of dead
-        instances offline, finish an incomplete halt, stop commands that exceed their limits, and promote idle queues.
-        Return False when another worker does so."""
+        instances offline, finish an incomplete halt, stop overdue commands, and promote idle queues. Return False when
+        another worker does so."""
         async with self._pool.connection() as conn:
             if not await locks.try_take(conn, "recovery"):
                 return False
@@ -77,7 +87,7 @@ class Sweeper:
             await conn.commit()
             await enforce_halt(conn)
             await conn.commit()
-            if stopped := await stop_overdue(conn, LIMIT_GRACE_SECONDS):
+            if stopped := await stop_overdue(conn, overdue):
                 logger.warning(
                     "Stopped commands that exceeded their limits", extra={"action": "limits_passed", "count": stopped}
                 )

@@ -15,15 +15,41 @@ from support.frames import HELLO, next_message
 from support.server import Api, running
 
 from onsembl.fleet.cancel import stop_overdue
+from onsembl.protocol.overdue import LimitObserver
 from onsembl.protocol.states import AgentKind, Role
 from onsembl.protocol.stop_timeouts import StopTimeouts
-from onsembl.sql import instances
+from onsembl.sql import commands, instances
 from onsembl.sql.database import connect
 
 
 @pytest.fixture
 async def admin(api: Api) -> Operator:
     return Operator(api, await api.operator())
+
+
+class Looks:
+    """A worker's looks at the commands with limits, by a clock that the test sets."""
+
+    def __init__(self, api: Api, *, grace: float) -> None:
+        self._url = api.database_url
+        self._observer = LimitObserver(grace, instances.GAP_SECONDS)
+        self._at = -5.0
+
+    async def __call__(self, at: float, *, heartbeats: bool = True) -> int:
+        """Look at this time, and stop what is overdue; with `heartbeats`, each instance has written one since."""
+        self._at = at
+        async with await connect(self._url, role="onsembl_api") as conn:
+            if heartbeats:
+                await conn.execute("update instances set address = address")
+                await conn.commit()
+            return await stop_overdue(conn, self._observer.look(at, at, await commands.limited(conn)))
+
+    async def until(self, end: float, *, heartbeats: bool = True) -> int:
+        """Look every 5 s until this time; return how many commands were stopped."""
+        stopped = 0
+        while self._at < end:
+            stopped += await self(self._at + 5.0, heartbeats=heartbeats)
+        return stopped
 
 
 async def test_a_command_past_its_limit_has_timed_out(api, admin, tmp_path):
@@ -111,15 +137,17 @@ async def test_the_server_stops_what_its_agent_does_not(api, admin, limits, pass
         await socket.send(json.dumps({"type": "accepted", **about, "started_at": now, "output_start": 0}))
         await socket.send(json.dumps({"type": "used", **about, "usage": {"input_tokens": 4, "cache_write_tokens": 6}}))
 
-        async def stopped() -> int:
-            async with await connect(api.database_url, role="onsembl_api") as conn:
-                return await stop_overdue(conn, 0.0)
+        async def known() -> bool:
+            return (await admin.read(command))["usage"] is not None
 
-        assert await until(stopped, "the limit") == 1
+        await until(known, "what it used")
+        look = Looks(api, grace=30.0)
+        assert [await look(at) for at in (0.0, 10.0, 20.0, 29.0)] == [0] * 4
+        assert await look(31.0) == 1
         cancel = await next_message(socket, "cancel")
         assert (cancel["command_id"], cancel["limit"]) == (command["id"], passed)
         assert cancel["reason"].startswith("Past its limit: it ")
-        assert await stopped() == 0
+        assert await look(40.0) == 0
         await socket.send(json.dumps({"type": "ended", **about, "outcome": "cancelled", "ended_at": now}))
         row = await admin.until_state(command, "timed_out")
         assert (row["limit_passed"], row["usage"]["input_tokens"]) == (passed, 4)
@@ -128,17 +156,11 @@ async def test_the_server_stops_what_its_agent_does_not(api, admin, limits, pass
 
 
 async def test_the_server_stops_nothing_whose_silence_has_another_reason(api, admin):
-    """The server cancels no command because of a wrong agent clock, an agent that is offline or just back, or output
-    that an instance could not archive."""
+    """The server cancels no command because of a wrong clock, its own or the agent's, an agent that is offline or just
+    back, or output that an instance could not archive."""
     agent = await api.enrol()
     limits = {"wall_seconds": 3000, "idle_seconds": 600}
-
-    async def hours_later(statement: str) -> int:
-        async with await connect(api.database_url) as conn:
-            await conn.execute(f"update {statement}")
-        async with await connect(api.database_url, role="onsembl_api") as conn:
-            return await stop_overdue(conn, 0.0)
-
+    look = Looks(api, grace=30.0)
     async with api.agent_socket(agent) as socket:
         await socket.send(json.dumps(HELLO))
         command = await admin.send(agent.id, "go on", limits=limits)
@@ -147,32 +169,28 @@ async def test_the_server_stops_nothing_whose_silence_has_another_reason(api, ad
         accepted = {"command_id": command["id"], "started_at": slow, "output_start": 0}
         await socket.send(json.dumps({"type": "accepted", **accepted}))
         await admin.until_state(command, "running")
-        # The server's clock counts, and by it the command has just begun.
-        long_connected = "connected_at = connected_at - interval '1 hour'"
-        long_reached = "instances set reached_since = reached_since - interval '1 hour'"
-        await hours_later(long_reached)
-        assert await hours_later(f"agents set {long_connected}") == 0
+        assert await look.until(0.0) == 0
+        async with await connect(api.database_url) as conn:  # as if the database's clock had jumped
+            for table, columns in (
+                ("agents", ("connected_at",)),
+                ("instances", ("heartbeat_at", "reached_since")),
+                ("commands", ("created_at", "dispatched_at", "started_at")),
+            ):
+                changes = ", ".join(f"{column} = {column} - interval '2 hours'" for column in columns)
+                await conn.execute(f"update {table} set {changes}")
+        assert await look.until(600.0) == 0
 
     async def offline() -> bool:
         return (await call_api(admin, "GET", f"/v1/agents/{agent.id}"))["status"] == "offline"
 
     await until(offline, "offline")
-    half_an_hour = "interval '30 minutes'"
-    earlier = f"dispatched_at = dispatched_at - {half_an_hour}, started_at = started_at - {half_an_hour}"
-    assert await hours_later(f"commands set {earlier}") == 0
+    assert await look.until(1200.0) == 0
     async with api.agent_socket(agent) as socket:
         await socket.send(json.dumps({**HELLO, "running": [accepted]}))
         await next_message(socket, "welcome")
-        assert await hours_later(long_reached) == 0
-        assert await hours_later("instances set heartbeat_at = now() - interval '16 seconds'") == 0
-        await hours_later(f"agents set {long_connected}")
-        async with await connect(api.database_url, role="onsembl_api") as conn:
-            cursor = await conn.execute("select id from instances")
-            [instance] = await cursor.fetchall()
-            await instances.heartbeat(conn, instance["id"], "")
-            await conn.commit()
-            assert await stop_overdue(conn, 0.0) == 0
-        assert await hours_later(long_reached) == 1
+        assert await look.until(1800.0, heartbeats=False) == 0
+        assert await look.until(2425.0) == 0
+        assert await look.until(2455.0) == 1
         assert (await next_message(socket, "cancel"))["limit"] == "idle_seconds"
 
 
