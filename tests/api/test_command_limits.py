@@ -189,7 +189,7 @@ async def test_the_server_stops_nothing_whose_silence_has_another_reason(api, ad
         await socket.send(json.dumps({**HELLO, "running": [accepted]}))
         await next_message(socket, "welcome")
         assert await look.until(1800.0, heartbeats=False) == 0
-        assert await look.until(2425.0) == 0
+        assert await look.until(2420.0) == 0  # the instance may have written a heartbeat of its own at 1795 s
         assert await look.until(2455.0) == 1
         assert (await next_message(socket, "cancel"))["limit"] == "idle_seconds"
 
