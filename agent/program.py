@@ -39,7 +39,7 @@ from onsembl.agent.startup import StartupScript
 from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.keyboard_messages import KeysRejection
 from onsembl.protocol.limits import LimitName
-from onsembl.protocol.messages import MAX_MESSAGE_BYTES, Ended, Halt, Hello, Keys, Offer, Steps, StreamTail
+from onsembl.protocol.messages import MAX_MESSAGE_BYTES, Ended, Halt, Hello, Keys, Offer, Steer, Steps, StreamTail
 from onsembl.protocol.states import AgentKind, AgentMode
 from onsembl.protocol.stop_timeouts import StopTimeouts
 
@@ -256,6 +256,9 @@ class Agent:
     def fail(self, command_id: UUID, error: str) -> None:
         self._runner.fail(command_id, error)
 
+    def steer(self, steer: Steer) -> None:
+        self._runner.steer(steer)
+
     def cancel(self, command_id: UUID, limit: LimitName | None) -> None:
         self._runner.cancel(command_id, limit)
 
@@ -311,4 +314,5 @@ class Agent:
             ended=fitting_ends(self._journal.ended.values()),
             recalls=True,
             problem=self.problem,
+            takes_steers=self._config.kind != AgentKind.SHELL,
         )

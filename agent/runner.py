@@ -19,7 +19,7 @@ from onsembl.agent.drivers.driver import Driver
 from onsembl.agent.drivers.guarded import GuardedRun, in_words
 from onsembl.agent.drivers.start_failure import start_failure
 from onsembl.agent.errors import CannotWrite
-from onsembl.agent.link.journal import Journal
+from onsembl.agent.link.journal import Journal, fates
 from onsembl.agent.process.escalation import Escalation, escalate
 from onsembl.agent.process.process import ProcessContext
 from onsembl.agent.process.tree import ProcessTree
@@ -28,6 +28,7 @@ from onsembl.agent.startup import StartupScript
 from onsembl.agent.terminal import AgentTerminal
 from onsembl.agent.watchdog import watch_limits
 from onsembl.protocol import request_ids
+from onsembl.protocol.command_messages import MAX_STEERS
 from onsembl.protocol.field_types import MAX_PIDS
 from onsembl.protocol.keyboard_messages import KeysRejection
 from onsembl.protocol.limits import CommandLimits, LimitName, describe
@@ -40,6 +41,8 @@ from onsembl.protocol.messages import (
     Keys,
     Message,
     Offer,
+    Steer,
+    Steered,
     Used,
     encode_for_server,
 )
@@ -81,6 +84,8 @@ class Runner:
         self._task: asyncio.Task[None] | None = None
         self._run: GuardedRun | None = None
         self._current: UUID | None = None
+        self._early_steers: list[Steer] = []
+        """Texts for the turn of a command whose program is not started yet."""
         self._stop_requested = asyncio.Event()
         self._exceeded: LimitName | None = None
         self._steps: list[CancelStep] = []
@@ -135,6 +140,7 @@ class Runner:
         self._exceeded = None
         self._steps = []
         self._current = offer.command_id
+        self._early_steers = []
         self._task = asyncio.create_task(self._run_command(offer, report), name=f"command {offer.command_id}")
 
     def cancel(self, command_id: UUID, limit: LimitName | None = None) -> None:
@@ -147,6 +153,38 @@ class Runner:
             self._send(end)
         elif not self._journal.knows(command_id):
             self._report_end(Ended(command_id=command_id, outcome="cancelled", ended_at=datetime.now(UTC)))
+
+    def steer(self, steer: Steer) -> None:
+        """Give the running turn a text, once. One that comes after the turn is ignored: the command's end has the texts
+        that came in time."""
+        command_id = steer.command_id
+        if command_id != self._current or command_id not in self._journal.running or self._stop_requested.is_set():
+            return
+        steers = self._journal.steers(command_id)
+        if (taken := steers.get(steer.steer_id)) is not None:
+            self._send(taken)
+        elif steer.steer_id in steers or len(steers) >= MAX_STEERS:
+            pass
+        elif self._run is None:
+            self._early_steers.append(steer)
+        elif self._run.takes_steers:
+            try:
+                self._journal.steer_given(command_id, steer.steer_id)
+            except OSError as error:
+                # Without the line it could be given twice. It becomes the next command of the conversation.
+                logger.warning("A text is not given: %s", error, extra={"action": "journal_failed"})
+            else:
+                self._run.steer(steer.steer_id, steer.text)
+
+    def _steered(self, steer_id: UUID, step: int) -> None:
+        """Report that the CLI has taken a text."""
+        assert self._current is not None
+        report = Steered(command_id=self._current, steer_id=steer_id, step=step)
+        try:
+            self._journal.steered(report)
+        except OSError as error:
+            logger.warning("The journal cannot be written: %s", error, extra={"action": "journal_failed"})
+        self._send(report)
 
     def recall(self, command_id: UUID) -> None:
         """Report the end of a command that the server believes to run, although no hello has it."""
@@ -270,7 +308,10 @@ class Runner:
             run = GuardedRun(self._driver.start(offer, self._context))
         except OSError as error:
             return await self._end_after(error, report, start_failure(error))
+        run.on_steered(self._steered)
         self._run = run
+        for steer in self._early_steers:
+            self.steer(steer)
         survivors = await self._wait_or_stop(run, offer)
         await run.process.drain()
         return self._conclude(report, offer.limits, run, survivors, time.monotonic() - began)
@@ -402,6 +443,7 @@ class Runner:
             output_start=report.output_start,
             output_end=self._terminal.end,
             error=printable(error)[:MAX_ERROR] if error else None,
+            steers=fates(self._journal.steers(report.command_id), "late"),
             **details,  # type: ignore[arg-type]
         )
 

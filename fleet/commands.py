@@ -11,7 +11,10 @@ import msgspec
 from msgspec import Meta, to_builtins
 from psycopg.rows import DictRow
 
+from onsembl.fleet import instance_messages
+from onsembl.fleet.instance_messages import InstanceMessage
 from onsembl.protocol import request_ids
+from onsembl.protocol.command_messages import MAX_STEERS
 from onsembl.protocol.field_types import END, Bounded, CommandText, Name, Priority
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.limits import NO_LIMITS, CommandLimits
@@ -101,8 +104,35 @@ class AgentNotFoundError(SendError):
     """An agent that the target names does not exist, or is disabled."""
 
 
+class SteerError(SendError):
+    """The agent takes no text into a running turn."""
+
+
 class NoTargetError(SendError):
     """No agent can take the command now."""
+
+
+async def steer(conn: Connection, content: CommandContent, agent_id: AgentId, actor: audit.Actor) -> DictRow:
+    """Send a text into the turn that the agent runs, in the caller's transaction; return its row.
+
+    The text takes the settings of the turn. If no turn runs, or not of the conversation that the content names, it is
+    the next command. Raises SendError; then nothing is written.
+    """
+    agent = await _enabled_agent(conn, agent_id)
+    if content.turn_settings:
+        raise ContentError("A text for the running turn takes no settings of a turn.")
+    if agent["kind"] == AgentKind.SHELL:
+        raise SteerError(f"The agent {agent['name']} runs command lines: type into its terminal instead.")
+    if not agent["takes_steers"] and agent["connected_at"] is not None:
+        raise SteerError(
+            f"The agent {agent['name']} runs an older version, which cannot put a text into a running turn. "
+            "Update it, or queue the text."
+        )
+    rendered = await render_content(conn, content, [agent["kind"]])
+    row = await _request(conn, rendered, agent_id, actor, steer=True)
+    if row["steer_state"] == "waiting" and (instance_id := await agents.online_at(conn, agent_id)) is not None:
+        await instance_messages.send(conn, instance_id, InstanceMessage(op="attend", agent_id=agent_id))
+    return row
 
 
 async def send(
@@ -229,7 +259,9 @@ async def promote_idle_queues(conn: Connection) -> None:
         await conn.commit()
 
 
-async def _request(conn: Connection, command: RenderedCommand, agent_id: AgentId, actor: audit.Actor) -> DictRow:
+async def _request(
+    conn: Connection, command: RenderedCommand, agent_id: AgentId, actor: audit.Actor, *, steer: bool = False
+) -> DictRow:
     row = await commands.request(
         conn,
         agent_id,
@@ -242,10 +274,13 @@ async def _request(conn: Connection, command: RenderedCommand, agent_id: AgentId
         settings=command.turn_settings,
         actor=actor,
         detail=command.audit_detail(agent_id),
+        steer=steer,
     )
     if row is None:
         agent = await _enabled_agent(conn, agent_id)
         _raise_refused(command, agent)
+        if steer:
+            raise SteerError(f"The running turn has {MAX_STEERS} texts already. Queue this one.")
         raise NoTargetError(f"The agent {agent['name']} was disabled when the command was sent.")
     return row
 

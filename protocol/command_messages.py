@@ -10,6 +10,7 @@ from msgspec import Meta
 from onsembl.protocol.field_types import (
     MAX_TEXT,
     NO_NUL,
+    Bounded,
     Count,
     EscalationStage,
     Int32,
@@ -24,6 +25,7 @@ from onsembl.protocol.field_types import (
 from onsembl.protocol.limits import NO_LIMITS, CommandLimits, LimitName
 from onsembl.protocol.request_ids import RequestId
 from onsembl.protocol.turn_messages import TurnReport, TurnSettings
+from onsembl.protocol.turn_steps import StepNumber
 from onsembl.protocol.usage import Usage
 
 # Server to agent
@@ -42,6 +44,17 @@ class Offer(Message, tag="offer", frozen=True, kw_only=True):
     problems: Count = 0
     """The `number` of the last `problem` that the server had applied. The agent ignores an offer with an earlier one,
     because its command may be back in the queue by now."""
+
+
+class Steer(Message, tag="steer", frozen=True, kw_only=True):
+    """Put this text into the running turn of the command; it is the queued command `steer_id`.
+
+    It is repeated after a reconnect: a known text is reported again, but not put into the turn again.
+    """
+
+    command_id: UUID
+    steer_id: UUID
+    text: Annotated[str, Meta(min_length=1, max_length=MAX_TEXT, pattern=NO_NUL)]
 
 
 class EndRecorded(Message, tag="end_recorded", frozen=True, kw_only=True):
@@ -66,7 +79,30 @@ class Cancel(Message, tag="cancel", frozen=True, kw_only=True):
 
 MAX_STEPS = 8
 """The most stages that one end may have; an escalation has fewer."""
+MAX_STEERS = 100
+"""The most texts that are put into one turn."""
 Outcome = Literal["succeeded", "failed", "cancelled", "timed_out", "lost"]
+
+
+class SteerFate(Bounded, frozen=True, kw_only=True):
+    """The fate of a text that the agent was to put into a turn.
+
+    `taken`: the CLI has taken it, at this `step` of the turn. `late`: the turn ended before the CLI took it. `unknown`:
+    the agent was killed after it gave the text to the CLI.
+    """
+
+    steer_id: UUID
+    state: Literal["taken", "late", "unknown"]
+    step: StepNumber | None = None
+
+
+class Steered(Message, tag="steered", frozen=True, kw_only=True):
+    """The CLI has taken the text `steer_id`, at this step of the command's turn. It is not repeated: the command's end
+    has it again."""
+
+    command_id: UUID
+    steer_id: UUID
+    step: StepNumber
 
 
 class CancelStep(Message, tag="cancel_step", frozen=True, kw_only=True):
@@ -88,7 +124,8 @@ class Ended(Message, tag="ended", frozen=True, kw_only=True):
     `cancelled` means that no process of the command is left. `exit_code` is None when a signal ended the program;
     `signal` is its number. The command's output is the half-open range of the stream from `output_start` to
     `output_end`. A command that timed out exceeded `limit`. `steps` has all stages of the escalation again, also those
-    that were reached without a connection.
+    that were reached without a connection. `steers` has the fate of each text that the agent was to put into the turn;
+    without it, the agent does not know.
     """
 
     command_id: UUID
@@ -104,6 +141,7 @@ class Ended(Message, tag="ended", frozen=True, kw_only=True):
     turn: TurnReport | None = None
     limit: LimitName | None = None
     steps: Annotated[list[CancelStep], Meta(max_length=MAX_STEPS)] = []
+    steers: Annotated[list[SteerFate], Meta(max_length=MAX_STEERS)] | None = None
 
 
 class Accepted(Message, tag="accepted", frozen=True, kw_only=True):

@@ -13,6 +13,8 @@ Agent's socket `/v1/agent`, subprotocol `onsembl.agent.v1`, access token in the 
                        ←                  acknowledged     the bytes below an offset are archived
                        ←                  resend           send again from an offset that the archive lacks
                        ←                  offer            run this command
+                       ←                  steer            put this text into the running turn
+      steered          →                                   the CLI has taken the text
       accepted         →                                   repeated when the command is offered again
       used             →                                   the command's usage, when it has grown
       ended            →                                   repeated until recorded
@@ -71,6 +73,9 @@ from onsembl.protocol.command_messages import Ended as Ended
 from onsembl.protocol.command_messages import EndRecorded as EndRecorded
 from onsembl.protocol.command_messages import Offer as Offer
 from onsembl.protocol.command_messages import Outcome as Outcome
+from onsembl.protocol.command_messages import Steer as Steer
+from onsembl.protocol.command_messages import Steered as Steered
+from onsembl.protocol.command_messages import SteerFate as SteerFate
 from onsembl.protocol.command_messages import Used as Used
 from onsembl.protocol.field_types import END, Bounded, Count, Credential
 from onsembl.protocol.field_types import Columns as Columns
@@ -164,6 +169,8 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     """Whether the agent answers `recall` in the welcome; agents of the first release do not."""
     problem: ProblemText | None = None
     """Why the agent takes no command, as in `problem`."""
+    takes_steers: bool = False
+    """Whether the agent puts texts into a running turn (`steer`)."""
 
 
 class AgentProblem(Message, tag="problem", frozen=True, kw_only=True):
@@ -329,6 +336,7 @@ AgentMessage = (
     | Used
     | Ended
     | Steps
+    | Steered
     | CancelStep
     | HaltProgress
     | AgentProblem
@@ -343,6 +351,7 @@ ServerToAgentMessage = (
     | Acknowledged
     | Resend
     | Offer
+    | Steer
     | EndRecorded
     | StepsRecorded
     | Cancel

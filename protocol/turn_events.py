@@ -6,6 +6,7 @@ A driver translates the lines of its CLI into these events. They are shown, stor
 from __future__ import annotations
 
 from typing import Literal
+from uuid import UUID
 
 import msgspec
 
@@ -87,6 +88,13 @@ class Plan(TurnEvent, tag="plan", frozen=True, kw_only=True):
     """The whole plan, each time that it changes."""
 
     entries: list[PlanEntry]
+
+
+class Steered(TurnEvent, tag="steered", frozen=True, kw_only=True):
+    """The CLI has taken a text that was sent while the turn ran."""
+
+    id: UUID
+    text: str
 
 
 class PermissionDenied(TurnEvent, tag="permission_denied", frozen=True, kw_only=True):

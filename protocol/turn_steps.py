@@ -12,7 +12,8 @@ from onsembl.protocol.turn_events import ToolKind, ToolStatus
 from onsembl.protocol.turn_messages import Tokens
 
 StepKind = Literal["message", "thought", "input", "tool", "plan", "notice", "result"]
-"""`input` is text that the CLI added to the conversation; `result` is the end of a turn."""
+"""`input` is text that was added to the conversation, by the CLI, or by an operator while the turn ran (then its
+name is `steer`); `result` is the end of a turn."""
 
 MAX_STEP_TEXT = 256 * 1024
 """The most bytes of a text or a result that a step has, in UTF-8."""

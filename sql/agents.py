@@ -22,7 +22,7 @@ from onsembl.sql.database import Connection
 
 COLUMNS = """id, name, kind, mode, host, platform, version, created_at, disabled_at, status, epoch, instance_id,
     connected_at, disconnected_at, stream_id, columns, rows, paused_at, paused_by_name,
-    labels, limits, permission_mode, problem, problem_since"""
+    labels, limits, permission_mode, problem, problem_since, takes_steers"""
 
 
 async def list_agents(conn: Connection) -> list[DictRow]:
@@ -72,7 +72,8 @@ async def connected(
         """update agents set
             epoch = epoch + 1, status = 'online', instance_id = %(instance_id)s, connected_at = now(),
             disconnected_at = null, stream_id = %(stream_id)s, kind = %(kind)s, mode = %(mode)s, host = %(host)s,
-            platform = %(platform)s, version = %(version)s, columns = %(columns)s, rows = %(rows)s
+            platform = %(platform)s, version = %(version)s, columns = %(columns)s, rows = %(rows)s,
+            takes_steers = %(takes_steers)s
         where id = %(agent_id)s
         returning epoch""",
         {
@@ -86,6 +87,7 @@ async def connected(
             "version": hello.version,
             "columns": hello.columns,
             "rows": hello.rows,
+            "takes_steers": hello.takes_steers,
         },
     )
     row = await cursor.fetchone()

@@ -43,6 +43,7 @@ ACTIONS: dict[str, str] = {
     "command.limit_passed": "A command exceeded a limit and its agent did not stop it, so the server stopped it.",
     "command.moved": "A queued command was moved within its queue.",
     "command.requested": "A command was sent to an agent's queue.",
+    "command.steered": "A running turn has taken a text that was sent into it.",
     "command.undelivered": "A command could not be delivered to its agent.",
     "conversation.forked": "A conversation was begun as a copy of another one.",
     "conversation.imported": "A conversation that was begun outside was taken up.",

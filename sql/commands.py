@@ -16,6 +16,7 @@ from msgspec import ValidationError, convert, to_builtins
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
+from onsembl.protocol.command_messages import MAX_STEERS
 from onsembl.protocol.ids import AgentId, CommandId, OperatorId, StreamId
 from onsembl.protocol.limits import CommandLimits, LimitName
 from onsembl.protocol.messages import Ended
@@ -23,6 +24,7 @@ from onsembl.protocol.overdue import LimitedCommand
 from onsembl.protocol.usage import Usage
 from onsembl.sql.audit import Actor
 from onsembl.sql.database import Connection
+from onsembl.sql.steers import STILL_EDITABLE
 
 CHANGED = "onsembl_command"
 RUN_COMMAND = "onsembl:run_command"
@@ -31,7 +33,8 @@ RUN_COMMAND = "onsembl:run_command"
 COLUMNS = """id, seq, agent_id, text, priority, state, requested_by, requested_by_name, created_at, dispatched_at,
     started_at, ended_at, cancel_requested_at, cancel_requested_by, cancel_reason, cancel_step, exit_code, signal,
     error, stream_id, output_start, output_end, usage, job_id, delivery_attempts, group_id, preset, position, revision,
-    note, tags, request_id, limits, limit_passed, conversation_id, turn, denied, denials"""
+    note, tags, request_id, limits, limit_passed, conversation_id, turn, denied, denials, steers,
+    steer_state, steer_step"""
 
 
 async def request(
@@ -47,17 +50,22 @@ async def request(
     settings: Mapping[str, object],
     actor: Actor,
     detail: Mapping[str, object],
+    steer: bool = False,
 ) -> DictRow | None:
     """Put a command in the agent's queue, record that in the audit log with this detail, and promote the head of the
     queue as `promote` does; return the command's row.
 
     `conversation` is `new`, `latest` or an id; `settings` has the `model` and the `effort`, if any. Return None, and
     change nothing, when the agent does not exist, is disabled, does not have this conversation, or takes no settings.
+
+    With `steer` the command is a text for the turn that the agent runs, with the settings of that turn. If no turn of
+    this conversation runs, it is an ordinary command. None comes back, too, when the turn has `MAX_STEERS` texts.
     """
+    function, last = ("request_steer", "%(most)s") if steer else ("request_turn", "%(settings)s")
     cursor = await conn.execute(
-        f"""select {COLUMNS} from request_turn(
+        f"""select {COLUMNS} from {function}(
                 %(agent_id)s, %(text)s, %(priority)s, %(preset)s, %(request_id)s, %(limits)s, %(task)s,
-                %(by_kind)s, %(by_id)s, %(by_name)s, %(address)s, %(detail)s, %(conversation)s, %(settings)s)""",
+                %(by_kind)s, %(by_id)s, %(by_name)s, %(address)s, %(detail)s, %(conversation)s, {last})""",
         {
             "agent_id": agent_id,
             "text": text,
@@ -73,6 +81,7 @@ async def request(
             "detail": Jsonb(dict(detail)),
             "conversation": conversation,
             "settings": Jsonb(dict(settings)),
+            "most": MAX_STEERS,
         },
     )
     return await cursor.fetchone()
@@ -111,7 +120,9 @@ async def idle_queues(conn: Connection) -> list[AgentId]:
         """select id from agents
            where status = 'online' and disabled_at is null and paused_at is null and problem is null
              and not exists (select from halts where lifted_at is null)
-             and exists (select from commands where agent_id = agents.id and state = 'queued')
+             and exists (
+                 select from commands
+                 where agent_id = agents.id and state = 'queued' and coalesce(steer_state, 'late') = 'late')
              and not exists (
                  select from commands where agent_id = agents.id and state in ('dispatched', 'running'))
            order by id"""
@@ -135,8 +146,9 @@ async def accepted(
     stream_id: StreamId,
     started_at: datetime,
     output_start: int,
-) -> bool:
-    """Record that the agent runs the command; return False when the command is over or belongs to another agent.
+) -> DictRow | None:
+    """Record that the agent runs the command; return None when the command is over or belongs to another agent, else
+    whether texts wait for its turn, as `steered`.
 
     It started at `started_at` by the agent's clock, but not before its dispatch and not after now. No notification is
     sent, because commits that notify wait for each other. The job reads the row when the acceptance
@@ -150,9 +162,13 @@ async def accepted(
                    started_at = (bounded_times(%(started_at)s, %(started_at)s, null, dispatched_at, now())).begun
                where id = %(id)s and agent_id = %(agent_id)s and state = 'dispatched'
                returning id)
-           select id from accepted
-           union all
-           select id from commands where id = %(id)s and agent_id = %(agent_id)s and state = 'running'""",
+           select id, exists (
+               select from commands where steers = %(id)s and steer_state in ('waiting', 'given')) as steered
+           from (
+               select id from accepted
+               union all
+               select id from commands
+               where id = %(id)s and agent_id = %(agent_id)s and state = 'running') as running""",
         {
             "id": command_id,
             "agent_id": agent_id,
@@ -161,7 +177,7 @@ async def accepted(
             "output_start": output_start,
         },
     )
-    return await cursor.fetchone() is not None
+    return await cursor.fetchone()
 
 
 async def ended(
@@ -174,10 +190,10 @@ async def ended(
     A command that the server stopped at a limit has timed out, even if the agent reports that it was cancelled.
     """
     cursor = await conn.execute(
-        f"""select {COLUMNS} from end_turn(
+        f"""select {COLUMNS} from end_steered_turn(
                 %(agent_id)s, %(id)s, %(outcome)s, %(started_at)s, %(ended_at)s, %(exit_code)s, %(signal)s, %(error)s,
                 %(output_start)s, %(output_end)s, %(usage)s, %(limit)s, %(channel)s, %(task)s,
-                %(by_name)s, %(address)s, %(turn)s)""",
+                %(by_name)s, %(address)s, %(turn)s, %(steers)s)""",
         {
             "agent_id": agent_id,
             "id": end.command_id,
@@ -196,6 +212,7 @@ async def ended(
             "by_name": actor.name,
             "address": actor.address,
             "turn": Jsonb(to_builtins(end.turn)) if end.turn else None,
+            "steers": Jsonb(to_builtins(end.steers)) if end.steers is not None else None,
         },
     )
     row = await cursor.fetchone()
@@ -253,7 +270,8 @@ async def request_cancel(
 ) -> DictRow | None:
     """Cancel a queued command at once; record the cancel request of an active one. None when the command is over.
 
-    A second request changes nothing: the operator of the first request is kept.
+    A second request changes nothing: the operator of the first request is kept. A text that was given to a running turn
+    cannot be cancelled: None.
     """
     cursor = await conn.execute(
         f"""update commands
@@ -262,7 +280,7 @@ async def request_cancel(
                 cancel_reason = case when cancel_requested_at is null then %(reason)s else cancel_reason end,
                 state = case state when 'queued' then 'cancelled' else state end,
                 ended_at = case state when 'queued' then now() end
-            where id = %(id)s and state in ('queued', 'dispatched', 'running')
+            where id = %(id)s and state in ('queued', 'dispatched', 'running') and {STILL_EDITABLE}
             returning {COLUMNS}""",
         {"id": command_id, "by": operator_id, "reason": reason},
     )
@@ -272,10 +290,10 @@ async def request_cancel(
 async def cancel_queued(conn: Connection, agent_id: AgentId, operator_id: UUID | None, reason: str | None) -> int:
     """Cancel every command in the agent's queue; return their number. The caller has locked the agent's row."""
     cursor = await conn.execute(
-        """update commands
-           set state = 'cancelled', ended_at = now(), cancel_requested_at = now(), cancel_requested_by = %s,
-               cancel_reason = %s
-           where agent_id = %s and state = 'queued'""",
+        f"""update commands
+            set state = 'cancelled', ended_at = now(), cancel_requested_at = now(), cancel_requested_by = %s,
+                cancel_reason = %s
+            where agent_id = %s and state = 'queued' and {STILL_EDITABLE}""",
         [operator_id, reason, agent_id],
     )
     return cursor.rowcount

@@ -74,7 +74,8 @@ async def enforce(conn: Connection, halt: DictRow) -> int:
         """update commands
            set state = 'cancelled', ended_at = now(), cancel_requested_at = now(), cancel_requested_by = %(by)s,
                cancel_reason = %(reason)s, error = 'Cancelled in the line by the emergency stop.'
-           where state = 'queued' and created_at <= %(at)s""",
+           where state = 'queued' and created_at <= %(at)s
+             and steer_state is distinct from 'given'  -- it ends with its turn""",
         {"by": halt["requested_by"], "reason": halt["reason"], "at": halt["at"]},
     )
     return cursor.rowcount

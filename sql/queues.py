@@ -13,6 +13,7 @@ from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.queue_order import QueueEntry
 from onsembl.sql.commands import COLUMNS
 from onsembl.sql.database import Connection
+from onsembl.sql.steers import STILL_EDITABLE
 
 
 async def queued(conn: Connection, agent_id: AgentId) -> list[QueueEntry]:
@@ -68,6 +69,7 @@ async def edit(
                 priority = coalesce(%(priority)s::smallint, priority),
                 revision = revision + 1
             where id = %(id)s and state = 'queued' and (%(revision)s::integer is null or revision = %(revision)s)
+              and {STILL_EDITABLE}
             returning {COLUMNS}""",
         {
             "id": command_id,

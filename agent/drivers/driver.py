@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
+from uuid import UUID
 
 from onsembl.agent.process.process import Process, ProcessContext
 from onsembl.protocol.limits import LimitName
@@ -18,9 +20,20 @@ class Run(Protocol):
     process: Process
     progressed: asyncio.Event
     """Set whenever `usage` may have grown."""
+    on_steered: Callable[[UUID, int], None]
+    """Called with a text's id and the number of its step when the CLI has taken the text."""
 
     def interrupt(self) -> None:
         """Ask the CLI to stop in its own way."""
+        ...
+
+    @property
+    def takes_steers(self) -> bool:
+        """Whether the CLI takes a text into its turn now."""
+        ...
+
+    def steer(self, steer_id: UUID, text: str) -> None:
+        """Give the CLI a text for the running turn; `takes_steers` was true just before."""
         ...
 
     def finish(self) -> str | None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from typing import TypeVar
+from uuid import UUID
 
 from onsembl.agent.drivers.driver import Run
 from onsembl.protocol.limits import LimitName
@@ -37,6 +38,19 @@ class GuardedRun:
     def interrupt(self) -> None:
         """Ask the CLI to stop in its own way."""
         self._guarded(self._run.interrupt, None)
+
+    @property
+    def takes_steers(self) -> bool:
+        """Whether the CLI takes a text into its turn now."""
+        return self._guarded(lambda: self._run.takes_steers, False)
+
+    def steer(self, steer_id: UUID, text: str) -> None:
+        """Give the CLI a text for the running turn."""
+        self._guarded(lambda: self._run.steer(steer_id, text), None)
+
+    def on_steered(self, callback: Callable[[UUID, int], None]) -> None:
+        """Call back with a text's id and the number of its step when the CLI has taken the text."""
+        self._run.on_steered = callback
 
     def finish(self) -> str | None:
         """Show the rest of the output; return the error that the CLI has reported, if any."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from uuid import UUID
 
 from onsembl.agent.process.process import Process, ProcessContext
 from onsembl.protocol.messages import Offer
@@ -18,13 +20,18 @@ class ShellRun:
     turn = None
     completed = False
     exceeded = None
+    takes_steers = False
 
     def __init__(self, process: Process) -> None:
         self.process = process
         self.progressed = asyncio.Event()
+        self.on_steered: Callable[[UUID, int], None] = lambda _id, _step: None
 
     def interrupt(self) -> None:
         self.process.press_interrupt(CTRL_C)
+
+    def steer(self, steer_id: UUID, text: str) -> None:
+        raise NotImplementedError
 
     def finish(self) -> str | None:
         return None

@@ -13,6 +13,7 @@ from onsembl.protocol.turn_events import (
     PermissionDenied,
     Plan,
     Speaker,
+    Steered,
     ToolCall,
     ToolCallEnded,
     TurnEnded,
@@ -81,6 +82,8 @@ class StepRecorder:
             case Plan():
                 text = "\n".join(f"{entry.status}: {entry.content}" for entry in event.entries)
                 steps.append(self._texted("plan", "", text, event, start, end, now))
+            case Steered():
+                steps.append(self._texted("input", "steer", event.text, event, start, end, now))
             case Notice():
                 steps.append(self._texted("notice", event.kind, event.text, event, start, end, now))
             case TurnEnded():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 from uuid import UUID
@@ -19,7 +19,7 @@ from onsembl.agent.process.process import Process, ProcessContext
 from onsembl.agent.rendering.text import folded
 from onsembl.agent.rendering.turn import TurnRenderer
 from onsembl.protocol.limits import LimitName
-from onsembl.protocol.turn_events import TurnEvent, TurnOutcome
+from onsembl.protocol.turn_events import Steered, TurnEvent, TurnOutcome
 from onsembl.protocol.turn_messages import TurnReport
 from onsembl.protocol.turn_steps import Step
 from onsembl.protocol.usage import Usage
@@ -51,8 +51,21 @@ class Translator(Protocol):
         """Ask the CLI to end the turn in its own way."""
         ...
 
+    def steer(self, steer_id: UUID, text: str) -> None:
+        """Give the CLI a text for the running turn."""
+        ...
+
+    def drop_steers(self) -> None:
+        """Wait no longer for the CLI to take the texts that it has not taken."""
+        ...
+
     def take_input(self) -> bytes:
         """The bytes for the CLI's input since the last call."""
+        ...
+
+    @property
+    def idle(self) -> bool:
+        """Whether the CLI works on nothing. It may still begin a turn for a text that it has not taken."""
         ...
 
     @property
@@ -89,16 +102,31 @@ class TurnRun:
         self._renderer = TurnRenderer(lambda: context.terminal.columns)
         self._errors = b""
         self._exit_due: asyncio.TimerHandle | None = None
+        self._steers_due: asyncio.TimerHandle | None = None
+        """When an idle CLI must have taken the texts that it was given."""
+        self._takes_steers = True
+        """False once the input is closed, or the turn is interrupted."""
+        self.on_steered: Callable[[UUID, int], None] = lambda _id, _step: None
         self.progressed = asyncio.Event()
         self.process = Process.on_pipes(argv, str(command_id), context, self._receive, self._receive_error)
         self._pass_input()
 
     def interrupt(self) -> None:
+        self._takes_steers = False
         self._translator.interrupt()
+        self._pass_input()
+
+    @property
+    def takes_steers(self) -> bool:
+        return self._takes_steers and not self.process.exited.done()
+
+    def steer(self, steer_id: UUID, text: str) -> None:
+        self._translator.steer(steer_id, text)
         self._pass_input()
 
     def finish(self) -> str | None:
         self._stop_waiting_for_exit()
+        self._stop_waiting_for_steers()
         self._show(self._translator.end())
         self._terminal.write(_terminal_lines(self._renderer.close()))
         self._steps.add(self._command_id, self._recorder.end(self._terminal.end, datetime.now(UTC)))
@@ -143,6 +171,8 @@ class TurnRun:
             shown.append(_terminal_lines(self._renderer.render(event)))
             end = start + len(shown[-1])
             steps += self._recorder.record(event, start, end, now)
+            if isinstance(event, Steered):
+                self.on_steered(event.id, steps[-1].number)
             start = end
         self._terminal.write(b"".join(shown))
         if steps:
@@ -151,11 +181,26 @@ class TurnRun:
     def _pass_input(self) -> None:
         if data := self._translator.take_input():
             self.process.write_input(data)
+        if not self._translator.idle:
+            self._stop_waiting_for_steers()
+        elif not self._translator.input_complete and self._steers_due is None:
+            self._steers_due = asyncio.get_running_loop().call_later(EXIT_SECONDS, self._drop_steers)
         if not self._translator.input_complete:
             self._stop_waiting_for_exit()
         elif self._exit_due is None:  # else more output, which must not put the end off
+            self._stop_waiting_for_steers()
+            self._takes_steers = False
             self.process.end_input()
             self._exit_due = asyncio.get_running_loop().call_later(EXIT_SECONDS, self._stop_program, signal.SIGTERM)
+
+    def _drop_steers(self) -> None:
+        self._translator.drop_steers()
+        self._pass_input()
+
+    def _stop_waiting_for_steers(self) -> None:
+        if self._steers_due is not None:
+            self._steers_due.cancel()
+            self._steers_due = None
 
     def _stop_waiting_for_exit(self) -> None:
         if self._exit_due is not None:

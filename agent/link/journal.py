@@ -1,7 +1,8 @@
 """The agent's journal: the commands that it accepted, and the ends that the server has not recorded yet.
 
 The journal is a file of lines, each on disk before the agent acts on it. An agent that starts again finds the commands
-that its earlier run had not ended, and reports them lost.
+that its earlier run had not ended, and reports them lost. A text that was sent into a running turn is on disk before
+the CLI gets it, so that it is never given twice.
 """
 
 from __future__ import annotations
@@ -10,18 +11,19 @@ import errno
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
+from typing import Literal
 from uuid import UUID
 
 import msgspec
 
 from onsembl.agent.link.durable import PRIVATE, replace_file
 from onsembl.protocol.json_input import InputError, decode
-from onsembl.protocol.messages import Accepted, Ended
+from onsembl.protocol.messages import Accepted, Ended, Steered, SteerFate
 
 logger = logging.getLogger(__name__)
 
@@ -37,14 +39,32 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """The errors of a disk, a quota or a limit that leaves no room: they pass."""
 
 
+class SteerGiven(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="steer_given"):
+    """A text is about to be given to the CLI for the command's turn."""
+
+    command_id: UUID
+    steer_id: UUID
+
+
 class Recorded(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="recorded"):
     """The server has recorded the end of this command."""
 
     command_id: UUID
 
 
-_decoder: msgspec.json.Decoder[Accepted | Ended | Recorded] = msgspec.json.Decoder(Accepted | Ended | Recorded)
+Entry = Accepted | SteerGiven | Steered | Ended | Recorded
+_decoder: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Entry)
 _encoder = msgspec.json.Encoder()
+
+
+def fates(steers: Mapping[UUID, Steered | None], otherwise: Literal["late", "unknown"]) -> list[SteerFate]:
+    """The fates of the texts of a turn that has ended; `otherwise` is that of those that the CLI has not taken."""
+    return [
+        SteerFate(steer_id=steer_id, state="taken", step=taken.step)
+        if taken is not None
+        else SteerFate(steer_id=steer_id, state=otherwise)
+        for steer_id, taken in steers.items()
+    ]
 
 
 class Journal:
@@ -63,6 +83,8 @@ class Journal:
         self.on_failed: Callable[[str], None] = lambda _text: None
         self.running: dict[UUID, Accepted] = {}
         self.ended: dict[UUID, Ended] = {}
+        self._steers: dict[UUID, dict[UUID, Steered | None]] = {}
+        """The texts that were given to the turn of each running command; None for one that the CLI has not taken."""
         self._recorded: OrderedDict[UUID, bytes | None] = OrderedDict()
         """The newest recorded commands, with the encoded end of each; None when an earlier version dropped it."""
         self._unwritten: list[bytes] = []
@@ -105,12 +127,28 @@ class Journal:
         self._write(_encoder.encode(report))
         self.running[report.command_id] = report
 
+    def steer_given(self, command_id: UUID, steer_id: UUID) -> None:
+        """Record on disk that a text is about to be given to the CLI. After an OSError it is not to be given."""
+        self._write(_encoder.encode(SteerGiven(command_id=command_id, steer_id=steer_id)))
+        self._steers.setdefault(command_id, {})[steer_id] = None
+
+    def steered(self, report: Steered) -> None:
+        """Record that the CLI has taken a text. After an OSError this is in memory, until the next line is written."""
+        self._steers[report.command_id][report.steer_id] = report
+        self._unwritten.append(_encoder.encode(report))
+        self._write()
+
+    def steers(self, command_id: UUID) -> dict[UUID, Steered | None]:
+        """The texts that were given to the command's turn; None for one that the CLI has not taken."""
+        return self._steers.get(command_id, {})
+
     def end(self, report: Ended) -> None:
         """Record a command's end, which is kept until the server has recorded it.
 
         After an OSError the end is in memory only, until the next line is written.
         """
         self.running.pop(report.command_id, None)
+        self._steers.pop(report.command_id, None)
         self.ended[report.command_id] = report
         self._unwritten.append(_encoder.encode(report))
         self._write()
@@ -146,6 +184,7 @@ class Journal:
                 output_start=accepted.output_start if kept else None,
                 output_end=output_end if kept else None,
                 error="The agent was restarted while the command ran.",
+                steers=fates(self.steers(command_id), "unknown"),
             )
         )
 
@@ -177,8 +216,13 @@ class Journal:
             match entry:
                 case Accepted():
                     self.running[entry.command_id] = entry
+                case SteerGiven():
+                    self._steers.setdefault(entry.command_id, {}).setdefault(entry.steer_id, None)
+                case Steered():
+                    self._steers.setdefault(entry.command_id, {})[entry.steer_id] = entry
                 case Ended():
                     self.running.pop(entry.command_id, None)
+                    self._steers.pop(entry.command_id, None)
                     self.ended[entry.command_id] = entry
                 case Recorded():
                     self.running.pop(entry.command_id, None)
@@ -232,6 +276,9 @@ class Journal:
                 lines.append(end)
             lines.append(_encoder.encode(Recorded(command_id=command_id)))
         lines += [_encoder.encode(entry) for entry in (*self.ended.values(), *self.running.values())]
+        for command_id, steers in self._steers.items():
+            for steer_id, taken in steers.items():
+                lines.append(_encoder.encode(taken or SteerGiven(command_id=command_id, steer_id=steer_id)))
         try:
             replace_file(self._path, (line + b"\n" for line in lines))
         finally:

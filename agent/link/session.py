@@ -37,6 +37,7 @@ from onsembl.protocol.messages import (
     Resize,
     ServerToAgentMessage,
     SizeApplied,
+    Steer,
     Steps,
     StepsRecorded,
     StreamTail,
@@ -78,6 +79,7 @@ class CommandHandler(Protocol):
     def problem(self) -> str | None: ...
     def offer(self, offer: Offer) -> None: ...
     def fail(self, command_id: UUID, error: str) -> None: ...
+    def steer(self, steer: Steer) -> None: ...
     def cancel(self, command_id: UUID, limit: LimitName | None) -> None: ...
     def set_stop_timeouts(self, timeouts: StopTimeouts) -> None: ...
     def resize(self, columns: int, rows: int) -> None: ...
@@ -262,6 +264,8 @@ class ServerSession:
                 if message.problems == self._problems:
                     self._handler.offer(message)
                 # Otherwise the server made it before it knew the problem, and the command is in the queue again.
+            case Steer():
+                self._handler.steer(message)
             case Cancel():
                 self._handler.cancel(message.command_id, message.limit)
             case Halt():

@@ -20,6 +20,7 @@ from onsembl.protocol.turn_events import (
     Plan,
     PlanStatus,
     Speaker,
+    Steered,
     ToolCall,
     ToolCallEnded,
     TurnEnded,
@@ -68,6 +69,8 @@ class TurnRenderer:
                 name = f"{printable(event.name)} {self._one_line(event.title)}".rstrip()
                 line = f"{YELLOW}⊘ denied: {name} · {printable(event.reason)}{RESET}\n"
                 return closed + self._indent(event.parent) + line
+            case Steered():
+                return closed + "".join(f"{CYAN}❯{RESET} {line}\n" for line in folded(event.text))
             case Notice(kind="unknown_output"):
                 return closed + printable(event.text).rstrip("\n") + "\n"
             case Notice():

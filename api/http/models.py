@@ -60,6 +60,8 @@ class Agent(Answer, frozen=True, kw_only=True):
     problem: str | None
     """Why the agent takes no command, as on a full disk; its queue waits."""
     problem_since: Time | None
+    takes_steers: bool
+    """Whether the agent puts a text into its running turn."""
 
 
 class PageQuery(Query, frozen=True, kw_only=True):

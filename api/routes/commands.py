@@ -21,13 +21,13 @@ from onsembl.api.routes.commands_models import (
     Commands,
     EditCommand,
     MoveCommand,
-    NewCommand,
+    NewAgentCommand,
     QueuedCommand,
     Tags,
 )
 from onsembl.api.routes.search_models import terms_of
 from onsembl.fleet.cancel import request_cancel
-from onsembl.fleet.commands import send
+from onsembl.fleet.commands import send, steer
 from onsembl.protocol.ids import AgentId, CommandId
 from onsembl.protocol.queue_order import move
 from onsembl.protocol.states import AgentStatus, CommandState, Role
@@ -38,19 +38,25 @@ from onsembl.sql.database import Connection, statement
 MAX_QUEUED_SHOWN = 1000
 TAGS = 100
 EDITABLE = ("text", "priority", "limits")
+GIVEN = "The running turn has been given this text: cancel the turn to stop it."
 
 
-async def send_command(call: Call[NewCommand]) -> DictRow:
+async def send_command(call: Call[NewAgentCommand]) -> DictRow:
     """Put a command in an agent's queue. If the agent is free, the command gets its job in the same transaction."""
     agent_id = AgentId(call.id("agent_id"))
     once = Once(call)
     # Without a key, and without a preset to look up, one statement is all.
-    async with call.services.pool.connection() if once.keyed else statement(call.services.pool) as conn:
+    async with (
+        call.services.pool.connection() if once.keyed or call.body.steer else statement(call.services.pool) as conn
+    ):
         made = await once.made_before(conn)
         if made is not None:
             return await _found(conn, CommandId(made))
-        row = (await send(conn, call.body, agent_id, call.actor)).command
-        assert row is not None
+        if call.body.steer:
+            row = await steer(conn, call.body, agent_id, call.actor)
+        else:
+            row = (await send(conn, call.body, agent_id, call.actor)).command
+            assert row is not None
         await once.makes(conn, row["id"])
     await call.services.hub.dispatch(row)
     return row
@@ -154,7 +160,10 @@ async def cancel_command(call: Call[CancelRequest]) -> DictRow:
     async with call.services.pool.connection() as conn:
         row = await request_cancel(conn, command_id, call.actor, call.body.reason)
         if row is None:
-            state = CommandState((await _found(conn, command_id))["state"])
+            found_row = await _found(conn, command_id)
+            state = CommandState(found_row["state"])
+            if state is CommandState.QUEUED:
+                raise Problem(409, GIVEN, state=state)
             raise Problem(409, f"The command has already ended: {state}.", state=state)
     call.services.metrics.commands_changed([row])
     await call.services.hub.dispatch(row)
@@ -172,6 +181,8 @@ async def _found(conn: Connection, command_id: CommandId) -> DictRow:
 
 def _too_late(row: DictRow) -> Problem:
     state = CommandState(row["state"])
+    if state is CommandState.QUEUED and row["steer_state"] == "given":
+        return Problem(409, GIVEN, state=state)
     if state is CommandState.QUEUED:
         return Problem(
             409, "The command was changed in the meantime. Read it again.", state=state, revision=row["revision"]
@@ -193,7 +204,7 @@ ENDPOINTS = [
         summary="Send a command to an agent",
         answer=Command,
         role=Role.OPERATOR,
-        body=NewCommand,
+        body=NewAgentCommand,
         status=201,
         problems=(404, 409),
     ),

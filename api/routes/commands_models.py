@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType
@@ -54,7 +54,12 @@ class Command(Answer, frozen=True, kw_only=True):
     """A command: a row of `onsembl.commands`.
 
     A prompt is a turn of the conversation `conversation_id`. `denied` is the number of tool calls that were not
-    allowed, `denials` has the first of them."""
+    allowed, `denials` has the first of them.
+
+    A text that was sent into a running turn has a `steer_state`, and in `steers` the command of that turn. It is queued
+    while it is `waiting` for the agent or `given` to it. `taken`: it is in the turn, as the step `steer_step`, and has
+    `succeeded`. `late`: the turn ended first, so it is the next command, or was cancelled with the turn. `unknown`:
+    nobody can tell whether the turn took it; its state is `lost`."""
 
     id: UUID
     seq: int
@@ -94,6 +99,9 @@ class Command(Answer, frozen=True, kw_only=True):
     turn: Turn | None
     denied: int
     denials: list[Denial]
+    steers: UUID | None
+    steer_state: Literal["waiting", "given", "taken", "late", "unknown"] | None
+    steer_step: int | None
 
 
 class Commands(Answer, frozen=True, kw_only=True):
@@ -110,6 +118,17 @@ class NewCommand(CommandContent, frozen=True, kw_only=True, forbid_unknown_field
     turn; so is the `permission_mode`, which goes no further than the agent's."""
 
     limits: RequestedLimits = REQUESTED_NO_LIMITS
+
+
+class NewAgentCommand(NewCommand, frozen=True, kw_only=True):
+    """A command for one agent, as `NewCommand`.
+
+    With `steer` it goes into the turn that the agent runs now, with the settings of that turn; with a `conversation`
+    only if it runs a turn of that one. If no such turn runs, or it ends first, it is the next command of the
+    conversation.
+    """
+
+    steer: bool = False
 
 
 class CancelRequest(Body, frozen=True, kw_only=True):

@@ -29,12 +29,13 @@ from onsembl.protocol.messages import (
     HaltProgress,
     Hello,
     SizeApplied,
+    Steered,
     Steps,
     StepsRecorded,
     Used,
 )
 from onsembl.protocol.states import CommandState
-from onsembl.sql import agents, audit, audit_log, commands, steps
+from onsembl.sql import agents, audit, audit_log, commands, steers, steps
 from onsembl.sql.database import DATABASE_ERRORS, LASTING_ERRORS, Connection, Pool, statement
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ STEP_TAKEN = "command.cancel_step"
 CLOCK_TOLERANCE = 1.0
 """The difference between an agent's clock and the server's bounds, in seconds, from which it is logged."""
 
-Report = Accepted | Used | Ended | Steps | CancelStep | HaltProgress | AgentProblem | SizeApplied
+Report = Accepted | Used | Ended | Steps | Steered | CancelStep | HaltProgress | AgentProblem | SizeApplied
 
 
 def cancel_of_ended(command_id: UUID) -> Cancel:
@@ -87,8 +88,10 @@ class AgentReports:
                 assert stream_id is not None
                 async with self.statements.connection() as conn:
                     running = await _write_accepted(conn, agent_id, stream_id, report)
-                if not running:
+                if running is None:
                     await link.send(cancel_of_ended(report.command_id))
+                elif running["steered"]:
+                    await self.hub.send_steers(link)
             case Used():
                 async with self.statements.connection() as conn:
                     await commands.used(conn, agent_id, CommandId(report.command_id), report.usage)
@@ -112,6 +115,12 @@ class AgentReports:
                         extra={"action": "steps_rejected", "command_id": str(command_id)},
                     )
                 await link.send(StepsRecorded(command_id=command_id, through=report.through))
+            case Steered():
+                async with statement(self.pool) as conn:
+                    steer_id = CommandId(report.steer_id)
+                    await steers.taken(
+                        conn, CommandId(report.command_id), steer_id, report.step, commands.CHANGED, link.actor
+                    )
             case CancelStep():
                 async with self.pool.connection() as conn:
                     if await commands.cancel_step(conn, agent_id, CommandId(report.command_id), _step(report)):
@@ -174,7 +183,7 @@ class AgentReports:
         ended_before = [
             CommandId(accepted.command_id)
             for accepted in hello.running
-            if not await _write_accepted(conn, agent_id, stream_id, accepted)
+            if await _write_accepted(conn, agent_id, stream_id, accepted) is None
         ]
         known = [report.command_id for report in (*hello.running, *hello.ended)]
         recalled: list[CommandId] = []
@@ -248,8 +257,8 @@ class AgentReports:
             )
 
 
-async def _write_accepted(conn: Connection, agent_id: AgentId, stream_id: StreamId, report: Accepted) -> bool:
-    """Mark the command as running; False when it has already ended."""
+async def _write_accepted(conn: Connection, agent_id: AgentId, stream_id: StreamId, report: Accepted) -> DictRow | None:
+    """Mark the command as running; None when it has already ended, else whether texts wait for it, as `steered`."""
     command_id = CommandId(report.command_id)
     return await commands.accepted(conn, agent_id, command_id, stream_id, report.started_at, report.output_start)
 

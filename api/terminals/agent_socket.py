@@ -58,6 +58,7 @@ from onsembl.protocol.messages import (
     Resend,
     ServerToAgentMessage,
     SizeApplied,
+    Steered,
     Steps,
     Tokens,
     Used,
@@ -134,6 +135,7 @@ class AgentSession:
         self.epoch = Epoch(0)
         self.boot: UUID | None = None
         self.actor = Actor("agent", identity.id, "", client_address(websocket))
+        self.takes_steers = False
         self.offered: tuple[CommandId, float] | None = None
         self.problems = 0
         self._kid = identity.kid
@@ -269,7 +271,7 @@ class AgentSession:
                 )
             ),
         )
-        self.boot = hello.boot
+        self.boot, self.takes_steers = hello.boot, hello.takes_steers
         self._hub.links[self.agent_id] = self
         self._known_halt = connected.halt
         for command_id in connected.hello.ended_before:
@@ -372,7 +374,7 @@ class AgentSession:
 
     async def _apply(self, message: AgentMessage, terminal: Terminal) -> None:
         match message:
-            case Accepted() | Used() | Ended() | Steps() | CancelStep() | HaltProgress() | AgentProblem():
+            case Accepted() | Used() | Ended() | Steps() | Steered() | CancelStep() | HaltProgress() | AgentProblem():
                 await self._reports.put(message)
             case SizeApplied():
                 terminal.resize(Size(message.columns, message.rows), message.offset)

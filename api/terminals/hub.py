@@ -21,10 +21,10 @@ from onsembl.protocol import request_ids
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, CommandId, Epoch, OperatorId, StreamId
 from onsembl.protocol.limits import CommandLimits
-from onsembl.protocol.messages import Cancel, Halt, HaltLifted, KeysTaken, Offer, ServerToAgentMessage
+from onsembl.protocol.messages import Cancel, Halt, HaltLifted, KeysTaken, Offer, ServerToAgentMessage, Steer
 from onsembl.protocol.states import CommandState
 from onsembl.protocol.turn_messages import TurnSettings
-from onsembl.sql import commands, halts
+from onsembl.sql import commands, halts, steers
 from onsembl.sql.audit import Actor
 from onsembl.sql.database import Pool
 
@@ -44,6 +44,8 @@ class AgentLink(Protocol):
     """The run of the agent's program, from its hello."""
     actor: Actor
     """The agent, as the audit log names it."""
+    takes_steers: bool
+    """Whether the agent puts texts into a running turn."""
     offered: tuple[CommandId, float] | None
     """The last command that was offered over this connection, and when, by the monotonic clock."""
     problems: int
@@ -188,7 +190,18 @@ class Hub:
             rows = await commands.active(conn, [agent_id])
         for row in rows:
             await _send_due(link, row)
+        await self.send_steers(link)
         return True
+
+    async def send_steers(self, link: AgentLink) -> None:
+        """Send an agent the texts for its running turn, also those that it was given before: it takes each once."""
+        if not link.takes_steers:
+            return
+        async with self.pool.connection() as conn:
+            rows = await steers.give(conn, [link.agent_id])
+        for row in rows:
+            with request_ids.in_force(row["request_id"]):
+                await link.send(Steer(command_id=row["steers"], steer_id=row["id"], text=row["text"]))
 
     async def sync_all_agents(self) -> None:
         """Synchronize every agent that is connected here, since messages between instances may have been missed."""
@@ -196,7 +209,11 @@ class Hub:
             rows = await commands.active(conn, list(self.links))
         links = [(self.links.get(row["agent_id"]), row) for row in rows]
         # All at once: an agent whose connection is full keeps no other agent waiting.
-        await asyncio.gather(*(_send_due(link, row) for link, row in links if link is not None))
+        await asyncio.gather(*(self._send_all_due(link, row) for link, row in links if link is not None))
+
+    async def _send_all_due(self, link: AgentLink, row: DictRow) -> None:
+        await _send_due(link, row)
+        await self.send_steers(link)
 
     # The emergency stop
 

@@ -41,6 +41,9 @@ INTERRUPTED = 130
 @limit_options
 @turn_options
 @click.option(
+    "--steer", is_flag=True, help="Put the text into the turn that the agent runs now; if none runs, it is the next."
+)
+@click.option(
     "--wait",
     is_flag=True,
     help="Print the output as it arrives, wait for the end, and exit with the command's exit code.",
@@ -55,6 +58,7 @@ def send(
     preset: str | None,
     values: tuple[str, ...],
     priority: int | None,
+    steer: bool,
     wait: bool,
     as_json: bool,
     server: str | None,
@@ -65,6 +69,8 @@ def send(
     A prompt for one agent continues its latest conversation, unless --new or --conversation is given. A preset, and a
     prompt for several agents, begins a new one, unless --continue is given.
 
+    With --steer the text goes into the running turn, at its next step. If that ends first, it is the next command.
+
     With --wait and one agent, print the command's output as it arrives and exit with its exit code. With several
     agents, print the final state of each command; the exit code is 1 unless all succeeded. Ctrl-C stops waiting, not
     the commands.
@@ -74,6 +80,8 @@ def send(
     target = target_of(agents, labels, all_agents)
     if bool(text) + bool(preset) != 1:
         raise click.UsageError("Give either a text or --preset.")
+    if steer and len(agents) != 1:
+        raise click.UsageError("--steer takes one agent.")
     given = sys.stdin.read() if text == ("-",) else " ".join(text)
     if preset is None and not given.strip():
         raise click.UsageError("The command text is empty.")
@@ -84,6 +92,8 @@ def send(
         if "conversation" not in turn and preset is None and len(agents) == 1:
             turn["conversation"] = "latest"
         body = {**content, "priority": priority, "limits": limits_of(options), **turn}
+        if steer:
+            body["steer"] = True
         if len(agents) == 1:
             sent = [client.create(f"/v1/agents/{client.agent_id(agents[0])}/commands", body)]
         else:
@@ -99,6 +109,8 @@ def send(
             output.finish(ended[0])
             if ended[0]["state"] != CommandState.SUCCEEDED:
                 print_line(_outcome(ended[0]), err=True)
+            elif ended[0]["steer_state"] == "taken":
+                print_line(_outcome(ended[0]))
     if len(agents) == 1 and ended[0]["exit_code"]:
         sys.exit(min(int(ended[0]["exit_code"]), 255))
     sys.exit(0 if all(command["state"] == CommandState.SUCCEEDED for command in ended) else 1)
@@ -110,7 +122,10 @@ def _print(commands: list[dict[str, Any]], names: dict[str, str], as_json: bool)
         return
     for command in commands:
         print_line(f"{command['id']}  {names.get(command['agent_id'], command['agent_id']):<24} {_outcome(command)}")
-        if (turn := command["turn"]) is not None:
+        if (steered := command["steer_state"]) is not None:
+            late = "No turn runs: it is the next command."
+            print_line(f"  {late if steered == 'late' else 'It goes into the turn of ' + command['steers'] + '.'}")
+        elif (turn := command["turn"]) is not None:
             verb = "continues" if turn["known"] else "is in"
             print_line(f"  It {verb} the conversation {command['conversation_id']}.")
 
@@ -156,6 +171,8 @@ def _outcome(command: dict[str, Any]) -> str:
         parts.append(f"signal {command['signal']}")
     if command["error"]:
         parts.append(command["error"])
+    if command["steer_state"] == "taken":
+        parts.append(f"taken as step {command['steer_step']} of {command['steers']}")
     if command["denied"]:
         denials = [f"{denial['tool']} {denial['title']}".strip() for denial in command["denials"]]
         parts.append(f"{command['denied']} not allowed: {'; '.join(denials)}")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
-from agent.conftest import PATIENT, TESTS, alone
+from agent.conftest import PATIENT, TESTS, alone, until
 
 TRANSCRIPTS = TESTS / "agent" / "transcripts"
 
@@ -77,3 +78,42 @@ async def test_a_cli_that_is_missing_fails_the_command_in_words(tmp_path):
         "It could not be started: No such file or directory: claude. Find the mend on the agent's machine with: "
         "onsembl agent doctor",
     )
+
+
+async def test_a_text_goes_into_the_running_turn_once(tmp_path, environment):
+    """The CLI takes it after a tool: it is shown, reported with its step, and not given again when it comes again."""
+    async with alone(tmp_path, kind="claude", **environment) as agent:
+        command, steer = agent.offer("tool TAKES"), str(uuid4())
+        agent.order("steer", command, steer, "leave the tests alone")
+        taken = await agent.report("steered")
+        assert (taken["command_id"], taken["steer_id"], taken["step"]) == (command, steer, 2)
+        agent.order("steer", command, steer, "leave the tests alone")
+        end = await agent.report("ended")
+        assert (end["outcome"], end["steers"]) == ("succeeded", [{"steer_id": steer, "state": "taken", "step": 2}])
+        assert agent.shown.count("❯\x1b[0m leave the tests alone".encode()) == 1
+
+
+async def test_a_text_that_the_turn_did_not_take_is_late(tmp_path, environment):
+    """The CLI dies before it takes the text; a text for another command, or after the end, is ignored."""
+    async with alone(tmp_path, kind="claude", **environment) as agent:
+        command, steer = agent.offer("tool DROPS"), str(uuid4())
+        agent.order("steer", str(uuid4()), str(uuid4()), "for another command")
+        agent.order("steer", command, steer, "leave the tests alone")
+        end = await agent.report("ended")
+        assert (end["outcome"], end["steers"]) == ("failed", [{"steer_id": steer, "state": "late", "step": None}])
+        agent.order("steer", command, str(uuid4()), "after the end")
+        assert (await agent.run("words"))["steers"] == []
+    assert not [report for report in agent.reports if report["type"] == "steered"]
+
+
+async def test_a_text_whose_agent_is_killed_is_not_given_again(tmp_path, environment):
+    """Nobody knows whether the CLI took it: the next run of the agent reports that."""
+    async with alone(tmp_path, kind="claude", **environment) as agent:
+        command, steer = agent.offer("interrupted KEEP_ON"), str(uuid4())
+        await agent.until_shown(b"step0")
+        agent.order("steer", command, steer, "leave the tests alone")
+        await until(lambda: b"steer_given" in (tmp_path / "journal.jsonl").read_bytes(), "the text is in the journal")
+        agent.process.kill()
+    async with alone(tmp_path, kind="claude", **environment) as agent:
+        end = await agent.report("ended")
+        assert (end["outcome"], end["steers"]) == ("lost", [{"steer_id": steer, "state": "unknown", "step": None}])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -21,6 +21,7 @@ from onsembl.protocol.turn_events import (
     PermissionDenied,
     Plan,
     PlanEntry,
+    Steered,
     ToolCall,
     ToolCallEnded,
     TurnEnded,
@@ -454,3 +455,125 @@ def test_nothing_that_a_later_version_says_breaks_it(changes):
     assert isinstance(run.error, str | None)
     if run.usage is not None:
         assert msgspec.json.decode(msgspec.json.encode(run.usage), type=Usage) == run.usage
+
+
+# Texts that are sent into the running turn
+
+RESULT = {"type": "result", "subtype": "success", "is_error": False, "num_turns": 1}
+INIT = {"type": "system", "subtype": "init", "session_id": "a", "permissionMode": "default"}
+
+
+def replay(steer_id: UUID, text: str) -> dict:
+    """The line with which the CLI takes a text."""
+    return {"type": "user", "message": {"role": "user", "content": text}, "uuid": str(steer_id), "isReplay": True}
+
+
+def test_a_text_is_taken_in_a_tool():
+    """The CLI repeats the text after the tool's result: it is in the turn, which has one result."""
+    run, steer_id = translator(), uuid4()
+    run.receive(output(INIT))
+    run.take_input()
+    run.steer(steer_id, "and this")
+    assert [line["uuid"] for line in map(json.loads, run.take_input().splitlines())] == [str(steer_id)]
+    assert run.receive(output(replay(steer_id, "and this"))) == [Steered(id=steer_id, text="and this")]
+    assert run.receive(output(replay(steer_id, "and this"))) == []
+    assert not run.input_complete
+    run.receive(output(RESULT))
+    assert run.input_complete
+
+
+def test_a_text_is_taken_after_an_answer():
+    """The input stays open after the first result, and the turn of the text counts, too."""
+    run, steer_id = translator(), uuid4()
+    run.receive(output(INIT))
+    run.steer(steer_id, "and this")
+    run.receive(output(RESULT))
+    assert run.idle
+    assert not run.input_complete
+    assert run.receive(output(INIT, replay(steer_id, "and this")))[-1] == Steered(id=steer_id, text="and this")
+    assert not run.idle
+    run.receive(output(RESULT))
+    assert run.input_complete
+    assert run.usage is not None
+    assert run.usage.turns == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"type": "control_response", "response": {"subtype": "success", "response": {"cancelled": ["ID"]}}},
+        {"type": "command_lifecycle", "command_uuid": "ID", "state": "cancelled"},
+    ],
+)
+def test_a_text_that_the_interrupt_has_cancelled_is_not_waited_for(line):
+    """Newer versions say that they have dropped it."""
+    run, steer_id = translator(), uuid4()
+    run.receive(output(INIT))
+    run.steer(steer_id, "and this")
+    run.interrupt()
+    run.receive(output(RESULT, json.loads(json.dumps(line).replace("ID", str(steer_id)))))
+    assert run.input_complete
+
+
+def test_a_text_that_is_taken_after_the_interrupt_is_interrupted():
+    """Older versions begin a turn for a text that waited at the interrupt."""
+    run, steer_id = translator(), uuid4()
+    run.receive(output(INIT))
+    run.steer(steer_id, "and this")
+    run.interrupt()
+    run.take_input()
+    run.receive(output(RESULT, INIT, replay(steer_id, "and this")))
+    assert [json.loads(line)["request"]["subtype"] for line in run.take_input().splitlines()] == ["interrupt"]
+
+
+def test_a_text_waits_until_the_prompt_is_sent():
+    """A text that comes while the permission mode is set goes behind the prompt."""
+    run, steer_id = translator("first", "ask"), uuid4()
+    run.steer(steer_id, "second")
+    sent = [json.loads(line) for line in run.take_input().splitlines()]
+    assert [line["type"] for line in sent] == ["control_request", "control_request"]
+    run.receive(output({"type": "control_response", "response": {"subtype": "success", "request_id": "onsembl-2"}}))
+    sent = [json.loads(line)["message"]["content"] for line in run.take_input().splitlines()]
+    assert sent == ["first", "second"]
+
+
+@given(
+    steps=st.lists(
+        st.sampled_from(["steer", "take", "take again", "result", "init", "noise", "interrupt", "drop"]), max_size=30
+    )
+)
+def test_each_text_is_given_once_and_taken_once(steps):
+    """In any order of events: the CLI gets each text once, each is reported once, and the input stays open for it."""
+    run = translator()
+    given: list[UUID] = []
+    waiting: list[UUID] = []
+    taken: list[UUID] = []
+    events: list[TurnEvent] = []
+    for step in steps:
+        match step:
+            case "steer":
+                given.append(uuid4())
+                waiting.append(given[-1])
+                run.steer(given[-1], "text")
+            case "take" if waiting:
+                taken.append(waiting.pop(0))
+                events += run.receive(output(replay(taken[-1], "text")))
+            case "take again" if taken:
+                events += run.receive(output(replay(taken[-1], "text")))
+            case "result":
+                events += run.receive(output(RESULT))
+            case "init":
+                events += run.receive(output(INIT))
+            case "noise":
+                events += run.receive(output(replay(uuid4(), "text"), {"type": "user", "isReplay": True, "uuid": 5}))
+            case "interrupt":
+                run.interrupt()
+            case "drop":
+                run.drop_steers()
+                waiting.clear()
+            case _:
+                pass
+        assert not (waiting and run.input_complete)
+    sent = [json.loads(line) for line in run.take_input().splitlines()]
+    assert [line["uuid"] for line in sent if line["type"] == "user"][1:] == [str(steer_id) for steer_id in given]
+    assert [event.id for event in events if isinstance(event, Steered)] == taken

@@ -13,9 +13,9 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 
-from onsembl.agent.link.journal import FILE_NAME, FORGOTTEN, REMEMBERED, Journal
+from onsembl.agent.link.journal import FILE_NAME, FORGOTTEN, REMEMBERED, Journal, fates
 from onsembl.agent.program import fitting_ends
-from onsembl.protocol.messages import MAX_MESSAGE_BYTES, Accepted, CancelStep, Ended
+from onsembl.protocol.messages import MAX_MESSAGE_BYTES, Accepted, CancelStep, Ended, Steered, SteerFate
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -74,6 +74,22 @@ def test_a_lost_command_of_an_earlier_stream_has_no_output_range(reopen):
     again = reopen()
     again.end_as_lost(command, 3)
     assert (again.ended[command].output_start, again.ended[command].output_end) == (None, None)
+
+
+def test_a_text_that_was_given_to_a_lost_turn_is_taken_or_unknown(reopen):
+    """Each text is on disk before the CLI gets it, and when the CLI has taken it; the end of the command has both."""
+    command, given, taken, journal = uuid4(), uuid4(), uuid4(), reopen()
+    journal.accepted(accepted(command))
+    journal.steer_given(command, given)
+    journal.steer_given(command, taken)
+    journal.steered(Steered(command_id=command, steer_id=taken, step=4))
+    for again in (reopen(), reopen(rewrite_at=1)):
+        assert again.steers(command) == {given: None, taken: Steered(command_id=command, steer_id=taken, step=4)}
+    again.end_as_lost(command, 90)
+    wanted = [SteerFate(steer_id=given, state="unknown"), SteerFate(steer_id=taken, state="taken", step=4)]
+    assert reopen().ended[command].steers == wanted
+    assert reopen().steers(command) == {}
+    assert fates({given: None}, "late") == [SteerFate(steer_id=given, state="late")]
 
 
 def test_an_end_is_kept_until_it_is_recorded(reopen):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -38,6 +38,16 @@ class EchoTranslator:
 
     def interrupt(self) -> None:
         self._input = b"interrupt\n"
+
+    @property
+    def idle(self) -> bool:
+        return self.outcome is not None
+
+    def steer(self, steer_id: UUID, text: str) -> None:
+        self.input_complete = False
+
+    def drop_steers(self) -> None:
+        self.input_complete = True
 
     def take_input(self) -> bytes:
         taken, self._input = self._input, b""
@@ -91,6 +101,23 @@ async def test_a_program_that_does_not_end_is_ended(context, shown, script, monk
     status, error = await end(run)
     assert (error, run.completed) == (None, True)
     assert status in (-15, -9)
+
+
+async def test_a_text_that_an_idle_program_does_not_take_is_dropped(context, shown, monkeypatch):
+    """The turn has ended, and the program ignores the text: its input is closed, and it ends."""
+    monkeypatch.setattr(turn_run, "EXIT_SECONDS", 0.1)
+
+    class Ignoring(EchoTranslator):
+        def receive(self, data: bytes) -> list[TurnEvent]:
+            self.outcome = "completed"
+            return []
+
+    run = bash("echo ready; read || echo eof >&2", context, Ignoring(""))
+    assert run.takes_steers
+    run.steer(uuid4(), "text")
+    assert await end(run) == (0, None)
+    assert b"eof" in shown.data
+    assert not run.takes_steers
 
 
 async def test_without_a_result_the_error_is_the_last_line_of_the_error_output(context, shown):

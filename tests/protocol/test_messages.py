@@ -63,6 +63,7 @@ FROM_AGENT = [
             )
         ],
     ),
+    m.Steered(command_id=ID, steer_id=ID, step=3),
     m.CancelStep(command_id=ID, step="sigterm", at=NOW, processes_left=3),
     m.HaltProgress(halt_id=ID, state="dying", at=NOW, processes_left=1, pids=[5]),
     m.AgentProblem(problem="full", number=1),
@@ -86,6 +87,7 @@ FROM_SERVER = [
     m.Acknowledged(offset=9),
     m.Resend(offset=9),
     m.Offer(command_id=ID, text="ls", limits=CommandLimits(wall_seconds=60, tokens=5)),
+    m.Steer(command_id=ID, steer_id=ID, text="and this"),
     m.EndRecorded(command_id=ID),
     m.StepsRecorded(command_id=ID, through=3),
     m.Cancel(command_id=ID, reason="why", limit="tokens"),

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Replays a recorded run in the place of `claude`, over its protocol; the prompt begins with the transcript's name.
 
-With KEEP_ON in the prompt, the replay of an interrupted run waits for the interrupt. `called.json` gets the arguments,
-the prompt, and the permission mode that was asked for.
+With KEEP_ON in the prompt, the replay of an interrupted run waits for the interrupt. With TAKES, the replay waits after
+its first tool for a further text, and takes it; with DROPS, it ends there without taking it. `called.json` gets the
+arguments, the prompt, and the permission mode that was asked for.
 """
 
 import json
@@ -15,12 +16,12 @@ def tell(line: object) -> None:
     print(json.dumps(line), flush=True)
 
 
-def next_prompt() -> str | None:
-    """Answer requests until a prompt comes, and return it; None at an interrupt or at the end of the input."""
+def next_prompt() -> dict | None:
+    """Answer requests until a prompt comes, and return its line; None at an interrupt or at the end of the input."""
     for line in sys.stdin:
         message = json.loads(line)
         if message["type"] == "user":
-            return message["message"]["content"]
+            return message
         called["mode"] = message["request"].get("mode", called["mode"])
         response = {"subtype": "success", "request_id": message["request_id"], "response": {}}
         tell({"type": "control_response", "response": response})
@@ -30,16 +31,26 @@ def next_prompt() -> str | None:
 
 
 called: dict = {"argv": sys.argv[1:], "mode": None, "stdin_tty": os.isatty(0)}
-prompt = called["prompt"] = next_prompt() or ""
+first = next_prompt()
+prompt = called["prompt"] = first["message"]["content"] if first else ""
 Path("called.json").write_text(json.dumps(called))
 lines = (Path(os.environ["TRANSCRIPTS"]) / f"{prompt.split()[0]}.jsonl").read_bytes().splitlines(keepends=True)
 before = len(lines)
 if "KEEP_ON" in prompt:
     before = next(n for n, line in enumerate(lines) if b"interrupted by user" in line)
+steered = "TAKES" in prompt or "DROPS" in prompt
+if steered:
+    before = next(n for n, line in enumerate(lines) if b'"tool_result"' in line) + 1
 sys.stdout.buffer.writelines(lines[:before])
 sys.stdout.buffer.flush()
 if "KEEP_ON" in prompt:
     next_prompt()
+if steered:
+    text = next_prompt()
+    if text is not None:
+        if "DROPS" in prompt:
+            sys.exit(1)
+        tell({**text, "isReplay": True})
 sys.stdout.buffer.writelines(lines[before:])
 sys.stdout.buffer.flush()
 print("a warning", file=sys.stderr)

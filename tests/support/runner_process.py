@@ -28,7 +28,7 @@ from onsembl.agent.runner import Runner
 from onsembl.agent.startup import StartupScript
 from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.limits import CommandLimits
-from onsembl.protocol.messages import Offer, encode
+from onsembl.protocol.messages import Offer, Steer, encode
 from onsembl.protocol.stop_timeouts import StopTimeouts
 
 
@@ -73,6 +73,8 @@ async def _run(folder: Path, kind: str, adopt: bool, timeouts: StopTimeouts) -> 
                     print(json.dumps({"type": "cannot_write", "error": str(error)}), flush=True)
             case ["cancel", command_id, *limit]:
                 runner.cancel(UUID(command_id), *limit)
+            case ["steer", command_id, steer_id, text]:
+                runner.steer(Steer(command_id=UUID(command_id), steer_id=UUID(steer_id), text=text))
             case ["resize", columns, rows]:
                 runner.resize(columns, rows)
             case ["recorded", command_id]:

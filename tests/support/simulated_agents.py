@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from onsembl.agent.emergency_stop import HaltTracker
-from onsembl.agent.link.journal import Journal
+from onsembl.agent.link.journal import Journal, fates
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, CommandId, Epoch
 from onsembl.protocol.messages import (
@@ -25,12 +25,14 @@ from onsembl.protocol.messages import (
     Offer,
     Outcome,
     ServerToAgentMessage,
+    Steer,
+    Steered,
     Welcome,
 )
 from onsembl.protocol.states import AgentKind, AgentMode
 from onsembl.sql.audit import Actor
 
-Report = Accepted | Ended | HaltProgress | AgentProblem
+Report = Accepted | Ended | Steered | HaltProgress | AgentProblem
 
 
 class SimulatedLink:
@@ -41,6 +43,7 @@ class SimulatedLink:
         self.epoch = epoch
         self.boot: UUID | None = boot
         self.actor = Actor("agent", agent_id, "", "")
+        self.takes_steers = True
         self.offered: tuple[CommandId, float] | None = None
         self.problems = 0
         self.to_agent: deque[ServerToAgentMessage] = deque()
@@ -55,7 +58,9 @@ class SimulatedLink:
 
 
 class SimulatedAgent:
-    """An agent without a program. `started` lists the commands that it started, `ends` how each one ended."""
+    """An agent without a program. `started` lists the commands that it started, `ends` how each one ended. `given`
+    lists the texts that it gave to running turns, `taken` those that the turns took, and `unsure` those of which a kill
+    left it in doubt."""
 
     def __init__(self, id: AgentId, folder: Path) -> None:
         self.id = id
@@ -65,6 +70,9 @@ class SimulatedAgent:
         self.stopping = False
         self.started: list[UUID] = []
         self.ends: dict[UUID, Outcome] = {}
+        self.given: list[UUID] = []
+        self.taken: list[UUID] = []
+        self.unsure: list[UUID] = []
         self._folder = folder
         self._start()
 
@@ -79,7 +87,7 @@ class SimulatedAgent:
         self._problems = 0
         return Hello(
             version="1",
-            kind=AgentKind.SHELL,
+            kind=AgentKind.CLAUDE,
             mode=AgentMode.EXEC,
             host="here",
             platform="",
@@ -90,6 +98,7 @@ class SimulatedAgent:
             ended=list(self._journal.ended.values()),
             recalls=True,
             problem=self.problem,
+            takes_steers=True,
         )
 
     def fill_disk(self, *, noticed: bool) -> None:
@@ -127,6 +136,8 @@ class SimulatedAgent:
             case Offer():
                 if message.problems == self._problems:
                     self._receive_offer(message.command_id)
+            case Steer():
+                self._steer(message)
             case Cancel():
                 self._cancel(message.command_id)
             case EndRecorded():
@@ -138,6 +149,27 @@ class SimulatedAgent:
         end = self._journal.ended.get(command_id) or self._journal.recorded_end(command_id)
         lost = Ended(command_id=command_id, outcome="lost", ended_at=datetime.now(UTC))
         self._report(end or lost)
+
+    def _steer(self, steer: Steer) -> None:
+        if steer.command_id != self.running or self.stopping:
+            return
+        steers = self._journal.steers(steer.command_id)
+        if (taken := steers.get(steer.steer_id)) is not None:
+            self._report(taken)
+        elif steer.steer_id not in steers:
+            self._journal.steer_given(steer.command_id, steer.steer_id)
+            self.given.append(steer.steer_id)
+
+    def take_text(self) -> None:
+        """Let the running turn take the first text that it was given."""
+        assert self.running is not None
+        for steer_id, taken in self._journal.steers(self.running).items():
+            if taken is None:
+                self.taken.append(steer_id)
+                report = Steered(command_id=self.running, steer_id=steer_id, step=1)
+                self._journal.steered(report)
+                self._report(report)
+                return
 
     def exit(self, outcome: Outcome) -> None:
         """End the running command."""
@@ -153,6 +185,7 @@ class SimulatedAgent:
         self.link = None
         self._journal.close()
         if self.running is not None:
+            self.unsure += [id for id, taken in self._journal.steers(self.running).items() if taken is None]
             self.ends[self.running] = "lost"
             self.running, self.stopping = None, False
         self._start()
@@ -198,7 +231,8 @@ class SimulatedAgent:
         self._report(HaltProgress(halt_id=halt.halt_id, state=state, at=datetime.now(UTC), processes_left=0, pids=[]))
 
     def _end(self, command_id: UUID, outcome: Outcome) -> None:
-        end = Ended(command_id=command_id, outcome=outcome, ended_at=datetime.now(UTC))
+        steers = fates(self._journal.steers(command_id), "late")
+        end = Ended(command_id=command_id, outcome=outcome, ended_at=datetime.now(UTC), steers=steers)
         self._journal.end(end)
         self._report(end)
 

@@ -23,7 +23,7 @@ from onsembl.api.terminals.archiver import Archiver
 from onsembl.api.terminals.hub import Hub
 from onsembl.api.terminals.terminal import Size
 from onsembl.fleet.cancel import request_cancel, request_cancel_all
-from onsembl.fleet.commands import CommandContent, send
+from onsembl.fleet.commands import CommandContent, send, steer
 from onsembl.fleet.halt import begin_halt, lift_halt
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, CommandId
@@ -59,7 +59,7 @@ class SimulatedCenter:
         async with self.pool.connection() as conn:
             instance = await instances.register(conn, "")
             for number in range(count):
-                row = await agents.create(conn, name=f"a{number}", kind="shell", mode="exec", host="", platform="")
+                row = await agents.create(conn, name=f"a{number}", kind="claude", mode="exec", host="", platform="")
                 assert row is not None
                 self.agents.append(SimulatedAgent(row["id"], self._folder / uuid4().hex))
         self.reports = AgentReports(self.hub, self.pool, self._statements, lambda _row: None)
@@ -96,6 +96,14 @@ class SimulatedCenter:
         assert row is not None
         if dispatch:
             await self.hub.dispatch(row)
+        return row["id"]
+
+    async def steer(self, agent: SimulatedAgent, told: bool) -> CommandId:
+        """Send a text into the running turn. Without `told`, the message to the instance is lost."""
+        async with self.pool.connection() as conn:
+            row = await steer(conn, CommandContent(text="and this"), agent.id, ANN)
+        if told:
+            await self.hub.sync_agent(agent.id)
         return row["id"]
 
     async def cancel(self, command_id: CommandId, dispatch: bool) -> None:

@@ -17,6 +17,7 @@ from onsembl.protocol.turn_messages import TurnSettings
 ARGV = (
     *("claude", "-p", "--verbose", "--include-partial-messages"),
     *("--input-format", "stream-json", "--output-format", "stream-json", "--permission-prompt-tool", "stdio"),
+    "--replay-user-messages",  # says when a text was taken that was sent during the turn
 )
 _MODE_FLAGS = ("--permission-mode", "--dangerously-skip-permissions")
 _CONVERSATION_FLAGS = (

@@ -36,6 +36,7 @@ from onsembl.protocol.turn_events import (
     PermissionDenied,
     Plan,
     Speaker,
+    Steered,
     ToolCall,
     ToolCallEnded,
     TurnEnded,
@@ -59,6 +60,9 @@ _CONVERSATION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
 
 class ClaudeTranslator:
     """One run of Claude Code, for one prompt.
+
+    A text that is given to it during the turn (`steer`) goes into that turn at its next step, between two tools; after
+    an answer it begins a turn of its own in the same run. The CLI repeats each text when it takes it.
 
     `receive` and `end` return events. `take_input` returns bytes for the CLI's input, after each other call. When
     `input_complete` is true, the input is to be closed: then the CLI ends.
@@ -95,13 +99,12 @@ class ClaudeTranslator:
         self._error: str | None = None
         self.unknown = 0
         """How many lines were of an unknown type."""
+        self._unsent: list[Json] = []
+        """Texts that were given before the prompt was sent."""
+        self._steers: dict[str, str] = {}
+        """The texts that the CLI has not taken yet, by their ids."""
         self._permission_mode: PermissionMode | None = permission_mode
-        self._prompt: Json = {
-            "type": "user",
-            "message": {"role": "user", "content": prompt},
-            "parent_tool_use_id": None,
-            "uuid": str(message_id),
-        }
+        self._prompt: Json = _user_line(message_id, prompt)
         self._ask("initialize", hooks=None)
         self._mode_request: str | None = None
         request = STARTS[permission_mode].request if permission_mode is not None else None
@@ -123,6 +126,19 @@ class ClaudeTranslator:
             events.append(MessageEnded())
         return events
 
+    def steer(self, steer_id: UUID, text: str) -> None:
+        """Give the CLI a text for the running turn."""
+        self._steers[str(steer_id)] = text
+        line = _user_line(steer_id, text)
+        if self._mode_request is None:
+            self._send(line)
+        else:
+            self._unsent.append(line)
+
+    def drop_steers(self) -> None:
+        """Wait no longer for the CLI to take the texts that it has not taken."""
+        self._steers.clear()
+
     def interrupt(self) -> None:
         """Ask the CLI to end the turn, together with messages that wait; the conversation stays.
 
@@ -139,9 +155,14 @@ class ClaudeTranslator:
         return data
 
     @property
-    def input_complete(self) -> bool:
-        """Whether nothing more will be sent: the turn has ended, and no subagent works in the background."""
+    def idle(self) -> bool:
+        """Whether the turn has ended, and no subagent works in the background."""
         return not self._turn_runs and not self._subagents
+
+    @property
+    def input_complete(self) -> bool:
+        """Whether the CLI is idle and has taken every text."""
+        return self.idle and not self._steers
 
     @property
     def usage(self) -> Usage | None:
@@ -205,6 +226,8 @@ class ClaudeTranslator:
                 yield from self._response(as_object(line.get("response")))
             case "rate_limit_event":
                 yield from _rate_limit(as_object(line.get("rate_limit_info")))
+            case "command_lifecycle" if line.get("state") == "cancelled":
+                self._steers.pop(as_text(line.get("command_uuid")), None)
             case "control_cancel_request" | "command_lifecycle" | "tool_progress" | "keep_alive":
                 pass
             case _:
@@ -274,7 +297,12 @@ class ClaudeTranslator:
             yield from _message("agent", as_text(arguments.get("plan")), parent)
 
     def _user(self, line: Json, parent: str | None) -> Iterator[TurnEvent]:
-        """The results of tools, and texts that the CLI adds to the conversation."""
+        """The results of tools, and texts that the CLI adds to the conversation, or takes."""
+        if line.get("isReplay"):
+            identity = as_text(line.get("uuid"))
+            if identity in self._steers:
+                yield from self._steered(identity)
+            return
         for block in _blocks(as_object(line.get("message"))):
             match block.get("type"):
                 case "tool_result":
@@ -286,10 +314,17 @@ class ClaudeTranslator:
                         images=images,
                         parent=parent,
                     )
-                case "text" if not line.get("isReplay"):
+                case "text":
                     yield from _message("user", as_text(block.get("text")), parent)
                 case _:
                     pass
+
+    def _steered(self, identity: str) -> Iterator[TurnEvent]:
+        """The CLI has taken a text. One that it takes after an interrupt is interrupted, too: versions before 2.1.219
+        begin a turn for it."""
+        yield Steered(id=UUID(identity), text=self._steers.pop(identity))
+        if self._interrupted:
+            self._ask("interrupt", cancel_queued=True)
 
     def _system(self, line: Json) -> Iterator[TurnEvent]:
         match line.get("subtype"):
@@ -387,13 +422,18 @@ class ClaudeTranslator:
                 error = f"Claude Code refused the permission mode {self._permission_mode}: {reason}"
                 yield self._end_unsent("failed", error)
             else:
-                self._send(self._prompt)
+                for line in (self._prompt, *self._unsent):
+                    self._send(line)
         elif refused:
             yield _notice("information", f"Claude Code refused a request: {as_text(response.get('error'))}")
+        cancelled = as_object(response.get("response")).get("cancelled")
+        for identity in cast("list[object]", cancelled) if isinstance(cancelled, list) else []:
+            self._steers.pop(as_text(identity), None)
 
     def _end_unsent(self, outcome: TurnOutcome, error: str) -> TurnEnded:
         """End the turn without its prompt."""
         self.outcome, self._error, self._turn_runs = outcome, error, False
+        self._steers.clear()
         return TurnEnded(outcome=outcome, error=error, seconds=0.0)
 
     def _result(self, line: Json) -> Iterator[TurnEvent]:
@@ -422,6 +462,11 @@ class ClaudeTranslator:
                 yield _notice("background", f"This ends with the command: {shell}")
             self._shells = {}
         yield TurnEnded(outcome=self.outcome, error=self._error, seconds=self._seconds, usage=self.usage)
+
+
+def _user_line(identity: UUID, text: str) -> Json:
+    message = {"role": "user", "content": text}
+    return {"type": "user", "message": message, "parent_tool_use_id": None, "uuid": str(identity)}
 
 
 def _short(text: str) -> str:
