@@ -6,7 +6,7 @@ import type { Role } from "./protocol.ts";
 import type { AlertAnswer, DeviceRequest } from "./rest.ts";
 import type { RereadTable } from "./subscription.ts";
 
-type InboxTable = Exclude<RereadTable, "halts" | "halt_agents" | "schedules">;
+type InboxTable = Extract<RereadTable, "alerts" | "device_requests">;
 
 /** Tasks that wait for a person, shown on every page: open alerts, and agents that wait for approval. */
 export class Inbox {

@@ -2,6 +2,7 @@ import type { RealtimeChannel, RealtimePostgresChangesPayload } from "@supabase/
 
 import { Backoff } from "./backoff.ts";
 import type { Signals } from "./live.ts";
+import { PUBLISHED_TABLES, type PublishedTable } from "./protocol.ts";
 import type { RealtimeConnection } from "./realtime.ts";
 import type { Agent, Command } from "./rest.ts";
 
@@ -11,8 +12,11 @@ export type Change =
   | { table: "commands"; id: string; row: Partial<Command> | null; whole: boolean };
 
 /** Tables whose changes only tell the page to read again by REST. */
-export const REREAD_TABLES = ["alerts", "device_requests", "halts", "halt_agents", "schedules"] as const;
-export type RereadTable = (typeof REREAD_TABLES)[number];
+export type RereadTable = Exclude<PublishedTable, RowTable | "turn_progress" | UnshownTable>;
+/** Tables whose changes the page shows as they come. */
+type RowTable = "agents" | "commands";
+/** Published tables that no page shows. */
+type UnshownTable = "conversations";
 
 export interface SubscriptionEvents {
   change(change: Change): void;
@@ -23,6 +27,8 @@ export interface SubscriptionEvents {
   flowing(): void;
   signal(change: Partial<Signals>): void;
 }
+
+type Payload = RealtimePostgresChangesPayload<Record<string, unknown>>;
 
 /** How long a joined channel may take until changes flow, in ms. */
 const FLOW_MS = 15_000;
@@ -105,28 +111,30 @@ export class Subscription {
     // It is private: a policy of the server decides who joins, and no client can send into it.
     const channel = client.channel(`onsembl-fleet-${++this.#opened}`, { config: { private: true } });
     this.#channel = channel;
-    for (const table of ["agents", "commands"] as const) {
+    for (const table of PUBLISHED_TABLES) {
+      if (isUnshown(table)) continue;
       channel.on("postgres_changes", { event: "*", schema: "onsembl", table }, (payload) => {
-        if (channel !== this.#channel) return;
-        const change = changeOf(table, payload);
-        if (change !== null) this.#events.change(change);
+        if (channel === this.#channel) this.#changed(table, payload);
       });
     }
-    for (const table of REREAD_TABLES) {
-      channel.on("postgres_changes", { event: "*", schema: "onsembl", table }, () => {
-        if (channel === this.#channel) this.#events.reread(table);
-      });
-    }
-    channel.on("postgres_changes", { event: "*", schema: "onsembl", table: "turn_progress" }, (payload) => {
-      const id = (payload.new as Record<string, unknown>)["command_id"];
-      if (channel === this.#channel && typeof id === "string") this.#events.turn(id);
-    });
     channel.on("system", {}, (payload: { extension?: string; status?: string }) => {
       if (channel === this.#channel && payload.extension === "postgres_changes") this.#flow(payload.status === "ok");
     });
     channel.subscribe((status) => {
       if (channel === this.#channel) this.#status(status);
     });
+  }
+
+  #changed(table: Exclude<PublishedTable, UnshownTable>, payload: Payload): void {
+    if (table === "agents" || table === "commands") {
+      const change = changeOf(table, payload);
+      if (change !== null) this.#events.change(change);
+    } else if (table === "turn_progress") {
+      const id = (payload.new as Record<string, unknown>)["command_id"];
+      if (typeof id === "string") this.#events.turn(id);
+    } else {
+      this.#events.reread(table);
+    }
   }
 
   #status(status: string): void {
@@ -167,10 +175,11 @@ export class Subscription {
   }
 }
 
-function changeOf(
-  table: "agents" | "commands",
-  payload: RealtimePostgresChangesPayload<Record<string, unknown>>,
-): Change | null {
+function isUnshown(table: PublishedTable): table is UnshownTable {
+  return table === "conversations";
+}
+
+function changeOf(table: RowTable, payload: Payload): Change | null {
   if (payload.eventType === "DELETE") {
     const id = payload.old["id"];
     if (typeof id !== "string") return null;
