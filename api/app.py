@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -100,7 +101,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
             settings=settings.auth,
             limits=RealtimeLimits(
                 unauthenticated_per_address=settings.limits.unauthenticated_realtime_sockets,
-                authentication_seconds=FIRST_MESSAGE_SECONDS,
+                authentication_seconds=math.inf if settings.anonymous_broadcast else FIRST_MESSAGE_SECONDS,
                 anonymous_broadcast=settings.anonymous_broadcast,
                 regular_expressions=False,
             ),
