@@ -100,7 +100,7 @@ DOORS = [
 
 
 async def head_of(api, path: str, content: str, length: int) -> bytes:
-    token = "onr_x" if path.startswith("/v1") else await api.key()
+    token = "onr_x" if path.startswith("/v1") else api.services.builtin.secret_key
     return (
         f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\napikey: {await api.key()}\r\n"
         f"Content-Type: {content}\r\nContent-Length: {length}\r\n\r\n"

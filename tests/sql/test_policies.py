@@ -4,101 +4,105 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg.rows import dict_row
+from support.published_rows import PUBLISHED_ROWS
 
-READABLE = {
-    "agents",
-    "alerts",
-    "commands",
-    "conversations",
-    "halt_agents",
-    "halts",
-    "schedules",
-    "streams",
-    "turn_progress",
-}
+from onsembl.protocol.states import Role
+from onsembl.sql.published_tables import PUBLISHED
 
 
 @pytest.fixture
 def conn(database_url: str) -> Iterator[psycopg.Connection]:
-    """A connection to a database with one agent, one stream and one command."""
+    """A connection to a database with one row in each published table."""
     with psycopg.connect(database_url, autocommit=True, row_factory=dict_row) as conn:
-        agent = conn.execute("insert into onsembl.agents (name, kind) values ('one', 'shell') returning id").fetchone()
-        assert agent is not None
-        conn.execute("insert into onsembl.alerts (kind, text) values ('refresh_token_reused', 'x')")
-        conn.execute(
-            """with halt as (insert into onsembl.halts (seconds) values (2) returning id)
-               insert into onsembl.halt_agents (halt_id, agent_id, state) select id, %s, 'stopping' from halt""",
-            [agent["id"]],
-        )
-        conn.execute(
-            """insert into onsembl.schedules (name, target, text, at, updated_by, updated_by_name)
-               values ('nightly', '{"all": true}', 'ls', now(), gen_random_uuid(), 'ann')"""
-        )
-        conn.execute(
-            "insert into onsembl.conversations (agent_id, cli_id, title) values (%s, 'c', 'title')", [agent["id"]]
-        )
-        conn.execute("insert into onsembl.streams (agent_id) values (%s)", [agent["id"]])
-        conn.execute(
-            """with command as (insert into onsembl.commands (agent_id, text) values (%(agent)s, 'ls') returning id)
-               insert into onsembl.turn_progress
-                   (command_id, agent_id, steps, number, kind, name, title, status, changed)
-               select id, %(agent)s, 1, 1, 'message', '', '', 'completed', 1 from command""",
-            {"agent": agent["id"]},
-        )
+        conn.execute(PUBLISHED_ROWS)
         yield conn
 
 
 def become(conn: psycopg.Connection, role: str, app_role: object = None) -> None:
-    """Take the role and the claims that Supabase sets for a request."""
-    claims = {"sub": str(uuid4()), "role": role, "app_metadata": {"role": app_role} if app_role else {}}
+    """Take the role and the claims that Supabase sets for a request; `app_role` is that of a user with a session."""
+    session = conn.execute(
+        """with ann as (
+               insert into auth.users (email, encrypted_password, app_metadata) values ('ann', 'x', %s) returning id)
+           insert into auth.sessions (user_id) select id from ann returning id, user_id""",
+        [json.dumps({"role": app_role})],
+    ).fetchone()
+    assert session is not None
+    claims = {"sub": str(session["user_id"]), "session_id": str(session["id"]), "role": role}
     conn.execute("select set_config('request.jwt.claims', %s, false)", [json.dumps(claims)])
     conn.execute(f"set role {role}")
 
 
-def tables(conn: psycopg.Connection) -> list[str]:
-    return [
-        row["relname"]
+def tables(conn: psycopg.Connection) -> dict[str, list[str]]:
+    """All tables with their columns."""
+    return {
+        row["name"]: row["columns"]
         for row in conn.execute(
-            "select relname from pg_class where relnamespace = 'onsembl'::regnamespace and relkind in ('r', 'p')"
+            """select c.relname as name, array_agg(a.attname::text) as columns
+               from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+               where c.relnamespace = 'onsembl'::regnamespace and c.relkind in ('r', 'p') group by c.relname"""
         )
-    ]
+    }
 
 
-@pytest.mark.parametrize("app_role", ["viewer", "operator", "admin"])
+@pytest.mark.parametrize("app_role", list(Role))
 def test_an_operator_reads_the_dashboards_tables_and_nothing_else(conn, app_role):
-    """An operator reads agents, streams and commands, and neither credentials nor keys nor the audit log."""
-    names = tables(conn)
+    """An operator reads the rows of the published tables for the operator's role, and of them the listed columns; and
+    neither credentials nor keys nor the audit log."""
+    columns = tables(conn)
+    assert set(PUBLISHED) <= set(columns)
     become(conn, "authenticated", app_role)
-    for name in names:
-        if name in READABLE:
-            assert conn.execute(f"select count(*) from onsembl.{name}").fetchone()["count"] == 1, name
-        else:
+    for name, present in columns.items():
+        listed = PUBLISHED[name].columns if name in PUBLISHED else ()
+        assert set(listed) <= set(present), name
+        if listed:
+            rows = conn.execute(f"""select {", ".join(f'"{column}"' for column in listed)} from onsembl.{name}""")
+            assert rows.rowcount == (1 if app_role.includes(PUBLISHED[name].role) else 0), name
+        for column in set(present) - set(listed):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                conn.execute(f"select * from onsembl.{name}")
+                conn.execute(f'select "{column}" from onsembl.{name}')
 
 
-@pytest.mark.parametrize(("role", "app_role"), [("authenticated", None), ("authenticated", "root")])
-def test_somebody_signed_in_without_a_role_sees_no_row(conn, role, app_role):
+@pytest.mark.parametrize("app_role", [None, "root", ""])
+def test_somebody_signed_in_without_a_role_sees_no_row(conn, app_role):
     """A user of the project without a role reads no row."""
-    become(conn, role, app_role)
-    for name in READABLE:
-        assert conn.execute(f"select count(*) from onsembl.{name}").fetchone()["count"] == 0, name
+    become(conn, "authenticated", app_role)
+    for name, table in PUBLISHED.items():
+        assert conn.execute(f'select "{table.columns[0]}" from onsembl.{name}').rowcount == 0, name
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update auth.users set banned_until = now() + interval '1 hour'",
+        "update auth.users set app_metadata = '{}'",
+        "delete from auth.sessions",
+        "delete from auth.users",
+        "insert into onsembl.operators (id, email, role, disabled_at) select id, email, 'admin', now() from auth.users",
+    ],
+)
+def test_who_is_no_operator_any_more_sees_no_row(conn, change):
+    """A ban, a demotion, a sign-out, a deletion and a disabled operator count at once, whatever the token says."""
+    become(conn, "authenticated", "admin")
+    conn.execute("reset role")
+    conn.execute(change)
+    conn.execute("set role authenticated")
+    for name, table in PUBLISHED.items():
+        assert conn.execute(f'select "{table.columns[0]}" from onsembl.{name}').rowcount == 0, name
 
 
 def test_nobody_who_is_not_signed_in_reads_anything(conn):
     """The role `anon` does not have access to the schema."""
-    become(conn, "anon")
-    for name in READABLE:
+    conn.execute("set role anon")
+    for name, table in PUBLISHED.items():
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            conn.execute(f"select * from onsembl.{name}")
+            conn.execute(f'select "{table.columns[0]}" from onsembl.{name}')
 
 
-@pytest.mark.parametrize("app_role", ["viewer", "operator", "admin"])
+@pytest.mark.parametrize("app_role", list(Role))
 def test_no_browser_writes(conn, app_role):
     """Even an admin's token inserts, changes and deletes no row, because commands go through the API."""
     names = tables(conn)

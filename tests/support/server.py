@@ -83,9 +83,9 @@ class Api:
             async with await connect_database(self.database_url, role="onsembl_api") as conn:
                 yield conn
 
-    async def operator(self, role: Role = Role.ADMIN) -> Account:
-        """Add an operator and sign in."""
-        email = f"{role}@example.org"
+    async def operator(self, role: Role = Role.ADMIN, name: str | None = None) -> Account:
+        """Add an operator and sign in. An operator without a name is called as the role."""
+        email = f"{name or role}@example.org"
         async with self._connection() as conn:
             await conn.execute(f"set local role {AUTH_ROLE}")
             await add_operator(conn, email, CHEAP_HASHER.hash(PASSWORD), role)

@@ -91,10 +91,11 @@ async def test_the_secret_key_sees_every_row_and_column(impatient, notes):
         assert (await wire.change())["record"]["secret"] == "key"
 
 
-async def test_a_role_without_the_key_gets_an_error(impatient, notes):
+async def test_a_role_without_the_key_gets_an_error(impatient, notes, ann):
     """Without a privilege on the primary key, a change has error 401 and no row."""
+    await notes.execute("revoke select (id) on notes from authenticated")
     async with open_wire(impatient.url, impatient.key) as wire:
-        await wire.subscribe(impatient.key, ALL_NOTES)
+        await wire.subscribe(ann, ALL_NOTES)
         await notes.execute("insert into notes (text) values ('x')")
         data = await wire.change()
         assert data["errors"] == ["Error 401: Unauthorized"]

@@ -17,13 +17,17 @@ MINUTE = timedelta(minutes=1)
 @pytest.fixture
 def feed(monkeypatch):
     """A feed whose deliveries wait for `open`."""
-    made = ChangeFeed(None, RealtimeLimits(), lambda: None)
+    made = ChangeFeed(None, None, RealtimeLimits(), lambda: None)
     made.open = asyncio.Event()
+
+    async def check_connections() -> None:
+        pass
 
     async def deliver(_changes) -> None:
         await made.open.wait()
 
     monkeypatch.setattr(made.delivery, "deliver", deliver)
+    monkeypatch.setattr(made.delivery, "check_connections", check_connections)
     return made
 
 

@@ -104,9 +104,9 @@ async def test_only_subscribers_are_disconnected(own_postgres, serve_project):
     """A socket without subscriptions stays open, and its broadcasts work without a database."""
     async with serve_project(database_url=own_postgres.url(), limits=IMPATIENT) as project:
         async with await connect(own_postgres.url(), autocommit=True) as conn:
-            await conn.execute(NOTES)
-        async with open_wire(project.url, project.key) as subscriber, open_wire(project.url, project.key) as other:
-            await subscriber.subscribe(project.key, ALL_NOTES)
+            await conn.execute(NOTES + "grant select on notes to service_role")
+        async with open_wire(project.url, project.secret) as subscriber, open_wire(project.url, project.key) as other:
+            await subscriber.subscribe(project.secret, ALL_NOTES)
             await other.join("room", broadcast={"self": True})
             await asyncio.to_thread(own_postgres.stop)
             with pytest.raises(ConnectionClosed) as caught:
