@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from playwright.async_api import expect
+from support.api_calls import audit_entries
 from support.frames import HELLO_TEXT
 from support.server import Api
 
+from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import Role
+from onsembl.sql import recovery
 
 
 async def test_pages_are_reached_from_anywhere(center: Api, visit) -> None:
@@ -62,6 +67,33 @@ async def test_an_admin_disables_and_enables_an_operator(center: Api, visit) -> 
     await admin.page.get_by_role("button", name="Disable one").click()
     await admin.page.get_by_role("button", name="Press again to disable one").click()
     await expect(admin.page.get_by_role("button", name="Enable one")).to_be_visible()
+
+
+async def test_an_admin_opens_and_closes_a_recovery(center: Api, visit) -> None:
+    """After a restored backup, an admin opens a recovery by two presses, sees who comes back, and closes it; each step is
+    in the audit log. Agents without a secret are named."""
+    agent, other = await center.enrol("one"), await center.enrol("two")
+    async with center.services.pool.connection() as conn:
+        await recovery.remove_secret(conn, AgentId(UUID(other.id)))
+    visitor = await visit(center.url)
+    await visitor.come_back((await center.operator()).email, path="/#/access")
+    section = visitor.page.get_by_role("region", name="Recovery")
+    await expect(
+        section.get_by_text("Without a recovery secret, these agents could not come back: two.")
+    ).to_be_visible()
+    await section.get_by_label("For").select_option("1 hour")
+    await section.get_by_role("button", name="Open a recovery").click()
+    await section.get_by_role("button", name="Press again to open a recovery").click()
+    await expect(section.get_by_text("No agent has come back yet.")).to_be_visible()
+    headers = {"Authorization": f"Bearer {agent.recovery_secret}"}
+    assert (await center.http.post("/v1/agents/recover", json={}, headers=headers)).status_code == 200
+    await expect(section.get_by_role("cell", name="one", exact=True)).to_be_visible()
+    await section.get_by_role("button", name="Close the recovery").click()
+    await section.get_by_role("button", name="Press again to close the recovery").click()
+    await expect(section.get_by_text("The last one was opened")).to_be_visible()
+    await expect(section.get_by_role("cell", name="one", exact=True)).to_be_visible()
+    actions = [action for action, _ in await audit_entries(center, "%recover%")]
+    assert actions == ["recovery.opened", "agent.recovered", "recovery.closed"]
 
 
 async def test_an_admin_approves_an_agent(center: Api, visit) -> None:
