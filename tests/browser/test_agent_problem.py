@@ -12,7 +12,7 @@ FULL = "The agent cannot write its journal: [Errno 28] No space left on device"
 
 
 async def test_an_agents_problem_is_shown_while_it_lasts(center: Api, visit) -> None:
-    """The list has it with its time, the agent's page names it, and the next command in the queue says what it waits for;
+    """The list has it with its time, the agent's page names it, and the next command in its queue says why it waits;
     nothing of that is left when it is over."""
     agent = await center.enrol("one")
     visitor = await visit(center.url)

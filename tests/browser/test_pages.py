@@ -70,7 +70,7 @@ async def test_an_admin_disables_and_enables_an_operator(center: Api, visit) -> 
 
 
 async def test_an_admin_opens_and_closes_a_recovery(center: Api, visit) -> None:
-    """After a restored backup, an admin opens a recovery by two presses, sees who comes back, and closes it; each step is
+    """After a restored backup, an admin opens a recovery by two presses, sees who comes back, and closes it, all
     in the audit log. Agents without a secret are named."""
     agent, other = await center.enrol("one"), await center.enrol("two")
     async with center.services.pool.connection() as conn:

@@ -44,6 +44,8 @@ AGENT_DISK_MEGABYTES = 16
 DATABASE_DISK_MEGABYTES = 400
 SETTLE_SECONDS = 240.0
 """How long everything may take to come to rest after the last fault, on a slow machine."""
+LIMIT_SECONDS = 1800
+"""No command runs for so long. Clocks jump by more."""
 EXPECTED = (409, 429, 503)
 """Answers that are no fault: the command to cancel has ended, requests are too many, or the database is not there."""
 READ = ("/v1/agents", "/v1/commands", "/v1/jobs", "/v1/jobs/workers", "/v1/audit", "/v1/alerts", "/v1/statistics")
@@ -152,7 +154,7 @@ class Soak(Chaos):
         sent.row = await self._insist(
             "POST",
             f"/v1/agents/{self.ids[agent]}/commands",
-            json={"text": text},
+            json={"text": text, "limits": {"wall_seconds": LIMIT_SECONDS}},
             headers={"Idempotency-Key": f"soak-{number}"},
         )
         return sent
