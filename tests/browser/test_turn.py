@@ -43,3 +43,25 @@ async def test_the_steps_of_a_turn_are_shown(center: Api, visit, tmp_path, monke
         await expect(pane.locator("li.result")).to_contain_text("232 tokens")
         await page.get_by_role("button", name="Terminal", exact=True).click()
         await visitor.sees("The command printed: one")
+
+
+async def test_a_text_goes_into_the_running_turn(center: Api, visit, tmp_path, monkeypatch) -> None:
+    """Ctrl-Enter sends a text into the turn; its row says that the turn has read it, and the turn shows it as a step."""
+    put_claude_on_path(tmp_path, monkeypatch)
+    operator = Operator(center, await center.operator())
+    async with agent_running(center, tmp_path, kind="claude") as agent:
+        turn = await operator.until_state(await operator.send(agent.id, "tool TAKES"), "running")
+        visitor = await visit(center.url)
+        page = visitor.page
+        await visitor.come_back((await center.operator(Role.OPERATOR)).email)
+        await expect(page.locator("li[data-command][data-state=running]")).to_be_visible()
+        box = page.locator("form.box textarea")
+        await box.fill("leave the tests alone")
+        await expect(page.get_by_text("A turn runs.")).to_be_visible()
+        await box.press("Control+Enter")
+        await expect(visitor.command("leave the tests alone", "succeeded")).to_contain_text("read by the turn, step 2")
+        await page.get_by_role("button", name="Turn", exact=True).click()
+        step = page.get_by_role("region", name="Turn").locator("li.input")
+        await expect(step).to_contain_text("Sent into the turn")
+        await expect(step).to_contain_text("leave the tests alone")
+        assert (await operator.until_state(turn, *FINAL))["state"] == "succeeded"

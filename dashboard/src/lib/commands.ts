@@ -76,6 +76,23 @@ function signalName(signal: number): string {
   return SIGNALS[signal] ?? `signal ${signal}`;
 }
 
+/** What became of a text that was sent into a running turn; null for other commands. */
+export function steered(command: Command): string | null {
+  switch (command.steer_state) {
+    case "waiting":
+      return "for the running turn";
+    case "given":
+      return "in the running turn, not read yet";
+    case "taken":
+      return `read by the turn, step ${command.steer_step}`;
+    case "late":
+      return "sent too late for the turn";
+    case "unknown":
+    case null:
+      return null;
+  }
+}
+
 /** The run time in ms, up to `now` for a running command; null before the command has started. */
 export function ran(command: Command, now: number): number | null {
   if (command.started_at === null) return null;

@@ -39,7 +39,7 @@ export const BINDINGS: Binding[] = [
   { action: "larger", keys: ["+", "="], help: "Larger terminal text" },
   { action: "smaller", keys: ["-"], help: "Smaller terminal text" },
   { action: null, keys: ["Enter"], help: "Send the command" },
-  { action: null, keys: ["Ctrl+Enter"], help: "Type the text into the running program instead" },
+  { action: null, keys: ["Ctrl+Enter"], help: "Put the text into the running turn or program instead" },
   { action: null, keys: ["Shift+Enter"], help: "New line in the command" },
   { action: null, keys: ["↑", "↓"], help: "Earlier commands, in the command box" },
   { action: null, keys: ["Alt+↑", "Alt+↓"], help: "Raise or lower the command's priority" },

@@ -44,6 +44,9 @@ export function command(fields: Partial<Command> = {}): Command {
     turn: null,
     denied: 0,
     denials: [],
+    steers: null,
+    steer_state: null,
+    steer_step: null,
     ...fields,
   };
 }
