@@ -33,12 +33,13 @@ import queue_bench
 import realtime_bench
 import relay_bench
 import start_bench
+import turn_bench
 import typing_bench
 import uvloop
 from targets import Measures, Target, at_least_the_peers, at_most, at_most_the_peers, at_most_times
 
 Case = Callable[[], Awaitable[Measures]]
-GROUPS = ("relay", "command", "row", "others", "keys", "queue", "cancel", "start")
+GROUPS = ("relay", "command", "row", "others", "keys", "queue", "cancel", "turn", "start")
 RELAY_TARGETS = {
     relay_bench.PACED: [at_most_the_peers("p50 ms"), at_most_the_peers("p99 ms")],
     relay_bench.FASTER: [at_most("p99 ms", 10)],
@@ -157,6 +158,14 @@ def benchmarks(options: argparse.Namespace) -> list[Benchmark]:
     cancels = 10 if quick else 100
     rows["cancel"] = [
         Benchmark("cancel → processes gone", {"ours": lambda: cancel_bench.cancels(cancels)}, [at_most("p99 ms", 150)])
+    ]
+    counted = 5 if quick else 50
+    rows["turn"] = [
+        Benchmark(
+            "a coding CLI's event → viewer",
+            {"ours": lambda: turn_bench.turns(counted)},
+            [at_most("first event p99 ms", 20), at_most("later events p99 ms", 20)],
+        )
     ]
     rows["start"] = [Benchmark("`up` on an existing folder → ready", {"ours": start_bench.again}, [at_most("s", 3)])]
     return [row for group in GROUPS if group in options.only for row in rows[group]]
