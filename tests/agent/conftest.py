@@ -13,7 +13,7 @@ from typing import TextIO
 from uuid import uuid4
 
 import pytest
-from support.forked import ForkedProcess, fork_runner
+from support.forked import PIPE, ForkedProcess, fork_runner
 
 from onsembl.agent.link.outbox import Outbox
 from onsembl.agent.process.process import ProcessContext
@@ -29,10 +29,9 @@ PATIENT = {"interrupt": 60.0}
 class Alone:
     """A running `support.runner_process`."""
 
-    def __init__(self, folder: Path, process: ForkedProcess, orders: TextIO, reports: asyncio.StreamReader) -> None:
+    def __init__(self, folder: Path, process: ForkedProcess, orders: TextIO) -> None:
         self.process = process
         self._orders = orders
-        self._incoming = reports
         self._terminal = folder / "terminal"
         self.reports: list[dict] = []
 
@@ -57,7 +56,7 @@ class Alone:
     async def report(self, kind: str) -> dict:
         """The next report of a kind; those between are in `reports`."""
         async with asyncio.timeout(60):
-            while line := await self._incoming.readline():
+            while line := await self.process.stdout.readline():
                 self.reports.append(json.loads(line))
                 if self.reports[-1]["type"] == kind:
                     return self.reports[-1]
@@ -81,27 +80,20 @@ async def alone(
 ) -> AsyncIterator[Alone]:
     adopt = sys.platform == "linux" if adopt is None else adopt
     given, orders = os.pipe()
-    reports, reported = os.pipe()
-    incoming = asyncio.StreamReader(limit=2**24)
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(incoming), os.fdopen(reports, "rb", buffering=0)
-    )
-    with os.fdopen(given, "rb") as stdin, os.fdopen(reported, "wb") as stdout:
+    with os.fdopen(given) as stdin:
         process = await fork_runner(
             *(str(folder), kind, "adopt" if adopt else "search", json.dumps(QUICK if times is None else times)),
             env={**_inherited(), **environment},
             stdin=stdin,
-            stdout=stdout,
+            stdout=PIPE,
         )
-    agent = Alone(folder, process, os.fdopen(orders, "w"), incoming)
+    agent = Alone(folder, process, os.fdopen(orders, "w"))
     try:
         yield agent
     finally:
         agent.shut_down()
         async with asyncio.timeout(60):
-            await incoming.read()
-            await process.wait()
-        transport.close()
+            await process.communicate()
     assert process.returncode in (0, -9)
 
 

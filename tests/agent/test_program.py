@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,7 +15,7 @@ import msgspec
 import pytest
 from support.agents import FINAL, Operator, agent_running, read_until, sleepers, until
 from support.claude import put_claude_on_path
-from support.forked import run_forked
+from support.forked import PIPE, STDOUT, ForkedProcess, fork_onsembl, run_forked
 from support.frames import attach
 from support.server import Api, running
 
@@ -25,7 +24,6 @@ from onsembl.api.settings import Settings
 from onsembl.tasks.worker import WorkerSettings
 
 TESTS = Path(__file__).parents[1]
-ONSEMBL_AGENT = (sys.executable, "-m", "onsembl.cli.main", "agent")
 
 
 @pytest.fixture
@@ -62,19 +60,17 @@ def enrolling(api: Api, folder: Path, name: str = "one") -> list[str]:
 
 
 @asynccontextmanager
-async def the_agent(folder: Path, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def the_agent(folder: Path, *arguments: str) -> AsyncIterator[ForkedProcess]:
     """An enrolled agent's program, whose output is captured."""
-    process = await asyncio.create_subprocess_exec(
-        *(*ONSEMBL_AGENT, "run", "--name", "one", "--state-dir", str(folder), "--cwd", str(folder.parent), *arguments),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+    process = await fork_onsembl(
+        *("agent", "run", "--name", "one", "--state-dir", str(folder), "--cwd", str(folder.parent), *arguments),
+        stdout=PIPE,
+        stderr=STDOUT,
     )
     try:
         yield process
     finally:
-        if process.returncode is None:
-            process.kill()
+        process.kill()
         await process.communicate()
 
 
@@ -177,7 +173,7 @@ async def test_an_agent_that_gets_a_signal_stops_its_command_and_reports_its_end
             await read_until(viewer, b"begun\r\n")
             agent.send_signal(number)
             assert b"cleaned" in await read_until(viewer, b"cancelled \xc2\xb7 exit 0")
-        told, _ = await agent.communicate()
+        told = await agent.communicate()
         assert agent.returncode == 0, told
         row = await operator.read(command)
         assert (row["state"], row["error"]) == ("cancelled", "The agent was stopped.")

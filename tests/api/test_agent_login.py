@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sys
 from pathlib import Path
 
 import pytest
 from support.agents import until
+from support.forked import PIPE, STDOUT, ForkedProcess, fork_onsembl
 from support.frames import HELLO_TEXT
 
 from onsembl.agent.enrolment import credentials as store
@@ -17,8 +17,6 @@ from onsembl.agent.errors import AgentError
 from onsembl.sql.database import connect
 
 pytestmark = pytest.mark.no_worker
-
-ONSEMBL = (sys.executable, "-m", "onsembl.cli.main", "agent")
 
 
 def test_the_poll_interval_follows_the_servers_answers():
@@ -40,13 +38,12 @@ def test_the_poll_interval_follows_the_servers_answers():
 def logging_in(api, tmp_path: Path):
     """Start `onsembl agent login`; yield the process and the output that it prints before it waits for the approval."""
 
-    async def start(name: str = "one") -> tuple[asyncio.subprocess.Process, str]:
-        process = await asyncio.create_subprocess_exec(
-            *(*ONSEMBL, "login", "--server", api.url, "--name", name, "--kind", "shell"),
-            *("--state-dir", str(tmp_path)),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env={"PYTHONUNBUFFERED": "1", "PATH": "/usr/bin:/bin"},
+    async def start(name: str = "one") -> tuple[ForkedProcess, str]:
+        process = await fork_onsembl(
+            *("agent", "login", "--server", api.url, "--name", name, "--kind", "shell", "--state-dir", str(tmp_path)),
+            stdout=PIPE,
+            stderr=STDOUT,
+            env={"PATH": "/usr/bin:/bin"},
         )
         assert process.stdout is not None
         said = ""
@@ -73,7 +70,7 @@ async def test_a_machine_is_let_in_by_its_code(api, logging_in, tmp_path):
     process, said = await logging_in()
     assert f"{api.url}/#/approve" in said
     await decide(api, said, "approve")
-    rest, _ = await process.communicate()
+    rest = await process.communicate()
     assert process.returncode == 0, rest
     assert b"Enrolled as one. Start it with: onsembl agent run --name one" in rest
     held = store.load(tmp_path / "one")
@@ -88,7 +85,7 @@ async def test_a_refusal_is_told(api, logging_in, tmp_path):
     """A rejected login prints the rejection in one sentence and stores no credentials."""
     process, said = await logging_in()
     await decide(api, said, "refuse")
-    rest, _ = await process.communicate()
+    rest = await process.communicate()
     assert (process.returncode, "An operator has rejected this agent." in rest.decode()) == (1, True)
     assert not (tmp_path / "one" / store.FILE_NAME).exists()
 
@@ -97,7 +94,7 @@ async def test_ctrl_c_gives_up(logging_in):
     """Ctrl+C ends the login without a traceback."""
     process, _ = await logging_in()
     process.send_signal(2)
-    rest, _ = await process.communicate()
+    rest = await process.communicate()
     assert process.returncode == 1
     assert "Traceback" not in rest.decode()
 
@@ -108,7 +105,7 @@ async def test_logout_ends_everything(api, logging_in, tmp_path):
     await decide(api, said, "approve")
     await process.communicate()
     held = store.load(tmp_path / "one")
-    logout = await asyncio.create_subprocess_exec(*ONSEMBL, "logout", "--name", "one", "--state-dir", str(tmp_path))
+    logout = await fork_onsembl("agent", "logout", "--name", "one", "--state-dir", str(tmp_path))
     assert await logout.wait() == 0
     assert not (tmp_path / "one" / store.FILE_NAME).exists()
     refresh = {"Authorization": f"Bearer {held.refresh_token}"}
@@ -136,10 +133,10 @@ async def test_logout_erases_also_when_the_server_is_away(tmp_path):
             refresh_token="r",
         ),
     )
-    logout = await asyncio.create_subprocess_exec(
-        *(*ONSEMBL, "logout", "--name", "one", "--state-dir", str(tmp_path)), stderr=asyncio.subprocess.PIPE
+    logout = await fork_onsembl(
+        *("agent", "logout", "--name", "one", "--state-dir", str(tmp_path)), stdout=PIPE, stderr=STDOUT
     )
-    _, said = await logout.communicate()
+    said = await logout.communicate()
     assert logout.returncode == 1
     assert "cannot be reached" in said.decode() and "disable the agent" in said.decode()
     assert not (tmp_path / "one" / store.FILE_NAME).exists()

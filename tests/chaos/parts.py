@@ -6,10 +6,8 @@ import asyncio
 import json
 import random
 import signal
-import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 import httpx
 import psutil
@@ -28,8 +26,6 @@ from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 from onsembl.protocol.messages import TERMINAL_SUBPROTOCOL
 from onsembl.protocol.states import AgentKind
 
-ONSEMBL = (sys.executable, "-m", "onsembl.cli.main")
-
 
 class Part:
     """A process that is restarted whenever it exits, as a service manager does. Its output goes to a file."""
@@ -41,7 +37,7 @@ class Part:
         self._arguments = arguments
         database = {} if database_url is None else {"DATABASE_URL": database_url}
         self._environment = clean_environment(**database, **environment)
-        self._process: asyncio.subprocess.Process | ForkedProcess | None = None
+        self._process: ForkedProcess | None = None
         self._supervisor: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -52,16 +48,9 @@ class Part:
     async def _supervise(self, started: asyncio.Event) -> None:
         while True:
             with self._log.open("ab") as log:
-                self._process = await self._spawn(log)
+                self._process = await fork_onsembl(*self._arguments, stdout=log, stderr=log, env=self._environment)
             started.set()
             await self._process.wait()
-
-    async def _spawn(self, log: IO[bytes]) -> asyncio.subprocess.Process | ForkedProcess:
-        if "PYTHONPATH" in self._environment:  # it misses a guard, so it imports its modules itself
-            return await asyncio.create_subprocess_exec(
-                *(*ONSEMBL, *self._arguments), stdout=log, stderr=log, env=self._environment
-            )
-        return await fork_onsembl(*self._arguments, stdout=log, stderr=log, env=self._environment)
 
     async def kill(self) -> None:
         """Send SIGKILL; the process is restarted."""

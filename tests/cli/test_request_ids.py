@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from pathlib import Path
 
 import httpx
 from support.agents import FINAL, Operator, agent_running, until
 from support.control_center import ControlCenter, clean_environment
+from support.forked import fork_onsembl
 from support.no_secrets import leaks
 from support.server import Api
 from support.workers import job_of
@@ -47,9 +47,7 @@ async def test_a_request_is_found_in_the_log_of_each_process(database_url: str, 
         agent_log.open("w") as agent_file,
     ):
         await asyncio.to_thread(center.ready)
-        worker = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "onsembl.cli.main", "worker"), env=environment, stderr=worker_file
-        )
+        worker = await fork_onsembl("worker", env=environment, stderr=worker_file)
         try:
             async with httpx.AsyncClient(base_url=center.address, timeout=30) as http:
                 api = Api(center.address, database_url, http)

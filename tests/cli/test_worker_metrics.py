@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 
 import httpx
 from support.control_center import clean_environment
+from support.forked import PIPE, STDOUT, fork_onsembl
 from support.ports import free_port
-
-WORKER = (sys.executable, "-m", "onsembl.cli.main", "worker")
 
 
 async def test_other_machines_read_metrics_with_the_token(database_url):
     """A request without the token is rejected."""
     port = free_port()
-    process = await asyncio.create_subprocess_exec(
-        *(*WORKER, "--metrics-host", "0.0.0.0", "--metrics-port", str(port)),
+    process = await fork_onsembl(
+        *("worker", "--metrics-host", "0.0.0.0", "--metrics-port", str(port)),
         env=clean_environment(DATABASE_URL=database_url, ONSEMBL_METRICS_TOKEN="figures-please"),
     )
     try:
@@ -39,20 +37,21 @@ async def test_other_machines_read_metrics_with_the_token(database_url):
 
 async def test_metrics_for_other_machines_need_a_token(database_url):
     """Without a token, an address that other machines reach is rejected."""
-    process = await asyncio.create_subprocess_exec(
-        *(*WORKER, "--metrics-host", "0.0.0.0", "--metrics-port", "9400"),
+    process = await fork_onsembl(
+        *("worker", "--metrics-host", "0.0.0.0", "--metrics-port", "9400"),
         env=clean_environment(DATABASE_URL=database_url),
-        stderr=asyncio.subprocess.PIPE,
+        stdout=PIPE,
+        stderr=STDOUT,
     )
-    _, said = await process.communicate()
+    said = await process.communicate()
     assert process.returncode != 0 and b"ONSEMBL_METRICS_TOKEN" in said
 
 
 async def test_a_worker_serves_its_metrics(database_url):
     """The metrics are served on the given port of the loopback address."""
     port = free_port()
-    process = await asyncio.create_subprocess_exec(
-        *(*WORKER, "--metrics-port", str(port)),
+    process = await fork_onsembl(
+        *("worker", "--metrics-port", str(port)),
         env=clean_environment(DATABASE_URL=database_url),
     )
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,7 +24,7 @@ FINAL = {"succeeded", "failed", "cancelled", "timed_out", "lost"}
 class RunningAgent:
     """A process of `onsembl agent run`."""
 
-    def __init__(self, id: str, process: asyncio.subprocess.Process | ForkedProcess) -> None:
+    def __init__(self, id: str, process: ForkedProcess) -> None:
         self.id = id
         self.process = process
 
@@ -39,16 +38,12 @@ class RunningAgent:
 async def agent_running(
     api: Api, tmp_path: Path, name: str = "one", kind: str = "shell", server: str | None = None, **spawned: Any
 ) -> AsyncGenerator[RunningAgent]:
-    """Enrol an agent and run it until the block ends. With `spawned`, options of a subprocess, it is not forked."""
+    """Enrol an agent and run it until the block ends; `spawned` are options of `fork_onsembl`."""
     folder = tmp_path / "agents"
     if not (folder / name).exists():
         store.save(folder / name, await enrol(server or api.url, await api.enrolment_token(), name, AgentKind(kind)))
     run = ("agent", "run", "--verbose", "--name", name, "--state-dir", str(folder), "--cwd", str(tmp_path))
-    process = (
-        await asyncio.create_subprocess_exec(sys.executable, "-m", "onsembl.cli.main", *run, **spawned)
-        if spawned
-        else await fork_onsembl(*run)
-    )
+    process = await fork_onsembl(*run, **spawned)
     agent = RunningAgent(store.load(folder / name).agent_id, process)
     try:
         yield agent

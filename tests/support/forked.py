@@ -25,13 +25,14 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
 from support import runner_process
 from support.clocks import follow_clock
+from support.missing_guards import remove_guard
 
 from onsembl.cli.main import main
 
@@ -42,17 +43,31 @@ PROGRAMS: dict[str, Callable[[list[str]], object]] = {
     RUNNER: runner_process.main,
 }
 """The programs that the server runs, by their modules."""
-DEVNULL = subprocess.DEVNULL
+DEVNULL, PIPE, STDOUT = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
 Stream = int | IO[Any]
 
 
 class ForkedProcess:
     """The part of `asyncio.subprocess.Process` that the tests use."""
 
-    def __init__(self, pid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        pid: int,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        stdout: asyncio.StreamReader | None = None,
+    ) -> None:
         self.pid = pid
         self.returncode: int | None = None
+        self.stdout = stdout
         self._exit = asyncio.ensure_future(self._wait(reader, writer))
+
+    async def communicate(self) -> bytes:
+        """The rest of its output, when it has exited."""
+        assert self.stdout is not None
+        rest = await self.stdout.read()
+        await self.wait()
+        return rest
 
     async def wait(self) -> int:
         """The exit code; for a process ended by a signal, the negative number of the signal."""
@@ -83,7 +98,10 @@ async def fork_onsembl(
     stdout: Stream = 1,
     stderr: Stream = 2,
 ) -> ForkedProcess:
-    """Start `onsembl` with these arguments and streams; by default with this process's output streams."""
+    """Start `onsembl` with these arguments and streams; by default with this process's output streams.
+
+    `stdout` may be `PIPE`, and `stderr` then `STDOUT`.
+    """
     return await _fork(ONSEMBL, arguments, env, (stdin, stdout, stderr))
 
 
@@ -95,9 +113,27 @@ async def fork_runner(*arguments: str, env: Mapping[str, str], stdin: Stream, st
 async def _fork(
     module: str, arguments: Sequence[str], env: Mapping[str, str] | None, streams: Sequence[Stream]
 ) -> ForkedProcess:
-    connection = await asyncio.to_thread(_forked, module, arguments, env, streams)
+    stdin, stdout, stderr = streams
+    output = None
+    with ExitStack() as stack:
+        if stdout is PIPE:
+            output, stdout = await _pipe(stack)
+        if stderr is STDOUT:
+            stderr = stdout
+        connection = await asyncio.to_thread(_forked, module, arguments, env, (stdin, stdout, stderr))
     reader, writer = await asyncio.open_unix_connection(sock=connection)
-    return ForkedProcess(int(await reader.readline()), reader, writer)
+    return ForkedProcess(int(await reader.readline()), reader, writer, output)
+
+
+async def _pipe(stack: ExitStack) -> tuple[asyncio.StreamReader, Stream]:
+    """A pipe; the stack closes the end to write to, and the other one closes when it has been read to its end."""
+    read, write = os.pipe()
+    written = stack.enter_context(os.fdopen(write, "wb"))
+    reader = asyncio.StreamReader(limit=2**24)
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb", buffering=0)
+    )
+    return reader, written
 
 
 class BlockingProcess:
@@ -264,6 +300,7 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> None:
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
     follow_clock(os.environ)
+    remove_guard(os.environ)
     sys.orig_argv = [
         sys.executable,
         "-m",

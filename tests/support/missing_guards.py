@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import runpy
+from collections.abc import Mapping
 from pathlib import Path
+
+FOLDER = "PYTHONPATH"
+PATCH = "sitecustomize.py"
 
 
 def without(folder: Path, patch: str) -> dict[str, str]:
@@ -11,5 +16,12 @@ def without(folder: Path, patch: str) -> dict[str, str]:
     Python runs a module `sitecustomize` before the program.
     """
     folder.mkdir()
-    (folder / "sitecustomize.py").write_text(patch)
-    return {"PYTHONPATH": str(folder)}
+    (folder / PATCH).write_text(patch)
+    return {FOLDER: str(folder)}
+
+
+def remove_guard(environment: Mapping[str, str]) -> None:
+    """Run the patch of this environment, if it has one: a process that was forked has started without it."""
+    patch = Path(environment.get(FOLDER, ""), PATCH)
+    if patch.is_file():
+        runpy.run_path(str(patch))
