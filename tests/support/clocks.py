@@ -50,11 +50,13 @@ class PostgresWithClock(server_of):
 
     def set_clock(self, seconds: int) -> None:
         """Set how many seconds the clock is ahead of the true one."""
-        self._clock.write_text(f"{seconds:+d}\n")
+        partial = self._clock.with_suffix(".partial")
+        partial.write_text(f"{seconds:+d}\n")
+        partial.replace(self._clock)  # a process that reads it meanwhile has the old time or the new one
 
     @property
     def _clock(self) -> Path:
-        return self._folder / "clock"
+        return self._folder.with_name(f"{self._folder.name}-clock")  # not on the server's disk, which may be full
 
     def _binaries(self) -> Path:
         """A folder with a `pg_ctl` that starts servers with the library."""
