@@ -20,6 +20,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
+from onsembl.agent.drivers.acp.driver import GeminiDriver
 from onsembl.agent.drivers.claude.driver import ClaudeDriver
 from onsembl.agent.drivers.driver import Driver
 from onsembl.agent.drivers.shell import ShellDriver
@@ -45,9 +46,10 @@ from onsembl.protocol.stop_timeouts import StopTimeouts
 
 logger = logging.getLogger(__name__)
 
-DRIVERS: dict[AgentKind, type[ShellDriver | ClaudeDriver]] = {
+DRIVERS: dict[AgentKind, type[ShellDriver | ClaudeDriver | GeminiDriver]] = {
     AgentKind.SHELL: ShellDriver,
     AgentKind.CLAUDE: ClaudeDriver,
+    AgentKind.GEMINI: GeminiDriver,
 }
 R = TypeVar("R")
 
@@ -175,7 +177,9 @@ class Agent:
         """From when on steps may be sent again, on the loop's clock."""
         self._reaper = Reaper(adopt=True)
         driver: Driver = DRIVERS[config.kind]()
-        context = ProcessContext(config.cwd, self._terminal, self._reaper, config.arguments, self._steps)
+        context = ProcessContext(
+            config.cwd, self._terminal, self._reaper, config.arguments, self._steps, config.folder / "driver"
+        )
         self._startup = StartupScript(config.startup_script, f"startup-{credentials.agent_id}", context)
         self._session = ServerSession(self._terminal, self)
         self._steps.on_added = self._send_frames
@@ -314,5 +318,5 @@ class Agent:
             ended=fitting_ends(self._journal.ended.values()),
             recalls=True,
             problem=self.problem,
-            takes_steers=self._config.kind != AgentKind.SHELL,
+            takes_steers=DRIVERS[self._config.kind].takes_steers,
         )

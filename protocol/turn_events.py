@@ -116,10 +116,11 @@ class Notice(TurnEvent, tag="notice", frozen=True, kw_only=True):
 class TurnEnded(TurnEvent, tag="turn_ended", frozen=True, kw_only=True):
     """The CLI has ended a turn. Another may follow in the same run, for example when a background subagent ends.
 
-    `seconds` and `usage` are of the whole run so far. `error` is the CLI's own text.
+    `seconds` and `usage` are of the whole run so far; None where the CLI does not report them. `error` is the CLI's own
+    text.
     """
 
     outcome: TurnOutcome
     error: str | None = None
-    seconds: float
+    seconds: float | None = None
     usage: Usage | None = None

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
+from onsembl.agent.doctor.coding_cli import CodingCli, check_version
 from onsembl.agent.doctor.findings import Finding, fault, note, ok
-from onsembl.agent.drivers.json_lines import Json, as_object
+from onsembl.agent.doctor.settings import Unreadable, read_settings
+from onsembl.agent.drivers.json_lines import as_object
 
-PROGRAM = "claude"
-OLDEST = (2, 1, 197)
-"""The oldest version that was seen working."""
-INSTALL = "Install it with: npm install -g @anthropic-ai/claude-code"
-UPDATE = "Update it with: npm install -g @anthropic-ai/claude-code@latest"
-VERSION_SECONDS = 30.0
+CLAUDE = CodingCli("claude", "Claude Code", "@anthropic-ai/claude-code", (2, 1, 197))
 SIGN_IN = "Set ANTHROPIC_API_KEY in the agent's environment, or run `claude` as this user and sign in with /login."
 KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
 CLOUDS = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX")
 """Variables that make it use the credentials of a cloud."""
-_VERSION = re.compile(r"(\d{1,6})\.(\d{1,6})\.(\d{1,6})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,68 +37,16 @@ class ClaudeHome:
         return cls(config, (config if given else home) / ".claude.json", Path(policy))
 
 
-class Unreadable(Exception):
-    """A file of settings cannot be read; the text says why."""
-
-
-def read_settings(path: Path) -> Json:
-    """The object in a JSON file; empty when there is no file. Raises Unreadable."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, object])
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except OSError as error:
-        raise Unreadable(f"{path} cannot be read: {error.strerror}.") from error
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise Unreadable(f"{path} does not hold a JSON object: {error}.") from error
-
-
 def check_claude(environment: Mapping[str, str], home: Path, folder: Path, *, root: bool) -> list[Finding]:
     """All checks of Claude Code, for an agent that works in `folder` with this environment."""
     places = ClaudeHome.of(environment, home)
     return [
-        check_version(environment),
+        check_version(CLAUDE, environment),
         *_check_sign_in(environment, places),
         check_state(places.state, folder),
         check_hooks(places),
         *check_full_mode(environment, root=root),
     ]
-
-
-def check_version(environment: Mapping[str, str]) -> Finding:
-    """Whether the program is there, starts, and is new enough."""
-    path = shutil.which(PROGRAM, path=environment.get("PATH"))
-    if path is None:
-        return fault("claude", f"Claude Code is missing: there is no program `{PROGRAM}` on the PATH.", INSTALL)
-    try:
-        ended = subprocess.run(
-            [path, "--version"],
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=VERSION_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return version_finding(path, "", f"no answer in {VERSION_SECONDS:.0f} s")
-    except OSError as error:
-        return version_finding(path, "", error.strerror or str(error))
-    error = ended.stderr.decode(errors="replace").strip().splitlines()
-    failed = (error[-1][:200] if error else f"exit {ended.returncode}") if ended.returncode else None
-    return version_finding(path, ended.stdout.decode(errors="replace"), failed)
-
-
-def version_finding(path: str, output: str, error: str | None) -> Finding:
-    """The finding about the program at `path` whose `--version` printed `output`, or failed with `error`."""
-    if error is not None:
-        return fault("claude", f"`{path} --version` fails: {error}", UPDATE)
-    found = _VERSION.search(output)
-    if found is None:
-        return fault("claude", f"`{path} --version` prints no version: {output.strip()[:80] or 'nothing'}", UPDATE)
-    if tuple(map(int, found.groups())) < OLDEST:
-        oldest = ".".join(map(str, OLDEST))
-        return fault("claude", f"Claude Code {found[0]} is too old; {oldest} or newer is needed.", UPDATE)
-    return ok("claude", f"Claude Code {found[0]}, {path}")
 
 
 def _check_sign_in(environment: Mapping[str, str], places: ClaudeHome) -> list[Finding]:

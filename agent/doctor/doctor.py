@@ -9,13 +9,14 @@ from pathlib import Path
 
 from onsembl.agent.doctor.claude import ClaudeHome, check_claude
 from onsembl.agent.doctor.findings import Finding, fault
+from onsembl.agent.doctor.gemini import GEMINI, check_gemini
 from onsembl.agent.doctor.machine import check_bash, check_cgroups, check_folder, check_git, find_bash
 from onsembl.agent.doctor.server import check_credentials, check_server
 from onsembl.agent.enrolment import credentials as store
 from onsembl.agent.process import cgroup
 from onsembl.protocol.states import AgentKind
 
-KINDS = (AgentKind.SHELL, AgentKind.CLAUDE)
+KINDS = (AgentKind.SHELL, AgentKind.CLAUDE, AgentKind.GEMINI)
 
 
 def enrolled_names(state_dir: Path) -> list[str]:
@@ -26,10 +27,16 @@ def enrolled_names(state_dir: Path) -> list[str]:
         return []
 
 
+def _installed() -> set[AgentKind]:
+    gemini = {AgentKind.GEMINI} if shutil.which(GEMINI.program) is not None else set[AgentKind]()
+    return {AgentKind.SHELL, AgentKind.CLAUDE, *gemini}
+
+
 def examine(
     state_dir: Path, names: Sequence[str], kinds: Iterable[AgentKind], server: str | None, folder: Path
 ) -> list[Finding]:
-    """Check the agents of these names, the kinds (by default as enrolled; all without an agent) and the server."""
+    """Check the agents of these names, the kinds (by default as enrolled; without an agent those that are installed, and
+    Claude Code) and the server."""
     findings = [check_folder("home", Path.home()), check_folder("state folder", state_dir)]
     known: list[store.Credentials] = []
     for name in names:
@@ -41,11 +48,14 @@ def examine(
         findings.append(fault("credentials", f"No agent is enrolled in {state_dir}.", mend))
     for url in [server] if server is not None else sorted({credentials.server for credentials in known}):
         findings += check_server(url)
-    wanted = set(kinds) or {kind for kind in KINDS if kind in {one.kind for one in known}} or set(KINDS)
+    wanted = set(kinds) or {kind for kind in KINDS if kind in {one.kind for one in known}} or _installed()
     if AgentKind.SHELL in wanted:
         findings.append(check_bash(find_bash()))
-    if AgentKind.CLAUDE in wanted:
+    if wanted != {AgentKind.SHELL}:
         findings.append(check_git(shutil.which("git")))
+    if AgentKind.CLAUDE in wanted:
         findings.append(check_folder("config", ClaudeHome.of(os.environ, Path.home()).config))
         findings += check_claude(os.environ, Path.home(), folder, root=os.geteuid() == 0)
+    if AgentKind.GEMINI in wanted:
+        findings += check_gemini(os.environ, Path.home())
     return [*findings, check_cgroups(cgroup.is_available())]

@@ -67,6 +67,9 @@ class Run(Protocol):
 class Driver(Protocol):
     """Starts the commands of one kind of agent."""
 
+    takes_steers: bool
+    """Whether a text can be given to a running command."""
+
     def start(self, offer: Offer, context: ProcessContext) -> Run:
         """Run a command. Raises OSError when it cannot start."""
         ...

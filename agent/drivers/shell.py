@@ -40,6 +40,8 @@ class ShellRun:
 class ShellDriver:
     """Starts command lines."""
 
+    takes_steers = False
+
     def start(self, offer: Offer, context: ProcessContext) -> ShellRun:
         argv = [*SHELL, script(offer.text), *context.arguments]
         return ShellRun(Process.in_terminal(argv, str(offer.command_id), context))

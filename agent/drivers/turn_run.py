@@ -19,7 +19,7 @@ from onsembl.agent.process.process import Process, ProcessContext
 from onsembl.agent.rendering.text import folded
 from onsembl.agent.rendering.turn import TurnRenderer
 from onsembl.protocol.limits import LimitName
-from onsembl.protocol.turn_events import Steered, TurnEvent, TurnOutcome
+from onsembl.protocol.turn_events import Notice, Steered, TurnEvent, TurnOutcome
 from onsembl.protocol.turn_messages import TurnReport
 from onsembl.protocol.turn_steps import Step
 from onsembl.protocol.usage import Usage
@@ -51,21 +51,8 @@ class Translator(Protocol):
         """Ask the CLI to end the turn in its own way."""
         ...
 
-    def steer(self, steer_id: UUID, text: str) -> None:
-        """Give the CLI a text for the running turn."""
-        ...
-
-    def drop_steers(self) -> None:
-        """Wait no longer for the CLI to take the texts that it has not taken."""
-        ...
-
     def take_input(self) -> bytes:
         """The bytes for the CLI's input since the last call."""
-        ...
-
-    @property
-    def idle(self) -> bool:
-        """Whether the CLI works on nothing. It may still begin a turn for a text that it has not taken."""
         ...
 
     @property
@@ -89,10 +76,40 @@ class Translator(Protocol):
         ...
 
 
-class TurnRun:
-    """Runs a CLI, shows its events, and passes it its input. Raises OSError when it cannot start."""
+class Steering(Protocol):
+    """A translator's other side, for a CLI that takes texts into a running turn."""
 
-    def __init__(self, argv: Sequence[str], command_id: UUID, context: ProcessContext, translator: Translator) -> None:
+    def steer(self, steer_id: UUID, text: str) -> None:
+        """Give the CLI a text for the running turn."""
+        ...
+
+    def drop_steers(self) -> None:
+        """Wait no longer for the CLI to take the texts that it has not taken."""
+        ...
+
+    @property
+    def idle(self) -> bool:
+        """Whether the CLI works on nothing. It may still begin a turn for a text that it has not taken."""
+        ...
+
+
+class TurnRun:
+    """Runs a CLI, shows its events, and passes it its input. Raises OSError when it cannot start.
+
+    `steering` is the translator of a CLI that takes texts into a running turn. The input begins `delay` seconds after
+    the start, and `reason` is shown meanwhile.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        command_id: UUID,
+        context: ProcessContext,
+        translator: Translator,
+        steering: Steering | None = None,
+        delay: float = 0.0,
+        reason: str = "",
+    ) -> None:
         self._command_id = command_id
         self._terminal = context.terminal
         self._steps = context.steps
@@ -104,11 +121,16 @@ class TurnRun:
         self._exit_due: asyncio.TimerHandle | None = None
         self._steers_due: asyncio.TimerHandle | None = None
         """When an idle CLI must have taken the texts that it was given."""
-        self._takes_steers = True
+        self._steering = steering
+        self._takes_steers = steering is not None
         """False once the input is closed, or the turn is interrupted."""
         self.on_steered: Callable[[UUID, int], None] = lambda _id, _step: None
         self.progressed = asyncio.Event()
         self.process = Process.on_pipes(argv, str(command_id), context, self._receive, self._receive_error)
+        self._input_due: asyncio.TimerHandle | None = None
+        if delay > 0:
+            self._show([Notice(kind="information", text=reason)])
+            self._input_due = asyncio.get_running_loop().call_later(delay, self._begin_input)
         self._pass_input()
 
     def interrupt(self) -> None:
@@ -121,10 +143,12 @@ class TurnRun:
         return self._takes_steers and not self.process.exited.done()
 
     def steer(self, steer_id: UUID, text: str) -> None:
-        self._translator.steer(steer_id, text)
+        assert self._steering is not None
+        self._steering.steer(steer_id, text)
         self._pass_input()
 
     def finish(self) -> str | None:
+        self._stop_waiting_for_input()
         self._stop_waiting_for_exit()
         self._stop_waiting_for_steers()
         self._show(self._translator.end())
@@ -178,13 +202,21 @@ class TurnRun:
         if steps:
             self._steps.add(self._command_id, steps)
 
+    def _begin_input(self) -> None:
+        self._input_due = None
+        self._pass_input()
+
     def _pass_input(self) -> None:
+        if self._translator.input_complete:
+            self._stop_waiting_for_input()
+        elif self._input_due is not None:
+            return
         if data := self._translator.take_input():
             self.process.write_input(data)
-        if not self._translator.idle:
+        if self._steering is None or not self._steering.idle:
             self._stop_waiting_for_steers()
         elif not self._translator.input_complete and self._steers_due is None:
-            self._steers_due = asyncio.get_running_loop().call_later(EXIT_SECONDS, self._drop_steers)
+            self._steers_due = asyncio.get_running_loop().call_later(EXIT_SECONDS, self._drop_steers, self._steering)
         if not self._translator.input_complete:
             self._stop_waiting_for_exit()
         elif self._exit_due is None:  # else more output, which must not put the end off
@@ -193,14 +225,19 @@ class TurnRun:
             self.process.end_input()
             self._exit_due = asyncio.get_running_loop().call_later(EXIT_SECONDS, self._stop_program, signal.SIGTERM)
 
-    def _drop_steers(self) -> None:
-        self._translator.drop_steers()
+    def _drop_steers(self, steering: Steering) -> None:
+        steering.drop_steers()
         self._pass_input()
 
     def _stop_waiting_for_steers(self) -> None:
         if self._steers_due is not None:
             self._steers_due.cancel()
             self._steers_due = None
+
+    def _stop_waiting_for_input(self) -> None:
+        if self._input_due is not None:
+            self._input_due.cancel()
+            self._input_due = None
 
     def _stop_waiting_for_exit(self) -> None:
         if self._exit_due is not None:

@@ -80,6 +80,8 @@ class ProcessContext:
     arguments: Sequence[str] = ()
     """Further arguments for the coding CLI, from `onsembl agent run`."""
     steps: StepSink = field(default_factory=lambda: NoSteps())
+    driver_folder: Path | None = None
+    """Where the driver keeps files of its own."""
     open: set[Process] = field(default_factory=lambda: set[Process]())
     """The processes that were started here and are not closed."""
 

@@ -151,7 +151,7 @@ class TurnRenderer:
         return "".join(f"{indent}{style}{line}{RESET}\n" for style, line in zip(styles, lines, strict=True))
 
     def _turn_ended(self, event: TurnEnded) -> str:
-        parts = [f"{event.seconds:.1f} s"]
+        parts = [f"{event.seconds:.1f} s"] if event.seconds is not None else []
         if event.usage is not None:
             parts.append(f"{event.usage.tokens:,} tokens")
             if event.usage.cost_usd is not None:

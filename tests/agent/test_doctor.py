@@ -15,7 +15,8 @@ import httpx
 import pytest
 from support.command_line import run_in_process
 
-from onsembl.agent.doctor import claude, machine, server
+from onsembl.agent.doctor import claude, coding_cli, gemini, machine, server
+from onsembl.agent.doctor.coding_cli import check_version
 from onsembl.agent.doctor.findings import Finding
 from onsembl.agent.drivers.start_failure import with_doctor
 from onsembl.agent.enrolment.credentials import FILE_NAME, Credentials, save
@@ -60,9 +61,9 @@ def environment(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def program(folder: Path, script: str) -> None:
-    """Make a program `claude`."""
-    path = folder / "bin" / "claude"
+def program(folder: Path, script: str, name: str = "claude") -> None:
+    """Make a program, by default `claude`."""
+    path = folder / "bin" / name
     path.parent.mkdir(exist_ok=True)
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
@@ -256,10 +257,10 @@ def test_an_answer_without_a_time_says_nothing_of_the_clock(date):
 def test_the_version_is_checked(tmp_path, environment, monkeypatch, script, state, text):
     """A program that is too old, that fails or that does not answer is to be updated."""
     if "sleep" in script:
-        monkeypatch.setattr(claude, "VERSION_SECONDS", 0.2)
+        monkeypatch.setattr(coding_cli, "VERSION_SECONDS", 0.2)
         script = f"exec {script}"
     program(tmp_path, script)
-    finding = claude.check_version(environment)
+    finding = check_version(claude.CLAUDE, environment)
     assert (finding.state, text in finding.text) == (state, True), finding
     assert (finding.mend is not None) == (state == "fault")
 
@@ -267,9 +268,9 @@ def test_the_version_is_checked(tmp_path, environment, monkeypatch, script, stat
 def test_a_program_that_cannot_start_is_a_fault(tmp_path, environment):
     """As a binary of another system."""
     (tmp_path / "bin" / "claude").write_bytes(b"\x7fELF\x00")
-    assert "Exec format error" in claude.check_version(environment).text
+    assert "Exec format error" in check_version(claude.CLAUDE, environment).text
     (tmp_path / "bin" / "claude").unlink()
-    assert claude.check_version(environment).mend == claude.INSTALL
+    assert check_version(claude.CLAUDE, environment).mend == claude.CLAUDE.install
 
 
 @pytest.mark.parametrize(
@@ -298,6 +299,29 @@ def test_the_sign_in_is_found(tmp_path, environment, variables, files, found):
     assert all(finding.state == ("ok" if "Found" in finding.text else "fault") for finding in told), told
     assert all((finding.mend is not None) == (finding.state == "fault") for finding in told), told
     assert not any(SECRET in finding.text for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("variables", "settings", "state", "text"),
+    [
+        ({"GEMINI_API_KEY": SECRET}, None, "ok", "Found: GEMINI_API_KEY."),
+        ({}, {"security": {"auth": {"selectedType": "vertex-ai"}}}, "ok", "Found: vertex-ai in "),
+        ({}, {"security": {"auth": {"selectedType": "gemini-api-key"}}}, "fault", "Gemini CLI is not signed in."),
+        ({}, None, "fault", "Gemini CLI is not signed in."),
+        ({}, "{", "fault", "does not hold a JSON object"),
+    ],
+)
+def test_the_sign_in_of_gemini_is_found(tmp_path, environment, variables, settings, state, text):
+    """By a key in the environment, or by the way that its settings name; no value is shown."""
+    program(tmp_path, "echo 0.61.0", name="gemini")
+    if settings is not None:
+        (tmp_path / ".gemini").mkdir()
+        content = settings if isinstance(settings, str) else json.dumps(settings)
+        (tmp_path / ".gemini" / "settings.json").write_text(content)
+    version, sign_in = gemini.check_gemini({**environment, **variables}, tmp_path)
+    assert version.state == "ok" and version.text.startswith("Gemini CLI 0.61.0, ")
+    assert (sign_in.state, text in sign_in.text, SECRET in sign_in.text) == (state, True, False)
+    assert (sign_in.mend is not None) == (state == "fault")
 
 
 def test_a_keychain_cannot_be_seen():

@@ -55,7 +55,7 @@ class EchoTranslator:
 
 
 def bash(script: str, context: ProcessContext, translator: EchoTranslator) -> TurnRun:
-    return TurnRun(["bash", "-c", script], uuid4(), context, translator)
+    return TurnRun(["bash", "-c", script], uuid4(), context, translator, translator)
 
 
 async def end(run: TurnRun) -> tuple[int, str | None]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from onsembl.agent.drivers.claude.permissions import STARTS
 from onsembl.agent.drivers.claude.translator import ClaudeTranslator
+from onsembl.agent.drivers.flags import states
 from onsembl.agent.drivers.turn_run import TurnRun
 from onsembl.agent.process.process import ProcessContext
 from onsembl.protocol.messages import Offer
@@ -34,6 +35,8 @@ _CONVERSATION_FLAGS = (
 class ClaudeDriver:
     """Starts prompts. The prompt goes to standard input, so that the list of processes does not show it."""
 
+    takes_steers = True
+
     def start(self, offer: Offer, context: ProcessContext) -> TurnRun:
         argv = [*ARGV, *context.arguments]
         if offer.turn is not None:
@@ -41,11 +44,11 @@ class ClaudeDriver:
         if offer.limits.cost_usd is not None:  # only the CLI knows the prices
             argv += ["--max-budget-usd", f"{offer.limits.cost_usd:f}"]
         mode: PermissionMode | None = None
-        if not _states(context.arguments, _MODE_FLAGS):  # else the machine's owner has decided
+        if not states(context.arguments, _MODE_FLAGS):  # else the machine's owner has decided
             mode = offer.turn.permission_mode if offer.turn is not None else "ask"
             argv += STARTS[mode].flags
         translator = ClaudeTranslator(offer.text, offer.command_id, mode)
-        return TurnRun(argv, offer.command_id, context, translator)
+        return TurnRun(argv, offer.command_id, context, translator, translator)
 
 
 def _turn_arguments(turn: TurnSettings, own: Sequence[str]) -> list[str]:
@@ -54,7 +57,7 @@ def _turn_arguments(turn: TurnSettings, own: Sequence[str]) -> list[str]:
     A conversation whose first turn was killed early has no transcript: it begins anew, under the same id.
     """
     arguments: list[str] = []
-    if not _states(own, _CONVERSATION_FLAGS):
+    if not states(own, _CONVERSATION_FLAGS):
         if turn.known or _has_transcript(turn.conversation):
             arguments.append(f"--resume={turn.conversation}")
         elif turn.fork_of is not None:
@@ -72,8 +75,3 @@ def _has_transcript(conversation: str) -> bool:
     """Whether Claude Code has stored the conversation, in the folder of any project."""
     folder = Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude") / "projects"
     return any(folder.glob(f"*/{conversation}.jsonl"))
-
-
-def _states(arguments: Sequence[str], flags: Sequence[str]) -> bool:
-    """Whether one of the flags is among the arguments."""
-    return any(argument.split("=")[0] in flags for argument in arguments)

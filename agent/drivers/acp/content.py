@@ -1,0 +1,123 @@
+"""Reads the content of ACP's messages and tool calls: texts, images, changes of files, plans."""
+
+from __future__ import annotations
+
+import difflib
+
+import msgspec
+
+from onsembl.agent.drivers.json_lines import Json, as_count, as_object, as_objects, as_text
+from onsembl.protocol.turn_events import Diff, PlanEntry, PlanStatus, ToolKind
+from onsembl.protocol.usage import Usage
+
+MAX_DIFF_LINES = 1000
+"""How much of a file is compared."""
+_KINDS: dict[str, ToolKind] = {
+    "read": "read",
+    "edit": "edit",
+    "delete": "delete",
+    "move": "move",
+    "search": "search",
+    "execute": "execute",
+    "think": "think",
+    "fetch": "fetch",
+}
+_PLAN_STATUS: dict[str, PlanStatus] = {"in_progress": "in_progress", "completed": "completed"}
+
+
+def tool_kind(call: Json) -> ToolKind:
+    """The kind of a tool call; `other` for an unknown one."""
+    return _KINDS.get(as_text(call.get("kind")), "other")
+
+
+def arguments(call: Json) -> str:
+    """The arguments of a tool call as JSON; arguments that are nested too deeply are left out."""
+    try:
+        return msgspec.json.encode(as_object(call.get("rawInput"))).decode()
+    except (RecursionError, OverflowError):
+        return "{}"
+
+
+def diffs(call: Json) -> list[Diff]:
+    """The changes of files that a tool call asks for."""
+    return [
+        Diff(
+            path=as_text(part.get("path")),
+            old=as_text(part.get("oldText")) if isinstance(part.get("oldText"), str) else None,
+            new=as_text(part.get("newText")),
+        )
+        for part in as_objects(call.get("content"))
+        if part.get("type") == "diff"
+    ]
+
+
+def diff_text(diff: Diff) -> str:
+    """A change as a unified diff, for one that comes with the result of its call."""
+    old, new = (text.splitlines()[:MAX_DIFF_LINES] for text in (diff.old or "", diff.new))
+    return "\n".join(difflib.unified_diff(old, new, diff.path, diff.path, n=2, lineterm=""))
+
+
+def result(call: Json) -> tuple[str, list[str]]:
+    """The text of a tool call's result, and a description of each image in it."""
+    texts: list[str] = []
+    images: list[str] = []
+    for part in as_objects(call.get("content")):
+        if part.get("type") == "content":
+            text, image = block(as_object(part.get("content")))
+            texts += [text] if text else []
+            images += [image] if image else []
+    output = as_object(as_object(call.get("_meta")).get("terminal_output"))  # of codex-acp
+    if data := as_text(output.get("data")):
+        texts.append(data)
+    return "\n".join(texts), images
+
+
+def block(content: Json) -> tuple[str, str]:
+    """The text of a content block, and a description of its image; one of them is empty."""
+    match content.get("type"):
+        case "text":
+            return as_text(content.get("text")), ""
+        case "image" | "audio":
+            size = len(as_text(content.get("data"))) * 3 // 4  # base64
+            return "", f"{as_text(content.get('mimeType')) or content['type']}, {size:,} bytes"
+        case "resource_link":
+            return as_text(content.get("uri")), ""
+        case "resource":
+            resource = as_object(content.get("resource"))
+            return as_text(resource.get("text")) or as_text(resource.get("uri")), ""
+        case _:
+            return "", ""
+
+
+def plan(update: Json) -> list[PlanEntry]:
+    """The whole plan."""
+    return [
+        PlanEntry(
+            content=as_text(entry.get("content")), status=_PLAN_STATUS.get(as_text(entry.get("status")), "pending")
+        )
+        for entry in as_objects(update.get("entries"))
+    ]
+
+
+def usage(answer: Json, model: str | None, cost_usd: float | None) -> Usage:
+    """The tokens of a turn from the answer to its prompt: in `usage`, or with Gemini in `_meta.quota`.
+
+    Whether the input includes the tokens that were read from a cache is not agreed on: the total tells.
+    """
+    told = as_object(answer.get("usage"))
+    if not told:
+        counts = as_object(as_object(as_object(answer.get("_meta")).get("quota")).get("token_count"))
+        told = {"inputTokens": counts.get("input_tokens"), "outputTokens": counts.get("output_tokens")}
+    entered, written = as_count(told.get("inputTokens")), as_count(told.get("outputTokens"))
+    read = as_count(told.get("cachedReadTokens"))
+    if as_count(told.get("totalTokens")) == entered + written:
+        entered = max(0, entered - read)
+    return Usage(
+        input_tokens=entered,
+        output_tokens=written,
+        cache_read_tokens=read,
+        cache_write_tokens=as_count(told.get("cachedWriteTokens")),
+        cost_usd=cost_usd,
+        turns=1,
+        model=model,
+    )

@@ -1,0 +1,453 @@
+"""Translates the Agent Client Protocol (ACP, version 1): a CLI's output into events of a turn, and requests into lines
+for it. No I/O.
+
+The protocol is JSON-RPC 2.0, one object a line: https://agentclientprotocol.com. A run initializes the CLI, signs in
+when it has a key, opens the conversation, sets the permission mode, and sends one prompt. Unknown updates are counted
+and passed over. As seen with Gemini CLI 0.61, OpenCode 1.18, claude-agent-acp 0.101 and codex-acp 2.6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from onsembl.agent.drivers.acp import content
+from onsembl.agent.drivers.acp.clis import AcpCli
+from onsembl.agent.drivers.json_lines import (
+    Json,
+    JsonLines,
+    as_count,
+    as_number,
+    as_object,
+    as_objects,
+    as_text,
+    encode_line,
+)
+from onsembl.agent.drivers.start_failure import with_doctor
+from onsembl.agent.rendering.text import printable
+from onsembl.protocol.permissions import PermissionMode
+from onsembl.protocol.turn_events import (
+    Diff,
+    MessageChunk,
+    MessageEnded,
+    Notice,
+    PermissionDenied,
+    Plan,
+    Speaker,
+    ToolCall,
+    ToolCallEnded,
+    TurnEnded,
+    TurnEvent,
+    TurnOutcome,
+    TurnStarted,
+)
+from onsembl.protocol.turn_messages import MAX_DENIALS, Denial, TurnReport
+from onsembl.protocol.usage import Usage
+
+PROTOCOL_VERSION = 1
+AUTHENTICATION_REQUIRED = -32000
+METHOD_NOT_FOUND = -32601
+RESOURCE_NOT_FOUND = -32002
+_INTERRUPTED = "The turn was interrupted."
+_STOPPED: dict[str, str] = {
+    "max_tokens": "The model has reached the longest answer that it may write.",
+    "max_turn_requests": "The CLI has reached its limit of requests to the model in one turn.",
+    "refusal": "The model refused the prompt.",
+}
+_SPEAKERS: dict[str, Speaker] = {"agent_message_chunk": "agent", "agent_thought_chunk": "thought"}
+_SILENT = ("user_message_chunk", "available_commands_update", "config_option_update", "session_info_update")
+"""Updates that show nothing. A `user_message_chunk` is the prompt, or belongs to a replay."""
+
+Answer = Callable[[Json], Iterator[TurnEvent]]
+
+
+class AcpTranslator:
+    """One run of a CLI that speaks ACP, for one prompt; an `onsembl.agent.drivers.turn_run.Translator`.
+
+    `known` is the CLI's own id of the conversation that the prompt continues; None begins one, and then
+    `on_conversation` is called with its id before the prompt is sent. `fork_of` is the id of the conversation of which
+    a new one would be a copy.
+    """
+
+    def __init__(
+        self,
+        cli: AcpCli,
+        prompt: str,
+        *,
+        folder: str,
+        known: str | None,
+        fork_of: str | None,
+        mode: PermissionMode | None,
+        has_key: bool,
+        on_conversation: Callable[[str], None],
+    ) -> None:
+        self._cli = cli
+        self._prompt = prompt
+        self._folder = folder
+        self._known = known
+        self._fork_of = fork_of
+        self._mode: PermissionMode | None = mode
+        self._has_key = has_key
+        self._on_conversation = on_conversation
+        self._lines = JsonLines()
+        self._to_send: list[bytes] = []
+        self._requests = 0
+        self._answers: dict[int, tuple[str, Answer]] = {}
+        """What is done with the answer to each open request, and the request's method."""
+        self._version = ""
+        self._session = ""
+        self._replays = False
+        self._after_replay: Json | None = None
+        self._interrupted = False
+        self._prompted = False
+        self._ended = False
+        self._unshown: list[TurnEvent] = []
+        """The end of a turn without a prompt."""
+        self._model: str | None = None
+        self._current_mode = ""
+        self._cost: float | None = None
+        self._cost_before: float | None = None
+        self._context: tuple[int, int] | None = None
+        self._usage: Usage | None = None
+        self._forgotten = False
+        self._calls: dict[str, Json] = {}
+        """The tool calls without a result, each with the fields that were told of it so far."""
+        self._shown: dict[str, list[Diff]] = {}
+        """Those of them that were shown, with the changes that were shown."""
+        self._denied: dict[str, Denial] = {}
+        self._speaker: Speaker | None = None
+        self.outcome: TurnOutcome | None = None
+        self._error: str | None = None
+        self.unknown = 0
+        """How many messages were of an unknown kind."""
+        capabilities = {"fs": {"readTextFile": False, "writeTextFile": False}, "terminal": False}
+        self._ask(
+            "initialize",
+            self._initialized,
+            protocolVersion=PROTOCOL_VERSION,
+            clientCapabilities=capabilities,
+            clientInfo={"name": "onsembl", "title": "Onsembl Control Center", "version": "1"},
+        )
+
+    # For the driver
+
+    def receive(self, data: bytes) -> list[TurnEvent]:
+        """Translate output, which may be cut anywhere."""
+        return [event for line in self._lines.feed(data) for event in self._line(line)]
+
+    def end(self) -> list[TurnEvent]:
+        """Translate the last line at the end of the output, and end what is open."""
+        events = [event for line in self._lines.end() for event in self._line(line)]
+        return [*events, *self._end_message(), *self._unshown]
+
+    def interrupt(self) -> None:
+        """Ask the CLI to end the turn; the conversation stays. A prompt that was not sent yet is not sent any more."""
+        self._interrupted = True
+        if not self._prompted:
+            self._unshown += self._end("interrupted", _INTERRUPTED)
+        elif not self._ended:
+            self._send({"jsonrpc": "2.0", "method": "session/cancel", "params": {"sessionId": self._session}})
+
+    def take_input(self) -> bytes:
+        """The bytes for the CLI's input since the last call."""
+        data = b"".join(self._to_send)
+        self._to_send = []
+        return data
+
+    @property
+    def input_complete(self) -> bool:
+        """Whether the turn has ended: then the CLI ends when its input is closed."""
+        return self._ended
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens and the cost of the turn; None before its end."""
+        return self._usage
+
+    @property
+    def error(self) -> str | None:
+        """The error of the turn, if it has one."""
+        return self._error
+
+    @property
+    def report(self) -> TurnReport:
+        """What the CLI has said of the turn and its conversation."""
+        return TurnReport(
+            model=self._model,
+            folder=self._folder.replace("\0", "")[:4096],
+            permission_mode=_short(self._current_mode) or None,
+            context_tokens=self._context[0] if self._context is not None else None,
+            context_window=self._context[1] if self._context is not None else None,
+            denied=len(self._denied),
+            denials=list(self._denied.values())[:MAX_DENIALS],
+            forgotten=self._forgotten,
+        )
+
+    def _ask(self, method: str, answer: Answer, **params: object) -> None:
+        self._requests += 1
+        self._answers[self._requests] = (method, answer)
+        self._send({"jsonrpc": "2.0", "id": self._requests, "method": method, "params": params})
+
+    def _send(self, line: object) -> None:
+        self._to_send.append(encode_line(line))
+
+    # The steps before the prompt
+
+    def _initialized(self, answer: Json) -> Iterator[TurnEvent]:
+        version = answer.get("protocolVersion")
+        if version != PROTOCOL_VERSION:
+            text = (
+                f"{self._cli.name} speaks version {_short(str(version))} of ACP; this agent speaks {PROTOCOL_VERSION}."
+            )
+            yield from self._end("failed", text)
+            return
+        self._version = _short(as_text(as_object(answer.get("agentInfo")).get("version")))
+        methods = [as_text(method.get("id")) for method in as_objects(answer.get("authMethods"))]
+        key_method = self._cli.key_method[0] if self._cli.key_method is not None and self._has_key else None
+        if key_method in methods:
+            self._ask("authenticate", lambda _: self._open(answer), methodId=key_method)
+        else:
+            yield from self._open(answer)
+
+    def _open(self, initialized: Json) -> Iterator[TurnEvent]:
+        """Begin the conversation, or continue it: without a replay where the CLI can."""
+        place: Json = {"cwd": self._folder, "mcpServers": []}
+        capabilities = as_object(initialized.get("agentCapabilities"))
+        if self._known is None and self._fork_of is not None:
+            yield from self._end("failed", f"{self._cli.name} cannot fork a conversation. Begin a new one.")
+        elif self._known is None:
+            self._ask("session/new", self._opened, **place)
+        elif "resume" in as_object(capabilities.get("sessionCapabilities")):
+            self._session = self._known
+            self._ask("session/resume", self._opened, sessionId=self._known, **place)
+        elif capabilities.get("loadSession") is True:
+            self._session, self._replays = self._known, True
+            self._ask("session/load", self._opened, sessionId=self._known, **place)
+        else:
+            yield from self._end("failed", f"{self._cli.name} cannot continue a conversation. Begin a new one.")
+
+    def _opened(self, answer: Json) -> Iterator[TurnEvent]:
+        if self._replays and self._cli.replay_ends_with is not None:
+            self._after_replay = answer  # the replay goes on
+            return
+        self._replays = False
+        yield from self._begin(answer)
+
+    def _begin(self, answer: Json) -> Iterator[TurnEvent]:
+        if self._known is None:
+            self._session = as_text(answer.get("sessionId"))
+            self._on_conversation(self._session)
+        modes, models = as_object(answer.get("modes")), as_object(answer.get("models"))
+        self._model = _short(as_text(models.get("currentModelId")) or _option(answer, "model")) or None
+        self._current_mode = as_text(modes.get("currentModeId")) or _option(answer, "mode")
+        if self._mode is None:
+            yield from self._send_prompt()
+        else:
+            wanted = self._cli.modes[self._mode]
+            self._ask("session/set_mode", lambda _: self._mode_set(wanted), sessionId=self._session, modeId=wanted)
+
+    def _mode_set(self, mode: str) -> Iterator[TurnEvent]:
+        self._current_mode = mode
+        yield from self._send_prompt()
+
+    def _send_prompt(self) -> Iterator[TurnEvent]:
+        if self._ended:
+            return
+        yield TurnStarted(
+            conversation=self._session,
+            model=self._model or "",
+            folder=self._folder,
+            permission_mode=self._current_mode,
+            version=self._version,
+        )
+        self._prompted = True
+        self._ask(
+            "session/prompt",
+            self._answered,
+            sessionId=self._session,
+            prompt=[{"type": "text", "text": self._prompt}],
+        )
+
+    def _answered(self, answer: Json) -> Iterator[TurnEvent]:
+        """The turn has ended."""
+        yield from self._end_message()
+        yield from self._end_calls()
+        usage = content.usage(answer, self._model, self._turn_cost())
+        self._usage = usage
+        reason = as_text(answer.get("stopReason"))
+        if reason == "end_turn":
+            yield from self._end("completed", None)
+        elif reason == "cancelled":
+            yield from self._end("interrupted", _INTERRUPTED)
+        else:
+            yield from self._end("failed", _STOPPED.get(reason) or f"The turn ended: {_short(reason) or 'no reason'}.")
+
+    def _turn_cost(self) -> float | None:
+        """The cost of this turn. The CLIs tell that of the conversation so far, and none tells it before the turn."""
+        if self._cost is None or self._known is not None:
+            return None
+        return self._cost
+
+    def _end(self, outcome: TurnOutcome, error: str | None) -> Iterator[TurnEvent]:
+        if not self._ended:
+            self._ended = True
+            self.outcome, self._error = outcome, error
+            yield TurnEnded(outcome=outcome, error=error, usage=self._usage)
+
+    # Messages of the CLI
+
+    def _line(self, line: Json | str) -> Iterator[TurnEvent]:
+        if isinstance(line, str):
+            yield Notice(kind="unknown_output", text=line)
+        elif "method" in line:
+            params = as_object(line.get("params"))
+            if "id" in line:
+                yield from self._request(line, params)
+            elif line["method"] == "session/update" and as_text(params.get("sessionId")) == self._session:
+                yield from self._update(as_object(params.get("update")))
+            else:
+                self.unknown += 1
+        elif type(line.get("id")) is int and line["id"] in self._answers:
+            method, answer = self._answers.pop(line["id"])
+            if "error" in line:
+                yield from self._refused(method, as_object(line.get("error")))
+            else:
+                yield from answer(as_object(line.get("result")))
+        else:
+            self.unknown += 1
+
+    def _refused(self, method: str, error: Json) -> Iterator[TurnEvent]:
+        """An error in the place of an answer ends the turn."""
+        yield from self._end_message()
+        yield from self._end_calls()
+        text = _error_text(error)
+        if error.get("code") == AUTHENTICATION_REQUIRED or method == "authenticate":
+            text = with_doctor(f"{self._cli.name} is not signed in: {text}")
+        elif method in ("session/load", "session/resume"):
+            if error.get("code") == RESOURCE_NOT_FOUND or any(known in text for known in self._cli.forgotten):
+                self._forgotten = True
+                text = f"{self._cli.name} does not know this conversation any more. Begin a new one."
+        elif method == "session/set_mode":
+            text = f"{self._cli.name} refused the permission mode {self._mode}: {text}"
+        yield from self._end("failed", text)
+
+    def _request(self, line: Json, params: Json) -> Iterator[TurnEvent]:
+        """A request of the CLI: a question for permission is answered with no, any other with an error."""
+        if line["method"] != "session/request_permission":
+            self.unknown += 1
+            error = {"code": METHOD_NOT_FOUND, "message": "This client does not support the request."}
+            self._send({"jsonrpc": "2.0", "id": line["id"], "error": error})
+            return
+        no = [option for option in as_objects(params.get("options")) if option.get("kind") == "reject_once"]
+        outcome = {"outcome": "cancelled"}
+        over = self._interrupted or self._ended
+        if no and not over:
+            outcome = {"outcome": "selected", "optionId": as_text(no[0].get("optionId"))}
+        self._send({"jsonrpc": "2.0", "id": line["id"], "result": {"outcome": outcome}})
+        if over:
+            return
+        call = as_object(params.get("toolCall"))
+        identity = as_text(call.get("toolCallId"))
+        yield from self._call(identity, call, show=True)
+        name, title = content.tool_kind(self._calls[identity]), as_text(self._calls[identity].get("title"))
+        if identity not in self._denied:
+            self._denied[identity] = Denial(tool=name, title=_short(title))
+            reason = "nobody could be asked"
+            yield PermissionDenied(tool_call=identity, name=name, title=title, reason=reason)
+
+    def _update(self, update: Json) -> Iterator[TurnEvent]:
+        kind = as_text(update.get("sessionUpdate"))
+        if self._ended:
+            return
+        if self._replays:
+            if self._after_replay is not None and kind == self._cli.replay_ends_with:
+                answer, self._after_replay, self._replays = self._after_replay, None, False
+                yield from self._begin(answer)
+            return
+        if kind not in _SPEAKERS:
+            yield from self._end_message()
+        match kind:
+            case "agent_message_chunk" | "agent_thought_chunk":
+                yield from self._chunk(_SPEAKERS[kind], as_object(update.get("content")))
+            case "tool_call" | "tool_call_update":
+                pending = update.get("status") in (None, "pending")
+                identity = as_text(update.get("toolCallId"))
+                yield from self._call(identity, update, show=not pending)
+                if update.get("status") in ("completed", "failed"):
+                    yield self._end_call(identity)
+            case "plan":
+                yield Plan(entries=content.plan(update))
+            case "current_mode_update":
+                self._current_mode = as_text(update.get("currentModeId"))
+                yield Notice(kind="permission_mode", text=f"Permission mode: {self._current_mode}")
+            case "usage_update":
+                self._context = as_count(update.get("used")), as_count(update.get("size"))
+                cost = as_object(update.get("cost"))
+                if cost.get("currency") == "USD":
+                    self._cost = max(0.0, as_number(cost.get("amount")) or 0.0)
+            case _:
+                self.unknown += kind not in _SILENT
+
+    def _chunk(self, speaker: Speaker, block: Json) -> Iterator[TurnEvent]:
+        if self._speaker not in (None, speaker):
+            yield from self._end_message()
+        text, media = content.block(block)
+        if text or media:
+            self._speaker = speaker
+            yield MessageChunk(speaker=speaker, text=text or f"[{media}]")
+
+    def _end_message(self) -> Iterator[TurnEvent]:
+        if self._speaker is not None:
+            self._speaker = None
+            yield MessageEnded()
+
+    def _call(self, identity: str, told: Json, *, show: bool) -> Iterator[TurnEvent]:
+        """Take in what is told of a tool call, and show it once it is known: a pending one has no arguments yet."""
+        call = self._calls.setdefault(identity, {})
+        call.update({name: value for name, value in told.items() if value is not None})
+        if show and identity not in self._shown:
+            self._shown[identity] = content.diffs(call)
+            kind = content.tool_kind(call)
+            yield ToolCall(
+                id=identity,
+                name=kind,
+                kind=kind,
+                title=as_text(call.get("title")),
+                arguments=content.arguments(call),
+                diffs=self._shown[identity],
+            )
+
+    def _end_call(self, identity: str) -> ToolCallEnded:
+        call = self._calls.pop(identity)
+        shown = self._shown.pop(identity, [])
+        text, images = content.result(call)
+        changes = [content.diff_text(diff) for diff in content.diffs(call) if diff not in shown]
+        text = "\n".join([*changes, text] if text else changes)
+        failed = call.get("status") == "failed" or identity in self._denied
+        return ToolCallEnded(id=identity, status="failed" if failed else "completed", text=text, images=images)
+
+    def _end_calls(self) -> Iterator[TurnEvent]:
+        """End the calls that the CLI says nothing more of, as Gemini does with those that were not allowed."""
+        for identity in list(self._calls):
+            yield from self._call(identity, {}, show=True)
+            self._calls[identity].pop("content", None)  # it was the question's, no result
+            self._calls[identity]["status"] = "failed"
+            yield self._end_call(identity)
+
+
+def _short(text: str) -> str:
+    """Foreign text for a field of 256 characters."""
+    return " ".join(printable(text[:1024]).split())[:256]
+
+
+def _option(answer: Json, category: str) -> str:
+    """The present value of a configuration option, which newer CLIs have in the place of modes and models."""
+    options = as_objects(answer.get("configOptions"))
+    return next((as_text(option.get("currentValue")) for option in options if option.get("category") == category), "")
+
+
+def _error_text(error: Json) -> str:
+    """The text of an error: its message, and what it says in its data."""
+    data = error.get("data")
+    details = data if isinstance(data, str) else as_text(as_object(data).get("details"))
+    parts = [as_text(error.get("message")), details]
+    return _short(": ".join(part for part in parts if part)) or f"error {as_count(error.get('code'))}"

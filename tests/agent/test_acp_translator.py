@@ -1,0 +1,345 @@
+"""The Agent Client Protocol, as recorded from Gemini CLI and others, and with unknown or invalid messages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onsembl.agent.drivers.acp.clis import GEMINI
+from onsembl.agent.drivers.acp.translator import AcpTranslator
+from onsembl.protocol.permissions import PermissionMode
+from onsembl.protocol.turn_events import (
+    MessageChunk,
+    Notice,
+    PermissionDenied,
+    Plan,
+    PlanEntry,
+    ToolCall,
+    ToolCallEnded,
+    TurnEnded,
+    TurnEvent,
+    TurnStarted,
+)
+from onsembl.protocol.turn_messages import Denial
+from onsembl.protocol.usage import Usage
+
+RECORDINGS = Path(__file__).parent / "recordings"
+ANY = replace(GEMINI, name="A CLI", replay_ends_with=None)
+"""A CLI without Gemini's quirk."""
+SESSION = {"sessionId": "s1", "modes": {"currentModeId": "default"}, "models": {"currentModelId": "a-model"}}
+INITIALIZED = {"protocolVersion": 1, "agentCapabilities": {"loadSession": True}, "authMethods": []}
+
+
+def translator(
+    known: str | None = None, mode: PermissionMode | None = "ask", has_key: bool = False, cli=GEMINI, **others: object
+) -> AcpTranslator:
+    begun: list[str] = []
+    run = AcpTranslator(
+        cli,
+        "the prompt",
+        folder="/home/dev/project",
+        known=known,
+        fork_of=None,
+        mode=mode,
+        has_key=has_key,
+        on_conversation=begun.append,
+        **others,
+    )
+    run.begun = begun
+    return run
+
+
+class Client:
+    """A translator, and the CLI at its other end: `answer` answers its last request."""
+
+    def __init__(self, run: AcpTranslator) -> None:
+        self.run = run
+        self.events: list[TurnEvent] = []
+        self.sent: list[dict] = []
+        self.read()
+
+    def read(self) -> None:
+        self.sent += [json.loads(line) for line in self.run.take_input().splitlines()]
+
+    def say(self, *messages: object) -> None:
+        for message in messages:
+            self.events += self.run.receive(json.dumps(message).encode() + b"\n")
+            self.read()
+
+    def update(self, kind: str, **fields: object) -> None:
+        session = self.run._session
+        params = {"sessionId": session, "update": {"sessionUpdate": kind, **fields}}
+        self.say({"jsonrpc": "2.0", "method": "session/update", "params": params})
+
+    def answer(self, method: str, result: dict | None = None, error: dict | None = None) -> None:
+        assert self.sent[-1]["method"] == method
+        told = {"result": result} if error is None else {"error": error}
+        self.say({"jsonrpc": "2.0", "id": self.sent[-1]["id"], **told})
+
+    def open(self) -> Client:
+        """All until the prompt is sent."""
+        self.answer("initialize", INITIALIZED)
+        self.answer("session/new", SESSION)
+        self.answer("session/set_mode", {})
+        assert self.sent[-1]["method"] == "session/prompt"
+        return self
+
+    def of(self, kind: type) -> list:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def prompts(name: str) -> Iterator[tuple[list[dict], list[dict], dict]]:
+    """Of each prompt of a recording: the answers to the requests before it, what came meanwhile, and its answer."""
+    lines = [json.loads(line) for line in (RECORDINGS / f"{name}.jsonl").read_text().splitlines()]
+    said = [(line["dir"], line["msg"]) for line in lines if line["dir"] in ("in", "out")]
+    methods = {msg["id"]: msg["method"] for way, msg in said if way == "in" and "method" in msg and "id" in msg}
+    answers = {msg["id"]: msg for way, msg in said if way == "out" and "method" not in msg}
+    before = [answers[number] for number, method in methods.items() if method in ("initialize", "session/new")]
+    for number, method in methods.items():
+        if method != "session/prompt" or number not in answers:
+            continue
+        asked = next(at for at, (way, msg) in enumerate(said) if way == "in" and msg.get("id") == number)
+        answered = said.index(("out", answers[number]))
+        yield before, [msg for way, msg in said[asked:answered] if way == "out" and "method" in msg], answers[number]
+
+
+def replayed(name: str) -> Iterator[Client]:
+    for before, meanwhile, answer in prompts(name):
+        client = Client(translator(cli=ANY))
+        client.answer("initialize", {**before[0]["result"], "authMethods": []})
+        client.answer("session/new", before[1]["result"])
+        client.answer("session/set_mode", {})
+        client.say(*meanwhile)
+        number = next(line["id"] for line in client.sent if line.get("method") == "session/prompt")
+        client.say({**answer, "id": number})
+        yield client
+
+
+@pytest.mark.parametrize("name", ["gemini-turns", "acp-opencode", "acp-claude", "acp-codex"])
+def test_recorded_turns(name, subtests):
+    """Each recorded turn ends once, with an outcome; each of its tool calls is shown once and has one result."""
+    turns = list(replayed(name))
+    assert len(turns) > 2
+    for number, client in enumerate(turns):
+        with subtests.test(turn=number):
+            assert client.run.unknown == 0
+            assert [event for event in client.events if isinstance(event, TurnEnded)] == client.events[-1:]
+            assert client.run.input_complete and client.run.outcome is not None
+            begun = [event.id for event in client.of(ToolCall)]
+            assert begun == sorted(set(begun), key=begun.index)
+            assert sorted(begun) == sorted(event.id for event in client.of(ToolCallEnded))
+
+
+def test_a_recorded_run_of_gemini():
+    """An answer, calls that are not allowed, an edit with its change, an interrupt, and an error of the model's API."""
+    turns = list(replayed("gemini-turns"))
+    text = "".join(event.text for event in turns[0].of(MessageChunk))
+    assert (text, turns[0].run.outcome) == ("Scripted answer: hello gemini", "completed")
+    assert turns[0].run.usage == Usage(input_tokens=100, output_tokens=7, turns=1, model="gemini-2.5-flash")
+    assert turns[0].run.begun == ["6a40f738-5197-44f8-95de-9690b20715b4"]
+    rejected = turns[2]
+    assert rejected.of(ToolCall)[0].title == "touch g2.txt"
+    assert [event.reason for event in rejected.of(PermissionDenied)] == ["nobody could be asked"]
+    assert [event.status for event in rejected.of(ToolCallEnded)] == ["failed"], "Gemini tells nothing more of it"
+    assert rejected.run.report.denials == [Denial(tool="execute", title="touch g2.txt")]
+    outcome = {"outcome": "selected", "optionId": "cancel"}
+    assert {"jsonrpc": "2.0", "id": 1, "result": {"outcome": outcome}} in rejected.sent
+    edited = next(turn for turn in turns if any("three => four" in event.title for event in turn.of(ToolCall)))
+    assert "-three\n+four" in edited.of(ToolCallEnded)[0].text
+    outcomes = [turn.run.outcome for turn in turns]
+    assert "interrupted" in outcomes
+    failed = next(turn for turn in turns if turn.run.outcome == "failed")
+    assert "scripted failure" in (failed.run.error or "")
+
+
+def test_a_recorded_conversation_goes_on():
+    """What a replay tells is no part of the turn, and the prompt waits for the replay's end."""
+    lines = [json.loads(line) for line in (RECORDINGS / "gemini-load.jsonl").read_text().splitlines()]
+    out = [line["msg"] for line in lines if line["dir"] == "out"]
+    client = Client(translator(known="2c0b2724-07eb-4d44-9b3a-ea911d6b39cf", has_key=True))
+    client.answer("initialize", out[0]["result"])
+    client.answer("authenticate", {})
+    loading = client.sent[-1]["id"]
+    assert client.sent[-1]["params"]["sessionId"] == "2c0b2724-07eb-4d44-9b3a-ea911d6b39cf"
+    for message in out[2:]:
+        if message.get("id") == 4:
+            client.answer("session/prompt", message["result"])
+        elif message.get("method") != "session/update" or client.sent[-1]["method"] != "session/set_mode":
+            client.say({**message, "id": loading} if "id" in message else message)
+        if client.sent[-1]["method"] == "session/set_mode":
+            client.answer("session/set_mode", {})
+    assert "".join(event.text for event in client.of(MessageChunk)) == "Scripted answer: after load"
+    assert client.run.outcome == "completed" and client.run.begun == []
+
+
+def test_a_conversation_that_the_cli_does_not_know_is_forgotten():
+    """The turn ends with words that say what to do."""
+    message = json.loads((RECORDINGS / "gemini-load-same-minute.jsonl").read_text().splitlines()[6])["msg"]
+    client = Client(translator(known="7e65a9dd-d8fb-47c6-838e-fe7438465d01"))
+    client.answer("initialize", INITIALIZED)
+    client.answer("session/load", error=message["error"])
+    assert client.run.report.forgotten and "Begin a new one" in (client.run.error or "")
+    assert client.run.input_complete
+
+
+@pytest.mark.parametrize(
+    ("known", "answers", "outcome", "error"),
+    [
+        (None, [("initialize", {"protocolVersion": 2})], "failed", "A CLI speaks version 2 of ACP"),
+        ("s", [("initialize", {"protocolVersion": 1})], "failed", "cannot continue a conversation"),
+        (None, [("initialize", INITIALIZED), ("session/new", None)], "failed", "A CLI is not signed in: no key"),
+        (
+            None,
+            [("initialize", INITIALIZED), ("session/new", SESSION), ("session/set_mode", None)],
+            "failed",
+            "A CLI refused the permission mode ask: no key",
+        ),
+    ],
+)
+def test_a_turn_that_cannot_begin_says_why(known, answers, outcome, error):
+    """The prompt is not sent, and the input is complete."""
+    client = Client(translator(known=known, cli=ANY))
+    for method, answer in answers:
+        refused = {"code": -32000 if method == "session/new" else -32603, "message": "no key"}
+        client.answer(method, answer, error=refused if answer is None else None)
+    assert client.run.outcome == outcome and error in (client.run.error or "")
+    assert client.run.input_complete and [type(event) for event in client.events] == [TurnEnded]
+    assert "session/prompt" not in [line.get("method") for line in client.sent]
+
+
+def test_a_cli_that_resumes_is_not_asked_for_a_replay():
+    """`session/resume` is used where the CLI has it."""
+    client = Client(translator(known="s1", cli=ANY))
+    client.answer("initialize", {"protocolVersion": 1, "agentCapabilities": {"sessionCapabilities": {"resume": {}}}})
+    client.answer("session/resume", SESSION)
+    client.answer("session/set_mode", {})
+    assert client.sent[-1]["method"] == "session/prompt"
+
+
+def test_a_copy_of_a_conversation_is_refused():
+    """The turn ends in words: no prompt is sent to another conversation."""
+    run = AcpTranslator(
+        ANY, "p", folder="/", known=None, fork_of="s0", mode=None, has_key=False, on_conversation=lambda _: None
+    )
+    client = Client(run)
+    client.answer("initialize", INITIALIZED)
+    assert "cannot fork" in (run.error or "") and run.input_complete
+
+
+def test_an_interrupt_before_the_prompt_ends_the_turn():
+    """Nothing is sent any more, whatever the CLI answers then."""
+    client = Client(translator())
+    client.answer("initialize", INITIALIZED)
+    client.run.interrupt()
+    assert client.run.input_complete and client.run.outcome == "interrupted"
+    client.answer("session/new", SESSION)
+    client.answer("session/set_mode", {})
+    assert client.sent[-1]["method"] == "session/set_mode"
+    assert [type(event) for event in client.run.end()] == [TurnEnded]
+
+
+def test_an_interrupt_cancels_the_prompt_and_open_questions():
+    """What the CLI asks after it is answered as cancelled, and counts as no denial."""
+    client = Client(translator()).open()
+    client.run.interrupt()
+    client.read()
+    assert client.sent[-1] == {"jsonrpc": "2.0", "method": "session/cancel", "params": {"sessionId": "s1"}}
+    client.say({"id": 7, "method": "session/request_permission", "params": {"toolCall": {"toolCallId": "c"}}})
+    assert client.sent[-1]["result"] == {"outcome": {"outcome": "cancelled"}}
+    assert client.run.report.denied == 0
+
+
+def test_plans_thoughts_modes_and_usage_are_shown():
+    """Each kind of update becomes its event; one that is not known is counted."""
+    client = Client(translator()).open()
+    client.update("agent_thought_chunk", content={"type": "text", "text": "hm"})
+    client.update("agent_message_chunk", content={"type": "image", "mimeType": "image/png", "data": "A" * 400})
+    client.update("plan", entries=[{"content": "one", "status": "in_progress"}, {"content": "two", "status": "?"}])
+    client.update("current_mode_update", currentModeId="yolo")
+    client.update("usage_update", used=10, size=100, cost={"amount": 0.5, "currency": "USD"})
+    client.update("nothing that is known")
+    client.answer("session/prompt", {"stopReason": "refusal", "usage": {"inputTokens": 5, "totalTokens": 5}})
+    speakers = [(event.speaker, event.text) for event in client.of(MessageChunk)]
+    assert speakers == [("thought", "hm"), ("agent", "[image/png, 300 bytes]")]
+    entries = [PlanEntry(content="one", status="in_progress"), PlanEntry(content="two", status="pending")]
+    assert client.of(Plan) == [Plan(entries=entries)]
+    assert client.of(TurnStarted)[0].permission_mode == "default"
+    assert client.of(Notice)[0].text == "Permission mode: yolo"
+    report = client.run.report
+    assert (report.context_tokens, report.context_window, report.permission_mode) == (10, 100, "yolo")
+    assert client.run.usage == Usage(input_tokens=5, cost_usd=0.5, turns=1, model="a-model")
+    assert (client.run.outcome, client.run.error) == ("failed", "The model refused the prompt.")
+    assert client.run.unknown == 1
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ({"inputTokens": 100, "outputTokens": 10, "cachedReadTokens": 80, "totalTokens": 110}, (20, 10, 80)),
+        ({"inputTokens": 20, "outputTokens": 10, "cachedReadTokens": 80, "totalTokens": 110}, (20, 10, 80)),
+    ],
+)
+def test_tokens_from_a_cache_count_once(usage, tokens):
+    """Whether the CLI counts them among the input or beside it."""
+    client = Client(translator()).open()
+    client.answer("session/prompt", {"stopReason": "end_turn", "usage": usage})
+    found = client.run.usage
+    assert found is not None
+    assert (found.input_tokens, found.output_tokens, found.cache_read_tokens) == tokens
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+kinds = st.sampled_from(["tool_call", "tool_call_update", "plan", "usage_update", "agent_message_chunk", "x"])
+fields = st.dictionaries(
+    st.sampled_from(["toolCallId", "status", "content", "title", "kind", "entries", "used", "cost", "rawInput"]),
+    json_values | st.sampled_from(["c1", "completed", "failed", "pending"]),
+    max_size=5,
+)
+messages = st.one_of(
+    st.builds(
+        lambda kind, more: {
+            "method": "session/update",
+            "params": {"sessionId": "s1", "update": {**more, "sessionUpdate": kind}},
+        },
+        kinds,
+        fields,
+    ),
+    st.builds(
+        lambda number, more, options: {
+            "id": number,
+            "method": "session/request_permission",
+            "params": {"toolCall": more, "options": options},
+        },
+        json_values,
+        fields,
+        json_values,
+    ),
+    st.builds(lambda number, result: {"id": number, "result": result}, st.integers(0, 6) | json_values, json_values),
+    st.builds(lambda number, error: {"id": number, "error": error}, st.integers(0, 6), json_values),
+    json_values,
+)
+
+
+@given(st.lists(messages, max_size=12), st.integers(1, 40))
+def test_no_message_is_too_strange(told, size):
+    """Whatever arrives, cut anywhere: nothing is raised, each call that is shown ends once, the turn at most once."""
+    client = Client(translator()).open()
+    data = b"".join(json.dumps(message).encode() + b"\n" for message in told)
+    events = [event for at in range(0, len(data), size) for event in client.run.receive(data[at : at + size])]
+    client.read()
+    number = next(line["id"] for line in client.sent if line.get("method") == "session/prompt")
+    events += client.run.receive(b'\n{"id": %d, "result": {"stopReason": "end_turn"}}\n' % number)
+    events += client.run.end()
+    assert sum(isinstance(event, TurnEnded) for event in events) == 1
+    begun = [event.id for event in events if isinstance(event, ToolCall)]
+    assert sorted(begun) == sorted(event.id for event in events if isinstance(event, ToolCallEnded))
