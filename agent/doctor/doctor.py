@@ -35,8 +35,8 @@ def _installed() -> set[AgentKind]:
 def examine(
     state_dir: Path, names: Sequence[str], kinds: Iterable[AgentKind], server: str | None, folder: Path
 ) -> list[Finding]:
-    """Check the agents of these names, the kinds (by default as enrolled; without an agent those that are installed, and
-    Claude Code) and the server."""
+    """Check the agents of these names, the kinds (by default as enrolled; without an agent Claude Code and what is
+    installed) and the server."""
     findings = [check_folder("home", Path.home()), check_folder("state folder", state_dir)]
     known: list[store.Credentials] = []
     for name in names:
