@@ -20,6 +20,7 @@ from onsembl.agent.enrolment.enrol import enrol
 from onsembl.cli.client import rest_client
 from onsembl.fleet.audit_seal import seal_new_rows
 from onsembl.protocol.states import AgentKind, Role
+from onsembl.sql import audit_chain
 from onsembl.sql.database import connect
 
 
@@ -79,8 +80,14 @@ async def test_the_audit_log_is_read_without_a_database(api: Api, tmp_path: Path
     """On a machine that is only signed in, `onsembl audit` verifies and exports the log by the REST API."""
     admin = await api.operator()
     run = CommandLine(api, admin, tmp_path).run
-    async with await connect(api.database_url, autocommit=True) as conn, conn.transaction():
-        await seal_new_rows(conn)
+    async with await connect(api.database_url, autocommit=True) as conn:
+
+        async def sealed() -> bool:
+            async with conn.transaction():
+                await seal_new_rows(conn)
+            return (await audit_chain.status(conn))["unsealed"] == 0
+
+        await until(sealed, "every row sealed")  # Transactions of other tests may hold it back for a while.
     result = json.loads((await run("audit", "verify", "--json"))[0])
     assert result["ok"] and result["rows"] > 0
     head = result["head"]["hash"]

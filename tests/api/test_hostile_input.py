@@ -235,6 +235,8 @@ EXCLUDE_EACH_OTHER = {"since", "until", "start", "end", "before", "cursor", "age
 """Parameters that not every example has, because others take their place."""
 
 
+# The server's tasks draw from `random` on the test's thread meanwhile, and hypothesis takes that for its own draw.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 @pytest.mark.seconds(20)
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("examples", [60, pytest.param(20_000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])])
