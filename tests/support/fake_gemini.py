@@ -3,6 +3,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 
 def tell(**message: object) -> None:
@@ -18,7 +19,7 @@ ANSWERS = {
 }
 for line in sys.stdin:
     message = json.loads(line)
-    with open("requests.jsonl", "a") as file:
+    with Path("requests.jsonl").open("a") as file:
         file.write(line)
     session = message.get("params", {}).get("sessionId")
     if message["method"] == "session/prompt":
