@@ -46,7 +46,7 @@ async def test_the_steps_of_a_turn_are_shown(center: Api, visit, tmp_path, monke
 
 
 async def test_a_text_goes_into_the_running_turn(center: Api, visit, tmp_path, monkeypatch) -> None:
-    """Ctrl-Enter sends a text into the turn; its row says that the turn has read it, and the turn shows it as a step."""
+    """Ctrl-Enter sends a text into the turn; its row says that the turn has read it, and the turn has it as a step."""
     put_claude_on_path(tmp_path, monkeypatch)
     operator = Operator(center, await center.operator())
     async with agent_running(center, tmp_path, kind="claude") as agent:
