@@ -18,8 +18,7 @@ from onsembl.sql.enrolment import digest
 
 @dataclass(frozen=True, slots=True)
 class RefreshToken:
-    """A token's row, with the reasons to reject it. `repeatable`: the token was used recently, and no successor was
-    used."""
+    """A token's row, with the reasons to reject it. `repeatable`: the token was used, and none of its successors."""
 
     family: UUID
     agent_id: AgentId
@@ -44,7 +43,7 @@ async def add(
     )
 
 
-async def take(conn: Connection, token: str, repeat_seconds: float) -> RefreshToken | None:
+async def take(conn: Connection, token: str) -> RefreshToken | None:
     """The token; its agent is locked until the transaction ends, so none of the agent's tokens is exchanged or
     issued."""
     cursor = await conn.execute("select agent_id from refresh_tokens where token_hash = %s", [digest(token)])
@@ -53,15 +52,15 @@ async def take(conn: Connection, token: str, repeat_seconds: float) -> RefreshTo
         return None
     cursor = await conn.execute(
         """select family, agent_id, agents.name as agent_name, used_at is not null as used,
-                  coalesce(used_at > now() - make_interval(secs => %(repeat)s), false) and not exists (
+                  used_at is not null and not exists (
                       select from refresh_tokens as successor
                       where successor.parent_hash = refresh_tokens.token_hash and successor.used_at is not null
                   ) as repeatable,
                   revoked_at is not null as revoked, superseded_at is not null as superseded,
                   refresh_tokens.expires_at <= now() as expired, agents.disabled_at is not null as disabled
            from refresh_tokens join agents on agents.id = agent_id
-           where token_hash = %(hash)s""",
-        {"hash": digest(token), "repeat": repeat_seconds},
+           where token_hash = %s""",
+        [digest(token)],
     )
     row = await cursor.fetchone()
     return RefreshToken(**row) if row is not None else None

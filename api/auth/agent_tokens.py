@@ -20,10 +20,6 @@ from onsembl.protocol.ids import AgentId
 from onsembl.sql import agents, alerts, audit, enrolment, recovery, refresh_tokens
 from onsembl.sql.database import Connection, Pool
 
-REPEAT_SECONDS = 300.0
-"""How long a used refresh token is accepted again, as long as none of the tokens it was exchanged for was used."""
-
-
 RECOVERY_POLL_SECONDS = 30
 """How long agents wait before they ask again whether a recovery is open."""
 
@@ -87,12 +83,13 @@ class AgentTokens:
         The answer has a new recovery secret if the agent's has another hash than `recovery_hash`, which is None for an
         agent that cannot keep one.
 
-        A token that is reused shortly after is answered again, since the answer may have been lost. A token that is
-        reused later was stolen, or its successor was: every token of its family is then revoked. Raises
-        RefreshRejected, and Problem 429 if the agent refreshes too often; the token then stays valid.
+        A token that is used again is answered again while none of its successors was used, since the answer may have
+        been lost, and its agent may have been away since. Otherwise it was stolen, or a successor was: every token of
+        its family is then revoked. Raises RefreshRejected, and Problem 429 if the agent refreshes too often; the token
+        then stays valid.
         """
         async with self._pool.connection() as conn:
-            found = await refresh_tokens.take(conn, token, REPEAT_SECONDS)
+            found = await refresh_tokens.take(conn, token)
             if found is None or agent_id not in (None, found.agent_id):
                 self._refreshes.labels("refused").inc()
                 raise RefreshRejected("The refresh token is unknown.", type=TOKEN_UNKNOWN)
@@ -163,7 +160,7 @@ class AgentTokens:
         """Revoke all credentials of the agent that holds this refresh token. Raises RefreshRejected when the token is
         unknown; a token that is revoked already is no error (RFC 7009 §2.2)."""
         async with self._pool.connection() as conn:
-            found = await refresh_tokens.take(conn, token, REPEAT_SECONDS)
+            found = await refresh_tokens.take(conn, token)
             if found is None:
                 raise RefreshRejected("The refresh token is unknown.")
             if found.revoked:
