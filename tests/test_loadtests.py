@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import json
-import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import aiohttp
 import psutil
 import pytest
-from support.folders import data_folder
+from support.control_center import ControlCenter
+from support.folders import copy_folder, data_folder
 
 FOLDER = Path(__file__).resolve().parents[1] / "loadtests"
 LOAD = FOLDER / "load.py"
@@ -46,6 +47,24 @@ def part(monkeypatch):
     return importlib.import_module
 
 
+@pytest.fixture
+def load(part, monkeypatch, capfd) -> Callable[..., str]:
+    """Run the load test; check its exit code and return its output."""
+
+    def run(*arguments: str, code: int = 0, **environment: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["load.py", *arguments])
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            part("load").main()
+        said = "".join(capfd.readouterr())
+        assert ended.value.code == code, said
+        return said
+
+    return run
+
+
 @pytest.mark.seconds(15)
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize(
@@ -57,7 +76,7 @@ def part(monkeypatch):
     ],
     ids=["short", "long"],
 )
-def test_a_steady_load_is_run_and_judged(memory, tmp_path, times):
+def test_a_steady_load_is_run_and_judged(load, memory, tmp_path, times):
     """A steady load writes its rows, counts and server statistics to files, renews operators' tokens and loses
     nothing."""
     files = ("--json", str(tmp_path / "found.json"), "--html", str(tmp_path / "found.html"))
@@ -71,60 +90,81 @@ def test_a_steady_load_is_run_and_judged(memory, tmp_path, times):
     assert r"agent \u2192 viewer" in (tmp_path / "found.html").read_text()
 
 
-@pytest.mark.seconds(15)
+@pytest.fixture
+def running_center(memory, cluster) -> Iterator[tuple[str, ...]]:
+    """A running control center, as options of the load test."""
+    copy_folder(cluster, memory / "data")
+    with ControlCenter(memory / "data") as center:
+        found = re.search(r"Sign in with\s+(\S+).*and password\s+(\S+)", center.ready().output, re.DOTALL)
+        assert found is not None, center.output
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setenv("ONSEMBL_PASSWORD", found[2])
+            yield "--url", center.address, "--email", found[1]
+
+
+@pytest.mark.seconds(30)
+@pytest.mark.timeout(300)
+def test_loads_at_one_address(load, running_center):
+    """A control center that runs already gets one load after the other; each is judged."""
+    exceed_a_threshold(load, "1", *QUICK, *running_center)
+    cut_everybody_off(load, "2", *QUICK, *running_center)
+    ramp_up(load, 1, 3, *running_center)
+    kill_a_load(*running_center)
+
+
+@pytest.mark.load
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize(
-    "times", [("--seconds", "1", *QUICK), pytest.param(("--seconds", "10"), marks=pytest.mark.load)], ids=str
-)
-async def test_a_load_at_an_address_is_judged(part, memory, times):
+def test_a_load_at_an_address_is_judged(load, running_center):
     """An exceeded threshold of a load at an address sets the exit code."""
-    async with part("center").center() as server:
-        where = ("--url", server.url, "--email", server.email, "--agents", "1", "--operators", "1")
-        account = {"ONSEMBL_PASSWORD": server.password}
-        limits = (*PATIENT, "--terminal-p99=-1")
-        said = await asyncio.to_thread(load, "steady", *where, *times, *limits, code=1, **account)
-    assert "missed: agent → viewer: p99" in said
+    exceed_a_threshold(load, "10", *running_center)
 
 
-@pytest.mark.seconds(15)
+@pytest.mark.load
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize(
-    "times", [("--seconds", "2", *QUICK), pytest.param(("--seconds", "10"), marks=pytest.mark.load)], ids=str
-)
-def test_a_storm_cuts_everybody_off_and_sees_them_back(memory, times):
+def test_a_storm_cuts_everybody_off_and_sees_them_back(load, memory):
     """A storm disconnects all agents, waits for their return and prints their number."""
-    said = load("storm", "--agents", "10", "--operators", "1", *times, *PATIENT)
-    assert "agents cut off: 10" in said and "all are back: p50" in said
+    cut_everybody_off(load, "10")
 
 
-@pytest.mark.seconds(20)
+@pytest.mark.load
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize(("step", "seconds"), [(1, 3), pytest.param(2, 6, marks=pytest.mark.load)])
-def test_a_ramp_says_how_many_it_held(memory, step, seconds):
+def test_a_ramp_says_how_many_it_held(load, memory):
     """A ramp rises to the largest requested number of agents and prints the number that it held."""
-    agents = 2 * step
-    said = load("limit", *map(str, ("--agents", agents, "--step", step, "--step-seconds", seconds)), *PATIENT)
-    assert f"{agents} agents × 5 viewers" in said and f"the limit at any: {agents} agents × 5 viewers" in said
+    ramp_up(load, 2, 6)
 
 
-def test_a_load_that_reaches_nobody_fails():
-    """A load that reaches no server ends with an error."""
-    where = ("--url", "http://127.0.0.1:9", "--email", "nobody@example.org", "--seconds", "5")
-    said = load("steady", *where, code=1, ONSEMBL_PASSWORD="none")
-    assert "missed: the load ended before it had seen everything to its end" in said
-
-
-def test_no_ramp_waits_for_a_load_that_has_ended():
-    """A ramp ends when its load ends."""
-    where = ("--url", "http://127.0.0.1:9", "--email", "nobody@example.org")
-    load("limit", *where, code=1, ONSEMBL_PASSWORD="none")
-
-
+@pytest.mark.load
 @pytest.mark.timeout(200)
 def test_a_killed_load_fails(memory):
     """A load whose Locust process is killed fails."""
+    kill_a_load()
+
+
+def exceed_a_threshold(load, seconds, *options):
+    """A load that exceeds a threshold sets the exit code."""
+    people = ("--agents", "1", "--operators", "1")
+    said = load("steady", *people, "--seconds", seconds, *options, *PATIENT, "--terminal-p99=-1", code=1)
+    assert "missed: agent → viewer: p99" in said
+
+
+def cut_everybody_off(load, seconds, *options):
+    """A storm disconnects all agents, waits for their return and prints their number."""
+    said = load("storm", "--agents", "10", "--operators", "1", "--seconds", seconds, *options, *PATIENT)
+    assert "agents cut off: 10" in said and "all are back: p50" in said
+
+
+def ramp_up(load, step, seconds, *options):
+    """A ramp rises to the largest requested number of agents and prints the number that it held."""
+    agents = 2 * step
+    steps = map(str, ("--agents", agents, "--step", step, "--step-seconds", seconds))
+    said = load("limit", *steps, *options, *PATIENT)
+    assert f"{agents} agents × 5 viewers" in said and f"the limit at any: {agents} agents × 5 viewers" in said
+
+
+def kill_a_load(*options):
+    """A load whose Locust process is killed fails."""
     people = ("--agents", "1", "--operators", "0", "--seconds", "60")
-    command = [sys.executable, str(LOAD), "steady", *people]
+    command = [sys.executable, str(LOAD), "steady", *people, *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
         assert run.stdout is not None
         next(line for line in run.stdout if "All users spawned" in line)
@@ -132,6 +172,19 @@ def test_a_killed_load_fails(memory):
         locust.send_signal(signal.SIGKILL)
         said = run.stdout.read()
     assert run.returncode == 1 and "missed: the load did not come to its end" in said
+
+
+def test_a_load_that_reaches_nobody_fails(load):
+    """A load that reaches no server ends with an error."""
+    where = ("--url", "http://127.0.0.1:9", "--email", "nobody@example.org", "--seconds", "5")
+    said = load("steady", *where, code=1, ONSEMBL_PASSWORD="none")
+    assert "missed: the load ended before it had seen everything to its end" in said
+
+
+def test_no_ramp_waits_for_a_load_that_has_ended(load):
+    """A ramp ends when its load ends."""
+    where = ("--url", "http://127.0.0.1:9", "--email", "nobody@example.org")
+    load("limit", *where, code=1, ONSEMBL_PASSWORD="none")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +195,7 @@ def test_a_killed_load_fails(memory):
         ("steady", "--seconds", "60", "--memory-growth", "5"),
     ],
 )
-def test_what_cannot_be_judged_is_refused(arguments):
+def test_what_cannot_be_judged_is_refused(load, arguments):
     """Arguments without a possible judgement are rejected with the usage message."""
     assert "usage:" in load(*arguments, code=2)
 
@@ -288,17 +341,3 @@ def test_a_target_beside_a_peer_is_open_without_it(part):
     assert [p99.met({"p99 ms": 2}, {"p99 ms": 2}), p99.met({"p99 ms": 3}, {"p99 ms": 2})] == [True, False]
     doubled = targets.at_most_times("p99 ms", "p99 ms before", 2)
     assert doubled.met({"p99 ms": 4, "p99 ms before": 2}, {}) and not doubled.met({"p99 ms": 5, "p99 ms before": 2}, {})
-
-
-def load(*arguments: str, code: int = 0, **environment: str) -> str:
-    """Run the load test; check its exit code and return its output."""
-    run = subprocess.run(
-        [sys.executable, str(LOAD), *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=180,
-        env={**os.environ, **environment},
-    )
-    assert run.returncode == code, run.stdout + run.stderr
-    return run.stdout + run.stderr
