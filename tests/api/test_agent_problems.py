@@ -9,6 +9,7 @@ import pytest
 from support.agents import Operator, until
 from support.api_calls import audit_entries, call_api
 from support.cases import cases
+from support.command_line import CommandLine
 from support.frames import HELLO, close_code, next_message
 
 from onsembl.protocol.close_codes import CloseCode
@@ -87,6 +88,18 @@ async def test_a_problem_begins_and_is_over(api, agent, operator):
         ("agent.problem_begun", FULL),
         ("agent.problem_over", "another text"),
     ]
+
+
+async def test_the_command_line_shows_a_problem(api, agent, tmp_path):
+    """The list and the agent's own command name it."""
+    admin = await api.operator()
+    line = CommandLine(api, admin, tmp_path)
+    async with api.agent_socket(agent) as socket:
+        await greet(socket, problem=FULL)
+        for arguments in (("list",), ("show", "one")):
+            shown, _ = await line.run("agents", *arguments)
+            assert "online, problem" in shown
+            assert f"takes no command: {FULL}\n" in shown
 
 
 async def test_a_hello_has_the_problem_of_that_time(api, agent, operator):
