@@ -116,8 +116,12 @@ def test_impossible_offsets_raise(tmp_path):
 
 
 def test_memory_keeps_the_bytes_while_the_disk_is_full(tmp_path, monkeypatch):
-    """The source waits when memory is full; when the disk has room again, all bytes are on disk."""
+    """The source waits when memory is full; when the disk has room again, all bytes are on disk. Each error is
+    reported until then."""
     outbox = opened(tmp_path)
+    errors: list[str] = []
+    outbox.on_failed = errors.append
+    assert outbox.write_again()
     outbox.append(b"first ")
 
     def no_room(*_: object) -> int:
@@ -129,8 +133,12 @@ def test_memory_keeps_the_bytes_while_the_disk_is_full(tmp_path, monkeypatch):
         assert not outbox.full
         outbox.append(b"y")
         assert outbox.full
-    outbox.append(b" last")
+        assert not outbox.write_again()
+    assert errors == ["The agent cannot write its spool: [Errno 28] No space left on device"] * 3
+    assert outbox.write_again()
     assert not outbox.full
+    outbox.append(b" last")
+    assert outbox.failure is None and len(errors) == 3
     again = opened(tmp_path)
     assert drained(again) == drained(outbox) == b"first " + b"x" * 49 + b"y last"
     for box in (outbox, again):
