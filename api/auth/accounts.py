@@ -26,6 +26,9 @@ LOOK_SECONDS = 60.0
 RETRY_SECONDS = 10.0
 """How soon a hosted project that did not answer is asked again; until then the token counts."""
 MAX_KNOWN = 1000
+ENDED = frozenset({"session_not_found", "session_expired", "user_not_found", "bad_jwt"})
+"""The codes with which Supabase Auth says that a session or its user is no more. A rejection without one of them comes
+from a gateway or a proxy in between, and says nothing of the account."""
 
 Look = Callable[[Operator, str], Awaitable[tuple[Role | None, float]]]
 """The present role of the operator with this access token, and until when the answer counts, by the monotonic clock.
@@ -84,31 +87,24 @@ def hosted_look(client: httpx.AsyncClient, issuer: str, api_key: str) -> Look:
 
     async def look(operator: Operator, token: str) -> tuple[Role | None, float]:
         now = time.monotonic()
+        headers = {"Authorization": f"Bearer {token}", "apikey": api_key}
         try:
-            response = await client.get(
-                f"{issuer}/user", headers={"Authorization": f"Bearer {token}", "apikey": api_key}
-            )
-        except httpx.HTTPError:
+            response = await client.get(f"{issuer}/user", headers=headers)
+            answer = response.json()
+            user = answer if response.status_code == 200 and answer["id"] == str(operator.id) else None
+            code = response.headers.get("x-sb-error-code") or answer.get("error_code")
+        except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError):
             return operator.role, now + RETRY_SECONDS
+        if user is not None:
+            return role_in(user.get("app_metadata")), now + LOOK_SECONDS
         if response.status_code in (401, 403):
-            if error_code(response) == "user_banned":
+            if code == "user_banned":
                 raise disabled()
-            raise unauthenticated("The session has ended.")
-        if response.status_code != 200:
-            return operator.role, now + RETRY_SECONDS
-        return role_in(response.json().get("app_metadata")), now + LOOK_SECONDS
+            if code in ENDED:
+                raise unauthenticated("The session has ended.")
+        return operator.role, now + RETRY_SECONDS
 
     return look
-
-
-def error_code(response: httpx.Response) -> object:
-    """The error code of Supabase Auth in an answer."""
-    if (code := response.headers.get("x-sb-error-code")) is not None:
-        return code
-    try:
-        return response.json().get("error_code")
-    except (ValueError, AttributeError):
-        return None
 
 
 def disabled() -> Problem:
