@@ -539,7 +539,8 @@ def test_a_text_waits_until_the_prompt_is_sent():
 
 @given(
     steps=st.lists(
-        st.sampled_from(["steer", "take", "take again", "result", "init", "noise", "interrupt", "drop"]), max_size=30
+        st.sampled_from(["steer", "take", "start", "take again", "result", "init", "noise", "interrupt", "drop"]),
+        max_size=30,
     )
 )
 def test_each_text_is_given_once_and_taken_once(steps):
@@ -558,6 +559,10 @@ def test_each_text_is_given_once_and_taken_once(steps):
             case "take" if waiting:
                 taken.append(waiting.pop(0))
                 events += run.receive(output(replay(taken[-1], "text")))
+            case "start" if waiting:
+                taken.append(waiting.pop(0))
+                line = {"type": "command_lifecycle", "command_uuid": str(taken[-1]), "state": "started"}
+                events += run.receive(output(line, {**line, "state": "completed"}, replay(taken[-1], "text")))
             case "take again" if taken:
                 events += run.receive(output(replay(taken[-1], "text")))
             case "result":

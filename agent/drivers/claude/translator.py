@@ -62,7 +62,8 @@ class ClaudeTranslator:
     """One run of Claude Code, for one prompt.
 
     A text that is given to it during the turn (`steer`) goes into that turn at its next step, between two tools; after
-    an answer it begins a turn of its own in the same run. The CLI repeats each text when it takes it.
+    an answer it begins a turn of its own in the same run. The CLI says when it takes a text: newer versions by a line
+    of its own, all by repeating it, which may come after the first piece of the answer.
 
     `receive` and `end` return events. `take_input` returns bytes for the CLI's input, after each other call. When
     `input_complete` is true, the input is to be closed: then the CLI ends.
@@ -226,9 +227,9 @@ class ClaudeTranslator:
                 yield from self._response(as_object(line.get("response")))
             case "rate_limit_event":
                 yield from _rate_limit(as_object(line.get("rate_limit_info")))
-            case "command_lifecycle" if line.get("state") == "cancelled":
-                self._steers.pop(as_text(line.get("command_uuid")), None)
-            case "control_cancel_request" | "command_lifecycle" | "tool_progress" | "keep_alive":
+            case "command_lifecycle":
+                yield from self._lifecycle(as_text(line.get("command_uuid")), line.get("state"))
+            case "control_cancel_request" | "tool_progress" | "keep_alive":
                 pass
             case _:
                 self.unknown += 1
@@ -299,9 +300,7 @@ class ClaudeTranslator:
     def _user(self, line: Json, parent: str | None) -> Iterator[TurnEvent]:
         """The results of tools, and texts that the CLI adds to the conversation, or takes."""
         if line.get("isReplay"):
-            identity = as_text(line.get("uuid"))
-            if identity in self._steers:
-                yield from self._steered(identity)
+            yield from self._steered(as_text(line.get("uuid")))
             return
         for block in _blocks(as_object(line.get("message"))):
             match block.get("type"):
@@ -319,9 +318,18 @@ class ClaudeTranslator:
                 case _:
                     pass
 
+    def _lifecycle(self, identity: str, state: object) -> Iterator[TurnEvent]:
+        """The state of a text, which newer versions report as soon as it changes."""
+        if state in ("started", "completed"):
+            yield from self._steered(identity)
+        elif state == "cancelled":
+            self._steers.pop(identity, None)
+
     def _steered(self, identity: str) -> Iterator[TurnEvent]:
-        """The CLI has taken a text. One that it takes after an interrupt is interrupted, too: versions before 2.1.219
-        begin a turn for it."""
+        """The CLI has taken a text, or something else. A text that it takes after an interrupt is interrupted, too:
+        versions before 2.1.219 begin a turn for it."""
+        if identity not in self._steers:
+            return
         yield Steered(id=UUID(identity), text=self._steers.pop(identity))
         if self._interrupted:
             self._ask("interrupt", cancel_queued=True)
