@@ -32,5 +32,7 @@ def fresh_database(postgres: EmbeddedPostgres, template: str | None = None) -> I
 def _administration(url: str) -> psycopg.Connection:
     """The connection that creates and drops this process's databases."""
     conn = psycopg.connect(url, autocommit=True)
+    if conn.info.server_version >= 180000:  # the first that can
+        conn.execute("set file_copy_method = clone")  # The kernel copies, which takes a fifth less.
     atexit.register(conn.close)
     return conn
