@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ import psycopg
 import pytest
 from support.databases import fresh_database
 from support.folders import copy_folder, data_folder
+from support.forked import share_server
 from support.no_secrets import pytest_runtest_makereport, remember_tokens
 from support.postgres import server_of
 
@@ -39,6 +41,9 @@ FAST = {
     "max_replication_slots": "50",
 }
 TEMPLATE = "template_onsembl"
+COMPILED = "onsembl/compiled_at"
+FEW_FILES = 20
+"""So many changed files each process may compile for itself."""
 
 # How long an example takes says more of the machine's load than of the code.
 hypothesis.settings.register_profile("loaded", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -71,17 +76,32 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
-    """Compile the tests and make the cluster before a whole run has several processes.
+    """Before a whole run has several processes, compile the tests, make the cluster and start the forking server.
 
     Otherwise each process compiles every module for itself, and waits for the cluster.
     """
     if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
         return
+    share_server()
+    with _compiled(config):
+        _migrated_server()
+
+
+@contextmanager
+def _compiled(config: pytest.Config) -> Iterator[None]:
+    """Compile the tests meanwhile, unless an earlier run has compiled nearly all of them."""
+    now = time.time()
+    compiled_at: float = config.cache.get(COMPILED, 0.0)
+    changed = [file for file in Path(__file__).parent.rglob("*.py") if file.stat().st_mtime > compiled_at]
+    if len(changed) <= FEW_FILES:
+        yield
+        return
     command = [sys.executable, "-m", "pytest", *sys.argv[1:], "--collect-only", "-n", "0", "-p", "no:cacheprovider"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
     compiling = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _migrated_server()
-    compiling.wait()
+    yield
+    if compiling.wait() == 0:
+        config.cache.set(COMPILED, now)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,10 +1,11 @@
 """Forks processes of `onsembl …` and of the agent's runner from a server that has imported all modules, so that each
 starts in milliseconds.
 
-    python -m support.forked SOCKET
+    python -m support.forked LISTENER
 
-serves the socket until its standard input ends. Each connection is one process: the client sends a line of JSON with
-the command and the three standard streams; it receives a line with the process's id and later one with its exit code.
+serves the listening socket with this descriptor until its standard input ends. Each connection is one process: the
+client sends a line of JSON with the command and the three standard streams; it receives a line with the process's id
+and later one with its exit code.
 """
 
 from __future__ import annotations
@@ -24,13 +25,12 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
-from support import runner_process
 from support.clocks import follow_clock
 from support.missing_guards import remove_guard
 
@@ -38,11 +38,6 @@ from onsembl.cli.main import main
 
 ONSEMBL = "onsembl.cli.main"
 RUNNER = "support.runner_process"
-PROGRAMS: dict[str, Callable[[list[str]], object]] = {
-    ONSEMBL: lambda arguments: main.main(arguments, prog_name="onsembl"),
-    RUNNER: runner_process.main,
-}
-"""The programs that the server runs, by their modules."""
 DEVNULL, PIPE, STDOUT = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
 Stream = int | IO[Any]
 
@@ -206,39 +201,50 @@ def _forked(
     return connection
 
 
+SOCKET = "ONSEMBL_TEST_FORKING_SERVER"
+"""The environment variable with the socket of a server that all processes of a run share."""
 _starting = threading.Lock()
 
 
+def share_server() -> None:
+    """Start a server for this process and the processes of tests that it starts."""
+    os.environ[SOCKET] = str(_server())
+
+
 def _server() -> Path:
+    if shared := os.environ.get(SOCKET):
+        return Path(shared)
     with _starting:
         return _started_server()
 
 
 @functools.cache
 def _started_server() -> Path:
-    """Start this process's server, which ends with this process, and return the path of its socket."""
+    """Start a server, which ends with this process, and return the path of its socket. It need not be ready."""
     folder = tempfile.TemporaryDirectory(prefix="onsembl-forked-")
     path = Path(folder.name) / "socket"
-    server = subprocess.Popen(
-        [sys.executable, "-m", "support.forked", str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-    )
-    assert server.stdin is not None and server.stdout is not None
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(128)  # Who connects before the server is ready waits for it.
+        server = subprocess.Popen(
+            [sys.executable, "-m", "support.forked", str(listener.fileno())],
+            stdin=subprocess.PIPE,
+            pass_fds=[listener.fileno()],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        )
+    assert server.stdin is not None
     atexit.register(folder.cleanup)
     atexit.register(server.wait)
     atexit.register(server.stdin.close)  # Runs first of the three.
-    assert server.stdout.readline() == b"ready\n"
     return path
 
 
 # The server
 
 
-def serve(path: str) -> None:
+def serve(descriptor: int) -> None:
     """Fork a process for each connection, and report its exit."""
-    for module in ("onsembl.agent.program", "onsembl.api.app", "onsembl.tasks.worker"):
+    for module in (RUNNER, "onsembl.agent.program", "onsembl.api.app", "onsembl.tasks.worker"):
         import_module(module)
     for target, _ in main.lazy.values():  # type: ignore[attr-defined]
         import_module(target.partition(":")[0])
@@ -249,17 +255,17 @@ def serve(path: str) -> None:
     os.set_blocking(wakes, False)
     signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
     running: dict[int, socket.socket] = {}
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
-        listener.listen()
-        print("ready", flush=True)
+    with socket.socket(fileno=descriptor) as listener:
         while True:
             ready, _, _ = select.select([sys.stdin, listener, woken], [], [])
             if sys.stdin in ready:
                 return
             if listener in ready:
                 connection, _ = listener.accept()
-                request, descriptors = _received(connection)
+                if (received := _received(connection)) is None:
+                    connection.close()
+                    continue
+                request, descriptors = received
                 pid = os.fork()
                 if pid == 0:
                     signal.set_wakeup_fd(-1)
@@ -271,7 +277,8 @@ def serve(path: str) -> None:
                     _become(request, descriptors)
                 for descriptor in descriptors:
                     os.close(descriptor)
-                connection.sendall(b"%d\n" % pid)
+                with suppress(BrokenPipeError):  # The client has ended.
+                    connection.sendall(b"%d\n" % pid)
                 running[pid] = connection
             if woken in ready:
                 os.read(woken, 4096)
@@ -284,10 +291,13 @@ def serve(path: str) -> None:
                             connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
 
 
-def _received(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+def _received(connection: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """The request and its streams; None from a client that has ended."""
     data, descriptors, _, _ = socket.recv_fds(connection, 1 << 16, 3)
     while not data.endswith(b"\n"):
-        data += connection.recv(1 << 16)
+        if not (more := connection.recv(1 << 16)):
+            return None
+        data += more
     return json.loads(data), descriptors
 
 
@@ -309,7 +319,10 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> None:
     ]  # `onsembl` starts itself again with this command.
     code: Any = 1
     try:
-        PROGRAMS[request["module"]](request["arguments"])
+        if request["module"] == ONSEMBL:
+            main.main(request["arguments"], prog_name="onsembl")
+        else:
+            import_module(request["module"]).main(request["arguments"])
         code = 0
     except SystemExit as end:
         code = end.code
@@ -323,4 +336,4 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(int(sys.argv[1]))
