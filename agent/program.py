@@ -22,6 +22,7 @@ import msgspec
 
 from onsembl.agent.drivers.acp.driver import GeminiDriver
 from onsembl.agent.drivers.claude.driver import ClaudeDriver
+from onsembl.agent.drivers.codex.driver import CodexDriver
 from onsembl.agent.drivers.driver import Driver
 from onsembl.agent.drivers.shell import ShellDriver
 from onsembl.agent.emergency_stop import EmergencyStop
@@ -46,9 +47,10 @@ from onsembl.protocol.stop_timeouts import StopTimeouts
 
 logger = logging.getLogger(__name__)
 
-DRIVERS: dict[AgentKind, type[ShellDriver | ClaudeDriver | GeminiDriver]] = {
+DRIVERS: dict[AgentKind, type[ShellDriver | ClaudeDriver | CodexDriver | GeminiDriver]] = {
     AgentKind.SHELL: ShellDriver,
     AgentKind.CLAUDE: ClaudeDriver,
+    AgentKind.CODEX: CodexDriver,
     AgentKind.GEMINI: GeminiDriver,
 }
 R = TypeVar("R")

@@ -33,7 +33,7 @@ from onsembl.protocol.states import AgentKind
 CONNECTION_LOG = "onsembl.agent.link.connection"
 """The logger that says when the agent is connected, and to which server."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_KINDS = click.Choice([AgentKind.SHELL.value, AgentKind.CLAUDE.value, AgentKind.GEMINI.value])
+_KINDS = click.Choice([kind.value for kind in AgentKind])
 _COLOURS = {"ok": "green", "note": "yellow", "fault": "red"}
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from onsembl.agent.doctor.claude import ClaudeHome, check_claude
+from onsembl.agent.doctor.codex import CODEX, check_codex
 from onsembl.agent.doctor.findings import Finding, fault
 from onsembl.agent.doctor.gemini import GEMINI, check_gemini
 from onsembl.agent.doctor.machine import check_bash, check_cgroups, check_folder, check_git, find_bash
@@ -16,7 +17,7 @@ from onsembl.agent.enrolment import credentials as store
 from onsembl.agent.process import cgroup
 from onsembl.protocol.states import AgentKind
 
-KINDS = (AgentKind.SHELL, AgentKind.CLAUDE, AgentKind.GEMINI)
+KINDS = tuple(AgentKind)
 
 
 def enrolled_names(state_dir: Path) -> list[str]:
@@ -28,8 +29,9 @@ def enrolled_names(state_dir: Path) -> list[str]:
 
 
 def _installed() -> set[AgentKind]:
-    gemini = {AgentKind.GEMINI} if shutil.which(GEMINI.program) is not None else set[AgentKind]()
-    return {AgentKind.SHELL, AgentKind.CLAUDE, *gemini}
+    others = {AgentKind.CODEX: CODEX, AgentKind.GEMINI: GEMINI}
+    found = {kind for kind, cli in others.items() if shutil.which(cli.program) is not None}
+    return {AgentKind.SHELL, AgentKind.CLAUDE, *found}
 
 
 def examine(
@@ -56,6 +58,8 @@ def examine(
     if AgentKind.CLAUDE in wanted:
         findings.append(check_folder("config", ClaudeHome.of(os.environ, Path.home()).config))
         findings += check_claude(os.environ, Path.home(), folder, root=os.geteuid() == 0)
+    if AgentKind.CODEX in wanted:
+        findings += check_codex(os.environ, Path.home())
     if AgentKind.GEMINI in wanted:
         findings += check_gemini(os.environ, Path.home())
     return [*findings, check_cgroups(cgroup.is_available())]

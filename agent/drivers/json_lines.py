@@ -78,6 +78,14 @@ def encode_line(value: object) -> bytes:
     return msgspec.json.encode(value) + b"\n"
 
 
+def to_json(value: Json) -> str:
+    """An object as JSON text; `{}` for one that is nested too deeply."""
+    try:
+        return msgspec.json.encode(value).decode()
+    except (RecursionError, OverflowError):
+        return "{}"
+
+
 # Reading of foreign JSON: a field of an unexpected type counts as missing.
 
 

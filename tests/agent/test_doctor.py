@@ -15,7 +15,7 @@ import httpx
 import pytest
 from support.command_line import run_in_process
 
-from onsembl.agent.doctor import claude, coding_cli, gemini, machine, server
+from onsembl.agent.doctor import claude, codex, coding_cli, gemini, machine, server
 from onsembl.agent.doctor.coding_cli import check_version
 from onsembl.agent.doctor.findings import Finding
 from onsembl.agent.drivers.start_failure import with_doctor
@@ -322,6 +322,27 @@ def test_the_sign_in_of_gemini_is_found(tmp_path, environment, variables, settin
     assert version.state == "ok" and version.text.startswith("Gemini CLI 0.61.0, ")
     assert (sign_in.state, text in sign_in.text, SECRET in sign_in.text) == (state, True, False)
     assert (sign_in.mend is not None) == (state == "fault")
+
+
+@pytest.mark.parametrize(
+    ("variables", "files", "state", "text"),
+    [
+        ({"OPENAI_API_KEY": SECRET}, {}, "ok", "Found: OPENAI_API_KEY."),
+        ({}, {"auth.json": '{"tokens": {}}'}, "ok", "auth.json."),
+        ({}, {"config.toml": "model = 1"}, "note", "No key and no sign-in were found"),
+        ({}, {"auth.json": "{"}, "fault", "does not hold a JSON object"),
+        ({}, {}, "fault", "Codex is not signed in."),
+    ],
+)
+def test_the_sign_in_of_codex_is_found(tmp_path, environment, variables, files, state, text):
+    """By a key in the environment, or by its file; no value is shown."""
+    program(tmp_path, "echo codex-cli 0.171.0", name="codex")
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    version, sign_in = codex.check_codex({**environment, **variables, "CODEX_HOME": str(tmp_path)}, tmp_path)
+    assert version.state == "ok" and version.text.startswith("Codex 0.171.0, ")
+    assert (sign_in.state, text in sign_in.text, SECRET in sign_in.text) == (state, True, False)
+    assert (sign_in.mend is not None) == (state != "ok")
 
 
 def test_a_keychain_cannot_be_seen():

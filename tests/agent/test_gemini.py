@@ -50,7 +50,7 @@ async def end(run: TurnRun) -> str | None:
 
 def requests(folder: Path) -> list[tuple[str, dict]]:
     lines = map(json.loads, (folder / "requests.jsonl").read_text().splitlines())
-    return [(line["method"], line["params"]) for line in lines]
+    return [(line["method"], line.get("params", {})) for line in lines]
 
 
 def opened(folder: Path, now: float, conversation: str) -> None:

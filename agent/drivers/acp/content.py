@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import difflib
 
-import msgspec
-
 from onsembl.agent.drivers.json_lines import Json, as_count, as_object, as_objects, as_text
 from onsembl.protocol.turn_events import Diff, PlanEntry, PlanStatus, ToolKind
 from onsembl.protocol.usage import Usage
@@ -28,14 +26,6 @@ _PLAN_STATUS: dict[str, PlanStatus] = {"in_progress": "in_progress", "completed"
 def tool_kind(call: Json) -> ToolKind:
     """The kind of a tool call; `other` for an unknown one."""
     return _KINDS.get(as_text(call.get("kind")), "other")
-
-
-def arguments(call: Json) -> str:
-    """The arguments of a tool call as JSON; arguments that are nested too deeply are left out."""
-    try:
-        return msgspec.json.encode(as_object(call.get("rawInput"))).decode()
-    except (RecursionError, OverflowError):
-        return "{}"
 
 
 def diffs(call: Json) -> list[Diff]:

@@ -8,14 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from onsembl.agent.drivers.acp.clis import GEMINI
-from onsembl.agent.drivers.acp.conversation_ids import ConversationIds
 from onsembl.agent.drivers.acp.translator import AcpTranslator
+from onsembl.agent.drivers.conversation_ids import ConversationIds
 from onsembl.agent.drivers.flags import states
 from onsembl.agent.drivers.turn_run import TurnRun
 from onsembl.agent.process.process import ProcessContext
 from onsembl.protocol.messages import Offer
 from onsembl.protocol.permissions import PermissionMode
-from onsembl.protocol.turn_messages import TurnSettings
 
 _MINUTE = "%Y-%m-%dT%H-%M"
 _MARGIN_SECONDS = 0.5
@@ -37,7 +36,7 @@ class GeminiDriver:
         mode: PermissionMode | None = None
         if not states(context.arguments, _MODE_FLAGS):  # else the machine's owner has decided
             mode = turn.permission_mode if turn is not None else "ask"
-        known = _known(turn, ids)
+        known = ids.known(turn)
         translator = AcpTranslator(
             GEMINI,
             offer.text,
@@ -51,13 +50,6 @@ class GeminiDriver:
         delay = seconds_until_loadable(known, time.time()) if known is not None else 0.0
         reason = f"Waits {delay:.0f} s: Gemini CLI would lose a conversation that it opens twice within one minute."
         return TurnRun(argv, offer.command_id, context, translator, delay=delay, reason=reason)
-
-
-def _known(turn: TurnSettings | None, ids: ConversationIds) -> str | None:
-    """The CLI's id of the conversation that a turn continues, which may have been begun outside; None to begin one."""
-    if turn is None:
-        return None
-    return ids.get(turn.conversation) or (turn.conversation if turn.known else None)
 
 
 def seconds_until_loadable(conversation: str, now: float) -> float:

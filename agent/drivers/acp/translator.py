@@ -21,9 +21,10 @@ from onsembl.agent.drivers.json_lines import (
     as_objects,
     as_text,
     encode_line,
+    to_json,
 )
 from onsembl.agent.drivers.start_failure import with_doctor
-from onsembl.agent.rendering.text import printable
+from onsembl.agent.drivers.step_recorder import short
 from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.turn_events import (
     Diff,
@@ -174,7 +175,7 @@ class AcpTranslator:
         return TurnReport(
             model=self._model,
             folder=self._folder.replace("\0", "")[:4096],
-            permission_mode=_short(self._current_mode) or None,
+            permission_mode=short(self._current_mode) or None,
             context_tokens=self._context[0] if self._context is not None else None,
             context_window=self._context[1] if self._context is not None else None,
             denied=len(self._denied),
@@ -196,11 +197,11 @@ class AcpTranslator:
         version = answer.get("protocolVersion")
         if version != PROTOCOL_VERSION:
             text = (
-                f"{self._cli.name} speaks version {_short(str(version))} of ACP; this agent speaks {PROTOCOL_VERSION}."
+                f"{self._cli.name} speaks version {short(str(version))} of ACP; this agent speaks {PROTOCOL_VERSION}."
             )
             yield from self._end("failed", text)
             return
-        self._version = _short(as_text(as_object(answer.get("agentInfo")).get("version")))
+        self._version = short(as_text(as_object(answer.get("agentInfo")).get("version")))
         methods = [as_text(method.get("id")) for method in as_objects(answer.get("authMethods"))]
         key_method = self._cli.key_method[0] if self._cli.key_method is not None and self._has_key else None
         if key_method in methods:
@@ -237,7 +238,7 @@ class AcpTranslator:
             self._session = as_text(answer.get("sessionId"))
             self._on_conversation(self._session)
         modes, models = as_object(answer.get("modes")), as_object(answer.get("models"))
-        self._model = _short(as_text(models.get("currentModelId")) or _option(answer, "model")) or None
+        self._model = short(as_text(models.get("currentModelId")) or _option(answer, "model")) or None
         self._current_mode = as_text(modes.get("currentModeId")) or _option(answer, "mode")
         if self._mode is None:
             yield from self._send_prompt()
@@ -279,7 +280,7 @@ class AcpTranslator:
         elif reason == "cancelled":
             yield from self._end("interrupted", _INTERRUPTED)
         else:
-            yield from self._end("failed", _STOPPED.get(reason) or f"The turn ended: {_short(reason) or 'no reason'}.")
+            yield from self._end("failed", _STOPPED.get(reason) or f"The turn ended: {short(reason) or 'no reason'}.")
 
     def _turn_cost(self) -> float | None:
         """The cost of this turn. The CLIs tell that of the conversation so far, and none tells it before the turn."""
@@ -350,7 +351,7 @@ class AcpTranslator:
         yield from self._call(identity, call, show=True)
         name, title = content.tool_kind(self._calls[identity]), as_text(self._calls[identity].get("title"))
         if identity not in self._denied:
-            self._denied[identity] = Denial(tool=name, title=_short(title))
+            self._denied[identity] = Denial(tool=name, title=short(title))
             reason = "nobody could be asked"
             yield PermissionDenied(tool_call=identity, name=name, title=title, reason=reason)
 
@@ -412,7 +413,7 @@ class AcpTranslator:
                 name=kind,
                 kind=kind,
                 title=as_text(call.get("title")),
-                arguments=content.arguments(call),
+                arguments=to_json(as_object(call.get("rawInput"))),
                 diffs=self._shown[identity],
             )
 
@@ -434,11 +435,6 @@ class AcpTranslator:
             yield self._end_call(identity)
 
 
-def _short(text: str) -> str:
-    """Foreign text for a field of 256 characters."""
-    return " ".join(printable(text[:1024]).split())[:256]
-
-
 def _option(answer: Json, category: str) -> str:
     """The present value of a configuration option, which newer CLIs have in the place of modes and models."""
     options = as_objects(answer.get("configOptions"))
@@ -450,4 +446,4 @@ def _error_text(error: Json) -> str:
     data = error.get("data")
     details = data if isinstance(data, str) else as_text(as_object(data).get("details"))
     parts = [as_text(error.get("message")), details]
-    return _short(": ".join(part for part in parts if part)) or f"error {as_count(error.get('code'))}"
+    return short(": ".join(part for part in parts if part)) or f"error {as_count(error.get('code'))}"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import msgspec
-
-from onsembl.agent.drivers.json_lines import Json, as_object, as_objects, as_text
+from onsembl.agent.drivers.json_lines import Json, as_object, as_objects, as_text, to_json
 from onsembl.protocol.turn_events import Diff, PlanEntry, PlanStatus, ToolKind
 
 _KINDS: dict[str, ToolKind] = {
@@ -41,15 +39,7 @@ def title(arguments: Json) -> str:
     if "plan" in arguments:
         return ""
     main = next((arguments[name] for name in _MAIN_ARGUMENTS if isinstance(arguments.get(name), str)), None)
-    return as_json(arguments) if main is None else main
-
-
-def as_json(arguments: Json) -> str:
-    """All arguments as JSON; arguments that are nested too deeply are left out."""
-    try:
-        return msgspec.json.encode(arguments).decode()
-    except (RecursionError, OverflowError):
-        return "{}"
+    return to_json(arguments) if main is None else main
 
 
 def diffs(name: str, arguments: Json) -> list[Diff]:

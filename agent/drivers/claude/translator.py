@@ -24,6 +24,7 @@ from onsembl.agent.drivers.json_lines import (
     as_objects,
     as_text,
     encode_line,
+    to_json,
 )
 from onsembl.agent.drivers.start_failure import with_doctor
 from onsembl.agent.rendering.text import printable
@@ -290,7 +291,7 @@ class ClaudeTranslator:
             name=name,
             kind=tools.tool_kind(name),
             title=self._calls[identity][0],
-            arguments=tools.as_json(arguments),
+            arguments=to_json(arguments),
             diffs=tools.diffs(name, arguments),
             parent=parent,
         )

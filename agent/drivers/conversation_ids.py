@@ -1,6 +1,6 @@
 """The ids that a CLI has chosen for its conversations, by the ids that the control center has chosen for them.
 
-A CLI that speaks ACP chooses the id of a new conversation. The agent keeps it on its disk before it sends the prompt:
+Some CLIs choose the id of a new conversation. The agent keeps it on its disk before it sends the prompt:
 then a conversation continues after any kill of the agent, the CLI or the server.
 """
 
@@ -10,6 +10,7 @@ import hashlib
 from pathlib import Path
 
 from onsembl.agent.link.durable import replace_file
+from onsembl.protocol.turn_messages import TurnSettings
 
 
 class ConversationIds:
@@ -32,3 +33,10 @@ class ConversationIds:
 
     def _path(self, conversation: str) -> Path:
         return self._folder / hashlib.sha256(conversation.encode()).hexdigest()
+
+    def known(self, turn: TurnSettings | None) -> str | None:
+        """The CLI's id of the conversation that a turn continues, which may have been begun outside of the agent; None
+        to begin one. Raises OSError."""
+        if turn is None:
+            return None
+        return self.get(turn.conversation) or (turn.conversation if turn.known else None)

@@ -1,0 +1,40 @@
+"""Kind `codex`: each command is a run of Codex's app-server, which is driven by its own protocol."""
+
+from __future__ import annotations
+
+import os
+
+from onsembl.agent.drivers.codex.translator import CodexTranslator
+from onsembl.agent.drivers.conversation_ids import ConversationIds
+from onsembl.agent.drivers.turn_run import TurnRun
+from onsembl.agent.process.process import ProcessContext
+from onsembl.protocol.messages import Offer
+
+ARGV = ("codex", "app-server")
+QUIET = ("env", "RUST_LOG=off")
+"""Codex's own log would be shown among its answers: what fails for a person is in its protocol."""
+
+
+class CodexDriver:
+    """Starts prompts. The prompt goes to standard input, so that the list of processes does not show it."""
+
+    takes_steers = True
+
+    def start(self, offer: Offer, context: ProcessContext) -> TurnRun:
+        assert context.driver_folder is not None
+        ids = ConversationIds(context.driver_folder / "conversations")
+        turn = offer.turn
+        source = turn.fork_of if turn is not None else None
+        translator = CodexTranslator(
+            offer.text,
+            folder=str(context.cwd),
+            known=ids.known(turn),
+            fork_of=(ids.get(source) or source) if source is not None else None,
+            mode=turn.permission_mode if turn is not None else "ask",
+            model=turn.model if turn is not None else None,
+            effort=turn.effort if turn is not None else None,
+            on_conversation=lambda cli_id: ids.put(turn.conversation, cli_id) if turn is not None else None,
+        )
+        quiet = () if "RUST_LOG" in os.environ else QUIET
+        argv = [*quiet, *ARGV, *context.arguments]
+        return TurnRun(argv, offer.command_id, context, translator, translator)

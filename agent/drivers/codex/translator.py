@@ -1,0 +1,482 @@
+"""Translates the protocol of Codex's app-server: its output into events of a turn, and requests into lines. No I/O.
+
+The protocol is JSON-RPC 2.0 without the member `jsonrpc`, one object a line; `codex app-server generate-json-schema`
+prints its types. A run initializes the server, starts or resumes a thread, and starts one turn. Unknown messages are
+counted and passed over. As seen with version 0.171.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import PurePosixPath
+from uuid import UUID
+
+from onsembl.agent.drivers.codex import items
+from onsembl.agent.drivers.codex.permissions import STARTS, ModeStart
+from onsembl.agent.drivers.json_lines import (
+    Json,
+    JsonLines,
+    as_count,
+    as_object,
+    as_objects,
+    as_text,
+    encode_line,
+)
+from onsembl.agent.drivers.start_failure import with_doctor
+from onsembl.agent.drivers.step_recorder import short
+from onsembl.protocol.permissions import PermissionMode
+from onsembl.protocol.turn_events import (
+    MessageChunk,
+    MessageEnded,
+    Notice,
+    PermissionDenied,
+    Plan,
+    Speaker,
+    Steered,
+    ToolCallEnded,
+    TurnEnded,
+    TurnEvent,
+    TurnOutcome,
+    TurnStarted,
+)
+from onsembl.protocol.turn_messages import MAX_DENIALS, Denial, Effort, TurnReport
+from onsembl.protocol.usage import Usage
+
+METHOD_NOT_FOUND = -32601
+_INTERRUPTED = "The turn was interrupted."
+_FORGOTTEN = ("no rollout found", "thread not found")
+_DELTAS: dict[str, Speaker] = {
+    "item/agentMessage/delta": "agent",
+    "item/plan/delta": "agent",
+    "item/reasoning/summaryTextDelta": "thought",
+    "item/reasoning/textDelta": "thought",
+}
+_APPROVALS = ("item/commandExecution/requestApproval", "item/fileChange/requestApproval")
+_REFUSALS: dict[str, Json] = {
+    "item/permissions/requestApproval": {"permissions": {}, "scope": "turn"},
+    "item/tool/requestUserInput": {"answers": {}},
+    "mcpServer/elicitation/request": {"action": "decline"},
+}
+"""The answers to further requests, when nobody can be asked."""
+_SILENT = frozenset(
+    {
+        *("configWarning", "warning", "thread/started", "thread/status/changed", "thread/readState/changed"),
+        *("thread/settings/updated", "thread/name/updated", "turn/started", "turn/diff/updated", "hook/started"),
+        *("hook/completed", "serverRequest/resolved", "remoteControl/status/changed", "deprecationNotice"),
+        *("item/commandExecution/outputDelta", "item/fileChange/outputDelta", "item/fileChange/patchUpdated"),
+        *("item/reasoning/summaryPartAdded", "item/commandExecution/terminalInteraction", "skills/changed"),
+        *("account/updated", "mcpServer/startupStatus/updated", "thread/queue/changed", "thread/goal/updated"),
+    }
+)
+"""Notifications that show nothing: the result of a command comes with the end of its item."""
+
+Answer = Callable[[Json], Iterator[TurnEvent]]
+
+
+class CodexTranslator:
+    """One run of Codex, for one prompt; a `Translator` and a `Steering` of `onsembl.agent.drivers.turn_run`.
+
+    `known` is Codex's own id of the thread that the prompt continues, `fork_of` that of which a new one is a copy; with
+    neither, a new one begins. `on_conversation` is called with a new thread's id before the prompt is sent.
+    """
+
+    def __init__(
+        self,
+        prompt: str,
+        *,
+        folder: str,
+        known: str | None,
+        fork_of: str | None,
+        mode: PermissionMode,
+        model: str | None,
+        effort: Effort | None,
+        on_conversation: Callable[[str], None],
+    ) -> None:
+        self._prompt = prompt
+        self._folder = folder
+        self._known = known
+        self._fork_of = fork_of
+        self._start: ModeStart = STARTS[mode]
+        self._wanted_model = model
+        self._effort: Effort | None = effort
+        self._on_conversation = on_conversation
+        self._lines = JsonLines()
+        self._to_send: list[bytes] = []
+        self._requests = 0
+        self._answers: dict[int, tuple[str, Answer]] = {}
+        """What is done with the answer to each open request, and the request's method."""
+        self._thread = ""
+        self._turn = ""
+        self._model: str | None = None
+        self._version = ""
+        self._interrupted = False
+        self._ended = False
+        self._unshown: list[TurnEvent] = []
+        """The end of a turn without a prompt."""
+        self._calls: dict[str, str] = {}
+        """The titles of the tool calls without a result."""
+        self._changes: dict[str, list[str]] = {}
+        """The files that each of them changes."""
+        self._denied: dict[str, Denial] = {}
+        self._streamed: set[str] = set()
+        """The messages whose pieces were shown as they came."""
+        self._writing: str | None = None
+        self._steers: dict[UUID, str] = {}
+        """The texts that Codex has not taken."""
+        self._counted = [0, 0, 0, 0]
+        self._any_usage = False
+        self._context: tuple[int, int] | None = None
+        self._forgotten = False
+        self._prompt_seen = False
+        self.outcome: TurnOutcome | None = None
+        self._error: str | None = None
+        self.unknown = 0
+        """How many messages were of an unknown kind."""
+        self._ask(
+            "initialize",
+            self._initialized,
+            clientInfo={"name": "onsembl", "title": "Onsembl Control Center", "version": "1"},
+            capabilities={"experimentalApi": True},
+        )
+
+    # For the driver
+
+    def receive(self, data: bytes) -> list[TurnEvent]:
+        """Translate output, which may be cut anywhere."""
+        return [event for line in self._lines.feed(data) for event in self._line(line)]
+
+    def end(self) -> list[TurnEvent]:
+        """Translate the last line at the end of the output, and end what is open."""
+        events = [event for line in self._lines.end() for event in self._line(line)]
+        return [*events, *self._end_message(), *self._unshown]
+
+    def interrupt(self) -> None:
+        """Ask Codex to end the turn; the thread stays. A prompt that was not sent yet is not sent any more."""
+        self._interrupted = True
+        if self._turn:
+            self._ask_to_interrupt()
+        elif not any(method == "turn/start" for method, _ in self._answers.values()):
+            self._unshown += self._end("interrupted", _INTERRUPTED)
+
+    def steer(self, steer_id: UUID, text: str) -> None:
+        """Give Codex a text for the running turn."""
+        self._steers[steer_id] = text
+        if self._turn:
+            self._send_steer(steer_id, text)
+
+    def drop_steers(self) -> None:
+        """Wait no longer for Codex to take the texts that it has not taken."""
+        self._steers.clear()
+
+    def take_input(self) -> bytes:
+        """The bytes for Codex's input since the last call."""
+        data = b"".join(self._to_send)
+        self._to_send = []
+        return data
+
+    @property
+    def idle(self) -> bool:
+        """Whether the turn has ended."""
+        return self._ended
+
+    @property
+    def input_complete(self) -> bool:
+        """Whether the turn has ended: Codex ends, with the commands that still run, when its input is closed."""
+        return self._ended and not self._steers
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens of the turn so far; None before any were reported. Codex reports no cost."""
+        if not self._any_usage:
+            return None
+        entered, written, read, stored = self._counted
+        return Usage(
+            input_tokens=max(0, entered - read - stored),
+            output_tokens=written,
+            cache_read_tokens=read,
+            cache_write_tokens=stored,
+            turns=1 if self._ended else None,
+            model=self._model,
+        )
+
+    @property
+    def error(self) -> str | None:
+        """The error of the turn, if it has one."""
+        return self._error
+
+    @property
+    def report(self) -> TurnReport:
+        """What Codex has said of the turn and its thread."""
+        return TurnReport(
+            model=self._model,
+            folder=self._folder.replace("\0", "")[:4096],
+            permission_mode=self._start.shown,
+            context_tokens=self._context[0] if self._context is not None else None,
+            context_window=self._context[1] if self._context is not None else None,
+            denied=len(self._denied),
+            denials=list(self._denied.values())[:MAX_DENIALS],
+            forgotten=self._forgotten,
+        )
+
+    def _ask(self, method: str, answer: Answer, **params: object) -> None:
+        self._requests += 1
+        self._answers[self._requests] = (method, answer)
+        self._send({"id": self._requests, "method": method, "params": params})
+
+    def _send(self, line: object) -> None:
+        self._to_send.append(encode_line(line))
+
+    # The steps before the turn
+
+    def _initialized(self, answer: Json) -> Iterator[TurnEvent]:
+        self._version = short(as_text(answer.get("userAgent")))
+        self._send({"method": "initialized"})
+        settings: Json = {
+            "cwd": self._folder,
+            "approvalPolicy": self._start.approval,
+            "approvalsReviewer": self._start.reviewer,
+            "sandbox": self._start.sandbox,
+        }
+        if self._wanted_model is not None:
+            settings["model"] = self._wanted_model
+        if self._known is not None:
+            self._ask("thread/resume", self._opened, threadId=self._known, excludeTurns=True, **settings)
+        elif self._fork_of is not None:
+            self._ask("thread/fork", self._opened, threadId=self._fork_of, excludeTurns=True, **settings)
+        else:
+            self._ask("thread/start", self._opened, **settings)
+        yield from ()
+
+    def _opened(self, answer: Json) -> Iterator[TurnEvent]:
+        self._thread = as_text(as_object(answer.get("thread")).get("id"))
+        self._model = short(as_text(answer.get("model"))) or None
+        if self._known is None:
+            self._on_conversation(self._thread)
+        if self._ended:
+            return
+        effort = {"effort": _EFFORTS[self._effort]} if self._effort is not None else {}
+        prompt = [{"type": "text", "text": self._prompt}]
+        self._ask("turn/start", self._turn_started, threadId=self._thread, input=prompt, **effort)
+        yield TurnStarted(
+            conversation=self._thread,
+            model=self._model or "",
+            folder=self._folder,
+            permission_mode=self._start.shown,
+            version=self._version,
+        )
+
+    def _turn_started(self, answer: Json) -> Iterator[TurnEvent]:
+        self._turn = as_text(as_object(answer.get("turn")).get("id"))
+        if self._interrupted:
+            self._ask_to_interrupt()
+        for steer_id, text in self._steers.items():
+            self._send_steer(steer_id, text)
+        yield from ()
+
+    def _ask_to_interrupt(self) -> None:
+        self._ask("turn/interrupt", _nothing, threadId=self._thread, turnId=self._turn)
+
+    def _send_steer(self, steer_id: UUID, text: str) -> None:
+        """Send a text. It is taken when Codex shows it as a message of the turn, and not when Codex refuses it."""
+        self._requests += 1
+        self._answers[self._requests] = (f"turn/steer {steer_id}", _nothing)
+        told = [{"type": "text", "text": text}]
+        params = {"threadId": self._thread, "expectedTurnId": self._turn, "input": told}
+        self._send({"id": self._requests, "method": "turn/steer", "params": params})
+
+    def _end(self, outcome: TurnOutcome, error: str | None) -> Iterator[TurnEvent]:
+        if not self._ended:
+            self._ended = True
+            self.outcome, self._error = outcome, error
+            waiting = {method.partition(" ")[2] for method, _ in self._answers.values()}
+            self._steers = {steer: text for steer, text in self._steers.items() if str(steer) in waiting}
+            yield TurnEnded(outcome=outcome, error=error, usage=self.usage)
+
+    # Messages of Codex
+
+    def _line(self, line: Json | str) -> Iterator[TurnEvent]:
+        if isinstance(line, str):
+            yield Notice(kind="unknown_output", text=line)
+        elif "method" in line:
+            method, params = as_text(line.get("method")), as_object(line.get("params"))
+            if "id" in line:
+                yield from self._request(line["id"], method, params)
+            elif not self._ended and params.get("threadId") in (None, self._thread):
+                yield from self._notification(method, params)
+        elif type(line.get("id")) is int and line["id"] in self._answers:
+            method, answer = self._answers.pop(line["id"])
+            if "error" in line:
+                yield from self._refused(method, short(as_text(as_object(line.get("error")).get("message"))))
+            else:
+                yield from answer(as_object(line.get("result")))
+        else:
+            self.unknown += 1
+
+    def _refused(self, method: str, text: str) -> Iterator[TurnEvent]:
+        """An error in the place of an answer. A refused interrupt came too late, as a refused text did."""
+        if method.startswith("turn/steer"):
+            self._steers.pop(UUID(method.partition(" ")[2]), None)
+        elif method != "turn/interrupt":
+            if method in ("thread/resume", "thread/fork") and any(known in text for known in _FORGOTTEN):
+                self._forgotten = method == "thread/resume"
+                text = "Codex does not know this conversation any more. Begin a new one."
+            yield from self._end("failed", text or f"Codex refused {method}.")
+
+    def _request(self, number: object, method: str, params: Json) -> Iterator[TurnEvent]:
+        """A request of Codex: the agent allows what its mode allows; nobody can be asked for anything else."""
+        if method in _APPROVALS:
+            identity = as_text(params.get("itemId"))
+            allowed = self._start.accepts_edits and self._stays_in_folder(identity) and not params.get("grantRoot")
+            self._send({"id": number, "result": {"decision": "accept" if allowed else "decline"}})
+            if not allowed:
+                name = "shell" if method == _APPROVALS[0] else "edit"
+                yield from self._deny(identity, name, self._calls.get(identity) or items.title(params))
+        elif method in _REFUSALS:
+            self._send({"id": number, "result": _REFUSALS[method]})
+            yield from self._deny(as_text(params.get("itemId")) or str(number), method.split("/")[-1], "")
+        else:
+            self.unknown += 1
+            error = {"code": METHOD_NOT_FOUND, "message": "This client does not support the request."}
+            self._send({"id": number, "error": error})
+
+    def _stays_in_folder(self, identity: str) -> bool:
+        """Whether a change of files, of which the item is known, is within the working folder."""
+        changed = self._changes.get(identity, [])
+        folder = PurePosixPath(self._folder)
+        inside = [PurePosixPath(path) for path in changed]
+        return bool(changed) and all(folder in path.parents and ".." not in path.parts for path in inside)
+
+    def _deny(self, identity: str, name: str, title: str) -> Iterator[TurnEvent]:
+        if identity not in self._denied and not self._ended:
+            self._denied[identity] = Denial(tool=name, title=short(title))
+            yield PermissionDenied(tool_call=identity, name=name, title=title, reason="nobody could be asked")
+
+    def _notification(self, method: str, params: Json) -> Iterator[TurnEvent]:
+        if method in _DELTAS:
+            identity = as_text(params.get("itemId"))
+            if self._writing != identity:
+                yield from self._end_message()
+            if text := as_text(params.get("delta")):
+                self._writing = identity
+                self._streamed.add(identity)
+                yield MessageChunk(speaker=_DELTAS[method], text=text)
+            return
+        match method:
+            case "item/started":
+                yield from self._item_started(as_object(params.get("item")))
+            case "item/completed":
+                yield from self._item_completed(as_object(params.get("item")))
+            case "turn/plan/updated":
+                yield from self._end_message()
+                yield Plan(entries=items.plan(params))
+            case "turn/completed":
+                yield from self._turn_completed(as_object(params.get("turn")))
+            case "thread/tokenUsage/updated" if params.get("turnId") != self._turn:
+                pass  # of the turn before, told when a thread is resumed
+            case "thread/tokenUsage/updated":
+                self._count(as_object(params.get("tokenUsage")))
+            case "thread/compacted":
+                yield from self._compacted()
+            case "model/rerouted":
+                yield Notice(kind="information", text=f"Codex uses the model {as_text(params.get('toModel'))}.")
+            case "error" if params.get("willRetry"):
+                yield Notice(kind="retry", text=as_text(as_object(params.get("error")).get("message")))
+            case "account/rateLimits/updated":
+                if reached := as_text(as_object(params.get("rateLimits")).get("rateLimitReachedType")):
+                    yield Notice(kind="rate_limit", text=f"Rate limit of the plan: {reached.replace('_', ' ')}.")
+            case _:
+                self.unknown += method not in _SILENT and method != "error"
+
+    def _item_started(self, item: Json) -> Iterator[TurnEvent]:
+        if item.get("type") == "userMessage":
+            yield from self._message_taken(item)
+        elif (call := items.tool_call(item)) is not None and call.id not in self._calls:
+            yield from self._end_message()
+            self._calls[call.id] = call.title
+            self._changes[call.id] = items.paths(item)
+            yield call
+
+    def _message_taken(self, item: Json) -> Iterator[TurnEvent]:
+        """A message of a person is part of the turn now: the prompt, or a text that was sent while the turn ran."""
+        if not self._prompt_seen:
+            self._prompt_seen = True
+            return
+        text = "".join(as_text(part.get("text")) for part in as_objects(item.get("content")))
+        taken = next((steer_id for steer_id, sent in self._steers.items() if sent == text), None)
+        if taken is not None:
+            yield from self._end_message()
+            yield Steered(id=taken, text=self._steers.pop(taken))
+
+    def _item_completed(self, item: Json) -> Iterator[TurnEvent]:
+        identity = as_text(item.get("id"))
+        match item.get("type"):
+            case "agentMessage" | "plan":
+                yield from self._message(identity, "agent", as_text(item.get("text")))
+            case "reasoning":
+                yield from self._message(identity, "thought", items.thought(item))
+            case "contextCompaction":
+                yield from self._compacted()
+            case _:
+                yield from self._item_started(item)  # one that was not announced
+                if identity in self._calls:
+                    yield from self._end_message()
+                    yield self._end_call(identity, item)
+
+    def _compacted(self) -> Iterator[TurnEvent]:
+        yield from self._end_message()
+        yield Notice(kind="compaction", text="The conversation was compacted: its older part is now a summary.")
+
+    def _message(self, identity: str, speaker: Speaker, text: str) -> Iterator[TurnEvent]:
+        """A whole message, whose pieces may have been shown."""
+        if identity not in self._streamed and text:
+            yield from self._end_message()
+            yield MessageChunk(speaker=speaker, text=text)
+            self._writing = identity
+        yield from self._end_message()
+
+    def _end_message(self) -> Iterator[TurnEvent]:
+        if self._writing is not None:
+            self._writing = None
+            yield MessageEnded()
+
+    def _end_call(self, identity: str, item: Json) -> ToolCallEnded:
+        del self._calls[identity]
+        failed = item.get("status") != "completed"
+        return ToolCallEnded(id=identity, status="failed" if failed else "completed", text=items.result(item))
+
+    def _turn_completed(self, turn: Json) -> Iterator[TurnEvent]:
+        """The turn has ended. An item that was cut never ends by itself, and a command may outlive its turn."""
+        if turn.get("id") != self._turn:
+            return
+        yield from self._end_message()
+        for identity in list(self._calls):
+            yield self._end_call(identity, {})
+        error = as_object(turn.get("error"))
+        match turn.get("status"):
+            case "completed":
+                yield from self._end("completed", None)
+            case "interrupted":
+                yield from self._end("interrupted", _INTERRUPTED)
+            case _:
+                text = short(as_text(error.get("message"))) or "The turn failed."
+                if error.get("codexErrorInfo") == "unauthorized":
+                    text = with_doctor(f"Codex is not signed in: {text}")
+                yield from self._end("failed", text)
+
+    def _count(self, usage: Json) -> None:
+        """Count one call of the model; the sums that Codex reports beside it are those of the whole thread."""
+        last = as_object(usage.get("last"))
+        names = ("inputTokens", "outputTokens", "cachedInputTokens", "cacheWriteInputTokens")
+        self._counted = [
+            min(counted + as_count(last.get(name)), 2**53) for counted, name in zip(self._counted, names, strict=True)
+        ]
+        self._any_usage = True
+        if window := as_count(usage.get("modelContextWindow")):
+            self._context = as_count(last.get("totalTokens")), window
+
+
+_EFFORTS: dict[Effort, str] = {"low": "low", "medium": "medium", "high": "high", "max": "xhigh"}
+
+
+def _nothing(_answer: Json) -> Iterator[TurnEvent]:
+    yield from ()

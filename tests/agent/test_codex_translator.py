@@ -1,0 +1,379 @@
+"""The protocol of Codex's app-server, as recorded from version 0.171, and with unknown or invalid messages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onsembl.agent.drivers.codex.translator import CodexTranslator
+from onsembl.protocol.permissions import PermissionMode
+from onsembl.protocol.turn_events import (
+    Diff,
+    MessageChunk,
+    Notice,
+    PermissionDenied,
+    Plan,
+    PlanEntry,
+    Steered,
+    ToolCall,
+    ToolCallEnded,
+    TurnEnded,
+    TurnEvent,
+    TurnStarted,
+)
+from onsembl.protocol.turn_messages import Denial
+from onsembl.protocol.usage import Usage
+
+RECORDINGS = Path(__file__).parent / "recordings"
+NAMES = sorted(path.stem for path in RECORDINGS.glob("codex-*.jsonl"))
+FOLDER = "/home/dev/project"
+THREAD = {"thread": {"id": "t1"}, "model": "a-model"}
+
+
+def translator(known: str | None = None, fork_of: str | None = None, mode: PermissionMode = "ask") -> CodexTranslator:
+    begun: list[str] = []
+    run = CodexTranslator(
+        "the prompt",
+        folder=FOLDER,
+        known=known,
+        fork_of=fork_of,
+        mode=mode,
+        model="gpt-x",
+        effort="max",
+        on_conversation=begun.append,
+    )
+    run.begun = begun
+    return run
+
+
+class Server:
+    """A translator, and the app-server at its other end: `answer` answers its last request of a method."""
+
+    def __init__(self, run: CodexTranslator) -> None:
+        self.run = run
+        self.events: list[TurnEvent] = []
+        self.sent: list[dict] = []
+        self.read()
+
+    def read(self) -> None:
+        self.sent += [json.loads(line) for line in self.run.take_input().splitlines()]
+
+    def say(self, *messages: object) -> None:
+        for message in messages:
+            self.events += self.run.receive(json.dumps(message).encode() + b"\n")
+            self.read()
+
+    def tell(self, method: str, **params: object) -> None:
+        self.say({"method": method, "params": {"threadId": "t1", "turnId": "u1", **params}})
+
+    def asked(self, method: str) -> dict:
+        return [line for line in self.sent if line.get("method") == method][-1]
+
+    def answer(self, method: str, result: dict | None = None, error: dict | None = None) -> None:
+        told = {"result": result} if error is None else {"error": error}
+        self.say({"id": self.asked(method)["id"], **told})
+
+    def open(self) -> Server:
+        """All until the turn runs."""
+        self.answer("initialize", {"userAgent": "codex/0"})
+        self.answer("thread/start", THREAD)
+        self.answer("turn/start", {"turn": {"id": "u1"}})
+        self.item("started", type="userMessage", id="m0", content=[{"type": "text", "text": "the prompt"}])
+        return self
+
+    def item(self, what: str, **item: object) -> None:
+        self.tell(f"item/{what}", item=item)
+
+    def complete(self, status: str = "completed", **turn: object) -> None:
+        self.tell("turn/completed", turn={"id": "u1", "status": status, **turn})
+
+    def of(self, kind: type) -> list:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def turns(name: str) -> Iterator[tuple[dict, dict, list[dict]]]:
+    """Of each turn of a recording: the answer that opened the thread, that to its start, and all that came after it."""
+    lines = [json.loads(line) for line in (RECORDINGS / f"{name}.jsonl").read_text().splitlines()]
+    said = [(line["dir"], line["msg"]) for line in lines if line["dir"] in ("in", "out")]
+    methods = {msg["id"]: msg["method"] for way, msg in said if way == "in" and "method" in msg and "id" in msg}
+    answers = {msg["id"]: msg for way, msg in said if way == "out" and "method" not in msg}
+    opened = next(answers[one] for one, method in methods.items() if method in ("thread/start", "thread/resume"))
+    for number, method in methods.items():
+        if method == "turn/start" and "result" in answers.get(number, {}):
+            after = said[said.index(("out", answers[number])) :]
+            yield opened, answers[number], [msg for way, msg in after if way == "out" and "method" in msg]
+
+
+def replayed(name: str, mode: PermissionMode = "ask") -> Iterator[Server]:
+    """Each turn of a recording, until its own end."""
+    for opened, started, after in turns(name):
+        server = Server(translator(mode=mode))
+        server.answer("initialize", {})
+        server.answer("thread/start", opened["result"])
+        server.answer("turn/start", started["result"])
+        for message in after:
+            server.say(message)
+            if server.run.idle:
+                break
+        yield server
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recorded_turns(name, subtests):
+    """Each recorded turn ends once, with an outcome; each of its tool calls is shown once and has one result."""
+    for number, server in enumerate(replayed(name)):
+        with subtests.test(turn=number):
+            assert server.run.unknown == 0
+            assert [event for event in server.events if isinstance(event, TurnEnded)] == server.events[-1:]
+            assert server.run.input_complete and server.run.outcome is not None
+            begun = [event.id for event in server.of(ToolCall)]
+            assert len(begun) == len(set(begun))
+            assert sorted(begun) == sorted(event.id for event in server.of(ToolCallEnded))
+
+
+def test_a_recorded_answer():
+    """Text, tokens of this turn, context, the thread's own id."""
+    server = next(replayed("codex-text"))
+    assert "".join(event.text for event in server.of(MessageChunk)) == "Scripted answer: hello codex"
+    assert server.run.usage == Usage(input_tokens=100, output_tokens=7, turns=1, model="scripted")
+    assert (server.run.report.context_tokens, server.run.report.context_window) == (107, 258400)
+    assert server.run.begun == ["01a21dc9-6ea4-7302-bb7e-30e256dbf1cb"]
+    assert server.asked("turn/start")["params"]["effort"] == "xhigh"
+    start = server.asked("thread/start")["params"]
+    assert (start["approvalPolicy"], start["approvalsReviewer"], start["sandbox"], start["model"]) == (
+        *("untrusted", "user", "read-only", "gpt-x"),
+    )
+    assert server.of(TurnStarted)[0].permission_mode == "untrusted, read-only"
+
+
+def test_recorded_approvals_are_declined():
+    """The turn goes on; the call is named without its shell, and its result is failed."""
+    server = list(replayed("codex-approvals"))[1]
+    assert server.of(ToolCall)[0].title == "touch c2b"
+    assert server.run.report.denials == [Denial(tool="shell", title="touch c2b")]
+    assert {"id": 1, "result": {"decision": "decline"}} in server.sent
+    assert server.of(ToolCallEnded)[0].status == "failed"
+    assert server.run.outcome == "completed"
+
+
+def test_recorded_changes_of_files():
+    """A new file is its text, an update is its change; only the mode that accepts edits allows them."""
+    declined, *_ = replayed("codex-patch")
+    path = f"{FOLDER}/patched.txt"
+    assert declined.of(ToolCall)[0].diffs == [Diff(path=path, old=None, new="one\ntwo\n")]
+    assert len(declined.of(PermissionDenied)) == 1
+    accepted = list(replayed("codex-patch", "accept_edits"))
+    assert not [event for server in accepted for event in server.of(PermissionDenied)]
+    updates = [diff for server in accepted for call in server.of(ToolCall) for diff in call.diffs if diff.old]
+    assert Diff(path=path, old="one\ntwo\n", new="one\nthree\n") in updates
+
+
+@pytest.mark.parametrize(
+    ("path", "root", "decision"),
+    [
+        (f"{FOLDER}/a/b.txt", None, "accept"),
+        (f"{FOLDER}/../x", None, "decline"),
+        ("/etc/passwd", None, "decline"),
+        (f"{FOLDER}x/a", None, "decline"),
+        (f"{FOLDER}/a", "/", "decline"),
+    ],
+)
+def test_only_edits_in_the_folder_are_accepted(path, root, decision):
+    """In the mode that accepts edits; a right to a whole folder is not given."""
+    server = Server(translator(mode="accept_edits")).open()
+    server.item("started", type="fileChange", id="c", changes=[{"path": path, "kind": {"type": "add"}, "diff": "x"}])
+    params = {"threadId": "t1", "itemId": "c", "grantRoot": root}
+    server.say({"id": 0, "method": "item/fileChange/requestApproval", "params": params})
+    server.say({"id": 1, "method": "item/commandExecution/requestApproval", "params": {"itemId": "d", "command": "x"}})
+    assert [line["result"]["decision"] for line in server.sent if "result" in line] == [decision, "decline"]
+
+
+def test_recorded_errors_and_retries():
+    """A reconnect is a notice; an error of the model and a limit of the plan end the turn in words."""
+    servers = list(replayed("codex-resume-errors"))
+    errors = [server.run.error or "" for server in servers]
+    assert any("scripted failure" in error for error in errors)
+    assert any("usage limit" in error for error in errors)
+    retries = [event.text for server in servers for event in server.of(Notice) if event.kind == "retry"]
+    assert "Reconnecting... 1/5" in retries
+
+
+def test_a_text_that_the_turn_takes():
+    """It is taken when Codex shows it as a message; one that comes too late is not, and holds nothing."""
+    server = Server(translator()).open()
+    taken, late = uuid4(), uuid4()
+    server.run.steer(taken, "be brief")
+    server.read()
+    told = server.asked("turn/steer")["params"]
+    assert (told["expectedTurnId"], told["input"]) == ("u1", [{"type": "text", "text": "be brief"}])
+    server.answer("turn/steer", {"turnId": "u1"})
+    assert server.of(Steered) == []
+    server.item("started", type="userMessage", id="m1", content=[{"type": "text", "text": "be brief"}])
+    assert server.of(Steered) == [Steered(id=taken, text="be brief")]
+    server.run.steer(late, "too late")
+    server.read()
+    server.complete()
+    assert server.run.idle and not server.run.input_complete
+    server.answer("turn/steer", error={"code": -32600, "message": "no active turn to steer"})
+    assert server.run.input_complete and len(server.of(Steered)) == 1
+
+
+def test_a_text_before_the_turn_waits_for_it():
+    """One that was accepted and never shown is not taken."""
+    server = Server(translator())
+    server.answer("initialize", {})
+    server.run.steer(UUID(int=1), "early")
+    server.answer("thread/start", THREAD)
+    assert "turn/steer" not in [line.get("method") for line in server.sent]
+    server.answer("turn/start", {"turn": {"id": "u1"}})
+    server.answer("turn/steer", {"turnId": "u1"})
+    server.complete()
+    assert server.run.input_complete and server.of(Steered) == []
+
+
+@pytest.mark.parametrize("moment", ["before the thread", "before the turn's id", "in the turn"])
+def test_an_interrupt(moment):
+    """It ends the turn at once while there is no prompt; else Codex is asked, as soon as the turn's id is known."""
+    server = Server(translator())
+    server.answer("initialize", {})
+    if moment == "before the thread":
+        server.run.interrupt()
+        server.answer("thread/start", THREAD)
+        assert "turn/start" not in [line.get("method") for line in server.sent]
+        assert server.run.input_complete and [type(event) for event in server.run.end()] == [TurnEnded]
+    else:
+        server.answer("thread/start", THREAD)
+        if moment == "before the turn's id":
+            server.run.interrupt()
+        server.answer("turn/start", {"turn": {"id": "u1"}})
+        if moment == "in the turn":
+            server.run.interrupt()
+            server.read()
+        assert server.asked("turn/interrupt")["params"] == {"threadId": "t1", "turnId": "u1"}
+        server.complete("interrupted")
+    assert server.run.outcome == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("known", "fork_of", "method", "forgotten"),
+    [("t0", None, "thread/resume", True), (None, "t0", "thread/fork", False)],
+)
+def test_a_thread_that_codex_does_not_know(known, fork_of, method, forgotten):
+    """The turn ends in words; a conversation that cannot be continued is forgotten."""
+    server = Server(translator(known, fork_of))
+    server.answer("initialize", {})
+    assert server.asked(method)["params"]["threadId"] == "t0"
+    server.answer(method, error={"code": -32600, "message": "no rollout found for thread id t0"})
+    assert (server.run.report.forgotten, server.run.input_complete) == (forgotten, True)
+    assert "Begin a new one" in (server.run.error or "")
+
+
+def test_a_copy_has_an_id_of_its_own():
+    """A thread that goes on keeps its id."""
+    server = Server(translator(fork_of="t0"))
+    server.answer("initialize", {})
+    server.answer("thread/fork", THREAD)
+    assert server.run.begun == ["t1"]
+    server = Server(translator(known="t1"))
+    server.answer("initialize", {})
+    server.answer("thread/resume", THREAD)
+    assert server.run.begun == []
+
+
+def test_tokens_of_an_earlier_turn_do_not_count():
+    """Codex tells those of the turn before when a thread is resumed."""
+    server = Server(translator()).open()
+    last = {"inputTokens": 10, "outputTokens": 2, "cachedInputTokens": 3, "cacheWriteInputTokens": 1, "totalTokens": 12}
+    server.tell("thread/tokenUsage/updated", turnId="u0", tokenUsage={"last": last, "modelContextWindow": 100})
+    assert server.run.usage is None
+    for _ in range(2):
+        server.tell("thread/tokenUsage/updated", tokenUsage={"last": last, "modelContextWindow": 100})
+    assert server.run.usage == Usage(
+        input_tokens=12, output_tokens=4, cache_read_tokens=6, cache_write_tokens=2, model="a-model"
+    )
+    assert (server.run.report.context_tokens, server.run.report.context_window) == (12, 100)
+
+
+def test_plans_thoughts_and_tools_are_shown():
+    """Each kind of message becomes its event; one that is not known is counted, one of another thread is not shown."""
+    server = Server(translator()).open()
+    server.tell("item/reasoning/summaryTextDelta", itemId="r", delta="hm")
+    server.tell("turn/plan/updated", plan=[{"step": "one", "status": "inProgress"}, {"step": "two", "status": "x"}])
+    server.item("started", type="mcpToolCall", id="c", server="s", tool="t", arguments={"a": 1})
+    content = {"content": [{"type": "text", "text": "out"}]}
+    server.item("completed", type="mcpToolCall", id="c", server="s", tool="t", status="completed", result=content)
+    server.item("completed", type="webSearch", id="w", query="a query", status="completed")
+    server.item("completed", type="agentMessage", id="m", text="the whole")
+    server.item("completed", type="contextCompaction", id="x")
+    server.tell("account/rateLimits/updated", threadId=None, rateLimits={"rateLimitReachedType": "weekly_limit"})
+    server.tell("nothing/known")
+    server.tell("item/agentMessage/delta", threadId="other", itemId="o", delta="of another thread")
+    server.say({"id": 9, "method": "item/tool/call", "params": {}})
+    server.complete("failed", error={"message": "401", "codexErrorInfo": "unauthorized"})
+    assert [(event.speaker, event.text) for event in server.of(MessageChunk)] == [
+        *(("thought", "hm"), ("agent", "the whole"))
+    ]
+    entries = [PlanEntry(content="one", status="in_progress"), PlanEntry(content="two", status="pending")]
+    assert server.of(Plan) == [Plan(entries=entries)]
+    assert [(event.name, event.title) for event in server.of(ToolCall)] == [("s.t", "t"), ("web_search", "a query")]
+    assert server.of(ToolCallEnded)[0].text == "out"
+    assert [event.kind for event in server.of(Notice)] == ["compaction", "rate_limit"]
+    assert server.run.unknown == 2
+    assert "Codex is not signed in: 401" in (server.run.error or "")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+types = st.sampled_from(["commandExecution", "fileChange", "agentMessage", "userMessage", "reasoning", "mcpToolCall"])
+item_fields = st.dictionaries(
+    st.sampled_from(["status", "command", "changes", "summary", "text", "content", "exitCode", "result", "error"]),
+    json_values,
+    max_size=4,
+)
+methods = st.sampled_from(
+    ["item/started", "item/completed", "item/agentMessage/delta", "turn/plan/updated", "thread/tokenUsage/updated", "x"]
+)
+messages = st.one_of(
+    st.builds(
+        lambda method, kind, number, more, item: {
+            "method": method,
+            "params": {**more, "threadId": "t1", "item": {**item, "type": kind, "id": number}},
+        },
+        methods,
+        types,
+        st.sampled_from(["c1", "c2"]),
+        st.dictionaries(st.sampled_from(["itemId", "delta", "plan", "tokenUsage"]), json_values, max_size=3),
+        item_fields,
+    ),
+    st.builds(
+        lambda number, method, params: {"id": number, "method": method, "params": params},
+        json_values,
+        st.sampled_from(["item/fileChange/requestApproval", "item/tool/requestUserInput", "x"]),
+        st.dictionaries(st.sampled_from(["itemId", "command", "grantRoot"]), json_values, max_size=3),
+    ),
+    st.builds(lambda number, result: {"id": number, "result": result}, st.integers(0, 6) | json_values, json_values),
+    json_values,
+)
+
+
+@given(st.lists(messages, max_size=12), st.integers(1, 40))
+def test_no_message_is_too_strange(told, size):
+    """Whatever arrives, cut anywhere: nothing is raised, each call that is shown ends once, the turn once."""
+    server = Server(translator(mode="accept_edits")).open()
+    data = b"".join(json.dumps(message).encode() + b"\n" for message in told)
+    events = [event for at in range(0, len(data), size) for event in server.run.receive(data[at : at + size])]
+    over = {"method": "turn/completed", "params": {"threadId": "t1", "turn": {"id": "u1", "status": "completed"}}}
+    events += server.run.receive(b"\n" + json.dumps(over).encode() + b"\n")
+    events += server.run.end()
+    assert sum(isinstance(event, TurnEnded) for event in events) == 1
+    begun = [event.id for event in events if isinstance(event, ToolCall)]
+    assert sorted(begun) == sorted(event.id for event in events if isinstance(event, ToolCallEnded))
