@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from socket import SO_SNDBUF, SOL_SOCKET
 
+import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
@@ -233,7 +234,8 @@ class AgentConnection:
         self._store(
             self._credentials.renewed(
                 tokens.access_token, tokens.expires_in, tokens.refresh_token, tokens.recovery_secret
-            )
+            ),
+            exchanged=self._credentials.refresh_token,
         )
         self._refreshed.set()
 
@@ -265,7 +267,7 @@ class AgentConnection:
         held = self._credentials
         if held.refresh_token != self._unknown_token:
             try:
-                self._store(await refresh(held))
+                self._store(await refresh(held), exchanged=held.refresh_token)
             except TokenUnknown:
                 if not held.recovery_secret:
                     raise
@@ -274,14 +276,19 @@ class AgentConnection:
                 return
         self._store(await recover(held))
 
-    def _store(self, credentials: Credentials) -> None:
-        """Write the credentials to disk, and use them; the old ones are used up."""
+    def _store(self, credentials: Credentials, *, exchanged: str | None = None) -> None:
+        """Write the credentials to disk, and use them. They were got for the refresh token `exchanged`.
+
+        A refresh token that is not on disk is not presented: after a kill, the agent would have only one of which the
+        server knows a used successor. Meanwhile the exchanged one is good again.
+        """
         self._credentials = credentials
         try:
             store.save(self._folder, credentials)
         except OSError:
-            # With the new ones in memory, the agent works until it is stopped.
             logger.exception("The credentials cannot be written", extra={"action": "credentials_not_kept"})
+            if exchanged is not None:
+                self._credentials = msgspec.structs.replace(credentials, refresh_token=exchanged)
             if self._saving is None:
                 self._saving = asyncio.create_task(self._save_when_there_is_room(), name="agent's credentials")
 

@@ -16,7 +16,6 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection, serve
 
 from onsembl.agent.enrolment.credentials import FILE_NAME, Credentials, load
-from onsembl.agent.enrolment.enrol import CredentialsRejected, ServerUnreachable
 from onsembl.agent.errors import AgentError
 from onsembl.agent.link import connection as connection_module
 from onsembl.agent.link.connection import AgentConnection
@@ -310,64 +309,49 @@ async def test_a_refresh_that_has_begun_is_finished(server, connected, monkeypat
     assert load(tmp_path / "agent").refresh_token == "refresh-2"
 
 
-async def test_tokens_that_the_disk_did_not_take_are_written_later(server, connected, refreshes, monkeypatch, tmp_path):
-    """The agent works meanwhile. Without the tokens, its next start would need a person."""
-    monkeypatch.setattr(connection_module, "ROOM_SECONDS", 0.01)
-    folder = tmp_path / "agent"
-    obstacle = folder / f"{FILE_NAME}.partial"
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Path:
+    """What keeps the agent's credentials from being written until it is removed."""
+    obstacle = tmp_path / "agent" / f"{FILE_NAME}.partial"
     obstacle.mkdir(mode=0o700, parents=True)
-    folder.chmod(0o700)
+    obstacle.parent.chmod(0o700)
+    return obstacle
+
+
+async def test_tokens_are_presented_only_when_they_are_on_disk(server, connected, refreshes, full_disk):
+    """The exchanged token is presented again meanwhile. With its successor used and lost, the next start would count as
+    that of a thief."""
+    server.answers = [401, 0]
+    await stays(connected(seconds=0.0), server)
+    assert [token for _, token in server.connections] == ["access-2", "access-3"]
+    assert refreshes == ["refresh-1", "refresh-1"]
+    assert not (full_disk.parent / FILE_NAME).exists()
+
+
+async def test_tokens_that_the_disk_did_not_take_are_written_later(
+    server, connected, refreshes, monkeypatch, full_disk
+):
+    """The agent works meanwhile."""
+    monkeypatch.setattr(connection_module, "ROOM_SECONDS", 0.01)
     server.answers = [0]
     connection = connected(seconds=0.0)
     await stays(connection, server)
-    assert not (folder / FILE_NAME).exists()
-    obstacle.rmdir()
+    full_disk.rmdir()
 
     async def written() -> bool:
-        return (folder / FILE_NAME).exists()
+        return (full_disk.parent / FILE_NAME).exists()
 
     await until(written, "the credentials")
     await connection.finish_refresh(10.0)
-    assert load(folder).refresh_token == "refresh-2"
+    kept = load(full_disk.parent)
+    assert (kept.access_token, kept.refresh_token) == ("access-2", "refresh-1")
 
 
-async def test_tokens_that_the_disk_did_not_take_are_written_at_the_end(server, connected, refreshes, tmp_path):
+async def test_tokens_that_the_disk_did_not_take_are_written_at_the_end(server, connected, refreshes, full_disk):
     """The agent is stopped before it has tried again."""
-    folder = tmp_path / "agent"
-    obstacle = folder / f"{FILE_NAME}.partial"
-    obstacle.mkdir(mode=0o700, parents=True)
-    folder.chmod(0o700)
     server.answers = [0]
     connection = connected(seconds=0.0)
     await stays(connection, server)
-    obstacle.rmdir()
+    full_disk.rmdir()
     await connection.finish_refresh(10.0)
-    assert load(folder).refresh_token == "refresh-2"
-
-
-async def test_a_rejected_refresh_ends_the_agent(server, connected, monkeypatch):
-    """Only a person can enrol the agent again."""
-
-    async def refresh(_: Credentials) -> Credentials:
-        raise CredentialsRejected("The server rejects this agent: revoked")
-
-    monkeypatch.setattr(connection_module, "refresh", refresh)
-    server.answers = [401]
-    with pytest.raises(AgentError, match="rejects this agent"):
-        await connected().run()
-
-
-async def test_a_refresh_without_an_answer_is_retried(server, connected, monkeypatch):
-    """The server may be restarting."""
-    tries: list[int] = []
-
-    async def refresh(credentials: Credentials) -> Credentials:
-        tries.append(1)
-        if len(tries) < 3:
-            raise ServerUnreachable("it cannot be reached")
-        return made(credentials.server, 2)
-
-    monkeypatch.setattr(connection_module, "refresh", refresh)
-    server.answers = [0]
-    await stays(connected(seconds=0.0), server)
-    assert len(tries) == 3
+    assert load(full_disk.parent).access_token == "access-2"
