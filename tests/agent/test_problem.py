@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable
 
 import pytest
 from agent.conftest import until
 
+from onsembl.agent import program
+from onsembl.agent.errors import AgentError
 from onsembl.agent.link import problem as problem_module
 from onsembl.agent.link.problem import FolderProblem
 from onsembl.protocol.field_types import MAX_PROBLEM_BYTES
@@ -64,3 +67,19 @@ async def test_a_problem_is_over_when_everything_can_be_written(problem, told):
     assert len(tries) == count + 2
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
+
+
+async def test_a_start_waits_for_room_in_a_folder_that_takes_no_new_file(monkeypatch, tmp_path):
+    """Any other error needs a person, and ends the start with its reason."""
+    monkeypatch.setattr(program, "ROOM_SECONDS", 0.0)
+    errors = [OSError(errno.ENOSPC, "full"), OSError(errno.EDQUOT, "past the quota")]
+
+    def use() -> str:
+        if errors:
+            raise errors.pop()
+        return "used"
+
+    assert await program._retried(use, tmp_path) == "used"
+    errors.append(OSError(errno.EACCES, "not yours"))
+    with pytest.raises(AgentError, match="cannot be used: not yours"):
+        await program._retried(use, tmp_path)
