@@ -58,21 +58,20 @@ from onsembl.api.terminals.archiver import Archiver
 from onsembl.api.terminals.hub import Hub
 from onsembl.api.terminals.terminal_socket import terminal_socket
 from onsembl.fleet.commands import SendError
+from onsembl.fleet.listener import Listener
 from onsembl.protocol.messages import FIRST_MESSAGE_SECONDS
 from onsembl.realtime.builtin import BuiltinSupabase
 from onsembl.realtime.channels.limits import RealtimeLimits
 from onsembl.realtime.operators import OperatorDirectory
 from onsembl.sql import audit_chain, instances
 from onsembl.sql.cancellation import cancel_until_done
-from onsembl.sql.database import Pool, create_pool
+from onsembl.sql.process_database import ProcessDatabase
 from onsembl.sql.supervision import start_supervised
 from onsembl.tasks.retention import AUDIT_DAYS
-from onsembl.tasks.worker import WORKER_END_SECONDS, run_worker
+from onsembl.tasks.worker import WORKER_END_SECONDS, run_jobs
 
 logger = logging.getLogger(__name__)
 
-STATEMENT_CONNECTIONS = 4
-"""Connections for single statements, each its own transaction."""
 ARCHIVE_PATIENCE = 2.0
 """How long the archiver waits for a connection, in seconds, before the database counts as unavailable."""
 ARCHIVE_DRAIN_SECONDS = 5.0
@@ -85,7 +84,8 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
     `on_failure` gets the error when a background task of the instance fails after each restart: the instance can do
     only a part of its work, so its process should end.
     """
-    pool = create_pool(settings.database_url, role="onsembl_api", max_size=settings.pool_size)
+    database = ProcessDatabase(settings.database_url, settings.connections, pooler_url=settings.pooler_url, api=True)
+    pool = database.work
     builtin: BuiltinSupabase | None = None
 
     def on_rejected(endpoint: str, reason: str, address: str) -> None:
@@ -110,14 +110,16 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(pool)
+            await stack.enter_async_context(database)
             if builtin is not None:
                 await builtin.start()
                 stack.push_async_callback(builtin.stop)
             rate_limiter = RateLimiter(settings.limits)
             operator_tokens = await _operator_tokens(settings, builtin, stack, rate_limiter)
             accounts = await _accounts(settings, builtin, stack)
-            services = await _start(settings, pool, stack, operator_tokens, accounts, builtin, rate_limiter, on_failure)
+            services = await _start(
+                settings, database, stack, operator_tokens, accounts, builtin, rate_limiter, on_failure
+            )
             app.state.services = services
             app.state.readiness = Readiness(pool)
             yield
@@ -212,7 +214,7 @@ async def _operator_tokens(
 
 async def _start(
     settings: Settings,
-    pool: Pool,
+    database: ProcessDatabase,
     stack: AsyncExitStack,
     operator_tokens: OperatorTokens,
     accounts: Accounts,
@@ -221,6 +223,7 @@ async def _start(
     on_failure: Callable[[Exception], None],
 ) -> Services:
     run = partial(start_supervised, on_failure=on_failure)
+    pool = database.work
     counted = Metrics()
     agent_keys = AgentKeys(pool, settings.agent_access_token)
     await agent_keys.load()
@@ -234,20 +237,8 @@ async def _start(
             await instances.remove(conn, instance_id)
 
     stack.push_async_callback(deregister)
-    # These statements write reports that the agent repeats if they are lost, so they do not wait for the disk.
-    statements = create_pool(
-        settings.database_url,
-        role="onsembl_api",
-        min_size=0,
-        max_size=STATEMENT_CONNECTIONS,
-        autocommit=True,
-        may_lose=True,
-    )
-    await stack.enter_async_context(statements)
-    heartbeats = create_pool(settings.database_url, role="onsembl_api", max_size=1)
-    await stack.enter_async_context(heartbeats)
-    hub = Hub(pool, settings.ring_bytes, await _start_archiver(settings, stack, counted, on_failure))
-    reports = AgentReports(hub, pool, statements, counted.command_ended)
+    hub = Hub(pool, settings.ring_bytes, _start_archiver(settings, database, stack, on_failure))
+    reports = AgentReports(hub, pool, database.statements, counted.command_ended)
     rejections = Rejections(pool, counted.rejected)
     stack.push_async_callback(rejections.write)
     unreadable = UnreadableValues(pool, counted.unreadable)
@@ -271,11 +262,11 @@ async def _start(
         builtin=builtin,
         metrics=counted,
     )
-    counted.pools.watch("api", pool)
-    counted.pools.watch("statements", statements)
-    counted.pools.watch("heartbeats", heartbeats)
-    instance = Instance(services, instance_id, heartbeats)
+    counted.pools.watch(database)
+    listener = Listener(settings.database_url)
+    instance = Instance(services, instance_id, listener, database.heartbeat)
     tasks = [
+        run("The listening connection", listener.run),
         run("The instance's heartbeat", instance.send_heartbeats),
         run("The comparison of connections", instance.compare_connections),
         run("The receiver of messages", instance.receive_messages),
@@ -285,7 +276,7 @@ async def _start(
     ]
     workers: list[asyncio.Task[None]] = []
     if (worker := settings.worker) is not None:
-        workers.append(run("The worker", lambda: run_worker(settings.database_url, worker, counted.worker, local=hub)))
+        workers.append(run("The worker", lambda: run_jobs(database, listener, worker, counted.worker, local=hub)))
 
     async def stop() -> None:
         await asyncio.gather(cancel_until_done(tasks), cancel_until_done(workers, again=WORKER_END_SECONDS))
@@ -295,17 +286,17 @@ async def _start(
     return services
 
 
-async def _start_archiver(
+def _start_archiver(
     settings: Settings,
+    database: ProcessDatabase,
     stack: AsyncExitStack,
-    counted: Metrics,
     on_failure: Callable[[Exception], None],
 ) -> Archiver:
-    """Start the archiver with its own connections, so that it and the requests do not wait for each other."""
-    pool = create_pool(settings.database_url, role="onsembl_api", min_size=0, max_size=1, patience=ARCHIVE_PATIENCE)
-    await stack.enter_async_context(pool)
-    counted.pools.watch("archive", pool)
-    archiver = Archiver(pool, stream_bytes=settings.backlog_bytes, total_bytes=settings.total_backlog_bytes)
+    archiver = Archiver(
+        database.archive(ARCHIVE_PATIENCE),
+        stream_bytes=settings.backlog_bytes,
+        total_bytes=settings.total_backlog_bytes,
+    )
     running = start_supervised("The archiver", archiver.run, on_failure)
     stack.push_async_callback(archiver.drain, running, ARCHIVE_DRAIN_SECONDS)
     return archiver

@@ -15,6 +15,8 @@ from onsembl.realtime.hosted import HostedProject
 from onsembl.tasks.worker import INSTANCE_DEAD_SECONDS, WorkerSettings
 
 DAY = 24 * 3600.0
+CONNECTIONS = 24
+"""How many connections to the database an API process uses, unless the settings say otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,8 @@ class Settings:
     With `anonymous_broadcast`, clients of the built-in Realtime may join and use public channels without signing in.
     `halt_seconds` is how long an agent may take to stop everything in an emergency stop; `cancel_times` replace the
     timeouts of a cancel's escalation for agents of these kinds.
+    `connections` is how many connections to the database the process uses at most, with its worker; the built-in
+    Supabase has its own. Statements go to `pooler_url`, if there is one: it may lead to a pooler in transaction mode.
     """
 
     database_url: str
@@ -60,7 +64,8 @@ class Settings:
     agent_refresh_token: float = 7 * DAY
     halt_seconds: float = HALT_SECONDS
     cancel_times: Mapping[AgentKind, StopTimeouts] = field(default_factory=dict[AgentKind, StopTimeouts])
-    pool_size: int = 10
+    connections: int = CONNECTIONS
+    pooler_url: str | None = None
 
     @property
     def instance_heartbeat(self) -> float:

@@ -146,13 +146,16 @@ async def accepted(
     stream_id: StreamId,
     started_at: datetime,
     output_start: int,
+    *,
+    may_lose: bool = False,
 ) -> DictRow | None:
     """Record that the agent runs the command; return None when the command is over or belongs to another agent, else
     whether texts wait for its turn, as `steered`.
 
-    It started at `started_at` by the agent's clock, but not before its dispatch and not after now. No notification is
-    sent, because commits that notify wait for each other. The job reads the row when the acceptance
-    is overdue.
+    With `may_lose`, the transaction does not wait for the disk: a crash of Postgres may undo it, and the agent reports
+    again. The command started at `started_at` by the agent's clock, but not before its dispatch and not after now. No
+    notification is sent, because commits that notify wait for each other. The job reads the row when the acceptance is
+    overdue.
     """
     cursor = await conn.execute(
         """with accepted as (
@@ -163,7 +166,8 @@ async def accepted(
                where id = %(id)s and agent_id = %(agent_id)s and state = 'dispatched'
                returning id)
            select id, exists (
-               select from commands where steers = %(id)s and steer_state in ('waiting', 'given')) as steered
+                   select from commands where steers = %(id)s and steer_state in ('waiting', 'given')) as steered,
+               case when %(may_lose)s then set_config('synchronous_commit', 'off', true) end
            from (
                select id from accepted
                union all
@@ -175,6 +179,7 @@ async def accepted(
             "stream_id": stream_id,
             "started_at": started_at,
             "output_start": output_start,
+            "may_lose": may_lose,
         },
     )
     return await cursor.fetchone()
@@ -228,14 +233,16 @@ async def place_output(conn: Connection, command_id: CommandId, stream_id: Strea
 
 
 async def used(conn: Connection, agent_id: AgentId, command_id: CommandId, usage: Usage) -> None:
-    """Record the usage of a running command so far."""
+    """Record the usage of a running command so far. The transaction does not wait for the disk: a crash of Postgres
+    may undo it, and the agent reports again."""
     await conn.execute(
         """update commands
            set usage = %(usage)s,
                over_at = case
                    when %(tokens)s > (limits ->> 'tokens')::bigint or %(cost)s::float8 > (limits ->> 'cost_usd')::float8
                    then coalesce(over_at, now()) end
-           where id = %(id)s and agent_id = %(agent_id)s and state = 'running'""",
+           where id = %(id)s and agent_id = %(agent_id)s and state = 'running'
+           returning set_config('synchronous_commit', 'off', true)""",
         {
             "usage": Jsonb(to_builtins(usage)),
             "tokens": usage.tokens,

@@ -7,20 +7,38 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from traceback import clear_frames
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, LiteralString, Protocol, Self
 
 from psycopg import AsyncConnection, DataError, Error, IntegrityError, sql
+from psycopg.abc import PQGen, QueryNoTemplate
+from psycopg.errors import error_from_result
+from psycopg.generators import execute
+from psycopg.pq import ExecStatus, Format
+from psycopg.pq.abc import PGresult
 from psycopg.rows import DictRow, Row, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from onsembl.sql.readable_values import load_every_value
 
 Connection = AsyncConnection[DictRow]
-Pool = AsyncConnectionPool[Connection]
+ConnectionPool = AsyncConnectionPool[Connection]
 """The pool that `create_pool` creates."""
+
+
+class Pool(Protocol):
+    """A source of connections: a pool of its own, or a lane of the process's pool (sql/process_database.py)."""
+
+    def connection(self, patience: float | None = None, /) -> AbstractAsyncContextManager[Connection]:
+        """A connection for a block, which is a transaction. Raises PoolTimeout after `patience` seconds."""
+        ...
+
+    async def check(self) -> None:
+        """Replace the idle connections that are broken."""
+        ...
+
 
 DATABASE_ERRORS = (Error, PoolTimeout)
 """Raised by a statement that fails, and by a pool without a free connection."""
@@ -64,6 +82,29 @@ class _Own(PromptConnection[DictRow]):
             await self.close()
 
 
+class _PooledConnection(PromptConnection[Row]):
+    """A connection through a transaction pooler, which may give each transaction another session of Postgres.
+
+    A setting of a session would stay behind in a session that other clients get. So each transaction begins with its
+    own settings, in the same round trip, and each block of the pool is a transaction.
+    """
+
+    transaction_settings = b""
+
+    async def set_autocommit(self, value: bool) -> None:
+        """Have no effect: a statement outside a transaction would run without the settings."""
+
+    def _exec_command(self, command: QueryNoTemplate, result_format: Format = Format.TEXT) -> PQGen[PGresult | None]:
+        if not (isinstance(command, bytes) and command.startswith(b"BEGIN")):
+            return (yield from super()._exec_command(command, result_format))
+        self._check_connection_ok()
+        self.pgconn.send_query(command + self.transaction_settings)
+        for result in (yield from execute(self.pgconn)):
+            if result.status != ExecStatus.COMMAND_OK:
+                raise error_from_result(result)
+        return None
+
+
 class _SafePool(AsyncConnectionPool[Connection]):
     """A pool that loses no connection when a task is cancelled while it returns one.
 
@@ -96,28 +137,34 @@ def create_pool(
     patience: float = 15.0,
     check: bool = False,
     autocommit: bool = False,
-    may_lose: bool = False,
-) -> Pool:
+    transaction_pooler: bool = False,
+) -> ConnectionPool:
     """A pool whose connections act as `role`; the caller opens it (`async with`). A task waits at most `patience`
     seconds for a connection.
 
     A statement that fails shows that its connection died with the database, and the pool replaces the connection. With
     `check`, the pool tests each connection before it lends it: that costs a round trip, but no statement fails because
     of an earlier restart. With `autocommit`, each statement is a transaction, without the round trips to begin and to
-    end it. With `may_lose`, a commit does not wait for the disk: a crash of Postgres may undo the latest transactions.
+    end it. With `transaction_pooler`, `url` may lead to a pooler in transaction mode: no statement is prepared, and no
+    setting outlasts a transaction.
     """
 
     async def configure(conn: AsyncConnection[Any]) -> None:
+        if isinstance(conn, _PooledConnection):
+            load_every_value(conn)
+            conn.transaction_settings = b"; " + _settings(role, "set local").as_bytes(conn)
+            return
         await _set_up(conn, role)
         # Not a connection argument: Procrastinate connects with the pool's arguments and adds its own `autocommit`.
         await conn.set_autocommit(autocommit)
-        if may_lose:
-            await conn.execute("set synchronous_commit to off")
 
+    kwargs: dict[str, Any] = {"row_factory": dict_row, "connect_timeout": CONNECT_SECONDS}
+    if transaction_pooler:
+        kwargs["prepare_threshold"] = None
     return _SafePool(
         url,
-        connection_class=PromptConnection[DictRow],
-        kwargs={"row_factory": dict_row, "connect_timeout": CONNECT_SECONDS},
+        connection_class=_PooledConnection[DictRow] if transaction_pooler else PromptConnection[DictRow],
+        kwargs=kwargs,
         configure=configure,
         min_size=min_size,
         max_size=max_size,
@@ -125,16 +172,16 @@ def create_pool(
         # The pauses between attempts double. After this limit the next task starts again with a short pause, so the
         # pool reconnects within seconds of the database's return, even after minutes of downtime.
         reconnect_timeout=RECONNECT_SECONDS,
-        check=Pool.check_connection if check else None,
+        check=ConnectionPool.check_connection if check else None,
         open=False,
     )
 
 
 @asynccontextmanager
-async def statement(pool: Pool) -> AsyncGenerator[Connection]:
+async def statement(pool: Pool, patience: float | None = None) -> AsyncGenerator[Connection]:
     """A connection of the pool for a single statement, which is a transaction without the round trips to begin and to
     end it."""
-    async with pool.connection() as conn:
+    async with pool.connection(patience) as conn:
         await conn.set_autocommit(True)
         try:
             yield conn
@@ -145,9 +192,14 @@ async def statement(pool: Pool) -> AsyncGenerator[Connection]:
 
 async def _set_up(conn: AsyncConnection[Any], role: str | None) -> None:
     load_every_value(conn)
-    statement = sql.SQL("set search_path to {}").format(sql.SQL(", ").join(map(sql.Identifier, SEARCH_PATH)))
-    if role is not None:
-        statement += sql.SQL("; set role {}").format(sql.Identifier(role))
-    await conn.execute(statement)
+    await conn.execute(_settings(role, "set"))
     if not conn.autocommit:
         await conn.commit()
+
+
+def _settings(role: str | None, command: LiteralString) -> sql.Composed:
+    """The statements that make the settings of a connection by `set`, or those of a transaction by `set local`."""
+    settings = sql.SQL(command + " search_path to {}").format(sql.SQL(", ").join(map(sql.Identifier, SEARCH_PATH)))
+    if role is not None:
+        settings += sql.SQL("; " + command + " role {}").format(sql.Identifier(role))
+    return settings

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from procrastinate import App, PsycopgConnector
+from procrastinate import App
 
+from onsembl.fleet.listener import Listener
 from onsembl.sql.commands import RUN_COMMAND
+from onsembl.tasks.connector import SharedConnector
 from onsembl.tasks.retention import keep_archive, keep_audit_log, keep_search_text, remove_old_jobs
 from onsembl.tasks.run_command import DeliveryRetry, run_command
 from onsembl.tasks.schedules import fire_schedules
@@ -23,9 +25,9 @@ PERIODIC = {
 """The scheduled tasks, each with its cron expression in UTC."""
 
 
-def new_app() -> App:
+def new_app(listener: Listener) -> App:
     """An application for one run of a worker; it is opened on the worker's pool."""
-    app = App(connector=PsycopgConnector())
+    app = App(connector=SharedConnector(listener))
     app.task(name=RUN_COMMAND, pass_context=True, retry=DeliveryRetry())(run_command)
     # No queueing locks here: under row-level security, Postgres does not name the key of a conflict. Procrastinate then
     # reports an internal error, and the worker would stop whenever the previous job of the task still waits.

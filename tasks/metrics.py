@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Plat
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from onsembl.sql.database import Pool
+from onsembl.sql.process_database import ProcessDatabase
 
 LAG_SECONDS = 0.5
 """How often the delay of the event loop is measured, in seconds."""
@@ -40,23 +40,23 @@ class PoolState:
 
 
 class Pools(Collector):
-    """The state of connection pools, read at each collection."""
+    """The state of the process's connection pool, read at each collection."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._pools: dict[str, Pool] = {}
+        self._databases: dict[str, ProcessDatabase] = {}
         registry.register(self)
 
-    def watch(self, name: str, pool: Pool) -> None:
-        """Include this pool, under this name."""
-        self._pools[name] = pool
+    def watch(self, database: ProcessDatabase, name: str = "database") -> None:
+        """Include this process's pool, under this name."""
+        self._databases[name] = database
 
     def read(self) -> list[PoolState]:
         """The current state of each pool."""
         states: list[PoolState] = []
-        for name, pool in self._pools.items():
-            stats = pool.get_stats()
+        for name, database in self._databases.items():
+            stats = database.pool.get_stats()
             size, idle = stats.get("pool_size", 0), stats.get("pool_available", 0)
-            states.append(PoolState(name, size, idle, stats.get("requests_waiting", 0)))
+            states.append(PoolState(name, size, idle, stats.get("requests_waiting", 0) + database.waiting))
         return states
 
     def collect(self) -> Iterator[Metric]:
@@ -69,11 +69,11 @@ class Pools(Collector):
             "onsembl_pool_wait_seconds", "Time spent waiting for a connection.", labels=["pool"]
         )
         failed = CounterMetricFamily("onsembl_pool_errors", "Requests that got no connection.", labels=["pool"])
-        for name, pool in self._pools.items():
-            stats = pool.get_stats()
+        for name, database in self._databases.items():
+            stats = database.pool.get_stats()
             size.add_metric([name], stats.get("pool_size", 0))
             idle.add_metric([name], stats.get("pool_available", 0))
-            waiting.add_metric([name], stats.get("requests_waiting", 0))
+            waiting.add_metric([name], stats.get("requests_waiting", 0) + database.waiting)
             taken.add_metric([name], stats.get("requests_num", 0))
             waited.add_metric([name], stats.get("requests_wait_ms", 0) / 1000)
             failed.add_metric([name], stats.get("requests_errors", 0))

@@ -1,4 +1,4 @@
-"""Waiting for commands to change, many at a time over one listening connection."""
+"""Waiting for commands to change, many at a time over the process's listening connection."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-from onsembl.fleet.listener import listen
+from onsembl.fleet.listener import Listener
 from onsembl.protocol.ids import CommandId
 from onsembl.protocol.states import CommandState
 from onsembl.sql.commands import CHANGED
@@ -42,14 +42,14 @@ class CommandChanges:
 class CommandWatch:
     """Wakes the jobs that wait for a command whenever the command's row may have changed."""
 
-    def __init__(self, url: str, pool: Pool) -> None:
-        self._url = url
+    def __init__(self, listener: Listener, pool: Pool) -> None:
+        self._listener = listener
         self._pool = pool
         self._waiting: defaultdict[UUID, set[CommandChanges]] = defaultdict(set)
 
     async def run(self) -> None:
         """Listen until cancelled."""
-        await listen(self._url, [CHANGED], self._changed, self._wake_all)
+        await self._listener.listen([CHANGED], self._changed, self._wake_all)
 
     @asynccontextmanager
     async def watching(self, command_id: CommandId) -> AsyncGenerator[CommandChanges]:

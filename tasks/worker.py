@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from typing import cast
 
 import psycopg
 from procrastinate.exceptions import ProcrastinateException
 from procrastinate.worker import Worker
-from psycopg_pool import PoolTimeout
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from onsembl.fleet.audit_seal import seal_for_ever
 from onsembl.fleet.instance_messages import Dispatcher, LocalHub
+from onsembl.fleet.listener import Listener
 from onsembl.protocol.backoff import Backoff
 from onsembl.sql.cancellation import cancel_until_done
-from onsembl.sql.database import Pool, create_pool
+from onsembl.sql.database import Pool
+from onsembl.sql.process_database import ProcessDatabase
 from onsembl.tasks.app import new_app
 from onsembl.tasks.context import ACCEPT_SECONDS, ARCHIVE_DAYS, JobServices
 from onsembl.tasks.metrics import WorkerMetrics
@@ -33,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 INSTANCE_DEAD_SECONDS = 30.0
 """After how many seconds without a heartbeat an API instance is dead, unless the settings say otherwise."""
+CONNECTIONS = 12
+"""How many connections to the database a worker uses at most, unless the settings say otherwise."""
 WORKER_END_SECONDS = 10.0
 """How long a cancelled worker takes at most to hand over its jobs, in seconds, if its database responds."""
 NEVER_SECONDS = 100 * 365 * 86400.0
@@ -78,6 +83,28 @@ async def run_worker(
     settings: WorkerSettings,
     metrics: WorkerMetrics,
     *,
+    connections: int = CONNECTIONS,
+    pooler_url: str | None = None,
+    until_idle: bool = False,
+) -> None:
+    """Run jobs in a process of its own, as `run_jobs` does, with at most this number of connections. The statements go
+    to `pooler_url`, if there is one."""
+    listener = Listener(url)
+    async with ProcessDatabase(url, connections, pooler_url=pooler_url, api=False) as database:
+        metrics.pools.watch(database)
+        listening = asyncio.create_task(listener.run())
+        try:
+            await run_jobs(database, listener, settings, metrics, until_idle=until_idle)
+        finally:
+            await cancel_until_done([listening])
+
+
+async def run_jobs(
+    database: ProcessDatabase,
+    listener: Listener,
+    settings: WorkerSettings,
+    metrics: WorkerMetrics,
+    *,
     local: LocalHub | None = None,
     until_idle: bool = False,
 ) -> None:
@@ -85,16 +112,12 @@ async def run_worker(
 
     `local` is the hub of the connected agents when the worker shares its process with the API.
     """
-    pool = create_pool(url, role="onsembl_api", max_size=6)
-    # Each of Procrastinate's statements is a function and a transaction; one of these connections listens for jobs.
-    statements = create_pool(url, role="onsembl_api", max_size=6, autocommit=True)
-    metrics.pools.watch("worker", pool)
-    metrics.pools.watch("jobs", statements)
-    async with pool, statements, asyncio.TaskGroup() as group:
-        watch = CommandWatch(url, pool)
+    pool = database.work
+    async with asyncio.TaskGroup() as group:
+        watch = CommandWatch(listener, pool)
         services = JobServices(
             pool,
-            statements,
+            database.statements,
             Dispatcher(pool, local),
             watch,
             metrics.jobs,
@@ -110,19 +133,25 @@ async def run_worker(
             group.create_task(index_for_ever(pool)),
         ]
         try:
-            await _run_jobs(statements, services, settings, registered, until_idle)
+            await _run_queue(database.queue, listener, services, settings, registered, until_idle)
         finally:
             await cancel_until_done(side)
 
 
-async def _run_jobs(
-    statements: Pool, services: JobServices, settings: WorkerSettings, registered: _Registered, until_idle: bool
+async def _run_queue(
+    queue: Pool,
+    listener: Listener,
+    services: JobServices,
+    settings: WorkerSettings,
+    registered: _Registered,
+    until_idle: bool,
 ) -> None:
     backoff = Backoff()
     while True:
-        worker_app = new_app()
-        await worker_app.open_async(statements)
-        running_jobs = RunningJobs(statements, settings.concurrency, settings.dead_after, WORKER_END_SECONDS)
+        worker_app = new_app(listener)
+        # A lane is all that Procrastinate uses of a pool: connections, each for one function, which is a transaction.
+        await worker_app.open_async(cast("AsyncConnectionPool", queue))
+        running_jobs = RunningJobs(queue, settings.concurrency, settings.dead_after, WORKER_END_SECONDS)
         registered.worker = Worker(
             app=worker_app,
             concurrency=settings.concurrency,

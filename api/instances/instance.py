@@ -12,7 +12,7 @@ import msgspec
 from onsembl.api.services import Services
 from onsembl.api.terminals.hub import AgentLink
 from onsembl.fleet.instance_messages import Broadcast, InstanceMessage
-from onsembl.fleet.listener import listen
+from onsembl.fleet.listener import Listener
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, InstanceId, OperatorId
 from onsembl.protocol.messages import Leave
@@ -36,8 +36,9 @@ class Instance:
     Sends to agents run in the background, so that an agent whose connection is full delays no other message.
     """
 
-    def __init__(self, services: Services, instance_id: InstanceId, pool: Pool) -> None:
+    def __init__(self, services: Services, instance_id: InstanceId, listener: Listener, pool: Pool) -> None:
         """`pool` has connections for the heartbeat alone, which does not wait for requests."""
+        self._listener = listener
         self._services = services
         self._pool = pool
         self._hub = services.hub
@@ -111,7 +112,7 @@ class Instance:
     async def receive_messages(self) -> None:
         """Apply messages and broadcasts as they come, until cancelled."""
         channels = [instances.channel(self._id), instances.BROADCAST_CHANNEL]
-        await listen(self._services.settings.database_url, channels, self._receive, self._catch_up)
+        await self._listener.listen(channels, self._receive, self._catch_up)
 
     async def _receive(self, channel: str, payload: str) -> None:
         if channel == instances.BROADCAST_CHANNEL:

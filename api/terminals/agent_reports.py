@@ -76,7 +76,7 @@ class AgentReports:
     hub: Hub
     pool: Pool
     statements: Pool
-    """For reports that the agent repeats if Postgres loses them in a crash: each statement is its own transaction."""
+    """For reports that are one statement: each is its own transaction."""
     on_end: Callable[[DictRow], None]
 
     async def write(self, link: AgentLink, report: Report) -> None:
@@ -87,7 +87,7 @@ class AgentReports:
                 stream_id = self.hub.terminals[agent_id].stream_id
                 assert stream_id is not None
                 async with self.statements.connection() as conn:
-                    running = await _write_accepted(conn, agent_id, stream_id, report)
+                    running = await _write_accepted(conn, agent_id, stream_id, report, may_lose=True)
                 if running is None:
                     await link.send(cancel_of_ended(report.command_id))
                 elif running["steered"]:
@@ -257,10 +257,14 @@ class AgentReports:
             )
 
 
-async def _write_accepted(conn: Connection, agent_id: AgentId, stream_id: StreamId, report: Accepted) -> DictRow | None:
+async def _write_accepted(
+    conn: Connection, agent_id: AgentId, stream_id: StreamId, report: Accepted, *, may_lose: bool = False
+) -> DictRow | None:
     """Mark the command as running; None when it has already ended, else whether texts wait for it, as `steered`."""
     command_id = CommandId(report.command_id)
-    return await commands.accepted(conn, agent_id, command_id, stream_id, report.started_at, report.output_start)
+    return await commands.accepted(
+        conn, agent_id, command_id, stream_id, report.started_at, report.output_start, may_lose=may_lose
+    )
 
 
 async def _audit_missed_steps(conn: Connection, agent_id: AgentId, report: Ended, actor: audit.Actor) -> None:

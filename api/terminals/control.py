@@ -182,7 +182,7 @@ class ViewerControl:
         by = actor or Actor("operator", operator.id, operator.email, self._address)
         target = str(self.agent_id)
         try:
-            async with self._services.pool.connection(timeout=AUDIT_SECONDS) as conn:
+            async with self._services.pool.connection(AUDIT_SECONDS) as conn:
                 for action, detail in events:
                     await audit.write(
                         conn,

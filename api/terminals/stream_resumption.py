@@ -73,7 +73,7 @@ async def _refill(pool: Pool, terminal: Terminal) -> None:
         if terminal.refilled or terminal.stream_id is None:
             return
         start = ring.start
-        async with pool.connection(timeout=CONNECTION_SECONDS) as conn:
+        async with pool.connection(CONNECTION_SECONDS) as conn:
             kept = await archive.bounds(conn, terminal.stream_id)
         # Retention may have removed the beginning.
         first = max(kept[0] if kept is not None else start, start - ring.room)
@@ -103,7 +103,7 @@ async def read(pool: Pool, terminal: Terminal, start: int, upto: int) -> bytes:
     parts: list[bytes] = []
     place = start
     async with (
-        pool.connection(timeout=CONNECTION_SECONDS) as conn,
+        pool.connection(CONNECTION_SECONDS) as conn,
         aclosing(archive.read(conn, terminal.stream_id, start, upto)) as pieces,
     ):
         async for piece in pieces:

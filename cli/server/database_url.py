@@ -14,7 +14,7 @@ from onsembl.cli.output import print_line
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 from onsembl.cli.server.hosted_project import require_session_database
 from onsembl.sql import auth_project
-from onsembl.sql.database import connect
+from onsembl.sql.database import CONNECT_SECONDS, PromptConnection, connect
 
 RETRY_SECONDS = 0.25
 
@@ -54,7 +54,8 @@ def require_database(url: str, wait: float = 0.0) -> None:
     """
 
     async def attempt() -> None:
-        await (await connect(url)).close()
+        # Without the settings of our connections, which would stay in a session of a transaction pooler.
+        await (await PromptConnection.connect(url, connect_timeout=CONNECT_SECONDS)).close()
 
     deadline = time.monotonic() + wait
     reported = False

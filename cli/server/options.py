@@ -6,7 +6,9 @@ They need the base install only: `onsembl stop` and `onsembl audit`, which have 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -14,6 +16,8 @@ import platformdirs
 
 from onsembl.protocol.states import AgentKind
 from onsembl.protocol.stop_timeouts import HALT_SECONDS, StopTimeouts
+
+FC = TypeVar("FC", bound=Callable[..., Any])
 
 
 def kind_times(text: str) -> tuple[AgentKind, StopTimeouts]:
@@ -106,6 +110,30 @@ database_url_option = click.option(
     show_envvar=True,
     help="A Postgres to use instead of the embedded one. Prefer the environment variable: other users see arguments.",
 )
+
+pooler_url_option = click.option(
+    "--pooler-url",
+    envvar="DATABASE_POOLER_URL",
+    show_envvar=True,
+    help=(
+        "The database by its pooler in transaction mode, as port 6543 of a Supabase project: statements go there, and "
+        "one connection of the process, which listens, stays at DATABASE_URL."
+    ),
+)
+
+
+def database_connections_option(fewest: int, hosted: int, default: int) -> Callable[[FC], FC]:
+    """The option with the number of connections, whose default is smaller with a hosted project."""
+    return click.option(
+        "--database-connections",
+        type=click.IntRange(fewest, 1000),
+        envvar="ONSEMBL_DATABASE_CONNECTIONS",
+        show_envvar=True,
+        default=lambda: hosted if os.environ.get("SUPABASE_URL", "").strip() else default,
+        show_default=f"{default}; {hosted} with a hosted Supabase project",
+        help="The most connections to the database that this process opens, without those of the built-in Supabase.",
+    )
+
 
 database_wait_option = click.option(
     "--database-wait",

@@ -26,11 +26,13 @@ from onsembl.cli.server.options import (
     archive_days_option,
     cancel_times_option,
     data_dir_option,
+    database_connections_option,
     database_url_option,
     database_wait_option,
     dead_after_option,
     halt_seconds_option,
     instance_dead_after_option,
+    pooler_url_option,
 )
 from onsembl.protocol.states import AgentKind
 from onsembl.protocol.stop_timeouts import StopTimeouts
@@ -60,6 +62,8 @@ class _Start:
     archive_days: int
     dead_after: float
     instance_dead_after: float
+    pooler_url: str | None
+    database_connections: int
     began: float
 
 
@@ -132,6 +136,8 @@ class _Start:
 @instance_dead_after_option
 @archive_days_option
 @database_url_option
+@pooler_url_option
+@database_connections_option(5, hosted=8, default=24)
 @database_wait_option
 @data_dir_option
 def up(
@@ -151,6 +157,8 @@ def up(
     instance_dead_after: float,
     archive_days: int,
     database_url: str | None,
+    pooler_url: str | None,
+    database_connections: int,
     database_wait: float,
     data_dir: Path,
 ) -> None:
@@ -162,8 +170,11 @@ def up(
     address = (public_url or address_of(listener)).rstrip("/")
     data_dir = data_dir.expanduser().absolute()
     hosted = _hosted(database_url)
-    if database_url is not None:
-        require_database(database_url, database_wait)
+    if pooler_url is not None and database_url is None:
+        raise CliError("DATABASE_POOLER_URL is set, so DATABASE_URL is required: one connection must be a session.")
+    for url in (database_url, pooler_url):
+        if url is not None:
+            require_database(url, database_wait)
     DataFolder(data_dir).lock(address)
     signal.signal(signal.SIGTERM, _terminate)
     from onsembl.cli.server.dashboard import dashboard_files
@@ -186,6 +197,8 @@ def up(
         archive_days=archive_days,
         dead_after=dead_after,
         instance_dead_after=instance_dead_after,
+        pooler_url=pooler_url,
+        database_connections=database_connections,
         began=began,
     )
     if database_url is not None:
@@ -255,6 +268,8 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None, postgres: E
         agent_refresh_token=start.agent_refresh_token,
         halt_seconds=start.halt_seconds,
         cancel_times=start.cancel_times,
+        connections=start.database_connections,
+        pooler_url=start.pooler_url,
         metrics_token=os.environ.get("ONSEMBL_METRICS_TOKEN") or None,
     )
     agent = DemoAgent(start.data_dir / "demo") if start.demo else None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import click
@@ -19,10 +21,12 @@ from onsembl.cli.server.metrics_server import serve_metrics
 from onsembl.cli.server.options import (
     archive_days_option,
     data_dir_option,
+    database_connections_option,
     database_url_option,
     database_wait_option,
     dead_after_option,
     instance_dead_after_option,
+    pooler_url_option,
 )
 from onsembl.sql.cancellation import cancel_until_done
 from onsembl.sql.supervision import GaveUp, supervise
@@ -54,6 +58,8 @@ from onsembl.tasks.worker import WORKER_END_SECONDS, WorkerSettings, run_worker
 )
 @archive_days_option
 @database_url_option
+@pooler_url_option
+@database_connections_option(3, hosted=5, default=12)
 @database_wait_option
 @data_dir_option
 def worker(
@@ -65,6 +71,8 @@ def worker(
     metrics_host: str,
     archive_days: int,
     database_url: str | None,
+    pooler_url: str | None,
+    database_connections: int,
     database_wait: float,
     data_dir: Path,
 ) -> None:
@@ -83,13 +91,16 @@ def worker(
             instance_dead_after=instance_dead_after,
             archive_days=archive_days,
         )
-        uvloop.run(_run(url, settings, registry, until_idle))
+        run = partial(
+            run_worker, url, settings, connections=database_connections, pooler_url=pooler_url, until_idle=until_idle
+        )
+        uvloop.run(_run(run, registry))
 
 
-async def _run(url: str, settings: WorkerSettings, registry: CollectorRegistry, until_idle: bool) -> None:
+async def _run(run: Callable[..., Awaitable[None]], registry: CollectorRegistry) -> None:
     lag = asyncio.create_task(LoopLag(registry).watch())
     metrics = WorkerMetrics(registry, Pools(registry))
-    work = supervise("The worker", lambda: run_worker(url, settings, metrics, until_idle=until_idle))
+    work = supervise("The worker", lambda: run(metrics=metrics))
     task = asyncio.create_task(work, name="worker")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

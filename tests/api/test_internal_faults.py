@@ -17,10 +17,11 @@ from onsembl.api.terminals.agent_socket import AgentSession
 from onsembl.api.terminals.control import ViewerControl
 from onsembl.api.terminals.hub import Hub
 from onsembl.api.terminals.terminal_socket import ViewerSession
-from onsembl.fleet.listener import listen
+from onsembl.fleet.listener import Listener
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.messages import encode_output
 from onsembl.sql import commands
+from onsembl.sql.cancellation import cancel_until_done
 from onsembl.sql.database import connect
 
 pytestmark = pytest.mark.no_worker
@@ -168,13 +169,16 @@ async def test_a_notification_that_cannot_be_applied_harms_no_other(database_url
     async def on_listening() -> None:
         listening.set()
 
-    task = asyncio.create_task(listen(database_url, ["faults"], on_notify, on_listening))
+    listener = Listener(database_url)
+    tasks = [
+        asyncio.create_task(listener.run()),
+        asyncio.create_task(listener.listen(["faults"], on_notify, on_listening)),
+    ]
     async with asyncio.timeout(60):
         await listening.wait()
         async with await connect(database_url, autocommit=True) as conn:
             for payload in ("first", "last"):
                 await conn.execute("select pg_notify('faults', %s)", [payload])
         await last.wait()
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await cancel_until_done(tasks)
     assert heard == ["first", "last"]

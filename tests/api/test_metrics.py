@@ -55,8 +55,7 @@ async def test_a_commands_way_is_counted(api, tmp_path):
         assert seen['onsembl_command_wait_seconds_count{priority="2"}'] == 1
         assert seen["onsembl_job_latency_seconds_count"] == 1
         assert seen["onsembl_relay_latency_seconds_count"] >= 1
-        assert seen['onsembl_pool_connections{pool="api"}'] > 0
-        assert seen['onsembl_pool_connections{pool="worker"}'] > 0
+        assert seen['onsembl_pool_connections{pool="database"}'] > 0
 
 
 async def test_what_waits_is_shown_by_priority(api):

@@ -70,7 +70,7 @@ def test_the_table_has_every_setting():
     read = {
         name
         for path in SOURCES
-        for name in re.findall(r'"((?:ONSEMBL|SUPABASE)_[A-Z_]+|DATABASE_URL)"', path.read_text())
+        for name in re.findall(r'"((?:ONSEMBL|SUPABASE)_[A-Z_]+|DATABASE_URL|DATABASE_POOLER_URL)"', path.read_text())
     }
     described = set(re.findall(r"^\| `([A-Z_]+)` \|", README, re.MULTILINE))
     assert described == read - NOT_SETTINGS

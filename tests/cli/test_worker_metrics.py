@@ -57,7 +57,7 @@ async def test_a_worker_serves_its_metrics(database_url):
     try:
         async with asyncio.timeout(60), httpx.AsyncClient() as http:
             text = ""
-            while 'onsembl_pool_connections{pool="worker"}' not in text:
+            while 'onsembl_pool_connections{pool="database"}' not in text:
                 try:
                     text = (await http.get(f"http://127.0.0.1:{port}/metrics")).text
                 except httpx.ConnectError:

@@ -17,6 +17,7 @@ from procrastinate.jobs import Job, Status
 from prometheus_client import CollectorRegistry
 
 from onsembl.fleet.instance_messages import Dispatcher, LocalHub
+from onsembl.fleet.listener import Listener
 from onsembl.protocol.ids import CommandId
 from onsembl.protocol.states import CommandState
 from onsembl.sql.database import Pool
@@ -93,7 +94,7 @@ class SimulatedWorker:
         self._statements = statements
         self._dispatcher = Dispatcher(pool, hub)
         self._metrics = JobMetrics(CollectorRegistry())
-        self._app = new_app()
+        self._app = new_app(Listener(""))  # which never listens
         self.jobs: list[HeldJob] = []
 
     async def start(self) -> None:

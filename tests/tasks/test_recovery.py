@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 
 from onsembl.fleet.commands import CommandContent, send
+from onsembl.fleet.listener import Listener
 from onsembl.protocol.ids import AgentId, CommandId, OperatorId
 from onsembl.sql import agents, commands, instances, jobs
 from onsembl.sql.audit import Actor
@@ -78,7 +79,7 @@ async def test_a_dead_workers_periodic_job_is_taken_up_again(pool, database_url)
     """A dead worker's periodic job runs again at once, although it has no command and its next time may be an hour
     away."""
     async with await connect(database_url) as conn, create_pool(database_url, autocommit=True) as own:
-        app = new_app()
+        app = new_app(Listener(database_url))
         await app.open_async(own)
         await app.configure_task(KEEP_ARCHIVE, lock=KEEP_ARCHIVE).defer_async(timestamp=0)
         await conn.execute("update procrastinate_jobs set status = 'doing'")

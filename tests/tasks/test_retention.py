@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 
+from onsembl.fleet.listener import Listener
 from onsembl.sql.database import create_pool
 from onsembl.tasks.app import KEEP_ARCHIVE, new_app
 from onsembl.tasks.metrics import Pools, WorkerMetrics, new_registry
@@ -39,7 +40,7 @@ async def test_the_archive_has_days_ahead_and_loses_those_that_are_over(database
                 [days],
             )
     async with create_pool(database_url, role="onsembl_api") as pool:
-        app = new_app()
+        app = new_app(Listener(database_url))
         await app.open_async(pool)
         await app.configure_task(KEEP_ARCHIVE).defer_async(timestamp=0)
     registry = new_registry()

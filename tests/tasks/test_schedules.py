@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from onsembl.fleet.listener import Listener
 from onsembl.protocol.ids import OperatorId
 from onsembl.sql import agents, operators, schedules
 from onsembl.sql.database import Connection, connect, create_pool
@@ -191,7 +192,7 @@ async def test_it_comes_in_the_name_of_who_may_send_commands(pool, conn, how):
 async def test_a_worker_fires_what_is_due(database_url, pool, conn):
     """A worker's periodic job runs the due schedules."""
     await a_schedule(conn, NOW)
-    app = new_app()
+    app = new_app(Listener(database_url))
     await app.open_async(pool)
     await app.configure_task(FIRE_SCHEDULES).defer_async(timestamp=0)
     registry = new_registry()
