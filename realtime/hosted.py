@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
+from psycopg.conninfo import conninfo_to_dict
+
 POOLER_PORT = 6543
+LOCAL_HOSTS = ("", "localhost", "127.0.0.1", "::1")
+ENCRYPTED_MODES = ("require", "verify-ca", "verify-full")
 
 
 class IncompleteProject(ValueError):
@@ -22,7 +27,7 @@ class TransactionPooler(ValueError):
             f"DATABASE_URL leads to a transaction pooler ({sign}). Such a pooler gives the connection to another "
             "client after each transaction, so LISTEN, session locks and SET ROLE do not last, and Onsembl needs them. "
             "Use the direct connection (port 5432 of db.<project>.supabase.co) or the session pooler (port 5432 of "
-            "<region>.pooler.supabase.com)."
+            "<region>.pooler.supabase.com); the transaction pooler can be given as DATABASE_POOLER_URL beside it."
         )
 
 
@@ -60,6 +65,18 @@ class HostedProject:
             secret_key=keys["SUPABASE_SECRET_KEY"],
             issuer=environment.get("SUPABASE_ISSUER", "").strip().rstrip("/") or f"{url}/auth/v1",
         )
+
+
+def unprotected_address(database_url: str) -> str | None:
+    """Why the connection to the database may be read on its way: it leaves this machine, and no `sslmode` requires
+    encryption. None if it is protected."""
+    parts = conninfo_to_dict(database_url)
+    hosts = str(parts.get("hostaddr") or parts.get("host") or os.environ.get("PGHOST", "")).split(",")
+    away = [host for host in hosts if host not in LOCAL_HOSTS and not host.startswith(("/", "@"))]
+    mode = str(parts.get("sslmode") or os.environ.get("PGSSLMODE", "prefer"))
+    if not away or mode in ENCRYPTED_MODES:
+        return None
+    return f"the connection to {away[0]} is not required to be encrypted (sslmode is {mode})"
 
 
 def reject_transaction_pooler(database_url: str) -> None:

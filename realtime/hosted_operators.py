@@ -20,6 +20,8 @@ from onsembl.realtime.operators import NoSuchOperator, OperatorAccount, Operator
 T = TypeVar("T")
 BAN_DURATION = f"{365 * 100 * 24}h"
 PAGE_SIZE = 1000
+CHECK_DOMAIN = "@check.onsembl.invalid"
+"""The addresses of the users whom `onsembl supabase check` adds for a few seconds; they are no operators."""
 
 
 class HostedOperators:
@@ -42,7 +44,10 @@ class HostedOperators:
         return _account(answer.user)
 
     async def list(self) -> list[OperatorAccount]:
-        return sorted([_account(user) async for user in self._users()], key=lambda account: account.email)
+        return sorted(
+            [_account(user) async for user in self._users() if not (user.email or "").endswith(CHECK_DOMAIN)],
+            key=lambda account: account.email,
+        )
 
     async def set_role(self, email: str, role: Role) -> OperatorAccount:
         user = await self._by_email(email)

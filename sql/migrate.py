@@ -12,7 +12,9 @@ every table row-level security, its policies and its grants.
 
     MigrationError
     ├── ChangedMigration      a file differs from the migration that was applied
-    └── UnknownMigration      the database is newer than this program
+    ├── UnknownMigration      the database is newer than this program
+    ├── FailedMigration       the database rejects a migration
+    └── UnusablePublication   the publication that Realtime follows takes no tables
 """
 
 from __future__ import annotations
@@ -24,9 +26,11 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+import psycopg
 from procrastinate.schema import SchemaManager
 from psycopg import sql
 
+from onsembl.sql import supabase_setup
 from onsembl.sql.database import Connection, connect
 from onsembl.sql.earlier_migrations import EarlierMigration, recognised
 
@@ -54,6 +58,24 @@ class UnknownMigration(MigrationError):
     def __init__(self, name: str) -> None:
         super().__init__(
             f"The database has the migration {name}, which this version does not know: use a newer version."
+        )
+
+
+class FailedMigration(MigrationError):
+    """The database rejects a migration, and is as before it; the cause is psycopg's error."""
+
+    def __init__(self, name: str, error: psycopg.Error) -> None:
+        super().__init__(f"The migration {name} failed: {str(error).splitlines()[0]}.")
+
+
+class UnusablePublication(MigrationError):
+    """The publication `supabase_realtime` is for all tables, and so none can be added to it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The publication supabase_realtime is for all tables, and Onsembl adds its own tables to it. Replace it: "
+            "drop publication supabase_realtime; create publication supabase_realtime; then add the tables of your "
+            "other programs to it."
         )
 
 
@@ -119,9 +141,22 @@ async def migrate(url: str, *, builtin_supabase: bool, ours: bool = True) -> lis
     async with await connect(url, autocommit=True) as conn:
         await conn.execute("select pg_advisory_lock(%s)", [LOCK])
         try:
+            await _ensure_record(conn)
+            if ours and not builtin_supabase:
+                await _require_publication(conn)
             return await _apply_missing(conn, migrations(builtin_supabase=builtin_supabase, ours=ours))
         finally:
             await conn.execute("select pg_advisory_unlock(%s)", [LOCK])
+
+
+async def _require_publication(conn: Connection) -> None:
+    """Create the publication that a Supabase project may lack. Raises UnusablePublication before the first migration
+    that adds a table to it."""
+    found = await supabase_setup.publication(conn)
+    if found is None:
+        await supabase_setup.ensure_publication(conn)
+    elif found.all_tables and not await _applied(conn):
+        raise UnusablePublication
 
 
 async def _apply_missing(conn: Connection, wanted: list[Migration]) -> list[str]:
@@ -161,15 +196,28 @@ def _check(applied: dict[str, str], wanted: list[Migration]) -> None:
             raise ChangedMigration(name)
 
 
+async def _has_record(conn: Connection) -> bool:
+    cursor = await conn.execute("select to_regclass('onsembl_migrations.applied') is not null as found")
+    row = await cursor.fetchone()
+    assert row is not None
+    return row["found"]
+
+
+async def _ensure_record(conn: Connection) -> None:
+    if not await _has_record(conn):
+        await conn.execute(
+            """create schema if not exists onsembl_migrations;
+            create table onsembl_migrations.applied (
+                name text primary key,
+                checksum text not null,
+                applied_at timestamptz not null default now());
+            alter table onsembl_migrations.applied enable row level security"""
+        )
+
+
 async def _applied(conn: Connection) -> dict[str, str]:
-    await conn.execute(
-        """create schema if not exists onsembl_migrations;
-        create table if not exists onsembl_migrations.applied (
-            name text primary key,
-            checksum text not null,
-            applied_at timestamptz not null default now());
-        alter table onsembl_migrations.applied enable row level security"""
-    )
+    if not await _has_record(conn):
+        return {}
     cursor = await conn.execute("select name, checksum from onsembl_migrations.applied order by name")
     return {row["name"]: row["checksum"] for row in await cursor.fetchall()}
 
@@ -202,11 +250,16 @@ async def _execute(conn: Connection, migration: Migration) -> None:
 
 
 async def _apply(conn: Connection, migration: Migration) -> None:
-    async with conn.transaction():
-        if migration.schema != "public":
-            await conn.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(migration.schema)))
-        await _execute(conn, migration)
-        await _note(conn, migration.name, migration.checksum)
+    try:
+        async with conn.transaction():
+            if migration.schema != "public":
+                await conn.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(migration.schema)))
+            await _execute(conn, migration)
+            await _note(conn, migration.name, migration.checksum)
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error as error:
+        raise FailedMigration(migration.name, error) from error
     logger.info("Applied %s", migration.name, extra={"action": "migrated", "migration": migration.name})
 
 

@@ -35,4 +35,8 @@ PUBLISHED = {
     "schedules": PublishedTable(_columns(schedules.COLUMNS)),
     "turn_progress": PublishedTable(_columns(steps.PROGRESS_COLUMNS)),
 }
-"""The published tables of the schema `onsembl`, by name."""
+"""The published tables of the schema `onsembl` whose rows operators see, by name."""
+
+PROBES = "realtime_probes"
+EVERY_PUBLISHED = {**PUBLISHED, PROBES: PublishedTable(("id", "user_id"))}
+"""All published tables, also the one whose rows only the user of a check sees."""

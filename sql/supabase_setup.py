@@ -2,31 +2,88 @@
 
 from __future__ import annotations
 
-from psycopg.rows import DictRow
+from dataclasses import dataclass
+from uuid import UUID
 
+from onsembl.protocol.states import Role
 from onsembl.sql.database import Connection
-from onsembl.sql.published_tables import PUBLISHED
+from onsembl.sql.published_tables import EVERY_PUBLISHED, PROBES, PUBLISHED
+
+ACTIONS = ("insert", "update", "delete")
+"""The changes that the page follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """The publication that Realtime follows. `actions` are those of insert, update and delete that it publishes."""
+
+    all_tables: bool
+    actions: frozenset[str]
+
+
+async def publication(conn: Connection) -> Publication | None:
+    """The publication; None if there is none."""
+    cursor = await conn.execute(
+        """select puballtables, array_remove(array[
+               case when pubinsert then 'insert' end, case when pubupdate then 'update' end,
+               case when pubdelete then 'delete' end], null) as actions
+           from pg_publication where pubname = 'supabase_realtime'"""
+    )
+    row = await cursor.fetchone()
+    return Publication(row["puballtables"], frozenset(row["actions"])) if row is not None else None
+
+
+async def ensure_publication(conn: Connection) -> bool:
+    """Create the publication unless it exists; return whether it was missing. Migrations add tables to it."""
+    if await publication(conn) is not None:
+        return False
+    await conn.execute("create publication supabase_realtime")
+    return True
 
 
 async def ensure_published(conn: Connection) -> list[str]:
-    """Add our missing tables to the publication; return their names."""
-    cursor = await conn.execute("select 1 from pg_publication where pubname = 'supabase_realtime'")
-    if await cursor.fetchone() is None:
-        await conn.execute("create publication supabase_realtime")
+    """Add the missing tables and actions to the publication; return what was changed, one sentence each."""
+    await ensure_publication(conn)
+    found = await publication(conn)
+    assert found is not None
+    changes: list[str] = []
+    if lacking := [action for action in ACTIONS if action not in found.actions]:
+        await conn.execute("alter publication supabase_realtime set (publish = 'insert, update, delete, truncate')")
+        changes.append(f"Published {' and '.join(f'{action}s' for action in lacking)}")
     present = await published(conn)
-    missing = [table for table in PUBLISHED if table not in present]
-    for table in missing:
-        await conn.execute(f"alter publication supabase_realtime add table onsembl.{table}".encode())
-    return missing
+    for table in EVERY_PUBLISHED:
+        if table not in present:
+            await conn.execute(f"alter publication supabase_realtime add table onsembl.{table}".encode())
+            changes.append(f"Published onsembl.{table}")
+    return changes
 
 
-async def ensure_granted(conn: Connection) -> None:
-    """Grant operators' browsers read access to the columns of our published tables; row-level security limits the
-    rows."""
-    await conn.execute("grant usage on schema onsembl to authenticated")
-    for name, table in PUBLISHED.items():
-        columns = ", ".join(f'"{column}"' for column in table.columns)
+async def ensure_granted(conn: Connection) -> list[str]:
+    """Grant operators' browsers read access to the columns of our published tables, where it is missing; row-level
+    security limits the rows. Return what was changed, one sentence each."""
+    missing = await missing_grants(conn)
+    if missing:
+        await conn.execute("grant usage on schema onsembl to authenticated")
+    for name in sorted(missing):
+        columns = ", ".join(f'"{column}"' for column in EVERY_PUBLISHED[name].columns)
         await conn.execute(f"grant select ({columns}) on onsembl.{name} to authenticated".encode())
+    return [f"Granted operators the right to read onsembl.{name}" for name in sorted(missing)]
+
+
+async def ensure_read_policies(conn: Connection) -> list[str]:
+    """Create the policy of each published table that lets operators read it, where it is missing; return what was
+    changed, one sentence each."""
+    missing = sorted(await without_read_policy(conn))
+    for name in missing:
+        condition = {
+            PROBES: "user_id = (select auth.uid())",
+            **{table: "(select onsembl.is_admin())" for table, of in PUBLISHED.items() if of.role is Role.ADMIN},
+        }.get(name, "(select onsembl.is_operator())")
+        await conn.execute(f"drop policy if exists operators_read on onsembl.{name}".encode())
+        await conn.execute(
+            f"create policy operators_read on onsembl.{name} for select to authenticated using ({condition})".encode()
+        )
+    return [f"Created the policy operators_read on onsembl.{name}" for name in missing]
 
 
 async def ensure_channel_policy(conn: Connection) -> bool:
@@ -70,12 +127,12 @@ async def readable(conn: Connection) -> dict[str, set[str]]:
 async def missing_grants(conn: Connection) -> set[str]:
     """Our published tables of which operators' browsers cannot read every column of the list."""
     present = await readable(conn)
-    return {name for name, table in PUBLISHED.items() if not set(table.columns) <= present.get(name, set())}
+    return {name for name, table in EVERY_PUBLISHED.items() if not set(table.columns) <= present.get(name, set())}
 
 
 async def excess_grants(conn: Connection) -> set[str]:
     """Columns of our tables (`table.column`) that operators' browsers can read and the REST API does not show."""
-    listed = {name: set(table.columns) for name, table in PUBLISHED.items()}
+    listed = {name: set(table.columns) for name, table in EVERY_PUBLISHED.items()}
     return {
         f"{name}.{column}"
         for name, columns in (await readable(conn)).items()
@@ -110,30 +167,51 @@ async def without_read_policy(conn: Connection) -> set[str]:
                select from pg_policies
                where schemaname = 'onsembl' and tablename = name and cmd in ('SELECT', 'ALL')
                  and 'authenticated' = any (roles))""",
-        [list(PUBLISHED)],
+        [list(EVERY_PUBLISHED)],
     )
     return {row["name"] for row in await cursor.fetchall()}
 
 
-async def server_facts(conn: Connection) -> DictRow:
-    """The server's version number (as 170004) and its clock (Unix time)."""
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """`version` is a number as 170004, `now` the server's clock (Unix time). `connections` is how many connections
+    this login may have, and `bytes` the database's size."""
+
+    version: int
+    now: float
+    read_only: bool
+    connections: int
+    bytes: int
+
+
+async def server_facts(conn: Connection) -> ServerFacts:
+    """The facts of the server that the checks judge."""
     cursor = await conn.execute(
-        "select current_setting('server_version_num')::int as version,"
-        " extract(epoch from clock_timestamp())::float8 as now"
+        """select current_setting('server_version_num')::int as version,
+               extract(epoch from clock_timestamp())::float8 as now,
+               current_setting('default_transaction_read_only')::boolean or pg_is_in_recovery() as read_only,
+               least(
+                   current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
+                   (select nullif(rolconnlimit, -1) from pg_roles where rolname = session_user and not rolsuper),
+                   (select nullif(datconnlimit, -1) from pg_database where datname = current_database())
+               ) as connections,
+               pg_database_size(current_database()) as bytes"""
     )
     row = await cursor.fetchone()
     assert row is not None
-    return row
+    return ServerFacts(**row)
 
 
-async def touch_probe(conn: Connection, name: str) -> str:
-    """Add a probe, a row without a real agent, for a subscriber to see; return its id."""
-    cursor = await conn.execute("insert into onsembl.agents (name, kind) values (%s, 'shell') returning id", [name])
+async def add_probe(conn: Connection, user_id: UUID) -> UUID:
+    """Add a row that only this user sees; return its id."""
+    cursor = await conn.execute("insert into onsembl.realtime_probes (user_id) values (%s) returning id", [user_id])
     row = await cursor.fetchone()
     assert row is not None
-    return str(row["id"])
+    return row["id"]
 
 
-async def remove_probe(conn: Connection, name: str) -> None:
-    """Delete the probe."""
-    await conn.execute("delete from onsembl.agents where name = %s", [name])
+async def remove_probes(conn: Connection, user_id: UUID) -> None:
+    """Delete the user's rows, and those that a check left when it was killed."""
+    await conn.execute(
+        "delete from onsembl.realtime_probes where user_id = %s or at < now() - interval '1 hour'", [user_id]
+    )

@@ -2,81 +2,114 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 
 import httpx
-import psycopg
-from supabase import AsyncClient, AsyncClientOptions
 
-from onsembl.protocol.states import Role
-from onsembl.realtime.hosted import HostedProject, TransactionPooler, reject_transaction_pooler
+from onsembl.cli.server.check_findings import (
+    CHECK_KEYS,
+    FREE_CONNECTIONS,
+    WRITABLE_AGAIN,
+    CheckFailed,
+    Finding,
+    find,
+)
+from onsembl.cli.server.supabase_round_trip import round_trip
+from onsembl.realtime.hosted import HostedProject, reject_transaction_pooler, unprotected_address
 from onsembl.sql import supabase_setup as setup
 from onsembl.sql.database import connect
-from onsembl.sql.migrate import MigrationError, missing_migrations
-from onsembl.sql.published_tables import PUBLISHED
-from realtime import RealtimePostgresChangesListenEvent
+from onsembl.sql.migrate import missing_migrations
+from onsembl.sql.published_tables import EVERY_PUBLISHED
 
 MAX_SKEW_SECONDS = 5.0
 OLDEST_POSTGRES = 150000
+RUN_SETUP = "Run `onsembl supabase setup`."
+SPARE_CONNECTIONS = 2
+"""The connections that `onsembl supabase check`, and other commands of an operator, use beside the processes."""
 
-
-class CheckFailed(Exception):
-    """A check failed; `fix` says what to do."""
-
-    def __init__(self, problem: str, fix: str) -> None:
-        super().__init__(problem)
-        self.fix = fix
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check."""
-
-    check: str
-    ok: bool
-    detail: str
-    fix: str = ""
+Check = tuple[str, Callable[[], Awaitable[str]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """The checks of one project and its database."""
+    """The checks of one project and its database. They write nothing that operators see."""
 
     project: HostedProject
     database_url: str
+    connections: int
+    """The connections of one `onsembl up`."""
     wait: float
     """Seconds to wait for Realtime to deliver a change."""
 
-    def all(self) -> list[tuple[str, Callable[[], Awaitable[str]]]]:
-        """The checks with their names. A later check may need an earlier one."""
+    async def run(self) -> AsyncGenerator[Finding]:
+        """The findings, in the order of the checks. Without the database, the checks that need it are not run."""
+        first = await find("database", self.database)
+        yield first
+        for name, check in self._of_the_database() if first.ok else []:
+            yield await find(name, check)
+        for name, check in self._of_the_api():
+            yield await find(name, check)
+        if first.ok:
+            yield await find("round trip", lambda: round_trip(self.project, self.database_url, self.wait))
+        else:
+            for name in (*(name for name, _ in self._of_the_database()), "round trip"):
+                yield Finding(name, False, "not checked, because the database did not answer", "See `database`.")
+
+    def _of_the_database(self) -> list[Check]:
         return [
-            ("database", self.database),
+            ("encryption", self.encryption),
+            ("connections", self.enough_connections),
+            ("writable", self.writable),
             ("migrations", self.migrations),
             ("LISTEN", self.listen),
             ("publication", self.publication),
             ("policies", self.policies),
             ("grants", self.grants),
-            ("signing keys", self.jwks),
             ("clock", self.clock),
-            ("round trip", self.round_trip),
+        ]
+
+    def _of_the_api(self) -> list[Check]:
+        return [
+            ("publishable key", self.publishable_key),
+            ("secret key", self.secret_key),
+            ("signing keys", self.signing_keys),
         ]
 
     async def database(self) -> str:
         reject_transaction_pooler(self.database_url)
-        async with await connect(self.database_url) as conn:
-            version = (await setup.server_facts(conn))["version"]
+        version = (await self._facts()).version
         if version < OLDEST_POSTGRES:
             raise CheckFailed(f"Postgres {version // 10000} is too old", "Upgrade the project to Postgres 15 or newer.")
         return f"Postgres {version // 10000}.{version % 10000}"
 
+    async def encryption(self) -> str:
+        if (problem := unprotected_address(self.database_url)) is not None:
+            raise CheckFailed(problem, "Add ?sslmode=require to DATABASE_URL.")
+        return "required, or not needed on this machine"
+
+    async def enough_connections(self) -> str:
+        allowed, needed = (await self._facts()).connections, self.connections + SPARE_CONNECTIONS
+        if allowed < needed:
+            raise CheckFailed(
+                f"this login may open {allowed} connections, and {needed} are needed: "
+                f"{self.connections} for `onsembl up` and {SPARE_CONNECTIONS} for commands",
+                FREE_CONNECTIONS,
+            )
+        return f"{allowed} allowed, {self.connections} used by `onsembl up`"
+
+    async def writable(self) -> str:
+        facts = await self._facts()
+        if facts.read_only:
+            raise CheckFailed("the database is read-only", WRITABLE_AGAIN)
+        return f"{facts.bytes / 1e6:.0f} MB stored"
+
     async def migrations(self) -> str:
         missing = await missing_migrations(self.database_url)
         if missing:
-            raise CheckFailed(f"not applied: {', '.join(missing)}", "Run `onsembl supabase setup`.")
+            raise CheckFailed(f"not applied: {', '.join(missing)}", RUN_SETUP)
         return "all applied"
 
     async def listen(self) -> str:
@@ -93,9 +126,14 @@ class Checks:
 
     async def publication(self) -> str:
         async with await connect(self.database_url) as conn:
-            missing = set(PUBLISHED) - await setup.published(conn)
+            found = await setup.publication(conn)
+            missing = set(EVERY_PUBLISHED) - await setup.published(conn)
+        if found is None:
+            raise CheckFailed("there is no publication supabase_realtime", RUN_SETUP)
+        if lacking := [action for action in setup.ACTIONS if action not in found.actions]:
+            raise CheckFailed(f"supabase_realtime publishes no {' and no '.join(lacking)}", RUN_SETUP)
         if missing:
-            raise CheckFailed(f"supabase_realtime lacks {', '.join(sorted(missing))}", "Run `onsembl supabase setup`.")
+            raise CheckFailed(f"supabase_realtime lacks {', '.join(sorted(missing))}", RUN_SETUP)
         return "supabase_realtime publishes all tables"
 
     async def policies(self) -> str:
@@ -108,9 +146,7 @@ class Checks:
                 "Enable it: alter table … enable row level security.",
             )
         if unseen:
-            raise CheckFailed(
-                f"no policy lets operators read {', '.join(sorted(unseen))}", "Restore the policy `operators_read`."
-            )
+            raise CheckFailed(f"no policy lets operators read {', '.join(sorted(unseen))}", RUN_SETUP)
         if not joinable:
             raise CheckFailed(
                 "no policy on realtime.messages lets operators join the page's private channels",
@@ -123,7 +159,7 @@ class Checks:
             missing, excess = await setup.missing_grants(conn), await setup.excess_grants(conn)
             open_tables = await setup.writable(conn)
         if missing:
-            raise CheckFailed(f"operators cannot read {', '.join(sorted(missing))}", "Run `onsembl supabase setup`.")
+            raise CheckFailed(f"operators cannot read {', '.join(sorted(missing))}", RUN_SETUP)
         if excess:
             raise CheckFailed(
                 f"browsers can read {', '.join(sorted(excess))}",
@@ -136,98 +172,42 @@ class Checks:
             )
         return "operators can read, browsers cannot write"
 
-    async def jwks(self) -> str:
-        keys = (await _get(f"{self.project.issuer}/.well-known/jwks.json")).json().get("keys", [])
-        usable = [key for key in keys if key.get("alg") in ("ES256", "RS256")]
-        if usable:
-            return f"{len(usable)} of {', '.join(sorted({key['alg'] for key in usable}))}"
-        return "none published: the project verifies each token (slower; rotate to asymmetric keys to fix)"
-
     async def clock(self) -> str:
         before = time.time()
-        async with await connect(self.database_url) as conn:
-            theirs = (await setup.server_facts(conn))["now"]
-        skew = theirs - (before + time.time()) / 2
+        skew = (await self._facts()).now - (before + time.time()) / 2
         if abs(skew) > MAX_SKEW_SECONDS:
             raise CheckFailed(
                 f"the database is {skew:+.1f} s off", "Set this machine's clock, or tokens expire too early."
             )
         return f"{skew * 1000:+.0f} ms"
 
-    async def round_trip(self) -> str:
-        """Change a row and wait until a signed-in subscriber receives the change."""
-        async with httpx.AsyncClient(
-            timeout=30.0
-        ) as http:  # our own client, because the Supabase clients do not close theirs
-            return await self._change_and_receive(http)
+    async def publishable_key(self) -> str:
+        await self._get(
+            f"{self.project.url}/auth/v1/settings", self.project.publishable_key, "SUPABASE_PUBLISHABLE_KEY"
+        )
+        return "accepted"
 
-    async def _change_and_receive(self, http: httpx.AsyncClient) -> str:
+    async def secret_key(self) -> str:
+        url = f"{self.project.url}/auth/v1/admin/users?per_page=1"
+        await self._get(url, self.project.secret_key, "SUPABASE_SECRET_KEY")
+        return "accepted"
+
+    async def signing_keys(self) -> str:
+        url = f"{self.project.issuer}/.well-known/jwks.json"
+        keys = (await self._get(url, self.project.publishable_key, "SUPABASE_PUBLISHABLE_KEY")).json().get("keys", [])
+        usable = [key for key in keys if key.get("alg") in ("ES256", "RS256")]
+        if usable:
+            return f"{len(usable)} of {', '.join(sorted({key['alg'] for key in usable}))}"
+        return "none published: the project verifies each token (slower; rotate to asymmetric keys to fix)"
+
+    async def _facts(self) -> setup.ServerFacts:
         async with await connect(self.database_url) as conn:
-            await setup.remove_probe(conn, "")  # fails at once when the table is missing
-        email, password = f"check-{secrets.token_hex(4)}@onsembl.invalid", secrets.token_urlsafe(18)
-        options = AsyncClientOptions(persist_session=False, auto_refresh_token=False, httpx_client=http)
-        admin = AsyncClient(self.project.url, self.project.secret_key, options)
-        created = await admin.auth.admin.create_user(
-            {"email": email, "password": password, "email_confirm": True, "app_metadata": {"role": Role.VIEWER.value}}
-        )
-        try:
-            return await self._receive_change(email, password, http)
-        finally:
-            await admin.auth.admin.delete_user(created.user.id)
+            return await setup.server_facts(conn)
 
-    async def _receive_change(self, email: str, password: str, http: httpx.AsyncClient) -> str:
-        options = AsyncClientOptions(persist_session=False, auto_refresh_token=False, httpx_client=http)
-        client = AsyncClient(self.project.url, self.project.publishable_key, options)
-        session = (await client.auth.sign_in_with_password({"email": email, "password": password})).session
-        assert session is not None
-        await client.realtime.set_auth(session.access_token)
-        name = f"check-{secrets.token_hex(4)}"
-        seen, ready = asyncio.Event(), asyncio.Event()
-        channel = client.channel(name)
-        channel.on_postgres_changes(
-            RealtimePostgresChangesListenEvent.Insert,
-            schema="onsembl",
-            table="agents",
-            callback=lambda change: seen.set() if name in str(change) else None,
-        )
-        channel.on_system(lambda _message: ready.set())
-        try:
-            async with asyncio.timeout(self.wait):
-                await channel.subscribe()
-                await ready.wait()
-                async with await connect(self.database_url, autocommit=True) as conn:
-                    began = time.monotonic()
-                    await setup.touch_probe(conn, name)
-                    await seen.wait()
-            return f"{(time.monotonic() - began) * 1000:.0f} ms"
-        except TimeoutError as error:
-            raise CheckFailed(
-                f"a change did not arrive within {self.wait:.0f} s",
-                "Enable Realtime for the project, and do not exclude the schema `onsembl`.",
-            ) from error
-        finally:
-            async with await connect(self.database_url, autocommit=True) as conn:
-                await setup.remove_probe(conn, name)
-            await client.realtime.close()
-
-
-async def run(name: str, check: Callable[[], Awaitable[str]]) -> Finding:
-    """Run one check. An exception becomes a finding, too."""
-    try:
-        return Finding(name, True, await check())
-    except CheckFailed as failure:
-        return Finding(name, False, str(failure), failure.fix)
-    except TransactionPooler as error:
-        return Finding(name, False, "DATABASE_URL is a transaction pooler", str(error))
-    except MigrationError as error:
-        return Finding(name, False, str(error), "Use the Onsembl version that migrated the database, or a newer one.")
-    except psycopg.Error as error:
-        return Finding(name, False, str(error).strip(), "Check DATABASE_URL and the privileges of its user.")
-    except httpx.HTTPError as error:
-        return Finding(name, False, str(error), "Check SUPABASE_URL and the keys.")
-
-
-async def _get(url: str) -> httpx.Response:
-    async with httpx.AsyncClient(timeout=10.0) as client:
-        response = await client.get(url)
+    async def _get(self, url: str, key: str, name: str) -> httpx.Response:
+        headers = {"apikey": key, "Authorization": f"Bearer {key}"}
+        async with httpx.AsyncClient(timeout=10.0) as client:
+            response = await client.get(url, headers=headers)
+        if response.status_code in (401, 403):
+            raise CheckFailed(f"the project rejects {name} ({response.status_code})", CHECK_KEYS)
         return response.raise_for_status()

@@ -18,7 +18,7 @@ from onsembl.protocol.states import Role
 from onsembl.realtime.channels.limits import RealtimeLimits
 from onsembl.sql import supabase_setup
 from onsembl.sql.database import connect
-from onsembl.sql.published_tables import PUBLISHED
+from onsembl.sql.published_tables import EVERY_PUBLISHED, PUBLISHED
 
 from .channels.conftest import Wire, open_wire
 
@@ -167,12 +167,14 @@ async def test_the_list_of_tables_is_that_of_the_database(api: Api) -> None:
     """The migrations publish the tables of the list and no others, with the grants and policies that `onsembl supabase
     check` looks for; `onsembl supabase setup` finds nothing to do."""
     async with await connect(api.database_url) as conn:
-        assert await supabase_setup.published(conn) == set(PUBLISHED)
-        assert await supabase_setup.readable(conn) == {name: set(table.columns) for name, table in PUBLISHED.items()}
+        assert await supabase_setup.published(conn) == set(EVERY_PUBLISHED)
+        listed = {name: set(table.columns) for name, table in EVERY_PUBLISHED.items()}
+        assert await supabase_setup.readable(conn) == listed
         assert await supabase_setup.missing_grants(conn) == await supabase_setup.excess_grants(conn) == set()
         assert await supabase_setup.without_read_policy(conn) == await supabase_setup.unprotected(conn) == set()
         assert await supabase_setup.has_channel_policy(conn)
-        assert await supabase_setup.ensure_published(conn) == []
+        assert await supabase_setup.ensure_published(conn) == await supabase_setup.ensure_granted(conn) == []
+        assert await supabase_setup.ensure_read_policies(conn) == []
         assert not await supabase_setup.ensure_channel_policy(conn)
 
 

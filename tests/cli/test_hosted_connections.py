@@ -1,0 +1,116 @@
+"""A control center on a small hosted project, whose login may open 15 connections."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+
+import httpx
+import pytest
+from support.control_center import ControlCenter
+from support.forked import fork_onsembl
+from support.supabase_project import CONNECTIONS, SupabaseProject, supabase_project
+from support.transaction_pooler import transaction_pooler
+
+PASSWORD = "good password"
+
+
+@asynccontextmanager
+async def signed_in(project: SupabaseProject, center: ControlCenter) -> AsyncGenerator[httpx.AsyncClient]:
+    """A client of the control center, with an admin's access token of the project."""
+    arguments = ("operator", "add", "a@example.org", "--role", "admin")
+    added = await asyncio.to_thread(project.onsembl, *arguments, ONSEMBL_OPERATOR_PASSWORD=PASSWORD)
+    assert added.returncode == 0, added.stderr
+    async with httpx.AsyncClient(base_url=center.address, timeout=60, verify=False) as http:
+        answer = await http.post(
+            f"{project.environment['SUPABASE_URL']}/auth/v1/token?grant_type=password",
+            json={"email": "a@example.org", "password": PASSWORD},
+            headers={"apikey": project.environment["SUPABASE_PUBLISHABLE_KEY"]},
+        )
+        http.headers["Authorization"] = f"Bearer {answer.raise_for_status().json()['access_token']}"
+        yield http
+
+
+async def succeeded(http: httpx.AsyncClient, command_id: str) -> None:
+    """Wait until the command has succeeded."""
+    async with asyncio.timeout(60):
+        while (command := (await http.get(f"/v1/commands/{command_id}")).json())["state"] != "succeeded":
+            assert command["state"] in ("queued", "dispatched", "running"), command
+            await asyncio.sleep(0.05)
+
+
+async def demo_agent(http: httpx.AsyncClient) -> str:
+    """The id of the demo agent, when it is online."""
+    async with asyncio.timeout(60):
+        while True:
+            agents = (await http.get("/v1/agents")).json()["agents"]
+            if agents and agents[0]["status"] == "online":
+                return agents[0]["id"]
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.seconds(15)
+async def test_up_a_worker_and_a_check_fit_into_a_small_project(postgres, tmp_path):
+    """Under load, `up`, a worker and a check open at most 15 connections, and each does its work."""
+    with supabase_project(postgres) as project:
+        most = 0
+
+        async def watch() -> None:
+            nonlocal most
+            query = f"select count(*) from pg_stat_activity where usename = '{project.login}'"
+            while True:
+                most = max(most, (await asyncio.to_thread(project.execute, query))[0]["count"])
+                await asyncio.sleep(0.02)
+
+        with ControlCenter(tmp_path / "data", "--demo", environment=project.environment) as center:
+            await asyncio.to_thread(center.ready)
+            worker = await fork_onsembl("worker", env=project.environment)
+            watching = asyncio.create_task(watch())
+            try:
+                async with signed_in(project, center) as http:
+                    agent = await demo_agent(http)
+
+                    async def load() -> None:
+                        for _ in range(12):
+                            (await http.get("/v1/agents")).raise_for_status()
+                            (await http.get("/v1/audit")).raise_for_status()
+
+                    loads = [asyncio.create_task(load()) for _ in range(20)]
+                    check = await asyncio.to_thread(project.onsembl, "supabase", "check", "--json")
+                    assert [finding for finding in json.loads(check.stdout) if not finding["ok"]] == []
+                    answer = await http.post(f"/v1/agents/{agent}/commands", json={"text": "true"})
+                    await succeeded(http, answer.raise_for_status().json()["id"])
+                    await asyncio.gather(*loads)
+            finally:
+                watching.cancel()
+                with suppress(asyncio.CancelledError):
+                    await watching
+                worker.terminate()
+                assert await worker.wait() == 0
+                await asyncio.to_thread(center.stop)
+        assert 8 < most <= CONNECTIONS
+
+
+@pytest.mark.seconds(15)
+async def test_statements_go_through_a_transaction_pooler(postgres, tmp_path):
+    """With a pooler in transaction mode, only the connection that listens is a session of the process; a command runs
+    as ever, and nothing is left behind in the pooler's sessions."""
+    with supabase_project(postgres) as project:
+        assert project.onsembl("supabase", "setup").returncode == 0
+        async with transaction_pooler(project.owner) as (pooler, url):
+            environment = {**project.environment, "DATABASE_POOLER_URL": url}
+            with ControlCenter(tmp_path / "data", "--demo", environment=environment) as center:
+                await asyncio.to_thread(center.ready)
+                try:
+                    async with signed_in(project, center) as http:
+                        agent = await demo_agent(http)
+                        answer = await http.post(f"/v1/agents/{agent}/commands", json={"text": "echo through"})
+                        await succeeded(http, answer.raise_for_status().json()["id"])
+                        count = f"select count(*) from pg_stat_activity where usename = '{project.login}'"
+                        sessions = await asyncio.to_thread(project.execute, count)
+                        assert sessions[0]["count"] == len(pooler.sessions) + 1
+                        assert pooler.transactions > 20
+                finally:
+                    await asyncio.to_thread(center.stop)
