@@ -18,6 +18,7 @@ from support.agents import FINAL, CuttableLink, Operator, agent_running, until
 from support.archive import until_archived
 from support.server import Api
 
+from onsembl.cli.server.dashboard import dashboard_files
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 from onsembl.protocol.ids import StreamId
 from onsembl.sql import archive
@@ -77,6 +78,8 @@ class Chaos:
         self.worker = Part(
             folder, "worker", "worker", "--data-dir", str(folder / "data"), database_url=url, **environment
         )
+        # A new clone builds its page first, which may take longer than an API has time to be ready.
+        await asyncio.to_thread(dashboard_files, print)
         for part in (self.api, self.worker):
             await part.start()
             self.stack.push_async_callback(part.stop)
