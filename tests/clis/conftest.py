@@ -1,67 +1,79 @@
-"""The real coding CLIs, of the versions in `package-lock.json`, on a scripted model in the place of their vendor's."""
+"""The real coding CLIs, installed as their lock file says, on a scripted model."""
 
 from __future__ import annotations
 
-import asyncio
+import fcntl
 import os
-import shutil
-import socket
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
-import uvicorn
-from support.scripted_model import app
-from support.server import Api, running
+from api.conftest import api, settings
+from support.agents import Operator
+from support.scripted_model import model_running
+from support.server import Api
 
-from onsembl.api.settings import Settings
 from onsembl.cli.server.node import node_environment, npm_command
-from onsembl.tasks.worker import WorkerSettings
 
-HERE = Path(__file__).parent
+__all__ = ["api", "settings"]  # pytest finds them here
 
 
-@pytest.fixture
-async def api(database_url: str) -> AsyncIterator[Api]:
-    settings = Settings(database_url=database_url, public_url="", worker=WorkerSettings(dead_after=2.0))
-    async with running(settings) as api:
-        yield api
+def install(folder: Path, *arguments: str) -> Path:
+    """Install packages by npm, once; return Claude Code's program. Scripts of packages do not run: the program is in a
+    package for this platform."""
+    made = folder / "node_modules" / ".package-lock.json"
+    with (folder / "package.json").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # each process of the tests comes here
+        if not made.exists() or made.stat().st_mtime < (folder / "package-lock.json").stat().st_mtime:
+            subprocess.run(
+                [*npm_command(), *arguments, "--ignore-scripts", "--no-audit", "--no-fund"],
+                cwd=folder,
+                env=node_environment(),
+                check=True,
+                capture_output=True,
+            )
+    (program,) = (folder / "node_modules" / "@anthropic-ai").glob("claude-code-*/claude")
+    return program
 
 
 @pytest.fixture(scope="session")
-def clis(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the programs of the CLIs."""
-    folder = tmp_path_factory.mktemp("clis")
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(HERE / name, folder)
-    npm = [*npm_command(), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    subprocess.run(npm, cwd=folder, env=node_environment(), check=True, capture_output=True)
-    programs = folder / "bin"
-    programs.mkdir()
-    # The program of this platform; the package's own script that would link to it does not run.
-    vendor = folder / "node_modules" / "@anthropic-ai"
-    (programs / "claude").symlink_to(next(path for path in vendor.glob("claude-code-*/claude") if path.is_file()))
-    return programs
+def pinned() -> Path:
+    """The Claude Code of the lock file."""
+    return install(Path(__file__).parent, "ci")
 
 
 @pytest.fixture
-async def model() -> AsyncIterator[str]:
-    """The URL of the scripted model."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    await serving
+async def model() -> AsyncGenerator[str]:
+    """The address of the scripted model."""
+    async with model_running() as url:
+        yield url
+
+
+def use(program: Path, model: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let agents that are started from now on run this Claude Code on the model, in a home of their own."""
+    (folder / "bin").mkdir()
+    (folder / "bin" / "claude").symlink_to(program)
+    (folder / "home").mkdir()
+    environment = {
+        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+        "HOME": str(folder / "home"),
+        "ANTHROPIC_BASE_URL": model,
+        "ANTHROPIC_API_KEY": "fake",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "IS_SANDBOX": "1",  # root may use the mode `full`
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("CLAUDE_CONFIG_DIR", raising=False)
 
 
 @pytest.fixture
-def claude_code(clis: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let agents that are started from now on find the real Claude Code, with a home of its own."""
-    monkeypatch.setenv("PATH", f"{clis}:{os.environ['PATH']}")
-    monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "claude"))
-    monkeypatch.setenv("ANTHROPIC_BASE_URL", model)
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-" + "x" * 24)
-    monkeypatch.setenv("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")
+def claude(pinned: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let agents find the Claude Code of the lock file."""
+    use(pinned, model, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+async def admin(api: Api) -> Operator:
+    return Operator(api, await api.operator())

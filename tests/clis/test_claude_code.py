@@ -1,79 +1,137 @@
-"""Claude Code itself, driven by a real agent."""
+"""The real Claude Code through agent and server, on a scripted model: it does what claude_code.toml says."""
 
 from __future__ import annotations
 
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
 import pytest
-from support.agents import FINAL, Operator, agent_running, until
+from clis.conftest import install, use
+from support.agents import FINAL, Operator, agent_running, sleepers, until
 from support.api_calls import call_api
+from support.archive import until_archived
 from support.server import Api
 
-pytestmark = [pytest.mark.clis, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.clis
+
+TABLE = tomllib.loads((Path(__file__).parent / "claude_code.toml").read_text())
 
 
-@pytest.fixture
-async def admin(api: Api) -> Operator:
-    return Operator(api, await api.operator())
-
-
-async def steps_of(admin: Operator, command: dict) -> list[dict]:
-    """The steps of a turn so far, by number."""
+async def steps_of(admin: Operator, command: dict[str, Any]) -> list[dict[str, Any]]:
     listed = (await call_api(admin, "GET", f"/v1/commands/{command['id']}/steps"))["steps"]
     return sorted(listed, key=lambda step: step["number"])
 
 
-async def until_step(admin: Operator, command: dict, kind: str) -> None:
-    async def there():
-        row, found = await admin.read(command), await steps_of(admin, command)
-        assert row["state"] != "failed", row["error"]
-        return any(step["kind"] == kind for step in found)
+def as_lines(steps: list[dict[str, Any]], folder: Path) -> list[str]:
+    """The steps as the table writes them."""
+    depths: dict[int, int] = {}
+    lines: list[str] = []
+    for step in steps:
+        depths[step["number"]] = depth = depths.get(step["parent"], -1) + 1
+        status = "denied" if step["denied"] else step["status"]
+        title = step["title"].replace(str(folder), "FOLDER")
+        head = " ".join(filter(None, (step["kind"], step["name"], status)))
+        lines.append("  " * depth + (f"{head}: {title}" if title else head))
+    return lines
 
-    await until(there, f"the turn has a step of the kind {kind}")
+
+async def run_turn(
+    api: Api, admin: Operator, folder: Path, turn: dict[str, Any], conversation: str
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Run a turn by an agent that is started for it; return its command's final row, and its steps."""
+    fields = {name: turn[name] for name in ("permission_mode", "limits") if name in turn}
+    text = turn["prompt"].strip().replace("FOLDER", str(folder))
+    wanted = len(turn["steps"].strip().splitlines())
+
+    async def reached():
+        at = turn.get("interrupt_at") or turn.get("kill_agent_at")
+        return at in [step["name"] for step in await steps_of(admin, command)] and await sleepers(command)
+
+    async def arrived():
+        steps = await steps_of(admin, command)
+        complete = len(steps) >= wanted and all(step["status"] != "in_progress" for step in steps)
+        return steps if complete else None
+
+    async with agent_running(api, folder, kind="claude") as agent:
+        await call_api(admin, "PUT", f"/v1/agents/{agent.id}/permission-mode", {"permission_mode": "accept_edits"})
+        command = await admin.send(agent.id, text, conversation=conversation, **fields)
+        if "interrupt_at" in turn:
+            await until(reached, "the step to interrupt")
+            await admin.cancel(command)
+        if "kill_agent_at" in turn:
+            await until(reached, "the step in which to kill the agent")
+            agent.process.kill()
+            await agent.process.wait()
+        else:
+            ended = await admin.until_state(command, *FINAL)
+            return ended, await until(arrived, f"{wanted} steps")  # type: ignore[return-value]
+    async with agent_running(api, folder, kind="claude"):
+        ended = await admin.until_state(command, *FINAL)
+        return ended, await until(arrived, f"{wanted} steps")  # type: ignore[return-value]
 
 
-async def test_a_text_goes_into_a_turn_in_a_tool_and_in_an_answer(api, admin, claude_code, tmp_path):
-    """In a tool it is taken after that tool, within one turn; in an answer it is taken right after, in a second one."""
+async def check(api: Api, admin: Operator, folder: Path, case: dict[str, Any]) -> None:
+    """Run the turns of a case, and compare each with the table."""
+    for number, turn in enumerate(case["turn"]):
+        command, steps = await run_turn(api, admin, folder, turn, "latest" if number else "new")
+        assert as_lines(steps, folder) == turn["steps"].strip().splitlines()
+        assert command["state"] == turn["state"]
+        assert [denial["tool"] for denial in command["denials"]] == turn.get("denied", [])
+        if "error" in turn:
+            assert command["error"] == turn["error"]
+        assert await sleepers(command) == []
+        if "shown" in turn:
+            archived = await until_archived(api.database_url, command["stream_id"], command["output_end"])
+            shown = re.sub(r"\x1b\[[0-9;]*m", "", archived[command["output_start"] :].decode())
+            assert [text for text in turn["shown"] if f"{text}\r\n" not in shown] == [], shown
+        for name, content in turn.get("files", {}).items():
+            assert (folder / name).read_text() == content
+
+
+@pytest.mark.parametrize("case", TABLE["case"], ids=lambda case: case["name"])
+async def test_a_case_gives_what_the_table_says(api, admin, claude, tmp_path, case):
+    """State, error, steps, denials, and no process is left."""
+    await check(api, admin, tmp_path, case)
+
+
+@pytest.mark.parametrize("mode", TABLE["mode"])
+async def test_a_permission_mode_allows_what_the_table_says(api, admin, claude, tmp_path, mode):
+    """Claude Code works in this mode, runs the tools that it allows, and each other one is denied and named."""
+    wanted, tools = TABLE["mode"][mode], TABLE["tool"]
     async with agent_running(api, tmp_path, kind="claude") as agent:
-        turn = await admin.send(agent.id, "first [run: sleep 3; echo done]")
-        await until_step(admin, turn, "tool")
-        text = await admin.until_state(await admin.send(agent.id, "and this", steer=True), *FINAL)
-        turn = await admin.until_state(turn, *FINAL)
-        await until_step(admin, turn, "result")
-        kinds = [(step["kind"], step["name"]) for step in await steps_of(admin, turn)]
-        assert kinds == [("tool", "Bash"), ("input", "steer"), ("message", ""), ("result", "completed")]
-        assert (text["steer_state"], text["steer_step"]) == ("taken", 2)
-        assert (turn["state"], turn["usage"]["turns"]) == ("succeeded", 2)
+        await call_api(admin, "PUT", f"/v1/agents/{agent.id}/permission-mode", {"permission_mode": mode})
+        prompt = " ".join(tools.values()).replace("FOLDER", str(tmp_path))
+        command = await admin.until_state(await admin.send(agent.id, prompt), *FINAL)
+        read = await call_api(admin, "GET", f"/v1/conversations/{command['conversation_id']}")
 
-        turn = await admin.send(agent.id, "second [slow: 4][words: 40]")
-        await until_step(admin, turn, "message")
-        text = await admin.until_state(await admin.send(agent.id, "and that", steer=True), *FINAL)
-        turn = await admin.until_state(turn, *FINAL)
+        async def ended():
+            steps = await steps_of(admin, command)
+            return steps if steps and steps[-1]["kind"] == "result" else None
 
-        async def both():
-            return [step["kind"] for step in await steps_of(admin, turn)].count("result") == 2
-
-        await until(both, "both results have arrived")
-        kinds = [(step["kind"], step["title"]) for step in await steps_of(admin, turn)]
-        # This version reports that it has taken the text after the first pieces of its answer.
-        assert set(kinds[2:4]) == {("input", "and that"), ("message", "Scripted answer: and that")}
-        assert [kind for kind, _ in kinds[:2]] == ["message", "result"]
-        assert (turn["state"], turn["error"]) == ("succeeded", None)
-        assert (text["steer_state"], text["steers"]) == ("taken", turn["id"])
-        assert kinds[text["steer_step"] - 1][0] == "input"
+        steps: Any = await until(ended, "the turn's end is a step")
+        calls = [step for step in steps if step["kind"] == "tool"]
+        ran = [name for name, step in zip(tools, calls, strict=True) if not step["denied"]]
+        assert (command["state"], read["permission_mode"], ran) == ("succeeded", wanted["reported"], wanted["runs"])
+        assert command["denied"] == len(tools) - len(ran)
+        assert (tmp_path / "written.txt").exists() == ("write" in ran)
+        assert (tmp_path / "redirected.txt").exists() == ("redirect" in ran)
 
 
-async def test_a_text_is_dropped_with_a_cancelled_turn(api, admin, claude_code, tmp_path):
-    """The next command continues the conversation."""
-    async with agent_running(api, tmp_path, kind="claude") as agent:
-        turn = await admin.send(agent.id, "first [run: sleep 60; echo done]")
-        await until_step(admin, turn, "tool")
-        text = await admin.send(agent.id, "and this", steer=True)
-
-        async def given():
-            return (await admin.read(text))["steer_state"] == "given"
-
-        await until(given, "the CLI has the text")
-        await admin.cancel(turn)
-        assert (await admin.until_state(turn, *FINAL))["state"] == "cancelled"
-        assert (await admin.read(text))["steer_state"] in ("late", "taken")  # older versions begin a turn for it
-        again = await admin.until_state(await admin.send(agent.id, "again", conversation="latest"), *FINAL)
-        assert (again["state"], again["conversation_id"]) == ("succeeded", turn["conversation_id"])
+async def test_the_newest_version_is_tried(api, admin, model, tmp_path, tmp_path_factory, monkeypatch):
+    """What differs from the table with the newest version in the registry is printed, and decides nothing."""
+    folder = tmp_path_factory.mktemp("newest")
+    (folder / "package.json").write_text('{"private": true}')
+    try:
+        program = install(folder, "install", "@anthropic-ai/claude-code@latest")
+    except subprocess.CalledProcessError as error:
+        print(f"not installed: {error.stderr.decode()}")
+        return
+    use(program, model, tmp_path, monkeypatch)
+    for case in TABLE["case"]:
+        try:
+            await check(api, admin, tmp_path, case)
+        except (AssertionError, TimeoutError) as error:
+            print(f"{case['name']}: differs\n{error or 'no answer in time'}")
