@@ -194,6 +194,8 @@ def _migrated(name: str, kind: type[EmbeddedPostgres]) -> Path:
             with psycopg.connect(server.url("postgres"), autocommit=True) as conn:
                 conn.execute(f"create database {TEMPLATE} template {DATABASE}")
                 _make_sign_in_cheap(conn)
+            # The first connection writes a cache of the catalogue, which each copy then has.
+            psycopg.connect(server.url(TEMPLATE)).close()
             server.stop()
             partial.rename(made)
     return made

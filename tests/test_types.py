@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
+import tomllib
 
 import pytest
+from support.checked import ROOT, check_once
 
-ROOT = Path(__file__).resolve().parents[1]
+PYPROJECT = ROOT / "pyproject.toml"
 
 
 @pytest.mark.seconds(30)
-def test_pyright_finds_no_error() -> None:
+def test_pyright_finds_no_error(pytestconfig: pytest.Config) -> None:
     """By the settings of pyproject.toml."""
-    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
+
+    def check() -> None:
+        command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stdout + result.stderr
+
+    folders = tomllib.loads(PYPROJECT.read_text())["tool"]["pyright"]["include"]
+    sources = [file for folder in folders for file in (ROOT / folder).rglob("*.py*")]
+    check_once(pytestconfig, "types", [PYPROJECT, *(file for file in sources if file.suffix in (".py", ".pyi"))], check)
