@@ -321,4 +321,5 @@ class Agent:
             recalls=True,
             problem=self.problem,
             takes_steers=DRIVERS[self._config.kind].takes_steers,
+            takes_rules=DRIVERS[self._config.kind].takes_rules,
         )

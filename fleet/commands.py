@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 from uuid import UUID
 
 import msgspec
-from msgspec import Meta, to_builtins
+from msgspec import Meta, convert, to_builtins
 from psycopg.rows import DictRow
 
 from onsembl.fleet import instance_messages
@@ -21,6 +21,7 @@ from onsembl.protocol.limits import NO_LIMITS, CommandLimits
 from onsembl.protocol.permissions import PermissionMode, is_laxer
 from onsembl.protocol.presets import Preset, Value, Values, ValuesError, render
 from onsembl.protocol.states import AgentKind
+from onsembl.protocol.tool_rules import NO_RULES, REQUESTED_NO_RULES, RequestedRules, ToolRules
 from onsembl.protocol.turn_messages import Effort, ModelName
 from onsembl.sql import agents, audit, command_groups, commands, presets
 from onsembl.sql.database import Connection, Pool
@@ -44,7 +45,8 @@ class CommandContent(Bounded, frozen=True, kw_only=True):
 
     A prompt is a turn of a `conversation` of its agent: a new one, the latest one, or the one of this id. `model` and
     `effort` are those of this turn; without them the CLI decides. The `permission_mode` of this turn goes no further
-    than the agent's, which is its default. A command line takes none of these.
+    than the agent's, which is its default; `rules` allow and deny tool calls beside those of the preset and the agent,
+    and allow no more than the agent may. A command line takes none of these.
     """
 
     text: CommandText | None = None
@@ -56,6 +58,7 @@ class CommandContent(Bounded, frozen=True, kw_only=True):
     model: ModelName | None = None
     effort: Effort | None = None
     permission_mode: PermissionMode | None = None
+    rules: RequestedRules = REQUESTED_NO_RULES
 
     @property
     def turn_settings(self) -> dict[str, object]:
@@ -129,6 +132,8 @@ async def steer(conn: Connection, content: CommandContent, agent_id: AgentId, ac
             "Update it, or queue the text."
         )
     rendered = await render_content(conn, content, [agent["kind"]])
+    if rendered.rules:
+        raise ContentError("A text for the running turn takes no settings of a turn.")
     row = await _request(conn, rendered, agent_id, actor, steer=True)
     if row["steer_state"] == "waiting" and (instance_id := await agents.online_at(conn, agent_id)) is not None:
         await instance_messages.send(conn, instance_id, InstanceMessage(op="attend", agent_id=agent_id))
@@ -153,8 +158,10 @@ async def send(
     A plain text for an agent's id is one statement, which also gives the command its job if the agent is free.
     """
     if isinstance(target, UUID):
-        kinds = [] if content.preset is None else [(await _enabled_agent(conn, target))["kind"]]
-        rendered = await render_content(conn, content, kinds)
+        plain = content.preset is None and not content.rules
+        targets = [] if plain else [await _enabled_agent(conn, target)]
+        rendered = await render_content(conn, content, [agent["kind"] for agent in targets])
+        check_turn(rendered, targets)
         return Sent(command=await _request(conn, rendered, target, actor))
     rows = await find_targets(conn, target)
     is_group = group_of_one or len(rows) > 1 or "agents" not in target
@@ -198,6 +205,8 @@ class RenderedCommand:
     conversation: str
     """`new`, `latest`, or an id."""
     turn_settings: Mapping[str, object]
+    """For the CLI; with the `rules` of the command and its preset, if any."""
+    rules: ToolRules = NO_RULES
 
     def audit_detail(self, agent_id: AgentId) -> dict[str, object]:
         """The detail of the audit log's event when the command is sent to this agent."""
@@ -206,6 +215,8 @@ class RenderedCommand:
             detail["preset"] = self.preset
         if limits := to_builtins(self.limits):
             detail["limits"] = limits
+        if self.rules:
+            detail["rules"] = to_builtins(self.rules)
         return detail
 
 
@@ -216,7 +227,8 @@ async def render_content(conn: Connection, content: CommandContent, kinds: Itera
     if content.text is not None:
         if content.values:
             raise ContentError("Only a preset takes values.")
-        return _rendered(content, content.text, content.priority or DEFAULT_PRIORITY, None, content.limits)
+        priority = content.priority or DEFAULT_PRIORITY
+        return _rendered(content, content.text, priority, None, content.limits, content.rules)
     assert content.preset is not None
     try:
         preset = await presets.find(conn, content.preset)
@@ -232,13 +244,15 @@ async def render_content(conn: Connection, content: CommandContent, kinds: Itera
     except ValuesError as error:
         raise ContentError(f"The values do not fit the preset {preset.name}: {error}.", error.fields) from error
     priority = content.priority or preset.priority or DEFAULT_PRIORITY
-    return _rendered(content, text, priority, preset.name, content.limits.with_defaults(preset.limits))
+    limits, rules = content.limits.with_defaults(preset.limits), preset.rules.joined(content.rules)
+    return _rendered(content, text, priority, preset.name, limits, rules)
 
 
 def _rendered(
-    content: CommandContent, text: str, priority: int, preset: str | None, limits: CommandLimits
+    content: CommandContent, text: str, priority: int, preset: str | None, limits: CommandLimits, rules: ToolRules
 ) -> RenderedCommand:
-    return RenderedCommand(text, priority, preset, limits, content.conversation, content.turn_settings)
+    settings = content.turn_settings | ({"rules": to_builtins(rules)} if rules else {})
+    return RenderedCommand(text, priority, preset, limits, content.conversation, settings, rules)
 
 
 async def promote_queues(pool: Pool, agent_ids: Sequence[AgentId]) -> None:
@@ -297,7 +311,7 @@ def _raise_refused(command: RenderedCommand, agent: DictRow) -> None:
 
 def check_turn(command: RenderedCommand, targets: Sequence[DictRow]) -> None:
     """Raise ContentError if the command is to be a particular turn, and the targets are several agents, or one that
-    runs command lines."""
+    runs command lines; or if it goes further than one of them may."""
     named = command.conversation not in ("new", "latest")
     if named and len(targets) > 1:
         raise ContentError("A conversation belongs to one agent: several take `new` or `latest`.")
@@ -306,9 +320,33 @@ def check_turn(command: RenderedCommand, targets: Sequence[DictRow]) -> None:
         if mode is not None and agent["kind"] != AgentKind.SHELL and is_laxer(mode, agent["permission_mode"]):
             limit = agent["permission_mode"]
             raise ContentError(f"The agent {agent['name']} goes no further than the permission mode {limit}.")
+        if agent["kind"] != AgentKind.SHELL:
+            check_rules(command.rules, agent)
     names = [agent["name"] for agent in targets if agent["kind"] == AgentKind.SHELL]
     if names and (named or command.turn_settings):
         raise ContentError(f"An agent of the kind shell takes no settings of a turn: {', '.join(names)}.")
+
+
+def check_rules(rules: ToolRules, agent: DictRow) -> None:
+    """Raise ContentError if the rules allow more than the agent may, or its program does not hold a turn to rules."""
+    beyond = rules.beyond(convert(agent["rules"], ToolRules), agent["permission_mode"])
+    if beyond:
+        raise ContentError(
+            f"The agent {agent['name']} may not be allowed {', '.join(beyond)}. "
+            "An admin can allow it by the agent's own rules."
+        )
+    check_takes_rules(rules, agent)
+
+
+def check_takes_rules(rules: ToolRules, agent: DictRow) -> None:
+    """Raise ContentError if there are rules, and the agent's program does not hold a turn to them."""
+    if rules and agent["kind"] == AgentKind.SHELL:
+        raise ContentError(f"The agent {agent['name']} runs command lines, to which no rules apply.")
+    if rules and not agent["takes_rules"] and agent["connected_at"] is not None:
+        raise ContentError(
+            f"The agent {agent['name']} does not hold its coding CLI to rules: its version is older, or has no rules "
+            "for this kind of agent."
+        )
 
 
 async def _enabled_agent(conn: Connection, agent_id: AgentId) -> DictRow:

@@ -171,6 +171,8 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     """Why the agent takes no command, as in `problem`."""
     takes_steers: bool = False
     """Whether the agent puts texts into a running turn (`steer`)."""
+    takes_rules: bool = False
+    """Whether the agent holds a turn to its `rules`."""
 
 
 class AgentProblem(Message, tag="problem", frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ from onsembl.protocol.field_types import (
 )
 from onsembl.protocol.limits import REQUESTED_NO_LIMITS, RequestedLimits
 from onsembl.protocol.states import AgentKind
+from onsembl.protocol.tool_rules import REQUESTED_NO_RULES, RequestedRules
 
 MAX_VARIABLES = 50
 
@@ -59,7 +60,8 @@ Variables = Annotated[list[Variable], Meta(max_length=MAX_VARIABLES)]
 class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A template with its variables.
 
-    With `kinds`, the preset is only for agents of these kinds. `priority` and `limits` are defaults for its commands.
+    With `kinds`, the preset is only for agents of these kinds. `priority` and `limits` are defaults for its commands;
+    `rules` are in force in each of them.
     """
 
     name: Name
@@ -71,6 +73,7 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     kind: AgentKind | None = None
     """As `kinds` with this kind, as earlier clients write it."""
     limits: RequestedLimits = REQUESTED_NO_LIMITS
+    rules: RequestedRules = REQUESTED_NO_RULES
 
     def fits(self, kind: str) -> bool:
         """Whether the preset is for agents of this kind."""

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from onsembl.protocol.field_types import END, NO_NUL, ShortText
 from onsembl.protocol.permissions import PermissionMode
+from onsembl.protocol.tool_rules import NO_RULES, ToolRules
 
 ConversationId = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*" + END)]
 """A coding CLI's own id of a conversation, by which it resumes. It becomes an argument of the CLI."""
@@ -33,6 +34,7 @@ class TurnSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     model: ModelName | None = None
     effort: Effort | None = None
     permission_mode: PermissionMode = "ask"
+    rules: ToolRules = NO_RULES
 
 
 class Denial(msgspec.Struct, frozen=True, kw_only=True):

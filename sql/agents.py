@@ -18,11 +18,12 @@ from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.messages import Hello
 from onsembl.protocol.ownership import Presence
 from onsembl.protocol.permissions import PermissionMode
+from onsembl.protocol.tool_rules import ToolRules
 from onsembl.sql.database import Connection
 
 COLUMNS = """id, name, kind, mode, host, platform, version, created_at, disabled_at, status, epoch, instance_id,
     connected_at, disconnected_at, stream_id, columns, rows, paused_at, paused_by_name,
-    labels, limits, permission_mode, problem, problem_since, takes_steers"""
+    labels, limits, permission_mode, rules, problem, problem_since, takes_steers, takes_rules"""
 
 
 async def list_agents(conn: Connection) -> list[DictRow]:
@@ -73,7 +74,7 @@ async def connected(
             epoch = epoch + 1, status = 'online', instance_id = %(instance_id)s, connected_at = now(),
             disconnected_at = null, stream_id = %(stream_id)s, kind = %(kind)s, mode = %(mode)s, host = %(host)s,
             platform = %(platform)s, version = %(version)s, columns = %(columns)s, rows = %(rows)s,
-            takes_steers = %(takes_steers)s
+            takes_steers = %(takes_steers)s, takes_rules = %(takes_rules)s
         where id = %(agent_id)s
         returning epoch""",
         {
@@ -88,6 +89,7 @@ async def connected(
             "columns": hello.columns,
             "rows": hello.rows,
             "takes_steers": hello.takes_steers,
+            "takes_rules": hello.takes_rules,
         },
     )
     row = await cursor.fetchone()
@@ -163,6 +165,14 @@ async def set_permission_mode(conn: Connection, agent_id: AgentId, mode: Permiss
         {"mode": mode, "agent": agent_id},
     )
     return row
+
+
+async def set_rules(conn: Connection, agent_id: AgentId, rules: ToolRules) -> DictRow | None:
+    """Set the rules of all commands of the agent; return the agent's row, None when the agent does not exist."""
+    cursor = await conn.execute(
+        f"update agents set rules = %s where id = %s returning {COLUMNS}", [Jsonb(to_builtins(rules)), agent_id]
+    )
+    return await cursor.fetchone()
 
 
 async def set_limits(conn: Connection, agent_id: AgentId, limits: CommandLimits) -> DictRow | None:

@@ -22,6 +22,7 @@ ACTIONS: dict[str, str] = {
     "agent.limited": "An agent's limits were set; the detail has them.",
     "agent.logged_out": "An agent revoked its own credentials.",
     "agent.paused": "An agent was paused: no queued command starts.",
+    "agent.rules_set": "An admin set the rules for an agent's tool calls: before and after.",
     "agent.permission_mode_set": "An admin set how far an agent may go without asking: before and after.",
     "agent.problem_begun": "An agent reported that it takes no command, for example because its disk is full.",
     "agent.problem_over": "The problem of an agent is over, and its queue continues.",

@@ -94,9 +94,14 @@ async def get(conn: Connection, command_id: CommandId) -> DictRow | None:
 
 
 async def active(conn: Connection, agent_ids: Collection[AgentId]) -> list[DictRow]:
-    """The commands that occupy these agents: at most one each."""
+    """The commands that occupy these agents: at most one each. A row has the agent's `agent_rules` and `agent_mode`,
+    too."""
     cursor = await conn.execute(
-        f"select {COLUMNS} from commands where agent_id = any(%s) and state in ('dispatched', 'running')",
+        f"""select {COLUMNS}, agent_rules, agent_mode
+            from commands
+            join (select id as owner, rules as agent_rules, permission_mode as agent_mode from agents) as owners
+                on owner = agent_id
+            where agent_id = any(%s) and state in ('dispatched', 'running')""",
         [list(agent_ids)],
     )
     return await cursor.fetchall()

@@ -14,7 +14,7 @@ from onsembl.protocol.ids import AgentId
 from onsembl.sql.database import Connection
 
 COLUMNS = """id, name, target, text, preset, "values", priority, limits, conversation, model, effort,
-    permission_mode, cron, time_zone, at, next_at, paused_at, paused_by_name, revision, created_at, updated_at,
+    permission_mode, rules, cron, time_zone, at, next_at, paused_at, paused_by_name, revision, created_at, updated_at,
     updated_by, updated_by_name"""
 
 # The result of a run is the number of its commands in each state.
@@ -66,9 +66,9 @@ async def insert(
     sets."""
     cursor = await conn.execute(
         """insert into schedules (name, target, text, preset, "values", priority, limits, conversation, model,
-               effort, permission_mode, cron, time_zone, at, next_at, updated_by, updated_by_name)
+               effort, permission_mode, rules, cron, time_zone, at, next_at, updated_by, updated_by_name)
            values (%(name)s, %(target)s, %(text)s, %(preset)s, %(values)s, %(priority)s, %(limits)s,
-               %(conversation)s, %(model)s, %(effort)s, %(permission_mode)s, %(cron)s, %(time_zone)s, %(at)s,
+               %(conversation)s, %(model)s, %(effort)s, %(permission_mode)s, %(rules)s, %(cron)s, %(time_zone)s, %(at)s,
                %(next_at)s, %(by)s, %(by_name)s)
            on conflict do nothing
            returning id""",
@@ -94,7 +94,7 @@ async def update(
         """update schedules
            set name = %(name)s, target = %(target)s, text = %(text)s, preset = %(preset)s, "values" = %(values)s,
                priority = %(priority)s, limits = %(limits)s, conversation = %(conversation)s, model = %(model)s,
-               effort = %(effort)s, permission_mode = %(permission_mode)s, cron = %(cron)s,
+               effort = %(effort)s, permission_mode = %(permission_mode)s, rules = %(rules)s, cron = %(cron)s,
                time_zone = %(time_zone)s, at = %(at)s, next_at = %(next_at)s,
                revision = revision + 1, updated_at = now(), updated_by = %(by)s, updated_by_name = %(by_name)s
            where id = %(id)s""",
@@ -194,6 +194,7 @@ def _parameters(content: Mapping[str, Any], next_at: datetime | None, by: UUID, 
         "target": Jsonb(content["target"]),
         "values": Jsonb(content["values"]),
         "limits": Jsonb(content["limits"]),
+        "rules": Jsonb(content["rules"]),
         "next_at": next_at,
         "by": by,
         "by_name": by_name,

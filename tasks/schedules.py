@@ -22,7 +22,7 @@ from onsembl.tasks.context import services_of
 
 logger = logging.getLogger(__name__)
 
-CONTENT = ("text", "preset", "values", "priority", "conversation", "model", "effort", "permission_mode")
+CONTENT = ("text", "preset", "values", "priority", "conversation", "model", "effort", "permission_mode", "rules")
 """The columns of a schedule that are fields of the command that it sends."""
 
 

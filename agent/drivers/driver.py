@@ -69,6 +69,8 @@ class Driver(Protocol):
 
     takes_steers: bool
     """Whether a text can be given to a running command."""
+    takes_rules: bool
+    """Whether the CLI is held to the rules of a turn."""
 
     def start(self, offer: Offer, context: ProcessContext) -> Run:
         """Run a command. Raises OSError when it cannot start."""

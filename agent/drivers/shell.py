@@ -41,6 +41,7 @@ class ShellDriver:
     """Starts command lines."""
 
     takes_steers = False
+    takes_rules = False
 
     def start(self, offer: Offer, context: ProcessContext) -> ShellRun:
         argv = [*SHELL, script(offer.text), *context.arguments]

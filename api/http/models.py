@@ -14,6 +14,7 @@ from onsembl.protocol.field_types import Time as Time
 from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.states import AgentKind, AgentMode, AgentStatus, CommandState
+from onsembl.protocol.tool_rules import ToolRules
 
 
 class Body(Bounded, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,10 +58,12 @@ class Agent(Answer, frozen=True, kw_only=True):
     labels: list[str]
     limits: CommandLimits
     permission_mode: PermissionMode
+    rules: ToolRules
     problem: str | None
     """Why the agent takes no command, as on a full disk; its queue waits."""
     problem_since: Time | None
     takes_steers: bool
+    takes_rules: bool
     """Whether the agent puts a text into its running turn."""
 
 

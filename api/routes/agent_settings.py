@@ -6,12 +6,14 @@ from psycopg.rows import DictRow
 
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.models import Agent, Body
-from onsembl.api.http.problems import found
+from onsembl.api.http.problems import Problem, found
 from onsembl.api.routes.commands_models import AgentLabels
+from onsembl.fleet.commands import ContentError, check_takes_rules
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.limits import RequestedLimits
 from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.states import Role
+from onsembl.protocol.tool_rules import RequestedRules
 from onsembl.sql import agents, audit
 
 
@@ -75,7 +77,47 @@ async def set_agent_permission_mode(call: Call[AgentPermissionMode]) -> DictRow:
     return row
 
 
+class AgentRules(Body, frozen=True, kw_only=True):
+    """Rules for all commands of the agent. What they allow needs no question; what they deny is denied in every
+    permission mode."""
+
+    rules: RequestedRules
+
+
+async def set_agent_rules(call: Call[AgentRules]) -> DictRow:
+    """The new rules apply to queued commands, too; a running command continues."""
+    rules = call.body.rules
+    async with call.services.pool.connection() as conn:
+        before = found(await agents.get(conn, AgentId(call.id("agent_id"))), "agent")
+        try:
+            check_takes_rules(rules, before)
+        except ContentError as error:
+            raise Problem(409, str(error)) from error
+        row = found(await agents.set_rules(conn, AgentId(before["id"]), rules), "agent")
+        await audit.write(
+            conn,
+            audit.Event(
+                actor=call.actor,
+                action="agent.rules_set",
+                target_kind="agent",
+                target_id=str(row["id"]),
+                detail={"name": row["name"], "rules": [before["rules"], row["rules"]]},
+            ),
+        )
+    return row
+
+
 ENDPOINTS = [
+    Endpoint(
+        method="PUT",
+        path="/v1/agents/{agent_id:uuid}/rules",
+        handler=set_agent_rules,
+        summary="Set the rules that allow and deny tool calls of an agent",
+        answer=Agent,
+        role=Role.ADMIN,
+        body=AgentRules,
+        problems=(404, 409),
+    ),
     Endpoint(
         method="PUT",
         path="/v1/agents/{agent_id:uuid}/permission-mode",

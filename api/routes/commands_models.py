@@ -15,6 +15,7 @@ from onsembl.protocol.limits import REQUESTED_NO_LIMITS, CommandLimits, LimitNam
 from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.queue_order import Destination
 from onsembl.protocol.states import CommandState
+from onsembl.protocol.tool_rules import ToolRules
 from onsembl.protocol.turn_messages import Denial, Effort
 from onsembl.protocol.usage import Usage
 
@@ -40,7 +41,8 @@ class CancelStepAnswer(Answer, frozen=True, kw_only=True):
 
 class Turn(Answer, frozen=True, kw_only=True):
     """How the CLI is started for a prompt. `conversation` is the CLI's own id; with `known` the CLI continues it. With
-    `fork_of` it begins as a copy of that one."""
+    `fork_of` it begins as a copy of that one. `rules` are those of the command and its preset; the agent's are in force
+    as well."""
 
     conversation: str
     known: bool
@@ -48,6 +50,7 @@ class Turn(Answer, frozen=True, kw_only=True):
     model: str | UnsetType = UNSET
     effort: Effort | UnsetType = UNSET
     permission_mode: PermissionMode | UnsetType = UNSET
+    rules: ToolRules | UnsetType = UNSET
 
 
 class Command(Answer, frozen=True, kw_only=True):
@@ -115,7 +118,8 @@ class NewCommand(CommandContent, frozen=True, kw_only=True, forbid_unknown_field
     """A command for one agent: either a text, or a preset with values for its variables. The default priority is the
     preset's, or 5. A limit that is not given is the preset's; the agent's own limits apply as well. A prompt is a turn
     of a `conversation`: a new one, the agent's latest one, or the one of this id; `model` and `effort` are for this
-    turn; so is the `permission_mode`, which goes no further than the agent's."""
+    turn; so is the `permission_mode`, which goes no further than the agent's. `rules` allow and deny tool calls beside
+    those of the preset and the agent; they allow no more than the agent may."""
 
     limits: RequestedLimits = REQUESTED_NO_LIMITS
 

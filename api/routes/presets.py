@@ -29,6 +29,7 @@ from onsembl.protocol.presets import (
 )
 from onsembl.protocol.shipped_presets import SHIPPED
 from onsembl.protocol.states import AgentKind, Role
+from onsembl.protocol.tool_rules import REQUESTED_NO_RULES, RequestedRules, ToolRules
 from onsembl.sql import audit, presets
 
 
@@ -47,6 +48,7 @@ class PresetAnswer(Answer, frozen=True, kw_only=True):
     kind: AgentKind | None
     kinds: list[AgentKind]
     limits: CommandLimits
+    rules: ToolRules
     shipped: bool
     revision: int
     updated_at: Time | None
@@ -70,6 +72,7 @@ class SavePreset(Body, frozen=True, kw_only=True):
     kinds: Kinds = msgspec.field(default_factory=list[AgentKind])
     kind: AgentKind | None = None
     limits: RequestedLimits = REQUESTED_NO_LIMITS
+    rules: RequestedRules = REQUESTED_NO_RULES
     name: Name | None = None
     revision: Revision | None = None
 
@@ -191,7 +194,8 @@ def _kept(row: DictRow) -> PresetAnswer | DictRow:
 
 
 def _content(row: DictRow) -> dict[str, object]:
-    return {name: row[name] for name in ("name", "description", "template", "variables", "priority", "kinds", "limits")}
+    saved = ("name", "description", "template", "variables", "priority", "kinds", "limits", "rules")
+    return {name: row[name] for name in saved}
 
 
 def _event(actor: audit.Actor, action: str, name: str, detail: Mapping[str, object]) -> audit.Event:

@@ -35,7 +35,7 @@ from onsembl.tasks.schedules import fire_now, first_time
 TIMES_SHOWN = 5
 GIVEN = (
     *("name", "target", "text", "preset", "values", "priority", "limits", "conversation", "model", "effort"),
-    "permission_mode",
+    *("permission_mode", "rules"),
     *("cron", "time_zone", "at"),
 )
 """The columns of a schedule that an operator sets."""
@@ -151,6 +151,7 @@ async def _content(conn: Connection, body: NewSchedule) -> tuple[dict[str, Any],
     content: dict[str, Any] = {name: getattr(body, name) for name in GIVEN}
     content["target"] = to_builtins(body.target)
     content["limits"] = to_builtins(body.limits)
+    content["rules"] = to_builtins(body.rules)
     rows = await find_targets(conn, content["target"])
     check_turn(await render_content(conn, body, [row["kind"] for row in rows]), rows)
     next_at = _first_time(content, datetime.now(UTC))

@@ -15,6 +15,7 @@ from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.presets import Values
 from onsembl.protocol.states import CommandState
+from onsembl.protocol.tool_rules import ToolRules
 from onsembl.protocol.turn_messages import Effort
 
 Cron = Annotated[
@@ -77,6 +78,7 @@ class ScheduleAnswer(Answer, frozen=True, kw_only=True):
     model: str | None
     effort: Effort | None
     permission_mode: PermissionMode | None
+    rules: ToolRules
     cron: str | None
     time_zone: str
     at: Time | None

@@ -136,6 +136,7 @@ class AgentSession:
         self.boot: UUID | None = None
         self.actor = Actor("agent", identity.id, "", client_address(websocket))
         self.takes_steers = False
+        self.takes_rules = False
         self.offered: tuple[CommandId, float] | None = None
         self.problems = 0
         self._kid = identity.kid
@@ -271,7 +272,8 @@ class AgentSession:
                 )
             ),
         )
-        self.boot, self.takes_steers = hello.boot, hello.takes_steers
+        self.boot = hello.boot
+        self.takes_steers, self.takes_rules = hello.takes_steers, hello.takes_rules
         self._hub.links[self.agent_id] = self
         self._known_halt = connected.halt
         for command_id in connected.hello.ended_before:

@@ -23,6 +23,7 @@ from onsembl.protocol.ids import AgentId, CommandId, Epoch, OperatorId, StreamId
 from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.messages import Cancel, Halt, HaltLifted, KeysTaken, Offer, ServerToAgentMessage, Steer
 from onsembl.protocol.states import CommandState
+from onsembl.protocol.tool_rules import ToolRules
 from onsembl.protocol.turn_messages import TurnSettings
 from onsembl.sql import commands, halts, steers
 from onsembl.sql.audit import Actor
@@ -46,6 +47,8 @@ class AgentLink(Protocol):
     """The agent, as the audit log names it."""
     takes_steers: bool
     """Whether the agent puts texts into a running turn."""
+    takes_rules: bool
+    """Whether the agent holds a turn to its rules."""
     offered: tuple[CommandId, float] | None
     """The last command that was offered over this connection, and when, by the monotonic clock."""
     problems: int
@@ -178,6 +181,8 @@ class Hub:
         link = self.links.get(row["agent_id"])
         if link is None:
             return False
+        if row["turn"] is not None and row["state"] == CommandState.DISPATCHED:
+            return await self.sync_agent(link.agent_id)  # the offer has the agent's rules, too
         await _send_due(link, row)
         return True
 
@@ -268,6 +273,23 @@ async def _send_due(link: AgentLink, row: DictRow) -> None:
         )
 
 
+class _NoRules(Exception):
+    """The turn has rules, and the agent's program does not hold it to them."""
+
+
+def _turn_of(row: DictRow, link: AgentLink) -> TurnSettings | None:
+    """The settings of a command's turn, with the rules that are in force now. Raises msgspec.ValidationError, and
+    _NoRules."""
+    if row["turn"] is None:
+        return None
+    turn = msgspec.convert(row["turn"], TurnSettings)
+    own = msgspec.convert(row["agent_rules"], ToolRules)
+    rules = own.joined(turn.rules.within(own, row["agent_mode"]))
+    if rules and not link.takes_rules:
+        raise _NoRules("the agent's program does not hold its coding CLI to rules")
+    return msgspec.structs.replace(turn, rules=rules)
+
+
 async def _send_for(link: AgentLink, row: DictRow) -> None:
     if not CommandState(row["state"]).is_active:
         return
@@ -281,8 +303,8 @@ async def _send_for(link: AgentLink, row: DictRow) -> None:
         link.offered = (row["id"], now)
         try:
             limits = msgspec.convert(row["limits"], CommandLimits)
-            turn = msgspec.convert(row["turn"], TurnSettings) if row["turn"] is not None else None
-        except msgspec.ValidationError as error:  # without an offer, its job gives the command up
+            turn = _turn_of(row, link)
+        except (msgspec.ValidationError, _NoRules) as error:  # without an offer, its job gives the command up
             logger.warning(
                 "A command cannot be offered: %s",
                 error,

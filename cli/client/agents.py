@@ -6,7 +6,14 @@ from typing import Any
 
 import click
 
-from onsembl.cli.client.options import limit_options, limits_of, reason_option, server_option
+from onsembl.cli.client.options import (
+    limit_options,
+    limits_of,
+    reason_option,
+    rule_options,
+    rules_of,
+    server_option,
+)
 from onsembl.cli.client.rest_client import OperatorClient
 from onsembl.cli.json_output import json_option, print_json
 from onsembl.cli.output import print_line
@@ -104,6 +111,38 @@ def permission_mode(name: str, mode: str, as_json: bool, server: str | None) -> 
         print_json(agent)
     else:
         print_line(f"{name}: {agent['permission_mode']}")
+
+
+@agents.command("rules")
+@_name_argument
+@click.option("--clear", is_flag=True, help="Remove all rules.")
+@rule_options
+@json_option
+@server_option
+def rules(
+    name: str, clear: bool, deny: tuple[str, ...], allow: tuple[str, ...], as_json: bool, server: str | None
+) -> None:
+    """Show an agent's rules for tool calls, or set them: they replace the existing ones. Setting needs an admin.
+
+    \b
+    A rule is TOOL or TOOL(PATTERN); repeat the options for several.
+      --allow 'Bash(git log*)' --allow 'edit(docs/*)' --deny 'Bash(git push*)' --deny WebFetch
+    TOOL is a name, or a kind: read, edit, execute, search, fetch. In a pattern, * stands for any characters.
+
+    A denial wins over what is allowed. Queued commands are held to the rules, too; a running command continues.
+    """
+    if clear and (allow or deny):
+        raise click.UsageError("Give either rules or --clear.")
+    with OperatorClient(server) as client:
+        path = f"/v1/agents/{client.agent_id(name)}"
+        given = {"rules": rules_of({"allow": allow, "deny": deny})}
+        agent = client.request("PUT", f"{path}/rules", given) if clear or allow or deny else client.request("GET", path)
+    if as_json:
+        print_json(agent)
+        return
+    listed = [f"{verb} {rule}" for verb in ("allow", "deny") for rule in agent["rules"].get(verb, [])]
+    for line in listed or [f"{name} has no rules."]:
+        print_line(line)
 
 
 @agents.command()

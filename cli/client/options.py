@@ -143,8 +143,9 @@ def limits_of(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def turn_options(command: F) -> F:
-    """Add `--new`, `--continue` and `--conversation`, `--model` and `--effort`, for prompts. `turn_of` reads them."""
+    """Add the options of a prompt: its conversation, model, effort, permission mode and rules. `turn_of` reads them."""
     for option in (
+        rule_options,
         click.option(
             "--permission-mode",
             type=click.Choice(PERMISSION_MODES),
@@ -170,5 +171,25 @@ def turn_of(options: Mapping[str, Any]) -> dict[str, Any]:
         "model": options["model"],
         "effort": options["effort"],
         "permission_mode": options["permission_mode"],
+        "rules": rules_of(options) or None,
     }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def rule_options(command: F) -> F:
+    """Add `--allow` and `--deny`. `rules_of` reads them."""
+    for option in (
+        click.option(
+            "--deny", multiple=True, metavar="RULE", help="Deny tool calls: TOOL or TOOL(PATTERN) (repeat for several)."
+        ),
+        click.option(
+            "--allow", multiple=True, metavar="RULE", help="Allow tool calls without a question (repeat for several)."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def rules_of(options: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The given rules in the form of the REST API."""
+    return {name: list(options[name]) for name in ("allow", "deny") if options[name]}

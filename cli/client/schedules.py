@@ -29,7 +29,7 @@ from onsembl.cli.output import print_line, print_lines
 
 FIELDS = (
     *("name", "target", "text", "preset", "values", "priority", "limits", "conversation", "model", "effort"),
-    "permission_mode",
+    *("permission_mode", "rules"),
     *("cron", "time_zone", "at"),
 )
 F = TypeVar("F", bound=Callable[..., Any])

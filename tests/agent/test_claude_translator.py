@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from onsembl.agent.drivers.claude.translator import NOBODY_TO_ASK, ClaudeTranslator
 from onsembl.agent.drivers.start_failure import with_doctor
 from onsembl.protocol.permissions import PermissionMode
+from onsembl.protocol.tool_rules import ToolRules
 from onsembl.protocol.turn_events import (
     Diff,
     MessageChunk,
@@ -582,3 +584,94 @@ def test_each_text_is_given_once_and_taken_once(steps):
     sent = [json.loads(line) for line in run.take_input().splitlines()]
     assert [line["uuid"] for line in sent if line["type"] == "user"][1:] == [str(steer_id) for steer_id in given]
     assert [event.id for event in events if isinstance(event, Steered)] == taken
+
+
+def with_rules(allow: Sequence[str] = (), deny: Sequence[str] = (), mode: PermissionMode = "full") -> ClaudeTranslator:
+    return ClaudeTranslator("p", uuid4(), mode, ToolRules(allow=list(allow), deny=list(deny)), "/work")
+
+
+def asked(run: ClaudeTranslator, subtype: str, name: str, **arguments: str) -> tuple[dict, list[TurnEvent]]:
+    """The answer to a question about a call, and its events."""
+    identity = str(uuid4())
+    run.receive(output(message("a", {"type": "tool_use", "id": identity, "name": name, "input": arguments})))
+    sent(run)
+    if subtype == "hook_callback":
+        call = {"tool_name": name, "tool_input": arguments, "tool_use_id": identity}
+        request = {"subtype": subtype, "callback_id": "before_tool", "input": call}
+    else:
+        request = {"subtype": subtype, "tool_name": name, "input": arguments, "tool_use_id": identity}
+    events = run.receive(output({"type": "control_request", "request_id": "r", "request": request}))
+    [answer] = sent(run)
+    return answer["response"]["response"], events
+
+
+def test_a_rule_answers_for_a_person():
+    """An allowed call goes on with its own arguments and is marked; a denied one is told by which rule."""
+    run = with_rules(["Bash(git *)"], ["Bash(git push*)"])
+    answer, events = asked(run, "can_use_tool", "Bash", command="git log")
+    assert answer == {"behavior": "allow", "updatedInput": {"command": "git log"}}
+    assert events == [Notice(kind="permission_mode", text="Allowed by rule Bash(git *): Bash git log")]
+    answer, events = asked(run, "can_use_tool", "Bash", command="git push")
+    assert answer["behavior"] == "deny"
+    assert [event.reason for event in of_type(events, PermissionDenied)] == ["by rule Bash(git push*)"]
+    answer, _ = asked(run, "can_use_tool", "Bash", command="make")
+    assert answer == {"behavior": "deny", "message": NOBODY_TO_ASK}
+
+
+def test_no_rule_answers_what_a_person_is_asked():
+    """A plan and a question are not approved by a rule."""
+    for name in ("ExitPlanMode", "AskUserQuestion"):
+        answer, _ = asked(with_rules(["*"]), "can_use_tool", name)
+        assert answer["behavior"] == "deny"
+
+
+def test_denials_hold_before_the_cli_decides():
+    """The CLI asks before each tool call, in every permission mode; what is not denied goes its usual way."""
+    run = with_rules(deny=["edit"])
+    hooks = sent(run)[0]["request"]["hooks"]
+    assert hooks == {"PreToolUse": [{"matcher": None, "hookCallbackIds": ["before_tool"]}]}
+    answer, events = asked(run, "hook_callback", "Write", file_path="a", content="x")
+    assert answer["hookSpecificOutput"]["permissionDecision"] == "deny"
+    assert [(event.name, event.title) for event in of_type(events, PermissionDenied)] == [("Write", "a")]
+    assert asked(run, "hook_callback", "Bash", command="ls") == ({}, [])
+    assert run.report.denied == 1
+    assert sent(with_rules(["Bash"]))[0]["request"]["hooks"] is None, "without a denial nothing is asked"
+
+
+def test_a_tool_that_ran_unasked_ends_the_turn():
+    """Where a policy of the machine shuts off hooks, a denial could not hold: the turn is interrupted and fails."""
+    call = message("a", {"type": "tool_use", "id": "t", "name": "Bash", "input": {"command": "ls"}})
+    done = {"type": "user", "message": {"content": [{"type": "tool_result", "tool_use_id": "t", "content": "x"}]}}
+    failed = {"type": "user", "message": {"content": [{**done["message"]["content"][0], "is_error": True}]}}
+    run = with_rules(deny=["Write"])
+    sent(run)
+    run.receive(output(call, failed))
+    assert sent(run) == [], "a call that did not run was not to be asked about"
+    run.receive(output(call, done))
+    assert [line["request"]["subtype"] for line in sent(run)] == ["interrupt"]
+    run.receive(output(result(is_error=True, terminal_reason="aborted_tools")))
+    assert (run.outcome, run.error) == ("failed", "Stopped: Claude Code ran a tool before the rules could deny it: ls")
+
+    run = with_rules(deny=["Write"])
+    hook = {"tool_name": "Bash", "tool_input": {"command": "ls"}, "tool_use_id": "t"}
+    request = {"subtype": "hook_callback", "callback_id": "before_tool", "input": hook}
+    run.receive(output(call, {"type": "control_request", "request_id": "r", "request": request}))
+    sent(run)
+    run.receive(output(done))
+    assert sent(run) == []
+
+
+def test_a_denial_is_told_with_its_call():
+    """The CLI shows the calls of a subagent after it has asked about them: the denial follows its call, once, and at
+    the latest the end of the turn."""
+    run = with_rules(deny=["Bash"])
+    hook = {"tool_name": "Bash", "tool_input": {"command": "ls"}, "tool_use_id": "t"}
+    request = {"subtype": "hook_callback", "callback_id": "before_tool", "input": hook}
+    question = {"type": "control_request", "request_id": "r", "request": request}
+    call = message("a", {"type": "tool_use", "id": "t", "name": "Bash", "input": {"command": "ls"}})
+    assert run.receive(output(question)) == []
+    assert run.report.denied == 1
+    events = run.receive(output({**call, "parent_tool_use_id": "agent"}))
+    assert [(type(event), event.parent) for event in events] == [(ToolCall, "agent"), (PermissionDenied, "agent")]
+    run = with_rules(deny=["Bash"])
+    assert len(of_type(run.receive(output(question, result())), PermissionDenied)) == 1

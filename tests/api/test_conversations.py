@@ -12,6 +12,7 @@ from support.api_calls import audit_entries, call_api
 from support.cases import cases
 from support.claude import put_claude_on_path
 from support.command_line import CommandLine
+from support.frames import HELLO, next_message
 from support.server import Api
 
 from onsembl.protocol.states import Role
@@ -230,3 +231,63 @@ async def test_the_command_line_continues_the_latest_conversation(api, admin, tm
     assert f"conversation {sent[0]}" in out
     _, err = await run("send", "--agent", "one", "--new", "--conversation", sent[0], "more", code=2)
     assert "Give one conversation" in err
+
+
+@pytest.mark.no_worker
+async def test_rules_of_an_agent_are_an_admins(api, admin, tmp_path):
+    """A command and a preset may deny anything, and allow what the agent may; a command line has no tools."""
+    agent, shell = await api.enrol("one", "claude"), await api.enrol("two")
+    path, commands = f"/v1/agents/{agent.id}/rules", f"/v1/agents/{agent.id}/commands"
+    operator = Operator(api, await api.operator(Role.OPERATOR))
+    rules = {"allow": ["Bash(git *)"], "deny": ["WebFetch"]}
+    await call_api(operator, "PUT", path, {"rules": rules}, 403)
+    await call_api(admin, "PUT", path, {"rules": {"allow": ["Bash("]}}, 422)
+    await call_api(admin, "PUT", path, {"rules": {"forbid": ["Bash"]}}, 422)
+    await call_api(admin, "PUT", f"/v1/agents/{shell.id}/rules", {"rules": rules}, 409)
+    run = CommandLine(api, await api.operator(), tmp_path).run
+    out, _ = await run("agents", "rules", "one", "--allow", "Bash(git *)", "--deny", "WebFetch")
+    assert out == "allow Bash(git *)\ndeny WebFetch\n"
+    assert (await run("agents", "rules", "one"))[0] == out
+    assert (await call_api(admin, "GET", f"/v1/agents/{agent.id}"))["rules"] == rules
+
+    asked = {"allow": ["Bash(git log*)"], "deny": ["edit"]}
+    sent = await call_api(operator, "POST", commands, {"text": "x", "rules": asked}, 201)
+    assert sent["turn"]["rules"] == asked
+    refused = await call_api(operator, "POST", commands, {"text": "x", "rules": {"allow": ["Bash(g*)"]}}, 422)
+    assert "The agent one may not be allowed Bash(g*)." in refused["detail"]
+    await call_api(operator, "POST", f"/v1/agents/{shell.id}/commands", {"text": "x", "rules": asked}, 422)
+    preset = {"template": "do it", "rules": {"allow": ["read"], "deny": ["Task"]}}
+    await call_api(operator, "PUT", "/v1/presets/careful", preset)
+    await call_api(operator, "POST", commands, {"preset": "careful"}, 422)
+    await call_api(operator, "PUT", "/v1/presets/careful", {**preset, "rules": {"deny": ["Task"]}})
+    sent = await call_api(operator, "POST", commands, {"preset": "careful", "rules": asked}, 201)
+    assert sent["turn"]["rules"] == {"allow": ["Bash(git log*)"], "deny": ["Task", "edit"]}
+    timed = {"name": "s", "target": {"agents": ["one"]}, "at": "2090-01-01T00:00:00Z", "text": "x", "rules": asked}
+    assert (await call_api(operator, "POST", "/v1/schedules", timed, 201))["rules"] == asked
+    out, _ = await run("send", "--agent", "one", "--deny", "Bash", "x", "--json")
+    assert json.loads(out)[0]["turn"]["rules"] == {"deny": ["Bash"]}
+    await call_api(admin, "PUT", path, {"rules": {}})
+    [before, after] = [detail["rules"] for _, detail in await audit_entries(api, "agent.rules_set")]
+    assert (before, after) == ([{}, rules], [rules, {}])
+
+
+@pytest.mark.no_worker
+async def test_an_agent_gets_the_rules_that_are_in_force(api, admin):
+    """Those of the agent when the command starts, and of the command what they still let it allow; a program that does
+    not know rules gets no command that has some."""
+    agent = await api.enrol("one", "claude")
+    path, commands = f"/v1/agents/{agent.id}/rules", f"/v1/agents/{agent.id}/commands"
+    await call_api(admin, "PUT", path, {"rules": {"allow": ["Bash"]}})
+    asked = {"allow": ["Bash(git *)"], "deny": ["edit"]}
+    await call_api(admin, "POST", commands, {"text": "x", "rules": asked}, 201)
+    await call_api(admin, "PUT", path, {"rules": {"allow": ["Read"], "deny": ["WebFetch"]}})
+    async with api.agent_socket(agent) as socket:
+        await socket.send(json.dumps({**HELLO, "kind": "claude"}))
+        await next_message(socket, "welcome")
+        problem = await call_api(admin, "POST", commands, {"text": "x", "rules": {"deny": ["edit"]}}, 422)
+        assert "does not hold its coding CLI to rules" in problem["detail"]
+        await call_api(admin, "PUT", path, {"rules": {"deny": ["Bash"]}}, 409)
+    async with api.agent_socket(agent) as socket:
+        await socket.send(json.dumps({**HELLO, "kind": "claude", "takes_rules": True}))
+        offer = await next_message(socket, "offer")
+        assert offer["turn"]["rules"] == {"allow": ["Read"], "deny": ["WebFetch", "edit"]}

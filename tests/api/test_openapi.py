@@ -17,11 +17,11 @@ VERBS = (
 )
 SOMETIMES = {
     "CancelStepAnswer": {"limit"},
-    "Turn": {"fork_of", "model", "effort", "permission_mode"},
+    "Turn": {"fork_of", "model", "effort", "permission_mode", "rules"},
     "ProblemDetails": {"fields", "state", "revision", "replaceable", "request_id"},
 }
 """Fields of answers that are present only where they apply."""
-ONLY_WHAT_IS_SET = {"CommandLimits", "Target"}
+ONLY_WHAT_IS_SET = {"CommandLimits", "Target", "ToolRules"}
 """Types whose unset fields are missing from an answer."""
 
 

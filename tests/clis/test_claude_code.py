@@ -42,7 +42,8 @@ async def run_turn(
     api: Api, admin: Operator, folder: Path, turn: dict[str, Any], conversation: str
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Run a turn by an agent that is started for it; return its command's final row, and its steps."""
-    fields = {name: turn[name] for name in ("permission_mode", "limits") if name in turn}
+    fields = {name: turn[name] for name in ("permission_mode", "limits", "rules") if name in turn}
+    fields = {"permission_mode": "accept_edits", **fields}
     text = turn["prompt"].strip().replace("FOLDER", str(folder))
     wanted = len(turn["steps"].strip().splitlines())
 
@@ -56,7 +57,7 @@ async def run_turn(
         return steps if complete else None
 
     async with agent_running(api, folder, kind="claude") as agent:
-        await call_api(admin, "PUT", f"/v1/agents/{agent.id}/permission-mode", {"permission_mode": "accept_edits"})
+        await call_api(admin, "PUT", f"/v1/agents/{agent.id}/permission-mode", {"permission_mode": "full"})
         command = await admin.send(agent.id, text, conversation=conversation, **fields)
         if "interrupt_at" in turn:
             await until(reached, "the step to interrupt")

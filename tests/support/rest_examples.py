@@ -27,6 +27,7 @@ class Example:
 TIME = "2026-01-02T03:04:05Z"
 SPAN = {"since": TIME, "until": "2026-02-03T04:05:06Z"}
 LIMITS = {"wall_seconds": 60.0, "idle_seconds": 5.0, "tokens": 10, "cost_usd": 1.5}
+RULES = {"allow": ["Bash(git log*)", "edit"], "deny": ["mcp__*"]}
 COMMAND = {"text": "ls", "priority": 3, "limits": LIMITS}
 VARIABLE = {"name": "goal", "type": "integer", "help": "why", "required": True, "default": 3, "choices": []}
 PRESET = {
@@ -36,6 +37,7 @@ PRESET = {
     "priority": 4,
     "kind": "shell",
     "limits": LIMITS,
+    "rules": RULES,
 }
 SCHEDULE = {**COMMAND, "target": {"all": True}, "cron": "0 6 * * *", "time_zone": "Europe/Berlin"}
 AUDIT = {
@@ -51,6 +53,7 @@ AUDIT = {
 EXAMPLES: dict[str, Example] = {
     "cancelAgentCommands": Example(body={"reason": "why"}),
     "setAgentPermissionMode": Example(body={"permission_mode": "plan"}),
+    "setAgentRules": Example(body={"rules": {"allow": [], "deny": []}}),
     "setAgentLabels": Example(body={"labels": ["blue"]}),
     "setAgentLimits": Example(body=LIMITS),
     "sendCommand": Example(body=COMMAND),

@@ -44,6 +44,7 @@ class SimulatedLink:
         self.boot: UUID | None = boot
         self.actor = Actor("agent", agent_id, "", "")
         self.takes_steers = True
+        self.takes_rules = True
         self.offered: tuple[CommandId, float] | None = None
         self.problems = 0
         self.to_agent: deque[ServerToAgentMessage] = deque()
@@ -99,6 +100,7 @@ class SimulatedAgent:
             recalls=True,
             problem=self.problem,
             takes_steers=True,
+            takes_rules=True,
         )
 
     def fill_disk(self, *, noticed: bool) -> None:

@@ -38,7 +38,7 @@ async def conn(database_url):
 
 async def a_schedule(conn: Connection, due: datetime, **content: object) -> UUID:
     given = {"text": "ls", "preset": None, "values": {}, "priority": None, "limits": {}, "target": {"agents": ["one"]}}
-    given |= {"conversation": "new", "model": None, "effort": None, "permission_mode": None}
+    given |= {"conversation": "new", "model": None, "effort": None, "permission_mode": None, "rules": {}}
     rule = {"name": uuid4().hex, "cron": "0 0 29 2 *", "time_zone": "UTC", "at": None}
     made = await schedules.insert(conn, {**given, **rule, **content}, due, ANN, "ann")
     assert made is not None

@@ -25,6 +25,7 @@ class GeminiDriver:
     """Starts prompts. The prompt goes to standard input, so that the list of processes does not show it."""
 
     takes_steers = False
+    takes_rules = False
 
     def start(self, offer: Offer, context: ProcessContext) -> TurnRun:
         assert context.driver_folder is not None

@@ -13,6 +13,7 @@ from onsembl.agent.drivers.turn_run import TurnRun
 from onsembl.agent.process.process import ProcessContext
 from onsembl.protocol.messages import Offer
 from onsembl.protocol.permissions import PermissionMode
+from onsembl.protocol.tool_rules import NO_RULES, ToolRules
 from onsembl.protocol.turn_messages import TurnSettings
 
 ARGV = (
@@ -36,6 +37,7 @@ class ClaudeDriver:
     """Starts prompts. The prompt goes to standard input, so that the list of processes does not show it."""
 
     takes_steers = True
+    takes_rules = True
 
     def start(self, offer: Offer, context: ProcessContext) -> TurnRun:
         argv = [*ARGV, *context.arguments]
@@ -47,7 +49,10 @@ class ClaudeDriver:
         if not states(context.arguments, _MODE_FLAGS):  # else the machine's owner has decided
             mode = offer.turn.permission_mode if offer.turn is not None else "ask"
             argv += STARTS[mode].flags
-        translator = ClaudeTranslator(offer.text, offer.command_id, mode)
+        rules = offer.turn.rules if offer.turn is not None else NO_RULES
+        if mode == "plan":  # which changes nothing, whatever may be done without a question elsewhere
+            rules = ToolRules(deny=rules.deny)
+        translator = ClaudeTranslator(offer.text, offer.command_id, mode, rules, str(context.cwd))
         return TurnRun(argv, offer.command_id, context, translator, translator)
 
 

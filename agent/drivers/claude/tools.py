@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from onsembl.agent.drivers.json_lines import Json, as_object, as_objects, as_text, to_json
+from onsembl.agent.drivers.tool_uses import file_use, shell_use, text_use
+from onsembl.protocol.tool_rules import ToolUse
 from onsembl.protocol.turn_events import Diff, PlanEntry, PlanStatus, ToolKind
 
 _KINDS: dict[str, ToolKind] = {
@@ -40,6 +42,19 @@ def title(arguments: Json) -> str:
         return ""
     main = next((arguments[name] for name in _MAIN_ARGUMENTS if isinstance(arguments.get(name), str)), None)
     return to_json(arguments) if main is None else main
+
+
+def use(name: str, arguments: Json, folder: str) -> ToolUse:
+    """The call, as rules see it; `folder` is the working directory."""
+    kind = tool_kind(name)
+    names = [name] if kind == "other" else [name, kind]
+    if kind in ("read", "edit"):
+        return file_use(names, as_text(arguments.get("file_path") or arguments.get("notebook_path")), folder)
+    if "command" in arguments and kind in ("execute", "other"):
+        return shell_use(names, as_text(arguments.get("command")))
+    if name in ("Glob", "Grep", "LS"):
+        return file_use(names, as_text(arguments.get("path")) or folder, folder)
+    return text_use(names, title(arguments) if kind != "other" else to_json(arguments))
 
 
 def diffs(name: str, arguments: Json) -> list[Diff]:

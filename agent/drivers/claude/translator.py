@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from typing import cast
 from uuid import UUID
 
+import msgspec
+
 from onsembl.agent.drivers.claude import tools
+from onsembl.agent.drivers.claude.outcomes import INTERRUPTED, outcome_of, retry_text
 from onsembl.agent.drivers.claude.permissions import STARTS, goes_further
 from onsembl.agent.drivers.claude.usage import UsageCounter
 from onsembl.agent.drivers.json_lines import (
@@ -29,6 +32,7 @@ from onsembl.agent.drivers.json_lines import (
 from onsembl.agent.drivers.start_failure import with_doctor
 from onsembl.agent.rendering.text import printable
 from onsembl.protocol.permissions import PermissionMode
+from onsembl.protocol.tool_rules import NO_RULES, ToolRules
 from onsembl.protocol.turn_events import (
     MessageChunk,
     MessageEnded,
@@ -52,10 +56,11 @@ NOBODY_TO_ASK = (
     "Nobody can be asked for permission while this command runs. Go on without this tool call, "
     "and say in the answer what was not possible."
 )
-_DIAGNOSTIC = "[ede_diagnostic]"
-"""Begins diagnostics for the CLI's own developers."""
+_DENIED = "A rule of the control center denies this. Go on without it, and say in the answer what was not possible."
+_BEFORE_TOOL = "before_tool"
+_FOR_PERSONS = ("AskUserQuestion", "ExitPlanMode")
+"""Tools whose answer is a person's, whatever the rules allow."""
 _FORGOTTEN = "No conversation found"
-_INTERRUPTED = "The turn was interrupted."
 _CONVERSATION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
 
 
@@ -70,7 +75,14 @@ class ClaudeTranslator:
     `input_complete` is true, the input is to be closed: then the CLI ends.
     """
 
-    def __init__(self, prompt: str, message_id: UUID, permission_mode: PermissionMode | None) -> None:
+    def __init__(
+        self,
+        prompt: str,
+        message_id: UUID,
+        permission_mode: PermissionMode | None,
+        rules: ToolRules = NO_RULES,
+        folder: str = "/",
+    ) -> None:
         self._lines = JsonLines()
         self._to_send: list[bytes] = []
         self._requests = 0
@@ -81,6 +93,8 @@ class ClaudeTranslator:
         self._calls: dict[str, tuple[str, str | None]] = {}
         """The title and the parent of each tool call."""
         self._denied: dict[str, Denial] = {}
+        self._untold: dict[str, PermissionDenied] = {}
+        """Denials of calls that the CLI has not shown yet: those of a subagent come after the question."""
         self._started: TurnStarted | None = None
         self._context: tuple[int, int] | None = None
         """The tokens of the conversation that the model has read last, and how many it can read."""
@@ -90,8 +104,12 @@ class ClaudeTranslator:
         """The shell commands that run now, by the id of their task."""
         self._turn_runs = True
         self._interrupted = False
-        self._mode_refused = False
-        """Whether the CLI works in a mode that goes further than it may."""
+        self._stopped: str | None = None
+        """Why the turn was stopped, if the CLI went further than it may."""
+        self._rules = rules
+        self._folder = folder
+        self._checked: set[str] = set()
+        """The tool calls that were compared with the rules before they ran."""
         self._last_error = ""
         self._not_signed_in = False
         self._last_message: list[int] = []
@@ -107,7 +125,8 @@ class ClaudeTranslator:
         """The texts that the CLI has not taken yet, by their ids."""
         self._permission_mode: PermissionMode | None = permission_mode
         self._prompt: Json = _user_line(message_id, prompt)
-        self._ask("initialize", hooks=None)
+        hooks = {"PreToolUse": [{"matcher": None, "hookCallbackIds": [_BEFORE_TOOL]}]} if rules.deny else None
+        self._ask("initialize", hooks=hooks)
         self._mode_request: str | None = None
         request = STARTS[permission_mode].request if permission_mode is not None else None
         if request is None:
@@ -124,6 +143,7 @@ class ClaudeTranslator:
     def end(self) -> list[TurnEvent]:
         """Translate the last line at the end of the output."""
         events = [event for line in self._lines.end() for event in self._line(line)]
+        events += self._untold.values()
         if self._streamed:
             events.append(MessageEnded())
         return events
@@ -295,6 +315,8 @@ class ClaudeTranslator:
             diffs=tools.diffs(name, arguments),
             parent=parent,
         )
+        if (denied := self._untold.pop(identity, None)) is not None:
+            yield msgspec.structs.replace(denied, parent=parent)
         if name == "ExitPlanMode":
             yield from _message("agent", as_text(arguments.get("plan")), parent)
 
@@ -306,6 +328,8 @@ class ClaudeTranslator:
         for block in _blocks(as_object(line.get("message"))):
             match block.get("type"):
                 case "tool_result":
+                    if not block.get("is_error"):
+                        yield from self._check_ran(as_text(block.get("tool_use_id")))
                     text, images = tools.result_text(block.get("content"))
                     yield ToolCallEnded(
                         id=as_text(block.get("tool_use_id")),
@@ -350,7 +374,7 @@ class ClaudeTranslator:
                 yield self._started
                 yield from self._check_mode(self._started)
             case "api_retry":
-                yield _notice("retry", _retry(line))
+                yield _notice("retry", retry_text(line))
             case "compact_boundary":
                 yield _notice("compaction", "The conversation was compacted: its older part is now a summary.")
             case "status" if line.get("permissionMode"):
@@ -359,7 +383,8 @@ class ClaudeTranslator:
                 yield _notice("information", as_text(line.get("content") or line.get("message")))
             case "permission_denied":
                 identity = as_text(line.get("tool_use_id"))
-                yield from self._deny(identity, as_text(line.get("tool_name")), as_text(line.get("message")))
+                title, _ = self._calls.get(identity, ("", None))
+                yield from self._deny(identity, as_text(line.get("tool_name")), title, as_text(line.get("message")))
             case "task_started" if line.get("task_type") == "local_agent":
                 self._subagents.add(as_text(line.get("task_id")))
             case "task_started" if line.get("task_type") == "local_bash":
@@ -386,13 +411,9 @@ class ClaudeTranslator:
     def _check_mode(self, started: TurnStarted) -> Iterator[TurnEvent]:
         """Interrupt a turn in a mode that goes further than the one that was asked for."""
         mode = self._permission_mode
-        if mode is not None and not self._mode_refused and goes_further(started.permission_mode, mode):
-            self._mode_refused = True
-            self.interrupt()
-            yield _notice("permission_mode", self._mode_error(started.permission_mode))
-
-    def _mode_error(self, reported: str) -> str:
-        return f"Stopped: Claude Code goes further ({reported}) than the permission mode {self._permission_mode}."
+        if mode is not None and self._stopped is None and goes_further(started.permission_mode, mode):
+            reported = started.permission_mode
+            yield from self._stop(f"Stopped: Claude Code goes further ({reported}) than the permission mode {mode}.")
 
     def _task_ended(self, identity: str) -> None:
         self._subagents.discard(identity)
@@ -401,23 +422,67 @@ class ClaudeTranslator:
     def _request(self, line: Json) -> Iterator[TurnEvent]:
         """A request of the CLI: a question for permission is answered with no, any other with an error."""
         request_id, request = as_text(line.get("request_id")), as_object(line.get("request"))
+        if request.get("subtype") == "hook_callback" and request.get("callback_id") == _BEFORE_TOOL:
+            yield from self._before_tool(request_id, as_object(request.get("input")))
+            return
         if request.get("subtype") != "can_use_tool":
             self.unknown += 1
             error = {"subtype": "error", "request_id": request_id, "error": "This host does not support the request."}
             self._send({"type": "control_response", "response": error})
             return
-        answer = {"behavior": "deny", "message": NOBODY_TO_ASK}
+        identity, name = as_text(request.get("tool_use_id")), as_text(request.get("tool_name"))
+        arguments = as_object(request.get("input"))
+        use = tools.use(name, arguments, self._folder)
+        title, parent = self._calls.get(identity, (tools.title(arguments), None))
+        denied, allowed = self._rules.denial(use), self._rules.allowance(use)
+        if allowed is not None and name not in _FOR_PERSONS:
+            self._answer(request_id, {"behavior": "allow", "updatedInput": arguments})
+            yield Notice(kind="permission_mode", text=f"Allowed by rule {allowed}: {name} {title}", parent=parent)
+            return
+        self._answer(request_id, {"behavior": "deny", "message": NOBODY_TO_ASK if denied is None else _DENIED})
+        reason = "nobody could be asked" if denied is None else f"by rule {denied}"
+        yield from self._deny(identity, name, title, reason)
+
+    def _before_tool(self, request_id: str, call: Json) -> Iterator[TurnEvent]:
+        """Compare a call with the rules before the CLI decides, in every permission mode."""
+        name, arguments = as_text(call.get("tool_name")), as_object(call.get("tool_input"))
+        identity = as_text(call.get("tool_use_id"))
+        self._checked.add(identity)
+        denied = self._rules.denial(tools.use(name, arguments, self._folder))
+        if denied is None:
+            self._answer(request_id, {})
+            return
+        decision = {"permissionDecision": "deny", "permissionDecisionReason": _DENIED}
+        self._answer(request_id, {"hookSpecificOutput": {"hookEventName": "PreToolUse", **decision}})
+        yield from self._deny(identity, name, tools.title(arguments), f"by rule {denied}")
+
+    def _check_ran(self, identity: str) -> Iterator[TurnEvent]:
+        """Interrupt a turn in which a tool ran that was not compared with the rules, for example because a policy of
+        the machine shuts off hooks."""
+        if self._rules.deny and identity not in self._checked and self._stopped is None:
+            title, _ = self._calls.get(identity, ("", None))
+            yield from self._stop(f"Stopped: Claude Code ran a tool before the rules could deny it: {title}")
+
+    def _stop(self, reason: str) -> Iterator[TurnEvent]:
+        """Interrupt a turn that goes further than it may."""
+        self._stopped = reason
+        self.interrupt()
+        yield _notice("permission_mode", reason)
+
+    def _answer(self, request_id: str, answer: Json) -> None:
         response = {"subtype": "success", "request_id": request_id, "response": answer}
         self._send({"type": "control_response", "response": response})
-        identity, name = as_text(request.get("tool_use_id")), as_text(request.get("tool_name"))
-        self._calls.setdefault(identity, (tools.title(as_object(request.get("input"))), None))
-        yield from self._deny(identity, name, "nobody could be asked")
 
-    def _deny(self, identity: str, name: str, reason: str) -> Iterator[TurnEvent]:
-        if identity not in self._denied:
-            title, parent = self._calls.get(identity, ("", None))
-            self._denied[identity] = Denial(tool=_short(name), title=_short(title))
-            yield PermissionDenied(tool_call=identity, name=name, title=title, reason=reason, parent=parent)
+    def _deny(self, identity: str, name: str, title: str, reason: str) -> Iterator[TurnEvent]:
+        if identity in self._denied:
+            return
+        self._denied[identity] = Denial(tool=_short(name), title=_short(title))
+        _, parent = self._calls.get(identity, ("", None))
+        event = PermissionDenied(tool_call=identity, name=name, title=title, reason=reason, parent=parent)
+        if identity in self._calls:
+            yield event
+        else:
+            self._untold[identity] = event
 
     def _response(self, response: Json) -> Iterator[TurnEvent]:
         """An answer to a request of ours. The prompt is sent only when the permission mode is in force."""
@@ -425,7 +490,7 @@ class ClaudeTranslator:
         if self._mode_request is not None and response.get("request_id") == self._mode_request:
             self._mode_request = None
             if self._interrupted:
-                yield self._end_unsent("interrupted", _INTERRUPTED)
+                yield self._end_unsent("interrupted", INTERRUPTED)
             elif refused:
                 reason = as_text(response.get("error"))
                 error = f"Claude Code refused the permission mode {self._permission_mode}: {reason}"
@@ -449,17 +514,18 @@ class ClaudeTranslator:
         """A turn has ended. One that did nothing and failed does not undo the outcome of the turn before it."""
         for denial in as_objects(line.get("permission_denials")):
             identity, name = as_text(denial.get("tool_use_id")), as_text(denial.get("tool_name"))
-            self._calls.setdefault(identity, (tools.title(as_object(denial.get("tool_input"))), None))
-            yield from self._deny(identity, name, "not allowed")
+            yield from self._deny(identity, name, tools.title(as_object(denial.get("tool_input"))), "not allowed")
+        yield from self._untold.values()
+        self._untold = {}
         self._turn_runs = as_count(line.get("queued_turn_count")) > 0
         self._usage.result(line)
         self._seconds += (as_number(line.get("duration_ms")) or 0.0) / 1000
         self._take_context(line)
-        outcome, error = _outcome(line, self._last_error)
+        outcome, error = outcome_of(line, self._last_error)
         if error is not None and self._not_signed_in:
             error = with_doctor(error)
-        if self._mode_refused and self._started is not None:
-            outcome, error = "failed", self._mode_error(self._started.permission_mode)
+        if self._stopped is not None:
+            outcome, error = "failed", self._stopped
         if error is not None and _FORGOTTEN in error:
             self._forgotten = True
             error = "Claude Code does not know this conversation any more. Begin a new one."
@@ -509,34 +575,7 @@ def _models(result: Json) -> list[Json]:
     return [as_object(model) for model in as_object(result.get("modelUsage")).values()]
 
 
-def _retry(line: Json) -> str:
-    status = as_count(line.get("error_status"))
-    cause = as_text(line.get("error")).replace("_", " ") or "error"
-    error = f"{status} {cause}" if status else "the connection was cut"
-    delay = (as_number(line.get("retry_delay_ms")) or 0.0) / 1000
-    attempts = f"{as_count(line.get('attempt'))} of {as_count(line.get('max_retries'))}"
-    return f"The model's API failed ({error}). Retry {attempts} in {delay:.1f} s."
-
-
 def _rate_limit(info: Json) -> Iterator[TurnEvent]:
     status = as_text(info.get("status"))
     if status not in ("", "allowed"):
         yield _notice("rate_limit", f"Rate limit of the plan: {status.replace('_', ' ')}.")
-
-
-def _outcome(result: Json, shown_error: str) -> tuple[TurnOutcome, str | None]:
-    """The outcome of a turn and its error. A failed call of the API is a `success` with `is_error`."""
-    if not result.get("is_error"):
-        return "completed", None
-    reason = as_text(result.get("terminal_reason"))
-    if result.get("subtype") == "error_max_budget_usd":
-        outcome: TurnOutcome = "over_budget"
-    elif reason.startswith("aborted"):
-        return "interrupted", _INTERRUPTED
-    else:
-        outcome = "failed"
-    errors = result.get("errors")
-    reported = [as_text(error) for error in cast("list[object]", errors)] if isinstance(errors, list) else []
-    reported = [error for error in reported if error and not error.startswith(_DIAGNOSTIC)]
-    text = as_text(result.get("result")) or shown_error or "; ".join(reported)
-    return outcome, text or (reason or as_text(result.get("subtype"))).replace("_", " ") or "unknown error"

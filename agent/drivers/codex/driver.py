@@ -19,6 +19,7 @@ class CodexDriver:
     """Starts prompts. The prompt goes to standard input, so that the list of processes does not show it."""
 
     takes_steers = True
+    takes_rules = False
 
     def start(self, offer: Offer, context: ProcessContext) -> TurnRun:
         assert context.driver_folder is not None

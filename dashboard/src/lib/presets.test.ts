@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 
-import { filledIn, given, namesIn, newVariable, tidied } from "./presets.ts";
+import type { PresetAnswer } from "./rest.ts";
+import { contentOf, filledIn, given, namesIn, newVariable, tidied } from "./presets.ts";
 
 const text = { ...newVariable("what"), required: true };
 const count = { ...newVariable("most"), type: "integer" as const, default: 10 };
@@ -19,6 +20,11 @@ describe("a preset's form", () => {
 });
 
 describe("a preset in the editor", () => {
+  it("keeps the rules, which the page does not offer", () => {
+    const rules = { deny: ["Bash"] };
+    expect(contentOf({ name: "a", variables: [text], rules } as unknown as PresetAnswer).rules).toEqual(rules);
+  });
+
   it("has the variables that its template names", () => {
     expect(namesIn("{{ b }}{{#a}}{{a}}{{/a}} ${{ github.sha }} {{A}}")).toEqual(["b", "a"]);
   });

@@ -43,8 +43,8 @@ export function fits(preset: PresetAnswer, kind: string): boolean {
 
 /** The preset without the fields that the server adds; its default values have the variables' types. */
 export function contentOf(preset: PresetAnswer): Preset & { variables: Variable[] } {
-  const { name, description, template, variables, priority, kinds, limits } = preset;
-  return { name, description, template, variables: variables.map(tidied), priority, kinds, limits };
+  const { name, description, template, variables, priority, kinds, limits, rules } = preset;
+  return { name, description, template, variables: variables.map(tidied), priority, kinds, limits, rules };
 }
 
 export function newVariable(name: string): Variable {
