@@ -75,6 +75,11 @@ class PromptProtocol(H11Protocol):
         super().resume_writing()
         self._stall.stop()
 
+    def on_response_complete(self) -> None:
+        """The whole response is written: its bytes must leave, also where the connection is to close."""
+        super().on_response_complete()
+        self._stall.start()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timer and the watch."""
         self._stop_timer()

@@ -16,7 +16,8 @@ STALL_SECONDS = 30.0
 class StallWatch:
     """Aborts a transport when the bytes in its write buffer stay for `STALL_SECONDS`.
 
-    Watch from the moment when the transport asks to pause writing, or is to close, until `stop`.
+    Watch from the moment when the transport asks to pause writing, or is to close, until `stop`; when no bytes wait,
+    the watch ends by itself.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -36,11 +37,13 @@ class StallWatch:
             self._timer = None
 
     def _arm(self) -> None:
+        self._timer = None
         self._waiting = self._transport.get_write_buffer_size()
-        self._timer = asyncio.get_running_loop().call_later(STALL_SECONDS, self._check)
+        if self._waiting > 0:
+            self._timer = asyncio.get_running_loop().call_later(STALL_SECONDS, self._check)
 
     def _check(self) -> None:
-        if 0 < self._waiting <= self._transport.get_write_buffer_size():
+        if self._waiting <= self._transport.get_write_buffer_size():
             self._timer = None
             self._transport.abort()
         else:

@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
 from collections import defaultdict
@@ -149,7 +150,15 @@ class Node:
         """The next event that the code emits under this name."""
         return await asyncio.wait_for(self._events[name].get(), patience)
 
+    def suspend(self) -> None:
+        """Stop the process until `resume`: it reads nothing."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
     async def close(self) -> None:
+        self.resume()
         assert self._process.stdin is not None
         self._process.stdin.close()
         await self._process.wait()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
 import pytest
 from support.cases import cases
+
+from onsembl.realtime.channels.limits import RealtimeLimits
 
 from .conftest import open_wire
 
@@ -72,14 +75,21 @@ async def test_binary_frames_reach_both_versions(impatient):
 
 
 async def test_a_payload_too_large_is_dropped(serve_project):
-    """A broadcast above the limit is dropped; with `ack` the sender gets an error."""
-    from onsembl.realtime.channels.limits import RealtimeLimits
-
+    """A broadcast with more bytes than the limit is dropped, on the socket and by HTTP, even if its characters are
+    fewer; with `ack` the sender gets an error."""
     async with serve_project(limits=RealtimeLimits(payload_bytes=1000)) as project:
         async with open_wire(project.url, project.key) as wire:
             await wire.join("room", broadcast={"self": True, "ack": True})
-            ref = await wire.send("realtime:room", "broadcast", {**HELLO, "payload": {"x": "x" * 2000}})
-            assert await wire.reply(ref) == {"status": "error", "response": {"error": "payload_size_exceeded"}}
+            for text in ("x" * 2000, "€" * 400):
+                message = {**HELLO, "payload": {"x": text}}
+                frame = json.dumps(["1", text[0], "realtime:room", "broadcast", message], ensure_ascii=False)
+                await wire.connection.send(frame)
+                assert await wire.reply(text[0]) == {"status": "error", "response": {"error": "payload_size_exceeded"}}
+                body = json.dumps({"messages": [{**message, "topic": "room"}]}, ensure_ascii=False).encode()
+                headers = {"apikey": project.key, "content-type": "application/json"}
+                answer = await project.http.post("/realtime/v1/api/broadcast", content=body, headers=headers)
+                assert answer.status_code == 422
+                assert answer.json()["errors"]["messages"] == [{"payload": ["Payload size exceeds tenant limit"]}]
             assert not [frame for frame in await wire.flush() if frame[3] == "broadcast"]
 
 
