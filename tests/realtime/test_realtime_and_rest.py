@@ -18,7 +18,7 @@ from onsembl.protocol.states import Role
 from onsembl.realtime.channels.limits import RealtimeLimits
 from onsembl.sql import supabase_setup
 from onsembl.sql.database import connect
-from onsembl.sql.published_tables import EVERY_PUBLISHED, PUBLISHED
+from onsembl.sql.published_tables import EVERY_PUBLISHED
 
 from .channels.conftest import Wire, open_wire
 
