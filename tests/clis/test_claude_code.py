@@ -76,8 +76,14 @@ async def run_turn(
 
 async def check(api: Api, admin: Operator, folder: Path, case: dict[str, Any]) -> None:
     """Run the turns of a case, and compare each with the table."""
-    for number, turn in enumerate(case["turn"]):
-        command, steps = await run_turn(api, admin, folder, turn, "latest" if number else "new")
+    conversation = "new"
+    for turn in case["turn"]:
+        if "fork" in turn:
+            made = await call_api(admin, "POST", f"/v1/conversations/{conversation}/fork", {}, 201)
+            conversation = made["id"]
+        command, steps = await run_turn(api, admin, folder, turn, conversation)
+        assert conversation in ("new", command["conversation_id"])
+        conversation = command["conversation_id"]
         assert as_lines(steps, folder) == turn["steps"].strip().splitlines()
         assert command["state"] == turn["state"]
         assert [denial["tool"] for denial in command["denials"]] == turn.get("denied", [])
