@@ -426,6 +426,9 @@ class AgentSession:
             )
             if isinstance(report, Ended):
                 await self._services.reports.write(self, unrecorded(report, error))
+            elif isinstance(report, AgentProblem):
+                # The agent takes no offer that was made before its problem was applied. Its next hello has the problem.
+                self.close(CloseCode.INTERNAL_ERROR, FAILED)
 
     def _side_task_ended(self, task: asyncio.Task[None]) -> None:
         """A session without one of its tasks would hold its agent: the agent connects again."""

@@ -12,7 +12,7 @@ from support.archive import until_archived
 from support.frames import HELLO, attach, close_code, next_message
 from support.server import Api, Enrolled
 
-from onsembl.api.terminals import archiver
+from onsembl.api.terminals import agent_reports, archiver
 from onsembl.api.terminals.agent_socket import AgentSession
 from onsembl.api.terminals.control import ViewerControl
 from onsembl.api.terminals.hub import Hub
@@ -102,6 +102,12 @@ async def test_a_fault_harms_one_message_or_one_connection(api, monkeypatch):
             assert await answers(socket)
             await viewer.send(json.dumps({"type": "release_control"}))
             assert await answers(viewer)
+    with monkeypatch.context() as patch:
+        patch.setattr(agent_reports, "write_problem", fails)
+        async with api.agent_socket(agent) as socket:
+            await greet(socket)
+            await socket.send(json.dumps({"type": "problem", "problem": "full", "number": 1}))
+            assert await close_code(socket) == CloseCode.INTERNAL_ERROR
     for place in ("_send_heartbeats", "_write_reports", "_acknowledge", "_watch_expiry"):
         with monkeypatch.context() as patch:
             patch.setattr(AgentSession, place, fails)
