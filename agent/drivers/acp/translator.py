@@ -14,15 +14,14 @@ from onsembl.agent.drivers.acp import content
 from onsembl.agent.drivers.acp.clis import AcpCli
 from onsembl.agent.drivers.json_lines import (
     Json,
-    JsonLines,
     as_count,
     as_number,
     as_object,
     as_objects,
     as_text,
-    encode_line,
     to_json,
 )
+from onsembl.agent.drivers.json_rpc import JsonRpc, Message, Notification, Refusal, Request, Result, Unknown
 from onsembl.agent.drivers.start_failure import with_doctor
 from onsembl.agent.drivers.step_recorder import short
 from onsembl.protocol.permissions import PermissionMode
@@ -46,7 +45,6 @@ from onsembl.protocol.usage import Usage
 
 PROTOCOL_VERSION = 1
 AUTHENTICATION_REQUIRED = -32000
-METHOD_NOT_FOUND = -32601
 RESOURCE_NOT_FOUND = -32002
 _INTERRUPTED = "The turn was interrupted."
 _STOPPED: dict[str, str] = {
@@ -57,8 +55,6 @@ _STOPPED: dict[str, str] = {
 _SPEAKERS: dict[str, Speaker] = {"agent_message_chunk": "agent", "agent_thought_chunk": "thought"}
 _SILENT = ("user_message_chunk", "available_commands_update", "config_option_update", "session_info_update")
 """Updates that show nothing. A `user_message_chunk` is the prompt, or belongs to a replay."""
-
-Answer = Callable[[Json], Iterator[TurnEvent]]
 
 
 class AcpTranslator:
@@ -89,11 +85,7 @@ class AcpTranslator:
         self._mode: PermissionMode | None = mode
         self._has_key = has_key
         self._on_conversation = on_conversation
-        self._lines = JsonLines()
-        self._to_send: list[bytes] = []
-        self._requests = 0
-        self._answers: dict[int, tuple[str, Answer]] = {}
-        """What is done with the answer to each open request, and the request's method."""
+        self._rpc = JsonRpc(versioned=True)
         self._version = ""
         self._session = ""
         self._replays = False
@@ -121,7 +113,7 @@ class AcpTranslator:
         self.unknown = 0
         """How many messages were of an unknown kind."""
         capabilities = {"fs": {"readTextFile": False, "writeTextFile": False}, "terminal": False}
-        self._ask(
+        self._rpc.ask(
             "initialize",
             self._initialized,
             protocolVersion=PROTOCOL_VERSION,
@@ -133,11 +125,11 @@ class AcpTranslator:
 
     def receive(self, data: bytes) -> list[TurnEvent]:
         """Translate output, which may be cut anywhere."""
-        return [event for line in self._lines.feed(data) for event in self._line(line)]
+        return [event for message in self._rpc.receive(data) for event in self._take(message)]
 
     def end(self) -> list[TurnEvent]:
         """Translate the last line at the end of the output, and end what is open."""
-        events = [event for line in self._lines.end() for event in self._line(line)]
+        events = [event for message in self._rpc.end() for event in self._take(message)]
         return [*events, *self._end_message(), *self._unshown]
 
     def interrupt(self) -> None:
@@ -146,13 +138,11 @@ class AcpTranslator:
         if not self._prompted:
             self._unshown += self._end("interrupted", _INTERRUPTED)
         elif not self._ended:
-            self._send({"jsonrpc": "2.0", "method": "session/cancel", "params": {"sessionId": self._session}})
+            self._rpc.notify("session/cancel", sessionId=self._session)
 
     def take_input(self) -> bytes:
         """The bytes for the CLI's input since the last call."""
-        data = b"".join(self._to_send)
-        self._to_send = []
-        return data
+        return self._rpc.take_input()
 
     @property
     def input_complete(self) -> bool:
@@ -183,14 +173,6 @@ class AcpTranslator:
             forgotten=self._forgotten,
         )
 
-    def _ask(self, method: str, answer: Answer, **params: object) -> None:
-        self._requests += 1
-        self._answers[self._requests] = (method, answer)
-        self._send({"jsonrpc": "2.0", "id": self._requests, "method": method, "params": params})
-
-    def _send(self, line: object) -> None:
-        self._to_send.append(encode_line(line))
-
     # The steps before the prompt
 
     def _initialized(self, answer: Json) -> Iterator[TurnEvent]:
@@ -205,7 +187,7 @@ class AcpTranslator:
         methods = [as_text(method.get("id")) for method in as_objects(answer.get("authMethods"))]
         key_method = self._cli.key_method[0] if self._cli.key_method is not None and self._has_key else None
         if key_method in methods:
-            self._ask("authenticate", lambda _: self._open(answer), methodId=key_method)
+            self._rpc.ask("authenticate", lambda _: self._open(answer), methodId=key_method)
         else:
             yield from self._open(answer)
 
@@ -216,13 +198,13 @@ class AcpTranslator:
         if self._known is None and self._fork_of is not None:
             yield from self._end("failed", f"{self._cli.name} cannot fork a conversation. Begin a new one.")
         elif self._known is None:
-            self._ask("session/new", self._opened, **place)
+            self._rpc.ask("session/new", self._opened, **place)
         elif "resume" in as_object(capabilities.get("sessionCapabilities")):
             self._session = self._known
-            self._ask("session/resume", self._opened, sessionId=self._known, **place)
+            self._rpc.ask("session/resume", self._opened, sessionId=self._known, **place)
         elif capabilities.get("loadSession") is True:
             self._session, self._replays = self._known, True
-            self._ask("session/load", self._opened, sessionId=self._known, **place)
+            self._rpc.ask("session/load", self._opened, sessionId=self._known, **place)
         else:
             yield from self._end("failed", f"{self._cli.name} cannot continue a conversation. Begin a new one.")
 
@@ -244,7 +226,7 @@ class AcpTranslator:
             yield from self._send_prompt()
         else:
             wanted = self._cli.modes[self._mode]
-            self._ask("session/set_mode", lambda _: self._mode_set(wanted), sessionId=self._session, modeId=wanted)
+            self._rpc.ask("session/set_mode", lambda _: self._mode_set(wanted), sessionId=self._session, modeId=wanted)
 
     def _mode_set(self, mode: str) -> Iterator[TurnEvent]:
         self._current_mode = mode
@@ -261,7 +243,7 @@ class AcpTranslator:
             version=self._version,
         )
         self._prompted = True
-        self._ask(
+        self._rpc.ask(
             "session/prompt",
             self._answered,
             sessionId=self._session,
@@ -296,25 +278,20 @@ class AcpTranslator:
 
     # Messages of the CLI
 
-    def _line(self, line: Json | str) -> Iterator[TurnEvent]:
-        if isinstance(line, str):
-            yield Notice(kind="unknown_output", text=line)
-        elif "method" in line:
-            params = as_object(line.get("params"))
-            if "id" in line:
-                yield from self._request(line, params)
-            elif line["method"] == "session/update" and as_text(params.get("sessionId")) == self._session:
+    def _take(self, message: Message) -> Iterator[TurnEvent]:
+        match message:
+            case Unknown(text) if text is not None:
+                yield Notice(kind="unknown_output", text=text)
+            case Notification("session/update", params) if as_text(params.get("sessionId")) == self._session:
                 yield from self._update(as_object(params.get("update")))
-            else:
+            case Request():
+                yield from self._request(message)
+            case Result(resume, value):
+                yield from resume(value)
+            case Refusal(_, method, error):
+                yield from self._refused(method, error)
+            case _:
                 self.unknown += 1
-        elif type(line.get("id")) is int and line["id"] in self._answers:
-            method, answer = self._answers.pop(line["id"])
-            if "error" in line:
-                yield from self._refused(method, as_object(line.get("error")))
-            else:
-                yield from answer(as_object(line.get("result")))
-        else:
-            self.unknown += 1
 
     def _refused(self, method: str, error: Json) -> Iterator[TurnEvent]:
         """An error in the place of an answer ends the turn."""
@@ -331,19 +308,19 @@ class AcpTranslator:
             text = f"{self._cli.name} refused the permission mode {self._mode}: {text}"
         yield from self._end("failed", text)
 
-    def _request(self, line: Json, params: Json) -> Iterator[TurnEvent]:
+    def _request(self, request: Request) -> Iterator[TurnEvent]:
         """A request of the CLI: a question for permission is answered with no, any other with an error."""
-        if line["method"] != "session/request_permission":
+        if request.method != "session/request_permission":
             self.unknown += 1
-            error = {"code": METHOD_NOT_FOUND, "message": "This client does not support the request."}
-            self._send({"jsonrpc": "2.0", "id": line["id"], "error": error})
+            self._rpc.reject(request)
             return
+        params = request.params
         no = [option for option in as_objects(params.get("options")) if option.get("kind") == "reject_once"]
         outcome = {"outcome": "cancelled"}
         over = self._interrupted or self._ended
         if no and not over:
             outcome = {"outcome": "selected", "optionId": as_text(no[0].get("optionId"))}
-        self._send({"jsonrpc": "2.0", "id": line["id"], "result": {"outcome": outcome}})
+        self._rpc.answer(request, {"outcome": outcome})
         if over:
             return
         call = as_object(params.get("toolCall"))

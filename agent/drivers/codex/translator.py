@@ -15,13 +15,12 @@ from onsembl.agent.drivers.codex import items
 from onsembl.agent.drivers.codex.permissions import STARTS, ModeStart
 from onsembl.agent.drivers.json_lines import (
     Json,
-    JsonLines,
     as_count,
     as_object,
     as_objects,
     as_text,
-    encode_line,
 )
+from onsembl.agent.drivers.json_rpc import JsonRpc, Message, Notification, Refusal, Request, Result, Unknown
 from onsembl.agent.drivers.start_failure import with_doctor
 from onsembl.agent.drivers.step_recorder import short
 from onsembl.protocol.permissions import PermissionMode
@@ -42,7 +41,6 @@ from onsembl.protocol.turn_events import (
 from onsembl.protocol.turn_messages import MAX_DENIALS, Denial, Effort, TurnReport
 from onsembl.protocol.usage import Usage
 
-METHOD_NOT_FOUND = -32601
 _INTERRUPTED = "The turn was interrupted."
 _FORGOTTEN = ("no rollout found", "thread not found")
 _DELTAS: dict[str, Speaker] = {
@@ -69,8 +67,6 @@ _SILENT = frozenset(
     }
 )
 """Notifications that show nothing: the result of a command comes with the end of its item."""
-
-Answer = Callable[[Json], Iterator[TurnEvent]]
 
 
 class CodexTranslator:
@@ -100,11 +96,7 @@ class CodexTranslator:
         self._wanted_model = model
         self._effort: Effort | None = effort
         self._on_conversation = on_conversation
-        self._lines = JsonLines()
-        self._to_send: list[bytes] = []
-        self._requests = 0
-        self._answers: dict[int, tuple[str, Answer]] = {}
-        """What is done with the answer to each open request, and the request's method."""
+        self._rpc = JsonRpc(versioned=False)
         self._thread = ""
         self._turn = ""
         self._model: str | None = None
@@ -123,6 +115,8 @@ class CodexTranslator:
         self._writing: str | None = None
         self._steers: dict[UUID, str] = {}
         """The texts that Codex has not taken."""
+        self._unanswered: dict[int, UUID] = {}
+        """Those of them that Codex has neither accepted nor refused, by the number of the request."""
         self._counted = [0, 0, 0, 0]
         self._any_usage = False
         self._context: tuple[int, int] | None = None
@@ -132,7 +126,7 @@ class CodexTranslator:
         self._error: str | None = None
         self.unknown = 0
         """How many messages were of an unknown kind."""
-        self._ask(
+        self._rpc.ask(
             "initialize",
             self._initialized,
             clientInfo={"name": "onsembl", "title": "Onsembl Control Center", "version": "1"},
@@ -143,11 +137,11 @@ class CodexTranslator:
 
     def receive(self, data: bytes) -> list[TurnEvent]:
         """Translate output, which may be cut anywhere."""
-        return [event for line in self._lines.feed(data) for event in self._line(line)]
+        return [event for message in self._rpc.receive(data) for event in self._take(message)]
 
     def end(self) -> list[TurnEvent]:
         """Translate the last line at the end of the output, and end what is open."""
-        events = [event for line in self._lines.end() for event in self._line(line)]
+        events = [event for message in self._rpc.end() for event in self._take(message)]
         return [*events, *self._end_message(), *self._unshown]
 
     def interrupt(self) -> None:
@@ -155,7 +149,7 @@ class CodexTranslator:
         self._interrupted = True
         if self._turn:
             self._ask_to_interrupt()
-        elif not any(method == "turn/start" for method, _ in self._answers.values()):
+        elif not self._rpc.waits_for("turn/start"):
             self._unshown += self._end("interrupted", _INTERRUPTED)
 
     def steer(self, steer_id: UUID, text: str) -> None:
@@ -170,9 +164,7 @@ class CodexTranslator:
 
     def take_input(self) -> bytes:
         """The bytes for Codex's input since the last call."""
-        data = b"".join(self._to_send)
-        self._to_send = []
-        return data
+        return self._rpc.take_input()
 
     @property
     def idle(self) -> bool:
@@ -218,19 +210,11 @@ class CodexTranslator:
             forgotten=self._forgotten,
         )
 
-    def _ask(self, method: str, answer: Answer, **params: object) -> None:
-        self._requests += 1
-        self._answers[self._requests] = (method, answer)
-        self._send({"id": self._requests, "method": method, "params": params})
-
-    def _send(self, line: object) -> None:
-        self._to_send.append(encode_line(line))
-
     # The steps before the turn
 
     def _initialized(self, answer: Json) -> Iterator[TurnEvent]:
         self._version = short(as_text(answer.get("userAgent")))
-        self._send({"method": "initialized"})
+        self._rpc.notify("initialized")
         settings: Json = {
             "cwd": self._folder,
             "approvalPolicy": self._start.approval,
@@ -240,11 +224,11 @@ class CodexTranslator:
         if self._wanted_model is not None:
             settings["model"] = self._wanted_model
         if self._known is not None:
-            self._ask("thread/resume", self._opened, threadId=self._known, excludeTurns=True, **settings)
+            self._rpc.ask("thread/resume", self._opened, threadId=self._known, excludeTurns=True, **settings)
         elif self._fork_of is not None:
-            self._ask("thread/fork", self._opened, threadId=self._fork_of, excludeTurns=True, **settings)
+            self._rpc.ask("thread/fork", self._opened, threadId=self._fork_of, excludeTurns=True, **settings)
         else:
-            self._ask("thread/start", self._opened, **settings)
+            self._rpc.ask("thread/start", self._opened, **settings)
         yield from ()
 
     def _opened(self, answer: Json) -> Iterator[TurnEvent]:
@@ -256,7 +240,7 @@ class CodexTranslator:
             return
         effort = {"effort": _EFFORTS[self._effort]} if self._effort is not None else {}
         prompt = [{"type": "text", "text": self._prompt}]
-        self._ask("turn/start", self._turn_started, threadId=self._thread, input=prompt, **effort)
+        self._rpc.ask("turn/start", self._turn_started, threadId=self._thread, input=prompt, **effort)
         yield TurnStarted(
             conversation=self._thread,
             model=self._model or "",
@@ -274,70 +258,71 @@ class CodexTranslator:
         yield from ()
 
     def _ask_to_interrupt(self) -> None:
-        self._ask("turn/interrupt", _nothing, threadId=self._thread, turnId=self._turn)
+        self._rpc.ask("turn/interrupt", _nothing, threadId=self._thread, turnId=self._turn)
 
     def _send_steer(self, steer_id: UUID, text: str) -> None:
         """Send a text. It is taken when Codex shows it as a message of the turn, and not when Codex refuses it."""
-        self._requests += 1
-        self._answers[self._requests] = (f"turn/steer {steer_id}", _nothing)
         told = [{"type": "text", "text": text}]
         params = {"threadId": self._thread, "expectedTurnId": self._turn, "input": told}
-        self._send({"id": self._requests, "method": "turn/steer", "params": params})
+        number = self._rpc.ask("turn/steer", lambda _: self._steer_accepted(steer_id), **params)
+        self._unanswered[number] = steer_id
+
+    def _steer_accepted(self, steer_id: UUID) -> Iterator[TurnEvent]:
+        self._unanswered = {number: asked for number, asked in self._unanswered.items() if asked != steer_id}
+        yield from ()
 
     def _end(self, outcome: TurnOutcome, error: str | None) -> Iterator[TurnEvent]:
         if not self._ended:
             self._ended = True
             self.outcome, self._error = outcome, error
-            waiting = {method.partition(" ")[2] for method, _ in self._answers.values()}
-            self._steers = {steer: text for steer, text in self._steers.items() if str(steer) in waiting}
+            unanswered = self._unanswered.values()
+            self._steers = {steer_id: text for steer_id, text in self._steers.items() if steer_id in unanswered}
             yield TurnEnded(outcome=outcome, error=error, usage=self.usage)
 
     # Messages of Codex
 
-    def _line(self, line: Json | str) -> Iterator[TurnEvent]:
-        if isinstance(line, str):
-            yield Notice(kind="unknown_output", text=line)
-        elif "method" in line:
-            method, params = as_text(line.get("method")), as_object(line.get("params"))
-            if "id" in line:
-                yield from self._request(line["id"], method, params)
-            elif not self._ended and params.get("threadId") in (None, self._thread):
-                yield from self._notification(method, params)
-        elif type(line.get("id")) is int and line["id"] in self._answers:
-            method, answer = self._answers.pop(line["id"])
-            if "error" in line:
-                yield from self._refused(method, short(as_text(as_object(line.get("error")).get("message"))))
-            else:
-                yield from answer(as_object(line.get("result")))
-        else:
-            self.unknown += 1
+    def _take(self, message: Message) -> Iterator[TurnEvent]:
+        match message:
+            case Unknown(text) if text is not None:
+                yield Notice(kind="unknown_output", text=text)
+            case Notification(method, params):
+                if not self._ended and params.get("threadId") in (None, self._thread):
+                    yield from self._notification(method, params)
+            case Request():
+                yield from self._request(message)
+            case Result(resume, value):
+                yield from resume(value)
+            case Refusal(number, method, error):
+                yield from self._refused(number, method, short(as_text(error.get("message"))))
+            case _:
+                self.unknown += 1
 
-    def _refused(self, method: str, text: str) -> Iterator[TurnEvent]:
+    def _refused(self, number: int, method: str, text: str) -> Iterator[TurnEvent]:
         """An error in the place of an answer. A refused interrupt came too late, as a refused text did."""
-        if method.startswith("turn/steer"):
-            self._steers.pop(UUID(method.partition(" ")[2]), None)
+        if method == "turn/steer":
+            self._steers.pop(self._unanswered.pop(number), None)
         elif method != "turn/interrupt":
             if method in ("thread/resume", "thread/fork") and any(known in text for known in _FORGOTTEN):
                 self._forgotten = method == "thread/resume"
                 text = "Codex does not know this conversation any more. Begin a new one."
             yield from self._end("failed", text or f"Codex refused {method}.")
 
-    def _request(self, number: object, method: str, params: Json) -> Iterator[TurnEvent]:
+    def _request(self, request: Request) -> Iterator[TurnEvent]:
         """A request of Codex: the agent allows what its mode allows; nobody can be asked for anything else."""
+        method, params = request.method, request.params
+        identity = as_text(params.get("itemId"))
         if method in _APPROVALS:
-            identity = as_text(params.get("itemId"))
             allowed = self._start.accepts_edits and self._stays_in_folder(identity) and not params.get("grantRoot")
-            self._send({"id": number, "result": {"decision": "accept" if allowed else "decline"}})
+            self._rpc.answer(request, {"decision": "accept" if allowed else "decline"})
             if not allowed:
                 name = "shell" if method == _APPROVALS[0] else "edit"
                 yield from self._deny(identity, name, self._calls.get(identity) or items.title(params))
         elif method in _REFUSALS:
-            self._send({"id": number, "result": _REFUSALS[method]})
-            yield from self._deny(as_text(params.get("itemId")) or str(number), method.split("/")[-1], "")
+            self._rpc.answer(request, _REFUSALS[method])
+            yield from self._deny(identity or str(request.number), method.split("/")[-1], "")
         else:
             self.unknown += 1
-            error = {"code": METHOD_NOT_FOUND, "message": "This client does not support the request."}
-            self._send({"id": number, "error": error})
+            self._rpc.reject(request)
 
     def _stays_in_folder(self, identity: str) -> bool:
         """Whether a change of files, of which the item is known, is within the working folder."""
