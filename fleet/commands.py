@@ -23,7 +23,7 @@ from onsembl.protocol.presets import Preset, Value, Values, ValuesError, render
 from onsembl.protocol.states import AgentKind
 from onsembl.protocol.tool_rules import NO_RULES, REQUESTED_NO_RULES, RequestedRules, ToolRules
 from onsembl.protocol.turn_messages import Effort, ModelName
-from onsembl.sql import agents, audit, command_groups, commands, presets
+from onsembl.sql import agents, audit, command_groups, commands, conversations, presets
 from onsembl.sql.database import Connection, Pool
 
 DEFAULT_PRIORITY = 5
@@ -292,21 +292,26 @@ async def _request(
     )
     if row is None:
         agent = await _enabled_agent(conn, agent_id)
-        _raise_refused(command, agent)
+        await _raise_refused(conn, command, agent)
         if steer:
             raise SteerError(f"The running turn has {MAX_STEERS} texts already. Queue this one.")
         raise NoTargetError(f"The agent {agent['name']} was disabled when the command was sent.")
     return row
 
 
-def _raise_refused(command: RenderedCommand, agent: DictRow) -> None:
+async def _raise_refused(conn: Connection, command: RenderedCommand, agent: DictRow) -> None:
     """Raise ContentError if this turn is why the agent got no command."""
     check_turn(command, [agent])
-    if command.conversation not in ("new", "latest"):
+    if command.conversation in ("new", "latest"):
+        return
+    found = await conversations.get(conn, UUID(command.conversation))
+    if found is not None and found["agent_id"] == agent["id"] and found["state"] == "forgotten":
         raise ContentError(
-            f"The agent {agent['name']} has no conversation {command.conversation}, or its CLI "
-            "does not know it any more."
+            "The CLI has forgotten this conversation. Begin a new one with its last answer: "
+            f"onsembl conversations anew {command.conversation}"
         )
+    if found is None or found["agent_id"] != agent["id"]:
+        raise ContentError(f"The agent {agent['name']} has no conversation {command.conversation}.")
 
 
 def check_turn(command: RenderedCommand, targets: Sequence[DictRow]) -> None:
@@ -388,7 +393,7 @@ async def _send_to_group(
         conn, group, agent_ids, request_ids.current(), command.conversation, command.turn_settings
     )
     for agent_id in set(agent_ids) - {row["agent_id"] for row in rows}:
-        _raise_refused(command, await _enabled_agent(conn, agent_id))
+        await _raise_refused(conn, command, await _enabled_agent(conn, agent_id))
     for row in rows:
         await audit.write(
             conn,

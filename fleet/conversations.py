@@ -7,10 +7,14 @@ from uuid import UUID
 
 from psycopg.rows import DictRow
 
-from onsembl.protocol.ids import AgentId
+from onsembl.protocol.ids import AgentId, CommandId
 from onsembl.protocol.states import AgentKind
 from onsembl.sql import agents, audit, conversations
 from onsembl.sql.database import Connection
+
+PREFACE = (
+    "This continues an earlier conversation, which is lost. Its last answer was:\n\n{answer}\n\nThe next prompt is:"
+)
 
 
 class ConversationNotFoundError(Exception):
@@ -29,20 +33,55 @@ async def rename(conn: Connection, conversation_id: UUID, title: str, actor: aud
     return await _get(conn, conversation_id)
 
 
-async def fork(conn: Connection, conversation_id: UUID, title: str | None, actor: audit.Actor) -> DictRow:
+async def fork(
+    conn: Connection, conversation_id: UUID, title: str | None, after: CommandId | None, actor: audit.Actor
+) -> DictRow:
     """Begin a conversation as a copy of another one, which goes on by itself; the CLI makes the copy at the first turn.
 
-    Raises ConversationNotFoundError, or ConversationRejectedError if the CLI does not know the original.
+    The copy ends with the turn `after`. Raises ConversationNotFoundError, or ConversationRejectedError if the CLI does
+    not know the original, or the place of the turn in it.
     """
     original = await _get(conn, conversation_id)
     if original["state"] == "forgotten":
         raise ConversationRejectedError("The CLI does not know this conversation any more.")
     if original["turns"] == 0 and not original["imported"]:
         raise ConversationRejectedError("The conversation has no turn yet.")
-    made = await conversations.fork(conn, conversation_id, title)
+    made = await conversations.fork(conn, conversation_id, title, at=await _end_of_turn(conn, conversation_id, after))
     if made is None:
         raise ConversationNotFoundError("Conversation not found.")
-    await _audit(conn, actor, "conversation.forked", made, {"from": str(conversation_id)})
+    detail = {"from": str(conversation_id)} | ({"after": str(after)} if after is not None else {})
+    await _audit(conn, actor, "conversation.forked", made, detail)
+    return await _get(conn, made)
+
+
+async def _end_of_turn(conn: Connection, conversation_id: UUID, after: CommandId | None) -> str | None:
+    """The CLI's id of the last message of a turn; None for the whole conversation."""
+    if after is None:
+        return None
+    turn = await conversations.turn(conn, conversation_id, after)
+    if turn is None:
+        raise ConversationRejectedError("The conversation has no such turn, or it has not ended.")
+    if turn["last_message"] is None and not turn["latest"]:
+        raise ConversationRejectedError("The agent did not report where this turn ends in the conversation.")
+    return turn["last_message"]
+
+
+async def begin_anew(conn: Connection, conversation_id: UUID, title: str | None, actor: audit.Actor) -> DictRow:
+    """Begin a conversation in the place of a forgotten one: its first prompt begins with the last answer.
+
+    Raises ConversationNotFoundError, or ConversationRejectedError if the CLI knows the conversation, or no answer is
+    stored.
+    """
+    original = await _get(conn, conversation_id)
+    if original["state"] != "forgotten":
+        raise ConversationRejectedError("The CLI knows this conversation: continue it.")
+    answer = await conversations.last_answer(conn, conversation_id)
+    if answer is None:
+        raise ConversationRejectedError("No answer of this conversation is stored. Begin a new one.")
+    made = await conversations.fork(conn, conversation_id, title, preface=PREFACE.format(answer=answer))
+    if made is None:
+        raise ConversationNotFoundError("Conversation not found.")
+    await _audit(conn, actor, "conversation.begun_anew", made, {"from": str(conversation_id)})
     return await _get(conn, made)
 
 

@@ -19,18 +19,22 @@ Tokens = Annotated[int, Meta(ge=0, le=2**53)]
 
 MAX_DENIALS = 20
 MAX_TITLE = 200
+MAX_PREFACE = 20_000
 
 
 class TurnSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How the CLI is to be started for a turn.
 
     `known` is true when the CLI must know the conversation, because a turn of it has ended. With `fork_of` the
-    conversation begins as a copy of that one.
+    conversation begins as a copy of that one; with `fork_at`, the copy ends with that message of it. `preface` goes
+    before the prompt.
     """
 
     conversation: ConversationId
     known: bool = False
     fork_of: ConversationId | None = None
+    fork_at: ConversationId | None = None
+    preface: Annotated[str, Meta(max_length=MAX_PREFACE, pattern=NO_NUL)] | None = None
     model: ModelName | None = None
     effort: Effort | None = None
     permission_mode: PermissionMode = "ask"
@@ -48,7 +52,8 @@ class TurnReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the CLI has said of the turn, and of its conversation.
 
     `denied` counts the tool calls that were not allowed; `denials` has the first of them. `forgotten` is true when the
-    CLI does not know the conversation any more. `context_tokens` of `context_window` tokens are in use.
+    CLI does not know the conversation any more. `context_tokens` of `context_window` tokens are in use. `last_message`
+    is the CLI's own id of the turn's last message, at which a fork may end.
     """
 
     conversation: ConversationId | None = None
@@ -61,3 +66,4 @@ class TurnReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     denied: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
     denials: Annotated[list[Denial], Meta(max_length=MAX_DENIALS)] = []
     forgotten: bool = False
+    last_message: ConversationId | None = None

@@ -46,6 +46,7 @@ ACTIONS: dict[str, str] = {
     "command.requested": "A command was sent to an agent's queue.",
     "command.steered": "A running turn has taken a text that was sent into it.",
     "command.undelivered": "A command could not be delivered to its agent.",
+    "conversation.begun_anew": "A conversation was begun in the place of one that its CLI had forgotten.",
     "conversation.forked": "A conversation was begun as a copy of another one.",
     "conversation.imported": "A conversation that was begun outside was taken up.",
     "conversation.renamed": "A conversation got another title.",

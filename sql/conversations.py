@@ -6,7 +6,8 @@ from uuid import UUID
 
 from psycopg.rows import DictRow
 
-from onsembl.protocol.ids import AgentId
+from onsembl.protocol.ids import AgentId, CommandId
+from onsembl.protocol.turn_messages import MAX_PREFACE
 from onsembl.sql.database import Connection
 from onsembl.sql.search import pattern
 
@@ -58,17 +59,56 @@ async def rename(conn: Connection, conversation_id: UUID, title: str) -> bool:
     return cursor.rowcount == 1
 
 
-async def fork(conn: Connection, conversation_id: UUID, title: str | None) -> UUID | None:
-    """Begin a conversation as a copy of another one; its first turn makes the copy. None if there is no such one."""
+async def fork(
+    conn: Connection,
+    conversation_id: UUID,
+    title: str | None,
+    *,
+    at: str | None = None,
+    preface: str | None = None,
+) -> UUID | None:
+    """Begin a conversation as a copy of another one; its first turn makes the copy. None if there is no such one.
+
+    The copy ends with the message `at`. With a `preface` it is no copy: its first prompt begins with that text.
+    """
     cursor = await conn.execute(
-        """insert into conversations (agent_id, id, cli_id, title, forked_from, folder, branch, model, permission_mode)
-           select agent_id, fresh, fresh::text, coalesce(%s, title), id, folder, branch, model, permission_mode
+        """insert into conversations
+               (agent_id, id, cli_id, title, forked_from, folder, branch, model, permission_mode, fork_at, preface)
+           select agent_id, fresh, fresh::text, coalesce(%s, title), id, folder, branch, model, permission_mode, %s, %s
            from conversations cross join gen_random_uuid() as fresh where conversations.id = %s
            returning conversations.id""",
-        [title, conversation_id],
+        [title, at, preface, conversation_id],
     )
     row = await cursor.fetchone()
     return row["id"] if row is not None else None
+
+
+async def turn(conn: Connection, conversation_id: UUID, command_id: CommandId) -> DictRow | None:
+    """A turn of the conversation that has ended: its `last_message`, None if the agent did not report it, and whether
+    it is the `latest`."""
+    cursor = await conn.execute(
+        """select last_message, not exists (
+               select from commands as later
+               where later.conversation_id = turn.conversation_id and later.seq > turn.seq
+                 and later.started_at is not null) as latest
+           from commands as turn
+           where id = %s and conversation_id = %s and started_at is not null and ended_at is not null""",
+        [command_id, conversation_id],
+    )
+    return await cursor.fetchone()
+
+
+async def last_answer(conn: Connection, conversation_id: UUID) -> str | None:
+    """The last message of the CLI in the conversation, cut to the length of a preface; None when none is stored."""
+    cursor = await conn.execute(
+        """select left(steps.text, %s) as text from commands
+           join steps on steps.at = commands.created_at and steps.command_id = commands.id
+           where conversation_id = %s and steps.kind = 'message' and steps.parent is null
+           order by commands.seq desc, steps.number desc limit 1""",
+        [MAX_PREFACE - 1000, conversation_id],
+    )
+    row = await cursor.fetchone()
+    return row["text"] if row is not None else None
 
 
 async def import_one(conn: Connection, agent_id: AgentId, cli_id: str, title: str) -> UUID | None:

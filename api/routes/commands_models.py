@@ -41,12 +41,14 @@ class CancelStepAnswer(Answer, frozen=True, kw_only=True):
 
 class Turn(Answer, frozen=True, kw_only=True):
     """How the CLI is started for a prompt. `conversation` is the CLI's own id; with `known` the CLI continues it. With
-    `fork_of` it begins as a copy of that one. `rules` are those of the command and its preset; the agent's are in force
-    as well."""
+    `fork_of` it begins as a copy of that one, which ends with its message `fork_at`. `preface` goes before the prompt.
+    `rules` are those of the command and its preset; the agent's are in force as well."""
 
     conversation: str
     known: bool
     fork_of: str | UnsetType = UNSET
+    fork_at: str | UnsetType = UNSET
+    preface: str | UnsetType = UNSET
     model: str | UnsetType = UNSET
     effort: Effort | UnsetType = UNSET
     permission_mode: PermissionMode | UnsetType = UNSET

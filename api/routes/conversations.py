@@ -13,6 +13,7 @@ from onsembl.api.http.models import NoBody
 from onsembl.api.http.paging import read_page
 from onsembl.api.http.problems import Problem, found
 from onsembl.api.routes.conversations_models import (
+    BeginAnew,
     Conversation,
     ConversationQuery,
     Conversations,
@@ -22,7 +23,7 @@ from onsembl.api.routes.conversations_models import (
 )
 from onsembl.fleet import conversations as operations
 from onsembl.fleet.conversations import ConversationNotFoundError, ConversationRejectedError
-from onsembl.protocol.ids import AgentId
+from onsembl.protocol.ids import AgentId, CommandId
 from onsembl.protocol.states import Role
 from onsembl.sql import conversations
 
@@ -50,7 +51,15 @@ async def fork_conversation(call: Call[ForkConversation]) -> DictRow:
     """Begin a conversation as a copy; the original goes on by itself."""
     async with call.services.pool.connection() as conn:
         with _problems():
-            return await operations.fork(conn, call.id("conversation_id"), call.body.title, call.actor)
+            after = CommandId(call.body.after) if call.body.after is not None else None
+            return await operations.fork(conn, call.id("conversation_id"), call.body.title, after, call.actor)
+
+
+async def begin_conversation_anew(call: Call[BeginAnew]) -> DictRow:
+    """The first prompt of the new conversation begins with the last answer of the forgotten one."""
+    async with call.services.pool.connection() as conn:
+        with _problems():
+            return await operations.begin_anew(conn, call.id("conversation_id"), call.body.title, call.actor)
 
 
 async def import_conversation(call: Call[ImportConversation]) -> DictRow:
@@ -107,6 +116,17 @@ ENDPOINTS = [
         answer=Conversation,
         role=Role.OPERATOR,
         body=ForkConversation,
+        status=201,
+        problems=(404, 409),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/conversations/{conversation_id:uuid}/anew",
+        handler=begin_conversation_anew,
+        summary="Begin a conversation in the place of one that its CLI has forgotten",
+        answer=Conversation,
+        role=Role.OPERATOR,
+        body=BeginAnew,
         status=201,
         problems=(404, 409),
     ),

@@ -68,7 +68,15 @@ class RenameConversation(Body, frozen=True, kw_only=True):
 
 
 class ForkConversation(Body, frozen=True, kw_only=True):
-    """A copy of a conversation; without a title it has the title of the original."""
+    """A copy of a conversation; without a title it has the title of the original. With `after`, the copy ends with that
+    turn, which is a command."""
+
+    title: Title | None = None
+    after: UUID | None = None
+
+
+class BeginAnew(Body, frozen=True, kw_only=True):
+    """A new conversation in the place of a forgotten one; without a title it has the title of that one."""
 
     title: Title | None = None
 

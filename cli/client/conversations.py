@@ -1,13 +1,15 @@
-"""`onsembl conversations`: list, show, rename, fork and import conversations with coding CLIs."""
+"""`onsembl conversations`: list, show, rename, fork, begin anew and import conversations with coding CLIs."""
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
 
 from onsembl.cli.client.options import count_option, server_option
 from onsembl.cli.client.rest_client import OperatorClient
+from onsembl.cli.hints import command_line
 from onsembl.cli.json_output import json_option, print_json
 from onsembl.cli.output import print_field, print_line
 
@@ -16,7 +18,7 @@ _conversation_argument = click.argument("conversation_id", type=click.UUID)
 
 @click.group("conversations")
 def conversations_group() -> None:
-    """List, show, rename, fork and import conversations. Needs `onsembl login`."""
+    """List, show, rename, fork, begin anew and import conversations. Needs `onsembl login`."""
 
 
 @conversations_group.command("list")
@@ -66,9 +68,15 @@ def show(conversation_id: object, as_json: bool, server: str | None) -> None:
         share = row["context_tokens"] / row["context_window"]
         use = f"{row['context_tokens']:,} of {row['context_window']:,} tokens ({share:.0%})"
         print_field("context", use, width=16)
+    if row["state"] == "forgotten":
+        anew = command_line("conversations anew", row["id"])
+        print_line(f"The CLI has forgotten it. Begin a new one with its last answer: {anew}")
+    number = row["turns"]
     for turn in turns:
         first_line = turn["text"].strip().partition("\n")[0][:80]
-        print_line(f"  {turn['id']}  {turn['created_at'][:19]}  {turn['state']:<10} {first_line}")
+        shown = f"{number:>4}" if turn["started_at"] is not None else " " * 4
+        number -= turn["started_at"] is not None
+        print_line(f"{shown}  {turn['id']}  {turn['created_at'][:19]}  {turn['state']:<10} {first_line}")
 
 
 @conversations_group.command()
@@ -83,12 +91,41 @@ def rename(conversation_id: object, title: str, as_json: bool, server: str | Non
 
 @conversations_group.command()
 @_conversation_argument
+@click.option("--turn", "number", type=click.IntRange(1), metavar="N", help="End the copy with this turn, from 1 on.")
 @click.option("--title", help="The title of the copy; by default that of the original.")
 @json_option
 @server_option
-def fork(conversation_id: object, title: str | None, as_json: bool, server: str | None) -> None:
-    """Begin a conversation as a copy of another one. `onsembl send --conversation` then continues the copy."""
-    _change(server, "POST", f"/v1/conversations/{conversation_id}/fork", {"title": title}, as_json)
+def fork(conversation_id: object, number: int | None, title: str | None, as_json: bool, server: str | None) -> None:
+    """Begin a conversation as a copy of another one. `onsembl send --conversation` then continues the copy.
+
+    `onsembl conversations show` has the numbers of the turns.
+    """
+    with OperatorClient(server) as client:
+        body = {"title": title}
+        if number is not None:
+            body["after"] = _turn_id(client, conversation_id, number)
+        _print(client.request("POST", f"/v1/conversations/{conversation_id}/fork", body), as_json)
+
+
+def _turn_id(client: OperatorClient, conversation_id: object, number: int) -> str:
+    """The id of the command that is the turn of this number. Raises click.UsageError if there is none."""
+    row = client.request("GET", f"/v1/conversations/{conversation_id}")
+    if number > row["turns"]:
+        raise click.UsageError(f"The conversation has {row['turns']} {'turn' if row['turns'] == 1 else 'turns'}.")
+    listed = client.collect("/v1/commands", "commands", {"conversation_id": conversation_id}, sys.maxsize)
+    turns = [command["id"] for command in listed if command["started_at"] is not None]
+    return turns[-number]
+
+
+@conversations_group.command()
+@_conversation_argument
+@click.option("--title", help="The title of the new conversation; by default that of the forgotten one.")
+@json_option
+@server_option
+def anew(conversation_id: object, title: str | None, as_json: bool, server: str | None) -> None:
+    """Begin a conversation in the place of one that its CLI has forgotten. Its first prompt begins with the last answer
+    of the forgotten one."""
+    _change(server, "POST", f"/v1/conversations/{conversation_id}/anew", {"title": title}, as_json)
 
 
 @conversations_group.command("import")

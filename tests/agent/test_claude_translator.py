@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from onsembl.agent.drivers.claude.translator import NOBODY_TO_ASK, ClaudeTranslator
+from onsembl.agent.drivers.claude.translator import BEGIN_ANEW, NOBODY_TO_ASK, ClaudeTranslator
 from onsembl.agent.drivers.start_failure import with_doctor
 from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.tool_rules import ToolRules
@@ -416,7 +416,7 @@ def test_a_forgotten_conversation_is_reported():
     for name in ("resume-unknown", "forgotten"):
         _, run = translate(recorded(name))
         assert run.report.forgotten
-        assert run.error == "Claude Code does not know this conversation any more. Begin a new one."
+        assert run.error == f"Claude Code does not know this conversation any more. {BEGIN_ANEW}"
 
 
 def test_many_denials_are_counted():

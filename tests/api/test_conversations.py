@@ -7,15 +7,21 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from support.agents import FINAL, Operator, agent_running
+from support.agents import FINAL, Operator, agent_running, until
 from support.api_calls import audit_entries, call_api
 from support.cases import cases
-from support.claude import put_claude_on_path
+from support.claude import TRANSCRIPTS, put_claude_on_path
 from support.command_line import CommandLine
 from support.frames import HELLO, next_message
 from support.server import Api
 
 from onsembl.protocol.states import Role
+from onsembl.sql.database import connect
+
+FORGOTTEN = (
+    "Claude Code does not know this conversation any more. "
+    "Begin a new one with its last answer: onsembl conversations anew"
+)
 
 
 @pytest.fixture
@@ -76,12 +82,13 @@ async def test_a_prompt_is_a_turn_of_a_conversation(api, admin, claude, tmp_path
         forgotten, argv = await turn("forgotten", conversation=taken["id"])
         assert argv == ["--resume=abc-1"]
         assert (forgotten["state"], forgotten["exit_code"]) == ("failed", 1)
-        assert forgotten["error"] == "Claude Code does not know this conversation any more. Begin a new one."
+        assert forgotten["error"] == FORGOTTEN
         assert (await call_api(admin, "GET", f"/v1/conversations/{taken['id']}"))["state"] == "forgotten"
         await call_api(
             admin, "POST", f"/v1/agents/{agent.id}/commands", {"text": "x", "conversation": taken["id"]}, 422
         )
         await call_api(admin, "POST", f"/v1/conversations/{taken['id']}/fork", {}, 409)
+        await call_api(admin, "POST", f"/v1/conversations/{taken['id']}/anew", {}, 409)  # it has no answer
         latest, _ = await turn("words", conversation="latest")
         assert latest["conversation_id"] == copy["id"]
 
@@ -291,3 +298,65 @@ async def test_an_agent_gets_the_rules_that_are_in_force(api, admin):
         await socket.send(json.dumps({**HELLO, "kind": "claude", "takes_rules": True}))
         offer = await next_message(socket, "offer")
         assert offer["turn"]["rules"] == {"allow": ["Read"], "deny": ["WebFetch", "edit"]}
+
+
+async def test_a_fork_ends_with_a_turn(api, admin, claude, tmp_path):
+    """The CLI copies the conversation up to the last message of that turn; the copy continues as any other."""
+    run = CommandLine(api, await api.operator(), tmp_path).run
+    async with agent_running(api, tmp_path, kind="claude") as agent:
+        first = await admin.until_state(await admin.send(agent.id, "words"), *FINAL)
+        conversation = first["conversation_id"]
+        for text in ("tool", "words"):
+            await admin.until_state(await admin.send(agent.id, text, conversation=conversation), *FINAL)
+        path = f"/v1/conversations/{conversation}"
+        original = await call_api(admin, "GET", path)
+        out, _ = await run("conversations", "show", conversation)
+        assert f"   1  {first['id']}" in out
+        out, _ = await run("conversations", "fork", conversation, "--turn", "1", "--json")
+        copy = json.loads(out)
+        turn = await admin.until_state(await admin.send(agent.id, "words", conversation=copy["id"]), *FINAL)
+        lines = map(json.loads, (TRANSCRIPTS / "words.jsonl").read_text().splitlines())
+        last = [line["uuid"] for line in lines if line["type"] == "assistant"][-1]
+        assert turn["turn"]["fork_at"] == last
+        argv = json.loads((tmp_path / "called.json").read_text())["argv"]
+        for argument in (f"--resume={original['cli_id']}", f"--resume-session-at={last}", "--fork-session"):
+            assert argument in argv
+        _, error = await run("conversations", "fork", conversation, "--turn", "4", code=2)
+        assert "The conversation has 3 turns." in error
+        await call_api(admin, "POST", path + "/fork", {"after": turn["id"]}, 409)
+        async with await connect(api.database_url) as conn:
+            await conn.execute("update commands set last_message = null")
+        problem = await call_api(admin, "POST", path + "/fork", {"after": first["id"]}, 409)
+        assert problem["detail"] == "The agent did not report where this turn ends in the conversation."
+
+
+async def test_a_forgotten_conversation_begins_anew_with_its_last_answer(api, admin, claude, tmp_path):
+    """The first prompt of the new one begins with the answer; a later one does not."""
+    async with agent_running(api, tmp_path, kind="claude") as agent:
+        first = await admin.until_state(await admin.send(agent.id, "words"), *FINAL)
+        conversation = first["conversation_id"]
+        path = f"/v1/conversations/{conversation}"
+        await call_api(admin, "POST", path + "/anew", {}, 409)  # it is not forgotten
+        forgotten = await admin.until_state(await admin.send(agent.id, "forgotten", conversation=conversation), *FINAL)
+        assert forgotten["error"] == FORGOTTEN
+        body = {"text": "x", "conversation": conversation}
+        problem = await call_api(admin, "POST", f"/v1/agents/{agent.id}/commands", body, 422)
+        assert problem["detail"].endswith(f"onsembl conversations anew {conversation}")
+        out, _ = await CommandLine(api, await api.operator(), tmp_path).run("conversations", "show", conversation)
+        assert f"onsembl conversations anew {conversation}" in out
+
+        async def begun():
+            body = {"title": "Once more"}
+            answer = await api.http.post(path + "/anew", json=body, headers=admin.headers)
+            return answer.json() if answer.status_code == 201 else None
+
+        made = await until(begun, "the answer's step has arrived")
+        assert (made["title"], made["forked_from"], made["state"]) == ("Once more", conversation, "open")
+        turn = await admin.until_state(await admin.send(agent.id, "words", conversation=made["id"]), *FINAL)
+        called = json.loads((tmp_path / "called.json").read_text())
+        assert called["prompt"].startswith("This continues an earlier conversation")
+        assert "word0 word1" in called["prompt"]
+        assert called["prompt"].endswith("\n\nwords")
+        assert f"--session-id={made['cli_id']}" in called["argv"]
+        assert turn["text"] == "words"
+    assert [action for action, _ in await audit_entries(api, "conversation.%")] == ["conversation.begun_anew"]

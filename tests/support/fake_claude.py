@@ -34,7 +34,11 @@ called: dict = {"argv": sys.argv[1:], "mode": None, "stdin_tty": os.isatty(0)}
 first = next_prompt()
 prompt = called["prompt"] = first["message"]["content"] if first else ""
 Path("called.json").write_text(json.dumps(called))
-lines = (Path(os.environ["TRANSCRIPTS"]) / f"{prompt.split()[0]}.jsonl").read_bytes().splitlines(keepends=True)
+lines = (
+    (Path(os.environ["TRANSCRIPTS"]) / f"{prompt.split(chr(10) * 2)[-1].split()[0]}.jsonl")
+    .read_bytes()
+    .splitlines(keepends=True)
+)
 before = len(lines)
 if "KEEP_ON" in prompt:
     before = next(n for n, line in enumerate(lines) if b"interrupted by user" in line)

@@ -109,6 +109,7 @@ EXAMPLES: dict[str, Example] = {
     "listConversations": Example(query={"before": "9", "limit": "5", "agent_id": str(uuid4()), "q": "a"}),
     "renameConversation": Example(body={"title": "a title"}),
     "forkConversation": Example(body={}),
+    "beginConversationAnew": Example(body={}),
     "importConversation": Example(body={"cli_id": "0c5e4f2a-1111-4222-8333-444455556666", "title": "begun outside"}),
     "listSteps": Example(query={"after": "0", "limit": "5"}),
     "verifyAuditLog": Example(body={"expected": []}),
@@ -148,6 +149,8 @@ class Objects:
             return await self._recorded_command()
         if operation == "importConversation":
             return (await self._api.enrol(f"agent-{next(self._number)}", "claude")).id
+        if operation == "beginConversationAnew":
+            return await self._forgotten_conversation()
         if operation == "readStep":
             return await self._step(parameter)
         return await self._makers[parameter]()
@@ -223,6 +226,14 @@ class Objects:
             "insert into conversations (agent_id, cli_id, title, imported) values (%s, %s, 'x', true) returning id",
             agent.id,
             str(uuid4()),
+        )
+
+    async def _forgotten_conversation(self) -> str:
+        """A conversation whose last answer is stored."""
+        conversation, command = await self._conversation(), await self._step("command_id")
+        await self._insert("update commands set conversation_id = %s where id = %s returning id", conversation, command)
+        return await self._insert(
+            "update conversations set state = 'forgotten' where id = %s returning id", conversation
         )
 
     async def _step(self, parameter: str) -> str:

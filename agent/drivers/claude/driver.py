@@ -49,10 +49,12 @@ class ClaudeDriver:
         if not states(context.arguments, _MODE_FLAGS):  # else the machine's owner has decided
             mode = offer.turn.permission_mode if offer.turn is not None else "ask"
             argv += STARTS[mode].flags
+        preface = offer.turn.preface if offer.turn is not None else None
+        prompt = offer.text if preface is None else f"{preface}\n\n{offer.text}"
         rules = offer.turn.rules if offer.turn is not None else NO_RULES
         if mode == "plan":  # which changes nothing, whatever may be done without a question elsewhere
             rules = ToolRules(deny=rules.deny)
-        translator = ClaudeTranslator(offer.text, offer.command_id, mode, rules, str(context.cwd))
+        translator = ClaudeTranslator(prompt, offer.command_id, mode, rules, str(context.cwd))
         return TurnRun(argv, offer.command_id, context, translator, translator)
 
 
@@ -67,6 +69,8 @@ def _turn_arguments(turn: TurnSettings, own: Sequence[str]) -> list[str]:
             arguments.append(f"--resume={turn.conversation}")
         elif turn.fork_of is not None:
             arguments += [f"--resume={turn.fork_of}", "--fork-session", f"--session-id={turn.conversation}"]
+            if turn.fork_at is not None:
+                arguments.append(f"--resume-session-at={turn.fork_at}")
         else:
             arguments.append(f"--session-id={turn.conversation}")
     if turn.model is not None:

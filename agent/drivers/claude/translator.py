@@ -61,6 +61,7 @@ _BEFORE_TOOL = "before_tool"
 _FOR_PERSONS = ("AskUserQuestion", "ExitPlanMode")
 """Tools whose answer is a person's, whatever the rules allow."""
 _FORGOTTEN = "No conversation found"
+BEGIN_ANEW = "Begin a new one with its last answer: onsembl conversations anew"
 _CONVERSATION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
 
 
@@ -99,6 +100,8 @@ class ClaudeTranslator:
         self._context: tuple[int, int] | None = None
         """The tokens of the conversation that the model has read last, and how many it can read."""
         self._forgotten = False
+        self._last_line = ""
+        """The id of the last line of the main conversation, by which a fork names its end."""
         self._subagents: set[str] = set()
         self._shells: dict[str, str] = {}
         """The shell commands that run now, by the id of their task."""
@@ -213,6 +216,7 @@ class ClaudeTranslator:
             denied=len(self._denied),
             denials=list(self._denied.values())[:MAX_DENIALS],
             forgotten=self._forgotten,
+            last_message=self._last_line if _CONVERSATION_ID.fullmatch(self._last_line) else None,
         )
 
     def _ask(self, subtype: str, **fields: object) -> str:
@@ -283,6 +287,8 @@ class ClaudeTranslator:
         self._usage.message(identity, message.get("usage"))
         if parent is None and message.get("usage") is not None:
             self._last_message = [as_count(value) for value in as_object(message.get("usage")).values()]
+        if parent is None:
+            self._last_line = as_text(line.get("uuid"))
         if "error" in line:  # a text of the CLI in the place of a message of the model
             self._last_error = "".join(as_text(block.get("text")) for block in _blocks(message))
             self._not_signed_in = line.get("error") == "authentication_failed"
@@ -528,7 +534,7 @@ class ClaudeTranslator:
             outcome, error = "failed", self._stopped
         if error is not None and _FORGOTTEN in error:
             self._forgotten = True
-            error = "Claude Code does not know this conversation any more. Begin a new one."
+            error = f"Claude Code does not know this conversation any more. {BEGIN_ANEW}"
         if self.outcome is None or outcome == "completed" or as_count(line.get("num_turns")) > 0:
             self.outcome, self._error = outcome, error
         self._last_error, self._not_signed_in = "", False
