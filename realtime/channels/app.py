@@ -53,9 +53,9 @@ class RealtimeApp:
         on_failure: Callable[[Exception], None] = lambda _error: None,
     ) -> None:
         self._url = database_url
-        self._pool = create_pool(database_url, min_size=1, max_size=2)
+        self._pool = create_pool(database_url, min_size=1, max_size=2, check=True)
         self._delivery_pool = create_pool(database_url, min_size=1, max_size=1)
-        self._filter_pool = create_pool(database_url, min_size=0, max_size=2)
+        self._filter_pool = create_pool(database_url, min_size=0, max_size=2, check=True)
         self._limits = limits or RealtimeLimits()
         self._on_rejected = on_rejected
         self._on_failure = on_failure

@@ -121,6 +121,24 @@ async def test_only_subscribers_are_disconnected(own_postgres, serve_project):
             await asyncio.to_thread(own_postgres.start)
 
 
+async def test_the_first_change_after_a_restart_ends_no_subscription(own_postgres, serve_project):
+    """After a restart of Postgres, clients join private channels again at the first attempt, with and without filters,
+    and keep their subscriptions: the first change reaches each of them."""
+    async with serve_project(database_url=own_postgres.url(), limits=IMPATIENT) as project:
+        await project.execute(NOTES + "grant select on notes to service_role")
+        filtered = {**ALL_NOTES, "filter": "owner=eq.ann"}
+        for restart in (False, True):
+            if restart:
+                await asyncio.to_thread(own_postgres.stop, signal.SIGQUIT)
+                await asyncio.to_thread(own_postgres.start)
+            async with open_wire(project.url, project.secret) as plain, open_wire(project.url, project.secret) as other:
+                await plain.subscribe(project.secret, ALL_NOTES, private=True)
+                await other.subscribe(project.secret, filtered, private=True)
+                for number in range(2):
+                    await project.execute(f"insert into notes (number) values ({number})")
+                    assert [(await one.change())["record"]["number"] for one in (plain, other)] == [number, number]
+
+
 @pytest.fixture
 def without_the_log(server_cluster: Path) -> Iterator[EmbeddedPostgres]:
     """A server without logical replication."""
