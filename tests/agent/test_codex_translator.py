@@ -147,9 +147,9 @@ def test_a_recorded_answer():
     assert server.asked("turn/start")["params"]["effort"] == "xhigh"
     start = server.asked("thread/start")["params"]
     assert (start["approvalPolicy"], start["approvalsReviewer"], start["sandbox"], start["model"]) == (
-        *("untrusted", "user", "read-only", "gpt-x"),
+        *("on-request", "user", "read-only", "gpt-x"),
     )
-    assert server.of(TurnStarted)[0].permission_mode == "untrusted, read-only"
+    assert server.of(TurnStarted)[0].permission_mode == "read-only, on-request"
 
 
 def test_recorded_approvals_are_declined():

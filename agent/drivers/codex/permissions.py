@@ -8,7 +8,7 @@ from typing import Literal
 from onsembl.protocol.permissions import PermissionMode
 
 Sandbox = Literal["read-only", "workspace-write", "danger-full-access"]
-Approval = Literal["untrusted", "on-request", "never"]
+Approval = Literal["on-request", "never"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +26,16 @@ class ModeStart:
     @property
     def shown(self) -> str:
         """The mode in Codex's own words."""
-        words = f"{self.approval}, {self.sandbox}"
-        return f"{words}, {self.reviewer}" if self.reviewer != "user" else words
+        further = [self.reviewer] if self.reviewer != "user" else ["edits accepted"] if self.accepts_edits else []
+        return ", ".join([self.sandbox, self.approval, *further])
 
 
 STARTS: dict[PermissionMode, ModeStart] = {
-    # What the sandbox forbids is asked for only when the model wants to leave it, and then denied.
+    # Commands run in a sandbox in which they change nothing. Codex asks before it changes a file, and when the model
+    # wants to leave the sandbox. (With the policy `untrusted` it would also ask before it reads a file.)
     "plan": ModeStart("read-only", "on-request"),
-    # It asks for every command that it does not know to be harmless, and for every change of a file.
-    "ask": ModeStart("read-only", "untrusted"),
-    "accept_edits": ModeStart("workspace-write", "untrusted", accepts_edits=True),
+    "ask": ModeStart("read-only", "on-request"),
+    "accept_edits": ModeStart("read-only", "on-request", accepts_edits=True),
     "auto": ModeStart("workspace-write", "on-request", "auto_review"),
     "full": ModeStart("danger-full-access", "never"),
 }
