@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from playwright.async_api import expect
-from support.agents import FINAL, Operator, agent_running
+from support.agents import FINAL, Operator, agent_running, until
+from support.api_calls import call_api
 from support.claude import put_claude_on_path
 from support.server import Api
 
@@ -65,3 +66,55 @@ async def test_a_text_goes_into_the_running_turn(center: Api, visit, tmp_path, m
         await expect(step).to_contain_text("Sent into the turn")
         await expect(step).to_contain_text("leave the tests alone")
         assert (await operator.until_state(turn, *FINAL))["state"] == "succeeded"
+
+
+async def test_the_right_column_is_the_conversation(center: Api, visit, tmp_path, monkeypatch) -> None:
+    """It has the totals and the model; the next prompt continues the conversation, a new one, or a copy from a turn;
+    and a forgotten one begins anew."""
+    put_claude_on_path(tmp_path, monkeypatch)
+    operator = Operator(center, await center.operator())
+    async with agent_running(center, tmp_path, kind="claude") as agent:
+        first = await operator.until_state(await operator.send(agent.id, "words"), *FINAL)
+        visitor = await visit(center.url)
+        page = visitor.page
+        await visitor.come_back((await center.operator(Role.OPERATOR)).email)
+        card = page.get_by_role("region", name="Conversation")
+        await expect(card).to_contain_text("1 turn ·")
+        await expect(card).to_contain_text("claude-opus-4-8")
+        await expect(card.get_by_label("Context used")).to_be_visible()
+        sent = {first["id"]}
+
+        async def send(text: str) -> dict:
+            await visitor.send(text)
+
+            async def newest():
+                listed = (await call_api(operator, "GET", f"/v1/commands?agent_id={agent.id}&limit=1"))["commands"]
+                return None if listed[0]["id"] in sent else listed[0]
+
+            row = await until(newest, "the page has sent the prompt")
+            sent.add(row["id"])
+            return await operator.until_state(row, *FINAL)
+
+        await card.get_by_role("button", name="New").click()
+        assert (await send("tool"))["conversation_id"] != first["conversation_id"]
+        await expect(card.get_by_label("Conversation")).to_contain_text("tool")
+        await card.get_by_label("Conversation").select_option(label="words")
+        await card.get_by_role("button", name="Continue").click()
+        assert (await send("tool"))["conversation_id"] == first["conversation_id"]
+        await expect(card).to_contain_text("2 turns ·")
+
+        await page.get_by_role("button", name="Turn", exact=True).click()
+        pane = page.get_by_role("region", name="Turn")
+        await pane.get_by_label("Turn").select_option(label="words")
+        await pane.get_by_role("button", name="Fork here").click()
+        await expect(page.get_by_label("Conversation", exact=True).last).to_be_visible()
+        forked = await send("words")
+        assert forked["turn"]["fork_at"]
+
+        await card.get_by_label("Conversation").select_option(value=first["conversation_id"])
+        await card.get_by_role("button", name="Continue").click()
+        await send("forgotten")
+        await expect(card).to_contain_text("The CLI has forgotten this conversation.")
+        await card.get_by_role("button", name="Begin anew with its last answer").click()
+        await expect(card.get_by_role("button", name="Continue")).to_be_visible()
+        assert "preface" in (await send("words"))["turn"]
