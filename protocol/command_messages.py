@@ -45,6 +45,12 @@ class Offer(Message, tag="offer", frozen=True, kw_only=True):
     """The `number` of the last `problem` that the server had applied. The agent ignores an offer with an earlier one,
     because its command may be back in the queue by now."""
 
+    @property
+    def prompt(self) -> str:
+        """The text for a coding CLI, with what goes before it in this turn."""
+        preface = self.turn.preface if self.turn is not None else None
+        return self.text if preface is None else f"{preface}\n\n{self.text}"
+
 
 class Steer(Message, tag="steer", frozen=True, kw_only=True):
     """Put this text into the running turn of the command; it is the queued command `steer_id`.

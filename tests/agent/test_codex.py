@@ -41,7 +41,8 @@ async def test_a_conversation_continues_and_is_copied_by_the_clis_own_id(codex, 
         "argv": ["app-server", "-c", "model=x"],
         "log": "off",
     }
-    assert await run(codex, "second") is None
+    assert await run(codex, "second", preface="before") is None
+    assert requests(tmp_path)[-1][1]["input"] == [{"type": "text", "text": "before\n\nsecond"}]
     assert await run(codex, "third", conversation="a copy", fork_of="ours") is None
     assert await run(codex, "fourth", conversation="a copy", fork_of="ours") is None
     opened = [(method, params.get("threadId")) for method, params in requests(tmp_path) if method[:7] == "thread/"]

@@ -72,12 +72,12 @@ async def test_a_conversation_continues_by_the_clis_own_id(gemini, tmp_path, sho
     ]
     assert requests(tmp_path)[2][1] == {"sessionId": "the-clis-id", "modeId": "plan"}
     (tmp_path / "requests.jsonl").unlink()
-    assert await end(start(gemini, "second")) is None
+    assert await end(start(gemini, "second", preface="before")) is None
     assert requests(tmp_path)[1] == (
         "session/load",
         {"sessionId": "the-clis-id", "cwd": str(tmp_path), "mcpServers": []},
     )
-    assert b"heard second" in shown.data
+    assert requests(tmp_path)[3][1]["prompt"] == [{"type": "text", "text": "before\n\nsecond"}]
 
 
 async def test_a_conversation_that_was_begun_outside_is_loaded(gemini, tmp_path):

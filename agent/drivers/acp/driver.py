@@ -40,7 +40,7 @@ class GeminiDriver:
         known = ids.known(turn)
         translator = AcpTranslator(
             GEMINI,
-            offer.text,
+            offer.prompt,
             folder=str(context.cwd),
             known=known,
             fork_of=turn.fork_of if turn is not None else None,

@@ -49,12 +49,10 @@ class ClaudeDriver:
         if not states(context.arguments, _MODE_FLAGS):  # else the machine's owner has decided
             mode = offer.turn.permission_mode if offer.turn is not None else "ask"
             argv += STARTS[mode].flags
-        preface = offer.turn.preface if offer.turn is not None else None
-        prompt = offer.text if preface is None else f"{preface}\n\n{offer.text}"
         rules = offer.turn.rules if offer.turn is not None else NO_RULES
         if mode == "plan":  # which changes nothing, whatever may be done without a question elsewhere
             rules = ToolRules(deny=rules.deny)
-        translator = ClaudeTranslator(prompt, offer.command_id, mode, rules, str(context.cwd))
+        translator = ClaudeTranslator(offer.prompt, offer.command_id, mode, rules, str(context.cwd))
         return TurnRun(argv, offer.command_id, context, translator, translator)
 
 

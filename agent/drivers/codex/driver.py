@@ -27,7 +27,7 @@ class CodexDriver:
         turn = offer.turn
         source = turn.fork_of if turn is not None else None
         translator = CodexTranslator(
-            offer.text,
+            offer.prompt,
             folder=str(context.cwd),
             known=ids.known(turn),
             fork_of=(ids.get(source) or source) if source is not None else None,
