@@ -105,6 +105,10 @@ class ChangeDelivery:
         self._json.clear()
         self._filters.clear_cache()
 
+    def forget_policies(self) -> None:
+        """Forget whom policies may let see rows: an account has changed."""
+        self._may_see.clear()
+
     async def check_connections(self) -> None:
         """Replace connections that are broken: after a restart of Postgres, they are."""
         await self._pool.check()

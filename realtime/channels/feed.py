@@ -15,7 +15,7 @@ from psycopg_pool import PoolTimeout
 from onsembl.realtime.channels.changes import ChangeDelivery, CommittedChange
 from onsembl.realtime.channels.filters import TOO_COSTLY, FilterFeeds
 from onsembl.realtime.channels.limits import RealtimeLimits
-from onsembl.realtime.channels.subscribers import Subscriber, Subscribers, has_filters
+from onsembl.realtime.channels.subscribers import Subscriber, Subscribers
 from onsembl.realtime.channels.subscription import Subscription
 from onsembl.realtime.replication.pgoutput import Begin, Change, Relation, ReplicationMessage
 from onsembl.sql import realtime_changes
@@ -91,11 +91,11 @@ class ChangeFeed:
 
     async def _check_all(self, subscriber: Subscriber) -> str | None:
         """The first error of the subscriptions. Raises psycopg.OperationalError and PoolTimeout."""
-        if has_filters(subscriber) and not self.filters.may_subscribe(subscriber.payer):
-            return TOO_COSTLY
         async with self._filter_pool.connection() as conn:
             await realtime_changes.limit_statements(conn, self._limits.filter_seconds)
             for subscription in subscriber.subscriptions:
+                if subscription.filters and not self.filters.may_subscribe(subscriber.payer):
+                    return TOO_COSTLY
                 began = time.monotonic()
                 try:
                     error = await self._check(conn, subscription, subscriber.role)
@@ -172,6 +172,9 @@ class ChangeFeed:
 
 
 def _postgrex_text(error: psycopg.Error) -> str:
-    """The text of Supabase Realtime's driver: `ERROR P0001 (raise_exception) invalid column for filter x`."""
+    """The text of Supabase Realtime's driver: `ERROR P0001 (raise_exception) invalid column for filter x`. Text that
+    Postgres cannot hold is not sent to it: that error has no code."""
+    if error.sqlstate is None:
+        return str(error)
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
     return f"ERROR {error.sqlstate} ({name}) {error.diag.message_primary}"

@@ -109,7 +109,8 @@ class RealtimeServer:
         return sum(not socket.authenticated and socket.network == network for socket in self.sockets)
 
     def disconnect_user(self, subject: str, code: int) -> None:
-        """Close the sockets of a user, by the `sub` claim of its tokens."""
+        """Close the sockets of a user whose account has changed, by the `sub` claim of its tokens."""
+        self.feed.delivery.forget_policies()
         for socket in list(self.sockets):
             if socket.has_user(subject):
                 socket.close(code)

@@ -187,3 +187,21 @@ async def test_who_is_not_signed_in_is_told_nothing(api: Api) -> None:
             assert reply["response"]["reason"].startswith("Unauthorized: "), topic
         await execute(api, "update onsembl.agents set name = name")
         assert await wire.flush() == []
+
+
+async def test_a_former_operator_is_told_nothing_at_once(api: Api) -> None:
+    """Who was told of deletions a moment ago is told of none after losing the role: the socket is closed, and on a new
+    one the same token shows nothing."""
+    admin = (await api.operator()).access_token
+    former = (await api.operator(Role.VIEWER)).access_token
+    async with open_wire(api.url, await api.key()) as watching:
+        await watching.subscribe(admin, EVERYTHING)
+        async with open_wire(api.url, await api.key()) as wire:
+            await wire.subscribe(former, EVERYTHING)
+            await changes_by(api, [watching, wire], [MARK, "delete from onsembl.alerts"])
+            await execute(api, "update auth.users set app_metadata = '{}' where email = 'viewer@example.org'")
+            await wire.connection.wait_closed()
+        async with open_wire(api.url, await api.key()) as wire:
+            await wire.subscribe(former, EVERYTHING)
+            await changes_by(api, [watching], ["delete from onsembl.alerts", MARK])
+            assert [frame[3] for frame in await wire.flush() if frame[3] == "postgres_changes"] == []

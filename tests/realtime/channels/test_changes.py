@@ -251,6 +251,12 @@ WRONG = [
         'parameters: [event: *, schema: public, table: notes, filters: [{"id", "eq", "x", false}], select: nil]. '
         'Exception: ERROR 22P02 (invalid_text_representation) invalid input syntax for type bigint: "x"',
     ),
+    (
+        {**ALL_NOTES, "filter": "text=eq.\0"},
+        "Unable to subscribe to changes with given parameters. An exception happened so please check your connect "
+        'parameters: [event: *, schema: public, table: notes, filters: [{"text", "eq", "\\u0000", false}], '
+        "select: nil]. Exception: PostgreSQL text fields cannot contain NUL (0x00) bytes",
+    ),
 ]
 
 

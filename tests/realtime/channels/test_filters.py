@@ -118,6 +118,18 @@ async def test_filters_that_cost_too_much_end(serve_project: Any) -> None:
             assert (await eve.reply(ref))["status"] == "ok"
 
 
+async def test_the_check_of_a_subscription_costs_its_user(serve_project: Any) -> None:
+    """The database's check of a join with many filters ends once the user's budget is spent."""
+    limits = replace(IMPATIENT, filter_burst=1e-9, filter_share=1e-9)
+    async with serve_project(limits=limits) as project:
+        await prepare(project)
+        async with open_wire(project.url, project.key) as wire:
+            await subscribe(wire, project.tokens["ann"], "id=eq.1")
+            entries = [{**ALL_NOTES, "filter": f"id=eq.{number}"} for number in range(2)]
+            await wire.join("many", project.tokens["bob"], postgres_changes=entries)
+            assert (await wire.expect("system", "realtime:many"))["message"] == TOO_COSTLY
+
+
 async def test_regular_expressions_are_for_the_secret_key(serve_project: Any) -> None:
     """Where regular expressions are off, only a client with the secret key may filter by one."""
     async with serve_project(limits=replace(IMPATIENT, regular_expressions=False)) as project:
