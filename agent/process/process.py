@@ -31,7 +31,9 @@ logger = logging.getLogger(__name__)
 
 READ_BYTES = 64 * 1024
 REDRAW_SECONDS = 0.1
-"""How long the terminal has a row less, so that the program draws its screen anew."""
+"""How long the terminal has a row less, at least, so that the program draws its screen anew."""
+REDRAW_PATIENCE_SECONDS = 2.0
+"""How long it has a row less, at most, while the program writes nothing: on a busy machine it may not have run yet."""
 REDRAW_EVERY_SECONDS = 1.0
 ANSWER_AGAIN_SECONDS = 0.1
 """How soon a program's queries are looked for again when output had to go first."""
@@ -267,7 +269,15 @@ class Process:
         if self._pty is not None:
             self._redrawn_at = self._loop.time()
             self._terminal.apply_size(self._pty, fewer_rows=1)
-            self._loop.call_later(REDRAW_SECONDS, self.resize)
+            self._loop.call_later(REDRAW_SECONDS, self._end_redraw, self._terminal.outbox.end)
+
+    def _end_redraw(self, end: int) -> None:
+        """Restore the size, unless the output still ends at `end`: then the program may not have run yet."""
+        impatient = self._loop.time() >= self._redrawn_at + REDRAW_PATIENCE_SECONDS
+        if impatient or self._terminal.outbox.end != end:
+            self.resize()
+        else:
+            self._loop.call_later(REDRAW_SECONDS, self._end_redraw, end)
 
     def resize(self) -> None:
         """Apply the terminal's size to the pseudo-terminal."""

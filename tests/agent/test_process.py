@@ -15,9 +15,11 @@ from uuid import uuid4
 
 import psutil
 import pytest
+from agent.conftest import until
 
 from onsembl.agent.drivers.shell import ShellDriver
 from onsembl.agent.link.outbox import Outbox
+from onsembl.agent.process import process as process_module
 from onsembl.agent.process.process import RESET_SIGNALS, Process, ProcessContext
 from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.messages import Offer
@@ -87,6 +89,53 @@ async def test_a_screen_is_redrawn_after_every_request(context, shown, tmp_path)
     # An interrupt might end a program of the trap alone, and bash loses a key that comes as its `read -t` runs out.
     (tmp_path / "over").touch()
     assert await end(process) == 0
+
+
+COMPARES_SIZES = """
+import os, signal
+size = os.get_terminal_size()
+def look(*_):
+    global size
+    before, size = size, os.get_terminal_size()
+    if size != before: print(f"drawn with {size.lines} rows")
+signal.signal(signal.SIGWINCH, look)
+print("ready", flush=True)
+while True: signal.pause()
+"""
+
+
+async def test_a_program_that_comes_late_to_run_redraws(context, shown, tmp_path, monkeypatch):
+    """The size differs until the program, which a busy machine lets wait, has compared it."""
+    monkeypatch.setattr(process_module, "REDRAW_SECONDS", 0.01)
+    monkeypatch.setattr(process_module, "REDRAW_PATIENCE_SECONDS", 60.0)
+    (tmp_path / "program.py").write_text(COMPARES_SIZES)
+    process = start(context, f"exec {sys.executable} -u program.py")
+    await shown.until(b"ready")
+    program = psutil.Process(process.tree.alive()[-1].pid)
+    program.suspend()
+    process.redraw()
+    waited_until = asyncio.get_running_loop().time() + 0.1
+    await until(lambda: asyncio.get_running_loop().time() > waited_until, "ten times the shortest moment")
+    program.resume()
+    await shown.until(b"drawn with 23 rows\r\ndrawn with 24 rows\r\n")
+    program.kill()
+    assert await end(process) == -signal.SIGKILL
+
+
+async def test_a_program_that_writes_nothing_has_its_row_again(context, shown, tmp_path, monkeypatch):
+    """A program that does not draw keeps the size of its terminal."""
+    monkeypatch.setattr(process_module, "REDRAW_SECONDS", 0.01)
+    monkeypatch.setattr(process_module, "REDRAW_PATIENCE_SECONDS", 0.05)
+    process = start(context, "echo ready; until [ -e over ]; do sleep 0.02; done; stty size")
+    await shown.until(b"ready")
+    resized = asyncio.Event()
+    resize = process.resize
+    monkeypatch.setattr(process, "resize", lambda: (resize(), resized.set()))
+    process.redraw()
+    await asyncio.wait_for(resized.wait(), 30)
+    (tmp_path / "over").touch()
+    assert await end(process) == 0
+    assert bytes(shown.data).endswith(b"24 80\r\n")
 
 
 async def test_no_byte_is_lost_or_changed(context, shown, tmp_path):
