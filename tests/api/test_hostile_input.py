@@ -21,6 +21,7 @@ from support.rest_examples import EXAMPLES, SPAN, Example, Objects
 from support.server import running
 
 from onsembl.api.auth.rate_limits import Allowance, RateLimits
+from onsembl.api.http import url_check
 from onsembl.api.http.openapi import document
 
 pytestmark = pytest.mark.no_worker
@@ -240,8 +241,9 @@ EXCLUDE_EACH_OTHER = {"since", "until", "start", "end", "before", "cursor", "age
 @pytest.mark.seconds(20)
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("examples", [60, pytest.param(20_000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])])
-async def test_no_request_is_answered_with_a_server_error(settings, examples):
-    """Each operation succeeds with a valid request; no hostile value in any place of it is a server's error."""
+async def test_no_request_is_answered_with_a_server_error(settings, monkeypatch, examples):
+    """Each operation succeeds with a valid request; no hostile value in any place of it is a server's error. Without
+    the check of URLs, one is."""
     async with running(replace(settings, limits=LIMITS)) as api:
         admin = await api.operator()
         online = await api.enrol("online")
@@ -255,6 +257,9 @@ async def test_no_request_is_answered_with_a_server_error(settings, examples):
                 await asyncio.to_thread(send_other_ones, connection, await api.key(), admin.access_token)
             assert connection.sent > 300
             assert (await api.http.get("/readyz")).status_code == 200
+            monkeypatch.setattr(url_check, "_is_text", lambda _part: True)
+            with closing(KeptConnection(api.url)) as connection, pytest.raises(AssertionError):
+                await asyncio.to_thread(send_worst_ones, connection, requests)
 
 
 def send_valid_ones(connection: KeptConnection, requests: list[Request]) -> None:
@@ -288,12 +293,17 @@ def send_other_ones(connection: KeptConnection, key: str, token: str) -> None:
             assert status < 500, (path, body[:100])
 
 
-def send_hostile_ones(connection: KeptConnection, requests: list[Request], examples: int) -> None:
-    """Send the worst value for each place once, and then whatever hypothesis draws."""
+def send_worst_ones(connection: KeptConnection, requests: list[Request]) -> None:
+    """Send the worst value for each place once."""
     for request in requests:
         for place in request.places:
             hostile = request.put(place, worst_for(request.value_at(place)))
             assert connection.send(hostile) < 500, hostile
+
+
+def send_hostile_ones(connection: KeptConnection, requests: list[Request], examples: int) -> None:
+    """Send the worst value for each place once, and then whatever hypothesis draws."""
+    send_worst_ones(connection, requests)
     with_body = [request for request in requests if request.example.body is not None]
     for raw in BODIES:
         for request in with_body[:: len(BODIES)]:
