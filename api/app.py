@@ -27,6 +27,7 @@ from onsembl.api.auth.operator_tokens import OperatorTokens
 from onsembl.api.auth.rate_limits import RateLimiter
 from onsembl.api.auth.rejections import Rejections
 from onsembl.api.auth.sign_in_audit import audit_sign_ins
+from onsembl.api.database_state import DatabaseState
 from onsembl.api.http.client_address import ClientAddress
 from onsembl.api.http.dashboard import SecurityHeaders, config, page_routes, security_headers
 from onsembl.api.http.health import Readiness, healthz, readyz
@@ -38,6 +39,7 @@ from onsembl.api.http.problems import (
     http_error_answer,
     no_database_answer,
     problem_answer,
+    read_only_answer,
     send_error_answer,
     server_error_answer,
 )
@@ -65,6 +67,7 @@ from onsembl.realtime.channels.limits import RealtimeLimits
 from onsembl.realtime.operators import OperatorDirectory
 from onsembl.sql import audit_chain, instances
 from onsembl.sql.cancellation import cancel_until_done
+from onsembl.sql.database import DATABASE_ERRORS
 from onsembl.sql.process_database import ProcessDatabase
 from onsembl.sql.supervision import start_supervised
 from onsembl.tasks.retention import AUDIT_DAYS
@@ -148,6 +151,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
             HTTPException: http_error_answer,
             psycopg.OperationalError: no_database_answer,
             PoolTimeout: no_database_answer,
+            psycopg.errors.ReadOnlySqlTransaction: read_only_answer,
             Exception: server_error_answer(headers),
         },
     )
@@ -233,8 +237,11 @@ async def _start(
         await audit_chain.keep_partitions(conn, AUDIT_DAYS)  # after a long downtime there may be none for today
 
     async def deregister() -> None:
-        async with pool.connection() as conn:
-            await instances.remove(conn, instance_id)
+        try:
+            async with pool.connection() as conn:
+                await instances.remove(conn, instance_id)
+        except DATABASE_ERRORS as error:  # workers remove the instance when it is silent
+            logger.warning("The instance could not be removed: %s", error, extra={"action": "deregistration_failed"})
 
     stack.push_async_callback(deregister)
     hub = Hub(pool, settings.ring_bytes, _start_archiver(settings, database, stack, on_failure))
@@ -243,6 +250,7 @@ async def _start(
     stack.push_async_callback(rejections.write)
     unreadable = UnreadableValues(pool, counted.unreadable)
     stack.push_async_callback(unreadable.write)
+    state = DatabaseState(pool, settings.database_limit)
     services = Services(
         settings=settings,
         pool=pool,
@@ -258,6 +266,7 @@ async def _start(
         device_flow=DeviceFlow(pool, agent_tokens),
         rejections=rejections,
         unreadable=unreadable,
+        database=state,
         directory=await _directory(settings, builtin, stack),
         builtin=builtin,
         metrics=counted,
@@ -272,6 +281,7 @@ async def _start(
         run("The receiver of messages", instance.receive_messages),
         run("The writer of rejections", rejections.write_forever),
         run("The writer of alerts", unreadable.write_forever),
+        run("The watch of the database", state.watch),
         run("The measurement of the event loop", counted.loop_lag.watch),
     ]
     workers: list[asyncio.Task[None]] = []

@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 from psycopg.rows import DictRow
 
+from onsembl.api.database_state import DatabaseState
 from onsembl.api.terminals.hub import Hub
 from onsembl.protocol.states import CommandState
 from onsembl.realtime.builtin import BuiltinSupabase
@@ -119,6 +120,7 @@ class StateMetrics(Collector):
 
     hub: Hub
     builtin: BuiltinSupabase | None
+    database: DatabaseState
     unfinished: Unfinished | None = None
 
     def collect(self) -> Iterator[Metric]:
@@ -132,6 +134,9 @@ class StateMetrics(Collector):
         yield _gauge("onsembl_ring_bytes", "Bytes of output in memory for viewers.", hub.held_bytes)
         yield _gauge("onsembl_archive_lag_bytes", "Bytes that are not archived yet.", hub.archiver.budget.used)
         yield _gauge("onsembl_archive_away", "1 while the archive cannot be written.", hub.archiver.unavailable)
+        if self.database.size is not None:
+            yield _gauge("onsembl_database_bytes", "Size of the database.", self.database.size)
+        yield _gauge("onsembl_database_read_only", "1 while the database takes no changes.", self.database.read_only)
         if self.builtin is not None:
             realtime = self.builtin.realtime
             yield _gauge("onsembl_realtime_sockets", "Connected sockets of Realtime.", len(realtime.sockets))

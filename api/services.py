@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+import psycopg
+
 from onsembl.api.auth.accounts import Accounts, disabled
 from onsembl.api.auth.agent_keys import AgentKeys
 from onsembl.api.auth.agent_tokens import AgentTokens
@@ -14,6 +16,7 @@ from onsembl.api.auth.operator_tokens import OperatorTokens
 from onsembl.api.auth.rate_limits import RateLimiter
 from onsembl.api.auth.rejections import Rejections
 from onsembl.api.background import BackgroundTasks
+from onsembl.api.database_state import DatabaseState
 from onsembl.api.http.problems import Problem
 from onsembl.api.http.unreadable_values import UnreadableValues
 from onsembl.api.metrics import Metrics, StateMetrics
@@ -47,6 +50,7 @@ class Services:
     device_flow: DeviceFlow
     rejections: Rejections
     unreadable: UnreadableValues
+    database: DatabaseState
     directory: OperatorDirectory
     builtin: BuiltinSupabase | None
     metrics: Metrics
@@ -58,7 +62,7 @@ class Services:
     _forget_count: int = 0
 
     def __post_init__(self) -> None:
-        self.state_metrics = StateMetrics(self.hub, self.builtin)
+        self.state_metrics = StateMetrics(self.hub, self.builtin, self.database)
         self.metrics.registry.register(self.state_metrics)
 
     async def authorize(self, token: str, least: Role, address: str) -> Operator:
@@ -76,9 +80,16 @@ class Services:
         if self._recorded.get(operator.id) == (operator.email, role):
             return
         count = self._forget_count
-        async with self.pool.connection() as conn:
-            if not await operators.seen(conn, operator.id, operator.email, role):
-                raise disabled()
+        try:
+            async with self.pool.connection() as conn:
+                enabled = await operators.seen(conn, operator.id, operator.email, role)
+        except psycopg.errors.ReadOnlySqlTransaction:  # reads are served; the operator is recorded later
+            async with self.pool.connection() as conn:
+                if operator.id in await operators.disabled(conn):
+                    raise disabled() from None
+            return
+        if not enabled:
+            raise disabled()
         if self._forget_count == count:  # else the answer may be older than a change since
             self._recorded[operator.id] = (operator.email, role)
 

@@ -37,7 +37,8 @@ class Settings:
     `halt_seconds` is how long an agent may take to stop everything in an emergency stop; `cancel_times` replace the
     timeouts of a cancel's escalation for agents of these kinds.
     `connections` is how many connections to the database the process uses at most, with its worker; the built-in
-    Supabase has its own. Statements go to `pooler_url`, if there is one: it may lead to a pooler in transaction mode.
+    Supabase has its own. A database that comes near `database_limit` (bytes) is an alert.
+    Statements go to `pooler_url`, if there is one: it may lead to a pooler in transaction mode.
     """
 
     database_url: str
@@ -66,6 +67,7 @@ class Settings:
     cancel_times: Mapping[AgentKind, StopTimeouts] = field(default_factory=dict[AgentKind, StopTimeouts])
     connections: int = CONNECTIONS
     pooler_url: str | None = None
+    database_limit: int | None = None
 
     @property
     def instance_heartbeat(self) -> float:

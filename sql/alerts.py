@@ -9,7 +9,9 @@ from psycopg.rows import DictRow
 
 from onsembl.protocol.ids import AgentId, OperatorId
 
-Kind = Literal["refresh_token_reused", "recovery_secret_reused", "unreadable_value", "agent_problem"]
+Kind = Literal[
+    "refresh_token_reused", "recovery_secret_reused", "unreadable_value", "agent_problem", "database_nearly_full"
+]
 
 
 async def raise_alert(conn: AsyncConnection[DictRow], kind: Kind, agent_id: AgentId, text: str) -> None:
@@ -25,6 +27,17 @@ async def raise_once(conn: AsyncConnection[DictRow], kind: Kind, text: str) -> N
            where not exists (
                select from alerts where kind = %(kind)s and text = %(text)s and acknowledged_at is null)""",
         {"kind": kind, "text": text},
+    )
+
+
+async def raise_after_days(conn: AsyncConnection[DictRow], kind: Kind, text: str, days: int) -> None:
+    """Add an alert about no agent, unless one of this kind was raised within the last days, acknowledged or not."""
+    await conn.execute(
+        """insert into alerts (kind, text)
+           select %(kind)s, %(text)s
+           where not exists (
+               select from alerts where kind = %(kind)s and at > now() - %(days)s * interval '1 day')""",
+        {"kind": kind, "text": text, "days": days},
     )
 
 

@@ -23,6 +23,25 @@ class Unfinished:
     waiting: dict[int, QueueDepth]
 
 
+@dataclass(frozen=True, slots=True)
+class Database:
+    """`size` is in bytes; a database that is `read_only` takes no changes."""
+
+    size: int
+    read_only: bool
+
+
+async def database(conn: Connection) -> Database:
+    """The size of the database, and whether it takes changes."""
+    cursor = await conn.execute(
+        """select pg_database_size(current_database()) as size,
+               current_setting('transaction_read_only')::boolean as read_only"""
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return Database(**row)
+
+
 async def unfinished(conn: Connection) -> Unfinished:
     """Count the unfinished commands; finished commands are not read, however many there are."""
     cursor = await conn.execute(

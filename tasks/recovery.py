@@ -17,7 +17,7 @@ from onsembl.protocol.ids import AgentId, CommandId, InstanceId
 from onsembl.protocol.limits import LimitName
 from onsembl.protocol.liveness import Liveness
 from onsembl.protocol.overdue import LimitObserver
-from onsembl.sql import agents, audit, commands, instances, jobs, locks
+from onsembl.sql import agents, audit, commands, instances, jobs, locks, stats
 from onsembl.sql.database import Connection, Pool
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,8 @@ class Sweeper:
         the last repair is some seconds ago."""
         began = self._clock()
         async with self._pool.connection() as conn:
+            if (await stats.database(conn)).read_only:
+                return  # nobody can write a heartbeat; the next look is late, and so begins anew
             workers, living = await jobs.worker_numbers(conn), await instances.numbers(conn)
             limited = await commands.limited(conn)
         ended = self._clock()

@@ -26,6 +26,15 @@ KIND_PROBLEM = "urn:onsembl:problem:preset-kind"
 """The `type` of the problem that a preset is not for agents of the target's kind; `kinds` are those that it is for."""
 
 
+READ_ONLY_PROBLEM = "urn:onsembl:problem:read-only"
+"""The `type` of the problem that the database takes no changes."""
+
+READ_ONLY = (
+    "The database is read-only, so nothing can be changed; everything can still be read. A Supabase project becomes "
+    "read-only when its disk is full: delete data or take a larger plan."
+)
+
+
 class Problem(Exception):
     """An error with an answer. `detail` is written for the person who made the request."""
 
@@ -85,6 +94,12 @@ async def no_database_answer(_request: HTTPConnection, error: Exception) -> Resp
     """The database does not respond: nothing was changed, and the client may try again."""
     logger.warning("The database failed a request: %s", error, extra={"action": "request_failed"})
     return Problem(503, "The database is not responding. Try again.", headers={"Retry-After": "2"}).response()
+
+
+async def read_only_answer(_request: HTTPConnection, error: Exception) -> Response:
+    """The database takes no changes: nothing was changed, and reads go on."""
+    logger.warning("The database is read-only: %s", error, extra={"action": "request_failed"})
+    return Problem(503, READ_ONLY, type=READ_ONLY_PROBLEM, headers={"Retry-After": "60"}).response()
 
 
 def server_error_answer(headers: Mapping[str, str]) -> Callable[[Request, Exception], Awaitable[Response]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
 from uuid import UUID
 
+from msgspec import Meta
 from psycopg.rows import DictRow
 
 from onsembl.api.http.endpoint import Call, Endpoint
@@ -21,6 +23,7 @@ class Me(Answer, frozen=True, kw_only=True):
     id: UUID
     email: str
     role: Role
+    read_only: Annotated[bool, Meta(description="Whether the database takes no changes at present.")]
 
 
 class Agents(Answer, frozen=True, kw_only=True):
@@ -36,7 +39,8 @@ class LoggedOut(Answer, frozen=True, kw_only=True):
 async def read_current_operator(call: Call[NoBody]) -> Me:
     operator = call.signed_in
     assert operator.role is not None, "authorize() lets nobody in without one"
-    return Me(id=operator.id, email=operator.email, role=operator.role)
+    read_only = call.services.database.read_only
+    return Me(id=operator.id, email=operator.email, role=operator.role, read_only=read_only)
 
 
 async def list_agents(call: Call[NoBody]) -> dict[str, list[DictRow]]:

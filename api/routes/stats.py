@@ -7,11 +7,13 @@ import time
 
 from prometheus_client import Histogram
 
+from onsembl.api.database_state import DatabaseState
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.models import NoBody
 from onsembl.api.metrics import buckets, resident_bytes
 from onsembl.api.routes.metrics import count_unfinished
 from onsembl.api.routes.stats_models import (
+    DatabaseStatistics,
     Distribution,
     PoolStatistics,
     QueueStatistics,
@@ -42,9 +44,16 @@ async def read_statistics(call: Call[NoBody]) -> Statistics:
             PoolStatistics(name=pool.name, size=pool.size, in_use=max(0, pool.size - pool.idle), waiting=pool.waiting)
             for pool in metrics.pools.read()
         ],
+        database=_database(services.database),
         memory_bytes=resident_bytes(),
         cpu_seconds=time.process_time(),
     )
+
+
+def _database(state: DatabaseState) -> DatabaseStatistics | None:
+    if state.size is None:
+        return None
+    return DatabaseStatistics(size=state.size, limit=state.limit, read_only=state.read_only)
 
 
 def _distribution(histogram: Histogram) -> Distribution:

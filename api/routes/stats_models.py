@@ -46,6 +46,15 @@ class UnfinishedCommands(Answer, frozen=True, kw_only=True):
     queue: list[QueueStatistics]
 
 
+class DatabaseStatistics(Answer, frozen=True, kw_only=True):
+    """The size of the database in bytes, and the limit that the settings name; a database that is `read_only` takes no
+    changes."""
+
+    size: int
+    limit: int | None
+    read_only: bool
+
+
 class Statistics(Answer, frozen=True, kw_only=True):
     """The statistics of one instance; `commands` covers all instances. Counters only grow: a rate is the difference of
     two readings of the same instance."""
@@ -63,5 +72,6 @@ class Statistics(Answer, frozen=True, kw_only=True):
     commands_ended: Annotated[dict[str, int], Meta(description="The number of ended commands by state. Only grows.")]
     commands: Annotated[UnfinishedCommands | None, Meta(description="null while the database is not responding.")]
     pools: list[PoolStatistics]
+    database: Annotated[DatabaseStatistics | None, Meta(description="null until the first look at the database.")]
     memory_bytes: Annotated[int | None, Meta(description="Memory of the process; null where it is unknown.")]
     cpu_seconds: Annotated[float | None, Meta(description="CPU time of the process. Only grows.")]

@@ -64,6 +64,7 @@ class _Start:
     instance_dead_after: float
     pooler_url: str | None
     database_connections: int
+    database_limit: int | None
     began: float
 
 
@@ -137,6 +138,15 @@ class _Start:
 @archive_days_option
 @database_url_option
 @pooler_url_option
+@click.option(
+    "--database-limit-mb",
+    type=click.IntRange(1, 100_000_000),
+    envvar="ONSEMBL_DATABASE_LIMIT_MB",
+    show_envvar=True,
+    default=lambda: 500 if os.environ.get("SUPABASE_URL", "").strip() else None,
+    show_default="500 with a hosted Supabase project, which is read-only beyond that on the free plan",
+    help="The size at which the database is full, in MB: there is an alert from 80% on.",
+)
 @database_connections_option(5, hosted=8, default=24)
 @database_wait_option
 @data_dir_option
@@ -158,6 +168,7 @@ def up(
     archive_days: int,
     database_url: str | None,
     pooler_url: str | None,
+    database_limit_mb: int | None,
     database_connections: int,
     database_wait: float,
     data_dir: Path,
@@ -199,6 +210,7 @@ def up(
         instance_dead_after=instance_dead_after,
         pooler_url=pooler_url,
         database_connections=database_connections,
+        database_limit=database_limit_mb * 1_000_000 if database_limit_mb is not None else None,
         began=began,
     )
     if database_url is not None:
@@ -270,6 +282,7 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None, postgres: E
         cancel_times=start.cancel_times,
         connections=start.database_connections,
         pooler_url=start.pooler_url,
+        database_limit=start.database_limit,
         metrics_token=os.environ.get("ONSEMBL_METRICS_TOKEN") or None,
     )
     agent = DemoAgent(start.data_dir / "demo") if start.demo else None

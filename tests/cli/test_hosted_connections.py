@@ -17,16 +17,22 @@ from support.transaction_pooler import transaction_pooler
 PASSWORD = "good password"
 
 
-@asynccontextmanager
-async def signed_in(project: SupabaseProject, center: ControlCenter) -> AsyncGenerator[httpx.AsyncClient]:
-    """A client of the control center, with an admin's access token of the project."""
-    arguments = ("operator", "add", "a@example.org", "--role", "admin")
+async def add_admin(project: SupabaseProject, email: str = "a@example.org") -> None:
+    """Add an operator to the project."""
+    arguments = ("operator", "add", email, "--role", "admin")
     added = await asyncio.to_thread(project.onsembl, *arguments, ONSEMBL_OPERATOR_PASSWORD=PASSWORD)
     assert added.returncode == 0, added.stderr
+
+
+@asynccontextmanager
+async def signed_in(
+    project: SupabaseProject, center: ControlCenter, email: str = "a@example.org"
+) -> AsyncGenerator[httpx.AsyncClient]:
+    """A client of the control center, with the access token of an operator of the project."""
     async with httpx.AsyncClient(base_url=center.address, timeout=60, verify=False) as http:
         answer = await http.post(
             f"{project.environment['SUPABASE_URL']}/auth/v1/token?grant_type=password",
-            json={"email": "a@example.org", "password": PASSWORD},
+            json={"email": email, "password": PASSWORD},
             headers={"apikey": project.environment["SUPABASE_PUBLISHABLE_KEY"]},
         )
         http.headers["Authorization"] = f"Bearer {answer.raise_for_status().json()['access_token']}"
@@ -69,6 +75,7 @@ async def test_up_a_worker_and_a_check_fit_into_a_small_project(postgres, tmp_pa
             worker = await fork_onsembl("worker", env=project.environment)
             watching = asyncio.create_task(watch())
             try:
+                await add_admin(project)
                 async with signed_in(project, center) as http:
                     agent = await demo_agent(http)
 
@@ -104,6 +111,7 @@ async def test_statements_go_through_a_transaction_pooler(postgres, tmp_path):
             with ControlCenter(tmp_path / "data", "--demo", environment=environment) as center:
                 await asyncio.to_thread(center.ready)
                 try:
+                    await add_admin(project)
                     async with signed_in(project, center) as http:
                         agent = await demo_agent(http)
                         answer = await http.post(f"/v1/agents/{agent}/commands", json={"text": "echo through"})

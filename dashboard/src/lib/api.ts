@@ -5,6 +5,7 @@ import { randomId } from "./ids.ts";
 import type { Command, Commands, paths, ProblemDetails } from "./rest.ts";
 
 const TIMEOUT_MS = 20_000;
+const READ_ONLY = "urn:onsembl:problem:read-only";
 const CUT_OFF = "The server's answer was cut off.";
 
 /** The error of a request, with a message for the person. `status` is 0 if no answer arrived. */
@@ -79,6 +80,8 @@ export class Api {
   readonly #client: Client<paths>;
   /** How far the server's clock is ahead of this one, in ms; 0 for less than 2 s, which may be delay. */
   clockAhead = 0;
+  /** Called when the server rejects a change because its database is read-only, and when it has taken a change. */
+  readOnlyChanged: (readOnly: boolean) => void = () => undefined;
 
   constructor(tokens: Tokens, fetcher: typeof fetch = (...args) => fetch(...args), server = location.origin) {
     this.#tokens = tokens;
@@ -175,7 +178,12 @@ export class Api {
       const token = await this.#tokens.renewed();
       if (token !== null) response = await this.#attempt(request, token, timeout);
     }
-    if (!response.ok) throw await problem(response);
+    if (!response.ok) {
+      const [error, type] = await problem(response);
+      if (type === READ_ONLY) this.readOnlyChanged(true);
+      throw error;
+    }
+    if (request.method !== "GET") this.readOnlyChanged(false);
     this.#readClock(response);
     return response;
   }
@@ -199,11 +207,12 @@ export class Api {
   }
 }
 
-async function problem(response: Response): Promise<ApiError> {
+/** The error of an answer, and the type of its problem. */
+async function problem(response: Response): Promise<[ApiError, string | undefined]> {
   const type = response.headers.get("content-type") ?? "";
   const details = type.startsWith("application/problem+json") ? await readJson<ProblemDetails>(response) : null;
   const plain = `The server answered ${response.status} ${response.statusText}`.trim() + ".";
-  return new ApiError(response.status, details?.detail || details?.title || plain);
+  return [new ApiError(response.status, details?.detail || details?.title || plain), details?.type];
 }
 
 /** The body; null if the connection ended within it, or a server between here and the API wrote its own body. */

@@ -100,6 +100,8 @@ export class Workspace {
   mark = $state<Mark>("connecting");
   /** When the page was last live (Unix time in ms); null while it is live, and before it first was. */
   liveUntil = $state<number | null>(null);
+  /** Whether the server's database takes no changes, as far as this page knows. */
+  readOnly = $state(false);
   /** Grows when schedules have changed or may have changed. */
   schedulesSeen = $state(0);
   /** The present access token: terminals send each new one to the server. */
@@ -121,6 +123,7 @@ export class Workspace {
     this.email = session.user.email ?? "";
     this.accessToken = session.access_token;
     this.api = new Api(this.tokens);
+    this.api.readOnlyChanged = (readOnly) => (this.readOnly = readOnly);
     this.fleet = new Fleet(this.api);
     this.inbox = new Inbox(this.api);
     this.halting = new Halting(this.api);
