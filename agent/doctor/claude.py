@@ -114,14 +114,16 @@ def check_hooks(places: ClaudeHome) -> Finding:
     for path, settings in managed.items():
         for name in ("disableAllHooks", "allowManagedHooksOnly"):
             if settings.get(name) is True:
-                return _hooks_off(path, name, "Ask the machine's administrator to change the policy.")
+                need = "Commands of an agent need none, except those with rules that deny tool calls."
+                return _hooks_off(path, name, need, "Ask the machine's administrator to change the policy.")
     if own.get("disableAllHooks") is True:
-        return _hooks_off(places.config / "settings.json", "disableAllHooks", "Remove it from the file.")
+        need = "Commands of an agent need none of them."
+        return _hooks_off(places.config / "settings.json", "disableAllHooks", need, "Remove it from the file.")
     return ok("hooks", "No policy shuts off hooks.")
 
 
-def _hooks_off(path: Path, name: str, mend: str) -> Finding:
-    return note("hooks", f"{name} in {path} shuts off hooks: yours do not run. Commands of an agent need none.", mend)
+def _hooks_off(path: Path, name: str, need: str, mend: str) -> Finding:
+    return note("hooks", f"{name} in {path} shuts off hooks: yours do not run. {need}", mend)
 
 
 def check_full_mode(environment: Mapping[str, str], *, root: bool) -> list[Finding]:

@@ -372,8 +372,13 @@ def test_open_questions_of_the_first_run_are_noted(tmp_path, environment):
     ("place", "content", "state", "text"),
     [
         ("policy/managed-settings.json", {"disableAllHooks": True}, "note", "disableAllHooks in "),
-        ("policy/managed-settings.d/10.json", {"allowManagedHooksOnly": True}, "note", "allowManagedHooksOnly in "),
-        ("config/settings.json", {"disableAllHooks": True}, "note", "Commands of an agent need none."),
+        (
+            "policy/managed-settings.d/10.json",
+            {"allowManagedHooksOnly": True},
+            "note",
+            "with rules that deny tool calls.",
+        ),
+        ("config/settings.json", {"disableAllHooks": True}, "note", "Commands of an agent need none of them."),
         ("config/settings.json", {"disableAllHooks": False}, "ok", "No policy shuts off hooks."),
         ("policy/managed-settings.json", "{", "fault", "does not hold a JSON object"),
     ],
