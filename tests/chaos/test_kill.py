@@ -17,7 +17,7 @@ import pytest
 from chaos.parts import ApiPart, Part, PostgresPart
 from support.agents import FINAL, CuttableLink, Operator, RunningAgent, agent_running, sleepers, until
 from support.api_calls import call_api
-from support.missing_guards import without
+from support.missing_guards import remove_from_function, without
 from support.server import Api
 
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
@@ -338,6 +338,18 @@ async def test_a_halt_completes_although_parts_are_killed(
     """Running and queued commands are cancelled, the agent confirms it, and no command starts until the lift."""
     async with center_running(own_postgres, tmp_path) as center:
         await halt_and_kill(center, kills)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+async def test_a_start_during_a_halt_is_detected(own_postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+    """When a queue moves during a halt, the check fails."""
+    async with center_running(own_postgres, tmp_path) as center:
+        remove_from_function(
+            own_postgres.url(), "promote", "and not exists (select from onsembl.halts where lifted_at is null)"
+        )
+        with pytest.raises(AssertionError, match="== '(queued|cancelled)'"):
+            await halt_and_kill(center, ("the API",))
 
 
 async def halt_and_kill(center: Center, kills: tuple[str, ...]) -> None:

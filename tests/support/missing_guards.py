@@ -1,10 +1,12 @@
-"""Runs programs without one of their guards, to show that a test fails then."""
+"""Runs programs and functions of the database without one of their guards, to show that a test fails then."""
 
 from __future__ import annotations
 
 import runpy
 from collections.abc import Mapping
 from pathlib import Path
+
+import psycopg
 
 FOLDER = "PYTHONPATH"
 PATCH = "sitecustomize.py"
@@ -25,3 +27,11 @@ def remove_guard(environment: Mapping[str, str]) -> None:
     patch = Path(environment.get(FOLDER, ""), PATCH)
     if patch.is_file():
         runpy.run_path(str(patch))
+
+
+def remove_from_function(url: str, function: str, guard: str) -> None:
+    """Define a function of the schema `onsembl` without this part of it, in the database at `url`."""
+    with psycopg.connect(url) as conn:
+        (definition,) = conn.execute("select pg_get_functiondef(%s::regproc)", [f"onsembl.{function}"]).fetchone() or ()
+        assert definition.count(guard) == 1
+        conn.execute(definition.replace(guard, ""))

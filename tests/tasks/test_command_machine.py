@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
-import psycopg
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -17,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from msgspec import structs
 from psycopg.rows import DictRow
 from support.folders import data_folder
+from support.missing_guards import remove_from_function
 from support.simulated_agents import SimulatedAgent, SimulatedLink
 from support.simulated_center import SimulatedCenter
 from support.simulated_worker import timeless_jobs
@@ -401,17 +401,17 @@ def _ignore_the_epoch(_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _end_again(url: str, _monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of a command is written in any state."""
-    _without(url, "end_command", "and c.state in ('dispatched', 'running')")
+    remove_from_function(url, "end_command", "and c.state in ('dispatched', 'running')")
 
 
 def _promote_while_halted(url: str, _monkeypatch: pytest.MonkeyPatch) -> None:
     """A queue moves during an emergency stop."""
-    _without(url, "promote", "and not exists (select from onsembl.halts where lifted_at is null)")
+    remove_from_function(url, "promote", "and not exists (select from onsembl.halts where lifted_at is null)")
 
 
 def _promote_despite_a_problem(url: str, _monkeypatch: pytest.MonkeyPatch) -> None:
     """A queue moves although its agent takes nothing."""
-    _without(url, "promote", "and problem is null")
+    remove_from_function(url, "promote", "and problem is null")
 
 
 def _take_an_old_offer(_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -434,19 +434,12 @@ def _give_again(_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def _ignore_the_fates(url: str, _monkeypatch: pytest.MonkeyPatch) -> None:
     """The server does not read what the end of a turn says of its texts."""
     call = "perform onsembl.settle_steers(agent, command, fates, channel, by_name, address);"
-    _without(url, "end_steered_turn", call)
+    remove_from_function(url, "end_steered_turn", call)
 
 
 def _keep_the_unknown(url: str, _monkeypatch: pytest.MonkeyPatch) -> None:
     """A text of which nobody can tell whether its turn took it stays in the queue."""
-    _without(url, "release_steers", "when c.steer_state = 'given' then 'lost'")
-
-
-def _without(url: str, function: str, guard: str) -> None:
-    with psycopg.connect(url) as conn:
-        (definition,) = conn.execute("select pg_get_functiondef(%s::regproc)", [f"onsembl.{function}"]).fetchone() or ()
-        assert definition.count(guard) == 1
-        conn.execute(definition.replace(guard, ""))
+    remove_from_function(url, "release_steers", "when c.steer_state = 'given' then 'lost'")
 
 
 STEER_INTO_TURN = "send an_agent_hears an_agent_hears the_server_hears steer attend an_agent_hears"
