@@ -348,7 +348,7 @@ async def test_a_start_during_a_halt_is_detected(own_postgres: EmbeddedPostgres,
         remove_from_function(
             own_postgres.url(), "promote", "and not exists (select from onsembl.halts where lifted_at is null)"
         )
-        with pytest.raises(AssertionError, match="== '(queued|cancelled)'"):
+        with pytest.raises(AssertionError, match=r"== '(queued|cancelled)'"):
             await halt_and_kill(center, ("the API",))
 
 
