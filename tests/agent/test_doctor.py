@@ -39,7 +39,7 @@ class HealthCheck(BaseHTTPRequestHandler):
 def center() -> Iterator[str]:
     """The address of a server that answers its health check."""
     with HTTPServer(("127.0.0.1", 0), HealthCheck) as listening:
-        thread = threading.Thread(target=listening.serve_forever)
+        thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{listening.server_port}"
         listening.shutdown()
