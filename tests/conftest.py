@@ -140,7 +140,17 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[SHARED] = str(folder)
         config.stash[_OWNED] = folder
     os.environ["ONSEMBL_KEYRING"] = "off"  # no test writes to the keyring of the person who runs it
+    _ignore_no_signal()
     _keep_bytecode(config)
+
+
+def _ignore_no_signal() -> None:
+    """Started processes, the server that forks them included, react to a hangup and an interrupt also when the tests run
+    under `nohup` or in the background of a shell: unlike an ignored signal, a handler that does nothing is not
+    inherited."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def _keep_bytecode(config: pytest.Config) -> None:
@@ -163,15 +173,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 _OWNED = pytest.StashKey[Path]()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _no_signal_is_ignored_by_inheritance() -> None:
-    """Started processes react to a hangup and an interrupt also when the tests run under `nohup` or in the background
-    of a shell: unlike an ignored signal, a handler that does nothing is not inherited."""
-    for number in (signal.SIGHUP, signal.SIGINT):
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, lambda *_: None)
 
 
 @contextmanager
