@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
 
+from onsembl.agent.drivers.conversation_lock import ConversationInUse, held
 from onsembl.agent.drivers.driver import Driver
 from onsembl.agent.drivers.guarded import GuardedRun, in_words
 from onsembl.agent.drivers.start_failure import start_failure
@@ -287,7 +288,10 @@ class Runner:
     async def _run_command(self, offer: Offer, report: Accepted) -> None:
         """Run a command and report its end, whatever fails: an unreported end would hold the agent for ever."""
         try:
-            end = await self._run_to_end(offer, report)
+            with held(offer.turn.conversation if offer.turn is not None else None):
+                end = await self._run_to_end(offer, report)
+        except ConversationInUse as error:
+            end = await self._end_after(error, report, str(error))
         except Exception as error:
             logger.exception("A command failed by an internal error", extra={"action": "command_failed"})
             end = await self._end_after(error, report)

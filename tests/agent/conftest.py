@@ -48,7 +48,8 @@ class Alone:
         """Let the process stop its command and exit."""
         self._orders.close()
 
-    def offer(self, text: str, **limits: float) -> str:
+    def offer(self, text: str, **limits: float | str) -> str:
+        """Offer a command with these limits, or as a turn of this `conversation`."""
         command_id = str(uuid4())
         self.order("offer", command_id, text, limits)
         return command_id

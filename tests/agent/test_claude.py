@@ -9,6 +9,8 @@ from uuid import uuid4
 import pytest
 from agent.conftest import PATIENT, TESTS, alone, until
 
+from onsembl.agent.drivers.conversation_lock import IN_USE
+
 TRANSCRIPTS = TESTS / "agent" / "transcripts"
 
 
@@ -117,3 +119,25 @@ async def test_a_text_whose_agent_is_killed_is_not_given_again(tmp_path, environ
     async with alone(tmp_path, kind="claude", **environment) as agent:
         end = await agent.report("ended")
         assert (end["outcome"], end["steers"]) == ("lost", [{"steer_id": steer, "state": "unknown", "step": None}])
+
+
+async def test_two_agents_of_a_machine_do_not_share_a_conversation(tmp_path, environment):
+    """The second one fails in words while the first one works in it, and continues it afterwards."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    environment["XDG_STATE_HOME"] = str(tmp_path / "state")
+    async with (
+        alone(tmp_path / "one", kind="claude", times=PATIENT, **environment) as one,
+        alone(tmp_path / "two", kind="claude", **environment) as two,
+    ):
+        command = one.offer("interrupted KEEP_ON", conversation="a")
+        await one.until_shown(b"step0")
+        two.offer("words", conversation="a")
+        end = await two.report("ended")
+        assert (end["outcome"], end["error"]) == ("failed", IN_USE)
+        two.offer("words", conversation="b")
+        assert (await two.report("ended"))["outcome"] == "succeeded"
+        one.order("cancel", command)
+        await one.report("ended")
+        two.offer("words", conversation="a")
+        assert (await two.report("ended"))["outcome"] == "succeeded"

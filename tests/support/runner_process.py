@@ -30,6 +30,7 @@ from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.messages import Offer, Steer, encode
 from onsembl.protocol.stop_timeouts import StopTimeouts
+from onsembl.protocol.turn_messages import TurnSettings
 
 
 def main(arguments: list[str]) -> None:
@@ -67,8 +68,12 @@ async def _run(folder: Path, kind: str, adopt: bool, timeouts: StopTimeouts) -> 
         match json.loads(line):
             case ["offer", command_id, text, *limits]:
                 offer = Offer(command_id=UUID(command_id), text=text)
+                if limits:
+                    conversation = limits[0].pop("conversation", None)
+                    turn = TurnSettings(conversation=conversation) if conversation is not None else None
+                    offer = msgspec.structs.replace(offer, limits=CommandLimits(**limits[0]), turn=turn)
                 try:
-                    runner.offer(msgspec.structs.replace(offer, limits=CommandLimits(**limits[0])) if limits else offer)
+                    runner.offer(offer)
                 except CannotWrite as error:
                     print(json.dumps({"type": "cannot_write", "error": str(error)}), flush=True)
             case ["cancel", command_id, *limit]:
