@@ -42,7 +42,7 @@ async def test_a_line_without_end(database_url, tmp_path, size, growth):
             account = await api.operator()
             operator = Operator(api, account)
             async with (
-                agent_running(api, tmp_path) as agent,
+                agent_running(api, tmp_path, anew=True) as agent,
                 api.terminal_socket(agent.id) as stuck,
                 api.terminal_socket(agent.id) as reads,
             ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import psutil
-from support.forked import ForkedProcess, fork_onsembl
+from support.forked import ONSEMBL, ForkedProcess, fork_onsembl
 from support.server import Api
 
 from onsembl.agent.enrolment import credentials as store
@@ -24,7 +25,7 @@ FINAL = {"succeeded", "failed", "cancelled", "timed_out", "lost"}
 class RunningAgent:
     """A process of `onsembl agent run`."""
 
-    def __init__(self, id: str, process: ForkedProcess) -> None:
+    def __init__(self, id: str, process: ForkedProcess | asyncio.subprocess.Process) -> None:
         self.id = id
         self.process = process
 
@@ -36,14 +37,25 @@ class RunningAgent:
 
 @asynccontextmanager
 async def agent_running(
-    api: Api, tmp_path: Path, name: str = "one", kind: str = "shell", server: str | None = None, **spawned: Any
+    api: Api,
+    tmp_path: Path,
+    name: str = "one",
+    kind: str = "shell",
+    server: str | None = None,
+    anew: bool = False,
+    **spawned: Any,
 ) -> AsyncGenerator[RunningAgent]:
-    """Enrol an agent and run it until the block ends; `spawned` are options of `fork_onsembl`."""
+    """Enrol an agent and run it until the block ends; `spawned` are options of `fork_onsembl`. With `anew` it is a new
+    process, which has the memory of a real one: a forked one has all modules of the tests."""
     folder = tmp_path / "agents"
     if not (folder / name).exists():
         store.save(folder / name, await enrol(server or api.url, await api.enrolment_token(), name, AgentKind(kind)))
     run = ("agent", "run", "--verbose", "--name", name, "--state-dir", str(folder), "--cwd", str(tmp_path))
-    process = await fork_onsembl(*run, **spawned)
+    process: ForkedProcess | asyncio.subprocess.Process
+    if anew:
+        process = await asyncio.create_subprocess_exec(sys.executable, "-m", ONSEMBL, *run)
+    else:
+        process = await fork_onsembl(*run, **spawned)
     agent = RunningAgent(store.load(folder / name).agent_id, process)
     try:
         yield agent
