@@ -35,8 +35,10 @@ def test_the_poll_interval_follows_the_servers_answers():
 
 
 @pytest.fixture
-def logging_in(api, tmp_path: Path):
+async def logging_in(api, tmp_path: Path):
     """Start `onsembl agent login`; yield the process and the output that it prints before it waits for the approval."""
+
+    started: list[ForkedProcess] = []
 
     async def start(name: str = "one") -> tuple[ForkedProcess, str]:
         process = await fork_onsembl(
@@ -45,6 +47,7 @@ def logging_in(api, tmp_path: Path):
             stderr=STDOUT,
             env={"PATH": "/usr/bin:/bin"},
         )
+        started.append(process)
         assert process.stdout is not None
         said = ""
         async with asyncio.timeout(60):
@@ -54,7 +57,10 @@ def logging_in(api, tmp_path: Path):
                 said += line.decode()
         return process, said
 
-    return start
+    yield start
+    for process in started:
+        process.kill()
+        await process.communicate()
 
 
 async def decide(api, said: str, verb: str) -> None:

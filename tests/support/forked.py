@@ -270,6 +270,9 @@ def serve(descriptor: int) -> None:
                 if pid == 0:
                     signal.set_wakeup_fd(-1)
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    # Ignored where the run has begun under `nohup` or in the background of a shell.
+                    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+                    signal.signal(signal.SIGINT, signal.default_int_handler)
                     for other in (listener, connection, *running.values()):
                         other.close()
                     os.close(woken)
