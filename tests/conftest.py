@@ -145,9 +145,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _ignore_no_signal() -> None:
-    """Started processes, the server that forks them included, react to a hangup and an interrupt also when the tests run
-    under `nohup` or in the background of a shell: unlike an ignored signal, a handler that does nothing is not
-    inherited."""
+    """Have started processes, the server that forks them included, react to a hangup and an interrupt also when the
+    tests run under `nohup` or in the background of a shell: unlike an ignored signal, a handler that does nothing is
+    not inherited."""
     for number in (signal.SIGHUP, signal.SIGINT):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
