@@ -34,6 +34,12 @@ async def test_the_steps_of_a_turn_are_shown(center: Api, visit, tmp_path, monke
         await expect(tool.locator("pre.result")).to_contain_text("one\ntwo")
         await expect(tool.get_by_role("link")).to_have_attribute("href", re.compile(r"#/recordings/one/.*at=\d+"))
 
+        await tool.get_by_role("link").click()
+        played = page.get_by_role("list", name="Commands in this recording").locator("[aria-current]")
+        await expect(played).to_contain_text("1. Bash")
+        await page.go_back()
+        await page.get_by_role("button", name="Turn", exact=True).click()
+
         refused = await operator.until_state(await operator.send(agent.id, "refused", conversation="latest"), *FINAL)
         assert refused["denied"] == 1
         await expect(pane.locator("li.denied")).to_contain_text("not allowed")

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 
 import type { StepAnswer } from "./rest.ts";
-import { change, lasted, placed } from "./turn.ts";
+import { change, lasted, placed, stepAt } from "./turn.ts";
 
 function step(number: number, fields: Partial<StepAnswer> = {}): StepAnswer {
   return {
@@ -94,4 +94,9 @@ test("a step that goes on lasts until now", () => {
   expect(lasted(step(1), began + 2000)).toBe(2000);
   expect(lasted(step(1, { ended_at: "2026-01-01T00:00:01Z" }), began + 2000)).toBe(1000);
   expect(lasted(step(1), began - 5)).toBe(0);
+});
+
+test("a moment of the recording names the last step that had begun", () => {
+  const steps = [step(2, { output_start: 10 }), step(1, { output_start: 4 }), step(3, { output_start: 10 })];
+  expect([3, 4, 9, 10, 99].map((offset) => stepAt(steps, offset)?.number ?? null)).toEqual([null, 1, 1, 3, 3]);
 });

@@ -69,3 +69,12 @@ export function lasted(step: StepAnswer, now: number): number {
   const end = step.ended_at === null ? now : Date.parse(step.ended_at);
   return Math.max(0, end - Date.parse(step.started_at));
 }
+
+/** The step that a recording shows at this offset: the last one that had begun there; null before the first. */
+export function stepAt(steps: Iterable<StepAnswer>, offset: number): StepAnswer | null {
+  let found: StepAnswer | null = null;
+  for (const step of steps) {
+    if (step.output_start <= offset && (found === null || step.number > found.number)) found = step;
+  }
+  return found;
+}
