@@ -155,8 +155,9 @@ async def test_changes_of_one_subscriber_stay_in_order(project: Any) -> None:
         await wire.subscribe(project.tokens["ann"], inserted, {**ALL_NOTES, "event": "UPDATE"})
         await subscribe(other, project.tokens["bob"], None)
         for number in range(5):
-            await project.execute(f"insert into notes (owner, number) values ('all', {number})")
-            await project.execute("update notes set text = 'x'")
+            await project.execute(
+                f"insert into notes (owner, number) values ('all', {number}); update notes set text = 'x'"
+            )
         orders = [
             [(change["type"], change["record"]["id"]) for change in [await one.change() for _ in range(20)]]
             for one in (wire, other)
