@@ -360,3 +360,21 @@ async def test_a_forgotten_conversation_begins_anew_with_its_last_answer(api, ad
         assert f"--session-id={made['cli_id']}" in called["argv"]
         assert turn["text"] == "words"
     assert [action for action, _ in await audit_entries(api, "conversation.%")] == ["conversation.begun_anew"]
+
+
+@pytest.mark.no_worker
+async def test_a_dispatched_command_keeps_its_permission_mode(api, admin):
+    """A stricter mode of the agent holds the commands that wait; the one that it was offered goes on as it was."""
+    agent = await api.enrol("one", "claude")
+    path, commands = f"/v1/agents/{agent.id}/permission-mode", f"/v1/agents/{agent.id}/commands"
+    await call_api(admin, "PUT", path, {"permission_mode": "full"})
+    async with api.agent_socket(agent) as socket:
+        await socket.send(json.dumps({**HELLO, "kind": "claude"}))
+        await next_message(socket, "welcome")
+        first = await call_api(admin, "POST", commands, {"text": "x"}, 201)
+        assert (await next_message(socket, "offer"))["turn"]["permission_mode"] == "full"
+        second = await call_api(admin, "POST", commands, {"text": "y"}, 201)
+        await call_api(admin, "PUT", path, {"permission_mode": "plan"})
+        rows = [await admin.read(sent) for sent in (first, second)]
+        assert [row["state"] for row in rows] == ["dispatched", "queued"]
+        assert [row["turn"]["permission_mode"] for row in rows] == ["full", "plan"]
