@@ -8,6 +8,7 @@ others. Auth and Realtime are the built-in ones, which another thread serves.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import subprocess
@@ -174,7 +175,7 @@ class _Front:
         if scope["type"] == "websocket" and project.refuses_sockets:
             await receive()
             await JSONResponse({"error": "Realtime was disabled for this tenant"}, 403)(scope, receive, send)
-        elif scope["type"] == "http" and scope["path"] == "/auth/v1/settings" and project.settings:
+        elif scope.get("method") == "GET" and scope["path"] == "/auth/v1/settings" and project.settings:
             await _changed(self._app, project.settings)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
@@ -182,7 +183,6 @@ class _Front:
 
 def _changed(app: ASGIApp, changes: Mapping[str, Any]) -> ASGIApp:
     """The app, with `changes` in its answer of JSON."""
-    import json
 
     async def changed(scope: Scope, receive: Receive, send: Send) -> None:
         messages: list[Any] = []

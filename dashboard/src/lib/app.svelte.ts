@@ -5,7 +5,8 @@ import { Inbox } from "./inbox.svelte.ts";
 import { Readings } from "./stats.ts";
 import { Halting } from "./halting.svelte.ts";
 import { Live, type Mark } from "./live.ts";
-import { createAuth, hadSession, readConfig, signIn, type Auth, type PageConfig } from "./session.ts";
+import { PASSWORD_ONLY, type Offers } from "./offers.ts";
+import { createAuth, hadSession, readConfig, readOffers, sendLink, signIn, signInWith, type Auth, type PageConfig } from "./session.ts";
 import { Fleet } from "./fleet.svelte.ts";
 import { Subscription } from "./subscription.ts";
 
@@ -21,6 +22,7 @@ const ENDED = "Your session has ended. Sign in again.";
 export class App {
   phase = $state.raw<Phase>({ name: "starting" });
   version = $state("");
+  offers = $state.raw<Offers>(PASSWORD_ONLY);
   #client: { auth: Auth; config: PageConfig } | null = null;
   #leaving = false;
 
@@ -35,6 +37,7 @@ export class App {
       return;
     }
     this.version = config.version;
+    void readOffers(config).then((offers) => (this.offers = offers));
     const returning = hadSession();
     const auth = createAuth(config);
     this.#client = { auth, config };
@@ -50,6 +53,20 @@ export class App {
     if (this.#client === null) return "The page is not ready yet.";
     this.#leaving = false;
     return signIn(this.#client.auth, email, password);
+  }
+
+  /** Has a sign-in link sent; returns null on success, else a message for the person. */
+  async sendLink(email: string): Promise<string | null> {
+    if (this.#client === null) return "The page is not ready yet.";
+    this.#leaving = false;
+    return sendLink(this.#client.auth, email);
+  }
+
+  /** Leaves for an OAuth provider; returns a message for the person if that fails. */
+  async signInWith(provider: string): Promise<string | null> {
+    if (this.#client === null) return "The page is not ready yet.";
+    this.#leaving = false;
+    return signInWith(this.#client.auth, provider);
   }
 
   async signOut(): Promise<void> {

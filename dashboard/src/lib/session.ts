@@ -1,4 +1,6 @@
-import { AuthClient, isAuthRetryableFetchError, type GoTrueClient } from "@supabase/auth-js";
+import { AuthClient, isAuthRetryableFetchError, type AuthError, type GoTrueClient, type Provider } from "@supabase/auth-js";
+
+import { offersOf, PASSWORD_ONLY, type Offers } from "./offers.ts";
 
 /** The client of Supabase's Auth: a part of supabase-js, whose other parts the first page does not need. */
 export type Auth = GoTrueClient;
@@ -25,13 +27,28 @@ export function createAuth(config: PageConfig): Auth {
     storageKey: `sb-${url.hostname.split(".")[0]}-auth-token`,
     persistSession: true,
     autoRefreshToken: true,
-    detectSessionInUrl: false,
+    detectSessionInUrl: config.supabase_url !== null, // a project's links and providers lead back to this page
+    flowType: "pkce",
   });
 }
 
 /** The address of the Supabase project, or of this server, which has Auth and Realtime built in. */
 export function supabaseUrl(config: PageConfig): URL {
   return new URL(config.supabase_url ?? location.origin);
+}
+
+/** The ways to sign in; without an answer of the project's Auth, the password. */
+export async function readOffers(config: PageConfig): Promise<Offers> {
+  if (config.supabase_url === null) return PASSWORD_ONLY;
+  try {
+    const response = await fetch(new URL("auth/v1/settings", supabaseUrl(config)), {
+      headers: { apikey: config.supabase_key },
+      signal: AbortSignal.timeout(10_000),
+    });
+    return response.ok ? offersOf(await response.json()) : PASSWORD_ONLY;
+  } catch {
+    return PASSWORD_ONLY;
+  }
 }
 
 /** Whether an earlier visit left a session here. Call this before the client is created: it removes an ended session. */
@@ -45,7 +62,22 @@ export function hadSession(): boolean {
 
 /** Signs in; returns null on success, else a message for the person. */
 export async function signIn(auth: Auth, email: string, password: string): Promise<string | null> {
-  const { error } = await auth.signInWithPassword({ email, password });
+  return refusal((await auth.signInWithPassword({ email, password })).error);
+}
+
+/** Has the project send a link to an operator; returns null on success, else a message for the person. */
+export async function sendLink(auth: Auth, email: string): Promise<string | null> {
+  const options = { shouldCreateUser: false, emailRedirectTo: location.origin };
+  return refusal((await auth.signInWithOtp({ email, options })).error);
+}
+
+/** Leaves for an OAuth provider, which leads back; returns a message for the person if that fails. */
+export async function signInWith(auth: Auth, provider: string): Promise<string | null> {
+  const options = { redirectTo: location.origin };
+  return refusal((await auth.signInWithOAuth({ provider: provider as Provider, options })).error);
+}
+
+function refusal(error: AuthError | null): string | null {
   if (error === null) return null;
   if (isAuthRetryableFetchError(error)) return "The sign-in service cannot be reached. Try again in a moment.";
   switch (error.code) {
@@ -53,6 +85,10 @@ export async function signIn(auth: Auth, email: string, password: string): Promi
       return "This e-mail and password do not match.";
     case "over_request_rate_limit":
       return "Too many attempts. Wait a minute, then try again.";
+    case "over_email_send_rate_limit":
+      return "A link was sent a moment ago. Wait a minute, then try again.";
+    case "otp_disabled":
+      return "There is no account with this e-mail address.";
     case "user_banned":
       return "This account is disabled.";
     case "email_not_confirmed":
