@@ -16,6 +16,7 @@ from uuid import UUID
 import httpx
 
 from onsembl.api.auth.operator import Operator
+from onsembl.api.auth.supabase_user import BANNED, NoAnswer, RejectedBySupabase, user_of
 from onsembl.api.http.problems import Problem, unauthenticated
 from onsembl.protocol.ids import OperatorId
 from onsembl.protocol.states import Role
@@ -26,10 +27,6 @@ LOOK_SECONDS = 60.0
 RETRY_SECONDS = 10.0
 """How soon a hosted project that did not answer is asked again; until then the token counts."""
 MAX_KNOWN = 1000
-ENDED = frozenset({"session_not_found", "session_expired", "user_not_found", "bad_jwt"})
-"""The codes with which Supabase Auth says that a session or its user is no more. A rejection without one of them comes
-from a gateway or a proxy in between, and says nothing of the account."""
-
 Look = Callable[[Operator, str], Awaitable[tuple[Role | None, float]]]
 """The present role of the operator with this access token, and until when the answer counts, by the monotonic clock.
 Raises Problem 401 when the session has ended, and Problem 403 when the account is disabled."""
@@ -87,22 +84,17 @@ def hosted_look(client: httpx.AsyncClient, issuer: str, api_key: str) -> Look:
 
     async def look(operator: Operator, token: str) -> tuple[Role | None, float]:
         now = time.monotonic()
-        headers = {"Authorization": f"Bearer {token}", "apikey": api_key}
         try:
-            response = await client.get(f"{issuer}/user", headers=headers)
-            answer = response.json()
-            user = answer if response.status_code == 200 and answer["id"] == str(operator.id) else None
-            code = response.headers.get("x-sb-error-code") or answer.get("error_code")
-        except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError):
+            user = await user_of(client, issuer, api_key, token)
+        except RejectedBySupabase as error:
+            if error.code == BANNED:
+                raise disabled() from error
+            raise unauthenticated("The session has ended.") from error
+        except NoAnswer:
             return operator.role, now + RETRY_SECONDS
-        if user is not None:
-            return role_in(user.get("app_metadata")), now + LOOK_SECONDS
-        if response.status_code in (401, 403):
-            if code == "user_banned":
-                raise disabled()
-            if code in ENDED:
-                raise unauthenticated("The session has ended.")
-        return operator.role, now + RETRY_SECONDS
+        if user["id"] != str(operator.id):
+            return operator.role, now + RETRY_SECONDS
+        return role_in(user.get("app_metadata")), now + LOOK_SECONDS
 
     return look
 

@@ -17,6 +17,7 @@ import jwt
 
 from onsembl.api.auth.operator import Operator, operator_from
 from onsembl.api.auth.rate_limits import RateLimiter
+from onsembl.api.auth.supabase_user import NoAnswer, RejectedBySupabase, user_of
 from onsembl.api.http.problems import Problem, unauthenticated
 from onsembl.realtime.tokens import AUDIENCE
 
@@ -62,16 +63,12 @@ class IntrospectedTokens:
         return operator
 
     async def _introspect(self, token: str, claims: Mapping[str, Any]) -> Operator:
-        headers = {"Authorization": f"Bearer {token}", "apikey": self._api_key}
-        try:
-            response = await self._client.get(f"{self._issuer}/user", headers=headers)
-        except httpx.HTTPError as error:
+        try:  # claims that the answer does not contain are read from the token
+            user = await user_of(self._client, self._issuer, self._api_key, token)
+        except NoAnswer as error:
             raise Problem(503, "The sign-in service is not responding; try again.") from error
-        if response.status_code >= 500 or response.status_code == 429:
-            raise Problem(503, "The sign-in service is not responding; try again.")
-        if response.status_code != 200:
-            raise unauthenticated("The sign-in service rejected the access token.")
-        user = response.json()  # claims that the answer does not contain are read from the token
+        except RejectedBySupabase as error:
+            raise unauthenticated("The sign-in service rejected the access token.") from error
         return operator_from(
             {**claims, "sub": user["id"], "email": user.get("email"), "app_metadata": user.get("app_metadata")}
         )

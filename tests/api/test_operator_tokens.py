@@ -187,6 +187,25 @@ async def test_tokens_under_a_shared_secret_are_asked_about():
         assert await refused(tokens, bad) == 401
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(403, text="<html>blocked</html>"),
+        httpx.Response(401, json={"message": "No API key found in request"}),
+        httpx.Response(404, json={"error_code": "bad_jwt"}),
+        httpx.Response(200, text="not JSON"),
+        httpx.Response(200, json=[]),
+        httpx.Response(500),
+    ],
+)
+async def test_only_the_issuers_own_rejection_rejects_a_token(answer):
+    """An answer of a gateway or a proxy in between says nothing of the token: it may be tried again."""
+    token = jwt.encode(claims(), "s" * 32, algorithm="HS256")
+    async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: answer)) as client:
+        introspected = IntrospectedTokens(client, ISSUER, "key", RateLimiter(RateLimits()))
+        assert await refused(OperatorTokens(ISSUER, Issuer().jwks, introspected), token) == 503
+
+
 async def test_an_address_whose_tokens_are_not_accepted_makes_nobody_ask_on_and_on():
     """Introspections of rejected tokens are limited per address; tokens with wrong claims cause none, and valid tokens
     of other addresses are accepted."""

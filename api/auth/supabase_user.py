@@ -1,0 +1,40 @@
+"""Asks a hosted project's Auth for the user of an access token, and tells its own rejections from other answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+BANNED = "user_banned"
+ENDED = frozenset({"session_not_found", "session_expired", "user_not_found", "bad_jwt"})
+"""The codes with which Supabase Auth says that a session or its user is no more."""
+
+
+class RejectedBySupabase(Exception):
+    """Supabase Auth itself rejects the token; `code` is `BANNED` or one of `ENDED`."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class NoAnswer(Exception):
+    """Supabase Auth was not reached. A rejection without one of its codes comes from a gateway or a proxy in between,
+    and says nothing of the token."""
+
+
+async def user_of(client: httpx.AsyncClient, issuer: str, api_key: str, token: str) -> dict[str, Any]:
+    """The user by `GET /user` with their own token. Raises RejectedBySupabase and NoAnswer."""
+    headers = {"Authorization": f"Bearer {token}", "apikey": api_key}
+    try:
+        response = await client.get(f"{issuer}/user", headers=headers)
+        answer = response.json()
+        if response.status_code == 200 and isinstance(answer["id"], str):
+            return answer
+        code = response.headers.get("x-sb-error-code") or answer.get("error_code") or answer.get("code")
+    except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise NoAnswer from error
+    if response.status_code in (401, 403) and isinstance(code, str) and (code == BANNED or code in ENDED):
+        raise RejectedBySupabase(code)
+    raise NoAnswer
