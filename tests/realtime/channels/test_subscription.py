@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onsembl.realtime.channels.subscription import (
+    MAX_FILTERS,
     OPERATORS,
     BadSubscription,
     ChangeFilter,
@@ -63,7 +64,13 @@ def test_wrong_filters_are_rejected(text, message):
     assert str(caught.value) == message
 
 
-@given(st.lists(st.tuples(st.sampled_from(sorted(OPERATORS - {"in"})), st.text(), st.booleans()), min_size=1))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(sorted(OPERATORS - {"in"})), st.text(), st.booleans()),
+        min_size=1,
+        max_size=MAX_FILTERS,
+    )
+)
 def test_a_quoted_value_is_any_text(conditions):
     """A quoted value may hold any text."""
 
