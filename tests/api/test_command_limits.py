@@ -15,6 +15,7 @@ from support.frames import HELLO, next_message
 from support.server import Api, running
 
 from onsembl.fleet.cancel import stop_overdue
+from onsembl.protocol.ids import InstanceId
 from onsembl.protocol.overdue import LimitObserver
 from onsembl.protocol.states import AgentKind, Role
 from onsembl.protocol.stop_timeouts import StopTimeouts
@@ -179,6 +180,10 @@ async def test_the_server_stops_nothing_whose_silence_has_another_reason(api, ad
                 changes = ", ".join(f"{column} = {column} - interval '2 hours'" for column in columns)
                 await conn.execute(f"update {table} set {changes}")
         assert await look.until(600.0) == 0
+        async with await connect(api.database_url, role="onsembl_api") as conn:
+            # The first one after the jump, with which it counts as newly reached; its own later ones do not.
+            [instance] = await (await conn.execute("select id, address from instances")).fetchall()
+            await instances.heartbeat(conn, InstanceId(instance["id"]), instance["address"])
 
     async def offline() -> bool:
         return (await call_api(admin, "GET", f"/v1/agents/{agent.id}"))["status"] == "offline"
