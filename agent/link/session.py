@@ -19,6 +19,7 @@ from onsembl.protocol.messages import (
     MAX_OUTPUT_BYTES,
     Acknowledged,
     AgentProblem,
+    Answer,
     BadMessage,
     Cancel,
     EndRecorded,
@@ -266,6 +267,8 @@ class ServerSession:
                 # Otherwise the server made it before it knew the problem, and the command is in the queue again.
             case Steer():
                 self._handler.steer(message)
+            case Answer():
+                pass  # until the agent asks
             case Cancel():
                 self._handler.cancel(message.command_id, message.limit)
             case Halt():

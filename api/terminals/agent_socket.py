@@ -43,6 +43,8 @@ from onsembl.protocol.messages import (
     Acknowledged,
     AgentMessage,
     AgentProblem,
+    AnswerTaken,
+    Asked,
     BadMessage,
     CancelStep,
     Ended,
@@ -51,6 +53,7 @@ from onsembl.protocol.messages import (
     HaltProgress,
     Hello,
     KeysTaken,
+    OpenRequests,
     Ping,
     Pong,
     Redraw,
@@ -63,6 +66,7 @@ from onsembl.protocol.messages import (
     Tokens,
     Used,
     Welcome,
+    Withdrawn,
     decode_from_agent,
     decode_output,
     encode,
@@ -387,6 +391,8 @@ class AgentSession:
                 if self._refreshing is not None:
                     await self._refreshing  # one refresh at a time
                 self._refreshing = asyncio.create_task(self._refresh(message), name=f"refresh of {self.agent_id}")
+            case OpenRequests() | Asked() | Withdrawn() | AnswerTaken():
+                pass  # until the server takes requests
             case Ping():
                 await self.send(Pong())
             case Pong():
