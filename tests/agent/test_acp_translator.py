@@ -27,7 +27,7 @@ from onsembl.protocol.turn_events import (
     TurnStarted,
 )
 from onsembl.protocol.turn_messages import Denial
-from onsembl.protocol.usage import Usage
+from onsembl.protocol.usage import usage_of
 
 RECORDINGS = Path(__file__).parent / "recordings"
 ANY = replace(GEMINI, name="A CLI", replay_ends_with=None)
@@ -141,7 +141,7 @@ def test_a_recorded_run_of_gemini():
     turns = list(replayed("gemini-turns"))
     text = "".join(event.text for event in turns[0].of(MessageChunk))
     assert (text, turns[0].run.outcome) == ("Scripted answer: hello gemini", "completed")
-    assert turns[0].run.usage == Usage(input_tokens=100, output_tokens=7, turns=1, model="gemini-2.5-flash")
+    assert turns[0].run.usage == usage_of({"gemini-2.5-flash": (100, 7, 0, 0)}, turns=1, model="gemini-2.5-flash")
     assert turns[0].run.begun == ["6a40f738-5197-44f8-95de-9690b20715b4"]
     rejected = turns[2]
     assert rejected.of(ToolCall)[0].title == "touch g2.txt"
@@ -273,7 +273,7 @@ def test_plans_thoughts_modes_and_usage_are_shown():
     assert client.of(Notice)[0].text == "Permission mode: yolo"
     report = client.run.report
     assert (report.context_tokens, report.context_window, report.permission_mode) == (10, 100, "yolo")
-    assert client.run.usage == Usage(input_tokens=5, cost_usd=0.5, turns=1, model="a-model")
+    assert client.run.usage == usage_of({"a-model": (5, 0, 0, 0)}, cost_usd=0.5, turns=1, model="a-model")
     assert (client.run.outcome, client.run.error) == ("failed", "The model refused the prompt.")
     assert client.run.unknown == 1
 
@@ -292,6 +292,31 @@ def test_tokens_from_a_cache_count_once(usage, tokens):
     found = client.run.usage
     assert found is not None
     assert (found.input_tokens, found.output_tokens, found.cache_read_tokens) == tokens
+
+
+@pytest.mark.parametrize(
+    ("models", "parts"),
+    [
+        ([("a", 70, 6), ("b", 40, 8)], {"a": (70, 6, 0, 0), "b": (40, 8, 0, 0)}),
+        ([("a", 70, 6)], {"a-model": (100, 10, 0, 0)}),
+        ([], {"a-model": (100, 10, 0, 0)}),
+    ],
+)
+def test_models_count_apart_where_all_are_reported(models, parts):
+    """The report by model, which has the CLI's own calls too, counts unless it lacks tokens of the turn. The cost is
+    split by tokens."""
+    client = Client(translator()).open()
+    client.update("usage_update", used=10, size=100, cost={"amount": 0.5, "currency": "USD"})
+    listed = [
+        {"model": name, "token_count": {"input_tokens": entered, "output_tokens": written}}
+        for name, entered, written in models
+    ]
+    quota = {"token_count": {"input_tokens": 100, "output_tokens": 10}, "model_usage": listed}
+    client.answer("session/prompt", {"stopReason": "end_turn", "_meta": {"quota": quota}})
+    usage = client.run.usage
+    assert usage is not None
+    assert {part.model: part.counts for part in usage.models} == parts
+    assert sum(part.cost_usd or 0 for part in usage.models) == pytest.approx(0.5)
 
 
 json_values = st.recursive(

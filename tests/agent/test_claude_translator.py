@@ -30,7 +30,7 @@ from onsembl.protocol.turn_events import (
     TurnEvent,
 )
 from onsembl.protocol.turn_messages import TurnReport
-from onsembl.protocol.usage import Usage
+from onsembl.protocol.usage import Usage, usage_of
 
 HERE = Path(__file__).parent
 
@@ -295,7 +295,60 @@ def test_usage_is_counted_once_a_message():
             message("b", text, input_tokens=20, output_tokens=2),
         )
     )
-    assert run.usage == Usage(input_tokens=30, output_tokens=7, cache_read_tokens=3)
+    assert run.usage == usage_of({"": (30, 7, 3, 0)}, model=None, turns=None)
+
+
+def models(**parts: tuple[int, int, int, int, float]) -> dict:
+    """The usage of each model, as a result reports it."""
+    names = ("inputTokens", "outputTokens", "cacheReadInputTokens", "cacheCreationInputTokens", "costUSD")
+    return {name: dict(zip(names, part, strict=True)) for name, part in parts.items()}
+
+
+def parts(run) -> dict[str, tuple[tuple[int, ...], float | None]]:
+    """The counts and the cost of each model."""
+    assert run.usage is not None
+    return {part.model: (part.counts, part.cost_usd) for part in run.usage.models}
+
+
+def test_each_model_has_its_part():
+    """Subagents with another model are apart, over several turns, and an answer that was cut counts to the model that
+    wrote it."""
+    text = {"type": "text", "text": "x"}
+    cut = message("c", text, input_tokens=7, output_tokens=2)
+    cut["message"]["model"] = "large"
+    _, run = translate(
+        output(
+            message("a", text, input_tokens=10, output_tokens=1),
+            result(model_usage_since_last_result=models(large=(10, 5, 90, 3, 0.5), small=(4, 2, 0, 0, 0.01))),
+            result(model_usage_since_last_result=models(large=(1, 1, 0, 0, 0.25))),
+            cut,
+            result(usage={"input_tokens": 0}, is_error=True, subtype="error_during_execution"),
+        )
+    )
+    assert parts(run) == {"large": ((18, 8, 90, 3), 0.75), "small": ((4, 2, 0, 0), 0.01)}
+    assert run.usage.counts == (22, 10, 90, 3)
+    assert run.usage.cost_usd == pytest.approx(0.76)
+
+
+def test_sums_that_grow_over_the_run_count_once_a_model():
+    """An older CLI reports the sums of the whole run in each result."""
+    _, run = translate(
+        output(
+            result(modelUsage=models(large=(10, 5, 0, 0, 0.5)), total_cost_usd=0.5),
+            result(modelUsage=models(large=(12, 6, 0, 0, 0.6), small=(1, 1, 0, 0, 0.1)), total_cost_usd=0.7),
+        )
+    )
+    assert parts(run) == {"large": ((12, 6, 0, 0), 0.6), "small": ((1, 1, 0, 0), 0.1)}
+
+
+def test_a_model_with_two_names_counts_once():
+    """The messages name a model by an alias, the result by its full name: the tokens are the same ones."""
+    alias = message("a", {"type": "text", "text": "x"}, input_tokens=10, output_tokens=5)
+    alias["message"]["model"] = "large"
+    _, run = translate(
+        output(alias, result(model_usage_since_last_result=models(**{"large-20990101": (10, 5, 0, 0, 1)})))
+    )
+    assert parts(run) == {"large-20990101": ((10, 5, 0, 0), 1.0)}
 
 
 def test_costs_that_grow_over_the_run_are_not_added_up():
@@ -457,6 +510,8 @@ def test_nothing_that_a_later_version_says_breaks_it(changes):
     assert isinstance(run.error, str | None)
     if run.usage is not None:
         assert msgspec.json.decode(msgspec.json.encode(run.usage), type=Usage) == run.usage
+        counts = zip(*(part.counts for part in run.usage.models), strict=True)
+        assert tuple(map(sum, counts)) in (run.usage.counts, ()), "the models' parts are all of it"
 
 
 # Texts that are sent into the running turn

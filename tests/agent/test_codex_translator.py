@@ -28,7 +28,7 @@ from onsembl.protocol.turn_events import (
     TurnStarted,
 )
 from onsembl.protocol.turn_messages import Denial
-from onsembl.protocol.usage import Usage
+from onsembl.protocol.usage import usage_of
 
 RECORDINGS = Path(__file__).parent / "recordings"
 NAMES = sorted(path.stem for path in RECORDINGS.glob("codex-*.jsonl"))
@@ -141,7 +141,7 @@ def test_a_recorded_answer():
     """Text, tokens of this turn, context, the thread's own id."""
     server = next(replayed("codex-text"))
     assert "".join(event.text for event in server.of(MessageChunk)) == "Scripted answer: hello codex"
-    assert server.run.usage == Usage(input_tokens=100, output_tokens=7, turns=1, model="scripted")
+    assert server.run.usage == usage_of({"scripted": (100, 7, 0, 0)}, turns=1, model="scripted")
     assert (server.run.report.context_tokens, server.run.report.context_window) == (107, 258400)
     assert server.run.begun == ["01a21dc9-6ea4-7302-bb7e-30e256dbf1cb"]
     assert server.asked("turn/start")["params"]["effort"] == "xhigh"
@@ -294,10 +294,20 @@ def test_tokens_of_an_earlier_turn_do_not_count():
     assert server.run.usage is None
     for _ in range(2):
         server.tell("thread/tokenUsage/updated", tokenUsage={"last": last, "modelContextWindow": 100})
-    assert server.run.usage == Usage(
-        input_tokens=12, output_tokens=4, cache_read_tokens=6, cache_write_tokens=2, model="a-model"
-    )
+    assert server.run.usage == usage_of({"a-model": (12, 4, 6, 2)}, model="a-model", turns=None)
     assert (server.run.report.context_tokens, server.run.report.context_window) == (12, 100)
+
+
+def test_each_model_and_each_subagent_counts():
+    """A turn that Codex moves to another model has both; the thread of a subagent counts, another client's does not."""
+    server = Server(translator()).open()
+    last = {"inputTokens": 10, "outputTokens": 2, "cachedInputTokens": 4, "cacheWriteInputTokens": 0}
+    server.tell("thread/tokenUsage/updated", tokenUsage={"last": last})
+    server.tell("model/rerouted", toModel="other")
+    server.tell("thread/tokenUsage/updated", tokenUsage={"last": last})
+    server.tell("thread/tokenUsage/updated", threadId="t9", turnId="u9", tokenUsage={"last": last})
+    parts = {"a-model": (6, 2, 4, 0), "other": (12, 4, 8, 0)}
+    assert server.run.usage == usage_of(parts, model="a-model", turns=None)
 
 
 def test_plans_thoughts_and_tools_are_shown():

@@ -6,7 +6,7 @@ import difflib
 
 from onsembl.agent.drivers.json_lines import Json, as_count, as_object, as_objects, as_text
 from onsembl.protocol.turn_events import Diff, PlanEntry, PlanStatus, ToolKind
-from onsembl.protocol.usage import Usage
+from onsembl.protocol.usage import NOTHING, Usage, add_counts, usage_of
 
 MAX_DIFF_LINES = 1000
 """How much of a file is compared."""
@@ -90,24 +90,27 @@ def plan(update: Json) -> list[PlanEntry]:
 
 
 def usage(answer: Json, model: str | None, cost_usd: float | None) -> Usage:
-    """The tokens of a turn from the answer to its prompt: in `usage`, or with Gemini in `_meta.quota`.
+    """The tokens of a turn, from the answer to its prompt: by model in `_meta.quota`, else in `usage`."""
+    quota = as_object(as_object(answer.get("_meta")).get("quota"))
+    told = _counts(as_object(answer.get("usage")) or as_object(quota.get("token_count")))
+    parts: dict[str, list[int]] = {}
+    total = list(NOTHING)
+    for part in as_objects(quota.get("model_usage")):
+        name, counts = as_text(part.get("model")), _counts(as_object(part.get("token_count")))
+        parts[name] = add_counts(parts.get(name, NOTHING), counts)
+        total = add_counts(total, counts)
+    if any(counted < count for counted, count in zip(total, told, strict=True)):
+        parts = {model or "": list(told)}
+    return usage_of(parts, model=model, turns=1, cost_usd=cost_usd)
 
-    Whether the input includes the tokens that were read from a cache is not agreed on: the total tells.
-    """
-    told = as_object(answer.get("usage"))
-    if not told:
-        counts = as_object(as_object(as_object(answer.get("_meta")).get("quota")).get("token_count"))
-        told = {"inputTokens": counts.get("input_tokens"), "outputTokens": counts.get("output_tokens")}
-    entered, written = as_count(told.get("inputTokens")), as_count(told.get("outputTokens"))
-    read = as_count(told.get("cachedReadTokens"))
+
+def _counts(told: Json) -> tuple[int, int, int, int]:
+    """Input, output, cache read, cache write. The CLIs name them differently, and do not agree whether the input
+    includes the tokens that were read from a cache: the total tells."""
+    entered = as_count(told.get("inputTokens", told.get("input_tokens")))
+    written = as_count(told.get("outputTokens", told.get("output_tokens")))
+    read = as_count(told.get("cachedReadTokens", told.get("cachedInputTokens", told.get("cached_tokens"))))
+    stored = as_count(told.get("cachedWriteTokens"))
     if as_count(told.get("totalTokens")) == entered + written:
         entered = max(0, entered - read)
-    return Usage(
-        input_tokens=entered,
-        output_tokens=written,
-        cache_read_tokens=read,
-        cache_write_tokens=as_count(told.get("cachedWriteTokens")),
-        cost_usd=cost_usd,
-        turns=1,
-        model=model,
-    )
+    return entered, written, read, stored

@@ -267,7 +267,7 @@ class ClaudeTranslator:
             case "message_start":
                 message = as_object(event.get("message"))
                 self._streamed[parent] = as_text(message.get("id"))
-                self._usage.message(self._streamed[parent], message.get("usage"))
+                self._usage.message(self._streamed[parent], message.get("usage"), message.get("model"))
             case "message_delta" if parent in self._streamed:
                 self._usage.message(self._streamed[parent], event.get("usage"))
             case "content_block_delta":
@@ -284,7 +284,7 @@ class ClaudeTranslator:
     def _assistant(self, line: Json, parent: str | None) -> Iterator[TurnEvent]:
         message = as_object(line.get("message"))
         identity = as_text(message.get("id"))
-        self._usage.message(identity, message.get("usage"))
+        self._usage.message(identity, message.get("usage"), message.get("model"))
         if parent is None and message.get("usage") is not None:
             self._last_message = [as_count(value) for value in as_object(message.get("usage")).values()]
         if parent is None:

@@ -39,7 +39,7 @@ from onsembl.protocol.turn_events import (
     TurnStarted,
 )
 from onsembl.protocol.turn_messages import MAX_DENIALS, Denial, Effort, TurnReport
-from onsembl.protocol.usage import Usage
+from onsembl.protocol.usage import NOTHING, Usage, add_counts, usage_of
 
 _INTERRUPTED = "The turn was interrupted."
 _FORGOTTEN = ("no rollout found", "thread not found")
@@ -100,6 +100,8 @@ class CodexTranslator:
         self._thread = ""
         self._turn = ""
         self._model: str | None = None
+        self._rerouted = ""
+        """The model to which Codex has moved the turn, if any."""
         self._version = ""
         self._interrupted = False
         self._ended = False
@@ -117,7 +119,8 @@ class CodexTranslator:
         """The texts that Codex has not taken."""
         self._unanswered: dict[int, UUID] = {}
         """Those of them that Codex has neither accepted nor refused, by the number of the request."""
-        self._counted = [0, 0, 0, 0]
+        self._used: dict[str, list[int]] = {}
+        """The tokens of each model: input, output, cache read, cache write."""
         self._any_usage = False
         self._context: tuple[int, int] | None = None
         self._forgotten = False
@@ -181,15 +184,7 @@ class CodexTranslator:
         """The tokens of the turn so far; None before any were reported. Codex reports no cost."""
         if not self._any_usage:
             return None
-        entered, written, read, stored = self._counted
-        return Usage(
-            input_tokens=max(0, entered - read - stored),
-            output_tokens=written,
-            cache_read_tokens=read,
-            cache_write_tokens=stored,
-            turns=1 if self._ended else None,
-            model=self._model,
-        )
+        return usage_of(self._used, model=self._model, turns=1 if self._ended else None)
 
     @property
     def error(self) -> str | None:
@@ -288,6 +283,8 @@ class CodexTranslator:
             case Notification(method, params):
                 if not self._ended and params.get("threadId") in (None, self._thread):
                     yield from self._notification(method, params)
+                elif method == "thread/tokenUsage/updated" and self._thread not in ("", params.get("threadId")):
+                    self._count(as_object(params.get("tokenUsage")), own=False)  # of a subagent
             case Request():
                 yield from self._request(message)
             case Result(resume, value):
@@ -363,7 +360,8 @@ class CodexTranslator:
             case "thread/compacted":
                 yield from self._compacted()
             case "model/rerouted":
-                yield Notice(kind="information", text=f"Codex uses the model {as_text(params.get('toModel'))}.")
+                self._rerouted = as_text(params.get("toModel"))
+                yield Notice(kind="information", text=f"Codex uses the model {self._rerouted}.")
             case "error" if params.get("willRetry"):
                 yield Notice(kind="retry", text=as_text(as_object(params.get("error")).get("message")))
             case "account/rateLimits/updated":
@@ -448,15 +446,16 @@ class CodexTranslator:
                     text = with_doctor(f"Codex is not signed in: {text}")
                 yield from self._end("failed", text)
 
-    def _count(self, usage: Json) -> None:
+    def _count(self, usage: Json, *, own: bool = True) -> None:
         """Count one call of the model; the sums that Codex reports beside it are those of the whole thread."""
         last = as_object(usage.get("last"))
         names = ("inputTokens", "outputTokens", "cachedInputTokens", "cacheWriteInputTokens")
-        self._counted = [
-            min(counted + as_count(last.get(name)), 2**53) for counted, name in zip(self._counted, names, strict=True)
-        ]
+        entered, written, read, stored = (as_count(last.get(name)) for name in names)
+        model = self._rerouted or self._model or ""
+        counts = (max(0, entered - read - stored), written, read, stored)  # Codex's input includes the cache
+        self._used[model] = add_counts(self._used.get(model, NOTHING), counts)
         self._any_usage = True
-        if window := as_count(usage.get("modelContextWindow")):
+        if own and (window := as_count(usage.get("modelContextWindow"))):
             self._context = as_count(last.get("totalTokens")), window
 
 
