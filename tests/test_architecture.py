@@ -8,6 +8,7 @@ import subprocess
 import sys
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,25 @@ SQL = re.compile(
     r"\b(select\s.+\sfrom|insert\s+into|update\s+\S+\s+set|delete\s+from|create\s+(table|role|database))\b",
     re.IGNORECASE | re.DOTALL,
 )
+
+SUBJECTS = {
+    "": "architecture documentation fresh_systems repository security_documentation types",
+    "agent": "archived_once internal_faults long_turns",
+    "api": "agent_login archived_once asciinema bounds command_end_to_end command_limits command_recovery full_disk"
+    " halt_fleet hostile_input hostile_rows internal_faults misbehaving_peers page_headers read_only"
+    " recording_commands refresh_faults revocation steers token_rotation typing",
+    "browser": "agent_problem demo groups hosted page queue stop typing views",
+    "chaos": "killed_parts soak stopped_parts terminal_bytes",
+    "cli": "bad_handshakes every_subcommand help hosted_connections readme request_ids wheel",
+    "clis": "claude_code claude_code_forks claude_code_steering",
+    "dashboard": "sources",
+    "protocol": "documentation",
+    "realtime": "anonymous_broadcast broadcast exact_values lost_stream presence_on_the_wire privileges random_frames"
+    " realtime_and_rest realtime_js realtime_py reconnecting_clients supabase_js supabase_py",
+    "sql": "agent_clocks policies",
+    "tasks": "command_machine",
+}
+"""The subjects of tests that are named after no module, by folder of `tests/`."""
 
 SOURCES = sorted(path for part in PARTS for path in (ROOT / part).rglob("*.py"))
 
@@ -157,3 +177,20 @@ def test_modules_import_in_no_circle():
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(" → ".join(error.args[1]))
+
+
+def test_tests_are_named_after_their_module():
+    """Or after its folder, or both; else after a subject of the list, which has no other."""
+    page = {path.name.split(".")[0].lower() for path in (ROOT / "dashboard" / "src").rglob("*.*")}
+    names = {"": {path.stem for path in ROOT.iterdir()}, "browser": page}
+    for path in SOURCES:
+        part, *folders = path.relative_to(ROOT).with_suffix("").parts
+        names.setdefault(part, set()).update(folders, map("_".join, pairwise(folders)))
+    helpers = {path.stem for path in (ROOT / "tests" / "support").glob("*.py")}
+    subjects: set[str] = set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        part = next(iter(path.relative_to(ROOT / "tests").parts[:-1]), "")
+        subject = path.stem.removeprefix("test_")
+        if subject not in names.get(part, set()) | helpers:
+            subjects.add(f"{part}/{subject}")
+    assert sorted(subjects) == sorted(f"{part}/{name}" for part, listed in SUBJECTS.items() for name in listed.split())
