@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from support.agents import FINAL, Operator, agent_running, until
 from support.archive import archived_bytes
-from support.small_disk import filled, small_disk
+from support.disks import mounted_disk
 
 from onsembl.sql.database import connect
 
@@ -28,16 +28,16 @@ async def archived(api, agent_id: str) -> bytes:
 async def test_output_is_archived_once_after_a_crash_with_a_full_disk(api, tmp_path):
     """The agent's disk fills up while a command writes, and the agent is killed; its next run repeats no byte."""
     operator = Operator(api, await api.operator())
-    with small_disk(4) as disk:
-        async with agent_running(api, disk) as agent:
+    with mounted_disk(4) as disk:
+        async with agent_running(api, disk.path) as agent:
             first = await operator.send(agent.id, SCRIPT)
             await until(lambda: _has(api, agent.id, b"\n20000\r\n"), "the first half")
-            with filled(disk, keep=200):
-                (disk / "go").touch()
+            with disk.filled(keep=200):
+                (disk.path / "go").touch()
                 await until(lambda: _has(api, agent.id, b"\n150000\r\n"), "the second half, by way of memory")
                 agent.process.kill()
                 await agent.process.wait()
-        async with agent_running(api, disk) as agent:
+        async with agent_running(api, disk.path) as agent:
             assert (await operator.until_state(first, *FINAL))["state"] in ("lost", "succeeded")
             after = await operator.send(agent.id, "echo the end")
             assert (await operator.until_state(after, *FINAL))["state"] == "succeeded"

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from support.agents import Operator, agent_running, until
 from support.api_calls import audit_entries, call_api
-from support.small_disk import filled, small_disk
+from support.disks import mounted_disk
 
 from onsembl.sql.database import connect
 
@@ -43,19 +43,19 @@ async def test_an_agent_on_a_full_disk_takes_nothing_until_there_is_room(api):
     async def moved() -> bool:
         return (await states(api))["succeeded"] >= before + 3
 
-    with small_disk(4) as disk, ExitStack() as full:
-        async with agent_running(api, disk) as agent:
+    with mounted_disk(4) as disk, ExitStack() as full:
+        async with agent_running(api, disk.path) as agent:
             agent_id = agent.id
             await operator.until_state(await operator.send(agent_id, "true"), "succeeded")
-        full.enter_context(filled(disk))
-        async with agent_running(api, disk):
+        full.enter_context(disk.filled())
+        async with agent_running(api, disk.path):
             assert "No space left" in str(await until(problem, "the problem at the start"))
             await queue(api, agent_id, QUEUED - 1)
             assert (await operator.send(agent_id, "true"))["state"] == "queued"
             assert await states(api) == Counter(succeeded=1, queued=QUEUED)
             full.close()
             await until(moved, "the queue")
-            with filled(disk):
+            with disk.filled():
                 assert "No space left" in str(await until(problem, "the problem of a running agent"))
                 before = (await states(api))["succeeded"]
             await until(moved, "the queue")

@@ -16,8 +16,8 @@ import psutil
 import psycopg
 import pytest
 from support.control_center import COMMAND, SECONDS, ControlCenter, clean_environment
+from support.disks import mounted_disk
 from support.folders import copy_folder
-from support.small_disk import filled, small_disk
 
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 
@@ -301,13 +301,13 @@ def wait_for_readiness(center: ControlCenter, status: int) -> None:
 
 def test_up_recovers_when_its_full_disk_has_room_again(cluster: Path):
     """While the disk is full `/readyz` is false; a Postgres that crashes on it runs again once there is room."""
-    with small_disk(160) as disk:
-        folder = disk / "data"
+    with mounted_disk(160) as disk:
+        folder = disk.path / "data"
         copy_folder(cluster, folder)
         with ControlCenter(folder) as center:
             center.ready()
             server = postmaster(folder)
-            with filled(disk):
+            with disk.filled():
                 wait_for_readiness(center, 503)
                 crash_by_writes(folder)
                 center.wait_for("pg_ctl failed")

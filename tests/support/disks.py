@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +17,10 @@ class Disk:
         self.path = path
         self._filler = path / "filler"
 
-    def fill(self) -> None:
-        """Leave no byte."""
+    def fill(self, keep: int = 0) -> None:
+        """Leave no byte, or `keep` KiB."""
+        reserve = self.path / "reserve"
+        reserve.write_bytes(bytes(keep * 1024))
         with self._filler.open("ab", buffering=0) as filler:
             for size in (1 << 20, 1 << 12, 1):
                 try:
@@ -25,10 +28,20 @@ class Disk:
                         filler.write(bytes(size))
                 except OSError:
                     continue
+        reserve.unlink()
 
     def empty(self) -> None:
         """Give the room back."""
         self._filler.unlink(missing_ok=True)
+
+    @contextmanager
+    def filled(self, keep: int = 0) -> Iterator[None]:
+        """Full, or with `keep` KiB left, until the block ends."""
+        self.fill(keep)
+        try:
+            yield
+        finally:
+            self.empty()
 
 
 @contextmanager
@@ -48,3 +61,13 @@ def small_disk(path: Path, megabytes: int) -> Iterator[Disk | None]:
     finally:
         if mounted:
             subprocess.run(["umount", "--lazy", path], check=True)
+
+
+@contextmanager
+def mounted_disk(megabytes: int) -> Iterator[Disk]:
+    """A disk of this size where Postgres can reach it, until the block ends. Needs a user who may mount one: root."""
+    with tempfile.TemporaryDirectory(prefix="onsembl-disk-") as folder:
+        Path(folder).chmod(0o755)
+        with small_disk(Path(folder) / "disk", megabytes) as disk:
+            assert disk is not None, "this user may mount no file system"
+            yield disk
