@@ -84,8 +84,7 @@ class AgentReports:
         agent_id = link.agent_id
         match report:
             case Accepted():
-                stream_id = self.hub.terminals[agent_id].stream_id
-                assert stream_id is not None
+                stream_id = self._stream_id(agent_id)
                 async with self.statements.connection() as conn:
                     running = await _write_accepted(conn, agent_id, stream_id, report, may_lose=True)
                 if running is None:
@@ -99,7 +98,9 @@ class AgentReports:
                 async with self.pool.connection() if report.steps else statement(self.pool) as conn:
                     if report.steps:
                         await agents.lock(conn, agent_id)
-                    next_command = await self._write_end(conn, agent_id, report, link.actor, promote_next=True)
+                    next_command = await self._write_end(
+                        conn, agent_id, report, link.actor, stream_id=self._stream_id(agent_id), promote_next=True
+                    )
                 await link.send(EndRecorded(command_id=report.command_id))
                 if next_command is not None:
                     await self.hub.dispatch(next_command)
@@ -133,6 +134,12 @@ class AgentReports:
             case SizeApplied():
                 async with self.pool.connection() as conn:
                     await agents.resized(conn, agent_id, link.epoch, report.columns, report.rows)
+
+    def _stream_id(self, agent_id: AgentId) -> StreamId:
+        """The stream of a connected agent."""
+        stream_id = self.hub.terminals[agent_id].stream_id
+        assert stream_id is not None
+        return stream_id
 
     async def _write_problem(self, link: AgentLink, report: AgentProblem) -> None:
         """Write an agent's problem, and put back the command that it was offered; or its end, and promote the next."""
@@ -171,9 +178,7 @@ class AgentReports:
         for ended in hello.ended:
             try:
                 async with conn.transaction():
-                    await self._write_end(conn, agent_id, ended, actor)
-                    if resumed:  # the report that the command was accepted, which names the stream, may have been lost
-                        await commands.place_output(conn, CommandId(ended.command_id), stream_id)
+                    await self._write_end(conn, agent_id, ended, actor, stream_id=stream_id if resumed else None)
             except Exception as error:
                 # The agent would repeat it at each connection, and never be online again.
                 if isinstance(error, DATABASE_ERRORS) and not isinstance(error, LASTING_ERRORS):
@@ -224,11 +229,22 @@ class AgentReports:
         )
 
     async def _write_end(
-        self, conn: Connection, agent_id: AgentId, report: Ended, actor: audit.Actor, *, promote_next: bool = False
+        self,
+        conn: Connection,
+        agent_id: AgentId,
+        report: Ended,
+        actor: audit.Actor,
+        *,
+        stream_id: StreamId | None = None,
+        promote_next: bool = False,
     ) -> DictRow | None:
-        """Write the end of a command once. With a `task`, the agent's next command is promoted; its row is returned."""
+        """Write the end of a command once. With `promote_next`, the agent's next command is promoted; its row is
+        returned. `stream_id` is the stream that has the command's output, if it is known."""
         await _audit_missed_steps(conn, agent_id, report, actor)
         written = await commands.ended(conn, agent_id, report, actor, promote_next=promote_next)
+        if stream_id is not None and report.output_end is not None and (written is None or not written[0]["stream_id"]):
+            # The acceptance, which names the stream, never came, or a crash of Postgres has undone it.
+            await commands.place_output(conn, CommandId(report.command_id), stream_id)
         if written is None:
             return None
         row, next_command = written

@@ -342,3 +342,27 @@ async def test_the_output_of_a_command_whose_acceptance_was_lost_is_found(api):
         await next_message(socket, "end_recorded")
     ended = await operator.read(command)
     assert (ended["state"], ended["stream_id"], ended["output_end"]) == ("succeeded", stream_id, 0)
+
+
+async def test_the_output_of_a_command_whose_acceptance_was_undone_is_found(api):
+    """A crash of Postgres may undo the acceptance, of which no commit waits for the disk; the connection goes on."""
+    agent, operator = await api.enrol(), Operator(api, await api.operator())
+    async with api.agent_socket(agent) as socket:
+        await socket.send(HELLO_TEXT)
+        stream_id = (await next_message(socket, "welcome"))["stream_id"]
+        command = await operator.send(agent.id, "echo")
+        await next_message(socket, "offer")
+        about = {"command_id": command["id"], "started_at": "2026-01-01T00:00:00Z", "output_start": 0}
+        await socket.send(json.dumps({"type": "accepted", **about}))
+        await operator.until_state(command, "running")
+        async with await connect_database(api.database_url, role="onsembl_api", autocommit=True) as conn:
+            await conn.execute(
+                """update onsembl.commands
+                   set state = 'dispatched', stream_id = null, output_start = null, started_at = null where id = %s""",
+                [command["id"]],
+            )
+        end = {"outcome": "succeeded", "ended_at": "2026-01-01T00:00:09Z", "output_end": 0}
+        await socket.send(json.dumps({"type": "ended", **about, **end}))
+        await next_message(socket, "end_recorded")
+    ended = await operator.read(command)
+    assert (ended["state"], ended["stream_id"], ended["output_end"]) == ("succeeded", stream_id, 0)
