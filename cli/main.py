@@ -33,6 +33,7 @@ CLIENT, SERVER = "onsembl.cli.client", "onsembl.cli.server"
         "migrate": LazyCommand(f"{SERVER}.migrate:migrate", "Apply missing migrations to the database."),
         "operator": LazyCommand(f"{SERVER}.operators:operator", "Add, list and disable operators."),
         "presets": LazyCommand(f"{CLIENT}.presets:presets_group", "Manage templates of commands."),
+        "prices": LazyCommand(f"{CLIENT}.prices:prices_group", "Manage the prices by which costs are estimated."),
         "recordings": LazyCommand(f"{CLIENT}.recordings:recordings", "List recordings and their disk usage."),
         "recovery": LazyCommand(f"{CLIENT}.recovery:recovery_group", "Let agents come back after a restored backup."),
         "schedules": LazyCommand(f"{CLIENT}.schedules:schedules_group", "Manage commands that run on a schedule."),
@@ -41,6 +42,7 @@ CLIENT, SERVER = "onsembl.cli.client", "onsembl.cli.server"
         "stop": LazyCommand(f"{CLIENT}.stop:stop", "Begin, follow or lift an emergency stop."),
         "supabase": LazyCommand(f"{SERVER}.supabase:supabase", "Set up and check a hosted Supabase project."),
         "up": LazyCommand(f"{SERVER}.up:up", "Start the control center."),
+        "usage": LazyCommand(f"{CLIENT}.usage:usage", "Show tokens and costs."),
         "worker": LazyCommand(f"{SERVER}.worker:worker", "Run jobs."),
     },
 )

@@ -78,6 +78,8 @@ ACTIONS: dict[str, str] = {
     "operator.user_deleted": "A user was deleted by the project's admin interface.",
     "preset.deleted": "A preset was deleted; the detail has its content.",
     "preset.saved": "A preset was created, changed or renamed: before and after.",
+    "price.deleted": "An admin deleted prices of models; the detail has them.",
+    "price.set": "An admin set prices of models; the detail has them.",
     "recording.exported": "A recording was exported.",
     "recovery.closed": "An admin closed a recovery before its end.",
     "recovery.opened": "An admin opened a recovery, in which each agent can get new tokens once.",

@@ -239,19 +239,19 @@ async def place_output(conn: Connection, command_id: CommandId, stream_id: Strea
 
 async def used(conn: Connection, agent_id: AgentId, command_id: CommandId, usage: Usage) -> None:
     """Record the usage of a running command so far. The transaction does not wait for the disk: a crash of Postgres
-    may undo it, and the agent reports again."""
+    may undo it, and the agent reports again. A cost that the CLI does not report is estimated by the prices."""
     await conn.execute(
         """update commands
            set usage = %(usage)s,
                over_at = case
-                   when %(tokens)s > (limits ->> 'tokens')::bigint or %(cost)s::float8 > (limits ->> 'cost_usd')::float8
+                   when %(tokens)s > (limits ->> 'tokens')::bigint
+                       or limits ? 'cost_usd' and usage_cost(%(usage)s) > (limits ->> 'cost_usd')::float8
                    then coalesce(over_at, now()) end
            where id = %(id)s and agent_id = %(agent_id)s and state = 'running'
            returning set_config('synchronous_commit', 'off', true)""",
         {
             "usage": Jsonb(to_builtins(usage)),
             "tokens": usage.tokens,
-            "cost": usage.cost_usd,
             "id": command_id,
             "agent_id": agent_id,
         },
@@ -375,7 +375,7 @@ async def limited(conn: Connection) -> dict[CommandId, LimitedCommand]:
                   case when status = 'online' then format('%s %s', epoch, reached_since) end as connection,
                   (select ended from archive_ends where archive_ends.stream_id = commands.stream_id) as output_end,
                   case when over_at is null then null
-                      when (usage ->> 'cost_usd')::float8 > (commands.limits ->> 'cost_usd')::float8 then 'cost_usd'
+                      when usage_cost(usage) > (commands.limits ->> 'cost_usd')::float8 then 'cost_usd'
                       else 'tokens' end as over
            from commands
            join agents on agents.id = agent_id

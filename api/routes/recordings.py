@@ -21,12 +21,12 @@ from onsembl.api.http.paging import read_page
 from onsembl.api.http.problems import Problem, found
 from onsembl.api.routes.recordings_models import (
     AgentRecordingQuery,
-    ArchiveUsage,
     ModesQuery,
     Offset,
     RecordedCommands,
     RecordedCommandsQuery,
     RecordingQuery,
+    StorageUse,
     Stream,
     StreamRange,
     StreamRecordingQuery,
@@ -112,7 +112,7 @@ def _kept(stream: DictRow, start: int | None, end: int | None) -> tuple[int, int
     return max(stream["start"], start or 0), min(stream["end"], end) if end is not None else stream["end"]
 
 
-async def read_archive_usage(call: Call[NoBody]) -> dict[str, object]:
+async def read_storage(call: Call[NoBody]) -> dict[str, object]:
     async with call.services.pool.connection() as conn:
         used = await archive.usage(conn)
         recorded, searched = await archive.disk_use(conn)
@@ -382,9 +382,9 @@ ENDPOINTS = [
     ),
     Endpoint(
         method="GET",
-        path="/v1/usage",
-        handler=read_archive_usage,
+        path="/v1/storage",
+        handler=read_storage,
         summary="Read the disk use of the recordings, by agent",
-        answer=ArchiveUsage,
+        answer=StorageUse,
     ),
 ]

@@ -96,20 +96,20 @@ class TerminalModesAnswer(Answer, frozen=True, kw_only=True):
     modes: str
 
 
-class AgentUsage(Answer, frozen=True, kw_only=True):
+class AgentStorage(Answer, frozen=True, kw_only=True):
     """The compressed size of an agent's recordings, in bytes."""
 
     agent_id: UUID
     stored: int
 
 
-class ArchiveUsage(Answer, frozen=True, kw_only=True):
+class StorageUse(Answer, frozen=True, kw_only=True):
     """The disk use of recordings. Agents without recordings are left out.
 
     `archive` and `search` are bytes on disk with all indexes: of the recordings, and of the text for the search.
     """
 
-    agents: list[AgentUsage]
+    agents: list[AgentStorage]
     archive: int
     search: int
 

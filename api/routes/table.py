@@ -22,6 +22,7 @@ from onsembl.api.routes import schedules as schedule_routes
 from onsembl.api.routes import search as search_routes
 from onsembl.api.routes import stats as stats_routes
 from onsembl.api.routes import steps as step_routes
+from onsembl.api.routes import usage as usage_routes
 
 ENDPOINTS = [
     *access_routes.ENDPOINTS,
@@ -43,5 +44,6 @@ ENDPOINTS = [
     *recovery_routes.ENDPOINTS,
     *search_routes.ENDPOINTS,
     *stats_routes.ENDPOINTS,
+    *usage_routes.ENDPOINTS,
     *agent_routes.ENDPOINTS,
 ]

@@ -46,10 +46,10 @@ def list_recordings(agent: str, limit: int, as_json: bool, server: str | None) -
 @recordings.command()
 @json_option
 @server_option
-def usage(as_json: bool, server: str | None) -> None:
+def storage(as_json: bool, server: str | None) -> None:
     """Show the disk usage of recordings, by agent and in total."""
     with OperatorClient(server) as client:
-        used = client.request("GET", "/v1/usage")
+        used = client.request("GET", "/v1/storage")
         names = client.agent_names()
     if as_json:
         print_json(used)

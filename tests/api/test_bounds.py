@@ -69,6 +69,8 @@ def unbounded(type: inspect.Type, place: str, seen: set[Any]) -> Iterator[str]:
         case inspect.DateTimeType(tz=tz):
             if tz is not True:
                 yield f"{place}: time zone"
+        case inspect.DateType():
+            pass  # the years 1 to 9999, which Postgres has, too
         case inspect.BoolType() | inspect.NoneType() | inspect.UUIDType() | inspect.EnumType() | inspect.LiteralType():
             pass
         case _:

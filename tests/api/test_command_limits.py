@@ -124,11 +124,18 @@ async def test_an_agents_limits_are_an_admins_to_set(api, admin):
 
 @pytest.mark.parametrize(
     ("limits", "passed"),
-    [({"wall_seconds": 1}, "wall_seconds"), ({"idle_seconds": 1}, "idle_seconds"), ({"tokens": 9}, "tokens")],
+    [
+        ({"wall_seconds": 1}, "wall_seconds"),
+        ({"idle_seconds": 1}, "idle_seconds"),
+        ({"tokens": 9}, "tokens"),
+        ({"cost_usd": 0.03}, "cost_usd"),
+    ],
 )
 async def test_the_server_stops_what_its_agent_does_not(api, admin, limits, passed):
-    """The server cancels a command past its limit if its agent does not know limits, and the command has timed out."""
+    """The server cancels a command past its limit if its agent does not know limits, and the command has timed out. A
+    cost that the CLI does not report is estimated by the prices."""
     agent = await api.enrol()
+    await call_api(admin, "PUT", "/v1/prices", {"pattern": "m", "input_usd": 10_000, "output_usd": 0})
     async with api.agent_socket(agent) as socket:
         await socket.send(json.dumps(HELLO))
         command = await admin.send(agent.id, "go on", limits=limits)
@@ -136,7 +143,8 @@ async def test_the_server_stops_what_its_agent_does_not(api, admin, limits, pass
         about = {"command_id": command["id"]}
         now = datetime.now(UTC).isoformat()
         await socket.send(json.dumps({"type": "accepted", **about, "started_at": now, "output_start": 0}))
-        await socket.send(json.dumps({"type": "used", **about, "usage": {"input_tokens": 4, "cache_write_tokens": 6}}))
+        usage = {"model": "m", "input_tokens": 4, "cache_write_tokens": 6}
+        await socket.send(json.dumps({"type": "used", **about, "usage": usage}))
 
         async def known() -> bool:
             return (await admin.read(command))["usage"] is not None

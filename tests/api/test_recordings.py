@@ -125,7 +125,7 @@ async def test_streams_are_listed_with_what_is_kept(api, viewer, agent, stream):
     assert (row["start"], row["end"], row["commands"], row["agent_name"]) == (0, 40, 1, "one")
     assert row["began_at"].startswith(f"{NOON:%Y-%m-%d}T12:00:00") and row["stored"] > 0
     assert seen[0]["began_at"] is None
-    used = (await api.http.get("/v1/usage", headers=viewer)).json()
+    used = (await api.http.get("/v1/storage", headers=viewer)).json()
     assert used["agents"] == [{"agent_id": agent.id, "stored": row["stored"]}]
     assert used["archive"] > row["stored"] and used["search"] > 0
     assert (await api.http.get(f"/v1/streams/{stream}", headers=viewer)).json() == row
@@ -199,7 +199,7 @@ async def test_nobody_reads_back_without_a_role(api, agent, stream):
         f"/v1/agents/{agent.id}/streams",
         f"/v1/agents/{agent.id}/recording",
         f"/v1/commands/{uuid4()}/recording",
-        "/v1/usage",
+        "/v1/storage",
     ):
         assert (await api.http.get(path)).status_code == 401, path
     headers = (await api.operator(Role.VIEWER)).headers

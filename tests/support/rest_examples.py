@@ -40,6 +40,7 @@ PRESET = {
     "rules": RULES,
 }
 SCHEDULE = {**COMMAND, "target": {"all": True}, "cron": "0 6 * * *", "time_zone": "Europe/Berlin"}
+PRICE = {"pattern": "claude-*", "valid_from": "2026-01-31", "input_usd": 3.0, "output_usd": 15.0}
 AUDIT = {
     **SPAN,
     "actor": "x",
@@ -83,6 +84,9 @@ EXAMPLES: dict[str, Example] = {
     "previewScheduleTimes": Example(query={"cron": "0 6 * * *", "time_zone": "Europe/Berlin"}),
     "updateSchedule": Example(body={**SCHEDULE, "name": "changed"}),
     "listScheduleRuns": Example(query={"limit": "5"}),
+    "readUsage": Example(query={**SPAN, "by": "label", "time_zone": "Europe/Berlin", "limit": "5"}),
+    "exportUsage": Example(query=SPAN),
+    "setPrice": Example(body={**PRICE, "cache_read_usd": 0.3, "cache_write_usd": 3.75}),
     "beginHalt": Example(body={"reason": "why"}),
     "listJobs": Example(query={"state": "failed", "before": "9", "limit": "5"}),
     "listAuditEvents": Example(query={**AUDIT, "before": "9", "limit": "5"}),
@@ -139,6 +143,7 @@ class Objects:
             "user_code": self._user_code,
             "conversation_id": self._conversation,
             "name": self._preset,
+            "price_id": self._price,
         }
 
     async def path_value(self, operation: str, parameter: str) -> str:
@@ -258,6 +263,13 @@ class Objects:
 
     async def _enrolment_token(self) -> str:
         return await self._post("/v1/enrolment-tokens", {})
+
+    async def _price(self) -> str:
+        return await self._insert(
+            """insert into prices (pattern, valid_from, input_usd, output_usd, cache_read_usd, cache_write_usd)
+               values (%s, '2026-01-01', 1, 2, 3, 4) returning id""",
+            f"model-{next(self._number)}",
+        )
 
     async def _preset(self) -> str:
         name = f"preset-{next(self._number)}"

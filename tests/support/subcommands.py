@@ -61,7 +61,7 @@ def _value(parameter: click.Parameter) -> str:
     match parameter.type:
         case click.Choice(choices=choices):
             return str(choices[0])
-        case click.types.IntParamType():
+        case click.types.IntParamType() | click.types.FloatParamType():
             return "1"
         case click.types.UUIDParameterType():
             return ID
