@@ -38,6 +38,7 @@ PAGES = {
     "presets": "#/presets",
     "schedules": "#/schedules",
     "recordings": "#/recordings",
+    "usage": "#/usage",
     "statistics": "#/statistics",
     "audit": "#/audit",
     "access": "#/access",

@@ -19,6 +19,7 @@ export const PAGES: Page[] = [
   { id: "presets", label: "Presets", role: "viewer", load: () => import("../pages/Presets.svelte") },
   { id: "schedules", label: "Schedules", role: "viewer", load: () => import("../pages/Schedules.svelte") },
   { id: "recordings", label: "Recordings", role: "viewer", load: () => import("../pages/Recordings.svelte") },
+  { id: "usage", label: "Usage", role: "viewer", load: () => import("../pages/Usage.svelte") },
   { id: "statistics", label: "Statistics", role: "viewer", load: () => import("../pages/Statistics.svelte") },
   { id: "audit", label: "Audit", role: "admin", load: () => import("../pages/Audit.svelte") },
   { id: "access", label: "Access", role: "admin", load: () => import("../pages/Access.svelte") },
