@@ -21,6 +21,7 @@ from uuid import UUID, uuid4
 import msgspec
 
 from onsembl.agent.drivers.acp.driver import GeminiDriver
+from onsembl.agent.drivers.attached_files import AttachedFiles
 from onsembl.agent.drivers.claude.driver import ClaudeDriver
 from onsembl.agent.drivers.codex.driver import CodexDriver
 from onsembl.agent.drivers.driver import Driver
@@ -186,7 +187,10 @@ class Agent:
         self._session = ServerSession(self._terminal, self)
         self._steps.on_added = self._send_frames
         self._connection = AgentConnection(config.folder, credentials, self._session)
-        self._runner = Runner(driver, context, self._journal, config.stop_timeouts, self._session.send, self._startup)
+        files = AttachedFiles(config.folder / "attachments", self._connection.fetch)
+        self._runner = Runner(
+            driver, context, self._journal, config.stop_timeouts, self._session.send, self._startup, files
+        )
         self._leaving: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._boot = uuid4()
         self._emergency_stop = EmergencyStop(self._runner, self._reaper, self._session.send)
@@ -322,4 +326,5 @@ class Agent:
             problem=self.problem,
             takes_steers=DRIVERS[self._config.kind].takes_steers,
             takes_rules=DRIVERS[self._config.kind].takes_rules,
+            takes_attachments=DRIVERS[self._config.kind].takes_attachments,
         )

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
 
+from onsembl.agent.drivers.attached_files import AttachedFile, AttachedFiles, AttachmentError
 from onsembl.agent.drivers.conversation_lock import ConversationInUse, held
 from onsembl.agent.drivers.driver import Driver
 from onsembl.agent.drivers.guarded import GuardedRun, in_words
@@ -73,6 +74,7 @@ class Runner:
         timeouts: StopTimeouts,
         send: Callable[[Message], None],
         startup: StartupScript,
+        files: AttachedFiles,
     ) -> None:
         self._driver = driver
         self._context = context
@@ -82,6 +84,7 @@ class Runner:
         self._timeouts = timeouts
         self._send_to_server = send
         self._startup = startup
+        self._files = files
         self._task: asyncio.Task[None] | None = None
         self._run: GuardedRun | None = None
         self._current: UUID | None = None
@@ -244,6 +247,7 @@ class Runner:
                 # The end is in memory and is reported; a later run reports it again.
                 logger.warning("The journal cannot be written: %s", error, extra={"action": "journal_failed"})
         await self._stop_leftovers(self._startup.id)
+        self._remove_files(self._files.remove_all)
 
     async def _stop_leftovers(self, id: str) -> list[int]:
         """Stop the processes that are marked with this id; return the pids of those that survive."""
@@ -290,7 +294,7 @@ class Runner:
         try:
             with held(offer.turn.conversation if offer.turn is not None else None):
                 end = await self._run_to_end(offer, report)
-        except ConversationInUse as error:
+        except (ConversationInUse, AttachmentError) as error:
             end = await self._end_after(error, report, str(error))
         except Exception as error:
             logger.exception("A command failed by an internal error", extra={"action": "command_failed"})
@@ -298,6 +302,7 @@ class Runner:
         self._run = self._escalation = None
         for process in list(self._context.open):
             process.close()
+        self._remove_files(lambda: self._files.remove(offer.command_id))
         self._report_end(end)
 
     async def _run_to_end(self, offer: Offer, report: Accepted) -> Ended:
@@ -305,11 +310,12 @@ class Runner:
         await self._stop_open_processes()  # there is one if the startup script failed by an internal error
         self._terminal.make_sane()
         self._terminal.write_line(PROMPT + printable(offer.text).replace("\n", "\r\n  "))
+        files = await self._fetch_files(offer)
         began = time.monotonic()
         if self._stop_requested.is_set():
             return self._end(report, "cancelled")
         try:
-            run = GuardedRun(self._driver.start(offer, self._context))
+            run = GuardedRun(self._driver.start(offer, self._context, files))
         except OSError as error:
             return await self._end_after(error, report, start_failure(error))
         run.on_steered(self._steered)
@@ -319,6 +325,34 @@ class Runner:
         survivors = await self._wait_or_stop(run, offer)
         await run.process.drain()
         return self._conclude(report, offer.limits, run, survivors, time.monotonic() - began)
+
+    async def _fetch_files(self, offer: Offer) -> list[AttachedFile]:
+        """The files of the prompt, if the command is not stopped before. Raises AttachmentError."""
+        if offer.turn is None or not offer.turn.attachments:
+            return []
+        attachments = offer.turn.attachments
+        for attachment in attachments:
+            shown = f"  {attachment.name} · {attachment.media_type} · {attachment.size:,} bytes"
+            self._terminal.write_line(f"{DIM}{printable(shown)}{RESET}")
+        fetching = asyncio.create_task(self._files.place(offer.command_id, attachments), name="files of a prompt")
+        stopped = asyncio.create_task(self._stop_requested.wait(), name="stop")
+        try:
+            await asyncio.wait({fetching, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not fetching.done():
+                return []
+            return fetching.result()
+        except OSError as error:
+            raise AttachmentError(f"The files cannot be written: {error.strerror}.") from error
+        finally:
+            for task in (fetching, stopped):
+                task.cancel()
+            await asyncio.gather(fetching, stopped, return_exceptions=True)
+
+    def _remove_files(self, remove: Callable[[], None]) -> None:
+        try:
+            remove()
+        except OSError:
+            logger.exception("The files of a prompt cannot be removed", extra={"action": "files_left"})
 
     async def _stop_open_processes(self) -> set[int]:
         """Stop every process that was started and not closed; return the pids of those that survive."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, cast
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from psycopg.rows import DictRow
 from onsembl.fleet import instance_messages
 from onsembl.fleet.instance_messages import InstanceMessage
 from onsembl.protocol import request_ids
+from onsembl.protocol.attachments import MAX_ATTACHMENT_BYTES, Attachment
 from onsembl.protocol.command_messages import MAX_STEERS
 from onsembl.protocol.field_types import END, Bounded, CommandText, Name, Priority
 from onsembl.protocol.ids import AgentId
@@ -24,6 +25,7 @@ from onsembl.protocol.states import AgentKind
 from onsembl.protocol.tool_rules import NO_RULES, REQUESTED_NO_RULES, RequestedRules, ToolRules
 from onsembl.protocol.turn_messages import Effort, ModelName
 from onsembl.sql import agents, audit, command_groups, commands, conversations, presets
+from onsembl.sql import attachments as files
 from onsembl.sql.database import Connection, Pool
 
 DEFAULT_PRIORITY = 5
@@ -146,6 +148,7 @@ async def send(
     target: AgentId | Mapping[str, Any],
     actor: audit.Actor,
     *,
+    attachments: Sequence[UUID] = (),
     group_of_one: bool = True,
     skip: Callable[[Collection[AgentId]], Awaitable[Collection[AgentId]]] | None = None,
 ) -> Sent:
@@ -153,14 +156,16 @@ async def send(
 
     `target` is an agent's id, or a target as `find_targets` takes it, whose commands become a group; without
     `group_of_one`, a target that names a single agent gets a command without a group. `skip` is called with the
-    targets' ids and returns those that get no command. Raises SendError; then nothing is written.
+    targets' ids and returns those that get no command. `attachments` are files that the actor has stored. Raises
+    SendError; then nothing is written.
 
     A plain text for an agent's id is one statement, which also gives the command its job if the agent is free.
     """
     if isinstance(target, UUID):
-        plain = content.preset is None and not content.rules
+        plain = content.preset is None and not content.rules and not attachments
         targets = [] if plain else [await _enabled_agent(conn, target)]
         rendered = await render_content(conn, content, [agent["kind"] for agent in targets])
+        rendered = rendered.with_attachments(await _stored(conn, attachments, actor))
         check_turn(rendered, targets)
         return Sent(command=await _request(conn, rendered, target, actor))
     rows = await find_targets(conn, target)
@@ -173,6 +178,7 @@ async def send(
         if not rows:
             return Sent(skipped=skipped)
     rendered = await render_content(conn, content, [row["kind"] for row in rows])
+    rendered = rendered.with_attachments(await _stored(conn, attachments, actor))
     check_turn(rendered, rows)
     if not is_group:
         return Sent(command=await _request(conn, rendered, AgentId(rows[0]["id"]), actor), skipped=skipped)
@@ -207,6 +213,14 @@ class RenderedCommand:
     turn_settings: Mapping[str, object]
     """For the CLI; with the `rules` of the command and its preset, if any."""
     rules: ToolRules = NO_RULES
+    attachments: Sequence[Attachment] = ()
+
+    def with_attachments(self, attachments: Sequence[Attachment]) -> RenderedCommand:
+        """This command with these files."""
+        if not attachments:
+            return self
+        settings = {**self.turn_settings, "attachments": to_builtins(attachments)}
+        return replace(self, attachments=attachments, turn_settings=settings)
 
     def audit_detail(self, agent_id: AgentId) -> dict[str, object]:
         """The detail of the audit log's event when the command is sent to this agent."""
@@ -217,6 +231,8 @@ class RenderedCommand:
             detail["limits"] = limits
         if self.rules:
             detail["rules"] = to_builtins(self.rules)
+        if self.attachments:
+            detail["attachments"] = to_builtins(self.attachments)
         return detail
 
 
@@ -296,7 +312,26 @@ async def _request(
         if steer:
             raise SteerError(f"The running turn has {MAX_STEERS} texts already. Queue this one.")
         raise NoTargetError(f"The agent {agent['name']} was disabled when the command was sent.")
+    await _attach(conn, command, [row])
     return row
+
+
+async def _stored(conn: Connection, ids: Sequence[UUID], actor: audit.Actor) -> list[Attachment]:
+    """The files of these ids that the actor has stored, in this order. Raises ContentError."""
+    if not ids:
+        return []
+    stored = {row["id"]: convert(row, Attachment) for row in await files.of_operator(conn, actor.id, ids)}
+    if missing := [str(id) for id in ids if id not in stored]:
+        raise ContentError(f"You have stored no such file: {', '.join(missing)}. A file is kept for a day.")
+    size = sum(attachment.size for attachment in stored.values())
+    if size > MAX_ATTACHMENT_BYTES:
+        raise ContentError(f"The files have {size:,} bytes together; the limit is {MAX_ATTACHMENT_BYTES:,}.")
+    return [stored[id] for id in dict.fromkeys(ids)]
+
+
+async def _attach(conn: Connection, command: RenderedCommand, rows: Sequence[DictRow]) -> None:
+    if command.attachments:
+        await files.give(conn, [row["id"] for row in rows], [attachment.id for attachment in command.attachments])
 
 
 async def _raise_refused(conn: Connection, command: RenderedCommand, agent: DictRow) -> None:
@@ -327,6 +362,10 @@ def check_turn(command: RenderedCommand, targets: Sequence[DictRow]) -> None:
             raise ContentError(f"The agent {agent['name']} goes no further than the permission mode {limit}.")
         if agent["kind"] != AgentKind.SHELL:
             check_rules(command.rules, agent)
+            if command.attachments and not agent["takes_attachments"] and agent["connected_at"] is not None:
+                raise ContentError(
+                    f"The agent {agent['name']} gives its coding CLI no files: its version is older. Update it."
+                )
     names = [agent["name"] for agent in targets if agent["kind"] == AgentKind.SHELL]
     if names and (named or command.turn_settings):
         raise ContentError(f"An agent of the kind shell takes no settings of a turn: {', '.join(names)}.")
@@ -394,6 +433,7 @@ async def _send_to_group(
     )
     for agent_id in set(agent_ids) - {row["agent_id"] for row in rows}:
         await _raise_refused(conn, command, await _enabled_agent(conn, agent_id))
+    await _attach(conn, command, rows)
     for row in rows:
         await audit.write(
             conn,

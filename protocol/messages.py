@@ -182,6 +182,7 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     takes_steers: bool = False
     """Whether the agent puts texts into a running turn (`steer`)."""
     takes_rules: bool = False
+    takes_attachments: bool = False
     """Whether the agent holds a turn to its `rules`."""
     asks: bool = False
     """Whether the agent sends `asked` and takes `answer`."""

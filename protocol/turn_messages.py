@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from onsembl.protocol.attachments import MAX_ATTACHMENTS, Attachment
 from onsembl.protocol.field_types import END, NO_NUL, ShortText
 from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.tool_rules import NO_RULES, ToolRules
@@ -27,7 +28,7 @@ class TurnSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     `known` is true when the CLI must know the conversation, because a turn of it has ended. With `fork_of` the
     conversation begins as a copy of that one; with `fork_at`, the copy ends with that message of it. `preface` goes
-    before the prompt.
+    before the prompt. The agent fetches the `attachments` from the server.
     """
 
     conversation: ConversationId
@@ -39,6 +40,7 @@ class TurnSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     effort: Effort | None = None
     permission_mode: PermissionMode = "ask"
     rules: ToolRules = NO_RULES
+    attachments: Annotated[list[Attachment], Meta(max_length=MAX_ATTACHMENTS)] = []
 
 
 class Denial(msgspec.Struct, frozen=True, kw_only=True):

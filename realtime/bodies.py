@@ -22,11 +22,11 @@ class BodyRejected(Exception):
         self.status = status
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes:
-    """The whole body. Raises BodyRejected."""
+async def read_body(request: Request, max_bytes: int, seconds: float = BODY_SECONDS) -> bytes:
+    """The whole body, which arrives within `seconds`. Raises BodyRejected."""
     raw = bytearray()
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(seconds):
             async for chunk in request.stream():
                 raw += chunk
                 if len(raw) > max_bytes:
@@ -34,5 +34,5 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     except ClientDisconnect as error:  # nobody reads the answer, but it is no error of the server
         raise BodyRejected(400, "The client closed the connection before its body was complete.") from error
     except TimeoutError as error:
-        raise BodyRejected(408, f"The body did not arrive within {BODY_SECONDS:g} seconds.") from error
+        raise BodyRejected(408, f"The body did not arrive within {seconds:g} seconds.") from error
     return bytes(raw)

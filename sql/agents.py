@@ -23,7 +23,8 @@ from onsembl.sql.database import Connection
 
 COLUMNS = """id, name, kind, mode, host, platform, version, created_at, disabled_at, status, epoch, instance_id,
     connected_at, disconnected_at, stream_id, columns, rows, paused_at, paused_by_name,
-    labels, limits, permission_mode, rules, problem, problem_since, takes_steers, takes_rules"""
+    labels, limits, permission_mode, rules, problem, problem_since, takes_steers, takes_rules,
+    takes_attachments"""
 
 
 async def list_agents(conn: Connection) -> list[DictRow]:
@@ -74,7 +75,8 @@ async def connected(
             epoch = epoch + 1, status = 'online', instance_id = %(instance_id)s, connected_at = now(),
             disconnected_at = null, stream_id = %(stream_id)s, kind = %(kind)s, mode = %(mode)s, host = %(host)s,
             platform = %(platform)s, version = %(version)s, columns = %(columns)s, rows = %(rows)s,
-            takes_steers = %(takes_steers)s, takes_rules = %(takes_rules)s
+            takes_steers = %(takes_steers)s, takes_rules = %(takes_rules)s,
+            takes_attachments = %(takes_attachments)s
         where id = %(agent_id)s
         returning epoch""",
         {
@@ -90,6 +92,7 @@ async def connected(
             "rows": hello.rows,
             "takes_steers": hello.takes_steers,
             "takes_rules": hello.takes_rules,
+            "takes_attachments": hello.takes_attachments,
         },
     )
     row = await cursor.fetchone()

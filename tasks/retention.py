@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from procrastinate import JobContext
 
-from onsembl.sql import archive, audit, audit_chain, idempotency_keys, schedules, search, steps
+from onsembl.sql import archive, attachments, audit, audit_chain, idempotency_keys, schedules, search, steps
 from onsembl.tasks.context import services_of
 
 KEEP_JOBS_HOURS = 24
 
 
 AUDIT_DAYS = 30
+KEEP_UNSENT_FILES_HOURS = 24
 KEEP_RUNS_DAYS = 90
 ARCHIVE_DAYS_AHEAD = 3
 
 
 async def keep_archive(context: JobContext, timestamp: int) -> None:
-    """Create the archive's partitions of the coming days, and drop the days whose retention time has passed."""
+    """Create the archive's partitions of the coming days, and drop the days whose retention time has passed; with them
+    the files of prompts, and those that no command has after a day."""
     services = services_of(context)
     async with services.pool.connection() as conn:
         await archive.make_partitions(conn, ARCHIVE_DAYS_AHEAD)
+    async with services.pool.connection() as conn:
+        await attachments.forget(conn, unsent_hours=KEEP_UNSENT_FILES_HOURS, days=services.archive_days)
     # In a transaction of its own: a reader may prevent the drop of a partition, and the next run tries again.
     async with services.pool.connection() as conn:
         for dropped in await archive.drop_partitions(conn, services.archive_days):

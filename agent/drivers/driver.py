@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 from uuid import UUID
 
+from onsembl.agent.drivers.attached_files import AttachedFile
 from onsembl.agent.process.process import Process, ProcessContext
 from onsembl.protocol.limits import LimitName
 from onsembl.protocol.messages import Offer
@@ -71,7 +72,9 @@ class Driver(Protocol):
     """Whether a text can be given to a running command."""
     takes_rules: bool
     """Whether the CLI is held to the rules of a turn."""
+    takes_attachments: bool
+    """Whether files can go with a prompt."""
 
-    def start(self, offer: Offer, context: ProcessContext) -> Run:
-        """Run a command. Raises OSError when it cannot start."""
+    def start(self, offer: Offer, context: ProcessContext, files: Sequence[AttachedFile] = ()) -> Run:
+        """Run a command, with the files of its prompt. Raises OSError when it cannot start."""
         ...

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
+from onsembl.agent.drivers.attached_files import AttachedFile
 from onsembl.agent.process.process import Process, ProcessContext
 from onsembl.protocol.messages import Offer
 
@@ -42,8 +43,9 @@ class ShellDriver:
 
     takes_steers = False
     takes_rules = False
+    takes_attachments = False
 
-    def start(self, offer: Offer, context: ProcessContext) -> ShellRun:
+    def start(self, offer: Offer, context: ProcessContext, files: Sequence[AttachedFile] = ()) -> ShellRun:
         argv = [*SHELL, script(offer.text), *context.arguments]
         return ShellRun(Process.in_terminal(argv, str(offer.command_id), context))
 

@@ -26,8 +26,10 @@ from onsembl.agent.enrolment.enrol import (
 )
 from onsembl.agent.enrolment.refusals import refusal
 from onsembl.agent.errors import AgentError, CannotWrite
+from onsembl.agent.link.attachments import fetch_attachment
 from onsembl.agent.link.problem import ROOM_SECONDS
 from onsembl.agent.link.session import ProtocolFault, ServerSession
+from onsembl.protocol.attachments import Attachment
 from onsembl.protocol.backoff import Backoff
 from onsembl.protocol.close_codes import CloseCode, is_permanent
 from onsembl.protocol.heartbeat import Heartbeat
@@ -78,6 +80,17 @@ class AgentConnection:
         self._refreshed = asyncio.Event()
         session.on_frame = self._frame_ready.set
         session.on_tokens = self._tokens_received
+
+    async def fetch(self, attachment: Attachment) -> bytes:
+        """The content of a file of the running command; tried until the server gives an answer that is final. Raises
+        AttachmentError."""
+        backoff = Backoff(cap=5.0)
+        while True:
+            try:
+                return await fetch_attachment(self._credentials.server, self._credentials.access_token, attachment)
+            except ServerUnreachable as error:  # or the access token has expired: the connection gets the next one
+                logger.warning("%s", error, extra={"action": "server_unreachable"})
+            await asyncio.sleep(backoff.next_delay())
 
     async def run(self) -> None:
         """Stay connected until cancelled. Raises AgentError when only a person can help."""

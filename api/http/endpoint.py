@@ -22,7 +22,7 @@ from onsembl.api.services import Services
 from onsembl.fleet.json_rows import to_json
 from onsembl.protocol.json_input import InputError, InvalidInput, decode
 from onsembl.protocol.states import Role
-from onsembl.realtime.bodies import CLOSE, BodyRejected, read_body
+from onsembl.realtime.bodies import BODY_SECONDS, CLOSE, BodyRejected, read_body
 from onsembl.sql.audit import Actor
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -84,6 +84,7 @@ class Endpoint:
 
     `role` is the lowest role that may use the route; None for a route that takes another bearer token, which `presents`
     names. A handler that streams its answer returns a Response of another `media_type`; `answer` is then unused.
+    With `takes_file` the body is the content of a file, which the handler reads by `body_of`.
     `old_paths` are the paths of the last release; they still answer, and are not in the OpenAPI document.
     """
 
@@ -97,6 +98,7 @@ class Endpoint:
     role: Role | None = Role.VIEWER
     presents: str = "an operator's access token"
     body: type[msgspec.Struct] = NoBody
+    takes_file: bool = False
     query: type[msgspec.Struct] | None = None
     status: int = 200
     problems: tuple[int, ...] = ()
@@ -138,7 +140,7 @@ class Endpoint:
             operator = await services.authorize(token, self.role, client_address(request))
         else:
             services.rate_limiter.count_token_request(client_address(request))
-        body = await self._read(request)
+        body = await self._read(request) if not self.takes_file else NoBody()
         return await self.handler(Call(services, request, body, token, operator))
 
     async def _read(self, request: Request) -> msgspec.Struct:
@@ -156,10 +158,10 @@ def _decoder(body: type[B]) -> msgspec.json.Decoder[B]:
     return msgspec.json.Decoder(body)
 
 
-async def body_of(request: Request, most_bytes: int) -> bytes:
-    """The whole body. Raises Problem 408 or 413."""
+async def body_of(request: Request, most_bytes: int, seconds: float = BODY_SECONDS) -> bytes:
+    """The whole body, which arrives within `seconds`. Raises Problem 408 or 413."""
     try:
-        return await read_body(request, most_bytes)
+        return await read_body(request, most_bytes, seconds)
     except BodyRejected as refused:
         raise Problem(refused.status, str(refused), headers=CLOSE) from refused
 

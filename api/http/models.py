@@ -64,6 +64,7 @@ class Agent(Answer, frozen=True, kw_only=True):
     problem_since: Time | None
     takes_steers: bool
     takes_rules: bool
+    takes_attachments: bool
     """Whether the agent puts a text into its running turn."""
 
 

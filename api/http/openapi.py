@@ -23,6 +23,7 @@ from onsembl.api.http.endpoint import Endpoint, bearer
 from onsembl.api.http.models import NoBody, ProblemDetails
 from onsembl.api.routes.table import ENDPOINTS
 from onsembl.api.services import Services
+from onsembl.protocol.attachments import PLAIN_FILE
 from onsembl.protocol.states import Role
 
 Schema = dict[str, Any]
@@ -41,6 +42,7 @@ _PROBLEMS = {
     409: "The current state does not allow this",
     410: "The requested bytes are no longer kept",
     413: "The body is too large",
+    415: "The content is not of a type that is taken",
     422: "The body is invalid",
     429: "Too many requests: `Retry-After` says when to try again",
     502: "The sign-in service failed",
@@ -175,6 +177,8 @@ def _operation(endpoint: Endpoint, body: str | None, query: Schema | None) -> di
     if body is not None:
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": _reference(body)}}}
         problems |= {400, 413, 422}
+    if endpoint.takes_file:
+        operation["requestBody"] = {"required": True, "content": _file(PLAIN_FILE)}
     for status in sorted(problems):
         operation["responses"][str(status)] = {
             "description": _PROBLEMS[status],
@@ -186,7 +190,11 @@ def _operation(endpoint: Endpoint, body: str | None, query: Schema | None) -> di
 def _content(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.is_json:
         return {endpoint.media_type: {"schema": _reference(endpoint.answer.__name__)}}
-    return {endpoint.media_type: {"schema": {"type": "string", "format": "binary"}}}
+    return _file(endpoint.media_type)
+
+
+def _file(media_type: str) -> dict[str, Any]:
+    return {media_type: {"schema": {"type": "string", "format": "binary"}}}
 
 
 def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ from onsembl.api.routes.commands_models import (
 )
 from onsembl.api.routes.search_models import terms_of
 from onsembl.fleet.cancel import request_cancel
-from onsembl.fleet.commands import send, steer
+from onsembl.fleet.commands import ContentError, send, steer
 from onsembl.protocol.ids import AgentId, CommandId
 from onsembl.protocol.queue_order import move
 from onsembl.protocol.states import AgentStatus, CommandState, Role
@@ -45,17 +45,21 @@ async def send_command(call: Call[NewAgentCommand]) -> DictRow:
     """Put a command in an agent's queue. If the agent is free, the command gets its job in the same transaction."""
     agent_id = AgentId(call.id("agent_id"))
     once = Once(call)
-    # Without a key, and without a preset to look up, one statement is all.
+    # Without a key, a file, and a preset to look up, one statement is all.
     async with (
-        call.services.pool.connection() if once.keyed or call.body.steer else statement(call.services.pool) as conn
+        call.services.pool.connection()
+        if once.keyed or call.body.steer or call.body.attachments
+        else statement(call.services.pool) as conn
     ):
         made = await once.made_before(conn)
         if made is not None:
             return await _found(conn, CommandId(made))
         if call.body.steer:
+            if call.body.attachments:
+                raise ContentError("A text for the running turn takes no files. Queue it.")
             row = await steer(conn, call.body, agent_id, call.actor)
         else:
-            row = (await send(conn, call.body, agent_id, call.actor)).command
+            row = (await send(conn, call.body, agent_id, call.actor, attachments=call.body.attachments)).command
             assert row is not None
         await once.makes(conn, row["id"])
     await call.services.hub.dispatch(row)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from uuid import UUID
 
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, UnsetType, field
 
 from onsembl.api.http.models import Answer, Body, PageQuery, Time
 from onsembl.api.http.problems import Problem
 from onsembl.fleet.commands import CommandContent
+from onsembl.protocol.attachments import MAX_ATTACHMENTS, Attachment
 from onsembl.protocol.field_types import NO_NUL, CommandText, EscalationStage, Label, Name, Priority, Reason
 from onsembl.protocol.limits import REQUESTED_NO_LIMITS, CommandLimits, LimitName, RequestedLimits
 from onsembl.protocol.permissions import PermissionMode
@@ -22,6 +23,13 @@ from onsembl.protocol.usage import Usage
 Labels = Annotated[list[Label], Meta(max_length=32)]
 AgentNames = Annotated[list[Name], Meta(min_length=1, max_length=1000)]
 Note = Annotated[str, Meta(max_length=10_000, pattern=NO_NUL)]
+FileIds = Annotated[
+    list[UUID],
+    Meta(
+        max_length=MAX_ATTACHMENTS,
+        description="Files that the same operator has stored, of at most 10 MiB together; they go with the prompt.",
+    ),
+]
 StateList = Annotated[str, Meta(max_length=200, pattern=NO_NUL)]
 Revision = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Words = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL)]
@@ -42,7 +50,8 @@ class CancelStepAnswer(Answer, frozen=True, kw_only=True):
 class Turn(Answer, frozen=True, kw_only=True):
     """How the CLI is started for a prompt. `conversation` is the CLI's own id; with `known` the CLI continues it. With
     `fork_of` it begins as a copy of that one, which ends with its message `fork_at`. `preface` goes before the prompt.
-    `rules` are those of the command and its preset; the agent's are in force as well."""
+    `rules` are those of the command and its preset; the agent's are in force as well. `attachments` are the files that
+    go with the prompt."""
 
     conversation: str
     known: bool
@@ -53,6 +62,7 @@ class Turn(Answer, frozen=True, kw_only=True):
     effort: Effort | UnsetType = UNSET
     permission_mode: PermissionMode | UnsetType = UNSET
     rules: ToolRules | UnsetType = UNSET
+    attachments: list[Attachment] | UnsetType = UNSET
 
 
 class Command(Answer, frozen=True, kw_only=True):
@@ -135,6 +145,7 @@ class NewAgentCommand(NewCommand, frozen=True, kw_only=True):
     """
 
     steer: bool = False
+    attachments: FileIds = field(default_factory=list[UUID])
 
 
 class CancelRequest(Body, frozen=True, kw_only=True):
@@ -222,6 +233,7 @@ class NewGroup(NewCommand, frozen=True, kw_only=True):
     """A command for several agents."""
 
     target: Target
+    attachments: FileIds = field(default_factory=list[UUID])
 
 
 class GroupSummary(Answer, frozen=True, kw_only=True):

@@ -34,7 +34,7 @@ async def create_group(call: Call[NewGroup]) -> dict[str, Any]:
     async with pool.connection() as conn:
         group_id = await once.made_before(conn)
         if group_id is None:
-            sent = await send(conn, body, to_builtins(body.target), call.actor)
+            sent = await send(conn, body, to_builtins(body.target), call.actor, attachments=body.attachments)
             assert sent.group is not None
             group_id, agent_ids = sent.group["id"], sent.agent_ids
             await once.makes(conn, group_id)

@@ -141,6 +141,7 @@ class AgentSession:
         self.actor = Actor("agent", identity.id, "", client_address(websocket))
         self.takes_steers = False
         self.takes_rules = False
+        self.takes_attachments = False
         self.offered: tuple[CommandId, float] | None = None
         self.problems = 0
         self._kid = identity.kid
@@ -278,6 +279,7 @@ class AgentSession:
         )
         self.boot = hello.boot
         self.takes_steers, self.takes_rules = hello.takes_steers, hello.takes_rules
+        self.takes_attachments = hello.takes_attachments
         self._hub.links[self.agent_id] = self
         self._known_halt = connected.halt
         for command_id in connected.hello.ended_before:

@@ -49,6 +49,8 @@ class AgentLink(Protocol):
     """Whether the agent puts texts into a running turn."""
     takes_rules: bool
     """Whether the agent holds a turn to its rules."""
+    takes_attachments: bool
+    """Whether the agent gives files to its coding CLI."""
     offered: tuple[CommandId, float] | None
     """The last command that was offered over this connection, and when, by the monotonic clock."""
     problems: int
@@ -273,20 +275,22 @@ async def _send_due(link: AgentLink, row: DictRow) -> None:
         )
 
 
-class _NoRules(Exception):
-    """The turn has rules, and the agent's program does not hold it to them."""
+class _NotTaken(Exception):
+    """The turn has rules or files, and the agent's program does not take them."""
 
 
 def _turn_of(row: DictRow, link: AgentLink) -> TurnSettings | None:
     """The settings of a command's turn, with the rules that are in force now. Raises msgspec.ValidationError, and
-    _NoRules."""
+    _NotTaken."""
     if row["turn"] is None:
         return None
     turn = msgspec.convert(row["turn"], TurnSettings)
     own = msgspec.convert(row["agent_rules"], ToolRules)
     rules = own.joined(turn.rules.within(own, row["agent_mode"]))
     if rules and not link.takes_rules:
-        raise _NoRules("the agent's program does not hold its coding CLI to rules")
+        raise _NotTaken("the agent's program does not hold its coding CLI to rules")
+    if turn.attachments and not link.takes_attachments:
+        raise _NotTaken("the agent's program gives its coding CLI no files")
     return msgspec.structs.replace(turn, rules=rules)
 
 
@@ -304,7 +308,7 @@ async def _send_for(link: AgentLink, row: DictRow) -> None:
         try:
             limits = msgspec.convert(row["limits"], CommandLimits)
             turn = _turn_of(row, link)
-        except (msgspec.ValidationError, _NoRules) as error:  # without an offer, its job gives the command up
+        except (msgspec.ValidationError, _NotTaken) as error:  # without an offer, its job gives the command up
             logger.warning(
                 "A command cannot be offered: %s",
                 error,

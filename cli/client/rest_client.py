@@ -26,6 +26,7 @@ from onsembl.cli.hints import command_line
 from onsembl.cli.insecure import require_encryption
 
 TIMEOUT_SECONDS = 30.0
+UPLOAD_SECONDS = 120.0
 CREATE_RETRY_SECONDS = (0.5, 2.0)
 RENEW_BEFORE_SECONDS = 60.0
 """An access token that expires sooner is renewed before the request."""
@@ -164,6 +165,15 @@ class OperatorClient:
             return post()
 
         return self._answer(send)
+
+    def upload(self, path: str, name: str, content: bytes, media_type: str) -> Any:
+        """The answer to a POST of a file."""
+        headers = {"Content-Type": media_type}
+        return self._answer(
+            lambda: self._http.post(
+                path, params={"name": name}, content=content, headers=headers, timeout=UPLOAD_SECONDS
+            )
+        )
 
     def request(
         self, method: str, path: str, body: dict[str, Any] | None = None, timeout: float = TIMEOUT_SECONDS

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import click
 
+from onsembl.cli.client.files import files_options, store_files
 from onsembl.cli.client.live_output import LiveOutput
 from onsembl.cli.client.options import (
     limit_options,
@@ -43,6 +45,7 @@ INTERRUPTED = 130
 @click.option(
     "--steer", is_flag=True, help="Put the text into the turn that the agent runs now; if none runs, it is the next."
 )
+@files_options
 @click.option(
     "--wait",
     is_flag=True,
@@ -59,6 +62,8 @@ def send(
     values: tuple[str, ...],
     priority: int | None,
     steer: bool,
+    files: tuple[Path, ...],
+    images: tuple[Path, ...],
     wait: bool,
     as_json: bool,
     server: str | None,
@@ -71,6 +76,9 @@ def send(
 
     With --steer the text goes into the running turn, at its next step. If that ends first, it is the next command.
 
+    --image shows the model an image; --file gives it a file as a path. Both are copied to the agent's machine until the
+    command ends.
+
     With --wait and one agent, print the command's output as it arrives and exit with its exit code. With several
     agents, print the final state of each command; the exit code is 1 unless all succeeded. Ctrl-C stops waiting, not
     the commands.
@@ -82,6 +90,8 @@ def send(
         raise click.UsageError("Give either a text or --preset.")
     if steer and len(agents) != 1:
         raise click.UsageError("--steer takes one agent.")
+    if steer and (files or images):
+        raise click.UsageError("--steer takes no files.")
     given = sys.stdin.read() if text == ("-",) else " ".join(text)
     if preset is None and not given.strip():
         raise click.UsageError("The command text is empty.")
@@ -94,6 +104,8 @@ def send(
         body = {**content, "priority": priority, "limits": limits_of(options), **turn}
         if steer:
             body["steer"] = True
+        if files or images:
+            body["attachments"] = store_files(client, files, images)
         if len(agents) == 1:
             sent = [client.create(f"/v1/agents/{client.agent_id(agents[0])}/commands", body)]
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -12,7 +12,9 @@ import pytest
 from agent.conftest import TESTS, sleeping, until
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.attached import no_file
 
+from onsembl.agent.drivers.attached_files import AttachedFile, AttachedFiles
 from onsembl.agent.drivers.claude.translator import ClaudeTranslator
 from onsembl.agent.link.journal import Journal
 from onsembl.agent.process.process import Process, ProcessContext
@@ -48,7 +50,7 @@ class FaultyDriver:
             raise Fault(place)
         return self.value if place == self.place else None
 
-    def start(self, offer: Offer, context: ProcessContext) -> FaultyRun:
+    def start(self, offer: Offer, context: ProcessContext, files: Sequence[AttachedFile] = ()) -> FaultyRun:
         self.at("start")
         run = FaultyRun(self)
         run.process = Process.on_pipes(
@@ -108,7 +110,8 @@ class Bench:
         self.ends: dict[UUID, Ended] = {}
         self.refused: type[Message] | None = None
         startup = StartupScript(None, "startup-of-this-test", context)
-        self.runner = Runner(self.driver, context, self.journal, QUICK, self._send, startup)
+        self.files = AttachedFiles(folder / "attachments", no_file)
+        self.runner = Runner(self.driver, context, self.journal, QUICK, self._send, startup, self.files)
 
     def _send(self, message: Message) -> None:
         if type(message) is self.refused:

@@ -17,7 +17,7 @@ VERBS = (
 )
 SOMETIMES = {
     "CancelStepAnswer": {"limit"},
-    "Turn": {"fork_of", "fork_at", "preface", "model", "effort", "permission_mode", "rules"},
+    "Turn": {"attachments", "fork_of", "fork_at", "preface", "model", "effort", "permission_mode", "rules"},
     "ProblemDetails": {"fields", "state", "revision", "replaceable", "request_id"},
 }
 """Fields of answers that are present only where they apply."""

@@ -3,7 +3,8 @@
 
 With KEEP_ON in the prompt, the replay of an interrupted run waits for the interrupt. With TAKES, the replay waits after
 its first tool for a further text, and takes it; with DROPS, it ends there without taking it. `called.json` gets the
-arguments, the prompt, and the permission mode that was asked for.
+arguments, the prompt, the permission mode that was asked
+for, the images, and the content and the mode of each attached file.
 """
 
 import json
@@ -32,7 +33,13 @@ def next_prompt() -> dict | None:
 
 called: dict = {"argv": sys.argv[1:], "mode": None, "stdin_tty": os.isatty(0)}
 first = next_prompt()
-prompt = called["prompt"] = first["message"]["content"] if first else ""
+content = first["message"]["content"] if first else ""
+blocks = [{"text": content}] if isinstance(content, str) else content
+prompt = called["prompt"] = blocks[0]["text"]
+called["images"] = [block["source"] for block in blocks[1:]]
+prompt, _, attached = prompt.partition("\n\nAttached files:\n")
+files = [Path(line.removeprefix("- ")) for line in attached.splitlines()]
+called["files"] = {str(file): [file.read_bytes().hex(), oct(file.stat().st_mode)] for file in files}
 Path("called.json").write_text(json.dumps(called))
 lines = (
     (Path(os.environ["TRANSCRIPTS"]) / f"{prompt.split(chr(10) * 2)[-1].split()[0]}.jsonl")

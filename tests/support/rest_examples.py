@@ -21,6 +21,7 @@ class Example:
 
     query: dict[str, str] = field(default_factory=dict)
     body: dict[str, Any] | None = None
+    file: bytes | None = None
     token: str = "access"
 
 
@@ -57,7 +58,9 @@ EXAMPLES: dict[str, Example] = {
     "setAgentRules": Example(body={"rules": {"allow": [], "deny": []}}),
     "setAgentLabels": Example(body={"labels": ["blue"]}),
     "setAgentLimits": Example(body=LIMITS),
-    "sendCommand": Example(body=COMMAND),
+    "sendCommand": Example(body={**COMMAND, "attachments": []}),
+    "readAttachment": Example(token="agent"),
+    "createAttachment": Example(query={"name": "a.txt"}, file=b"x"),
     "listCommands": Example(
         query={
             **SPAN,
@@ -144,6 +147,7 @@ class Objects:
             "conversation_id": self._conversation,
             "name": self._preset,
             "price_id": self._price,
+            "attachment_id": self._attachment,
         }
 
     async def path_value(self, operation: str, parameter: str) -> str:
@@ -164,6 +168,8 @@ class Objects:
         """The bearer token of a request."""
         if token == "enrolment":
             return await self._api.enrolment_token()
+        if token == "agent":
+            return self._fetching
         if token in ("refresh", "recovery"):
             agent = await self._api.enrol(f"agent-{next(self._number)}")
             return agent.refresh_token if token == "refresh" else agent.recovery_secret
@@ -240,6 +246,23 @@ class Objects:
         return await self._insert(
             "update conversations set state = 'forgotten' where id = %s returning id", conversation
         )
+
+    async def _attachment(self) -> str:
+        """A file of the command that an agent runs, whose access token is `_fetching`."""
+        agent = await self._api.enrol(f"agent-{next(self._number)}", "claude")
+        self._fetching = agent.access_token
+        command = await self._insert(
+            """insert into commands (agent_id, text, priority, requested_by_name, state)
+               values (%s, 'x', 5, 'x', 'running') returning id""",
+            agent.id,
+        )
+        file = await self._insert(
+            """insert into attachments (operator_id, name, media_type, size, sha256, content)
+               values (%s, 'a', 'image/png', 1, repeat('a', 64), 'x') returning id""",
+            str(uuid4()),
+        )
+        await self._insert("insert into command_attachments values (%s, %s) returning command_id as id", command, file)
+        return file
 
     async def _step(self, parameter: str) -> str:
         if parameter == "number":

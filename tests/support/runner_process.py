@@ -16,7 +16,9 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import msgspec
+from support.attached import no_file
 
+from onsembl.agent.drivers.attached_files import AttachedFiles
 from onsembl.agent.drivers.claude.driver import ClaudeDriver
 from onsembl.agent.drivers.shell import ShellDriver
 from onsembl.agent.errors import CannotWrite
@@ -57,7 +59,10 @@ async def _run(folder: Path, kind: str, adopt: bool, timeouts: StopTimeouts) -> 
     driver = {"shell": ShellDriver, "claude": ClaudeDriver}[kind]()
     script = folder / "startup.sh"
     startup = StartupScript(script if script.exists() else None, f"startup in {folder}", context)
-    runner = Runner(driver, context, journal, timeouts, lambda message: print(encode(message), flush=True), startup)
+    files = AttachedFiles(folder / "attachments", no_file)
+    runner = Runner(
+        driver, context, journal, timeouts, lambda message: print(encode(message), flush=True), startup, files
+    )
     await runner.clean_up_earlier_run()
     for end in journal.ended.values():
         print(encode(end), flush=True)

@@ -45,6 +45,7 @@ class SimulatedLink:
         self.actor = Actor("agent", agent_id, "", "")
         self.takes_steers = True
         self.takes_rules = True
+        self.takes_attachments = True
         self.offered: tuple[CommandId, float] | None = None
         self.problems = 0
         self.to_agent: deque[ServerToAgentMessage] = deque()
@@ -101,6 +102,7 @@ class SimulatedAgent:
             problem=self.problem,
             takes_steers=True,
             takes_rules=True,
+            takes_attachments=True,
         )
 
     def fill_disk(self, *, noticed: bool) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from onsembl.agent.drivers.acp.clis import GEMINI
 from onsembl.agent.drivers.acp.translator import AcpTranslator
+from onsembl.agent.drivers.attached_files import AttachedFile, with_paths
 from onsembl.agent.drivers.conversation_ids import ConversationIds
 from onsembl.agent.drivers.flags import states
 from onsembl.agent.drivers.turn_run import TurnRun
@@ -26,21 +28,25 @@ class GeminiDriver:
 
     takes_steers = False
     takes_rules = False
+    takes_attachments = True
 
-    def start(self, offer: Offer, context: ProcessContext) -> TurnRun:
+    def start(self, offer: Offer, context: ProcessContext, files: Sequence[AttachedFile] = ()) -> TurnRun:
         assert context.driver_folder is not None
         ids = ConversationIds(context.driver_folder / "conversations")
         turn = offer.turn
         argv = [*GEMINI.argv, *context.arguments]
         if turn is not None and turn.model is not None:
             argv += ["--model", turn.model]
+        if files:  # it reads nothing outside of its folders
+            argv += ["--include-directories", str(files[0].path.parent)]
         mode: PermissionMode | None = None
         if not states(context.arguments, _MODE_FLAGS):  # else the machine's owner has decided
             mode = turn.permission_mode if turn is not None else "ask"
         known = ids.known(turn)
         translator = AcpTranslator(
             GEMINI,
-            offer.prompt,
+            with_paths(offer.prompt, files),
+            images=[(file.attachment.media_type, file.base64()) for file in files if file.attachment.is_image],
             folder=str(context.cwd),
             known=known,
             fork_of=turn.fork_of if turn is not None else None,

@@ -8,7 +8,7 @@ and passed over. As seen with Gemini CLI 0.61, OpenCode 1.18, claude-agent-acp 0
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from onsembl.agent.drivers.acp import content
 from onsembl.agent.drivers.acp.clis import AcpCli
@@ -76,9 +76,11 @@ class AcpTranslator:
         mode: PermissionMode | None,
         has_key: bool,
         on_conversation: Callable[[str], None],
+        images: Sequence[tuple[str, str]] = (),
     ) -> None:
         self._cli = cli
-        self._prompt = prompt
+        self._prompt: list[Json] = [{"type": "text", "text": prompt}]
+        self._images = images
         self._folder = folder
         self._known = known
         self._fork_of = fork_of
@@ -195,6 +197,8 @@ class AcpTranslator:
         """Begin the conversation, or continue it: without a replay where the CLI can."""
         place: Json = {"cwd": self._folder, "mcpServers": []}
         capabilities = as_object(initialized.get("agentCapabilities"))
+        if as_object(capabilities.get("promptCapabilities")).get("image") is True:  # else it has their paths
+            self._prompt += [{"type": "image", "mimeType": kind, "data": data} for kind, data in self._images]
         if self._known is None and self._fork_of is not None:
             yield from self._end("failed", f"{self._cli.name} cannot fork a conversation. Begin a new one.")
         elif self._known is None:
@@ -247,7 +251,7 @@ class AcpTranslator:
             "session/prompt",
             self._answered,
             sessionId=self._session,
-            prompt=[{"type": "text", "text": self._prompt}],
+            prompt=self._prompt,
         )
 
     def _answered(self, answer: Json) -> Iterator[TurnEvent]:

@@ -6,9 +6,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from onsembl.agent.drivers.attached_files import AttachedFile, with_paths
 from onsembl.agent.drivers.claude.permissions import STARTS
 from onsembl.agent.drivers.claude.translator import ClaudeTranslator
 from onsembl.agent.drivers.flags import states
+from onsembl.agent.drivers.json_lines import Json
 from onsembl.agent.drivers.turn_run import TurnRun
 from onsembl.agent.process.process import ProcessContext
 from onsembl.protocol.messages import Offer
@@ -38,8 +40,9 @@ class ClaudeDriver:
 
     takes_steers = True
     takes_rules = True
+    takes_attachments = True
 
-    def start(self, offer: Offer, context: ProcessContext) -> TurnRun:
+    def start(self, offer: Offer, context: ProcessContext, files: Sequence[AttachedFile] = ()) -> TurnRun:
         argv = [*ARGV, *context.arguments]
         if offer.turn is not None:
             argv += _turn_arguments(offer.turn, context.arguments)
@@ -52,8 +55,24 @@ class ClaudeDriver:
         rules = offer.turn.rules if offer.turn is not None else NO_RULES
         if mode == "plan":  # which changes nothing, whatever may be done without a question elsewhere
             rules = ToolRules(deny=rules.deny)
-        translator = ClaudeTranslator(offer.prompt, offer.command_id, mode, rules, str(context.cwd))
+        if files:  # else it asks before it reads them
+            argv.append(f"--add-dir={files[0].path.parent}")
+        translator = ClaudeTranslator(_content(offer.prompt, files), offer.command_id, mode, rules, str(context.cwd))
         return TurnRun(argv, offer.command_id, context, translator, translator)
+
+
+def _content(prompt: str, files: Sequence[AttachedFile]) -> str | list[Json]:
+    """The content of the prompt's message: images as they are, and the paths of all files."""
+    text = with_paths(prompt, files)
+    images: list[Json] = [
+        {
+            "type": "image",
+            "source": {"type": "base64", "media_type": file.attachment.media_type, "data": file.base64()},
+        }
+        for file in files
+        if file.attachment.is_image
+    ]
+    return [{"type": "text", "text": text}, *images] if images else text
 
 
 def _turn_arguments(turn: TurnSettings, own: Sequence[str]) -> list[str]:

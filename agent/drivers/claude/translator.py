@@ -78,7 +78,7 @@ class ClaudeTranslator:
 
     def __init__(
         self,
-        prompt: str,
+        prompt: str | list[Json],
         message_id: UUID,
         permission_mode: PermissionMode | None,
         rules: ToolRules = NO_RULES,
@@ -545,8 +545,8 @@ class ClaudeTranslator:
         yield TurnEnded(outcome=self.outcome, error=self._error, seconds=self._seconds, usage=self.usage)
 
 
-def _user_line(identity: UUID, text: str) -> Json:
-    message = {"role": "user", "content": text}
+def _user_line(identity: UUID, content: str | list[Json]) -> Json:
+    message = {"role": "user", "content": content}
     return {"type": "user", "message": message, "parent_tool_use_id": None, "uuid": str(identity)}
 
 

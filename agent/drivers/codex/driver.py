@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
+from onsembl.agent.drivers.attached_files import AttachedFile, with_paths
 from onsembl.agent.drivers.codex.translator import CodexTranslator
 from onsembl.agent.drivers.conversation_ids import ConversationIds
 from onsembl.agent.drivers.turn_run import TurnRun
@@ -20,14 +22,16 @@ class CodexDriver:
 
     takes_steers = True
     takes_rules = False
+    takes_attachments = True
 
-    def start(self, offer: Offer, context: ProcessContext) -> TurnRun:
+    def start(self, offer: Offer, context: ProcessContext, files: Sequence[AttachedFile] = ()) -> TurnRun:
         assert context.driver_folder is not None
         ids = ConversationIds(context.driver_folder / "conversations")
         turn = offer.turn
         source = turn.fork_of if turn is not None else None
         translator = CodexTranslator(
-            offer.prompt,
+            with_paths(offer.prompt, files),
+            images=[str(file.path) for file in files if file.attachment.is_image],
             folder=str(context.cwd),
             known=ids.known(turn),
             fork_of=(ids.get(source) or source) if source is not None else None,

@@ -7,7 +7,7 @@ counted and passed over. As seen with version 0.171.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
 from uuid import UUID
 
@@ -73,7 +73,8 @@ class CodexTranslator:
     """One run of Codex, for one prompt; a `Translator` and a `Steering` of `onsembl.agent.drivers.turn_run`.
 
     `known` is Codex's own id of the thread that the prompt continues, `fork_of` that of which a new one is a copy; with
-    neither, a new one begins. `on_conversation` is called with a new thread's id before the prompt is sent.
+    neither, a new one begins. `on_conversation` is called with a new thread's id before the prompt is sent. `images`
+    are the paths of the images that go with the prompt.
     """
 
     def __init__(
@@ -87,8 +88,10 @@ class CodexTranslator:
         model: str | None,
         effort: Effort | None,
         on_conversation: Callable[[str], None],
+        images: Sequence[str] = (),
     ) -> None:
-        self._prompt = prompt
+        self._input: list[Json] = [{"type": "text", "text": prompt}]
+        self._input += [{"type": "localImage", "path": image} for image in images]
         self._folder = folder
         self._known = known
         self._fork_of = fork_of
@@ -234,8 +237,7 @@ class CodexTranslator:
         if self._ended:
             return
         effort = {"effort": _EFFORTS[self._effort]} if self._effort is not None else {}
-        prompt = [{"type": "text", "text": self._prompt}]
-        self._rpc.ask("turn/start", self._turn_started, threadId=self._thread, input=prompt, **effort)
+        self._rpc.ask("turn/start", self._turn_started, threadId=self._thread, input=self._input, **effort)
         yield TurnStarted(
             conversation=self._thread,
             model=self._model or "",

@@ -2,9 +2,10 @@ import createClient, { type Client, type FetchOptions } from "openapi-fetch";
 import type { FilterKeys, HttpMethod, PathsWithMethod, SuccessResponse } from "openapi-typescript-helpers";
 
 import { randomId } from "./ids.ts";
-import type { Command, Commands, paths, ProblemDetails } from "./rest.ts";
+import type { Command, Commands, paths, ProblemDetails, StoredFile } from "./rest.ts";
 
 const TIMEOUT_MS = 20_000;
+const UPLOAD_TIMEOUT_MS = 120_000;
 const READ_ONLY = "urn:onsembl:problem:read-only";
 const CUT_OFF = "The server's answer was cut off.";
 
@@ -105,6 +106,12 @@ export class Api {
       return this.#call("post", path, input, { headers });
     }
   }) as Call<"post">;
+
+  /** Stores a file for a prompt. */
+  upload(name: string, content: Blob, type: string): Promise<StoredFile> {
+    const input = { params: { query: { name } }, body: content, bodySerializer: (body: unknown) => body };
+    return this.#call("post", "/v1/attachments", input, { headers: { "Content-Type": type }, timeout: UPLOAD_TIMEOUT_MS });
+  }
 
   /** Every page of a query with few answers. */
   async allCommands(query: Query<"/v1/commands">): Promise<Command[]> {
