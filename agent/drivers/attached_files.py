@@ -51,7 +51,8 @@ class AttachedFiles:
         """Fetch and write the files of a command, readable by this user only. Raises AttachmentError and OSError."""
         if not attachments:
             return []
-        folder = self._folder / str(command_id)
+        # Claude Code compares the folder that it may read with the file's path after links are followed.
+        folder = (self._folder / str(command_id)).resolve()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         files: list[AttachedFile] = []
         for number, attachment in enumerate(attachments, 1):

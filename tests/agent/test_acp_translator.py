@@ -368,3 +368,15 @@ def test_no_message_is_too_strange(told, size):
     assert sum(isinstance(event, TurnEnded) for event in events) == 1
     begun = [event.id for event in events if isinstance(event, ToolCall)]
     assert sorted(begun) == sorted(event.id for event in events if isinstance(event, ToolCallEnded))
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_images_go_with_the_prompt_where_the_cli_takes_them(takes):
+    """A CLI whose prompts take no images has their paths in the text."""
+    client = Client(translator(images=[("image/png", "AAAA")]))
+    capabilities = {"loadSession": True, "promptCapabilities": {"image": takes}}
+    client.answer("initialize", {**INITIALIZED, "agentCapabilities": capabilities})
+    client.answer("session/new", SESSION)
+    client.answer("session/set_mode", {})
+    image = {"type": "image", "mimeType": "image/png", "data": "AAAA"}
+    assert client.sent[-1]["params"]["prompt"] == [{"type": "text", "text": "the prompt"}, *([image] if takes else [])]

@@ -36,7 +36,9 @@ FOLDER = "/home/dev/project"
 THREAD = {"thread": {"id": "t1"}, "model": "a-model"}
 
 
-def translator(known: str | None = None, fork_of: str | None = None, mode: PermissionMode = "ask") -> CodexTranslator:
+def translator(
+    known: str | None = None, fork_of: str | None = None, mode: PermissionMode = "ask", **others: object
+) -> CodexTranslator:
     begun: list[str] = []
     run = CodexTranslator(
         "the prompt",
@@ -47,6 +49,7 @@ def translator(known: str | None = None, fork_of: str | None = None, mode: Permi
         model="gpt-x",
         effort="max",
         on_conversation=begun.append,
+        **others,
     )
     run.begun = begun
     return run
@@ -387,3 +390,14 @@ def test_no_message_is_too_strange(told, size):
     assert sum(isinstance(event, TurnEnded) for event in events) == 1
     begun = [event.id for event in events if isinstance(event, ToolCall)]
     assert sorted(begun) == sorted(event.id for event in events if isinstance(event, ToolCallEnded))
+
+
+def test_images_go_with_the_prompt():
+    """They are given by their paths, after the text."""
+    server = Server(translator(images=["/private/a.png"]))
+    server.answer("initialize", {})
+    server.answer("thread/start", THREAD)
+    assert server.sent[-1]["params"]["input"] == [
+        {"type": "text", "text": "the prompt"},
+        {"type": "localImage", "path": "/private/a.png"},
+    ]

@@ -9,6 +9,7 @@ from base64 import b64decode
 import pytest
 from support.agents import FINAL, Operator, agent_running
 from support.api_calls import audit_entries, call_api
+from support.attached import store
 from support.claude import put_claude_on_path
 from support.command_line import CommandLine
 from support.frames import HELLO, next_message
@@ -25,20 +26,6 @@ SECRET = b"the content of a file"
 @pytest.fixture
 async def admin(api) -> Operator:
     return Operator(api, await api.operator())
-
-
-async def store(
-    operator: Operator, content: bytes, name: str = "a.bin", kind: str = "application/octet-stream", status: int = 201
-) -> dict:
-    """Store a file; return the answer, which must have this status."""
-    answer = await operator.api.http.post(
-        "/v1/attachments",
-        params={"name": name},
-        content=content,
-        headers={**operator.headers, "Content-Type": kind},
-    )
-    assert answer.status_code == status, answer.text
-    return answer.json()
 
 
 async def test_a_coding_cli_gets_the_files_of_its_prompt(api, admin, tmp_path, monkeypatch, caplog):
