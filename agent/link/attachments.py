@@ -7,7 +7,7 @@ import httpx
 from onsembl.agent.drivers.attached_files import AttachmentError
 from onsembl.agent.enrolment.enrol import REQUEST_SECONDS, ServerUnreachable
 from onsembl.agent.enrolment.refusals import refusal
-from onsembl.protocol.attachments import Attachment
+from onsembl.protocol.attachments import PLAIN_FILE, Attachment
 
 
 async def fetch_attachment(server: str, access_token: str, attachment: Attachment) -> bytes:
@@ -27,6 +27,8 @@ async def fetch_attachment(server: str, access_token: str, attachment: Attachmen
                 if told is not None and response.status_code in (403, 404):
                     raise AttachmentError(f"The file {attachment.name} cannot be fetched: {told}")
                 raise ServerUnreachable(f"{url} answers {response.status_code}.")
+            if response.headers.get("Content-Type") != PLAIN_FILE:  # the page of something in between
+                raise ServerUnreachable(f"{url} does not answer as an Onsembl server does.")
             async for piece in response.aiter_bytes():
                 content += piece
                 if len(content) > attachment.size:
