@@ -12,7 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from onsembl.agent.drivers.claude.translator import BEGIN_ANEW, NOBODY_TO_ASK, ClaudeTranslator
+from onsembl.agent.drivers.claude.outcomes import BEGIN_ANEW
+from onsembl.agent.drivers.claude.translator import NOBODY_TO_ASK, ClaudeTranslator
 from onsembl.agent.drivers.start_failure import with_doctor
 from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.tool_rules import ToolRules
@@ -437,7 +438,33 @@ def test_the_error_of_a_cli_that_dies_after_it_is_kept():
     """An error text without a result is the error of the run."""
     line = {**message("a", {"type": "text", "text": "Credit balance is too low"}), "error": "billing_error"}
     _, run = translate(output(line))
-    assert (run.outcome, run.error) == (None, "Credit balance is too low")
+    assert run.outcome is None
+    assert run.error is not None
+    assert run.error.startswith("Credit balance is too low. Add credit")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "mend"),
+    [
+        ("Credit balance is too low", "billing_error", "Add credit to the account of the agent's CLI"),
+        ("Prompt is too long", "invalid_request", "onsembl conversations anew"),
+        (
+            "There's an issue with the selected model (x). Run --model to pick another.",
+            "model_not_found",
+            "Run --model",
+        ),
+    ],
+)
+def test_an_error_of_the_account_or_the_conversation_says_what_to_do(text, kind, mend):
+    """With a result and without one, in the length that the command's error has."""
+    line = {**message("a", {"type": "text", "text": text}), "error": kind}
+    failed = {"type": "result", "subtype": "success", "is_error": True, "num_turns": 1, "result": text}
+    for lines in ((line,), (line, failed)):
+        error = translate(output(*lines))[1].error
+        assert error is not None
+        assert error.startswith(text.split(".")[0])
+        assert mend in error
+        assert len(error) <= 256
 
 
 def test_a_cli_that_is_not_signed_in_names_the_doctor():

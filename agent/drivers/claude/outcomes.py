@@ -5,11 +5,26 @@ from __future__ import annotations
 from typing import cast
 
 from onsembl.agent.drivers.json_lines import Json, as_count, as_number, as_text
+from onsembl.agent.drivers.start_failure import MAX_CAUSE, with_doctor
 from onsembl.protocol.turn_events import TurnOutcome
 
 INTERRUPTED = "The turn was interrupted."
+BEGIN_ANEW = "Begin a new one with its last answer: onsembl conversations anew"
 _DIAGNOSTIC = "[ede_diagnostic]"
 """Begins diagnostics for the CLI's own developers."""
+
+
+_TOO_LONG = "Prompt is too long"
+_NO_CREDIT = "Add credit to the account of the agent's CLI, then send the prompt again."
+
+
+def with_mend(error: str, kind: str) -> str:
+    """The CLI's error of this kind, and what to do where the CLI does not say it."""
+    if kind == "authentication_failed":
+        return with_doctor(error)
+    if error.startswith(_TOO_LONG):
+        return f"{_TOO_LONG}: the conversation is full. {BEGIN_ANEW}"
+    return f"{error[:MAX_CAUSE].rstrip('.')}. {_NO_CREDIT}" if kind == "billing_error" else error
 
 
 def retry_text(line: Json) -> str:

@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 
 from onsembl.agent.drivers.claude import tools
-from onsembl.agent.drivers.claude.outcomes import INTERRUPTED, outcome_of, retry_text
+from onsembl.agent.drivers.claude.outcomes import BEGIN_ANEW, INTERRUPTED, outcome_of, retry_text, with_mend
 from onsembl.agent.drivers.claude.permissions import STARTS, goes_further
 from onsembl.agent.drivers.claude.usage import UsageCounter
 from onsembl.agent.drivers.json_lines import (
@@ -29,7 +29,6 @@ from onsembl.agent.drivers.json_lines import (
     encode_line,
     to_json,
 )
-from onsembl.agent.drivers.start_failure import with_doctor
 from onsembl.agent.rendering.text import printable
 from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.tool_rules import NO_RULES, ToolRules
@@ -61,7 +60,6 @@ _BEFORE_TOOL = "before_tool"
 _FOR_PERSONS = ("AskUserQuestion", "ExitPlanMode")
 """Tools whose answer is a person's, whatever the rules allow."""
 _FORGOTTEN = "No conversation found"
-BEGIN_ANEW = "Begin a new one with its last answer: onsembl conversations anew"
 _CONVERSATION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
 
 
@@ -114,7 +112,8 @@ class ClaudeTranslator:
         self._checked: set[str] = set()
         """The tool calls that were compared with the rules before they ran."""
         self._last_error = ""
-        self._not_signed_in = False
+        self._error_kind = ""
+        """The kind of the last error, in the CLI's words."""
         self._last_message: list[int] = []
         """The token counts of the last message of the main conversation."""
         self.outcome: TurnOutcome | None = None
@@ -199,7 +198,7 @@ class ClaudeTranslator:
         """The error of the last turn that did something, or the last error that was shown without a result."""
         if self.outcome is not None:
             return self._error
-        return with_doctor(self._last_error) if self._not_signed_in else self._last_error or None
+        return with_mend(self._last_error, self._error_kind) if self._last_error else None
 
     @property
     def report(self) -> TurnReport:
@@ -291,7 +290,7 @@ class ClaudeTranslator:
             self._last_line = as_text(line.get("uuid"))
         if "error" in line:  # a text of the CLI in the place of a message of the model
             self._last_error = "".join(as_text(block.get("text")) for block in _blocks(message))
-            self._not_signed_in = line.get("error") == "authentication_failed"
+            self._error_kind = as_text(line.get("error"))
             return
         streamed = self._streamed.get(parent) == identity
         for block in _blocks(message):
@@ -528,8 +527,8 @@ class ClaudeTranslator:
         self._seconds += (as_number(line.get("duration_ms")) or 0.0) / 1000
         self._take_context(line)
         outcome, error = outcome_of(line, self._last_error)
-        if error is not None and self._not_signed_in:
-            error = with_doctor(error)
+        if error is not None:
+            error = with_mend(error, self._error_kind)
         if self._stopped is not None:
             outcome, error = "failed", self._stopped
         if error is not None and _FORGOTTEN in error:
@@ -537,7 +536,7 @@ class ClaudeTranslator:
             error = f"Claude Code does not know this conversation any more. {BEGIN_ANEW}"
         if self.outcome is None or outcome == "completed" or as_count(line.get("num_turns")) > 0:
             self.outcome, self._error = outcome, error
-        self._last_error, self._not_signed_in = "", False
+        self._last_error, self._error_kind = "", ""
         if self.input_complete:
             for shell in self._shells.values():
                 yield _notice("background", f"This ends with the command: {shell}")
