@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from onsembl.agent.drivers import turn_run
+from onsembl.agent.drivers.claude.translator import ClaudeTranslator
 from onsembl.agent.drivers.start_failure import with_doctor
 from onsembl.agent.drivers.turn_run import TurnRun
 from onsembl.agent.process.process import ProcessContext
@@ -130,6 +131,23 @@ async def test_without_a_result_the_error_is_the_last_line_of_the_error_output(c
     begun = EchoTranslator()
     begun.report = TurnReport(conversation="an-id")
     assert await end(bash("exit 0", context, begun)) == (0, "It ended without a result.")
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "error"),
+    [
+        (r"""printf '{"type": "assis'; echo 'Segmentation fault' >&2; exit 139""", 139, "Segmentation fault"),
+        ("echo \"node: cannot find module 'yoga.wasm'\" >&2; exit 1", 1, "node: cannot find module 'yoga.wasm'"),
+        ("read -r answer < /dev/tty || { echo 'no terminal to ask on' >&2; exit 2; }", 2, "no terminal to ask on"),
+    ],
+)
+async def test_a_cli_that_breaks_off_fails_in_its_own_words(context, shown, script, status, error):
+    """In the middle of a line, because an upgrade has taken a file away, or because it asks on its terminal: it has
+    none, so that it holds nothing up."""
+    translator = ClaudeTranslator("the prompt", uuid4(), "ask")
+    run = TurnRun(["bash", "-c", script], uuid4(), context, translator, translator)
+    assert await end(run) == (status, with_doctor(error))
+    assert not run.completed
 
 
 async def test_input_that_nobody_reads_holds_nothing_up(context, shown):
