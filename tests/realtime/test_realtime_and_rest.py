@@ -100,13 +100,16 @@ DELETES = [
 ]
 
 
+GENERATED = {("prices", "id")}
+"""The columns that Postgres alone may write."""
+
+
 def updates(tables: dict[str, set[str]]) -> list[str]:
     """Updates of each row of each table that change no value; the audit log can only grow."""
-    changed = {
-        name: min(columns & {"id", "at", "name", "agent_id", "instance_id"} or columns)
-        for name, columns in tables.items()
-        if name != "audit"
-    }
+    changed: dict[str, str] = {}
+    for name in tables.keys() - {"audit"}:
+        columns = {column for column in tables[name] if (name, column) not in GENERATED}
+        changed[name] = min(columns & {"id", "at", "name", "agent_id", "instance_id"} or columns)
     return [f'update onsembl.{name} set "{column}" = "{column}"' for name, column in changed.items()]
 
 
