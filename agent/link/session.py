@@ -19,7 +19,6 @@ from onsembl.protocol.messages import (
     MAX_OUTPUT_BYTES,
     Acknowledged,
     AgentProblem,
-    Answer,
     BadMessage,
     Cancel,
     EndRecorded,
@@ -267,8 +266,6 @@ class ServerSession:
                 # Otherwise the server made it before it knew the problem, and the command is in the queue again.
             case Steer():
                 self._handler.steer(message)
-            case Answer():
-                pass  # until the agent asks
             case Cancel():
                 self._handler.cancel(message.command_id, message.limit)
             case Halt():

@@ -43,8 +43,6 @@ from onsembl.protocol.messages import (
     Acknowledged,
     AgentMessage,
     AgentProblem,
-    AnswerTaken,
-    Asked,
     BadMessage,
     CancelStep,
     Ended,
@@ -53,7 +51,6 @@ from onsembl.protocol.messages import (
     HaltProgress,
     Hello,
     KeysTaken,
-    OpenRequests,
     Ping,
     Pong,
     Redraw,
@@ -66,7 +63,6 @@ from onsembl.protocol.messages import (
     Tokens,
     Used,
     Welcome,
-    Withdrawn,
     decode_from_agent,
     decode_output,
     encode,
@@ -393,8 +389,6 @@ class AgentSession:
                 if self._refreshing is not None:
                     await self._refreshing  # one refresh at a time
                 self._refreshing = asyncio.create_task(self._refresh(message), name=f"refresh of {self.agent_id}")
-            case OpenRequests() | Asked() | Withdrawn() | AnswerTaken():
-                pass  # until the server takes requests
             case Ping():
                 await self.send(Pong())
             case Pong():
