@@ -38,9 +38,9 @@ async def test_recordings_are_exported_and_searched_from_the_command_line(api, t
     assert out.startswith(str(stream)) and "1 commands" in out
     out, _ = await run("recordings", "list", "builder", "--json")
     assert [row["id"] for row in json.loads(out)] == [str(stream)]
-    out, _ = await run("recordings", "usage")
+    out, _ = await run("recordings", "storage")
     assert out.startswith("builder ") and "search index" in out
-    out, _ = await run("recordings", "usage", "--json")
+    out, _ = await run("recordings", "storage", "--json")
     assert [row["agent_id"] for row in json.loads(out)["agents"]] == [agent.id]
     out, _ = await run("search", "no", "rule", "--agent", "builder")
     assert "error: no rule" in out and f"{stream}:8" in out
