@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from onsembl.fleet.csv_rows import MEDIA_TYPE as CSV
 from onsembl.fleet.csv_rows import csv_cell, csv_line
 from onsembl.fleet.json_rows import OnFault, to_json
 from onsembl.sql.audit_log import COLUMNS
 
 Format = Literal["jsonl", "csv"]
-MEDIA_TYPES: dict[Format, str] = {"jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
+MEDIA_TYPES: dict[Format, str] = {"jsonl": "application/x-ndjson", "csv": CSV}
 
 
 def head(format: Format) -> bytes:

@@ -172,8 +172,9 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     takes_steers: bool = False
     """Whether the agent puts texts into a running turn (`steer`)."""
     takes_rules: bool = False
-    takes_attachments: bool = False
     """Whether the agent holds a turn to its `rules`."""
+    takes_attachments: bool = False
+    """Whether the agent gives files to its coding CLI (`attachments` of a turn)."""
 
 
 class AgentProblem(Message, tag="problem", frozen=True, kw_only=True):

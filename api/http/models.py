@@ -63,9 +63,11 @@ class Agent(Answer, frozen=True, kw_only=True):
     """Why the agent takes no command, as on a full disk; its queue waits."""
     problem_since: Time | None
     takes_steers: bool
-    takes_rules: bool
-    takes_attachments: bool
     """Whether the agent puts a text into its running turn."""
+    takes_rules: bool
+    """Whether the agent holds a turn to its rules."""
+    takes_attachments: bool
+    """Whether the agent gives files to its coding CLI."""
 
 
 class PageQuery(Query, frozen=True, kw_only=True):

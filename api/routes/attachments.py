@@ -11,12 +11,7 @@ from starlette.responses import Response
 from onsembl.api.http.endpoint import Call, Endpoint, body_of
 from onsembl.api.http.models import Answer, NoBody, Query
 from onsembl.api.http.problems import Problem, found
-from onsembl.protocol.attachments import (
-    MAX_ATTACHMENT_BYTES,
-    PLAIN_FILE,
-    FileName,
-    image_type,
-)
+from onsembl.protocol.attachments import MAX_ATTACHMENT_BYTES, PLAIN_FILE, FileName, image_type
 from onsembl.protocol.states import Role
 from onsembl.sql import attachments
 
@@ -24,7 +19,6 @@ UPLOAD_SECONDS = 120.0
 """How long a client may take to send a file."""
 MAX_UNSENT_BYTES = 10 * MAX_ATTACHMENT_BYTES
 """The limit of an operator's files that no command has yet."""
-NO_CACHE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 class StoredFile(Answer, frozen=True, kw_only=True):
@@ -76,7 +70,7 @@ async def read_attachment(call: Call[NoBody]) -> Response:
         content = found(
             await attachments.content_for(conn, agent.id, agent.issued_at, call.id("attachment_id")), "file"
         )
-    return Response(content, media_type=PLAIN_FILE, headers=NO_CACHE)
+    return Response(content, media_type=PLAIN_FILE)
 
 
 ENDPOINTS = [

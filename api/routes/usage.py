@@ -49,7 +49,7 @@ async def export_usage(call: Call[NoBody]) -> Response:
     return StreamingResponse(
         _export(call.services, period),
         media_type=MEDIA_TYPE,
-        headers={"Content-Disposition": 'attachment; filename="onsembl-usage.csv"', "Cache-Control": "no-store"},
+        headers={"Content-Disposition": 'attachment; filename="onsembl-usage.csv"'},
     )
 
 

@@ -12,8 +12,6 @@ INTERRUPTED = "The turn was interrupted."
 BEGIN_ANEW = "Begin a new one with its last answer: onsembl conversations anew"
 _DIAGNOSTIC = "[ede_diagnostic]"
 """Begins diagnostics for the CLI's own developers."""
-
-
 _TOO_LONG = "Prompt is too long"
 _NO_CREDIT = "Add credit to the account of the agent's CLI, then send the prompt again."
 
