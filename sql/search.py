@@ -1,4 +1,4 @@
-"""Searches terminal output and command texts, and maintains the tables of the output index."""
+"""Searches terminal output, steps and command texts, and maintains the tables of the output index."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from onsembl.sql.database import Connection
 PARTITION_DAYS = 3
 SEARCH_MS = 10_000
 """The time limit of a search statement, in milliseconds."""
+
+STEP_TEXT = r"(title || E'\n' || steps.text || E'\n' || result)"
+"""The text of a step that is searched; the expression of its index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,26 @@ async def commands(conn: Connection, wanted: SearchFilter, before: int | None, l
             where {condition} and (%(before)s::bigint is null or seq < %(before)s)
             order by seq desc limit %(limit)s""".encode(),
         {**parameters, "before": before, "limit": limit},
+    )
+    return await cursor.fetchall()
+
+
+async def steps(
+    conn: Connection, wanted: SearchFilter, before: tuple[datetime, UUID, int] | None, limit: int
+) -> list[DictRow]:
+    """Steps that have ended and whose title, text and result together contain every term, newest first; only those
+    before the place `before`."""
+    condition, parameters = wanted.where(STEP_TEXT, "steps.started_at", "steps.started_at")
+    if before is not None:
+        condition += " and (steps.started_at, command_id, number) < (%(at)s, %(command)s, %(number)s)"
+        parameters |= {"at": before[0], "command": before[1], "number": before[2]}
+    cursor = await conn.execute(
+        f"""select agent_id, steps.started_at, steps.command_id, number, steps.kind, name, title, steps.text, result,
+                steps.output_start, stream_id
+            from steps join commands on commands.id = command_id
+            where steps.ended_at is not null and {condition}
+            order by steps.started_at desc, command_id desc, number desc limit %(limit)s""".encode(),
+        {**parameters, "limit": limit},
     )
     return await cursor.fetchall()
 

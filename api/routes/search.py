@@ -1,10 +1,14 @@
-"""Searching what terminals showed and what was commanded, with the place of each find in its recording."""
+"""Searching what terminals showed, what agents did and what was commanded, with the place of each find."""
 
 from __future__ import annotations
 
+import heapq
 import re
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from itertools import islice
+from typing import Generic, TypeVar
 
 import msgspec
 import psycopg
@@ -16,9 +20,12 @@ from onsembl.api.http.paging import read_page
 from onsembl.api.http.problems import Problem
 from onsembl.api.routes.search_models import (
     Excerpt,
+    OutputPlace,
+    Places,
     SearchHit,
     SearchHits,
     SearchQuery,
+    StepPlace,
     decode_cursor,
     encode_cursor,
     terms_of,
@@ -41,6 +48,17 @@ EXCERPT = 240
 """Characters of an excerpt, and those before its first match."""
 
 
+Place = TypeVar("Place", OutputPlace, StepPlace)
+
+
+@dataclass(slots=True)
+class _Found(Generic[Place]):
+    """A page of one source, newest first. Each match has its place; `next` is where the next page of it starts."""
+
+    hits: list[tuple[SearchHit, Place]]
+    next: Place | bool
+
+
 async def search_history(call: Call[NoBody]) -> SearchHits:
     query = call.query(SearchQuery)
     wanted = SearchFilter(
@@ -49,34 +67,92 @@ async def search_history(call: Call[NoBody]) -> SearchHits:
         since=query.since,
         until=query.until,
     )
-    find = _output if query.kind == "output" else _commands
     try:
         async with call.services.pool.connection() as conn:
             await search.limit_time(conn)
-            return await find(conn, wanted, query.cursor, query.limit)
+            if query.kind == "commands":
+                return await _commands(conn, wanted, query.cursor, query.limit)
+            start = Places(output=query.kind != "steps", steps=query.kind != "output")
+            places = decode_cursor(query.cursor) if query.cursor is not None else start
+            output = await _output(conn, wanted, places.output, query.limit)
+            steps = await _steps(conn, wanted, places.steps, query.limit)
+            return _merged(output, steps, places, query.limit)
     except psycopg.errors.QueryCanceled as error:
         raise Problem(503, "The search takes too long. Name an agent, a shorter time or a longer word.") from error
     except InputError as error:
         raise Problem(400, "The cursor is invalid.") from error
 
 
-async def _output(conn: Connection, wanted: SearchFilter, cursor: str | None, limit: int) -> SearchHits:
-    place = decode_cursor(cursor) if cursor is not None else None
+def _merged(output: _Found[OutputPlace], steps: _Found[StepPlace], before: Places, limit: int) -> SearchHits:
+    """The newest matches of both sources; those that are left come again on the next page."""
+    both = heapq.merge(output.hits, steps.hits, key=lambda found: found[0].at, reverse=True)
+    page = list(islice(both, limit))
+    places = Places(
+        output=_next_place(output, before.output, [place for _, place in page if isinstance(place, OutputPlace)]),
+        steps=_next_place(steps, before.steps, [place for _, place in page if isinstance(place, StepPlace)]),
+    )
+    more = places.output is not False or places.steps is not False
+    return SearchHits(hits=[hit for hit, _ in page], next_cursor=encode_cursor(places) if more else None)
+
+
+def _next_place(found: _Found[Place], before: Place | bool, shown: list[Place]) -> Place | bool:
+    if len(shown) == len(found.hits):
+        return found.next
+    return shown[-1] if shown else before
+
+
+async def _output(conn: Connection, wanted: SearchFilter, place: OutputPlace | bool, limit: int) -> _Found[OutputPlace]:
+    if place is False:
+        return _Found([], next=False)
     matcher = _matcher(wanted)
-    hits: list[SearchHit] = []
+    hits: list[tuple[SearchHit, OutputPlace]] = []
+    at = place if place is not True else None
     for _ in range(ROUNDS):
-        rows = await search.blocks(conn, wanted, place[:3] if place is not None else None, BLOCKS)
+        rows = await search.blocks(conn, wanted, (at.at, at.stream_id, at.start) if at is not None else None, BLOCKS)
         for row in rows:
-            upto = place[3] if place is not None and place[:3] == (row["at"], row["stream_id"], row["start"]) else None
+            block = OutputPlace(at=row["at"], stream_id=row["stream_id"], start=row["start"], line=0)
+            upto = at.line if at is not None and msgspec.structs.replace(at, line=0) == block else None
             for offset, hit in _hits(row, wanted, matcher, upto):
-                hits.append(hit)
-                place = (row["at"], row["stream_id"], row["start"], offset)
+                at = msgspec.structs.replace(block, line=offset)
+                hits.append((hit, at))
                 if len(hits) == limit:
-                    return SearchHits(hits=hits, next_cursor=encode_cursor(*place))
-            place = (row["at"], row["stream_id"], row["start"], 0)
+                    return _Found(hits, next=at)
+            at = block
         if len(rows) < BLOCKS:
-            return SearchHits(hits=hits, next_cursor=None)
-    return SearchHits(hits=hits, next_cursor=encode_cursor(*place) if place is not None else None)
+            return _Found(hits, next=False)
+    return _Found(hits, next=at if at is not None else False)
+
+
+async def _steps(conn: Connection, wanted: SearchFilter, place: StepPlace | bool, limit: int) -> _Found[StepPlace]:
+    if place is False:
+        return _Found([], next=False)
+    before = (place.at, place.command_id, place.number) if place is not True else None
+    page = await read_page(limit, partial(search.steps, conn, wanted, before))
+    matcher = _matcher(wanted)
+    hits: list[tuple[SearchHit, StepPlace]] = [
+        (
+            SearchHit(
+                agent_id=row["agent_id"],
+                at=row["started_at"],
+                stream_id=row["stream_id"],
+                offset=row["output_start"],
+                command_id=row["command_id"],
+                step=row["number"],
+                step_name=row["name"] or row["kind"],
+                state=None,
+                excerpt=excerpt(_best_text(row, matcher), matcher),
+            ),
+            StepPlace(at=row["started_at"], command_id=row["command_id"], number=row["number"]),
+        )
+        for row in page.rows
+    ]
+    return _Found(hits, next=hits[-1][1] if page.has_more else False)
+
+
+def _best_text(row: DictRow, matcher: re.Pattern[str]) -> str:
+    """The first of result, text and title that has a match: the title repeats a part of the text."""
+    texts: list[str] = [row["result"], row["text"], row["title"]]
+    return next((text for text in texts if matcher.search(text)), row["title"])
 
 
 def _hits(
@@ -98,6 +174,8 @@ def _hits(
             stream_id=row["stream_id"],
             offset=offset,
             command_id=None,
+            step=None,
+            step_name=None,
             state=None,
             excerpt=excerpt(line, matcher),
         )
@@ -116,6 +194,8 @@ async def _commands(conn: Connection, wanted: SearchFilter, cursor: str | None, 
             stream_id=row["stream_id"],
             offset=row["output_start"],
             command_id=row["id"],
+            step=None,
+            step_name=None,
             state=CommandState(row["state"]),
             excerpt=excerpt(row["text"], matcher),
         )
@@ -143,7 +223,7 @@ ENDPOINTS = [
         method="GET",
         path="/v1/search",
         handler=search_history,
-        summary="Search the output of terminals (kind=output) or the text of commands (kind=commands), newest first",
+        summary="Search the output of terminals, the steps of turns that have ended, both, or commands, newest first",
         answer=SearchHits,
         query=SearchQuery,
         problems=(503,),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -16,6 +15,7 @@ from onsembl.api.routes.recordings_models import TimeRange
 from onsembl.protocol.field_types import NO_NUL, Bounded, OffsetField
 from onsembl.protocol.json_input import decode
 from onsembl.protocol.states import CommandState
+from onsembl.protocol.turn_steps import StepNumber
 
 MAX_TERMS = 8
 
@@ -32,31 +32,34 @@ def terms_of(text: str) -> list[str]:
 
 
 class SearchQuery(TimeRange, frozen=True, kw_only=True):
-    """A search. Every word of `q` occurs in a line, in any case and at any place; a phrase in double quotes is one
-    word."""
+    """A search. Every word of `q` occurs in a line of output, in a step or in a command's text, in any case and at any
+    place; a phrase in double quotes is one word. `kind` is what is searched: `all` is output and steps together."""
 
     q: Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL)]
-    kind: Literal["output", "commands"] = "output"
+    kind: Literal["all", "output", "steps", "commands"] = "all"
     agent_id: UUID | None = None
-    cursor: Annotated[str, Meta(max_length=200, pattern=NO_NUL)] | None = None
+    cursor: Annotated[str, Meta(max_length=400, pattern=NO_NUL)] | None = None
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
 
 
 class Excerpt(Answer, frozen=True, kw_only=True):
-    """A part of a line; `match` is true for a part that matches the search."""
+    """A part of a text; `match` is true for a part that matches the search."""
 
     text: str
     match: bool
 
 
 class SearchHit(Answer, frozen=True, kw_only=True):
-    """A line of output, or a command. `offset` is where the line, or the command's output, starts in the stream."""
+    """A line of output, a step, or a command. `offset` is where the line, or the output of the step or command, starts
+    in the stream. `step` and `step_name` are the number of a step in its command, and its tool's name or its kind."""
 
     agent_id: UUID
     at: Time
     stream_id: UUID | None
     offset: int | None
     command_id: UUID | None
+    step: int | None
+    step_name: str | None
     state: CommandState | None
     excerpt: list[Excerpt]
 
@@ -68,22 +71,39 @@ class SearchHits(Answer, frozen=True, kw_only=True):
     next_cursor: str | None
 
 
-class _Cursor(Bounded, frozen=True, kw_only=True, array_like=True):
+class OutputPlace(Bounded, frozen=True, kw_only=True, array_like=True, tag=False):
+    """A line of output: the row of the index that has it, and the offset of the line."""
+
     at: Time
     stream_id: UUID
     start: OffsetField
     line: OffsetField
 
 
-_cursor_decoder = msgspec.json.Decoder(_Cursor)
+class StepPlace(Bounded, frozen=True, kw_only=True, array_like=True, tag=False):
+    """A step."""
+
+    at: Time
+    command_id: UUID
+    number: StepNumber
 
 
-def encode_cursor(at: datetime, stream_id: UUID, start: int, line: int) -> str:
-    """The cursor after the last line of a page."""
-    return msgspec.json.encode(_Cursor(at=at, stream_id=stream_id, start=start, line=line)).decode()
+class Places(Bounded, frozen=True, kw_only=True, array_like=True):
+    """Where the next page of a search starts, in the output and in the steps: after this place, from the newest (True),
+    or nowhere, because no more is there (False)."""
+
+    output: OutputPlace | bool
+    steps: StepPlace | bool
 
 
-def decode_cursor(text: str) -> tuple[datetime, UUID, int, int]:
-    """The place in a cursor. Raises InputError."""
-    cursor = decode(_cursor_decoder, text)
-    return cursor.at, cursor.stream_id, cursor.start, cursor.line
+_places_decoder = msgspec.json.Decoder(Places)
+
+
+def encode_cursor(places: Places) -> str:
+    """The cursor of the page that starts here."""
+    return msgspec.json.encode(places).decode()
+
+
+def decode_cursor(text: str) -> Places:
+    """The places in a cursor. Raises InputError."""
+    return decode(_places_decoder, text)

@@ -160,7 +160,14 @@ def _export(server: str | None, path: Callable[[OperatorClient], str], query: di
 
 @click.command()
 @click.argument("words", nargs=-1, required=True)
-@click.option("--commands", "in_commands", is_flag=True, help="Search the texts of commands instead of output.")
+@click.option(
+    "--in",
+    "kind",
+    type=click.Choice(["all", "output", "steps", "commands"]),
+    default="all",
+    show_default=True,
+    help="What is searched: output and steps (all), one of them, or the texts of commands.",
+)
 @click.option("--agent", "agent_name", help="Only this agent.")
 @since_option
 @until_option
@@ -169,7 +176,7 @@ def _export(server: str | None, path: Callable[[OperatorClient], str], query: di
 @server_option
 def search(
     words: tuple[str, ...],
-    in_commands: bool,
+    kind: str,
     agent_name: str | None,
     since: datetime | None,
     until: datetime | None,
@@ -177,12 +184,13 @@ def search(
     as_json: bool,
     server: str | None,
 ) -> None:
-    """Search recordings for lines that contain all WORDS, newest first. The exit code is 1 when nothing is found.
+    """Search lines of output and steps for those that contain all WORDS, newest first. The exit code is 1 when nothing
+    is found.
 
-    Parts of words match, and case is ignored; '"quoted text"' matches exactly. Each result has its command, or its
-    stream and offset.
+    Parts of words match, and case is ignored; '"quoted text"' matches exactly. Each result has its command, and the
+    number of its step, or its stream and offset.
     """
-    query = {"q": " ".join(words), "kind": "commands" if in_commands else "output", **_period(since, until)}
+    query = {"q": " ".join(words), "kind": kind, **_period(since, until)}
     with OperatorClient(server) as client:
         if agent_name is not None:
             query["agent_id"] = client.agent_id(agent_name)
@@ -199,6 +207,8 @@ def search(
 
 def _print_hit(hit: dict[str, Any], names: dict[str, str]) -> None:
     place = hit["command_id"] or f"{hit['stream_id']}:{hit['offset']}"
+    if hit["step"] is not None:
+        place += f"  step {hit['step']}  {hit['step_name']}"
     agent = names.get(hit["agent_id"], hit["agent_id"])
     print_line(styled(f"{agent}  {local_time(hit['at'])}  {place}", dim=True))
     texts = [(part["text"].replace("\n", " "), part["match"]) for part in hit["excerpt"]]

@@ -44,7 +44,7 @@ async def test_recordings_are_exported_and_searched_from_the_command_line(api, t
     assert [row["agent_id"] for row in json.loads(out)["agents"]] == [agent.id]
     out, _ = await run("search", "no", "rule", "--agent", "builder")
     assert "error: no rule" in out and f"{stream}:8" in out
-    out, _ = await run("search", "MAKE", "--commands", "--json")
+    out, _ = await run("search", "MAKE", "--in", "commands", "--json")
     assert [hit["command_id"] for hit in json.loads(out)] == [command]
     await run("search", "nowhere", code=1)
     _, err = await run("export", "command", str(stream), code=1)

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 from support.agents import Operator, agent_running, until
-from support.recordings import NOON, add_command, add_output, add_stream
+from support.recordings import NOON, add_command, add_output, add_steps, add_stream
 
 from onsembl.protocol.states import Role
 from onsembl.sql import search
@@ -103,6 +103,40 @@ async def test_commands_are_found_by_their_text(api, viewer):
     assert shown(hit) == "git [commit] -m 'change 1'" and last["state"] == "succeeded"
 
 
+async def test_steps_and_output_are_searched_together(api, viewer):
+    """A search finds what a tool returned together with what the terminal showed, newest first, and page by page each
+    hit once; a step says its command, its number and its tool."""
+    agent = await api.enrol()
+    stream = await add_stream(api, agent.id)
+    await add_output(api, stream, *(f"needle line {n}\n".encode() for n in range(5)), step=2)  # noon, +2 s, +4 s, …
+    command = await add_command(api, agent.id, stream, "find it", 0, 9)
+    await add_steps(api, agent.id, command, *(f"{'x' * 5000}\na needle in result {n}" for n in range(5)), after=1)
+    running = await add_command(api, agent.id, stream, "still", 9, None)
+    await add_steps(api, agent.id, running, "a needle that is not found yet", ended=False)
+    await index(api)
+    steps = await find(api, viewer, "MAKE needle", kind="steps")
+    assert [(hit["command_id"], hit["step"], hit["step_name"], hit["offset"]) for hit in steps] == [
+        (command, number, "Bash", number) for number in (5, 4, 3, 2, 1)
+    ]
+    assert shown(steps[0]).endswith("\na [needle] in result 4") and steps[0]["stream_id"] == str(stream)
+    both = await find(api, viewer, "needle")
+    assert [(hit["at"], hit["step"]) for hit in both] == sorted(
+        ((hit["at"], hit["step"]) for hit in both), key=lambda hit: hit[0], reverse=True
+    )
+    assert sorted(hit["step"] or 0 for hit in both) == [0, 0, 0, 0, 0, 1, 2, 3, 4, 5]
+    assert [hit["step"] for hit in await find(api, viewer, "needle", kind="output")] == [None] * 5
+    seen, cursor = [], {}
+    while True:
+        answer = (await api.http.get("/v1/search", params={"q": "needle", "limit": 3, **cursor}, headers=viewer)).json()
+        seen += answer["hits"]
+        if answer["next_cursor"] is None:
+            break
+        cursor = {"cursor": answer["next_cursor"]}
+    assert seen == both
+    within = {"since": (NOON + timedelta(seconds=3)).isoformat(), "until": (NOON + timedelta(seconds=5)).isoformat()}
+    assert {hit["step"] for hit in await find(api, viewer, "needle", **within)} == {3, 4, None}
+
+
 async def test_a_question_that_makes_no_sense_is_refused(api, viewer):
     """An invalid search answers 400 with the reason."""
     for query in (
@@ -143,10 +177,14 @@ async def test_trigrams_are_used_where_they_can_be(api):
     await add_output(api, stream, *(f"line {n} {n * 7919 % 10007:x}\n".encode() * 40 for n in range(500)))
     await index(api)
     async with await connect(api.database_url, autocommit=True) as conn:
-        await conn.execute("analyze onsembl.search_text; set enable_seqscan = off")
-        cursor = await conn.execute("explain select 1 from onsembl.search_text where text ilike '%needle%'")
-        plan = "\n".join(row["QUERY PLAN"] for row in await cursor.fetchall())
-    assert "Bitmap Index Scan" in plan, plan
+        await conn.execute("analyze onsembl.search_text; set enable_seqscan = off; set enable_indexscan = off")
+        for statement in (
+            "select 1 from onsembl.search_text where text ilike '%needle%'",
+            f"select 1 from onsembl.steps where ended_at is not null and {search.STEP_TEXT} ilike '%needle%'",
+        ):
+            cursor = await conn.execute(f"explain {statement}".encode())
+            plan = "\n".join(row["QUERY PLAN"] for row in await cursor.fetchall())
+            assert plan.count("Bitmap Index Scan") == plan.count("Bitmap Heap Scan") > 0, plan
 
 
 async def test_the_index_goes_with_the_archive(api, viewer):

@@ -7,8 +7,9 @@ from uuid import UUID
 
 from support.server import Api
 
-from onsembl.protocol.ids import AgentId, StreamId
-from onsembl.sql import archive
+from onsembl.protocol.ids import AgentId, CommandId, StreamId
+from onsembl.protocol.turn_steps import Step
+from onsembl.sql import archive, steps
 from onsembl.sql.archive_rows import pack
 from onsembl.sql.database import connect
 
@@ -57,3 +58,27 @@ async def add_commands(api: Api, agent_id: str, stream_id: StreamId, count: int,
                from generate_series(1, %(count)s) as number""",
             {"agent": agent_id, "stream": stream_id, "start": start, "count": count},
         )
+
+
+async def add_steps(
+    api: Api, agent_id: str, command_id: str, *results: str, after: float = 0.0, ended: bool = True
+) -> None:
+    """Add tool steps `Bash` with these results: the first `after` seconds after noon, then one a second."""
+    shown = [
+        Step(
+            number=number,
+            revision=1,
+            kind="tool",
+            name="Bash",
+            title=f"make {number}",
+            status="completed" if ended else "in_progress",
+            result=result,
+            started_at=NOON + timedelta(seconds=after + number - 1),
+            ended_at=NOON + timedelta(seconds=after + number) if ended else None,
+            output_start=number,
+            output_end=number,
+        )
+        for number, result in enumerate(results, start=1)
+    ]
+    async with await connect(api.database_url, role="onsembl_api") as conn:
+        await steps.write(conn, AgentId(UUID(agent_id)), CommandId(UUID(command_id)), shown)
