@@ -136,8 +136,7 @@ async def idle_queues(conn: Connection) -> list[AgentId]:
 
 
 async def defer(conn: Connection, agent_id: AgentId, command_id: CommandId) -> None:
-    """Give a command that occupies its agent a new job in place of a lost one. One job of an agent runs at a time
-    (`lock`), and one waits (`queueing_lock`)."""
+    """Give a command that occupies its agent a new job in place of a lost one. One job of an agent runs at a time."""
     await conn.execute(
         "update commands set job_id = defer_command(%s, %s, %s) where id = %s",
         [agent_id, command_id, RUN_COMMAND, command_id],

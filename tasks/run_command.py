@@ -87,8 +87,8 @@ class Run:
                     await self._wait(row, changes)
                 except asyncio.CancelledError:
                     if self._context.abort_reason() is not AbortReason.USER_REQUEST:
-                        # The worker stops, and another worker runs the job again. A job without further work must end
-                        # instead: the job of the agent's next command may already wait in its place.
+                        # The worker stops, and another worker runs the job again. A job without further work ends
+                        # instead: waiting, it would hold up the job of the agent's next command.
                         if await self._goes_on():
                             raise
                         break

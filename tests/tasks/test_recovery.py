@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from onsembl.fleet.commands import CommandContent, send
 from onsembl.fleet.listener import Listener
 from onsembl.protocol.ids import AgentId, CommandId, OperatorId
+from onsembl.protocol.messages import Ended
 from onsembl.sql import agents, commands, instances, jobs
 from onsembl.sql.audit import Actor
 from onsembl.sql.database import Connection, Pool, connect, create_pool
@@ -62,6 +64,31 @@ async def test_a_dead_workers_job_of_a_command_that_is_over_is_given_up(pool, da
         assert await jobs_of(conn) == [("failed", True), ("todo", True)]
         listed = await jobs.page(conn, ["failed", "waiting"], 1.0, None, 10)
         assert [job["error"] for job in listed] == [None, recovery.OVER]
+
+
+@pytest.mark.parametrize("first", ["the retry", "the end"])
+async def test_a_command_ends_while_its_job_is_taken_up_again(pool, database_url, first):
+    """A job is returned to the queue in one transaction while another one writes the end of its command and gives the
+    next command a job: neither waits for the other, and both succeed."""
+    async with await connect(database_url) as sweep, await connect(database_url) as conn:
+        agent_id = await an_agent(conn)
+        command = await a_command(conn, agent_id)
+        second = await a_command(conn, agent_id)
+        cursor = await conn.execute("update procrastinate_jobs set status = 'doing' returning id")
+        (job,) = await cursor.fetchall()
+        await conn.commit()
+        await conn.execute("set local lock_timeout = '5s'")
+        if first == "the retry":
+            await jobs.retry(sweep, job["id"])
+        end = Ended(command_id=command, outcome="succeeded", ended_at=datetime.now(UTC), exit_code=0)
+        written = await commands.ended(conn, agent_id, end, ANN, promote_next=True)
+        assert written is not None and written[1] is not None
+        assert (written[0]["state"], written[1]["id"]) == ("succeeded", second)
+        await conn.commit()
+        if first == "the end":
+            await jobs.retry(sweep, job["id"])
+        await sweep.commit()
+        assert await jobs_of(conn) == [("todo", True), ("todo", True)]
 
 
 async def test_a_dead_workers_job_of_a_command_that_goes_on_is_taken_up_again(pool, database_url):
