@@ -33,6 +33,7 @@ import queue_bench
 import realtime_bench
 import relay_bench
 import start_bench
+import steps_bench
 import turn_bench
 import typing_bench
 import uvloop
@@ -165,7 +166,12 @@ def benchmarks(options: argparse.Namespace) -> list[Benchmark]:
             "a coding CLI's event → viewer",
             {"ours": lambda: turn_bench.turns(counted)},
             [at_most("first event p99 ms", 20), at_most("later events p99 ms", 20)],
-        )
+        ),
+        Benchmark(
+            "a turn of very many steps",
+            {"ours": lambda: steps_bench.long_turn(300 if quick else 10_000)},
+            [at_most("server's growth MiB", FLAT_MIB)],
+        ),
     ]
     rows["start"] = [Benchmark("`up` on an existing folder → ready", {"ours": start_bench.again}, [at_most("s", 3)])]
     return [row for group in GROUPS if group in options.only for row in rows[group]]

@@ -62,7 +62,7 @@ SQL = re.compile(
 
 SUBJECTS = {
     "": "architecture documentation fresh_systems repository security_documentation types",
-    "agent": "archived_once internal_faults long_turns",
+    "agent": "archived_once internal_faults",
     "api": "agent_login archived_once asciinema bounds command_end_to_end command_limits command_recovery full_disk"
     " halt_fleet hostile_input hostile_rows internal_faults misbehaving_peers page_headers read_only"
     " recording_commands refresh_faults revocation steers token_rotation typing",

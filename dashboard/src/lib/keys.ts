@@ -35,7 +35,7 @@ export const BINDINGS: Binding[] = [
   { action: "type", keys: ["t"], help: "Type into the program in the terminal" },
   { action: null, keys: ["Ctrl+Shift+Esc"], help: "Stop typing into the program" },
   { action: "commands", keys: ["3"], help: "Go to the commands" },
-  { action: "find", keys: ["Ctrl+f"], help: "Find in the terminal; press again for the browser's search", always: true },
+  { action: "find", keys: ["Ctrl+f"], help: "Find in the terminal, or in the steps of a turn; press again for the browser's search", always: true },
   { action: "larger", keys: ["+", "="], help: "Larger terminal text" },
   { action: "smaller", keys: ["-"], help: "Smaller terminal text" },
   { action: null, keys: ["Enter"], help: "Send the command" },

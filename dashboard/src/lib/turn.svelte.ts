@@ -1,5 +1,3 @@
-import { SvelteMap } from "svelte/reactivity";
-
 import { Api, ApiError } from "./api.ts";
 import { Backoff } from "./backoff.ts";
 import type { StepAnswer, StepsAnswer } from "./rest.ts";
@@ -9,13 +7,15 @@ const PAGE = 500;
 /** The steps of one command's turn: read by REST, and read on whenever its progress has changed. */
 export class Turn {
   readonly commandId: string;
-  readonly steps = new SvelteMap<number, StepAnswer>();
+  /** In no order; a list that is replaced, since a map that follows each of 10,000 steps is slow. */
+  steps = $state.raw<readonly StepAnswer[]>([]);
   /** False until the steps have been read once. */
   loaded = $state(false);
   problem = $state("");
 
   readonly #api: Api;
   readonly #backoff = new Backoff(1000, 15_000);
+  readonly #byNumber = new Map<number, StepAnswer>();
   #after = 0;
   #reading = false;
   #again = false;
@@ -68,9 +68,10 @@ export class Turn {
       const params = { path: { command_id: this.commandId }, query: { after: next, limit: PAGE } };
       const page: StepsAnswer = await this.#api.get("/v1/commands/{command_id}/steps", { params });
       for (const step of page.steps) {
-        this.steps.set(step.number, step);
+        this.#byNumber.set(step.number, step);
         this.#after = Math.max(this.#after, step.changed);
       }
+      if (page.steps.length > 0) this.steps = [...this.#byNumber.values()];
       next = page.next_after;
     }
   }

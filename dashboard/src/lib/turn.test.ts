@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 
 import type { StepAnswer } from "./rest.ts";
-import { change, lasted, placed, stepAt } from "./turn.ts";
+import { change, lasted, matching, nextMatch, placed, stepAt } from "./turn.ts";
 
 function step(number: number, fields: Partial<StepAnswer> = {}): StepAnswer {
   return {
@@ -99,4 +99,24 @@ test("a step that goes on lasts until now", () => {
 test("a moment of the recording names the last step that had begun", () => {
   const steps = [step(2, { output_start: 10 }), step(1, { output_start: 4 }), step(3, { output_start: 10 })];
   expect([3, 4, 9, 10, 99].map((offset) => stepAt(steps, offset)?.number ?? null)).toEqual([null, 1, 1, 3, 3]);
+});
+
+describe("finding", () => {
+  const steps = placed([step(1, { title: "Read a file" }), step(2, { result: "a FILE\n" }), step(3), step(4, { text: "file" })]);
+
+  test("a step is found by its title, its text and its result", () => {
+    expect(matching(steps, "file")).toEqual([0, 1, 3]);
+    expect(matching(steps, "none of them")).toEqual([]);
+    expect(matching(steps, "")).toEqual([]);
+  });
+
+  test("the next match goes round the ends", () => {
+    expect(nextMatch([1, 4, 9], null, 1)).toBe(1);
+    expect(nextMatch([1, 4, 9], null, -1)).toBe(9);
+    expect(nextMatch([1, 4, 9], 4, 1)).toBe(9);
+    expect(nextMatch([1, 4, 9], 5, -1)).toBe(4);
+    expect(nextMatch([1, 4, 9], 9, 1)).toBe(1);
+    expect(nextMatch([1, 4, 9], 1, -1)).toBe(9);
+    expect(nextMatch([], 3, 1)).toBe(null);
+  });
 });

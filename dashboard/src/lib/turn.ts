@@ -70,6 +70,21 @@ export function lasted(step: StepAnswer, now: number): number {
   return Math.max(0, end - Date.parse(step.started_at));
 }
 
+/** The places in the list of the steps whose title, name, text or result has `text`, in small or capital letters. */
+export function matching(steps: readonly PlacedStep[], text: string): number[] {
+  const wanted = text.toLowerCase();
+  if (wanted === "") return [];
+  return steps.flatMap(({ step }, index) =>
+    [step.title, step.name, step.text, step.result].some((part) => part.toLowerCase().includes(wanted)) ? [index] : [],
+  );
+}
+
+/** The match that follows `current` in this direction, round the ends; the first one (last, upwards) without `current`. */
+export function nextMatch(matches: readonly number[], current: number | null, direction: 1 | -1): number | null {
+  const ahead = matches.filter((index) => current !== null && (index - current) * direction > 0);
+  return (direction === 1 ? (ahead[0] ?? matches[0]) : (ahead.at(-1) ?? matches.at(-1))) ?? null;
+}
+
 /** The step that a recording shows at this offset: the last one that had begun there; null before the first. */
 export function stepAt(steps: Iterable<StepAnswer>, offset: number): StepAnswer | null {
   let found: StepAnswer | null = null;
