@@ -36,6 +36,7 @@ CLIENT, SERVER = "onsembl.cli.client", "onsembl.cli.server"
         "prices": LazyCommand(f"{CLIENT}.prices:prices_group", "Manage the prices by which costs are estimated."),
         "recordings": LazyCommand(f"{CLIENT}.recordings:recordings", "List recordings and their disk usage."),
         "recovery": LazyCommand(f"{CLIENT}.recovery:recovery_group", "Let agents come back after a restored backup."),
+        "reports": LazyCommand(f"{CLIENT}.reports:reports_group", "List, show and export reports of agents."),
         "schedules": LazyCommand(f"{CLIENT}.schedules:schedules_group", "Manage commands that run on a schedule."),
         "search": LazyCommand(f"{CLIENT}.recordings:search", "Search recordings."),
         "send": LazyCommand(f"{CLIENT}.send:send", "Send a command to agents."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, cast
 from uuid import UUID
@@ -13,6 +14,7 @@ from psycopg.rows import DictRow
 
 from onsembl.fleet import instance_messages
 from onsembl.fleet.instance_messages import InstanceMessage
+from onsembl.fleet.report_export import report_text
 from onsembl.protocol import request_ids
 from onsembl.protocol.attachments import MAX_ATTACHMENT_BYTES, Attachment
 from onsembl.protocol.command_messages import MAX_STEERS
@@ -20,11 +22,11 @@ from onsembl.protocol.field_types import END, Bounded, CommandText, Name, Priori
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.limits import NO_LIMITS, CommandLimits
 from onsembl.protocol.permissions import PermissionMode, is_laxer
-from onsembl.protocol.presets import Preset, Value, Values, ValuesError, render
+from onsembl.protocol.presets import Preset, Value, Values, ValuesError, render, report_ids
 from onsembl.protocol.states import AgentKind
 from onsembl.protocol.tool_rules import NO_RULES, REQUESTED_NO_RULES, RequestedRules, ToolRules
 from onsembl.protocol.turn_messages import Effort, ModelName
-from onsembl.sql import agents, audit, command_groups, commands, conversations, presets
+from onsembl.sql import agents, audit, command_groups, commands, conversations, presets, reports
 from onsembl.sql import attachments as files
 from onsembl.sql.database import Connection, Pool
 
@@ -256,12 +258,24 @@ async def render_content(conn: Connection, content: CommandContent, kinds: Itera
     if others:
         raise KindError(preset, others)
     try:
-        text = render(preset, content.values)
+        text = render(preset, content.values, await _named_reports(conn, preset, content.values))
     except ValuesError as error:
         raise ContentError(f"The values do not fit the preset {preset.name}: {error}.", error.fields) from error
     priority = content.priority or preset.priority or DEFAULT_PRIORITY
     limits, rules = content.limits.with_defaults(preset.limits), preset.rules.joined(content.rules)
-    return _rendered(content, text, priority, preset.name, limits, rules)
+    command = _rendered(content, text, priority, preset.name, limits, rules)
+    return replace(command, turn_settings={**command.turn_settings, "report": True}) if preset.report else command
+
+
+async def _named_reports(conn: Connection, preset: Preset, values: Mapping[str, Value]) -> dict[UUID, str]:
+    """The text of each report that the values name, by its id."""
+    named: set[UUID] = set()
+    for variable in preset.variables:
+        value = values.get(variable.name, variable.default)
+        if variable.type == "reports" and isinstance(value, str):
+            with suppress(ValueError):  # the value is refused when it is rendered
+                named.update(report_ids(value))
+    return {id: report_text(row) for id in named if (row := await reports.get(conn, id)) is not None}
 
 
 def _rendered(

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
+from uuid import UUID
 
 import msgspec
 from msgspec import Meta
@@ -29,8 +30,10 @@ from onsembl.protocol.states import AgentKind
 from onsembl.protocol.tool_rules import REQUESTED_NO_RULES, RequestedRules
 
 MAX_VARIABLES = 50
+MAX_REPORTS = 20
+"""The most reports in the value of one variable."""
 
-VariableType = Literal["text", "long_text", "choice", "integer", "boolean", "path"]
+VariableType = Literal["text", "long_text", "choice", "integer", "boolean", "path", "reports"]
 Integer = Annotated[int, Meta(ge=-(2**53) + 1, le=2**53 - 1)]
 """JavaScript has these integers exactly, so the page shows them as they are."""
 Value = bool | Integer | Annotated[str, Meta(max_length=MAX_TEXT, pattern=NO_NUL)]
@@ -44,7 +47,7 @@ Kinds = Annotated[list[AgentKind], Meta(max_length=len(AgentKind))]
 
 class Variable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A variable of a template. `text` and `path` are one line, `long_text` may have several; `choice` is one of
-    `choices`."""
+    `choices`. A value of the type `reports` is ids of reports, for which the server inserts the reports."""
 
     name: VariableName
     type: VariableType = "text"
@@ -61,7 +64,7 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A template with its variables.
 
     With `kinds`, the preset is only for agents of these kinds. `priority` and `limits` are defaults for its commands;
-    `rules` are in force in each of them.
+    `rules` are in force in each of them. With `report`, their answers are reports (`protocol.reports`).
     """
 
     name: Name
@@ -74,6 +77,7 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """As `kinds` with this kind, as earlier clients write it."""
     limits: RequestedLimits = REQUESTED_NO_LIMITS
     rules: RequestedRules = REQUESTED_NO_RULES
+    report: bool = False
 
     def fits(self, kind: str) -> bool:
         """Whether the preset is for agents of this kind."""
@@ -115,8 +119,9 @@ def check(preset: Preset) -> None:
     _parse(preset.template)
 
 
-def render(preset: Preset, values: Mapping[str, Value]) -> str:
-    """Render the command text of a valid preset.
+def render(preset: Preset, values: Mapping[str, Value], reports: Mapping[UUID, str] | None = None) -> str:
+    """Render the command text of a valid preset. `reports` has the text of each report that a value names; without it,
+    as in a preview, their ids are shown.
 
     Raises ValuesError for a value of an unknown variable or of the wrong type, for a missing value, and when the text
     would be empty or too long.
@@ -132,6 +137,11 @@ def render(preset: Preset, values: Mapping[str, Value]) -> str:
                 wrong[variable.name] = "is required"
         elif (reason := _wrong(variable, value)) is not None:
             wrong[variable.name] = reason
+        elif variable.type == "reports" and reports is not None:
+            ids = report_ids(str(value))
+            if missing := [str(id) for id in ids if id not in reports]:
+                wrong[variable.name] = f"names reports that do not exist: {', '.join(missing)}"
+            filled[variable.name] = "\n\n".join(reports.get(id, "") for id in ids)
         else:
             filled[variable.name] = value
     if wrong:
@@ -194,8 +204,24 @@ def _wrong(variable: Variable, value: Value) -> str | None:
             return None if value in variable.choices else f"has to be one of {', '.join(variable.choices)}"
         case "long_text":
             return None
+        case "reports":
+            return _wrong_reports(value)
         case "text" | "path":
             return "has to be one line" if "\n" in value or "\r" in value else None
+
+
+def report_ids(value: str) -> list[UUID]:
+    """The ids in a value of the type `reports`, which are separated by spaces, line ends or commas. Raises
+    ValueError."""
+    return list(dict.fromkeys(UUID(text) for text in value.replace(",", " ").split()))
+
+
+def _wrong_reports(value: str) -> str | None:
+    try:
+        ids = report_ids(value)
+    except ValueError:
+        return "has to be ids of reports"
+    return f"has more than {MAX_REPORTS} reports" if len(ids) > MAX_REPORTS else None
 
 
 def _marks(template: str) -> Iterator[_Mark]:

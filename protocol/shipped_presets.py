@@ -39,9 +39,11 @@ How to go about it:
 Be quick: stop at the first explanation that the evidence supports, and say what you did not check.
 
 {{/quick}}
-Report in this order: the cause in one paragraph, with file and line; the evidence; how sure you are and what would make
-you surer; the smallest fix, and what it might break; open questions. Tell what you know from what you assume.
+Answer with a report. Its summary: the cause in one paragraph, with file and line, how sure you are, and what would make
+you surer. Its findings: the cause first, then other effects and open questions, each with its evidence. Its
+recommendations: the smallest fix first, with what it might break. Tell what you know from what you assume.
 """,
+    report=True,
     variables=[
         Variable(
             name="what", type="long_text", required=True, help="The observed behaviour, and the expected behaviour."
@@ -79,11 +81,13 @@ The focus is {{focus}}. In any case look for: wrong results and unhandled cases 
 half-way); errors that are swallowed; data that can be lost; input that is trusted; a changed interface or format that
 others rely on; tests that would pass without the change; names and comments that are no longer true.
 
-Report at most {{most}} findings, the most serious first. For each: file and line; what goes wrong and with which input,
-as a concrete scenario; how serious (blocker, should be fixed, suggestion); a fix in a few words or lines. Leave out
-what a formatter or linter finds, and praise. If you are not sure, say so and how it could be checked. End with one
-line: merge, merge after fixes, or rework, and why.
+Answer with a report of at most {{most}} findings, the most serious first. For each: file and line as evidence; what
+goes wrong and with which input, as a concrete scenario; how serious (critical and high block the merge, medium should
+be fixed, low is a suggestion). Its recommendations are the fixes, in a few words or lines each. Leave out what a
+formatter or linter finds, and praise. If you are not sure, say so and how it could be checked. The summary begins with
+one line: merge, merge after fixes, or rework, and why.
 """,
+    report=True,
     variables=[
         Variable(name="change", default="HEAD", required=True, help="A branch, commit or range."),
         Variable(
@@ -134,7 +138,11 @@ Then sketch two or three ways to do it, with what each costs and risks, and choo
 Then the plan: at most {{steps}} steps, in order, each small enough to be reviewed and landed alone. For each step: what
 changes and in which files; what shows that it works (a test, a command and its output); what can go wrong and how to
 get back. Put the step that teaches the most or risks the most as early as possible. Say what is deliberately left out.
+
+Answer with a report. Its summary: the way that was chosen, and what is left out. Its findings: how it works today, the
+conventions and the open questions, with file and line as evidence. Its recommendations: the steps, in order.
 """,
+    report=True,
     variables=[
         Variable(name="goal", type="long_text", required=True, help="The goal of the work, and the people it is for."),
         Variable(
@@ -156,8 +164,14 @@ SYNTHESIZE = Preset(
     template="""\
 Bring these sources together into {{form}} for {{reader}}:
 
+{{#sources}}
 {{sources}}
 
+{{/sources}}
+{{#reports}}
+{{reports}}
+
+{{/reports}}
 {{#question}}
 It is to answer this: {{question}}
 
@@ -171,18 +185,23 @@ decide or do. Write at most {{words}} words.
 
 {{#output}}
 Write it to `{{output}}`, and change nothing else.
+
 {{/output}}
 {{^output}}
-Answer with it, and change no file.
+Change no file.
+
 {{/output}}
+Answer with a report. Its summary: the text{{#output}} in short{{/output}}. Its findings: where the sources disagree,
+with what each of them says as evidence, and what none of them answers. Its recommendations: what to do or decide.
 """,
+    report=True,
     variables=[
         Variable(
             name="sources",
             type="long_text",
-            required=True,
             help="Files, folders, branches, logs, addresses or pasted text.",
         ),
+        Variable(name="reports", type="reports", help="Reports of agents: their ids, separated by spaces."),
         Variable(name="question", help="The question that the text answers."),
         Variable(
             name="form",

@@ -106,6 +106,12 @@ class PermissionDenied(TurnEvent, tag="permission_denied", frozen=True, kw_only=
     reason: str
 
 
+class StructuredAnswer(TurnEvent, tag="structured_answer", frozen=True, kw_only=True):
+    """The answer as JSON, which the CLI has held to the schema that it was given."""
+
+    text: str
+
+
 class Notice(TurnEvent, tag="notice", frozen=True, kw_only=True):
     """Something that the CLI says of itself."""
 

@@ -28,7 +28,7 @@ class TurnSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     `known` is true when the CLI must know the conversation, because a turn of it has ended. With `fork_of` the
     conversation begins as a copy of that one; with `fork_at`, the copy ends with that message of it. `preface` goes
-    before the prompt. The agent fetches the `attachments` from the server.
+    before the prompt. The agent fetches the `attachments` from the server. With `report`, the answer is to be a report.
     """
 
     conversation: ConversationId
@@ -41,6 +41,7 @@ class TurnSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     permission_mode: PermissionMode = "ask"
     rules: ToolRules = NO_RULES
     attachments: Annotated[list[Attachment], Meta(max_length=MAX_ATTACHMENTS)] = []
+    report: bool = False
 
 
 class Denial(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from onsembl.protocol.shipped_presets import SHIPPED
 from onsembl.sql.database import Connection
 
 _KINDS = "case when kind is null then kinds else array[kind] end as kinds"
-_PRESET = f"name, description, template, variables, priority, kind, {_KINDS}, limits, rules"
+_PRESET = f"name, description, template, variables, priority, kind, {_KINDS}, limits, rules, report"
 COLUMNS = f"{_PRESET}, revision, created_at, updated_at, updated_by, updated_by_name"
 
 
@@ -45,13 +45,13 @@ async def save(conn: Connection, preset: Preset, by: UUID | None, by_name: str) 
     kinds = preset.kinds or ([preset.kind] if preset.kind is not None else [])
     cursor = await conn.execute(
         f"""insert into presets (name, description, template, variables, priority, kind, kinds, limits, rules,
-                updated_by, updated_by_name)
+                report, updated_by, updated_by_name)
             values (%(name)s, %(description)s, %(template)s, %(variables)s, %(priority)s, %(kind)s, %(kinds)s,
-                %(limits)s, %(rules)s, %(by)s, %(by_name)s)
+                %(limits)s, %(rules)s, %(report)s, %(by)s, %(by_name)s)
             on conflict (lower(name)) do update
             set name = excluded.name, description = excluded.description, template = excluded.template,
                 variables = excluded.variables, priority = excluded.priority, kind = excluded.kind,
-                kinds = excluded.kinds, limits = excluded.limits, rules = excluded.rules,
+                kinds = excluded.kinds, limits = excluded.limits, rules = excluded.rules, report = excluded.report,
                 revision = presets.revision + 1, updated_at = now(), updated_by = excluded.updated_by,
                 updated_by_name = excluded.updated_by_name
             returning {COLUMNS}""",

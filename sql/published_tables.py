@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import LiteralString
 
 from onsembl.protocol.states import Role
-from onsembl.sql import agents, alerts, commands, conversations, device_requests, halts, schedules, steps
+from onsembl.sql import agents, alerts, commands, conversations, device_requests, halts, reports, schedules, steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ PUBLISHED = {
     "device_requests": PublishedTable(_columns(device_requests.COLUMNS), Role.ADMIN),
     "halt_agents": PublishedTable(_columns(halts.AGENT_COLUMNS, but="name")),  # the name is the agent's
     "halts": PublishedTable(_columns(halts.COLUMNS)),
+    "reports": PublishedTable(_columns(reports.COLUMNS)),
     "schedules": PublishedTable(_columns(schedules.COLUMNS)),
     "turn_progress": PublishedTable(_columns(steps.PROGRESS_COLUMNS)),
 }

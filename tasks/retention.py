@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from procrastinate import JobContext
 
-from onsembl.sql import archive, attachments, audit, audit_chain, idempotency_keys, schedules, search, steps
+from onsembl.sql import archive, attachments, audit, audit_chain, idempotency_keys, reports, schedules, search, steps
 from onsembl.tasks.context import services_of
 
 KEEP_JOBS_HOURS = 24
@@ -18,12 +18,13 @@ ARCHIVE_DAYS_AHEAD = 3
 
 async def keep_archive(context: JobContext, timestamp: int) -> None:
     """Create the archive's partitions of the coming days, and drop the days whose retention time has passed; with them
-    the files of prompts, and those that no command has after a day."""
+    the files of prompts, those that no command has after a day, and reports that are not pinned."""
     services = services_of(context)
     async with services.pool.connection() as conn:
         await archive.make_partitions(conn, ARCHIVE_DAYS_AHEAD)
     async with services.pool.connection() as conn:
         await attachments.forget(conn, unsent_hours=KEEP_UNSENT_FILES_HOURS, days=services.archive_days)
+        await reports.forget(conn, services.archive_days)
     # In a transaction of its own: a reader may prevent the drop of a partition, and the next run tries again.
     async with services.pool.connection() as conn:
         for dropped in await archive.drop_partitions(conn, services.archive_days):

@@ -7,6 +7,7 @@ from datetime import datetime
 import msgspec
 
 from onsembl.agent.rendering.text import printable
+from onsembl.protocol.reports import REPORT_STEP, read_report
 from onsembl.protocol.turn_events import (
     MessageChunk,
     Notice,
@@ -14,6 +15,7 @@ from onsembl.protocol.turn_events import (
     Plan,
     Speaker,
     Steered,
+    StructuredAnswer,
     ToolCall,
     ToolCallEnded,
     TurnEnded,
@@ -42,6 +44,9 @@ class StepRecorder:
         self._writing: tuple[str | None, Speaker] | None = None
         self._chunks: list[str] = []
         self._size = 0
+        self._answers: list[str] = []
+        """The messages since the last tool call, without those of subagents; or the answer that the CLI has held to a
+        schema."""
 
     def record(self, event: TurnEvent, start: int, end: int, now: datetime) -> list[Step]:
         """The steps that the event has begun or changed."""
@@ -50,6 +55,8 @@ class StepRecorder:
         steps = self.close(start, now)
         match event:
             case ToolCall():
+                if event.parent is None:
+                    self._answers = []
                 step = self._new("tool", event, start, end, now)
                 text, omitted = limited(event.arguments)
                 step = msgspec.structs.replace(
@@ -96,6 +103,8 @@ class StepRecorder:
                     cost_usd=usage.cost_usd if usage is not None else None,
                 )
                 steps.append(step)
+            case StructuredAnswer():
+                self._answers = [event.text]
             case _:
                 pass
         return steps
@@ -110,6 +119,8 @@ class StepRecorder:
             _revised(self._message, end, now), status="completed", text=text, text_omitted=omitted, title=_title(text)
         )
         self._message = self._writing = None
+        if step.kind == "message" and step.parent is None:
+            self._answers.append(text)
         return [step]
 
     def end(self, end: int, now: datetime) -> list[Step]:
@@ -118,6 +129,20 @@ class StepRecorder:
         steps += [msgspec.structs.replace(_revised(step, end, now), status="failed") for step in self._tools.values()]
         self._tools = {}
         return steps
+
+    def report(self, end: int, now: datetime) -> list[Step]:
+        """The step of the report that the turn was to answer with, after its end; none if there is no answer.
+
+        It is the last message if that is a report, else all that was said after the last tool call: a CLI may remind
+        the model of the form, to which it answers without the content.
+        """
+        if not self._answers:
+            return []
+        last = self._answers[-1]
+        text, omitted = limited(last if read_report(last).report is not None else "\n\n".join(self._answers))
+        step = self._new("message", None, end, end, now)
+        title = short(read_report(text).title)
+        return [msgspec.structs.replace(step, name=REPORT_STEP, title=title, text=text, text_omitted=omitted)]
 
     def _chunk(self, event: MessageChunk, start: int, end: int, now: datetime) -> list[Step]:
         steps: list[Step] = []
@@ -140,12 +165,12 @@ class StepRecorder:
         self._size += len(event.text.encode(errors="replace"))
         return steps
 
-    def _new(self, kind: StepKind, event: TurnEvent, start: int, end: int, now: datetime) -> Step:
+    def _new(self, kind: StepKind, event: TurnEvent | None, start: int, end: int, now: datetime) -> Step:
         self._number += 1
         return Step(
             number=self._number,
             revision=1,
-            parent=self._numbers.get(event.parent) if event.parent is not None else None,
+            parent=self._numbers.get(event.parent) if event is not None and event.parent is not None else None,
             kind=kind,
             status="completed",
             started_at=now,

@@ -96,7 +96,8 @@ class Steering(Protocol):
 class TurnRun:
     """Runs a CLI, shows its events, and passes it its input. Raises OSError when it cannot start.
 
-    `steering` is the translator of a CLI that takes texts into a running turn. The input begins `delay` seconds after
+    `steering` is the translator of a CLI that takes texts into a running turn. With `report`, the answer of a completed
+    turn is a report, which is recorded as its last step. The input begins `delay` seconds after
     the start, and `reason` is shown meanwhile.
     """
 
@@ -107,6 +108,8 @@ class TurnRun:
         context: ProcessContext,
         translator: Translator,
         steering: Steering | None = None,
+        *,
+        report: bool = False,
         delay: float = 0.0,
         reason: str = "",
     ) -> None:
@@ -114,6 +117,7 @@ class TurnRun:
         self._terminal = context.terminal
         self._steps = context.steps
         self._recorder = StepRecorder()
+        self._report = report
         self._branch = git_branch(context.cwd)
         self._translator = translator
         self._renderer = TurnRenderer(lambda: context.terminal.columns)
@@ -153,7 +157,11 @@ class TurnRun:
         self._stop_waiting_for_steers()
         self._show(self._translator.end())
         self._terminal.write(_terminal_lines(self._renderer.close()))
-        self._steps.add(self._command_id, self._recorder.end(self._terminal.end, datetime.now(UTC)))
+        end, now = self._terminal.end, datetime.now(UTC)
+        steps = self._recorder.end(end, now)
+        if self._report and self.completed:
+            steps += self._recorder.report(end, now)
+        self._steps.add(self._command_id, steps)
         self._steps.ended(self._command_id)
         if self._translator.outcome is not None or self._translator.error is not None:
             return self._translator.error

@@ -35,7 +35,7 @@ from onsembl.sql import audit, presets
 
 class PresetAnswer(Answer, frozen=True, kw_only=True):
     """A preset, for agents of these `kinds`; with none, for agents of every kind. `kind` is the
-    only one, for earlier clients.
+    only one, for earlier clients. With `report`, its commands are answered with a report (`/v1/reports`).
 
     A built-in (`shipped`) preset cannot be changed or deleted; its revision is 0.
     """
@@ -49,6 +49,7 @@ class PresetAnswer(Answer, frozen=True, kw_only=True):
     kinds: list[AgentKind]
     limits: CommandLimits
     rules: ToolRules
+    report: bool
     shipped: bool
     revision: int
     updated_at: Time | None
@@ -63,7 +64,8 @@ class Presets(Answer, frozen=True, kw_only=True):
 
 class SavePreset(Body, frozen=True, kw_only=True):
     """The whole content of a preset; `name` renames it. With `revision`, the preset is saved only if that is still its
-    revision; with 0, only if no preset of that name exists. `kind` is the form of `kinds` of earlier clients."""
+    revision; with 0, only if no preset of that name exists. `kind` is the form of `kinds` of earlier clients. With
+    `report`, its commands are answered with a report."""
 
     template: Template
     description: Description = ""
@@ -73,6 +75,7 @@ class SavePreset(Body, frozen=True, kw_only=True):
     kind: AgentKind | None = None
     limits: RequestedLimits = REQUESTED_NO_LIMITS
     rules: RequestedRules = REQUESTED_NO_RULES
+    report: bool = False
     name: Name | None = None
     revision: Revision | None = None
 
@@ -194,7 +197,7 @@ def _kept(row: DictRow) -> PresetAnswer | DictRow:
 
 
 def _content(row: DictRow) -> dict[str, object]:
-    saved = ("name", "description", "template", "variables", "priority", "kinds", "limits", "rules")
+    saved = ("name", "description", "template", "variables", "priority", "kinds", "limits", "rules", "report")
     return {name: row[name] for name in saved}
 
 

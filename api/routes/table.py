@@ -19,6 +19,7 @@ from onsembl.api.routes import jobs as job_routes
 from onsembl.api.routes import presets as preset_routes
 from onsembl.api.routes import recordings as recording_routes
 from onsembl.api.routes import recovery as recovery_routes
+from onsembl.api.routes import reports as report_routes
 from onsembl.api.routes import schedules as schedule_routes
 from onsembl.api.routes import search as search_routes
 from onsembl.api.routes import stats as stats_routes
@@ -33,6 +34,7 @@ ENDPOINTS = [
     *attachment_routes.ENDPOINTS,
     *conversation_routes.ENDPOINTS,
     *step_routes.ENDPOINTS,
+    *report_routes.ENDPOINTS,
     *group_routes.ENDPOINTS,
     *preset_routes.ENDPOINTS,
     *schedule_routes.ENDPOINTS,

@@ -34,8 +34,9 @@ from onsembl.protocol.messages import (
     StepsRecorded,
     Used,
 )
+from onsembl.protocol.reports import REPORT_STEP
 from onsembl.protocol.states import CommandState
-from onsembl.sql import agents, audit, audit_log, commands, steers, steps
+from onsembl.sql import agents, audit, audit_log, commands, reports, steers, steps
 from onsembl.sql.database import DATABASE_ERRORS, LASTING_ERRORS, Connection, Pool, statement
 
 logger = logging.getLogger(__name__)
@@ -109,6 +110,9 @@ class AgentReports:
                 try:
                     async with self.pool.connection() as conn:
                         await steps.write(conn, agent_id, command_id, report.steps)
+                        for step in report.steps:
+                            if step.kind == "message" and step.name == REPORT_STEP:
+                                await reports.write(conn, agent_id, command_id, step.text, step.text_omitted)
                 except psycopg.DataError as error:  # the agent would send them again for ever
                     logger.warning(
                         "Steps of a command cannot be stored: %s",

@@ -20,7 +20,7 @@ from onsembl.cli.json_output import json_option, print_json
 from onsembl.cli.output import print_line, print_lines
 from onsembl.protocol.presets import Value, ValuesError, Variable, read_value
 
-CONTENT = ("description", "template", "variables", "priority", "kinds", "kind", "limits", "rules")
+CONTENT = ("description", "template", "variables", "priority", "kinds", "kind", "limits", "rules", "report")
 
 _name_argument = click.argument("name")
 values_option = click.option(

@@ -15,6 +15,7 @@ from onsembl.protocol.turn_events import (
     MessageEnded,
     Notice,
     PermissionDenied,
+    StructuredAnswer,
     ToolCall,
     ToolCallEnded,
     TurnEnded,
@@ -152,3 +153,33 @@ def test_every_recorded_run_makes_valid_steps(name):
     if steps:
         message = Steps(command_id="00000000-0000-0000-0000-000000000000", through=1, steps=steps[:100])  # type: ignore[arg-type]
         assert msgspec.json.decode(msgspec.json.encode(message), type=Steps).steps == steps[:100]
+
+
+def said(text: str, parent: str | None = None) -> list[TurnEvent]:
+    return [MessageChunk(speaker="agent", text=text, parent=parent), MessageEnded(parent=parent)]
+
+
+REPORT = '{"title": "t", "summary": "s"}'
+
+
+@pytest.mark.parametrize(
+    ("events", "text"),
+    [
+        (
+            [*said("I look."), call("1"), ended("1"), *said("It is the cache."), *said("Sure.")],
+            "It is the cache.\n\nSure.",
+        ),
+        ([*said("Here it is."), *said(REPORT)], REPORT),
+        ([*said("Done."), StructuredAnswer(text=REPORT)], REPORT),
+        ([*said("Done."), call("1"), *said("of a subagent", parent="1")], None),
+        ([], None),
+    ],
+)
+def test_the_answer_of_a_turn_is_its_report(events, text):
+    """The report is what was said after the last tool call, or what the CLI has held to a schema."""
+    recorder = StepRecorder()
+    for event in events:
+        recorder.record(event, 0, 0, BEGAN)
+    recorder.end(0, BEGAN)
+    steps = recorder.report(7, BEGAN)
+    assert [(step.name, step.text, step.output_start) for step in steps] == ([("report", text, 7)] if text else [])

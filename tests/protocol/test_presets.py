@@ -123,6 +123,7 @@ def test_what_ships_needs_only_what_is_required(shipped):
     text = render(shipped, least)
     assert "{{" not in text and "\n\n\n" not in text
     samples: dict[str, Value] = {"integer": 77, "boolean": True, "text": "sample", "path": "src/x", "long_text": "a\nb"}
+    samples["reports"] = "0b0e0000-0000-4000-8000-000000000000"
     for variable in shipped.variables:
         other = variable.choices[-1] if variable.choices else samples[variable.type]
         if other == variable.default:

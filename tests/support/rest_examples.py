@@ -39,6 +39,7 @@ PRESET = {
     "kind": "shell",
     "limits": LIMITS,
     "rules": RULES,
+    "report": False,
 }
 SCHEDULE = {**COMMAND, "target": {"all": True}, "cron": "0 6 * * *", "time_zone": "Europe/Berlin"}
 PRICE = {"pattern": "claude-*", "valid_from": "2026-01-31", "input_usd": 3.0, "output_usd": 15.0}
@@ -87,6 +88,10 @@ EXAMPLES: dict[str, Example] = {
     "previewScheduleTimes": Example(query={"cron": "0 6 * * *", "time_zone": "Europe/Berlin"}),
     "updateSchedule": Example(body={**SCHEDULE, "name": "changed"}),
     "listScheduleRuns": Example(query={"limit": "5"}),
+    "listReports": Example(
+        query={"preset": "Review", "q": "w", "pinned": "true", "superseded": "false", "before": "9", "limit": "5"}
+    ),
+    "exportReport": Example(query={"format": "html"}),
     "readUsage": Example(query={**SPAN, "by": "label", "time_zone": "Europe/Berlin", "limit": "5"}),
     "exportUsage": Example(query=SPAN),
     "setPrice": Example(body={**PRICE, "cache_read_usd": 0.3, "cache_write_usd": 3.75}),
@@ -148,6 +153,7 @@ class Objects:
             "name": self._preset,
             "price_id": self._price,
             "attachment_id": self._attachment,
+            "report_id": self._report,
         }
 
     async def path_value(self, operation: str, parameter: str) -> str:
@@ -273,6 +279,14 @@ class Objects:
                select created_at, id, 1, 1, 1, 'message', '', '', 'completed', 'x', '', 0, 0, false, now(), 0, 0
                from commands where id = %s
                returning command_id as id""",
+            await self._command(),
+        )
+
+    async def _report(self) -> str:
+        return await self._insert(
+            """insert into reports (command_id, agent_id, version, title, severities, report, text, text_omitted)
+               select id, agent_id, 1, 'x', '{"low": 1}', '{"title": "x", "summary": "y"}', '{}', 0
+               from commands where id = %s returning id""",
             await self._command(),
         )
 

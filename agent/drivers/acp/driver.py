@@ -17,6 +17,7 @@ from onsembl.agent.drivers.turn_run import TurnRun
 from onsembl.agent.process.process import ProcessContext
 from onsembl.protocol.messages import Offer
 from onsembl.protocol.permissions import PermissionMode
+from onsembl.protocol.reports import INSTRUCTION
 
 _MINUTE = "%Y-%m-%dT%H-%M"
 _MARGIN_SECONDS = 0.5
@@ -43,9 +44,11 @@ class GeminiDriver:
         if not states(context.arguments, _MODE_FLAGS):  # else the machine's owner has decided
             mode = turn.permission_mode if turn is not None else "ask"
         known = ids.known(turn)
+        report = turn is not None and turn.report
+        prompt = f"{offer.prompt}\n\n{INSTRUCTION}" if report else offer.prompt
         translator = AcpTranslator(
             GEMINI,
-            with_paths(offer.prompt, files),
+            with_paths(prompt, files),
             images=[(file.attachment.media_type, file.base64()) for file in files if file.attachment.is_image],
             folder=str(context.cwd),
             known=known,
@@ -56,7 +59,7 @@ class GeminiDriver:
         )
         delay = seconds_until_loadable(known, time.time()) if known is not None else 0.0
         reason = f"Waits {delay:.0f} s: Gemini CLI would lose a conversation that it opens twice within one minute."
-        return TurnRun(argv, offer.command_id, context, translator, delay=delay, reason=reason)
+        return TurnRun(argv, offer.command_id, context, translator, report=report, delay=delay, reason=reason)
 
 
 def seconds_until_loadable(conversation: str, now: float) -> float:

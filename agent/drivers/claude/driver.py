@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from onsembl.agent.drivers.attached_files import AttachedFile, with_paths
 from onsembl.agent.drivers.claude.permissions import STARTS
 from onsembl.agent.drivers.claude.translator import ClaudeTranslator
@@ -15,6 +17,7 @@ from onsembl.agent.drivers.turn_run import TurnRun
 from onsembl.agent.process.process import ProcessContext
 from onsembl.protocol.messages import Offer
 from onsembl.protocol.permissions import PermissionMode
+from onsembl.protocol.reports import SCHEMA
 from onsembl.protocol.tool_rules import NO_RULES, ToolRules
 from onsembl.protocol.turn_messages import TurnSettings
 
@@ -58,7 +61,8 @@ class ClaudeDriver:
         if files:  # else it asks before it reads them
             argv.append(f"--add-dir={files[0].path.parent}")
         translator = ClaudeTranslator(_content(offer.prompt, files), offer.command_id, mode, rules, str(context.cwd))
-        return TurnRun(argv, offer.command_id, context, translator, translator)
+        report = offer.turn is not None and offer.turn.report
+        return TurnRun(argv, offer.command_id, context, translator, translator, report=report)
 
 
 def _content(prompt: str, files: Sequence[AttachedFile]) -> str | list[Json]:
@@ -94,6 +98,8 @@ def _turn_arguments(turn: TurnSettings, own: Sequence[str]) -> list[str]:
         arguments.append(f"--model={turn.model}")
     if turn.effort is not None:
         arguments.append(f"--effort={turn.effort}")
+    if turn.report:
+        arguments.append(f"--json-schema={msgspec.json.encode(SCHEMA).decode()}")
     return arguments
 
 

@@ -41,6 +41,7 @@ from onsembl.protocol.turn_events import (
     Plan,
     Speaker,
     Steered,
+    StructuredAnswer,
     ToolCall,
     ToolCallEnded,
     TurnEnded,
@@ -537,6 +538,8 @@ class ClaudeTranslator:
         if self.outcome is None or outcome == "completed" or as_count(line.get("num_turns")) > 0:
             self.outcome, self._error = outcome, error
         self._last_error, self._error_kind = "", ""
+        if structured := as_object(line.get("structured_output")):
+            yield StructuredAnswer(text=to_json(structured))
         if self.input_complete:
             for shell in self._shells.values():
                 yield _notice("background", f"This ends with the command: {shell}")

@@ -11,6 +11,7 @@ from onsembl.agent.drivers.conversation_ids import ConversationIds
 from onsembl.agent.drivers.turn_run import TurnRun
 from onsembl.agent.process.process import ProcessContext
 from onsembl.protocol.messages import Offer
+from onsembl.protocol.reports import SCHEMA
 
 ARGV = ("codex", "app-server")
 QUIET = ("env", "RUST_LOG=off")
@@ -28,9 +29,11 @@ class CodexDriver:
         assert context.driver_folder is not None
         ids = ConversationIds(context.driver_folder / "conversations")
         turn = offer.turn
+        report = turn is not None and turn.report
         source = turn.fork_of if turn is not None else None
         translator = CodexTranslator(
             with_paths(offer.prompt, files),
+            schema=SCHEMA if report else None,
             images=[str(file.path) for file in files if file.attachment.is_image],
             folder=str(context.cwd),
             known=ids.known(turn),
@@ -42,4 +45,4 @@ class CodexDriver:
         )
         quiet = () if "RUST_LOG" in os.environ else QUIET
         argv = [*quiet, *ARGV, *context.arguments]
-        return TurnRun(argv, offer.command_id, context, translator, translator)
+        return TurnRun(argv, offer.command_id, context, translator, translator, report=report)

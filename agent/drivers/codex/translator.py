@@ -89,9 +89,11 @@ class CodexTranslator:
         effort: Effort | None,
         on_conversation: Callable[[str], None],
         images: Sequence[str] = (),
+        schema: Json | None = None,
     ) -> None:
         self._input: list[Json] = [{"type": "text", "text": prompt}]
         self._input += [{"type": "localImage", "path": image} for image in images]
+        self._schema: Json = {"outputSchema": schema} if schema is not None else {}
         self._folder = folder
         self._known = known
         self._fork_of = fork_of
@@ -237,7 +239,9 @@ class CodexTranslator:
         if self._ended:
             return
         effort = {"effort": _EFFORTS[self._effort]} if self._effort is not None else {}
-        self._rpc.ask("turn/start", self._turn_started, threadId=self._thread, input=self._input, **effort)
+        self._rpc.ask(
+            "turn/start", self._turn_started, threadId=self._thread, input=self._input, **effort, **self._schema
+        )
         yield TurnStarted(
             conversation=self._thread,
             model=self._model or "",

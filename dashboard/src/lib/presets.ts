@@ -12,6 +12,7 @@ export const VARIABLE_TYPES: Record<Variable["type"], string> = {
   integer: "whole number",
   boolean: "yes or no",
   path: "path",
+  reports: "reports",
 };
 
 /** A form with the default values filled in; `given` has values that replace the defaults. */
@@ -43,8 +44,8 @@ export function fits(preset: PresetAnswer, kind: string): boolean {
 
 /** The preset without the fields that the server adds; its default values have the variables' types. */
 export function contentOf(preset: PresetAnswer): Preset & { variables: Variable[] } {
-  const { name, description, template, variables, priority, kinds, limits, rules } = preset;
-  return { name, description, template, variables: variables.map(tidied), priority, kinds, limits, rules };
+  const { name, description, template, variables, priority, kinds, limits, rules, report } = preset;
+  return { name, description, template, variables: variables.map(tidied), priority, kinds, limits, rules, report };
 }
 
 export function newVariable(name: string): Variable {
