@@ -14,10 +14,10 @@ from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
-import orjson
 from markdown_it import MarkdownIt
 from psycopg.rows import DictRow
 
+from onsembl.fleet.json_rows import OnFault, to_json
 from onsembl.protocol.reports import Evidence, Finding, Recommendation, Report
 from onsembl.protocol.visible_text import visible, visible_lines
 
@@ -55,13 +55,13 @@ class Export:
     agent: str
 
 
-def exported(row: DictRow, export: Export, format: Format) -> bytes:
-    """A report's row in this format."""
+def exported(row: DictRow, export: Export, format: Format, on_fault: OnFault) -> bytes:
+    """A report's row in this format. `on_fault` is called for each value that cannot be shown."""
     match format:
         case "markdown":
             return "\n".join([*_lines(row), "", "---", "", _escaped(_origin(row, export)), ""]).encode(errors="replace")
         case "json":
-            return orjson.dumps(_json(row, export), option=orjson.OPT_INDENT_2)
+            return to_json(_json(row, export), on_fault)
         case "html":
             return _page(row, export).encode(errors="replace")
 
@@ -72,17 +72,25 @@ def report_text(row: DictRow) -> str:
 
 
 def _read(row: DictRow) -> Report | None:
-    return msgspec.convert(row["report"], Report) if row["report"] is not None else None
+    """The report; None when the answer is none, and for a row that cannot be read, whose answer is then shown."""
+    try:
+        return msgspec.convert(row["report"], Report) if row["report"] is not None else None
+    except (msgspec.ValidationError, RecursionError):
+        return None
 
 
 def _origin(row: DictRow, export: Export) -> str:
     parts = [
-        f"Report {row['id']}, version {row['version']}, by {export.agent} at {row['created_at']:%Y-%m-%d %H:%M} UTC.",
-        f"Exported by {export.by} at {export.at:%Y-%m-%d %H:%M} UTC.",
+        f"Report {row['id']}, version {row['version']}, by {export.agent} at {_time(row['created_at'])}.",
+        f"Exported by {export.by} at {_time(export.at)}.",
     ]
     if row["text_omitted"]:
         parts.insert(1, f"The last {row['text_omitted']:,} bytes of the answer are missing.")
     return " ".join(parts)
+
+
+def _time(value: object) -> str:
+    return f"{value:%Y-%m-%d %H:%M} UTC" if type(value) is datetime else "an unreadable time"
 
 
 def _json(row: DictRow, export: Export) -> Mapping[str, Any]:

@@ -51,7 +51,7 @@ class Turn(Answer, frozen=True, kw_only=True):
     """How the CLI is started for a prompt. `conversation` is the CLI's own id; with `known` the CLI continues it. With
     `fork_of` it begins as a copy of that one, which ends with its message `fork_at`. `preface` goes before the prompt.
     `rules` are those of the command and its preset; the agent's are in force as well. `attachments` are the files that
-    go with the prompt."""
+    go with the prompt. With `report` its answer is to be a report."""
 
     conversation: str
     known: bool
@@ -63,6 +63,7 @@ class Turn(Answer, frozen=True, kw_only=True):
     permission_mode: PermissionMode | UnsetType = UNSET
     rules: ToolRules | UnsetType = UNSET
     attachments: list[Attachment] | UnsetType = UNSET
+    report: bool | UnsetType = UNSET
 
 
 class Command(Answer, frozen=True, kw_only=True):

@@ -52,7 +52,7 @@ async def export_report(call: Call[NoBody]) -> Response:
         by=call.signed_in.email, at=datetime.now(UTC), agent=agent["name"] if agent is not None else "a deleted agent"
     )
     return Response(
-        exported(row, export, format),
+        exported(row, export, format, partial(call.services.unreadable.record, "GET /v1/reports/{report_id}/export")),
         media_type=MEDIA_TYPES[format],
         headers={"Content-Disposition": f'attachment; filename="report-{row["id"]}.{SUFFIXES[format]}"'},
     )

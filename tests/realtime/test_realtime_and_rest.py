@@ -78,6 +78,7 @@ async def rest_rows(api: Api, token: str) -> dict[str, dict[str, Any] | None]:
         "device_requests": request and {**request, "user_code": request["user_code"].replace("-", "")},
         "halt_agents": await read("/v1/halt", "agents", 0),
         "halts": await read("/v1/halt", "halt"),
+        "reports": await read("/v1/reports", "reports", 0),
         "schedules": await read("/v1/schedules", "schedules", 0),
         "turn_progress": step
         and {**step, "command_id": command["id"], "agent_id": command["agent_id"], "steps": step["number"]},

@@ -89,7 +89,17 @@ EXAMPLES: dict[str, Example] = {
     "updateSchedule": Example(body={**SCHEDULE, "name": "changed"}),
     "listScheduleRuns": Example(query={"limit": "5"}),
     "listReports": Example(
-        query={"preset": "Review", "q": "w", "pinned": "true", "superseded": "false", "before": "9", "limit": "5"}
+        query={
+            "agent_id": str(uuid4()),
+            "conversation_id": str(uuid4()),
+            "command_id": str(uuid4()),
+            "preset": "Review",
+            "q": "w",
+            "pinned": "true",
+            "superseded": "false",
+            "before": "9",
+            "limit": "5",
+        }
     ),
     "exportReport": Example(query={"format": "html"}),
     "readUsage": Example(query={**SPAN, "by": "label", "time_zone": "Europe/Berlin", "limit": "5"}),

@@ -121,6 +121,8 @@ export class Workspace {
   readOnly = $state(false);
   /** Grows when schedules have changed or may have changed. */
   schedulesSeen = $state(0);
+  /** Grows when reports have changed or may have changed. */
+  reportsSeen = $state(0);
   /** The present access token: terminals send each new one to the server. */
   accessToken = $state("");
 
@@ -153,6 +155,7 @@ export class Workspace {
       reread: (table) => {
         if (table === "halts" || table === "halt_agents") void this.halting.read();
         else if (table === "schedules") this.schedulesSeen += 1;
+        else if (table === "reports") this.reportsSeen += 1;
         else void this.inbox.read(table);
       },
       turn: (commandId) => this.#turnWatchers.get(commandId)?.forEach((watcher) => watcher()),
@@ -190,6 +193,7 @@ export class Workspace {
   reread(): void {
     for (const watchers of this.#turnWatchers.values()) watchers.forEach((watcher) => watcher());
     this.schedulesSeen += 1;
+    this.reportsSeen += 1;
     void this.halting.read();
     void this.fleet.readUntilDone(() => {
       this.#live.set({ current: true });

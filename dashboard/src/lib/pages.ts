@@ -16,6 +16,7 @@ export interface Page {
 
 export const PAGES: Page[] = [
   { id: "history", label: "History", role: "viewer", load: () => import("../pages/History.svelte") },
+  { id: "reports", label: "Reports", role: "viewer", load: () => import("../pages/Reports.svelte") },
   { id: "presets", label: "Presets", role: "viewer", load: () => import("../pages/Presets.svelte") },
   { id: "schedules", label: "Schedules", role: "viewer", load: () => import("../pages/Schedules.svelte") },
   { id: "recordings", label: "Recordings", role: "viewer", load: () => import("../pages/Recordings.svelte") },

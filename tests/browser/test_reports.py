@@ -1,0 +1,75 @@
+"""Reports on the page: listed as they are written, read with code in colours, pinned and exported."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from browser.test_views import AXE, faults
+from playwright.async_api import expect
+from support.reports import EXCERPT, add_report, report_of
+from support.server import Api
+
+from onsembl.protocol.states import Role
+
+PICTURES = os.environ.get("ONSEMBL_PICTURES")
+HOSTILE = "<img src=x onerror=\"document.title='owned'\"> [x](javascript:alert(1)) \u202egro.kcatta\u202c"
+
+
+async def picture(page, name: str) -> None:
+    """Save a screenshot, if `ONSEMBL_PICTURES` names a folder."""
+    if PICTURES:
+        await page.screenshot(path=Path(PICTURES) / f"{name}.png")
+
+
+async def test_a_report_is_read_pinned_and_exported(center: Api, visit) -> None:
+    """A report appears when it is written; code has colours and the lines of its file; what does not fit is shown as it
+    came; hostile text stays text. At every width."""
+    agent = await center.enrol("builder", "claude")
+    visitor = await visit(center.url)
+    page = visitor.page
+    await page.add_init_script(path=AXE)
+    await visitor.come_back((await center.operator(Role.OPERATOR)).email, path="/#/reports")
+    await expect(page.get_by_text("No agent has written a report yet.")).to_be_visible()
+    broken = await add_report(center, agent.id, '{"findings": "none", "title": "\u202ex"}')
+    await add_report(center, agent.id, report_of(3))
+    await expect(page.get_by_role("table", name="Reports").get_by_role("link")).to_have_count(2)
+    await picture(page, "reports")
+    found = await faults(page, "list")
+    await page.get_by_role("link", name="The cache is never cleared").click()
+    findings = page.get_by_role("list", name="Findings").get_by_role("listitem")
+    await expect(findings).to_have_count(3)
+    await expect(findings.first.locator(".numbers")).to_have_text("12\n13")
+    await expect(findings.first.locator(".code span[class^=mtk]").first).to_be_visible()
+    assert (await findings.first.locator(".code").inner_text()).replace("\xa0", " ").strip() == EXCERPT.strip()
+    await page.get_by_role("button", name="Pin", exact=True).click()
+    await expect(page.get_by_text("pinned by operator@example.org")).to_be_visible()
+    async with page.expect_download() as started:
+        await page.get_by_role("button", name="Markdown").click()
+    assert (await (await started.value).path()).read_text().startswith("# The cache is never cleared")
+    keyword = findings.first.locator(".code").get_by_text("def", exact=True)
+    colors = {"dark": "rgb(86, 156, 214)", "light": "rgb(0, 0, 255)"}
+    for width, height, theme in ((1440, 900, "dark"), (1024, 768, "light"), (390, 844, "dark")):
+        await page.set_viewport_size({"width": width, "height": height})
+        await page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+        await expect(keyword).to_have_css("color", colors[theme])
+        found += await faults(page, f"report {width}")
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        await picture(page, f"report-{width}-{theme}")
+    await page.set_viewport_size({"width": 1280, "height": 800})
+    await page.get_by_role("button", name="Source").click()
+    await expect(page.locator(".monaco-editor .view-line").nth(1)).to_contain_text("The cache is never cleared")
+    await picture(page, "report-source")
+    hostile = await add_report(center, agent.id, report_of(1, HOSTILE))
+    for report_id in (broken, hostile):
+        await page.goto(f"{center.url}/#/reports/{report_id}")
+        await expect(page.get_by_role("button", name="Source")).to_be_visible()
+        found += await faults(page, f"report {report_id == broken}")
+    await expect(findings).to_have_count(1)
+    assert await page.locator("article img").count() == 0
+    assert await page.locator('article a[href^="javascript" i]').count() == 0
+    assert "owned" not in await page.title()
+    await page.goto(f"{center.url}/#/reports/{broken}")
+    await expect(page.get_by_role("note")).to_contain_text("does not fit")
+    await expect(page.locator(".monaco-editor .view-line").nth(1)).to_contain_text("findings")
+    assert found == []
