@@ -85,16 +85,16 @@ def show(report_id: UUID, as_json: bool, server: str | None) -> None:
     if report is None:
         if row["problem"] is not None:
             print_line(styled(f"The answer does not fit the form of a report: {row['problem']}", fg="yellow"))
-        print_lines(row["text"])
+        print_lines(row["text"], indent="  ")
         return
     print_line(styled(report["title"], bold=True))
-    print_lines(report["summary"])
+    print_lines(report["summary"], indent="  ")
     for finding in report["findings"]:
         print_line("")
         severity = styled(finding["severity"], fg=_COLOURS.get(finding["severity"]), bold=True)
         print_line(severity, "  ", styled(finding["title"], bold=True))
         if finding["description"]:
-            print_lines(finding["description"])
+            print_lines(finding["description"], indent="  ")
         for evidence in finding["evidence"]:
             place = f"{evidence['file'] or ''}{'' if evidence['line'] is None else ':'}{evidence['line'] or ''}"
             print_line("")
