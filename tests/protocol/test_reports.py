@@ -121,7 +121,7 @@ def test_what_is_meant_for_a_report_and_is_none_says_why(change, problem):
 
 
 def test_json_that_is_cut_or_nested_too_deep_says_why():
-    for text in (json.dumps(REPORT)[:-9], '{"findings":' + "[" * 100_000):
+    for text in (json.dumps(REPORT)[:-9], f"Here:\n```json\n{json.dumps(REPORT)[:-9]}", '{"findings":' + "[" * 100_000):
         assert read_report(text).problem
 
 
