@@ -34,9 +34,9 @@ async def test_a_limited_command_is_seen_to_time_out(center: Api, visit, tmp_pat
         await expect(page.get_by_role("button", name="Save limits")).to_have_count(0)
 
 
-async def test_an_agents_limits_are_set_in_its_menu(center: Api, visit) -> None:
-    """An admin sets an agent's limits in its menu, and the form shows them when it is opened again."""
-    await center.enrol("away")
+async def test_an_agents_limits_and_rules_are_set_in_its_menu(center: Api, visit) -> None:
+    """An admin sets an agent's limits and rules in its menu, and the forms show them when it is opened again."""
+    await center.enrol("away", "claude")
     visitor = await visit(center.url)
     await visitor.come_back((await center.operator()).email)
     page = visitor.page
@@ -46,3 +46,14 @@ async def test_an_agents_limits_are_set_in_its_menu(center: Api, visit) -> None:
     await visitor.noticed("Limits of away: 10m without output.")
     await page.get_by_role("button", name="More for away").click()
     await expect(page.get_by_role("textbox", name="Time without output")).to_have_value("10m")
+    await page.get_by_label("Allow without a question").fill("Bash(npm test*)\n\n edit ")
+    await page.get_by_label("Deny, whatever is allowed").fill("Bash(")
+    visitor.console.expect("422")
+    await page.get_by_role("button", name="Save rules").click()
+    await visitor.noticed("deny")
+    await page.get_by_label("Deny, whatever is allowed").fill("Bash(git push*)")
+    await page.get_by_role("button", name="Save rules").click()
+    await visitor.noticed("away has 3 rules.")
+    await page.get_by_role("button", name="More for away").click()
+    await expect(page.get_by_label("Allow without a question")).to_have_value("Bash(npm test*)\nedit")
+    await expect(page.get_by_label("Deny, whatever is allowed")).to_have_value("Bash(git push*)")
