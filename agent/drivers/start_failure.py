@@ -11,6 +11,14 @@ def with_doctor(cause: str) -> str:
     return f"{cause[:MAX_CAUSE].rstrip('.')}. Find the mend on the agent's machine with: onsembl agent doctor"
 
 
+def waits_for_a_person(question: str) -> str:
+    """The error of a command whose program asks in plain text, where nobody can answer."""
+    return (
+        f"It waits for an answer on its terminal: “{question}”. "
+        "Run it once on the agent's machine, as the agent's user, and answer there."
+    )
+
+
 def start_failure(error: OSError) -> str:
     """The error of a command whose program could not be started."""
     reason = error.strerror or str(error)

@@ -13,7 +13,8 @@ from uuid import UUID
 import msgspec
 
 from onsembl.agent.drivers.git_branch import git_branch
-from onsembl.agent.drivers.start_failure import with_doctor
+from onsembl.agent.drivers.plain_question import PlainQuestion
+from onsembl.agent.drivers.start_failure import waits_for_a_person, with_doctor
 from onsembl.agent.drivers.step_recorder import StepRecorder
 from onsembl.agent.process.process import Process, ProcessContext
 from onsembl.agent.rendering.text import folded
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 EXIT_SECONDS = 15.0
 """How long a CLI may take to end after its last turn, once its input is closed. Claude Code gives its background shells
 5 seconds."""
+QUESTION_SECONDS = 20.0
+"""How long a CLI may be silent after a question in plain text: it waits for an answer that nobody can give."""
 _ERROR_BYTES = 4096
 """How much of the end of the CLI's error output is kept, for the case that it reports no result."""
 
@@ -122,6 +125,10 @@ class TurnRun:
         self._translator = translator
         self._renderer = TurnRenderer(lambda: context.terminal.columns)
         self._errors = b""
+        self._question = PlainQuestion()
+        self._question_due: asyncio.TimerHandle | None = None
+        self._asked: str | None = None
+        """The question for which the program was ended."""
         self._exit_due: asyncio.TimerHandle | None = None
         self._steers_due: asyncio.TimerHandle | None = None
         """When an idle CLI must have taken the texts that it was given."""
@@ -155,6 +162,7 @@ class TurnRun:
         self._stop_waiting_for_input()
         self._stop_waiting_for_exit()
         self._stop_waiting_for_steers()
+        self._stop_waiting_for_answer()
         self._show(self._translator.end())
         self._terminal.write(_terminal_lines(self._renderer.close()))
         end, now = self._terminal.end, datetime.now(UTC)
@@ -165,6 +173,8 @@ class TurnRun:
         self._steps.ended(self._command_id)
         if self._translator.outcome is not None or self._translator.error is not None:
             return self._translator.error
+        if (question := self._asked or self._question.text) is not None:
+            return waits_for_a_person(question)
         lines = folded(self._errors.decode(errors="replace"), lines=1000)
         last = lines[-1] if lines and lines[-1] else "It ended without a result."
         return last if self._translator.report.conversation is not None else with_doctor(last)
@@ -186,12 +196,16 @@ class TurnRun:
         return "cost_usd" if self._translator.outcome == "over_budget" else None
 
     def _receive(self, data: bytes) -> None:
+        self._question.output(data)
+        self._await_answer()
         self._show(self._translator.receive(data))
         self._pass_input()
         self.progressed.set()
 
     def _receive_error(self, data: bytes) -> None:
         self._errors = (self._errors + data)[-_ERROR_BYTES:]
+        self._question.errors(data)
+        self._await_answer()
         self._terminal.write(data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
 
     def _show(self, events: list[TurnEvent]) -> None:
@@ -226,7 +240,8 @@ class TurnRun:
         elif not self._translator.input_complete and self._steers_due is None:
             self._steers_due = asyncio.get_running_loop().call_later(EXIT_SECONDS, self._drop_steers, self._steering)
         if not self._translator.input_complete:
-            self._stop_waiting_for_exit()
+            if self._asked is None:
+                self._stop_waiting_for_exit()
         elif self._exit_due is None:  # else more output, which must not put the end off
             self._stop_waiting_for_steers()
             self._takes_steers = False
@@ -247,14 +262,32 @@ class TurnRun:
             self._input_due.cancel()
             self._input_due = None
 
+    def _await_answer(self) -> None:
+        """End the program if its last line is a question, and it says nothing more."""
+        self._stop_waiting_for_answer()
+        if (question := self._question.text) is not None and self._exit_due is None:
+            loop = asyncio.get_running_loop()
+            self._question_due = loop.call_later(QUESTION_SECONDS, self._stop_for_question, question)
+
+    def _stop_for_question(self, question: str) -> None:
+        self._asked, self._takes_steers = question, False
+        self._stop_program(signal.SIGTERM)
+
+    def _stop_waiting_for_answer(self) -> None:
+        if self._question_due is not None:
+            self._question_due.cancel()
+            self._question_due = None
+
     def _stop_waiting_for_exit(self) -> None:
         if self._exit_due is not None:
             self._exit_due.cancel()
             self._exit_due = None
 
     def _stop_program(self, number: signal.Signals) -> None:
-        """End a program that has reported its result and does not exit: first with SIGTERM, then with SIGKILL."""
-        logger.warning("A CLI does not exit after its last turn", extra={"action": "exit_overdue"})
+        """End a program that does not exit after its result, or that asks nobody: first with SIGTERM, then SIGKILL."""
+        logger.warning(
+            "A CLI does not exit after its last turn, or waits for an answer", extra={"action": "exit_overdue"}
+        )
         self.process.tree.signal_group(number)
         loop = asyncio.get_running_loop()
         self._exit_due = loop.call_later(EXIT_SECONDS, self._stop_program, signal.SIGKILL)

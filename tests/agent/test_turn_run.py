@@ -9,7 +9,7 @@ import pytest
 
 from onsembl.agent.drivers import turn_run
 from onsembl.agent.drivers.claude.translator import ClaudeTranslator
-from onsembl.agent.drivers.start_failure import with_doctor
+from onsembl.agent.drivers.start_failure import waits_for_a_person, with_doctor
 from onsembl.agent.drivers.turn_run import TurnRun
 from onsembl.agent.process.process import ProcessContext
 from onsembl.protocol.turn_events import MessageChunk, TurnEvent, TurnOutcome
@@ -153,4 +153,36 @@ async def test_a_cli_that_breaks_off_fails_in_its_own_words(context, shown, scri
 async def test_input_that_nobody_reads_holds_nothing_up(context, shown):
     """A program that ends without reading a long input ends the run."""
     run = bash("echo done", context, EchoTranslator("x" * 1_000_000))
+    assert await end(run) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("script", "asked"),
+    [
+        ("printf 'Do you trust the files in this folder? [y/N] '", "Do you trust the files in this folder? [y/N]"),
+        ("echo 'Need to install a package' >&2; printf 'Ok to proceed? (y) ' >&2", "Ok to proceed? (y)"),
+        ("trap 'echo no' TERM; printf 'Enter your API key: '", "Enter your API key:"),
+    ],
+)
+async def test_a_cli_that_asks_in_plain_text_is_ended(context, shown, script, asked, monkeypatch):
+    """Nobody can answer: it is ended soon, also if it obeys no signal, and the error says what to do."""
+    monkeypatch.setattr(turn_run, "QUESTION_SECONDS", 0.05)
+    monkeypatch.setattr(turn_run, "EXIT_SECONDS", 0.05)
+    translator = ClaudeTranslator("the prompt", uuid4(), "ask")
+    run = TurnRun(
+        ["bash", "-c", f"{script}; while true; do sleep 1000 & wait; done"], uuid4(), context, translator, translator
+    )
+    status, error = await end(run)
+    assert (status in (-15, -9), run.completed) == (True, False)
+    assert error == waits_for_a_person(asked) and len(error) <= 256
+
+
+async def test_a_question_that_is_no_end_ends_nothing(context, shown, monkeypatch):
+    """A question in the CLI's own protocol, or in the error output of a tool, waits for nobody."""
+    monkeypatch.setattr(turn_run, "QUESTION_SECONDS", 0.05)
+    talk = """echo '{"type": "assistant", "message": {"content": [{"type": "text", "text": "Shall I?"}]}}'"""
+    result = """echo '{"type": "result", "subtype": "success", "is_error": false}'"""
+    script = f"{talk}; echo 'Really? [y/N]' >&2; sleep 0.3; {result}"
+    translator = ClaudeTranslator("the prompt", uuid4(), "ask")
+    run = TurnRun(["bash", "-c", script], uuid4(), context, translator, translator)
     assert await end(run) == (0, None)
