@@ -21,6 +21,7 @@ from onsembl.api.terminals.hub import Hub
 from onsembl.protocol.states import CommandState
 from onsembl.realtime.builtin import BuiltinSupabase
 from onsembl.sql.stats import Unfinished
+from onsembl.sql.vendor_limits import LimitFigures
 from onsembl.tasks.metrics import FAST, SLOW, LoopLag, Pools, WorkerMetrics, new_registry
 
 
@@ -116,12 +117,14 @@ def resident_bytes() -> int | None:
 
 @dataclass(slots=True, eq=False)
 class StateMetrics(Collector):
-    """The present state of the process and of the queue; `unfinished` is set just before each reading."""
+    """The present state of the process and of the queue; `unfinished` and `limits` are set just before each
+    reading."""
 
     hub: Hub
     builtin: BuiltinSupabase | None
     database: DatabaseState
     unfinished: Unfinished | None = None
+    limits: LimitFigures | None = None
 
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus-client for each reading."""
@@ -149,6 +152,8 @@ class StateMetrics(Collector):
             )
         if self.unfinished is not None:
             yield from _of_commands(self.unfinished)
+        if self.limits is not None:
+            yield from _of_limits(self.limits)
 
 
 def _of_commands(unfinished: Unfinished) -> Iterator[Metric]:
@@ -163,6 +168,17 @@ def _of_commands(unfinished: Unfinished) -> Iterator[Metric]:
         depth.add_metric([str(priority)], waiting.depth)
         oldest.add_metric([str(priority)], waiting.oldest)
     yield from (states, depth, oldest)
+
+
+def _of_limits(limits: LimitFigures) -> Iterator[Metric]:
+    text = "Agents that wait, because they have reached a usage limit of their vendor."
+    yield _gauge("onsembl_agents_limited", text, limits.limited)
+    used = GaugeMetricFamily(
+        "onsembl_rate_window_used_ratio", "Used share of the window of a plan.", labels=["agent", "window"]
+    )
+    for names, share in limits.used.items():
+        used.add_metric(names, share)
+    yield used
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

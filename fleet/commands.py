@@ -303,10 +303,19 @@ async def promote_idle_queues(conn: Connection) -> None:
         await conn.commit()
 
 
-async def _request(
+async def send_rendered(
+    conn: Connection, command: RenderedCommand, agent: DictRow, actor: audit.Actor
+) -> DictRow | None:
+    """Put a command that is rendered already in the queue of one agent; None when that takes no command. Raises
+    ContentError. The files of the command are not given to it."""
+    check_turn(command, [agent])
+    return await _insert(conn, command, AgentId(agent["id"]), actor)
+
+
+async def _insert(
     conn: Connection, command: RenderedCommand, agent_id: AgentId, actor: audit.Actor, *, steer: bool = False
-) -> DictRow:
-    row = await commands.request(
+) -> DictRow | None:
+    return await commands.request(
         conn,
         agent_id,
         text=command.text,
@@ -320,6 +329,12 @@ async def _request(
         detail=command.audit_detail(agent_id),
         steer=steer,
     )
+
+
+async def _request(
+    conn: Connection, command: RenderedCommand, agent_id: AgentId, actor: audit.Actor, *, steer: bool = False
+) -> DictRow:
+    row = await _insert(conn, command, agent_id, actor, steer=steer)
     if row is None:
         agent = await _enabled_agent(conn, agent_id)
         await _raise_refused(conn, command, agent)

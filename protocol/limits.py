@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from onsembl.protocol.usage import Usage
+from onsembl.protocol.vendor_limits import OnLimit
 
 DAY = 24 * 3600
 
@@ -21,13 +22,15 @@ class CommandLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     `wall_seconds` counts from the command's start, `idle_seconds` from its last output. `tokens` limits `Usage.tokens`.
     Token and cost limits apply only to CLIs that report usage. An agent ignores a limit that it does not know yet; the
-    server enforces it.
+    server enforces it. `on_limit` says what becomes of the command at a usage limit of the CLI's vendor: it waits for
+    the reset, which is the default, or fails.
     """
 
     wall_seconds: Seconds | None = None
     idle_seconds: Seconds | None = None
     tokens: Annotated[int, Meta(ge=1, le=2**53)] | None = None
     cost_usd: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
+    on_limit: OnLimit | None = None
 
     def with_defaults(self, defaults: CommandLimits) -> CommandLimits:
         """These limits; each one that is None comes from `defaults`."""
@@ -36,6 +39,7 @@ class CommandLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
             idle_seconds=self.idle_seconds if self.idle_seconds is not None else defaults.idle_seconds,
             tokens=self.tokens if self.tokens is not None else defaults.tokens,
             cost_usd=self.cost_usd if self.cost_usd is not None else defaults.cost_usd,
+            on_limit=self.on_limit if self.on_limit is not None else defaults.on_limit,
         )
 
 

@@ -87,7 +87,8 @@ FINAL_STATES = frozenset(
 )
 
 TRANSITIONS: dict[CommandState, frozenset[CommandState]] = {
-    CommandState.QUEUED: frozenset({CommandState.DISPATCHED, CommandState.CANCELLED}),
+    # Failed, when it is not to wait for its agent's usage limit.
+    CommandState.QUEUED: frozenset({CommandState.DISPATCHED, CommandState.CANCELLED, CommandState.FAILED}),
     # Back to queued when the agent reconnects and has not accepted the command.
     CommandState.DISPATCHED: frozenset({CommandState.QUEUED, CommandState.RUNNING}) | FINAL_STATES,
     CommandState.RUNNING: FINAL_STATES,

@@ -11,6 +11,7 @@ from onsembl.protocol.attachments import MAX_ATTACHMENTS, Attachment
 from onsembl.protocol.field_types import END, NO_NUL, ShortText
 from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.tool_rules import NO_RULES, ToolRules
+from onsembl.protocol.vendor_limits import MAX_WINDOWS, RateWindow, VendorLimit
 
 ConversationId = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*" + END)]
 """A coding CLI's own id of a conversation, by which it resumes. It becomes an argument of the CLI."""
@@ -56,7 +57,8 @@ class TurnReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `denied` counts the tool calls that were not allowed; `denials` has the first of them. `forgotten` is true when the
     CLI does not know the conversation any more. `context_tokens` of `context_window` tokens are in use. `last_message`
-    is the CLI's own id of the turn's last message, at which a fork may end.
+    is the CLI's own id of the turn's last message, at which a fork may end. `windows` are those of the vendor's plan;
+    `limit` is present if the turn ended at a limit of the vendor.
     """
 
     conversation: ConversationId | None = None
@@ -70,3 +72,10 @@ class TurnReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     denials: Annotated[list[Denial], Meta(max_length=MAX_DENIALS)] = []
     forgotten: bool = False
     last_message: ConversationId | None = None
+    windows: Annotated[list[RateWindow], Meta(max_length=MAX_WINDOWS)] = []
+    limit: VendorLimit | None = None
+
+    @property
+    def tells_of_limits(self) -> bool:
+        """Whether the report changes what is known of the vendor's limits."""
+        return bool(self.windows) or self.limit is not None

@@ -34,7 +34,7 @@ COLUMNS = """id, seq, agent_id, text, priority, state, requested_by, requested_b
     started_at, ended_at, cancel_requested_at, cancel_requested_by, cancel_reason, cancel_step, exit_code, signal,
     error, stream_id, output_start, output_end, usage, job_id, delivery_attempts, group_id, preset, position, revision,
     note, tags, request_id, limits, limit_passed, conversation_id, turn, denied, denials, steers,
-    steer_state, steer_step"""
+    steer_state, steer_step, continues"""
 
 
 async def request(
@@ -108,9 +108,9 @@ async def active(conn: Connection, agent_ids: Collection[AgentId]) -> list[DictR
 
 
 async def promote(conn: Connection, agent_id: AgentId) -> DictRow | None:
-    """Make the head of the agent's queue `dispatched` and give it a job, if the agent is online, free, not paused and
-    without a problem, and the fleet is not halted; return the command's row. The caller has locked the agent's row
-    (`agents.lock`).
+    """Make the head of the agent's queue `dispatched` and give it a job, if the agent is online, free, not paused, at
+    no limit of its vendor and without a problem, and the fleet is not halted; return the command's row. The caller has
+    locked the agent's row (`agents.lock`). At a limit, the queued commands that are not to wait fail.
 
     Only the head has a job: Procrastinate's fetch looks at every waiting job whose lock is taken, so a job for each
     queued command would make each fetch slower by the length of every queue.
@@ -124,6 +124,7 @@ async def idle_queues(conn: Connection) -> list[AgentId]:
     cursor = await conn.execute(
         """select id from agents
            where status = 'online' and disabled_at is null and paused_at is null and problem is null
+             and limited_until is null
              and not exists (select from halts where lifted_at is null)
              and exists (
                  select from commands

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from onsembl.fleet.cancel import stop_overdue
 from onsembl.fleet.commands import promote_idle_queues
 from onsembl.fleet.halt import enforce_halt
+from onsembl.fleet.vendor_limits import lift_due
 from onsembl.protocol.ids import AgentId, CommandId, InstanceId
 from onsembl.protocol.limits import LimitName
 from onsembl.protocol.liveness import Liveness
@@ -74,8 +75,8 @@ class Sweeper:
         self, dead_workers: dict[int, str], dead_instances: dict[InstanceId, str], overdue: dict[CommandId, LimitName]
     ) -> bool:
         """Retry the jobs of dead workers, give a new job to each command that lost its job, mark the agents of dead
-        instances offline, finish an incomplete halt, stop overdue commands, and promote idle queues. Return False when
-        another worker does so."""
+        instances offline, finish an incomplete halt, stop overdue commands, end the waiting for limits of vendors that
+        were reset, and promote idle queues. Return False when another worker does so."""
         async with self._pool.connection() as conn:
             if not await locks.try_take(conn, "recovery"):
                 return False
@@ -93,6 +94,8 @@ class Sweeper:
                 logger.warning(
                     "Stopped commands that exceeded their limits", extra={"action": "limits_passed", "count": stopped}
                 )
+            await conn.commit()
+            await lift_due(conn)
             await conn.commit()
             await promote_idle_queues(conn)
         return True

@@ -15,6 +15,7 @@ from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.states import AgentKind, AgentMode, AgentStatus, CommandState
 from onsembl.protocol.tool_rules import ToolRules
+from onsembl.protocol.vendor_limits import RateWindow
 
 
 class Body(Bounded, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,6 +69,12 @@ class Agent(Answer, frozen=True, kw_only=True):
     """Whether the agent holds a turn to its rules."""
     takes_attachments: bool
     """Whether the agent gives files to its coding CLI."""
+    rate_windows: list[RateWindow]
+    """The windows of its vendor's plan, as its CLI has reported them last."""
+    rate_windows_at: Time | None
+    limited_since: Time | None
+    """Since when the agent waits, because it has reached a usage limit of its vendor."""
+    limited_until: Time | None
 
 
 class PageQuery(Query, frozen=True, kw_only=True):

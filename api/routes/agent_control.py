@@ -10,7 +10,7 @@ from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.models import Agent, Answer, NoBody
 from onsembl.api.http.problems import Problem, found
 from onsembl.api.routes.commands_models import CancelRequest
-from onsembl.fleet import instance_messages
+from onsembl.fleet import instance_messages, vendor_limits
 from onsembl.fleet.cancel import request_cancel_all
 from onsembl.fleet.instance_messages import InstanceMessage
 from onsembl.protocol.ids import AgentId
@@ -44,6 +44,19 @@ async def resume_agent(call: Call[NoBody]) -> DictRow:
         if before["paused_at"] is not None:
             await audit.write(conn, _event(call, "agent.resumed", row))
         await commands.promote(conn, AgentId(row["id"]))
+    return row
+
+
+async def let_agent_go_on(call: Call[NoBody]) -> DictRow:
+    """An agent that waits for its vendor's limit gets the next command of its queue."""
+    async with call.services.pool.connection() as conn:
+        before = await _agent(conn, call)
+        agent_id = AgentId(before["id"])
+        await vendor_limits.go_on(conn, before, call.actor)
+        promoted = await commands.promote(conn, agent_id)
+        row = found(await agents.get(conn, agent_id), "agent")
+    if promoted is not None:
+        await call.services.hub.dispatch(promoted)
     return row
 
 
@@ -112,6 +125,15 @@ ENDPOINTS = [
         path="/v1/agents/{agent_id:uuid}/resume",
         handler=resume_agent,
         summary="Resume a paused agent",
+        answer=Agent,
+        role=Role.OPERATOR,
+        problems=(404,),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/agents/{agent_id:uuid}/go-on",
+        handler=let_agent_go_on,
+        summary="Let an agent go on that waits for its vendor's usage limit",
         answer=Agent,
         role=Role.OPERATOR,
         problems=(404,),

@@ -23,11 +23,13 @@ from onsembl.api.routes.commands_models import (
     MoveCommand,
     NewAgentCommand,
     QueuedCommand,
+    ReassignCommand,
     Tags,
 )
 from onsembl.api.routes.search_models import terms_of
 from onsembl.fleet.cancel import request_cancel
 from onsembl.fleet.commands import ContentError, send, steer
+from onsembl.fleet.reassign import reassign
 from onsembl.protocol.ids import AgentId, CommandId
 from onsembl.protocol.queue_order import move
 from onsembl.protocol.states import AgentStatus, CommandState, Role
@@ -133,6 +135,16 @@ async def move_command(call: Call[MoveCommand]) -> DictRow:
     return row
 
 
+async def reassign_command(call: Call[ReassignCommand]) -> DictRow:
+    """Cancel a queued command and send it to another agent; a prompt begins a new conversation there."""
+    async with call.services.pool.connection() as conn:
+        command = await _found(conn, CommandId(call.id("command_id")))
+        row = await reassign(conn, command, AgentId(call.body.agent_id), call.actor)
+    call.services.metrics.cancelled_in_queue(1)
+    await call.services.hub.dispatch(row)
+    return row
+
+
 async def read_queue(call: Call[NoBody]) -> AgentQueue:
     """The place of each queued command, and its estimated start."""
     agent_id = AgentId(call.id("agent_id"))
@@ -141,7 +153,7 @@ async def read_queue(call: Call[NoBody]) -> AgentQueue:
         queue = await queues.queued(conn, agent_id)
         typical = await queues.typical_seconds(conn, agent_id)
         left = await queues.occupied_for(conn, agent_id, typical) if typical is not None else None
-        moves = agent["status"] == AgentStatus.ONLINE and agent["paused_at"] is None
+        moves = agent["status"] == AgentStatus.ONLINE and agent["paused_at"] is None and agent["limited_until"] is None
         moves = moves and await halts.in_force(conn) is None
     return AgentQueue(
         agent_id=agent_id,
@@ -257,6 +269,17 @@ ENDPOINTS = [
         answer=Command,
         role=Role.OPERATOR,
         body=MoveCommand,
+        problems=(404, 409),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/commands/{command_id:uuid}/reassign",
+        handler=reassign_command,
+        summary="Send a queued command to another agent",
+        answer=Command,
+        role=Role.OPERATOR,
+        body=ReassignCommand,
+        status=201,
         problems=(404, 409),
     ),
     Endpoint(

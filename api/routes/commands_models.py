@@ -75,7 +75,9 @@ class Command(Answer, frozen=True, kw_only=True):
     A text that was sent into a running turn has a `steer_state`, and in `steers` the command of that turn. It is queued
     while it is `waiting` for the agent or `given` to it. `taken`: it is in the turn, as the step `steer_step`, and has
     `succeeded`. `late`: the turn ended first, so it is the next command, or was cancelled with the turn. `unknown`:
-    nobody can tell whether the turn took it; its state is `lost`."""
+    nobody can tell whether the turn took it; its state is `lost`.
+
+    `continues` is the command whose turn ended at a usage limit of the vendor, and which this one continues."""
 
     id: UUID
     seq: int
@@ -118,6 +120,7 @@ class Command(Answer, frozen=True, kw_only=True):
     steers: UUID | None
     steer_state: Literal["waiting", "given", "taken", "late", "unknown"] | None
     steer_step: int | None
+    continues: UUID | None
 
 
 class Commands(Answer, frozen=True, kw_only=True):
@@ -197,6 +200,12 @@ class MoveCommand(Body, frozen=True, kw_only=True):
 
     to: Destination
     other: UUID | None = None
+
+
+class ReassignCommand(Body, frozen=True, kw_only=True):
+    """The agent that gets a queued command in the place of its own."""
+
+    agent_id: UUID
 
 
 class QueuedCommand(Answer, frozen=True, kw_only=True):

@@ -15,9 +15,10 @@ from onsembl.api.http.client_address import client_address
 from onsembl.api.http.endpoint import bearer
 from onsembl.api.http.problems import Problem, unauthenticated
 from onsembl.api.services import Services
-from onsembl.sql import stats
+from onsembl.sql import stats, vendor_limits
 from onsembl.sql.database import DATABASE_ERRORS
 from onsembl.sql.stats import Unfinished
+from onsembl.sql.vendor_limits import LimitFigures
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +35,20 @@ async def metrics(request: Request) -> Response:
     except Problem as problem:
         services.rejections.record("GET /metrics", problem.detail, client_address(request))
         raise
+    limits = await _limit_figures(services)
     services.state_metrics.unfinished = await count_unfinished(services)  # and nothing awaits until it is read
+    services.state_metrics.limits = limits
     return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _limit_figures(services: Services) -> LimitFigures | None:
+    """The agents' limits of their vendors; None while the database is unavailable."""
+    try:
+        async with asyncio.timeout(DATABASE_SECONDS), services.pool.connection(DATABASE_SECONDS) as conn:
+            return await vendor_limits.figures(conn)
+    except (*DATABASE_ERRORS, TimeoutError) as error:
+        logger.warning("The limits could not be read: %s", error, extra={"action": "statistics_failed"})
+        return None
 
 
 async def count_unfinished(services: Services) -> Unfinished | None:

@@ -15,6 +15,7 @@ from psycopg.rows import DictRow
 
 from onsembl.api.terminals.agent_problems import write_problem
 from onsembl.api.terminals.hub import AgentLink, Hub
+from onsembl.fleet import vendor_limits
 from onsembl.fleet.halt import record_progress
 from onsembl.protocol import request_ids
 from onsembl.protocol.command_messages import MAX_STEPS
@@ -96,8 +97,9 @@ class AgentReports:
                 async with self.statements.connection() as conn:
                     await commands.used(conn, agent_id, CommandId(report.command_id), report.usage)
             case Ended():
-                async with self.pool.connection() if report.steps else statement(self.pool) as conn:
-                    if report.steps:
+                whole = bool(report.steps) or _tells_of_limits(report)
+                async with self.pool.connection() if whole else statement(self.pool) as conn:
+                    if whole:
                         await agents.lock(conn, agent_id)
                     next_command = await self._write_end(
                         conn, agent_id, report, link.actor, stream_id=self._stream_id(agent_id), promote_next=True
@@ -245,13 +247,17 @@ class AgentReports:
         """Write the end of a command once. With `promote_next`, the agent's next command is promoted; its row is
         returned. `stream_id` is the stream that has the command's output, if it is known."""
         await _audit_missed_steps(conn, agent_id, report, actor)
-        written = await commands.ended(conn, agent_id, report, actor, promote_next=promote_next)
+        limits = _tells_of_limits(report)  # of which the next command depends
+        written = await commands.ended(conn, agent_id, report, actor, promote_next=promote_next and not limits)
         if stream_id is not None and report.output_end is not None and (written is None or not written[0]["stream_id"]):
             # The acceptance, which names the stream, never came, or a crash of Postgres has undone it.
             await commands.place_output(conn, CommandId(report.command_id), stream_id)
         if written is None:
             return None
         row, next_command = written
+        if limits and report.turn is not None:
+            await vendor_limits.record(conn, row, actor.name, report.turn)
+            next_command = await commands.promote(conn, agent_id) if promote_next else None
         off_by = (report.ended_at - row["ended_at"]).total_seconds()
         if abs(off_by) > CLOCK_TOLERANCE:
             logger.warning(
@@ -275,6 +281,10 @@ class AgentReports:
                     "agent_id": str(row["agent_id"]),
                 },
             )
+
+
+def _tells_of_limits(report: Ended) -> bool:
+    return report.turn is not None and report.turn.tells_of_limits
 
 
 async def _write_accepted(

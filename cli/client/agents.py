@@ -39,8 +39,7 @@ def list_agents(as_json: bool, server: str | None) -> None:
         return
     for agent in rows:
         print_line(f"{agent['name']:<24} {agent['kind']:<8} {_status(agent):<18} {agent['host']}")
-        if agent["problem"] is not None:
-            print_line(f"  takes no command: {agent['problem']}")
+        _print_reasons(agent)
 
 
 @agents.command()
@@ -61,8 +60,11 @@ def show(name: str, as_json: bool, server: str | None) -> None:
         print_json({"agent": agent, "commands": commands})
         return
     print_line(f"{agent['name']}  {agent['kind']}  {_status(agent)}  {agent['host']}  {agent['platform']}")
-    if agent["problem"] is not None:
-        print_line(f"  takes no command: {agent['problem']}")
+    _print_reasons(agent)
+    for window in agent["rate_windows"]:
+        used = f"  {window['used']:.0%} used" if "used" in window else ""
+        resets = f"  resets {window['resets_at']}" if "resets_at" in window else ""
+        print_line(f"  {window['name']:<14} {window.get('status', 'allowed'):<9}{used}{resets}")
     for state in states:
         for command in reversed(commands[state]):
             print_line(f"  {state:<10} {command['id']}  {command['text'].strip().splitlines()[0][:80]}")
@@ -157,7 +159,10 @@ def limit(name: str, as_json: bool, server: str | None, **limits: Any) -> None:
     if as_json:
         print_json(agent)
         return
-    shown = ", ".join(f"{field.replace('_', ' ')} {value:g}" for field, value in agent["limits"].items())
+    shown = ", ".join(
+        f"{field.replace('_', ' ')} {value if isinstance(value, str) else format(value, 'g')}"
+        for field, value in agent["limits"].items()
+    )
     print_line(f"{name}: {shown or 'no limits'}")
 
 
@@ -168,6 +173,15 @@ def limit(name: str, as_json: bool, server: str | None, **limits: Any) -> None:
 def resume(name: str, as_json: bool, server: str | None) -> None:
     """Resume a paused agent: its queue continues."""
     _post(server, name, "resume", as_json, "is resumed.")
+
+
+@agents.command("go-on")
+@_name_argument
+@json_option
+@server_option
+def go_on(name: str, as_json: bool, server: str | None) -> None:
+    """Let an agent go on that waits for the reset of its vendor's usage limit."""
+    _post(server, name, "go-on", as_json, "goes on.")
 
 
 @agents.command("cancel-all")
@@ -227,6 +241,14 @@ def _post(
         print_line(f"{name} {message}")
 
 
+def _print_reasons(agent: dict[str, Any]) -> None:
+    """Why the agent takes no command, if it takes none."""
+    if agent["problem"] is not None:
+        print_line(f"  takes no command: {agent['problem']}")
+    if agent["limited_until"] is not None:
+        print_line(f"  limited until {agent['limited_until']}: it has reached a usage limit of its vendor")
+
+
 def _status(agent: dict[str, Any]) -> str:
     words = [agent["status"]]
     if agent["paused_at"] is not None:
@@ -235,4 +257,6 @@ def _status(agent: dict[str, Any]) -> str:
         words.append("disabled")
     if agent["problem"] is not None:
         words.append("problem")
+    if agent["limited_until"] is not None:
+        words.append("limited")
     return ", ".join(words)

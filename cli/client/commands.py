@@ -150,6 +150,22 @@ def move(
 
 @commands_group.command()
 @_command_argument
+@click.argument("agent")
+@json_option
+@server_option
+def reassign(command_id: object, agent: str, as_json: bool, server: str | None) -> None:
+    """Send a queued command to another agent. A prompt begins a new conversation there."""
+    with OperatorClient(server) as client:
+        body = {"agent_id": client.agent_id(agent)}
+        command = client.request("POST", f"/v1/commands/{command_id}/reassign", body)
+    if as_json:
+        print_json(command)
+    else:
+        print_line(f"Command {command['id']} of {agent} is {command['state']}, in the place of {command_id}.")
+
+
+@commands_group.command()
+@_command_argument
 @click.option("--text", help="The note; an empty text removes it.")
 @click.option("--tag", "tags", multiple=True, help="Set a tag (repeat for several); replaces the existing tags.")
 @click.option("--no-tags", is_flag=True, help="Remove all tags.")

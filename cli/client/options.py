@@ -13,6 +13,7 @@ import click
 from onsembl.cli.insecure import insecure_option
 from onsembl.protocol.permissions import PERMISSION_MODES
 from onsembl.protocol.turn_messages import Effort
+from onsembl.protocol.vendor_limits import OnLimit
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,6 +24,7 @@ _LIMIT_FIELDS = {
     "idle_time": "idle_seconds",
     "max_tokens": "tokens",
     "max_cost": "cost_usd",
+    "on_limit": "on_limit",
 }
 """Each limit's option and its field in the REST API."""
 
@@ -120,8 +122,13 @@ def target_of(agents: tuple[str, ...], labels: tuple[str, ...], all_agents: bool
 
 
 def limit_options(command: F) -> F:
-    """Add `--wall-time`, `--idle-time`, `--max-tokens` and `--max-cost`. `limits_of` reads them."""
+    """Add `--wall-time`, `--idle-time`, `--max-tokens`, `--max-cost` and `--on-limit`. `limits_of` reads them."""
     for option in (
+        click.option(
+            "--on-limit",
+            type=click.Choice(get_args(OnLimit)),
+            help="At a usage limit of the vendor: wait for its reset (the default), or fail.",
+        ),
         click.option(
             "--max-cost", type=click.FloatRange(0, min_open=True), metavar="USD", help="Stop a command that costs more."
         ),

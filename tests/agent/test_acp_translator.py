@@ -28,6 +28,7 @@ from onsembl.protocol.turn_events import (
 )
 from onsembl.protocol.turn_messages import Denial
 from onsembl.protocol.usage import usage_of
+from onsembl.protocol.vendor_limits import VendorLimit
 
 RECORDINGS = Path(__file__).parent / "recordings"
 ANY = replace(GEMINI, name="A CLI", replay_ends_with=None)
@@ -186,6 +187,17 @@ def test_a_conversation_that_the_cli_does_not_know_is_forgotten():
     client.answer("session/load", error=message["error"])
     assert client.run.report.forgotten and "Begin a new one" in (client.run.error or "")
     assert client.run.input_complete
+
+
+def test_a_turn_ends_at_a_limit_of_the_vendor():
+    """Too many requests are the vendor's limit; the report says whether the turn had done anything."""
+    refused = {"code": 429, "message": "Resource has been exhausted"}
+    at_once, later = Client(translator()).open(), Client(translator()).open()
+    at_once.answer("session/prompt", error=refused)
+    later.update("agent_message_chunk", content={"type": "text", "text": "hm"})
+    later.answer("session/prompt", error=refused)
+    assert at_once.run.report.limit == VendorLimit(untouched=True)
+    assert later.run.report.limit == VendorLimit(untouched=False)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from onsembl.protocol.turn_events import (
 )
 from onsembl.protocol.turn_messages import Denial
 from onsembl.protocol.usage import usage_of
+from onsembl.protocol.vendor_limits import VendorLimit
 
 RECORDINGS = Path(__file__).parent / "recordings"
 NAMES = sorted(path.stem for path in RECORDINGS.glob("codex-*.jsonl"))
@@ -339,6 +340,18 @@ def test_plans_thoughts_and_tools_are_shown():
     assert [event.kind for event in server.of(Notice)] == ["compaction", "rate_limit"]
     assert server.run.unknown == 2
     assert "Codex is not signed in: 401" in (server.run.error or "")
+
+
+@pytest.mark.parametrize("cause", ["usageLimitExceeded", "other"])
+def test_a_turn_ends_at_a_limit_of_the_vendor(cause):
+    """Its report says so, with the reset of the window that is used up; another error is no limit."""
+    server = Server(translator()).open()
+    primary = {"usedPercent": 100, "windowDurationMins": 300, "resetsAt": 1_800_000_000}
+    server.tell("account/rateLimits/updated", threadId=None, rateLimits={"primary": primary, "secondary": None})
+    server.complete("failed", error={"message": "You’ve hit your usage limit.", "codexErrorInfo": cause})
+    (window,) = server.run.report.windows
+    limit = VendorLimit(resets_at=window.resets_at, untouched=True)
+    assert server.run.report.limit == (limit if cause == "usageLimitExceeded" else None)
 
 
 json_values = st.recursive(

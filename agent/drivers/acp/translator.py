@@ -22,6 +22,7 @@ from onsembl.agent.drivers.json_lines import (
     to_json,
 )
 from onsembl.agent.drivers.json_rpc import JsonRpc, Message, Notification, Refusal, Request, Result, Unknown
+from onsembl.agent.drivers.rate_limits import RateLimits
 from onsembl.agent.drivers.start_failure import with_doctor
 from onsembl.agent.drivers.step_recorder import short
 from onsembl.protocol.permissions import PermissionMode
@@ -46,6 +47,8 @@ from onsembl.protocol.usage import Usage
 PROTOCOL_VERSION = 1
 AUTHENTICATION_REQUIRED = -32000
 RESOURCE_NOT_FOUND = -32002
+TOO_MANY_REQUESTS = 429
+"""Gemini CLI passes the HTTP status of its model's API on as the code."""
 _INTERRUPTED = "The turn was interrupted."
 _STOPPED: dict[str, str] = {
     "max_tokens": "The model has reached the longest answer that it may write.",
@@ -104,6 +107,9 @@ class AcpTranslator:
         self._context: tuple[int, int] | None = None
         self._usage: Usage | None = None
         self._forgotten = False
+        self._limits = RateLimits()
+        self._acted = False
+        """Whether the CLI has written or called anything in this turn."""
         self._calls: dict[str, Json] = {}
         """The tool calls without a result, each with the fields that were told of it so far."""
         self._shown: dict[str, list[Diff]] = {}
@@ -173,6 +179,7 @@ class AcpTranslator:
             denied=len(self._denied),
             denials=list(self._denied.values())[:MAX_DENIALS],
             forgotten=self._forgotten,
+            limit=self._limits.limit,
         )
 
     # The steps before the prompt
@@ -302,6 +309,7 @@ class AcpTranslator:
         yield from self._end_message()
         yield from self._end_calls()
         text = _error_text(error)
+        self._limits.end_turn(at_limit=error.get("code") == TOO_MANY_REQUESTS, untouched=not self._acted)
         if error.get("code") == AUTHENTICATION_REQUIRED or method == "authenticate":
             text = with_doctor(f"{self._cli.name} is not signed in: {text}")
         elif method in ("session/load", "session/resume"):
@@ -374,7 +382,7 @@ class AcpTranslator:
             yield from self._end_message()
         text, media = content.block(block)
         if text or media:
-            self._speaker = speaker
+            self._speaker, self._acted = speaker, True
             yield MessageChunk(speaker=speaker, text=text or f"[{media}]")
 
     def _end_message(self) -> Iterator[TurnEvent]:
@@ -384,6 +392,7 @@ class AcpTranslator:
 
     def _call(self, identity: str, told: Json, *, show: bool) -> Iterator[TurnEvent]:
         """Take in what is told of a tool call, and show it once it is known: a pending one has no arguments yet."""
+        self._acted = True
         call = self._calls.setdefault(identity, {})
         call.update({name: value for name, value in told.items() if value is not None})
         if show and identity not in self._shown:

@@ -29,6 +29,7 @@ from onsembl.agent.drivers.json_lines import (
     encode_line,
     to_json,
 )
+from onsembl.agent.drivers.rate_limits import RateLimits
 from onsembl.agent.rendering.text import printable
 from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.tool_rules import NO_RULES, ToolRules
@@ -87,6 +88,7 @@ class ClaudeTranslator:
         self._to_send: list[bytes] = []
         self._requests = 0
         self._usage = UsageCounter()
+        self._limits = RateLimits()
         self._seconds = 0.0
         self._streamed: dict[str | None, str] = {}
         """The message whose pieces were shown as they came, whose whole blocks are then not shown again."""
@@ -217,6 +219,8 @@ class ClaudeTranslator:
             denials=list(self._denied.values())[:MAX_DENIALS],
             forgotten=self._forgotten,
             last_message=self._last_line if _CONVERSATION_ID.fullmatch(self._last_line) else None,
+            windows=self._limits.windows,
+            limit=self._limits.limit,
         )
 
     def _ask(self, subtype: str, **fields: object) -> str:
@@ -251,7 +255,7 @@ class ClaudeTranslator:
             case "control_response":
                 yield from self._response(as_object(line.get("response")))
             case "rate_limit_event":
-                yield from _rate_limit(as_object(line.get("rate_limit_info")))
+                yield from self._limits.take_claude(as_object(line.get("rate_limit_info")))
             case "command_lifecycle":
                 yield from self._lifecycle(as_text(line.get("command_uuid")), line.get("state"))
             case "control_cancel_request" | "tool_progress" | "keep_alive":
@@ -537,6 +541,10 @@ class ClaudeTranslator:
             error = f"Claude Code does not know this conversation any more. {BEGIN_ANEW}"
         if self.outcome is None or outcome == "completed" or as_count(line.get("num_turns")) > 0:
             self.outcome, self._error = outcome, error
+            untouched = not self._calls and not (self.usage and self.usage.output_tokens)
+            self._limits.end_turn(
+                at_limit=outcome == "failed" and self._error_kind == "rate_limit", untouched=untouched
+            )
         self._last_error, self._error_kind = "", ""
         if structured := as_object(line.get("structured_output")):
             yield StructuredAnswer(text=to_json(structured))
@@ -581,9 +589,3 @@ def _blocks(message: Json) -> list[Json]:
 
 def _models(result: Json) -> list[Json]:
     return [as_object(model) for model in as_object(result.get("modelUsage")).values()]
-
-
-def _rate_limit(info: Json) -> Iterator[TurnEvent]:
-    status = as_text(info.get("status"))
-    if status not in ("", "allowed"):
-        yield _notice("rate_limit", f"Rate limit of the plan: {status.replace('_', ' ')}.")

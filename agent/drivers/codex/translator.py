@@ -21,6 +21,7 @@ from onsembl.agent.drivers.json_lines import (
     as_text,
 )
 from onsembl.agent.drivers.json_rpc import JsonRpc, Message, Notification, Refusal, Request, Result, Unknown
+from onsembl.agent.drivers.rate_limits import RateLimits
 from onsembl.agent.drivers.start_failure import with_doctor
 from onsembl.agent.drivers.step_recorder import short
 from onsembl.protocol.permissions import PermissionMode
@@ -127,8 +128,11 @@ class CodexTranslator:
         self._used: dict[str, list[int]] = {}
         """The tokens of each model: input, output, cache read, cache write."""
         self._any_usage = False
+        self._acted = False
+        """Whether a tool was called."""
         self._context: tuple[int, int] | None = None
         self._forgotten = False
+        self._limits = RateLimits()
         self._prompt_seen = False
         self.outcome: TurnOutcome | None = None
         self._error: str | None = None
@@ -208,6 +212,8 @@ class CodexTranslator:
             denied=len(self._denied),
             denials=list(self._denied.values())[:MAX_DENIALS],
             forgotten=self._forgotten,
+            windows=self._limits.windows,
+            limit=self._limits.limit,
         )
 
     # The steps before the turn
@@ -371,8 +377,7 @@ class CodexTranslator:
             case "error" if params.get("willRetry"):
                 yield Notice(kind="retry", text=as_text(as_object(params.get("error")).get("message")))
             case "account/rateLimits/updated":
-                if reached := as_text(as_object(params.get("rateLimits")).get("rateLimitReachedType")):
-                    yield Notice(kind="rate_limit", text=f"Rate limit of the plan: {reached.replace('_', ' ')}.")
+                yield from self._limits.take_codex(as_object(params.get("rateLimits")))
             case _:
                 self.unknown += method not in _SILENT and method != "error"
 
@@ -382,6 +387,7 @@ class CodexTranslator:
         elif (call := items.tool_call(item)) is not None and call.id not in self._calls:
             yield from self._end_message()
             self._calls[call.id] = call.title
+            self._acted = True
             self._changes[call.id] = items.paths(item)
             yield call
 
@@ -448,6 +454,9 @@ class CodexTranslator:
                 yield from self._end("interrupted", _INTERRUPTED)
             case _:
                 text = short(as_text(error.get("message"))) or "The turn failed."
+                untouched = not self._acted and not (self.usage and self.usage.output_tokens)
+                at_limit = error.get("codexErrorInfo") in ("usageLimitExceeded", "rateLimitExceeded")
+                self._limits.end_turn(at_limit=at_limit, untouched=untouched)
                 if error.get("codexErrorInfo") == "unauthorized":
                     text = with_doctor(f"Codex is not signed in: {text}")
                 yield from self._end("failed", text)

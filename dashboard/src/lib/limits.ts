@@ -1,10 +1,10 @@
 import { dollars } from "./format.ts";
 import type { CommandLimits } from "./rest.ts";
 
-export type LimitName = keyof CommandLimits;
+export type LimitName = Exclude<keyof CommandLimits, "on_limit">;
 
 /** The texts of a form's fields: each limit as it is typed, empty for no limit. */
-export type Typed = Record<LimitName, string>;
+export type Typed = Record<keyof CommandLimits, string>;
 
 export const LIMITS: [name: LimitName, label: string, placeholder: string][] = [
   ["wall_seconds", "Run time", "2h"],
@@ -39,6 +39,7 @@ export function typed(limits: CommandLimits): Typed {
     idle_seconds: write(limits.idle_seconds, writeSpan),
     tokens: write(limits.tokens, String),
     cost_usd: write(limits.cost_usd, String),
+    on_limit: limits.on_limit ?? "",
   };
 }
 
@@ -48,7 +49,8 @@ function write(limit: number | null | undefined, how: (limit: number) => string)
 
 /** The limits of a form, and the name of the first field that holds no valid limit. */
 export function parse(form: Typed): { limits: CommandLimits; wrong: LimitName | null } {
-  const limits: Record<string, number> = {};
+  const limits: Record<string, number | string> = {};
+  if (form.on_limit !== "") limits["on_limit"] = form.on_limit;
   let wrong: LimitName | null = null;
   for (const [name] of LIMITS) {
     const text = form[name].trim();
@@ -68,6 +70,7 @@ export function limitsName(limits: CommandLimits): string {
     write(limits.idle_seconds, (span) => `${writeSpan(span)} without output`),
     write(limits.tokens, (count) => `${count.toLocaleString("en")} tokens`),
     write(limits.cost_usd, dollars),
+    limits.on_limit === "fail" ? "fails at a usage limit" : "",
   ]
     .filter((part) => part !== "")
     .join(", ");

@@ -47,6 +47,7 @@ export function command(fields: Partial<Command> = {}): Command {
     steers: null,
     steer_state: null,
     steer_step: null,
+    continues: null,
     ...fields,
   };
 }
