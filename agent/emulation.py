@@ -140,7 +140,8 @@ class Emulation:
             place = token.end()
 
     def skip(self, data: bytes) -> None:
-        """Pass over a flood of output: the modes are followed, and the cursor is then at the bottom."""
+        """Pass over a flood of output: the modes are followed, and the cursor is then at the bottom, at a column that
+        is not known: no line counts as fresh before a carriage return."""
         self._string, self._content, self._unfinished = None, "", ""
         self._decoder.reset()
         for numbers, final, single in _MODES.findall(data):
@@ -157,6 +158,7 @@ class Emulation:
         self.unsure = True
         screen = self.screen
         screen.y = screen.lowest = self.rows - 1
+        screen.x = max(screen.x, 1)
         self.normal.lowest = self.rows - 1
 
     def resize(self, columns: int, rows: int) -> None:

@@ -187,6 +187,7 @@ LINES = ["hello", *map(str, range(1, 41)), "y" * COLUMNS, "y" * 5]
 @example(parts=["no end"], flood=False)
 @example(parts=["\x1b[20h\x1b[4h\x1b[?7l\x1b[3g\x1b]0;unfinished title"], flood=False)
 @example(parts=["\x1b[1;31mred\x1b[?2026h"], flood=True)
+@example(parts=["a", "\n"], flood=True)
 @settings(max_examples=60, deadline=None)
 @given(parts=parts, flood=st.booleans())
 def test_a_terminal_is_sane_for_the_next_command(xterm, tmp_path_factory, parts, flood):
