@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import struct
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -82,11 +84,11 @@ class Machine(RuleBasedStateMachine):
             self.send(1000)
             self.archive(1000)
             archived = self._archived()
-            missing = sorted(set(range(self.written)) - set(archived) - self.lost)
-            assert missing == [], "bytes that the agent had are missing"
             self.outbox.close()
             self.patch.undo()
             self.folder.cleanup()
+            missing = sorted(set(range(self.written)) - set(archived) - self.lost)
+            assert missing == [], "bytes that the agent had are missing"
 
     def _open(self) -> Outbox:
         return Outbox(Path(self.folder.name), AGENT, capacity=400, memory=200, segment_bytes=64)
@@ -217,3 +219,36 @@ def test_output_is_archived_once(examples: int):
     """Whatever is killed and whenever the disk is full, no byte is archived twice, and none is missing that the agent
     still had."""
     run_state_machine_as_test(Machine, settings=settings(max_examples=examples, stateful_step_count=40))
+
+
+LOST_AFTER_THE_ARCHIVE: list[tuple[Any, ...]] = [
+    *(("begin",), ("write", 10), ("connect", True), ("send", 1000), ("archive", 1000)),
+    *(("fill_or_empty_the_disk", True), ("write", 5), ("send", 1000), ("archive", 1000), ("kill_the_agent",)),
+    *(("fill_or_empty_the_disk", False), ("write", 10), ("connect", True)),
+]
+"""The agent comes back without its newest bytes, which the archive has, and with others in their place."""
+
+
+@pytest.mark.parametrize(
+    ("name", "broken", "said"),
+    [
+        ("resume_offset", lambda tail, archived, held: archived, "bytes that the agent had are missing"),
+        ("new_stream_offset", lambda tail, archived: tail.start, "bytes were archived twice"),
+    ],
+)
+def test_a_missing_guard_is_seen(
+    monkeypatch: pytest.MonkeyPatch, name: str, broken: Callable[..., int], said: str
+) -> None:
+    """The steps pass with the rules of the server and fail without them."""
+    _take(LOST_AFTER_THE_ARCHIVE)
+    monkeypatch.setitem(Machine._answer.__globals__, name, broken)
+    with pytest.raises(AssertionError, match=said):
+        _take(LOST_AFTER_THE_ARCHIVE)
+
+
+def _take(steps: list[tuple[Any, ...]]) -> None:
+    machine = Machine()
+    for name, *values in steps:
+        getattr(Machine, name)(machine, *values)
+    machine.teardown()
+    machine.nothing_is_archived_twice()

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from support.missing_guards import assert_fails
 
 from onsembl.agent.link.step_log import BATCH_BYTES, StepLog
 from onsembl.protocol.turn_steps import MAX_STEP_TEXT, Step, Steps
@@ -218,3 +219,18 @@ class StepLogMachine(RuleBasedStateMachine):
 
 TestStepLogMachine = StepLogMachine.TestCase
 TestStepLogMachine.settings = settings(max_examples=60, stateful_step_count=30)
+
+
+@pytest.mark.parametrize(
+    ("name", "broken"),
+    [
+        ("resend", lambda _: None),  # a batch that was on its way at a break is not sent again
+        ("ended", lambda log, command: log._files.pop(command, None)),  # with the command, its steps are forgotten
+    ],
+)
+def test_a_missing_guard_is_seen(
+    monkeypatch: pytest.MonkeyPatch, name: str, broken: Callable[[StepLog], object]
+) -> None:
+    """The machine fails without any of these guards."""
+    monkeypatch.setattr(StepLog, name, broken)
+    assert_fails(StepLogMachine)

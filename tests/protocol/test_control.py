@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from uuid import UUID, uuid4
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from support.missing_guards import assert_fails
 
 from onsembl.protocol.control import GRACE_SECONDS, MAX_PENDING, Client, Control, KeyDeduplicator, UnansweredKeys
 from onsembl.protocol.keyboard_messages import Keys
@@ -182,6 +185,28 @@ class TypingMachine(RuleBasedStateMachine):
 
 
 TestTyping = TypingMachine.TestCase
+
+
+@pytest.mark.parametrize(
+    ("machine", "part", "name", "broken"),
+    [
+        (ControlMachine, Control, "connected", lambda *_: None),  # a page that is back is not counted
+        (ControlMachine, Control, "expires_in", lambda *_: 0.0),  # the grace period is over at once
+        (ControlMachine, Control, "_give", lambda control, client: setattr(control, "controller", client)),
+        (TypingMachine, UnansweredKeys, "all", lambda _: []),  # nothing is sent again
+        (TypingMachine, KeyDeduplicator, "answer_to", lambda *_: None),  # everything is typed again
+    ],
+)
+def test_a_missing_guard_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+    machine: type[RuleBasedStateMachine],
+    part: type,
+    name: str,
+    broken: Callable[..., object],
+) -> None:
+    """The machines fail without any of these guards."""
+    monkeypatch.setattr(part, name, broken)
+    assert_fails(machine)
 
 
 @given(st.integers(MAX_PENDING, MAX_PENDING + 20))

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import psycopg
+import pytest
+from hypothesis import Phase, settings
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 FOLDER = "PYTHONPATH"
 PATCH = "sitecustomize.py"
@@ -35,3 +38,17 @@ def remove_from_function(url: str, function: str, guard: str) -> None:
         (definition,) = conn.execute("select pg_get_functiondef(%s::regproc)", [f"onsembl.{function}"]).fetchone() or ()
         assert definition.count(guard) == 1
         conn.execute(definition.replace(guard, ""))
+
+
+def assert_fails(machine: type[RuleBasedStateMachine]) -> None:
+    """Require that the state machine, from which the caller has removed a guard, finds a failure."""
+    found = settings(
+        max_examples=1000,
+        stateful_step_count=40,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        report_multiple_bugs=False,
+    )
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(machine, settings=found)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from support.missing_guards import assert_fails
 
 from onsembl.protocol.rates import SlidingWindow
 from onsembl.realtime.channels.channel import Channel, ChannelState
@@ -325,3 +326,18 @@ class AnyOrder(RuleBasedStateMachine):
 
 AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestAnyOrder = AnyOrder.TestCase
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "broken"),
+    [
+        (Topics, "leave", lambda *_: None),  # a closed channel stays in its topic
+        (Channel, "push_change", lambda channel, change: channel._transport.push(change)),  # also after the close
+    ],
+)
+def test_a_missing_guard_is_seen(
+    monkeypatch: pytest.MonkeyPatch, part: type, name: str, broken: Callable[..., object]
+) -> None:
+    """The machine fails without any of these guards."""
+    monkeypatch.setattr(part, name, broken)
+    assert_fails(AnyOrder)
