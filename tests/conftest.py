@@ -7,20 +7,19 @@ import fcntl
 import gc
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import hypothesis
 import psycopg
 import pytest
 from support.databases import fresh_database
-from support.folders import copy_folder, data_folder
+from support.folders import copy_folder, data_folder, remove_abandoned_folders
 from support.forked import share_server
 from support.no_secrets import pytest_runtest_makereport, remember_tokens
 from support.postgres import server_of
@@ -136,9 +135,11 @@ def _seconds(item: pytest.Item) -> float:
 def pytest_configure(config: pytest.Config) -> None:
     """The first process of the run names the folder that all of its workers share."""
     if SHARED not in os.environ:
-        folder = data_folder()
-        os.environ[SHARED] = str(folder)
-        config.stash[_OWNED] = folder
+        remove_abandoned_folders()
+        config.stash[_OWNED] = owned = ExitStack()
+        os.environ[SHARED] = str(owned.enter_context(data_folder()))
+        owned.callback(os.environ.pop, SHARED)
+        owned.callback(_stop_shared_server)
     os.environ["ONSEMBL_KEYRING"] = "off"  # no test writes to the keyring of the person who runs it
     _ignore_no_signal()
     _keep_bytecode(config)
@@ -162,17 +163,19 @@ def _keep_bytecode(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    folder = config.stash.get(_OWNED, None)
-    if folder is not None:
-        server = server_of(folder / "shared", FAST)
-        if (folder / "shared").exists():
-            server.start()  # takes over the one that a worker started
-            server.stop(signal.SIGQUIT)
-        shutil.rmtree(folder, ignore_errors=True)
-        del os.environ[SHARED]
+    if (owned := config.stash.get(_OWNED, None)) is not None:
+        owned.close()
 
 
-_OWNED = pytest.StashKey[Path]()
+def _stop_shared_server() -> None:
+    folder = Path(os.environ[SHARED]) / "shared"
+    if folder.exists():
+        server = server_of(folder, FAST)
+        server.start()  # takes over the one that a worker started
+        server.stop(signal.SIGQUIT)
+
+
+_OWNED = pytest.StashKey[ExitStack]()
 
 
 @contextmanager
@@ -255,10 +258,9 @@ def empty_database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
 @pytest.fixture
 def own_postgres(server_cluster: Path) -> Iterator[EmbeddedPostgres]:
     """A server of the test's own, to stop, kill and start again; its database is migrated."""
-    folder = data_folder()
-    copy_folder(server_cluster, folder)
-    server = server_of(folder, FAST)
-    server.start()
-    yield server
-    server.stop(signal.SIGQUIT)
-    shutil.rmtree(folder, ignore_errors=True)
+    with data_folder() as folder:
+        copy_folder(server_cluster, folder)
+        server = server_of(folder, FAST)
+        server.start()
+        yield server
+        server.stop(signal.SIGQUIT)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -32,12 +31,11 @@ PATIENT = [f"--{row}-p99=60000" for row in ("terminal", "command", "key", "row",
 def memory(monkeypatch, tmp_path, cluster):  # pytest's own folders stay in their place
     """The folder of a test's control center, whose database lies in the cluster that all tests share and is created
     already."""
-    folder = data_folder()
-    monkeypatch.setenv("LOAD_DATA", str(cluster))
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    with data_folder() as folder:
+        monkeypatch.setenv("LOAD_DATA", str(cluster))
+        monkeypatch.setenv("TMPDIR", str(folder))
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        yield folder
 
 
 @pytest.fixture

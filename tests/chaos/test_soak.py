@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import shutil
 import signal
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
@@ -437,19 +436,16 @@ def _server(cluster: Path, disk: Disk | None, folder: Path):
 @asynccontextmanager
 async def soaking(cluster: Path, folder: Path, seed: int, form: Form, **environment: str) -> AsyncGenerator[Soak]:
     """Start the system; in the long form its database is on a disk of its own."""
-    data = data_folder()
-    try:
-        async with AsyncExitStack() as stack:
-            disk = None
-            if form.fills_database_disk:
-                disk = stack.enter_context(small_disk(data / "disk", DATABASE_DISK_MEGABYTES))
-            server = stack.enter_context(_server(cluster, disk, data / "disk"))
-            soak = Soak(seed, stack, form)
-            soak.database_disk = disk
-            await soak.start(server, folder, **environment)
-            yield soak
-    finally:
-        shutil.rmtree(data, ignore_errors=True)
+    async with AsyncExitStack() as stack:
+        data = stack.enter_context(data_folder())
+        disk = None
+        if form.fills_database_disk:
+            disk = stack.enter_context(small_disk(data / "disk", DATABASE_DISK_MEGABYTES))
+        server = stack.enter_context(_server(cluster, disk, data / "disk"))
+        soak = Soak(seed, stack, form)
+        soak.database_disk = disk
+        await soak.start(server, folder, **environment)
+        yield soak
 
 
 @pytest.mark.seconds(30)

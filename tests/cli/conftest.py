@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,13 +15,12 @@ from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 @pytest.fixture
 def empty_folder() -> Iterator[Path]:
     """A new data folder. It is deleted afterwards, and a Postgres that still uses it is stopped."""
-    path = data_folder()
-    yield path
-    if (path / "postgres" / "postmaster.pid").exists():
-        left = EmbeddedPostgres(path)
-        left.start()
-        left.stop(signal.SIGQUIT)
-    shutil.rmtree(path, ignore_errors=True)
+    with data_folder() as path:
+        yield path
+        if (path / "postgres" / "postmaster.pid").exists():
+            left = EmbeddedPostgres(path)
+            left.start()
+            left.stop(signal.SIGQUIT)
 
 
 @pytest.fixture

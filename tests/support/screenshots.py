@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -166,18 +165,14 @@ class Demo:
 @contextmanager
 def demo() -> Generator[Demo]:
     """A control center with agents online and offline, and with ended, running and queued commands."""
-    folder = data_folder()
-    try:
-        with ControlCenter(folder / "data", "--demo") as center, ExitStack() as stack:
-            made = Demo(folder, center.ready())
-            for name in (AGENT, "docs-writer"):
-                stack.enter_context(made.agent(name))
-            made.enrol("laptop")
-            made.fill()
-            made.rename_hosts()
-            yield made
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with data_folder() as folder, ControlCenter(folder / "data", "--demo") as center, ExitStack() as stack:
+        made = Demo(folder, center.ready())
+        for name in (AGENT, "docs-writer"):
+            stack.enter_context(made.agent(name))
+        made.enrol("laptop")
+        made.fill()
+        made.rename_hosts()
+        yield made
 
 
 def sign_in(page: Page, email: str, password: str) -> None:

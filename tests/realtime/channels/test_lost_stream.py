@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -142,13 +141,12 @@ async def test_the_first_change_after_a_restart_ends_no_subscription(own_postgre
 @pytest.fixture
 def without_the_log(server_cluster: Path) -> Iterator[EmbeddedPostgres]:
     """A server without logical replication."""
-    folder = data_folder()
-    copy_folder(server_cluster, folder)
-    server = server_of(folder, {"fsync": "off", "wal_level": "replica"})
-    server.start()
-    yield server
-    server.stop(signal.SIGQUIT)
-    shutil.rmtree(folder, ignore_errors=True)
+    with data_folder() as folder:
+        copy_folder(server_cluster, folder)
+        server = server_of(folder, {"fsync": "off", "wal_level": "replica"})
+        server.start()
+        yield server
+        server.stop(signal.SIGQUIT)
 
 
 async def test_the_outbox_replaces_an_unavailable_log(without_the_log, serve_project, caplog):
