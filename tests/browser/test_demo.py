@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import shutil
 import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -27,7 +26,7 @@ class ControlCenter:
 
     def __init__(self, folder: Path, **variables: str) -> None:
         self._folder = folder
-        self._environment = clean_environment(PYTHONUNBUFFERED="1", ONSEMBL_KEYRING="off", **variables)
+        self._environment = clean_environment(PYTHONUNBUFFERED="1", **variables)
         self._process: asyncio.subprocess.Process | None = None
         self.port = 0
         self.url = ""
@@ -62,12 +61,11 @@ class ControlCenter:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def demo(dashboard: Path) -> AsyncGenerator[ControlCenter]:
-    folder = data_folder()
-    center = ControlCenter(folder / "data")
-    await center.start()
-    yield center
-    await center.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+    with data_folder() as folder:
+        center = ControlCenter(folder / "data")
+        await center.start()
+        yield center
+        await center.stop()
 
 
 def sleeping(seconds: str) -> list[int]:

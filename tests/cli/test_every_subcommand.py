@@ -7,7 +7,6 @@ import io
 import json
 import os
 import re
-import ssl
 import subprocess
 import sys
 from collections.abc import Callable
@@ -74,9 +73,6 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[httpx.Request
     """Let a function answer the requests of every client, signed in with a token."""
 
     def answer(server: Callable[[httpx.Request], httpx.Response]) -> None:
-        context = ssl.create_default_context()  # each of them would read all certificates
-        monkeypatch.setattr("httpx._transports.default.create_ssl_context", lambda **_: context)
-
         async def asynchronously(_: object, request: httpx.Request) -> httpx.Response:
             return server(request)
 

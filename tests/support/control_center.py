@@ -24,7 +24,8 @@ COMMAND = (sys.executable, "-m", "onsembl.cli.main")
 def clean_environment(**added: str) -> dict[str, str]:
     """The environment without the variables that name a database or a Supabase project, plus `added`."""
     excluded = ("DATABASE_URL", "SUPABASE_", "ONSEMBL_")
-    return {**{name: value for name, value in os.environ.items() if not name.startswith(excluded)}, **added}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(excluded)}
+    return {**kept, "ONSEMBL_KEYRING": "off", **added}
 
 
 class ControlCenter:

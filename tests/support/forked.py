@@ -31,6 +31,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
+from support.cheap import make_cheap
 from support.clocks import follow_clock
 from support.missing_guards import remove_guard
 
@@ -38,6 +39,12 @@ from onsembl.cli.main import main
 
 ONSEMBL = "onsembl.cli.main"
 RUNNER = "support.runner_process"
+PRELOADED = (
+    *(RUNNER, "onsembl.agent.program", "onsembl.api.app", "onsembl.tasks.worker", "onsembl.cli.server.demo"),
+    *("onsembl.cli.server.first_operator", "onsembl.cli.server.postgres_watch", "onsembl.cli.server.serve"),
+    # These import the rest when they are first used.
+    *("anyio._backends._asyncio", "cryptography.hazmat.backends.openssl.backend", "encodings.idna", "httpcore"),
+)
 DEVNULL, PIPE, STDOUT = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
 Stream = int | IO[Any]
 
@@ -125,10 +132,16 @@ async def _pipe(stack: ExitStack) -> tuple[asyncio.StreamReader, Stream]:
     read, write = os.pipe()
     written = stack.enter_context(os.fdopen(write, "wb"))
     reader = asyncio.StreamReader(limit=2**24)
-    await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb", buffering=0)
-    )
+    await asyncio.get_running_loop().connect_read_pipe(lambda: _Output(reader), os.fdopen(read, "rb", buffering=0))
     return reader, written
+
+
+class _Output(asyncio.StreamReaderProtocol):
+    """Has the pipe closed at its end, which asyncio does in any case, and uvloop only when it is told to."""
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False
 
 
 class BlockingProcess:
@@ -244,7 +257,8 @@ def _started_server() -> Path:
 
 def serve(descriptor: int) -> None:
     """Fork a process for each connection, and report its exit."""
-    for module in (RUNNER, "onsembl.agent.program", "onsembl.api.app", "onsembl.tasks.worker"):
+    make_cheap()
+    for module in PRELOADED:
         import_module(module)
     for target, _ in main.lazy.values():  # type: ignore[attr-defined]
         import_module(target.partition(":")[0])

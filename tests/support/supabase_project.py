@@ -28,11 +28,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from support.control_center import clean_environment
 from support.databases import fresh_database
 from support.forked import run_forked
-from support.server import CHEAP_HASHER
 
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 from onsembl.realtime.auth.events import AuthEvent
-from onsembl.realtime.auth.passwords import Passwords
 from onsembl.realtime.builtin import BuiltinSupabase, create_project_app
 from onsembl.realtime.channels.limits import RealtimeLimits
 from onsembl.sql.migrate import migrate
@@ -138,7 +136,6 @@ def _served(
         database_url=project.superuser,
         issuer=f"{address}/auth/v1",
         on_event=_ignore,
-        passwords=Passwords(CHEAP_HASHER),
         limits=limits,
     )
     app = _Front(create_project_app(builtin), project)

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -342,7 +342,6 @@ def machine(database_url: str, timeless_jobs: None, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(hub, "OFFER_AGAIN_SECONDS", 0.0)  # the test's time stands still
     pool = create_pool(database_url, role="onsembl_api", min_size=2, max_size=4)
     statements = create_pool(database_url, role="onsembl_api", min_size=2, max_size=4, autocommit=True)
-    journals = data_folder()
 
     async def opened() -> None:
         await pool.open()
@@ -352,7 +351,7 @@ def machine(database_url: str, timeless_jobs: None, monkeypatch: pytest.MonkeyPa
         await pool.close()
         await statements.close()
 
-    with asyncio.Runner() as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, data_folder() as journals:
 
         class Machine(CommandMachine):
             run = staticmethod(runner.run)
@@ -363,7 +362,6 @@ def machine(database_url: str, timeless_jobs: None, monkeypatch: pytest.MonkeyPa
             yield Machine
         finally:
             runner.run(closed())
-            shutil.rmtree(journals)
 
 
 @pytest.mark.parametrize(

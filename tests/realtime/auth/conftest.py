@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 import pytest
-from argon2 import PasswordHasher
 
 from onsembl.realtime.auth.accounts import Accounts
 from onsembl.realtime.auth.events import AuthEvent
@@ -24,7 +23,6 @@ from onsembl.sql.database import Pool, create_pool
 
 EMAIL = "ann@example.org"
 PASSWORD = "correct horse battery"
-CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 @dataclass
@@ -93,7 +91,7 @@ async def auth(database_url: str, auth_settings: AuthSettings) -> AsyncGenerator
     async def on_event(event: AuthEvent) -> None:
         events.append(event)
 
-    passwords = Passwords(CHEAP)
+    passwords = Passwords()
     tokens = AccessTokens("http://project.test/auth/v1", auth_settings.access_token_lifetime)
     keys = ProjectKeys(new_key(PUBLISHABLE), new_key(SECRET))
     async with create_pool(database_url, role=AUTH_ROLE, max_size=4) as pool:

@@ -1,0 +1,17 @@
+"""Makes cheap what takes long in every process of the tests, and what they do not test: each process of an operator or
+an agent, which a test starts with `COMMAND` or `anew`, is as it ships."""
+
+from __future__ import annotations
+
+import functools
+import ssl
+
+from argon2 import PasswordHasher
+
+
+def make_cheap() -> None:
+    """Hash passwords in microseconds instead of 0.15 s and 64 MiB, and read the certificates of this machine once
+    instead of for each HTTP client."""
+    cheap = functools.partialmethod(PasswordHasher.__init__, time_cost=1, memory_cost=8, parallelism=1)
+    PasswordHasher.__init__ = cheap  # type: ignore[method-assign]
+    ssl.create_default_context = functools.cache(ssl.create_default_context)
