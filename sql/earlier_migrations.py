@@ -1,9 +1,9 @@
 """Migrations that earlier versions of the program applied, and the repairs that update such a database.
 
-Before migrations were frozen, a file could be edited or renumbered after databases had applied it. Such a database
-records the file under its former name and checksum. `EARLIER` maps each of these files to a current migration, and
-names the SQL files of sql/repairs/ that add the missing objects. The list is complete: a test compares it with every
-version in git.
+Before migrations were frozen, a file could be edited or renumbered after databases had applied it; since then, one was
+renumbered that had the number of another. Such a database records the file under its former name and checksum.
+`EARLIER` maps each of these files to a current migration, and names the SQL files of sql/repairs/ that add the missing
+objects. The list is complete: a test compares it with every version in git.
 """
 
 from __future__ import annotations
@@ -72,6 +72,11 @@ EARLIER = (
         "migrations/0023_notes_and_skips.sql",
         "7aa8fa5b9adf7b8213a40d3b697eab92b8db52b76545fdfe0c0b80905805d046",
         today="migrations/0022_notes_and_skips.sql",
+    ),
+    EarlierMigration(
+        "migrations/0041_reports.sql",
+        "d54350a465d51a21dfc6c6bb7ce23e2a2c79c480ae0180fa68d820225ed8d0b4",
+        today="migrations/0042_reports.sql",
     ),
 )
 

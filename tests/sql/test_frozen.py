@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from support.frozen import MANIFEST, NoHistory, edited, freeze_commit, git, unlike_the_manifest
 
+from onsembl.sql.earlier_migrations import EARLIER
+
 ROOT = Path(__file__).resolve().parents[2]
 AUTHOR = ("-c", "user.name=Ann", "-c", "user.email=ann@example.org", "-c", "commit.gpgsign=false")
 
@@ -36,8 +38,10 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_migrations_are_what_was_first_committed():
-    """No migration was edited, deleted or renamed after the commit that added it."""
-    assert edited(ROOT) == []
+    """No migration was edited, deleted or renamed after the commit that added it, except for a number that the upgrade
+    recognises."""
+    renumbered = {f"sql/{earlier.name}": f"sql/{earlier.today}" for earlier in EARLIER}
+    assert edited(ROOT, renumbered) == []
 
 
 def test_migrations_are_what_was_frozen():
@@ -49,6 +53,17 @@ def test_adding_is_no_edit(project: Path):
     """A new migration is no edit, before or after it is committed."""
     (project / "sql/migrations/0003_c.sql").write_text("select 3;")
     assert edited(project) == []
+
+
+def test_only_a_known_number_may_change(project: Path):
+    """A renumbered migration is found unless the upgrade recognises the former number, and an edit with it always."""
+    former, present = "sql/migrations/0002_b.sql", "sql/migrations/0003_b.sql"
+    (project / former).rename(project / present)
+    commit(project, {}, "Renumber")
+    assert len(edited(project)) == 1
+    assert edited(project, {former: present}) == []
+    (project / present).write_text("select 9;")
+    assert len(edited(project, {former: present})) == 2
 
 
 @pytest.mark.parametrize("name", ["sql/migrations/0001_a.sql", "sql/standin/0001_s.sql", "sql/migrations/0002_b.sql"])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 MANIFEST = "sql/frozen.sha256"
@@ -67,22 +67,30 @@ def freeze_commit(root: Path) -> str:
     return found[0]
 
 
-def edited(root: Path) -> list[str]:
-    """One sentence for each migration that was edited, removed or renamed since it was first committed.
-
-    Raises NoHistory.
-    """
+def first_committed(root: Path) -> dict[str, tuple[str, str]]:
+    """The blob of each migration in the first commit since the freeze that has it, and that commit. Raises
+    NoHistory."""
     freeze = freeze_commit(root)
     first: dict[str, tuple[str, str]] = {}
     for commit in [freeze, *commits(root, f"{freeze}..HEAD")]:
         for path, blob in blobs(root, commit):
             first.setdefault(path, (blob, commit))
+    return first
+
+
+def edited(root: Path, renumbered: Mapping[str, str] | None = None) -> list[str]:
+    """One sentence for each migration that was edited, removed or renamed since it was first committed; `renumbered`
+    has the present paths of those that the upgrade recognises under a former one.
+
+    Raises NoHistory.
+    """
+    first, renumbered = first_committed(root), renumbered or {}
     present = [path for path in first if (root / path).exists()]
     now = dict(zip(present, git(root, "hash-object", "--no-filters", "--", *present).split(), strict=True))
     return [
         f"{path} was {'edited' if path in now else 'removed or renamed'} after {commit[:12]} added it"
         for path, (blob, commit) in first.items()
-        if now.get(path) != blob
+        if now.get(renumbered.get(path, path)) != blob
     ]
 
 
