@@ -103,6 +103,17 @@ async def has_channel_policy(conn: Connection) -> bool:
     return await cursor.fetchone() is not None
 
 
+async def reads_second_factors(conn: Connection) -> bool:
+    """Whether the policies can tell which users have a second factor; true if the project's Auth has none."""
+    cursor = await conn.execute(
+        """select coalesce(has_table_privilege(t, 'select') and not row_security_active(t), true) as reads
+           from to_regclass('auth.mfa_factors') as t"""
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return row["reads"]
+
+
 async def published(conn: Connection) -> set[str]:
     """Our tables in the publication."""
     cursor = await conn.execute(

@@ -1,8 +1,9 @@
 """Whether the account behind an operator's access token is still as the token says.
 
 A token is valid for an hour, and Supabase's own API may ban, delete or demote its user, or end its session, meanwhile.
-The built-in Supabase is asked once, and again after each change, of which it notifies every instance. A hosted project
-is asked at most once in `LOOK_SECONDS` for each session, while its operator acts.
+An account may also get a second factor, after which its sessions without the factor no longer count. The built-in
+Supabase is asked once, and again after each change, of which it notifies every instance. A hosted project is asked at
+most once in `LOOK_SECONDS` for each session, while its operator acts.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from uuid import UUID
 import httpx
 
 from onsembl.api.auth.operator import Operator
-from onsembl.api.auth.supabase_user import BANNED, NoAnswer, RejectedBySupabase, user_of
-from onsembl.api.http.problems import Problem, unauthenticated
+from onsembl.api.auth.supabase_user import BANNED, NoAnswer, RejectedBySupabase, has_second_factor, user_of
+from onsembl.api.http.problems import SECOND_FACTOR_PROBLEM, Problem, unauthenticated
 from onsembl.protocol.ids import OperatorId
 from onsembl.protocol.states import Role
 from onsembl.realtime.builtin import BuiltinSupabase
@@ -29,7 +30,8 @@ RETRY_SECONDS = 10.0
 MAX_KNOWN = 1000
 Look = Callable[[Operator, str], Awaitable[tuple[Role | None, float]]]
 """The present role of the operator with this access token, and until when the answer counts, by the monotonic clock.
-Raises Problem 401 when the session has ended, and Problem 403 when the account is disabled."""
+Raises Problem 401 when the session has ended or lacks the account's second factor, and Problem 403 when the account is
+disabled."""
 
 
 class Accounts:
@@ -37,13 +39,13 @@ class Accounts:
 
     def __init__(self, look: Look) -> None:
         self._look = look
-        self._known: OrderedDict[tuple[OperatorId, str], tuple[Role | None, float]] = OrderedDict()
+        self._known: OrderedDict[tuple[OperatorId, str, bool], tuple[Role | None, float]] = OrderedDict()
         self._forgotten = 0
 
     async def present(self, operator: Operator, token: str) -> Operator:
         """The operator with the role that the account has now. Raises Problem 401 and 403, and the errors of the
         database."""
-        key = (operator.id, operator.session_id)
+        key = (operator.id, operator.session_id, operator.second_factor)
         known = self._known.get(key)
         if known is None or time.monotonic() >= known[1]:
             forgotten = self._forgotten
@@ -80,7 +82,12 @@ def builtin_look(builtin: BuiltinSupabase) -> Look:
 
 
 def hosted_look(client: httpx.AsyncClient, issuer: str, api_key: str) -> Look:
-    """Looks at the accounts of a hosted project by `GET /user` with the operator's own token."""
+    """Looks at the accounts of a hosted project by `GET /user` with the operator's own token.
+
+    While the project does not answer, a session without the second factor that its account is known to have is
+    rejected, with Problem 503.
+    """
+    with_factor: OrderedDict[OperatorId, None] = OrderedDict()
 
     async def look(operator: Operator, token: str) -> tuple[Role | None, float]:
         now = time.monotonic()
@@ -90,13 +97,29 @@ def hosted_look(client: httpx.AsyncClient, issuer: str, api_key: str) -> Look:
             if error.code == BANNED:
                 raise disabled() from error
             raise unauthenticated("The session has ended.") from error
-        except NoAnswer:
+        except NoAnswer as error:
+            if operator.id in with_factor and not operator.second_factor:
+                raise Problem(503, "The sign-in service is not responding; try again.") from error
             return operator.role, now + RETRY_SECONDS
         if user["id"] != str(operator.id):
             return operator.role, now + RETRY_SECONDS
+        with_factor.pop(operator.id, None)
+        if has_second_factor(user):
+            with_factor[operator.id] = None
+            if len(with_factor) > MAX_KNOWN:
+                with_factor.popitem(last=False)
+            if not operator.second_factor:
+                raise second_factor_missing()
         return role_in(user.get("app_metadata")), now + LOOK_SECONDS
 
     return look
+
+
+def second_factor_missing() -> Problem:
+    """The problem of a session without the second factor that the account has (RFC 9470)."""
+    challenge = 'Bearer error="insufficient_user_authentication", acr_values="aal2"'
+    detail = "This account has a second factor, and the session was begun without it."
+    return Problem(401, detail, headers={"WWW-Authenticate": challenge}, type=SECOND_FACTOR_PROBLEM)
 
 
 def disabled() -> Problem:

@@ -23,6 +23,8 @@ class Operator:
     expires_at: float
     kid: str | None = None
     """The key that the token was signed with; None when the issuer verified the token."""
+    second_factor: bool = False
+    """Whether the session was begun with a second factor."""
 
 
 def operator_from(claims: Mapping[str, Any], kid: str | None = None) -> Operator:
@@ -34,6 +36,7 @@ def operator_from(claims: Mapping[str, Any], kid: str | None = None) -> Operator
         session_id=str(claims.get("session_id") or ""),
         expires_at=float(claims["exp"]),
         kid=kid,
+        second_factor=claims.get("aal") == "aal2",
     )
 
 

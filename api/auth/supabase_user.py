@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import httpx
 
@@ -38,3 +38,10 @@ async def user_of(client: httpx.AsyncClient, issuer: str, api_key: str, token: s
     if response.status_code in (401, 403) and isinstance(code, str) and (code == BANNED or code in ENDED):
         raise RejectedBySupabase(code)
     raise NoAnswer
+
+
+def has_second_factor(user: dict[str, Any]) -> bool:
+    """Whether a user of `user_of` has a factor that was verified, so that signing in without it is not enough."""
+    factors: object = user.get("factors")
+    listed = cast("list[object]", factors) if isinstance(factors, list) else []
+    return any(cast("dict[str, object]", one).get("status") == "verified" for one in listed if isinstance(one, dict))

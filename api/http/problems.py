@@ -29,6 +29,9 @@ KIND_PROBLEM = "urn:onsembl:problem:preset-kind"
 READ_ONLY_PROBLEM = "urn:onsembl:problem:read-only"
 """The `type` of the problem that the database takes no changes."""
 
+SECOND_FACTOR_PROBLEM = "urn:onsembl:problem:second-factor"
+"""The `type` of the problem that the account has a second factor, and the session was begun without it."""
+
 READ_ONLY = (
     "The database is read-only, so nothing can be changed; everything can still be read. A Supabase project becomes "
     "read-only when its disk is full: delete data or take a larger plan."

@@ -30,9 +30,10 @@ from onsembl.cli.output import print_line
     show_envvar=True,
     help="The password. Prefer the prompt or the environment variable: other users see arguments.",
 )
-def login(server: str, email: str, password: str) -> None:
+@click.option("--code", help="The code of your authenticator app, if your account has one; otherwise you are asked.")
+def login(server: str, email: str, password: str, code: str | None) -> None:
     """Sign in as an operator. The session is stored for your user only."""
-    session = sign_in(server, email, password)
+    session = sign_in(server, email, password, lambda: code or click.prompt("Code of your authenticator app"))
     print_line(f"Signed in at {session.server} as {email}.")
 
 

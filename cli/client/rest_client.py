@@ -71,26 +71,46 @@ def stored_session() -> Session | None:
         raise CliError(f"{session_path()} cannot be read ({error}). Sign in again: {sign_in}") from error
 
 
-def sign_in(server: str, email: str, password: str) -> Session:
-    """Sign in and store the session. Raises CliError."""
+def sign_in(server: str, email: str, password: str, ask_code: Callable[[], str]) -> Session:
+    """Sign in and store the session. `ask_code` is called for the code of the account's authenticator app, if it has
+    one. Raises CliError."""
     require_encryption(server)
     config = _result(lambda: httpx.get(f"{server}/config.json", timeout=TIMEOUT_SECONDS), server)
     auth_url = config["supabase_url"] or server
-    return _new_session(server, auth_url, config["supabase_key"], "password", {"email": email, "password": password})
+    key = config["supabase_key"]
+    tokens = _tokens(auth_url, key, "password", {"email": email, "password": password})
+    verified = [one for one in tokens["user"].get("factors") or [] if one["status"] == "verified"]
+    if verified:
+        tokens = _with_second_factor(auth_url, key, tokens["access_token"], verified, ask_code)
+    return _store(server, auth_url, key, tokens)
 
 
-def _new_session(server: str, auth_url: str, key: str, grant: str, body: dict[str, str]) -> Session:
+def _with_second_factor(
+    auth_url: str, key: str, token: str, factors: list[dict[str, Any]], ask_code: Callable[[], str]
+) -> dict[str, Any]:
+    """The tokens of the session after the code of the account's authenticator app. Raises CliError."""
+    apps = [factor["id"] for factor in factors if factor["factor_type"] == "totp"]
+    if not apps:
+        kinds = ", ".join(sorted({factor["factor_type"] for factor in factors}))
+        raise CliError(f"This account's second factor ({kinds}) works only in a browser; authenticator apps work here.")
+    code = ask_code().replace(" ", "")
+    path = f"factors/{apps[0]}"
+    challenge = _post_to_auth(auth_url, key, f"{path}/challenge", {}, token)
+    return _post_to_auth(auth_url, key, f"{path}/verify", {"challenge_id": challenge["id"], "code": code}, token)
+
+
+def _tokens(auth_url: str, key: str, grant: str, body: dict[str, str]) -> dict[str, Any]:
+    return _post_to_auth(auth_url, key, f"token?grant_type={grant}", body)
+
+
+def _post_to_auth(auth_url: str, key: str, path: str, body: dict[str, str], token: str | None = None) -> dict[str, Any]:
     require_encryption(auth_url)
-    tokens = _result(
-        lambda: httpx.post(
-            f"{auth_url}/auth/v1/token",
-            params={"grant_type": grant},
-            json=body,
-            headers={"apikey": key},
-            timeout=TIMEOUT_SECONDS,
-        ),
-        auth_url,
-    )
+    headers = {"apikey": key} if token is None else {"apikey": key, "Authorization": f"Bearer {token}"}
+    url = f"{auth_url}/auth/v1/{path}"
+    return _result(lambda: httpx.post(url, json=body, headers=headers, timeout=TIMEOUT_SECONDS), auth_url)
+
+
+def _store(server: str, auth_url: str, key: str, tokens: dict[str, Any]) -> Session:
     session = Session(
         server=server,
         auth_url=auth_url,
@@ -139,7 +159,8 @@ class OperatorClient:
             if _expires_soon(session):
                 body = {"refresh_token": session.refresh_token}
                 try:
-                    session = _new_session(session.server, session.auth_url, session.key, "refresh_token", body)
+                    tokens = _tokens(session.auth_url, session.key, "refresh_token", body)
+                    session = _store(session.server, session.auth_url, session.key, tokens)
                 except ServerUnavailable:
                     raise
                 except CliError as error:

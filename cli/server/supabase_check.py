@@ -140,6 +140,7 @@ class Checks:
         async with await connect(self.database_url) as conn:
             bare, unseen = await setup.unprotected(conn), await setup.without_read_policy(conn)
             joinable = await setup.has_channel_policy(conn)
+            assured = await setup.reads_second_factors(conn)
         if bare:
             raise CheckFailed(
                 f"no row-level security on {', '.join(sorted(bare))}",
@@ -151,6 +152,12 @@ class Checks:
             raise CheckFailed(
                 "no policy on realtime.messages lets operators join the page's private channels",
                 "Open Realtime in the project's dashboard once, then run `onsembl supabase setup`.",
+            )
+        if not assured:
+            raise CheckFailed(
+                "this login cannot read auth.mfa_factors, so no policy knows who has a second factor",
+                "As the owner of the table: grant select on auth.mfa_factors to the login of DATABASE_URL. The login "
+                "needs BYPASSRLS, too.",
             )
         return "row-level security on every table"
 

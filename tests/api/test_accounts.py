@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from uuid import uuid4
 
 import httpx
@@ -16,8 +17,8 @@ from websockets.asyncio.client import connect as websocket
 
 from onsembl.api.auth import accounts
 from onsembl.api.auth.accounts import LOOK_SECONDS, RETRY_SECONDS, Accounts, hosted_look
-from onsembl.api.auth.operator import Operator
-from onsembl.api.http.problems import Problem
+from onsembl.api.auth.operator import Operator, operator_from
+from onsembl.api.http.problems import SECOND_FACTOR_PROBLEM, Problem
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import OperatorId
 from onsembl.protocol.states import Role
@@ -28,6 +29,7 @@ from .test_revocation import two_instances
 pytestmark = pytest.mark.no_worker
 
 EVE = Operator(OperatorId(uuid4()), "eve@example.org", Role.ADMIN, "session", time.time() + 3600)
+CLAIMS = {"sub": str(EVE.id), "exp": EVE.expires_at}
 
 
 @pytest.fixture
@@ -134,8 +136,9 @@ class HostedAuth:
             return problem.status
 
 
-def user_answer(role: str | None) -> httpx.Response:
-    return httpx.Response(200, json={"id": str(EVE.id), "app_metadata": {"role": role}})
+def user_answer(role: str | None, factor: str | None = None) -> httpx.Response:
+    factors = {} if factor is None else {"factors": [{"id": str(uuid4()), "factor_type": "totp", "status": factor}]}
+    return httpx.Response(200, json={"id": str(EVE.id), "app_metadata": {"role": role}, **factors})
 
 
 def rejection(status: int, code: str | None) -> httpx.Response:
@@ -192,6 +195,43 @@ async def test_only_the_project_itself_ends_a_session(clock, answer, outcome):
         clock.now = RETRY_SECONDS
         project.answer = rejection(403, "user_banned")
         assert await project.outcome() == 403
+
+
+async def test_a_second_factor_is_required(clock):
+    """An account with a verified factor is let in only by a session with it, even if another session of the same user
+    was let in before, and also while the project does not answer; a factor that is not yet verified does not count."""
+    project = HostedAuth()
+    project.answer = user_answer("admin", "unverified")
+    assert await project.outcome() is Role.ADMIN
+    clock.now = LOOK_SECONDS
+    project.answer = user_answer("admin", "verified")
+    with pytest.raises(Problem) as missing:
+        await project.accounts.present(EVE, "token")
+    assert missing.value.status == 401 and missing.value.extra["type"] == SECOND_FACTOR_PROBLEM
+    strong = replace(EVE, second_factor=True)
+    assert (await project.accounts.present(strong, "token")).role is Role.ADMIN
+    assert await project.outcome() == 401
+    project.answer = httpx.ConnectError("no")
+    assert await project.outcome() == 503
+    clock.now += LOOK_SECONDS
+    assert (await project.accounts.present(strong, "token")).role is Role.ADMIN
+    project.answer = user_answer("admin")
+    assert await project.outcome() is Role.ADMIN
+    assert [operator_from({**CLAIMS, **more}).second_factor for more in ({}, {"aal": "aal1"}, {"aal": "aal2"})] == [
+        False,
+        False,
+        True,
+    ]
+
+
+@cases(("factors",), [(None,), ({},), (["verified"],), ([{"status": ["verified"]}],), ([{}],)])
+async def test_factors_in_another_form_are_none(clock, factors):
+    """Factors that this program does not understand lock nobody out."""
+    project = HostedAuth()
+    project.answer = httpx.Response(
+        200, json={"id": str(EVE.id), "app_metadata": {"role": "admin"}, "factors": factors}
+    )
+    assert await project.outcome() is Role.ADMIN
 
 
 async def test_a_change_during_a_look_is_not_lost(clock):

@@ -121,6 +121,13 @@ DATABASE_FAULTS = [
         "larger plan",
     ),
     (
+        "revoke select on auth.mfa_factors from {login}",
+        "grant select on auth.mfa_factors to {login}",
+        "policies",
+        "second factor",
+        "grant select on auth.mfa_factors",
+    ),
+    (
         "alter table onsembl.audit disable row level security",
         "alter table onsembl.audit enable row level security",
         "policies",

@@ -8,12 +8,11 @@ others. Auth and Realtime are the built-in ones, which another thread serves.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from support.control_center import clean_environment
 from support.databases import fresh_database
 from support.forked import run_forked
+from support.second_factors import SecondFactors, Totp, changed
 
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 from onsembl.realtime.auth.events import AuthEvent
@@ -47,6 +47,9 @@ alter publication supabase_realtime owner to {login};
 alter table realtime.messages owner to {login}_realtime;
 grant usage on schema auth, realtime to {login};
 grant {login}_realtime to onsembl;
+create table auth.mfa_factors (id uuid primary key, user_id uuid not null, status text not null);
+alter table auth.mfa_factors enable row level security;
+grant select on auth.mfa_factors to {login};
 drop function auth.present_role();
 drop schema onsembl_migrations cascade;
 """
@@ -67,6 +70,7 @@ class SupabaseProject:
     login: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     refuses_sockets: bool = False
+    second_factors: SecondFactors = field(default_factory=SecondFactors)
 
     def onsembl(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         return run_forked(*arguments, env={**self.environment, **more}, timeout=150)
@@ -77,6 +81,13 @@ class SupabaseProject:
             for statement in statements:
                 cursor = conn.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
+
+    def add_factor(self, email: str) -> Totp:
+        """Give the user a verified second factor."""
+        user_id = self.execute(f"select id from auth.users where email = '{email}'")[0]["id"]
+        factor = self.second_factors.add(str(user_id))
+        self.execute(f"insert into auth.mfa_factors values ('{factor.id}', '{user_id}', 'verified')")
+        return factor
 
     def read_only(self, on: bool) -> None:
         """Make the project read-only, as Supabase does when its disk is full, and end its sessions."""
@@ -138,7 +149,7 @@ def _served(
         on_event=_ignore,
         limits=limits,
     )
-    app = _Front(create_project_app(builtin), project)
+    app = _Front(project.second_factors.serve(create_project_app(builtin), builtin), project)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="websockets-sansio", lifespan="on"))
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     started = threading.Event()
@@ -173,30 +184,9 @@ class _Front:
             await receive()
             await JSONResponse({"error": "Realtime was disabled for this tenant"}, 403)(scope, receive, send)
         elif scope.get("method") == "GET" and scope["path"] == "/auth/v1/settings" and project.settings:
-            await _changed(self._app, project.settings)(scope, receive, send)
+            await changed(self._app, lambda settings: {**settings, **project.settings})(scope, receive, send)
         else:
             await self._app(scope, receive, send)
-
-
-def _changed(app: ASGIApp, changes: Mapping[str, Any]) -> ASGIApp:
-    """The app, with `changes` in its answer of JSON."""
-
-    async def changed(scope: Scope, receive: Receive, send: Send) -> None:
-        messages: list[Any] = []
-
-        async def keep(message: Any) -> None:
-            messages.append(message)
-
-        await app(scope, receive, keep)
-        start, *bodies = messages
-        if start["status"] != 200:
-            for message in messages:
-                await send(message)
-            return
-        body = {**json.loads(b"".join(part["body"] for part in bodies)), **changes}
-        await JSONResponse(body, headers={"Access-Control-Allow-Origin": "*"})(scope, receive, send)
-
-    return changed
 
 
 async def _ignore(_event: AuthEvent) -> None:
