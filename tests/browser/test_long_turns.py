@@ -53,6 +53,14 @@ class Tree:
         await expect(self.pane.get_by_text(f"{steps:,} steps" if steps >= 10_000 else f"{steps} steps")).to_be_visible()
         assert await self.pane.locator("li").count() <= MOST_ROWS
 
+    async def click_keeps_place(self, title: str) -> None:
+        """Open a step by a click: it stays under the pointer."""
+        button = self.step(title).get_by_role("button")
+        before = await button.bounding_box()
+        await button.click()
+        await expect(button).to_have_attribute("aria-expanded", "true")
+        assert (await button.bounding_box())["y"] == pytest.approx(before["y"], abs=1)
+
 
 @pytest.mark.parametrize(
     ("subagents", "calls"), [(60, 100), pytest.param(200, 9_597, marks=pytest.mark.load)], ids=["short", "10,000 steps"]
@@ -111,7 +119,7 @@ async def test_a_long_turn_is_usable(
         await expect(tree.step("echo begun0-0").get_by_role("button")).to_be_focused()
         await page.keyboard.press("End")
         await page.keyboard.press("k")
-        await page.keyboard.press("Enter")
+        await tree.click_keeps_place("echo huge")
         await expect(tree.step("echo huge")).to_contain_text("were not stored")
         huge = await tree.step("echo huge").locator("pre.result").inner_text()
         assert len(huge) == MAX_STEP_TEXT
@@ -122,4 +130,5 @@ async def test_a_long_turn_is_usable(
         await page.get_by_role("button", name="Turn", exact=True).click()
         await tree.has(2 * subagents + calls + 3)
         seconds = time.perf_counter() - began
+        await tree.click_keeps_place("echo call0")
         print(f"all steps on the page after {seconds:.1f} s; " + await page.evaluate(MEASURED))

@@ -30,9 +30,12 @@ Theme = Literal["dark", "light"]
 THEMES: tuple[Theme, ...] = ("dark", "light")
 AGENT = "api-builder"
 """The agent whose terminal the picture of the fleet shows."""
+CODING_AGENT = "billing"
+PROMPT = "Customers report invoices that are one cent off. Find out why, fix it, and push a branch."
 PAGES = {
     "sign-in": "",
     "fleet": f"#/agents/{AGENT}",
+    "turn": f"#/agents/{CODING_AGENT}",
     "history": "#/history",
     "presets": "#/presets",
     "schedules": "#/schedules",
@@ -74,7 +77,8 @@ fi
 """,
 }
 """Programs on the agents' PATH."""
-HOSTS = {AGENT: "build-1", "demo": "build-1", "docs-writer": "build-2", "laptop": "ada-laptop"}
+CLAUDE = Path(__file__).with_name("pictured_claude.py")
+HOSTS = {AGENT: "build-1", CODING_AGENT: "build-2", "demo": "build-1", "docs-writer": "build-2", "laptop": "ada-laptop"}
 PLATFORM = "Linux x86_64"
 PRESET = {
     "description": "Upgrade a dependency and fix what breaks",
@@ -112,22 +116,24 @@ class Demo:
         assert "Error" not in result.stderr, result.stderr
         return result.stdout
 
-    def enrol(self, name: str) -> None:
+    def enrol(self, name: str, kind: str = "shell") -> None:
         """Enrols an agent, which stays offline."""
         token = json.loads(self.onsembl("enrolment-tokens", "create", "--name-pattern", name, "--json"))["token"]
         where = ("--server", self.url, "--state-dir", f"{self._folder}/agents")
-        self.onsembl("agent", "enrol", "--name", name, "--kind", "shell", *where, ONSEMBL_ENROLMENT_TOKEN=token)
+        self.onsembl("agent", "enrol", "--name", name, "--kind", kind, *where, ONSEMBL_ENROLMENT_TOKEN=token)
 
     @contextmanager
-    def agent(self, name: str) -> Generator[None]:
+    def agent(self, name: str, kind: str = "shell") -> Generator[None]:
         """Runs another agent until the block ends."""
-        self.enrol(name)
+        self.enrol(name, kind)
         programs, work = self._folder / "programs", self._folder / "work" / name
         programs.mkdir(exist_ok=True)
         work.mkdir(parents=True)
         for program, text in PROGRAMS.items():
             (programs / program).write_text(text)
             (programs / program).chmod(0o755)
+        (programs / "claude").unlink(missing_ok=True)
+        (programs / "claude").symlink_to(CLAUDE)
         where = ("--state-dir", f"{self._folder}/agents", "--cwd", str(work))
         path = f"{programs}:{self._environment['PATH']}"
         process = subprocess.Popen(
@@ -150,6 +156,7 @@ class Demo:
         self.onsembl("schedules", "add", "nightly-tests", "--agent", AGENT, *nightly)
         weekly = ("--cron", "0 6 * * mon", "--preset", "Upgrade", "--set", "package=httpx")
         self.onsembl("schedules", "add", "weekly-update", "--agent", "docs-writer", *weekly)
+        self.onsembl("send", "--agent", CODING_AGENT, "--wait", PROMPT)
         for text in ("make watch", "make release", "make test"):
             self.onsembl("send", "--agent", AGENT, text)
 
@@ -169,6 +176,7 @@ def demo() -> Generator[Demo]:
         made = Demo(folder, center.ready())
         for name in (AGENT, "docs-writer"):
             stack.enter_context(made.agent(name))
+        stack.enter_context(made.agent(CODING_AGENT, "claude"))
         made.enrol("laptop")
         made.fill()
         made.rename_hosts()
@@ -191,6 +199,13 @@ def show(page: Page, url: str, name: str) -> None:
     elif name == "fleet":
         expect(page.locator(ATTACHED)).to_be_visible()
         page.wait_for_function("() => window.onsembl.terminal.text().includes('Watching')")
+    elif name == "turn":
+        page.get_by_role("button", name="Turn", exact=True).click()
+        steps = page.get_by_role("region", name="Turn")
+        steps.get_by_text("/srv/billing/billing/invoice.py").click()
+        steps.get_by_text("uv run pytest tests/test_invoices.py -q").first.click()
+        expect(steps.get_by_text("1 failed, 14 passed")).to_be_visible()
+        page.locator(".seen").evaluate("(seen) => seen.scrollTo(0, 0)")
     else:
         shown = page.locator(f'[data-page="{name}"]')
         expect(shown.locator("h2").first).to_be_visible()

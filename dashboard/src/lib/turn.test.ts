@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 
 import type { StepAnswer } from "./rest.ts";
-import { change, lasted, matching, nextMatch, placed, stepAt } from "./turn.ts";
+import { change, lasted, matching, nextMatch, placed, planned, readable, stepAt } from "./turn.ts";
 
 function step(number: number, fields: Partial<StepAnswer> = {}): StepAnswer {
   return {
@@ -118,5 +118,25 @@ describe("finding", () => {
     expect(nextMatch([1, 4, 9], 9, 1)).toBe(1);
     expect(nextMatch([1, 4, 9], 1, -1)).toBe(9);
     expect(nextMatch([], 3, 1)).toBe(null);
+  });
+});
+
+describe("texts", () => {
+  test("arguments are read as texts, not as JSON", () => {
+    expect(readable(step(1, { text: '{"command":"ls\\nls"}' }))).toBe("ls\nls");
+    expect(readable(step(1, { text: '{"pattern":"x","head":3}' }))).toBe("pattern: x\nhead: 3");
+    expect(readable(step(1, { text: '{"command":"l' }))).toBe('{"command":"l');
+    expect(readable(step(1, { text: "[1]" }))).toBe("[1]");
+    expect(readable(step(1, { kind: "notice", text: '{"a":"b"}' }))).toBe('{"a":"b"}');
+  });
+
+  test("a plan has its entries and how far each is", () => {
+    const text = "completed: Look: here\nin_progress: Change\npending: Test\nmore";
+    expect(planned(step(1, { kind: "plan", text }))).toEqual([
+      { text: "Look: here", state: "done" },
+      { text: "Change", state: "now" },
+      { text: "Test", state: "open" },
+      { text: "more", state: "open" },
+    ]);
   });
 });

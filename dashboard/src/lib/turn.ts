@@ -30,6 +30,38 @@ export function placed(steps: Iterable<StepAnswer>): PlacedStep[] {
   return found;
 }
 
+/** The entries of a plan: `done`, `now` or `open`. */
+export function planned(step: StepAnswer): { text: string; state: "done" | "now" | "open" }[] {
+  const states = { completed: "done", in_progress: "now" } as const;
+  return step.text.split("\n").map((line) => {
+    const [, status = "", text = line] = /^(\w+): (.*)$/.exec(line) ?? [];
+    return { text, state: states[status as keyof typeof states] ?? "open" };
+  });
+}
+
+/** The arguments of a tool call as a person reads them: the texts alone if there is one, else with their names. */
+export function readable(step: StepAnswer): string {
+  const given = step.kind === "tool" ? parsed(step.text) : null;
+  if (given === null) return step.text;
+  const names = Object.keys(given);
+  const lines = names.map((name) => {
+    const value = given[name];
+    const text = typeof value === "string" ? value : JSON.stringify(value);
+    return names.length === 1 ? text : `${name}: ${text}`;
+  });
+  return lines.join("\n");
+}
+
+/** The JSON object that a text is; null if it is none, or not whole. */
+function parsed(text: string): Record<string, unknown> | null {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : null;
+  } catch {
+    return null;
+  }
+}
+
 /** A line of a change of a file. */
 export interface ChangedLine {
   kind: "added" | "removed";
@@ -39,14 +71,8 @@ export interface ChangedLine {
 /** The file and the lines that an editing tool call changes; null for other steps, and if its arguments are not whole. */
 export function change(step: StepAnswer): { path: string; lines: ChangedLine[] } | null {
   if (step.tool_kind !== "edit") return null;
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(step.text);
-  } catch {
-    return null;
-  }
-  if (typeof parsed !== "object" || parsed === null) return null;
-  const given = parsed as Record<string, unknown>;
+  const given = parsed(step.text);
+  if (given === null) return null;
   const path = given["file_path"] ?? given["notebook_path"];
   if (typeof path !== "string") return null;
   const edits: unknown[] = Array.isArray(given["edits"]) ? (given["edits"] as unknown[]) : [given];

@@ -7,8 +7,8 @@ const AT_END_PX = 24;
 /**
  * A long list of rows of different heights, of which only those near the seen part are in the document.
  *
- * Rows are known by keys, and what is seen keeps its place when rows are added or grow above it. With `follows`, a list
- * that is scrolled to its end stays at its end.
+ * Rows are known by keys. With `follows`, rows may be added anywhere: what is seen keeps its place, and a list that is
+ * scrolled to its end stays at its end.
  */
 export class WindowedList {
   /** The rows to show: their places in the list, and their distances from its top in px. */
@@ -23,6 +23,7 @@ export class WindowedList {
   #host: HTMLElement | null = null;
   #keys: readonly number[] = [];
   #kept: number | null = null;
+  #unfolds = false;
 
   constructor(rowHeight: number, follows: boolean) {
     this.#rowHeight = rowHeight;
@@ -45,8 +46,15 @@ export class WindowedList {
   /** Sets the rows' keys. Call `committed` when the document has the changed rows. */
   set(keys: readonly number[]): void {
     this.#keys = keys;
+    this.#unfolds = false;
     this.#virtualizer.setOptions(this.#options());
     this.#changed();
+  }
+
+  /** A row is about to change its height by the person's will: it stays where it is, also at the end of the list. */
+  unfolds(): void {
+    this.#unfolds = true;
+    this.#virtualizer.setOptions(this.#options());
   }
 
   committed(): void {
@@ -62,7 +70,8 @@ export class WindowedList {
   keep(index: number | null): void {
     if (index === this.#kept) return;
     this.#kept = index;
-    this.set(this.#keys);
+    this.#virtualizer.setOptions(this.#options());
+    this.#changed();
   }
 
   /** Scrolls as little as shows this row. */
@@ -92,7 +101,7 @@ export class WindowedList {
       observeElementRect,
       observeElementOffset,
       overscan: MARGIN,
-      anchorTo: "end" as const,
+      anchorTo: this.#follows && !this.#unfolds ? ("end" as const) : ("start" as const),
       followOnAppend: this.#follows,
       scrollEndThreshold: AT_END_PX,
       rangeExtractor: (range: Parameters<typeof defaultRangeExtractor>[0]) => {
