@@ -21,6 +21,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from onsembl.realtime.auth.accounts import Accounts
 from onsembl.realtime.auth.events import OnAuthEvent, OnRejected, ignore_rejections
 from onsembl.realtime.auth.gateway import Gateway
+from onsembl.realtime.auth.links import Links
+from onsembl.realtime.auth.mailer import Mailer
 from onsembl.realtime.auth.passwords import Passwords
 from onsembl.realtime.auth.routes import AuthRoutes
 from onsembl.realtime.auth.sessions import Sessions
@@ -104,7 +106,10 @@ class BuiltinSupabase:
             keys = ProjectKeys(project["publishable_key"], project["secret_key"])
             await self._realtime.start(keys.role_of, self._tokens.verify)
             stack.push_async_callback(self._realtime.stop)
-            self._started = _Started(keys, self._auth(keys, bytes(project["refresh_secret"])))
+            mailer = Mailer(self._settings.mail_server) if self._settings.mail_server is not None else None
+            if mailer is not None:
+                stack.push_async_callback(mailer.stop)
+            self._started = _Started(keys, self._auth(keys, bytes(project["refresh_secret"]), mailer))
             self._stack = stack.pop_all()
 
     async def stop(self) -> None:
@@ -146,10 +151,11 @@ class BuiltinSupabase:
         """Read the signing keys now and not at the next reload. Raises psycopg.OperationalError."""
         await self._signing_keys.load()
 
-    def _auth(self, keys: ProjectKeys, refresh_secret: bytes) -> ASGIApp:
+    def _auth(self, keys: ProjectKeys, refresh_secret: bytes, mailer: Mailer | None) -> ASGIApp:
         sessions = Sessions(self._pool, self._tokens, refresh_secret, self._passwords, self._settings, self._on_event)
         accounts = Accounts(self._pool, self._passwords, self._on_event)
-        return AuthRoutes(sessions, accounts, Gateway(keys, self._tokens), self._on_rejected).app()
+        links = Links(sessions, mailer, self._tokens.issuer) if mailer is not None else None
+        return AuthRoutes(sessions, accounts, Gateway(keys, self._tokens), self._on_rejected, links).app()
 
     async def _serve_auth(self, scope: Scope, receive: Receive, send: Send) -> None:
         auth = self._started.auth if self._started is not None else Response(status_code=503)

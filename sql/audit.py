@@ -71,6 +71,7 @@ ACTIONS: dict[str, str] = {
     "operator.added": "An operator was added on the command line.",
     "operator.disabled": "An operator was disabled.",
     "operator.enabled": "A disabled operator was enabled.",
+    "operator.link_sent": "A link to sign in or to set a new password was sent by e-mail.",
     "operator.password_changed": "An operator's password was changed.",
     "operator.refresh": "An operator's session was refreshed, or the refresh was rejected.",
     "operator.role_set": "An operator's role was changed.",

@@ -10,9 +10,11 @@ from psycopg.rows import DictRow
 from onsembl.sql.database import Connection
 
 Scope = Literal["local", "others", "global"]
+Method = Literal["password", "otp"]
+"""How a session begins, in the words of the claim `amr`; `otp` is a link by e-mail."""
 
 
-async def begin(conn: Connection, user_id: UUID, idle_seconds: float) -> DictRow:
+async def begin(conn: Connection, user_id: UUID, idle_seconds: float, method: Method) -> DictRow:
     """Create a session. The user's sessions that were not refreshed for `idle_seconds` are deleted."""
     await conn.execute(
         """delete from auth.sessions
@@ -20,7 +22,9 @@ async def begin(conn: Connection, user_id: UUID, idle_seconds: float) -> DictRow
         [user_id, idle_seconds],
     )
     cursor = await conn.execute(
-        "insert into auth.sessions (user_id) values (%s) returning id, user_id, created_at, counter", [user_id]
+        """insert into auth.sessions (user_id, method) values (%s, %s)
+           returning id, user_id, created_at, counter, method""",
+        [user_id, method],
     )
     row = await cursor.fetchone()
     assert row is not None
@@ -31,7 +35,7 @@ async def lock(conn: Connection, session_id: UUID) -> DictRow | None:
     """Lock a session until the transaction ends. `idle` is the time in seconds since its token last changed; `over` is
     true once the session has expired."""
     cursor = await conn.execute(
-        """select id, user_id, created_at, counter, extract(epoch from now() - refreshed_at)::float8 as idle,
+        """select id, user_id, created_at, counter, method, extract(epoch from now() - refreshed_at)::float8 as idle,
                   coalesce(not_after <= now(), false) as over
            from auth.sessions where id = %s for update""",
         [session_id],

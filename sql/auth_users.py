@@ -140,5 +140,17 @@ async def signed_in(conn: Connection, user_id: UUID, password_hash: str) -> Dict
     return await cursor.fetchone()
 
 
+async def signed_in_by_link(conn: Connection, user_id: UUID) -> DictRow | None:
+    """Record a sign-in with a link that was sent to the user's address, which confirms the address; None when the user
+    is banned."""
+    cursor = await conn.execute(
+        f"""update auth.users set last_sign_in_at = now(), email_confirmed_at = coalesce(email_confirmed_at, now())
+            where id = %s and (banned_until is null or banned_until <= now())
+            returning {COLUMNS}""",
+        [user_id],
+    )
+    return await cursor.fetchone()
+
+
 def _nulls(metadata: Mapping[str, Any]) -> list[str]:
     return [key for key, value in metadata.items() if value is None]

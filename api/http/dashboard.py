@@ -52,6 +52,7 @@ async def config(request: Request) -> Response:
     body = {
         "supabase_url": hosted.url if hosted is not None else None,
         "supabase_key": services.supabase_key,
+        "sends_links": hosted is not None or services.settings.auth.mail_server is not None,
         "version": version(),
     }
     return JSONResponse(body, headers={"Cache-Control": "no-store"})

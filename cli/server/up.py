@@ -36,6 +36,7 @@ from onsembl.cli.server.options import (
 )
 from onsembl.protocol.states import AgentKind
 from onsembl.protocol.stop_timeouts import StopTimeouts
+from onsembl.realtime.auth.mail_server import BadMailServer, MailServer
 from onsembl.realtime.hosted import HostedProject
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class _Start:
     pooler_url: str | None
     database_connections: int
     database_limit: int | None
+    mail_server: MailServer | None
     began: float
 
 
@@ -181,6 +183,7 @@ def up(
     address = (public_url or address_of(listener)).rstrip("/")
     data_dir = data_dir.expanduser().absolute()
     hosted = _hosted(database_url)
+    mail_server = _mail_server(hosted)
     if pooler_url is not None and database_url is None:
         raise CliError("DATABASE_POOLER_URL is set, so DATABASE_URL is required: one connection must be a session.")
     for url in (database_url, pooler_url):
@@ -211,6 +214,7 @@ def up(
         pooler_url=pooler_url,
         database_connections=database_connections,
         database_limit=database_limit_mb * 1_000_000 if database_limit_mb is not None else None,
+        mail_server=mail_server,
         began=began,
     )
     if database_url is not None:
@@ -238,6 +242,24 @@ def _hosted(database_url: str | None) -> HostedProject | None:
     return hosted
 
 
+def _mail_server(hosted: HostedProject | None) -> MailServer | None:
+    """The server that sends links by e-mail, by the environment, since its URL holds a password."""
+    url, sender = (os.environ.get(name, "").strip() for name in ("ONSEMBL_SMTP_URL", "ONSEMBL_SMTP_SENDER"))
+    if not url and not sender:
+        return None
+    if not url or not sender:
+        raise CliError("Set both ONSEMBL_SMTP_URL and ONSEMBL_SMTP_SENDER, or neither.")
+    if hosted is not None:
+        raise CliError(
+            "ONSEMBL_SMTP_URL is for the built-in sign-in. The Supabase project sends its e-mail itself: set its SMTP "
+            "server there."
+        )
+    try:
+        return MailServer.from_url(url, sender)
+    except BadMailServer as error:
+        raise CliError(f"ONSEMBL_SMTP_URL or ONSEMBL_SMTP_SENDER is wrong: {error}.") from error
+
+
 def _terminate(_number: int, _frame: object) -> None:
     """Handle SIGTERM during the start like Ctrl-C, so that the processes already started are stopped."""
     raise SystemExit(143)
@@ -250,6 +272,7 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None, postgres: E
     from onsembl.cli.server.demo import DemoAgent
     from onsembl.cli.server.postgres_watch import keep_running
     from onsembl.cli.server.serve import Failure, serve
+    from onsembl.realtime.auth.settings import AuthSettings
     from onsembl.sql.cancellation import cancel_until_done
     from onsembl.sql.migrate import MigrationError, migrate
     from onsembl.tasks.worker import WorkerSettings
@@ -283,6 +306,7 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None, postgres: E
         connections=start.database_connections,
         pooler_url=start.pooler_url,
         database_limit=start.database_limit,
+        auth=AuthSettings(mail_server=start.mail_server),
         metrics_token=os.environ.get("ONSEMBL_METRICS_TOKEN") or None,
     )
     agent = DemoAgent(start.data_dir / "demo") if start.demo else None

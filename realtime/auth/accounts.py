@@ -15,7 +15,7 @@ from onsembl.realtime.auth.errors import AuthError
 from onsembl.realtime.auth.events import Action, AuthEvent, OnAuthEvent
 from onsembl.realtime.auth.passwords import Passwords
 from onsembl.realtime.auth.sessions import AuthenticatedUser
-from onsembl.sql import auth_sessions, auth_users
+from onsembl.sql import auth_one_time_tokens, auth_sessions, auth_users
 from onsembl.sql.database import Pool
 
 MIN_PASSWORD = 6
@@ -119,6 +119,8 @@ class Accounts:
                     user = _found(await auth_users.ban(conn, user_id, attributes.ban or None))
                 if password_hash is not None:
                     await auth_sessions.end(conn, user_id, None, "global")
+                if password_hash is not None or email is not None:
+                    await auth_one_time_tokens.revoke(conn, user_id)
         except auth_users.EmailTaken as error:
             raise email_exists() from error
         await self._audit("user_changed", user, address, by_admin=True)
@@ -140,6 +142,7 @@ class Accounts:
             )
             if password_hash is not None:
                 await auth_sessions.end(conn, user["id"], caller.session_id, "others")
+                await auth_one_time_tokens.revoke(conn, user["id"])
         if password_hash is not None:
             await self._audit("password_changed", user, address)
         return user

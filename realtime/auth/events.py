@@ -12,6 +12,7 @@ Action = Literal[
     "refresh",
     "sign_out",
     "sign_up",
+    "link_sent",
     "password_changed",
     "user_created",
     "user_changed",

@@ -54,6 +54,29 @@ class UserUpdateParams(msgspec.Struct, frozen=True):
     app_metadata: dict[str, Any] | None = None
 
 
+class LinkParams(msgspec.Struct, frozen=True):
+    """`POST /otp`, `/magiclink` and `/recover`. `create_user` is ignored: links create no users."""
+
+    email: Text = ""
+    phone: Text | None = None
+    code_challenge: Text | None = None
+    code_challenge_method: Text | None = None
+
+
+class VerifyParams(msgspec.Struct, frozen=True):
+    """`POST /verify`, with the token of a link."""
+
+    type: Text = ""
+    token_hash: Text = ""
+
+
+class CodeGrantParams(msgspec.Struct, frozen=True):
+    """`POST /token?grant_type=pkce`."""
+
+    auth_code: Text = ""
+    code_verifier: Text = ""
+
+
 class EnrollParams(msgspec.Struct, frozen=True):
     """`POST /factors`."""
 

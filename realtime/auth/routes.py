@@ -1,7 +1,7 @@
 """The HTTP endpoints of the built-in Supabase Auth, served under `/auth/v1`.
 
-Requests and responses follow the public sources of supabase/auth and its clients. There is no mail, no text message and
-no external provider; a request that needs one gets the error code of the real service.
+Requests and responses follow the public sources of supabase/auth and its clients. There is no text message and no
+external provider, and without a mail server no mail; a request that needs one gets the error code of the real service.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from onsembl.realtime.auth.accounts import Accounts
 from onsembl.realtime.auth.admin import AdminRoutes
@@ -27,7 +27,10 @@ from onsembl.realtime.auth.errors import (
 )
 from onsembl.realtime.auth.events import OnRejected, ignore_rejections
 from onsembl.realtime.auth.gateway import Gateway
+from onsembl.realtime.auth.link_routes import follow_route, link_table
+from onsembl.realtime.auth.links import Links
 from onsembl.realtime.auth.requests import (
+    CodeGrantParams,
     EnrollParams,
     PasswordGrantParams,
     RefreshTokenGrantParams,
@@ -45,12 +48,18 @@ class AuthRoutes:
     """The endpoints over the project's sessions and users."""
 
     def __init__(
-        self, sessions: Sessions, accounts: Accounts, gateway: Gateway, on_rejected: OnRejected = ignore_rejections
+        self,
+        sessions: Sessions,
+        accounts: Accounts,
+        gateway: Gateway,
+        on_rejected: OnRejected = ignore_rejections,
+        links: Links | None = None,
     ) -> None:
         self._sessions = sessions
         self._accounts = accounts
         self._gateway = gateway
         self._on_rejected = on_rejected
+        self._links = links
 
     def app(self) -> Starlette:
         """The application to mount."""
@@ -63,7 +72,11 @@ class AuthRoutes:
             ("/settings", "GET", self.settings),
             ("/factors", "POST", self.enroll),
         ]
-        routes = [Route(path, self._guard(handler), methods=[method]) for path, method, handler in table]
+        routes: list[BaseRoute] = []
+        if self._links is not None:
+            table += link_table(self._links)
+            routes += [follow_route(self._links)]
+        routes += [Route(path, self._guard(handler), methods=[method]) for path, method, handler in table]
         routes += AdminRoutes(self._accounts, self._gateway).routes()
         routes += unavailable_routes(self._gateway, self._sessions.authenticate)
         # Browsers and verifiers call these without a key.
@@ -120,6 +133,9 @@ class AuthRoutes:
                 if not refresh.refresh_token:
                     raise AuthError(400, "validation_failed", "refresh_token required")
                 return json_response(await self._sessions.refresh(refresh.refresh_token, address))
+            case "pkce" if self._links is not None:
+                code = await read_body(request, CodeGrantParams)
+                return json_response(await self._links.exchange(code.auth_code, code.code_verifier, address))
             case other:
                 raise AuthError(*GRANTS.get(other or "", (400, "invalid_credentials", "unsupported_grant_type")))
 
@@ -135,7 +151,7 @@ class AuthRoutes:
         if body.phone:
             raise AuthError(422, "phone_provider_disabled", "Phone logins are disabled")
         if body.email and body.email.strip().lower() != caller.user["email"]:
-            # The real service sends mail to both addresses first; there is no mail here.
+            # The real service sends mail to both addresses first.
             raise AuthError(422, "email_address_not_authorized", "Only an admin attributes an email address here")
         changed = await self._accounts.change_own(caller, body.password, body.data, client_address(request))
         return json_response(user_json(changed))

@@ -18,8 +18,8 @@ from onsembl.realtime.auth.responses import user_json
 from onsembl.realtime.auth.settings import AuthSettings
 from onsembl.realtime.tokens import AccessTokens, BadToken
 from onsembl.sql import auth_sessions, auth_users
-from onsembl.sql.auth_sessions import Scope
-from onsembl.sql.database import Pool
+from onsembl.sql.auth_sessions import Method, Scope
+from onsembl.sql.database import Connection, Pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,12 @@ class Sessions:
             current = await auth_users.signed_in(conn, user["id"], user["encrypted_password"])
             if current is None:
                 raise AuthError(400, "invalid_credentials", "Invalid login credentials")
-            session = await auth_sessions.begin(conn, current["id"], self.settings.inactivity_timeout)
-        return self._token_response(current, session, 0)
+            return await self.begin(conn, current, "password")
+
+    async def begin(self, conn: Connection, user: DictRow, method: Method) -> dict[str, Any]:
+        """Create a session in the caller's transaction."""
+        session = await auth_sessions.begin(conn, user["id"], self.settings.inactivity_timeout, method)
+        return self._token_response(user, session, 0)
 
     def limit_sign_up(self, address: str) -> None:
         """Count a sign-up against the client's address. Raises TooManyAttempts."""
@@ -193,7 +197,7 @@ class Sessions:
             "user_metadata": user["user_metadata"],
             "role": "authenticated",
             "aal": "aal1",
-            "amr": [{"method": "password", "timestamp": int(session["created_at"].timestamp())}],
+            "amr": [{"method": session["method"], "timestamp": int(session["created_at"].timestamp())}],
             "session_id": str(session["id"]),
             "is_anonymous": False,
         }

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from argon2 import PasswordHasher
 
+from onsembl.realtime.auth.mail_server import MailServer
+
 DAY = 24 * 3600.0
 AUTH_ROLE = "onsembl_auth"
 """The database role that alone reads and writes the schema `auth`."""
@@ -30,4 +32,13 @@ class AuthSettings:
     """Failed sign-ins of one address or one account before a sign-in is rejected."""
     sign_in_refill: float = 30.0
     """After this long, one more failed sign-in is allowed."""
+    mail_server: MailServer | None = None
+    """Sends sign-in links and links to set a new password; without one, neither is offered."""
+    link_lifetime: float = 900.0
+    code_lifetime: float = 300.0
+    """After following a link, a browser has this long to exchange the code for a session."""
+    mails: int = 3
+    """Links that one account or one address may ask for before a request is rejected."""
+    mail_refill: float = 60.0
+    """After this long, one more link is sent."""
     hasher: PasswordHasher = field(default_factory=PasswordHasher)

@@ -1,7 +1,7 @@
 """The endpoints of Supabase Auth that the built-in Auth does not offer, each with the error code of the real service.
 
-There is no e-mail, no text message, no other sign-in provider and no second factor. A real project answers so where
-they are switched off, and the clients know these codes.
+There is no text message, no other sign-in provider and no second factor, and without a mail server no e-mail. A real
+project answers so where they are switched off, and the clients know these codes.
 """
 
 from __future__ import annotations

@@ -79,6 +79,32 @@ def test_invalid_settings_are_reported_as_an_error(changes, said, tmp_path):
         assert said in refused.stderr and "Traceback" not in refused.stderr and "hidden" not in refused.stderr
 
 
+SMTP = {"ONSEMBL_SMTP_URL": "smtps://u:hidden@mail.example.org", "ONSEMBL_SMTP_SENDER": "a@example.org"}
+HOSTED = {
+    "SUPABASE_URL": "http://127.0.0.1:1",
+    "SUPABASE_PUBLISHABLE_KEY": "sb_publishable_x",
+    "SUPABASE_SECRET_KEY": "sb_secret_x",
+    "DATABASE_URL": "postgresql://127.0.0.1:1/postgres",
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({**SMTP, "ONSEMBL_SMTP_SENDER": ""}, "Set both"),
+        ({**SMTP, "ONSEMBL_SMTP_URL": "http://u:hidden@mail.example.org"}, "smtps://USER:PASSWORD@HOST"),
+        ({**SMTP, "ONSEMBL_SMTP_SENDER": "nobody"}, "'nobody' is not an e-mail address"),
+        ({**SMTP, **HOSTED}, "The Supabase project sends its e-mail itself"),
+    ],
+)
+def test_a_wrong_mail_server_is_reported_as_an_error(settings, said, tmp_path):
+    """up names the fault before it starts anything, without the password."""
+    up = ("up", "--port", "0", "--data-dir", str(tmp_path))
+    refused = run_in_process(*up, environment=clean_environment(**settings))
+    assert refused.returncode == 1 and said in refused.stderr and "hidden" not in refused.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_database_that_cannot_be_migrated_is_an_error_without_a_traceback(database_url: str):
     """supabase serve names the unknown migration."""
     with psycopg.connect(database_url, autocommit=True) as conn:

@@ -8,10 +8,13 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 
 from onsembl.realtime.auth.accounts import Accounts
 from onsembl.realtime.auth.events import AuthEvent
 from onsembl.realtime.auth.gateway import Gateway
+from onsembl.realtime.auth.links import Links
+from onsembl.realtime.auth.mailer import Mailer
 from onsembl.realtime.auth.passwords import Passwords
 from onsembl.realtime.auth.routes import AuthRoutes
 from onsembl.realtime.auth.sessions import Sessions
@@ -35,6 +38,7 @@ class Auth:
     signing_keys: SigningKeys
     keys: ProjectKeys
     pool: Pool
+    app: Starlette
     events: list[AuthEvent] = field(default_factory=list)
 
     @property
@@ -99,11 +103,15 @@ async def auth(database_url: str, auth_settings: AuthSettings) -> AsyncGenerator
         await signing_keys.load()
         sessions = Sessions(pool, tokens, b"secret" * 6, passwords, auth_settings, on_event)
         accounts = Accounts(pool, passwords, on_event)
-        app = AuthRoutes(sessions, accounts, Gateway(keys, tokens)).app()
+        mailer = Mailer(auth_settings.mail_server) if auth_settings.mail_server is not None else None
+        links = Links(sessions, mailer, tokens.issuer) if mailer is not None else None
+        app = AuthRoutes(sessions, accounts, Gateway(keys, tokens), links=links).app()
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app, client=("192.0.2.1", 1000)),
             base_url="http://project.test",
             headers={"apikey": keys.publishable, "X-Supabase-Api-Version": "2024-01-01"},
         ) as http:
-            yield Auth(http, sessions, accounts, signing_keys, keys, pool, events)
+            yield Auth(http, sessions, accounts, signing_keys, keys, pool, app, events)
+        if mailer is not None:
+            await mailer.stop()
     passwords.close()
