@@ -20,12 +20,9 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from onsembl.agent.drivers.acp.driver import GeminiDriver
 from onsembl.agent.drivers.attached_files import AttachedFiles
-from onsembl.agent.drivers.claude.driver import ClaudeDriver
-from onsembl.agent.drivers.codex.driver import CodexDriver
 from onsembl.agent.drivers.driver import Driver
-from onsembl.agent.drivers.shell import ShellDriver
+from onsembl.agent.drivers.kinds import DRIVERS, cli_name
 from onsembl.agent.emergency_stop import EmergencyStop
 from onsembl.agent.enrolment import credentials as store
 from onsembl.agent.errors import AgentError, CannotWrite
@@ -48,12 +45,6 @@ from onsembl.protocol.stop_timeouts import StopTimeouts
 
 logger = logging.getLogger(__name__)
 
-DRIVERS: dict[AgentKind, type[ShellDriver | ClaudeDriver | CodexDriver | GeminiDriver]] = {
-    AgentKind.SHELL: ShellDriver,
-    AgentKind.CLAUDE: ClaudeDriver,
-    AgentKind.CODEX: CodexDriver,
-    AgentKind.GEMINI: GeminiDriver,
-}
 R = TypeVar("R")
 
 FLUSH_SECONDS = 5.0
@@ -86,6 +77,7 @@ async def run_agent(config: AgentConfig) -> bool:
 
     Raises AgentError when only a person can help.
     """
+    cli_name(config.kind, config.arguments)  # before anything is opened
     lock = await _retried(lambda: _lock(config.folder), config.folder)
     try:
         credentials = store.load(config.folder)
@@ -324,6 +316,7 @@ class Agent:
             ended=fitting_ends(self._journal.ended.values()),
             recalls=True,
             problem=self.problem,
+            cli=cli_name(self._config.kind, self._config.arguments),
             takes_steers=DRIVERS[self._config.kind].takes_steers,
             takes_rules=DRIVERS[self._config.kind].takes_rules,
             takes_attachments=DRIVERS[self._config.kind].takes_attachments,

@@ -128,7 +128,7 @@ async def steer(conn: Connection, content: CommandContent, agent_id: AgentId, ac
     agent = await _enabled_agent(conn, agent_id)
     if content.turn_settings:
         raise ContentError("A text for the running turn takes no settings of a turn.")
-    if agent["kind"] == AgentKind.SHELL:
+    if not AgentKind(agent["kind"]).converses:
         raise SteerError(f"The agent {agent['name']} runs command lines: type into its terminal instead.")
     if not agent["takes_steers"] and agent["connected_at"] is not None:
         raise SteerError(
@@ -386,16 +386,17 @@ def check_turn(command: RenderedCommand, targets: Sequence[DictRow]) -> None:
         raise ContentError("A conversation belongs to one agent: several take `new` or `latest`.")
     mode = cast("PermissionMode | None", command.turn_settings.get("permission_mode"))
     for agent in targets:
-        if mode is not None and agent["kind"] != AgentKind.SHELL and is_laxer(mode, agent["permission_mode"]):
+        converses = AgentKind(agent["kind"]).converses
+        if mode is not None and converses and is_laxer(mode, agent["permission_mode"]):
             limit = agent["permission_mode"]
             raise ContentError(f"The agent {agent['name']} goes no further than the permission mode {limit}.")
-        if agent["kind"] != AgentKind.SHELL:
+        if converses:
             check_rules(command.rules, agent)
             if command.attachments and not agent["takes_attachments"] and agent["connected_at"] is not None:
                 raise ContentError(
                     f"The agent {agent['name']} gives its coding CLI no files: its version is older. Update it."
                 )
-    names = [agent["name"] for agent in targets if agent["kind"] == AgentKind.SHELL]
+    names = [agent["name"] for agent in targets if not AgentKind(agent["kind"]).converses]
     if names and (named or command.turn_settings):
         raise ContentError(f"An agent of the kind shell takes no settings of a turn: {', '.join(names)}.")
 
@@ -413,7 +414,7 @@ def check_rules(rules: ToolRules, agent: DictRow) -> None:
 
 def check_takes_rules(rules: ToolRules, agent: DictRow) -> None:
     """Raise ContentError if there are rules, and the agent's program does not hold a turn to them."""
-    if rules and agent["kind"] == AgentKind.SHELL:
+    if rules and not AgentKind(agent["kind"]).converses:
         raise ContentError(f"The agent {agent['name']} runs command lines, to which no rules apply.")
     if rules and not agent["takes_rules"] and agent["connected_at"] is not None:
         raise ContentError(

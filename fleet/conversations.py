@@ -95,7 +95,7 @@ async def import_one(
     agent = await agents.get(conn, agent_id)
     if agent is None:
         raise ConversationNotFoundError("Agent not found.")
-    if agent["kind"] == AgentKind.SHELL:
+    if not AgentKind(agent["kind"]).converses:
         raise ConversationRejectedError("An agent of the kind shell has no conversations.")
     made = await conversations.import_one(conn, agent_id, cli_id, title or f"Imported {cli_id}"[:80])
     if made is None:

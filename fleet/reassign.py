@@ -37,7 +37,7 @@ async def reassign(conn: Connection, command: DictRow, agent_id: AgentId, actor:
         raise ReassignError("Agent not found.")
     if target["id"] == owner["id"]:
         raise ReassignError(f"The command is in the queue of {target['name']} already.")
-    if (AgentKind.SHELL in (owner["kind"], target["kind"])) and owner["kind"] != target["kind"]:
+    if AgentKind(owner["kind"]).converses != AgentKind(target["kind"]).converses:
         raise ReassignError(f"The agent {target['name']} is of the kind {target['kind']}, not {owner['kind']}.")
     current = await commands.get(conn, CommandId(command["id"]))
     if current is None or current["state"] != CommandState.QUEUED or current["steer_state"] in ("waiting", "given"):

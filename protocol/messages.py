@@ -77,7 +77,7 @@ from onsembl.protocol.command_messages import Steer as Steer
 from onsembl.protocol.command_messages import Steered as Steered
 from onsembl.protocol.command_messages import SteerFate as SteerFate
 from onsembl.protocol.command_messages import Used as Used
-from onsembl.protocol.field_types import END, Bounded, Count, Credential
+from onsembl.protocol.field_types import END, NO_NUL, Bounded, Count, Credential
 from onsembl.protocol.field_types import Columns as Columns
 from onsembl.protocol.field_types import EscalationStage as EscalationStage
 from onsembl.protocol.field_types import Message as Message
@@ -169,6 +169,8 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     """Whether the agent answers `recall` in the welcome; agents of the first release do not."""
     problem: ProblemText | None = None
     """Why the agent takes no command, as in `problem`."""
+    cli: Annotated[str, Meta(min_length=1, max_length=64, pattern=NO_NUL)] | None = None
+    """The program of the CLI, where the kind does not name it."""
     takes_steers: bool = False
     """Whether the agent puts texts into a running turn (`steer`)."""
     takes_rules: bool = False

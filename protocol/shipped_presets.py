@@ -5,7 +5,7 @@ from __future__ import annotations
 from onsembl.protocol.presets import Preset, Variable
 from onsembl.protocol.states import AgentKind
 
-PROSE = [kind for kind in AgentKind if kind != AgentKind.SHELL]
+PROSE = [kind for kind in AgentKind if kind.converses]
 """The kinds that understand prose; a shell would run it."""
 _WHERE = Variable(name="where", type="path", help="The folder or file to start with; if empty, the whole repository.")
 

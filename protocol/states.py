@@ -11,7 +11,14 @@ class AgentKind(StrEnum):
     CLAUDE = "claude"
     CODEX = "codex"
     GEMINI = "gemini"
+    ACP = "acp"
+    """Any CLI that speaks the Agent Client Protocol."""
     SHELL = "shell"
+
+    @property
+    def converses(self) -> bool:
+        """Whether its commands are prompts: turns of conversations. Those of a shell are command lines."""
+        return self is not AgentKind.SHELL
 
 
 class AgentMode(StrEnum):

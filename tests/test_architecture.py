@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from onsembl.protocol.states import AgentKind
+
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("agent", "api", "cli", "fleet", "protocol", "realtime", "sql", "tasks")
 MAY_USE = {
@@ -177,6 +179,24 @@ def test_modules_import_in_no_circle():
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(" → ".join(error.args[1]))
+
+
+def test_only_drivers_depend_on_the_kind_of_an_agent():
+    """Elsewhere nothing is compared with a kind; a table by kind, and a property of `AgentKind`, are no comparison."""
+    kinds = {kind.value for kind in AgentKind}
+    faults: list[str] = []
+    for path in SOURCES:
+        name = name_of(path)
+        if name.startswith("agent/drivers/") or name == "protocol/states.py":
+            continue
+        for node in ast.walk(tree_of(path)):
+            if not isinstance(node, ast.Compare | ast.MatchValue):
+                continue
+            for part in ast.walk(node):
+                named = isinstance(part, ast.Attribute) and ast.unparse(part.value) == "AgentKind"
+                if named or (isinstance(part, ast.Constant) and part.value in kinds and "kind" in ast.unparse(node)):
+                    faults.append(f"{name}:{node.lineno}: {ast.unparse(node)}")
+    assert faults == []
 
 
 def test_tests_are_named_after_their_module():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from onsembl.agent.doctor.acp import check_acp
 from onsembl.agent.doctor.claude import ClaudeHome, check_claude
 from onsembl.agent.doctor.codex import CODEX, check_codex
 from onsembl.agent.doctor.findings import Finding, fault
@@ -34,6 +35,21 @@ def _installed() -> set[AgentKind]:
     return {AgentKind.SHELL, AgentKind.CLAUDE, *found}
 
 
+def _check_claude(folder: Path) -> list[Finding]:
+    config = check_folder("config", ClaudeHome.of(os.environ, Path.home()).config)
+    return [config, *check_claude(os.environ, Path.home(), folder, root=os.geteuid() == 0)]
+
+
+CHECKS: dict[AgentKind, Callable[[Path], list[Finding]]] = {
+    AgentKind.SHELL: lambda _folder: [check_bash(find_bash())],
+    AgentKind.CLAUDE: _check_claude,
+    AgentKind.CODEX: lambda _folder: check_codex(os.environ, Path.home()),
+    AgentKind.GEMINI: lambda _folder: check_gemini(os.environ, Path.home()),
+    AgentKind.ACP: lambda _folder: [check_acp(os.environ)],
+}
+"""The checks of an agent of each kind, whose commands run in this folder."""
+
+
 def examine(
     state_dir: Path, names: Sequence[str], kinds: Iterable[AgentKind], server: str | None, folder: Path
 ) -> list[Finding]:
@@ -51,15 +67,8 @@ def examine(
     for url in [server] if server is not None else sorted({credentials.server for credentials in known}):
         findings += check_server(url)
     wanted = set(kinds) or {kind for kind in KINDS if kind in {one.kind for one in known}} or _installed()
-    if AgentKind.SHELL in wanted:
-        findings.append(check_bash(find_bash()))
-    if wanted != {AgentKind.SHELL}:
-        findings.append(check_git(shutil.which("git")))
-    if AgentKind.CLAUDE in wanted:
-        findings.append(check_folder("config", ClaudeHome.of(os.environ, Path.home()).config))
-        findings += check_claude(os.environ, Path.home(), folder, root=os.geteuid() == 0)
-    if AgentKind.CODEX in wanted:
-        findings += check_codex(os.environ, Path.home())
-    if AgentKind.GEMINI in wanted:
-        findings += check_gemini(os.environ, Path.home())
+    for kind in sorted(wanted, key=lambda kind: (kind.converses, KINDS.index(kind))):
+        if kind.converses and not any(finding.check == "git" for finding in findings):
+            findings.append(check_git(shutil.which("git")))
+        findings += CHECKS[kind](folder)
     return [*findings, check_cgroups(cgroup.is_available())]

@@ -162,3 +162,15 @@ async def test_a_problem_outside_its_bounds_ends_the_connection(api, agent, prob
         await greet(socket)
         await tell(socket, 1, problem)
         assert await close_code(socket) == CloseCode.BAD_MESSAGE
+
+
+async def test_an_agent_of_any_cli_names_it(api, operator):
+    """The row of an agent of the kind `acp` has the program of its CLI, from its hello."""
+    agent = await api.enrol("helper", "acp")
+    async with api.agent_socket(agent) as socket:
+        await greet(socket, kind="acp", cli="opencode")
+        row = await row_of(operator, agent.id)
+        assert (row["kind"], row["cli"]) == ("acp", "opencode")
+        command = await operator.send(agent.id, "a prompt", model="m", conversation="latest")
+        assert command["turn"]["permission_mode"] == "ask"
+        await next_message(socket, "offer")

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 
+from onsembl.agent.errors import AgentError
 from onsembl.protocol.permissions import PermissionMode
+
+NO_COMMAND = (
+    "Name the CLI after `--`: a known one (onsembl agent run --name NAME -- opencode), or any command that speaks ACP"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcpCli:
     """A CLI: how it is started and signed in, and its names of the permission modes.
 
-    `modes` has for each of our modes the CLI's own, or the next stricter that the CLI has. `key_method` is the way to
-    sign in with an API key, and the environment variable that has the key. `replay_ends_with` is the update that
-    follows a replay of a conversation, when the CLI answers the request for it before the replay is over.
-    `forgotten` are texts of its error about a conversation that it does not have.
+    `modes` has for each of our modes the CLI's own, or the next stricter that the CLI has; without any, the CLI asks by
+    itself, and only the mode `plan` cannot be had. `key_method` is the way to sign in with an API key, and the
+    environment variable that has the key. `model_flag` and `folder_flag` are its options for a model and for a further
+    folder that it may read. `replay_ends_with` is the update that follows a replay of a conversation, when the CLI
+    answers the request for it before the replay is over. `forgotten` are texts of its error about a conversation that
+    it does not have.
     """
 
     name: str
     argv: Sequence[str]
-    modes: Mapping[PermissionMode, str]
+    modes: Mapping[PermissionMode, str] = field(default_factory=dict[PermissionMode, str])
     key_method: tuple[str, str] | None = None
+    model_flag: str | None = None
+    folder_flag: str | None = None
     replay_ends_with: str | None = None
     forgotten: Sequence[str] = ()
 
@@ -33,6 +43,49 @@ GEMINI = AcpCli(
     # It has no mode in which a classifier decides.
     modes={"plan": "plan", "ask": "default", "accept_edits": "autoEdit", "auto": "autoEdit", "full": "yolo"},
     key_method=("gemini-api-key", "GEMINI_API_KEY"),
+    model_flag="--model",
+    folder_flag="--include-directories",
     replay_ends_with="available_commands_update",
     forgotten=("Invalid session identifier", "No previous sessions found"),
 )
+
+KNOWN: dict[str, AcpCli] = {
+    "opencode": AcpCli(name="OpenCode", argv=("opencode", "acp")),
+    "copilot": AcpCli(name="GitHub Copilot CLI", argv=("copilot", "--acp", "--stdio")),
+    "grok": AcpCli(name="Grok", argv=("grok", "agent", "stdio")),
+    "qwen": AcpCli(name="Qwen Code", argv=("qwen", "--acp")),
+    "goose": AcpCli(name="Goose", argv=("goose", "acp")),
+    "claude-agent-acp": AcpCli(
+        name="Claude by ACP",
+        argv=("claude-agent-acp",),
+        modes={
+            "plan": "plan",
+            "ask": "default",
+            "accept_edits": "acceptEdits",
+            "auto": "auto",
+            "full": "bypassPermissions",
+        },
+    ),
+    "codex-acp": AcpCli(
+        name="Codex by ACP",
+        argv=("codex-acp",),
+        modes={
+            "plan": "read-only",
+            "ask": "read-only",
+            "accept_edits": "workspace-write",
+            "auto": "agent",
+            "full": "agent-full-access",
+        },
+    ),
+}
+"""The CLIs that are known by the name of their program."""
+
+
+def cli_of(arguments: Sequence[str]) -> AcpCli:
+    """The CLI that an agent of the kind `acp` runs, by the arguments after `--`: the name of a known one, or a command.
+    Raises AgentError without any."""
+    if not arguments:
+        raise AgentError(f"{NO_COMMAND}.")
+    program = PurePath(arguments[0]).name
+    known = KNOWN.get(program, AcpCli(name=program[:64], argv=()))
+    return known if len(arguments) == 1 and known.argv else replace(known, argv=tuple(arguments))

@@ -1,4 +1,4 @@
-"""Kind `gemini`: each command is a run of Gemini CLI, which is driven by the Agent Client Protocol."""
+"""Kinds `gemini` and `acp`: each command is a run of a CLI that is driven by the Agent Client Protocol."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from onsembl.agent.drivers.acp.clis import GEMINI
+from onsembl.agent.drivers.acp.clis import GEMINI, AcpCli, cli_of
 from onsembl.agent.drivers.acp.translator import AcpTranslator
 from onsembl.agent.drivers.attached_files import AttachedFile, with_paths
 from onsembl.agent.drivers.conversation_ids import ConversationIds
@@ -17,7 +17,6 @@ from onsembl.agent.drivers.turn_run import TurnRun
 from onsembl.agent.process.process import ProcessContext
 from onsembl.protocol.messages import Offer
 from onsembl.protocol.permissions import PermissionMode
-from onsembl.protocol.reports import INSTRUCTION
 
 _MINUTE = "%Y-%m-%dT%H-%M"
 _MARGIN_SECONDS = 0.5
@@ -32,34 +31,61 @@ class GeminiDriver:
     takes_attachments = True
 
     def start(self, offer: Offer, context: ProcessContext, files: Sequence[AttachedFile] = ()) -> TurnRun:
-        assert context.driver_folder is not None
-        ids = ConversationIds(context.driver_folder / "conversations")
-        turn = offer.turn
-        argv = [*GEMINI.argv, *context.arguments]
-        if turn is not None and turn.model is not None:
-            argv += ["--model", turn.model]
-        if files:  # it reads nothing outside of its folders
-            argv += ["--include-directories", str(files[0].path.parent)]
-        mode: PermissionMode | None = None
-        if not states(context.arguments, _MODE_FLAGS):  # else the machine's owner has decided
-            mode = turn.permission_mode if turn is not None else "ask"
-        known = ids.known(turn)
-        report = turn is not None and turn.report
-        prompt = f"{offer.prompt}\n\n{INSTRUCTION}" if report else offer.prompt
-        translator = AcpTranslator(
-            GEMINI,
-            with_paths(prompt, files),
-            images=[(file.attachment.media_type, file.base64()) for file in files if file.attachment.is_image],
-            folder=str(context.cwd),
-            known=known,
-            fork_of=turn.fork_of if turn is not None else None,
-            mode=mode,
-            has_key=bool(os.environ.get("GEMINI_API_KEY")),
-            on_conversation=lambda cli_id: ids.put(turn.conversation, cli_id) if turn is not None else None,
-        )
+        own_mode = states(context.arguments, _MODE_FLAGS)  # the machine's owner has decided
+        known = _ids(context).known(offer.turn)
         delay = seconds_until_loadable(known, time.time()) if known is not None else 0.0
         reason = f"Waits {delay:.0f} s: Gemini CLI would lose a conversation that it opens twice within one minute."
-        return TurnRun(argv, offer.command_id, context, translator, report=report, delay=delay, reason=reason)
+        return _start(GEMINI, context.arguments, offer, context, files, own_mode, delay, reason)
+
+
+class AcpDriver:
+    """Starts prompts, as `GeminiDriver`, for the CLI that the agent's arguments name."""
+
+    takes_steers = False
+    takes_rules = False
+    takes_attachments = True
+
+    def start(self, offer: Offer, context: ProcessContext, files: Sequence[AttachedFile] = ()) -> TurnRun:
+        return _start(cli_of(context.arguments), (), offer, context, files)
+
+
+def _ids(context: ProcessContext) -> ConversationIds:
+    assert context.driver_folder is not None
+    return ConversationIds(context.driver_folder / "conversations")
+
+
+def _start(
+    cli: AcpCli,
+    arguments: Sequence[str],
+    offer: Offer,
+    context: ProcessContext,
+    files: Sequence[AttachedFile],
+    own_mode: bool = False,
+    delay: float = 0.0,
+    reason: str = "",
+) -> TurnRun:
+    ids, turn = _ids(context), offer.turn
+    argv = [*cli.argv, *arguments]
+    if turn is not None and turn.model is not None and cli.model_flag is not None:
+        argv += [cli.model_flag, turn.model]
+    if files and cli.folder_flag is not None:  # it reads nothing outside of its folders
+        argv += [cli.folder_flag, str(files[0].path.parent)]
+    mode: PermissionMode | None = None
+    if not own_mode:
+        mode = turn.permission_mode if turn is not None else "ask"
+    translator = AcpTranslator(
+        cli,
+        with_paths(offer.prompt, files),
+        images=[(file.attachment.media_type, file.base64()) for file in files if file.attachment.is_image],
+        folder=str(context.cwd),
+        known=ids.known(turn),
+        fork_of=turn.fork_of if turn is not None else None,
+        mode=mode,
+        model=turn.model if turn is not None else None,
+        has_key=cli.key_method is not None and bool(os.environ.get(cli.key_method[1])),
+        on_conversation=lambda cli_id: ids.put(turn.conversation, cli_id) if turn is not None else None,
+    )
+    return TurnRun(argv, offer.command_id, context, translator, delay=delay, reason=reason)
 
 
 def seconds_until_loadable(conversation: str, now: float) -> float:

@@ -79,6 +79,7 @@ class AcpTranslator:
         mode: PermissionMode | None,
         has_key: bool,
         on_conversation: Callable[[str], None],
+        model: str | None = None,
         images: Sequence[tuple[str, str]] = (),
     ) -> None:
         self._cli = cli
@@ -89,6 +90,8 @@ class AcpTranslator:
         self._fork_of = fork_of
         self._mode: PermissionMode | None = mode
         self._has_key = has_key
+        self._cannot = _cannot(cli, mode, model)
+        """Why the CLI cannot run this turn as it is to be run."""
         self._on_conversation = on_conversation
         self._rpc = JsonRpc(versioned=True)
         self._version = ""
@@ -206,7 +209,9 @@ class AcpTranslator:
         capabilities = as_object(initialized.get("agentCapabilities"))
         if as_object(capabilities.get("promptCapabilities")).get("image") is True:  # else it has their paths
             self._prompt += [{"type": "image", "mimeType": kind, "data": data} for kind, data in self._images]
-        if self._known is None and self._fork_of is not None:
+        if self._cannot is not None:
+            yield from self._end("failed", self._cannot)
+        elif self._known is None and self._fork_of is not None:
             yield from self._end("failed", f"{self._cli.name} cannot fork a conversation. Begin a new one.")
         elif self._known is None:
             self._rpc.ask("session/new", self._opened, **place)
@@ -233,10 +238,10 @@ class AcpTranslator:
         modes, models = as_object(answer.get("modes")), as_object(answer.get("models"))
         self._model = short(as_text(models.get("currentModelId")) or _option(answer, "model")) or None
         self._current_mode = as_text(modes.get("currentModeId")) or _option(answer, "mode")
-        if self._mode is None:
+        wanted = self._cli.modes.get(self._mode) if self._mode is not None else None
+        if wanted is None:
             yield from self._send_prompt()
         else:
-            wanted = self._cli.modes[self._mode]
             self._rpc.ask("session/set_mode", lambda _: self._mode_set(wanted), sessionId=self._session, modeId=wanted)
 
     def _mode_set(self, mode: str) -> Iterator[TurnEvent]:
@@ -423,6 +428,14 @@ class AcpTranslator:
             self._calls[identity].pop("content", None)  # it was the question's, no result
             self._calls[identity]["status"] = "failed"
             yield self._end_call(identity)
+
+
+def _cannot(cli: AcpCli, mode: PermissionMode | None, model: str | None) -> str | None:
+    if mode == "plan" and not cli.modes:
+        return f"It is not known how {cli.name} is kept from changing anything: it takes no permission mode plan."
+    if model is not None and cli.model_flag is None:
+        return f"{cli.name} takes no model from here: choose it in its own settings."
+    return None
 
 
 def _option(answer: Json, category: str) -> str:

@@ -2,7 +2,7 @@
 // Byte offsets are numbers here: exact up to 2^53, nine petabytes of terminal.
 
 /** The coding CLI that an agent runs. */
-export const AGENT_KINDS = ["claude", "codex", "gemini", "shell"] as const;
+export const AGENT_KINDS = ["claude", "codex", "gemini", "acp", "shell"] as const;
 export type AgentKind = (typeof AGENT_KINDS)[number];
 
 /** How an agent passes commands to the CLI: a headless run for each, or typed into its full-screen program. */
