@@ -125,6 +125,8 @@ def replayed(name: str, mode: PermissionMode = "ask") -> Iterator[Server]:
             server.say(message)
             if server.run.idle:
                 break
+        if server.run.outcome == "interrupted":
+            server.answer("thread/backgroundTerminals/clean", {})
         yield server
 
 
@@ -262,6 +264,20 @@ def test_an_interrupt(moment):
         assert server.asked("turn/interrupt")["params"] == {"threadId": "t1", "turnId": "u1"}
         server.complete("interrupted")
     assert server.run.outcome == "interrupted"
+
+
+@pytest.mark.parametrize("answer", [{"result": {}}, {"error": {"code": -32601, "message": "no such method"}}])
+def test_an_interrupt_ends_the_commands_of_the_turn(answer):
+    """Codex leaves them running. Its input stays open until it has ended them, or does not know how to."""
+    server = Server(translator()).open()
+    server.run.interrupt()
+    server.read()
+    server.complete("interrupted")
+    assert server.run.idle and not server.run.input_complete
+    assert server.asked("thread/backgroundTerminals/clean")["params"] == {"threadId": "t1"}
+    server.answer("thread/backgroundTerminals/clean", **answer)
+    assert server.run.input_complete and server.run.outcome == "interrupted"
+    assert len(server.of(TurnEnded)) == 1
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,9 @@ _SILENT = frozenset(
 """Notifications that show nothing: the result of a command comes with the end of its item."""
 
 
+_END_COMMANDS = "thread/backgroundTerminals/clean"
+
+
 class CodexTranslator:
     """One run of Codex, for one prompt; a `Translator` and a `Steering` of `onsembl.agent.drivers.turn_run`.
 
@@ -185,8 +188,8 @@ class CodexTranslator:
 
     @property
     def input_complete(self) -> bool:
-        """Whether the turn has ended: Codex ends, with the commands that still run, when its input is closed."""
-        return self._ended and not self._steers
+        """Whether the turn has ended, and its commands after an interrupt: Codex ends when its input is closed."""
+        return self._ended and not self._steers and not self._rpc.waits_for(_END_COMMANDS)
 
     @property
     def usage(self) -> Usage | None:
@@ -310,7 +313,7 @@ class CodexTranslator:
         """An error in the place of an answer. A refused interrupt came too late, as a refused text did."""
         if method == "turn/steer":
             self._steers.pop(self._unanswered.pop(number), None)
-        elif method != "turn/interrupt":
+        elif method not in ("turn/interrupt", _END_COMMANDS):
             if method in ("thread/resume", "thread/fork") and any(known in text for known in _FORGOTTEN):
                 self._forgotten = method == "thread/resume"
                 text = "Codex does not know this conversation any more. Begin a new one."
@@ -451,6 +454,7 @@ class CodexTranslator:
             case "completed":
                 yield from self._end("completed", None)
             case "interrupted":
+                self._rpc.ask(_END_COMMANDS, _nothing, threadId=self._thread)  # an interrupt leaves them running
                 yield from self._end("interrupted", _INTERRUPTED)
             case _:
                 text = short(as_text(error.get("message"))) or "The turn failed."
