@@ -11,6 +11,7 @@ import httpx
 import pytest
 from support.control_center import ControlCenter
 from support.forked import fork_onsembl
+from support.pgbouncer import pgbouncer
 from support.supabase_project import CONNECTIONS, SupabaseProject, supabase_project
 from support.transaction_pooler import transaction_pooler
 
@@ -122,3 +123,33 @@ async def test_statements_go_through_a_transaction_pooler(postgres, tmp_path):
                         assert pooler.transactions > 20
                 finally:
                     await asyncio.to_thread(center.stop)
+
+
+@pytest.mark.package
+async def test_statements_go_through_pgbouncer(postgres, tmp_path):
+    """`up` and a worker run commands through PgBouncer in transaction mode, whose five sessions and the two connections
+    that listen are all that they open; a check passes beside them."""
+    sessions = 5
+    with supabase_project(postgres) as project, pgbouncer(project.owner, sessions) as url:
+        assert project.onsembl("supabase", "setup").returncode == 0
+        environment = {**project.environment, "DATABASE_POOLER_URL": url}
+        with ControlCenter(tmp_path / "data", "--demo", "--no-worker", environment=environment) as center:
+            await asyncio.to_thread(center.ready)
+            worker = await fork_onsembl("worker", env=environment)
+            try:
+                await add_admin(project)
+                async with signed_in(project, center) as http:
+                    agent = await demo_agent(http)
+                    for text in ("echo one", "echo two"):
+                        answer = await http.post(f"/v1/agents/{agent}/commands", json={"text": text})
+                        await succeeded(http, answer.raise_for_status().json()["id"])
+                    await asyncio.gather(*[http.get("/v1/audit") for _ in range(100)])
+                    count = f"select count(*) from pg_stat_activity where usename = '{project.login}'"
+                    opened = (await asyncio.to_thread(project.execute, count))[0]["count"]
+                    assert 2 < opened <= sessions + 2
+                check = await asyncio.to_thread(project.onsembl, "supabase", "check", "--json")
+                assert [finding for finding in json.loads(check.stdout) if not finding["ok"]] == []
+            finally:
+                worker.terminate()
+                assert await worker.wait() == 0
+                await asyncio.to_thread(center.stop)
