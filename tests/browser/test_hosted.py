@@ -10,6 +10,7 @@ import psutil
 import pytest
 from playwright.async_api import expect
 from support.control_center import ControlCenter
+from support.mailbox import mailbox
 from support.supabase_project import supabase_project
 
 
@@ -17,11 +18,12 @@ def sleeping(seconds: str) -> list[int]:
     return [p.pid for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", seconds]]
 
 
+EMAIL = "ann@example.org"
 KINDS = {
-    "password and link": ({"email": True}, ["Sign in", "Send me a sign-in link"]),
+    "password and link": ({"email": True}, ["Sign in", "Send me a sign-in link", "I forgot my password"]),
     "providers, too": (
         {"email": True, "phone": True, "google": True, "github": True},
-        ["Sign in", "Send me a sign-in link", "Continue with GitHub", "Continue with Google"],
+        ["Sign in", "Send me a sign-in link", "Continue with GitHub", "Continue with Google", "I forgot my password"],
     ),
     "one provider": ({"email": False, "keycloak": True}, ["Continue with Keycloak"]),
 }
@@ -32,8 +34,7 @@ KINDS = {
 async def test_the_page_offers_the_ways_to_sign_in_of_the_project(
     postgres, dashboard: Path, visit, tmp_path, subtests
 ) -> None:
-    """The sign-in page has a button for each way that the project's settings enable; a provider's leads to the
-    project's Auth, with a challenge that only this page can answer."""
+    """The sign-in page has a button for each way that the project's settings enable."""
     with (
         supabase_project(postgres) as project,
         ControlCenter(tmp_path / "data", environment=project.environment) as center,
@@ -45,15 +46,81 @@ async def test_the_page_offers_the_ways_to_sign_in_of_the_project(
                 visitor = await visit(center.address)
                 await visitor.page.goto(center.address)
                 await expect(visitor.page.locator("form button")).to_have_text(buttons)
-                if "keycloak" in external:
-                    await visitor.page.route("**/auth/v1/authorize?**", lambda route: route.fulfill(body="Keycloak"))
-                    async with visitor.page.expect_request("**/auth/v1/authorize?**") as leaving:
-                        await visitor.page.get_by_role("button", name="Continue with Keycloak").click()
-                    address = (await leaving.value).url
-                    assert address.startswith(project.environment["SUPABASE_URL"])
-                    assert "provider=keycloak" in address and "code_challenge=" in address
                 await visitor.page.close()
         await asyncio.to_thread(center.stop)
+
+
+@pytest.mark.seconds(20)
+async def test_every_way_to_sign_in_leads_back_to_the_page(postgres, dashboard: Path, visit, tmp_path) -> None:
+    """A provider, a sign-in link and a link for a new password lead back to the page, which signs the operator in or
+    shows the error; an account with an authenticator app is asked for its code."""
+    async with mailbox() as box:
+        with (
+            supabase_project(postgres, mail_server=box.server) as project,
+            ControlCenter(tmp_path / "data", environment=project.environment) as center,
+        ):
+            project.settings = {"external": {"email": True, "keycloak": True}}
+            await asyncio.to_thread(center.ready)
+            added = await asyncio.to_thread(
+                project.onsembl, "operator", "add", EMAIL, "--role", "admin", ONSEMBL_OPERATOR_PASSWORD="good one"
+            )
+            assert added.returncode == 0, added.stderr
+            visitor = await visit(center.address)
+            page = visitor.page
+
+            async def sign_out() -> None:
+                await page.get_by_role("button", name="Sign out").click()
+                await expect(page.get_by_label("E-mail")).to_be_visible()
+
+            await page.goto(center.address)
+            for answer in ("Deny", "Allow"):
+                await page.get_by_role("button", name="Continue with Keycloak").click()
+                await page.get_by_role("link", name=answer).click()
+                if answer == "Deny":
+                    denied = "The sign-in did not succeed: The user has denied access"
+                    await expect(page.get_by_text(denied)).to_be_visible()
+                    assert page.url == f"{center.address}/"
+            await visitor.live()
+            assert page.url == f"{center.address}/"
+            await sign_out()
+
+            await page.get_by_label("E-mail").fill(EMAIL)
+            await page.get_by_role("button", name="Send me a sign-in link").click()
+            await expect(page.get_by_text("a link to sign in is on its way")).to_be_visible()
+            link = await box.link()
+            elsewhere = (await visit(center.address)).page
+            await elsewhere.goto(link)
+            await expect(elsewhere.get_by_text("begun in another browser")).to_be_visible()
+            await page.goto(link)
+            await visitor.live()
+            await sign_out()
+            visitor.console.expect("status of 40[134]")
+            await page.goto(link)
+            await expect(page.get_by_text("The link has expired or was used before")).to_be_visible()
+
+            await page.get_by_label("E-mail").fill(EMAIL)
+            await page.get_by_role("button", name="I forgot my password").click()
+            await page.goto(await box.link())
+            await page.get_by_role("textbox", name="New password").fill("better one")
+            await page.get_by_role("button", name="Set the password").click()
+            await visitor.live()
+            await sign_out()
+
+            factor = await asyncio.to_thread(project.add_factor, EMAIL)
+            await page.get_by_label("E-mail").fill(EMAIL)
+            await page.get_by_label("Password").fill("better one")
+            await page.get_by_role("button", name="Sign in", exact=True).click()
+            code = page.get_by_label("Code of your authenticator app")
+            visitor.console.expect("status of 422")
+            await code.fill("12345")  # a digit is missing
+            await page.get_by_role("button", name="Continue", exact=True).click()
+            await expect(page.get_by_text("This code is not valid")).to_be_visible()
+            await page.reload()
+            await code.fill(factor.code())
+            await page.get_by_role("button", name="Continue", exact=True).click()
+            await visitor.live()
+            await page.close()
+            await asyncio.to_thread(center.stop)
 
 
 @pytest.mark.seconds(12)

@@ -113,9 +113,11 @@ def _claims(token: str) -> dict[str, Any]:
 
 def _refusal(request: Request, status: int, code: str, message: str) -> JSONResponse:
     """The answer of Supabase Auth, in the form of the client's version."""
-    old = "x-supabase-api-version" not in request.headers
-    body = {"code": status, "error_code": code, "msg": message} if old else {"code": code, "message": message}
-    return JSONResponse(body, status, {**CORS, "x-sb-error-code": code})
+    version = request.headers.get("x-supabase-api-version")
+    if version is None:
+        return JSONResponse({"code": status, "error_code": code, "msg": message}, status, CORS)
+    headers = {**CORS, "x-supabase-api-version": version, "x-sb-error-code": code}
+    return JSONResponse({"code": code, "message": message}, status, headers)
 
 
 def changed(app: ASGIApp, change: Callable[[dict[str, Any]], dict[str, Any]]) -> ASGIApp:

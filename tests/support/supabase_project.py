@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import socket
 import subprocess
 import threading
@@ -27,10 +28,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from support.control_center import clean_environment
 from support.databases import fresh_database
 from support.forked import run_forked
+from support.returns import Returns
 from support.second_factors import SecondFactors, Totp, changed
 
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 from onsembl.realtime.auth.events import AuthEvent
+from onsembl.realtime.auth.mail_server import MailServer
+from onsembl.realtime.auth.settings import AuthSettings
 from onsembl.realtime.builtin import BuiltinSupabase, create_project_app
 from onsembl.realtime.channels.limits import RealtimeLimits
 from onsembl.sql.migrate import migrate
@@ -89,6 +93,17 @@ class SupabaseProject:
         self.execute(f"insert into auth.mfa_factors values ('{factor.id}', '{user_id}', 'verified')")
         return factor
 
+    def add_code(self, challenge: str) -> str:
+        """A code for which the holder of the challenge's verifier gets a session of the first user."""
+        code = secrets.token_urlsafe(16)
+        self.execute(
+            f"""insert into auth.one_time_tokens
+                    (user_id, kind, token_hash, code_challenge, code_challenge_method, expires_at)
+                select id, 'code', sha256('{code}'), '{challenge}', 's256', now() + interval '5 minutes'
+                from auth.users order by created_at limit 1"""
+        )
+        return code
+
     def read_only(self, on: bool) -> None:
         """Make the project read-only, as Supabase does when its disk is full, and end its sessions."""
         database = psycopg.conninfo.conninfo_to_dict(self.superuser)["dbname"]
@@ -100,7 +115,11 @@ class SupabaseProject:
 
 @contextmanager
 def supabase_project(
-    postgres: EmbeddedPostgres, *, private_only: bool = False, publication: bool = True
+    postgres: EmbeddedPostgres,
+    *,
+    private_only: bool = False,
+    publication: bool = True,
+    mail_server: MailServer | None = None,
 ) -> Iterator[SupabaseProject]:
     """Serve a project on a new database, without Onsembl's tables."""
     login = f"project_{os.urandom(4).hex()}"
@@ -120,7 +139,8 @@ def supabase_project(
         listener = socket.create_server(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         try:
-            with _served(project, address, listener, RealtimeLimits(private_only=private_only)) as builtin:
+            limits, auth = RealtimeLimits(private_only=private_only), AuthSettings(mail_server=mail_server)
+            with _served(project, address, listener, limits, auth) as builtin:
                 project.environment = clean_environment(
                     SUPABASE_URL=address,
                     SUPABASE_PUBLISHABLE_KEY=builtin.publishable_key,
@@ -141,15 +161,17 @@ def supabase_project(
 
 @contextmanager
 def _served(
-    project: SupabaseProject, address: str, listener: socket.socket, limits: RealtimeLimits
+    project: SupabaseProject, address: str, listener: socket.socket, limits: RealtimeLimits, auth: AuthSettings
 ) -> Iterator[BuiltinSupabase]:
     builtin = BuiltinSupabase(
         database_url=project.superuser,
         issuer=f"{address}/auth/v1",
         on_event=_ignore,
         limits=limits,
+        settings=auth,
     )
-    app = _Front(project.second_factors.serve(create_project_app(builtin), builtin), project)
+    project_app = project.second_factors.serve(create_project_app(builtin), builtin)
+    app = _Front(Returns(project_app, project.add_code), project)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="websockets-sansio", lifespan="on"))
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     started = threading.Event()

@@ -1,4 +1,4 @@
-import { isAuthRetryableFetchError, type Session } from "@supabase/auth-js";
+import { isAuthRetryableFetchError, type Factor, type Session } from "@supabase/auth-js";
 
 import { Api, ApiError, type Tokens } from "./api.ts";
 import { Inbox } from "./inbox.svelte.ts";
@@ -6,7 +6,16 @@ import { Readings } from "./stats.ts";
 import { Halting } from "./halting.svelte.ts";
 import { Live, type Mark } from "./live.ts";
 import { PASSWORD_ONLY, type Offers } from "./offers.ts";
-import { createAuth, hadSession, readConfig, readOffers, sendLink, signIn, signInWith, type Auth, type PageConfig } from "./session.ts";
+import {
+  createAuth,
+  hadSession,
+  isReturn,
+  missingFactors,
+  readConfig,
+  readOffers,
+  type Auth,
+  type PageConfig,
+} from "./session.ts";
 import { Fleet } from "./fleet.svelte.ts";
 import { Subscription } from "./subscription.ts";
 
@@ -14,6 +23,8 @@ export type Phase =
   | { name: "starting" }
   | { name: "failed"; why: string }
   | { name: "signed-out"; why: string | null }
+  | { name: "second-factor"; factors: readonly Factor[] }
+  | { name: "new-password" }
   | { name: "signed-in"; workspace: Workspace };
 
 const ENDED = "Your session has ended. Sign in again.";
@@ -25,6 +36,8 @@ export class App {
   offers = $state.raw<Offers>(PASSWORD_ONLY);
   #client: { auth: Auth; config: PageConfig } | null = null;
   #leaving = false;
+  /** Whether a link led here to set a new password. */
+  #recovering = false;
 
   async start(): Promise<void> {
     this.phase = { name: "starting" };
@@ -37,37 +50,35 @@ export class App {
       return;
     }
     this.version = config.version;
+    const address = new URL(location.href);
+    const refused = isReturn(address) ? (await import("./sign-in.ts")).errorIn(address) : null;
+    if (refused !== null) clearAddress(); // before the client reads it
     void readOffers(config).then((offers) => (this.offers = offers));
     const returning = hadSession();
     const auth = createAuth(config);
     this.#client = { auth, config };
+    const { error } = await auth.initialize();
+    let unused: string | null = null;
+    if (new URLSearchParams(location.search).has("code")) {
+      unused = (await import("./sign-in.ts")).codeRefused(error);
+      clearAddress();
+    }
     // The client calls this while it holds its lock: code that calls the client must run later, or it would wait forever.
     auth.onAuthStateChange((event, session) => {
-      const why = event === "INITIAL_SESSION" && returning ? ENDED : event === "SIGNED_OUT" && !this.#leaving ? ENDED : null;
+      const ended = (event === "INITIAL_SESSION" && returning) || (event === "SIGNED_OUT" && !this.#leaving);
+      const why = (event === "INITIAL_SESSION" ? (refused ?? unused) : null) ?? (ended ? ENDED : null);
+      if (event === "PASSWORD_RECOVERY") this.#recovering = true;
+      if (event === "USER_UPDATED" || event === "SIGNED_OUT") this.#recovering = false;
       setTimeout(() => this.#sessionChanged(session, why), 0);
     });
   }
 
-  /** Signs in; returns null on success, else a message for the person. */
-  async signIn(email: string, password: string): Promise<string | null> {
+  /** A step of signing in, which returns null on success, else a message for the person. */
+  readonly enter: Enter = async (step) => {
     if (this.#client === null) return "The page is not ready yet.";
     this.#leaving = false;
-    return signIn(this.#client.auth, email, password);
-  }
-
-  /** Has a sign-in link sent; returns null on success, else a message for the person. */
-  async sendLink(email: string): Promise<string | null> {
-    if (this.#client === null) return "The page is not ready yet.";
-    this.#leaving = false;
-    return sendLink(this.#client.auth, email);
-  }
-
-  /** Leaves for an OAuth provider; returns a message for the person if that fails. */
-  async signInWith(provider: string): Promise<string | null> {
-    if (this.#client === null) return "The page is not ready yet.";
-    this.#leaving = false;
-    return signInWith(this.#client.auth, provider);
-  }
+    return step(this.#client.auth);
+  };
 
   async signOut(): Promise<void> {
     this.#leaving = true;
@@ -84,6 +95,12 @@ export class App {
       return;
     }
     if (this.#leaving) return;
+    const factors = missingFactors(session);
+    if (factors.length > 0 || this.#recovering) {
+      if (this.phase.name === "signed-in") this.phase.workspace.close();
+      this.phase = factors.length > 0 ? { name: "second-factor", factors } : { name: "new-password" };
+      return;
+    }
     if (this.phase.name === "signed-in" && this.phase.workspace.userId === session.user.id) {
       this.phase.workspace.sessionRefreshed(session);
       return;
@@ -102,6 +119,14 @@ export class App {
     if (this.phase.name === "signed-in") this.phase.workspace.close();
     this.phase = { name: "signed-out", why };
   }
+}
+
+/** Does a step of signing in. */
+export type Enter = (step: (auth: Auth) => Promise<string | null>) => Promise<string | null>;
+
+/** Removes what a link or a provider added to the page's address. */
+function clearAddress(): void {
+  history.replaceState(history.state, "", location.pathname);
 }
 
 /** State and connections of one signed-in person, from sign-in to sign-out. */

@@ -1,4 +1,4 @@
-import { AuthClient, isAuthRetryableFetchError, type AuthError, type GoTrueClient, type Provider } from "@supabase/auth-js";
+import { AuthClient, type Factor, type GoTrueClient, type Session } from "@supabase/auth-js";
 
 import { offersOf, PASSWORD_ONLY, type Offers } from "./offers.ts";
 
@@ -9,6 +9,8 @@ export type Auth = GoTrueClient;
 export interface PageConfig {
   supabase_url: string | null;
   supabase_key: string;
+  /** Whether links to sign in, and to set a new password, are sent by e-mail. */
+  sends_links: boolean;
   version: string;
 }
 
@@ -27,7 +29,7 @@ export function createAuth(config: PageConfig): Auth {
     storageKey: `sb-${url.hostname.split(".")[0]}-auth-token`,
     persistSession: true,
     autoRefreshToken: true,
-    detectSessionInUrl: config.supabase_url !== null, // a project's links and providers lead back to this page
+    detectSessionInUrl: true, // links and providers lead back to this page
     flowType: "pkce",
   });
 }
@@ -39,7 +41,7 @@ export function supabaseUrl(config: PageConfig): URL {
 
 /** The ways to sign in; without an answer of the project's Auth, the password. */
 export async function readOffers(config: PageConfig): Promise<Offers> {
-  if (config.supabase_url === null) return PASSWORD_ONLY;
+  if (config.supabase_url === null) return { ...PASSWORD_ONLY, link: config.sends_links };
   try {
     const response = await fetch(new URL("auth/v1/settings", supabaseUrl(config)), {
       headers: { apikey: config.supabase_key },
@@ -60,40 +62,18 @@ export function hadSession(): boolean {
   }
 }
 
-/** Signs in; returns null on success, else a message for the person. */
-export async function signIn(auth: Auth, email: string, password: string): Promise<string | null> {
-  return refusal((await auth.signInWithPassword({ email, password })).error);
+/** The verified second factors of an account, if its session was begun without one. */
+export function missingFactors(session: Session): Factor[] {
+  const verified = (session.user.factors ?? []).filter((factor) => factor.status === "verified");
+  return verified.length > 0 && assurance(session.access_token) !== "aal2" ? verified : [];
 }
 
-/** Has the project send a link to an operator; returns null on success, else a message for the person. */
-export async function sendLink(auth: Auth, email: string): Promise<string | null> {
-  const options = { shouldCreateUser: false, emailRedirectTo: location.origin };
-  return refusal((await auth.signInWithOtp({ email, options })).error);
+function assurance(token: string): unknown {
+  const claims = atob((token.split(".")[1] ?? "").replaceAll("-", "+").replaceAll("_", "/"));
+  return (JSON.parse(claims) as Record<string, unknown>)["aal"];
 }
 
-/** Leaves for an OAuth provider, which leads back; returns a message for the person if that fails. */
-export async function signInWith(auth: Auth, provider: string): Promise<string | null> {
-  const options = { redirectTo: location.origin };
-  return refusal((await auth.signInWithOAuth({ provider: provider as Provider, options })).error);
-}
-
-function refusal(error: AuthError | null): string | null {
-  if (error === null) return null;
-  if (isAuthRetryableFetchError(error)) return "The sign-in service cannot be reached. Try again in a moment.";
-  switch (error.code) {
-    case "invalid_credentials":
-      return "This e-mail and password do not match.";
-    case "over_request_rate_limit":
-      return "Too many attempts. Wait a minute, then try again.";
-    case "over_email_send_rate_limit":
-      return "A link was sent a moment ago. Wait a minute, then try again.";
-    case "otp_disabled":
-      return "There is no account with this e-mail address.";
-    case "user_banned":
-      return "This account is disabled.";
-    case "email_not_confirmed":
-      return "This e-mail address has not been confirmed yet.";
-    default:
-      return error.message;
-  }
+/** Whether the address may be one to which a link by e-mail or an OAuth provider leads. */
+export function isReturn(address: URL): boolean {
+  return /[?#&](code|error|error_code|access_token)=/.test(address.search + address.hash);
 }
