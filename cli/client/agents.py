@@ -38,7 +38,7 @@ def list_agents(as_json: bool, server: str | None) -> None:
         print_json(rows)
         return
     for agent in rows:
-        print_line(f"{agent['name']:<24} {agent['kind']:<8} {_status(agent):<18} {agent['host']}")
+        print_line(f"{agent['name']:<24} {_cli(agent):<8} {_status(agent):<18} {agent['host']}")
         _print_reasons(agent)
 
 
@@ -59,7 +59,7 @@ def show(name: str, as_json: bool, server: str | None) -> None:
     if as_json:
         print_json({"agent": agent, "commands": commands})
         return
-    print_line(f"{agent['name']}  {agent['kind']}  {_status(agent)}  {agent['host']}  {agent['platform']}")
+    print_line(f"{agent['name']}  {_cli(agent)}  {_status(agent)}  {agent['host']}  {agent['platform']}")
     _print_reasons(agent)
     for window in agent["rate_windows"]:
         used = f"  {window['used']:.0%} used" if "used" in window else ""
@@ -247,6 +247,11 @@ def _print_reasons(agent: dict[str, Any]) -> None:
         print_line(f"  takes no command: {agent['problem']}")
     if agent["limited_until"] is not None:
         print_line(f"  limited until {agent['limited_until']}: it has reached a usage limit of its vendor")
+
+
+def _cli(agent: dict[str, Any]) -> str:
+    """The name of the agent's CLI: its kind, or the program where the kind does not name it."""
+    return agent["cli"] or agent["kind"]
 
 
 def _status(agent: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ script. Directives in it, in any order, shape the answer:
     [slow: N]               spread the answer over N seconds, to interrupt it half way
     [words: N]              answer with N numbered words
     [tokens: N] [input: N]  report N output tokens, N input tokens
+    [cache: READ WRITE]     report that many tokens read from the cache and written to it
     [fail: CODE TIMES]      answer with this HTTP status, TIMES times (always, without it)
 
 Several [run] and [call] are steps: the next is asked for when the one before has its result. Calls joined by `&` are
@@ -36,7 +37,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-_DIRECTIVE = re.compile(r"\[(run|call|say|recall|slow|words|tokens|input|fail):\s*")
+_DIRECTIVE = re.compile(r"\[(run|call|say|recall|slow|words|tokens|input|cache|fail):\s*")
 _CALL_NAME = re.compile(r"\s*&?\s*([\w.\-/]+)\s*")
 _REMINDER = re.compile(r"<(system-reminder|session_context)>.*?</\1>", re.DOTALL)
 _ERRORS = {400: "invalid_request_error", 401: "authentication_error", 429: "rate_limit_error", 529: "overloaded_error"}
@@ -127,9 +128,11 @@ def _read(messages: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
 
 
 def scripted_model() -> Starlette:
-    """The endpoint; every other address answers an empty list."""
+    """The endpoint. `/served` has the sums of the tokens that were reported; every other address answers an empty
+    list."""
     ids = itertools.count(1)
     failed: Counter[str] = Counter()
+    served: Counter[str] = Counter()
 
     async def messages(request: Request) -> Response:
         body = await request.json()
@@ -149,15 +152,22 @@ def scripted_model() -> Starlette:
             for place, (name, arguments) in enumerate(calls)
         ]
         head = {"id": f"msg_{number}", "type": "message", "role": "assistant", "model": body.get("model", "scripted")}
+        read, written = map(int, script.values.get("cache", "0 0").split())
         usage = {
             "input_tokens": int(script.values.get("input", 100)),
             "output_tokens": int(script.values.get("tokens", len(text) // 4 + 1)),
+            "cache_read_input_tokens": read,
+            "cache_creation_input_tokens": written,
         }
+        served.update(usage)
         stop = {"stop_reason": "tool_use" if calls else "end_turn", "stop_sequence": None}
         if not body.get("stream"):
             return JSONResponse({**head, **stop, "content": blocks or [{"type": "text", "text": text}], "usage": usage})
         seconds = float(script.values.get("slow", 0))
         return StreamingResponse(_stream(head, blocks, text, stop, usage, seconds), media_type="text/event-stream")
+
+    async def all_served(_: Request) -> Response:
+        return JSONResponse(served)
 
     async def anything_else(_: Request) -> Response:
         return JSONResponse({"data": []})
@@ -165,6 +175,7 @@ def scripted_model() -> Starlette:
     return Starlette(
         routes=[
             Route("/v1/messages", messages, methods=["POST"]),
+            Route("/served", all_served),
             Route("/{path:path}", anything_else, methods=["GET", "POST", "HEAD"]),
         ]
     )

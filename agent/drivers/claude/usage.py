@@ -1,10 +1,10 @@
 """Counts the tokens and the cost of a run of Claude Code, which reports them in several places that overlap. No I/O.
 
 The result of a turn reports the usage of every model since the last result (`model_usage_since_last_result`, version
-2.1.328 and later), subagents included. Older versions report sums that grow over the run (`modelUsage`,
-`total_cost_usd`), and after a resume over the whole conversation. Until a result comes, or when it reports no tokens
-because the turn was interrupted, the messages count: each once by its id, by the highest numbers that any of its lines
-has.
+2.1.328 and later), subagents included. Version 2.1.197 reports sums that grow over the run (`modelUsage`,
+`total_cost_usd`) and begin anew with each resume and fork; in 2.1.332 they go on over the whole conversation. Until a
+result comes, or when it reports no tokens because the turn was interrupted, the messages count: each once by its id, by
+the highest numbers that any of its lines has.
 """
 
 from __future__ import annotations
