@@ -320,4 +320,5 @@ class Agent:
             takes_steers=DRIVERS[self._config.kind].takes_steers,
             takes_rules=DRIVERS[self._config.kind].takes_rules,
             takes_attachments=DRIVERS[self._config.kind].takes_attachments,
+            takes_forks=DRIVERS[self._config.kind].takes_forks,
         )

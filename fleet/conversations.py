@@ -39,13 +39,16 @@ async def fork(
     """Begin a conversation as a copy of another one, which goes on by itself; the CLI makes the copy at the first turn.
 
     The copy ends with the turn `after`. Raises ConversationNotFoundError, or ConversationRejectedError if the CLI does
-    not know the original, or the place of the turn in it.
+    not know the original, or the place of the turn in it, or copies no conversations.
     """
     original = await _get(conn, conversation_id)
     if original["state"] == "forgotten":
         raise ConversationRejectedError("The CLI does not know this conversation any more.")
     if original["turns"] == 0 and not original["imported"]:
         raise ConversationRejectedError("The conversation has no turn yet.")
+    agent = await agents.get(conn, AgentId(original["agent_id"]))
+    if agent is not None and not agent["takes_forks"]:
+        raise ConversationRejectedError(f"The CLI of {agent['name']} copies no conversations. Begin a new one.")
     made = await conversations.fork(conn, conversation_id, title, at=await _end_of_turn(conn, conversation_id, after))
     if made is None:
         raise ConversationNotFoundError("Conversation not found.")

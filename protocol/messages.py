@@ -177,6 +177,8 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     """Whether the agent holds a turn to its `rules`."""
     takes_attachments: bool = False
     """Whether the agent gives files to its coding CLI (`attachments` of a turn)."""
+    takes_forks: bool = True
+    """Whether its coding CLI copies a conversation (`fork_of` of a turn). Agents of an earlier release do not tell."""
 
 
 class AgentProblem(Message, tag="problem", frozen=True, kw_only=True):

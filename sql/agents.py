@@ -24,7 +24,7 @@ from onsembl.sql.database import Connection
 COLUMNS = """id, name, kind, mode, host, platform, version, created_at, disabled_at, status, epoch, instance_id,
     connected_at, disconnected_at, stream_id, columns, rows, paused_at, paused_by_name,
     labels, limits, permission_mode, rules, problem, problem_since, takes_steers, takes_rules,
-    takes_attachments, rate_windows, rate_windows_at, limited_since, limited_until, cli"""
+    takes_attachments, rate_windows, rate_windows_at, limited_since, limited_until, cli, takes_forks"""
 
 
 async def list_agents(conn: Connection) -> list[DictRow]:
@@ -76,7 +76,8 @@ async def connected(
             disconnected_at = null, stream_id = %(stream_id)s, kind = %(kind)s, mode = %(mode)s, host = %(host)s,
             platform = %(platform)s, version = %(version)s, columns = %(columns)s, rows = %(rows)s,
             takes_steers = %(takes_steers)s, takes_rules = %(takes_rules)s,
-            takes_attachments = %(takes_attachments)s, cli = %(cli)s
+            takes_attachments = %(takes_attachments)s, cli = %(cli)s,
+            takes_forks = %(takes_forks)s
         where id = %(agent_id)s
         returning epoch""",
         {
@@ -94,6 +95,7 @@ async def connected(
             "takes_rules": hello.takes_rules,
             "takes_attachments": hello.takes_attachments,
             "cli": hello.cli,
+            "takes_forks": hello.takes_forks,
         },
     )
     row = await cursor.fetchone()

@@ -74,6 +74,8 @@ class Driver(Protocol):
     """Whether the CLI is held to the rules of a turn."""
     takes_attachments: bool
     """Whether files can go with a prompt."""
+    takes_forks: bool
+    """Whether a conversation can begin as a copy of another one."""
 
     def start(self, offer: Offer, context: ProcessContext, files: Sequence[AttachedFile] = ()) -> Run:
         """Run a command, with the files of its prompt. Raises OSError when it cannot start."""

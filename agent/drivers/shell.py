@@ -44,6 +44,7 @@ class ShellDriver:
     takes_steers = False
     takes_rules = False
     takes_attachments = False
+    takes_forks = False
 
     def start(self, offer: Offer, context: ProcessContext, files: Sequence[AttachedFile] = ()) -> ShellRun:
         argv = [*SHELL, script(offer.text), *context.arguments]

@@ -77,6 +77,8 @@ class Agent(Answer, frozen=True, kw_only=True):
     limited_until: Time | None
     cli: str | None
     """The program of its CLI, where the kind does not name it."""
+    takes_forks: bool
+    """Whether its CLI copies a conversation."""
 
 
 class PageQuery(Query, frozen=True, kw_only=True):

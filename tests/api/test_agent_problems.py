@@ -165,10 +165,16 @@ async def test_a_problem_outside_its_bounds_ends_the_connection(api, agent, prob
 
 
 async def test_an_agent_of_any_cli_names_it(api, operator):
-    """The row of an agent of the kind `acp` has the program of its CLI, from its hello."""
+    """The row of an agent of the kind `acp` has the program of its CLI, from its hello; a fork is refused at once if
+    the CLI makes none, as the hello says."""
     agent = await api.enrol("helper", "acp")
+    conversations = f"/v1/agents/{agent.id}/conversations"
+    fork = f"/v1/conversations/{(await call_api(operator, 'POST', conversations, {'cli_id': 'c'}, 201))['id']}/fork"
+    await call_api(operator, "POST", fork, {}, 201)
     async with api.agent_socket(agent) as socket:
-        await greet(socket, kind="acp", cli="opencode")
+        await greet(socket, kind="acp", cli="opencode", takes_forks=False)
+        refused = await call_api(operator, "POST", fork, {}, 409)
+        assert refused["detail"] == "The CLI of helper copies no conversations. Begin a new one."
         row = await row_of(operator, agent.id)
         assert (row["kind"], row["cli"]) == ("acp", "opencode")
         command = await operator.send(agent.id, "a prompt", model="m", conversation="latest")

@@ -29,6 +29,7 @@ class GeminiDriver:
     takes_steers = False
     takes_rules = False
     takes_attachments = True
+    takes_forks = False
 
     def start(self, offer: Offer, context: ProcessContext, files: Sequence[AttachedFile] = ()) -> TurnRun:
         own_mode = states(context.arguments, _MODE_FLAGS)  # the machine's owner has decided
@@ -44,6 +45,7 @@ class AcpDriver:
     takes_steers = False
     takes_rules = False
     takes_attachments = True
+    takes_forks = False
 
     def start(self, offer: Offer, context: ProcessContext, files: Sequence[AttachedFile] = ()) -> TurnRun:
         return _start(cli_of(context.arguments), (), offer, context, files)

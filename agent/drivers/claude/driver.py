@@ -44,6 +44,7 @@ class ClaudeDriver:
     takes_steers = True
     takes_rules = True
     takes_attachments = True
+    takes_forks = True
 
     def start(self, offer: Offer, context: ProcessContext, files: Sequence[AttachedFile] = ()) -> TurnRun:
         argv = [*ARGV, *context.arguments]

@@ -24,6 +24,7 @@ class CodexDriver:
     takes_steers = True
     takes_rules = False
     takes_attachments = True
+    takes_forks = True
 
     def start(self, offer: Offer, context: ProcessContext, files: Sequence[AttachedFile] = ()) -> TurnRun:
         assert context.driver_folder is not None
