@@ -67,7 +67,7 @@ SUBJECTS = {
     "agent": "archived_once internal_faults",
     "api": "agent_login archived_once asciinema bounds command_end_to_end command_limits command_recovery full_disk"
     " halt_fleet hostile_input hostile_rows internal_faults misbehaving_peers page_headers read_only"
-    " recording_commands refresh_faults revocation steers token_rotation typing vendor_limits",
+    " recording_commands refresh_faults revocation sign_in_links steers token_rotation typing vendor_limits",
     "browser": "agent_problem demo groups hosted page queue stop typing vendor_limits views",
     "chaos": "killed_parts soak stopped_parts terminal_bytes",
     "cli": "bad_handshakes every_subcommand help hosted_connections readme request_ids wheel",
