@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 from playwright.async_api import expect
 from support.control_center import ControlCenter
 from support.mailbox import mailbox
-from support.supabase_project import supabase_project
+from support.supabase_project import SupabaseProject, supabase_project
+
+if TYPE_CHECKING:
+    from .conftest import Visitor
 
 
 def sleeping(seconds: str) -> list[int]:
@@ -123,6 +127,41 @@ async def test_every_way_to_sign_in_leads_back_to_the_page(postgres, dashboard: 
             await asyncio.to_thread(center.stop)
 
 
+UNTIL_READ_ONLY = """async ([key, readOnly]) => {
+    const { access_token } = JSON.parse(localStorage.getItem(key));
+    const known = async () => {
+        const answer = await fetch("/v1/me", { headers: { Authorization: `Bearer ${access_token}` } });
+        return answer.ok && (await answer.json()).read_only === readOnly;
+    };
+    while (!(await known())) await new Promise((resolve) => setTimeout(resolve, 100));
+}"""
+
+
+async def the_server_knows(visitor: Visitor, read_only: bool) -> None:
+    """Wait until the server has noticed that its database takes no changes, or takes them again."""
+    async with asyncio.timeout(60):
+        await visitor.page.evaluate(UNTIL_READ_ONLY, ["sb-127-auth-token", read_only])
+
+
+async def the_project_turns_read_only(project: SupabaseProject, visitor: Visitor) -> None:
+    """The page says so, still shows everything, and takes commands again afterwards."""
+    banner = visitor.page.locator("[data-read-only]")
+    visitor.console.expect("status of 503")
+    await asyncio.to_thread(project.read_only, True)
+    await the_server_knows(visitor, True)
+    await visitor.page.reload()
+    await expect(banner).to_be_visible()
+    await expect(visitor.command("echo hello-$((40+2))", "succeeded")).to_be_visible()
+    await visitor.send("echo never")
+    await expect(visitor.page.get_by_text("so nothing can be changed")).to_be_visible()
+    await asyncio.to_thread(project.read_only, False)
+    await the_server_knows(visitor, False)
+    await banner.get_by_role("button", name="Look again").click()
+    await expect(banner).to_be_hidden()
+    await visitor.send("echo again")
+    await expect(visitor.command("echo again", "succeeded")).to_be_visible()
+
+
 @pytest.mark.seconds(12)
 async def test_the_page_lives_by_another_processs_auth_and_realtime(postgres, dashboard: Path, visit, tmp_path) -> None:
     """An operator signs in, sees a command succeed and cancels another, without the built-in Supabase."""
@@ -148,6 +187,7 @@ async def test_the_page_lives_by_another_processs_auth_and_realtime(postgres, da
             await visitor.cancel(running)
             await expect(visitor.command(f"sleep {seconds}", "cancelled")).to_be_visible()
             assert sleeping(seconds) == []
+            await the_project_turns_read_only(project, visitor)
             for path in ("/auth/v1/health", "/realtime/v1/websocket"):
                 answer = await visitor.page.request.get(center.address + path)
                 assert answer.status == 404, "the built-in Supabase is mounted"
