@@ -203,6 +203,13 @@ class StepLogMachine(RuleBasedStateMachine):
             assert set(received) == set(range(1, max(received, default=0) + 1)), command
 
     def teardown(self) -> None:
+        try:
+            self._all_arrive()
+        finally:
+            self._log.close()
+            self._folder.cleanup()
+
+    def _all_arrive(self) -> None:
         for command in COMMANDS:
             self._log.ended(command)
         self._log.resend()
@@ -213,19 +220,23 @@ class StepLogMachine(RuleBasedStateMachine):
             assert set(self._received[command]) == set(range(1, count + 1))
         assert self._log.empty
         assert list((Path(self._folder.name) / "steps").iterdir()) == []
-        self._log.close()
-        self._folder.cleanup()
 
 
 TestStepLogMachine = StepLogMachine.TestCase
 TestStepLogMachine.settings = settings(max_examples=60, stateful_step_count=30)
 
 
+def _forget(log: StepLog, command: UUID) -> None:
+    file = log._files.pop(command, None)
+    if file is not None and file.file is not None:
+        file.file.close()
+
+
 @pytest.mark.parametrize(
     ("name", "broken"),
     [
         ("resend", lambda _: None),  # a batch that was on its way at a break is not sent again
-        ("ended", lambda log, command: log._files.pop(command, None)),  # with the command, its steps are forgotten
+        ("ended", _forget),  # with the command, its steps are forgotten
     ],
 )
 def test_a_missing_guard_is_seen(
