@@ -12,7 +12,7 @@ from onsembl.sql.database import Connection
 from onsembl.sql.search import pattern
 
 COLUMNS = """id, seq, agent_id, cli_id, title, state, imported, forked_from, folder, branch, model, permission_mode,
-    context_tokens, context_window, created_at, active_at"""
+    context_tokens, context_window, created_at, active_at, own_id"""
 
 _WITH_TOTALS = f"""select {COLUMNS}, turns, tokens, cost_usd, last_command_id
     from conversations
@@ -114,10 +114,12 @@ async def last_answer(conn: Connection, conversation_id: UUID) -> str | None:
 async def import_one(conn: Connection, agent_id: AgentId, cli_id: str, title: str) -> UUID | None:
     """Take up a conversation that the agent's CLI knows by this id; None if it is here already."""
     cursor = await conn.execute(
-        """insert into conversations (agent_id, cli_id, title, imported) values (%s, %s, %s, true)
+        """insert into conversations (agent_id, cli_id, title, imported)
+           select %(agent)s, %(cli_id)s, %(title)s, true
+           where not exists (select from conversations where agent_id = %(agent)s and own_id = %(cli_id)s)
            on conflict (agent_id, cli_id) do nothing
            returning id""",
-        [agent_id, cli_id, title],
+        {"agent": agent_id, "cli_id": cli_id, "title": title},
     )
     row = await cursor.fetchone()
     return row["id"] if row is not None else None

@@ -6,6 +6,7 @@ Nothing that a CLI writes raises: a line that is no JSON object is returned as t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ MAX_LINE_BYTES = 64 * 2**20
 """A longer line is dropped, so that a program without line feeds does not fill the memory."""
 
 Json = dict[str, Any]
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
 
 
 class JsonLines:
@@ -102,6 +104,11 @@ def as_objects(value: object) -> list[Json]:
 def as_text(value: object) -> str:
     """`value` if it is a string, else an empty one."""
     return value if isinstance(value, str) else ""
+
+
+def as_id(value: object) -> str | None:
+    """`value` if it may be the id of a conversation or a message, which can become an argument of the CLI."""
+    return value if isinstance(value, str) and _ID.fullmatch(value) else None
 
 
 def as_count(value: object) -> int:

@@ -19,16 +19,17 @@ class Conversation(Answer, frozen=True, kw_only=True):
     """A conversation with a coding CLI on one agent; its turns are commands, which `GET /v1/commands` lists by
     `conversation_id`.
 
-    `cli_id` is the CLI's own id. `state` is `forgotten` when the CLI does not know the conversation any more; an
-    `imported` one was begun outside. `tokens` and `cost_usd` are the sums over its turns. `context_tokens` of
-    `context_window` tokens were in use after the last turn. The folder, the branch, the model and the permission mode
-    are those of the last turn.
+    By `cli_id` the agent and its CLI name it; `own_id` is present if the CLI has chosen another id itself. `state` is
+    `forgotten` when the CLI does not know the conversation any more; an `imported` one was begun outside. `tokens` and
+    `cost_usd` are the sums over its turns. `context_tokens` of `context_window` tokens were in use after the last turn.
+    The folder, the branch, the model and the permission mode are those of the last turn.
     """
 
     id: UUID
     seq: int
     agent_id: UUID
     cli_id: str
+    own_id: str | None
     title: str
     state: Literal["open", "forgotten"]
     imported: bool

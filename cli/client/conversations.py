@@ -61,7 +61,7 @@ def show(conversation_id: object, as_json: bool, server: str | None) -> None:
         return
     print_line(row["title"])
     print_line(f"{names.get(row['agent_id'], '')}, {row['state']}, {_size(row)}")
-    for name in ("cli_id", "folder", "branch", "model", "permission_mode", "forked_from"):
+    for name in ("cli_id", "own_id", "folder", "branch", "model", "permission_mode", "forked_from"):
         if row[name] is not None:
             print_field(name.replace("_", " "), row[name], width=16)
     if row["context_tokens"] is not None and row["context_window"]:

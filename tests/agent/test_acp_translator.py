@@ -197,6 +197,7 @@ def test_a_turn_ends_at_a_limit_of_the_vendor():
     later.update("agent_message_chunk", content={"type": "text", "text": "hm"})
     later.answer("session/prompt", error=refused)
     assert at_once.run.report.limit == VendorLimit(untouched=True)
+    assert at_once.run.report.conversation == "s1"
     assert later.run.report.limit == VendorLimit(untouched=False)
 
 

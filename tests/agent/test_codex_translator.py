@@ -277,6 +277,7 @@ def test_an_interrupt_ends_the_commands_of_the_turn(answer):
     assert server.asked("thread/backgroundTerminals/clean")["params"] == {"threadId": "t1"}
     server.answer("thread/backgroundTerminals/clean", **answer)
     assert server.run.input_complete and server.run.outcome == "interrupted"
+    assert server.run.report.conversation == "t1"
     assert len(server.of(TurnEnded)) == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -166,7 +167,8 @@ async def test_a_problem_outside_its_bounds_ends_the_connection(api, agent, prob
 
 async def test_an_agent_of_any_cli_names_it(api, operator):
     """The row of an agent of the kind `acp` has the program of its CLI, from its hello; a fork is refused at once if
-    the CLI makes none, as the hello says."""
+    the CLI makes none, as the hello says. The id that the CLI has chosen for a conversation is on its row, and is not
+    imported again."""
     agent = await api.enrol("helper", "acp")
     conversations = f"/v1/agents/{agent.id}/conversations"
     fork = f"/v1/conversations/{(await call_api(operator, 'POST', conversations, {'cli_id': 'c'}, 201))['id']}/fork"
@@ -180,3 +182,12 @@ async def test_an_agent_of_any_cli_names_it(api, operator):
         command = await operator.send(agent.id, "a prompt", model="m", conversation="latest")
         assert command["turn"]["permission_mode"] == "ask"
         await next_message(socket, "offer")
+        now = datetime.now(UTC).isoformat()
+        report = {"command_id": command["id"], "started_at": now, "output_start": 0}
+        await socket.send(json.dumps({"type": "accepted", **report}))
+        end = {"command_id": command["id"], "outcome": "succeeded", "ended_at": now}
+        await socket.send(json.dumps({"type": "ended", **end, "turn": {"conversation": "own-1"}}))
+        await next_message(socket, "end_recorded")
+        path = f"/v1/conversations/{command['conversation_id']}"
+        assert (await call_api(operator, "GET", path, None, 200))["own_id"] == "own-1"
+        await call_api(operator, "POST", conversations, {"cli_id": "own-1"}, 409)

@@ -15,6 +15,7 @@ from onsembl.agent.drivers.acp.clis import AcpCli
 from onsembl.agent.drivers.json_lines import (
     Json,
     as_count,
+    as_id,
     as_number,
     as_object,
     as_objects,
@@ -174,6 +175,7 @@ class AcpTranslator:
     def report(self) -> TurnReport:
         """What the CLI has said of the turn and its conversation."""
         return TurnReport(
+            conversation=as_id(self._session),
             model=self._model,
             folder=self._folder.replace("\0", "")[:4096],
             permission_mode=short(self._current_mode) or None,

@@ -7,7 +7,6 @@ passed over. As seen with the versions 2.1.197 and 2.1.332.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import cast
 from uuid import UUID
@@ -22,6 +21,7 @@ from onsembl.agent.drivers.json_lines import (
     Json,
     JsonLines,
     as_count,
+    as_id,
     as_number,
     as_object,
     as_objects,
@@ -62,7 +62,6 @@ _BEFORE_TOOL = "before_tool"
 _FOR_PERSONS = ("AskUserQuestion", "ExitPlanMode")
 """Tools whose answer is a person's, whatever the rules allow."""
 _FORGOTTEN = "No conversation found"
-_CONVERSATION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
 
 
 class ClaudeTranslator:
@@ -209,7 +208,7 @@ class ClaudeTranslator:
         started = self._started
         conversation = started.conversation if started is not None else ""
         return TurnReport(
-            conversation=conversation if _CONVERSATION_ID.fullmatch(conversation) else None,
+            conversation=as_id(conversation),
             model=_short(started.model) if started is not None else None,
             folder=started.folder.replace("\0", "")[:4096] if started is not None else None,
             permission_mode=_short(started.permission_mode) if started is not None else None,
@@ -218,7 +217,7 @@ class ClaudeTranslator:
             denied=len(self._denied),
             denials=list(self._denied.values())[:MAX_DENIALS],
             forgotten=self._forgotten,
-            last_message=self._last_line if _CONVERSATION_ID.fullmatch(self._last_line) else None,
+            last_message=as_id(self._last_line),
             windows=self._limits.windows,
             limit=self._limits.limit,
         )

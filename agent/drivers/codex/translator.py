@@ -16,6 +16,7 @@ from onsembl.agent.drivers.codex.permissions import STARTS, ModeStart
 from onsembl.agent.drivers.json_lines import (
     Json,
     as_count,
+    as_id,
     as_object,
     as_objects,
     as_text,
@@ -207,6 +208,7 @@ class CodexTranslator:
     def report(self) -> TurnReport:
         """What Codex has said of the turn and its thread."""
         return TurnReport(
+            conversation=as_id(self._thread),
             model=self._model,
             folder=self._folder.replace("\0", "")[:4096],
             permission_mode=self._start.shown,
