@@ -69,7 +69,7 @@ SUBJECTS = {
     " halt_fleet hostile_input hostile_rows internal_faults misbehaving_peers page_headers read_only"
     " recording_commands refresh_faults revocation sign_in_links steers token_rotation typing vendor_limits",
     "browser": "agent_problem demo groups hosted page queue stop typing vendor_limits views",
-    "chaos": "killed_parts soak stopped_parts terminal_bytes",
+    "chaos": "killed_parts killed_turns soak stopped_parts terminal_bytes",
     "cli": "bad_handshakes every_subcommand help hosted_connections readme request_ids wheel",
     "clis": "claude_code claude_code_attachments claude_code_forks claude_code_reports claude_code_steering"
     " claude_code_usage",

@@ -10,6 +10,7 @@ from onsembl.agent.rendering.text import printable
 from onsembl.protocol.reports import REPORT_STEP, read_report
 from onsembl.protocol.turn_events import (
     MessageChunk,
+    MessageEnded,
     Notice,
     PermissionDenied,
     Plan,
@@ -52,7 +53,8 @@ class StepRecorder:
         """The steps that the event has begun or changed."""
         if isinstance(event, MessageChunk):
             return self._chunk(event, start, end, now)
-        steps = self.close(start, now)
+        # The end of a message shows its last word, which could have been longer.
+        steps = self.close(end if isinstance(event, MessageEnded) else start, now)
         match event:
             case ToolCall():
                 if event.parent is None:

@@ -57,7 +57,7 @@ def test_a_message_is_one_step():
     begun, whole = record(*pieces, MessageEnded())
     assert (begun.number, begun.revision, begun.status, begun.text) == (1, 1, "in_progress", "Hel")
     assert (whole.number, whole.revision, whole.status, whole.text) == (1, 2, "completed", "Hello\nworld")
-    assert (whole.title, whole.output_start, whole.output_end) == ("Hello", 0, 20)
+    assert (whole.title, whole.output_start, whole.output_end) == ("Hello", 0, 30)
     assert whole.ended_at == BEGAN + timedelta(seconds=2)
 
 

@@ -4,21 +4,16 @@ state and ran once."""
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import UUID, uuid4
 
-import httpx
 import pytest
-from chaos.parts import ApiPart, Part, PostgresPart
-from support.agents import FINAL, CuttableLink, Operator, RunningAgent, agent_running, sleepers, until
+from chaos.stages import Center, Stage, center_running
+from support.agents import FINAL, sleepers, until
 from support.api_calls import call_api
 from support.missing_guards import remove_from_function, without
-from support.server import Api
 
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 from onsembl.fleet.commands import CommandContent, send
@@ -26,61 +21,12 @@ from onsembl.protocol.ids import AgentId
 from onsembl.sql.audit import Actor
 from onsembl.sql.database import connect
 
-FAST_RECOVERY = ("--dead-after", "2")
 VICTIMS = {
     "the worker": ("worker",),
     "the API": ("api",),
     "Postgres": ("postgres",),
     "everything": ("worker", "api", "postgres"),
 }
-
-
-class MutedLink(CuttableLink):
-    """A link that can drop the agent's messages; `cut` it afterwards."""
-
-    muted = False
-
-    def passes_request(self, data: bytes) -> bool:
-        return not self.muted
-
-
-@dataclass
-class Stage:
-    """An agent with a link of its own, for one point."""
-
-    operator: Operator
-    agent: RunningAgent
-    link: MutedLink
-    folder: Path
-    start_agent: Callable[[], Awaitable[RunningAgent]]
-    victims: str = ""
-    """The killed parts; each kill has files of its own."""
-
-    async def ready(self) -> None:
-        """Wait until the agent runs commands."""
-        command = await self.operator.send(self.agent.id, "true")
-        assert (await self.operator.until_state(command, *FINAL))["state"] == "succeeded"
-
-    def file(self, name: str) -> Path:
-        return self.folder / f"{name}-{self.victims.replace(' ', '-')}-{self.agent.id}"
-
-    async def send(self, script: str = "true") -> dict:
-        """Send a command that records each of its runs, and then runs the script."""
-        return await self.operator.send(self.agent.id, f"echo x >> {self.file('ran')}; {script}")
-
-    def wait_script(self) -> str:
-        """A script that waits for the file `go` and then writes the file `ended`."""
-        return f"until test -e {self.file('go')}; do sleep 0.05; done; echo x >> {self.file('ended')}"
-
-    async def exists(self, name: str) -> None:
-        async def exists() -> bool:
-            return self.file(name).exists()
-
-        await until(exists, name)
-
-    async def state_of(self, command: dict) -> str:
-        return (await self.operator.read(command))["state"]
-
 
 Afterwards = Callable[[], Awaitable[None]]
 Point = Callable[[Stage], Awaitable[tuple[list[dict], str, Afterwards]]]
@@ -223,50 +169,6 @@ POINTS: list[Point] = [
     has_ended_unacknowledged,
 ]
 LAST_POINT = is_promoted_undispatched
-
-
-@dataclass
-class Center:
-    """A control center whose parts the test kills."""
-
-    api: Api
-    operator: Operator
-    stage: Callable[[str], Awaitable[Stage]]
-    kill: Callable[[str], Awaitable[None]]
-    ready: Callable[[], Awaitable[None]]
-
-
-@asynccontextmanager
-async def center_running(
-    own_postgres: EmbeddedPostgres, tmp_path: Path, **agents_environment: str
-) -> AsyncGenerator[Center]:
-    environment = {**os.environ, **agents_environment}
-    async with AsyncExitStack() as stack:
-        url = own_postgres.url()
-        parts: dict[str, Part | PostgresPart] = {"postgres": PostgresPart(own_postgres)}
-        api_part = parts["api"] = ApiPart(tmp_path, url)
-        parts["worker"] = Part(tmp_path, "worker", "worker", *FAST_RECOVERY, database_url=url)
-        for part in (api_part, parts["worker"]):
-            await part.start()
-            stack.push_async_callback(part.stop)
-        http = await stack.enter_async_context(httpx.AsyncClient(base_url=api_part.url, timeout=30))
-        await api_part.ready(http)
-        api = Api(api_part.url, url, http)
-        operator = Operator(api, await api.operator())
-
-        async def stage(name: str) -> Stage:
-            link = await stack.enter_async_context(MutedLink(api.url))
-
-            async def start() -> RunningAgent:
-                return await stack.enter_async_context(
-                    agent_running(api, tmp_path, name, server=link.url, env=environment)
-                )
-
-            made = Stage(operator, await start(), link, tmp_path, start)
-            await made.ready()
-            return made
-
-        yield Center(api, operator, stage, lambda victim: parts[victim].kill(), lambda: api_part.ready(http))
 
 
 async def kill_at(center: Center, stages: dict[Point, Stage], victims: str) -> None:
