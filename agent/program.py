@@ -32,14 +32,28 @@ from onsembl.agent.link.outbox import Outbox
 from onsembl.agent.link.problem import ROOM_SECONDS, FolderProblem
 from onsembl.agent.link.session import ServerSession
 from onsembl.agent.link.step_log import StepLog
+from onsembl.agent.mcp.gateway import ToolGateway
 from onsembl.agent.process.process import ProcessContext
 from onsembl.agent.process.reaper import Reaper
+from onsembl.agent.requests import Requests
 from onsembl.agent.runner import Runner
 from onsembl.agent.startup import StartupScript
 from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.keyboard_messages import KeysRejection
 from onsembl.protocol.limits import LimitName
-from onsembl.protocol.messages import MAX_MESSAGE_BYTES, Ended, Halt, Hello, Keys, Offer, Steer, Steps, StreamTail
+from onsembl.protocol.messages import (
+    MAX_MESSAGE_BYTES,
+    Answer,
+    Ended,
+    Halt,
+    Hello,
+    Keys,
+    Message,
+    Offer,
+    Steer,
+    Steps,
+    StreamTail,
+)
 from onsembl.protocol.states import AgentKind, AgentMode
 from onsembl.protocol.stop_timeouts import StopTimeouts
 
@@ -172,12 +186,21 @@ class Agent:
         """From when on steps may be sent again, on the loop's clock."""
         self._reaper = Reaper(adopt=True)
         driver: Driver = DRIVERS[config.kind]()
+        requests, self._tools = Requests(), ToolGateway()
         context = ProcessContext(
-            config.cwd, self._terminal, self._reaper, config.arguments, self._steps, config.folder / "driver"
+            config.cwd,
+            self._terminal,
+            self._reaper,
+            config.arguments,
+            self._steps,
+            config.folder / "driver",
+            requests,
+            self._tools,
         )
         self._startup = StartupScript(config.startup_script, f"startup-{credentials.agent_id}", context)
         self._session = ServerSession(self._terminal, self)
         self._steps.on_added = self._send_frames
+        requests.send = self._session.send
         self._connection = AgentConnection(config.folder, credentials, self._session)
         files = AttachedFiles(config.folder / "attachments", self._connection.fetch)
         self._runner = Runner(
@@ -196,6 +219,10 @@ class Agent:
         if not self._reaper.adopts:
             logger.info("This system cannot adopt orphans: processes that detach are found by their environment alone")
         stopping = asyncio.create_task(_wait_for_stop_signal(), name="signal")
+        try:
+            await self._tools.start()
+        except OSError as error:  # a full disk: commands run without the tools
+            logger.warning("Coding CLIs get no tools: %s", error, extra={"action": "tools_failed"})
         await self._runner.clean_up_earlier_run()
         self._startup.start()
         writable = asyncio.create_task(
@@ -213,6 +240,7 @@ class Agent:
                 task.cancel()
             await asyncio.gather(stopping, writable, connected, return_exceptions=True)
             await self._connection.finish_refresh(FLUSH_SECONDS)
+            await self._tools.close()
             self._journal.close()
             self._steps.close()
             self._outbox.close()
@@ -260,6 +288,12 @@ class Agent:
 
     def steer(self, steer: Steer) -> None:
         self._runner.steer(steer)
+
+    def requests_after_welcome(self, *, server_takes: bool) -> list[Message]:
+        return self._runner.requests_after_welcome(server_takes=server_takes)
+
+    def answer(self, answer: Answer) -> None:
+        self._runner.answer(answer)
 
     def cancel(self, command_id: UUID, limit: LimitName | None) -> None:
         self._runner.cancel(command_id, limit)
@@ -320,5 +354,6 @@ class Agent:
             takes_steers=DRIVERS[self._config.kind].takes_steers,
             takes_rules=DRIVERS[self._config.kind].takes_rules,
             takes_attachments=DRIVERS[self._config.kind].takes_attachments,
+            takes_answers=DRIVERS[self._config.kind].takes_answers,
             takes_forks=DRIVERS[self._config.kind].takes_forks,
         )

@@ -20,12 +20,14 @@ from onsembl.agent.drivers.conversation_lock import ConversationInUse, held
 from onsembl.agent.drivers.driver import Driver
 from onsembl.agent.drivers.guarded import GuardedRun, in_words
 from onsembl.agent.drivers.start_failure import start_failure
+from onsembl.agent.drivers.turn_run import PROGRAM_ENDED
 from onsembl.agent.errors import CannotWrite
 from onsembl.agent.link.journal import Journal, fates
 from onsembl.agent.process.escalation import Escalation, escalate
 from onsembl.agent.process.process import ProcessContext
 from onsembl.agent.process.tree import ProcessTree
 from onsembl.agent.rendering.text import printable
+from onsembl.agent.requests import NOBODY, answer_taken
 from onsembl.agent.startup import StartupScript
 from onsembl.agent.terminal import AgentTerminal
 from onsembl.agent.watchdog import watch_limits
@@ -36,6 +38,7 @@ from onsembl.protocol.keyboard_messages import KeysRejection
 from onsembl.protocol.limits import CommandLimits, LimitName, describe
 from onsembl.protocol.messages import (
     Accepted,
+    Answer,
     BadMessage,
     CancelStep,
     Ended,
@@ -179,6 +182,24 @@ class Runner:
                 logger.warning("A text is not given: %s", error, extra={"action": "journal_failed"})
             else:
                 self._run.steer(steer.steer_id, steer.text)
+
+    def requests_after_welcome(self, *, server_takes: bool) -> list[Message]:
+        """The messages about all open requests. A server of an earlier release takes none: each is denied."""
+        messages = self._context.requests.messages_after_welcome(server_takes=server_takes)
+        if not server_takes and self._run is not None:
+            self._run.deny_requests(NOBODY)
+        return messages
+
+    def answer(self, answer: Answer) -> None:
+        """Give the CLI the decision on an open request, once, and report what became of the answer."""
+        taken = self._context.requests.take(answer)
+        fate = taken.fate
+        if taken.decision is not None:
+            run = self._run if not self._stop_requested.is_set() else None
+            if run is None or not run.give(answer.request_id, taken.decision, answer.by):
+                fate = "late"
+                self._context.requests.not_given(answer)
+        self._send(answer_taken(answer, fate))
 
     def _steered(self, steer_id: UUID, step: int) -> None:
         """Report that the CLI has taken a text."""
@@ -395,6 +416,7 @@ class Runner:
         if run.fault is not None:
             message = f"{in_words(run.fault)} · The command is stopped."
             self._terminal.write_line(f"{RED}{printable(message)}{RESET}")
+        run.withdraw_requests(PROGRAM_ENDED if process.exited.done() else "The command is stopped.")
         if process.exited.done():
             return await escalate(process.tree, self._new_escalation(LEFTOVER_TIMEOUTS), self._reaper)
 

@@ -23,16 +23,22 @@ async def watch_limits(
 ) -> LimitName | None:
     """Wait for exit, a stop request, a fault of the driver or an exceeded limit; return that limit, if any.
 
-    `report` gets the usage whenever it has grown, at most once in `every` seconds.
+    The time in which a request waits for a person does not count as idle. `report` gets the usage whenever it has
+    grown, at most once in `every` seconds.
     """
     now = asyncio.get_running_loop().time
     watch = LimitWatch(limits, started=now())
     reported, due = None, now() + every
+    waited, asked_last = False, now()
     stopped = asyncio.create_task(stop.wait())
     try:
         while not run.process.exited.done() and not stop.is_set() and run.fault is None:
             run.progressed.clear()
-            usage, last_output = run.usage, run.process.last_output
+            waits = run.waits
+            if waits or waited:  # also until just now
+                asked_last = now()
+            waited = waits
+            usage, last_output = run.usage, max(run.process.last_output, asked_last)
             if (exceeded := watch.exceeded(now(), last_output, usage)) is not None:
                 return exceeded
             if usage is not None and usage != reported and now() >= due:

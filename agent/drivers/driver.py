@@ -9,6 +9,7 @@ from uuid import UUID
 
 from onsembl.agent.drivers.attached_files import AttachedFile
 from onsembl.agent.process.process import Process, ProcessContext
+from onsembl.protocol.attention_messages import Decision
 from onsembl.protocol.limits import LimitName
 from onsembl.protocol.messages import Offer
 from onsembl.protocol.turn_messages import TurnReport
@@ -20,7 +21,7 @@ class Run(Protocol):
 
     process: Process
     progressed: asyncio.Event
-    """Set whenever `usage` may have grown."""
+    """Set whenever `usage` may have grown, or `waits` may have changed."""
     on_steered: Callable[[UUID, int], None]
     """Called with a text's id and the number of its step when the CLI has taken the text."""
 
@@ -35,6 +36,23 @@ class Run(Protocol):
 
     def steer(self, steer_id: UUID, text: str) -> None:
         """Give the CLI a text for the running turn; `takes_steers` was true just before."""
+        ...
+
+    @property
+    def waits(self) -> bool:
+        """Whether a request waits for a person."""
+        ...
+
+    def give(self, request_id: UUID, decision: Decision, by: str) -> bool:
+        """Give the CLI the decision on a request, which is not open any more; return whether it still runs."""
+        ...
+
+    def withdraw_requests(self, reason: str) -> None:
+        """Close all open requests: the CLI gets no decision on them any more."""
+        ...
+
+    def deny_requests(self, reason: str) -> None:
+        """Deny all open requests, because nobody can be asked any more."""
         ...
 
     def finish(self) -> str | None:
@@ -74,6 +92,8 @@ class Driver(Protocol):
     """Whether the CLI is held to the rules of a turn."""
     takes_attachments: bool
     """Whether files can go with a prompt."""
+    takes_answers: bool
+    """Whether the CLI's requests are asked of a person."""
     takes_forks: bool
     """Whether a conversation can begin as a copy of another one."""
 

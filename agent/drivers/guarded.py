@@ -9,6 +9,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from onsembl.agent.drivers.driver import Run
+from onsembl.protocol.attention_messages import Decision
 from onsembl.protocol.limits import LimitName
 from onsembl.protocol.turn_messages import TurnReport
 from onsembl.protocol.usage import Usage
@@ -51,6 +52,23 @@ class GuardedRun:
     def on_steered(self, callback: Callable[[UUID, int], None]) -> None:
         """Call back with a text's id and the number of its step when the CLI has taken the text."""
         self._run.on_steered = callback
+
+    @property
+    def waits(self) -> bool:
+        """Whether a request waits for a person."""
+        return self._guarded(lambda: self._run.waits, False)
+
+    def give(self, request_id: UUID, decision: Decision, by: str) -> bool:
+        """Give the CLI the decision on a request; return whether that worked."""
+        return self._guarded(lambda: self._run.give(request_id, decision, by), False)
+
+    def withdraw_requests(self, reason: str) -> None:
+        """Close all open requests."""
+        self._guarded(lambda: self._run.withdraw_requests(reason), None)
+
+    def deny_requests(self, reason: str) -> None:
+        """Deny all open requests."""
+        self._guarded(lambda: self._run.deny_requests(reason), None)
 
     def finish(self) -> str | None:
         """Show the rest of the output; return the error that the CLI has reported, if any."""

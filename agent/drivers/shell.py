@@ -8,6 +8,7 @@ from uuid import UUID
 
 from onsembl.agent.drivers.attached_files import AttachedFile
 from onsembl.agent.process.process import Process, ProcessContext
+from onsembl.protocol.attention_messages import Decision
 from onsembl.protocol.messages import Offer
 
 SHELL = ("/bin/bash", "-c", "--")  # after `--`, a command line that begins with a dash is no option
@@ -22,6 +23,7 @@ class ShellRun:
     completed = False
     exceeded = None
     takes_steers = False
+    waits = False
 
     def __init__(self, process: Process) -> None:
         self.process = process
@@ -34,6 +36,15 @@ class ShellRun:
     def steer(self, steer_id: UUID, text: str) -> None:
         raise NotImplementedError
 
+    def give(self, request_id: UUID, decision: Decision, by: str) -> bool:
+        raise NotImplementedError
+
+    def withdraw_requests(self, reason: str) -> None:
+        pass
+
+    def deny_requests(self, reason: str) -> None:
+        pass
+
     def finish(self) -> str | None:
         return None
 
@@ -44,6 +55,7 @@ class ShellDriver:
     takes_steers = False
     takes_rules = False
     takes_attachments = False
+    takes_answers = False
     takes_forks = False
 
     def start(self, offer: Offer, context: ProcessContext, files: Sequence[AttachedFile] = ()) -> ShellRun:

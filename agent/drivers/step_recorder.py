@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from uuid import UUID
 
 import msgspec
 
+from onsembl.agent.rendering.requests import request_text
 from onsembl.agent.rendering.text import printable
 from onsembl.protocol.reports import REPORT_STEP, read_report
+from onsembl.protocol.request_events import RequestAnswered, RequestOpened, RequestWithdrawn
 from onsembl.protocol.turn_events import (
     MessageChunk,
     MessageEnded,
@@ -41,6 +44,8 @@ class StepRecorder:
         """The steps of tool calls that have no result yet, by the id of the call."""
         self._numbers: dict[str, int] = {}
         """The number of each tool call's step, for the steps below it."""
+        self._requests: dict[UUID, Step] = {}
+        """The steps of requests that wait for a person."""
         self._message: Step | None = None
         self._writing: tuple[str | None, Speaker] | None = None
         self._chunks: list[str] = []
@@ -88,6 +93,16 @@ class StepRecorder:
             case PermissionDenied():  # told after the call's result, as older versions of a CLI do
                 step = self._texted("notice", short(event.name), event.title, event, start, end, now)
                 steps.append(msgspec.structs.replace(step, denied=True, status="failed", result=short(event.reason)))
+            case RequestOpened():
+                step = self._texted("notice", "request", request_text(event.body), event, start, end, now)
+                title = short(event.title)
+                step = msgspec.structs.replace(step, title=title, status="in_progress", ended_at=None)
+                self._requests[event.id] = step
+                steps.append(step)
+            case RequestAnswered() if event.id in self._requests:
+                steps.append(self._close_request(event.id, event.text, end, now, denied=event.denied))
+            case RequestWithdrawn() if event.id in self._requests:
+                steps.append(self._close_request(event.id, event.reason, end, now))
             case Plan():
                 text = "\n".join(f"{entry.status}: {entry.content}" for entry in event.entries)
                 steps.append(self._texted("plan", "", text, event, start, end, now))
@@ -111,6 +126,17 @@ class StepRecorder:
                 pass
         return steps
 
+    def step_of(self, tool_call: str) -> int | None:
+        """The number of a tool call's step."""
+        return self._numbers.get(tool_call)
+
+    def _close_request(self, id: UUID, text: str, end: int, now: datetime, *, denied: bool = False) -> Step:
+        step = _revised(self._requests.pop(id), end, now)
+        result, omitted = limited(text)
+        return msgspec.structs.replace(
+            step, status="failed" if denied else "completed", result=result, result_omitted=omitted, denied=denied
+        )
+
     def close(self, end: int, now: datetime) -> list[Step]:
         """End a message of which more could have come."""
         if self._message is None:
@@ -129,6 +155,7 @@ class StepRecorder:
         """End every step that is open when the program has ended: its tools have no result."""
         steps = self.close(end, now)
         steps += [msgspec.structs.replace(_revised(step, end, now), status="failed") for step in self._tools.values()]
+        steps += [self._close_request(id, "The program has ended.", end, now) for id in list(self._requests)]
         self._tools = {}
         return steps
 

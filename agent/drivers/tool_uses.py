@@ -40,6 +40,14 @@ def file_use(names: Sequence[str], path: str, folder: str) -> ToolUse:
     return ToolUse(names, [path, whole, _below(whole, os.path.normpath(folder)), *resolved], [resolved])
 
 
+def files_use(names: Sequence[str], paths: Sequence[str], folder: str) -> ToolUse:
+    """A change of several files: each needs an allowance, and one that is denied denies all."""
+    uses = [file_use(names, path, folder) for path in paths]
+    said = dict.fromkeys(text for use in uses for text in use.said)
+    parts = [forms for use in uses for forms in use.parts] if all(use.parts for use in uses) else []
+    return ToolUse(names, list(said), parts)
+
+
 def _below(path: str, folder: str) -> str:
     """A path as it is seen from a folder that it is in; else the path."""
     return os.path.relpath(path, folder) if path.startswith(folder.rstrip("/") + "/") else path

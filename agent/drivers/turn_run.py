@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 from uuid import UUID
@@ -15,11 +16,15 @@ import msgspec
 from onsembl.agent.drivers.git_branch import git_branch
 from onsembl.agent.drivers.plain_question import PlainQuestion
 from onsembl.agent.drivers.start_failure import waits_for_a_person, with_doctor
-from onsembl.agent.drivers.step_recorder import StepRecorder
+from onsembl.agent.drivers.step_recorder import StepRecorder, short
+from onsembl.agent.mcp.gateway import ToolAccess
 from onsembl.agent.process.process import Process, ProcessContext
 from onsembl.agent.rendering.text import folded
 from onsembl.agent.rendering.turn import TurnRenderer
+from onsembl.agent.requests import in_words
+from onsembl.protocol.attention_messages import Asked, Decision, Deny, RequestBody, digest_of
 from onsembl.protocol.limits import LimitName
+from onsembl.protocol.request_events import RequestAnswered, RequestOpened, RequestWithdrawn
 from onsembl.protocol.turn_events import Notice, Steered, TurnEvent, TurnOutcome
 from onsembl.protocol.turn_messages import TurnReport
 from onsembl.protocol.turn_steps import Step
@@ -30,6 +35,11 @@ logger = logging.getLogger(__name__)
 EXIT_SECONDS = 15.0
 """How long a CLI may take to end after its last turn, once its input is closed. Claude Code gives its background shells
 5 seconds."""
+PROGRAM_ENDED = "The program has ended."
+NOBODY_TO_ASK = (
+    "Nobody can be asked for permission while this command runs. Go on without this tool call, "
+    "and say in the answer what was not possible."
+)
 QUESTION_SECONDS = 20.0
 """How long a CLI may be silent after a question in plain text: it waits for an answer that nobody can give."""
 _ERROR_BYTES = 4096
@@ -51,7 +61,12 @@ class Translator(Protocol):
         ...
 
     def interrupt(self) -> None:
-        """Ask the CLI to end the turn in its own way."""
+        """Ask the CLI to end the turn in its own way. It gets no answer to its open requests any more."""
+        ...
+
+    def answer(self, request_id: UUID, decision: Decision, denial: str) -> list[TurnEvent] | None:
+        """Give the CLI the decision on a request that was opened by an event; None when it does not wait any more.
+        `denial` is shown if it is one."""
         ...
 
     def take_input(self) -> bytes:
@@ -100,8 +115,8 @@ class TurnRun:
     """Runs a CLI, shows its events, and passes it its input. Raises OSError when it cannot start.
 
     `steering` is the translator of a CLI that takes texts into a running turn. With `report`, the answer of a completed
-    turn is a report, which is recorded as its last step. The input begins `delay` seconds after
-    the start, and `reason` is shown meanwhile.
+    turn is a report, which is recorded as its last step. The input begins `delay` seconds after the start, and `reason`
+    is shown meanwhile. `access` is what the CLI was given to the agent's own tools.
     """
 
     def __init__(
@@ -115,10 +130,14 @@ class TurnRun:
         report: bool = False,
         delay: float = 0.0,
         reason: str = "",
+        access: ToolAccess | None = None,
     ) -> None:
         self._command_id = command_id
         self._terminal = context.terminal
         self._steps = context.steps
+        self._requests = context.requests
+        self._bodies: dict[UUID, RequestBody] = {}
+        """The open requests."""
         self._recorder = StepRecorder()
         self._report = report
         self._branch = git_branch(context.cwd)
@@ -137,7 +156,18 @@ class TurnRun:
         """False once the input is closed, or the turn is interrupted."""
         self.on_steered: Callable[[UUID, int], None] = lambda _id, _step: None
         self.progressed = asyncio.Event()
-        self.process = Process.on_pipes(argv, str(command_id), context, self._receive, self._receive_error)
+        self._access = access
+        environment: Mapping[str, str] = {}
+        if access is not None:
+            access.show = self._show
+            environment = access.environment
+        try:
+            self.process = Process.on_pipes(
+                argv, str(command_id), context, self._receive, self._receive_error, environment
+            )
+        except OSError:
+            self._end_access()
+            raise
         self._input_due: asyncio.TimerHandle | None = None
         if delay > 0:
             self._show([Notice(kind="information", text=reason)])
@@ -146,6 +176,7 @@ class TurnRun:
 
     def interrupt(self) -> None:
         self._takes_steers = False
+        self.withdraw_requests("The turn was interrupted.")
         self._translator.interrupt()
         self._pass_input()
 
@@ -158,7 +189,44 @@ class TurnRun:
         self._steering.steer(steer_id, text)
         self._pass_input()
 
+    @property
+    def waits(self) -> bool:
+        return bool(self._requests.open_of(self._command_id))
+
+    def give(self, request_id: UUID, decision: Decision, by: str) -> bool:
+        reason = f": {decision.reason}" if isinstance(decision, Deny) and decision.reason else ""
+        ended = self.process.exited.done()
+        events = self._answer(request_id, decision, f"by {by}{reason}") if not ended else None
+        if events is None:
+            self._show(
+                [RequestWithdrawn(id=request_id, reason=PROGRAM_ENDED if ended else "It was not open any more.")]
+            )
+            return False
+        text = in_words(decision, self._bodies.pop(request_id), by)
+        answered = RequestAnswered(id=request_id, text=text, denied=isinstance(decision, Deny))
+        self._show([answered, *events])
+        self._pass_input()
+        self.progressed.set()
+        return True
+
+    def withdraw_requests(self, reason: str) -> None:
+        if self._access is not None:
+            self._access.tools.end()
+        withdrawn = self._requests.open_of(self._command_id)
+        self._show([RequestWithdrawn(id=request_id, reason=reason) for request_id in withdrawn])
+
+    def deny_requests(self, reason: str) -> None:
+        for request_id in self._requests.open_of(self._command_id):
+            events = self._answer(request_id, Deny(reason=NOBODY_TO_ASK), reason)
+            self._show([RequestWithdrawn(id=request_id, reason=reason), *(events or [])])
+        self._pass_input()
+
+    def _end_access(self) -> None:
+        if self._access is not None:
+            self._access.close()
+
     def finish(self) -> str | None:
+        self._end_access()
         self._stop_waiting_for_input()
         self._stop_waiting_for_exit()
         self._stop_waiting_for_steers()
@@ -213,7 +281,17 @@ class TurnRun:
         shown: list[bytes] = []
         steps: list[Step] = []
         now, start = datetime.now(UTC), self._terminal.end
-        for event in events:
+        waiting = deque(events)
+        while waiting:
+            event = waiting.popleft()
+            match event:
+                case RequestOpened() if (denied := self._open(event, now)) is not None:
+                    waiting.extendleft(reversed(denied))
+                    continue
+                case RequestWithdrawn():
+                    self._close(event)
+                case _:
+                    pass
             shown.append(_terminal_lines(self._renderer.render(event)))
             end = start + len(shown[-1])
             steps += self._recorder.record(event, start, end, now)
@@ -223,6 +301,34 @@ class TurnRun:
         self._terminal.write(b"".join(shown))
         if steps:
             self._steps.add(self._command_id, steps)
+
+    def _answer(self, request_id: UUID, decision: Decision, denial: str) -> list[TurnEvent] | None:
+        """Give a decision to whoever asked: a call of the agent's own tools, or the CLI."""
+        if self._access is not None and self._access.tools.answer(request_id, decision):
+            return []
+        return self._translator.answer(request_id, decision, denial)
+
+    def _open(self, event: RequestOpened, now: datetime) -> list[TurnEvent] | None:
+        """Ask a person; if nobody can be asked, deny the request and return the events of the denial."""
+        asked = Asked(
+            request_id=event.id,
+            command_id=self._command_id,
+            title=short(event.title),
+            body=event.body,
+            digest=digest_of(event.body),
+            step=self._recorder.step_of(event.tool_call),
+            asked_at=now,
+        )
+        if (denial := self._requests.ask(asked)) is not None:
+            return self._answer(event.id, Deny(reason=NOBODY_TO_ASK), denial) or []
+        self._bodies[event.id] = event.body
+        self.progressed.set()
+        return None
+
+    def _close(self, event: RequestWithdrawn) -> None:
+        self._requests.withdraw(event.id, event.reason)
+        self._bodies.pop(event.id, None)
+        self.progressed.set()
 
     def _begin_input(self) -> None:
         self._input_due = None
@@ -245,6 +351,7 @@ class TurnRun:
         elif self._exit_due is None:  # else more output, which must not put the end off
             self._stop_waiting_for_steers()
             self._takes_steers = False
+            self._end_access()  # Gemini CLI runs on while its server of tools does
             self.process.end_input()
             self._exit_due = asyncio.get_running_loop().call_later(EXIT_SECONDS, self._stop_program, signal.SIGTERM)
 

@@ -19,6 +19,7 @@ from onsembl.protocol.messages import (
     MAX_OUTPUT_BYTES,
     Acknowledged,
     AgentProblem,
+    Answer,
     BadMessage,
     Cancel,
     EndRecorded,
@@ -71,7 +72,8 @@ class CommandHandler(Protocol):
 
     `halt_lifted` gets the number of the newest halt that is over, or None when the server has no halt in force.
     `next_steps` returns the next batch of steps, when there is one and none is on its way; `resend_steps` says that the
-    batch on its way is lost. `when_read` calls back, in order, when the program has read nearly all typed keys, or does
+    batch on its way is lost. `requests_after_welcome` returns the messages about all requests that are open, for a
+    server that takes them. `when_read` calls back, in order, when the program has read nearly all typed keys, or does
     not read.
     """
 
@@ -80,6 +82,8 @@ class CommandHandler(Protocol):
     def offer(self, offer: Offer) -> None: ...
     def fail(self, command_id: UUID, error: str) -> None: ...
     def steer(self, steer: Steer) -> None: ...
+    def requests_after_welcome(self, *, server_takes: bool) -> list[Message]: ...
+    def answer(self, answer: Answer) -> None: ...
     def cancel(self, command_id: UUID, limit: LimitName | None) -> None: ...
     def set_stop_timeouts(self, timeouts: StopTimeouts) -> None: ...
     def resize(self, columns: int, rows: int) -> None: ...
@@ -168,6 +172,8 @@ class ServerSession:
             raise ProtocolFault(f"The server asks for output that this agent does not have: {error}") from error
         self._takes_steps, self._takes_problems = welcome.takes_steps, welcome.takes_problems
         self.problem_changed()
+        for message in self._handler.requests_after_welcome(server_takes=welcome.takes_requests):
+            self.send(message)
         for command_id in welcome.recall:
             self._handler.recall(command_id)
         return welcome
@@ -266,6 +272,8 @@ class ServerSession:
                 # Otherwise the server made it before it knew the problem, and the command is in the queue again.
             case Steer():
                 self._handler.steer(message)
+            case Answer():
+                self._handler.answer(message)
             case Cancel():
                 self._handler.cancel(message.command_id, message.limit)
             case Halt():

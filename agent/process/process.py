@@ -10,12 +10,14 @@ import pty
 import signal
 import subprocess
 import termios
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 from uuid import UUID
 
+from onsembl.agent.mcp.gateway import ToolGateway
 from onsembl.agent.process import cgroup as cgroups
 from onsembl.agent.process.environment import command_environment
 from onsembl.agent.process.line_limit import LineLimit
@@ -23,6 +25,7 @@ from onsembl.agent.process.reaper import Reaper
 from onsembl.agent.process.terminal_flush import LOCAL_MODES, flush_unread
 from onsembl.agent.process.tree import ProcessTree
 from onsembl.agent.process.typeahead import Typeahead
+from onsembl.agent.requests import Requests
 from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.keyboard_messages import KeysRejection
 from onsembl.protocol.turn_steps import Step
@@ -84,6 +87,10 @@ class ProcessContext:
     steps: StepSink = field(default_factory=lambda: NoSteps())
     driver_folder: Path | None = None
     """Where the driver keeps files of its own."""
+    requests: Requests = field(default_factory=Requests)
+    """The requests that wait for a person."""
+    tools: ToolGateway | None = None
+    """Gives commands access to the agent's own tools."""
     open: set[Process] = field(default_factory=lambda: set[Process]())
     """The processes that were started here and are not closed."""
 
@@ -159,8 +166,10 @@ class Process:
         context: ProcessContext,
         on_output: Callable[[bytes], None],
         on_error: Callable[[bytes], None],
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> Process:
-        """Start `argv` with its output and its error output passed to these callbacks.
+        """Start `argv` with its output and its error output passed to these callbacks, and with these further variables
+        in its environment.
 
         Its input is what `write_input` is given, until `end_input`. Raises OSError.
         """
@@ -169,7 +178,7 @@ class Process:
             child = subprocess.Popen(
                 argv,
                 cwd=context.cwd,
-                env=command_environment(os.environ, command_id),
+                env={**command_environment(os.environ, command_id), **environment},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -10,7 +10,9 @@ import difflib
 from collections.abc import Callable
 
 from onsembl.agent.rendering.markdown import RESET, MarkdownWriter
+from onsembl.agent.rendering.requests import request_text
 from onsembl.agent.rendering.text import first_lines, folded, more_lines, printable, shortened
+from onsembl.protocol.request_events import RequestAnswered, RequestOpened, RequestWithdrawn
 from onsembl.protocol.turn_events import (
     Diff,
     MessageChunk,
@@ -69,6 +71,13 @@ class TurnRenderer:
                 name = f"{printable(event.name)} {self._one_line(event.title)}".rstrip()
                 line = f"{YELLOW}⊘ denied: {name} · {printable(event.reason)}{RESET}\n"
                 return closed + self._indent(event.parent) + line
+            case RequestOpened():
+                lines = folded(f"{event.title}\n{request_text(event.body)}")
+                return closed + self._marked("?", YELLOW, event.parent, ["Waits for a person: " + lines[0], *lines[1:]])
+            case RequestAnswered():  # a denial is shown with its call
+                return closed + ("" if event.denied else self._marked("✓", GREEN, event.parent, folded(event.text)))
+            case RequestWithdrawn():
+                return closed + self._marked("–", DIM, event.parent, [f"Not answered: {printable(event.reason)}"])
             case Steered():
                 return closed + "".join(f"{CYAN}❯{RESET} {line}\n" for line in folded(event.text))
             case Notice(kind="unknown_output"):
@@ -82,6 +91,12 @@ class TurnRenderer:
                 return closed + self._turn_ended(event)
             case _:
                 return closed
+
+    def _marked(self, mark: str, style: str, parent: str | None, lines: list[str]) -> str:
+        indent = self._indent(parent)
+        return "".join(
+            f"{indent}{style}{mark if number == 0 else ' '} {line}{RESET}\n" for number, line in enumerate(lines)
+        )
 
     def close(self) -> str:
         """End a message of which more could have come."""

@@ -68,6 +68,11 @@ class Alone:
                     return self.reports[-1]
         raise AssertionError(f"it ended without {kind}: {self.reports}")
 
+    def answer(self, asked: dict, decision: str, by: str = "anna", **fields: object) -> None:
+        """Answer a request, as the server would."""
+        answer = {name: asked[name] for name in ("request_id", "command_id", "digest")}
+        self.order("answer", {**answer, "by": by, "decision": {"decision": decision, **fields}, "type": "answer"})
+
     async def run(self, text: str) -> dict:
         """Run a command; return its end."""
         self.offer(text)

@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.decisions import UNASKED, decided
 
 from onsembl.agent.drivers.acp.clis import GEMINI
 from onsembl.agent.drivers.acp.translator import AcpTranslator
+from onsembl.protocol.attention_messages import Allow, Decision, Deny
 from onsembl.protocol.permissions import PermissionMode
+from onsembl.protocol.request_events import RequestOpened, RequestWithdrawn
 from onsembl.protocol.turn_events import (
     MessageChunk,
     Notice,
@@ -63,6 +66,8 @@ class Client:
         self.run = run
         self.events: list[TurnEvent] = []
         self.sent: list[dict] = []
+        self.decision: Decision | None = UNASKED
+        """The answer to each request; None leaves it open."""
         self.read()
 
     def read(self) -> None:
@@ -70,7 +75,8 @@ class Client:
 
     def say(self, *messages: object) -> None:
         for message in messages:
-            self.events += self.run.receive(json.dumps(message).encode() + b"\n")
+            events = self.run.receive(json.dumps(message).encode() + b"\n")
+            self.events += decided(self.run, events, self.decision) if self.decision is not None else events
             self.read()
 
     def update(self, kind: str, **fields: object) -> None:
@@ -393,3 +399,80 @@ def test_images_go_with_the_prompt_where_the_cli_takes_them(takes):
     client.answer("session/set_mode", {})
     image = {"type": "image", "mimeType": "image/png", "data": "AAAA"}
     assert client.sent[-1]["params"]["prompt"] == [{"type": "text", "text": "the prompt"}, *([image] if takes else [])]
+
+
+def asking(
+    decision: Decision | None,
+    kinds: tuple[str, ...] = ("allow_always", "allow_once", "reject_once"),
+    servers: tuple[dict, ...] = (),
+    **call: object,
+) -> Client:
+    """A turn in which the CLI asks about a call, with options of these kinds, and has these servers of tools."""
+    client = Client(translator(cli=ANY, mcp_servers=servers))
+    client.answer("initialize", {**INITIALIZED, "authMethods": []})
+    client.answer("session/new", SESSION)
+    client.answer("session/set_mode", {})
+    client.decision = decision
+    options = [{"optionId": kind, "kind": kind, "name": kind} for kind in kinds]
+    told = {"toolCallId": "c", "title": "touch a", "kind": "execute", "status": "pending", **call}
+    params = {"sessionId": "s1", "toolCall": told, "options": options}
+    client.say({"jsonrpc": "2.0", "id": 7, "method": "session/request_permission", "params": params})
+    return client
+
+
+def answers(client: Client) -> list[object]:
+    return [line["result"]["outcome"] for line in client.sent if "result" in line]
+
+
+@pytest.mark.parametrize(
+    ("decision", "kinds", "outcome"),
+    [
+        (Allow(), ("allow_always", "allow_once"), {"outcome": "selected", "optionId": "allow_once"}),
+        (Allow(), ("allow_always", "reject_once"), {"outcome": "cancelled"}),
+        (Deny(), ("reject_always", "reject_once"), {"outcome": "selected", "optionId": "reject_once"}),
+        (Deny(), ("allow_once",), {"outcome": "cancelled"}),
+    ],
+)
+def test_what_a_person_decides_is_given_for_once(decision, kinds, outcome):
+    """Never by an option that the CLI remembers: what cannot be allowed once is not allowed."""
+    client = asking(decision, kinds)
+    assert answers(client) == [outcome]
+    allowed = outcome.get("optionId") == "allow_once"
+    assert client.run.report.denied == (0 if allowed else 1) == len(client.of(PermissionDenied))
+
+
+def test_a_request_ends_with_its_turn():
+    """An interrupt cancels the request, as the protocol wants it; an answer that comes then is not given."""
+    client = asking(None)
+    [opened] = client.of(RequestOpened)
+    client.run.interrupt()
+    client.read()
+    assert answers(client) == [{"outcome": "cancelled"}]
+    assert client.sent[-1]["method"] == "session/cancel"
+    assert client.run.answer(opened.id, Allow(), "") is None
+    client = asking(None)
+    client.answer("session/prompt", {"stopReason": "end_turn"})
+    assert [event.id for event in client.of(RequestWithdrawn)] == [client.of(RequestOpened)[0].id]
+
+
+def test_what_is_asked_is_shown_whole():
+    """A command by its arguments; one of which only the title is known is allowed by no pattern. An edit: its diff."""
+    [opened] = asking(None, rawInput={"command": "touch a", "cwd": "/w"}).of(RequestOpened)
+    assert (opened.title, opened.body.tool, opened.body.folder) == ("execute touch a", "execute", "/w")
+    assert opened.body.rules == ["execute(touch a)", "execute(touch *)", "execute"]
+    [opened] = asking(None, content=[{"type": "content", "content": {"type": "text", "text": "why"}}]).of(RequestOpened)
+    assert (opened.body.rules, opened.body.reason, opened.body.input) == (["execute"], "why", '{"title":"touch a"}')
+    change = {"type": "diff", "path": "/home/dev/project/a", "oldText": "x\n", "newText": "y\n"}
+    [opened] = asking(None, kind="edit", title="a", content=[change]).of(RequestOpened)
+    assert "-x\n+y\n" in opened.body.diff and opened.body.rules[0] == "edit(a)"
+
+
+def test_the_agents_own_tools_need_no_permission():
+    """Where the CLI has them; by the whole title, and only for a call of no kind, as these are."""
+    call, server = {"kind": "other", "title": "ask_operator (onsembl MCP Server)"}, {"name": "onsembl"}
+    allowed = asking(None, servers=(server,), **call)
+    assert answers(allowed) == [{"outcome": "selected", "optionId": "allow_once"}] and not allowed.of(RequestOpened)
+    opening = next(line for line in allowed.sent if line.get("method") == "session/new")
+    assert opening["params"]["mcpServers"] == [server]
+    for other in (call, {**call, "kind": "execute"}, {**call, "title": "ask_operator (onsembl MCP Server) "}):
+        assert len(asking(None, servers=() if other == call else (server,), **other).of(RequestOpened)) == 1

@@ -11,11 +11,24 @@ import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from support.decisions import UNASKED, decided
 
 from onsembl.agent.drivers.claude.outcomes import BEGIN_ANEW
-from onsembl.agent.drivers.claude.translator import NOBODY_TO_ASK, ClaudeTranslator
+from onsembl.agent.drivers.claude.translator import ClaudeTranslator
 from onsembl.agent.drivers.start_failure import with_doctor
+from onsembl.agent.drivers.turn_run import NOBODY_TO_ASK
+from onsembl.protocol.attention_messages import (
+    Allow,
+    Answers,
+    Decision,
+    Deny,
+    PermissionBody,
+    PlanBody,
+    QuestionAnswer,
+    QuestionBody,
+)
 from onsembl.protocol.permissions import PermissionMode
+from onsembl.protocol.request_events import RequestOpened, RequestWithdrawn
 from onsembl.protocol.tool_rules import ToolRules
 from onsembl.protocol.turn_events import (
     Diff,
@@ -58,10 +71,17 @@ def translator(prompt: str = "the prompt", mode: PermissionMode | None = None) -
 
 
 def translate(data: bytes, size: int = 2**30) -> tuple[list[TurnEvent], ClaudeTranslator]:
-    """The events of output that arrives in pieces of this size."""
+    """The events of output that arrives in pieces of this size. Nobody can be asked. A recording in which the CLI asks
+    arrives line by line at most, for there the CLI waits."""
     run = translator()
-    events = [event for at in range(0, len(data), size) for event in run.receive(data[at : at + size])]
-    return [*events, *run.end()], run
+    waits = b"can_use_tool" in data
+    pieces = [
+        part
+        for at in range(0, len(data), size)
+        for part in (data[at : at + size].splitlines(keepends=True) if waits else [data[at : at + size]])
+    ]
+    events = [event for piece in pieces for event in decided(run, run.receive(piece))]
+    return [*events, *decided(run, run.end())], run
 
 
 def sent(run: ClaudeTranslator) -> list[dict]:
@@ -183,12 +203,8 @@ def test_a_question_for_permission_is_denied():
     sent(run)
     request = {"subtype": "can_use_tool", "tool_name": "Bash", "input": {"command": "rm x"}, "tool_use_id": "t"}
     denied = [{"tool_name": "Bash", "tool_use_id": "t", "tool_input": {"command": "rm x"}}]
-    events = run.receive(
-        output(
-            {"type": "control_request", "request_id": "r", "request": request},
-            result(permission_denials=denied),
-        )
-    )
+    events = decided(run, run.receive(output({"type": "control_request", "request_id": "r", "request": request})))
+    events += run.receive(output(result(permission_denials=denied)))
     [answer] = sent(run)
     assert answer["response"]["request_id"] == "r"
     assert answer["response"]["response"] == {"behavior": "deny", "message": NOBODY_TO_ASK}
@@ -672,8 +688,10 @@ def with_rules(allow: Sequence[str] = (), deny: Sequence[str] = (), mode: Permis
     return ClaudeTranslator("p", uuid4(), mode, ToolRules(allow=list(allow), deny=list(deny)), "/work")
 
 
-def asked(run: ClaudeTranslator, subtype: str, name: str, **arguments: str) -> tuple[dict, list[TurnEvent]]:
-    """The answer to a question about a call, and its events."""
+def asked(
+    run: ClaudeTranslator, subtype: str, name: str, decision: Decision = UNASKED, **arguments: object
+) -> tuple[dict, list[TurnEvent]]:
+    """The answer to a question about a call, and its events. A person who is asked gives this decision."""
     identity = str(uuid4())
     run.receive(output(message("a", {"type": "tool_use", "id": identity, "name": name, "input": arguments})))
     sent(run)
@@ -683,6 +701,8 @@ def asked(run: ClaudeTranslator, subtype: str, name: str, **arguments: str) -> t
     else:
         request = {"subtype": subtype, "tool_name": name, "input": arguments, "tool_use_id": identity}
     events = run.receive(output({"type": "control_request", "request_id": "r", "request": request}))
+    opened = of_type(events, RequestOpened)
+    events = [*opened, *decided(run, events, decision, "by anna")]
     [answer] = sent(run)
     return answer["response"]["response"], events
 
@@ -757,3 +777,84 @@ def test_a_denial_is_told_with_its_call():
     assert [(type(event), event.parent) for event in events] == [(ToolCall, "agent"), (PermissionDenied, "agent")]
     run = with_rules(deny=["Bash"])
     assert len(of_type(run.receive(output(question, result())), PermissionDenied)) == 1
+
+
+def test_a_person_is_asked():
+    """About a call that no rule decides: with all of its arguments, the change of files, and rules that would allow it.
+    The answer goes to the CLI in its own words."""
+    run = with_rules(deny=["Bash(rm *)"], mode="ask")
+    answer, [opened, *others] = asked(run, "can_use_tool", "Bash", Allow(), command="touch a")
+    assert answer == {"behavior": "allow", "updatedInput": {"command": "touch a"}} and others == []
+    assert isinstance(opened.body, PermissionBody)
+    assert (opened.title, opened.body.tool, opened.body.tool_kind) == ("Bash touch a", "Bash", "execute")
+    assert (opened.body.folder, opened.body.input, opened.body.parts) == (
+        *("/work", '{"command":"touch a"}', [["touch a"]]),
+    )
+    assert opened.body.rules == ["Bash(touch a)", "Bash(touch *)", "Bash"]
+    answer, [opened] = asked(run, "can_use_tool", "Bash", Allow(input='{"command":"touch b"}'), command="touch a")
+    assert opened.body.editable and answer["updatedInput"] == {"command": "touch b"}
+    answer, [_, denied] = asked(run, "can_use_tool", "Bash", Allow(input='{"command":"rm b"}'), command="touch a")
+    assert (answer["behavior"], denied.reason) == ("deny", "by rule Bash(rm *)")
+    answer, [_, denied] = asked(run, "can_use_tool", "Bash", Deny(reason="Not on a Friday."), command="touch a")
+    assert answer == {"behavior": "deny", "message": "Not on a Friday."} and denied.reason == "by anna"
+    answer, [opened, _] = asked(run, "can_use_tool", "Edit", Deny(), file_path="a", old_string="x", new_string="y")
+    assert opened.body.diff == "--- a\n+++ a\n@@ -1 +1 @@\n-x\n+y\n"
+    assert answer == {"behavior": "deny", "message": "The operator denied this."}
+    assert run.report.denied == 3
+
+
+def test_the_agents_own_tools_need_no_permission():
+    """Unless a rule denies them."""
+    answer, events = asked(translator(), "can_use_tool", "mcp__onsembl__ask_operator", question="?")
+    assert (answer["behavior"], events) == ("allow", [])
+    answer, _ = asked(with_rules(deny=["mcp__*"]), "can_use_tool", "mcp__onsembl__notify", text="x")
+    assert answer["behavior"] == "deny"
+    assert of_type(asked(translator(), "can_use_tool", "mcp__onsembl__x")[1], RequestOpened)
+
+
+def test_questions_are_answered():
+    """By the text of each; several choices are one text. Questions that cannot be shown are denied."""
+    run = translator()
+    told = [
+        {"question": "Which?", "header": "Size", "options": [{"label": "S"}, {"label": "L"}], "multiSelect": True},
+        {"question": "Why?", "options": []},
+    ]
+    given = Answers(answers=[QuestionAnswer(id="1", answers=["S", "L"]), QuestionAnswer(id="2", answers=["so"])])
+    answer, [opened] = asked(run, "can_use_tool", "AskUserQuestion", given, questions=told)
+    assert isinstance(opened.body, QuestionBody) and opened.title == "Which?"
+    assert answer["updatedInput"] == {"questions": told, "answers": {"Which?": "S, L", "Why?": "so"}}
+    answer, [opened, _] = asked(run, "can_use_tool", "AskUserQuestion", Deny(), questions=told)
+    assert answer == {"behavior": "deny", "message": "The operator did not answer."}
+    for questions in ([], told * 5, [{"question": ""}]):
+        answer, [denied] = asked(run, "can_use_tool", "AskUserQuestion", questions=questions)
+        assert (answer["behavior"], denied.reason) == ("deny", "the questions cannot be shown")
+
+
+def test_a_plan_is_approved():
+    """The CLI goes on in the mode that asks about each step; a turn that goes further is still interrupted."""
+    run = with_rules(mode="plan")
+    sent(run)
+    answer, [opened] = asked(run, "can_use_tool", "ExitPlanMode", Allow(), plan="# The plan\nto do")
+    assert isinstance(opened.body, PlanBody) and opened.title == "Plan: The plan"
+    assert answer == {"behavior": "allow", "updatedInput": {"plan": "# The plan\nto do"}}
+    init = {"type": "system", "subtype": "init", "session_id": "s"}
+    run.receive(output({**init, "permissionMode": "default"}))
+    assert sent(run) == []
+    run.receive(output({**init, "permissionMode": "acceptEdits"}))
+    assert [line["request"]["subtype"] for line in sent(run)] == ["interrupt"]
+
+
+def test_a_question_that_the_cli_gives_up_is_withdrawn():
+    """Of two that are open at once, the other one stays open. An interrupt leaves both to the CLI."""
+    run = translator()
+    [first, *_, second] = of_type(run.receive(recorded("two-open")), RequestOpened)
+    sent(run)
+    lines = map(json.loads, recorded("two-open").splitlines())
+    last = [line["request_id"] for line in lines if line.get("request", {}).get("subtype") == "can_use_tool"][-1]
+    [withdrawn] = run.receive(output({"type": "control_cancel_request", "request_id": last}))
+    assert isinstance(withdrawn, RequestWithdrawn) and withdrawn.id == second.id
+    assert run.answer(first.id, Allow(), "") == []
+    [answer] = sent(run)
+    assert answer["response"]["response"]["updatedInput"] == {"command": "touch m1"}
+    run.interrupt()
+    assert run.receive(output({"type": "control_cancel_request", "request_id": "any"})) == []

@@ -10,9 +10,13 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.decisions import UNASKED, decided
 
 from onsembl.agent.drivers.codex.translator import CodexTranslator
+from onsembl.protocol.attention_messages import Allow, Answers, Decision, Deny, FilledForm, QuestionAnswer
+from onsembl.protocol.decisions import problem_with
 from onsembl.protocol.permissions import PermissionMode
+from onsembl.protocol.request_events import RequestOpened, RequestWithdrawn
 from onsembl.protocol.turn_events import (
     Diff,
     MessageChunk,
@@ -63,6 +67,8 @@ class Server:
         self.run = run
         self.events: list[TurnEvent] = []
         self.sent: list[dict] = []
+        self.decision: Decision | None = UNASKED
+        """The answer to each request; None leaves it open."""
         self.read()
 
     def read(self) -> None:
@@ -70,7 +76,8 @@ class Server:
 
     def say(self, *messages: object) -> None:
         for message in messages:
-            self.events += self.run.receive(json.dumps(message).encode() + b"\n")
+            events = self.run.receive(json.dumps(message).encode() + b"\n")
+            self.events += decided(self.run, events, self.decision) if self.decision is not None else events
             self.read()
 
     def tell(self, method: str, **params: object) -> None:
@@ -431,3 +438,108 @@ def test_images_go_with_the_prompt():
         {"type": "text", "text": "the prompt"},
         {"type": "localImage", "path": "/private/a.png"},
     ]
+
+
+def asking(method: str, decision: Decision | None, **params: object) -> Server:
+    """A turn in which Codex asks this about the call `c`."""
+    server = Server(translator()).open()
+    server.decision = decision
+    if method == "item/fileChange/requestApproval":
+        server.item("started", type="fileChange", id="c", changes=[{"path": f"{FOLDER}/a", "kind": {}, "diff": "x"}])
+    server.say({"id": 7, "method": method, "params": {"threadId": "t1", "turnId": "u1", "itemId": "c", **params}})
+    return server
+
+
+QUESTIONS = [
+    {"id": "q1", "question": "Which?", "header": "H", "options": [{"label": "A"}], "isOther": False},
+    {"id": "q2", "question": "The key?", "isSecret": True},
+]
+ANSWERS = Answers(answers=[QuestionAnswer(id="q1", answers=["A"]), QuestionAnswer(id="q2", answers=["k"])])
+COMMAND = {"command": "/bin/bash -lc 'touch b'", "cwd": FOLDER, "reason": "it must"}
+NETWORK = {"networkApprovalContext": {"host": "a.example", "protocol": "https"}}
+FORM = {"serverName": "s", "mode": "form", "message": "Who?", "requestedSchema": {"type": "object"}}
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "decision", "result"),
+    [
+        ("item/commandExecution/requestApproval", COMMAND, Allow(), {"decision": "accept"}),
+        ("item/commandExecution/requestApproval", COMMAND, Deny(), {"decision": "decline"}),
+        ("item/commandExecution/requestApproval", {**COMMAND, **NETWORK}, Allow(), {"decision": "accept"}),
+        ("item/fileChange/requestApproval", {}, Allow(), {"decision": "accept"}),
+        ("item/fileChange/requestApproval", {"itemId": "unknown"}, Allow(), {"decision": "decline"}),
+        (
+            "item/permissions/requestApproval",
+            {"permissions": {"network": {"enabled": True}}},
+            Allow(),
+            {"permissions": {"network": {"enabled": True}}, "scope": "turn"},
+        ),
+        ("item/permissions/requestApproval", {"permissions": {"a": 1}}, Deny(), {"permissions": {}, "scope": "turn"}),
+        (
+            "item/tool/requestUserInput",
+            {"questions": QUESTIONS},
+            ANSWERS,
+            {"answers": {"q1": {"answers": ["A"]}, "q2": {"answers": ["k"]}}},
+        ),
+        ("item/tool/requestUserInput", {"questions": QUESTIONS}, Deny(), {"answers": {}}),
+        ("item/tool/requestUserInput", {"questions": []}, Allow(), {"answers": {}}),
+        (
+            "mcpServer/elicitation/request",
+            FORM,
+            FilledForm(content='{"a":1}'),
+            {"action": "accept", "content": {"a": 1}},
+        ),
+        ("mcpServer/elicitation/request", FORM, Deny(), {"action": "decline"}),
+        ("mcpServer/elicitation/request", {**FORM, "mode": "url"}, Allow(), {"action": "decline"}),
+    ],
+)
+def test_what_a_person_decides_is_given_once(method, params, decision, result):
+    """In Codex's words, and for this time only. What cannot be shown is denied. An interrupt leaves no request open."""
+    server = asking(method, decision, **params)
+    assert [line for line in server.sent if "result" in line] == [{"id": 7, "result": result}]
+    open = asking(method, None, **params)
+    for opened in open.of(RequestOpened):
+        assert problem_with(decision, opened.body) is None
+    asked = bool(open.of(RequestOpened))
+    open.run.interrupt()
+    open.read()
+    cancelled = [line["result"] for line in open.sent if "result" in line]
+    assert len(cancelled) == 1 and ("accept" not in str(cancelled) or not asked)
+    assert open.run.answer(uuid4(), decision, "") is None
+
+
+def test_what_codex_asks_is_shown_whole():
+    """The command without its shell, the folder and the reason; of a change of files the diff."""
+    [opened] = asking("item/commandExecution/requestApproval", None, **COMMAND).of(RequestOpened)
+    body = opened.body
+    assert (opened.title, body.folder, body.reason, body.parts) == ("shell touch b", FOLDER, "it must", [["touch b"]])
+    assert body.rules == ["shell(touch b)", "shell(touch *)", "shell"]
+    [opened] = asking("item/fileChange/requestApproval", None, grantRoot="/").of(RequestOpened)
+    assert (opened.body.diff, opened.body.reason) == (
+        *(f"--- /dev/null\n+++ {FOLDER}/a\n@@ -0,0 +1 @@\n+x\n", "For all files in /."),
+    )
+    [opened] = asking("item/commandExecution/requestApproval", None, command="/bin/bash -lc 'a\\'b'").of(RequestOpened)
+    assert opened.body.parts == [], "no pattern fits a command that is told in quotes of its own"
+
+
+def test_the_reason_of_a_denial_is_sent_into_the_turn():
+    """Codex takes no reason with a denial. A refusal of that text changes nothing."""
+    server = asking("item/fileChange/requestApproval", Deny(reason="Use b."))
+    steer = server.asked("turn/steer")
+    assert steer["params"]["input"] == [{"type": "text", "text": f"Denied: {FOLDER}/a. Use b."}]
+    server.answer("turn/steer", error={"code": 1, "message": "too late"})
+    server.complete()
+    assert server.run.outcome == "completed" and server.run.input_complete
+
+
+def test_a_request_that_is_resolved_elsewhere_is_withdrawn():
+    """Codex tells when a request is answered or given up; the end of the turn does, too."""
+    server = asking("item/fileChange/requestApproval", None)
+    server.tell("serverRequest/resolved", requestId=8)
+    assert server.of(RequestWithdrawn) == []
+    server.tell("serverRequest/resolved", requestId=7)
+    [withdrawn] = server.of(RequestWithdrawn)
+    assert withdrawn.id == server.of(RequestOpened)[0].id
+    ended = asking("item/fileChange/requestApproval", None)
+    ended.complete()
+    assert len(ended.of(RequestWithdrawn)) == 1

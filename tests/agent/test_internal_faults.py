@@ -81,6 +81,13 @@ class FaultyRun:
     def interrupt(self) -> None:
         self._driver.at("interrupt")
 
+    @property
+    def waits(self) -> bool:
+        return bool(self._driver.at("waits"))
+
+    def withdraw_requests(self, reason: str) -> None:
+        self._driver.at("withdraw")
+
     def finish(self) -> str | None:
         return self._driver.at("finish")  # type: ignore[return-value]
 
@@ -140,7 +147,7 @@ async def bench(tmp_path: Path, context: ProcessContext) -> AsyncIterator[Bench]
     bench.journal.close()
 
 
-ENDLESS = ("started", "output", "error output", "usage")
+ENDLESS = ("started", "output", "error output", "waits", "usage")
 """Places at which the program would run on for ever if the fault did not stop it."""
 INVALID: list[tuple[str, object]] = [
     ("usage", Usage(model="\ud800")),
@@ -150,10 +157,8 @@ INVALID: list[tuple[str, object]] = [
     ("finish", 7),
 ]
 PLACES: list[tuple[str, object]] = [
-    *(
-        (place, None)
-        for place in ("start", "started", "output", "error output", "finish", "usage", "completed", "exceeded")
-    ),
+    *((place, None) for place in ("start", "started", "output", "error output", "waits", "withdraw", "finish")),
+    *((place, None) for place in ("usage", "completed", "exceeded")),
     *INVALID,
 ]
 

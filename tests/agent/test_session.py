@@ -16,11 +16,13 @@ from onsembl.agent.errors import CannotWrite
 from onsembl.agent.link.outbox import Outbox
 from onsembl.agent.link.session import ProtocolFault, ServerSession
 from onsembl.agent.terminal import AgentTerminal
+from onsembl.protocol.attention_messages import Deny
 from onsembl.protocol.keyboard_messages import KeysRejection
 from onsembl.protocol.limits import LimitName
 from onsembl.protocol.messages import (
     Acknowledged,
     AgentProblem,
+    Answer,
     Cancel,
     Ended,
     EndRecorded,
@@ -30,7 +32,9 @@ from onsembl.protocol.messages import (
     Keys,
     KeysTaken,
     Leave,
+    Message,
     Offer,
+    OpenRequests,
     Ping,
     Pong,
     Resize,
@@ -61,6 +65,7 @@ class Handler:
         self.steps: deque[Steps] = deque()
         self.resent = 0
         self.problem: str | None = None
+        self.requests: list[UUID] = []
 
     def offer(self, offer: Offer) -> None:
         if self.problem is not None:
@@ -85,6 +90,12 @@ class Handler:
 
     def when_read(self, answer: Callable[[], None]) -> None:
         self.answers.append(answer)
+
+    def requests_after_welcome(self, *, server_takes: bool) -> list[Message]:
+        return [OpenRequests(requests=self.requests)] if server_takes else []
+
+    def answer(self, answer: Answer) -> None:
+        self.calls.append(answer)
 
     def end_recorded(self, command_id: UUID) -> None:
         self.calls.append(("recorded", command_id))
@@ -245,6 +256,21 @@ def test_steps_are_sent_to_a_server_that_takes_them(session, handler):
     assert handler.resent == 2
     session.receive(encode(StepsRecorded(command_id=batch.command_id, through=1)))
     assert handler.calls == [("steps", batch.command_id, 1)]
+
+
+def test_open_requests_follow_the_welcome(session, handler):
+    """A server that takes them is told of all, and its answers reach the handler. One of an earlier release is told
+    nothing."""
+    server = Server()
+    handler.requests = [uuid4(), uuid4()]
+    for takes in (False, True):
+        session.connect()
+        session.receive_welcome(encode(Welcome(**_fields(server, 0), takes_requests=takes)))
+        told = [OpenRequests(requests=handler.requests)] if takes else []
+        assert [decode_from_agent(frame) for frame in frames(session)] == told
+    answer = Answer(request_id=uuid4(), command_id=uuid4(), digest="0" * 64, decision=Deny(), by="anna")
+    session.receive(encode(answer))
+    assert handler.calls == [answer]
 
 
 def test_a_problem_is_told_to_a_server_that_takes_it(session, handler):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
@@ -12,8 +14,64 @@ from onsembl.agent.drivers.claude.translator import ClaudeTranslator
 from onsembl.agent.drivers.start_failure import waits_for_a_person, with_doctor
 from onsembl.agent.drivers.turn_run import TurnRun
 from onsembl.agent.process.process import ProcessContext
-from onsembl.protocol.turn_events import MessageChunk, TurnEvent, TurnOutcome
+from onsembl.agent.requests import Taken
+from onsembl.protocol.attention_messages import (
+    Allow,
+    Answer,
+    Asked,
+    Decision,
+    Deny,
+    PermissionBody,
+    Withdrawn,
+)
+from onsembl.protocol.messages import Message
+from onsembl.protocol.request_events import RequestOpened
+from onsembl.protocol.turn_events import MessageChunk, PermissionDenied, TurnEvent, TurnOutcome
 from onsembl.protocol.turn_messages import TurnReport
+from onsembl.protocol.turn_steps import Step
+
+BODY = PermissionBody(tool="Bash", tool_kind="execute", input="{}")
+ASKS = "read hello; echo asks; read answer; echo got $answer; echo done"
+
+
+class Steps:
+    """Keeps the newest revision of each step."""
+
+    def __init__(self) -> None:
+        self.steps: dict[int, Step] = {}
+
+    def add(self, command_id: UUID, steps: list[Step]) -> None:
+        self.steps.update({step.number: step for step in steps})
+
+    def ended(self, command_id: UUID) -> None:
+        pass
+
+    def told(self) -> list[tuple[str, str, str]]:
+        notices = [step for step in self.steps.values() if step.kind == "notice"]
+        return [(step.name, "denied" if step.denied else step.status, step.result) for step in notices]
+
+
+class Server:
+    """Takes the requests of a run, and answers them."""
+
+    def __init__(self, context: ProcessContext) -> None:
+        self.requests = context.requests
+        self.requests.messages_after_welcome(server_takes=True)
+        self.requests.send = self._take
+        self.messages: asyncio.Queue[Message] = asyncio.Queue()
+
+    def _take(self, message: Message) -> None:
+        self.messages.put_nowait(message)
+
+    async def next(self) -> Message:
+        async with asyncio.timeout(60):
+            return await self.messages.get()
+
+    def take(self, asked: Asked, decision: Decision) -> Taken:
+        answer = Answer(
+            request_id=asked.request_id, command_id=asked.command_id, digest=asked.digest, decision=decision, by="anna"
+        )
+        return self.requests.take(answer)
 
 
 class EchoTranslator:
@@ -30,12 +88,19 @@ class EchoTranslator:
         self.interrupts = 0
 
     def receive(self, data: bytes) -> list[TurnEvent]:
+        if b"asks" in data:
+            return [RequestOpened(id=uuid4(), title="Bash rm", body=BODY)]
         if b"done" in data:
             self.outcome, self.input_complete = "completed", True
         return [MessageChunk(speaker="agent", text=data.decode())]
 
     def end(self) -> list[TurnEvent]:
         return []
+
+    def answer(self, request_id: UUID, decision: Decision, denial: str) -> list[TurnEvent] | None:
+        self._input = f"{type(decision).__name__}\n".encode()
+        denied = PermissionDenied(tool_call="t", name="Bash", title="rm", reason=denial)
+        return [denied] if isinstance(decision, Deny) else []
 
     def interrupt(self) -> None:
         self._input = b"interrupt\n"
@@ -154,6 +219,68 @@ async def test_input_that_nobody_reads_holds_nothing_up(context, shown):
     """A program that ends without reading a long input ends the run."""
     run = bash("echo done", context, EchoTranslator("x" * 1_000_000))
     assert await end(run) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("decision", "got", "step"),
+    [
+        (Allow(), b"got Allow", ("request", "completed", "Allowed by anna.")),
+        (Deny(reason="No."), b"got Deny", ("request", "denied", "Denied by anna: No.")),
+    ],
+)
+async def test_a_request_waits_for_its_answer(context, shown, decision, got, step):
+    """The program gets the decision, and the terminal and the steps have both."""
+    server, steps = Server(context), Steps()
+    run = bash(ASKS, replace(context, steps=steps), EchoTranslator())
+    asked = await server.next()
+    assert isinstance(asked, Asked) and run.waits and server.requests.open_of(asked.command_id) == [asked.request_id]
+    assert steps.told() == [("request", "in_progress", "")]
+    assert b"Waits for a person: Bash rm" in shown.data
+    taken = server.take(asked, decision)
+    assert taken.decision == decision and run.give(asked.request_id, decision, "anna") and not run.waits
+    assert await end(run) == (0, None)
+    assert got in shown.data and steps.told()[0] == step
+    assert (b"Allowed by anna." if decision == Allow() else b"denied: Bash rm \xc2\xb7 by anna: No.") in shown.data
+
+
+async def test_a_request_that_nobody_can_see_is_denied(context, shown):
+    """A server of an earlier release takes none; and one may come when a request is open."""
+    run = bash(ASKS, context, EchoTranslator())
+    assert await end(run) == (0, None)
+    assert b"got Deny" in shown.data and b"nobody could be asked" in shown.data
+    server = Server(context)
+    run = bash(ASKS, context, EchoTranslator())
+    asked = await server.next()
+    run.deny_requests("nobody could be asked")
+    assert isinstance(asked, Asked) and not run.waits
+    assert isinstance(await server.next(), Withdrawn)
+    assert await end(run) == (0, None)
+    assert shown.data.count(b"got Deny") == 2
+
+
+@pytest.mark.parametrize("by", ["kill", "interrupt", "stop"])
+async def test_a_request_ends_with_its_turn(context, shown, by):
+    """A program that is killed, and a turn that is stopped: the request is withdrawn, and an answer comes late."""
+    server = Server(context)
+    run = bash("read hello; echo asks; read interrupt; echo done", context, EchoTranslator())
+    asked = await server.next()
+    assert isinstance(asked, Asked)
+    if by == "kill":
+        run.process.tree.signal_group(signal.SIGKILL)
+        async with asyncio.timeout(60):
+            await run.process.exited
+        assert server.take(asked, Allow()).decision == Allow() and not run.give(asked.request_id, Allow(), "anna")
+    elif by == "interrupt":
+        run.interrupt()
+    else:
+        run.withdraw_requests("The command is stopped.")
+        run.interrupt()
+    assert not run.waits
+    if by != "kill":
+        assert isinstance(await server.next(), Withdrawn)
+        assert server.take(asked, Allow()) == Taken("late")
+    await end(run)
+    assert b"Not answered" in shown.data and b"Allow" not in shown.data
 
 
 @pytest.mark.parametrize(

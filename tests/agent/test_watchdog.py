@@ -98,6 +98,7 @@ class Running:
         self.fault = None
         self.progressed = asyncio.Event()
         self.usage: Usage | None = None
+        self.waits = False
 
     def uses(self, tokens: int) -> None:
         self.usage = Usage(output_tokens=tokens)
@@ -126,3 +127,25 @@ async def test_an_exceeded_limit_ends_the_wait_at_once():
     run.uses(10)
     run.uses(11)
     assert await watching == "tokens"
+
+
+async def test_waiting_for_a_person_is_not_idle():
+    """While a request is open no silence is too long; after it, the time without output counts anew."""
+
+    class Waiting(Running):
+        """Waits for a person until it was looked at often enough."""
+
+        looks = 0
+
+        @property
+        def waits(self) -> bool:
+            self.looks += 1
+            return self.looks < 5
+
+        @waits.setter
+        def waits(self, _: bool) -> None:
+            pass
+
+    run = Waiting()
+    assert await watch_limits(run, CommandLimits(idle_seconds=0.02), asyncio.Event(), lambda _: None) == "idle_seconds"
+    assert run.looks > 5, "each look came when it would have been idle for too long"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 import tomllib
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,25 @@ def as_lines(steps: list[dict[str, Any]], folder: Path) -> list[str]:
     return lines
 
 
+@asynccontextmanager
+async def denying(admin: Operator) -> AsyncGenerator[None]:
+    """Deny whatever waits for a person."""
+
+    async def deny() -> None:
+        while True:
+            for row in (await call_api(admin, "GET", "/v1/attention?state=open"))["requests"]:
+                answer = {"digest": row["digest"], "decision": {"decision": "deny", "reason": "Not allowed."}}
+                await call_api(admin, "POST", f"/v1/attention/{row['id']}/answer", answer)
+            await asyncio.sleep(0.05)
+
+    task = asyncio.create_task(deny())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 async def run_turn(
     api: Api, admin: Operator, folder: Path, turn: dict[str, Any], conversation: str
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -56,7 +78,7 @@ async def run_turn(
         complete = len(steps) >= wanted and all(step["status"] != "in_progress" for step in steps)
         return steps if complete else None
 
-    async with agent_running(api, folder, kind="claude") as agent:
+    async with agent_running(api, folder, kind="claude") as agent, denying(admin):
         await call_api(admin, "PUT", f"/v1/agents/{agent.id}/permission-mode", {"permission_mode": "full"})
         command = await admin.send(agent.id, text, conversation=conversation, **fields)
         if "interrupt_at" in turn:
@@ -108,7 +130,7 @@ async def test_a_case_gives_what_the_table_says(api, admin, claude, tmp_path, ca
 async def test_a_permission_mode_allows_what_the_table_says(api, admin, claude, tmp_path, mode):
     """Claude Code works in this mode, runs the tools that it allows, and each other one is denied and named."""
     wanted, tools = TABLE["mode"][mode], TABLE["tool"]
-    async with agent_running(api, tmp_path, kind="claude") as agent:
+    async with agent_running(api, tmp_path, kind="claude") as agent, denying(admin):
         await call_api(admin, "PUT", f"/v1/agents/{agent.id}/permission-mode", {"permission_mode": mode})
         prompt = " ".join(tools.values()).replace("FOLDER", str(tmp_path))
         command = await admin.until_state(await admin.send(agent.id, prompt), *FINAL)

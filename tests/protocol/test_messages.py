@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onsembl.protocol import messages as m
+from onsembl.protocol.attention_messages import Answers, PermissionBody, QuestionAnswer, digest_of
 from onsembl.protocol.close_codes import CloseCode, is_permanent
 from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.states import ACTIVE_STATES, FINAL_STATES, TRANSITIONS, CommandState, Role
@@ -24,6 +25,15 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ACCEPTED = m.Accepted(command_id=ID, started_at=NOW, output_start=0)
 USED = m.Used(command_id=ID, usage=m.Usage(input_tokens=3))
 ENDED = m.Ended(command_id=ID, outcome="failed", ended_at=NOW, exit_code=1, usage=m.Usage(input_tokens=3))
+PERMISSION = PermissionBody(
+    tool="Bash",
+    tool_kind="execute",
+    input='{"command":"rm x"}',
+    names=["Bash"],
+    said=["rm x"],
+    parts=[["rm x"]],
+    rules=["Bash(rm x)"],
+)
 
 FROM_AGENT = [
     m.Hello(
@@ -64,6 +74,18 @@ FROM_AGENT = [
         ],
     ),
     m.Steered(command_id=ID, steer_id=ID, step=3),
+    m.OpenRequests(requests=[ID]),
+    m.Asked(
+        request_id=ID,
+        command_id=ID,
+        title="rm x",
+        body=PERMISSION,
+        digest=digest_of(PERMISSION),
+        step=2,
+        asked_at=NOW,
+    ),
+    m.Withdrawn(request_id=ID, command_id=ID, reason="why"),
+    m.AnswerTaken(request_id=ID, digest=digest_of(PERMISSION), fate="late"),
     m.CancelStep(command_id=ID, step="sigterm", at=NOW, processes_left=3),
     m.HaltProgress(halt_id=ID, state="dying", at=NOW, processes_left=1, pids=[5]),
     m.AgentProblem(problem="full", number=1),
@@ -90,6 +112,13 @@ FROM_SERVER = [
     m.Steer(command_id=ID, steer_id=ID, text="and this"),
     m.EndRecorded(command_id=ID),
     m.StepsRecorded(command_id=ID, through=3),
+    m.Answer(
+        request_id=ID,
+        command_id=ID,
+        digest=digest_of(PERMISSION),
+        decision=Answers(answers=[QuestionAnswer(id="1", answers=["yes"])]),
+        by="anna",
+    ),
     m.Cancel(command_id=ID, reason="why", limit="tokens"),
     m.Halt(halt_id=ID, number=3, seconds=2.0, reason="why"),
     m.HaltLifted(number=3),

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 from onsembl.agent.errors import AgentError
+from onsembl.agent.mcp.gateway import SERVER_NAME
+from onsembl.agent.mcp.tools import ASK, NOTIFY
 from onsembl.protocol.permissions import PermissionMode
 
 NO_COMMAND = (
@@ -22,8 +24,8 @@ class AcpCli:
     itself, and only the mode `plan` cannot be had. `key_method` is the way to sign in with an API key, and the
     environment variable that has the key. `model_flag` and `folder_flag` are its options for a model and for a further
     folder that it may read. `replay_ends_with` is the update that follows a replay of a conversation, when the CLI
-    answers the request for it before the replay is over. `forgotten` are texts of its error about a conversation that
-    it does not have.
+    answers the request for it before the replay is over. `own_tools` are the titles of calls of the agent's own tools,
+    which need no permission. `forgotten` are texts of its error about a conversation that it does not have.
     """
 
     name: str
@@ -34,6 +36,7 @@ class AcpCli:
     folder_flag: str | None = None
     replay_ends_with: str | None = None
     forgotten: Sequence[str] = ()
+    own_tools: Sequence[str] = ()
 
 
 GEMINI = AcpCli(
@@ -46,6 +49,7 @@ GEMINI = AcpCli(
     model_flag="--model",
     folder_flag="--include-directories",
     replay_ends_with="available_commands_update",
+    own_tools=tuple(f"{tool} ({SERVER_NAME} MCP Server)" for tool in (ASK, NOTIFY)),
     forgotten=("Invalid session identifier", "No previous sessions found"),
 )
 

@@ -13,11 +13,16 @@ from onsembl.agent.drivers.acp.translator import AcpTranslator
 from onsembl.agent.drivers.attached_files import AttachedFile, with_paths
 from onsembl.agent.drivers.conversation_ids import ConversationIds
 from onsembl.agent.drivers.flags import states
+from onsembl.agent.drivers.json_lines import Json
 from onsembl.agent.drivers.turn_run import TurnRun
+from onsembl.agent.mcp.gateway import COMMAND, SERVER_NAME, ToolAccess
 from onsembl.agent.process.process import ProcessContext
 from onsembl.protocol.messages import Offer
 from onsembl.protocol.permissions import PermissionMode
+from onsembl.protocol.reports import INSTRUCTION
 
+PENDING_SECONDS = 540.0
+"""How long a call of the agent's own tools may wait: Gemini CLI gives a call up after 10 minutes."""
 _MINUTE = "%Y-%m-%dT%H-%M"
 _MARGIN_SECONDS = 0.5
 _MODE_FLAGS = ("--approval-mode", "--yolo", "-y")
@@ -29,6 +34,7 @@ class GeminiDriver:
     takes_steers = False
     takes_rules = False
     takes_attachments = True
+    takes_answers = True
     takes_forks = False
 
     def start(self, offer: Offer, context: ProcessContext, files: Sequence[AttachedFile] = ()) -> TurnRun:
@@ -45,6 +51,7 @@ class AcpDriver:
     takes_steers = False
     takes_rules = False
     takes_attachments = True
+    takes_answers = True
     takes_forks = False
 
     def start(self, offer: Offer, context: ProcessContext, files: Sequence[AttachedFile] = ()) -> TurnRun:
@@ -75,9 +82,12 @@ def _start(
     mode: PermissionMode | None = None
     if not own_mode:
         mode = turn.permission_mode if turn is not None else "ask"
+    report = turn is not None and turn.report
+    prompt = f"{offer.prompt}\n\n{INSTRUCTION}" if report else offer.prompt
+    access = context.tools.admit(PENDING_SECONDS) if context.tools is not None else None
     translator = AcpTranslator(
         cli,
-        with_paths(offer.prompt, files),
+        with_paths(prompt, files),
         images=[(file.attachment.media_type, file.base64()) for file in files if file.attachment.is_image],
         folder=str(context.cwd),
         known=ids.known(turn),
@@ -85,9 +95,18 @@ def _start(
         mode=mode,
         model=turn.model if turn is not None else None,
         has_key=cli.key_method is not None and bool(os.environ.get(cli.key_method[1])),
+        mcp_servers=[_tools(access)] if access is not None else [],
         on_conversation=lambda cli_id: ids.put(turn.conversation, cli_id) if turn is not None else None,
     )
-    return TurnRun(argv, offer.command_id, context, translator, delay=delay, reason=reason)
+    return TurnRun(
+        argv, offer.command_id, context, translator, report=report, delay=delay, reason=reason, access=access
+    )
+
+
+def _tools(access: ToolAccess) -> Json:
+    """The agent's own tools, as ACP names a server of tools. It goes to the CLI's input, which nobody else reads."""
+    environment = [{"name": name, "value": value} for name, value in access.environment.items()]
+    return {"name": SERVER_NAME, "command": COMMAND[0], "args": [*COMMAND[1:]], "env": environment}
 
 
 def seconds_until_loadable(conversation: str, now: float) -> float:

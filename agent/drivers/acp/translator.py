@@ -9,8 +9,9 @@ and passed over. As seen with Gemini CLI 0.61, OpenCode 1.18, claude-agent-acp 0
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from uuid import UUID, uuid4
 
-from onsembl.agent.drivers.acp import content
+from onsembl.agent.drivers.acp import content, requests
 from onsembl.agent.drivers.acp.clis import AcpCli
 from onsembl.agent.drivers.json_lines import (
     Json,
@@ -26,7 +27,9 @@ from onsembl.agent.drivers.json_rpc import JsonRpc, Message, Notification, Refus
 from onsembl.agent.drivers.rate_limits import RateLimits
 from onsembl.agent.drivers.start_failure import with_doctor
 from onsembl.agent.drivers.step_recorder import short
+from onsembl.protocol.attention_messages import Allow, Decision
 from onsembl.protocol.permissions import PermissionMode
+from onsembl.protocol.request_events import RequestOpened, RequestWithdrawn
 from onsembl.protocol.turn_events import (
     Diff,
     MessageChunk,
@@ -66,7 +69,7 @@ class AcpTranslator:
 
     `known` is the CLI's own id of the conversation that the prompt continues; None begins one, and then
     `on_conversation` is called with its id before the prompt is sent. `fork_of` is the id of the conversation of which
-    a new one would be a copy.
+    a new one would be a copy. `mcp_servers` are servers of tools for the CLI, as ACP names them.
     """
 
     def __init__(
@@ -82,10 +85,12 @@ class AcpTranslator:
         on_conversation: Callable[[str], None],
         model: str | None = None,
         images: Sequence[tuple[str, str]] = (),
+        mcp_servers: Sequence[Json] = (),
     ) -> None:
         self._cli = cli
         self._prompt: list[Json] = [{"type": "text", "text": prompt}]
         self._images = images
+        self._mcp_servers = [*mcp_servers]
         self._folder = folder
         self._known = known
         self._fork_of = fork_of
@@ -118,6 +123,8 @@ class AcpTranslator:
         """The tool calls without a result, each with the fields that were told of it so far."""
         self._shown: dict[str, list[Diff]] = {}
         """Those of them that were shown, with the changes that were shown."""
+        self._asked: dict[UUID, tuple[Request, Json]] = {}
+        """The requests that wait for a person, each with what is known of its call."""
         self._denied: dict[str, Denial] = {}
         self._speaker: Speaker | None = None
         self.outcome: TurnOutcome | None = None
@@ -147,10 +154,31 @@ class AcpTranslator:
     def interrupt(self) -> None:
         """Ask the CLI to end the turn; the conversation stays. A prompt that was not sent yet is not sent any more."""
         self._interrupted = True
+        for request, _ in self._asked.values():
+            self._rpc.answer(request, requests.CANCELLED)
+        self._asked.clear()
         if not self._prompted:
             self._unshown += self._end("interrupted", _INTERRUPTED)
         elif not self._ended:
             self._rpc.notify("session/cancel", sessionId=self._session)
+
+    def answer(self, request_id: UUID, decision: Decision, denial: str) -> list[TurnEvent] | None:
+        """Give the CLI the decision on a request that was opened by an event; None when it does not wait any more.
+        `denial` is shown if it is one.
+
+        The protocol has no place for the reason of a denial.
+        """
+        if (asked := self._asked.pop(request_id, None)) is None:
+            return None
+        request, call = asked
+        self._rpc.answer(request, result := requests.result_of(request.params, decision))
+        if isinstance(decision, Allow) and result != requests.CANCELLED:
+            return []
+        identity, name, title = as_text(call.get("toolCallId")), content.tool_kind(call), as_text(call.get("title"))
+        if identity in self._denied:
+            return []
+        self._denied[identity] = Denial(tool=name, title=short(title))
+        return [PermissionDenied(tool_call=identity, name=name, title=title, reason=denial)]
 
     def take_input(self) -> bytes:
         """The bytes for the CLI's input since the last call."""
@@ -207,7 +235,7 @@ class AcpTranslator:
 
     def _open(self, initialized: Json) -> Iterator[TurnEvent]:
         """Begin the conversation, or continue it: without a replay where the CLI can."""
-        place: Json = {"cwd": self._folder, "mcpServers": []}
+        place: Json = {"cwd": self._folder, "mcpServers": self._mcp_servers}
         capabilities = as_object(initialized.get("agentCapabilities"))
         if as_object(capabilities.get("promptCapabilities")).get("image") is True:  # else it has their paths
             self._prompt += [{"type": "image", "mimeType": kind, "data": data} for kind, data in self._images]
@@ -292,6 +320,9 @@ class AcpTranslator:
         if not self._ended:
             self._ended = True
             self.outcome, self._error = outcome, error
+            for id in self._asked:
+                yield RequestWithdrawn(id=id, reason="The turn has ended.")
+            self._asked.clear()
             yield TurnEnded(outcome=outcome, error=error, usage=self._usage)
 
     # Messages of the CLI
@@ -328,28 +359,26 @@ class AcpTranslator:
         yield from self._end("failed", text)
 
     def _request(self, request: Request) -> Iterator[TurnEvent]:
-        """A request of the CLI: a question for permission is answered with no, any other with an error."""
-        if request.method != "session/request_permission":
+        """A request of the CLI. A person is asked for permission; any other request is answered with an error."""
+        if request.method != requests.PERMISSION:
             self.unknown += 1
             self._rpc.reject(request)
-            return
-        params = request.params
-        no = [option for option in as_objects(params.get("options")) if option.get("kind") == "reject_once"]
-        outcome = {"outcome": "cancelled"}
-        over = self._interrupted or self._ended
-        if no and not over:
-            outcome = {"outcome": "selected", "optionId": as_text(no[0].get("optionId"))}
-        self._rpc.answer(request, {"outcome": outcome})
-        if over:
-            return
-        call = as_object(params.get("toolCall"))
-        identity = as_text(call.get("toolCallId"))
-        yield from self._call(identity, call, show=True)
-        name, title = content.tool_kind(self._calls[identity]), as_text(self._calls[identity].get("title"))
-        if identity not in self._denied:
-            self._denied[identity] = Denial(tool=name, title=short(title))
-            reason = "nobody could be asked"
-            yield PermissionDenied(tool_call=identity, name=name, title=title, reason=reason)
+        elif self._interrupted or self._ended:
+            self._rpc.answer(request, requests.CANCELLED)
+        else:
+            told = as_object(request.params.get("toolCall"))
+            identity = as_text(told.get("toolCallId"))
+            yield from self._call(identity, told, show=True)
+            call = self._calls[identity]
+            if self._mcp_servers and call.get("kind") == "other" and call.get("title") in self._cli.own_tools:
+                self._rpc.answer(request, requests.result_of(request.params, Allow()))
+                return
+            id = uuid4()
+            self._asked[id] = request, dict(call)
+            title = f"{content.tool_kind(call)} {as_text(call.get('title'))}"
+            yield RequestOpened(
+                id=id, tool_call=identity, title=title, body=requests.body_of(call, self._shown[identity], self._folder)
+            )
 
     def _update(self, update: Json) -> Iterator[TurnEvent]:
         kind = as_text(update.get("sessionUpdate"))

@@ -26,6 +26,8 @@ ARGV = (
     *("--input-format", "stream-json", "--output-format", "stream-json", "--permission-prompt-tool", "stdio"),
     "--replay-user-messages",  # says when a text was taken that was sent during the turn
 )
+PENDING_SECONDS = 3600.0
+"""How long a call of the agent's own tools may wait. Claude Code itself waits for a day and more."""
 _MODE_FLAGS = ("--permission-mode", "--dangerously-skip-permissions")
 _CONVERSATION_FLAGS = (
     "--resume",
@@ -44,6 +46,7 @@ class ClaudeDriver:
     takes_steers = True
     takes_rules = True
     takes_attachments = True
+    takes_answers = True
     takes_forks = True
 
     def start(self, offer: Offer, context: ProcessContext, files: Sequence[AttachedFile] = ()) -> TurnRun:
@@ -61,9 +64,12 @@ class ClaudeDriver:
             rules = ToolRules(deny=rules.deny)
         if files:  # else it asks before it reads them
             argv.append(f"--add-dir={files[0].path.parent}")
+        access = context.tools.admit(PENDING_SECONDS) if context.tools is not None else None
+        if access is not None:
+            argv += ["--mcp-config", access.mcp_config()]
         translator = ClaudeTranslator(_content(offer.prompt, files), offer.command_id, mode, rules, str(context.cwd))
         report = offer.turn is not None and offer.turn.report
-        return TurnRun(argv, offer.command_id, context, translator, translator, report=report)
+        return TurnRun(argv, offer.command_id, context, translator, translator, report=report, access=access)
 
 
 def _content(prompt: str, files: Sequence[AttachedFile]) -> str | list[Json]:

@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from typing import cast
 from uuid import UUID
 
-import msgspec
-
 from onsembl.agent.drivers.claude import tools
 from onsembl.agent.drivers.claude.outcomes import BEGIN_ANEW, INTERRUPTED, outcome_of, retry_text, with_mend
 from onsembl.agent.drivers.claude.permissions import STARTS, goes_further
+from onsembl.agent.drivers.claude.tool_permissions import ToolPermissions
 from onsembl.agent.drivers.claude.usage import UsageCounter
 from onsembl.agent.drivers.json_lines import (
     Json,
@@ -30,7 +29,9 @@ from onsembl.agent.drivers.json_lines import (
     to_json,
 )
 from onsembl.agent.drivers.rate_limits import RateLimits
+from onsembl.agent.drivers.step_recorder import short
 from onsembl.agent.rendering.text import printable
+from onsembl.protocol.attention_messages import Decision
 from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.tool_rules import NO_RULES, ToolRules
 from onsembl.protocol.turn_events import (
@@ -38,7 +39,6 @@ from onsembl.protocol.turn_events import (
     MessageEnded,
     Notice,
     NoticeKind,
-    PermissionDenied,
     Plan,
     Speaker,
     Steered,
@@ -50,17 +50,10 @@ from onsembl.protocol.turn_events import (
     TurnOutcome,
     TurnStarted,
 )
-from onsembl.protocol.turn_messages import MAX_DENIALS, Denial, TurnReport
+from onsembl.protocol.turn_messages import MAX_DENIALS, TurnReport
 from onsembl.protocol.usage import Usage
 
-NOBODY_TO_ASK = (
-    "Nobody can be asked for permission while this command runs. Go on without this tool call, "
-    "and say in the answer what was not possible."
-)
-_DENIED = "A rule of the control center denies this. Go on without it, and say in the answer what was not possible."
 _BEFORE_TOOL = "before_tool"
-_FOR_PERSONS = ("AskUserQuestion", "ExitPlanMode")
-"""Tools whose answer is a person's, whatever the rules allow."""
 _FORGOTTEN = "No conversation found"
 
 
@@ -93,9 +86,6 @@ class ClaudeTranslator:
         """The message whose pieces were shown as they came, whose whole blocks are then not shown again."""
         self._calls: dict[str, tuple[str, str | None]] = {}
         """The title and the parent of each tool call."""
-        self._denied: dict[str, Denial] = {}
-        self._untold: dict[str, PermissionDenied] = {}
-        """Denials of calls that the CLI has not shown yet: those of a subagent come after the question."""
         self._started: TurnStarted | None = None
         self._context: tuple[int, int] | None = None
         """The tokens of the conversation that the model has read last, and how many it can read."""
@@ -109,10 +99,7 @@ class ClaudeTranslator:
         self._interrupted = False
         self._stopped: str | None = None
         """Why the turn was stopped, if the CLI went further than it may."""
-        self._rules = rules
-        self._folder = folder
-        self._checked: set[str] = set()
-        """The tool calls that were compared with the rules before they ran."""
+        self._permissions = ToolPermissions(rules, folder, self._calls, self._answer)
         self._last_error = ""
         self._error_kind = ""
         """The kind of the last error, in the CLI's words."""
@@ -147,7 +134,7 @@ class ClaudeTranslator:
     def end(self) -> list[TurnEvent]:
         """Translate the last line at the end of the output."""
         events = [event for line in self._lines.end() for event in self._line(line)]
-        events += self._untold.values()
+        events += self._permissions.take_untold()
         if self._streamed:
             events.append(MessageEnded())
         return events
@@ -171,8 +158,19 @@ class ClaudeTranslator:
         A prompt that was not sent yet is not sent any more.
         """
         self._interrupted = True
+        self._permissions.give_up()
         self._subagents.clear()  # an interrupt ends them, too
         self._ask("interrupt", cancel_queued=True)
+
+    def answer(self, request_id: UUID, decision: Decision, denial: str) -> list[TurnEvent] | None:
+        """Give the CLI the decision on a request that was opened by an event; None when it does not wait any more.
+        `denial` is shown if it is one."""
+        if not self._permissions.is_open(request_id):
+            return None
+        events = list(self._permissions.answer(request_id, decision, denial))
+        if self._permissions.plan_approved and self._permission_mode == "plan":
+            self._permission_mode = "ask"  # to which the CLI changes then: a person decides on each further step
+        return events
 
     def take_input(self) -> bytes:
         """The bytes for the CLI's input since the last call."""
@@ -209,13 +207,13 @@ class ClaudeTranslator:
         conversation = started.conversation if started is not None else ""
         return TurnReport(
             conversation=as_id(conversation),
-            model=_short(started.model) if started is not None else None,
+            model=short(started.model) if started is not None else None,
             folder=started.folder.replace("\0", "")[:4096] if started is not None else None,
-            permission_mode=_short(started.permission_mode) if started is not None else None,
+            permission_mode=short(started.permission_mode) if started is not None else None,
             context_tokens=self._context[0] if self._context is not None else None,
             context_window=self._context[1] if self._context is not None else None,
-            denied=len(self._denied),
-            denials=list(self._denied.values())[:MAX_DENIALS],
+            denied=len(self._permissions.denied),
+            denials=list(self._permissions.denied.values())[:MAX_DENIALS],
             forgotten=self._forgotten,
             last_message=as_id(self._last_line),
             windows=self._limits.windows,
@@ -257,7 +255,9 @@ class ClaudeTranslator:
                 yield from self._limits.take_claude(as_object(line.get("rate_limit_info")))
             case "command_lifecycle":
                 yield from self._lifecycle(as_text(line.get("command_uuid")), line.get("state"))
-            case "control_cancel_request" | "tool_progress" | "keep_alive":
+            case "control_cancel_request":
+                yield from self._permissions.cancelled(as_text(line.get("request_id")))
+            case "tool_progress" | "keep_alive":
                 pass
             case _:
                 self.unknown += 1
@@ -324,8 +324,7 @@ class ClaudeTranslator:
             diffs=tools.diffs(name, arguments),
             parent=parent,
         )
-        if (denied := self._untold.pop(identity, None)) is not None:
-            yield msgspec.structs.replace(denied, parent=parent)
+        yield from self._permissions.shown(identity, parent)
         if name == "ExitPlanMode":
             yield from _message("agent", as_text(arguments.get("plan")), parent)
 
@@ -393,7 +392,8 @@ class ClaudeTranslator:
             case "permission_denied":
                 identity = as_text(line.get("tool_use_id"))
                 title, _ = self._calls.get(identity, ("", None))
-                yield from self._deny(identity, as_text(line.get("tool_name")), title, as_text(line.get("message")))
+                name, reason = as_text(line.get("tool_name")), as_text(line.get("message"))
+                yield from self._permissions.deny(identity, name, title, reason)
             case "task_started" if line.get("task_type") == "local_agent":
                 self._subagents.add(as_text(line.get("task_id")))
             case "task_started" if line.get("task_type") == "local_bash":
@@ -429,46 +429,23 @@ class ClaudeTranslator:
         self._shells.pop(identity, None)
 
     def _request(self, line: Json) -> Iterator[TurnEvent]:
-        """A request of the CLI: a question for permission is answered with no, any other with an error."""
+        """A request of the CLI. One that is not known is answered with an error."""
         request_id, request = as_text(line.get("request_id")), as_object(line.get("request"))
-        if request.get("subtype") == "hook_callback" and request.get("callback_id") == _BEFORE_TOOL:
-            yield from self._before_tool(request_id, as_object(request.get("input")))
-            return
-        if request.get("subtype") != "can_use_tool":
-            self.unknown += 1
-            error = {"subtype": "error", "request_id": request_id, "error": "This host does not support the request."}
-            self._send({"type": "control_response", "response": error})
-            return
-        identity, name = as_text(request.get("tool_use_id")), as_text(request.get("tool_name"))
-        arguments = as_object(request.get("input"))
-        use = tools.use(name, arguments, self._folder)
-        title, parent = self._calls.get(identity, (tools.title(arguments), None))
-        denied, allowed = self._rules.denial(use), self._rules.allowance(use)
-        if allowed is not None and name not in _FOR_PERSONS:
-            self._answer(request_id, {"behavior": "allow", "updatedInput": arguments})
-            yield Notice(kind="permission_mode", text=f"Allowed by rule {allowed}: {name} {title}", parent=parent)
-            return
-        self._answer(request_id, {"behavior": "deny", "message": NOBODY_TO_ASK if denied is None else _DENIED})
-        reason = "nobody could be asked" if denied is None else f"by rule {denied}"
-        yield from self._deny(identity, name, title, reason)
-
-    def _before_tool(self, request_id: str, call: Json) -> Iterator[TurnEvent]:
-        """Compare a call with the rules before the CLI decides, in every permission mode."""
-        name, arguments = as_text(call.get("tool_name")), as_object(call.get("tool_input"))
-        identity = as_text(call.get("tool_use_id"))
-        self._checked.add(identity)
-        denied = self._rules.denial(tools.use(name, arguments, self._folder))
-        if denied is None:
-            self._answer(request_id, {})
-            return
-        decision = {"permissionDecision": "deny", "permissionDecisionReason": _DENIED}
-        self._answer(request_id, {"hookSpecificOutput": {"hookEventName": "PreToolUse", **decision}})
-        yield from self._deny(identity, name, tools.title(arguments), f"by rule {denied}")
+        match request.get("subtype"):
+            case "hook_callback" if request.get("callback_id") == _BEFORE_TOOL:
+                yield from self._permissions.before_tool(request_id, as_object(request.get("input")))
+            case "can_use_tool":
+                yield from self._permissions.can_use_tool(request_id, request)
+            case _:
+                self.unknown += 1
+                error = "This host does not support the request."
+                response = {"subtype": "error", "request_id": request_id, "error": error}
+                self._send({"type": "control_response", "response": response})
 
     def _check_ran(self, identity: str) -> Iterator[TurnEvent]:
         """Interrupt a turn in which a tool ran that was not compared with the rules, for example because a policy of
         the machine shuts off hooks."""
-        if self._rules.deny and identity not in self._checked and self._stopped is None:
+        if self._permissions.ran_unchecked(identity) and self._stopped is None:
             title, _ = self._calls.get(identity, ("", None))
             yield from self._stop(f"Stopped: Claude Code ran a tool before the rules could deny it: {title}")
 
@@ -481,17 +458,6 @@ class ClaudeTranslator:
     def _answer(self, request_id: str, answer: Json) -> None:
         response = {"subtype": "success", "request_id": request_id, "response": answer}
         self._send({"type": "control_response", "response": response})
-
-    def _deny(self, identity: str, name: str, title: str, reason: str) -> Iterator[TurnEvent]:
-        if identity in self._denied:
-            return
-        self._denied[identity] = Denial(tool=_short(name), title=_short(title))
-        _, parent = self._calls.get(identity, ("", None))
-        event = PermissionDenied(tool_call=identity, name=name, title=title, reason=reason, parent=parent)
-        if identity in self._calls:
-            yield event
-        else:
-            self._untold[identity] = event
 
     def _response(self, response: Json) -> Iterator[TurnEvent]:
         """An answer to a request of ours. The prompt is sent only when the permission mode is in force."""
@@ -523,9 +489,9 @@ class ClaudeTranslator:
         """A turn has ended. One that did nothing and failed does not undo the outcome of the turn before it."""
         for denial in as_objects(line.get("permission_denials")):
             identity, name = as_text(denial.get("tool_use_id")), as_text(denial.get("tool_name"))
-            yield from self._deny(identity, name, tools.title(as_object(denial.get("tool_input"))), "not allowed")
-        yield from self._untold.values()
-        self._untold = {}
+            title = tools.title(as_object(denial.get("tool_input")))
+            yield from self._permissions.deny(identity, name, title, "not allowed")
+        yield from self._permissions.take_untold()
         self._turn_runs = as_count(line.get("queued_turn_count")) > 0
         self._usage.result(line)
         self._seconds += (as_number(line.get("duration_ms")) or 0.0) / 1000
@@ -557,11 +523,6 @@ class ClaudeTranslator:
 def _user_line(identity: UUID, content: str | list[Json]) -> Json:
     message = {"role": "user", "content": content}
     return {"type": "user", "message": message, "parent_tool_use_id": None, "uuid": str(identity)}
-
-
-def _short(text: str) -> str:
-    """Foreign text for a field of 256 characters."""
-    return " ".join(printable(text[:1024]).split())[:256]
 
 
 _SILENT: tuple[object, ...] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 
@@ -9,11 +10,14 @@ from onsembl.agent.drivers.attached_files import AttachedFile, with_paths
 from onsembl.agent.drivers.codex.translator import CodexTranslator
 from onsembl.agent.drivers.conversation_ids import ConversationIds
 from onsembl.agent.drivers.turn_run import TurnRun
+from onsembl.agent.mcp.gateway import COMMAND, SERVER_NAME, ToolAccess
 from onsembl.agent.process.process import ProcessContext
 from onsembl.protocol.messages import Offer
 from onsembl.protocol.reports import SCHEMA
 
 ARGV = ("codex", "app-server")
+PENDING_SECONDS, TOOL_SECONDS = 3600.0, 3660
+"""How long a call of the agent's own tools may wait, and how long Codex waits for it."""
 QUIET = ("env", "RUST_LOG=off")
 """Codex's own log would be shown among its answers: what fails for a person is in its protocol."""
 
@@ -24,6 +28,7 @@ class CodexDriver:
     takes_steers = True
     takes_rules = False
     takes_attachments = True
+    takes_answers = True
     takes_forks = True
 
     def start(self, offer: Offer, context: ProcessContext, files: Sequence[AttachedFile] = ()) -> TurnRun:
@@ -46,4 +51,18 @@ class CodexDriver:
         )
         quiet = () if "RUST_LOG" in os.environ else QUIET
         argv = [*quiet, *ARGV, *context.arguments]
-        return TurnRun(argv, offer.command_id, context, translator, translator, report=report)
+        access = context.tools.admit(PENDING_SECONDS) if context.tools is not None else None
+        if access is not None:
+            argv += _tools(access)
+        return TurnRun(argv, offer.command_id, context, translator, translator, report=report, access=access)
+
+
+def _tools(access: ToolAccess) -> list[str]:
+    """The options that give Codex the agent's own tools. A JSON string is a string in TOML, too."""
+    command, *arguments = (json.dumps(part) for part in COMMAND)
+    names = ", ".join(json.dumps(name) for name in access.environment)
+    server = (
+        f"command={command}, args=[{', '.join(arguments)}], env_vars=[{names}], tool_timeout_sec={TOOL_SECONDS}, "
+        'default_tools_approval_mode="approve"'
+    )
+    return ["-c", f"mcp_servers.{SERVER_NAME}={{{server}}}"]

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from onsembl.agent.drivers.codex import items
+from onsembl.agent.drivers.codex import items, requests
 from onsembl.agent.drivers.codex.permissions import STARTS, ModeStart
 from onsembl.agent.drivers.json_lines import (
     Json,
@@ -25,7 +25,9 @@ from onsembl.agent.drivers.json_rpc import JsonRpc, Message, Notification, Refus
 from onsembl.agent.drivers.rate_limits import RateLimits
 from onsembl.agent.drivers.start_failure import with_doctor
 from onsembl.agent.drivers.step_recorder import short
+from onsembl.protocol.attention_messages import Allow, Decision, Deny
 from onsembl.protocol.permissions import PermissionMode
+from onsembl.protocol.request_events import RequestOpened, RequestWithdrawn
 from onsembl.protocol.turn_events import (
     MessageChunk,
     MessageEnded,
@@ -34,6 +36,7 @@ from onsembl.protocol.turn_events import (
     Plan,
     Speaker,
     Steered,
+    ToolCall,
     ToolCallEnded,
     TurnEnded,
     TurnEvent,
@@ -51,18 +54,11 @@ _DELTAS: dict[str, Speaker] = {
     "item/reasoning/summaryTextDelta": "thought",
     "item/reasoning/textDelta": "thought",
 }
-_APPROVALS = ("item/commandExecution/requestApproval", "item/fileChange/requestApproval")
-_REFUSALS: dict[str, Json] = {
-    "item/permissions/requestApproval": {"permissions": {}, "scope": "turn"},
-    "item/tool/requestUserInput": {"answers": {}},
-    "mcpServer/elicitation/request": {"action": "decline"},
-}
-"""The answers to further requests, when nobody can be asked."""
 _SILENT = frozenset(
     {
         *("configWarning", "warning", "thread/started", "thread/status/changed", "thread/readState/changed"),
         *("thread/settings/updated", "thread/name/updated", "turn/started", "turn/diff/updated", "hook/started"),
-        *("hook/completed", "serverRequest/resolved", "remoteControl/status/changed", "deprecationNotice"),
+        *("hook/completed", "remoteControl/status/changed", "deprecationNotice"),
         *("item/commandExecution/outputDelta", "item/fileChange/outputDelta", "item/fileChange/patchUpdated"),
         *("item/reasoning/summaryPartAdded", "item/commandExecution/terminalInteraction", "skills/changed"),
         *("account/updated", "mcpServer/startupStatus/updated", "thread/queue/changed", "thread/goal/updated"),
@@ -117,8 +113,10 @@ class CodexTranslator:
         self._ended = False
         self._unshown: list[TurnEvent] = []
         """The end of a turn without a prompt."""
-        self._calls: dict[str, str] = {}
-        """The titles of the tool calls without a result."""
+        self._calls: dict[str, ToolCall] = {}
+        """The tool calls without a result."""
+        self._asked: dict[UUID, tuple[Request, str]] = {}
+        """The requests that wait for a person, each with the title of its call."""
         self._changes: dict[str, list[str]] = {}
         """The files that each of them changes."""
         self._denied: dict[str, Denial] = {}
@@ -163,6 +161,9 @@ class CodexTranslator:
     def interrupt(self) -> None:
         """Ask Codex to end the turn; the thread stays. A prompt that was not sent yet is not sent any more."""
         self._interrupted = True
+        for request, _ in self._asked.values():
+            self._rpc.answer(request, requests.result_of(request.method, request.params, None))
+        self._asked.clear()
         if self._turn:
             self._ask_to_interrupt()
         elif not self._rpc.waits_for("turn/start"):
@@ -173,6 +174,24 @@ class CodexTranslator:
         self._steers[steer_id] = text
         if self._turn:
             self._send_steer(steer_id, text)
+
+    def answer(self, request_id: UUID, decision: Decision, denial: str) -> list[TurnEvent] | None:
+        """Give Codex the decision on a request that was opened by an event; None when it does not wait any more.
+        `denial` is shown if it is one.
+
+        Codex takes no reason with a denial: it is sent as a text for the turn.
+        """
+        if (asked := self._asked.pop(request_id, None)) is None:
+            return None
+        request, title = asked
+        self._rpc.answer(request, requests.result_of(request.method, request.params, decision))
+        if not isinstance(decision, Deny):
+            return []
+        if decision.reason and self._turn and not self._ended:
+            text = f"Denied: {title}. {decision.reason}"
+            told = [{"type": "text", "text": text}]
+            self._rpc.ask("turn/steer", _nothing, threadId=self._thread, expectedTurnId=self._turn, input=told)
+        return list(self._deny(request, title, denial))
 
     def drop_steers(self) -> None:
         """Wait no longer for Codex to take the texts that it has not taken."""
@@ -289,6 +308,9 @@ class CodexTranslator:
             self.outcome, self._error = outcome, error
             unanswered = self._unanswered.values()
             self._steers = {steer_id: text for steer_id, text in self._steers.items() if steer_id in unanswered}
+            for id in self._asked:
+                yield RequestWithdrawn(id=id, reason="The turn has ended.")
+            self._asked.clear()
             yield TurnEnded(outcome=outcome, error=error, usage=self.usage)
 
     # Messages of Codex
@@ -314,7 +336,8 @@ class CodexTranslator:
     def _refused(self, number: int, method: str, text: str) -> Iterator[TurnEvent]:
         """An error in the place of an answer. A refused interrupt came too late, as a refused text did."""
         if method == "turn/steer":
-            self._steers.pop(self._unanswered.pop(number), None)
+            if (steer_id := self._unanswered.pop(number, None)) is not None:  # else the reason of a denial
+                self._steers.pop(steer_id, None)
         elif method not in ("turn/interrupt", _END_COMMANDS):
             if method in ("thread/resume", "thread/fork") and any(known in text for known in _FORGOTTEN):
                 self._forgotten = method == "thread/resume"
@@ -322,21 +345,39 @@ class CodexTranslator:
             yield from self._end("failed", text or f"Codex refused {method}.")
 
     def _request(self, request: Request) -> Iterator[TurnEvent]:
-        """A request of Codex: the agent allows what its mode allows; nobody can be asked for anything else."""
+        """A request of Codex: the agent allows what its mode allows, and asks a person about anything else."""
         method, params = request.method, request.params
         identity = as_text(params.get("itemId"))
-        if method in _APPROVALS:
-            allowed = self._start.accepts_edits and self._stays_in_folder(identity) and not params.get("grantRoot")
-            self._rpc.answer(request, {"decision": "accept" if allowed else "decline"})
-            if not allowed:
-                name = "shell" if method == _APPROVALS[0] else "edit"
-                yield from self._deny(identity, name, self._calls.get(identity) or items.title(params))
-        elif method in _REFUSALS:
-            self._rpc.answer(request, _REFUSALS[method])
-            yield from self._deny(identity or str(request.number), method.split("/")[-1], "")
-        else:
+        call = self._calls.get(identity)
+        if method not in requests.METHODS:
             self.unknown += 1
             self._rpc.reject(request)
+        elif self._ended or self._interrupted:
+            self._rpc.answer(request, requests.result_of(method, params, None))
+        elif method in (requests.COMMAND, requests.EDIT) and self._allows(identity, params):
+            self._rpc.answer(request, requests.result_of(method, params, Allow()))
+        else:
+            title = call.title if call is not None else items.title(params)
+            body = requests.body_of(method, params, call, self._changes.get(identity, []), self._folder)
+            if body is None:
+                self._rpc.answer(request, requests.result_of(method, params, Deny()))
+                yield from self._deny(request, title, "the request cannot be shown")
+            else:
+                id = uuid4()
+                self._asked[id] = request, title
+                shown = requests.title_of(body, method, title)
+                yield RequestOpened(id=id, tool_call=identity, title=shown, body=body)
+
+    def _allows(self, identity: str, params: Json) -> bool:
+        """Whether the mode allows a change of files."""
+        return self._start.accepts_edits and self._stays_in_folder(identity) and not params.get("grantRoot")
+
+    def _resolved(self, number: object) -> Iterator[TurnEvent]:
+        """A request is not open any more. It was answered elsewhere, unless it was answered here."""
+        for id, (request, _) in list(self._asked.items()):
+            if request.number == number:
+                del self._asked[id]
+                yield RequestWithdrawn(id=id, reason="Codex has given the question up.")
 
     def _stays_in_folder(self, identity: str) -> bool:
         """Whether a change of files, of which the item is known, is within the working folder."""
@@ -345,10 +386,12 @@ class CodexTranslator:
         inside = [PurePosixPath(path) for path in changed]
         return bool(changed) and all(folder in path.parents and ".." not in path.parts for path in inside)
 
-    def _deny(self, identity: str, name: str, title: str) -> Iterator[TurnEvent]:
+    def _deny(self, request: Request, title: str, reason: str) -> Iterator[TurnEvent]:
+        identity = as_text(request.params.get("itemId")) or str(request.number)
         if identity not in self._denied and not self._ended:
+            name = requests.tool_name(request.method)
             self._denied[identity] = Denial(tool=name, title=short(title))
-            yield PermissionDenied(tool_call=identity, name=name, title=title, reason="nobody could be asked")
+            yield PermissionDenied(tool_call=identity, name=name, title=title, reason=reason)
 
     def _notification(self, method: str, params: Json) -> Iterator[TurnEvent]:
         if method in _DELTAS:
@@ -365,6 +408,8 @@ class CodexTranslator:
                 yield from self._item_started(as_object(params.get("item")))
             case "item/completed":
                 yield from self._item_completed(as_object(params.get("item")))
+            case "serverRequest/resolved":
+                yield from self._resolved(params.get("requestId"))
             case "turn/plan/updated":
                 yield from self._end_message()
                 yield Plan(entries=items.plan(params))
@@ -391,7 +436,7 @@ class CodexTranslator:
             yield from self._message_taken(item)
         elif (call := items.tool_call(item)) is not None and call.id not in self._calls:
             yield from self._end_message()
-            self._calls[call.id] = call.title
+            self._calls[call.id] = call
             self._acted = True
             self._changes[call.id] = items.paths(item)
             yield call

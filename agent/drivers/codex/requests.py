@@ -1,0 +1,146 @@
+"""Codex's requests for a person: what each asks, and the answer in its words. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from onsembl.agent.drivers.codex import items
+from onsembl.agent.drivers.json_lines import Json, as_object, as_objects, as_text, to_json
+from onsembl.agent.drivers.request_bodies import permission_body
+from onsembl.agent.drivers.step_recorder import short
+from onsembl.agent.drivers.tool_uses import files_use, shell_use, text_use
+from onsembl.protocol.attention_messages import (
+    MAX_OPTIONS,
+    MAX_QUESTIONS,
+    Allow,
+    Answers,
+    Decision,
+    Deny,
+    FilledForm,
+    FormBody,
+    Question,
+    QuestionBody,
+    QuestionOption,
+    RequestBody,
+)
+from onsembl.protocol.tool_rules import ToolUse
+from onsembl.protocol.turn_events import ToolCall
+
+COMMAND = "item/commandExecution/requestApproval"
+EDIT = "item/fileChange/requestApproval"
+PERMISSIONS = "item/permissions/requestApproval"
+QUESTION = "item/tool/requestUserInput"
+FORM = "mcpServer/elicitation/request"
+METHODS = (COMMAND, EDIT, PERMISSIONS, QUESTION, FORM)
+
+
+def tool_name(method: str) -> str:
+    """The name of the tool that a request is about."""
+    return {COMMAND: "shell", EDIT: "edit", PERMISSIONS: "permissions"}.get(method, method.split("/")[-1])
+
+
+def body_of(method: str, params: Json, call: ToolCall | None, paths: Sequence[str], folder: str) -> RequestBody | None:
+    """What a request asks; None when it cannot be shown. `call` is its tool call and `paths` the files that it changes,
+    as far as they are known."""
+    reason = as_text(params.get("reason"))
+    match method:
+        case "item/commandExecution/requestApproval":
+            command = items.title(params)
+            network = as_object(params.get("networkApprovalContext"))
+            told = {name: params[name] for name in ("command", "cwd", "networkApprovalContext") if params.get(name)}
+            return permission_body(
+                "shell",
+                "execute",
+                text_use(["shell_network"], to_json(network)) if network else _use(command),
+                input=to_json(told),
+                folder=as_text(params.get("cwd")) or folder,
+                reason=reason,
+            )
+        case "item/fileChange/requestApproval" if call is not None and paths:
+            root = as_text(params.get("grantRoot"))
+            return permission_body(
+                "edit",
+                "edit",
+                files_use(["edit"], paths, folder),
+                input=to_json({"paths": [*paths], **({"grant_root": root} if root else {})}),
+                folder=folder,
+                diffs=call.diffs,
+                reason=f"{reason} For all files in {root}.".strip() if root else reason,
+            )
+        case "item/permissions/requestApproval":
+            asked = to_json(as_object(params.get("permissions")))
+            use = text_use(["permissions"], asked)
+            return permission_body("permissions", "other", use, input=asked, folder=folder, reason=reason)
+        case "item/tool/requestUserInput":
+            return _questions(as_objects(params.get("questions")))
+        case "mcpServer/elicitation/request" if params.get("mode") in (None, "form"):
+            server, message = short(as_text(params.get("serverName"))), as_text(params.get("message"))
+            return FormBody(server=server, message=message, schema=to_json(as_object(params.get("requestedSchema"))))
+        case _:
+            return None
+
+
+def _use(command: str) -> ToolUse:
+    """A command line, as rules see it. Codex tells it in quotes: one that has quotes of its own has no parts."""
+    use = shell_use(["shell", "execute"], command)
+    return ToolUse(use.names, use.said, []) if "\\" in command else use
+
+
+def title_of(body: RequestBody, method: str, title: str) -> str:
+    """The request in one line; `title` is the call's main argument."""
+    match body:
+        case QuestionBody():
+            return body.questions[0].text
+        case FormBody():
+            return f"{body.server}: {body.message}"
+        case _:
+            return f"{tool_name(method)} {title}"
+
+
+def _questions(told: list[Json]) -> QuestionBody | None:
+    if not 0 < len(told) <= MAX_QUESTIONS or len({as_text(question.get("id")) for question in told}) < len(told):
+        return None
+    questions: list[Question] = []
+    for question in told:
+        options = as_objects(question.get("options"))
+        if len(options) > MAX_OPTIONS:
+            return None
+        questions.append(
+            Question(
+                id=as_text(question.get("id")),
+                text=as_text(question.get("question")),
+                header=short(as_text(question.get("header"))),
+                options=[
+                    QuestionOption(label=as_text(option.get("label")), description=as_text(option.get("description")))
+                    for option in options
+                ],
+                free_text=question.get("isOther") is True or not options,
+                secret=question.get("isSecret") is True,
+            )
+        )
+    return QuestionBody(questions=questions)
+
+
+def result_of(method: str, params: Json, decision: Decision | None) -> Json:
+    """The decision as Codex takes it, always for once; None when the turn is over before there was one."""
+    match method:
+        case "item/commandExecution/requestApproval" | "item/fileChange/requestApproval":
+            if decision is None:
+                return {"decision": "cancel"}
+            return {"decision": "accept" if isinstance(decision, Allow) else "decline"}
+        case "item/permissions/requestApproval":
+            allowed = isinstance(decision, Allow)
+            return {"permissions": as_object(params.get("permissions")) if allowed else {}, "scope": "turn"}
+        case "item/tool/requestUserInput":
+            given = decision.answers if isinstance(decision, Answers) else []
+            return {"answers": {answer.id: {"answers": answer.answers} for answer in given}}
+        case _:
+            match decision:
+                case FilledForm():
+                    return {"action": "accept", "content": as_object(msgspec.json.decode(decision.content))}
+                case Deny():
+                    return {"action": "decline"}
+                case _:
+                    return {"action": "cancel"}
