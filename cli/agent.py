@@ -238,6 +238,22 @@ def doctor(
         raise click.ClickException(f"{faults} fault{'s' if faults > 1 else ''} found.")
 
 
+@agent.command()
+def mcp() -> None:
+    """Serve the agent's own tools (MCP) to the coding CLI that starts this program.
+
+    The agent gives its coding CLI this server with each command: `ask_operator` asks a question and waits for the
+    answer, `notify` shows a text. It works only in the environment of a command.
+    """
+    from onsembl.agent.mcp.pipe import PipeError
+    from onsembl.agent.mcp.pipe import run as pass_lines
+
+    try:
+        pass_lines()
+    except PipeError as error:
+        raise click.ClickException(str(error)) from error
+
+
 def _enrolment_token() -> str:
     token = os.environ.get("ONSEMBL_ENROLMENT_TOKEN") or str(click.prompt("Enrolment token", hide_input=True))
     return token.strip()

@@ -21,6 +21,11 @@ Agent's socket `/v1/agent`, subprotocol `onsembl.agent.v1`, access token in the 
                        ←                  end_recorded
       steps            →                                   of a turn; repeated until recorded
                        ←                  steps_recorded
+      open_requests    →                                   all requests that wait for a person, after the welcome
+      asked            →                                   a request; repeated after a reconnect while it is open
+      withdrawn        →
+                       ←                  answer           repeated until taken
+      answer_taken     →
                        ←                  cancel
       cancel_step      →                                   each stage of the escalation
                        ←                  halt             stop everything, fast
@@ -66,6 +71,11 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
+from onsembl.protocol.attention_messages import Answer as Answer
+from onsembl.protocol.attention_messages import AnswerTaken as AnswerTaken
+from onsembl.protocol.attention_messages import Asked as Asked
+from onsembl.protocol.attention_messages import OpenRequests as OpenRequests
+from onsembl.protocol.attention_messages import Withdrawn as Withdrawn
 from onsembl.protocol.command_messages import Accepted as Accepted
 from onsembl.protocol.command_messages import Cancel as Cancel
 from onsembl.protocol.command_messages import CancelStep as CancelStep
@@ -177,6 +187,8 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     """Whether the agent holds a turn to its `rules`."""
     takes_attachments: bool = False
     """Whether the agent gives files to its coding CLI (`attachments` of a turn)."""
+    takes_answers: bool = False
+    """Whether the agent sends `asked` and takes `answer`."""
     takes_forks: bool = True
     """Whether its coding CLI copies a conversation (`fork_of` of a turn). Agents of an earlier release do not tell."""
 
@@ -249,6 +261,9 @@ class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
     recall: Annotated[list[UUID], Meta(max_length=16)] = []
     takes_steps: bool = False
     """Whether the server takes `steps`; an earlier release does not."""
+    takes_requests: bool = False
+    """Whether the server takes `asked`. For an earlier release, the agent denies at once what would wait for a
+    person."""
     takes_problems: bool = False
     """Whether the server takes `problem`; an earlier release does not, and its agents leave while they have one."""
 
@@ -345,6 +360,10 @@ AgentMessage = (
     | Ended
     | Steps
     | Steered
+    | OpenRequests
+    | Asked
+    | Withdrawn
+    | AnswerTaken
     | CancelStep
     | HaltProgress
     | AgentProblem
@@ -362,6 +381,7 @@ ServerToAgentMessage = (
     | Steer
     | EndRecorded
     | StepsRecorded
+    | Answer
     | Cancel
     | Halt
     | HaltLifted

@@ -36,6 +36,8 @@ ACTIONS: dict[str, str] = {
     "agent.usage_limit_reached": "An agent reached a usage limit of its vendor, and waits; the detail says until when.",
     "alert.acknowledged": "An operator acknowledged an alert.",
     "archive.dropped": "A day of recordings was deleted after its retention time.",
+    "attention.answered": "A request of an agent was answered by an operator or a rule; the detail has what was asked.",
+    "attention.rule_deleted": "An operator deleted a rule that answered requests of an agent.",
     "audit.dropped": "A day of this log was deleted after its retention time.",
     "audit.exported": "This log was exported.",
     "command.annotated": "A command's note or tags were changed: before and after.",

@@ -6,7 +6,18 @@ from dataclasses import dataclass
 from typing import LiteralString
 
 from onsembl.protocol.states import Role
-from onsembl.sql import agents, alerts, commands, conversations, device_requests, halts, reports, schedules, steps
+from onsembl.sql import (
+    agents,
+    alerts,
+    attention,
+    commands,
+    conversations,
+    device_requests,
+    halts,
+    reports,
+    schedules,
+    steps,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +38,7 @@ def _columns(listed: LiteralString, *, but: str = "") -> tuple[str, ...]:
 PUBLISHED = {
     "agents": PublishedTable(_columns(agents.COLUMNS)),
     "alerts": PublishedTable(_columns(alerts.COLUMNS)),
+    "attention": PublishedTable(_columns(attention.SUMMARY)),
     "commands": PublishedTable(_columns(commands.COLUMNS)),
     "conversations": PublishedTable(_columns(conversations.COLUMNS)),
     "device_requests": PublishedTable(_columns(device_requests.COLUMNS), Role.ADMIN),

@@ -71,8 +71,8 @@ SUBJECTS = {
     "browser": "agent_problem demo groups hosted page queue stop typing vendor_limits views",
     "chaos": "killed_parts killed_turns soak stopped_parts terminal_bytes",
     "cli": "bad_handshakes every_subcommand help hosted_connections readme request_ids wheel",
-    "clis": "claude_code claude_code_attachments claude_code_forks claude_code_reports claude_code_steering"
-    " claude_code_usage",
+    "clis": "claude_code claude_code_attachments claude_code_forks claude_code_reports claude_code_requests "
+    "claude_code_steering claude_code_usage",
     "dashboard": "sources",
     "protocol": "documentation",
     "realtime": "anonymous_broadcast broadcast exact_values lost_stream presence_on_the_wire privileges random_frames"

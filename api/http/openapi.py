@@ -98,7 +98,9 @@ def _answer_schemas() -> dict[str, Schema]:
         if model.__struct_config__.omit_defaults:
             continue
         schema = schemas[model.__name__]
-        schema["required"] = [
+        tag = model.__struct_config__.tag_field
+        schema["required"] = [] if tag is None else [tag]
+        schema["required"] += [
             field.encode_name for field in msgspec.structs.fields(model) if field.default is not UNSET
         ]
         for field in schema["properties"].values():

@@ -47,7 +47,7 @@ async def resume_agent(call: Call[NoBody]) -> DictRow:
     return row
 
 
-async def let_agent_go_on(call: Call[NoBody]) -> DictRow:
+async def lift_vendor_limit(call: Call[NoBody]) -> DictRow:
     """An agent that waits for its vendor's limit gets the next command of its queue."""
     async with call.services.pool.connection() as conn:
         before = await _agent(conn, call)
@@ -132,7 +132,7 @@ ENDPOINTS = [
     Endpoint(
         method="POST",
         path="/v1/agents/{agent_id:uuid}/go-on",
-        handler=let_agent_go_on,
+        handler=lift_vendor_limit,
         summary="Let an agent go on that waits for its vendor's usage limit",
         answer=Agent,
         role=Role.OPERATOR,

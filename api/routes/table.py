@@ -8,6 +8,7 @@ from onsembl.api.routes import agent_settings as agent_settings_routes
 from onsembl.api.routes import agents as agent_routes
 from onsembl.api.routes import alerts as alert_routes
 from onsembl.api.routes import attachments as attachment_routes
+from onsembl.api.routes import attention as attention_routes
 from onsembl.api.routes import audit as audit_routes
 from onsembl.api.routes import commands as command_routes
 from onsembl.api.routes import conversations as conversation_routes
@@ -32,6 +33,7 @@ ENDPOINTS = [
     *agent_settings_routes.ENDPOINTS,
     *command_routes.ENDPOINTS,
     *attachment_routes.ENDPOINTS,
+    *attention_routes.ENDPOINTS,
     *conversation_routes.ENDPOINTS,
     *step_routes.ENDPOINTS,
     *report_routes.ENDPOINTS,

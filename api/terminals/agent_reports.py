@@ -16,6 +16,7 @@ from psycopg.rows import DictRow
 from onsembl.api.terminals.agent_problems import write_problem
 from onsembl.api.terminals.hub import AgentLink, Hub
 from onsembl.fleet import vendor_limits
+from onsembl.fleet.attention import record_asked
 from onsembl.fleet.halt import record_progress
 from onsembl.protocol import request_ids
 from onsembl.protocol.command_messages import MAX_STEPS
@@ -23,21 +24,25 @@ from onsembl.protocol.ids import AgentId, CommandId, StreamId
 from onsembl.protocol.messages import (
     Accepted,
     AgentProblem,
+    AnswerTaken,
+    Asked,
     Cancel,
     CancelStep,
     Ended,
     EndRecorded,
     HaltProgress,
     Hello,
+    OpenRequests,
     SizeApplied,
     Steered,
     Steps,
     StepsRecorded,
     Used,
+    Withdrawn,
 )
 from onsembl.protocol.reports import REPORT_STEP
 from onsembl.protocol.states import CommandState
-from onsembl.sql import agents, audit, audit_log, commands, reports, steers, steps
+from onsembl.sql import agents, attention, audit, audit_log, commands, reports, steers, steps
 from onsembl.sql.database import DATABASE_ERRORS, LASTING_ERRORS, Connection, Pool, statement
 
 logger = logging.getLogger(__name__)
@@ -47,7 +52,21 @@ STEP_TAKEN = "command.cancel_step"
 CLOCK_TOLERANCE = 1.0
 """The difference between an agent's clock and the server's bounds, in seconds, from which it is logged."""
 
-Report = Accepted | Used | Ended | Steps | Steered | CancelStep | HaltProgress | AgentProblem | SizeApplied
+Report = (
+    Accepted
+    | Used
+    | Ended
+    | Steps
+    | Steered
+    | OpenRequests
+    | Asked
+    | Withdrawn
+    | AnswerTaken
+    | CancelStep
+    | HaltProgress
+    | AgentProblem
+    | SizeApplied
+)
 
 
 def cancel_of_ended(command_id: UUID) -> Cancel:
@@ -128,6 +147,20 @@ class AgentReports:
                     await steers.taken(
                         conn, CommandId(report.command_id), steer_id, report.step, commands.CHANGED, link.actor
                     )
+            case OpenRequests():
+                async with statement(self.pool) as conn:
+                    await attention.withdraw_others(conn, agent_id, report.requests)
+            case Asked():
+                async with self.pool.connection() as conn:
+                    answered = await record_asked(conn, agent_id, report)
+                if answered:
+                    await self.hub.send_answers(link)
+            case Withdrawn():
+                async with statement(self.pool) as conn:
+                    await attention.withdraw(conn, agent_id, report.request_id, report.reason)
+            case AnswerTaken():
+                async with statement(self.pool) as conn:
+                    await attention.answer_taken(conn, agent_id, report.request_id, report.digest, report.fate)
             case CancelStep():
                 async with self.pool.connection() as conn:
                     if await commands.cancel_step(conn, agent_id, CommandId(report.command_id), _step(report)):

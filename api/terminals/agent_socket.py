@@ -43,6 +43,8 @@ from onsembl.protocol.messages import (
     Acknowledged,
     AgentMessage,
     AgentProblem,
+    AnswerTaken,
+    Asked,
     BadMessage,
     CancelStep,
     Ended,
@@ -51,6 +53,7 @@ from onsembl.protocol.messages import (
     HaltProgress,
     Hello,
     KeysTaken,
+    OpenRequests,
     Ping,
     Pong,
     Redraw,
@@ -63,6 +66,7 @@ from onsembl.protocol.messages import (
     Tokens,
     Used,
     Welcome,
+    Withdrawn,
     decode_from_agent,
     decode_output,
     encode,
@@ -136,6 +140,7 @@ class AgentSession:
         self.boot: UUID | None = None
         self.actor = Actor("agent", identity.id, "", client_address(websocket))
         self.takes_steers = False
+        self.takes_answers = False
         self.takes_rules = False
         self.takes_attachments = False
         self.offered: tuple[CommandId, float] | None = None
@@ -269,13 +274,14 @@ class AgentSession:
                     cancel_times=self._settings.cancel_times.get(hello.kind),
                     recall=list(connected.hello.recalled),
                     takes_steps=True,
+                    takes_requests=True,
                     takes_problems=True,
                 )
             ),
         )
         self.boot = hello.boot
         self.takes_steers, self.takes_rules = hello.takes_steers, hello.takes_rules
-        self.takes_attachments = hello.takes_attachments
+        self.takes_attachments, self.takes_answers = hello.takes_attachments, hello.takes_answers
         self._hub.links[self.agent_id] = self
         self._known_halt = connected.halt
         for command_id in connected.hello.ended_before:
@@ -379,6 +385,8 @@ class AgentSession:
     async def _apply(self, message: AgentMessage, terminal: Terminal) -> None:
         match message:
             case Accepted() | Used() | Ended() | Steps() | Steered() | CancelStep() | HaltProgress() | AgentProblem():
+                await self._reports.put(message)
+            case OpenRequests() | Asked() | Withdrawn() | AnswerTaken():
                 await self._reports.put(message)
             case SizeApplied():
                 terminal.resize(Size(message.columns, message.rows), message.offset)

@@ -18,14 +18,15 @@ from onsembl.api.terminals.archiver import Archiver
 from onsembl.api.terminals.terminal import Size, Terminal
 from onsembl.fleet.halt import halt_message
 from onsembl.protocol import request_ids
+from onsembl.protocol.attention_messages import Decision
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, CommandId, Epoch, OperatorId, StreamId
 from onsembl.protocol.limits import CommandLimits
-from onsembl.protocol.messages import Cancel, Halt, HaltLifted, KeysTaken, Offer, ServerToAgentMessage, Steer
+from onsembl.protocol.messages import Answer, Cancel, Halt, HaltLifted, KeysTaken, Offer, ServerToAgentMessage, Steer
 from onsembl.protocol.states import CommandState
 from onsembl.protocol.tool_rules import ToolRules
 from onsembl.protocol.turn_messages import TurnSettings
-from onsembl.sql import commands, halts, steers
+from onsembl.sql import attention, commands, halts, steers
 from onsembl.sql.audit import Actor
 from onsembl.sql.database import Pool
 
@@ -46,6 +47,7 @@ class AgentLink(Protocol):
     actor: Actor
     """The agent, as the audit log names it."""
     takes_steers: bool
+    takes_answers: bool
     """Whether the agent puts texts into a running turn."""
     takes_rules: bool
     """Whether the agent holds a turn to its rules."""
@@ -198,7 +200,25 @@ class Hub:
         for row in rows:
             await _send_due(link, row)
         await self.send_steers(link)
+        await self.send_answers(link)
         return True
+
+    async def send_answers(self, link: AgentLink) -> None:
+        """Send an agent the answers to its requests that its CLI has not been given: it gives each once."""
+        if not link.takes_answers:
+            return
+        async with self.pool.connection() as conn:
+            rows = await attention.waiting_answers(conn, link.agent_id)
+        for row in rows:
+            await link.send(
+                Answer(
+                    request_id=row["id"],
+                    command_id=row["command_id"],
+                    digest=row["digest"],
+                    decision=msgspec.convert(row["decision"], Decision),
+                    by=row["answered_by_name"],
+                )
+            )
 
     async def send_steers(self, link: AgentLink) -> None:
         """Send an agent the texts for its running turn, also those that it was given before: it takes each once."""
@@ -221,6 +241,7 @@ class Hub:
     async def _send_all_due(self, link: AgentLink, row: DictRow) -> None:
         await _send_due(link, row)
         await self.send_steers(link)
+        await self.send_answers(link)
 
     # The emergency stop
 

@@ -208,7 +208,7 @@ async def requests_of(objects: Objects) -> list[Request]:
     for template, methods in document()["paths"].items():
         for method, operation in methods.items():
             name = operation["operationId"]
-            example = EXAMPLES.get(name, Example())
+            example = await objects.completed(name, EXAMPLES.get(name, Example()))
             path = {
                 parameter["name"]: await objects.path_value(name, parameter["name"])
                 for parameter in operation["parameters"]

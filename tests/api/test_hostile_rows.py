@@ -59,6 +59,8 @@ ROWS = (
        where id = %(conversation)s""",
     """update steps set started_at = 'infinity', ended_at = '12000-01-01', cost_usd = 'nan'
        where command_id = %(stepped)s""",
+    """update attention set asked_at = 'infinity', body = %(deeper)s, decision = %(json)s, closed_at = '12000-01-01'
+       where id = %(attention)s""",
     """update reports set created_at = 'infinity', severities = %(json)s, report = %(deeper)s, pinned_at = '12000-01-01'
        where id = %(report)s""",
     "insert into procrastinate_workers (last_heartbeat) values ('infinity')",
@@ -74,6 +76,7 @@ LISTS = {
     "/v1/enrolment-tokens": ("tokens", 2),
     "/v1/conversations": ("conversations", 2),
     "/v1/reports": ("reports", 2),
+    "/v1/attention": ("requests", 2),
     "/v1/jobs": ("jobs", 2),
     "/v1/jobs/workers": ("workers", 1),
     "/v1/audit": ("events", 4),
@@ -90,7 +93,7 @@ async def test_a_row_with_hostile_values_breaks_no_list(api):
     ids: dict[str, Any] = {}
     for name in (
         *("agent", "command", "group", "schedule", "stream", "alert", "request", "token", "job", "conversation"),
-        "report",
+        *("report", "attention"),
     ):
         for _ in range(2):  # the second of each row is hostile, the first has to be shown whole
             ids[name] = await objects.path_value("", f"{name}_id")

@@ -11,13 +11,14 @@ import pytest
 from onsembl.api.http.openapi import document
 
 VERBS = (
-    "acknowledge|approve|begin|cancel|close|create|delete|disable|edit|enable|enrol|export|find|fork|import|lift|"
-    "list|log|move|open|pause|pin|preview|read|recover|refresh|reject|rename|restart|resume|retry|run|save|search|"
+    "acknowledge|answer|approve|begin|cancel|close|create|delete|disable|edit|enable|enrol|export|find|fork|import|lift|"
+    "list|log|move|open|pause|pin|preview|read|reassign|recover|refresh|reject|rename|restart|resume|retry|run|save|search|"
     "send|set|stop|unpin|update|verify|withdraw"
 )
 SOMETIMES = {
     "CancelStepAnswer": {"limit"},
     "Turn": {"attachments", "fork_of", "fork_at", "preface", "model", "effort", "permission_mode", "rules", "report"},
+    "RateWindow": {"status", "used", "resets_at"},
     "ProblemDetails": {"fields", "state", "revision", "replaceable", "request_id"},
 }
 """Fields of answers that are present only where they apply."""

@@ -68,10 +68,13 @@ async def rest_rows(api: Api, token: str) -> dict[str, dict[str, Any] | None]:
 
     command = await read("/v1/commands", "commands", 0)
     step = None if command is None else await read(f"/v1/commands/{command['id']}/steps", "steps", 0)
+    request_of_agent = await read("/v1/attention", "requests", 0)
     request = await read("/v1/device/requests", "requests", 0)
     return {
         "agents": await read("/v1/agents", "agents", 0),
         "alerts": await read("/v1/alerts", "alerts", 0),
+        # What is asked can be long: the page reads it by REST.
+        "attention": request_of_agent and {name: value for name, value in request_of_agent.items() if name != "body"},
         "commands": command,
         "conversations": await read("/v1/conversations", "conversations", 0),
         # REST shows the code as people compare it.

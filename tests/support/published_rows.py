@@ -21,6 +21,9 @@ PUBLISHED_ROWS = """
         from onsembl.commands;
     insert into onsembl.turn_progress (command_id, agent_id, steps, number, kind, name, title, status, changed)
         select id, agent_id, 1, 1, 'message', '', 'Hello', 'completed', 1 from onsembl.commands;
+    insert into onsembl.attention (id, agent_id, command_id, kind, title, body, digest)
+        select gen_random_uuid(), agent_id, id, 'plan', 'Hello', '{"kind": "plan", "plan": "x"}', repeat('0', 64)
+        from onsembl.commands;
     insert into onsembl.reports (command_id, agent_id, version, title, severities, report, text, text_omitted)
         select id, agent_id, 1, 'Hello', '{"low": 1}', '{"title": "Hello", "summary": "x"}', '{}', 0
         from onsembl.commands;

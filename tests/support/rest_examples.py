@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 from uuid import uuid4
@@ -89,6 +89,33 @@ EXAMPLES: dict[str, Example] = {
     "previewScheduleTimes": Example(query={"cron": "0 6 * * *", "time_zone": "Europe/Berlin"}),
     "updateSchedule": Example(body={**SCHEDULE, "name": "changed"}),
     "listScheduleRuns": Example(query={"limit": "5"}),
+    "listRequests": Example(
+        query={
+            "state": "open",
+            "agent_id": str(uuid4()),
+            "command_id": str(uuid4()),
+            "kind": "plan",
+            "after": "9",
+            "limit": "5",
+        }
+    ),
+    "answerRequest": Example(
+        body={"digest": "0" * 64, "decision": {"decision": "allow", "input": None}, "scope": "always", "rule": "Bash"}
+    ),
+    "answerRequests": Example(
+        body={
+            "answers": [
+                {
+                    "id": str(uuid4()),
+                    "digest": "0" * 64,
+                    "decision": {"decision": "deny", "reason": "no"},
+                    "scope": "once",
+                    "rule": "Bash",
+                }
+            ]
+        }
+    ),
+    "listRules": Example(query={"agent_id": str(uuid4()), "before": "9", "limit": "5"}),
     "listReports": Example(
         query={
             "agent_id": str(uuid4()),
@@ -165,6 +192,8 @@ class Objects:
             "price_id": self._price,
             "attachment_id": self._attachment,
             "report_id": self._report,
+            "attention_id": self._request_of_an_agent,
+            "rule_id": self._attention_rule,
         }
 
     async def path_value(self, operation: str, parameter: str) -> str:
@@ -180,6 +209,12 @@ class Objects:
         if operation == "readStep":
             return await self._step(parameter)
         return await self._makers[parameter]()
+
+    async def completed(self, operation: str, example: Example) -> Example:
+        """The example of an operation, with the objects that its body names."""
+        if operation == "reassignCommand":
+            return replace(example, body={"agent_id": await self._agent()})
+        return example
 
     async def credential(self, token: str) -> str:
         """The bearer token of a request."""
@@ -299,6 +334,24 @@ class Objects:
                select id, agent_id, 1, 'x', '{"low": 1}', '{"title": "x", "summary": "y"}', '{}', 0
                from commands where id = %s returning id""",
             await self._command(),
+        )
+
+    async def _request_of_an_agent(self) -> str:
+        return await self._insert(
+            """insert into attention (id, agent_id, command_id, kind, title, body, digest)
+               select gen_random_uuid(), agent_id, id, 'permission', 'ls',
+                   '{"kind": "permission", "tool": "Bash", "tool_kind": "execute", "input": "{}", "rules": ["Bash"],
+                     "editable": true}',
+                   repeat('0', 64)
+               from commands where id = %s returning id""",
+            await self._command(),
+        )
+
+    async def _attention_rule(self) -> str:
+        return await self._insert(
+            """insert into attention_rules (agent_id, rule, attention_id, created_by_name)
+               select agent_id, 'Bash', id, 'x' from attention where id = %s returning id""",
+            await self._request_of_an_agent(),
         )
 
     async def _user_code(self) -> str:

@@ -19,18 +19,20 @@ import msgspec
 from support.attached import no_file
 
 from onsembl.agent.drivers.attached_files import AttachedFiles
-from onsembl.agent.drivers.claude.driver import ClaudeDriver
-from onsembl.agent.drivers.shell import ShellDriver
 from onsembl.agent.errors import CannotWrite
 from onsembl.agent.link.journal import Journal
 from onsembl.agent.link.outbox import Outbox
+from onsembl.agent.mcp.gateway import ToolGateway
 from onsembl.agent.process.process import ProcessContext
 from onsembl.agent.process.reaper import Reaper
+from onsembl.agent.program import DRIVERS
+from onsembl.agent.requests import Requests
 from onsembl.agent.runner import Runner
 from onsembl.agent.startup import StartupScript
 from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.limits import CommandLimits
-from onsembl.protocol.messages import Offer, Steer, encode
+from onsembl.protocol.messages import Answer, Offer, Steer, encode
+from onsembl.protocol.states import AgentKind
 from onsembl.protocol.stop_timeouts import StopTimeouts
 from onsembl.protocol.turn_messages import TurnSettings
 
@@ -55,8 +57,12 @@ async def _run(folder: Path, kind: str, adopt: bool, timeouts: StopTimeouts) -> 
     reaper = Reaper(adopt=adopt)
     assert reaper.adopts == adopt
     journal = Journal(folder)
-    context = ProcessContext(folder, terminal, reaper)
-    driver = {"shell": ShellDriver, "claude": ClaudeDriver}[kind]()
+    requests = Requests()
+    requests.send = lambda message: print(encode(message), flush=True)
+    tools = ToolGateway()
+    await tools.start()
+    context = ProcessContext(folder, terminal, reaper, driver_folder=folder / "driver", requests=requests, tools=tools)
+    driver = DRIVERS[AgentKind(kind)]()
     script = folder / "startup.sh"
     startup = StartupScript(script if script.exists() else None, f"startup in {folder}", context)
     files = AttachedFiles(folder / "attachments", no_file)
@@ -74,8 +80,10 @@ async def _run(folder: Path, kind: str, adopt: bool, timeouts: StopTimeouts) -> 
             case ["offer", command_id, text, *limits]:
                 offer = Offer(command_id=UUID(command_id), text=text)
                 if limits:
-                    conversation = limits[0].pop("conversation", None)
-                    turn = TurnSettings(conversation=conversation) if conversation is not None else None
+                    told = {
+                        name: limits[0].pop(name) for name in ("conversation", "permission_mode") if name in limits[0]
+                    }
+                    turn = msgspec.convert(told, TurnSettings) if told else None
                     offer = msgspec.structs.replace(offer, limits=CommandLimits(**limits[0]), turn=turn)
                 try:
                     runner.offer(offer)
@@ -85,6 +93,11 @@ async def _run(folder: Path, kind: str, adopt: bool, timeouts: StopTimeouts) -> 
                 runner.cancel(UUID(command_id), *limit)
             case ["steer", command_id, steer_id, text]:
                 runner.steer(Steer(command_id=UUID(command_id), steer_id=UUID(steer_id), text=text))
+            case ["welcome", takes]:
+                for message in runner.requests_after_welcome(server_takes=takes):
+                    print(encode(message), flush=True)
+            case ["answer", answer]:
+                runner.answer(msgspec.convert(answer, Answer))
             case ["resize", columns, rows]:
                 runner.resize(columns, rows)
             case ["recorded", command_id]:
@@ -92,6 +105,7 @@ async def _run(folder: Path, kind: str, adopt: bool, timeouts: StopTimeouts) -> 
             case command:
                 raise AssertionError(command)
     await runner.shut_down()
+    await tools.close()
     journal.close()
     outbox.close()
     reaper.close()

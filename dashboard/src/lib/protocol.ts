@@ -30,7 +30,7 @@ export const ACTIVE_STATES: ReadonlySet<CommandState> = new Set<CommandState>(["
 export const FINAL_STATES: ReadonlySet<CommandState> = new Set<CommandState>(["succeeded", "failed", "cancelled", "timed_out", "lost"]);
 
 /** The tables of the schema `onsembl` whose changes the page follows. */
-export const PUBLISHED_TABLES = ["agents", "alerts", "commands", "conversations", "device_requests", "halt_agents", "halts", "reports", "schedules", "turn_progress"] as const;
+export const PUBLISHED_TABLES = ["agents", "alerts", "attention", "commands", "conversations", "device_requests", "halt_agents", "halts", "reports", "schedules", "turn_progress"] as const;
 export type PublishedTable = (typeof PUBLISHED_TABLES)[number];
 
 /** Why the server closed an agent's or a terminal's socket. */

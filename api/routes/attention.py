@@ -1,0 +1,162 @@
+"""What agents ask of a person: list, read and answer it, and the rules that answer later requests."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from psycopg.rows import DictRow
+
+from onsembl.api.http.endpoint import Call, Endpoint
+from onsembl.api.http.models import NoBody
+from onsembl.api.http.paging import read_page
+from onsembl.api.http.problems import Problem, found
+from onsembl.api.routes.attention_models import (
+    AnswerBody,
+    AnswerResults,
+    AnswersBody,
+    AttentionQuery,
+    AttentionRequest,
+    AttentionRequests,
+    AttentionRule,
+    AttentionRuleQuery,
+    AttentionRules,
+)
+from onsembl.fleet.attention import AnswerError, NotOpenError, answer
+from onsembl.protocol.ids import AgentId
+from onsembl.protocol.states import Role
+from onsembl.sql import attention, audit
+from onsembl.sql.attention import RequestFilter
+
+
+async def list_requests(call: Call[NoBody]) -> dict[str, object]:
+    query = call.query(AttentionQuery)
+    wanted = RequestFilter(
+        state=query.state,
+        agent_id=AgentId(query.agent_id) if query.agent_id is not None else None,
+        command_id=query.command_id,
+        kind=query.kind,
+    )
+    async with call.services.pool.connection() as conn:
+        page = await read_page(query.limit, partial(attention.page, conn, wanted, query.after or 0))
+    return {"requests": page.rows, "next_after": page.cursor("seq")}
+
+
+async def read_request(call: Call[NoBody]) -> DictRow:
+    async with call.services.pool.connection() as conn:
+        return found(await attention.get(conn, call.id("attention_id")), "request")
+
+
+async def answer_request(call: Call[AnswerBody]) -> DictRow:
+    """The first answer counts: a later one gets 409 with who was first."""
+    body = call.body
+    try:
+        async with call.services.pool.connection() as conn:
+            row = await answer(
+                conn, call.id("attention_id"), body.digest, body.decision, body.scope, body.rule, call.actor
+            )
+    except NotOpenError as error:
+        raise Problem(409, str(error), state=error.row["state"]) from error
+    except AnswerError as error:
+        raise Problem(422, str(error)) from error
+    return found(row, "request")
+
+
+async def answer_requests(call: Call[AnswersBody]) -> dict[str, object]:
+    """Each is answered in a transaction of its own."""
+    results: list[dict[str, object]] = []
+    for one in call.body.answers:
+        row: DictRow | None = None
+        problem: str | None = None
+        try:
+            async with call.services.pool.connection() as conn:
+                row = await answer(conn, one.id, one.digest, one.decision, one.scope, one.rule, call.actor)
+        except NotOpenError as error:
+            row, problem = error.row, str(error)
+        except AnswerError as error:
+            problem = str(error)
+        else:
+            problem = "Request not found." if row is None else None
+        results.append({"id": one.id, "request": row, "problem": problem})
+    return {"results": results}
+
+
+async def list_rules(call: Call[NoBody]) -> dict[str, object]:
+    query = call.query(AttentionRuleQuery)
+    agent_id = AgentId(query.agent_id) if query.agent_id is not None else None
+    async with call.services.pool.connection() as conn:
+        page = await read_page(query.limit, partial(attention.list_rules, conn, agent_id, query.before))
+    return {"rules": page.rows, "next_before": page.cursor("seq")}
+
+
+async def delete_rule(call: Call[NoBody]) -> DictRow:
+    """Requests that it has answered stay answered."""
+    async with call.services.pool.connection() as conn:
+        row = found(await attention.delete_rule(conn, call.id("rule_id")), "rule")
+        detail = {name: str(row[name]) for name in ("agent_id", "rule", "created_by_name")}
+        await audit.write(
+            conn,
+            audit.Event(
+                actor=call.actor,
+                action="attention.rule_deleted",
+                target_kind="attention_rule",
+                target_id=str(row["id"]),
+                detail=detail,
+            ),
+        )
+    return row
+
+
+ENDPOINTS = [
+    Endpoint(
+        method="GET",
+        path="/v1/attention",
+        handler=list_requests,
+        summary="List what agents ask, oldest first",
+        answer=AttentionRequests,
+        query=AttentionQuery,
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/attention/answers",
+        handler=answer_requests,
+        summary="Answer several requests of agents; each has a result of its own",
+        body=AnswersBody,
+        answer=AnswerResults,
+        role=Role.OPERATOR,
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/attention/rules",
+        handler=list_rules,
+        summary="List the rules that answer requests of agents, newest first",
+        answer=AttentionRules,
+        query=AttentionRuleQuery,
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/v1/attention/rules/{rule_id:uuid}",
+        handler=delete_rule,
+        summary="Delete a rule: requests like it wait for a person again",
+        answer=AttentionRule,
+        role=Role.OPERATOR,
+        problems=(404,),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/attention/{attention_id:uuid}",
+        handler=read_request,
+        summary="Read a request of an agent",
+        answer=AttentionRequest,
+        problems=(404,),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/attention/{attention_id:uuid}/answer",
+        handler=answer_request,
+        summary="Answer a request of an agent, once",
+        body=AnswerBody,
+        answer=AttentionRequest,
+        role=Role.OPERATOR,
+        problems=(404, 409),
+    ),
+]

@@ -1,0 +1,185 @@
+"""Answering the requests of agents that wait for a person: by an operator or by a rule, once, and audited."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from msgspec import convert, to_builtins
+from psycopg.rows import DictRow
+
+from onsembl.fleet import instance_messages
+from onsembl.fleet.instance_messages import InstanceMessage
+from onsembl.protocol.attention_messages import (
+    Allow,
+    Answers,
+    Asked,
+    Decision,
+    PermissionBody,
+    QuestionBody,
+    RequestBody,
+)
+from onsembl.protocol.decisions import problem_with
+from onsembl.protocol.ids import AgentId
+from onsembl.protocol.tool_rules import ToolRules, ToolUse
+from onsembl.sql import agents, attention, audit
+from onsembl.sql.attention import Answerer, Scope
+from onsembl.sql.database import Connection
+
+HIDDEN = "•••"
+"""Stands for a secret answer wherever it is stored or shown."""
+MAX_AUDITED = 8 * 1024
+"""How much of what was asked the audit log keeps, in characters; the digest names all of it."""
+
+
+class AnswerError(Exception):
+    """The request cannot be answered so; the text says why."""
+
+
+class NotOpenError(AnswerError):
+    """The request is not open any more, or asks something else by now; `row` is its present row."""
+
+    def __init__(self, detail: str, row: DictRow) -> None:
+        super().__init__(detail)
+        self.row = row
+
+
+async def record_asked(conn: Connection, agent_id: AgentId, asked: Asked) -> bool:
+    """Record a request of an agent; a rule that allows it answers it at once. Return whether an answer waits now."""
+    row = await attention.ask(conn, agent_id, asked)
+    if row is None:
+        return True  # it may have been answered before
+    if not isinstance(asked.body, PermissionBody):
+        return False
+    rules = await attention.rules_for(conn, agent_id, row["conversation_id"])
+    use = ToolUse(names=asked.body.names, said=asked.body.said, parts=asked.body.parts)
+    allowed = ToolRules(allow=[rule["rule"] for rule in rules]).allowance(use) if rules else None
+    if allowed is None:
+        return False
+    rule = next(rule for rule in rules if rule["rule"] == allowed.split(", ")[0])
+    by = Answerer(kind="rule", id=rule["id"], name=f"the rule {allowed}"[:256])
+    await _write_answer(conn, row, asked.body, Allow(), by, "once", audit.SYSTEM)
+    return True
+
+
+async def answer(
+    conn: Connection,
+    request_id: UUID,
+    digest: str,
+    decision: Decision,
+    scope: Scope,
+    rule: str | None,
+    actor: audit.Actor,
+) -> DictRow | None:
+    """Answer a request as an operator, in the caller's transaction; return its row, None if there is no such request.
+
+    With the scope `conversation` or `always`, `rule` allows later requests, too: it is one of those that the request
+    offers, the narrowest by default. Raises AnswerError, and NotOpenError when somebody or something was first.
+    """
+    before = await attention.get(conn, request_id)
+    if before is None:
+        return None
+    if before["state"] != "open":
+        raise NotOpenError(closed_in_words(before), before)
+    if before["digest"] != digest:
+        raise NotOpenError("The agent asks something else by now. Look at it again.", before)
+    try:
+        body = convert(before["body"], RequestBody)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise AnswerError("What the agent asks cannot be read.") from error
+    if (problem := problem_with(decision, body)) is not None:
+        raise AnswerError(problem)
+    if scope != "once":
+        rule = _offered(rule, body, decision)
+        if scope == "conversation" and before["conversation_id"] is None:
+            raise AnswerError("The request belongs to no conversation.")
+    elif rule is not None:
+        raise AnswerError("A rule goes with the scope `conversation` or `always`.")
+    by = Answerer(kind="operator", id=actor.id, name=actor.name)
+    row = await _write_answer(conn, before, body, decision, by, scope, actor, rule)
+    if row is None:
+        now = await attention.get(conn, request_id)
+        assert now is not None
+        raise NotOpenError(closed_in_words(now), now)
+    if rule is not None and scope != "once":
+        await attention.add_rule(conn, row, rule, scope, actor.name)
+    if (instance_id := await agents.online_at(conn, AgentId(row["agent_id"]))) is not None:
+        await instance_messages.send(conn, instance_id, InstanceMessage(op="attend", agent_id=row["agent_id"]))
+    return row
+
+
+def closed_in_words(row: Mapping[str, Any]) -> str:
+    """How a request was closed, as a sentence."""
+    match row["state"]:
+        case "answered":
+            return f"It was answered by {row['answered_by_name']} before."
+        case "withdrawn":
+            return f"It was withdrawn: {row['reason']}"
+        case _:
+            return "The agent asks something else by now. Look at it again."
+
+
+def _offered(rule: str | None, body: RequestBody, decision: Decision) -> str:
+    if not isinstance(body, PermissionBody) or not isinstance(decision, Allow):
+        raise AnswerError("Only an allowance of a tool call can be kept as a rule.")
+    if not body.rules:
+        raise AnswerError("This tool call has no rule that could allow others like it.")
+    if decision.input is not None:
+        raise AnswerError("A changed tool call is allowed once only.")
+    if rule is not None and rule not in body.rules:
+        raise AnswerError(f"The request does not offer this rule. It offers {', '.join(body.rules)}.")
+    return rule or body.rules[0]
+
+
+async def _write_answer(
+    conn: Connection,
+    row: DictRow,
+    body: RequestBody,
+    decision: Decision,
+    by: Answerer,
+    scope: Scope,
+    actor: audit.Actor,
+    rule: str | None = None,
+) -> DictRow | None:
+    shown, is_secret = _without_secrets(decision, body)
+    answered = await attention.answer(
+        conn, row["id"], row["digest"], decision, shown=shown, is_secret=is_secret, by=by, scope=scope
+    )
+    if answered is None:
+        return None
+    detail: dict[str, object] = {
+        "agent_id": str(row["agent_id"]),
+        "command_id": str(row["command_id"]),
+        "kind": row["kind"],
+        "title": row["title"],
+        "digest": row["digest"],
+        "asked": msgspec.json.encode(body).decode()[:MAX_AUDITED],
+        "decision": shown,
+        "by": by.kind,
+        "scope": scope,
+    }
+    if rule is not None:
+        detail["rule"] = rule
+    if by.kind == "rule":
+        detail["rule"] = by.name.removeprefix("the rule ")
+    await audit.write(
+        conn,
+        audit.Event(
+            actor=actor, action="attention.answered", target_kind="attention", target_id=str(row["id"]), detail=detail
+        ),
+    )
+    return answered
+
+
+def _without_secrets(decision: Decision, body: RequestBody) -> tuple[dict[str, object], bool]:
+    """The decision as it is stored and shown, and whether a secret is left out."""
+    shown: dict[str, Any] = to_builtins(decision)
+    if not isinstance(decision, Answers) or not isinstance(body, QuestionBody):
+        return shown, False
+    secret = {question.id for question in body.questions if question.secret}
+    for one in shown["answers"]:
+        if one["id"] in secret:
+            one["answers"] = [HIDDEN]
+    return shown, bool(secret)

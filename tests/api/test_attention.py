@@ -1,0 +1,339 @@
+"""What agents ask of a person: seen, answered once, delivered, and kept. The agent is a bare socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import msgspec
+import pytest
+from support.agents import Operator, until
+from support.api_calls import audit_entries, call_api
+from support.command_line import CommandLine
+from support.frames import HELLO, next_message
+from support.server import Api, Enrolled
+
+from onsembl.protocol.attention_messages import (
+    PermissionBody,
+    PlanBody,
+    Question,
+    QuestionBody,
+    QuestionOption,
+    RequestBody,
+    digest_of,
+)
+from onsembl.protocol.states import Role
+from onsembl.sql.database import connect
+
+pytestmark = pytest.mark.no_worker
+
+RUN = PermissionBody(
+    tool="Bash",
+    tool_kind="execute",
+    folder="/work",
+    input='{"command":"npm test"}',
+    names=["Bash", "execute"],
+    said=["npm test"],
+    parts=[["npm test"]],
+    rules=["Bash(npm test)", "Bash(npm *)"],
+    editable=True,
+)
+ASK = QuestionBody(
+    questions=[
+        Question(id="which", text="Which?", options=[QuestionOption(label="a"), QuestionOption(label="b")]),
+        Question(id="token", text="The token?", secret=True),
+    ]
+)
+ALLOW = {"decision": "allow"}
+
+
+class AskingAgent:
+    """An agent that runs a command and asks."""
+
+    def __init__(self, agent: Enrolled, socket, command: dict) -> None:
+        self.agent, self.socket, self.command = agent, socket, command
+
+    async def ask(self, body: RequestBody = RUN, id: str | None = None, title: str = "npm test") -> dict:
+        asked = {
+            "type": "asked",
+            "request_id": id or str(uuid4()),
+            "command_id": self.command["id"],
+            "title": title,
+            "body": msgspec.to_builtins(body),
+            "digest": digest_of(body),
+            "asked_at": datetime.now(UTC).isoformat(),
+        }
+        await self.socket.send(json.dumps(asked))
+        return asked
+
+    async def tell(self, **message: object) -> None:
+        await self.socket.send(json.dumps(message))
+
+    async def taken(self, answer: dict, fate: str = "given") -> None:
+        await self.tell(type="answer_taken", request_id=answer["request_id"], digest=answer["digest"], fate=fate)
+
+    async def end(self) -> None:
+        end = {"type": "ended", "command_id": self.command["id"], "outcome": "succeeded"}
+        await self.tell(**end, ended_at=datetime.now(UTC).isoformat())
+        await next_message(self.socket, "end_recorded")
+
+
+@asynccontextmanager
+async def connected(api: Api, agent: Enrolled, command: dict, open_ids: list[str] | None = None):
+    """The agent, which runs the command already, on a connection of its own."""
+    started = {"command_id": command["id"], "started_at": datetime.now(UTC).isoformat(), "output_start": 0}
+    async with api.agent_socket(agent) as socket:
+        hello = {**HELLO, "kind": "claude", "takes_answers": True, "running": [started]}
+        await socket.send(json.dumps(hello))
+        welcome = await next_message(socket, "welcome")
+        assert welcome["takes_requests"]
+        asking = AskingAgent(agent, socket, command)
+        await asking.tell(type="open_requests", requests=open_ids or [])
+        yield asking
+
+
+@asynccontextmanager
+async def running(api: Api, operator: Operator, name: str = "one", agent: Enrolled | None = None):
+    """An agent that begins a command."""
+    agent = agent or await api.enrol(name, "claude")
+    command = await operator.send(agent.id, "do it", conversation="latest")
+    async with connected(api, agent, command) as asking:
+        yield asking
+
+
+@pytest.fixture
+async def operator(api: Api) -> Operator:
+    return Operator(api, await api.operator(Role.OPERATOR))
+
+
+async def listed(operator: Operator, query: str = "state=open") -> list[dict]:
+    return (await call_api(operator, "GET", f"/v1/attention?{query}"))["requests"]
+
+
+async def until_state(operator: Operator, id: str, **wanted: object) -> dict:
+    async def there():
+        response = await operator.api.http.get(f"/v1/attention/{id}", headers=operator.headers)
+        row = response.json()
+        return row if response.is_success and {name: row[name] for name in wanted} == wanted else None
+
+    return await until(there, f"the request has {wanted}")
+
+
+def body_of(asked: dict, **fields: object) -> dict:
+    return {"digest": asked["digest"], "decision": ALLOW, **fields}
+
+
+async def test_a_request_is_answered_once(api, operator):
+    """The first answer is given to the CLI and audited with what it was for; a second one is told who was first. A
+    viewer only looks."""
+    viewer = Operator(api, await api.operator(Role.VIEWER))
+    async with running(api, operator) as agent:
+        asked = await agent.ask()
+        row = await until_state(operator, asked["request_id"], state="open")
+        assert (row["kind"], row["title"], row["body"]["input"]) == ("permission", "npm test", RUN.input)
+        assert [one["id"] for one in await listed(viewer)] == [row["id"]]
+        path = f"/v1/attention/{row['id']}/answer"
+        await call_api(viewer, "POST", path, body_of(asked), 403)
+        for body in (
+            {**body_of(asked), "digest": "0" * 64},
+            body_of(asked, decision={"decision": "form", "content": "{}"}),
+            body_of(asked, rule="Bash(npm *)"),
+            body_of(asked, scope="always", rule="*"),
+            body_of(asked, scope="always", decision={"decision": "deny"}),
+            body_of(asked, decision={"decision": "later"}),
+            {"decision": ALLOW},
+        ):
+            response = await api.http.post(path, json=body, headers=operator.headers)
+            assert response.status_code in (409, 422), body
+        assert (await until_state(operator, row["id"], state="open"))["decision"] is None
+        changed = {"decision": "allow", "input": '{"command":"npm test -- --watch=false"}'}
+        answered = await call_api(operator, "POST", path, body_of(asked, decision=changed))
+        assert (answered["state"], answered["answered_by_name"]) == ("answered", "operator@example.org")
+        answer = await next_message(agent.socket, "answer")
+        assert (answer["decision"], answer["by"]) == (changed, "operator@example.org")
+        problem = await call_api(operator, "POST", path, body_of(asked), 409)
+        assert "answered by operator@example.org" in problem["detail"] and problem["state"] == "answered"
+        await agent.taken(answer)
+        await until_state(operator, row["id"], delivery="given")
+        assert await listed(operator) == []
+        await agent.end()
+    [(_, detail)] = await audit_entries(api, "attention.%")
+    assert (detail["digest"], detail["by"], detail["decision"]) == (asked["digest"], "operator", changed)
+    assert json.loads(detail["asked"])["input"] == RUN.input
+
+
+async def test_answers_of_two_at_the_same_moment(api, operator):
+    """Of many answers to one request exactly one counts, and reaches the CLI."""
+    other = Operator(api, await api.operator(Role.OPERATOR))
+    async with running(api, operator) as agent:
+        for _ in range(5):
+            asked = await agent.ask()
+            await until_state(operator, asked["request_id"], state="open")
+            path = f"/v1/attention/{asked['request_id']}/answer"
+            bodies = [body_of(asked), body_of(asked, decision={"decision": "deny", "reason": "no"})] * 4
+            responses = await asyncio.gather(
+                *(
+                    api.http.post(path, json=body, headers=one.headers)
+                    for body, one in zip(bodies, [operator, other] * 4, strict=True)
+                )
+            )
+            assert sorted(response.status_code for response in responses) == [200] + [409] * 7
+            (first,) = [response.json() for response in responses if response.is_success]
+            answer = await next_message(agent.socket, "answer")
+            assert answer["decision"] == first["decision"]
+            await agent.taken(answer)
+            await until_state(operator, asked["request_id"], delivery="given")
+    assert len(await audit_entries(api, "attention.answered")) == 5
+
+
+async def test_an_answer_waits_for_the_agent(api, operator):
+    """A request stays open while its agent is away; an answer is given when it is back, and repeated until the agent
+    says what became of it. What the agent does not name any more is withdrawn."""
+    agent = await api.enrol("one", "claude")
+    async with running(api, operator, agent=agent) as asking:
+        kept, gone = await asking.ask(), await asking.ask()
+        for asked in (kept, gone):
+            await until_state(operator, asked["request_id"], state="open")
+        command = asking.command
+    await call_api(operator, "POST", f"/v1/attention/{kept['request_id']}/answer", body_of(kept))
+    for _ in range(2):  # its `answer_taken` is lost the first time
+        async with connected(api, agent, command, [kept["request_id"]]) as asking:
+            await asking.ask(id=kept["request_id"])
+            answer = await next_message(asking.socket, "answer")
+            assert answer["request_id"] == kept["request_id"]
+            assert (await until_state(operator, kept["request_id"], state="answered"))["delivery"] == "waiting"
+            withdrawn = await until_state(operator, gone["request_id"], state="withdrawn")
+            assert "does not wait" in withdrawn["reason"]
+    async with connected(api, agent, command) as asking:
+        await asking.taken(await next_message(asking.socket, "answer"), "late")
+        await until_state(operator, kept["request_id"], delivery="late")
+        await asking.end()
+
+
+async def test_the_command_line_lists_and_answers(api, operator, tmp_path):
+    """An operator finds, shows and answers requests by the command line; the second answer exits with 1."""
+    run = CommandLine(api, await api.operator(Role.OPERATOR), tmp_path).run
+    async with running(api, operator) as agent:
+        asked, question = await agent.ask(), await agent.ask(ASK, title="Which?")
+        await until_state(operator, question["request_id"], state="open")
+        out, _ = await run("attention", "list", "--agent", "one")
+        assert [line.split()[0] for line in out.splitlines()] == [asked["request_id"], question["request_id"]]
+        out, _ = await run("attention", "watch", "--count", "2", "--json")
+        assert [json.loads(line)["title"] for line in out.splitlines()] == ["npm test", "Which?"]
+        out, _ = await run("attention", "show", asked["request_id"])
+        assert '{"command":"npm test"}' in out and "Bash(npm *)" in out
+        await run("attention", "answer", asked["request_id"], "--allow", "--scope", "conversation")
+        answer = await next_message(agent.socket, "answer")
+        assert answer["decision"] == {"decision": "allow", "input": None}
+        await agent.taken(answer)
+        await until_state(operator, asked["request_id"], delivery="given")
+        _, problem = await run("attention", "answer", asked["request_id"], "--deny", "--reason", "no", code=1)
+        assert "answered by" in problem
+        await run("attention", "answer", question["request_id"], "--answer", "a", code=1)
+        await run("attention", "answer", question["request_id"], "--answer", "which=a", "--answer", "token=x")
+        answer = await next_message(agent.socket, "answer")
+        assert answer["decision"]["answers"] == [
+            {"id": "which", "answers": ["a"]},
+            {"id": "token", "answers": ["x"]},
+        ]
+        out, _ = await run("attention", "list")
+        assert out == ""
+
+
+async def test_what_changes_is_asked_again(api, operator):
+    """A request that comes again with another digest replaces what was asked: an answer to the former one is
+    refused."""
+    async with running(api, operator) as agent:
+        asked = await agent.ask()
+        await until_state(operator, asked["request_id"], state="open")
+        other = msgspec.structs.replace(RUN, input='{"command":"rm -rf /"}')
+        again = await agent.ask(other, id=asked["request_id"], title="rm -rf /")
+        await until_state(operator, asked["request_id"], digest=again["digest"])
+        path = f"/v1/attention/{asked['request_id']}/answer"
+        assert "something else" in (await call_api(operator, "POST", path, body_of(asked), 409))["detail"]
+        await agent.tell(type="withdrawn", request_id=asked["request_id"], command_id=agent.command["id"], reason="why")
+        assert (await until_state(operator, asked["request_id"], state="withdrawn"))["reason"] == "why"
+        assert "withdrawn: why" in (await call_api(operator, "POST", path, body_of(again), 409))["detail"]
+
+
+@pytest.mark.parametrize("way", ["end", "cancel of a lost agent"])
+async def test_a_command_that_ends_waits_for_nobody(api, operator, way):
+    """The end of a command, however it is recorded, withdraws its open requests, and its answers come too late."""
+    async with running(api, operator) as agent:
+        still, answered = await agent.ask(), await agent.ask(ASK)
+        for asked in (still, answered):
+            await until_state(operator, asked["request_id"], state="open")
+        answers = [{"id": "which", "answers": ["a"]}, {"id": "token", "answers": ["s3cret"]}]
+        body = body_of(answered, decision={"decision": "answers", "answers": answers})
+        shown = await call_api(operator, "POST", f"/v1/attention/{answered['request_id']}/answer", body)
+        assert "s3cret" not in json.dumps(shown)
+        sent = await next_message(agent.socket, "answer")
+        assert sent["decision"]["answers"][1]["answers"] == ["s3cret"]
+        if way == "end":
+            await agent.end()
+        else:
+            async with await connect(api.database_url, autocommit=True) as conn:
+                await conn.execute("update onsembl.commands set state = 'lost', ended_at = now()")
+        await until_state(operator, still["request_id"], state="withdrawn", reason="The command has ended.")
+        row = await until_state(operator, answered["request_id"], delivery="late")
+        assert row["decision"]["answers"][1]["answers"] == ["•••"]
+        late = await agent.ask()
+        await agent.tell(type="ping")
+        await next_message(agent.socket, "pong")
+        await call_api(operator, "GET", f"/v1/attention/{late['request_id']}", status=404)
+    async with await connect(api.database_url) as conn:
+        rows = await (await conn.execute("select row_to_json(a)::text as t from onsembl.attention a")).fetchall()
+        rows += await (await conn.execute("select detail::text as t from onsembl.audit")).fetchall()
+    assert "s3cret" not in "".join(row["t"] for row in rows)
+
+
+async def test_a_rule_answers_later_requests(api, operator):
+    """“In this conversation” and “always” answer later requests like it, marked so and audited; another call waits, and
+    without the rule everything does."""
+    agent = await api.enrol("one", "claude")
+    async with running(api, operator, agent=agent) as asking:
+        asked = await asking.ask()
+        await until_state(operator, asked["request_id"], state="open")
+        path = f"/v1/attention/{asked['request_id']}/answer"
+        await call_api(operator, "POST", path, body_of(asked, scope="conversation", rule="Bash(npm *)"))
+        await asking.taken(await next_message(asking.socket, "answer"))
+        like = msgspec.structs.replace(RUN, input='{"command":"npm ci"}', said=["npm ci"], parts=[["npm ci"]])
+        again = await asking.ask(like)
+        row = await until_state(operator, again["request_id"], state="answered")
+        assert (row["answered_by_kind"], row["answered_by_name"]) == ("rule", "the rule Bash(npm *)")
+        answer = await next_message(asking.socket, "answer")
+        assert (answer["decision"]["decision"], answer["by"]) == ("allow", "the rule Bash(npm *)")
+        await asking.taken(answer)
+        both = msgspec.structs.replace(RUN, said=["npm ci", "rm x"], parts=[["npm ci"], ["rm x"]])
+        for other in (both, ASK, PlanBody(plan="# Do it")):
+            await until_state(operator, (await asking.ask(other))["request_id"], state="open")
+        await asking.end()
+    (rule,) = (await call_api(operator, "GET", f"/v1/attention/rules?agent_id={agent.id}"))["rules"]
+    assert (rule["rule"], rule["conversation_id"]) == ("Bash(npm *)", row["conversation_id"])
+    command = await operator.send(agent.id, "another", conversation="new")
+    async with connected(api, agent, command) as asking:
+        asked = await asking.ask(like)
+        await until_state(operator, asked["request_id"], state="open")
+        answers = [
+            {"id": asked["request_id"], **body_of(asked, scope="always")},
+            {"id": asked["request_id"], **body_of(asked)},
+            {"id": str(uuid4()), **body_of(asked)},
+        ]
+        results = (await call_api(operator, "POST", "/v1/attention/answers", {"answers": answers}))["results"]
+        assert [result["problem"] is None for result in results] == [True, False, False]
+        assert results[1]["request"]["state"] == "answered" and results[2]["request"] is None
+        await asking.taken(await next_message(asking.socket, "answer"))
+        await asking.end()
+    rules = (await call_api(operator, "GET", "/v1/attention/rules"))["rules"]
+    assert [one["rule"] for one in rules] == ["Bash(npm test)", "Bash(npm *)"]
+    for one in rules:
+        await call_api(operator, "DELETE", f"/v1/attention/rules/{one['id']}")
+    command = await operator.send(agent.id, "and more", conversation="latest")
+    async with connected(api, agent, command) as asking:
+        await until_state(operator, (await asking.ask())["request_id"], state="open")
+    actions = [(action, detail.get("rule")) for action, detail in await audit_entries(api, "attention.%")]
+    assert ("attention.answered", "Bash(npm *)") in actions
+    assert actions[-2:] == [("attention.rule_deleted", "Bash(npm test)"), ("attention.rule_deleted", "Bash(npm *)")]
