@@ -4,43 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from uuid import uuid4
 
 import msgspec
 import pytest
 from support.agents import Operator, until
 from support.api_calls import audit_entries, call_api
+from support.asking_agents import RUN, connected, running
 from support.command_line import CommandLine
-from support.frames import HELLO, next_message
-from support.server import Api, Enrolled
+from support.frames import next_message
+from support.server import Api
 
 from onsembl.protocol.attention_messages import (
-    PermissionBody,
     PlanBody,
     Question,
     QuestionBody,
     QuestionOption,
-    RequestBody,
-    digest_of,
 )
 from onsembl.protocol.states import Role
 from onsembl.sql.database import connect
 
 pytestmark = pytest.mark.no_worker
 
-RUN = PermissionBody(
-    tool="Bash",
-    tool_kind="execute",
-    folder="/work",
-    input='{"command":"npm test"}',
-    names=["Bash", "execute"],
-    said=["npm test"],
-    parts=[["npm test"]],
-    rules=["Bash(npm test)", "Bash(npm *)"],
-    editable=True,
-)
 ASK = QuestionBody(
     questions=[
         Question(id="which", text="Which?", options=[QuestionOption(label="a"), QuestionOption(label="b")]),
@@ -48,60 +33,6 @@ ASK = QuestionBody(
     ]
 )
 ALLOW = {"decision": "allow"}
-
-
-class AskingAgent:
-    """An agent that runs a command and asks."""
-
-    def __init__(self, agent: Enrolled, socket, command: dict) -> None:
-        self.agent, self.socket, self.command = agent, socket, command
-
-    async def ask(self, body: RequestBody = RUN, id: str | None = None, title: str = "npm test") -> dict:
-        asked = {
-            "type": "asked",
-            "request_id": id or str(uuid4()),
-            "command_id": self.command["id"],
-            "title": title,
-            "body": msgspec.to_builtins(body),
-            "digest": digest_of(body),
-            "asked_at": datetime.now(UTC).isoformat(),
-        }
-        await self.socket.send(json.dumps(asked))
-        return asked
-
-    async def tell(self, **message: object) -> None:
-        await self.socket.send(json.dumps(message))
-
-    async def taken(self, answer: dict, fate: str = "given") -> None:
-        await self.tell(type="answer_taken", request_id=answer["request_id"], digest=answer["digest"], fate=fate)
-
-    async def end(self) -> None:
-        end = {"type": "ended", "command_id": self.command["id"], "outcome": "succeeded"}
-        await self.tell(**end, ended_at=datetime.now(UTC).isoformat())
-        await next_message(self.socket, "end_recorded")
-
-
-@asynccontextmanager
-async def connected(api: Api, agent: Enrolled, command: dict, open_ids: list[str] | None = None):
-    """The agent, which runs the command already, on a connection of its own."""
-    started = {"command_id": command["id"], "started_at": datetime.now(UTC).isoformat(), "output_start": 0}
-    async with api.agent_socket(agent) as socket:
-        hello = {**HELLO, "kind": "claude", "takes_answers": True, "running": [started]}
-        await socket.send(json.dumps(hello))
-        welcome = await next_message(socket, "welcome")
-        assert welcome["takes_requests"]
-        asking = AskingAgent(agent, socket, command)
-        await asking.tell(type="open_requests", requests=open_ids or [])
-        yield asking
-
-
-@asynccontextmanager
-async def running(api: Api, operator: Operator, name: str = "one", agent: Enrolled | None = None):
-    """An agent that begins a command."""
-    agent = agent or await api.enrol(name, "claude")
-    command = await operator.send(agent.id, "do it", conversation="latest")
-    async with connected(api, agent, command) as asking:
-        yield asking
 
 
 @pytest.fixture

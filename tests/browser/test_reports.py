@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from browser.test_views import AXE, faults
 from playwright.async_api import expect
+from support.page_faults import AXE, faults
 from support.reports import EXCERPT, add_report, report_of
 from support.server import Api
 

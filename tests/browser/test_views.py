@@ -11,15 +11,14 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, expect
 from support.agents import Operator, agent_running
+from support.page_faults import AXE, faults
 from support.server import Api
 
 from onsembl.sql.database import connect
 
-SOURCES = Path(__file__).parents[2] / "dashboard"
-AXE = SOURCES / "node_modules" / "axe-core" / "axe.min.js"
 SIZES = ((1440, 900, "dark"), (1024, 768, "light"), (390, 844, "dark"))
 """Width, height and theme: the colours of both themes are tested without two runs of everything."""
-PAGES = ("history", "presets", "schedules", "recordings", "statistics", "audit", "access", "approve", "alerts")
+PAGES = ("inbox", "history", "presets", "schedules", "recordings", "statistics", "audit", "access", "approve", "alerts")
 HOSTILE = "x \x1b]0;owned\x07\x1b[2J \u202egro.kcatta\u202c \u200b"
 EMOJI = ("\U0001f469\u200d\U0001f4bb", "\u2764\ufe0f", "\U0001f1e9\U0001f1ea", "\U0001fae8")
 READ = dict.fromkeys(PAGES, r"\\u202e") | {
@@ -30,54 +29,6 @@ READ = dict.fromkeys(PAGES, r"\\u202e") | {
     "schedules": "nightly",
 }
 """What is shown when a page has read its rows: a foreign text with its hidden characters escaped, where it has one."""
-VIOLATIONS = """async () => {
-    const { violations } = await axe.run(document, { resultTypes: ["violations"], preload: false });
-    const reason = ({ any, all, none }) => [...any, ...all, ...none][0]?.message ?? "";
-    const told = (id, node) => `${id}: ${node.target.join(" ")} ${reason(node)}`;
-    return violations.flatMap(({ id, nodes }) => nodes.map((node) => told(id, node)));
-}"""
-HIDDEN = r"""() => {
-    const hidden = /(?![\n\t])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/u;
-    const found = [];
-    for (const element of document.querySelectorAll("*")) {
-        if (element.closest("textarea, input, script, style, .xterm") !== null) continue;
-        const own = [...element.childNodes].filter((node) => node.nodeType === 3).map((node) => node.data);
-        const shown = ["title", "aria-label", "placeholder"].map((name) => element.getAttribute(name) ?? "");
-        const texts = [...own, ...shown].filter((text) => hidden.test(text));
-        found.push(...texts.map((text) => `${element.tagName} ${JSON.stringify(text)}`));
-    }
-    if (hidden.test(document.title)) found.push("the title");
-    return found;
-}"""
-OUTSIDE = """() => [...document.querySelectorAll("header *, .bar *, .control *, nav *, .box *")]
-    .filter((element) => {
-        const { left, right, width, height } = element.getBoundingClientRect();
-        const seen = width > 1 && height > 1 && getComputedStyle(element).visibility !== "hidden";
-        return seen && element.closest(".unseen, .keys") === null && (right > innerWidth + 1 || left < -1);
-    }).map((element) => `${element.tagName}.${element.className} ${element.textContent.trim().slice(0, 40)}`)"""
-OVERLAPPING = """() => {
-    const clipped = (element) =>
-        element !== null && (getComputedStyle(element).clipPath !== "none" || clipped(element.parentElement));
-    const shown = ({ width, height, element }) =>
-        width > 1 && height > 1 && !clipped(element) && getComputedStyle(element).visibility !== "hidden";
-    const parts = [...document.querySelectorAll("header *, .bar *, .control *")]
-        .filter((element) => element.childElementCount === 0 || element.tagName === "BUTTON")
-        .map((element) => ({ element, ...element.getBoundingClientRect().toJSON() })).filter(shown);
-    const over = (a, b) =>
-        a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1
-        && !a.element.contains(b.element) && !b.element.contains(a.element);
-    const name = ({ element }) => `${element.tagName} ${element.textContent.trim().slice(0, 20)}`;
-    const pairs = parts.flatMap((a, i) => parts.slice(i + 1).filter((b) => over(a, b)).map((b) => [a, b]));
-    return pairs.map(([a, b]) => `${name(a)} over ${name(b)}`);
-}"""
-
-
-async def faults(page: Page, view: str) -> list[str]:
-    """What is wrong with the view that the page shows."""
-    found: list[str] = []
-    for script in (VIOLATIONS, HIDDEN, OUTSIDE, OVERLAPPING):
-        found += await page.evaluate(script)
-    return [f"{view}: {fault}" for fault in found]
 
 
 async def filled(api: Api, operator: Operator, agent_id: str) -> None:
@@ -99,6 +50,12 @@ async def filled(api: Api, operator: Operator, agent_id: str) -> None:
             *(("presets", "description"), ("presets", "template"), ("schedules", "text")),
         ):
             await conn.execute(f"update onsembl.{table} set {column} = %s", [HOSTILE])  # type: ignore[arg-type]
+        await conn.execute(
+            """insert into onsembl.attention (id, agent_id, command_id, kind, title, body, digest)
+            select gen_random_uuid(), agent_id, id, 'plan', %s, '{"kind": "plan", "plan": "Go on."}', repeat('0', 64)
+            from onsembl.commands limit 1""",
+            [HOSTILE],
+        )
         await conn.execute("update onsembl.agents set labels = %s", [[HOSTILE]])
 
 

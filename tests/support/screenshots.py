@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 import httpx
+import msgspec
 import psycopg
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from support.chromium import ARGUMENTS, chromium_path
@@ -25,6 +26,14 @@ from support.control_center import COMMAND, ControlCenter, clean_environment
 from support.folders import data_folder
 
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
+from onsembl.protocol.attention_messages import (
+    PermissionBody,
+    PlanBody,
+    Question,
+    QuestionBody,
+    QuestionOption,
+    RequestBody,
+)
 
 Theme = Literal["dark", "light"]
 THEMES: tuple[Theme, ...] = ("dark", "light")
@@ -36,7 +45,9 @@ PAGES = {
     "sign-in": "",
     "fleet": f"#/agents/{AGENT}",
     "turn": f"#/agents/{CODING_AGENT}",
+    "inbox": "#/inbox",
     "history": "#/history",
+    "reports": "#/reports",
     "presets": "#/presets",
     "schedules": "#/schedules",
     "recordings": "#/recordings",
@@ -85,6 +96,36 @@ PRESET = {
     "template": "Update {{package}}{{#version}} to {{version}}{{/version}}. Run the tests and fix what breaks.",
     "variables": [{"name": "package", "required": True}, {"name": "version"}],
 }
+REQUESTS: dict[str, RequestBody] = {
+    "make release VERSION=2.4.0": PermissionBody(
+        tool="Bash",
+        tool_kind="execute",
+        folder="/home/ada/api",
+        input=json.dumps({"command": "make release VERSION=2.4.0", "timeout": 120000}),
+        rules=["Bash(make release VERSION=2.4.0)", "Bash(make *)"],
+        editable=True,
+    ),
+    "Edit CHANGELOG.md": PermissionBody(
+        tool="Edit",
+        tool_kind="edit",
+        folder="/home/ada/api",
+        input=json.dumps({"file_path": "CHANGELOG.md"}),
+        diff="--- a/CHANGELOG.md\n+++ b/CHANGELOG.md\n@@ -1,2 +1,4 @@\n # Changelog\n+\n+## 2.4.0\n \n",
+    ),
+    "Which database do the tests use?": QuestionBody(
+        questions=[
+            Question(
+                id="database",
+                text="Which database do the tests use?",
+                options=[QuestionOption(label="SQLite"), QuestionOption(label="Postgres")],
+            )
+        ]
+    ),
+    "Plan: give orders their own schema": PlanBody(
+        plan="# Orders\n\n1. Create the schema\n2. Copy the rows in batches\n3. Switch the readers\n"
+    ),
+}
+"""Requests for the picture of the inbox, oldest first: title and body."""
 
 
 class Demo:
@@ -160,6 +201,19 @@ class Demo:
         for text in ("make watch", "make release", "make test"):
             self.onsembl("send", "--agent", AGENT, text)
 
+    def ask(self) -> None:
+        """Adds requests that wait for a person: a command line, a change of a file, a question and a plan."""
+        with psycopg.connect(EmbeddedPostgres(self._folder / "data").url(), autocommit=True) as conn:
+            for minutes, (title, body) in enumerate(reversed(REQUESTS.items()), 3):
+                conn.execute(
+                    """insert into onsembl.attention (id, agent_id, command_id, kind, title, body, digest, asked_at)
+                    select gen_random_uuid(), agents.id, commands.id, %s, %s, %s, repeat('0', 64),
+                        now() - make_interval(mins => %s)
+                    from onsembl.agents join onsembl.commands on commands.agent_id = agents.id
+                    where agents.name = 'docs-writer' limit 1""",
+                    [body.__struct_config__.tag, title, msgspec.json.encode(body).decode(), minutes],
+                )
+
     def rename_hosts(self) -> None:
         """Replaces the name and system of this machine, which the pictures must not show."""
         with psycopg.connect(EmbeddedPostgres(self._folder / "data").url(), autocommit=True) as conn:
@@ -180,6 +234,7 @@ def demo() -> Generator[Demo]:
         made.enrol("laptop")
         made.fill()
         made.rename_hosts()
+        made.ask()
         yield made
 
 

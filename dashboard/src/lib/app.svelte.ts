@@ -1,6 +1,7 @@
 import { isAuthRetryableFetchError, type Factor, type Session } from "@supabase/auth-js";
 
 import { Api, ApiError, type Tokens } from "./api.ts";
+import type { OpenRequests } from "./attention/list.svelte.ts";
 import { Inbox } from "./inbox.svelte.ts";
 import { Readings } from "./stats.ts";
 import { Halting } from "./halting.svelte.ts";
@@ -137,6 +138,10 @@ export class Workspace {
   readonly fleet: Fleet;
   readonly inbox: Inbox;
   readonly halting: Halting;
+  /** How much waits for a person: requests of agents, alerts, and devices to approve. */
+  get waiting(): number {
+    return (this.requests?.rows.length ?? 0) + this.inbox.waiting;
+  }
   /** The readings of the statistics page; they stay while another page is open. */
   readonly readings = new Readings();
   mark = $state<Mark>("connecting");
@@ -148,6 +153,10 @@ export class Workspace {
   schedulesSeen = $state(0);
   /** Grows when reports have changed or may have changed. */
   reportsSeen = $state(0);
+  /** The open requests of agents; null until their code is loaded, after the first paint. */
+  requests = $state.raw<OpenRequests | null>(null);
+  /** Grows when requests of agents have changed or may have changed. */
+  attentionSeen = $state(0);
   /** The present access token: terminals send each new one to the server. */
   accessToken = $state("");
 
@@ -159,6 +168,7 @@ export class Workspace {
   readonly #subscription: Subscription;
   readonly #turnWatchers = new Map<string, Set<() => void>>();
   readonly #ended: () => void;
+  #closed = false;
 
   constructor(auth: Auth, config: PageConfig, session: Session, ended: () => void) {
     this.#auth = auth;
@@ -181,6 +191,7 @@ export class Workspace {
         if (table === "halts" || table === "halt_agents") void this.halting.read();
         else if (table === "schedules") this.schedulesSeen += 1;
         else if (table === "reports") this.reportsSeen += 1;
+        else if (table === "attention") void this.#readRequests();
         else void this.inbox.read(table);
       },
       turn: (commandId) => this.#turnWatchers.get(commandId)?.forEach((watcher) => watcher()),
@@ -219,6 +230,7 @@ export class Workspace {
     for (const watchers of this.#turnWatchers.values()) watchers.forEach((watcher) => watcher());
     this.schedulesSeen += 1;
     this.reportsSeen += 1;
+    void this.#readRequests();
     void this.halting.read();
     void this.fleet.readUntilDone(() => {
       this.#live.set({ current: true });
@@ -226,11 +238,25 @@ export class Workspace {
     });
   }
 
+  async #readRequests(): Promise<void> {
+    this.attentionSeen += 1;
+    try {
+      const { OpenRequests } = await import("./attention/list.svelte.ts");
+      if (this.#closed) return;
+      this.requests ??= new OpenRequests(this.api);
+    } catch {
+      return; // the code could not be loaded: the next change or reconnect tries again
+    }
+    await this.requests.read();
+  }
+
   sessionRefreshed(session: Session): void {
     this.accessToken = session.access_token;
   }
 
   close(): void {
+    this.#closed = true;
+    this.requests?.close();
     this.#subscription.close();
     this.fleet.close();
     this.halting.close();

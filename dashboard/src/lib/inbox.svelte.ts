@@ -8,14 +8,14 @@ import type { RereadTable } from "./subscription.ts";
 
 type InboxTable = Extract<RereadTable, "alerts" | "device_requests">;
 
-/** Tasks that wait for a person, shown on every page: open alerts, and agents that wait for approval. */
+/** What else waits for a person beside the requests of agents: open alerts, and devices that wait for approval. */
 export class Inbox {
   /** Alerts that nobody has acknowledged. */
   alerts = $state.raw<AlertAnswer[]>([]);
   /** Every alert that the server returns, open ones first. */
   allAlerts = $state.raw<AlertAnswer[]>([]);
-  requests = $state.raw<DeviceRequest[]>([]);
-  readonly waiting = $derived(this.alerts.length + this.requests.length);
+  devices = $state.raw<DeviceRequest[]>([]);
+  readonly waiting = $derived(this.alerts.length + this.devices.length);
   readonly #api: Api;
   #role: Role | undefined;
   /** The number of the latest request for each table: answers to earlier requests are ignored. */
@@ -48,8 +48,8 @@ export class Inbox {
       } else if (includes(this.#role, "admin")) {
         const { requests } = await this.#api.get("/v1/device/requests");
         if (mine !== this.#requested[table]) return;
-        const fresh = requests.filter((request) => !this.requests.some((known) => known.id === request.id));
-        this.requests = requests;
+        const fresh = requests.filter((request) => !this.devices.some((known) => known.id === request.id));
+        this.devices = requests;
         if (fresh.length > 0) notices.info(`${counted(fresh.length, "agent waits", "agents wait")} for approval.`);
       }
     } catch (error) {

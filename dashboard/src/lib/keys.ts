@@ -2,6 +2,7 @@
 export type KeyAction =
   | "palette"
   | "keys"
+  | "inbox"
   | "command"
   | "next"
   | "previous"
@@ -26,6 +27,7 @@ export interface Binding {
 export const BINDINGS: Binding[] = [
   { action: "palette", keys: ["Ctrl+k"], help: "Go to an agent or run an action", always: true },
   { action: "palette", keys: ["/"], help: "The same, outside text fields" },
+  { action: "inbox", keys: ["i"], help: "Go to the inbox; from there, back to the fleet" },
   { action: "next", keys: ["j"], help: "Next agent; next command if a command has the focus" },
   { action: "previous", keys: ["k"], help: "Previous agent; previous command if a command has the focus" },
   { action: "command", keys: ["c"], help: "Write a command" },
@@ -68,7 +70,7 @@ function isTypedAt(target: EventTarget | null): boolean {
 }
 
 /** Whether keys at this element are text. The terminal's own field takes no text while this window has no control. */
-function isField(target: EventTarget | null): boolean {
+export function isField(target: EventTarget | null): boolean {
   if (!(target instanceof HTMLElement) || target.classList.contains("xterm-helper-textarea")) return false;
   return target.isContentEditable || ["INPUT", "TEXTAREA", "SELECT"].includes(target.tagName);
 }

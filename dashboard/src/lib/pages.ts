@@ -15,6 +15,7 @@ export interface Page {
 }
 
 export const PAGES: Page[] = [
+  { id: "inbox", label: "Inbox", role: "viewer", load: () => import("../pages/Inbox.svelte") },
   { id: "history", label: "History", role: "viewer", load: () => import("../pages/History.svelte") },
   { id: "reports", label: "Reports", role: "viewer", load: () => import("../pages/Reports.svelte") },
   { id: "presets", label: "Presets", role: "viewer", load: () => import("../pages/Presets.svelte") },
