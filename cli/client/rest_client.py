@@ -79,7 +79,8 @@ def sign_in(server: str, email: str, password: str, ask_code: Callable[[], str])
     auth_url = config["supabase_url"] or server
     key = config["supabase_key"]
     tokens = _tokens(auth_url, key, "password", {"email": email, "password": password})
-    factors: list[dict[str, Any]] = tokens["user"].get("factors") or []
+    user: dict[str, Any] = tokens.get("user") or {}
+    factors: list[dict[str, Any]] = user.get("factors") or []
     verified = [factor for factor in factors if factor["status"] == "verified"]
     if verified:
         tokens = _with_second_factor(auth_url, key, tokens["access_token"], verified, ask_code)

@@ -138,7 +138,7 @@ async def test_a_session_is_renewed_while_something_is_waited_for(api: Api, tmp_
     account = await api.operator()
     monkeypatch.setattr(rest_client, "session_path", lambda: tmp_path / "session.json")
     monkeypatch.delenv("ONSEMBL_TOKEN", raising=False)
-    session = await asyncio.to_thread(rest_client.sign_in, api.url, account.email, PASSWORD)
+    session = await asyncio.to_thread(rest_client.sign_in, api.url, account.email, PASSWORD, str)
 
     def wait() -> None:
         with rest_client.OperatorClient(None) as client:

@@ -19,7 +19,7 @@ from onsembl.cli.main import main
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 SOURCES = [path for part in ("agent", "api", "cli", "realtime") for path in (ROOT / part).rglob("*.py")]
-NOT_SETTINGS = {"ONSEMBL_COMMAND_ID"}
+NOT_SETTINGS = {"ONSEMBL_COMMAND_ID", "ONSEMBL_TOOLS_SECRET", "ONSEMBL_TOOLS_SOCKET"}
 """Variables that an agent sets for its commands, which are no settings."""
 
 
