@@ -62,6 +62,7 @@ async def ask(conn: Connection, agent_id: AgentId, asked: Asked) -> DictRow | No
             where id = %(command)s and agent_id = %(agent)s and state in ('dispatched', 'running')
               and (select count(*) from attention where agent_id = %(agent)s and state = 'open' and id <> %(id)s)
                   < %(most)s
+            for share of commands  -- the end of the command waits, and then sees this request
             on conflict (id) do update
             set kind = excluded.kind, title = excluded.title, body = excluded.body, digest = excluded.digest,
                 step = excluded.step, guess = excluded.guess, state = 'open', closed_at = null, decision = null,
