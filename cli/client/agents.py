@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -16,7 +17,7 @@ from onsembl.cli.client.options import (
 )
 from onsembl.cli.client.rest_client import OperatorClient
 from onsembl.cli.json_output import json_option, print_json
-from onsembl.cli.output import print_line
+from onsembl.cli.output import local_time, print_line, styled
 from onsembl.protocol.permissions import PERMISSION_MODES
 
 _name_argument = click.argument("name")
@@ -31,15 +32,21 @@ def agents() -> None:
 @json_option
 @server_option
 def list_agents(as_json: bool, server: str | None) -> None:
-    """List all agents by name."""
+    """List all agents: first those that wait for a person, then the others, by name. With --json, `waits` is the oldest
+    request of each agent, or null."""
     with OperatorClient(server) as client:
         rows = client.request("GET", "/v1/agents")["agents"]
+        requests = client.collect("/v1/attention", "requests", {"state": "open"}, sys.maxsize, cursor="after")
+    oldest = {request["agent_id"]: request for request in reversed(requests)}
     if as_json:
-        print_json(rows)
+        print_json([{**agent, "waits": oldest.get(agent["id"])} for agent in rows])
         return
-    for agent in rows:
+    for agent in sorted(rows, key=lambda agent: agent["id"] not in oldest):
         print_line(f"{agent['name']:<24} {_cli(agent):<8} {_status(agent):<18} {agent['host']}")
         _print_reasons(agent)
+        if (request := oldest.get(agent["id"])) is not None:
+            since = local_time(request["asked_at"])
+            print_line("  ", styled(f"waits since {since}: {request['title']} ({request['kind']})", fg="yellow"))
 
 
 @agents.command()

@@ -152,6 +152,15 @@ async def test_the_command_line_lists_and_answers(api, operator, tmp_path):
         await until_state(operator, question["request_id"], state="open")
         out, _ = await run("attention", "list", "--agent", "one")
         assert [line.split()[0] for line in out.splitlines()] == [asked["request_id"], question["request_id"]]
+        await api.enrol("alone")
+        out, _ = await run("agents", "list")
+        assert [line.split()[0] for line in out.splitlines()] == ["one", "waits", "alone"]
+        assert "npm test (permission)" in out
+        out, _ = await run("agents", "list", "--json")
+        assert {agent["name"]: (agent["waits"] or {}).get("id") for agent in json.loads(out)} == {
+            "one": asked["request_id"],
+            "alone": None,
+        }
         out, _ = await run("attention", "watch", "--count", "2", "--json")
         assert [json.loads(line)["title"] for line in out.splitlines()] == ["npm test", "Which?"]
         out, _ = await run("attention", "show", asked["request_id"])
