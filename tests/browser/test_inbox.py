@@ -6,7 +6,7 @@ import json
 
 import msgspec
 import pytest
-from playwright.async_api import ViewportSize, expect
+from playwright.async_api import Route, ViewportSize, expect
 from support.agents import Operator
 from support.api_calls import call_api
 from support.asking_agents import RUN, running
@@ -176,6 +176,27 @@ async def test_each_kind_is_answered(center: Api, visit) -> None:
             assert "s3cret" not in await page.content()
         assert found == [], "\n".join(sorted(set(found)))
 
+        # The agent takes an answer before the page knows that it was recorded: the page does not say otherwise.
+        async def slowly(route: Route) -> None:
+            response = await route.fetch()
+            answer = await next_message(agent.socket, "answer")
+            await agent.taken(answer)
+            await agent.ask(PLAN, title="the next")
+            await expect(page.locator("[data-listed]", has_text="the next")).to_be_visible()
+            await route.fulfill(response=response)
+
+        await page.set_viewport_size(DESK)
+        await page.route("**/answer", slowly)
+        await agent.ask(EDIT, title="taken at once")
+        await expect(page.locator("[data-ready]")).to_contain_text("taken at once")
+        await page.keyboard.press("y")
+        await expect(latest).to_contain_text("taken at once")
+        await expect(latest).not_to_contain_text("The agent has not taken it yet.")
+        await page.unroute("**/answer")
+        await expect(page.locator("[data-ready]")).to_contain_text("the next")
+        await page.keyboard.press("y")
+        await agent.taken(await next_message(agent.socket, "answer"))
+
         ruled = await agent.ask(title="by the rule")
         assert (await next_message(agent.socket, "answer"))["request_id"] == ruled["request_id"]
 
@@ -188,7 +209,7 @@ async def test_each_kind_is_answered(center: Api, visit) -> None:
         await expect(page.get_by_role("link", name="2 requests")).to_contain_text("2 wait")
         await expect(page).to_have_title("(2) Inbox · Onsembl")
         await expect(page.locator('link[rel="icon"][href*="waiting"]')).to_have_count(1)
-        await page.keyboard.press("i")
+        await page.keyboard.press("w")
         await expect(page.locator('[data-agent="one"]')).to_contain_text("Overwrite?")
         over = page.locator("[data-request]")
         await expect(over).to_contain_text("Overwrite? [y/N]")

@@ -27,7 +27,7 @@ export interface Binding {
 export const BINDINGS: Binding[] = [
   { action: "palette", keys: ["Ctrl+k"], help: "Go to an agent or run an action", always: true },
   { action: "palette", keys: ["/"], help: "The same, outside text fields" },
-  { action: "inbox", keys: ["i"], help: "Go to the inbox; from there, back to the fleet" },
+  { action: "inbox", keys: ["w"], help: "Go to the inbox; from there, back to the fleet" },
   { action: "next", keys: ["j"], help: "Next agent; next command if a command has the focus" },
   { action: "previous", keys: ["k"], help: "Previous agent; previous command if a command has the focus" },
   { action: "command", keys: ["c"], help: "Write a command" },
