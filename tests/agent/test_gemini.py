@@ -8,7 +8,7 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from agent.conftest import TESTS
@@ -18,7 +18,9 @@ from onsembl.agent.drivers.acp.driver import GeminiDriver, seconds_until_loadabl
 from onsembl.agent.drivers.turn_run import TurnRun
 from onsembl.agent.process.process import ProcessContext
 from onsembl.protocol.messages import Offer
+from onsembl.protocol.reports import INSTRUCTION, REPORT_STEP
 from onsembl.protocol.turn_messages import TurnSettings
+from onsembl.protocol.turn_steps import Step
 
 MINUTE = 1_795_800_000 // 60 * 60
 
@@ -59,6 +61,23 @@ def opened(folder: Path, now: float, conversation: str) -> None:
     chats.mkdir(parents=True, exist_ok=True)
     minute = time.strftime("%Y-%m-%dT%H-%M", time.gmtime(now))
     (chats / f"session-{minute}-{conversation[:8]}.jsonl").touch()
+
+
+async def test_a_turn_that_answers_with_a_report_is_told_its_form(gemini, tmp_path):
+    """The CLI holds no answer to a schema itself: the prompt ends with it, and the answer is the turn's last step."""
+    recorded: list[Step] = []
+
+    class Steps:
+        def add(self, command_id: UUID, steps: list[Step]) -> None:
+            recorded.extend(steps)
+
+        def ended(self, command_id: UUID) -> None:
+            pass
+
+    assert await end(start(replace(gemini, steps=Steps()), "look", report=True)) is None
+    (prompt,) = [params["prompt"][0]["text"] for method, params in requests(tmp_path) if method == "session/prompt"]
+    assert prompt == f"look\n\n{INSTRUCTION}"
+    assert (recorded[-1].name, recorded[-1].text.startswith("heard look")) == (REPORT_STEP, True)
 
 
 async def test_a_conversation_continues_by_the_clis_own_id(gemini, tmp_path, shown):
