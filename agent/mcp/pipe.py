@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import threading
+from contextlib import suppress
 
 SOCKET_VARIABLE, SECRET_VARIABLE = "ONSEMBL_TOOLS_SOCKET", "ONSEMBL_TOOLS_SECRET"
 MAX_SECRET = 128
@@ -31,8 +32,9 @@ def run() -> None:
     except OSError as error:
         raise PipeError(f"The Onsembl agent cannot be reached: {error.strerror}.") from error
     threading.Thread(target=_send, args=(agent,), daemon=True).start()
-    while data := agent.recv(65536):
-        os.write(1, data)
+    with suppress(OSError):  # the CLI is gone, or the agent has closed the connection with lines unread
+        while data := agent.recv(65536):
+            os.write(1, data)
 
 
 def _send(agent: socket.socket) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import stat
 import sys
 from collections.abc import AsyncIterator
@@ -198,6 +199,23 @@ async def test_a_cli_that_goes_withdraws_its_question(gateway):
         program.kill()
         await program.wait()
         assert isinstance(await events.get(), RequestWithdrawn)
+
+
+async def test_the_program_ends_when_the_agent_closes_with_lines_unread(tmp_path):
+    """The kernel then resets the connection: that is an end like any other."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "tools"))
+        listener.listen()
+        pipe = asyncio.subprocess.PIPE
+        environment = {**os.environ, SOCKET_VARIABLE: str(tmp_path / "tools"), SECRET_VARIABLE: "x"}
+        async with asyncio.timeout(60):
+            program = await asyncio.create_subprocess_exec(
+                *COMMAND, stdin=pipe, stdout=pipe, stderr=pipe, env=environment
+            )
+            connection, _ = await asyncio.to_thread(listener.accept)
+            assert await asyncio.to_thread(connection.recv, 1) == b"x"  # its line end stays unread
+            connection.close()
+            assert await program.communicate() == (b"", b"") and program.returncode == 0
 
 
 async def test_the_program_says_why_it_cannot_work(tmp_path):
