@@ -75,8 +75,8 @@ class ReadReport:
 
 
 _decoder = msgspec.json.Decoder(Report)
-_FENCED = re.compile(r"^(`{3,}|~{3,})[ \t]*(?:json)?[ \t]*\n(?P<text>\{.*?)(?:^\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
-"""A block of JSON; a cut answer does not close it."""
+_FENCED = re.compile(r"^(`{3,}|~{3,})[ \t]*(?:json[ \t]*)?\n(?P<text>\{.*?)(?:^\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
+"""A block of JSON; a cut answer does not close it. It takes linear time: an agent's answer is foreign text."""
 
 
 def read_report(text: str) -> ReadReport:

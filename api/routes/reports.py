@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from functools import partial
 
@@ -51,8 +52,11 @@ async def export_report(call: Call[NoBody]) -> Response:
     export = Export(
         by=call.signed_in.email, at=datetime.now(UTC), agent=agent["name"] if agent is not None else "a deleted agent"
     )
+    on_fault = partial(call.services.unreadable.record, "GET /v1/reports/{report_id}/export")
+    # In a thread: a long answer as Markdown takes about a second, in which terminals must not wait.
+    content = await asyncio.to_thread(exported, row, export, format, on_fault)
     return Response(
-        exported(row, export, format, partial(call.services.unreadable.record, "GET /v1/reports/{report_id}/export")),
+        content,
         media_type=MEDIA_TYPES[format],
         headers={"Content-Disposition": f'attachment; filename="report-{row["id"]}.{SUFFIXES[format]}"'},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import jsonschema
 import msgspec
@@ -123,6 +124,31 @@ def test_what_is_meant_for_a_report_and_is_none_says_why(change, problem):
 def test_json_that_is_cut_or_nested_too_deep_says_why():
     for text in (json.dumps(REPORT)[:-9], f"Here:\n```json\n{json.dumps(REPORT)[:-9]}", '{"findings":' + "[" * 100_000):
         assert read_report(text).problem
+
+
+@pytest.mark.parametrize(
+    ("before", "repeated", "after"),
+    [
+        ("```", " ", "x\n{"),
+        ("", "```json\n{\n", ""),
+        ("", "```\n{\n````  x\n", ""),
+        ("", "`", "\n{"),
+    ],
+)
+def test_an_answer_of_many_marks_is_read_in_linear_time(before, repeated, after):
+    """What takes quadratic time holds the server for half a minute: an answer of the tenfold length may not take the
+    hundredfold time."""
+
+    def seconds(length: int) -> float:
+        text = before + repeated * (length // len(repeated)) + after
+        times: list[float] = []
+        for _ in range(5):
+            began = time.process_time()
+            assert read_report(text).report is None
+            times.append(time.process_time() - began)
+        return min(times)
+
+    assert seconds(60_000) < 40 * max(seconds(6_000), 1e-4)
 
 
 @given(st.text(max_size=200) | st.builds("```json\n{}\n```".format, st.text(max_size=100)))
