@@ -20,6 +20,10 @@ STEP_TEXT = r"(title || E'\n' || steps.text || E'\n' || result)"
 """The text of a step that is searched; the expression of its index."""
 
 
+SHOWN_BEFORE, SHOWN = 200, 1000
+"""Characters of a step that a search returns before its first term, and altogether: a text may have 256 KiB."""
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """Lines of one stream that are searched together: a row. The times of lines are in milliseconds after `at`."""
@@ -113,18 +117,25 @@ async def steps(
     conn: Connection, wanted: SearchFilter, before: tuple[datetime, UUID, int] | None, limit: int
 ) -> list[DictRow]:
     """Steps that have ended and whose title, text and result together contain every term, newest first; only those
-    before the place `before`."""
+    before the place `before`. `shown` is the part around the first match in the result, the text or the title: in the
+    first of them that has a term."""
     condition, parameters = wanted.where(STEP_TEXT, "steps.started_at", "steps.started_at")
     if before is not None:
         condition += " and (steps.started_at, command_id, number) < (%(at)s, %(command)s, %(number)s)"
         parameters |= {"at": before[0], "command": before[1], "number": before[2]}
     cursor = await conn.execute(
-        f"""select agent_id, steps.started_at, steps.command_id, number, steps.kind, name, title, steps.text, result,
-                steps.output_start, stream_id
+        f"""select agent_id, steps.started_at, steps.command_id, number, steps.kind, name, steps.output_start,
+                stream_id, (
+                    select substr(one, greatest(1, coalesce(first, 1) - {SHOWN_BEFORE}), {SHOWN})
+                    from unnest(array[result, steps.text, title]) with ordinality as texts (one, place)
+                    cross join lateral (
+                        select min(nullif(strpos(lower(one), lower(term)), 0)) as first
+                        from unnest(%(terms)s::text[]) as term) as found
+                    order by first is null, place limit 1) as shown
             from steps join commands on commands.id = command_id
             where steps.ended_at is not null and {condition}
             order by steps.started_at desc, command_id desc, number desc limit %(limit)s""".encode(),
-        {**parameters, "limit": limit},
+        {**parameters, "terms": list(wanted.terms), "limit": limit},
     )
     return await cursor.fetchall()
 

@@ -140,19 +140,13 @@ async def _steps(conn: Connection, wanted: SearchFilter, place: StepPlace | bool
                 step=row["number"],
                 step_name=row["name"] or row["kind"],
                 state=None,
-                excerpt=excerpt(_best_text(row, matcher), matcher),
+                excerpt=excerpt(row["shown"], matcher),
             ),
             StepPlace(at=row["started_at"], command_id=row["command_id"], number=row["number"]),
         )
         for row in page.rows
     ]
     return _Found(hits, next=hits[-1][1] if page.has_more else False)
-
-
-def _best_text(row: DictRow, matcher: re.Pattern[str]) -> str:
-    """The first of result, text and title that has a match: the title repeats a part of the text."""
-    texts: list[str] = [row["result"], row["text"], row["title"]]
-    return next((text for text in texts if matcher.search(text)), row["title"])
 
 
 def _hits(
