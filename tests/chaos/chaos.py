@@ -31,6 +31,10 @@ WRITER = Path(__file__).with_name("writer.py")
 Fault = Callable[[], Awaitable[None]]
 
 
+LONG_SEEN_BYTES = 2048
+"""So many bytes after a byte, a viewer has had it for a while."""
+
+
 class Chaos:
     """A whole system with agents and viewers, and the faults that can be caused in it.
 
@@ -146,16 +150,21 @@ class Chaos:
         await self.api.ready(self.operator.api.http)
 
     async def kill_api_before_it_archives(self) -> None:
-        """Kill it when the first agent's viewers have bytes that the archive has not, just after it wrote a batch."""
+        """Kill it when the first agent's viewers have bytes that the archive has not, after it wrote a batch; some of
+        them for a while, so that an agent had the time to be told of them."""
         viewer = self.steady[0]
         assert viewer.stream_id is not None
         stream = StreamId(UUID(viewer.stream_id))
         async with await connect(self.database_url, role="onsembl_api", autocommit=True) as conn:
-            before = await archive.end(conn, stream)
+            before = archived = await archive.end(conn, stream)
+            seen = viewer.offset
 
             async def is_behind() -> bool:
+                nonlocal archived, seen
                 end = await archive.end(conn, stream)
-                return before < end < viewer.offset
+                if end != archived:
+                    archived, seen = end, max(end, viewer.offset)
+                return before < end and seen + LONG_SEEN_BYTES < viewer.offset
 
             await until(is_behind, "bytes that are not archived")
         await self.kill_api()
