@@ -22,8 +22,9 @@ class BodyRejected(Exception):
         self.status = status
 
 
-async def read_body(request: Request, max_bytes: int, seconds: float = BODY_SECONDS) -> bytes:
-    """The whole body, which arrives within `seconds`. Raises BodyRejected."""
+async def read_body(request: Request, max_bytes: int, seconds: float | None = None) -> bytes:
+    """The whole body, which arrives within `seconds`, by default `BODY_SECONDS`. Raises BodyRejected."""
+    seconds = BODY_SECONDS if seconds is None else seconds
     raw = bytearray()
     try:
         async with asyncio.timeout(seconds):

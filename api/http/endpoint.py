@@ -22,7 +22,7 @@ from onsembl.api.services import Services
 from onsembl.fleet.json_rows import to_json
 from onsembl.protocol.json_input import InputError, InvalidInput, decode
 from onsembl.protocol.states import Role
-from onsembl.realtime.bodies import BODY_SECONDS, CLOSE, BodyRejected, read_body
+from onsembl.realtime.bodies import CLOSE, BodyRejected, read_body
 from onsembl.sql.audit import Actor
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -158,8 +158,8 @@ def _decoder(body: type[B]) -> msgspec.json.Decoder[B]:
     return msgspec.json.Decoder(body)
 
 
-async def body_of(request: Request, most_bytes: int, seconds: float = BODY_SECONDS) -> bytes:
-    """The whole body, which arrives within `seconds`. Raises Problem 408 or 413."""
+async def body_of(request: Request, most_bytes: int, seconds: float | None = None) -> bytes:
+    """The whole body, which arrives within `seconds`, by default `BODY_SECONDS`. Raises Problem 408 or 413."""
     try:
         return await read_body(request, most_bytes, seconds)
     except BodyRejected as refused:
