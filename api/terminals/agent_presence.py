@@ -32,6 +32,8 @@ class Connected:
     epoch: Epoch
     stream_id: StreamId
     resume_offset: int
+    archived: int
+    """The end of the stream's archive."""
     begins_at: int | None
     """The offset in the agent's stream at which its new stream begins; None when it resumes, or has no stream."""
     halt: Halt | None
@@ -72,7 +74,7 @@ class AgentPresence:
                 raise ConnectionRejected(CloseCode.REVOKED, "This agent is disabled.")
             if row["tokens_after"] is not None and identity.issued_at < row["tokens_after"].timestamp():
                 raise ConnectionRejected(CloseCode.REVOKED, "This agent's credentials are revoked.")
-            stream_id, resume, begins_at = await self._resume(conn, row, hello.stream, held)
+            stream_id, resume, archived, begins_at = await self._resume(conn, row, hello.stream, held)
             epoch = await agents.connected(conn, agent_id, self.instance_id, hello, stream_id)
             actor = audit.Actor("agent", agent_id, row["name"], address)
             await write_problem(conn, row, hello.problem, actor)
@@ -93,30 +95,39 @@ class AgentPresence:
             )
         self.admitted[agent_id] = Admitted(epoch, identity.issued_at)
         return Connected(
-            row["name"], epoch, stream_id, resume, begins_at, halt_message(halt) if halt is not None else None, outcome
+            row["name"],
+            epoch,
+            stream_id,
+            resume,
+            archived,
+            begins_at,
+            halt_message(halt) if halt is not None else None,
+            outcome,
         )
 
     async def _resume(
         self, conn: Connection, row: DictRow, tail: StreamTail | None, held: HeldBytes | None
-    ) -> tuple[StreamId, int, int | None]:
-        """Resume the agent's stream, or begin a new one: its id, its next offset, and where it begins in the former.
+    ) -> tuple[StreamId, int, int, int | None]:
+        """Resume the agent's stream, or begin a new one: its id, its next offset, the end of its archive, and where it
+        begins in the former.
 
         The caller holds the agent's row.
         """
         agent_id = AgentId(row["id"])
         newest = StreamId(row["stream_id"]) if row["stream_id"] is not None else None
         if tail is None:
-            return await archive.create_stream(conn, agent_id), 0, None
+            return await archive.create_stream(conn, agent_id), 0, 0, None
         named = StreamId(tail.id)
         if named == newest:
-            offset = resume_offset(tail, await archive.end(conn, named), held)
+            archived = await archive.end(conn, named)
+            offset = resume_offset(tail, archived, held)
             if offset is not None:
-                return named, offset, None
+                return named, offset, archived, None
         # What waits in memory, here or in another instance, is not written any more: the agent sends it again.
         await archive.close(conn, agent_id, [stream for stream in (newest, named) if stream is not None])
         archived = await archive.end_as_offset_of(conn, agent_id, newest, named)
         begins_at = new_stream_offset(tail, archived or 0)
-        return await archive.create_stream(conn, agent_id, named, begins_at), 0, begins_at
+        return await archive.create_stream(conn, agent_id, named, begins_at), 0, 0, begins_at
 
     async def _supersede(self, conn: Connection, row: DictRow, epoch: Epoch) -> None:
         """Have the instance that the agent was connected to close its older connection."""

@@ -255,6 +255,7 @@ class AgentSession:
             self.agent_id,
             connected.stream_id,
             connected.resume_offset,
+            connected.archived,
             tail.end if tail is not None and tail.id == connected.stream_id else 0,
             Size(hello.columns, hello.rows),
         )
@@ -324,7 +325,7 @@ class AgentSession:
         ]
         for task in tasks:
             task.add_done_callback(self._side_task_ended)
-        direct_input = DirectInput(terminal, MAX_MESSAGE_BYTES, self._heartbeat.received, self._is_expired)
+        direct_input = DirectInput(terminal, MAX_MESSAGE_BYTES, self._heartbeat.received, self._is_stopped)
         try:
             with direct_input.reading_from(self._websocket):
                 await self._read(terminal)
@@ -533,6 +534,11 @@ class AgentSession:
     def _is_expired(self, now: float) -> bool:
         """Whether the access token has expired at `now`, by the monotonic clock."""
         return now > self._expires_at
+
+    def _is_stopped(self, now: float) -> bool:
+        """Whether no more bytes are taken at `now`. A connection that is being closed takes none: the next one decides
+        by what has come where the stream goes on."""
+        return self._closing is not None or self._is_expired(now)
 
     async def _watch_expiry(self) -> None:
         """Close the connection when the grace after the token's expiry is over, also if the agent sends nothing; and at

@@ -24,14 +24,14 @@ class DirectInput:
     """
 
     def __init__(
-        self, terminal: Terminal, longest: int, received: Callable[[float], None], expired: Callable[[float], bool]
+        self, terminal: Terminal, longest: int, received: Callable[[float], None], stopped: Callable[[float], bool]
     ) -> None:
         """`longest` is the largest whole frame, in bytes. `received` is called with the monotonic time when frames were
-        taken; `expired` tells whether the agent's access token has expired at that time."""
+        taken; `stopped` tells whether the session takes no more of them at that time."""
         self._terminal = terminal
         self._longest = longest
         self._received = received
-        self._expired = expired
+        self._stopped = stopped
 
     @contextmanager
     def reading_from(self, websocket: WebSocket) -> Generator[None]:
@@ -50,7 +50,7 @@ class DirectInput:
     def take(self, frames: list[bytes]) -> int:
         """Take frames from the first on, up to one that is left to the session; return how many were taken."""
         terminal, longest, now = self._terminal, self._longest, time.monotonic()
-        if terminal.log.backlog.full or self._expired(now):
+        if terminal.log.backlog.full or self._stopped(now):
             return 0
         start = end = terminal.inbox.end
         parts: list[bytes] = []

@@ -6,7 +6,9 @@ import logging
 from contextlib import aclosing
 
 from onsembl.api.terminals.hub import Hub
+from onsembl.api.terminals.sessions import ConnectionRejected
 from onsembl.api.terminals.terminal import Size, Terminal
+from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, StreamId
 from onsembl.protocol.resume import HeldBytes
 from onsembl.sql import archive
@@ -16,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 CONNECTION_SECONDS = 2.0
 """How long a read of the archive waits for a connection."""
+DROPPED = "Bytes that waited for the archive were dropped: connect again, and send them again."
 READ_BYTES = 1024 * 1024
 """The most bytes of one read. No connection is held while a viewer takes the bytes."""
 
@@ -28,9 +31,14 @@ def held(terminal: Terminal | None) -> HeldBytes | None:
     return HeldBytes(terminal.stream_id, backlog.start, backlog.end, terminal.inbox.end)
 
 
-async def resume(hub: Hub, agent_id: AgentId, stream_id: StreamId, offset: int, promised: int, size: Size) -> Terminal:
+async def resume(
+    hub: Hub, agent_id: AgentId, stream_id: StreamId, offset: int, archived: int, promised: int, size: Size
+) -> Terminal:
     """The terminal of an agent that has connected. The agent sends its stream from `offset` on, and has bytes up to
-    `promised`."""
+    `promised`. `archived` is the end of the stream's archive.
+
+    Raises ConnectionRejected when the bytes from there to `offset` no longer wait in memory: the agent must send them.
+    """
     terminal = hub.terminal(agent_id, stream_id, offset, size)
     if terminal.stream_id != stream_id:
         terminal.begin(stream_id, offset, size)
@@ -41,6 +49,8 @@ async def resume(hub: Hub, agent_id: AgentId, stream_id: StreamId, offset: int, 
             terminal.begin(stream_id, offset, size)
     backlog = terminal.log.backlog
     if backlog.end != offset:
+        if offset > max(archived, backlog.start):
+            raise ConnectionRejected(CloseCode.STREAM_REJECTED, DROPPED)
         backlog.restart(offset)
     terminal.log.rejected = False
     terminal.promised = promised

@@ -212,6 +212,8 @@ class CuttableLink:
         try:
             while data := await reader.read(65536):
                 await passing.wait()
+                if writer.is_closing():  # cut
+                    return
                 if passes(data):
                     writer.write(data)
                     await writer.drain()
