@@ -25,6 +25,7 @@ from support.folders import copy_folder, data_folder, remove_abandoned_folders
 from support.forked import share_server
 from support.no_secrets import pytest_runtest_makereport, remember_tokens
 from support.postgres import server_of
+from support.time_limit import pytest_timeout_set_timer
 
 from onsembl.cli.server.embedded_postgres import DATABASE, EmbeddedPostgres
 from onsembl.sql.migrate import migrate
@@ -53,7 +54,7 @@ hypothesis.settings.register_profile("loaded", deadline=None, suppress_health_ch
 hypothesis.settings.load_profile("loaded")
 
 
-__all__ = ["pytest_runtest_makereport"]  # pytest finds it here
+__all__ = ["pytest_runtest_makereport", "pytest_timeout_set_timer"]  # pytest finds them here
 remember_tokens()
 
 

@@ -56,8 +56,9 @@ async def test_a_peer_is_stalled_when_no_byte_leaves(monkeypatch, sizes, aborted
     watch = StallWatch(transport)
     watch.start()
     watch.start()
-    while watch._timer is not None:
-        await asyncio.sleep(0)
+    async with asyncio.timeout(30):
+        while watch._timer is not None:
+            await asyncio.sleep(0)
     assert transport.aborted == aborted
 
 
