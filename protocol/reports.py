@@ -75,6 +75,7 @@ class ReadReport:
 
 
 _decoder = msgspec.json.Decoder(Report)
+_any_decoder = msgspec.json.Decoder(object)
 _FENCED = re.compile(r"^(`{3,}|~{3,})[ \t]*(?:json[ \t]*)?\n(?P<text>\{.*?)(?:^\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
 """A block of JSON; a cut answer does not close it. It takes linear time: an agent's answer is foreign text."""
 
@@ -82,8 +83,9 @@ _FENCED = re.compile(r"^(`{3,}|~{3,})[ \t]*(?:json[ \t]*)?\n(?P<text>\{.*?)(?:^\
 def read_report(text: str) -> ReadReport:
     """Read a report: JSON, or an answer whose last block of JSON is one, or prose."""
     blocks = [match["text"] for match in _FENCED.finditer(text)]
-    candidate = text.strip() if text.lstrip().startswith("{") else blocks[-1] if blocks else None
-    if candidate is None or not _is_meant(candidate):
+    whole = text.strip()
+    candidate = whole if whole.startswith("{") else blocks[-1] if blocks else None
+    if candidate is None or not (_is_meant(candidate) or (candidate is whole and _is_object(whole))):
         return ReadReport(title_of(text))
     try:
         report = decode(_decoder, candidate)
@@ -101,6 +103,13 @@ def title_of(text: str) -> str:
 def _is_meant(candidate: str) -> bool:
     """Whether JSON is meant for a report: an answer may quote other JSON."""
     return '"findings"' in candidate or '"summary"' in candidate
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(decode(_any_decoder, text), dict)
+    except InputError:
+        return False
 
 
 def _object(**properties: object) -> dict[str, Any]:

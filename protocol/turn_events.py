@@ -112,6 +112,12 @@ class StructuredAnswer(TurnEvent, tag="structured_answer", frozen=True, kw_only=
     text: str
 
 
+class ReportSubmitted(TurnEvent, tag="report_submitted", frozen=True, kw_only=True):
+    """The agent has submitted a report as JSON, which may not fit; it is a draft until the turn ends."""
+
+    text: str
+
+
 class Notice(TurnEvent, tag="notice", frozen=True, kw_only=True):
     """Something that the CLI says of itself."""
 

@@ -15,8 +15,8 @@ from onsembl.protocol.reports import read_report
 from onsembl.sql.database import Connection
 from onsembl.sql.search import pattern
 
-COLUMNS = """id, seq, command_id, agent_id, conversation_id, preset, version, superseded, title, severities, problem,
-    pinned_at, pinned_by_name, created_at"""
+COLUMNS = """id, seq, command_id, agent_id, conversation_id, preset, version, draft, superseded, title, severities,
+    problem, pinned_at, pinned_by_name, created_at"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +32,12 @@ class ReportFilter:
     superseded: bool | None = None
 
 
-async def write(conn: Connection, agent_id: AgentId, command_id: CommandId, text: str, omitted: int) -> None:
-    """Store the answer of a command's turn as a report: the next version of its conversation and preset, which
-    supersedes the others. A repeated or later answer of the same command replaces it; a command of another agent has
-    none."""
+async def write(
+    conn: Connection, agent_id: AgentId, command_id: CommandId, text: str, omitted: int, *, draft: bool = False
+) -> None:
+    """Store the report of a command's turn: the next version of its conversation and preset. It supersedes the others
+    once it is no `draft`. A repeated or later one of the same command replaces it, but no draft replaces a complete
+    one; a command of another agent has none."""
     found = read_report(text)
     findings = found.report.findings if found.report is not None else []
     severities = Counter(finding.severity for finding in findings)
@@ -50,20 +52,23 @@ async def write(conn: Connection, agent_id: AgentId, command_id: CommandId, text
                update reports set superseded = true from command
                where reports.conversation_id = command.conversation_id
                  and reports.preset is not distinct from command.preset and command_id <> command.id
-                 and not superseded and reports.version < command.version
+                 and not %(draft)s and not superseded and reports.version < command.version
            )
            insert into reports
-               (command_id, agent_id, conversation_id, preset, version, title, severities, problem, report, text,
-                text_omitted)
-           select id, agent_id, conversation_id, preset, version, %(title)s, %(severities)s, %(problem)s, %(report)s,
-               %(text)s, %(omitted)s
+               (command_id, agent_id, conversation_id, preset, version, draft, title, severities, problem, report,
+                text, text_omitted)
+           select id, agent_id, conversation_id, preset, version, %(draft)s, %(title)s, %(severities)s, %(problem)s,
+               %(report)s, %(text)s, %(omitted)s
            from command
            on conflict (command_id) do update
-           set title = excluded.title, severities = excluded.severities, problem = excluded.problem,
-               report = excluded.report, text = excluded.text, text_omitted = excluded.text_omitted""",
+           set draft = excluded.draft, title = excluded.title, severities = excluded.severities,
+               problem = excluded.problem, report = excluded.report, text = excluded.text,
+               text_omitted = excluded.text_omitted
+           where reports.draft or not excluded.draft""",
         {
             "command": command_id,
             "agent": agent_id,
+            "draft": draft,
             "title": found.title,
             "severities": Jsonb(dict(severities)),
             "problem": found.problem,

@@ -17,6 +17,7 @@ from onsembl.protocol.turn_events import (
     Notice,
     PermissionDenied,
     Plan,
+    ReportSubmitted,
     Speaker,
     Steered,
     StructuredAnswer,
@@ -53,6 +54,8 @@ class StepRecorder:
         self._answers: list[str] = []
         """The messages since the last tool call, without those of subagents; or the answer that the CLI has held to a
         schema."""
+        self._submitted: Step | None = None
+        """The step of the report that the agent has submitted by a tool."""
 
     def record(self, event: TurnEvent, start: int, end: int, now: datetime) -> list[Step]:
         """The steps that the event has begun or changed."""
@@ -122,6 +125,8 @@ class StepRecorder:
                 steps.append(step)
             case StructuredAnswer():
                 self._answers = [event.text]
+            case ReportSubmitted():
+                steps += self._submit(event, end, now)
             case _:
                 pass
         return steps
@@ -159,19 +164,40 @@ class StepRecorder:
         self._tools = {}
         return steps
 
-    def report(self, end: int, now: datetime) -> list[Step]:
-        """The step of the report that the turn was to answer with, after its end; none if there is no answer.
+    def report(self, end: int, now: datetime, *, asked: bool, completed: bool) -> list[Step]:
+        """The step of the turn's report, after its end; none if it has no report. `asked` says that a completed turn
+        was to answer with one.
 
-        It is the last message if that is a report, else all that was said after the last tool call: a CLI may remind
-        the model of the form, to which it answers without the content.
+        The answer is the last message if that is a report, else all that was said after the last tool call: a CLI may
+        remind the model of the form, to which it answers without the content. A submitted report that fits better than
+        the answer is the report; it stays a draft, with a failed step, if the turn was not completed.
         """
+        text = self._answer() if asked and completed else None
+        submitted = self._submitted
+        if text is not None and (submitted is None or _fit(submitted.text) <= _fit(text)):
+            step = self._new("message", None, end, end, now) if submitted is None else _revised(submitted, end, now)
+            return [_with_report(msgspec.structs.replace(step, status="completed"), text)]
+        if submitted is not None:
+            status = "completed" if completed else "failed"
+            return [msgspec.structs.replace(_revised(submitted, end, now), status=status)]
+        return []
+
+    def _answer(self) -> str | None:
         if not self._answers:
-            return []
+            return None
         last = self._answers[-1]
-        text, omitted = limited(last if read_report(last).report is not None else "\n\n".join(self._answers))
-        step = self._new("message", None, end, end, now)
-        title = short(read_report(text).title)
-        return [msgspec.structs.replace(step, name=REPORT_STEP, title=title, text=text, text_omitted=omitted)]
+        return last if read_report(last).report is not None else "\n\n".join(self._answers)
+
+    def _submit(self, event: ReportSubmitted, end: int, now: datetime) -> list[Step]:
+        """The step of a submitted report, which replaces one that does not fit better."""
+        if self._submitted is None:
+            step = self._new("message", event, end, end, now)
+        elif _fit(limited(event.text)[0]) >= _fit(self._submitted.text):
+            step = _revised(self._submitted, end, now)
+        else:
+            return []
+        self._submitted = _with_report(msgspec.structs.replace(step, status="in_progress", ended_at=None), event.text)
+        return [self._submitted]
 
     def _chunk(self, event: MessageChunk, start: int, end: int, now: datetime) -> list[Step]:
         steps: list[Step] = []
@@ -221,6 +247,18 @@ def _revised(step: Step, end: int, now: datetime) -> Step:
     return msgspec.structs.replace(
         step, revision=step.revision + 1, output_end=max(step.output_start, end), ended_at=now
     )
+
+
+def _with_report(step: Step, report: str) -> Step:
+    text, omitted = limited(report)
+    title = short(read_report(text).title)
+    return msgspec.structs.replace(step, name=REPORT_STEP, title=title, text=text, text_omitted=omitted)
+
+
+def _fit(text: str) -> int:
+    """How well a text fits the form of a report: it is one, it is JSON that does not fit, it is prose."""
+    found = read_report(text)
+    return 2 if found.report is not None else 1 if found.problem is not None else 0
 
 
 def limited(text: str) -> tuple[str, int]:

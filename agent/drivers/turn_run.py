@@ -235,8 +235,7 @@ class TurnRun:
         self._terminal.write(_terminal_lines(self._renderer.close()))
         end, now = self._terminal.end, datetime.now(UTC)
         steps = self._recorder.end(end, now)
-        if self._report and self.completed:
-            steps += self._recorder.report(end, now)
+        steps += self._recorder.report(end, now, asked=self._report, completed=self.completed)
         self._steps.add(self._command_id, steps)
         self._steps.ended(self._command_id)
         if self._translator.outcome is not None or self._translator.error is not None:

@@ -1,4 +1,5 @@
-"""The agent's own tools for the coding CLI of one command: `ask_operator` and `notify`. No I/O and no clock.
+"""The agent's own tools for the coding CLI of one command: `ask_operator`, `notify` and `submit_report`. No I/O and no
+clock.
 
 A question stays open when its call ends without an answer, because a CLI waits only for some time: the call is told to
 ask again, and the next call with the same question takes up the open one, or its answer.
@@ -10,8 +11,9 @@ from collections.abc import Callable
 from typing import cast
 from uuid import UUID, uuid4
 
-from onsembl.agent.drivers.json_lines import Json, as_text
+from onsembl.agent.drivers.json_lines import Json, as_text, to_json
 from onsembl.agent.drivers.request_bodies import UNANSWERED
+from onsembl.agent.drivers.step_recorder import limited
 from onsembl.agent.rendering.text import printable
 from onsembl.protocol.attention_messages import (
     MAX_OPTIONS,
@@ -23,14 +25,18 @@ from onsembl.protocol.attention_messages import (
     QuestionOption,
     digest_of,
 )
+from onsembl.protocol.reports import SCHEMA, read_report
 from onsembl.protocol.request_events import RequestOpened, RequestWithdrawn
-from onsembl.protocol.turn_events import Notice, TurnEvent
+from onsembl.protocol.turn_events import Notice, ReportSubmitted, TurnEvent
+from onsembl.protocol.turn_steps import MAX_STEP_TEXT
 
-ASK, NOTIFY = "ask_operator", "notify"
+ASK, NOTIFY, SUBMIT = "ask_operator", "notify", "submit_report"
 MAX_TEXT = 2000
 """The most characters of a question, an option and a notice."""
 MAX_NOTICES = 100
 """Of one command: a model in a loop does not fill the steps."""
+MAX_SUBMISSIONS = 50
+"""Of one command; each replaces the one before."""
 PENDING = "Pending: the operator has not answered yet. Call ask_operator again with the same arguments to wait on."
 DESCRIPTIONS: tuple[Json, ...] = (
     {
@@ -66,7 +72,18 @@ DESCRIPTIONS: tuple[Json, ...] = (
             "required": ["text"],
         },
     },
+    {
+        "name": SUBMIT,
+        "title": "Submit a report",
+        "description": (
+            "Submit the report of an investigation, a review or a plan to the person who operates this agent. It is a "
+            "draft until your turn ends; submitting again in the same turn replaces it. If the report does not fit, "
+            "the result says what is wrong: correct it and submit it again."
+        ),
+        "inputSchema": SCHEMA,
+    },
 )
+NAMES = (ASK, NOTIFY, SUBMIT)
 
 Reply = Callable[[str, bool], None]
 """Gives a call its result: a text, and whether the call failed."""
@@ -80,12 +97,14 @@ class OperatorTools:
         """The digest of each open question, and the calls that wait for its answer."""
         self._answers: dict[str, str] = {}
         """The answers that no call has got yet, by the digests of their questions."""
-        self._notices = 0
+        self._notices = self._submissions = 0
 
     def call(self, tool: str, arguments: Json, reply: Reply) -> list[TurnEvent]:
         """Do what a call asks. A call that asks a question gets its reply later."""
         if tool == NOTIFY:
             return self._notify(as_text(arguments.get("text")), reply)
+        if tool == SUBMIT:
+            return self._submit(arguments, reply)
         body = _question(arguments)
         if isinstance(body, str):
             reply(body, True)
@@ -153,6 +172,24 @@ class OperatorTools:
             return []
         reply("The operator was notified.", False)
         return [Notice(kind="information", text=f"Note for the operator: {text}")]
+
+    def _submit(self, arguments: Json, reply: Reply) -> list[TurnEvent]:
+        """Take a report. One that does not fit is taken, too, and the CLI is told why it does not."""
+        self._submissions += 1
+        if self._submissions > MAX_SUBMISSIONS:
+            reply(f"A turn submits at most {MAX_SUBMISSIONS} reports; the last one is kept.", True)
+            return []
+        whole = to_json(arguments)
+        text, omitted = limited(whole)
+        if omitted:
+            problem = f"as JSON it may have {MAX_STEP_TEXT:,} bytes; the last {omitted:,} are missing"
+        else:
+            problem = read_report(text).problem
+        if problem is not None:
+            reply(f"The report does not fit: {problem}. Correct it, and submit it again.", True)
+        else:
+            reply("The report was taken. It is a draft until your turn ends.", False)
+        return [ReportSubmitted(text=whole)]
 
 
 def _question(arguments: Json) -> QuestionBody | str:

@@ -16,7 +16,8 @@ from onsembl.protocol.reports import Report
 
 class ReportSummary(Answer, frozen=True, kw_only=True):
     """A report in a list. `severities` has the number of findings of each severity. `version` counts the reports of its
-    conversation and preset; a later one has `superseded` this one. `problem` says why the answer is no report, though
+    conversation and preset; a later one has `superseded` this one. A `draft` is of a turn that runs, or that was not
+    completed; a report that is neither is complete. `problem` says why the answer is no report, though
     it was meant for one. A report that is not pinned is deleted with the recordings of its time."""
 
     id: UUID
@@ -26,6 +27,7 @@ class ReportSummary(Answer, frozen=True, kw_only=True):
     conversation_id: UUID | None
     preset: str | None
     version: int
+    draft: bool
     superseded: bool
     title: str
     severities: dict[str, int]

@@ -133,7 +133,10 @@ class AgentReports:
                         await steps.write(conn, agent_id, command_id, report.steps)
                         for step in report.steps:
                             if step.kind == "message" and step.name == REPORT_STEP:
-                                await reports.write(conn, agent_id, command_id, step.text, step.text_omitted)
+                                draft = step.status != "completed"
+                                await reports.write(
+                                    conn, agent_id, command_id, step.text, step.text_omitted, draft=draft
+                                )
                 except psycopg.DataError as error:  # the agent would send them again for ever
                     logger.warning(
                         "Steps of a command cannot be stored: %s",

@@ -55,9 +55,8 @@ def list_reports(
         print_json(rows)
         return
     for row in rows:
-        version = (
-            f"v{row['version']}" + (" superseded" if row["superseded"] else "") + (" pinned" * bool(row["pinned_at"]))
-        )
+        state = " superseded" if row["superseded"] else " draft" if row["draft"] else ""
+        version = f"v{row['version']}{state}" + " pinned" * bool(row["pinned_at"])
         print_line(
             styled(f"{row['id']}  {row['created_at'][:19]}  ", dim=True),
             f"{names.get(row['agent_id'], ''):<20} {_counts(row):<24} {version:<4} {row['title'][:80]}",
@@ -81,6 +80,8 @@ def show(report_id: UUID, as_json: bool, server: str | None) -> None:
     if as_json:
         print_json(row)
         return
+    if row["draft"]:
+        print_line(styled("This report is a draft: its turn runs, or was not completed.", fg="yellow"))
     report = row["report"]
     if report is None:
         if row["problem"] is not None:

@@ -14,14 +14,26 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from protocol.test_reports import REPORT
 
 from onsembl.agent.mcp.gateway import COMMAND, ToolAccess, ToolGateway
 from onsembl.agent.mcp.pipe import SECRET_VARIABLE, SOCKET_VARIABLE
 from onsembl.agent.mcp.session import VERSIONS, Call, CallCancelled, McpSession
-from onsembl.agent.mcp.tools import ASK, DESCRIPTIONS, MAX_NOTICES, NOTIFY, PENDING, OperatorTools
+from onsembl.agent.mcp.tools import (
+    ASK,
+    DESCRIPTIONS,
+    MAX_NOTICES,
+    MAX_SUBMISSIONS,
+    NAMES,
+    NOTIFY,
+    PENDING,
+    SUBMIT,
+    OperatorTools,
+)
 from onsembl.protocol.attention_messages import Answers, Deny, QuestionAnswer
+from onsembl.protocol.reports import read_report
 from onsembl.protocol.request_events import RequestOpened, RequestWithdrawn
-from onsembl.protocol.turn_events import Notice, TurnEvent
+from onsembl.protocol.turn_events import Notice, ReportSubmitted, TurnEvent
 
 
 def line(method: str, number: object = 1, **params: object) -> bytes:
@@ -33,14 +45,14 @@ def said(session: McpSession) -> list[dict]:
 
 
 def test_a_client_begins():
-    """With a version that both speak, else with ours; it finds both tools."""
+    """With a version that both speak, else with ours; it finds the tools."""
     session = McpSession(DESCRIPTIONS)
     assert session.receive(line("initialize", protocolVersion="2024-11-05") + line("initialize", 2)) == []
     assert [answer["result"]["protocolVersion"] for answer in said(session)] == ["2024-11-05", VERSIONS[0]]
     session.receive(b'{"jsonrpc":"2.0","method":"notifications/initialized"}\n' + line("ping") + line("tools/list", 2))
     pong, listed = said(session)
     assert pong["result"] == {}
-    assert [tool["name"] for tool in listed["result"]["tools"]] == [ASK, NOTIFY]
+    assert [tool["name"] for tool in listed["result"]["tools"]] == list(NAMES)
 
 
 def test_calls_have_one_result_each():
@@ -64,6 +76,13 @@ def test_nothing_that_a_client_writes_raises(data, size):
     for at in range(0, len(whole), size):
         session.receive(whole[at : at + size])
     assert said(session)[-1]["result"] == {}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["title", "severity"]), inner),
+    max_leaves=5,
+)
 
 
 class Asking:
@@ -141,6 +160,45 @@ def test_what_is_too_long_is_refused():
     assert Asking().tools.call(NOTIFY, {"text": "done"}, asking.reply) == [
         Notice(kind="information", text="Note for the operator: done")
     ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (REPORT, "was taken"),
+        ({**REPORT, "title": None}, "`$.title`"),
+        ({"title": "x"}, "`summary`"),
+        ({}, "`title`"),
+        ({**REPORT, "findings": [{"title": "x", "severity": "low"}] * 501}, "length <= 500"),
+        ({**REPORT, "findings": [{"title": "x", "severity": "low"}] * 20_000}, "bytes; the last"),
+        ({**REPORT, "title": "<script>\u202e\x1b[2J"}, "was taken"),
+    ],
+)
+def test_a_report_is_taken_or_what_is_wrong_is_said(arguments, answer):
+    """One that does not fit is kept, too."""
+    asking = Asking()
+    [event] = asking.tools.call(SUBMIT, arguments, asking.reply)
+    [(text, failed)] = asking.replies
+    assert answer in text and failed == (answer != "was taken")
+    assert isinstance(event, ReportSubmitted) and json.loads(event.text) == arguments
+
+
+@given(st.dictionaries(st.sampled_from(["title", "summary", "findings", "x"]), JSON))
+def test_nothing_that_is_submitted_raises(arguments):
+    """A submission that is said to be taken is a report."""
+    asking = Asking()
+    [event] = asking.tools.call(SUBMIT, arguments, asking.reply)
+    assert isinstance(event, ReportSubmitted)
+    [(_, failed)] = asking.replies
+    assert failed == (read_report(event.text).report is None)
+
+
+def test_submissions_are_bounded():
+    """A model in a loop does not fill the steps."""
+    asking = Asking()
+    for number in range(MAX_SUBMISSIONS + 1):
+        events = asking.tools.call(SUBMIT, REPORT, asking.reply)
+        assert bool(events) == (number < MAX_SUBMISSIONS) and asking.replies.pop()[1] == (not events)
 
 
 @pytest.fixture

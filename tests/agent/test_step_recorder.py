@@ -15,6 +15,7 @@ from onsembl.protocol.turn_events import (
     MessageEnded,
     Notice,
     PermissionDenied,
+    ReportSubmitted,
     StructuredAnswer,
     ToolCall,
     ToolCallEnded,
@@ -181,5 +182,37 @@ def test_the_answer_of_a_turn_is_its_report(events, text):
     for event in events:
         recorder.record(event, 0, 0, BEGAN)
     recorder.end(0, BEGAN)
-    steps = recorder.report(7, BEGAN)
+    steps = recorder.report(7, BEGAN, asked=True, completed=True)
     assert [(step.name, step.text, step.output_start) for step in steps] == ([("report", text, 7)] if text else [])
+
+
+OTHER = '{"title": "o", "summary": "s"}'
+UNFIT = '{"title": 1, "summary": "s"}'
+
+
+@pytest.mark.parametrize(
+    ("submitted", "answer", "asked", "completed", "text", "status"),
+    [
+        ([REPORT], "I have submitted it.", True, True, REPORT, "completed"),
+        ([REPORT], "I have submitted it.", False, True, REPORT, "completed"),
+        ([REPORT, OTHER], None, False, True, OTHER, "completed"),
+        ([REPORT, UNFIT], None, True, True, REPORT, "completed"),
+        ([UNFIT, REPORT], UNFIT, True, True, REPORT, "completed"),
+        ([UNFIT], "It does not work.", True, True, UNFIT, "completed"),
+        ([REPORT], OTHER, True, True, OTHER, "completed"),
+        ([REPORT], OTHER, False, True, REPORT, "completed"),
+        ([REPORT], OTHER, True, False, REPORT, "failed"),
+    ],
+)
+def test_a_submitted_report_is_a_draft_until_the_turn_ends(submitted, answer, asked, completed, text, status):
+    """One step has it, which the next one replaces unless it fits worse; so does the answer of a turn that was asked
+    for a report. A turn that was not completed leaves the draft."""
+    recorder = StepRecorder()
+    steps = [step for one in submitted for step in recorder.record(ReportSubmitted(text=one), 0, 0, BEGAN)]
+    assert {step.status for step in steps} == {"in_progress"}
+    for event in said(answer) if answer is not None else []:
+        recorder.record(event, 0, 0, BEGAN)
+    assert recorder.end(0, BEGAN) == []
+    [last] = recorder.report(7, BEGAN, asked=asked, completed=completed)
+    assert (last.name, last.text, last.status) == ("report", text, status)
+    assert [(step.number, step.revision) for step in [*steps, last]] == [(1, n + 1) for n in range(len(steps) + 1)]

@@ -13,6 +13,8 @@ from onsembl.agent.drivers import turn_run
 from onsembl.agent.drivers.claude.translator import ClaudeTranslator
 from onsembl.agent.drivers.start_failure import waits_for_a_person, with_doctor
 from onsembl.agent.drivers.turn_run import TurnRun
+from onsembl.agent.mcp.gateway import ToolGateway
+from onsembl.agent.mcp.tools import SUBMIT
 from onsembl.agent.process.process import ProcessContext
 from onsembl.agent.requests import Taken
 from onsembl.protocol.attention_messages import (
@@ -313,3 +315,20 @@ async def test_a_question_that_is_no_end_ends_nothing(context, shown, monkeypatc
     translator = ClaudeTranslator("the prompt", uuid4(), "ask")
     run = TurnRun(["bash", "-c", script], uuid4(), context, translator, translator)
     assert await end(run) == (0, None)
+
+
+@pytest.mark.parametrize(("last", "status"), [("done", "completed"), ("gone", "failed")])
+async def test_a_submitted_report_is_complete_when_the_turn_is(context, shown, last, status):
+    """Its step is there while the turn runs; a turn that breaks off leaves a draft."""
+    gateway, steps = ToolGateway(), Steps()
+    await gateway.start()
+    access = gateway.admit(60.0)
+    assert access is not None
+    context = replace(context, steps=steps)
+    run = TurnRun(["bash", "-c", f"read line; echo {last}"], uuid4(), context, EchoTranslator(), access=access)
+    access.show(access.tools.call(SUBMIT, {"title": "t", "summary": "s"}, lambda _text, _failed: None))
+    [draft] = steps.steps.values()
+    assert (draft.name, draft.status) == ("report", "in_progress")
+    await end(run)
+    assert steps.steps[draft.number].status == status
+    await gateway.close()

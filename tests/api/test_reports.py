@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from protocol.test_reports import REPORT
@@ -13,8 +14,10 @@ from support.api_calls import audit_entries, call_api
 from support.claude import put_claude_on_path
 from support.command_line import CommandLine
 from support.frames import HELLO, next_message
+from support.reports import new_command
 from support.server import Api
 
+from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import Role
 from onsembl.sql import reports
 from onsembl.sql.database import connect
@@ -123,6 +126,31 @@ async def test_answers_become_versions_of_a_report(api, operator, tmp_path):
         "report.exported",
         "report.unpinned",
     ]
+
+
+@pytest.mark.no_worker
+async def test_a_draft_supersedes_nothing_until_it_is_complete(api, operator, tmp_path):
+    """It is listed beside the report before it; no draft replaces a complete report, and a cut turn leaves a draft."""
+    await investigate(api, operator, "one", ANSWERS[0])
+    [first] = (await call_api(operator, "GET", "/v1/reports"))["reports"]
+    agent_id = AgentId(UUID(first["agent_id"]))
+    command_id = await new_command(api, first["agent_id"], first["conversation_id"])
+
+    async def write(title: str, *, draft: bool) -> list[tuple[str, bool, bool]]:
+        async with await connect(api.database_url, role="onsembl_api") as conn:
+            text = json.dumps({**REPORT, "title": title})
+            await reports.write(conn, agent_id, command_id, text, 0, draft=draft)
+        listed = (await call_api(operator, "GET", "/v1/reports"))["reports"]
+        return [(row["title"], row["draft"], row["superseded"]) for row in listed]
+
+    old = REPORT["title"]
+    assert await write("begun", draft=True) == [("begun", True, False), (old, False, False)]
+    command_line = CommandLine(api, await api.operator(Role.VIEWER), tmp_path)
+    out, _ = await command_line.run("reports", "list")
+    assert "v2 draft" in out and first["id"] in out
+    assert await write("more", draft=True) == [("more", True, False), (old, False, False)]
+    assert await write("whole", draft=False) == [("whole", False, False), (old, False, True)]
+    assert await write("late", draft=True) == [("whole", False, False), (old, False, True)]
 
 
 @pytest.mark.no_worker

@@ -34,3 +34,27 @@ async def test_an_investigation_ends_as_a_report(api, admin, claude, tmp_path):
         whole = await call_api(admin, "GET", f"/v1/reports/{report['id']}")
         assert whole["report"]["findings"][0]["title"] == REPORT["findings"][0]["title"]
         assert (prose["version"], prose["title"], prose["problem"]) == (2, "Only prose.", None)
+
+
+async def test_a_report_is_submitted_while_the_turn_runs(api, admin, claude, tmp_path):
+    """The CLI is told what is wrong with one that does not fit; the next one is the report of the turn. Nobody is asked
+    for permission."""
+    wrong, right = json.dumps({"title": "no more"}), json.dumps(REPORT)
+    tool = "mcp__onsembl__submit_report"
+    async with agent_running(api, tmp_path, kind="claude") as agent:
+        what = f"[call: {tool} {wrong}] [call: {tool} {right}] [say: It is submitted.]"
+        ended = await admin.until_state(await admin.send(agent.id, what), *FINAL)
+        assert (ended["state"], ended["error"], ended["denied"]) == ("succeeded", None, 0)
+
+        async def complete():
+            listed = (await call_api(admin, "GET", "/v1/reports"))["reports"]
+            return [row for row in listed if not row["draft"]]
+
+        [report] = await until(complete, "the report")
+        assert (report["title"], report["problem"], report["preset"]) == (REPORT["title"], None, None)
+        steps = (await call_api(admin, "GET", f"/v1/commands/{report['command_id']}/steps"))["steps"]
+        submitted = [step for step in steps if step["kind"] == "tool"]
+        assert [(step["status"], "does not fit" in step["result"]) for step in submitted] == [
+            ("failed", True),
+            ("completed", False),
+        ]

@@ -42,9 +42,8 @@ def report_of(findings: int, text: str = "") -> dict:
     }
 
 
-async def add_report(api: Api, agent_id: str, answer: dict | str, conversation_id: str | None = None) -> str:
-    """Add the answer of a new command to Investigate, and return the report's id."""
-    text = answer if isinstance(answer, str) else json.dumps(answer)
+async def new_command(api: Api, agent_id: str, conversation_id: str | None = None) -> CommandId:
+    """Add a command of Investigate that has ended, and return its id."""
     async with await connect(api.database_url, role="onsembl_api") as conn:
         cursor = await conn.execute(
             """insert into commands (agent_id, text, state, preset, conversation_id, started_at, ended_at)
@@ -53,7 +52,15 @@ async def add_report(api: Api, agent_id: str, answer: dict | str, conversation_i
         )
         row = await cursor.fetchone()
         assert row is not None
-        await reports.write(conn, AgentId(UUID(agent_id)), CommandId(row["id"]), text, 0)
-        found = await (await conn.execute("select id from reports where command_id = %s", [row["id"]])).fetchone()
+        return CommandId(row["id"])
+
+
+async def add_report(api: Api, agent_id: str, answer: dict | str, conversation_id: str | None = None) -> str:
+    """Add the answer of a new command to Investigate, and return the report's id."""
+    text = answer if isinstance(answer, str) else json.dumps(answer)
+    command_id = await new_command(api, agent_id, conversation_id)
+    async with await connect(api.database_url, role="onsembl_api") as conn:
+        await reports.write(conn, AgentId(UUID(agent_id)), command_id, text, 0)
+        found = await (await conn.execute("select id from reports where command_id = %s", [command_id])).fetchone()
         assert found is not None
         return str(found["id"])

@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from onsembl.agent.errors import AgentError
 from onsembl.agent.mcp.gateway import SERVER_NAME
-from onsembl.agent.mcp.tools import ASK, NOTIFY
+from onsembl.agent.mcp.tools import NAMES
 from onsembl.protocol.permissions import PermissionMode
 
 NO_COMMAND = (
@@ -49,7 +49,7 @@ GEMINI = AcpCli(
     model_flag="--model",
     folder_flag="--include-directories",
     replay_ends_with="available_commands_update",
-    own_tools=tuple(f"{tool} ({SERVER_NAME} MCP Server)" for tool in (ASK, NOTIFY)),
+    own_tools=tuple(f"{tool} ({SERVER_NAME} MCP Server)" for tool in NAMES),
     forgotten=("Invalid session identifier", "No previous sessions found"),
 )
 

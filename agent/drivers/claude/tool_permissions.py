@@ -12,7 +12,7 @@ from onsembl.agent.drivers.claude import questions, tools
 from onsembl.agent.drivers.json_lines import Json, as_object, as_text
 from onsembl.agent.drivers.step_recorder import short
 from onsembl.agent.mcp.gateway import SERVER_NAME
-from onsembl.agent.mcp.tools import ASK, NOTIFY
+from onsembl.agent.mcp.tools import NAMES
 from onsembl.protocol.attention_messages import Allow, Answers, Decision, RequestBody
 from onsembl.protocol.request_events import RequestOpened, RequestWithdrawn
 from onsembl.protocol.tool_rules import ToolRules
@@ -23,7 +23,7 @@ _DENIED = "A rule of the control center denies this. Go on without it, and say i
 _UNCLEAR = "The questions cannot be shown: ask at most 8 at once, each with at most 32 options."
 
 
-OWN_TOOLS = tuple(f"mcp__{SERVER_NAME}__{name}" for name in (ASK, NOTIFY))
+OWN_TOOLS = tuple(f"mcp__{SERVER_NAME}__{name}" for name in NAMES)
 """The agent's own tools, which need no permission."""
 
 
