@@ -28,6 +28,7 @@ from onsembl.api.auth.rate_limits import RateLimiter
 from onsembl.api.auth.rejections import Rejections
 from onsembl.api.auth.sign_in_audit import audit_sign_ins
 from onsembl.api.database_state import DatabaseState
+from onsembl.api.event_feed import EventFeed
 from onsembl.api.http.client_address import ClientAddress
 from onsembl.api.http.dashboard import SecurityHeaders, config, page_routes, security_headers
 from onsembl.api.http.health import Readiness, healthz, readyz
@@ -270,6 +271,7 @@ async def _start(
         directory=await _directory(settings, builtin, stack),
         builtin=builtin,
         metrics=counted,
+        event_feed=EventFeed(pool),
     )
     counted.pools.watch(database)
     listener = Listener(settings.database_url)
@@ -279,6 +281,8 @@ async def _start(
         run("The instance's heartbeat", instance.send_heartbeats),
         run("The comparison of connections", instance.compare_connections),
         run("The receiver of messages", instance.receive_messages),
+        run("The listener for events", lambda: services.event_feed.listen(listener)),
+        run("The positions of events", services.event_feed.give_positions),
         run("The writer of rejections", rejections.write_forever),
         run("The writer of alerts", unreadable.write_forever),
         run("The watch of the database", state.watch),

@@ -17,6 +17,7 @@ from onsembl.api.auth.rate_limits import RateLimiter
 from onsembl.api.auth.rejections import Rejections
 from onsembl.api.background import BackgroundTasks
 from onsembl.api.database_state import DatabaseState
+from onsembl.api.event_feed import EventFeed
 from onsembl.api.http.problems import Problem
 from onsembl.api.http.unreadable_values import UnreadableValues
 from onsembl.api.metrics import Metrics, StateMetrics
@@ -54,6 +55,7 @@ class Services:
     directory: OperatorDirectory
     builtin: BuiltinSupabase | None
     metrics: Metrics
+    event_feed: EventFeed
     background_tasks: BackgroundTasks = field(default_factory=BackgroundTasks)
     verifying: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the audit log is verified, which uses a connection for minutes."""

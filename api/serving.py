@@ -12,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from onsembl.api.http.event_stream import END_STREAM
 from onsembl.api.stalled_peers import StallWatch
 from onsembl.api.terminals.direct_socket import DirectSocket
 
@@ -85,6 +86,13 @@ class PromptProtocol(H11Protocol):
         self._stop_timer()
         self._stall.stop()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """The server stops: an answer without an end is ended now."""
+        super().shutdown()
+        scope: dict[str, Any] = getattr(self.cycle, "scope", {})  # there is no cycle before the first request
+        if (end := scope.get(END_STREAM)) is not None:
+            end()
 
     def _start_timer(self) -> None:
         if self._too_slow is None:

@@ -25,6 +25,7 @@ CLIENT, SERVER = "onsembl.cli.client", "onsembl.cli.server"
         "enrolment-tokens": LazyCommand(
             f"{CLIENT}.enrolment_tokens:enrolment_tokens_group", "Manage one-time tokens that enrol agents."
         ),
+        "events": LazyCommand(f"{CLIENT}.events:events", "Print and follow what happens in the fleet."),
         "export": LazyCommand(f"{CLIENT}.recordings:export", "Export recordings."),
         "groups": LazyCommand(f"{CLIENT}.groups:groups", "Follow and cancel commands for several agents."),
         "jobs": LazyCommand(f"{CLIENT}.jobs:jobs_group", "List jobs, periodic tasks and workers."),

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from procrastinate import JobContext
 
-from onsembl.sql import archive, attachments, audit, audit_chain, idempotency_keys, reports, schedules, search, steps
+from onsembl.sql import (
+    archive,
+    attachments,
+    audit,
+    audit_chain,
+    events,
+    idempotency_keys,
+    reports,
+    schedules,
+    search,
+    steps,
+)
 from onsembl.tasks.context import services_of
 
 KEEP_JOBS_HOURS = 24
@@ -33,7 +44,9 @@ async def keep_archive(context: JobContext, timestamp: int) -> None:
 
 async def keep_audit_log(context: JobContext, timestamp: int) -> None:
     """Create the audit log's partitions of the coming days, and drop the days whose retention time has passed. The log
-    records each drop."""
+    records each drop. Events are kept for the same time."""
+    async with services_of(context).pool.connection() as conn:
+        await events.forget(conn, AUDIT_DAYS)
     async with services_of(context).pool.connection() as conn:
         for dropped in await audit_chain.keep_partitions(conn, AUDIT_DAYS):
             await audit.write(conn, audit.Event(actor=audit.SYSTEM, action="audit.dropped", target_id=dropped))

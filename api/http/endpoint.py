@@ -84,6 +84,7 @@ class Endpoint:
 
     `role` is the lowest role that may use the route; None for a route that takes another bearer token, which `presents`
     names. A handler that streams its answer returns a Response of another `media_type`; `answer` is then unused.
+    One that also answers as a stream, when the client accepts it, has its media type in `streams`.
     With `takes_file` the body is the content of a file, which the handler reads by `body_of`.
     `old_paths` are the paths of the last release; they still answer, and are not in the OpenAPI document.
     """
@@ -95,6 +96,7 @@ class Endpoint:
     answer: type[msgspec.Struct]
     old_paths: tuple[str, ...] = ()
     media_type: str = JSON
+    streams: str | None = None
     role: Role | None = Role.VIEWER
     presents: str = "an operator's access token"
     body: type[msgspec.Struct] = NoBody

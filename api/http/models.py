@@ -91,7 +91,8 @@ class PageQuery(Query, frozen=True, kw_only=True):
 class ProblemDetails(Answer, frozen=True, kw_only=True):
     """An error (RFC 9457). The fields after `detail` are present where they apply: `fields` names the invalid variables
     of a preset, `state` is the state of the command, `revision` the current revision, `replaceable` says that an agent
-    of this name may be replaced, and `request_id` finds the error in the server's log."""
+    of this name may be replaced, `oldest` and `latest` are the cursors before the oldest and after the newest
+    event, and `request_id` finds the error in the server's log."""
 
     type: str
     title: str
@@ -101,4 +102,6 @@ class ProblemDetails(Answer, frozen=True, kw_only=True):
     state: CommandState | UnsetType = UNSET
     revision: int | UnsetType = UNSET
     replaceable: bool | UnsetType = UNSET
+    oldest: int | UnsetType = UNSET
+    latest: int | UnsetType = UNSET
     request_id: str | UnsetType | None = UNSET

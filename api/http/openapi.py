@@ -40,7 +40,7 @@ _PROBLEMS = {
     403: "The token does not permit this",
     404: "Not found",
     409: "The current state does not allow this",
-    410: "The requested bytes are no longer kept",
+    410: "The requested bytes or events are no longer kept",
     413: "The body is too large",
     415: "The content is not of a type that is taken",
     422: "The body is invalid",
@@ -191,7 +191,8 @@ def _operation(endpoint: Endpoint, body: str | None, query: Schema | None) -> di
 
 def _content(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.is_json:
-        return {endpoint.media_type: {"schema": _reference(endpoint.answer.__name__)}}
+        stream = {endpoint.streams: {"schema": {"type": "string"}}} if endpoint.streams is not None else {}
+        return {endpoint.media_type: {"schema": _reference(endpoint.answer.__name__)}, **stream}
     return _file(endpoint.media_type)
 
 

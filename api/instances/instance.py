@@ -195,11 +195,11 @@ class Instance:
         self._services.forget(operator_id)
         async with self._services.pool.connection() as conn:
             disabled = await operators.disabled(conn)
-        for viewer in list(self._hub.viewers):
-            if viewer.operator_id in disabled:
-                viewer.close(CloseCode.FORBIDDEN, OPERATOR_DISABLED)
-            elif operator_id in (None, viewer.operator_id):
-                self._start(viewer.authorize_again())
+        for link in [*self._hub.viewers, *self._services.event_feed.followers]:
+            if link.operator_id in disabled:
+                link.close(CloseCode.FORBIDDEN, OPERATOR_DISABLED)
+            elif operator_id in (None, link.operator_id):
+                self._start(link.authorize_again())
         if self._services.builtin is not None:
             # Clients whose tokens still count reconnect; policies decide.
             for id in disabled if operator_id is None else {operator_id}:

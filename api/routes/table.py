@@ -14,6 +14,7 @@ from onsembl.api.routes import commands as command_routes
 from onsembl.api.routes import conversations as conversation_routes
 from onsembl.api.routes import devices as device_routes
 from onsembl.api.routes import enrolment_tokens as enrolment_routes
+from onsembl.api.routes import events as event_routes
 from onsembl.api.routes import groups as group_routes
 from onsembl.api.routes import halt as halt_routes
 from onsembl.api.routes import jobs as job_routes
@@ -34,6 +35,7 @@ ENDPOINTS = [
     *command_routes.ENDPOINTS,
     *attachment_routes.ENDPOINTS,
     *attention_routes.ENDPOINTS,
+    *event_routes.ENDPOINTS,
     *conversation_routes.ENDPOINTS,
     *step_routes.ENDPOINTS,
     *report_routes.ENDPOINTS,

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from onsembl.api.http.problems import Problem
 from onsembl.protocol.close_codes import CloseCode
 
 MESSAGE_WINDOW_SECONDS = 10.0
@@ -30,6 +31,20 @@ class ConnectionRejected(Exception):
         super().__init__(reason)
         self.code = code
         self.reason = reason
+
+
+def rejection_by(problem: Problem) -> ConnectionRejected:
+    """The rejection of a client whose access token does not count, for the reason of this problem."""
+    match problem.status:
+        case 403:
+            code = CloseCode.FORBIDDEN
+        case 429:
+            code = CloseCode.RATE_LIMITED
+        case 503:
+            code = CloseCode.INTERNAL_ERROR
+        case _:
+            code = CloseCode.UNAUTHENTICATED
+    return ConnectionRejected(code, problem.detail)
 
 
 async def close_socket(websocket: WebSocket, code: CloseCode, reason: str) -> None:

@@ -25,6 +25,7 @@ from onsembl.api.terminals.sessions import (
     MESSAGE_WINDOW_SECONDS,
     ConnectionRejected,
     close_socket,
+    rejection_by,
 )
 from onsembl.api.terminals.stream_resumption import read, refill
 from onsembl.api.terminals.terminal import Sample, Size, Terminal
@@ -213,17 +214,13 @@ class ViewerSession:
         try:
             return await self._services.authorize(token, Role.VIEWER, self._address)
         except Problem as problem:
-            if problem.status == 403:
-                raise ConnectionRejected(CloseCode.FORBIDDEN, problem.detail) from problem
-            if problem.status == 429:
-                raise ConnectionRejected(CloseCode.RATE_LIMITED, problem.detail) from problem
-            if problem.status == 503:
-                raise ConnectionRejected(CloseCode.INTERNAL_ERROR, problem.detail) from problem
-            try:
-                self._services.rate_limiter.record_invalid_token(self._address)
-            except Problem as too_often:
-                raise ConnectionRejected(CloseCode.RATE_LIMITED, too_often.detail) from problem
-            raise ConnectionRejected(CloseCode.UNAUTHENTICATED, problem.detail) from problem
+            rejected = rejection_by(problem)
+            if rejected.code is CloseCode.UNAUTHENTICATED:
+                try:
+                    self._services.rate_limiter.record_invalid_token(self._address)
+                except Problem as too_often:
+                    rejected = rejection_by(too_often)
+            raise rejected from problem
 
     async def _find_terminal(self) -> Terminal:
         terminal = self._hub.terminals.get(self._agent_id)

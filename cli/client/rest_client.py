@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -257,6 +257,18 @@ class OperatorClient:
                 begin(response.headers)
                 for chunk in response.iter_bytes():
                     write(chunk)
+        except httpx.HTTPError as error:
+            raise ServerUnavailable(f"The server {self._server} cannot be reached: {_reason(error)}") from error
+
+    @contextmanager
+    def lines(self, path: str, params: Mapping[str, str], headers: Mapping[str, str]) -> Generator[Iterator[str]]:
+        """The lines of an answer, as they come. Raises CliError, also in the block when the connection is lost."""
+        try:
+            with self._http.stream("GET", path, params=params, headers=headers) as response:
+                if not response.is_success:
+                    response.read()
+                    self._answer(lambda: response)
+                yield response.iter_lines()
         except httpx.HTTPError as error:
             raise ServerUnavailable(f"The server {self._server} cannot be reached: {_reason(error)}") from error
 

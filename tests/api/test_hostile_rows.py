@@ -30,8 +30,11 @@ DEEPER = "[" * 3000 + "]" * 3000
 HOSTILE_JSON = f'{{"huge": {HUGE}, "deep": {DEEP}, "kept": 1}}'
 
 ROWS = (
-    """update agents set created_at = 'infinity', limits = %(json)s, connected_at = '-infinity'
+    """update agents set created_at = 'infinity', limits = %(json)s, connected_at = '-infinity', status = 'online',
+           limited_since = '-infinity', limited_until = 'infinity'
        where id = %(agent)s""",
+    """insert into event_outbox (kind, agent_id, at, detail) values
+           ('agent.status', %(agent)s, 'infinity', %(json)s), ('attention.asked', %(agent)s, now(), %(deeper)s)""",
     """update commands set started_at = '12000-01-01', limits = %(json)s, usage = %(deeper)s, cancel_step = %(digits)s,
            position = 'nan', created_at = 'infinity'
        where id = %(command)s""",
@@ -77,6 +80,7 @@ LISTS = {
     "/v1/conversations": ("conversations", 2),
     "/v1/reports": ("reports", 2),
     "/v1/attention": ("requests", 2),
+    "/v1/events": ("events", 4),
     "/v1/jobs": ("jobs", 2),
     "/v1/jobs/workers": ("workers", 1),
     "/v1/audit": ("events", 4),
@@ -106,10 +110,10 @@ async def test_a_row_with_hostile_values_breaks_no_list(api):
             await conn.execute(statement.encode(), {**ids, "json": HOSTILE_JSON, "deeper": deeper, "digits": digits})
     for path, (name, least) in LISTS.items():
         rows = (await call_api(operator, "GET", path))[name]
-        before = {row.get("id", row.get("name")): row for row in whole[path][name]}
+        before = {_key(row): row for row in whole[path][name]}
         assert len(rows) >= max(least, len(before)), path
         assert "unreadable: " in json.dumps(rows), path
-        kept = [row for row in rows if before.get(row.get("id", row.get("name"))) == row]
+        kept = [row for row in rows if before.get(_key(row)) == row]
         assert kept or path == "/v1/jobs/workers", f"{path}: the other rows are whole"
     for path in (*every_readable_path(ids), f"/v1/commands/{ids['stepped']}/steps"):
         response = await api.http.get(path, headers=operator.headers)
@@ -127,6 +131,10 @@ async def test_a_row_with_hostile_values_breaks_no_list(api):
     faults = [text for text in alerts if text.startswith("GET /v1/commands cannot show started_at of")]
     fault = "the time 12000-01-01 00:00:00+00 is out of range"
     assert faults == [f"GET /v1/commands cannot show started_at of {ids['command']}: {fault}."]
+
+
+def _key(row: dict[str, Any]) -> object:
+    return row.get("id", row.get("name", row.get("position")))
 
 
 def every_readable_path(ids: dict[str, Any]) -> list[str]:

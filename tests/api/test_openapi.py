@@ -19,7 +19,7 @@ SOMETIMES = {
     "CancelStepAnswer": {"limit"},
     "Turn": {"attachments", "fork_of", "fork_at", "preface", "model", "effort", "permission_mode", "rules", "report"},
     "RateWindow": {"status", "used", "resets_at"},
-    "ProblemDetails": {"fields", "state", "revision", "replaceable", "request_id"},
+    "ProblemDetails": {"fields", "state", "revision", "replaceable", "oldest", "latest", "request_id"},
 }
 """Fields of answers that are present only where they apply."""
 ONLY_WHAT_IS_SET = {"CommandLimits", "Target", "ToolRules"}

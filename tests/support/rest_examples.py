@@ -116,6 +116,9 @@ EXAMPLES: dict[str, Example] = {
         }
     ),
     "listRules": Example(query={"agent_id": str(uuid4()), "before": "9", "limit": "5"}),
+    "listEvents": Example(
+        query={"after": "0", "kind": "attention", "agent_id": str(uuid4()), "limit": "5"},
+    ),
     "listReports": Example(
         query={
             "agent_id": str(uuid4()),

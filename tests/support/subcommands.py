@@ -23,6 +23,7 @@ ALSO = {
     "commands edit": ["--text", "true"],
     "commands move": ["--first"],
     "commands note": ["--text", "note"],
+    "events": ["--limit", "1"],
     "login": ["--email", "ada@example.org"],
     "schedules add": ["--cron", "0 6 * * *", "--text", "true", "--all"],
     "send": ["--agent", ID, "true"],
