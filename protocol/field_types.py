@@ -1,7 +1,7 @@
 """The types of fields that come from outside, and the base classes of structs that have them.
 
 Every field has bounds: a value beyond them is rejected where it arrives, so that it cannot be stored and break a reader
-later. `tests/api/test_bounds.py` walks all messages and requests, and fails on a field without bounds.
+later. `tests/api/test_endpoint.py` walks all messages and requests, and fails on a field without bounds.
 """
 
 from __future__ import annotations

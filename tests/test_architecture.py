@@ -63,22 +63,19 @@ SQL = re.compile(
 )
 
 SUBJECTS = {
-    "": "architecture documentation fresh_systems repository security_documentation types",
-    "agent": "archived_once internal_faults",
-    "api": "agent_login archived_once asciinema bounds command_end_to_end command_limits command_recovery full_disk"
-    " halt_fleet hostile_input hostile_rows internal_faults misbehaving_peers page_headers read_only"
-    " recording_commands refresh_faults revocation sign_in_links steers token_rotation typing vendor_limits",
-    "browser": "agent_problem demo groups hosted page queue stop typing vendor_limits views",
+    "": "repository types",
+    "api": "agent_login command_end_to_end command_limits command_recovery full_disk halt_fleet"
+    " hostile_input internal_faults misbehaving_peers recording_commands refresh_faults revocation sign_in_links"
+    " steers token_rotation vendor_limits",
+    "browser": "demo groups",
     "chaos": "killed_parts killed_turns soak stopped_parts terminal_bytes",
-    "cli": "bad_handshakes every_subcommand help hosted_connections readme request_ids wheel",
-    "clis": "claude_code claude_code_attachments claude_code_forks claude_code_reports claude_code_requests "
-    "claude_code_steering claude_code_usage",
+    "cli": "bad_handshakes hosted_connections request_ids wheel",
+    "clis": "claude_code_forks claude_code_steering",
     "dashboard": "sources",
     "protocol": "documentation",
-    "realtime": "anonymous_broadcast broadcast exact_values lost_stream presence_on_the_wire privileges random_frames"
-    " realtime_and_rest realtime_js realtime_py reconnecting_clients supabase_js supabase_py",
-    "sql": "agent_clocks policies",
-    "tasks": "command_machine",
+    "realtime": "anonymous_broadcast exact_values privileges random_frames realtime_js realtime_py reconnecting_clients"
+    " supabase_js supabase_py",
+    "sql": "agent_clocks",
 }
 """The subjects of tests that are named after no module, by folder of `tests/`."""
 
@@ -200,13 +197,21 @@ def test_only_drivers_depend_on_the_kind_of_an_agent():
     assert faults == []
 
 
+def snake_case(name: str) -> str:
+    """`StopAll` and `catch-up` as names of tests."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|-", "_", name).lower()
+
+
 def test_tests_are_named_after_their_module():
-    """Or after its folder, or both; else after a subject of the list, which has no other."""
-    page = {path.name.split(".")[0].lower() for path in (ROOT / "dashboard" / "src").rglob("*.*")}
-    names = {"": {path.stem for path in ROOT.iterdir()}, "browser": page}
+    """Or after its folder, or both, or a helper of the tests; on the page after a component; with a real CLI after the
+    CLI and a module that it meets; else after a subject of the list, which has no other."""
+    names = {"": {path.stem.lower() for path in ROOT.iterdir()}}
     for path in SOURCES:
         part, *folders = path.relative_to(ROOT).with_suffix("").parts
         names.setdefault(part, set()).update(folders, map("_".join, pairwise(folders)))
+    names["browser"] = {snake_case(path.name.split(".")[0]) for path in (ROOT / "dashboard" / "src").rglob("*.*")}
+    clis = {path.stem for path in (ROOT / "tests" / "clis").glob("*.toml")}
+    names["clis"] = clis | {f"{cli}_{name}" for cli in clis for name in names["protocol"] | names["agent"]}
     helpers = {path.stem for path in (ROOT / "tests" / "support").glob("*.py")}
     subjects: set[str] = set()
     for path in (ROOT / "tests").rglob("test_*.py"):

@@ -1,6 +1,6 @@
 """`./dev` sets up missing programs and packages only, passes arguments on, and ends each failure with one sentence.
 
-The programs that `dev` calls are scripts here; tests/test_fresh_systems.py sets up real systems with it.
+The programs that `dev` calls are scripts here; tests/test_fresh_system.py sets up real systems with it.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import asyncio
 from uuid import uuid4
 
 import pytest
-from agent.test_internal_faults import Bench
+from agent.test_guarded import Bench
 from support.answering import answering
 
 from onsembl.agent.drivers.attached_files import AttachedFiles, AttachmentError

@@ -16,7 +16,7 @@ from onsembl.api.app import create_app
 from onsembl.api.settings import Settings
 from onsembl.cli.main import main
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 SOURCES = [path for part in ("agent", "api", "cli", "realtime") for path in (ROOT / part).rglob("*.py")]
 NOT_SETTINGS = {"ONSEMBL_COMMAND_ID", "ONSEMBL_TOOLS_SECRET", "ONSEMBL_TOOLS_SOCKET"}

@@ -89,7 +89,7 @@ def test_root_gets_chromium_with_the_tests_that_need_it(fresh: Fresh):
     """Debian's pip refuses to install uv for the whole system; its pip installs it for the project."""
     system = fresh("python3", "python3-pip")
     assert "externally-managed" in refused(system)
-    said = dev(system, "test", "tests/browser/test_page.py", "-k", "wrong_password", user=None)
+    said = dev(system, "test", "tests/browser/test_app.py", "-k", "wrong_password", user=None)
     assert (
         "installing uv into .dev by pip: " in said and "installing chromium-headless-shell (system package): " in said
     )
