@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from inspect import iscoroutinefunction
 from pathlib import Path
 
 import pytest
@@ -147,11 +148,15 @@ class Visitor:
         return self.page.locator(where).filter(has=self.page.get_by_text(text, exact=True))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run all tests of this folder in one event loop, the browser's."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents and pytest_asyncio.is_async_test(item):
-            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(name: str, obj: object) -> None:
+    """Run all tests of this folder in one event loop, the browser's.
+
+    The mark is put on the function, because pytest-asyncio reads it before there are items: the loop of a test whose
+    item is marked later ends with the test, and the browser with the loop.
+    """
+    if name.startswith("test_") and iscoroutinefunction(obj):
+        pytest.mark.asyncio(loop_scope="session")(obj)
 
 
 @pytest.fixture(scope="session")
@@ -163,8 +168,13 @@ def dashboard() -> Path:
     return files
 
 
+_STARTED = pytest.StashKey[bool]()
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def browsers() -> AsyncGenerator[Browsers]:
+async def browsers(pytestconfig: pytest.Config) -> AsyncGenerator[Browsers]:
+    assert not pytestconfig.stash.get(_STARTED, False), "the browser ended with a test; it takes half a second to start"
+    pytestconfig.stash[_STARTED] = True
     browsers = Browsers()
     yield browsers
     await browsers.stop()
