@@ -15,6 +15,7 @@ import msgspec
 
 from onsembl.protocol.attention_messages import (
     MAX_BODY_BYTES,
+    MAX_GIVEN_ANSWERS,
     MAX_OPEN_REQUESTS,
     Allow,
     Answer,
@@ -23,6 +24,7 @@ from onsembl.protocol.attention_messages import (
     Asked,
     Decision,
     Deny,
+    GivenAnswer,
     PlanBody,
     QuestionBody,
     RequestBody,
@@ -35,8 +37,6 @@ from onsembl.protocol.messages import BadMessage, Message, encode_for_server
 NOBODY = "nobody could be asked"
 TOO_MANY = f"{NOBODY}: {MAX_OPEN_REQUESTS} requests are open"
 TOO_LONG = f"{NOBODY}: the request is too long to be shown"
-MAX_REMEMBERED = 256
-"""How many answers are remembered after they were given: the server repeats one whose `answer_taken` was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Requests:
         self.send: Callable[[Message], None] = lambda _message: None
         self._open: dict[UUID, Asked] = {}
         self._given: dict[UUID, str] = {}
-        """The digests of the requests that were answered last, by their ids."""
+        """The digests of the requests that were answered last, by their ids: the `answer_taken` may be lost."""
         self._server_takes = False
 
     def open_of(self, command_id: UUID) -> list[UUID]:
@@ -68,7 +68,8 @@ class Requests:
         self._server_takes = server_takes
         if not server_takes:
             return []
-        return [OpenRequestsMessage(requests=list(self._open)), *self._open.values()]
+        given = [GivenAnswer(request_id=id, digest=digest) for id, digest in self._given.items()]
+        return [OpenRequestsMessage(requests=list(self._open), given=given), *self._open.values()]
 
     def ask(self, asked: Asked) -> str | None:
         """Open a request, or replace an open one of the same id; return the reason if it is to be denied instead."""
@@ -96,7 +97,7 @@ class Requests:
         if (problem := problem_with(answer.decision, asked.body)) is not None:
             return Taken("late", Deny(reason=problem))
         self._given[answer.request_id] = answer.digest
-        if len(self._given) > MAX_REMEMBERED:
+        if len(self._given) > MAX_GIVEN_ANSWERS:
             del self._given[next(iter(self._given))]
         return Taken("given", answer.decision)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -14,9 +14,11 @@ from onsembl.fleet import instance_messages
 from onsembl.fleet.instance_messages import InstanceMessage
 from onsembl.protocol.attention_messages import (
     Allow,
+    Answer,
     Answers,
     Asked,
     Decision,
+    Deny,
     PermissionBody,
     QuestionBody,
     RequestBody,
@@ -46,22 +48,39 @@ class NotOpenError(AnswerError):
         self.row = row
 
 
-async def record_asked(conn: Connection, agent_id: AgentId, asked: Asked) -> bool:
-    """Record a request of an agent; a rule that allows it answers it at once. Return whether an answer waits now."""
+async def record_asked(
+    conn: Connection, agent_id: AgentId, asked: Asked
+) -> Literal["open", "answered", "repeated", "refused"]:
+    """Record a request of an agent; a rule that allows it answers it at once.
+
+    `repeated`: it was recorded before, and may have been answered. `refused`: nobody will see it, and the agent is to
+    be told so.
+    """
     row = await attention.ask(conn, agent_id, asked)
     if row is None:
-        return True  # it may have been answered before
+        return "repeated" if await attention.is_known(conn, agent_id, asked.request_id) else "refused"
     if not isinstance(asked.body, PermissionBody):
-        return False
+        return "open"
     rules = await attention.rules_for(conn, agent_id, row["conversation_id"])
     use = ToolUse(names=asked.body.names, said=asked.body.said, parts=asked.body.parts)
     allowed = ToolRules(allow=[rule["rule"] for rule in rules]).allowance(use) if rules else None
     if allowed is None:
-        return False
+        return "open"
     rule = next(rule for rule in rules if rule["rule"] == allowed.split(", ")[0])
     by = Answerer(kind="rule", id=rule["id"], name=f"the rule {allowed}"[:256])
     await _write_answer(conn, row, asked.body, Allow(), by, "once", audit.SYSTEM)
-    return True
+    return "answered"
+
+
+def refusal(asked: Asked) -> Answer:
+    """The answer to a request that the server cannot record: a denial, because nobody sees it."""
+    return Answer(
+        request_id=asked.request_id,
+        command_id=asked.command_id,
+        digest=asked.digest,
+        decision=Deny(reason="The control center could not show this request to anybody."),
+        by="the control center",
+    )
 
 
 async def answer(

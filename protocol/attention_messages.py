@@ -26,6 +26,8 @@ a form of an MCP server. `idle`: the program waits for input at its terminal; it
 
 MAX_OPEN_REQUESTS = 64
 """The most open requests of one agent. The agent denies further ones itself."""
+MAX_GIVEN_ANSWERS = 256
+"""The most answers that are named after a welcome."""
 MAX_BODY_BYTES = 256 * 1024
 """The most bytes of a body as JSON. The agent denies a longer request itself, because nobody would see all of it."""
 MAX_BODY_TEXT = 64 * 1024
@@ -119,10 +121,19 @@ def digest_of(body: RequestBody) -> str:
 # Agent to server
 
 
+class GivenAnswer(Bounded, frozen=True, kw_only=True):
+    """An answer that was written to the CLI."""
+
+    request_id: UUID
+    digest: Digest
+
+
 class OpenRequests(Message, tag="open_requests", frozen=True, kw_only=True):
-    """All open requests of the agent, right after the welcome. The server withdraws its other open ones."""
+    """All open requests of the agent, right after the welcome. The server withdraws its other open ones. `given` are
+    the last answers that were given to the CLI: their `answer_taken` may have been lost with the connection."""
 
     requests: Annotated[list[UUID], Meta(max_length=MAX_OPEN_REQUESTS)]
+    given: Annotated[list[GivenAnswer], Meta(max_length=MAX_GIVEN_ANSWERS)] = []
 
 
 class Asked(Message, tag="asked", frozen=True, kw_only=True):
@@ -149,7 +160,8 @@ class Withdrawn(Message, tag="withdrawn", frozen=True, kw_only=True):
 
 class AnswerTaken(Message, tag="answer_taken", frozen=True, kw_only=True):
     """What became of an answer. `given`: it was written to the CLI, once. `late`: the request was not open any more, or
-    had another digest; nothing was given to the CLI. An answer that is repeated gets the same `answer_taken` again."""
+    had another digest; nothing was given to the CLI. An answer that is repeated gets the same `answer_taken` again. If
+    the command ends before this message, nobody knows the fate until it comes."""
 
     request_id: UUID
     digest: Digest

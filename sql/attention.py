@@ -15,7 +15,7 @@ from msgspec import to_builtins
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
-from onsembl.protocol.attention_messages import MAX_OPEN_REQUESTS, Asked, Decision, IdleBody
+from onsembl.protocol.attention_messages import MAX_OPEN_REQUESTS, Asked, Decision, GivenAnswer, IdleBody
 from onsembl.protocol.ids import AgentId
 from onsembl.sql.database import Connection
 
@@ -154,12 +154,33 @@ async def waiting_answers(conn: Connection, agent_id: AgentId) -> list[DictRow]:
 
 
 async def answer_taken(conn: Connection, agent_id: AgentId, request_id: UUID, digest: str, fate: str) -> None:
-    """Record what has become of an answer."""
+    """Record what has become of an answer, also when its command has ended before."""
     await conn.execute(
         """update attention set delivery = %s, secret_decision = null
-           where id = %s and agent_id = %s and digest = %s and delivery = 'waiting'""",
+           where id = %s and agent_id = %s and digest = %s and delivery in ('waiting', 'unknown')""",
         [fate, request_id, agent_id, digest],
     )
+
+
+async def answers_given(conn: Connection, agent_id: AgentId, given: Collection[GivenAnswer]) -> None:
+    """Record that the agent's CLI has these answers."""
+    await conn.execute(
+        """update attention set delivery = 'given', secret_decision = null
+           from unnest(%s::uuid[], %s::text[]) as given (id, digest)
+           where attention.id = given.id and attention.digest = given.digest and agent_id = %s
+             and delivery in ('waiting', 'unknown')""",
+        [[one.request_id for one in given], [one.digest for one in given], agent_id],
+    )
+
+
+async def agents_to_remind(conn: Connection, agent_ids: Collection[AgentId], seconds: float) -> list[AgentId]:
+    """Those of the agents for which an answer has waited for longer than `seconds`."""
+    cursor = await conn.execute(
+        """select distinct agent_id from attention
+           where delivery = 'waiting' and agent_id = any(%s) and closed_at < now() - make_interval(secs => %s)""",
+        [list(agent_ids), seconds],
+    )
+    return [AgentId(row["agent_id"]) for row in await cursor.fetchall()]
 
 
 async def page(conn: Connection, wanted: RequestFilter, after: int, limit: int) -> list[DictRow]:
@@ -182,6 +203,12 @@ async def page(conn: Connection, wanted: RequestFilter, after: int, limit: int) 
         },
     )
     return await cursor.fetchall()
+
+
+async def is_known(conn: Connection, agent_id: AgentId, request_id: UUID) -> bool:
+    """Whether there is such a request of the agent, in any state."""
+    cursor = await conn.execute("select from attention where id = %s and agent_id = %s", [request_id, agent_id])
+    return await cursor.fetchone() is not None
 
 
 async def get(conn: Connection, request_id: UUID) -> DictRow | None:

@@ -73,7 +73,7 @@ class Instance:
         cancelled.
 
         A connection that the database counts as lost or replaced is closed, and an agent whose connection has ended is
-        marked offline.
+        marked offline. Agents are sent the answers again that they have not taken.
         """
         while True:
             await self._beaten.wait()
@@ -82,6 +82,7 @@ class Instance:
                 found = await self._differences(self._hub.links)
                 for agent_id in {*found.superseded, *found.lost, *found.gone}:
                     await self._correct(agent_id)
+                self._start(self._hub.repeat_answers())
             except DATABASE_ERRORS as error:
                 logger.warning(
                     "The agents' rows could not be compared: %s", error, extra={"action": "comparison_failed"}

@@ -35,7 +35,8 @@ class AttentionRequest(Answer, frozen=True, kw_only=True):
     `body` is what is asked, `digest` names it. With `guess`, nothing says that the program waits but its silence.
     `step` is the number of the tool call's step. An answered request has the `decision` without secret answers, and in
     `answered_by_name` the operator or the rule that was first; `delivery` is what became of the answer: the agent's CLI
-    was `given` it, or it came too `late`. A withdrawn one has a `reason`.
+    was `given` it, it came too `late`, or the command ended before the agent said which (`unknown`). A withdrawn one
+    has a `reason`.
     """
 
     id: UUID
@@ -57,7 +58,7 @@ class AttentionRequest(Answer, frozen=True, kw_only=True):
     answered_by: UUID | None
     answered_by_name: str | None
     scope: AnswerScope | None
-    delivery: Literal["waiting", "given", "late"] | None
+    delivery: Literal["waiting", "given", "late", "unknown"] | None
     reason: str | None
 
 

@@ -16,7 +16,7 @@ from psycopg.rows import DictRow
 from onsembl.api.terminals.agent_problems import write_problem
 from onsembl.api.terminals.hub import AgentLink, Hub
 from onsembl.fleet import vendor_limits
-from onsembl.fleet.attention import record_asked
+from onsembl.fleet.attention import record_asked, refusal
 from onsembl.fleet.halt import record_progress
 from onsembl.protocol import request_ids
 from onsembl.protocol.command_messages import MAX_STEPS
@@ -151,12 +151,15 @@ class AgentReports:
                         conn, CommandId(report.command_id), steer_id, report.step, commands.CHANGED, link.actor
                     )
             case OpenRequests():
-                async with statement(self.pool) as conn:
+                async with self.pool.connection() as conn:
+                    await attention.answers_given(conn, agent_id, report.given)
                     await attention.withdraw_others(conn, agent_id, report.requests)
             case Asked():
                 async with self.pool.connection() as conn:
-                    answered = await record_asked(conn, agent_id, report)
-                if answered:
+                    recorded = await record_asked(conn, agent_id, report)
+                if recorded == "refused":
+                    await link.send(refusal(report))
+                elif recorded != "open":
                     await self.hub.send_answers(link)
             case Withdrawn():
                 async with statement(self.pool) as conn:

@@ -32,6 +32,7 @@ from onsembl.api.terminals.sessions import (
 )
 from onsembl.api.terminals.stream_resumption import held, resume
 from onsembl.api.terminals.terminal import Size, Terminal
+from onsembl.fleet.attention import refusal
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.heartbeat import Heartbeat
 from onsembl.protocol.ids import AgentId, CommandId, Epoch
@@ -422,7 +423,8 @@ class AgentSession:
             self.close(CloseCode.INTERNAL_ERROR, DATABASE_UNAVAILABLE)
 
     async def _write_report(self, report: Report) -> None:
-        """Write one report. A report that can never be written is logged; a command that it ends has then failed.
+        """Write one report. A report that can never be written is logged; a command that it ends has then failed, and
+        a request is denied.
 
         Raises psycopg.Error or PoolTimeout when the agent should repeat the report.
         """
@@ -437,6 +439,8 @@ class AgentSession:
             )
             if isinstance(report, Ended):
                 await self._services.reports.write(self, unrecorded(report, error))
+            elif isinstance(report, Asked):
+                await self.send(refusal(report))
             elif isinstance(report, AgentProblem):
                 # The agent takes no offer that was made before its problem was applied. Its next hello has the problem.
                 self.close(CloseCode.INTERNAL_ERROR, FAILED)

@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 OFFER_AGAIN_SECONDS = 1.0
 """An offer is not repeated on the same connection within this time: a connection does not lose messages."""
+ANSWER_AGAIN_SECONDS = 5.0
+"""An answer that an agent has not taken for this long is sent again, after each heartbeat of the instance."""
 
 
 class AgentLink(Protocol):
@@ -210,15 +212,31 @@ class Hub:
         async with self.pool.connection() as conn:
             rows = await attention.waiting_answers(conn, link.agent_id)
         for row in rows:
+            try:
+                decision = msgspec.convert(row["decision"], Decision)
+            except msgspec.ValidationError as error:  # it harms only its own request
+                logger.warning(
+                    "An answer cannot be read: %s",
+                    error,
+                    extra={"action": "answer_unreadable", "request": str(row["id"]), "agent_id": str(link.agent_id)},
+                )
+                continue
             await link.send(
                 Answer(
                     request_id=row["id"],
                     command_id=row["command_id"],
                     digest=row["digest"],
-                    decision=msgspec.convert(row["decision"], Decision),
+                    decision=decision,
                     by=row["answered_by_name"],
                 )
             )
+
+    async def repeat_answers(self) -> None:
+        """Send answers again that have waited for a while: the message that they are there may be lost."""
+        async with self.pool.connection() as conn:
+            agent_ids = await attention.agents_to_remind(conn, list(self.links), ANSWER_AGAIN_SECONDS)
+        links = [self.links.get(agent_id) for agent_id in agent_ids]
+        await asyncio.gather(*(self.send_answers(link) for link in links if link is not None))
 
     async def send_steers(self, link: AgentLink) -> None:
         """Send an agent the texts for its running turn, also those that it was given before: it takes each once."""

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
-from onsembl.agent.requests import MAX_REMEMBERED, NOBODY, TOO_LONG, TOO_MANY, Requests, in_words
+from onsembl.agent.requests import NOBODY, TOO_LONG, TOO_MANY, Requests, in_words
 from onsembl.protocol.attention_messages import (
     MAX_BODY_TEXT,
+    MAX_GIVEN_ANSWERS,
     MAX_OPEN_REQUESTS,
     Allow,
     Answer,
@@ -112,7 +113,9 @@ class AnyOrder(RuleBasedStateMachine):
     def each_is_given_once_at_most(self) -> None:
         assert set(self.given.values()) <= {1}
         first, *others = self.requests.messages_after_welcome(server_takes=True)
-        assert first == OpenRequests(requests=list(self.open)) and others == list(self.open.values())
+        assert isinstance(first, OpenRequests)
+        assert first.requests == list(self.open) and others == list(self.open.values())
+        assert {one.request_id for one in first.given} == self.given.keys()
         assert self.requests.open_of(COMMAND) == list(self.open) and self.requests.open_of(uuid4()) == []
 
 
@@ -151,7 +154,7 @@ def test_only_the_last_answers_are_remembered():
     """The memory for answers that were given has a bound."""
     requests, _ = connected()
     first = asked()
-    for request in [first, *(asked() for _ in range(MAX_REMEMBERED))]:
+    for request in [first, *(asked() for _ in range(MAX_GIVEN_ANSWERS))]:
         requests.ask(request)
         requests.take(answer(request))
     assert (requests.take(answer(first)).fate, requests.take(answer(request)).fate) == ("late", "given")

@@ -144,6 +144,27 @@ async def test_an_answer_waits_for_the_agent(api, operator):
         await asking.end()
 
 
+async def test_an_answer_of_which_nobody_told_the_agent_is_sent(api, operator):
+    """An answer whose notification is lost is sent after a heartbeat of the instance; one that cannot be read harms
+    only itself."""
+    async with running(api, operator) as agent:
+        unreadable, asked = await agent.ask(), await agent.ask()
+        for one in (unreadable, asked):
+            await until_state(operator, one["request_id"], state="open")
+        async with await connect(api.database_url, autocommit=True) as conn:
+            for one, decision in ((unreadable, "later"), (asked, "allow")):
+                await conn.execute(
+                    """update onsembl.attention
+                       set state = 'answered', delivery = 'waiting', answered_by_kind = 'operator',
+                           answered_by_name = 'ann', decision = jsonb_build_object('decision', %s::text),
+                           closed_at = now() - interval '1 minute'
+                       where id = %s""",
+                    [decision, one["request_id"]],
+                )
+        answer = await next_message(agent.socket, "answer")
+        assert (answer["request_id"], answer["decision"]["decision"]) == (asked["request_id"], "allow")
+
+
 async def test_the_command_line_lists_and_answers(api, operator, tmp_path):
     """An operator finds, shows and answers requests by the command line; the second answer exits with 1."""
     run = CommandLine(api, await api.operator(Role.OPERATOR), tmp_path).run
@@ -218,12 +239,16 @@ async def test_a_command_that_ends_waits_for_nobody(api, operator, way):
             async with await connect(api.database_url, autocommit=True) as conn:
                 await conn.execute("update onsembl.commands set state = 'lost', ended_at = now()")
         await until_state(operator, still["request_id"], state="withdrawn", reason="The command has ended.")
-        row = await until_state(operator, answered["request_id"], delivery="late")
+        row = await until_state(operator, answered["request_id"], delivery="unknown")
         assert row["decision"]["answers"][1]["answers"] == ["•••"]
         late = await agent.ask()
-        await agent.tell(type="ping")
-        await next_message(agent.socket, "pong")
+        refusal = await next_message(agent.socket, "answer")
+        assert (refusal["request_id"], refusal["digest"]) == (late["request_id"], late["digest"])
+        assert refusal["decision"]["decision"] == "deny", "the agent would wait for ever"
         await call_api(operator, "GET", f"/v1/attention/{late['request_id']}", status=404)
+        given = [{"request_id": answered["request_id"], "digest": answered["digest"]}]
+        await agent.tell(type="open_requests", requests=[], given=given)
+        await until_state(operator, answered["request_id"], delivery="given")
     async with await connect(api.database_url) as conn:
         rows = await (await conn.execute("select row_to_json(a)::text as t from onsembl.attention a")).fetchall()
         rows += await (await conn.execute("select detail::text as t from onsembl.audit")).fetchall()

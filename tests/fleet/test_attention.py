@@ -48,14 +48,14 @@ class Center:
     """The requests of one agent's command, in a database; `won` are the answers that counted, in their order."""
 
     def __init__(self, url: str, pool: Pool) -> None:
-        self._url, self._pool = url, pool
+        self._url, self.pool = url, pool
         self.ids = [uuid4(), uuid4()]
         self.asked: list[tuple[UUID, str]] = []
         self.won: list[tuple[UUID, str, Decision]] = []
         self.ended = False
 
     async def begin(self) -> None:
-        async with self._pool.connection() as conn:
+        async with self.pool.connection() as conn:
             agent = await agents.create(conn, name="one", kind="claude", mode="exec", host="", platform="")
             assert agent is not None
             self.agent_id: AgentId = agent["id"]
@@ -71,11 +71,11 @@ class Center:
     async def apply(self, event: str, pick: int, body: int) -> None:
         """Let one of the events happen, in a transaction of its own."""
         id, digest = self.ids[pick], DIGESTS[body]
-        async with self._pool.connection() as conn:
+        async with self.pool.connection() as conn:
             match event:
                 case "ask":
                     self.asked.append((id, digest))
-                    await record_asked(conn, self.agent_id, self._request(id, body))
+                    await record_asked(conn, self.agent_id, self.request(id, body))
                 case "allow":
                     await self._answer(conn, id, digest, Allow(), "once", ANN)
                 case "deny":
@@ -103,7 +103,7 @@ class Center:
         if row is not None:
             self.won.append((id, digest, decision))
 
-    def _request(self, id: UUID, body: int) -> Asked:
+    def request(self, id: UUID, body: int) -> Asked:
         return Asked(
             request_id=id,
             command_id=self.command_id,
@@ -115,7 +115,7 @@ class Center:
 
     async def check(self) -> None:
         """Require that the rows and the audit log agree with the answers that counted."""
-        async with self._pool.connection() as conn:
+        async with self.pool.connection() as conn:
             rows = [row for id in self.ids if (row := await attention.get(conn, id)) is not None]
             cursor = await conn.execute(
                 """select target_id, detail ->> 'digest' as digest, detail -> 'decision' ->> 'decision' as decision,
@@ -234,6 +234,37 @@ def test_an_answer_without_its_guard_is_seen(machine: type[AttentionMachine], mo
     _remove(monkeypatch, attention.answer, " and state = 'open'")
     with pytest.raises(AssertionError, match="answered twice"):
         _at_once(machine, *events)
+
+
+def _answer_while_it_is_asked_otherwise(machine: type[AttentionMachine], url: str) -> None:
+    """Answer a request while another transaction replaces what it asks."""
+    center = machine.center_of()
+
+    async def answer_meanwhile() -> None:
+        await center.begin()
+        await center.apply("ask", 0, 0)
+        async with center.pool.connection() as conn:
+            center.asked.append((center.ids[0], DIGESTS[1]))
+            await record_asked(conn, center.agent_id, center.request(center.ids[0], 1))
+            answered = asyncio.create_task(center.apply("allow", 0, 0))
+            await _until_blocked(url, answered)
+        await answered
+        try:
+            await center.check()
+        finally:
+            await center.stop()
+
+    machine.run(answer_meanwhile())
+
+
+def test_an_answer_without_its_digest_is_seen(
+    machine: type[AttentionMachine], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the digest in the compare-and-set, a call is allowed for which nobody was asked."""
+    _answer_while_it_is_asked_otherwise(machine, database_url)
+    _remove(monkeypatch, attention.answer, " and digest = %(digest)s")
+    with pytest.raises(AssertionError, match="answered by nobody"):
+        _answer_while_it_is_asked_otherwise(machine, database_url)
 
 
 def test_a_request_does_not_outlive_a_command_that_ends_meanwhile(

@@ -81,5 +81,6 @@ describe("what became of a request", () => {
     expect(deliveryOf(row("1", { ...answered, delivery: "given" }))).toBe("");
     expect(deliveryOf(row("1", { ...answered, delivery: "waiting" }))).toMatch(/not taken it yet/);
     expect(deliveryOf(row("1", { ...answered, delivery: "late" }))).toMatch(/too late/);
+    expect(deliveryOf(row("1", { ...answered, delivery: "unknown" }))).toMatch(/ended before/);
   });
 });

@@ -67,6 +67,7 @@ function detail({ decision }: AttentionRequest): string {
 export function deliveryOf(row: AttentionRequest): string {
   if (row.state !== "answered") return "";
   if (row.delivery === "late") return "It came too late: the agent did not wait for it any more.";
+  if (row.delivery === "unknown") return "The command ended before the agent said whether its CLI had the answer.";
   return row.delivery === "waiting" ? "The agent has not taken it yet." : "";
 }
 
