@@ -32,14 +32,14 @@ class Looks:
     """A worker's looks at the commands with limits, by a clock that the test sets."""
 
     def __init__(self, api: Api, *, grace: float) -> None:
-        self._url = api.database_url
+        self._pool = api.services.pool
         self._observer = LimitObserver(grace, instances.GAP_SECONDS)
         self._at = -5.0
 
     async def __call__(self, at: float, *, heartbeats: bool = True) -> int:
         """Look at this time, and stop what is overdue; with `heartbeats`, each instance has written one since."""
         self._at = at
-        async with await connect(self._url, role="onsembl_api") as conn:
+        async with self._pool.connection() as conn:
             if heartbeats:
                 await conn.execute("update instances set address = address")
                 await conn.commit()
