@@ -47,6 +47,7 @@ from onsembl.api.http.problems import (
 from onsembl.api.http.request_log import RequestLog
 from onsembl.api.http.unreadable_values import UnreadableValues
 from onsembl.api.http.url_check import TextUrls
+from onsembl.api.instances.affinity import Affinity
 from onsembl.api.instances.instance import Instance
 from onsembl.api.metrics import Metrics
 from onsembl.api.routes.devices import ROUTES as DEVICE_ROUTES
@@ -256,6 +257,7 @@ async def _start(
         settings=settings,
         pool=pool,
         hub=hub,
+        affinity=Affinity(pool, settings.address, settings.instance_dead_after),
         presence=AgentPresence(pool, instance_id, reports),
         reports=reports,
         agent_keys=agent_keys,

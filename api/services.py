@@ -20,6 +20,7 @@ from onsembl.api.database_state import DatabaseState
 from onsembl.api.event_feed import EventFeed
 from onsembl.api.http.problems import Problem
 from onsembl.api.http.unreadable_values import UnreadableValues
+from onsembl.api.instances.affinity import Affinity
 from onsembl.api.metrics import Metrics, StateMetrics
 from onsembl.api.settings import Settings
 from onsembl.api.terminals.agent_presence import AgentPresence
@@ -40,6 +41,7 @@ class Services:
     settings: Settings
     pool: Pool
     hub: Hub
+    affinity: Affinity
     presence: AgentPresence
     reports: AgentReports
     agent_keys: AgentKeys

@@ -44,6 +44,17 @@ class Broadcast(msgspec.Struct, frozen=True, kw_only=True):
     operator_id: UUID | None = None
 
 
+class AgentConnected(msgspec.Struct, frozen=True, kw_only=True):
+    """The message to every instance that an agent has connected to one of them, under this epoch.
+
+    It has a channel of its own, since instances of an earlier release read no such broadcast.
+    """
+
+    agent_id: UUID
+    instance_id: UUID
+    epoch: int
+
+
 async def send(conn: Connection, instance_id: UUID, message: InstanceMessage) -> None:
     """Send `message` to one instance when the transaction commits."""
     await instances.notify(conn, instance_id, msgspec.json.encode(message).decode())
@@ -52,6 +63,11 @@ async def send(conn: Connection, instance_id: UUID, message: InstanceMessage) ->
 async def broadcast(conn: Connection, message: Broadcast) -> None:
     """Send `message` to every instance when the transaction commits."""
     await instances.broadcast(conn, msgspec.json.encode(message).decode())
+
+
+async def announce(conn: Connection, connected: AgentConnected) -> None:
+    """Tell every instance where an agent has connected when the transaction commits."""
+    await instances.announce(conn, msgspec.json.encode(connected).decode())
 
 
 class LocalHub(Protocol):

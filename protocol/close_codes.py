@@ -37,6 +37,8 @@ class CloseCode(IntEnum):
     """The client exceeded a rate limit: reconnect later."""
     STREAM_REJECTED = 4460
     """The output has a gap, or an offset that was never sent: reconnect, and resume."""
+    ELSEWHERE = 4410
+    """The agent is connected to another instance: reconnect, so that the proxy in front can choose that one."""
     TOKEN_EXPIRED = 4461
     """The access token expired: refresh it and reconnect."""
     REFRESH_REJECTED = 4462
@@ -49,7 +51,11 @@ class CloseCode(IntEnum):
     @property
     def is_rejection(self) -> bool:
         """Whether the server rejected the client or one of its frames."""
-        return self >= 4400 and self not in (CloseCode.SUPERSEDED, CloseCode.HEARTBEAT_LOST)
+        return self >= 4400 and self not in (
+            CloseCode.SUPERSEDED,
+            CloseCode.ELSEWHERE,
+            CloseCode.HEARTBEAT_LOST,
+        )
 
     @property
     def is_permanent(self) -> bool:

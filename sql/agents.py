@@ -103,6 +103,17 @@ async def connected(
     return Epoch(row["epoch"])
 
 
+async def epochs_elsewhere(
+    conn: Connection, instance_id: InstanceId, agent_ids: Collection[AgentId]
+) -> dict[AgentId, Epoch]:
+    """The newest epochs of those of these agents that are not connected to this instance."""
+    cursor = await conn.execute(
+        "select id, epoch from agents where id = any(%s) and instance_id is distinct from %s",
+        [list(agent_ids), instance_id],
+    )
+    return {AgentId(row["id"]): Epoch(row["epoch"]) for row in await cursor.fetchall()}
+
+
 async def disconnected(conn: Connection, agent_id: AgentId, epoch: Epoch) -> bool:
     """Mark the agent offline if `epoch` is still the newest; return whether it was."""
     cursor = await conn.execute(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from uuid import UUID
 
-from onsembl.protocol.ids import InstanceId
+from onsembl.protocol.ids import AgentId, InstanceId
 from onsembl.sql.database import Connection
 
 
@@ -18,6 +18,8 @@ GAP_SECONDS = 15.0
 """A heartbeat that follows the last one after a longer gap shows that heartbeats between them could not be written."""
 BROADCAST_CHANNEL = "onsembl_instances"
 """The NOTIFY channel that every instance listens to."""
+CONNECTIONS_CHANNEL = "onsembl_connections"
+"""The NOTIFY channel that tells every instance which agent has connected where."""
 
 
 async def register(conn: Connection, address: str) -> InstanceId:
@@ -69,6 +71,28 @@ async def lock_silent(conn: Connection, numbers: Mapping[InstanceId, str]) -> li
     return [InstanceId(row["id"]) for row in await cursor.fetchall()]
 
 
+async def address_of_agent(conn: Connection, agent_id: AgentId, dead_after: float) -> str | None:
+    """The address of the instance that holds the agent's connection; None when no living instance does.
+
+    An instance is living if it has written a heartbeat within `dead_after` seconds.
+    """
+    cursor = await conn.execute(
+        """select address from agents join instances on instances.id = agents.instance_id
+           where agents.id = %s and status = 'online' and heartbeat_at > now() - make_interval(secs => %s)""",
+        [agent_id, dead_after],
+    )
+    row = await cursor.fetchone()
+    return row["address"] if row is not None else None
+
+
+async def addresses(conn: Connection, dead_after: float) -> list[str]:
+    """The addresses of the instances that have written a heartbeat within `dead_after` seconds."""
+    cursor = await conn.execute(
+        "select distinct address from instances where heartbeat_at > now() - make_interval(secs => %s)", [dead_after]
+    )
+    return [row["address"] for row in await cursor.fetchall()]
+
+
 async def remove(conn: Connection, instance_id: InstanceId) -> None:
     """Remove the row of a process that exits or is dead."""
     await conn.execute("delete from instances where id = %s", [instance_id])
@@ -82,3 +106,8 @@ async def notify(conn: Connection, instance_id: UUID, payload: str) -> None:
 async def broadcast(conn: Connection, payload: str) -> None:
     """Notify every instance when the transaction commits; `payload` has at most 7,999 bytes."""
     await conn.execute("select pg_notify(%s, %s)", [BROADCAST_CHANNEL, payload])
+
+
+async def announce(conn: Connection, payload: str) -> None:
+    """Notify every instance of an agent's connection when the transaction commits."""
+    await conn.execute("select pg_notify(%s, %s)", [CONNECTIONS_CHANNEL, payload])

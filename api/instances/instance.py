@@ -11,10 +11,10 @@ import msgspec
 
 from onsembl.api.services import Services
 from onsembl.api.terminals.hub import AgentLink
-from onsembl.fleet.instance_messages import Broadcast, InstanceMessage
+from onsembl.fleet.instance_messages import AgentConnected, Broadcast, InstanceMessage
 from onsembl.fleet.listener import Listener
 from onsembl.protocol.close_codes import CloseCode
-from onsembl.protocol.ids import AgentId, InstanceId, OperatorId
+from onsembl.protocol.ids import AgentId, Epoch, InstanceId, OperatorId
 from onsembl.protocol.messages import Leave
 from onsembl.protocol.ownership import Differences, differences
 from onsembl.sql import agents, instances, operators
@@ -112,12 +112,14 @@ class Instance:
 
     async def receive_messages(self) -> None:
         """Apply messages and broadcasts as they come, until cancelled."""
-        channels = [instances.channel(self._id), instances.BROADCAST_CHANNEL]
+        channels = [instances.channel(self._id), instances.BROADCAST_CHANNEL, instances.CONNECTIONS_CHANNEL]
         await self._listener.listen(channels, self._receive, self._catch_up)
 
     async def _receive(self, channel: str, payload: str) -> None:
         if channel == instances.BROADCAST_CHANNEL:
             await self._apply_broadcast(msgspec.json.decode(payload, type=Broadcast))
+        elif channel == instances.CONNECTIONS_CHANNEL:
+            self._agent_connected(msgspec.json.decode(payload, type=AgentConnected))
         else:
             await self._apply(msgspec.json.decode(payload, type=InstanceMessage))
 
@@ -130,6 +132,7 @@ class Instance:
         await self._operator_changed(None)
         await self._hub.sync_halt_with_all(self._start)
         await self._disconnect_revoked_agents()
+        await self._release_terminals()
         self._start(self._hub.sync_all_agents())
 
     # Messages to this instance
@@ -169,6 +172,22 @@ class Instance:
                 if self._services.presence.admitted.get(agent_id) is here[agent_id]:
                     reason = AGENT_DISABLED if row["disabled"] else CREDENTIALS_REVOKED
                     self._hub.disconnect(agent_id, CloseCode.REVOKED, reason)
+
+    # Agents at other instances
+
+    def _agent_connected(self, connected: AgentConnected) -> None:
+        agent_id = AgentId(connected.agent_id)
+        self._services.affinity.forget(agent_id)
+        if connected.instance_id != self._id:
+            self._hub.release(agent_id, Epoch(connected.epoch))
+
+    async def _release_terminals(self) -> None:
+        """Forget the terminals of the agents that have connected to other instances."""
+        self._services.affinity.forget()
+        async with self._services.pool.connection() as conn:
+            epochs = await agents.epochs_elsewhere(conn, self._id, list(self._hub.terminals))
+        for agent_id, epoch in epochs.items():
+            self._hub.release(agent_id, epoch)
 
     # Broadcasts
 

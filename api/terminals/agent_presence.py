@@ -15,7 +15,7 @@ from onsembl.api.terminals.agent_reports import AgentReports, HelloOutcome
 from onsembl.api.terminals.sessions import ConnectionRejected
 from onsembl.fleet import instance_messages
 from onsembl.fleet.halt import halt_message
-from onsembl.fleet.instance_messages import InstanceMessage
+from onsembl.fleet.instance_messages import AgentConnected, InstanceMessage
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, Epoch, InstanceId, StreamId
 from onsembl.protocol.messages import Halt, Hello, StreamTail
@@ -83,6 +83,9 @@ class AgentPresence:
             )
             halt = await halts.reach(conn, agent_id)
             await self._supersede(conn, row, epoch)
+            await instance_messages.announce(
+                conn, AgentConnected(agent_id=agent_id, instance_id=self.instance_id, epoch=epoch)
+            )
             await audit.write(
                 conn,
                 audit.Event(

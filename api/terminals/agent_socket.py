@@ -254,6 +254,7 @@ class AgentSession:
         terminal = await resume(
             self._hub,
             self.agent_id,
+            connected.epoch,
             connected.stream_id,
             connected.resume_offset,
             connected.archived,

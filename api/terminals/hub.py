@@ -15,6 +15,7 @@ import msgspec
 from psycopg.rows import DictRow
 
 from onsembl.api.terminals.archiver import Archiver
+from onsembl.api.terminals.sessions import ELSEWHERE
 from onsembl.api.terminals.terminal import Size, Terminal
 from onsembl.fleet.halt import halt_message
 from onsembl.protocol import request_ids
@@ -80,6 +81,11 @@ class ViewerLink(Protocol):
         """The operator who views."""
         ...
 
+    @property
+    def agent_id(self) -> AgentId:
+        """The agent whose terminal is viewed."""
+        ...
+
     async def authorize_again(self) -> None:
         """Close the connection unless the operator's access token still allows it, with the same role."""
         ...
@@ -115,6 +121,8 @@ class Hub:
     viewers: set[ViewerLink] = field(default_factory=set[ViewerLink])
     delivered_before: int = 0
     """Frames that were sent to viewers who have left."""
+    received_before: int = 0
+    """Bytes of output that came for terminals that are at other instances now."""
     typing_pages: dict[UUID, TypingPage] = field(default_factory=dict[UUID, TypingPage])
     """The pages whose operators have typed, by the page's client id."""
     connecting: defaultdict[AgentId, asyncio.Lock] = field(
@@ -122,13 +130,27 @@ class Hub:
     )
     """HeldBytes while an agent connects or disconnects, so that two connections of one agent cannot interleave."""
 
-    def terminal(self, agent_id: AgentId, stream_id: StreamId | None, start: int, size: Size) -> Terminal:
-        """The agent's terminal. If this process has none yet, it is a new one that begins at byte `start`."""
+    def terminal(self, agent_id: AgentId, stream_id: StreamId | None, start: int, size: Size, epoch: Epoch) -> Terminal:
+        """The agent's terminal. If this process has none yet, it is a new one that begins at byte `start`. `epoch` is
+        that of the agent's newest connection."""
         terminal = self.terminals.get(agent_id)
         if terminal is None:
             terminal = Terminal(self.ring_bytes, self.archiver, stream_id, start, size)
             self.terminals[agent_id] = terminal
+        terminal.epoch = max(terminal.epoch, epoch)
         return terminal
+
+    def release(self, agent_id: AgentId, epoch: Epoch) -> None:
+        """Forget the terminal of an agent that has since connected to another instance, under this epoch, and close its
+        viewers, who find it there."""
+        terminal = self.terminals.get(agent_id)
+        if terminal is None or terminal.epoch >= epoch:
+            return
+        del self.terminals[agent_id]
+        self.received_before += terminal.received
+        terminal.end()
+        for viewer in [viewer for viewer in self.viewers if viewer.agent_id == agent_id]:
+            viewer.close(CloseCode.ELSEWHERE, ELSEWHERE)
 
     def disconnect(self, agent_id: AgentId, code: CloseCode, reason: str) -> None:
         """Close the agent's connection, if it is here. It is removed at once, and reads no more frames."""
@@ -157,7 +179,7 @@ class Hub:
     @property
     def received(self) -> int:
         """New bytes of output that agents have sent here. The number never falls."""
-        return sum(terminal.received for terminal in self.terminals.values())
+        return self.received_before + sum(terminal.received for terminal in self.terminals.values())
 
     @property
     def held_bytes(self) -> int:

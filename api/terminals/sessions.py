@@ -19,6 +19,7 @@ MAX_REASON = 120
 DATABASE_UNAVAILABLE = "The database is unavailable; reconnect."
 FAILED = "Internal error. It has been logged; reconnect."
 FRAME_TOO_BIG = "A frame holds at most 1 MiB."
+ELSEWHERE = "This agent is connected to another instance."
 EXPIRED = "The access token has expired."
 KEY_REMOVED = "The key that signed the access token is no longer valid."
 HEARTBEAT_LOST = "Three heartbeats went unanswered."

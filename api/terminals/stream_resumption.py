@@ -9,7 +9,7 @@ from onsembl.api.terminals.hub import Hub
 from onsembl.api.terminals.sessions import ConnectionRejected
 from onsembl.api.terminals.terminal import Size, Terminal
 from onsembl.protocol.close_codes import CloseCode
-from onsembl.protocol.ids import AgentId, StreamId
+from onsembl.protocol.ids import AgentId, Epoch, StreamId
 from onsembl.protocol.resume import HeldBytes
 from onsembl.sql import archive
 from onsembl.sql.database import DATABASE_ERRORS, Pool
@@ -32,14 +32,24 @@ def held(terminal: Terminal | None) -> HeldBytes | None:
 
 
 async def resume(
-    hub: Hub, agent_id: AgentId, stream_id: StreamId, offset: int, archived: int, promised: int, size: Size
+    hub: Hub,
+    agent_id: AgentId,
+    epoch: Epoch,
+    stream_id: StreamId,
+    offset: int,
+    archived: int,
+    promised: int,
+    size: Size,
 ) -> Terminal:
     """The terminal of an agent that has connected. The agent sends its stream from `offset` on, and has bytes up to
     `promised`. `archived` is the end of the stream's archive.
 
     Raises ConnectionRejected when the bytes from there to `offset` no longer wait in memory: the agent must send them.
     """
-    terminal = hub.terminal(agent_id, stream_id, offset, size)
+    kept = held(hub.terminals.get(agent_id))
+    if offset > archived and (kept is None or kept.stream_id != stream_id or not kept.start <= offset == kept.end):
+        raise ConnectionRejected(CloseCode.STREAM_REJECTED, DROPPED)
+    terminal = hub.terminal(agent_id, stream_id, offset, size, epoch)
     if terminal.stream_id != stream_id:
         terminal.begin(stream_id, offset, size)
     elif terminal.inbox.end < offset:
@@ -49,8 +59,6 @@ async def resume(
             terminal.begin(stream_id, offset, size)
     backlog = terminal.log.backlog
     if backlog.end != offset:
-        if offset > max(archived, backlog.start):
-            raise ConnectionRejected(CloseCode.STREAM_REJECTED, DROPPED)
         backlog.restart(offset)
     terminal.log.rejected = False
     terminal.promised = promised

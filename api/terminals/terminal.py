@@ -16,7 +16,7 @@ from onsembl.api.terminals.archiver import Archiver, StreamLog
 from onsembl.api.terminals.sessions import FAILED
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.control import Control
-from onsembl.protocol.ids import StreamId
+from onsembl.protocol.ids import Epoch, StreamId
 from onsembl.protocol.ring import Ring
 from onsembl.protocol.stream import MAX_OFFSET, Inbox
 from onsembl.protocol.terminal_modes import TerminalModes
@@ -106,6 +106,8 @@ class Terminal:
         self.control_changing = asyncio.Lock()
         self.redraw_due = False
         """Whether a viewer needs the program's screen drawn again, and the agent was offline when it was to be told."""
+        self.epoch = Epoch(0)
+        """The newest connection of the agent that this terminal knows. One under a later epoch is elsewhere."""
         self.inbox = Inbox(start)
         self._received_before, self._counted_from = 0, start
         self.begin(stream_id, start, size)
@@ -130,6 +132,11 @@ class Terminal:
         """Whether the ring has every byte that it can hold. At first it lacks the bytes before `start`."""
         self.sizes = Sizes(start, size)
         self.wake()
+
+    def end(self) -> None:
+        """Leave the stream to another instance. The bytes that wait are still offered to the archive."""
+        if self._log is not None:
+            self._archiver.close(self._log)
 
     @property
     def size(self) -> Size:

@@ -17,6 +17,7 @@ from onsembl.api.terminals.direct_socket import direct_socket, send_now, send_te
 from onsembl.api.terminals.hub import Hub
 from onsembl.api.terminals.sessions import (
     DATABASE_UNAVAILABLE,
+    ELSEWHERE,
     EXPIRED,
     FAILED,
     HEARTBEAT_LOST,
@@ -32,7 +33,7 @@ from onsembl.api.terminals.terminal import Sample, Size, Terminal
 from onsembl.api.terminals.viewer import MAX_FRAME_BYTES, Viewer
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.heartbeat import Heartbeat
-from onsembl.protocol.ids import AgentId, OperatorId, StreamId
+from onsembl.protocol.ids import AgentId, Epoch, OperatorId, StreamId
 from onsembl.protocol.messages import (
     FIRST_MESSAGE_SECONDS,
     TERMINAL_SUBPROTOCOL,
@@ -78,8 +79,11 @@ async def terminal_socket(websocket: WebSocket) -> None:
         services.rejections.record("terminal socket", problem.detail, address)
         await websocket.send_denial_response(problem.response())
         return
-    await websocket.accept(subprotocol=TERMINAL_SUBPROTOCOL)
     agent_id = AgentId(websocket.path_params["agent_id"])
+    if (replay := await services.affinity.replay(websocket.headers, agent_id)) is not None:
+        await websocket.send_denial_response(replay)
+        return
+    await websocket.accept(subprotocol=TERMINAL_SUBPROTOCOL)
     try:
         await ViewerSession(websocket, services, agent_id).run()
     except ConnectionRejected as rejected:
@@ -116,7 +120,7 @@ class ViewerSession:
         self._services = services
         self._hub: Hub = services.hub
         self._tokens = services.operator_tokens
-        self._agent_id = agent_id
+        self.agent_id = agent_id
         self._operator: Operator
         self._token = ""
         """The operator's newest access token."""
@@ -171,7 +175,7 @@ class ViewerSession:
         terminal = await self._find_terminal()
         await refill(self._services.pool, terminal)
         self._control = ViewerControl(
-            self._services, self._agent_id, terminal, self._send, lambda: self._operator, self._address
+            self._services, self.agent_id, terminal, self._send, lambda: self._operator, self._address
         )
         viewer = await self._place(terminal, attach)
         self._viewer, self._terminal = viewer, terminal
@@ -182,13 +186,15 @@ class ViewerSession:
             await self._request_redraw()
         tasks = [
             self._closed,
-            asyncio.create_task(self._pump(), name=f"viewer of {self._agent_id}"),
-            asyncio.create_task(self._read(), name=f"viewer's messages of {self._agent_id}"),
-            asyncio.create_task(self._watch(), name=f"viewer's heartbeat of {self._agent_id}"),
+            asyncio.create_task(self._pump(), name=f"viewer of {self.agent_id}"),
+            asyncio.create_task(self._read(), name=f"viewer's messages of {self.agent_id}"),
+            asyncio.create_task(self._watch(), name=f"viewer's heartbeat of {self.agent_id}"),
         ]
         try:
-            # Authorize again: a broadcast about this operator may have arrived before the hub had the viewer.
+            # A message about this operator or this agent may have arrived before the hub had the viewer.
             await self._authorize(attach.access_token)
+            if self._hub.terminals.get(self.agent_id) is not terminal:
+                raise ConnectionRejected(CloseCode.ELSEWHERE, ELSEWHERE)
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
@@ -223,16 +229,26 @@ class ViewerSession:
             raise rejected from problem
 
     async def _find_terminal(self) -> Terminal:
-        terminal = self._hub.terminals.get(self._agent_id)
-        if terminal is not None:
+        """The terminal of an agent that is connected here or nowhere. Raises ConnectionRejected."""
+        terminal = self._hub.terminals.get(self.agent_id)
+        if terminal is not None and self.agent_id in self._hub.links:
             return terminal
+        async with self._hub.connecting[self.agent_id]:  # the agent does not connect here meanwhile
+            return await self._terminal_of_absent()
+
+    async def _terminal_of_absent(self) -> Terminal:
+        if await self._services.affinity.is_elsewhere(self.agent_id):
+            raise ConnectionRejected(CloseCode.ELSEWHERE, ELSEWHERE)
         async with self._services.pool.connection() as conn:
-            row = await agents.get(conn, self._agent_id)
+            row = await agents.get(conn, self.agent_id)
             if row is None:
                 raise ConnectionRejected(CloseCode.NOT_FOUND, "Agent not found.")
             stream_id = StreamId(row["stream_id"]) if row["stream_id"] else None
             archived = await archive.end(conn, stream_id) if stream_id else 0
-        return self._hub.terminal(self._agent_id, stream_id, archived, Size(row["columns"], row["rows"]))
+        epoch = Epoch(row["epoch"])
+        if self.agent_id not in self._hub.links:
+            self._hub.release(self.agent_id, epoch)  # it has been connected to another instance since
+        return self._hub.terminal(self.agent_id, stream_id, archived, Size(row["columns"], row["rows"]), epoch)
 
     async def _place(self, terminal: Terminal, attach: Attach) -> Viewer:
         """The viewer, which continues after its last byte if the ring or the archive has the next bytes."""
@@ -375,13 +391,13 @@ class ViewerSession:
     async def _resize(self, message: Resize) -> None:
         """Set the pseudo-terminal's size to that of the controller's window, or of any operator's while there is no
         controller. The sizes of other windows are ignored."""
-        link = self._hub.links.get(self._agent_id)
+        link = self._hub.links.get(self.agent_id)
         if link is not None and self._control.may_resize:
             await link.send(message)
 
     async def _request_redraw(self) -> None:
         """Have a full-screen program draw its screen again, since this viewer lacks the bytes that drew it."""
-        link = self._hub.links.get(self._agent_id)
+        link = self._hub.links.get(self.agent_id)
         if link is not None:
             await link.send(Redraw())
         else:

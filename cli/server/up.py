@@ -34,6 +34,7 @@ from onsembl.cli.server.options import (
     instance_dead_after_option,
     pooler_url_option,
 )
+from onsembl.protocol.affinity import fly_address
 from onsembl.protocol.states import AgentKind
 from onsembl.protocol.stop_timeouts import StopTimeouts
 from onsembl.realtime.auth.mail_server import BadMailServer, MailServer
@@ -232,6 +233,13 @@ def up(
         postgres.stop()
 
 
+def _instance_address(listener: socket.socket) -> str:
+    """The address that tells this instance from others, also after a restart: that of the machine on Fly."""
+    machine, app = os.environ.get("FLY_MACHINE_ID"), os.environ.get("FLY_APP_NAME")
+    host = fly_address(machine, app) if machine and app else socket.gethostname()
+    return f"{host}:{listener.getsockname()[1]}"
+
+
 def _hosted(database_url: str | None) -> HostedProject | None:
     hosted = hosted_project()
     if hosted is None:
@@ -291,6 +299,7 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None, postgres: E
     settings = Settings(
         database_url=database_url,
         public_url=start.address,
+        address=_instance_address(start.listener),
         hosted=start.hosted,
         dashboard=dashboard,
         worker=None if start.no_worker else worker,

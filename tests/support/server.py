@@ -143,10 +143,10 @@ class Api:
 
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncGenerator[Api]:
-    """Serve with these settings on a free port."""
+    """Serve with these settings on a free port, which is public unless the settings name another URL."""
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    app = create_app(replace(settings, public_url=url))
+    app = create_app(replace(settings, public_url=settings.public_url or url))
     server = uvicorn.Server(uvicorn_config(app))
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     serving = asyncio.create_task(server.serve(sockets=[listener]))

@@ -268,5 +268,6 @@ export class TerminalSocket {
 }
 
 function reasonOf(code: number): string {
+  if (code === CloseCode.ELSEWHERE) return "the agent is connected to another instance";
   return code === CloseCode.GOING_AWAY ? "the server restarts" : "the connection was lost";
 }
