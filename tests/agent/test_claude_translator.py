@@ -36,7 +36,6 @@ from onsembl.protocol.turn_events import (
     Notice,
     PermissionDenied,
     Plan,
-    PlanEntry,
     Steered,
     ToolCall,
     ToolCallEnded,
@@ -129,6 +128,7 @@ def test_every_recorded_line_is_known(name):
         ("api_error", "failed", "API Error: 400 scripted failure", (0, 0), 0),
         ("interrupted", "interrupted", "The turn was interrupted.", (100, 1), None),
         ("tool_interrupted", "interrupted", "The turn was interrupted.", (100, 5), None),
+        ("tasks", "completed", None, (600, 12), 0.0033),
         ("text", "completed", None, (100, 7), 0.000405),
         ("parallel", "completed", None, (500, 531), 0.00959),
         ("subagent", "completed", None, (900, 2111), 0.034365),
@@ -382,15 +382,13 @@ def test_without_a_word_of_usage_there_is_none():
 
 
 def test_tools_are_told_in_the_terms_of_the_protocol():
-    """A tool's kind, its main argument, its changes; a plan is an event of its own."""
-    todos = [{"content": "one", "status": "completed"}, {"content": "two", "status": "odd"}]
+    """A tool's kind, its main argument, its changes."""
     events, _ = translate(
         output(
             message("a", call("Bash", command="ls", description="List")),
             message("b", call("Edit", file_path="/a", old_string="x", new_string="y")),
             message("c", call("Write", file_path="/b", content="z")),
             message("d", call("mcp__odd__tool", n=1)),
-            message("e", call("TodoWrite", todos=todos)),
         )
     )
     calls = of_type(events, ToolCall)
@@ -404,9 +402,63 @@ def test_tools_are_told_in_the_terms_of_the_protocol():
         [Diff(path="/a", old="x", new="y")],
         [Diff(path="/b", old=None, new="z")],
     ]
-    assert of_type(events, Plan) == [
-        Plan(entries=[PlanEntry(content="one", status="completed"), PlanEntry(content="two", status="pending")])
+
+
+def plans(events: list[TurnEvent]) -> list[list[tuple[str, str]]]:
+    return [[(entry.content, entry.status) for entry in plan.entries] for plan in of_type(events, Plan)]
+
+
+def test_tasks_are_told_as_a_plan():
+    """Tasks that are written one after the other make one plan. The calls that write them are not told, the others and
+    those that fail are."""
+    events, _ = translate(recorded("tasks"))
+    assert plans(events) == [
+        [("first", "in_progress"), ("second", "pending")],
+        [("first", "completed"), ("second", "pending")],
     ]
+    assert [(made.name, made.kind) for made in of_type(events, ToolCall)] == [
+        ("Bash", "execute"),
+        ("TaskUpdate", "think"),
+        ("TaskList", "think"),
+    ]
+    assert [made.text for made in of_type(events, ToolCallEnded)][:2] == ["done", "Task not found"]
+
+
+def test_a_list_of_tasks_is_written_as_a_whole_by_older_versions():
+    """It is told when it is written, and not when that fails."""
+    todos = [{"content": "one", "status": "completed"}, {"content": "two", "status": "odd"}]
+    written = {"type": "tool_result", "tool_use_id": "a", "content": "Todos have been modified successfully."}
+    failed = {"type": "tool_result", "tool_use_id": "b", "content": "No such tool", "is_error": True}
+    events, _ = translate(
+        output(
+            message("a", call("TodoWrite", "a", todos=todos)),
+            {"type": "user", "message": {"content": [written]}, "tool_use_result": {"oldTodos": [], "newTodos": todos}},
+            message("b", call("TodoWrite", "b", todos=[])),
+            {"type": "user", "message": {"content": [failed]}, "tool_use_result": "Error: No such tool"},
+        )
+    )
+    assert plans(events) == [[("one", "completed"), ("two", "pending")]]
+    assert [made.id for made in of_type(events, ToolCall)] == ["b"]
+
+
+def test_a_resumed_conversation_learns_its_tasks():
+    """A task of an earlier run has its number until the CLI lists the tasks; a deleted one is gone."""
+    run = translator()
+
+    def call_tool(name: str, answer: dict, **arguments: object) -> list[TurnEvent]:
+        ended = {"type": "tool_result", "tool_use_id": name, "content": "x"}
+        line = {"type": "user", "message": {"content": [ended]}, "tool_use_result": answer}
+        return run.receive(
+            output(message("m", call(name, name, **arguments)), line, message("n", {"type": "text", "text": "…"}))
+        )
+
+    done = call_tool("TaskUpdate", {"success": True}, taskId="2", status="completed")
+    assert plans(done) == [[("Task 2", "completed")]]
+    listed = [{"id": "1", "subject": "old", "status": "pending"}, {"id": "2", "subject": "new", "status": "completed"}]
+    assert plans(call_tool("TaskList", {"tasks": listed})) == [[("old", "pending"), ("new", "completed")]]
+    assert plans(call_tool("TaskUpdate", {"success": True}, taskId="1", status="deleted")) == [[("new", "completed")]]
+    assert plans(call_tool("TaskUpdate", {"success": True}, taskId="2", subject="newer")) == [[("newer", "completed")]]
+    assert plans(call_tool("TaskUpdate", {"success": True}, taskId="2", owner="me")) == []
 
 
 def test_a_result_of_a_tool_has_its_text_and_its_images():

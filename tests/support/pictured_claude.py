@@ -49,6 +49,8 @@ def plan(*states: str) -> None:
     steps = ("Find where a cent is lost", "Round once, at the total", "Add the reported invoices as cases")
     todos = [{"content": text, "status": state} for text, state in zip(steps, states, strict=True)]
     message({"type": "tool_use", "id": "plan", "name": "TodoWrite", "input": {"todos": todos}})
+    done = {"type": "tool_result", "tool_use_id": "plan", "content": "Todos have been modified."}
+    tell(type="user", parent_tool_use_id=None, message={"content": [done]}, tool_use_result={"newTodos": todos})
 
 
 def read(kind: str, subtype: str = "") -> dict:

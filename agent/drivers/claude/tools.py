@@ -1,11 +1,11 @@
-"""Claude Code's tools: the kind of each, its main argument, and the change or the plan that a call of it asks for."""
+"""Claude Code's tools: the kind of each, its main argument, and the changes of files that a call of it asks for."""
 
 from __future__ import annotations
 
 from onsembl.agent.drivers.json_lines import Json, as_object, as_objects, as_text, to_json
 from onsembl.agent.drivers.tool_uses import file_use, shell_use, text_use
 from onsembl.protocol.tool_rules import ToolUse
-from onsembl.protocol.turn_events import Diff, PlanEntry, PlanStatus, ToolKind
+from onsembl.protocol.turn_events import Diff, ToolKind
 
 _KINDS: dict[str, ToolKind] = {
     "Read": "read",
@@ -25,10 +25,25 @@ _KINDS: dict[str, ToolKind] = {
     "WebSearch": "fetch",
     "Agent": "think",
     "Task": "think",
+    "TaskCreate": "think",
+    "TaskGet": "think",
+    "TaskList": "think",
+    "TaskUpdate": "think",
     "TodoWrite": "think",
     "ExitPlanMode": "think",
 }
-_MAIN_ARGUMENTS = ("command", "file_path", "notebook_path", "path", "pattern", "query", "url", "description", "prompt")
+_MAIN_ARGUMENTS = (
+    "command",
+    "file_path",
+    "notebook_path",
+    "path",
+    "pattern",
+    "query",
+    "url",
+    "subject",
+    "description",
+    "prompt",
+)
 
 
 def tool_kind(name: str) -> ToolKind:
@@ -75,22 +90,6 @@ def diffs(name: str, arguments: Json) -> list[Diff]:
 
 def _edit(path: str, edit: Json) -> Diff:
     return Diff(path=path, old=as_text(edit.get("old_string")), new=as_text(edit.get("new_string")))
-
-
-_PLAN_STATUS: dict[str, PlanStatus] = {"in_progress": "in_progress", "completed": "completed"}
-
-
-def plan(name: str, arguments: Json) -> list[PlanEntry]:
-    """The plan that a call writes; empty for every other call."""
-    if name != "TodoWrite":
-        return []
-    return [
-        PlanEntry(
-            content=as_text(entry.get("content")),
-            status=_PLAN_STATUS.get(as_text(entry.get("status")), "pending"),
-        )
-        for entry in as_objects(arguments.get("todos"))
-    ]
 
 
 def result_text(content: object) -> tuple[str, list[str]]:

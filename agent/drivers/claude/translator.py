@@ -14,6 +14,7 @@ from uuid import UUID
 from onsembl.agent.drivers.claude import tools
 from onsembl.agent.drivers.claude.outcomes import BEGIN_ANEW, INTERRUPTED, outcome_of, retry_text, with_mend
 from onsembl.agent.drivers.claude.permissions import STARTS, goes_further
+from onsembl.agent.drivers.claude.task_list import TASK_TOOLS, TASK_WRITERS, TaskList
 from onsembl.agent.drivers.claude.tool_permissions import ToolPermissions
 from onsembl.agent.drivers.claude.usage import UsageCounter
 from onsembl.agent.drivers.json_lines import (
@@ -86,6 +87,10 @@ class ClaudeTranslator:
         """The message whose pieces were shown as they came, whose whole blocks are then not shown again."""
         self._calls: dict[str, tuple[str, str | None]] = {}
         """The title and the parent of each tool call."""
+        self._tasks = TaskList()
+        self._task_calls: dict[str, tuple[Json, str | None]] = {}
+        """The calls of the tools of tasks that have no result yet, and the parent of each."""
+        self._plan_parent: str | None = None
         self._started: TurnStarted | None = None
         self._context: tuple[int, int] | None = None
         """The tokens of the conversation that the model has read last, and how many it can read."""
@@ -134,7 +139,7 @@ class ClaudeTranslator:
     def end(self) -> list[TurnEvent]:
         """Translate the last line at the end of the output."""
         events = [event for line in self._lines.end() for event in self._line(line)]
-        events += self._permissions.take_untold()
+        events += [*self._changed_plan(), *self._permissions.take_untold()]
         if self._streamed:
             events.append(MessageEnded())
         return events
@@ -232,6 +237,17 @@ class ClaudeTranslator:
     # Lines of the CLI
 
     def _line(self, line: Json | str) -> Iterator[TurnEvent]:
+        """The events of a line. Calls that change tasks one after the other make one plan, before the next event."""
+        for event in self._translated(line):
+            if not isinstance(event, MessageEnded):
+                yield from self._changed_plan()
+            yield event
+
+    def _changed_plan(self) -> Iterator[TurnEvent]:
+        if (entries := self._tasks.take_change()) is not None:
+            yield Plan(entries=entries, parent=self._plan_parent)
+
+    def _translated(self, line: Json | str) -> Iterator[TurnEvent]:
         if isinstance(line, str):
             yield Notice(kind="unknown_output", text=line)
             return
@@ -309,12 +325,16 @@ class ClaudeTranslator:
                     pass
 
     def _tool_call(self, block: Json, parent: str | None) -> Iterator[TurnEvent]:
+        name, identity = as_text(block.get("name")), as_text(block.get("id"))
+        if name in TASK_TOOLS:
+            self._task_calls[identity] = block, parent
+        if name not in TASK_WRITERS:
+            yield from self._shown_call(block, parent)
+
+    def _shown_call(self, block: Json, parent: str | None) -> Iterator[TurnEvent]:
         name, arguments = as_text(block.get("name")), as_object(block.get("input"))
         identity = as_text(block.get("id"))
         self._calls[identity] = tools.title(arguments), parent
-        if entries := tools.plan(name, arguments):
-            yield Plan(entries=entries, parent=parent)
-            return
         yield ToolCall(
             id=identity,
             name=name,
@@ -336,20 +356,27 @@ class ClaudeTranslator:
         for block in _blocks(as_object(line.get("message"))):
             match block.get("type"):
                 case "tool_result":
-                    if not block.get("is_error"):
-                        yield from self._check_ran(as_text(block.get("tool_use_id")))
-                    text, images = tools.result_text(block.get("content"))
-                    yield ToolCallEnded(
-                        id=as_text(block.get("tool_use_id")),
-                        status="failed" if block.get("is_error") else "completed",
-                        text=text,
-                        images=images,
-                        parent=parent,
-                    )
+                    yield from self._tool_result(block, as_object(line.get("tool_use_result")), parent)
                 case "text":
                     yield from _message("user", as_text(block.get("text")), parent)
                 case _:
                     pass
+
+    def _tool_result(self, block: Json, structured: Json, parent: str | None) -> Iterator[TurnEvent]:
+        identity = as_text(block.get("tool_use_id"))
+        if not block.get("is_error"):
+            yield from self._check_ran(identity)
+        if identity in self._task_calls:
+            call, parent = self._task_calls.pop(identity)
+            name = as_text(call.get("name"))
+            if self._tasks.take(name, as_object(call.get("input")), structured):
+                self._plan_parent = parent
+                return
+            if name in TASK_WRITERS:
+                yield from self._shown_call(call, parent)
+        text, images = tools.result_text(block.get("content"))
+        status = "failed" if block.get("is_error") else "completed"
+        yield ToolCallEnded(id=identity, status=status, text=text, images=images, parent=parent)
 
     def _lifecycle(self, identity: str, state: object) -> Iterator[TurnEvent]:
         """The state of a text, which newer versions report as soon as it changes."""
