@@ -18,6 +18,8 @@ from psycopg.rows import DictRow
 
 from onsembl.api.database_state import DatabaseState
 from onsembl.api.terminals.hub import Hub
+from onsembl.fleet.activities import ActivityFigures
+from onsembl.protocol.activity import AgentActivity
 from onsembl.protocol.states import CommandState
 from onsembl.realtime.builtin import BuiltinSupabase
 from onsembl.sql.stats import Unfinished
@@ -33,6 +35,7 @@ class Metrics:
     relay: Histogram = field(init=False)
     ended: Counter = field(init=False)
     waited: Histogram = field(init=False)
+    answered: Histogram = field(init=False)
     refreshes: Counter = field(init=False)
     rejected: Counter = field(init=False)
     unreadable: Counter = field(init=False)
@@ -54,6 +57,13 @@ class Metrics:
             "onsembl_command_wait_seconds",
             "Time from a command's request to its dispatch, of commands that have ended.",
             ["priority"],
+            buckets=SLOW,
+            registry=self.registry,
+        )
+        self.answered = Histogram(
+            "onsembl_answer_seconds",
+            "Time from a request of an agent to its answer by an operator.",
+            ["kind"],
             buckets=SLOW,
             registry=self.registry,
         )
@@ -79,6 +89,10 @@ class Metrics:
         if row["dispatched_at"] is not None:
             waited = (row["dispatched_at"] - row["created_at"]).total_seconds()
             self.waited.labels(str(row["priority"])).observe(max(0.0, waited))
+
+    def request_answered(self, row: DictRow) -> None:
+        """Count an operator's answer, once it is written."""
+        self.answered.labels(row["kind"]).observe(max(0.0, (row["closed_at"] - row["asked_at"]).total_seconds()))
 
     def commands_changed(self, rows: Iterable[DictRow]) -> None:
         """Count the ends among rows that were just changed and had not ended before."""
@@ -117,14 +131,15 @@ def resident_bytes() -> int | None:
 
 @dataclass(slots=True, eq=False)
 class StateMetrics(Collector):
-    """The present state of the process and of the queue; `unfinished` and `limits` are set just before each
-    reading."""
+    """The present state of the process, of the queue and of the agents; `unfinished`, `limits` and `activities` are set
+    just before each reading."""
 
     hub: Hub
     builtin: BuiltinSupabase | None
     database: DatabaseState
     unfinished: Unfinished | None = None
     limits: LimitFigures | None = None
+    activities: ActivityFigures | None = None
 
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus-client for each reading."""
@@ -154,6 +169,8 @@ class StateMetrics(Collector):
             yield from _of_commands(self.unfinished)
         if self.limits is not None:
             yield from _of_limits(self.limits)
+        if self.activities is not None:
+            yield from _of_activities(self.activities)
 
 
 def _of_commands(unfinished: Unfinished) -> Iterator[Metric]:
@@ -179,6 +196,19 @@ def _of_limits(limits: LimitFigures) -> Iterator[Metric]:
     for names, share in limits.used.items():
         used.add_metric(names, share)
     yield used
+
+
+def _of_activities(figures: ActivityFigures) -> Iterator[Metric]:
+    agents = GaugeMetricFamily("onsembl_agents", "Agents of all instances, by what they do.", labels=["status"])
+    for name in AgentActivity:
+        agents.add_metric([name], figures.agents[name])
+    yield agents
+    yield _gauge("onsembl_requests_waiting", "Requests of agents that wait for a person.", figures.waiting)
+    yield _gauge(
+        "onsembl_request_oldest_seconds",
+        "How long the oldest request of an agent has waited for a person; 0 without one.",
+        figures.oldest,
+    )
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 import psycopg
 
-from onsembl.protocol.activity import Activity, AgentActivity, activity_of
+from onsembl.protocol.activity import AgentActivity, CurrentActivity, activity_of
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import Role
 from onsembl.sql import agent_facts, events
@@ -40,7 +40,7 @@ async def _give_positions(conn: Connection) -> int:
     marked = {row["agent_id"]: row["at"] for row in marks}
     facts = await agent_facts.of_agents(conn, None if None in marked else list(marked))
     before = await events.last_activities(conn, list(facts))
-    changed: dict[AgentId, tuple[datetime, Activity]] = {}
+    changed: dict[AgentId, tuple[datetime, CurrentActivity]] = {}
     for agent_id, known in facts.items():
         activity = activity_of(known)
         if activity.name != before.get(agent_id, AgentActivity.OFFLINE):

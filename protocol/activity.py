@@ -46,6 +46,8 @@ class AgentFacts:
     command_id: UUID | None = None
     """Its dispatched or running command."""
     command_since: datetime | None = None
+    last_sign: datetime | None = None
+    """When a step of its command has changed last, or when the command has started."""
     problem: str | None = None
     problem_since: datetime | None = None
     paused_at: datetime | None = None
@@ -54,7 +56,7 @@ class AgentFacts:
     limited_until: datetime | None = None
 
 
-class Activity(msgspec.Struct, frozen=True, kw_only=True):
+class CurrentActivity(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent does: `name`; `since` when, if it is known; `until` when, for a usage limit; and a `reason`: the
     title of the oldest open request, the problem, or who has paused the agent. `waiting` is the number of its open
     requests, also where another activity counts. `command_id` is its command, `attention_id` its oldest open
@@ -69,9 +71,20 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
     attention_id: UUID | None = None
 
 
-def activity_of(facts: AgentFacts) -> Activity:
+class Silence(msgspec.Struct, frozen=True, kw_only=True):
+    """A silence of an agent that works, which is longer than usual: no step of its turn has begun, changed or ended
+    `since`. Of the pauses in its last 20 turns 95 % were no longer than `usual_seconds`. `doing` is the step that it is
+    at, `doing_since` when that began."""
+
+    since: Time
+    usual_seconds: float
+    doing: str | None
+    doing_since: Time | None
+
+
+def activity_of(facts: AgentFacts) -> CurrentActivity:
     """The activity of an agent."""
-    return Activity(
+    return CurrentActivity(
         name=(name := _name(facts)),
         since=_since(name, facts),
         until=facts.limited_until if name is AgentActivity.LIMITED else None,

@@ -17,7 +17,7 @@ from msgspec import to_builtins
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
-from onsembl.protocol.activity import Activity
+from onsembl.protocol.activity import CurrentActivity
 from onsembl.protocol.ids import AgentId
 from onsembl.sql.database import Connection
 
@@ -92,7 +92,7 @@ async def last_activities(conn: Connection, agent_ids: Sequence[AgentId]) -> dic
     return {AgentId(row["id"]): row["activity"] for row in await cursor.fetchall()}
 
 
-async def append_activities(conn: Connection, changed: Mapping[AgentId, tuple[datetime, Activity]]) -> None:
+async def append_activities(conn: Connection, changed: Mapping[AgentId, tuple[datetime, CurrentActivity]]) -> None:
     """Add an `agent.status` event for each of these agents. The caller has locked the feed."""
     for agent_id, (at, activity) in changed.items():
         detail = to_builtins(activity)

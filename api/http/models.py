@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from onsembl.protocol.activity import CurrentActivity, Silence
 from onsembl.protocol.field_types import Bounded, RowNumber
 from onsembl.protocol.field_types import Time as Time
 from onsembl.protocol.limits import CommandLimits
@@ -79,6 +80,14 @@ class Agent(Answer, frozen=True, kw_only=True):
     """The program of its CLI, where the kind does not name it."""
     takes_forks: bool
     """Whether its CLI copies a conversation."""
+
+
+class AgentNow(Agent, frozen=True, kw_only=True):
+    """An agent, with what it does at present. Live updates have the agent's row only."""
+
+    activity: CurrentActivity
+    silence: Silence | None
+    """An unusual silence of an agent that works."""
 
 
 class PageQuery(Query, frozen=True, kw_only=True):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from msgspec import Meta
 from psycopg.rows import DictRow
 
 from onsembl.api.http.endpoint import Call, Endpoint
-from onsembl.api.http.models import Agent, Answer, NoBody
+from onsembl.api.http.models import AgentNow, Answer, NoBody
 from onsembl.api.http.problems import found
+from onsembl.fleet import activities
+from onsembl.fleet.activities import Present
+from onsembl.protocol.activity import AgentActivity, CurrentActivity
 from onsembl.protocol.enrolment import AgentCredentials, Enrolment
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import Role
@@ -29,7 +32,7 @@ class Me(Answer, frozen=True, kw_only=True):
 class Agents(Answer, frozen=True, kw_only=True):
     """All agents, by name."""
 
-    agents: list[Agent]
+    agents: list[AgentNow]
 
 
 class LoggedOut(Answer, frozen=True, kw_only=True):
@@ -43,14 +46,24 @@ async def read_current_operator(call: Call[NoBody]) -> Me:
     return Me(id=operator.id, email=operator.email, role=operator.role, read_only=read_only)
 
 
-async def list_agents(call: Call[NoBody]) -> dict[str, list[DictRow]]:
+async def list_agents(call: Call[NoBody]) -> dict[str, list[dict[str, Any]]]:
     async with call.services.pool.connection() as conn:
-        return {"agents": await agents.list_agents(conn)}
+        rows = await agents.list_agents(conn)
+        now = await activities.present(conn)
+    return {"agents": [_with_activity(row, now.get(row["id"])) for row in rows]}
 
 
-async def read_agent(call: Call[NoBody]) -> DictRow:
+async def read_agent(call: Call[NoBody]) -> dict[str, Any]:
+    agent_id = AgentId(call.id("agent_id"))
     async with call.services.pool.connection() as conn:
-        return found(await agents.get(conn, AgentId(call.id("agent_id"))), "agent")
+        row = found(await agents.get(conn, agent_id), "agent")
+        now = await activities.present(conn, [agent_id])
+    return _with_activity(row, now.get(agent_id))
+
+
+def _with_activity(row: DictRow, now: Present | None) -> dict[str, Any]:
+    now = now or Present(CurrentActivity(name=AgentActivity.OFFLINE), None)  # it was deleted meanwhile
+    return {**row, "activity": now.activity, "silence": now.silence}
 
 
 async def enrol_agent(call: Call[Enrolment]) -> AgentCredentials:
@@ -76,7 +89,7 @@ ENDPOINTS = [
         path="/v1/agents/{agent_id:uuid}",
         handler=read_agent,
         summary="Read an agent",
-        answer=Agent,
+        answer=AgentNow,
         problems=(404,),
     ),
     Endpoint(

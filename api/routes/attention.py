@@ -58,6 +58,8 @@ async def answer_request(call: Call[AnswerBody]) -> DictRow:
         raise Problem(409, str(error), state=error.row["state"]) from error
     except AnswerError as error:
         raise Problem(422, str(error)) from error
+    if row is not None:
+        call.services.metrics.request_answered(row)
     return found(row, "request")
 
 
@@ -76,6 +78,8 @@ async def answer_requests(call: Call[AnswersBody]) -> dict[str, object]:
             problem = str(error)
         else:
             problem = "Request not found." if row is None else None
+            if row is not None:
+                call.services.metrics.request_answered(row)
         results.append({"id": one.id, "request": row, "problem": problem})
     return {"results": results}
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from msgspec import Meta
 
 from onsembl.api.http.models import Answer, Query, Time
-from onsembl.protocol.activity import Activity
+from onsembl.protocol.activity import CurrentActivity
 from onsembl.protocol.attention_messages import RequestKind
 from onsembl.protocol.reports import Severity
 from onsembl.protocol.states import CommandState, Role
@@ -71,7 +71,7 @@ class CommandEnded(Answer, frozen=True, kw_only=True, tag="command.ended", tag_f
     limit_passed: str | None
 
 
-class AgentStatusChanged(Activity, frozen=True, kw_only=True, tag="agent.status", tag_field="kind"):
+class AgentStatusChanged(CurrentActivity, frozen=True, kw_only=True, tag="agent.status", tag_field="kind"):
     """The agent does something else than before. An agent of which there is no such event is offline."""
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
+from typing import TypeVar
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
@@ -15,12 +17,14 @@ from onsembl.api.http.client_address import client_address
 from onsembl.api.http.endpoint import bearer
 from onsembl.api.http.problems import Problem, unauthenticated
 from onsembl.api.services import Services
+from onsembl.fleet import activities
 from onsembl.sql import stats, vendor_limits
-from onsembl.sql.database import DATABASE_ERRORS
+from onsembl.sql.database import DATABASE_ERRORS, Connection
 from onsembl.sql.stats import Unfinished
-from onsembl.sql.vendor_limits import LimitFigures
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 DATABASE_SECONDS = 1.0
 FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "fly-client-ip", "via")
@@ -35,29 +39,26 @@ async def metrics(request: Request) -> Response:
     except Problem as problem:
         services.rejections.record("GET /metrics", problem.detail, client_address(request))
         raise
-    limits = await _limit_figures(services)
+    limits = await _read(services, vendor_limits.figures, "The limits")
+    figures = await _read(services, activities.figures, "The agents' activities")
     services.state_metrics.unfinished = await count_unfinished(services)  # and nothing awaits until it is read
     services.state_metrics.limits = limits
+    services.state_metrics.activities = figures
     return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)
-
-
-async def _limit_figures(services: Services) -> LimitFigures | None:
-    """The agents' limits of their vendors; None while the database is unavailable."""
-    try:
-        async with asyncio.timeout(DATABASE_SECONDS), services.pool.connection(DATABASE_SECONDS) as conn:
-            return await vendor_limits.figures(conn)
-    except (*DATABASE_ERRORS, TimeoutError) as error:
-        logger.warning("The limits could not be read: %s", error, extra={"action": "statistics_failed"})
-        return None
 
 
 async def count_unfinished(services: Services) -> Unfinished | None:
     """The numbers of unfinished commands; None while the database is unavailable."""
+    return await _read(services, stats.unfinished, "The queue")
+
+
+async def _read(services: Services, read: Callable[[Connection], Awaitable[T]], what: str) -> T | None:
+    """Figures of the database; None while it is unavailable."""
     try:
         async with asyncio.timeout(DATABASE_SECONDS), services.pool.connection(DATABASE_SECONDS) as conn:
-            return await stats.unfinished(conn)
+            return await read(conn)
     except (*DATABASE_ERRORS, TimeoutError) as error:
-        logger.warning("The queue could not be counted: %s", error, extra={"action": "statistics_failed"})
+        logger.warning("%s could not be counted: %s", what, error, extra={"action": "statistics_failed"})
         return None
 
 

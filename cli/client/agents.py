@@ -41,7 +41,7 @@ def list_agents(as_json: bool, server: str | None) -> None:
     if as_json:
         print_json([{**agent, "waits": oldest.get(agent["id"])} for agent in rows])
         return
-    for agent in sorted(rows, key=lambda agent: agent["id"] not in oldest):
+    for agent in sorted(rows, key=lambda agent: agent["activity"]["name"] != "waiting"):
         print_line(f"{agent['name']:<24} {_cli(agent):<8} {_status(agent):<18} {agent['host']}")
         _print_reasons(agent)
         if (request := oldest.get(agent["id"])) is not None:
@@ -249,7 +249,11 @@ def _post(
 
 
 def _print_reasons(agent: dict[str, Any]) -> None:
-    """Why the agent takes no command, if it takes none."""
+    """Why the agent takes no command, if it takes none, and an unusual silence."""
+    if (silence := agent["silence"]) is not None:
+        at = f" It is at: {silence['doing']}" if silence["doing"] is not None else ""
+        usual = round(silence["usual_seconds"])
+        print_line(f"  silent since {local_time(silence['since'])}, longer than usual (up to {usual} s).{at}")
     if agent["problem"] is not None:
         print_line(f"  takes no command: {agent['problem']}")
     if agent["limited_until"] is not None:
@@ -262,13 +266,12 @@ def _cli(agent: dict[str, Any]) -> str:
 
 
 def _status(agent: dict[str, Any]) -> str:
-    words = [agent["status"]]
-    if agent["paused_at"] is not None:
-        words.append("paused")
-    if agent["disabled_at"] is not None:
-        words.append("disabled")
-    if agent["problem"] is not None:
-        words.append("problem")
-    if agent["limited_until"] is not None:
-        words.append("limited")
-    return ", ".join(words)
+    """What the agent does, and what else holds of it."""
+    name = agent["activity"]["name"]
+    also = {
+        "paused": agent["paused_at"] is not None,
+        "disabled": agent["disabled_at"] is not None,
+        "problem": agent["problem"] is not None,
+        "limited": agent["limited_until"] is not None,
+    }
+    return ", ".join([name, *(word for word, holds in also.items() if holds and word != name)])

@@ -124,7 +124,7 @@ async def test_an_operator_lets_an_agent_go_on(api, agent, operator, tmp_path):
             until_time = datetime.fromisoformat((await row_of(operator, agent.id))["limited_until"])
             pauses.append((until_time - began).total_seconds() // 60)
             shown, _ = await line.run("agents", "list")
-            assert "online, limited" in shown and "limited until 20" in shown
+            assert "claude   limited " in shown and "limited until 20" in shown
             metrics = (await api.http.get("/metrics")).text
             assert "onsembl_agents_limited 1.0" in metrics
             await line.run("agents", "go-on", "one")

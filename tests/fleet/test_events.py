@@ -19,7 +19,7 @@ from onsembl.fleet.commands import CommandContent, send
 from onsembl.fleet.events import actions_for, give_positions
 from onsembl.protocol.attention_messages import Allow, Asked, PermissionBody, digest_of
 from onsembl.protocol.ids import AgentId
-from onsembl.sql import agents, attention, events
+from onsembl.sql import agents, attention, events, reports
 from onsembl.sql.audit import Actor
 from onsembl.sql.database import Connection, Pool, connect, create_pool
 from onsembl.sql.events import EventFilter
@@ -211,6 +211,22 @@ async def test_what_happens_to_an_agent_is_told(pool):
         _, rows = await events.page(conn, EventFilter(kind="command.ended", agent_id=agent_id), 0, 100)
         assert len(rows[0]["detail"]["error"]) == 1000
         assert (await events.page(conn, EventFilter(agent_id=AgentId(uuid4())), 0, 100))[1] == []
+
+
+async def test_a_report_is_an_event_when_it_is_whole(pool):
+    """A draft is no event; the report that it becomes, or that is written at once, is one, once."""
+    async with pool.connection() as conn:
+        row = await agents.create(conn, name="one", kind="claude", mode="exec", host="", platform="")
+        assert row is not None
+        commands = [(await send(conn, CommandContent(text="work"), row["id"], ANN)).command for _ in range(2)]
+        assert commands[0] is not None and commands[1] is not None
+        await reports.write(conn, row["id"], commands[0]["id"], "a draft", 0, draft=True)
+    assert (await kinds(pool, 0))[1] == []
+    for command, draft in [(commands[0], False), (commands[0], True), (commands[1], False), (commands[1], False)]:
+        async with pool.connection() as conn:
+            await reports.write(conn, row["id"], command["id"], "found", 0, draft=draft)
+    last, told = await kinds(pool, 0)
+    assert (last, [kind for kind, _ in told]) == (2, ["report.written"] * 2)
 
 
 async def test_old_events_are_deleted_from_the_front(pool, database_url):

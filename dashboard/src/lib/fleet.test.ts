@@ -41,7 +41,8 @@ class Server extends Api {
   }) as Api["get"];
 
   async #agents(): Promise<Agents> {
-    const answer = { agents: [...this.agentRows] };
+    const activity = { name: "idle", since: null, until: null, reason: null, waiting: 0, command_id: null, attention_id: null } as const;
+    const answer = { agents: this.agentRows.map((row) => ({ ...row, activity, silence: null })) };
     if (this.fails) throw this.fails;
     await Promise.resolve();
     this.before();
