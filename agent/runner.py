@@ -135,9 +135,16 @@ class Runner:
         if self._task is not None and not self._task.done():
             logger.warning("A second command was offered", extra={"action": "offer_ignored"})
             return
-        report = Accepted(command_id=offer.command_id, started_at=datetime.now(UTC), output_start=self._terminal.end)
+        terminal = self._terminal
+        terminal.number_anew()
+        report = Accepted(
+            command_id=offer.command_id,
+            started_at=datetime.now(UTC),
+            stream_id=terminal.stream_id,
+            output_start=terminal.end,
+        )
         try:
-            self._journal.accepted(report)
+            self._journal.accepted(report, terminal.outbox.base)
         except OSError as error:
             # A command that is not in the journal could run twice. It is not run, and keeps its place in the queue.
             raise CannotWrite(f"The agent cannot write its journal: {error}") from error
@@ -260,10 +267,12 @@ class Runner:
         """Stop the processes that an earlier run of the agent left behind, and end its command as lost."""
         for command_id in self._journal.lost:
             await self._stop_leftovers(str(command_id))
+            outbox, base = self._terminal.outbox, self._journal.base(command_id)
+            found_end = outbox.counted_end(base)
             self._terminal.make_sane()
             self._terminal.write_line(f"{RED}lost · the agent was restarted{RESET}")
             try:
-                self._journal.end_as_lost(command_id, self._terminal.end)
+                self._journal.end_as_lost(command_id, found_end, outbox.counted_end(base))
             except OSError as error:
                 # The end is in memory and is reported; a later run reports it again.
                 logger.warning("The journal cannot be written: %s", error, extra={"action": "journal_failed"})
@@ -500,6 +509,7 @@ class Runner:
             outcome=outcome,
             started_at=report.started_at,
             ended_at=datetime.now(UTC),
+            stream_id=report.stream_id,
             output_start=report.output_start,
             output_end=self._terminal.end,
             error=printable(error)[:MAX_ERROR] if error else None,

@@ -86,6 +86,9 @@ class AgentTerminal:
     def __init__(self, columns: int, rows: int, outbox: Outbox) -> None:
         self.columns, self.rows = columns, rows
         self.outbox = outbox
+        self.stream_id = outbox.stream_id
+        """The stream by which the present command's bytes are numbered."""
+        self._base = outbox.base
         self.on_output: Callable[[], None] = lambda: None
         self._on_room: list[Callable[[], None]] = []
         self._connected = False
@@ -103,10 +106,18 @@ class AgentTerminal:
             self._emulation.skip(b"")  # the output of an earlier run is not followed
             self._touched = True
 
+    def number_anew(self) -> None:
+        """Number the bytes by the outbox's present stream, for the next command.
+
+        A command's bytes keep its numbers while it runs, also when the outbox begins another stream: the server knows
+        where that one begins.
+        """
+        self.stream_id, self._base = self.outbox.stream_id, self.outbox.base
+
     @property
     def end(self) -> int:
-        """The offset of the next byte."""
-        return self.outbox.end
+        """The offset of the next byte in the stream `stream_id`."""
+        return self.outbox.base + self.outbox.end - self._base
 
     @property
     def full(self) -> bool:

@@ -128,10 +128,10 @@ class Ended(Message, tag="ended", frozen=True, kw_only=True):
     """A command's end, repeated after each reconnect until `end_recorded` comes.
 
     `cancelled` means that no process of the command is left. `exit_code` is None when a signal ended the program;
-    `signal` is its number. The command's output is the half-open range of the stream from `output_start` to
-    `output_end`. A command that timed out exceeded `limit`. `steps` has all stages of the escalation again, also those
-    that were reached without a connection. `steers` has the fate of each text that the agent was to put into the turn;
-    without it, the agent does not know.
+    `signal` is its number. The command's output is the half-open range from `output_start` to `output_end`, counted by
+    the stream `stream_id` as in `accepted`. A command that timed out exceeded `limit`. `steps` has all stages of the
+    escalation again, also those that were reached without a connection. `steers` has the fate of each text that the
+    agent was to put into the turn; without it, the agent does not know.
     """
 
     command_id: UUID
@@ -141,6 +141,7 @@ class Ended(Message, tag="ended", frozen=True, kw_only=True):
     exit_code: Int32 | None = None
     signal: Int32 | None = None
     error: ShortText | None = None
+    stream_id: UUID | None = None
     output_start: OffsetField | None = None
     output_end: OffsetField | None = None
     usage: Usage | None = None
@@ -151,10 +152,15 @@ class Ended(Message, tag="ended", frozen=True, kw_only=True):
 
 
 class Accepted(Message, tag="accepted", frozen=True, kw_only=True):
-    """The agent has the command in its journal and starts it; repeated when the command is offered again."""
+    """The agent has the command in its journal and starts it; repeated when the command is offered again.
+
+    `output_start` is an offset of the stream `stream_id`. All offsets of the command are counted by it, also when its
+    output goes on in another stream. None comes from agents that count by their present stream.
+    """
 
     command_id: UUID
     started_at: Time
+    stream_id: UUID | None = None
     output_start: OffsetField
 
 

@@ -142,18 +142,30 @@ class Pong(Message, tag="pong", frozen=True, kw_only=True):
 # Agent to server
 
 
+class EarlierStream(Bounded, frozen=True, kw_only=True):
+    """A stream of the agent before its present one, whose first byte has the offset `at` in it."""
+
+    id: UUID
+    at: OffsetField
+
+
+MAX_EARLIER_STREAMS = 8
+
+
 class StreamTail(Bounded, frozen=True, kw_only=True):
     """The bytes of a stream that the agent still has: from `start` up to `end`.
 
     Bytes below `sent_end` are those that the agent may have sent. An agent whose program has started again has lost the
     bytes that were not on its disk; the bytes that it wrote since are above `sent_end`, at the offsets of lost bytes.
-    None comes from agents of the first release.
+    None comes from agents of the first release. `earlier` has the streams before, the latest first: a server that was
+    restored from a backup may know one of them alone.
     """
 
     id: UUID
     start: OffsetField
     end: OffsetField
     sent_end: OffsetField | None = None
+    earlier: Annotated[list[EarlierStream], Meta(max_length=MAX_EARLIER_STREAMS)] = []
 
 
 class Hello(Message, tag="hello", frozen=True, kw_only=True):

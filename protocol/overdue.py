@@ -22,8 +22,8 @@ class LimitedCommand:
     """Another value for each connection of the agent; None while it has none."""
     heartbeat: str | None
     """The number of the last heartbeat of the instance that holds the connection."""
-    output_end: int | None
-    """The end of the stream's archived bytes."""
+    output_end: Hashable
+    """Another value when more of the agent's output is archived."""
     over: LimitName | None
     """The limit of tokens or cost that the command has exceeded."""
 

@@ -58,9 +58,11 @@ class Steps(Message, tag="steps", frozen=True, kw_only=True):
     """New and changed steps of a command, from agent to server; repeated until `steps_recorded` comes.
 
     `through` is the number of the last record that the message has: the agent counts the records of each command.
+    The offsets of the steps are counted by the stream `stream_id`, as in `accepted`.
     """
 
     command_id: UUID
+    stream_id: UUID | None = None
     through: Annotated[int, Meta(ge=1, le=2**53)]
     steps: Annotated[list[Step], Meta(min_length=1, max_length=MAX_STEPS_IN_MESSAGE)]
 

@@ -245,8 +245,19 @@ async def close(conn: Connection, agent_id: AgentId, streams: Collection[StreamI
     )
 
 
-async def end_as_offset_of(conn: Connection, agent_id: AgentId, newest: StreamId | None, named: StreamId) -> int | None:
-    """The end of the archive of the agent's output, as an offset of the stream `named`; None when the agent has none.
+@dataclass(frozen=True, slots=True)
+class FormerOutput:
+    """The archived output of an agent, by the offsets of one of its streams.
+
+    `newest_at` is the place of the newest stream's first byte; None when that does not continue the stream.
+    """
+
+    end: int
+    newest_at: int | None
+
+
+async def former_output(conn: Connection, agent_id: AgentId, newest: StreamId | None, named: StreamId) -> FormerOutput:
+    """What is archived of the agent's output, by the offsets of the stream `named`.
 
     `newest` is the agent's present stream here. It may continue `named` by way of others, whose names the agent could
     not write to its disk.
@@ -256,17 +267,17 @@ async def end_as_offset_of(conn: Connection, agent_id: AgentId, newest: StreamId
                select %(newest)s::uuid, 0::bigint
                union all
                select continues, at + continues_at from chain join streams using (id) where continues is not null
-           )
-           select coalesce(
-               (select at from chain where id = %(named)s)
-                   + coalesce((select ended from archive_ends where stream_id = %(newest)s), 0),
+           ) cycle id set looped using path,
+           place as (select at from chain where id = %(named)s and not looped)
+           select (select at from place) as newest_at, coalesce(
+               (select at from place) + coalesce((select ended from archive_ends where stream_id = %(newest)s), 0),
                (select ended from archive_ends join streams on streams.id = stream_id
-                where stream_id = %(named)s and agent_id = %(agent)s)) as ended""",
+                where stream_id = %(named)s and agent_id = %(agent)s), 0) as ended""",
         {"newest": newest, "named": named, "agent": agent_id},
     )
     row = await cursor.fetchone()
     assert row is not None
-    return row["ended"]
+    return FormerOutput(row["ended"], row["newest_at"])
 
 
 async def create_stream(
@@ -274,7 +285,8 @@ async def create_stream(
 ) -> StreamId:
     """Add a stream for the agent's terminal; its bytes start at offset 0, which is `continues_at` in the stream before.
 
-    The stream before may be one that only the agent knows.
+    The stream before may be one that only the agent knows. `continues_at` is negative when the agent has lost bytes of
+    it, and those since a stream before that have their offsets.
     """
     cursor = await conn.execute(
         "insert into streams (agent_id, continues, continues_at) values (%s, %s, %s) returning id",

@@ -373,7 +373,8 @@ async def limited(conn: Connection) -> dict[CommandId, LimitedCommand]:
     cursor = await conn.execute(
         """select commands.id, commands.limits, instances.xmin::text as heartbeat,
                   case when status = 'online' then format('%s %s', epoch, reached_since) end as connection,
-                  (select ended from archive_ends where archive_ends.stream_id = commands.stream_id) as output_end,
+                  agents.stream_id as present_stream,
+                  (select ended from archive_ends where archive_ends.stream_id = agents.stream_id) as output_end,
                   case when over_at is null then null
                       when usage_cost(usage) > (commands.limits ->> 'cost_usd')::float8 then 'cost_usd'
                       else 'tokens' end as over
@@ -389,7 +390,7 @@ async def limited(conn: Connection) -> dict[CommandId, LimitedCommand]:
                 convert(row["limits"], CommandLimits),
                 row["connection"],
                 row["heartbeat"],
-                row["output_end"],
+                (row["present_stream"], row["output_end"]),
                 row["over"],
             )
     return found

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import datetime
 
 from psycopg.rows import DictRow
 
 from onsembl.protocol.ids import AgentId, StreamId
+from onsembl.protocol.stream_chain import Span
 from onsembl.sql import archive
 from onsembl.sql.archive_rows import Piece
 from onsembl.sql.database import Connection, Pool
@@ -121,22 +122,31 @@ async def commands(pool: Pool, stream_id: StreamId, start: int, end: int) -> Asy
         after = page[-1]["output_start"], page[-1]["seq"]
 
 
-async def activity(conn: Connection, stream_id: StreamId, start: int, end: int, buckets: int) -> list[DictRow]:
+async def activity(conn: Connection, spans: Sequence[Span], buckets: int) -> list[DictRow]:
     """The bytes over time: the time between the first and the last row in equal parts, without the empty parts.
 
     Each part has its number from 0, the time and offset of its first row, and its number of bytes.
     """
     cursor = await conn.execute(
         """with rows as (
-               select start, length, at from archive
-               where stream_id = %(stream)s and start + length > %(start)s and start < %(end)s
+               select base + start as start, length, at
+               from unnest(%(streams)s::uuid[], %(starts)s::bigint[], %(ends)s::bigint[], %(bases)s::bigint[])
+                       as spans (stream_id, first, upto, base)
+                   join archive using (stream_id)
+               where start + length > first and start < upto
            ), span as (
                select min(at) as first, greatest(extract(epoch from max(at) - min(at)), 0.001) as seconds from rows
            )
            select least(%(buckets)s - 1, floor(extract(epoch from at - first) / seconds * %(buckets)s))::int as part,
                   min(at) as at, min(start) as start, sum(length)::bigint as bytes
            from rows, span group by 1 order by 1""",
-        {"stream": stream_id, "start": start, "end": end, "buckets": buckets},
+        {
+            "streams": [span.stream_id for span in spans],
+            "starts": [span.start for span in spans],
+            "ends": [span.end for span in spans],
+            "bases": [span.base for span in spans],
+            "buckets": buckets,
+        },
     )
     return await cursor.fetchall()
 

@@ -236,7 +236,7 @@ class TurnRun:
         end, now = self._terminal.end, datetime.now(UTC)
         steps = self._recorder.end(end, now)
         steps += self._recorder.report(end, now, asked=self._report, completed=self.completed)
-        self._steps.add(self._command_id, steps)
+        self._record(steps)
         self._steps.ended(self._command_id)
         if self._translator.outcome is not None or self._translator.error is not None:
             return self._translator.error
@@ -298,8 +298,11 @@ class TurnRun:
                 self.on_steered(event.id, steps[-1].number)
             start = end
         self._terminal.write(b"".join(shown))
+        self._record(steps)
+
+    def _record(self, steps: list[Step]) -> None:
         if steps:
-            self._steps.add(self._command_id, steps)
+            self._steps.add(self._command_id, steps, self._terminal.stream_id)
 
     def _answer(self, request_id: UUID, decision: Decision, denial: str) -> list[TurnEvent] | None:
         """Give a decision to whoever asked: a call of the agent's own tools, or the CLI."""

@@ -39,6 +39,13 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """The errors of a disk, a quota or a limit that leaves no room: they pass."""
 
 
+class Begun(Accepted, frozen=True, kw_only=True, tag_field="type", tag="accepted"):
+    """A command is accepted. The byte at the place `base` of the spool has offset 0 in the stream of the report; None
+    in journals of earlier versions."""
+
+    base: int | None = None
+
+
 class SteerGiven(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="steer_given"):
     """A text is about to be given to the CLI for the command's turn."""
 
@@ -52,9 +59,22 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
     command_id: UUID
 
 
-Entry = Accepted | SteerGiven | Steered | Ended | Recorded
+Entry = Begun | SteerGiven | Steered | Ended | Recorded
 _decoder: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Entry)
 _encoder = msgspec.json.Encoder()
+
+
+def _encode_begun(report: Accepted, base: int | None) -> bytes:
+    return _encoder.encode(Begun(**msgspec.structs.asdict(report), base=base))
+
+
+def _report(begun: Begun) -> Accepted:
+    return Accepted(
+        command_id=begun.command_id,
+        started_at=begun.started_at,
+        stream_id=begun.stream_id,
+        output_start=begun.output_start,
+    )
 
 
 def fates(steers: Mapping[UUID, Steered | None], otherwise: Literal["late", "unknown"]) -> list[SteerFate]:
@@ -82,6 +102,8 @@ class Journal:
         """The error of the last write; None when it succeeded."""
         self.on_failed: Callable[[str], None] = lambda _text: None
         self.running: dict[UUID, Accepted] = {}
+        self._bases: dict[UUID, int | None] = {}
+        """The `base` of each running command."""
         self.ended: dict[UUID, Ended] = {}
         self._steers: dict[UUID, dict[UUID, Steered | None]] = {}
         """The texts that were given to the turn of each running command; None for one that the CLI has not taken."""
@@ -120,12 +142,16 @@ class Journal:
         if kept is None:
             return Ended(command_id=command_id, outcome="lost", ended_at=datetime.now(UTC), error=FORGOTTEN)
         end = msgspec.json.decode(kept, type=Ended)
-        return msgspec.structs.replace(end, output_start=None, output_end=None)
+        return msgspec.structs.replace(end, stream_id=None, output_start=None, output_end=None)
 
-    def accepted(self, report: Accepted) -> None:
-        """Record on disk that the agent accepts a command. After an OSError the command is not accepted."""
-        self._write(_encoder.encode(report))
+    def accepted(self, report: Accepted, base: int | None = None) -> None:
+        """Record on disk that the agent accepts a command. After an OSError the command is not accepted.
+
+        `base` is the place in the spool of the first byte of the report's stream, for a later run.
+        """
+        self._write(_encode_begun(report, base))
         self.running[report.command_id] = report
+        self._bases[report.command_id] = base
 
     def steer_given(self, command_id: UUID, steer_id: UUID) -> None:
         """Record on disk that a text is about to be given to the CLI. After an OSError it is not to be given."""
@@ -147,8 +173,7 @@ class Journal:
 
         After an OSError the end is in memory only, until the next line is written.
         """
-        self.running.pop(report.command_id, None)
-        self._steers.pop(report.command_id, None)
+        self._not_running(report.command_id)
         self.ended[report.command_id] = report
         self._unwritten.append(_encoder.encode(report))
         self._write()
@@ -168,19 +193,25 @@ class Journal:
         except OSError as error:
             logger.warning("The journal cannot be written: %s", error, extra={"action": "journal_failed"})
 
-    def end_as_lost(self, command_id: UUID, output_end: int) -> None:
-        """Record that a command ended with an earlier run of the agent, and its output at `output_end`.
+    def base(self, command_id: UUID) -> int | None:
+        """The `base` with which a running command was accepted."""
+        return self._bases[command_id]
 
-        If the terminal's stream began anew meanwhile, the end names no output. Raises OSError as `end` does.
+    def end_as_lost(self, command_id: UUID, found_end: int | None, output_end: int | None) -> None:
+        """Record that a command ended with an earlier run of the agent, and its output at `output_end`. The bytes of
+        the earlier run end at `found_end`. Both are counted by the stream of its acceptance.
+
+        If the beginning of the output is lost, the end names no output. Raises OSError as `end` does.
         """
         accepted = self.running[command_id]
-        kept = accepted.output_start <= output_end
+        kept = found_end is not None and accepted.output_start <= found_end
         self.end(
             Ended(
                 command_id=command_id,
                 outcome="lost",
                 started_at=accepted.started_at,
                 ended_at=datetime.now(UTC),
+                stream_id=accepted.stream_id if kept else None,
                 output_start=accepted.output_start if kept else None,
                 output_end=output_end if kept else None,
                 error="The agent was restarted while the command ran.",
@@ -214,19 +245,23 @@ class Journal:
             except InputError:
                 continue  # a line that a crash or a full disk has cut off
             match entry:
-                case Accepted():
-                    self.running[entry.command_id] = entry
+                case Begun():
+                    self.running[entry.command_id] = _report(entry)
+                    self._bases[entry.command_id] = entry.base
                 case SteerGiven():
                     self._steers.setdefault(entry.command_id, {}).setdefault(entry.steer_id, None)
                 case Steered():
                     self._steers.setdefault(entry.command_id, {})[entry.steer_id] = entry
                 case Ended():
-                    self.running.pop(entry.command_id, None)
-                    self._steers.pop(entry.command_id, None)
+                    self._not_running(entry.command_id)
                     self.ended[entry.command_id] = entry
                 case Recorded():
-                    self.running.pop(entry.command_id, None)
+                    self._not_running(entry.command_id)
                     self._remember(entry.command_id, self.ended.pop(entry.command_id, None))
+
+    def _not_running(self, command_id: UUID) -> None:
+        for about in (self.running, self._bases, self._steers):
+            about.pop(command_id, None)
 
     def _remember(self, command_id: UUID, end: Ended | None) -> None:
         self._recorded[command_id] = _encoder.encode(end) if end is not None else None
@@ -275,7 +310,8 @@ class Journal:
             if end is not None:
                 lines.append(end)
             lines.append(_encoder.encode(Recorded(command_id=command_id)))
-        lines += [_encoder.encode(entry) for entry in (*self.ended.values(), *self.running.values())]
+        lines += [_encoder.encode(end) for end in self.ended.values()]
+        lines += [_encode_begun(report, self._bases[id]) for id, report in self.running.items()]
         for command_id, steers in self._steers.items():
             for steer_id, taken in steers.items():
                 lines.append(_encoder.encode(taken or SteerGiven(command_id=command_id, steer_id=steer_id)))

@@ -16,6 +16,7 @@ import msgspec
 
 from onsembl.agent.link.durable import replace_file
 from onsembl.agent.link.spool import SEGMENT_BYTES, Spool
+from onsembl.protocol.messages import MAX_EARLIER_STREAMS, EarlierStream
 from onsembl.protocol.ring import BehindRing, Ring
 from onsembl.protocol.stream import AcknowledgedUnsent, CannotResume
 
@@ -29,16 +30,25 @@ SPOOL_BYTES = 64 * 1024 * 1024
 _NAME = "stream.json"
 
 
+class _EarlierName(msgspec.Struct, frozen=True):
+    """A stream before; the byte at place `base` of the spool has offset 0 in it."""
+
+    stream_id: UUID
+    base: int
+
+
 class _StreamName(msgspec.Struct, frozen=True):
     """The stream to which the spool's bytes belong; the byte at place `base` of the spool has offset 0 in it.
 
-    Bytes from the place `unsent` on were written by runs of the agent that were not connected.
+    Bytes from the place `unsent` on were written by runs of the agent that were not connected. `earlier` has the
+    streams before, the latest first.
     """
 
     agent_id: UUID
     stream_id: UUID
     base: int
     unsent: int | None = None
+    earlier: list[_EarlierName] = []
 
 
 class Outbox:
@@ -72,7 +82,9 @@ class Outbox:
         """The place in the spool of the stream's offset 0."""
         self._unsent: int | None = None
         """The place from which on no byte was sent, as it stands in the file."""
-        self._load()
+        self._earlier: list[_EarlierName] = []
+        self._continues = self._load()
+        """Whether the places are those of the earlier run; otherwise its bytes are lost."""
         self.start = max(0, self._spool.start - self._base)
         """The oldest byte that is kept."""
         self.sent = self.start
@@ -84,6 +96,23 @@ class Outbox:
         self._max_sent = self.end
         """Bytes below it may have been sent, over this connection or an earlier one, by this run or an earlier one."""
         self._memory = Ring(memory + _SLACK_BYTES, self.end)
+
+    @property
+    def base(self) -> int:
+        """The place in the spool of the stream's offset 0. The places of bytes never change, their offsets may."""
+        return self._base
+
+    @property
+    def earlier(self) -> list[EarlierStream]:
+        """The streams before the present one, the latest first."""
+        return [EarlierStream(id=name.stream_id, at=self._base - name.base) for name in self._earlier]
+
+    def counted_end(self, base: int | None) -> int | None:
+        """The end, counted by the stream whose offset 0 an earlier run had at the place `base`; by the present stream
+        without `base`. None when the bytes of the earlier run are lost."""
+        if not self._continues:
+            return None
+        return self.end if base is None else self._base + self.end - base
 
     @property
     def sent_end(self) -> int:
@@ -169,11 +198,14 @@ class Outbox:
         if stream_id == self.stream_id:
             return
         if self.stream_id is not None:
+            self._earlier = [_EarlierName(self.stream_id, self._base), *self._earlier][:MAX_EARLIER_STREAMS]
             shift = max(self.start, min(begins_at or 0, self.end))
             self._base += shift
             self.start = self.sent = self._max_sent = 0
             self.end -= shift
             self._memory = self._renumber_memory(shift)
+            if self._spool.end < self._base:  # the disk was full
+                self._spool.skip(self._base)
             self._spool.drop(self._base)
         self.stream_id = stream_id
         self._write_name()
@@ -185,7 +217,7 @@ class Outbox:
     def _write_name(self, unsent: int | None = None) -> None:
         """Write the stream's id. On a full disk the earlier one stays, and the server knows which streams followed."""
         assert self.stream_id is not None
-        name = _StreamName(self._agent_id, self.stream_id, self._base, unsent)
+        name = _StreamName(self._agent_id, self.stream_id, self._base, unsent, self._earlier)
         try:
             replace_file(self._name_file, [msgspec.json.encode(name)])
         except OSError as error:
@@ -233,13 +265,15 @@ class Outbox:
         self.failure = f"{what}: {error}"
         self.on_failed(self.failure)
 
-    def _load(self) -> None:
-        """Take over the stream of an earlier run, or begin one under an id of the agent's own."""
-        if not self._take_over():
-            self.stream_id = uuid4()
-            self._write_name(self._base)
-            if self._unsent is None:
-                self.stream_id = None
+    def _load(self) -> bool:
+        """Take over the stream of an earlier run, or begin one under an id of the agent's own and return False."""
+        if self._take_over():
+            return True
+        self.stream_id = uuid4()
+        self._write_name(self._base)
+        if self._unsent is None:
+            self.stream_id = None
+        return False
 
     def _take_over(self) -> bool:
         try:
@@ -256,4 +290,5 @@ class Outbox:
         self.stream_id = name.stream_id
         self._base = name.base
         self._unsent = name.unsent
+        self._earlier = name.earlier[:MAX_EARLIER_STREAMS]
         return True

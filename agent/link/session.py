@@ -139,7 +139,13 @@ class ServerSession:
         outbox = self._terminal.outbox
         stream = None
         if outbox.stream_id is not None:
-            stream = StreamTail(id=outbox.stream_id, start=outbox.start, end=outbox.end, sent_end=outbox.sent_end)
+            stream = StreamTail(
+                id=outbox.stream_id,
+                start=outbox.start,
+                end=outbox.end,
+                sent_end=outbox.sent_end,
+                earlier=outbox.earlier,
+            )
         self._messages.clear()
         self._open = True
         self._takes_steps = self._takes_problems = False
@@ -289,7 +295,7 @@ class ServerSession:
             case Resize():
                 self._handler.resize(message.columns, message.rows)
                 # Bytes that are not sent yet were written for the size before.
-                self.send(SizeApplied(columns=message.columns, rows=message.rows, offset=self._terminal.end))
+                self.send(SizeApplied(columns=message.columns, rows=message.rows, offset=self._terminal.outbox.end))
             case Keys():
                 answer = self._keys.answer_to(message)
                 if answer is not None:

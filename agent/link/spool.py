@@ -30,6 +30,7 @@ class Spool:
         self.end = 0
         """The place of the next byte."""
         self._writing: int | None = None
+        self._skipped = False
         self._reading: tuple[int, int] | None = None  # a segment's start, and its open file
         self._load()
 
@@ -67,6 +68,14 @@ class Spool:
                 self._stop_reading()
             self._path(start).unlink(missing_ok=True)
 
+    def skip(self, place: int) -> None:
+        """Go on at a later place: the bytes before it are not needed, and the disk has not all.
+
+        The files are deleted once the next one is made, so that a later run does not count places from 0 again.
+        """
+        self.close()
+        self.end, self._skipped = place, True
+
     def clear(self) -> None:
         """Drop all bytes, and go on at the same place."""
         self.close()
@@ -102,6 +111,9 @@ class Spool:
         self._writing = descriptor
         if not self._starts or self._starts[-1] != self.end:
             self._starts.append(self.end)
+        if self._skipped:
+            self._skipped = False
+            self.drop(self.end)
 
     def _path(self, start: int) -> Path:
         return self._folder / f"{start:020d}"

@@ -1,7 +1,7 @@
 """The steps of commands on their way to the server: on disk until the server has them, in files of the agent's folder.
 
-Each command has a file of lines, one record a line. A record is a step in a revision, so that the server may get it
-twice. A disk that is full loses steps, and nothing else.
+Each command has a file of lines: the stream by which the offsets are counted, then one record a line. A record is a
+step in a revision, so that the server may get it twice. A disk that is full loses steps, and nothing else.
 """
 
 from __future__ import annotations
@@ -25,7 +25,15 @@ BATCH_BYTES = 512 * 1024
 MAX_FILE_BYTES = 256 * 2**20
 """Further steps of a command are lost."""
 
+
+class _Head(msgspec.Struct, frozen=True):
+    """The first line of a file; those of earlier versions have none."""
+
+    stream_id: UUID | None
+
+
 _encoder = msgspec.json.Encoder()
+_head_decoder = msgspec.json.Decoder(_Head)
 _decoder = msgspec.json.Decoder(Step)
 
 
@@ -34,6 +42,7 @@ class _CommandFile:
     """The records of one command. Those before `place`, whose number is `recorded`, the server has."""
 
     path: Path
+    stream_id: UUID | None
     size: int
     file: BinaryIO | None = None
     place: int = 0
@@ -60,22 +69,24 @@ class StepLog:
             except ValueError:
                 continue  # a file of another program
             _end_open_steps(path)
-            self._files[command_id] = _CommandFile(path, path.stat().st_size)
+            self._files[command_id] = _CommandFile(path, _stream_of(path), path.stat().st_size)
 
     @property
     def empty(self) -> bool:
         """Whether the server has every record."""
         return all(file.place >= file.size for file in self._files.values())
 
-    def add(self, command_id: UUID, steps: list[Step]) -> None:
-        """Keep steps until the server has them. On a full disk they are lost."""
+    def add(self, command_id: UUID, steps: list[Step], stream_id: UUID | None = None) -> None:
+        """Keep steps until the server has them; their offsets are counted by this stream, which is the same for all
+        steps of a command. On a full disk they are lost."""
         try:
             file = self._files.get(command_id)
             if file is None:
                 path = self._folder / f"{command_id}.jsonl"
-                file = self._files[command_id] = _CommandFile(path, 0, path.open("ab", buffering=0))
-            for step in steps:
-                line = _encoder.encode(step) + b"\n"
+                file = self._files[command_id] = _CommandFile(path, stream_id, 0, path.open("ab", buffering=0))
+            lines: list[_Head | Step] = [*steps] if file.size else [_Head(stream_id), *steps]
+            for entry in lines:
+                line = _encoder.encode(entry) + b"\n"
                 if file.file is not None and file.size + len(line) <= MAX_FILE_BYTES:
                     written = file.file.write(line)
                     if written != len(line):  # the rest of a torn line would spoil the next one
@@ -139,7 +150,7 @@ class StepLog:
                     try:
                         steps.append(_decoder.decode(line))
                     except msgspec.MsgspecError:
-                        continue  # a line that a crash has cut off
+                        continue  # the head, or a line that a crash has cut off
         except OSError as error:
             logger.warning("Steps are lost: %s", error, extra={"action": "steps_lost"})
             place = file.size
@@ -149,12 +160,20 @@ class StepLog:
             return None
         through = file.recorded + len(steps)
         self._sent = (command_id, through, place)
-        return Steps(command_id=command_id, through=through, steps=steps)
+        return Steps(command_id=command_id, stream_id=file.stream_id, through=through, steps=steps)
 
     def _remove_if_done(self, command_id: UUID, file: _CommandFile) -> None:
         if file.file is None and file.place >= file.size:
             file.path.unlink(missing_ok=True)
             del self._files[command_id]
+
+
+def _stream_of(path: Path) -> UUID | None:
+    try:
+        with path.open("rb") as stream:
+            return _head_decoder.decode(stream.readline()).stream_id
+    except (OSError, msgspec.MsgspecError):
+        return None
 
 
 def _end_open_steps(path: Path) -> None:

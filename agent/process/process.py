@@ -58,7 +58,7 @@ def _reset_signals() -> None:
 class StepSink(Protocol):
     """Takes the steps of commands, as they come."""
 
-    def add(self, command_id: UUID, steps: list[Step]) -> None: ...
+    def add(self, command_id: UUID, steps: list[Step], stream_id: UUID | None = None) -> None: ...
 
     def ended(self, command_id: UUID) -> None:
         """No more steps of the command will come."""
@@ -68,7 +68,7 @@ class StepSink(Protocol):
 class NoSteps:
     """Drops all steps: of programs that run outside of commands."""
 
-    def add(self, command_id: UUID, steps: list[Step]) -> None:
+    def add(self, command_id: UUID, steps: list[Step], stream_id: UUID | None = None) -> None:
         pass
 
     def ended(self, command_id: UUID) -> None:
@@ -278,12 +278,12 @@ class Process:
         if self._pty is not None:
             self._redrawn_at = self._loop.time()
             self._terminal.apply_size(self._pty, fewer_rows=1)
-            self._loop.call_later(REDRAW_SECONDS, self._end_redraw, self._terminal.outbox.end)
+            self._loop.call_later(REDRAW_SECONDS, self._end_redraw, self._terminal.end)
 
     def _end_redraw(self, end: int) -> None:
         """Restore the size, unless the output still ends at `end`: then the program may not have run yet."""
         impatient = self._loop.time() >= self._redrawn_at + REDRAW_PATIENCE_SECONDS
-        if impatient or self._terminal.outbox.end != end:
+        if impatient or self._terminal.end != end:
             self.resize()
         else:
             self._loop.call_later(REDRAW_SECONDS, self._end_redraw, end)

@@ -6,8 +6,9 @@ import asyncio
 import re
 import struct
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from datetime import datetime
 from functools import partial
 from uuid import UUID
 
@@ -39,8 +40,11 @@ from onsembl.api.routes.recordings_models import (
 from onsembl.api.terminals.recording import EXTENSIONS, MEDIA_TYPES, Format, Part, record
 from onsembl.protocol.ids import AgentId, CommandId, StreamId
 from onsembl.protocol.json_input import InputError, decode
+from onsembl.protocol.states import CommandState
+from onsembl.protocol.stream import MAX_OFFSET
+from onsembl.protocol.stream_chain import Link, Span, StreamChain
 from onsembl.protocol.terminal_modes import TerminalModes
-from onsembl.sql import agents, archive, audit, commands, recordings
+from onsembl.sql import agents, archive, audit, commands, recordings, stream_chains
 from onsembl.sql.database import Connection, Pool
 
 PIECE = struct.Struct("<qI")
@@ -61,6 +65,17 @@ async def _stream(conn: Connection, stream_id: UUID) -> DictRow:
     return found(await recordings.get(conn, StreamId(stream_id)), "stream")
 
 
+async def _chain(conn: Connection, stream: DictRow, upto: int | None) -> StreamChain:
+    """The stream; with the streams that continue it, if a range up to `upto` goes on past its end. Then the row's `end`
+    is the end of them all."""
+    if upto is not None and upto > stream["end"]:
+        chain = await stream_chains.get(conn, AgentId(stream["agent_id"]), stream["id"])
+        if chain is not None:
+            stream["end"] = chain.end
+            return chain
+    return StreamChain([Link(StreamId(stream["id"]), 0, stream["end"])])
+
+
 async def read_stream(call: Call[NoBody]) -> DictRow:
     async with call.services.pool.connection() as conn:
         return await _stream(conn, call.id("stream_id"))
@@ -79,14 +94,19 @@ async def read_stream_timeline(call: Call[NoBody]) -> dict[str, object]:
     query = call.query(TimelineQuery)
     async with call.services.pool.connection() as conn:
         stream = await _stream(conn, call.id("stream_id"))
-        stream_id = StreamId(stream["id"])
+        chain = await _chain(conn, stream, query.end)
         start, end = _kept(stream, query.start, query.end)
-        sizes = await archive.sizes(conn, stream_id)
+        sizes: list[dict[str, object]] = []
+        base = 0
+        for link in chain.links:
+            for size in await archive.sizes(conn, link.stream_id):
+                sizes.append({"start": base + size.start, "at": size.at, "columns": size.columns, "rows": size.rows})
+            base += link.length
         return {
             "stream": stream,
             "parts": query.parts,
-            "activity": await recordings.activity(conn, stream_id, start, end, query.parts),
-            "sizes": [{name: getattr(size, name) for name in ("start", "at", "columns", "rows")} for size in sizes],
+            "activity": await recordings.activity(conn, chain.spans(start, end), query.parts),
+            "sizes": sizes,
         }
 
 
@@ -125,7 +145,7 @@ async def _place(conn: Connection, stream: DictRow, wanted: StreamRange) -> tupl
     stream_id = StreamId(stream["id"])
     start, end = wanted.start or 0, stream["end"]
     if wanted.since is not None:
-        start = await archive.offset_at(conn, stream_id, wanted.since)
+        start = await _offset_at(conn, stream, wanted.since)
     if wanted.end is not None:
         end = min(end, wanted.end)
     elif wanted.until is not None:
@@ -136,6 +156,17 @@ async def _place(conn: Connection, stream: DictRow, wanted: StreamRange) -> tupl
         raise Problem(410, f"These bytes are no longer kept. The first byte that is kept is at {stream['start']}.")
     start = max(start, stream["start"])
     return start, max(start, end)
+
+
+async def _offset_at(conn: Connection, stream: DictRow, at: datetime) -> int:
+    """The offset of the first byte that arrived at `at` or later; it may be in a stream that continues this one."""
+    base = 0
+    for link in (await _chain(conn, dict(stream), MAX_OFFSET)).links:
+        offset = await archive.offset_at(conn, link.stream_id, at)
+        base += offset
+        if offset < link.length:
+            break
+    return base
 
 
 async def read_stream_output(call: Call[NoBody]) -> Response:
@@ -153,25 +184,34 @@ async def _output(call: Call[NoBody], *, timed: bool) -> Response:
     wanted.check()
     async with call.services.pool.connection() as conn:
         stream = await _stream(conn, call.id("stream_id"))
+        chain = await _chain(conn, stream, wanted.end)
         start, end = await _place(conn, stream, wanted)
     return StreamingResponse(
-        _bytes(call.services.pool, StreamId(stream["id"]), start, end, timed),
+        _bytes(call.services.pool, chain.spans(start, end), timed),
         media_type=TIMED_MEDIA_TYPE if timed else "application/octet-stream",
         headers={**NO_STORE, "Onsembl-Start": str(start), "Onsembl-End": str(end)},
     )
 
 
-async def _bytes(pool: Pool, stream_id: StreamId, start: int, end: int, timed: bool) -> AsyncGenerator[bytes]:
+async def _bytes(pool: Pool, spans: Sequence[Span], timed: bool) -> AsyncGenerator[bytes]:
     block = bytearray()
-    async with aclosing(recordings.pieces(pool, stream_id, start, end)) as pieces:
-        async for piece in pieces:
-            if timed:
-                block += PIECE.pack(int(piece.at.timestamp() * 1000), len(piece.data))
-            block += piece.data
-            if len(block) >= BLOCK_BYTES:
-                yield bytes(block)
-                block.clear()
+    for span in spans:
+        async with aclosing(recordings.pieces(pool, span.stream_id, span.start, span.end)) as pieces:
+            async for piece in pieces:
+                if timed:
+                    block += PIECE.pack(int(piece.at.timestamp() * 1000), len(piece.data))
+                block += piece.data
+                if len(block) >= BLOCK_BYTES:
+                    yield bytes(block)
+                    block.clear()
     yield bytes(block)
+
+
+def _parts(chain: StreamChain, start: int, end: int, stream: DictRow) -> list[Part]:
+    return [
+        Part(span.stream_id, span.start, span.end, stream["columns"], stream["rows"], continues=number > 0)
+        for number, span in enumerate(chain.spans(start, end))
+    ]
 
 
 async def export_stream_recording(call: Call[NoBody]) -> Response:
@@ -179,10 +219,11 @@ async def export_stream_recording(call: Call[NoBody]) -> Response:
     query.check()
     async with call.services.pool.connection() as conn:
         stream = await _stream(conn, call.id("stream_id"))
+        chain = await _chain(conn, stream, query.end)
         start, end = await _place(conn, stream, query)
-    part = Part(StreamId(stream["id"]), start, end, stream["columns"], stream["rows"])
+    parts = _parts(chain, start, end, stream)
     title = f"{stream['agent_name']}, {stream['created_at']:%Y-%m-%d %H:%M} UTC"
-    return await _recording(call, "stream", stream["id"], [part], query.format, title, stream["agent_name"])
+    return await _recording(call, "stream", stream["id"], parts, query.format, title, stream["agent_name"])
 
 
 async def export_command_recording(call: Call[NoBody]) -> Response:
@@ -192,14 +233,12 @@ async def export_command_recording(call: Call[NoBody]) -> Response:
         if command["stream_id"] is None or command["output_start"] is None:
             raise Problem(409, "The command produced no output.", state=command["state"])
         stream = await _stream(conn, command["stream_id"])
-    stream_id = StreamId(stream["id"])
-    end = await _archived_end(call.services.pool, stream, command["output_end"])
+    chain, end = await _archived(call.services.pool, stream, command)
     if command["output_start"] < end <= stream["start"]:
         raise Problem(410, "The output of the command is no longer kept.")
-    start = max(command["output_start"], stream["start"])
-    part = Part(stream_id, start, max(start, end), stream["columns"], stream["rows"])
+    parts = _parts(chain, max(command["output_start"], stream["start"]), end, stream)
     name = f"{stream['agent_name']}-{command['seq']}"
-    return await _recording(call, "command", command["id"], [part], query.format, command["text"][:500], name)
+    return await _recording(call, "command", command["id"], parts, query.format, command["text"][:500], name)
 
 
 async def export_agent_recording(call: Call[NoBody]) -> Response:
@@ -216,32 +255,37 @@ async def export_agent_recording(call: Call[NoBody]) -> Response:
     return await _recording(call, "agent", agent_id, parts, query.format, agent["name"], agent["name"])
 
 
-async def _archived_end(pool: Pool, stream: DictRow, end: int | None) -> int:
-    """Where what can be had of a command ends: at its own `end`, if it has one. Raises Problem 503 while its last bytes
+async def _archived(pool: Pool, stream: DictRow, command: DictRow) -> tuple[StreamChain, int]:
+    """The streams with a command's output, and the end of its archived part. Raises Problem 503 while its last bytes
     are on their way; those of a stream that another has followed never come."""
-    stream_id = StreamId(stream["id"])
-    archived = await _until_archived(pool, stream_id, end if end is not None else stream["end"])
-    if end is None or end <= archived:
-        return archived if end is None else end
-    async with pool.connection() as conn:
-        agent = await agents.get(conn, stream["agent_id"])
-    if agent is not None and agent["stream_id"] == stream_id:
-        raise Problem(
-            503,
-            f"The agent has yet to send {end - archived} bytes of the output. Try again, or export the stream.",
-            headers={"Retry-After": "2"},
-        )
-    return archived
+    end: int | None = command["output_end"]
+    if end is None:  # it runs, and may go on in another stream; or its end is not known
+        async with pool.connection() as conn:
+            running = command["state"] == CommandState.RUNNING
+            chain = await _chain(conn, stream, MAX_OFFSET if running else None)
+        return chain, chain.end
+    chain = await _until_archived(pool, stream, end)
+    if chain.end < end:
+        async with pool.connection() as conn:
+            agent = await agents.get(conn, stream["agent_id"])
+        if agent is not None and agent["stream_id"] == chain.links[-1].stream_id:
+            raise Problem(
+                503,
+                f"The agent has yet to send {end - chain.end} bytes of the output. Try again, or export the stream.",
+                headers={"Retry-After": "2"},
+            )
+    return chain, min(end, chain.end)
 
 
-async def _until_archived(pool: Pool, stream_id: StreamId, end: int) -> int:
-    """Wait a little for the archive to have all bytes below `end`; how far it goes."""
+async def _until_archived(pool: Pool, stream: DictRow, end: int) -> StreamChain:
+    """Wait a little for the archive to have all bytes below `end`; the streams, as far as they are archived."""
     deadline = time.monotonic() + ARCHIVED_SECONDS
     while True:
         async with pool.connection() as conn:
-            archived = await archive.end(conn, stream_id)
-        if archived >= end or time.monotonic() > deadline:
-            return archived
+            stream["end"] = await archive.end(conn, StreamId(stream["id"]))
+            chain = await _chain(conn, stream, end)
+        if chain.end >= end or time.monotonic() > deadline:
+            return chain
         await asyncio.sleep(0.05)
 
 
@@ -272,14 +316,14 @@ async def read_terminal_modes(call: Call[NoBody]) -> TerminalModesAnswer:
     at = call.query(ModesQuery).at
     pool = call.services.pool
     async with pool.connection() as conn:
-        stream = found(await recordings.get(conn, StreamId(call.id("stream_id"))), "stream")
-        stream_id = StreamId(stream["id"])
+        stream = await _stream(conn, call.id("stream_id"))
+        chain = await _chain(conn, stream, at)
         at = min(at, stream["end"])
-        start = max(stream["start"], await recordings.command_start(conn, stream_id, at))
+        start = max(stream["start"], await recordings.command_start(conn, StreamId(stream["id"]), at))
     middle = min(at, start + FIRST_BYTES)
     modes = TerminalModes()
-    for first, end in ((start, middle), (max(middle, at - LAST_BYTES), at)):
-        async with aclosing(recordings.pieces(pool, stream_id, first, end)) as pieces:
+    for span in (*chain.spans(start, middle), *chain.spans(max(middle, at - LAST_BYTES), at)):
+        async with aclosing(recordings.pieces(pool, span.stream_id, span.start, span.end)) as pieces:
             async for piece in pieces:
                 modes.feed(piece.data)
     return TerminalModesAnswer(modes=modes.current())

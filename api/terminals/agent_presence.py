@@ -20,7 +20,7 @@ from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, Epoch, InstanceId, StreamId
 from onsembl.protocol.messages import Halt, Hello, StreamTail
 from onsembl.protocol.resume import HeldBytes, new_stream_offset, resume_offset
-from onsembl.sql import agents, archive, audit, halts
+from onsembl.sql import agents, archive, audit, halts, stream_chains
 from onsembl.sql.database import Connection, Pool
 
 
@@ -78,9 +78,7 @@ class AgentPresence:
             epoch = await agents.connected(conn, agent_id, self.instance_id, hello, stream_id)
             actor = audit.Actor("agent", agent_id, row["name"], address)
             await write_problem(conn, row, hello.problem, actor)
-            outcome = await self.reports.write_hello(
-                conn, agent_id, stream_id, hello, actor, resumed=stream_id == row["stream_id"]
-            )
+            outcome = await self.reports.write_hello(conn, agent_id, stream_id, hello, actor)
             halt = await halts.reach(conn, agent_id)
             await self._supersede(conn, row, epoch)
             await instance_messages.announce(
@@ -126,11 +124,16 @@ class AgentPresence:
             offset = resume_offset(tail, archived, held)
             if offset is not None:
                 return named, offset, archived, None
+        await stream_chains.add_unknown(conn, agent_id, tail)
         # What waits in memory, here or in another instance, is not written any more: the agent sends it again.
         await archive.close(conn, agent_id, [stream for stream in (newest, named) if stream is not None])
-        archived = await archive.end_as_offset_of(conn, agent_id, newest, named)
-        begins_at = new_stream_offset(tail, archived or 0)
-        return await archive.create_stream(conn, agent_id, named, begins_at), 0, 0, begins_at
+        former = await archive.former_output(conn, agent_id, newest, named)
+        begins_at = new_stream_offset(tail, former.end)
+        if former.newest_at is None or newest is None:
+            new = await archive.create_stream(conn, agent_id, named, begins_at)
+        else:
+            new = await archive.create_stream(conn, agent_id, newest, begins_at - former.newest_at)
+        return new, 0, 0, begins_at
 
     async def _supersede(self, conn: Connection, row: DictRow, epoch: Epoch) -> None:
         """Have the instance that the agent was connected to close its older connection."""

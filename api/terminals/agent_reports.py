@@ -37,12 +37,14 @@ from onsembl.protocol.messages import (
     Steered,
     Steps,
     StepsRecorded,
+    StreamTail,
     Used,
     Withdrawn,
 )
+from onsembl.protocol.output_place import OutputPlace
 from onsembl.protocol.reports import REPORT_STEP
 from onsembl.protocol.states import CommandState
-from onsembl.sql import agents, attention, audit, audit_log, commands, reports, steers, steps
+from onsembl.sql import agents, attention, audit, audit_log, commands, reports, steers, steps, stream_chains
 from onsembl.sql.database import DATABASE_ERRORS, LASTING_ERRORS, Connection, Pool, statement
 
 logger = logging.getLogger(__name__)
@@ -105,9 +107,9 @@ class AgentReports:
         agent_id = link.agent_id
         match report:
             case Accepted():
-                stream_id = self._stream_id(agent_id)
                 async with self.statements.connection() as conn:
-                    running = await _write_accepted(conn, agent_id, stream_id, report, may_lose=True)
+                    place = await self._place(conn, agent_id, report)
+                    running = await _write_accepted(conn, agent_id, place, report, may_lose=True)
                 if running is None:
                     await link.send(cancel_of_ended(report.command_id))
                 elif running["steered"]:
@@ -120,8 +122,9 @@ class AgentReports:
                 async with self.pool.connection() if whole else statement(self.pool) as conn:
                     if whole:
                         await agents.lock(conn, agent_id)
+                    place = await self._place(conn, agent_id, report)
                     next_command = await self._write_end(
-                        conn, agent_id, report, link.actor, stream_id=self._stream_id(agent_id), promote_next=True
+                        conn, agent_id, report, link.actor, place=place, promote_next=True
                     )
                 await link.send(EndRecorded(command_id=report.command_id))
                 if next_command is not None:
@@ -130,7 +133,8 @@ class AgentReports:
                 command_id = CommandId(report.command_id)
                 try:
                     async with self.pool.connection() as conn:
-                        await steps.write(conn, agent_id, command_id, report.steps)
+                        place = await self._place(conn, agent_id, report)
+                        await steps.write(conn, agent_id, command_id, place.of_steps(report.steps))
                         for step in report.steps:
                             if step.kind == "message" and step.name == REPORT_STEP:
                                 draft = step.status != "completed"
@@ -180,11 +184,11 @@ class AgentReports:
                 async with self.pool.connection() as conn:
                     await agents.resized(conn, agent_id, link.epoch, report.columns, report.rows)
 
-    def _stream_id(self, agent_id: AgentId) -> StreamId:
-        """The stream of a connected agent."""
-        stream_id = self.hub.terminals[agent_id].stream_id
-        assert stream_id is not None
-        return stream_id
+    async def _place(self, conn: Connection, agent_id: AgentId, report: Accepted | Ended | Steps) -> OutputPlace:
+        """Where the output is that a connected agent reports."""
+        present = self.hub.terminals[agent_id].stream_id
+        assert present is not None
+        return await _place(conn, agent_id, present, report.stream_id or present)
 
     async def _write_problem(self, link: AgentLink, report: AgentProblem) -> None:
         """Write an agent's problem, and put back the command that it was offered; or its end, and promote the next."""
@@ -212,18 +216,16 @@ class AgentReports:
         stream_id: StreamId,
         hello: Hello,
         actor: audit.Actor,
-        *,
-        resumed: bool,
     ) -> HelloOutcome:
         """Write the reports in an agent's hello, correct the commands that it no longer knows, and promote the next
-        command. The caller holds the agent's row.
-
-        `resumed` says that the agent goes on with the stream that it had before.
+        command. The caller holds the agent's row; `stream_id` is the agent's present stream.
         """
+        tail = hello.stream
         for ended in hello.ended:
             try:
                 async with conn.transaction():
-                    await self._write_end(conn, agent_id, ended, actor, stream_id=stream_id if resumed else None)
+                    place = await _place(conn, agent_id, stream_id, ended.stream_id, tail)
+                    await self._write_end(conn, agent_id, ended, actor, place=place)
             except Exception as error:
                 # The agent would repeat it at each connection, and never be online again.
                 if isinstance(error, DATABASE_ERRORS) and not isinstance(error, LASTING_ERRORS):
@@ -233,7 +235,10 @@ class AgentReports:
         ended_before = [
             CommandId(accepted.command_id)
             for accepted in hello.running
-            if await _write_accepted(conn, agent_id, stream_id, accepted) is None
+            if await _write_accepted(
+                conn, agent_id, await _place(conn, agent_id, stream_id, accepted.stream_id, tail), accepted
+            )
+            is None
         ]
         known = [report.command_id for report in (*hello.running, *hello.ended)]
         recalled: list[CommandId] = []
@@ -280,12 +285,15 @@ class AgentReports:
         report: Ended,
         actor: audit.Actor,
         *,
-        stream_id: StreamId | None = None,
+        place: OutputPlace | None = None,
         promote_next: bool = False,
     ) -> DictRow | None:
         """Write the end of a command once. With `promote_next`, the agent's next command is promoted; its row is
-        returned. `stream_id` is the stream that has the command's output, if it is known."""
+        returned. `place` is that of the command's output, if it is known."""
         await _audit_missed_steps(conn, agent_id, report, actor)
+        stream_id = None
+        if place is not None:
+            report, stream_id = place.of_end(report), place.stream_id
         limits = _tells_of_limits(report)  # of which the next command depends
         written = await commands.ended(conn, agent_id, report, actor, promote_next=promote_next and not limits)
         if stream_id is not None and report.output_end is not None and (written is None or not written[0]["stream_id"]):
@@ -327,13 +335,31 @@ def _tells_of_limits(report: Ended) -> bool:
 
 
 async def _write_accepted(
-    conn: Connection, agent_id: AgentId, stream_id: StreamId, report: Accepted, *, may_lose: bool = False
+    conn: Connection, agent_id: AgentId, place: OutputPlace, report: Accepted, *, may_lose: bool = False
 ) -> DictRow | None:
     """Mark the command as running; None when it has already ended, else whether texts wait for it, as `steered`."""
     command_id = CommandId(report.command_id)
+    start = place.counted(report.output_start)
     return await commands.accepted(
-        conn, agent_id, command_id, stream_id, report.started_at, report.output_start, may_lose=may_lose
+        conn, agent_id, command_id, place.stream_id, report.started_at, start, may_lose=may_lose
     )
+
+
+async def _place(
+    conn: Connection, agent_id: AgentId, present: StreamId, named: UUID | None, tail: StreamTail | None = None
+) -> OutputPlace:
+    """Where the output of a command is, whose offsets are counted by the stream `named`; `present` is the agent's.
+
+    `tail` is that of the hello that has the report: an agent of an earlier release counts by its stream.
+    """
+    if named is None and tail is not None:
+        named = tail.id
+    if named == present:
+        return OutputPlace(present)
+    chain = await stream_chains.get(conn, agent_id, named) if named is not None else None
+    if chain is None:
+        return OutputPlace(present, known=False)
+    return OutputPlace(chain.links[0].stream_id, chain)
 
 
 async def _audit_missed_steps(conn: Connection, agent_id: AgentId, report: Ended, actor: audit.Actor) -> None:

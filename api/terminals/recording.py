@@ -33,13 +33,14 @@ BLOCK_BYTES = 64 * 1024
 @dataclass(frozen=True, slots=True)
 class Part:
     """Bytes of one stream, from `start` to `end` (exclusive). `columns` and `rows` are used if the archive has no size
-    of the terminal."""
+    of the terminal. With `continues`, the bytes go on from those of the part before."""
 
     stream_id: StreamId
     start: int
     end: int
     columns: int
     rows: int
+    continues: bool = False
 
 
 class Encoder(Protocol):
@@ -98,7 +99,9 @@ async def record(pool: Pool, parts: Sequence[Part], format: Format, title: str) 
                     encoder = _encoder(format, chunk, title)
                     block += encoder.head()
                 else:
-                    block += encoder.reset(now) + encoder.resize(now, chunk.columns, chunk.rows)
+                    if not part.continues:
+                        block += encoder.reset(now)
+                    block += encoder.resize(now, chunk.columns, chunk.rows)
                 continue
             assert encoder is not None, "a part begins with its size"
             block += chunk.written_by(encoder)

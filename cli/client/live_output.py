@@ -11,6 +11,7 @@ from onsembl.cli.client.rest_client import OperatorClient, ServerUnavailable
 from onsembl.cli.hints import command_line
 from onsembl.cli.output import print_line, print_output
 from onsembl.protocol.plain_text import Line, PlainText
+from onsembl.protocol.stream import MAX_OFFSET
 
 LAST_BYTES_SECONDS = 30.0
 """How long the last bytes of a command may take to reach the server's archive."""
@@ -35,7 +36,8 @@ class LiveOutput:
         end = command["output_end"]
         if end is not None and self._position >= end:
             return
-        query = {"start": str(self._position)} | ({"end": str(end)} if end is not None else {})
+        # Without an end, the output would be that of the one stream: it may go on in another.
+        query = {"start": str(self._position), "end": str(end if end is not None else MAX_OFFSET)}
         self._client.download(f"/v1/streams/{self._stream_id}/output", query, self._print, self._begin)
 
     def finish(self, command: dict[str, Any]) -> None:

@@ -68,7 +68,7 @@ async def test_a_turn_that_answers_with_a_report_is_told_its_form(gemini, tmp_pa
     recorded: list[Step] = []
 
     class Steps:
-        def add(self, command_id: UUID, steps: list[Step]) -> None:
+        def add(self, command_id: UUID, steps: list[Step], stream_id: UUID | None = None) -> None:
             recorded.extend(steps)
 
         def ended(self, command_id: UUID) -> None:

@@ -60,7 +60,7 @@ def test_a_command_without_an_end_is_lost(reopen):
     again = reopen()
     assert again.lost == [command]
     assert again.running == {command: accepted(command)}
-    again.end_as_lost(command, 90)
+    again.end_as_lost(command, 89, 90)
     third = reopen()
     assert third.lost == []
     assert (third.ended[command].output_start, third.ended[command].output_end) == (7, 90)
@@ -72,7 +72,7 @@ def test_a_lost_command_of_an_earlier_stream_has_no_output_range(reopen):
     command, journal = uuid4(), reopen()
     journal.accepted(accepted(command))
     again = reopen()
-    again.end_as_lost(command, 3)
+    again.end_as_lost(command, 3, 90)
     assert (again.ended[command].output_start, again.ended[command].output_end) == (None, None)
 
 
@@ -85,7 +85,7 @@ def test_a_text_that_was_given_to_a_lost_turn_is_taken_or_unknown(reopen):
     journal.steered(Steered(command_id=command, steer_id=taken, step=4))
     for again in (reopen(), reopen(rewrite_at=1)):
         assert again.steers(command) == {given: None, taken: Steered(command_id=command, steer_id=taken, step=4)}
-    again.end_as_lost(command, 90)
+    again.end_as_lost(command, 89, 90)
     wanted = [SteerFate(steer_id=given, state="unknown"), SteerFate(steer_id=taken, state="taken", step=4)]
     assert reopen().ended[command].steers == wanted
     assert reopen().steers(command) == {}
@@ -161,7 +161,7 @@ def test_a_run_that_begins_on_a_full_disk_goes_on_when_there_is_room(reopen, tmp
         journal = reopen()
         assert journal.lost == [lost, recorded]
         with pytest.raises(OSError, match="File too large"):
-            journal.end_as_lost(lost, 90)
+            journal.end_as_lost(lost, 89, 90)
         with pytest.raises(OSError, match="File too large"):
             journal.end(ended(recorded))
         journal.recorded(recorded)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -51,6 +53,7 @@ class Machine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(os, "fsync", lambda _: None)  # no machine loses its power here
         self.folder = tempfile.TemporaryDirectory(prefix="onsembl-once-")
         self.disk_full = False
         append, replace = Spool.append, outbox_module.replace_file
@@ -83,12 +86,16 @@ class Machine(RuleBasedStateMachine):
             self.connect(True)
             self.send(1000)
             self.archive(1000)
+            self.check()
             archived = self._archived()
             self.outbox.close()
             self.patch.undo()
             self.folder.cleanup()
             missing = sorted(set(range(self.written)) - set(archived) - self.lost)
             assert missing == [], "bytes that the agent had are missing"
+
+    def check(self) -> None:
+        """Check what else is to hold at the end."""
 
     def _open(self) -> Outbox:
         return Outbox(Path(self.folder.name), AGENT, capacity=400, memory=200, segment_bytes=64)
@@ -142,13 +149,23 @@ class Machine(RuleBasedStateMachine):
         self.connected = False
         tail = None
         if outbox.stream_id is not None:
-            tail = StreamTail(id=outbox.stream_id, start=outbox.start, end=outbox.end, sent_end=outbox.sent_end)
+            tail = StreamTail(
+                id=outbox.stream_id,
+                start=outbox.start,
+                end=outbox.end,
+                sent_end=outbox.sent_end,
+                earlier=outbox.earlier,
+            )
         offset, begins_at = self._answer(tail)
         if welcomed:
             assert self.newest is not None
             outbox.assign(self.newest, begins_at)
             outbox.resume(offset)
             self.connected = True
+        self.reported(tail, welcomed)
+
+    def reported(self, tail: StreamTail | None, welcomed: bool) -> None:
+        """What else the hello has, besides its `tail`."""
 
     def _answer(self, tail: StreamTail | None) -> tuple[int, int | None]:
         if tail is not None and tail.id == self.newest:
@@ -161,23 +178,38 @@ class Machine(RuleBasedStateMachine):
                 if held is None or offset != held.end:
                     self.memory, self.memory_start = bytearray(), offset
                 return offset, None
-        begins_at = new_stream_offset(tail, self._archived_as_offset_of(tail.id)) if tail is not None else None
-        new = uuid4()
-        self.streams[new] = Stream(tail.id if tail is not None else new, begins_at or 0)
+        if tail is not None:
+            self._add_unknown(tail)
+        new, begins_at = uuid4(), None
+        before, before_at = new, 0
+        if tail is not None:
+            archived, newest_at = self._former_output(tail.id)
+            begins_at = new_stream_offset(tail, archived)
+            before, before_at = tail.id, begins_at
+            if newest_at is not None and self.newest is not None:
+                before, before_at = self.newest, begins_at - newest_at
+        self.streams[new] = Stream(before, before_at)
         self.newest, self.memory, self.memory_start = new, bytearray(), 0
         return 0, begins_at
 
-    def _archived_as_offset_of(self, named: UUID) -> int:
-        """The model of `archive.end_as_offset_of`."""
+    def _add_unknown(self, tail: StreamTail) -> None:
+        """The model of `stream_chains.add_unknown`."""
+        places = [(tail.id, 0), *((stream.id, stream.at) for stream in tail.earlier)]
+        first_known = next((number for number, (id, _) in enumerate(places) if id in self.streams), 0)
+        for (id, at), (before, before_at) in pairwise(places[: first_known + 1]):
+            self.streams[id] = Stream(before, before_at - at)
+
+    def _former_output(self, named: UUID) -> tuple[int, int | None]:
+        """The model of `archive.former_output`."""
         at, place = 0, self.newest
         while place is not None and place != named:
             stream = self.streams.get(place)
-            if stream is None:
+            if stream is None or stream.continues == place:
                 break
             at, place = at + stream.continues_at, stream.continues
         if place == named and self.newest is not None:
-            return at + len(self.streams[self.newest].archived)
-        return len(self.streams[named].archived) if named in self.streams else 0
+            return at + len(self.streams[self.newest].archived), at
+        return len(self.streams[named].archived) if named in self.streams else 0, None
 
     @precondition(lambda self: self.connected)
     @rule(size=st.integers(1, 100))

@@ -42,7 +42,7 @@ class Steps:
     def __init__(self) -> None:
         self.steps: dict[int, Step] = {}
 
-    def add(self, command_id: UUID, steps: list[Step]) -> None:
+    def add(self, command_id: UUID, steps: list[Step], stream_id: UUID | None = None) -> None:
         self.steps.update({step.number: step for step in steps})
 
     def ended(self, command_id: UUID) -> None:

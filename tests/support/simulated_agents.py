@@ -195,7 +195,7 @@ class SimulatedAgent:
             self.running, self.stopping = None, False
         self._start()
         for command_id in self._journal.lost:
-            self._journal.end_as_lost(command_id, 0)
+            self._journal.end_as_lost(command_id, 0, 0)
 
     def close(self) -> None:
         self._journal.close()
