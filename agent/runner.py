@@ -30,7 +30,7 @@ from onsembl.agent.rendering.text import printable
 from onsembl.agent.requests import NOBODY, answer_taken
 from onsembl.agent.startup import StartupScript
 from onsembl.agent.terminal import AgentTerminal
-from onsembl.agent.watchdog import watch_limits
+from onsembl.agent.watchdog import watch_limits, watch_preparation
 from onsembl.protocol import request_ids
 from onsembl.protocol.command_messages import MAX_STEERS
 from onsembl.protocol.field_types import MAX_PIDS
@@ -340,10 +340,11 @@ class Runner:
         await self._stop_open_processes()  # there is one if the startup script failed by an internal error
         self._terminal.make_sane()
         self._terminal.write_line(PROMPT + printable(offer.text).replace("\n", "\r\n  "))
-        files = await self._fetch_files(offer)
+        started = asyncio.get_running_loop().time()
+        files = await self._fetch_files(offer, started)
         began = time.monotonic()
-        if self._stop_requested.is_set():
-            return self._end(report, "cancelled")
+        if self._stop_requested.is_set() or self._exceeded is not None:
+            return self._end_before_run(report, offer.limits)
         try:
             run = GuardedRun(self._driver.start(offer, self._context, files))
         except OSError as error:
@@ -352,12 +353,12 @@ class Runner:
         self._run = run
         for steer in self._early_steers:
             self.steer(steer)
-        survivors = await self._wait_or_stop(run, offer)
+        survivors = await self._wait_or_stop(run, offer, started)
         await run.process.drain()
         return self._conclude(report, offer.limits, run, survivors, time.monotonic() - began)
 
-    async def _fetch_files(self, offer: Offer) -> list[AttachedFile]:
-        """The files of the prompt, if the command is not stopped before. Raises AttachmentError."""
+    async def _fetch_files(self, offer: Offer, started: float) -> list[AttachedFile]:
+        """The files of the prompt; none if the command is stopped before or exceeds a limit. Raises AttachmentError."""
         if offer.turn is None or not offer.turn.attachments:
             return []
         attachments = offer.turn.attachments
@@ -365,18 +366,24 @@ class Runner:
             shown = f"  {attachment.name} · {attachment.media_type} · {attachment.size:,} bytes"
             self._terminal.write_line(f"{DIM}{printable(shown)}{RESET}")
         fetching = asyncio.create_task(self._files.place(offer.command_id, attachments), name="files of a prompt")
-        stopped = asyncio.create_task(self._stop_requested.wait(), name="stop")
         try:
-            await asyncio.wait({fetching, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if not fetching.done():
-                return []
-            return fetching.result()
+            exceeded = await watch_preparation(fetching, offer.limits, self._stop_requested, started)
+            if exceeded is not None:
+                self._exceeded = exceeded
+            return fetching.result() if fetching.done() else []
         except OSError as error:
             raise AttachmentError(f"The files cannot be written: {error.strerror}.") from error
         finally:
-            for task in (fetching, stopped):
-                task.cancel()
-            await asyncio.gather(fetching, stopped, return_exceptions=True)
+            fetching.cancel()
+            await asyncio.gather(fetching, return_exceptions=True)
+
+    def _end_before_run(self, report: Accepted, limits: CommandLimits) -> Ended:
+        """The end of a command that was stopped while its files were fetched."""
+        if self._exceeded is None:
+            return self._end(report, "cancelled")
+        error = f"Stopped: {describe(self._exceeded, limits)}."
+        self._terminal.write_line(f"{RED}{error}{RESET}")
+        return self._end(report, "timed_out", error=error, limit=self._exceeded)
 
     def _remove_files(self, remove: Callable[[], None]) -> None:
         try:
@@ -411,7 +418,7 @@ class Runner:
             message += " · Its processes may not have been stopped."
         return self._end(report, "failed", error=message)
 
-    async def _wait_or_stop(self, run: GuardedRun, offer: Offer) -> list[int]:
+    async def _wait_or_stop(self, run: GuardedRun, offer: Offer, started: float) -> list[int]:
         """Wait for the command's end, or stop it; return the pids of processes that survive every stage."""
         process, command_id = run.process, offer.command_id
         exceeded = await watch_limits(
@@ -419,6 +426,7 @@ class Runner:
             offer.limits,
             self._stop_requested,
             lambda usage: self._send(Used(command_id=command_id, usage=usage)),
+            started=started,
         )
         if exceeded is not None:
             self._exceeded = exceeded

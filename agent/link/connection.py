@@ -14,6 +14,7 @@ import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
+from onsembl.agent.drivers.attached_files import AttachmentError
 from onsembl.agent.enrolment import credentials as store
 from onsembl.agent.enrolment.credentials import Credentials
 from onsembl.agent.enrolment.enrol import (
@@ -55,6 +56,9 @@ MAX_REASON = 60
 STABLE_SECONDS = 30.0
 """After a connection that held this long, the delays before reconnecting begin small again."""
 
+FETCH_SECONDS = 15 * 60.0
+"""How long the server may take to give a file of a prompt, outages included, before the command fails."""
+
 
 class AgentConnection:
     """Keeps the agent connected until it is cancelled or only a person can help."""
@@ -82,15 +86,25 @@ class AgentConnection:
         session.on_tokens = self._tokens_received
 
     async def fetch(self, attachment: Attachment) -> bytes:
-        """The content of a file of the running command; tried until the server gives an answer that is final. Raises
-        AttachmentError."""
-        backoff = Backoff(cap=5.0)
-        while True:
-            try:
-                return await fetch_attachment(self._credentials.server, self._credentials.access_token, attachment)
-            except ServerUnreachable as error:  # or the access token has expired: the connection gets the next one
-                logger.warning("%s", error, extra={"action": "server_unreachable"})
-            await asyncio.sleep(backoff.next_delay())
+        """The content of a file of the running command. Raises AttachmentError when the server refuses it, or gives no
+        final answer for `FETCH_SECONDS`."""
+        backoff = Backoff()
+        problem = "the server has not sent all of it"
+        try:
+            async with asyncio.timeout(FETCH_SECONDS):
+                while True:
+                    try:
+                        return await fetch_attachment(
+                            self._credentials.server, self._credentials.access_token, attachment
+                        )
+                    except ServerUnreachable as error:  # or the access token has expired: the connection gets the next
+                        problem = str(error)
+                        logger.warning("%s", error, extra={"action": "server_unreachable"})
+                    await asyncio.sleep(backoff.next_delay())
+        except TimeoutError as error:
+            raise AttachmentError(
+                f"The file {attachment.name} could not be fetched for {FETCH_SECONDS / 60:g} min: {problem}"
+            ) from error
 
     async def run(self) -> None:
         """Stay connected until cancelled. Raises AgentError when only a person can help."""

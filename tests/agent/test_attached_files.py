@@ -15,6 +15,7 @@ from onsembl.agent.link import connection as connection_module
 from onsembl.agent.link.attachments import fetch_attachment
 from onsembl.agent.link.connection import AgentConnection
 from onsembl.protocol.attachments import Attachment
+from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.messages import Offer
 from onsembl.protocol.turn_messages import TurnSettings
 
@@ -63,8 +64,38 @@ async def test_a_fetch_is_repeated_until_the_server_answers(monkeypatch, tmp_pat
     assert not answers
 
 
-async def test_a_command_is_cancelled_while_its_files_are_fetched(tmp_path, context):
-    """It ends without running, and leaves no file."""
+@pytest.mark.parametrize("answers", [True, False], ids=["busy", "silent"])
+async def test_a_fetch_without_a_final_answer_ends(monkeypatch, tmp_path, answers):
+    """After its time; the error has the last answer."""
+
+    async def fetch(_server: str, _token: str, _attachment: Attachment) -> bytes:
+        if answers:
+            raise ServerUnreachable("It is busy.")
+        return await asyncio.Future()
+
+    monkeypatch.setattr(connection_module, "fetch_attachment", fetch)
+    monkeypatch.setattr(connection_module, "FETCH_SECONDS", 0.05)
+    async with answering("200 OK", "") as credentials:
+
+        class Session:
+            pass
+
+        async with asyncio.timeout(30):
+            with pytest.raises(AttachmentError, match="It is busy" if answers else "has not sent all of it"):
+                await AgentConnection(tmp_path, credentials, Session()).fetch(FILE)
+
+
+@pytest.mark.parametrize(
+    ("limits", "asked_by", "outcome", "limit"),
+    [
+        ({}, "operator", "cancelled", None),
+        ({}, "server", "timed_out", "wall_seconds"),
+        ({"wall_seconds": 0.05}, None, "timed_out", "wall_seconds"),
+        ({"wall_seconds": 3600, "idle_seconds": 0.05}, None, "timed_out", "idle_seconds"),
+    ],
+)
+async def test_a_command_is_stopped_while_its_files_are_fetched(tmp_path, context, limits, asked_by, outcome, limit):
+    """By a request or a limit. It ends without running, and leaves no file."""
     bench = Bench(tmp_path, context)
     asked = asyncio.Event()
 
@@ -75,10 +106,13 @@ async def test_a_command_is_cancelled_while_its_files_are_fetched(tmp_path, cont
     bench.runner._files = AttachedFiles(tmp_path / "attachments", never)
     command_id = uuid4()
     turn = TurnSettings(conversation=str(uuid4()), attachments=[FILE])
-    bench.runner.offer(Offer(command_id=command_id, text="touch ran", turn=turn))
+    bench.runner.offer(Offer(command_id=command_id, text="touch ran", turn=turn, limits=CommandLimits(**limits)))
     await asked.wait()
-    bench.runner.cancel(command_id)
-    assert (await bench.ended(command_id)).outcome == "cancelled"
+    if asked_by is not None:
+        bench.runner.cancel(command_id, limit if asked_by == "server" else None)
+    async with asyncio.timeout(30):
+        end = await bench.ended(command_id)
+    assert (end.outcome, end.limit) == (outcome, limit)
     assert not list((tmp_path / "attachments").glob("*"))
     assert not bench.driver.reached
     await bench.runner.shut_down()

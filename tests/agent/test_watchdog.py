@@ -129,6 +129,14 @@ async def test_an_exceeded_limit_ends_the_wait_at_once():
     assert await watching == "tokens"
 
 
+async def test_the_time_before_the_program_counts():
+    """A command that took its whole time to fetch its files is over when its program begins."""
+    started = asyncio.get_running_loop().time() - 60
+    limits = CommandLimits(wall_seconds=60)
+    exceeded = await watch_limits(Running(), limits, asyncio.Event(), lambda _: None, started=started)
+    assert exceeded == "wall_seconds"
+
+
 async def test_waiting_for_a_person_is_not_idle():
     """While a request is open no silence is too long; after it, the time without output counts anew."""
 
