@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
+from itertools import takewhile
 from uuid import uuid4
 
 import httpx
+import psycopg
 import pytest
 from support.agents import until
 from support.cases import cases
@@ -23,6 +25,7 @@ from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import OperatorId
 from onsembl.protocol.states import Role
 from onsembl.realtime.channels.queries import PolicyQuery
+from onsembl.sql.instances import BROADCAST_CHANNEL
 
 from .test_revocation import two_instances
 
@@ -92,6 +95,31 @@ async def test_a_change_of_the_account_ends_what_the_token_opened(instances, nam
     claims = json.dumps(policy.verify(account.access_token))
     readable = await policy.policies("onsembl-x", "authenticated", claims, PolicyQuery(read=frozenset({"broadcast"})))
     assert bool(readable.read) == (status == 200)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update auth.users set banned_until = now() + interval '1 hour' where id = %s",
+        "update auth.users set app_metadata = '{}' where id = %s",
+        "delete from auth.users where id = %s",
+        "delete from auth.sessions where user_id = %s",
+    ],
+)
+def test_every_change_of_an_account_is_announced(database_url, change):
+    """By its own row: also a user without a session is deleted for every instance."""
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        found = conn.execute(
+            "insert into auth.users (email, encrypted_password) values ('ann@example.org', 'x') returning id"
+        ).fetchone()
+        assert found is not None
+        if "sessions" in change:
+            conn.execute("insert into auth.sessions (user_id) values (%s)", found)
+        conn.execute(f"listen {BROADCAST_CHANNEL}")
+        conn.execute(change, found)
+        conn.execute("select pg_notify(%s, 'last')", [BROADCAST_CHANNEL])
+        (told,) = [json.loads(each.payload) for each in takewhile(lambda one: one.payload != "last", conn.notifies())]
+        assert told == {"op": "operator_changed", "operator_id": str(found[0])}
 
 
 class Clock:
