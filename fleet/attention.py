@@ -23,6 +23,7 @@ from onsembl.protocol.attention_messages import (
     QuestionBody,
     RequestBody,
 )
+from onsembl.protocol.attention_notes import NOTES
 from onsembl.protocol.decisions import problem_with
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.tool_rules import ToolRules, ToolUse
@@ -104,6 +105,8 @@ async def answer(
         raise NotOpenError(closed_in_words(before), before)
     if before["digest"] != digest:
         raise NotOpenError("The agent asks something else by now. Look at it again.", before)
+    if before["kind"] in NOTES:
+        raise AnswerError("This note has no answer: dismiss it.")
     try:
         body = convert(before["body"], RequestBody)
     except (msgspec.ValidationError, RecursionError) as error:
@@ -126,6 +129,32 @@ async def answer(
         await attention.add_rule(conn, row, rule, scope, actor.name)
     if (instance_id := await agents.online_at(conn, AgentId(row["agent_id"]))) is not None:
         await instance_messages.send(conn, instance_id, InstanceMessage(op="attend", agent_id=row["agent_id"]))
+    return row
+
+
+async def dismiss(conn: Connection, note_id: UUID, actor: audit.Actor) -> DictRow | None:
+    """Close a note, in the caller's transaction; return its row, None if there is none of this id. Raises AnswerError
+    for a request, which is answered, and NotOpenError."""
+    row = await attention.dismiss(conn, note_id, actor.name)
+    if row is None:
+        now = await attention.get(conn, note_id)
+        if now is None:
+            return None
+        if now["kind"] not in NOTES:
+            raise AnswerError("An agent waits for this request: answer it.")
+        raise NotOpenError(closed_in_words(now), now)
+    detail: dict[str, object] = {
+        "agent_id": str(row["agent_id"]),
+        "command_id": str(row["command_id"]),
+        "kind": row["kind"],
+        "title": row["title"],
+    }
+    await audit.write(
+        conn,
+        audit.Event(
+            actor=actor, action="attention.dismissed", target_kind="attention", target_id=str(note_id), detail=detail
+        ),
+    )
     return row
 
 

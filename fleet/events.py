@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 import psycopg
 
 from onsembl.protocol.activity import AgentActivity, CurrentActivity, activity_of
+from onsembl.protocol.attention_notes import NOTES
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import Role
 from onsembl.sql import agent_facts, events
@@ -72,6 +73,9 @@ def actions_for(event: Mapping[str, Any]) -> list[EventAction]:
             read = EventAction("read the request", "GET", f"/v1/attention/{subject}")
             if not event["is_open"] or detail.get("request_kind") == "idle":
                 return [read]
+            if detail.get("request_kind") in NOTES:
+                dismiss = f"/v1/attention/{subject}/dismiss"
+                return [EventAction("dismiss the note", "POST", dismiss, None, Role.OPERATOR), read]
             answer = f"/v1/attention/{subject}/answer"
             return [EventAction("answer the request", "POST", answer, "AnswerBody", Role.OPERATOR), read]
         case "attention.answered" | "attention.withdrawn":

@@ -6,11 +6,12 @@ import logging
 
 from psycopg.rows import DictRow
 
+from onsembl.protocol.attention_notes import LimitBody
 from onsembl.protocol.ids import AgentId, CommandId
 from onsembl.protocol.states import CommandState
 from onsembl.protocol.turn_messages import TurnReport
 from onsembl.protocol.vendor_limits import resume_at
-from onsembl.sql import audit, vendor_limits
+from onsembl.sql import attention, audit, vendor_limits
 from onsembl.sql.database import Connection
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ async def record(conn: Connection, command: DictRow, name: str, turn: TurnReport
         "An agent has reached a usage limit of its vendor",
         extra={"action": "usage_limit_reached", "agent_id": str(agent_id), "until": until.isoformat()},
     )
+    await attention.note_limit(conn, command["id"], LimitBody(until=until, text=(command["error"] or "")[:4096]))
     if command["limits"].get("on_limit") != "fail":
         text = None if turn.limit.untouched else GO_ON
         await vendor_limits.continue_command(conn, CommandId(command["id"]), text)

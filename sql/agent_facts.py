@@ -10,6 +10,7 @@ from uuid import UUID
 from psycopg.rows import DictRow
 
 from onsembl.protocol.activity import AgentFacts
+from onsembl.protocol.attention_notes import NOTES
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.silence import TurnTimes
 from onsembl.sql.database import Connection
@@ -35,11 +36,11 @@ async def of_agents(conn: Connection, agent_ids: Collection[AgentId] | None = No
            left join (
                select agent_id, count(*) as waiting, min(asked_at) as waiting_since,
                       (array_agg(title order by seq))[1] as waiting_title, (array_agg(id order by seq))[1] as waiting_id
-               from attention where state = 'open' group by agent_id
+               from attention where state = 'open' and kind <> all(%(notes)s) group by agent_id
            ) as asking on asking.agent_id = agents.id
            left join (select at from halts where lifted_at is null) as halt on true
            where %(ids)s::uuid[] is null or agents.id = any(%(ids)s)""",
-        {"ids": list(agent_ids) if agent_ids is not None else None},
+        {"ids": list(agent_ids) if agent_ids is not None else None, "notes": list(NOTES)},
     )
     return {
         AgentId(row.pop("id")): AgentFacts(**{name: _plain(value) for name, value in row.items()})

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Literal
 from uuid import UUID
 
+import msgspec
 from msgspec import to_builtins
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from onsembl.protocol.attention_messages import MAX_OPEN_REQUESTS, Asked, Decision, GivenAnswer, IdleBody
+from onsembl.protocol.attention_notes import NOTES, LimitBody
 from onsembl.protocol.ids import AgentId
 from onsembl.sql.database import Connection
 
@@ -60,7 +63,8 @@ async def ask(conn: Connection, agent_id: AgentId, asked: Asked) -> DictRow | No
             select %(id)s, agent_id, id, conversation_id, %(kind)s, %(title)s, %(body)s, %(digest)s, %(step)s, %(guess)s
             from commands
             where id = %(command)s and agent_id = %(agent)s and state in ('dispatched', 'running')
-              and (select count(*) from attention where agent_id = %(agent)s and state = 'open' and id <> %(id)s)
+              and (select count(*) from attention where agent_id = %(agent)s and state = 'open'
+                     and kind <> all(%(notes)s) and id <> %(id)s)
                   < %(most)s
             for share of commands  -- the end of the command waits, and then sees this request
             on conflict (id) do update
@@ -82,6 +86,7 @@ async def ask(conn: Connection, agent_id: AgentId, asked: Asked) -> DictRow | No
             "step": asked.step,
             "guess": isinstance(asked.body, IdleBody) and asked.body.guess,
             "most": MAX_OPEN_REQUESTS,
+            "notes": list(NOTES),
         },
     )
     return await cursor.fetchone()
@@ -101,8 +106,35 @@ async def withdraw_others(conn: Connection, agent_id: AgentId, open_ids: Collect
     await conn.execute(
         """update attention
            set state = 'withdrawn', closed_at = now(), reason = 'The agent does not wait for it any more.'
-           where agent_id = %s and state = 'open' and not id = any(%s)""",
-        [agent_id, list(open_ids)],
+           where agent_id = %s and state = 'open' and kind <> all(%s) and not id = any(%s)""",
+        [agent_id, list(NOTES), list(open_ids)],
+    )
+
+
+async def dismiss(conn: Connection, note_id: UUID, by_name: str) -> DictRow | None:
+    """Close an open note, and return its row; None if there is no such open note."""
+    cursor = await conn.execute(
+        f"""update attention set state = 'withdrawn', closed_at = now(), reason = %s
+            where id = %s and state = 'open' and kind = any(%s) returning {COLUMNS}""",
+        [f"Dismissed by {by_name}.", note_id, list(NOTES)],
+    )
+    return await cursor.fetchone()
+
+
+async def note_limit(conn: Connection, command_id: UUID, body: LimitBody) -> None:
+    """Make the note of a failed turn the only one of its agent's usage limit."""
+    await conn.execute(
+        """update attention as earlier
+           set state = 'withdrawn', closed_at = now(), reason = 'The agent has reached a limit again.'
+           from commands where commands.id = %s and earlier.agent_id = commands.agent_id and kind = 'limit'
+             and earlier.state = 'open'""",
+        [command_id],
+    )
+    encoded = msgspec.json.encode(body)
+    await conn.execute(
+        """update attention set kind = 'limit', body = %s, digest = %s
+           where command_id = %s and kind = 'failed' and state = 'open'""",
+        [Jsonb(to_builtins(body)), sha256(encoded).hexdigest(), command_id],
     )
 
 

@@ -37,6 +37,7 @@ ACTIONS: dict[str, str] = {
     "alert.acknowledged": "An operator acknowledged an alert.",
     "archive.dropped": "A day of recordings was deleted after its retention time.",
     "attention.answered": "A request of an agent was answered by an operator or a rule; the detail has what was asked.",
+    "attention.dismissed": "An operator dismissed a note: of a failed turn, or of a usage limit.",
     "attention.rule_deleted": "An operator deleted a rule that answered requests of an agent.",
     "audit.dropped": "A day of this log was deleted after its retention time.",
     "audit.exported": "This log was exported.",

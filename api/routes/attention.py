@@ -21,7 +21,7 @@ from onsembl.api.routes.attention_models import (
     AttentionRuleQuery,
     AttentionRules,
 )
-from onsembl.fleet.attention import AnswerError, NotOpenError, answer
+from onsembl.fleet.attention import AnswerError, NotOpenError, answer, dismiss
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import Role
 from onsembl.sql import attention, audit
@@ -82,6 +82,18 @@ async def answer_requests(call: Call[AnswersBody]) -> dict[str, object]:
                 call.services.metrics.request_answered(row)
         results.append({"id": one.id, "request": row, "problem": problem})
     return {"results": results}
+
+
+async def dismiss_note(call: Call[NoBody]) -> DictRow:
+    """A request of an agent is answered in place of it."""
+    try:
+        async with call.services.pool.connection() as conn:
+            row = await dismiss(conn, call.id("attention_id"), call.actor)
+    except NotOpenError as error:
+        raise Problem(409, str(error), state=error.row["state"]) from error
+    except AnswerError as error:
+        raise Problem(422, str(error)) from error
+    return found(row, "note")
 
 
 async def list_rules(call: Call[NoBody]) -> dict[str, object]:
@@ -162,5 +174,14 @@ ENDPOINTS = [
         answer=AttentionRequest,
         role=Role.OPERATOR,
         problems=(404, 409),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/attention/{attention_id:uuid}/dismiss",
+        handler=dismiss_note,
+        summary="Dismiss a note: of a failed turn, or of a usage limit",
+        answer=AttentionRequest,
+        role=Role.OPERATOR,
+        problems=(404, 409, 422),
     ),
 ]

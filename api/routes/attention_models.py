@@ -17,9 +17,8 @@ from onsembl.protocol.attention_messages import (
     Digest,
     FilledForm,
     QuestionAnswer,
-    RequestBody,
-    RequestKind,
 )
+from onsembl.protocol.attention_notes import AttentionBody, AttentionKind
 from onsembl.protocol.field_types import RowNumber
 from onsembl.protocol.tool_rules import Rule
 
@@ -30,7 +29,8 @@ MAX_ANSWERS = 200
 
 class AttentionRequest(Answer, frozen=True, kw_only=True):
     """A request of an agent that waits, or waited, for a person. Kinds: `permission` (a tool call), `question`, `plan`,
-    `elicitation` (a form), and `idle`: a program that waits for input at its terminal, which has no answer here.
+    `elicitation` (a form), and `idle`: a program that waits for input at its terminal, which has no answer here. Notes
+    of the control center are listed with them, `failed` and `limit`: no agent waits, and a person dismisses them.
 
     `body` is what is asked, `digest` names it. With `guess`, nothing says that the program waits but its silence.
     `step` is the number of the tool call's step. An answered request has the `decision` without secret answers, and in
@@ -44,9 +44,9 @@ class AttentionRequest(Answer, frozen=True, kw_only=True):
     agent_id: UUID
     command_id: UUID
     conversation_id: UUID | None
-    kind: RequestKind
+    kind: AttentionKind
     title: str
-    body: RequestBody
+    body: AttentionBody
     digest: str
     step: int | None
     guess: bool
@@ -75,7 +75,7 @@ class AttentionQuery(Query, frozen=True, kw_only=True):
     state: RequestState | None = None
     agent_id: UUID | None = None
     command_id: UUID | None = None
-    kind: RequestKind | None = None
+    kind: AttentionKind | None = None
     after: RowNumber | None = None
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
 

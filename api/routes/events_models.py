@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from onsembl.api.http.models import Answer, Query, Time
 from onsembl.protocol.activity import CurrentActivity
-from onsembl.protocol.attention_messages import RequestKind
+from onsembl.protocol.attention_notes import AttentionKind
 from onsembl.protocol.reports import Severity
 from onsembl.protocol.states import CommandState, Role
 
@@ -35,7 +35,7 @@ class RequestAsked(Answer, frozen=True, kw_only=True, tag="attention.asked", tag
     """An agent asks, or asks something else under the same id. An answer names the `digest`. With `guess`, nothing says
     that the program waits but its silence."""
 
-    request_kind: RequestKind
+    request_kind: AttentionKind
     title: str
     digest: str
     guess: bool
@@ -44,7 +44,7 @@ class RequestAsked(Answer, frozen=True, kw_only=True, tag="attention.asked", tag
 class RequestAnswered(Answer, frozen=True, kw_only=True, tag="attention.answered", tag_field="kind"):
     """A request was answered, by an operator or by a rule. The request itself has the whole decision."""
 
-    request_kind: RequestKind
+    request_kind: AttentionKind
     title: str
     decision: Literal["allow", "deny", "answers", "form"]
     answered_by_kind: Literal["operator", "rule"]
@@ -55,7 +55,7 @@ class RequestAnswered(Answer, frozen=True, kw_only=True, tag="attention.answered
 class RequestWithdrawn(Answer, frozen=True, kw_only=True, tag="attention.withdrawn", tag_field="kind"):
     """A request does not wait any more, and nobody has answered it."""
 
-    request_kind: RequestKind
+    request_kind: AttentionKind
     title: str
     reason: str
 

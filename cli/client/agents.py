@@ -18,6 +18,7 @@ from onsembl.cli.client.options import (
 from onsembl.cli.client.rest_client import OperatorClient
 from onsembl.cli.json_output import json_option, print_json
 from onsembl.cli.output import local_time, print_line, styled
+from onsembl.protocol.attention_notes import NOTES
 from onsembl.protocol.permissions import PERMISSION_MODES
 
 _name_argument = click.argument("name")
@@ -37,7 +38,7 @@ def list_agents(as_json: bool, server: str | None) -> None:
     with OperatorClient(server) as client:
         rows = client.request("GET", "/v1/agents")["agents"]
         requests = client.collect("/v1/attention", "requests", {"state": "open"}, sys.maxsize, cursor="after")
-    oldest = {request["agent_id"]: request for request in reversed(requests)}
+    oldest = {request["agent_id"]: request for request in reversed(requests) if request["kind"] not in NOTES}
     if as_json:
         print_json([{**agent, "waits": oldest.get(agent["id"])} for agent in rows])
         return

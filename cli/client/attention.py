@@ -16,6 +16,7 @@ from onsembl.cli.errors import CliError
 from onsembl.cli.hints import command_line
 from onsembl.cli.json_output import json_option, print_json
 from onsembl.cli.output import local_time, print_field, print_line, print_lines, styled
+from onsembl.protocol.attention_notes import NOTES
 
 POLL_SECONDS = 1.0
 STATES = ("open", "answered", "withdrawn")
@@ -95,6 +96,8 @@ def show(request_id: UUID, as_json: bool, server: str | None) -> None:
         print_field("delivery", row["delivery"], width=12)
     elif row["state"] == "withdrawn":
         print_field("withdrawn", row["reason"], width=12)
+    elif row["kind"] in NOTES:
+        print_line(f"Dismiss it with: {command_line('attention dismiss', row['id'])}")
     elif row["kind"] != "idle":
         print_line(f"Answer it with: {command_line('attention answer', row['id'])}")
 
@@ -158,6 +161,20 @@ def answer(
         print_line(f"Answered: {answered['title']}")
 
 
+@attention_group.command()
+@_request_argument
+@json_option
+@server_option
+def dismiss(request_id: UUID, as_json: bool, server: str | None) -> None:
+    """Dismiss a note, of a failed turn or of a usage limit, for all operators."""
+    with OperatorClient(server) as client:
+        row = client.request("POST", f"/v1/attention/{request_id}/dismiss")
+    if as_json:
+        print_json(row)
+    else:
+        print_line(f"Dismissed: {row['title']}")
+
+
 def _answers(row: dict[str, Any], given: tuple[str, ...]) -> list[dict[str, Any]]:
     """The answers by the id of their question; without an id they are for the only one. Raises CliError."""
     ids = [question["id"] for question in row["body"].get("questions", ())]
@@ -205,5 +222,8 @@ def _print_body(body: dict[str, Any]) -> None:
         case "elicitation":
             print_field(body["server"], body["message"], width=12)
             print_lines(body["schema"], indent="  ")
+        case "limit":
+            print_field("until", local_time(body["until"]), width=12)
+            print_lines(body["text"], indent="  ")
         case _:
             print_lines(body["text"], indent="  ")

@@ -302,3 +302,40 @@ async def test_a_rule_answers_later_requests(api, operator):
     actions = [(action, detail.get("rule")) for action, detail in await audit_entries(api, "attention.%")]
     assert ("attention.answered", "Bash(npm *)") in actions
     assert actions[-2:] == [("attention.rule_deleted", "Bash(npm test)"), ("attention.rule_deleted", "Bash(npm *)")]
+
+
+async def test_a_failed_turn_leaves_a_note(api, operator, tmp_path):
+    """A turn that fails, and a command that is lost, leave one note for each conversation, which is dismissed once and
+    for which nobody waits."""
+    run = CommandLine(api, await api.operator(Role.OPERATOR), tmp_path).run
+    viewer = Operator(api, await api.operator(Role.VIEWER))
+    agent = await api.enrol("one", "claude")
+    async with running(api, operator, agent=agent) as asking:
+        await asking.ask()
+        await asking.end("failed", error="The model is gone.")
+        (note,) = await listed(operator)
+        assert (note["kind"], note["title"]) == ("failed", "do it")
+        assert note["body"] == {"kind": "failed", "state": "failed", "text": "The model is gone."}
+        out, _ = await run("agents", "list")
+        assert "waits" not in out
+        path = f"/v1/attention/{note['id']}"
+        await call_api(viewer, "POST", path + "/dismiss", status=403)
+        problem = await call_api(operator, "POST", path + "/answer", body_of(note), 422)
+        assert "dismiss" in problem["detail"]
+        out, _ = await run("attention", "show", note["id"])
+        assert "The model is gone." in out and "attention dismiss" in out
+    command = await operator.send(agent.id, "again", conversation="latest")
+    async with connected(api, agent, command) as asking:
+        asked = await asking.ask()
+        await until_state(operator, asked["request_id"], state="open")
+        assert {row["kind"] for row in await listed(operator)} == {"permission", "failed"}, "the agent still has a note"
+        await call_api(operator, "POST", f"/v1/attention/{asked['request_id']}/dismiss", status=422)
+        async with await connect(api.database_url, autocommit=True) as conn:
+            await conn.execute("update onsembl.commands set state = 'lost' where id = %s", [command["id"]])
+    (lost,) = await listed(operator)
+    assert (lost["title"], lost["body"]["state"]) == ("again", "lost")
+    assert "later command" in (await until_state(operator, note["id"], state="withdrawn"))["reason"]
+    await run("attention", "dismiss", lost["id"])
+    problem = await call_api(operator, "POST", f"/v1/attention/{lost['id']}/dismiss", status=409)
+    assert "Dismissed by operator@example.org" in problem["detail"]
+    assert [action for action, _ in await audit_entries(api, "attention.%")] == ["attention.dismissed"]

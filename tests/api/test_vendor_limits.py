@@ -211,3 +211,28 @@ async def test_a_command_is_continued_a_limited_number_of_times(api, agent, oper
             return row["limited_until"] is not None and await queue_of(operator, agent.id) == []
 
         await until(over, "the command is not sent again")
+
+
+async def notes(operator: Operator, state: str = "open") -> list[dict]:
+    return (await call_api(operator, "GET", f"/v1/attention?state={state}", None, 200))["requests"]
+
+
+async def test_a_limit_leaves_a_note_until_the_agent_goes_on(api, agent, operator):
+    """The note of a limit replaces that of the failed turn. It is withdrawn when the agent goes on, or dismissed."""
+    async with api.agent_socket(agent) as socket:
+        turns = await an_agent(socket)
+        for reset in (in_hours(1), in_hours(2)):
+            await operator.send(agent.id, "work", limits={"on_limit": "fail"})
+            await turns.end(await turns.take(), limit={"resets_at": reset, "untouched": True})
+            (note,) = await notes(operator)
+            assert (note["kind"], note["title"]) == ("limit", "work")
+            assert note["body"]["until"][:16] >= reset[:16]
+            await call_api(operator, "POST", f"/v1/agents/{agent.id}/go-on")
+            assert await notes(operator) == []
+            assert (await notes(operator, "withdrawn"))[-1]["reason"] == "The agent goes on."
+        await operator.send(agent.id, "work", limits={"on_limit": "fail"})
+        await turns.end(await turns.take(), limit={"resets_at": in_hours(1), "untouched": True})
+        (note,) = await notes(operator)
+        dismissed = await call_api(operator, "POST", f"/v1/attention/{note['id']}/dismiss")
+        assert dismissed["reason"].startswith("Dismissed by")
+        assert (await row_of(operator, agent.id))["limited_until"] is not None, "a dismissal changes nothing"

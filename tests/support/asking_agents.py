@@ -52,8 +52,8 @@ class AskingAgent:
     async def taken(self, answer: dict, fate: str = "given") -> None:
         await self.tell(type="answer_taken", request_id=answer["request_id"], digest=answer["digest"], fate=fate)
 
-    async def end(self) -> None:
-        end = {"type": "ended", "command_id": self.command["id"], "outcome": "succeeded"}
+    async def end(self, outcome: str = "succeeded", **fields: object) -> None:
+        end = {"type": "ended", "command_id": self.command["id"], "outcome": outcome, **fields}
         await self.tell(**end, ended_at=datetime.now(UTC).isoformat())
         await next_message(self.socket, "end_recorded")
 

@@ -211,6 +211,8 @@ class Objects:
             return await self._forgotten_conversation()
         if operation == "readStep":
             return await self._step(parameter)
+        if operation == "dismissNote":
+            return await self._note()
         return await self._makers[parameter]()
 
     async def completed(self, operation: str, example: Example) -> Example:
@@ -345,6 +347,15 @@ class Objects:
                select gen_random_uuid(), agent_id, id, 'permission', 'ls',
                    '{"kind": "permission", "tool": "Bash", "tool_kind": "execute", "input": "{}", "rules": ["Bash"],
                      "editable": true}',
+                   repeat('0', 64)
+               from commands where id = %s returning id""",
+            await self._command(),
+        )
+
+    async def _note(self) -> str:
+        return await self._insert(
+            """insert into attention (id, agent_id, command_id, kind, title, body, digest)
+               select gen_random_uuid(), agent_id, id, 'failed', 'ls', '{"kind": "failed", "state": "lost"}',
                    repeat('0', 64)
                from commands where id = %s returning id""",
             await self._command(),

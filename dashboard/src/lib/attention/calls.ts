@@ -37,6 +37,12 @@ export async function answer(api: Api, row: AttentionRequest, given: Given): Pro
   return [{ id: row.id, row: answered, problem: "" }];
 }
 
+/** Dismisses a note. Raises ApiError: with status 409 when it is not open any more. */
+export async function dismiss(api: Api, note: AttentionRequest): Promise<Result[]> {
+  const dismissed = await api.post("/v1/attention/{attention_id}/dismiss", { params: { path: { attention_id: note.id } } });
+  return [{ id: note.id, row: dismissed, problem: "" }];
+}
+
 /** Gives several requests the same answer; each has its own result. Raises ApiError. */
 export async function answerTogether(api: Api, rows: readonly AttentionRequest[], given: Given): Promise<Result[]> {
   const answers = rows.map(({ id, digest }) => ({ id, digest, ...given }));

@@ -4,16 +4,19 @@ import { type Api, ApiError } from "../api.ts";
 import { Backoff } from "../backoff.ts";
 import type { AttentionRequest } from "../rest.ts";
 import { listOpen } from "./calls.ts";
-import { oldestFirst } from "./rows.ts";
+import { isNote, oldestFirst } from "./rows.ts";
 
-/** The open requests of the fleet: read by REST, and read again whenever one has changed. */
+/** The open requests and notes of the fleet: read by REST, and read again whenever one has changed. */
 export class OpenRequests {
   /** False until the requests have been read once. */
   loaded = $state(false);
   problem = $state("");
   readonly #rows = new SvelteMap<string, AttentionRequest>();
-  /** The oldest first. */
-  readonly rows = $derived([...this.#rows.values()].sort(oldestFirst));
+  readonly #sorted = $derived([...this.#rows.values()].sort(oldestFirst));
+  /** The requests, for which agents wait; the oldest first. */
+  readonly rows = $derived(this.#sorted.filter((row) => !isNote(row)));
+  /** The notes, for which nobody waits; the oldest first. */
+  readonly notes = $derived(this.#sorted.filter(isNote));
   /** The oldest request of each agent that has one. */
   readonly oldest = $derived(new Map([...this.rows].reverse().map((row) => [row.agent_id, row])));
 

@@ -12,6 +12,8 @@ export const KIND_LABELS: Record<RequestKind, string> = {
   plan: "Plan",
   elicitation: "Form",
   idle: "Waits for input",
+  failed: "Failed",
+  limit: "Usage limit",
 };
 
 /** The words of the two plain answers. */

@@ -25,6 +25,8 @@ describe("the order", () => {
     expect(nextOf(rows, third)?.id).toBe("1");
     expect(nextOf(rows, first, -1)?.id).toBe("3");
     expect(nextOf([first], first)).toBeNull();
+    const note = row("0", { kind: "failed" });
+    expect(nextOf([...rows, note], third)?.id).toBe("0"); // a note comes after all requests
   });
 
   test("a request that is not open any more has a next one", () => {

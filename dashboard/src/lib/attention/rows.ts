@@ -1,5 +1,10 @@
 import type { AttentionRequest } from "../rest.ts";
 
+/** Whether this is a note of the control center: nobody waits for it, and it has no answer. */
+export function isNote({ kind }: Pick<AttentionRequest, "kind">): boolean {
+  return kind === "failed" || kind === "limit";
+}
+
 /** The answer to a request: the request as it is now, and why this answer does not count, if it does not. */
 export interface Result {
   id: string;
@@ -22,8 +27,9 @@ export function alike(row: AttentionRequest, rows: readonly AttentionRequest[]):
   return like === null ? [] : rows.filter((other) => other.id !== row.id && likeness(other) === like).slice(0, MAX_TOGETHER - 1);
 }
 
+/** The order of the list: requests before notes, and the oldest first. */
 export function oldestFirst(a: AttentionRequest, b: AttentionRequest): number {
-  return Date.parse(a.asked_at) - Date.parse(b.asked_at) || (a.id < b.id ? -1 : 1);
+  return Number(isNote(a)) - Number(isNote(b)) || Date.parse(a.asked_at) - Date.parse(b.asked_at) || (a.id < b.id ? -1 : 1);
 }
 
 /** The request that is shown after this one: the next older first, then from the beginning; null if there is none. */
@@ -36,6 +42,7 @@ export function nextOf(rows: readonly AttentionRequest[], row: AttentionRequest,
 /** What became of a request, as a sentence; null while it is open. `me` is the id of the person who reads it. */
 export function fateOf(row: AttentionRequest, me: string | null): string | null {
   if (row.state === "open") return null;
+  if (isNote(row)) return row.reason ?? "";
   if (row.state === "withdrawn") return `Withdrawn: ${row.reason ?? "nothing waits for an answer any more."}`;
   return `${deed(row)} by ${author(row, me)}.${detail(row)}`;
 }
