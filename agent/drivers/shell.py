@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from uuid import UUID
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
 
 from onsembl.agent.drivers.attached_files import AttachedFile
+from onsembl.agent.drivers.idle_watch import IdleWatch, Wait
+from onsembl.agent.drivers.step_recorder import short
 from onsembl.agent.process.process import Process, ProcessContext
-from onsembl.protocol.attention_messages import Decision
+from onsembl.agent.process.terminal_calls import TerminalCalls
+from onsembl.agent.requests import Requests
+from onsembl.protocol.attention_messages import Asked, Decision, IdleBody, digest_of
 from onsembl.protocol.messages import Offer
 
 SHELL = ("/bin/bash", "-c", "--")  # after `--`, a command line that begins with a dash is no option
 CTRL_C = b"\x03"
+LOOK_SECONDS = 1.0
+"""How often a command line is looked at: whether it waits for a person, or goes on."""
 
 
 class ShellRun:
-    """A running command line."""
+    """A running command line, whose calls for a person are requests without an answer."""
 
     usage = None
     turn = None
@@ -24,11 +31,20 @@ class ShellRun:
     exceeded = None
     takes_steers = False
     waits = False
+    """A call, or a guess, does not stop the limit of idle time: many programs ring the bell."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, command_id: UUID, requests: Requests) -> None:
         self.process = process
         self.progressed = asyncio.Event()
         self.on_steered: Callable[[UUID, int], None] = lambda _id, _step: None
+        self._command_id = command_id
+        self._requests = requests
+        self._loop = asyncio.get_running_loop()
+        self._calls = TerminalCalls()
+        self._watch = IdleWatch(self._loop.time())
+        process.on_terminal_output = self._output
+        process.on_typed = lambda: self._watch.typed(self._loop.time())
+        self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
 
     def interrupt(self) -> None:
         self.process.press_interrupt(CTRL_C)
@@ -37,16 +53,50 @@ class ShellRun:
         raise NotImplementedError
 
     def give(self, request_id: UUID, decision: Decision, by: str) -> bool:
-        raise NotImplementedError
+        return False  # its answer is typed
 
     def withdraw_requests(self, reason: str) -> None:
-        pass
+        self._timer.cancel()
+        for request_id in self._requests.open_of(self._command_id):
+            self._requests.withdraw(request_id, reason)
 
     def deny_requests(self, reason: str) -> None:
-        pass
+        for request_id in self._requests.open_of(self._command_id):
+            self._requests.withdraw(request_id, reason)
 
     def finish(self) -> str | None:
+        self._timer.cancel()
         return None
+
+    def _output(self, data: bytes) -> None:
+        now = self._loop.time()
+        self._watch.wrote(now)
+        for text in self._calls.feed(data):
+            self._watch.called(text, now)
+
+    def _look(self) -> None:
+        if self.process.exited.done():
+            return
+        self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
+        now = self._loop.time()
+        match self._watch.poll(now, reads=self._watch.is_silent(now) and self.process.reads_terminal()):
+            case Wait() as wait:
+                body = IdleBody(text=wait.text, guess=wait.guess)
+                self._requests.ask(
+                    Asked(
+                        request_id=uuid4(),
+                        command_id=self._command_id,
+                        title=short(wait.text),
+                        body=body,
+                        digest=digest_of(body),
+                        asked_at=datetime.now(UTC),
+                    )
+                )
+            case "withdraw":
+                for request_id in self._requests.open_of(self._command_id):
+                    self._requests.withdraw(request_id, "The program goes on.")
+            case None:
+                pass
 
 
 class ShellDriver:
@@ -60,7 +110,8 @@ class ShellDriver:
 
     def start(self, offer: Offer, context: ProcessContext, files: Sequence[AttachedFile] = ()) -> ShellRun:
         argv = [*SHELL, script(offer.text), *context.arguments]
-        return ShellRun(Process.in_terminal(argv, str(offer.command_id), context))
+        process = Process.in_terminal(argv, str(offer.command_id), context)
+        return ShellRun(process, offer.command_id, context.requests)
 
 
 def script(text: str) -> str:

@@ -23,6 +23,7 @@ from onsembl.agent.process.environment import command_environment
 from onsembl.agent.process.line_limit import LineLimit
 from onsembl.agent.process.reaper import Reaper
 from onsembl.agent.process.terminal_flush import LOCAL_MODES, flush_unread
+from onsembl.agent.process.terminal_reader import reads_terminal
 from onsembl.agent.process.tree import ProcessTree
 from onsembl.agent.process.typeahead import Typeahead
 from onsembl.agent.requests import Requests
@@ -114,6 +115,10 @@ class Process:
         self._drained = asyncio.Event()
         self._pty: int | None = None
         self._tty = ""
+        self.on_terminal_output: Callable[[bytes], None] = lambda _data: None
+        """Called with the output of a program in a pseudo-terminal."""
+        self.on_typed: Callable[[], None] = lambda: None
+        """Called when a person types."""
         self._inside: int | None = None
         """The program's side of the pseudo-terminal. A program that closes its side would otherwise seem to have ended,
         and could not open it again."""
@@ -247,7 +252,14 @@ class Process:
             return "no_terminal"
         if not self._line_limit.accepts(keys, canonical=self._reads_lines()):
             return "line_too_long"
-        return None if self._typeahead.add(keys) else "too_much"
+        if not self._typeahead.add(keys):
+            return "too_much"
+        self.on_typed()
+        return None
+
+    def reads_terminal(self) -> bool:
+        """Whether the program sleeps in a read of its pseudo-terminal, as far as the kernel tells."""
+        return self._pty is not None and reads_terminal(self._pty, self._tty)
 
     def _reads_lines(self) -> bool:
         """Whether the terminal gives its program whole lines (canonical mode)."""
@@ -308,6 +320,7 @@ class Process:
     def _from_program(self, data: bytes) -> None:
         if self._terminal.write_asking(data) and self._answers_due is None:
             self._answer()
+        self.on_terminal_output(data)
 
     def _answer(self) -> None:
         """Answer the program's queries in the terminal's place."""
