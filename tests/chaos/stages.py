@@ -20,6 +20,8 @@ from onsembl.cli.server.dashboard import dashboard_files
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 
 FAST_RECOVERY = ("--dead-after", "2")
+PATIENT = "claude:interrupt=600"
+"""The turn of a coding agent ends by its interrupt alone, however long the machine takes to kill and start parts."""
 
 
 class MutedLink(CuttableLink):
@@ -104,7 +106,7 @@ async def center_running(
     async with AsyncExitStack() as stack:
         url = own_postgres.url()
         parts: dict[str, Part | PostgresPart] = {"postgres": PostgresPart(own_postgres)}
-        api_part = parts["api"] = ApiPart(tmp_path, url)
+        api_part = parts["api"] = ApiPart(tmp_path, url, ONSEMBL_CANCEL_TIMES=PATIENT)
         parts["worker"] = Part(tmp_path, "worker", "worker", *FAST_RECOVERY, database_url=url)
         # A new clone builds its page first, which may take longer than an API has time to be ready.
         await asyncio.to_thread(dashboard_files, print)

@@ -1,5 +1,5 @@
-"""SIGKILL of each part while commands are in every state, each on an agent of its own: each command ends in the right
-state and ran once."""
+"""SIGKILL of each part while commands are in every state, each on an agent of its own, and while turns of coding agents
+are at points of each sort: each command ends in the right state and ran once, and no step of a turn is lost."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from chaos.stages import Center, Stage, center_running
+from chaos.turns import bring_all, environment, stages_at, surviving
 from support.agents import FINAL, sleepers, until
 from support.api_calls import call_api
 from support.missing_guards import remove_from_function, without
@@ -169,6 +170,8 @@ POINTS: list[Point] = [
     has_ended_unacknowledged,
 ]
 LAST_POINT = is_promoted_undispatched
+TURNS = {"tool result on its way": False, "steered": False, "interrupt sent": False, "tool begun": True}
+"""The points of turns, and whether the agent is killed, too."""
 
 
 async def kill_at(center: Center, stages: dict[Point, Stage], victims: str) -> None:
@@ -203,17 +206,23 @@ KILLS = pytest.mark.parametrize(
 
 
 @KILLS
-@pytest.mark.seconds(25)
+@pytest.mark.seconds(30)
 @pytest.mark.timeout(600)
 async def test_commands_in_every_state_survive_a_kill(
     own_postgres: EmbeddedPostgres, tmp_path: Path, kills: tuple[str, ...]
 ) -> None:
-    """Each command ends in the right state and runs once, whether one part or all parts are killed."""
-    async with center_running(own_postgres, tmp_path) as center:
+    """Each command ends in the right state and runs once, whether one part or all parts are killed; turns of coding
+    agents survive a kill of everything."""
+    async with center_running(own_postgres, tmp_path, **environment(tmp_path)) as center:
         points = [*POINTS, LAST_POINT]
         made = await asyncio.gather(*(center.stage(point.__name__) for point in points))
-        for victims in kills:
-            await kill_at(center, dict(zip(points, made, strict=True)), victims)
+        stages = dict(zip(points, made, strict=True))
+        for victims in kills[:-1]:
+            await kill_at(center, stages, victims)
+        turns = await bring_all(await stages_at(center, TURNS), "turn")
+        agents = {point for point, is_killed in TURNS.items() if is_killed}
+        async with surviving(turns, kills[-1], agents):
+            await kill_at(center, stages, kills[-1])
 
 
 AGENT_WITHOUT_JOURNAL = """
