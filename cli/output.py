@@ -13,7 +13,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -48,9 +48,24 @@ def print_lines(text: str, indent: str = "") -> None:
 
 
 def print_field(name: str, value: object, width: int = 20) -> None:
-    """Print a field; the lines of its value stand below one another."""
-    indented = visible_lines(str(value)).replace("\n", "\n" + " " * (width + 1))
+    """Print a field; the lines of its value stand below one another. `value` is one of JSON."""
+    indented = visible_lines(_as_text(value)).replace("\n", "\n" + " " * (width + 1))
     _print(f"{visible(name):<{width}} {indented}")
+
+
+def _as_text(value: object) -> str:
+    """A JSON value as a person reads it: the fields of an object that say something, and the values of a list."""
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case dict():
+            named = cast("dict[str, object]", value).items()
+            fields = [(name, inner) for name, inner in named if inner not in (None, "", [], {})]
+            return ", ".join(f"{name.replace('_', ' ')} {_as_text(inner)}" for name, inner in fields)
+        case list():
+            return "\n".join(map(_as_text, cast("list[object]", value)))
+        case _:
+            return str(value)
 
 
 def print_progress(text: str) -> None:
