@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from onsembl.cli.client.command_state import state_of
 from onsembl.cli.client.options import (
     count_option,
     limit_options,
@@ -75,7 +76,7 @@ def list_commands(
     for command in rows:
         name = names.get(command["agent_id"], "")
         first_line = command["text"].strip().partition("\n")[0][:80]
-        print_line(f"{command['id']}  {command['created_at'][:19]}  {name:<20} {command['state']:<10} {first_line}")
+        print_line(f"{command['id']}  {command['created_at'][:19]}  {name:<20} ", state_of(command), f" {first_line}")
 
 
 @commands_group.command()

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from onsembl.cli.client.command_state import state_of
 from onsembl.cli.client.options import count_option, server_option
 from onsembl.cli.client.rest_client import OperatorClient
 from onsembl.cli.hints import command_line
@@ -76,7 +77,7 @@ def show(conversation_id: object, as_json: bool, server: str | None) -> None:
         first_line = turn["text"].strip().partition("\n")[0][:80]
         shown = f"{number:>4}" if turn["started_at"] is not None else " " * 4
         number -= turn["started_at"] is not None
-        print_line(f"{shown}  {turn['id']}  {turn['created_at'][:19]}  {turn['state']:<10} {first_line}")
+        print_line(f"{shown}  {turn['id']}  {turn['created_at'][:19]}  ", state_of(turn), f" {first_line}")
 
 
 @conversations_group.command()

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from onsembl.cli.client.command_state import state_of
 from onsembl.cli.client.options import count_option, reason_option, server_option
 from onsembl.cli.client.rest_client import OperatorClient
 from onsembl.cli.json_output import json_option, print_json
@@ -52,7 +53,7 @@ def show(group_id: object, as_json: bool, server: str | None) -> None:
     print_lines(group["text"], "  | ")
     for command in group["commands"]:
         name = names.get(command["agent_id"], command["agent_id"])
-        print_line(f"  {command['id']}  {name:<20} {command['state']:<10} {command['error'] or ''}".rstrip())
+        print_line(f"  {command['id']}  {name:<20} ", state_of(command), f" {command['error'] or ''}".rstrip())
 
 
 @groups.command()

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from onsembl.cli.client.command_state import outcome
 from onsembl.cli.client.files import files_options, store_files
 from onsembl.cli.client.live_output import LiveOutput
 from onsembl.cli.client.options import (
@@ -119,10 +120,10 @@ def send(
             _print(ended, names, as_json)
         elif output is not None:
             output.finish(ended[0])
-            if ended[0]["state"] != CommandState.SUCCEEDED:
-                print_line(_outcome(ended[0]), err=True)
+            if ended[0]["state"] != CommandState.SUCCEEDED or ended[0]["denied"]:
+                print_line(outcome(ended[0]), err=True)
             elif ended[0]["steer_state"] == "taken":
-                print_line(_outcome(ended[0]))
+                print_line(outcome(ended[0]))
     if len(agents) == 1 and ended[0]["exit_code"]:
         sys.exit(min(int(ended[0]["exit_code"]), 255))
     sys.exit(0 if all(command["state"] == CommandState.SUCCEEDED for command in ended) else 1)
@@ -133,7 +134,8 @@ def _print(commands: list[dict[str, Any]], names: dict[str, str], as_json: bool)
         print_json(commands)
         return
     for command in commands:
-        print_line(f"{command['id']}  {names.get(command['agent_id'], command['agent_id']):<24} {_outcome(command)}")
+        name = names.get(command["agent_id"], command["agent_id"])
+        print_line(f"{command['id']}  {name:<24} ", outcome(command))
         if (steered := command["steer_state"]) is not None:
             late = "No turn runs: it is the next command."
             print_line(f"  {late if steered == 'late' else 'It goes into the turn of ' + command['steers'] + '.'}")
@@ -162,7 +164,7 @@ def _follow(
                     with suppress(ServerUnavailable):  # the next round reads it
                         output.read(row)
                 if row["state"] in FINAL_STATES and not quiet:
-                    print_line(f"{names.get(row['agent_id'], row['agent_id']):<24} {_outcome(row)}")
+                    print_line(f"{names.get(row['agent_id'], row['agent_id']):<24} ", outcome(row))
             waiting = [command_id for command_id in waiting if rows[command_id]["state"] not in FINAL_STATES]
             if waiting:
                 time.sleep(POLL_SECONDS)
@@ -173,19 +175,3 @@ def _follow(
         print_line(f"{continues}. To cancel {'it' if len(waiting) == 1 else 'one'}: {cancel}", err=True)
         sys.exit(INTERRUPTED)
     return list(rows.values())
-
-
-def _outcome(command: dict[str, Any]) -> str:
-    parts = [command["state"]]
-    if command["exit_code"]:
-        parts.append(f"exit {command['exit_code']}")
-    if command["signal"]:
-        parts.append(f"signal {command['signal']}")
-    if command["error"]:
-        parts.append(command["error"])
-    if command["steer_state"] == "taken":
-        parts.append(f"taken as step {command['steer_step']} of {command['steers']}")
-    if command["denied"]:
-        denials = [f"{denial['tool']} {denial['title']}".strip() for denial in command["denials"]]
-        parts.append(f"{command['denied']} not allowed: {'; '.join(denials)}")
-    return ", ".join(parts)

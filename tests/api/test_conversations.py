@@ -20,7 +20,7 @@ from onsembl.sql.database import connect
 
 FORGOTTEN = (
     "Claude Code does not know this conversation any more. "
-    "Begin a new one with its last answer: onsembl conversations anew"
+    "Begin a new one with its last answer: onsembl conversations anew CONVERSATION_ID"
 )
 
 

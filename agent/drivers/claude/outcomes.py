@@ -9,7 +9,7 @@ from onsembl.agent.drivers.start_failure import MAX_CAUSE, with_doctor
 from onsembl.protocol.turn_events import TurnOutcome
 
 INTERRUPTED = "The turn was interrupted."
-BEGIN_ANEW = "Begin a new one with its last answer: onsembl conversations anew"
+BEGIN_ANEW = "Begin a new one with its last answer: onsembl conversations anew CONVERSATION_ID"
 _DIAGNOSTIC = "[ede_diagnostic]"
 """Begins diagnostics for the CLI's own developers."""
 _TOO_LONG = "Prompt is too long"
