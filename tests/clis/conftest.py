@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import subprocess
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 from api.conftest import api, settings
+from clis.programs import CLAUDE, CODEX, GEMINI
 from support.agents import Operator
 from support.scripted_model import model_running
 from support.server import Api
@@ -20,8 +20,8 @@ __all__ = ["api", "settings"]  # pytest finds them here
 
 
 def install(folder: Path, *arguments: str) -> Path:
-    """Install packages by npm, once; return Claude Code's program. Scripts of packages do not run: the program is in a
-    package for this platform."""
+    """Install packages by npm, once; return their folder. Scripts of packages do not run: each program is in a package
+    for this platform."""
     made = folder / "node_modules" / ".package-lock.json"
     with (folder / "package.json").open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # each process of the tests comes here
@@ -33,13 +33,12 @@ def install(folder: Path, *arguments: str) -> Path:
                 check=True,
                 capture_output=True,
             )
-    (program,) = (folder / "node_modules" / "@anthropic-ai").glob("claude-code-*/claude")
-    return program
+    return folder / "node_modules"
 
 
 @pytest.fixture(scope="session")
 def pinned() -> Path:
-    """The Claude Code of the lock file."""
+    """The packages of the lock file."""
     return install(Path(__file__).parent, "ci")
 
 
@@ -50,28 +49,22 @@ async def model() -> AsyncGenerator[str]:
         yield url
 
 
-def use(program: Path, model: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let agents that are started from now on run this Claude Code on the model, in a home of their own."""
-    (folder / "bin").mkdir()
-    (folder / "bin" / "claude").symlink_to(program)
-    (folder / "home").mkdir()
-    environment = {
-        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
-        "HOME": str(folder / "home"),
-        "ANTHROPIC_BASE_URL": model,
-        "ANTHROPIC_API_KEY": "fake",
-        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-        "IS_SANDBOX": "1",  # root may use the mode `full`
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("CLAUDE_CONFIG_DIR", raising=False)
-
-
 @pytest.fixture
 def claude(pinned: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let agents find the Claude Code of the lock file."""
-    use(pinned, model, tmp_path, monkeypatch)
+    CLAUDE.use(pinned, model, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def codex(pinned: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let agents find the Codex of the lock file."""
+    CODEX.use(pinned, model, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def gemini(pinned: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let agents find the Gemini CLI of the lock file."""
+    GEMINI.use(pinned, model, tmp_path, monkeypatch)
 
 
 @pytest.fixture

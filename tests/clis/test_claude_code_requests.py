@@ -13,7 +13,9 @@ from uuid import uuid4
 
 import pytest
 from agent.conftest import PATIENT, Alone, alone
-from clis.conftest import use
+from clis.programs import CLAUDE
+
+from onsembl.agent.mcp.gateway import server_name
 
 pytestmark = pytest.mark.clis
 
@@ -21,7 +23,7 @@ pytestmark = pytest.mark.clis
 @pytest.fixture
 async def agent(pinned: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Alone]:
     """An agent whose server takes requests."""
-    use(pinned, model, tmp_path, monkeypatch)
+    CLAUDE.use(pinned, model, tmp_path, monkeypatch)
     async with alone(tmp_path, kind="claude", times=PATIENT) as agent:
         agent.order("welcome", True)
         await agent.report("open_requests")
@@ -166,10 +168,11 @@ async def test_an_open_request_is_asked_again_after_a_reconnect(agent, tmp_path)
     assert (tmp_path / "a").exists() and not (tmp_path / "b").exists()
 
 
-async def test_the_agents_own_tools_need_no_permission(agent):
+async def test_the_agents_own_tools_need_no_permission(agent, tmp_path):
     """A question to the operator waits for its answer; a note does not wait. The user's files have neither."""
     ask = json.dumps({"question": "Deploy?", "options": ["now", "later"]})
-    begin(agent, f'[call: mcp__onsembl__notify {{"text": "begun"}}] [call: mcp__onsembl__ask_operator {ask}]')
+    server = f"mcp__{server_name(tmp_path)}"
+    begin(agent, f'[call: {server}__notify {{"text": "begun"}}] [call: {server}__ask_operator {ask}]')
     request = await asked(agent)
     assert (request["title"], request["body"]["kind"]) == ("Deploy?", "question")
     agent.answer(request, "answers", answers=[{"id": "1", "answers": ["later"]}])

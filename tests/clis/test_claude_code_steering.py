@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from clis.test_claude_code import steps_of
+from clis.turns import steps_of
 from support.agents import FINAL, Operator, agent_running, until
 
 pytestmark = [pytest.mark.clis, pytest.mark.timeout(600)]

@@ -11,13 +11,7 @@ from support.api_calls import call_api
 pytestmark = pytest.mark.clis
 
 TURNS = 20
-NAMES = {
-    "input_tokens": "input_tokens",
-    "output_tokens": "output_tokens",
-    "cache_read_tokens": "cache_read_input_tokens",
-    "cache_write_tokens": "cache_creation_input_tokens",
-}
-"""Each of our counts, and the vendor's name of it."""
+COUNTS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 
 
 def prompt(number: int) -> str:
@@ -34,11 +28,11 @@ async def test_the_usage_of_turns_is_what_the_model_served(api, admin, claude, m
             command = await admin.send(agent.id, prompt(number), conversation=conversation)
             ended = await admin.until_state(command, *FINAL)
             assert (ended["state"], ended["error"]) == ("succeeded", None)
-            counted.update({name: ended["usage"][name] for name in NAMES})
+            counted.update({name: ended["usage"][name] for name in COUNTS})
             conversation = "new" if number % 7 == 0 else ended["conversation_id"]
             if number % 6 == 0:
                 path = f"/v1/conversations/{ended['conversation_id']}/fork"
                 conversation = (await call_api(admin, "POST", path, {}, 201))["id"]
     served = (await api.http.get(f"{model}/served")).json()
-    assert served["cache_read_input_tokens"] > 0 and served["cache_creation_input_tokens"] > 0
-    assert dict(counted) == {name: served[theirs] for name, theirs in NAMES.items()}
+    assert served["cache_read_tokens"] > 0 and served["cache_write_tokens"] > 0
+    assert dict(counted) == served

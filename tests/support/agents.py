@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -43,14 +43,17 @@ async def agent_running(
     kind: str = "shell",
     server: str | None = None,
     anew: bool = False,
+    arguments: Sequence[str] = (),
     **spawned: Any,
 ) -> AsyncGenerator[RunningAgent]:
-    """Enrol an agent and run it until the block ends; `spawned` are options of `fork_onsembl`. With `anew` it is a new
-    process, which has the memory of a real one: a forked one has all modules of the tests."""
+    """Enrol an agent and run it until the block ends; `arguments` are those for its CLI, `spawned` options of
+    `fork_onsembl`. With `anew` it is a new process, which has the memory of a real one: a forked one has all modules of
+    the tests."""
     folder = tmp_path / "agents"
     if not (folder / name).exists():
         store.save(folder / name, await enrol(server or api.url, await api.enrolment_token(), name, AgentKind(kind)))
     run = ("agent", "run", "--verbose", "--name", name, "--state-dir", str(folder), "--cwd", str(tmp_path))
+    run += ("--", *arguments) if arguments else ()
     process: ForkedProcess | asyncio.subprocess.Process
     if anew:
         process = await asyncio.create_subprocess_exec(sys.executable, "-m", ONSEMBL, *run)
@@ -63,10 +66,10 @@ async def agent_running(
         await agent.stop()
 
 
-async def until(probe: Callable[[], Awaitable[object]], what: str) -> object:
+async def until(probe: Callable[[], Awaitable[object]], what: str, seconds: float = 60) -> object:
     """Wait until the probe returns something true, and return that. It runs every 20 ms at first, then every 100 ms."""
     pause = 0.02
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(seconds):
         while not (found := await probe()):
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, 0.1)
@@ -89,12 +92,12 @@ class Operator:
     async def read(self, command: dict) -> dict:
         return (await self.api.http.get(f"/v1/commands/{command['id']}", headers=self.headers)).json()
 
-    async def until_state(self, command: dict, *states: str) -> dict:
+    async def until_state(self, command: dict, *states: str, seconds: float = 60) -> dict:
         async def reached():
             row = await self.read(command)  # A problem document while the database is unavailable.
             return row if row.get("state") in states else None
 
-        return await until(reached, f"{states}")
+        return await until(reached, f"{states}", seconds)
 
     async def cancel(self, command: dict) -> None:
         response = await self.api.http.post(f"/v1/commands/{command['id']}/cancel", json={}, headers=self.headers)

@@ -59,7 +59,7 @@ async def _run(folder: Path, kind: str, adopt: bool, timeouts: StopTimeouts) -> 
     journal = Journal(folder)
     requests = Requests()
     requests.send = lambda message: print(encode(message), flush=True)
-    tools = ToolGateway()
+    tools = ToolGateway(folder)
     await tools.start()
     context = ProcessContext(folder, terminal, reaper, driver_folder=folder / "driver", requests=requests, tools=tools)
     driver = DRIVERS[AgentKind(kind)]()

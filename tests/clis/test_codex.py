@@ -1,0 +1,15 @@
+"""The real Codex through agent and server, on a scripted model: it does what codex.toml says."""
+
+from __future__ import annotations
+
+import pytest
+from clis.programs import CODEX
+from clis.turns import check, runnable, table
+
+pytestmark = [pytest.mark.clis, pytest.mark.timeout(600)]
+
+
+@pytest.mark.parametrize("case", runnable(table("codex")), ids=lambda case: case["name"])
+async def test_a_case_gives_what_the_table_says(api, admin, codex, tmp_path, case):
+    """State, error, steps, and no process is left."""
+    await check(api, admin, tmp_path, CODEX, case)

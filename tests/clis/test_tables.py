@@ -1,0 +1,49 @@
+"""The tables of the coding CLIs: each has all cases, a reason in each empty cell, and Claude Code's tree of steps."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clis.turns import table
+
+OTHERS = sorted(path.stem for path in Path(__file__).parent.glob("*.toml") if path.stem != "claude_code")
+ONLY_CLAUDE = {"rules allow what would be asked", "a pattern allows no more than it says"}
+ONLY_CLAUDE |= {"a denial holds in a lax mode, and in a subagent"}
+"""Only Claude Code holds a command's rules itself."""
+STEERED = ["a text for a running tool", "a text for a running answer"]
+"""Cases that Claude Code has in test_claude_code_steering.py."""
+STEP = re.compile(r"( *)(\w+).*? (completed|failed|denied)(?=[:*]|$)")
+
+
+def tree(case: dict[str, Any]) -> list[list[str]]:
+    """Of each turn the kind, the depth and the status of its steps."""
+    found: list[list[str]] = []
+    for turn in case["turn"]:
+        steps = [STEP.match(line) for line in turn["steps"].strip().splitlines()]
+        found.append([f"{step[1]}{step[2]} {step[3]}" for step in steps if step is not None])
+        assert len(found[-1]) == len(steps)
+    return found
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_table_has_all_cases(name, subtests):
+    """In the order of Claude Code's table; a cell is filled, or has a reason. A tree differs if a reason says so."""
+    claude = {case["name"]: case for case in table("claude_code")["case"] if case["name"] not in ONLY_CLAUDE}
+    cases = table(name)["case"]
+    assert [case["name"] for case in cases] == [*claude, *STEERED]
+    for case in cases:
+        with subtests.test(case=case["name"]):
+            assert ("turn" in case) != ("cannot" in case)
+            if "turn" in case and case["name"] in claude:
+                assert (tree(case) != tree(claude[case["name"]])) == ("differs" in case)
+
+
+def test_trees_tell_steps_apart():
+    """By kind, status and depth."""
+    lines = ["tool Agent completed: look", "  tool Bash failed: a completed: b", "result interrupted failed*"]
+    turn = {"steps": "\n".join(lines)}
+    (steps,) = tree({"turn": [turn]})
+    assert steps == ["tool completed", "  tool failed", "result failed"]
