@@ -207,6 +207,51 @@ def test_only_edits_in_the_folder_are_accepted(path, root, decision):
     assert [line["result"]["decision"] for line in server.sent if "result" in line] == [decision, "decline"]
 
 
+@pytest.mark.parametrize(("mode", "decision"), [("ask", "decline"), ("accept_edits", "accept")])
+def test_a_recorded_subagent(mode, decision):
+    """Its task, calls and messages are below the call that began it; its requests are answered as those of the turn."""
+    (server,) = replayed("codex-subagent", mode)
+    spawned, waited = [call for call in server.of(ToolCall) if call.name == "subagent"]
+    below = [event for event in server.events if event.parent == spawned.id]
+    assert [event.text for event in below if isinstance(event, MessageChunk)][-1] == "Done inside."
+    assert [event.title for event in below if isinstance(event, ToolCall)] == ["echo inner", f"{FOLDER}/inner.txt"]
+    assert [event.status for event in below if isinstance(event, ToolCallEnded)] == ["completed", "completed"]
+    denied = [event for event in below if isinstance(event, PermissionDenied)]
+    assert len(denied) == (decision == "decline")
+    decisions = [line["result"]["decision"] for line in server.sent if "decision" in line.get("result", {})]
+    assert decisions == [decision]
+    assert [event.text for event in server.of(ToolCallEnded) if event.id == waited.id] == ["Done inside."]
+
+
+def test_a_subagents_first_call_may_come_before_its_thread_is_named():
+    """It belongs to the subagent that is being begun. What an unknown thread does is shown beside the turn's own."""
+    server = Server(translator()).open()
+    server.tell("item/completed", threadId="t9", item={"type": "commandExecution", "id": "x", "command": "id"})
+    server.item("started", type="collabAgentToolCall", id="s", tool="spawnAgent", receiverThreadIds=[], prompt="look")
+    server.tell("item/started", threadId="t2", item={"type": "commandExecution", "id": "c", "command": "ls"})
+    server.item("completed", type="collabAgentToolCall", id="s", tool="spawnAgent", receiverThreadIds=["t2"])
+    server.tell("item/completed", threadId="t2", item={"type": "agentMessage", "id": "m", "text": "Seen."})
+    request = {"threadId": "t2", "itemId": "c", "command": "ls"}
+    server.decision = None
+    server.say({"id": 0, "method": "item/commandExecution/requestApproval", "params": request})
+    server.tell("serverRequest/resolved", threadId="t2", requestId=0)
+    assert [(call.title, call.parent) for call in server.of(ToolCall)] == [("id", None), ("look", None), ("ls", "s")]
+    assert [(event.text, event.parent) for event in server.of(MessageChunk)] == [("Seen.", "s")]
+    assert [event.parent for event in server.of(RequestOpened)] == ["s"]
+    assert len(server.of(RequestWithdrawn)) == 1
+    server.complete()
+    assert {event.id for event in server.of(ToolCallEnded)} == {"x", "s", "c"}
+
+
+def test_a_configuration_that_codex_does_not_use_is_told():
+    """With what is wrong in it; a warning about the machine is not of this turn."""
+    server = Server(translator()).open()
+    details = "url is not supported for stdio\nin `mcp_servers.x`"
+    server.say({"method": "configWarning", "params": {"summary": "Using defaults.", "details": details}})
+    server.say({"method": "configWarning", "params": {"summary": "No bubblewrap.", "details": None}})
+    assert [notice.text for notice in server.of(Notice)] == [f"Using defaults. {details}"]
+
+
 def test_recorded_errors_and_retries():
     """A reconnect is a notice; an error of the model and a limit of the plan end the turn in words."""
     servers = list(replayed("codex-resume-errors"))

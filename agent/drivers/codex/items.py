@@ -8,12 +8,13 @@ from typing import cast
 from onsembl.agent.drivers.json_lines import Json, as_count, as_object, as_objects, as_text, to_json
 from onsembl.protocol.turn_events import Diff, PlanEntry, PlanStatus, ToolCall, ToolKind
 
+SUBAGENT = "subagent"
 _TOOLS: dict[str, tuple[str, ToolKind]] = {
     "commandExecution": ("shell", "execute"),
     "fileChange": ("edit", "edit"),
     "mcpToolCall": ("mcp", "other"),
     "dynamicToolCall": ("tool", "other"),
-    "collabAgentToolCall": ("subagent", "think"),
+    "collabAgentToolCall": (SUBAGENT, "think"),
     "webSearch": ("web_search", "fetch"),
     "imageView": ("view_image", "read"),
     "imageGeneration": ("generate_image", "other"),
@@ -86,10 +87,37 @@ def result(item: Json) -> str:
     texts = [as_text(item.get("aggregatedOutput"))]
     content = as_objects(as_object(item.get("result")).get("content"))
     texts += [as_text(part.get("text")) for part in content]
+    texts += [as_text(as_object(state).get("message")) for state in as_object(item.get("agentsStates")).values()]
     texts.append(as_text(as_object(item.get("error")).get("message")))
     if as_count(item.get("exitCode")) > 0:
         texts.append(f"exit {item['exitCode']}")
     return "\n".join(text.rstrip("\n") for text in texts if text)
+
+
+def begun_threads(item: Json) -> list[str]:
+    """The threads of the subagents that a tool call has begun."""
+    threads = item.get("receiverThreadIds")
+    if item.get("tool") != "spawnAgent" or not isinstance(threads, list):
+        return []
+    return [as_text(thread) for thread in cast("list[object]", threads)]
+
+
+def task(item: Json) -> str:
+    """The text of a message to a subagent; nothing for another item."""
+    if item.get("type") != "userMessage":
+        return ""
+    return "".join(as_text(part.get("text")) for part in as_objects(item.get("content")))
+
+
+def message(item: Json) -> str:
+    """The text of an ended message or thought; nothing for another item."""
+    match item.get("type"):
+        case "agentMessage" | "plan":
+            return as_text(item.get("text"))
+        case "reasoning":
+            return thought(item)
+        case _:
+            return ""
 
 
 def thought(item: Json) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
 from uuid import UUID, uuid4
 
+import msgspec
+
 from onsembl.agent.drivers.codex import items, requests
 from onsembl.agent.drivers.codex.permissions import STARTS, ModeStart
 from onsembl.agent.drivers.json_lines import (
@@ -56,7 +58,7 @@ _DELTAS: dict[str, Speaker] = {
 }
 _SILENT = frozenset(
     {
-        *("configWarning", "warning", "thread/started", "thread/status/changed", "thread/readState/changed"),
+        *("warning", "thread/started", "thread/status/changed", "thread/readState/changed"),
         *("thread/settings/updated", "thread/name/updated", "turn/started", "turn/diff/updated", "hook/started"),
         *("hook/completed", "remoteControl/status/changed", "deprecationNotice"),
         *("item/commandExecution/outputDelta", "item/fileChange/outputDelta", "item/fileChange/patchUpdated"),
@@ -114,7 +116,9 @@ class CodexTranslator:
         self._unshown: list[TurnEvent] = []
         """The end of a turn without a prompt."""
         self._calls: dict[str, ToolCall] = {}
-        """The tool calls without a result."""
+        """The tool calls without a result, those of subagents included."""
+        self._subagents: dict[str, str] = {}
+        """The threads of subagents, each with the id of the call that began it."""
         self._asked: dict[UUID, tuple[Request, str]] = {}
         """The requests that wait for a person, each with the title of its call."""
         self._changes: dict[str, list[str]] = {}
@@ -320,10 +324,10 @@ class CodexTranslator:
             case Unknown(text) if text is not None:
                 yield Notice(kind="unknown_output", text=text)
             case Notification(method, params):
-                if not self._ended and params.get("threadId") in (None, self._thread):
+                if self._thread and (thread := as_text(params.get("threadId"))) not in ("", self._thread):
+                    yield from self._subagent_notification(thread, method, params)
+                elif not self._ended:
                     yield from self._notification(method, params)
-                elif method == "thread/tokenUsage/updated" and self._thread not in ("", params.get("threadId")):
-                    self._count(as_object(params.get("tokenUsage")), own=False)  # of a subagent
             case Request():
                 yield from self._request(message)
             case Result(resume, value):
@@ -366,7 +370,8 @@ class CodexTranslator:
                 id = uuid4()
                 self._asked[id] = request, title
                 shown = requests.title_of(body, method, title)
-                yield RequestOpened(id=id, tool_call=identity, title=shown, body=body)
+                parent = call.parent if call is not None else None
+                yield RequestOpened(id=id, tool_call=identity, title=shown, body=body, parent=parent)
 
     def _allows(self, identity: str, params: Json) -> bool:
         """Whether the mode allows a change of files."""
@@ -391,7 +396,9 @@ class CodexTranslator:
         if identity not in self._denied and not self._ended:
             name = requests.tool_name(request.method)
             self._denied[identity] = Denial(tool=name, title=short(title))
-            yield PermissionDenied(tool_call=identity, name=name, title=title, reason=reason)
+            call = self._calls.get(identity)
+            parent = call.parent if call is not None else None
+            yield PermissionDenied(tool_call=identity, name=name, title=title, reason=reason, parent=parent)
 
     def _notification(self, method: str, params: Json) -> Iterator[TurnEvent]:
         if method in _DELTAS:
@@ -424,6 +431,9 @@ class CodexTranslator:
             case "model/rerouted":
                 self._rerouted = as_text(params.get("toModel"))
                 yield Notice(kind="information", text=f"Codex uses the model {self._rerouted}.")
+            case "configWarning":  # without details it is about the machine
+                if details := as_text(params.get("details")):
+                    yield Notice(kind="information", text=f"{as_text(params.get('summary'))} {details}".strip())
             case "error" if params.get("willRetry"):
                 yield Notice(kind="retry", text=as_text(as_object(params.get("error")).get("message")))
             case "account/rateLimits/updated":
@@ -431,12 +441,52 @@ class CodexTranslator:
             case _:
                 self.unknown += method not in _SILENT and method != "error"
 
+    def _subagent_notification(self, thread: str, method: str, params: Json) -> Iterator[TurnEvent]:
+        """A notification of another thread than that of the turn. Messages come whole: pieces of several at a time
+        would make many short ones."""
+        if method == "thread/tokenUsage/updated":
+            self._count(as_object(params.get("tokenUsage")), own=False)
+        elif not self._ended and method == "serverRequest/resolved":
+            yield from self._resolved(params.get("requestId"))
+        elif not self._ended and method in ("item/started", "item/completed"):
+            item, parent = as_object(params.get("item")), self._begun_by(thread)
+            speaker: Speaker = "thought" if item.get("type") == "reasoning" else "agent"
+            if (text := items.task(item) if method == "item/started" else "") and parent is not None:
+                yield from self._whole_message("user", text, parent)
+            elif (text := items.message(item) if method == "item/completed" else "") and parent is not None:
+                yield from self._whole_message(speaker, text, parent)
+            elif items.tool_call(item) is not None:
+                yield from self._tool(method, item, parent)
+
+    def _begun_by(self, thread: str) -> str | None:
+        """The call that began a subagent. Its end, which names the thread, may come after the subagent's first item."""
+        if thread not in self._subagents:
+            begun = self._subagents.values()
+            calls = [call.id for call in self._calls.values() if call.name == items.SUBAGENT and call.id not in begun]
+            if not calls:
+                return None
+            self._subagents[thread] = calls[0]
+        return self._subagents[thread]
+
+    def _tool(self, method: str, item: Json, parent: str | None = None) -> Iterator[TurnEvent]:
+        """The begin or the end of a tool call; the end of one that was not announced is both."""
+        yield from self._tool_started(item, parent)
+        if method == "item/completed":
+            self._subagents.update(dict.fromkeys(items.begun_threads(item), as_text(item.get("id"))))
+            if (identity := as_text(item.get("id"))) in self._calls:
+                yield from self._end_message()
+                yield self._end_call(identity, item)
+
     def _item_started(self, item: Json) -> Iterator[TurnEvent]:
         if item.get("type") == "userMessage":
             yield from self._message_taken(item)
-        elif (call := items.tool_call(item)) is not None and call.id not in self._calls:
+        else:
+            yield from self._tool("item/started", item)
+
+    def _tool_started(self, item: Json, parent: str | None) -> Iterator[TurnEvent]:
+        if (call := items.tool_call(item)) is not None and call.id not in self._calls:
             yield from self._end_message()
-            self._calls[call.id] = call
+            self._calls[call.id] = call = msgspec.structs.replace(call, parent=parent)
             self._acted = True
             self._changes[call.id] = items.paths(item)
             yield call
@@ -462,14 +512,16 @@ class CodexTranslator:
             case "contextCompaction":
                 yield from self._compacted()
             case _:
-                yield from self._item_started(item)  # one that was not announced
-                if identity in self._calls:
-                    yield from self._end_message()
-                    yield self._end_call(identity, item)
+                yield from self._tool("item/completed", item)
 
     def _compacted(self) -> Iterator[TurnEvent]:
         yield from self._end_message()
         yield Notice(kind="compaction", text="The conversation was compacted: its older part is now a summary.")
+
+    def _whole_message(self, speaker: Speaker, text: str, parent: str) -> Iterator[TurnEvent]:
+        yield from self._end_message()
+        yield MessageChunk(speaker=speaker, text=text, parent=parent)
+        yield MessageEnded(parent=parent)
 
     def _message(self, identity: str, speaker: Speaker, text: str) -> Iterator[TurnEvent]:
         """A whole message, whose pieces may have been shown."""
@@ -485,9 +537,9 @@ class CodexTranslator:
             yield MessageEnded()
 
     def _end_call(self, identity: str, item: Json) -> ToolCallEnded:
-        del self._calls[identity]
-        failed = item.get("status") != "completed"
-        return ToolCallEnded(id=identity, status="failed" if failed else "completed", text=items.result(item))
+        call = self._calls.pop(identity)
+        status = "completed" if item.get("status") == "completed" else "failed"
+        return ToolCallEnded(id=identity, status=status, text=items.result(item), parent=call.parent)
 
     def _turn_completed(self, turn: Json) -> Iterator[TurnEvent]:
         """The turn has ended. An item that was cut never ends by itself, and a command may outlive its turn."""
