@@ -186,7 +186,7 @@ class Agent:
         """From when on steps may be sent again, on the loop's clock."""
         self._reaper = Reaper(adopt=True)
         driver: Driver = DRIVERS[config.kind]()
-        requests, self._tools = Requests(), ToolGateway()
+        requests, self._tools = Requests(), ToolGateway(config.folder)
         context = ProcessContext(
             config.cwd,
             self._terminal,

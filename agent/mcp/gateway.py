@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import hmac
 import json
 import logging
@@ -23,17 +24,26 @@ from onsembl.protocol.turn_events import TurnEvent
 
 logger = logging.getLogger(__name__)
 
-SERVER_NAME = "onsembl"
 COMMAND = (sys.executable, "-m", "onsembl.agent.mcp.pipe")
 """The same as `onsembl agent mcp`, which starts more slowly."""
 MAX_CONNECTIONS = 16
 """Of one command; a CLI may start the server again, and its subagents have their own."""
 
 
-class ToolAccess:
-    """The access of one command to its tools. `show` gets the events of calls."""
+def server_name(folder: Path | None) -> str:
+    """The CLIs' name of the server of tools of the agent that keeps its state in `folder`.
 
-    def __init__(self, path: Path, pending_seconds: float, close: Callable[[ToolAccess], None]) -> None:
+    A server of the user that is called `onsembl` keeps its name, and is not taken for this one. The name stays the
+    same, for the model's cache has the list of tools.
+    """
+    return f"onsembl-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
+
+
+class ToolAccess:
+    """The access of one command to its tools, whose server has this name. `show` gets the events of calls."""
+
+    def __init__(self, name: str, path: Path, pending_seconds: float, close: Callable[[ToolAccess], None]) -> None:
+        self.server_name = name
         self.secret = secrets.token_urlsafe(32)
         self.pending_seconds = pending_seconds
         self.tools = OperatorTools()
@@ -51,7 +61,7 @@ class ToolAccess:
         """The configuration of the server, as JSON: the secret is named, not told."""
         server: Json = {"type": "stdio", "command": COMMAND[0], "args": [*COMMAND[1:]]}
         server["env"] = {name: f"${{{name}}}" for name in self.environment}
-        return json.dumps({"mcpServers": {SERVER_NAME: server}})
+        return json.dumps({"mcpServers": {self.server_name: server}})
 
     def close(self) -> None:
         """End the access: the secret is not good any more."""
@@ -60,9 +70,10 @@ class ToolAccess:
 
 
 class ToolGateway:
-    """Listens in a folder that only this user can open."""
+    """Listens in a folder that only this user can open. The agent keeps its state in `state`."""
 
-    def __init__(self) -> None:
+    def __init__(self, state: Path | None = None) -> None:
+        self._name = server_name(state)
         self._folder = tempfile.TemporaryDirectory(prefix="onsembl-")  # a socket's path may have 100 bytes
         self._path = Path(self._folder.name) / "tools"
         self._admitted: set[ToolAccess] = set()
@@ -88,7 +99,7 @@ class ToolGateway:
         """Give a command access; None while the gateway does not listen. A call waits so long before it is pending."""
         if self._server is None:
             return None
-        access = ToolAccess(self._path, pending_seconds, self._dismiss)
+        access = ToolAccess(self._name, self._path, pending_seconds, self._dismiss)
         self._admitted.add(access)
         return access
 

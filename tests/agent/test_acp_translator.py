@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -251,6 +251,22 @@ def test_a_copy_of_a_conversation_is_refused():
     assert "cannot fork" in (run.error or "") and run.input_complete
 
 
+def test_what_comes_before_the_prompt_belongs_to_no_turn():
+    """Nor does Gemini's message about the mode that was asked for; the model's own text is shown, whatever it is."""
+    client = Client(translator(mode="full"))
+    client.answer("initialize", INITIALIZED)
+    client.answer("session/new", SESSION)
+    said = {"type": "text", "text": "[MODE_UPDATE] yolo"}
+    client.update("agent_message_chunk", content={"type": "text", "text": "of another turn"})
+    client.update("tool_call", toolCallId="c", title="x", status="in_progress")
+    client.answer("session/set_mode", {})
+    client.update("agent_message_chunk", content=said)
+    assert client.of(MessageChunk) == client.of(ToolCall) == []
+    client.update("agent_message_chunk", content={"type": "text", "text": "[MODE_UPDATE] plan"})
+    client.update("agent_message_chunk", content=said)
+    assert [event.text for event in client.of(MessageChunk)] == ["[MODE_UPDATE] plan", "[MODE_UPDATE] yolo"]
+
+
 def test_an_interrupt_before_the_prompt_ends_the_turn():
     """Nothing is sent any more, whatever the CLI answers then."""
     client = Client(translator())
@@ -405,10 +421,11 @@ def asking(
     decision: Decision | None,
     kinds: tuple[str, ...] = ("allow_always", "allow_once", "reject_once"),
     servers: tuple[dict, ...] = (),
+    own_tools: Sequence[str] = (),
     **call: object,
 ) -> Client:
     """A turn in which the CLI asks about a call, with options of these kinds, and has these servers of tools."""
-    client = Client(translator(cli=ANY, mcp_servers=servers))
+    client = Client(translator(cli=ANY, mcp_servers=servers, own_tools=own_tools))
     client.answer("initialize", {**INITIALIZED, "authMethods": []})
     client.answer("session/new", SESSION)
     client.answer("session/set_mode", {})
@@ -468,11 +485,15 @@ def test_what_is_asked_is_shown_whole():
 
 
 def test_the_agents_own_tools_need_no_permission():
-    """Where the CLI has them; by the whole title, and only for a call of no kind, as these are."""
-    call, server = {"kind": "other", "title": "ask_operator (onsembl MCP Server)"}, {"name": "onsembl"}
-    allowed = asking(None, servers=(server,), **call)
+    """Where the CLI has them; by the whole title, and only for a call of no kind, as these are. A server of the user
+    that has another name is not taken for the agent's."""
+    call, server = {"kind": "other", "title": "ask_operator (onsembl-1a MCP Server)"}, {"name": "onsembl-1a"}
+    own = GEMINI.own_tools("onsembl-1a")
+    allowed = asking(None, servers=(server,), own_tools=own, **call)
     assert answers(allowed) == [{"outcome": "selected", "optionId": "allow_once"}] and not allowed.of(RequestOpened)
     opening = next(line for line in allowed.sent if line.get("method") == "session/new")
     assert opening["params"]["mcpServers"] == [server]
-    for other in (call, {**call, "kind": "execute"}, {**call, "title": "ask_operator (onsembl MCP Server) "}):
-        assert len(asking(None, servers=() if other == call else (server,), **other).of(RequestOpened)) == 1
+    titles = ("ask_operator (onsembl MCP Server)", f"{call['title']} ", "x (onsembl-1a MCP Server)")
+    for other in ({**call, "kind": "execute"}, *({**call, "title": title} for title in titles)):
+        assert len(asking(None, servers=(server,), own_tools=own, **other).of(RequestOpened)) == 1
+    assert len(asking(None, servers=(), own_tools=(), **call).of(RequestOpened)) == 1

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from support.decisions import UNASKED, decided
 
 from onsembl.agent.drivers.claude.outcomes import BEGIN_ANEW
+from onsembl.agent.drivers.claude.tool_permissions import own_tools
 from onsembl.agent.drivers.claude.translator import ClaudeTranslator
 from onsembl.agent.drivers.start_failure import with_doctor
 from onsembl.agent.drivers.turn_run import NOBODY_TO_ASK
@@ -856,12 +857,17 @@ def test_a_person_is_asked():
 
 
 def test_the_agents_own_tools_need_no_permission():
-    """Unless a rule denies them."""
-    answer, events = asked(translator(), "can_use_tool", "mcp__onsembl__ask_operator", question="?")
+    """Unless a rule denies them. A tool of that name on another server does, and all do where they were not given."""
+    own = own_tools("onsembl-1a")
+    run = ClaudeTranslator("the prompt", uuid4(), "ask", own_tools=own)
+    answer, events = asked(run, "can_use_tool", "mcp__onsembl-1a__ask_operator", question="?")
     assert (answer["behavior"], events) == ("allow", [])
-    answer, _ = asked(with_rules(deny=["mcp__*"]), "can_use_tool", "mcp__onsembl__notify", text="x")
+    for name in ("mcp__onsembl-1a__x", "mcp__onsembl__ask_operator"):
+        assert of_type(asked(run, "can_use_tool", name)[1], RequestOpened)
+    assert of_type(asked(translator(), "can_use_tool", "mcp__onsembl-1a__notify")[1], RequestOpened)
+    denying = ClaudeTranslator("the prompt", uuid4(), "ask", ToolRules(deny=["mcp__*"]), own_tools=own)
+    answer, _ = asked(denying, "can_use_tool", "mcp__onsembl-1a__notify", text="x")
     assert answer["behavior"] == "deny"
-    assert of_type(asked(translator(), "can_use_tool", "mcp__onsembl__x")[1], RequestOpened)
 
 
 def test_questions_are_answered():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import socket
 import stat
 import sys
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from protocol.test_reports import REPORT
 
-from onsembl.agent.mcp.gateway import COMMAND, ToolAccess, ToolGateway
+from onsembl.agent.mcp.gateway import COMMAND, ToolAccess, ToolGateway, server_name
 from onsembl.agent.mcp.pipe import SECRET_VARIABLE, SOCKET_VARIABLE
 from onsembl.agent.mcp.session import VERSIONS, Call, CallCancelled, McpSession
 from onsembl.agent.mcp.tools import (
@@ -201,6 +202,13 @@ def test_submissions_are_bounded():
         assert bool(events) == (number < MAX_SUBMISSIONS) and asking.replies.pop()[1] == (not events)
 
 
+def test_the_servers_name_is_the_agents_own():
+    """It stays the same, and is not that of a server that a user may have."""
+    one, two = server_name(Path("/agents/one")), server_name(Path("/agents/two"))
+    assert one == server_name(Path("/agents/one")) and len({one, two, "onsembl"}) == 3
+    assert re.fullmatch(r"onsembl-[0-9a-f]{8}", one), "a name that every CLI takes, and a bare key in TOML"
+
+
 @pytest.fixture
 async def gateway() -> AsyncIterator[ToolGateway]:
     gateway = ToolGateway()
@@ -223,7 +231,7 @@ async def test_a_cli_reaches_the_tools_of_its_command(gateway):
     access.show = lambda events: [opened.put_nowait(event) for event in events] and None
     folder = Path(access.environment[SOCKET_VARIABLE])
     assert stat.S_IMODE(folder.stat().st_mode) == 0o600 and stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
-    config = json.loads(access.mcp_config())["mcpServers"]["onsembl"]
+    config = json.loads(access.mcp_config())["mcpServers"][access.server_name]
     assert access.secret not in access.mcp_config() and [config["command"], *config["args"]] == list(COMMAND)
     async with asyncio.timeout(60):
         program = await start(access)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 from onsembl.agent.errors import AgentError
-from onsembl.agent.mcp.gateway import SERVER_NAME
 from onsembl.agent.mcp.tools import NAMES
 from onsembl.protocol.permissions import PermissionMode
 
@@ -24,8 +23,9 @@ class AcpCli:
     itself, and only the mode `plan` cannot be had. `key_method` is the way to sign in with an API key, and the
     environment variable that has the key. `model_flag` and `folder_flag` are its options for a model and for a further
     folder that it may read. `replay_ends_with` is the update that follows a replay of a conversation, when the CLI
-    answers the request for it before the replay is over. `own_tools` are the titles of calls of the agent's own tools,
-    which need no permission. `forgotten` are texts of its error about a conversation that it does not have.
+    answers the request for it before the replay is over. `tool_title` is the title of a call of a tool by the names of
+    the tool and its server. `forgotten` are texts of its error about a conversation that it does not have.
+    `mode_message` begins the message in which it says that its mode has changed, in the place of an update.
     """
 
     name: str
@@ -36,21 +36,28 @@ class AcpCli:
     folder_flag: str | None = None
     replay_ends_with: str | None = None
     forgotten: Sequence[str] = ()
-    own_tools: Sequence[str] = ()
+    tool_title: str | None = None
+    mode_message: str | None = None
+
+    def own_tools(self, server: str) -> Sequence[str]:
+        """The titles of calls of the agent's own tools, which need no permission, on the server of that name."""
+        return [self.tool_title.format(tool=tool, server=server) for tool in NAMES] if self.tool_title else []
 
 
 GEMINI = AcpCli(
     name="Gemini CLI",
-    # Without a second Node process, which would stay when the first one is killed.
-    argv=("env", "GEMINI_CLI_NO_RELAUNCH=true", "gemini", "--acp"),
+    # Without a second Node process, which would stay when the first one is killed, and without a pseudo-terminal for
+    # its shell, whose output it does not report.
+    argv=("env", "GEMINI_CLI_NO_RELAUNCH=true", "GEMINI_PTY_INFO=child_process", "gemini", "--acp"),
     # It has no mode in which a classifier decides.
     modes={"plan": "plan", "ask": "default", "accept_edits": "autoEdit", "auto": "autoEdit", "full": "yolo"},
     key_method=("gemini-api-key", "GEMINI_API_KEY"),
     model_flag="--model",
     folder_flag="--include-directories",
     replay_ends_with="available_commands_update",
-    own_tools=tuple(f"{tool} ({SERVER_NAME} MCP Server)" for tool in NAMES),
+    tool_title="{tool} ({server} MCP Server)",
     forgotten=("Invalid session identifier", "No previous sessions found"),
+    mode_message="[MODE_UPDATE] ",
 )
 
 KNOWN: dict[str, AcpCli] = {

@@ -15,7 +15,7 @@ from onsembl.agent.drivers.conversation_ids import ConversationIds
 from onsembl.agent.drivers.flags import states
 from onsembl.agent.drivers.json_lines import Json
 from onsembl.agent.drivers.turn_run import TurnRun
-from onsembl.agent.mcp.gateway import COMMAND, SERVER_NAME, ToolAccess
+from onsembl.agent.mcp.gateway import COMMAND, ToolAccess
 from onsembl.agent.process.process import ProcessContext
 from onsembl.protocol.messages import Offer
 from onsembl.protocol.permissions import PermissionMode
@@ -96,6 +96,7 @@ def _start(
         model=turn.model if turn is not None else None,
         has_key=cli.key_method is not None and bool(os.environ.get(cli.key_method[1])),
         mcp_servers=[_tools(access)] if access is not None else [],
+        own_tools=cli.own_tools(access.server_name) if access is not None else (),
         on_conversation=lambda cli_id: ids.put(turn.conversation, cli_id) if turn is not None else None,
     )
     return TurnRun(
@@ -106,7 +107,7 @@ def _start(
 def _tools(access: ToolAccess) -> Json:
     """The agent's own tools, as ACP names a server of tools. It goes to the CLI's input, which nobody else reads."""
     environment = [{"name": name, "value": value} for name, value in access.environment.items()]
-    return {"name": SERVER_NAME, "command": COMMAND[0], "args": [*COMMAND[1:]], "env": environment}
+    return {"name": access.server_name, "command": COMMAND[0], "args": [*COMMAND[1:]], "env": environment}
 
 
 def seconds_until_loadable(conversation: str, now: float) -> float:

@@ -60,6 +60,8 @@ _STOPPED: dict[str, str] = {
     "refusal": "The model refused the prompt.",
 }
 _SPEAKERS: dict[str, Speaker] = {"agent_message_chunk": "agent", "agent_thought_chunk": "thought"}
+_OF_A_TURN = (*_SPEAKERS, "tool_call", "tool_call_update", "plan")
+"""Updates that, before the prompt, belong to no turn of this run."""
 _SILENT = ("user_message_chunk", "available_commands_update", "config_option_update", "session_info_update")
 """Updates that show nothing. A `user_message_chunk` is the prompt, or belongs to a replay."""
 
@@ -69,7 +71,8 @@ class AcpTranslator:
 
     `known` is the CLI's own id of the conversation that the prompt continues; None begins one, and then
     `on_conversation` is called with its id before the prompt is sent. `fork_of` is the id of the conversation of which
-    a new one would be a copy. `mcp_servers` are servers of tools for the CLI, as ACP names them.
+    a new one would be a copy. `mcp_servers` are servers of tools for the CLI, as ACP names them, and `own_tools` the
+    titles of calls of the agent's own tools, which need no permission.
     """
 
     def __init__(
@@ -86,11 +89,13 @@ class AcpTranslator:
         model: str | None = None,
         images: Sequence[tuple[str, str]] = (),
         mcp_servers: Sequence[Json] = (),
+        own_tools: Sequence[str] = (),
     ) -> None:
         self._cli = cli
         self._prompt: list[Json] = [{"type": "text", "text": prompt}]
         self._images = images
         self._mcp_servers = [*mcp_servers]
+        self._own_tools = own_tools
         self._folder = folder
         self._known = known
         self._fork_of = fork_of
@@ -112,7 +117,6 @@ class AcpTranslator:
         self._model: str | None = None
         self._current_mode = ""
         self._cost: float | None = None
-        self._cost_before: float | None = None
         self._context: tuple[int, int] | None = None
         self._usage: Usage | None = None
         self._forgotten = False
@@ -370,7 +374,7 @@ class AcpTranslator:
             identity = as_text(told.get("toolCallId"))
             yield from self._call(identity, told, show=True)
             call = self._calls[identity]
-            if self._mcp_servers and call.get("kind") == "other" and call.get("title") in self._cli.own_tools:
+            if call.get("kind") == "other" and call.get("title") in self._own_tools:
                 self._rpc.answer(request, requests.result_of(request.params, Allow()))
                 return
             id = uuid4()
@@ -388,6 +392,8 @@ class AcpTranslator:
             if self._after_replay is not None and kind == self._cli.replay_ends_with:
                 answer, self._after_replay, self._replays = self._after_replay, None, False
                 yield from self._begin(answer)
+            return
+        if not self._prompted and kind in _OF_A_TURN:
             return
         if kind not in _SPEAKERS:
             yield from self._end_message()
@@ -417,6 +423,8 @@ class AcpTranslator:
         if self._speaker not in (None, speaker):
             yield from self._end_message()
         text, media = content.block(block)
+        if not self._acted and self._cli.mode_message and text == self._cli.mode_message + self._current_mode:
+            return  # the mode that was asked for: the model did not write this
         if text or media:
             self._speaker, self._acted = speaker, True
             yield MessageChunk(speaker=speaker, text=text or f"[{media}]")

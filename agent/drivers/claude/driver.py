@@ -10,6 +10,7 @@ import msgspec
 
 from onsembl.agent.drivers.attached_files import AttachedFile, with_paths
 from onsembl.agent.drivers.claude.permissions import STARTS
+from onsembl.agent.drivers.claude.tool_permissions import own_tools
 from onsembl.agent.drivers.claude.translator import ClaudeTranslator
 from onsembl.agent.drivers.flags import states
 from onsembl.agent.drivers.json_lines import Json
@@ -67,7 +68,9 @@ class ClaudeDriver:
         access = context.tools.admit(PENDING_SECONDS) if context.tools is not None else None
         if access is not None:
             argv += ["--mcp-config", access.mcp_config()]
-        translator = ClaudeTranslator(_content(offer.prompt, files), offer.command_id, mode, rules, str(context.cwd))
+        own = own_tools(access.server_name) if access is not None else ()
+        content = _content(offer.prompt, files)
+        translator = ClaudeTranslator(content, offer.command_id, mode, rules, str(context.cwd), own)
         report = offer.turn is not None and offer.turn.report
         return TurnRun(argv, offer.command_id, context, translator, translator, report=report, access=access)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
@@ -11,7 +11,6 @@ import msgspec
 from onsembl.agent.drivers.claude import questions, tools
 from onsembl.agent.drivers.json_lines import Json, as_object, as_text
 from onsembl.agent.drivers.step_recorder import short
-from onsembl.agent.mcp.gateway import SERVER_NAME
 from onsembl.agent.mcp.tools import NAMES
 from onsembl.protocol.attention_messages import Allow, Answers, Decision, RequestBody
 from onsembl.protocol.request_events import RequestOpened, RequestWithdrawn
@@ -23,8 +22,9 @@ _DENIED = "A rule of the control center denies this. Go on without it, and say i
 _UNCLEAR = "The questions cannot be shown: ask at most 8 at once, each with at most 32 options."
 
 
-OWN_TOOLS = tuple(f"mcp__{SERVER_NAME}__{name}" for name in NAMES)
-"""The agent's own tools, which need no permission."""
+def own_tools(server: str) -> Sequence[str]:
+    """The agent's own tools, which need no permission, on the server of that name."""
+    return [f"mcp__{server}__{name}" for name in NAMES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,10 @@ class ToolPermissions:
         folder: str,
         calls: Mapping[str, tuple[str, str | None]],
         send: Callable[[str, Json], None],
+        own_tools: Sequence[str],
     ) -> None:
         self._rules = rules
+        self._own_tools = own_tools
         self._folder = folder
         self._calls = calls
         self._send = send
@@ -86,7 +88,7 @@ class ToolPermissions:
         if denied is not None:
             self._send(request_id, {"behavior": "deny", "message": _DENIED})
             yield from self.deny(identity, name, title, f"by rule {denied}")
-        elif name in OWN_TOOLS:
+        elif name in self._own_tools:
             self._send(request_id, {"behavior": "allow", "updatedInput": arguments})
         elif allowed is not None and name not in questions.FOR_PERSONS:
             self._send(request_id, {"behavior": "allow", "updatedInput": arguments})

@@ -7,7 +7,7 @@ passed over. As seen with the versions 2.1.197 and 2.1.332.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import cast
 from uuid import UUID
 
@@ -59,7 +59,7 @@ _FORGOTTEN = "No conversation found"
 
 
 class ClaudeTranslator:
-    """One run of Claude Code, for one prompt.
+    """One run of Claude Code, for one prompt. `own_tools` need no permission.
 
     A text that is given to it during the turn (`steer`) goes into that turn at its next step, between two tools; after
     an answer it begins a turn of its own in the same run. The CLI says when it takes a text: newer versions by a line
@@ -76,6 +76,7 @@ class ClaudeTranslator:
         permission_mode: PermissionMode | None,
         rules: ToolRules = NO_RULES,
         folder: str = "/",
+        own_tools: Sequence[str] = (),
     ) -> None:
         self._lines = JsonLines()
         self._to_send: list[bytes] = []
@@ -104,7 +105,7 @@ class ClaudeTranslator:
         self._interrupted = False
         self._stopped: str | None = None
         """Why the turn was stopped, if the CLI went further than it may."""
-        self._permissions = ToolPermissions(rules, folder, self._calls, self._answer)
+        self._permissions = ToolPermissions(rules, folder, self._calls, self._answer, own_tools)
         self._last_error = ""
         self._error_kind = ""
         """The kind of the last error, in the CLI's words."""

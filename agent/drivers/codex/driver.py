@@ -10,7 +10,7 @@ from onsembl.agent.drivers.attached_files import AttachedFile, with_paths
 from onsembl.agent.drivers.codex.translator import CodexTranslator
 from onsembl.agent.drivers.conversation_ids import ConversationIds
 from onsembl.agent.drivers.turn_run import TurnRun
-from onsembl.agent.mcp.gateway import COMMAND, SERVER_NAME, ToolAccess
+from onsembl.agent.mcp.gateway import COMMAND, ToolAccess
 from onsembl.agent.process.process import ProcessContext
 from onsembl.protocol.messages import Offer
 from onsembl.protocol.reports import SCHEMA
@@ -65,4 +65,4 @@ def _tools(access: ToolAccess) -> list[str]:
         f"command={command}, args=[{', '.join(arguments)}], env_vars=[{names}], tool_timeout_sec={TOOL_SECONDS}, "
         'default_tools_approval_mode="approve"'
     )
-    return ["-c", f"mcp_servers.{SERVER_NAME}={{{server}}}"]
+    return ["-c", f"mcp_servers.{access.server_name}={{{server}}}"]
