@@ -79,7 +79,7 @@ class Client:
             self.events += decided(self.run, events, self.decision) if self.decision is not None else events
             self.read()
 
-    def update(self, kind: str, **fields: object) -> None:
+    def update(self, kind: str, /, **fields: object) -> None:
         session = self.run._session
         params = {"sessionId": session, "update": {"sessionUpdate": kind, **fields}}
         self.say({"jsonrpc": "2.0", "method": "session/update", "params": params})
@@ -249,6 +249,27 @@ def test_a_copy_of_a_conversation_is_refused():
     client = Client(run)
     client.answer("initialize", INITIALIZED)
     assert "cannot fork" in (run.error or "") and run.input_complete
+
+
+def test_a_call_is_shown_once_its_arguments_are_known():
+    """Claude by ACP tells them by an update without a status, long before the call ends; a call of its subagent names
+    the call that began it. OpenCode titles a change of a file by the name of its tool."""
+    client = Client(translator(cli=ANY)).open()
+    client.update("tool_call", toolCallId="a", title="Terminal", kind="execute", status="pending", rawInput={})
+    assert not client.of(ToolCall)
+    told = {"command": "sleep 9"}
+    client.update("tool_call_update", toolCallId="a", title="sleep 9", rawInput=told)
+    within = {"claudeCode": {"parentToolUseId": "a"}}
+    client.update(
+        "tool_call", toolCallId="b", title="ls", kind="execute", status="pending", rawInput=told, _meta=within
+    )
+    client.update("tool_call_update", toolCallId="b", status="completed", _meta=within)
+    place = {"locations": [{"path": "/home/dev/project/c.txt"}], "rawInput": {"filePath": "c.txt"}}
+    client.update("tool_call", toolCallId="c", title="write", kind="edit", status="pending", rawInput={})
+    client.update("tool_call_update", toolCallId="c", title="write", kind="edit", status="in_progress", **place)
+    calls = [(call.title, call.parent) for call in client.of(ToolCall)]
+    assert calls == [("sleep 9", None), ("ls", "a"), ("/home/dev/project/c.txt", None)]
+    assert [(event.id, event.parent) for event in client.of(ToolCallEnded)] == [("b", "a")]
 
 
 def test_what_comes_before_the_prompt_belongs_to_no_turn():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -36,7 +36,7 @@ class Cli:
 
     def use(self, modules: Path, model: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Let agents that are started from now on run this CLI on the model, in a home of their own."""
-        (program,) = modules.glob(self.program)
+        program = min(modules.glob(self.program), key=lambda path: len(str(path)))  # of OpenCode there are two builds
         for name in ("bin", "home"):
             (folder / name).mkdir(exist_ok=True)
         (folder / "bin" / self.command).symlink_to(program)
@@ -65,6 +65,24 @@ def _gemini(home: Path, _model: str) -> None:
         "model": {"name": "gemini-2.5-flash"},
     }
     (home / ".gemini" / "settings.json").write_text(json.dumps(settings))
+
+
+def _opencode(permission: str) -> Callable[[Path, str], None]:
+    """Settings by which shell commands and changes of files are allowed or asked about."""
+
+    def settings(home: Path, model: str) -> None:
+        folder = home / ".config" / "opencode"
+        folder.mkdir(parents=True)
+        models = {"scripted": {"tool_call": True, "limit": {"context": 100_000, "output": 8_000}}}
+        options = {"baseURL": f"{model}/v1", "apiKey": "fake"}
+        config = {
+            "model": "scripted/scripted",
+            "permission": {"bash": permission, "edit": permission},
+            "provider": {"scripted": {"npm": "@ai-sdk/openai", "options": options, "models": models}},
+        }
+        (folder / "opencode.json").write_text(json.dumps(config))
+
+    return settings
 
 
 CLAUDE = Cli(
@@ -96,4 +114,21 @@ GEMINI = Cli(
     },
     mode="full",
     settings=_gemini,
+)
+OPENCODE = Cli(
+    kind="acp",
+    command="opencode",
+    program="opencode-*-*/bin/opencode",
+    environment={},
+    settings=_opencode("allow"),
+    arguments=("opencode",),
+)
+ASKING_OPENCODE = replace(OPENCODE, settings=_opencode("ask"))
+"""Only its own settings have OpenCode ask."""
+CLAUDE_BY_ACP = Cli(
+    kind="acp",
+    command="claude-agent-acp",
+    program=".bin/claude-agent-acp",
+    environment=CLAUDE.environment,
+    arguments=("claude-agent-acp",),
 )

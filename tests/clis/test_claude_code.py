@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from clis.conftest import install
 from clis.programs import CLAUDE
-from clis.turns import check, denying, steps_of, table
+from clis.turns import check, denying, steps_of
 from support.agents import FINAL, agent_running, until
 from support.api_calls import call_api
+from support.case_tables import table
 
 pytestmark = pytest.mark.clis
 

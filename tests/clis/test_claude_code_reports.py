@@ -9,6 +9,8 @@ from protocol.test_reports import REPORT
 from support.agents import FINAL, agent_running, until
 from support.api_calls import call_api
 
+from onsembl.agent.mcp.gateway import server_name
+
 pytestmark = pytest.mark.clis
 
 
@@ -40,7 +42,7 @@ async def test_a_report_is_submitted_while_the_turn_runs(api, admin, claude, tmp
     """The CLI is told what is wrong with one that does not fit; the next one is the report of the turn. Nobody is asked
     for permission."""
     wrong, right = json.dumps({"title": "no more"}), json.dumps(REPORT)
-    tool = "mcp__onsembl__submit_report"
+    tool = f"mcp__{server_name(tmp_path / 'agents' / 'one')}__submit_report"
     async with agent_running(api, tmp_path, kind="claude") as agent:
         what = f"[call: {tool} {wrong}] [call: {tool} {right}] [say: It is submitted.]"
         ended = await admin.until_state(await admin.send(agent.id, what), *FINAL)

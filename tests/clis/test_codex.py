@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from clis.programs import CODEX
-from clis.turns import check, runnable, table
+from clis.turns import check
+from support.case_tables import runnable, table
 
 pytestmark = [pytest.mark.clis, pytest.mark.timeout(600)]
 

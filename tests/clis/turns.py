@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import tomllib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from itertools import zip_longest
@@ -21,16 +20,6 @@ SECONDS = 150.0
 """How long a turn may take: Gemini CLI waits up to a minute before it loads a conversation."""
 MAY_WAIT = "notice information completed: Waits "
 """That step, which depends on the time of day: the tables do not have it."""
-
-
-def table(name: str) -> dict[str, Any]:
-    """A table of this folder."""
-    return tomllib.loads((Path(__file__).parent / f"{name}.toml").read_text())
-
-
-def runnable(table: dict[str, Any]) -> list[dict[str, Any]]:
-    """The cases of a table that the CLI can do."""
-    return [case for case in table["case"] if "turn" in case]
 
 
 async def steps_of(admin: Operator, command: dict[str, Any]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from pathlib import PurePath
 
 from onsembl.agent.drivers.json_lines import Json, as_count, as_object, as_objects, as_text
 from onsembl.protocol.turn_events import Diff, PlanEntry, PlanStatus, ToolKind
@@ -26,6 +27,20 @@ _PLAN_STATUS: dict[str, PlanStatus] = {"in_progress": "in_progress", "completed"
 def tool_kind(call: Json) -> ToolKind:
     """The kind of a tool call; `other` for an unknown one."""
     return _KINDS.get(as_text(call.get("kind")), "other")
+
+
+def title(call: Json) -> str:
+    """The title of a tool call; the files of one that changes files and is titled without them, as OpenCode's."""
+    told = as_text(call.get("title"))
+    paths = [as_text(place.get("path")) for place in as_objects(call.get("locations"))]
+    if tool_kind(call) == "edit" and paths and not any(PurePath(path).name in told for path in paths):
+        return ", ".join(paths)
+    return told
+
+
+def parent(call: Json) -> str | None:
+    """The call of the subagent in which a call was made; Claude by ACP tells it beside the protocol."""
+    return as_text(as_object(as_object(call.get("_meta")).get("claudeCode")).get("parentToolUseId")) or None
 
 
 def diffs(call: Json) -> list[Diff]:

@@ -19,7 +19,7 @@ CANCELLED: Json = {"outcome": {"outcome": "cancelled"}}
 def body_of(call: Json, diffs: Sequence[Diff], folder: str) -> PermissionBody:
     """What a request asks about this call."""
     kind, arguments = content.tool_kind(call), as_object(call.get("rawInput"))
-    title = as_text(call.get("title"))
+    title = content.title(call)
     told, _ = content.result(call)
     return permission_body(
         as_text(call.get("name")) or kind,

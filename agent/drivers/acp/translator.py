@@ -178,11 +178,12 @@ class AcpTranslator:
         self._rpc.answer(request, result := requests.result_of(request.params, decision))
         if isinstance(decision, Allow) and result != requests.CANCELLED:
             return []
-        identity, name, title = as_text(call.get("toolCallId")), content.tool_kind(call), as_text(call.get("title"))
+        identity, name, title = as_text(call.get("toolCallId")), content.tool_kind(call), content.title(call)
         if identity in self._denied:
             return []
         self._denied[identity] = Denial(tool=name, title=short(title))
-        return [PermissionDenied(tool_call=identity, name=name, title=title, reason=denial)]
+        parent = content.parent(call)
+        return [PermissionDenied(tool_call=identity, name=name, title=title, reason=denial, parent=parent)]
 
     def take_input(self) -> bytes:
         """The bytes for the CLI's input since the last call."""
@@ -379,10 +380,9 @@ class AcpTranslator:
                 return
             id = uuid4()
             self._asked[id] = request, dict(call)
-            title = f"{content.tool_kind(call)} {as_text(call.get('title'))}"
-            yield RequestOpened(
-                id=id, tool_call=identity, title=title, body=requests.body_of(call, self._shown[identity], self._folder)
-            )
+            title = f"{content.tool_kind(call)} {content.title(call)}"
+            body = requests.body_of(call, self._shown[identity], self._folder)
+            yield RequestOpened(id=id, tool_call=identity, title=title, body=body, parent=content.parent(call))
 
     def _update(self, update: Json) -> Iterator[TurnEvent]:
         kind = as_text(update.get("sessionUpdate"))
@@ -401,9 +401,10 @@ class AcpTranslator:
             case "agent_message_chunk" | "agent_thought_chunk":
                 yield from self._chunk(_SPEAKERS[kind], as_object(update.get("content")))
             case "tool_call" | "tool_call_update":
-                pending = update.get("status") in (None, "pending")
+                runs = update.get("status") not in (None, "pending")
+                told = kind == "tool_call_update" and bool(as_object(update.get("rawInput")))
                 identity = as_text(update.get("toolCallId"))
-                yield from self._call(identity, update, show=not pending)
+                yield from self._call(identity, update, show=runs or told)
                 if update.get("status") in ("completed", "failed"):
                     yield self._end_call(identity)
             case "plan":
@@ -446,9 +447,10 @@ class AcpTranslator:
                 id=identity,
                 name=kind,
                 kind=kind,
-                title=as_text(call.get("title")),
+                title=content.title(call),
                 arguments=to_json(as_object(call.get("rawInput"))),
                 diffs=self._shown[identity],
+                parent=content.parent(call),
             )
 
     def _end_call(self, identity: str) -> ToolCallEnded:
@@ -458,7 +460,8 @@ class AcpTranslator:
         changes = [content.diff_text(diff) for diff in content.diffs(call) if diff not in shown]
         text = "\n".join([*changes, text] if text else changes)
         failed = call.get("status") == "failed" or identity in self._denied
-        return ToolCallEnded(id=identity, status="failed" if failed else "completed", text=text, images=images)
+        status = "failed" if failed else "completed"
+        return ToolCallEnded(id=identity, status=status, text=text, images=images, parent=content.parent(call))
 
     def _end_calls(self) -> Iterator[TurnEvent]:
         """End the calls that the CLI says nothing more of, as Gemini does with those that were not allowed."""

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-from typing import Any
-
 import pytest
-from clis.turns import table
+from support.case_tables import FOLDER, table, tree
 
-OTHERS = sorted(path.stem for path in Path(__file__).parent.glob("*.toml") if path.stem != "claude_code")
+OTHERS = sorted(path.stem for path in FOLDER.glob("*.toml") if path.stem != "claude_code")
 ONLY_CLAUDE = {"rules allow what would be asked", "a pattern allows no more than it says"}
 ONLY_CLAUDE |= {"a denial holds in a lax mode, and in a subagent"}
 """Only Claude Code holds a command's rules itself."""
 STEERED = ["a text for a running tool", "a text for a running answer"]
 """Cases that Claude Code has in test_claude_code_steering.py."""
-STEP = re.compile(r"( *)(\w+).*? (completed|failed|denied)(?=[:*]|$)")
-
-
-def tree(case: dict[str, Any]) -> list[list[str]]:
-    """Of each turn the kind, the depth and the status of its steps."""
-    found: list[list[str]] = []
-    for turn in case["turn"]:
-        steps = [STEP.match(line) for line in turn["steps"].strip().splitlines()]
-        found.append([f"{step[1]}{step[2]} {step[3]}" for step in steps if step is not None])
-        assert len(found[-1]) == len(steps)
-    return found
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -1,0 +1,149 @@
+"""The real CLIs but Claude Code ask a person, through agent and server: shell commands, changes of files, questions."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clis.programs import CODEX, GEMINI, Cli
+from support.agents import FINAL, Operator, agent_running, until
+from support.api_calls import call_api
+
+from onsembl.agent.mcp.gateway import server_name
+
+pytestmark = [pytest.mark.clis, pytest.mark.timeout(600)]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """A CLI, and how its model has it ask: in each prompt NAME is a file in FOLDER. `tool` is the model's name of a
+    server's tool, in which `bare` is the server's without a hyphen."""
+
+    cli: Cli
+    shell: str
+    edit: str
+    tool: str
+
+
+_PATCH = "apply_patch <<'EOF'\n*** Begin Patch\n*** Add File: NAME\n+x\n*** End Patch\nEOF"
+_LEAVES_SANDBOX = {"cmd": "touch FOLDER/NAME", "sandbox_permissions": "require_escalated", "justification": "why"}
+ASKING = {
+    "codex": Asking(
+        cli=CODEX,
+        shell=f"[call: exec_command {json.dumps(_LEAVES_SANDBOX)}]",
+        edit=f"[call: exec_command {json.dumps({'cmd': _PATCH})}]",
+        tool="mcp__{bare}.{tool}",
+    ),
+    "gemini": Asking(
+        cli=GEMINI,
+        shell="[run: touch NAME]",
+        edit='[call: write_file {"file_path": "FOLDER/NAME", "content": "x"}]',
+        tool="mcp_{server}_{tool}",
+    ),
+}
+
+
+@pytest.fixture(params=ASKING)
+def asking(
+    request: pytest.FixtureRequest, pinned: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Asking:
+    found = ASKING[request.param]
+    found.cli.use(pinned, model, tmp_path, monkeypatch)
+    return found
+
+
+def prompt(folder: Path, *calls: tuple[str, str]) -> str:
+    """A prompt for these calls, each for a file of this name."""
+    texts = [call.replace("FOLDER", str(folder)).replace("NAME", name) for call, name in calls]
+    return " ".join([*texts, "[say: Done.]"])
+
+
+async def asked(admin: Operator, command: dict[str, Any], count: int = 1) -> list[dict[str, Any]]:
+    """The requests that wait, once they are so many."""
+
+    async def waiting() -> list[dict[str, Any]] | None:
+        row = await admin.read(command)
+        assert row["state"] not in FINAL, (row["state"], row["error"])
+        found = (await call_api(admin, "GET", "/v1/attention?state=open"))["requests"]
+        return found if len(found) == count else None
+
+    return await until(waiting, f"{count} requests wait")  # type: ignore[return-value]
+
+
+async def answer(admin: Operator, row: dict[str, Any], decision: str, **fields: Any) -> None:
+    scope = {name: fields.pop(name) for name in ("scope", "rule") if name in fields}
+    body = {"digest": row["digest"], "decision": {"decision": decision, **fields}, **scope}
+    await call_api(admin, "POST", f"/v1/attention/{row['id']}/answer", body)
+
+
+async def test_commands_and_changes_wait(api, admin, asking, tmp_path):
+    """Allowed, they are made; denied, they are not, and the turn goes on."""
+    calls = [(asking.shell, "a"), (asking.shell, "b"), (asking.edit, "c"), (asking.edit, "d")]
+    arguments = asking.cli.arguments
+    async with agent_running(api, tmp_path, kind=asking.cli.kind, arguments=arguments) as agent:
+        command = await admin.send(agent.id, prompt(tmp_path, *calls), permission_mode="ask")
+        kinds: list[str] = []
+        for _, name in calls:
+            (row,) = await asked(admin, command)
+            kinds.append(row["body"]["tool_kind"])
+            assert name in row["title"]
+            if row["body"]["tool_kind"] == "edit":
+                assert "+x" in row["body"]["diff"]
+            await answer(admin, row, "allow" if name in ("a", "c") else "deny")
+        ended = await admin.until_state(command, *FINAL)
+        assert (ended["state"], ended["error"], ended["denied"]) == ("succeeded", None, 2)
+        assert kinds == ["execute", "execute", "edit", "edit"]
+        assert {name for name in "abcd" if (tmp_path / name).exists()} == {"a", "c"}
+
+
+@pytest.mark.parametrize("kind", ["shell", "edit"])
+async def test_what_is_allowed_in_a_conversation_is_not_asked_again(api, admin, asking, tmp_path, kind):
+    """In the same turn and in the next one; in another conversation it is."""
+    call = getattr(asking, kind)
+    async with agent_running(api, tmp_path, kind=asking.cli.kind, arguments=asking.cli.arguments) as agent:
+        command = await admin.send(agent.id, prompt(tmp_path, (call, "a"), (call, "b")), permission_mode="ask")
+        (row,) = await asked(admin, command)
+        await answer(admin, row, "allow", scope="conversation", rule=row["body"]["rules"][-1])
+        ended = await admin.until_state(command, *FINAL)
+        assert (ended["state"], ended["error"], ended["denied"]) == ("succeeded", None, 0)
+        text = prompt(tmp_path, (call, "c"))
+        again = await admin.send(agent.id, text, permission_mode="ask", conversation=ended["conversation_id"])
+        assert (await admin.until_state(again, *FINAL, seconds=150))["state"] == "succeeded"
+        assert all((tmp_path / name).exists() for name in "abc")
+        other = await admin.send(agent.id, prompt(tmp_path, (call, "d")), permission_mode="ask", conversation="new")
+        (row,) = await asked(admin, other)
+        await answer(admin, row, "deny")
+        await admin.until_state(other, *FINAL)
+        assert not (tmp_path / "d").exists()
+
+
+async def test_the_agents_own_tools_need_no_permission(api, admin, asking, tmp_path):
+    """A question to the operator waits for its answer; a server of the user that is called onsembl is none of them."""
+    server = server_name(tmp_path / "agents" / "one")
+    question = json.dumps({"question": "Deploy?", "options": ["now", "later"]})
+    tool = asking.tool.format(server=server, bare=server.replace("-", "_"), tool="ask_operator")
+    async with agent_running(api, tmp_path, kind=asking.cli.kind, arguments=asking.cli.arguments) as agent:
+        command = await admin.send(agent.id, f"[call: {tool} {question}]", permission_mode="ask")
+        (row,) = await asked(admin, command)
+        assert (row["title"], row["kind"]) == ("Deploy?", "question")
+        await answer(admin, row, "answers", answers=[{"id": "1", "answers": ["later"]}])
+        ended = await admin.until_state(command, *FINAL)
+        assert (ended["state"], ended["error"], ended["denied"]) == ("succeeded", None, 0)
+
+
+async def test_two_wait_at_once(api, admin, codex, tmp_path):
+    """Codex's turn and its subagent; they are answered in the other order. Gemini CLI makes its calls one by one."""
+    call = ASKING["codex"].shell
+    inner = json.dumps({"message": prompt(tmp_path, (call, "inner"))})
+    script = f"[call: multi_agent_v1.spawn_agent {inner}] {prompt(tmp_path, (call, 'outer'))}"
+    async with agent_running(api, tmp_path, kind="codex") as agent:
+        command = await admin.send(agent.id, script, permission_mode="ask")
+        rows = await asked(admin, command, 2)
+        for row in sorted(rows, key=lambda row: "inner" not in row["title"]):
+            await answer(admin, row, "allow")
+        ended = await admin.until_state(command, *FINAL)
+        assert (ended["state"], ended["error"], ended["denied"]) == ("succeeded", None, 0)
+        assert (tmp_path / "outer").exists() and (tmp_path / "inner").exists()
