@@ -44,6 +44,9 @@ CLIENT, SERVER = "onsembl.cli.client", "onsembl.cli.server"
         "send": LazyCommand(f"{CLIENT}.send:send", "Send a command to agents."),
         "stop": LazyCommand(f"{CLIENT}.stop:stop", "Begin, follow or lift an emergency stop."),
         "supabase": LazyCommand(f"{SERVER}.supabase:supabase", "Set up and check a hosted Supabase project."),
+        "tool-policies": LazyCommand(
+            f"{CLIENT}.tool_policies:tool_policies_group", "Keep tools for admins, or deny them."
+        ),
         "up": LazyCommand(f"{SERVER}.up:up", "Start the control center."),
         "usage": LazyCommand(f"{CLIENT}.usage:usage", "Show tokens and costs."),
         "worker": LazyCommand(f"{SERVER}.worker:worker", "Run jobs."),

@@ -27,7 +27,7 @@ from onsembl.protocol.attention_notes import NOTES
 from onsembl.protocol.decisions import problem_with
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.tool_rules import ToolRules, ToolUse
-from onsembl.sql import agents, attention, audit
+from onsembl.sql import agents, attention, audit, tool_policies
 from onsembl.sql.attention import Answerer, Scope
 from onsembl.sql.database import Connection
 
@@ -41,6 +41,10 @@ class AnswerError(Exception):
     """The request cannot be answered so; the text says why."""
 
 
+class ForAdminsError(AnswerError):
+    """Only an admin answers the request."""
+
+
 class NotOpenError(AnswerError):
     """The request is not open any more, or asks something else by now; `row` is its present row."""
 
@@ -52,7 +56,8 @@ class NotOpenError(AnswerError):
 async def record_asked(
     conn: Connection, agent_id: AgentId, asked: Asked
 ) -> Literal["open", "answered", "repeated", "refused"]:
-    """Record a request of an agent; a rule that allows it answers it at once.
+    """Record a request of an agent; a policy that denies it, or a rule that allows it, answers it at once. No rule
+    answers one that is kept for admins.
 
     `repeated`: it was recorded before, and may have been answered. `refused`: nobody will see it, and the agent is to
     be told so.
@@ -62,12 +67,18 @@ async def record_asked(
         return "repeated" if await attention.is_known(conn, agent_id, asked.request_id) else "refused"
     if not isinstance(asked.body, PermissionBody):
         return "open"
+    policies = await tool_policies.in_force(conn, agent_id)
+    use = _use_of(asked.body)
+    if (denied := policies["deny"].denial(use)) is not None:
+        by = Answerer(kind="rule", id=None, name=f"the policy {denied}"[:256])
+        denial = Deny(reason="An admin of the control center denies this tool. Go on without it.")
+        await _write_answer(conn, row, asked.body, denial, by, "once", audit.SYSTEM)
+        return "answered"
     rules = await attention.rules_for(conn, agent_id, row["conversation_id"])
-    use = ToolUse(names=asked.body.names, said=asked.body.said, parts=asked.body.parts)
     allowed = ToolRules(allow=[rule["rule"] for rule in rules]).allowance(use) if rules else None
-    if allowed is None:
+    if allowed is None or policies["admin"].denial(use) is not None:
         return "open"
-    rule = next(rule for rule in rules if rule["rule"] == allowed.split(", ")[0])
+    rule = next(rule for rule in rules if f"{allowed}, ".startswith(f"{rule['rule']}, "))
     by = Answerer(kind="rule", id=rule["id"], name=f"the rule {allowed}"[:256])
     await _write_answer(conn, row, asked.body, Allow(), by, "once", audit.SYSTEM)
     return "answered"
@@ -92,11 +103,14 @@ async def answer(
     scope: Scope,
     rule: str | None,
     actor: audit.Actor,
+    *,
+    is_admin: bool = False,
 ) -> DictRow | None:
     """Answer a request as an operator, in the caller's transaction; return its row, None if there is no such request.
 
     With the scope `conversation` or `always`, `rule` allows later requests, too: it is one of those that the request
-    offers, the narrowest by default. Raises AnswerError, and NotOpenError when somebody or something was first.
+    offers, the narrowest by default. A request that is kept for admins takes the scope `once` only. Raises AnswerError,
+    ForAdminsError, and NotOpenError when somebody or something was first.
     """
     before = await attention.get(conn, request_id)
     if before is None:
@@ -111,6 +125,7 @@ async def answer(
         body = convert(before["body"], RequestBody)
     except (msgspec.ValidationError, RecursionError) as error:
         raise AnswerError("What the agent asks cannot be read.") from error
+    await _check_kept(conn, AgentId(before["agent_id"]), body, scope, is_admin=is_admin)
     if (problem := problem_with(decision, body)) is not None:
         raise AnswerError(problem)
     if scope != "once":
@@ -167,6 +182,21 @@ def closed_in_words(row: Mapping[str, Any]) -> str:
             return f"It was withdrawn: {row['reason']}"
         case _:
             return "The agent asks something else by now. Look at it again."
+
+
+async def _check_kept(conn: Connection, agent_id: AgentId, body: RequestBody, scope: Scope, *, is_admin: bool) -> None:
+    """Raises AnswerError if a policy keeps the request for admins, and this is no answer of one, or no single one."""
+    if not isinstance(body, PermissionBody):
+        return
+    kept = (await tool_policies.in_force(conn, agent_id))["admin"].denial(_use_of(body))
+    if kept is not None and not is_admin:
+        raise ForAdminsError(f"Only an admin answers this: the policy {kept} keeps the tool for admins.")
+    if kept is not None and scope != "once":
+        raise AnswerError(f"The policy {kept} keeps this tool for admins: each call is answered by itself.")
+
+
+def _use_of(body: PermissionBody) -> ToolUse:
+    return ToolUse(names=body.names, said=body.said, parts=body.parts)
 
 
 def _offered(rule: str | None, body: RequestBody, decision: Decision) -> str:

@@ -104,6 +104,8 @@ ACTIONS: dict[str, str] = {
     "terminal.control_ended": "An operator released control of a terminal.",
     "terminal.control_taken_over": "An operator took control of a terminal from another operator.",
     "terminal.controlled": "An operator took control of a terminal.",
+    "tool_policy.created": "An admin kept a tool for admins, or denied it, for an agent, a label or all agents.",
+    "tool_policy.deleted": "An admin deleted a policy for a tool.",
     "request.refused": "Requests were rejected; the detail has the reason and counts equal ones.",
 }
 """Every action of the audit log, with its meaning. No other action can be written."""

@@ -25,6 +25,7 @@ from onsembl.protocol.usage import Usage
 from onsembl.sql.audit import Actor
 from onsembl.sql.database import Connection
 from onsembl.sql.steers import STILL_EDITABLE
+from onsembl.sql.tool_policies import IN_FORCE
 
 CHANGED = "onsembl_command"
 RUN_COMMAND = "onsembl:run_command"
@@ -95,12 +96,16 @@ async def get(conn: Connection, command_id: CommandId) -> DictRow | None:
 
 async def active(conn: Connection, agent_ids: Collection[AgentId]) -> list[DictRow]:
     """The commands that occupy these agents: at most one each. A row has the agent's `agent_rules` and `agent_mode`,
-    too."""
+    and in `denied_tools` the rules of the policies that deny it tools, too."""
     cursor = await conn.execute(
-        f"""select {COLUMNS}, agent_rules, agent_mode
+        f"""select {COLUMNS}, agent_rules, agent_mode, denied_tools
             from commands
-            join (select id as owner, rules as agent_rules, permission_mode as agent_mode from agents) as owners
-                on owner = agent_id
+            join (
+                select id as owner, rules as agent_rules, permission_mode as agent_mode,
+                       array(select rule from tool_policies as p where verdict = 'deny' and {IN_FORCE} order by p.seq)
+                           as denied_tools
+                from agents
+            ) as owners on owner = agent_id
             where agent_id = any(%s) and state in ('dispatched', 'running')""",
         [list(agent_ids)],
     )

@@ -21,7 +21,7 @@ from onsembl.api.routes.attention_models import (
     AttentionRuleQuery,
     AttentionRules,
 )
-from onsembl.fleet.attention import AnswerError, NotOpenError, answer, dismiss
+from onsembl.fleet.attention import AnswerError, ForAdminsError, NotOpenError, answer, dismiss
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import Role
 from onsembl.sql import attention, audit
@@ -52,8 +52,17 @@ async def answer_request(call: Call[AnswerBody]) -> DictRow:
     try:
         async with call.services.pool.connection() as conn:
             row = await answer(
-                conn, call.id("attention_id"), body.digest, body.decision, body.scope, body.rule, call.actor
+                conn,
+                call.id("attention_id"),
+                body.digest,
+                body.decision,
+                body.scope,
+                body.rule,
+                call.actor,
+                is_admin=call.signed_in.role == Role.ADMIN,
             )
+    except ForAdminsError as error:
+        raise Problem(403, str(error)) from error
     except NotOpenError as error:
         raise Problem(409, str(error), state=error.row["state"]) from error
     except AnswerError as error:
@@ -66,12 +75,15 @@ async def answer_request(call: Call[AnswerBody]) -> DictRow:
 async def answer_requests(call: Call[AnswersBody]) -> dict[str, object]:
     """Each is answered in a transaction of its own."""
     results: list[dict[str, object]] = []
+    is_admin = call.signed_in.role == Role.ADMIN
     for one in call.body.answers:
         row: DictRow | None = None
         problem: str | None = None
         try:
             async with call.services.pool.connection() as conn:
-                row = await answer(conn, one.id, one.digest, one.decision, one.scope, one.rule, call.actor)
+                row = await answer(
+                    conn, one.id, one.digest, one.decision, one.scope, one.rule, call.actor, is_admin=is_admin
+                )
         except NotOpenError as error:
             row, problem = error.row, str(error)
         except AnswerError as error:

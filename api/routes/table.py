@@ -26,6 +26,7 @@ from onsembl.api.routes import schedules as schedule_routes
 from onsembl.api.routes import search as search_routes
 from onsembl.api.routes import stats as stats_routes
 from onsembl.api.routes import steps as step_routes
+from onsembl.api.routes import tool_policies as tool_policy_routes
 from onsembl.api.routes import usage as usage_routes
 
 ENDPOINTS = [
@@ -35,6 +36,7 @@ ENDPOINTS = [
     *command_routes.ENDPOINTS,
     *attachment_routes.ENDPOINTS,
     *attention_routes.ENDPOINTS,
+    *tool_policy_routes.ENDPOINTS,
     *event_routes.ENDPOINTS,
     *conversation_routes.ENDPOINTS,
     *step_routes.ENDPOINTS,

@@ -348,6 +348,8 @@ def _turn_of(row: DictRow, link: AgentLink) -> TurnSettings | None:
     turn = msgspec.convert(row["turn"], TurnSettings)
     own = msgspec.convert(row["agent_rules"], ToolRules)
     rules = own.joined(turn.rules.within(own, row["agent_mode"]))
+    if link.takes_rules:  # else the requests of its CLI are denied
+        rules = rules.joined(ToolRules(deny=row["denied_tools"]))
     if rules and not link.takes_rules:
         raise _NotTaken("the agent's program does not hold its coding CLI to rules")
     if turn.attachments and not link.takes_attachments:

@@ -59,6 +59,8 @@ EXAMPLES: dict[str, Example] = {
     "setAgentRules": Example(body={"rules": {"allow": [], "deny": []}}),
     "setAgentLabels": Example(body={"labels": ["blue"]}),
     "setAgentLimits": Example(body=LIMITS),
+    "createPolicy": Example(body={"verdict": "deny", "rule": "mcp__*", "label": "blue"}),
+    "listPolicies": Example(query={"agent_id": str(uuid4())}),
     "sendCommand": Example(body={**COMMAND, "attachments": []}),
     "readAttachment": Example(token="agent"),
     "createAttachment": Example(query={"name": "a.txt"}, file=b"x"),
@@ -197,6 +199,7 @@ class Objects:
             "report_id": self._report,
             "attention_id": self._request_of_an_agent,
             "rule_id": self._attention_rule,
+            "policy_id": self._tool_policy,
         }
 
     async def path_value(self, operation: str, parameter: str) -> str:
@@ -366,6 +369,13 @@ class Objects:
             """insert into attention_rules (agent_id, rule, attention_id, created_by_name)
                select agent_id, 'Bash', id, 'x' from attention where id = %s returning id""",
             await self._request_of_an_agent(),
+        )
+
+    async def _tool_policy(self) -> str:
+        return await self._insert(
+            """insert into tool_policies (verdict, rule, agent_id, created_by_name)
+               select 'admin', 'Bash', id, 'x' from agents where id = %s returning id""",
+            await self._agent(),
         )
 
     async def _user_code(self) -> str:

@@ -29,6 +29,7 @@ ALSO = {
     "send": ["--agent", ID, "true"],
     "stop": ["--all"],
     "supabase serve": ["--port", "0"],
+    "tool-policies create": ["--deny"],
     "up": ["--port", "0", "--database-wait", "0"],
     "worker": ["--database-wait", "0"],
 }
