@@ -78,6 +78,8 @@ async def test_the_right_column_is_the_conversation(center: Api, visit, tmp_path
     """It has the totals and the model; the next prompt continues the conversation, a new one, or a copy from a turn;
     and a forgotten one begins anew."""
     put_claude_on_path(tmp_path, monkeypatch)
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "HEAD").write_text("ref: refs/heads/a-branch\n")
     operator = Operator(center, await center.operator())
     async with agent_running(center, tmp_path, kind="claude") as agent:
         first = await operator.until_state(await operator.send(agent.id, "words"), *FINAL)
@@ -86,7 +88,7 @@ async def test_the_right_column_is_the_conversation(center: Api, visit, tmp_path
         await visitor.come_back((await center.operator(Role.OPERATOR)).email)
         card = page.get_by_role("region", name="Conversation")
         await expect(card).to_contain_text("1 turn ·")
-        await expect(card).to_contain_text("claude-opus-4-8")
+        await expect(card).to_contain_text("claude-opus-4-8[1m] · a-branch")
         await expect(card.get_by_label("Context used")).to_be_visible()
         sent = {first["id"]}
 
