@@ -1,9 +1,11 @@
-import type { Api } from "../api.ts";
+import { type Api, ApiError } from "../api.ts";
 import type { AttentionRequest, AttentionRequests } from "../rest.ts";
 import type { Decision, Scope } from "./requests.ts";
 import type { Result } from "./rows.ts";
 
 const PAGE = 200;
+/** How many requests are answered by one request to the server. */
+const TOGETHER = 25;
 
 /** An answer as it is sent: `rule` is that of a scope wider than once. */
 export interface Given {
@@ -43,9 +45,22 @@ export async function dismiss(api: Api, note: AttentionRequest): Promise<Result[
   return [{ id: note.id, row: dismissed, problem: "" }];
 }
 
-/** Gives several requests the same answer; each has its own result. Raises ApiError. */
+/**
+ * Gives several requests the same answer, a few at a time, so that no request takes long; each has its own result. Raises
+ * ApiError when not even the first ones could be sent; later ones have it as their problem.
+ */
 export async function answerTogether(api: Api, rows: readonly AttentionRequest[], given: Given): Promise<Result[]> {
-  const answers = rows.map(({ id, digest }) => ({ id, digest, ...given }));
-  const { results } = await api.post("/v1/attention/answers", { body: { answers } });
-  return results.map(({ id, request, problem }) => ({ id, row: request, problem: problem ?? "" }));
+  const found: Result[] = [];
+  for (let from = 0; from < rows.length; from += TOGETHER) {
+    const answers = rows.slice(from, from + TOGETHER).map(({ id, digest }) => ({ id, digest, ...given }));
+    try {
+      const { results } = await api.post("/v1/attention/answers", { body: { answers } });
+      found.push(...results.map(({ id, request, problem }) => ({ id, row: request, problem: problem ?? "" })));
+    } catch (error) {
+      if (!(error instanceof ApiError) || from === 0) throw error;
+      found.push(...rows.slice(from).map(({ id }) => ({ id, row: null, problem: error.message })));
+      break;
+    }
+  }
+  return found;
 }
