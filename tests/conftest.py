@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import hypothesis
@@ -24,9 +24,12 @@ from support.databases import fresh_database
 from support.folders import copy_folder, data_folder, remove_abandoned_folders
 from support.forked import share_server
 from support.no_secrets import pytest_runtest_makereport, remember_tokens
+from support.page import built_page
 from support.postgres import server_of
 from support.time_limit import pytest_timeout_set_timer
 
+from onsembl.cli.errors import CliError
+from onsembl.cli.server.dashboard_build import DashboardNotBuilt
 from onsembl.cli.server.embedded_postgres import DATABASE, EmbeddedPostgres
 from onsembl.sql.migrate import migrate
 
@@ -85,15 +88,18 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
-    """Before a whole run has several processes, compile the tests, make the cluster and start the forking server.
+    """Before a whole run has several processes, compile the tests, make the cluster and the page, and start the forking
+    server.
 
-    Otherwise each process compiles every module for itself, and waits for the cluster.
+    Otherwise each process compiles every module for itself, and waits for the cluster and the page.
     """
     if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
         return
     share_server()
     with _compiled(config):
         _migrated_server()
+        with suppress(DashboardNotBuilt, CliError):  # which the tests of the page report
+            built_page()
 
 
 @contextmanager

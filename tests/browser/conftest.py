@@ -14,13 +14,11 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, ConsoleMessage, Error, Locator, Page, ViewportSize, expect
 from support.browsers import Browsers
+from support.page import built_page
 from support.server import PASSWORD, Api, running
 
 from onsembl.api.settings import Settings
-from onsembl.cli.server.dashboard import dashboard_files
-from onsembl.cli.server.dashboard_build import install_for_checks
 
-SOURCES = Path(__file__).parents[2] / "dashboard"
 expect.set_options(timeout=60_000)
 
 TASKS_END_SECONDS = 10.0
@@ -150,22 +148,21 @@ class Visitor:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makeitem(name: str, obj: object) -> None:
-    """Run all tests of this folder in one event loop, the browser's.
+    """Run all asynchronous tests of this folder in one event loop, the browser's.
 
     The mark is put on the function, because pytest-asyncio reads it before there are items: the loop of a test whose
-    item is marked later ends with the test, and the browser with the loop.
+    item is marked later ends with the test, and the browser with the loop. It ends with a test of another loop, too:
+    one that is not asynchronous has no browser.
     """
     if name.startswith("test_") and iscoroutinefunction(obj):
         pytest.mark.asyncio(loop_scope="session")(obj)
+        pytest.mark.usefixtures("browser")(obj)
 
 
 @pytest.fixture(scope="session")
 def dashboard() -> Path:
     """The page, built from the present sources."""
-    install_for_checks(SOURCES, print)  # installs all packages, because tests/dashboard needs more than the build
-    files = dashboard_files(print)
-    assert files is not None
-    return files
+    return built_page()
 
 
 _STARTED = pytest.StashKey[bool]()
@@ -180,7 +177,7 @@ async def browsers(pytestconfig: pytest.Config) -> AsyncGenerator[Browsers]:
     await browsers.stop()
 
 
-@pytest_asyncio.fixture(autouse=True, loop_scope="session")
+@pytest_asyncio.fixture(loop_scope="session")
 async def browser(browsers: Browsers) -> AsyncGenerator[Browser]:
     """The browser of all tests of this process. A test must leave no task in the event loop that they share."""
     browser = await browsers.running()
