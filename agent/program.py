@@ -32,6 +32,7 @@ from onsembl.agent.link.outbox import Outbox
 from onsembl.agent.link.problem import ROOM_SECONDS, FolderProblem
 from onsembl.agent.link.session import ServerSession
 from onsembl.agent.link.step_log import StepLog
+from onsembl.agent.looks import Looks
 from onsembl.agent.mcp.gateway import ToolGateway
 from onsembl.agent.process.process import ProcessContext
 from onsembl.agent.process.reaper import Reaper
@@ -48,6 +49,7 @@ from onsembl.protocol.messages import (
     Halt,
     Hello,
     Keys,
+    Look,
     Message,
     Offer,
     Steer,
@@ -81,6 +83,8 @@ class AgentConfig:
     """The server's address, if it is not the one at which the agent was enrolled."""
     arguments: Sequence[str] = ()
     startup_script: Path | None = None
+    shows_files: bool = False
+    """Whether operators may look at the files of `cwd`."""
     stop_timeouts: StopTimeouts = field(default_factory=StopTimeouts)
     columns: int = 120
     rows: int = 32
@@ -206,6 +210,7 @@ class Agent:
         self._runner = Runner(
             driver, context, self._journal, config.stop_timeouts, self._session.send, self._startup, files
         )
+        self._looks = Looks(config.cwd, self._session.send, shown=config.shows_files)
         self._leaving: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._boot = uuid4()
         self._emergency_stop = EmergencyStop(self._runner, self._reaper, self._session.send)
@@ -241,6 +246,7 @@ class Agent:
             await asyncio.gather(stopping, writable, connected, return_exceptions=True)
             await self._connection.finish_refresh(FLUSH_SECONDS)
             await self._tools.close()
+            self._looks.close()
             self._journal.close()
             self._steps.close()
             self._outbox.close()
@@ -313,6 +319,9 @@ class Agent:
     def redraw(self) -> None:
         self._runner.redraw()
 
+    def look(self, look: Look) -> None:
+        self._looks.look(look)
+
     def recall(self, command_id: UUID) -> None:
         self._runner.recall(command_id)
 
@@ -356,4 +365,5 @@ class Agent:
             takes_attachments=DRIVERS[self._config.kind].takes_attachments,
             takes_answers=DRIVERS[self._config.kind].takes_answers,
             takes_forks=DRIVERS[self._config.kind].takes_forks,
+            shows_files=self._looks.shown,
         )

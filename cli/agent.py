@@ -276,6 +276,7 @@ def _enrolment_token() -> str:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A bash script to run once in the terminal at the start.",
 )
+@click.option("--files", is_flag=True, help="Let operators look at the files of the working directory, read-only.")
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
 @_state_option
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
@@ -285,6 +286,7 @@ def run(
     server: str | None,
     cwd: Path,
     startup_script: Path | None,
+    files: bool,
     verbose: bool,
     state_dir: Path,
     arguments: tuple[str, ...],
@@ -306,6 +308,7 @@ def run(
             server=server,
             arguments=arguments,
             startup_script=startup_script.resolve() if startup_script else None,
+            shows_files=files,
         )
         restart = asyncio.run(run_agent(config))
     except AgentError as error:

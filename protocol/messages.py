@@ -38,6 +38,8 @@ Agent's socket `/v1/agent`, subprotocol `onsembl.agent.v1`, access token in the 
                        ←                  keys             type these, each number once
       keys_taken       →
                        ←                  redraw           for a viewer that lacks earlier output
+                       ←                  look             show a file or a folder of the working folder
+      look_part        →                                   a part of the answer
       refresh          →                                   before the access token expires
                        ←                  tokens           the next pair
       ping / pong      ↔                  ping / pong      any frame extends the deadline
@@ -97,6 +99,8 @@ from onsembl.protocol.field_types import ProblemText as ProblemText
 from onsembl.protocol.field_types import Reason as Reason
 from onsembl.protocol.field_types import Rows as Rows
 from onsembl.protocol.field_types import ShortText as ShortText
+from onsembl.protocol.files import Look as Look
+from onsembl.protocol.files import LookPart as LookPart
 from onsembl.protocol.halt_messages import Halt as Halt
 from onsembl.protocol.halt_messages import HaltLifted as HaltLifted
 from onsembl.protocol.halt_messages import HaltProgress as HaltProgress
@@ -203,6 +207,8 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     """Whether the agent sends `asked` and takes `answer`."""
     takes_forks: bool = True
     """Whether its coding CLI copies a conversation (`fork_of` of a turn). Agents of an earlier release do not tell."""
+    shows_files: bool = False
+    """Whether the agent answers `look`: it was started with `--files`."""
 
 
 class AgentProblem(Message, tag="problem", frozen=True, kw_only=True):
@@ -381,6 +387,7 @@ AgentMessage = (
     | AgentProblem
     | SizeApplied
     | KeysTaken
+    | LookPart
     | Refresh
     | Ping
     | Pong
@@ -401,6 +408,7 @@ ServerToAgentMessage = (
     | Resize
     | Keys
     | Redraw
+    | Look
     | Tokens
     | Ping
     | Pong

@@ -13,6 +13,7 @@ from msgspec import to_builtins
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
+from onsembl.protocol.files import FileRules
 from onsembl.protocol.ids import AgentId, Epoch, InstanceId, StreamId
 from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.messages import Hello
@@ -24,7 +25,8 @@ from onsembl.sql.database import Connection
 COLUMNS = """id, name, kind, mode, host, platform, version, created_at, disabled_at, status, epoch, instance_id,
     connected_at, disconnected_at, stream_id, columns, rows, paused_at, paused_by_name,
     labels, limits, permission_mode, rules, problem, problem_since, takes_steers, takes_rules,
-    takes_attachments, rate_windows, rate_windows_at, limited_since, limited_until, cli, takes_forks"""
+    takes_attachments, rate_windows, rate_windows_at, limited_since, limited_until, cli, takes_forks,
+    shows_files, file_rules"""
 
 
 async def list_agents(conn: Connection) -> list[DictRow]:
@@ -77,7 +79,7 @@ async def connected(
             platform = %(platform)s, version = %(version)s, columns = %(columns)s, rows = %(rows)s,
             takes_steers = %(takes_steers)s, takes_rules = %(takes_rules)s,
             takes_attachments = %(takes_attachments)s, cli = %(cli)s,
-            takes_forks = %(takes_forks)s
+            takes_forks = %(takes_forks)s, shows_files = %(shows_files)s
         where id = %(agent_id)s
         returning epoch""",
         {
@@ -96,6 +98,7 @@ async def connected(
             "takes_attachments": hello.takes_attachments,
             "cli": hello.cli,
             "takes_forks": hello.takes_forks,
+            "shows_files": hello.shows_files,
         },
     )
     row = await cursor.fetchone()
@@ -188,6 +191,14 @@ async def set_rules(conn: Connection, agent_id: AgentId, rules: ToolRules) -> Di
     """Set the rules of all commands of the agent; return the agent's row, None when the agent does not exist."""
     cursor = await conn.execute(
         f"update agents set rules = %s where id = %s returning {COLUMNS}", [Jsonb(to_builtins(rules)), agent_id]
+    )
+    return await cursor.fetchone()
+
+
+async def set_file_rules(conn: Connection, agent_id: AgentId, rules: FileRules) -> DictRow | None:
+    """Set what operators see of the agent's working folder; return the agent's row, None when it does not exist."""
+    cursor = await conn.execute(
+        f"update agents set file_rules = %s where id = %s returning {COLUMNS}", [Jsonb(to_builtins(rules)), agent_id]
     )
     return await cursor.fetchone()
 

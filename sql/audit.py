@@ -18,6 +18,8 @@ ACTIONS: dict[str, str] = {
     "agent.disconnected": "An agent's connection ended.",
     "agent.enabled": "A disabled agent was enabled.",
     "agent.enrolled": "An agent was enrolled with a one-time token.",
+    "agent.file_rules_set": "An admin set what operators see of an agent's working folder: before and after.",
+    "agent.file_seen": "An operator looked at a file or folder of an agent, or was rejected; the detail has the path.",
     "agent.labelled": "An agent's labels were replaced; the detail has the new ones.",
     "agent.limited": "An agent's limits were set; the detail has them.",
     "agent.logged_out": "An agent revoked its own credentials.",

@@ -29,6 +29,7 @@ from onsembl.protocol.messages import (
     Keys,
     KeysTaken,
     Leave,
+    Look,
     Message,
     Offer,
     Ping,
@@ -98,6 +99,7 @@ class CommandHandler(Protocol):
     def halt(self, halt: Halt) -> None: ...
     def halt_lifted(self, number: int | None) -> None: ...
     def leave(self, *, restart: bool) -> None: ...
+    def look(self, look: Look) -> None: ...
     def hello(self, stream: StreamTail | None) -> Hello: ...
 
 
@@ -304,6 +306,8 @@ class ServerSession:
                     self._answer_when_read(self._keys.record(message, self._type(message)))
             case Redraw():
                 self._handler.redraw()
+            case Look():
+                self._handler.look(message)
             case Ping():
                 self.send(Pong())
             case Tokens():

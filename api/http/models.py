@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 from onsembl.protocol.activity import CurrentActivity, Silence
 from onsembl.protocol.field_types import Bounded, RowNumber
 from onsembl.protocol.field_types import Time as Time
+from onsembl.protocol.files import FileRules
 from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.states import AgentKind, AgentMode, AgentStatus, CommandState
@@ -80,6 +81,10 @@ class Agent(Answer, frozen=True, kw_only=True):
     """The program of its CLI, where the kind does not name it."""
     takes_forks: bool
     """Whether its CLI copies a conversation."""
+    shows_files: bool
+    """Whether the agent shows the files of its working folder: it was started with `--files`."""
+    file_rules: FileRules
+    """What operators see of these files; a field that is missing has its default."""
 
 
 class AgentNow(Agent, frozen=True, kw_only=True):

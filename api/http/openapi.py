@@ -47,6 +47,7 @@ _PROBLEMS = {
     429: "Too many requests: `Retry-After` says when to try again",
     502: "The sign-in service failed",
     503: "Temporarily unavailable, or the request takes too long",
+    504: "The agent does not answer in time",
 }
 
 

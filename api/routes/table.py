@@ -15,6 +15,7 @@ from onsembl.api.routes import conversations as conversation_routes
 from onsembl.api.routes import devices as device_routes
 from onsembl.api.routes import enrolment_tokens as enrolment_routes
 from onsembl.api.routes import events as event_routes
+from onsembl.api.routes import files as file_routes
 from onsembl.api.routes import groups as group_routes
 from onsembl.api.routes import halt as halt_routes
 from onsembl.api.routes import jobs as job_routes
@@ -41,6 +42,7 @@ ENDPOINTS = [
     *conversation_routes.ENDPOINTS,
     *step_routes.ENDPOINTS,
     *report_routes.ENDPOINTS,
+    *file_routes.ENDPOINTS,
     *group_routes.ENDPOINTS,
     *preset_routes.ENDPOINTS,
     *schedule_routes.ENDPOINTS,

@@ -54,6 +54,7 @@ from onsembl.protocol.messages import (
     HaltProgress,
     Hello,
     KeysTaken,
+    LookPart,
     OpenRequests,
     Ping,
     Pong,
@@ -396,6 +397,8 @@ class AgentSession:
                 await self._reports.put(message)
             case KeysTaken():
                 self._hub.keys_answered(message)
+            case LookPart():
+                self._hub.looks.receive(self, message)
             case Refresh():
                 if self._refreshing is not None:
                     await self._refreshing  # one refresh at a time

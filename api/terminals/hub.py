@@ -15,6 +15,7 @@ import msgspec
 from psycopg.rows import DictRow
 
 from onsembl.api.terminals.archiver import Archiver
+from onsembl.api.terminals.looks import Looks
 from onsembl.api.terminals.sessions import ELSEWHERE
 from onsembl.api.terminals.terminal import Size, Terminal
 from onsembl.fleet.halt import halt_message
@@ -123,6 +124,7 @@ class Hub:
     """Frames that were sent to viewers who have left."""
     received_before: int = 0
     """Bytes of output that came for terminals that are at other instances now."""
+    looks: Looks = field(default_factory=Looks)
     typing_pages: dict[UUID, TypingPage] = field(default_factory=dict[UUID, TypingPage])
     """The pages whose operators have typed, by the page's client id."""
     connecting: defaultdict[AgentId, asyncio.Lock] = field(
@@ -156,10 +158,12 @@ class Hub:
         """Close the agent's connection, if it is here. It is removed at once, and reads no more frames."""
         link = self.links.pop(agent_id, None)
         if link is not None:
+            self.looks.gone(link)
             link.close(code, reason)
 
     def remove_agent(self, link: AgentLink) -> bool:
         """Remove a connection that was closed; False when it was replaced or removed before."""
+        self.looks.gone(link)
         if self.links.get(link.agent_id) is not link:
             return False
         del self.links[link.agent_id]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from typing import Any
+from urllib.parse import urlencode
 
 import click
 
@@ -17,8 +18,9 @@ from onsembl.cli.client.options import (
 )
 from onsembl.cli.client.rest_client import OperatorClient
 from onsembl.cli.json_output import json_option, print_json
-from onsembl.cli.output import local_time, print_line, styled
+from onsembl.cli.output import local_time, print_field, print_line, print_lines, styled
 from onsembl.protocol.attention_notes import NOTES
+from onsembl.protocol.files import IGNORED, SECRETS
 from onsembl.protocol.permissions import PERMISSION_MODES
 
 _name_argument = click.argument("name")
@@ -153,6 +155,72 @@ def rules(
     listed = [f"{verb} {rule}" for verb in ("allow", "deny") for rule in agent["rules"].get(verb, [])]
     for line in listed or [f"{name} has no rules."]:
         print_line(line)
+
+
+@agents.command("files")
+@_name_argument
+@click.argument("path", default="")
+@json_option
+@server_option
+def files(name: str, path: str, as_json: bool, server: str | None) -> None:
+    """Show a file, or list a folder, of an agent that was started with --files. PATH is relative to its working
+    directory, or absolute and below it; by default the directory itself. The audit log records each look."""
+    with OperatorClient(server) as client:
+        seen = client.request("GET", f"/v1/agents/{client.agent_id(name)}/files?{urlencode({'path': path})}")
+    if as_json:
+        print_json(seen)
+    elif seen["text"] is not None:
+        print_lines(seen["text"])
+    elif seen["kind"] == "folder":
+        for entry in seen["entries"]:
+            size = "" if entry["size"] is None else f"{entry['size']:,}"
+            print_line(f"{entry['kind']:<7} {size:>13}  {entry['name']}{'/' * (entry['kind'] == 'folder')}")
+        for count, text in ((seen["hidden"], "hidden by the agent's rules"), (seen["omitted"], "not listed")):
+            if count:
+                print_line(styled(f"{count:,} {text}", dim=True))
+    else:
+        kind = {"too_large": "a file above 1 MiB", "other": "no file", "link": "a link, which is not followed"}
+        size = "" if seen["size"] is None else f", {seen['size']:,} bytes"
+        print_line(f"{seen['path']} is {kind.get(seen['kind'], seen['media_type'] or 'a binary file')}{size}.")
+
+
+@agents.command("file-rules")
+@_name_argument
+@click.option("--root", "roots", multiple=True, metavar="PATH", help="Show only this folder (repeat for several).")
+@click.option("--ignore", "ignored", multiple=True, metavar="PATTERN", help="Do not show these names.")
+@click.option("--secret", "secrets", multiple=True, metavar="PATTERN", help="Names that hold secrets: not shown.")
+@click.option("--viewers/--no-viewers", default=None, help="Whether viewers see the files; by default they do not.")
+@click.option("--defaults", is_flag=True, help="Set everything that is not given to its default.")
+@json_option
+@server_option
+def file_rules(
+    name: str, viewers: bool | None, defaults: bool, as_json: bool, server: str | None, **patterns: tuple[str, ...]
+) -> None:
+    """Show what operators see of an agent's working directory, or set it. Setting needs an admin.
+
+    \b
+    A PATTERN is a name, or a path with /; * and ? stand for characters. Patterns replace the former ones.
+      --root src --root docs --ignore node_modules --secret '.env*' --secret '*.pem'
+
+    It applies to agents that were started with --files.
+    """
+    given: dict[str, Any] = {field: list(values) for field, values in patterns.items() if values}
+    if viewers is not None:
+        given["viewers"] = viewers
+    with OperatorClient(server) as client:
+        path = f"/v1/agents/{client.agent_id(name)}"
+        agent = client.request("GET", path)
+        if given or defaults:
+            rules = {**({} if defaults else agent["file_rules"]), **given}
+            agent = client.request("PUT", f"{path}/file-rules", {"rules": rules})
+    if as_json:
+        print_json(agent)
+        return
+    rules = agent["file_rules"]
+    print_line(name, " shows files." if agent["shows_files"] else " was not started with --files, and shows none.")
+    for field, default in (("roots", ("all folders",)), ("ignored", IGNORED), ("secrets", SECRETS)):
+        print_field(field, ", ".join(rules.get(field) or default), 10)
+    print_field("viewers", "see them" if rules.get("viewers") else "do not see them", 10)
 
 
 @agents.command()

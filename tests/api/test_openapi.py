@@ -22,7 +22,7 @@ SOMETIMES = {
     "ProblemDetails": {"fields", "state", "revision", "replaceable", "oldest", "latest", "request_id"},
 }
 """Fields of answers that are present only where they apply."""
-ONLY_WHAT_IS_SET = {"CommandLimits", "Target", "ToolRules"}
+ONLY_WHAT_IS_SET = {"CommandLimits", "FileRules", "Target", "ToolRules"}
 """Types whose unset fields are missing from an answer."""
 
 

@@ -44,15 +44,16 @@ async def agent_running(
     server: str | None = None,
     anew: bool = False,
     arguments: Sequence[str] = (),
+    options: Sequence[str] = (),
     **spawned: Any,
 ) -> AsyncGenerator[RunningAgent]:
-    """Enrol an agent and run it until the block ends; `arguments` are those for its CLI, `spawned` options of
-    `fork_onsembl`. With `anew` it is a new process, which has the memory of a real one: a forked one has all modules of
-    the tests."""
+    """Enrol an agent and run it until the block ends, with these `options`; `arguments` are those for its CLI,
+    `spawned` options of `fork_onsembl`. With `anew` it is a new process, which has the memory of a real one: a forked
+    one has all modules of the tests."""
     folder = tmp_path / "agents"
     if not (folder / name).exists():
         store.save(folder / name, await enrol(server or api.url, await api.enrolment_token(), name, AgentKind(kind)))
-    run = ("agent", "run", "--verbose", "--name", name, "--state-dir", str(folder), "--cwd", str(tmp_path))
+    run = ("agent", "run", "--verbose", "--name", name, "--state-dir", str(folder), "--cwd", str(tmp_path), *options)
     run += ("--", *arguments) if arguments else ()
     process: ForkedProcess | asyncio.subprocess.Process
     if anew:

@@ -57,6 +57,10 @@ EXAMPLES: dict[str, Example] = {
     "cancelAgentCommands": Example(body={"reason": "why"}),
     "setAgentPermissionMode": Example(body={"permission_mode": "plan"}),
     "setAgentRules": Example(body={"rules": {"allow": [], "deny": []}}),
+    "readFile": Example(query={"path": "a.txt"}),
+    "setFileRules": Example(
+        body={"rules": {"roots": ["src"], "ignored": ["node_modules"], "secrets": [".env"], "viewers": True}}
+    ),
     "setAgentLabels": Example(body={"labels": ["blue"]}),
     "setAgentLimits": Example(body=LIMITS),
     "createPolicy": Example(body={"verdict": "deny", "rule": "mcp__*", "label": "blue"}),
