@@ -17,6 +17,7 @@ from support.workers import job_of, worker_running
 
 from onsembl.api.settings import Settings
 from onsembl.sql.database import connect
+from onsembl.tasks.worker import WorkerSettings
 
 SOON = ("--dead-after", "2")
 RECOVERY_SECONDS = 30.0
@@ -102,6 +103,43 @@ async def test_a_worker_that_was_taken_for_dead_starts_again(api: Api, tmp_path:
         (tmp_path / "go").touch()
         assert (await operator.until_state(command, *FINAL))["state"] == "succeeded"
         assert (tmp_path / "ran").read_text() == "x\n"
+
+
+FAIL_ONE_HEARTBEAT = """
+    create sequence beats;
+    create function fail_first() returns trigger language plpgsql security definer as $$
+    begin
+        if nextval('beats') = 1 then
+            raise 'the heartbeat fails';
+        end if;
+        return new;
+    end $$;
+    create trigger fail_first before update on procrastinate_workers for each row execute function fail_first();
+"""
+
+
+async def test_a_worker_whose_heartbeat_fails_once_registers_again(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Procrastinate's task for heartbeats ends with its first error. The worker is not taken for dead: it ends its run
+    and begins another, with a row and heartbeats of its own."""
+    async with await connect(database_url) as conn:
+        await conn.execute(FAIL_ONE_HEARTBEAT)
+
+    async def beats() -> bool:
+        async with await connect(database_url) as conn:
+            cursor = await conn.execute("select last_value >= 3 as enough from beats")
+            row = await cursor.fetchone()
+        return row is not None and row["enough"]
+
+    settings = Settings(database_url=database_url, public_url="", worker=WorkerSettings(dead_after=2.0))
+    async with running(settings) as api:
+        operator = Operator(api, await api.operator())
+        await until(beats, "heartbeats after the one that failed")
+        (worker,) = await heard_of(operator, 1)
+        assert worker["id"] > 1, "the run whose heartbeat failed is over"
+    actions = {getattr(record, "action", None) for record in caplog.records}
+    assert "worker_restart" in actions and "worker_taken_for_dead" not in actions
 
 
 async def test_a_cancel_is_carried_out_by_whoever_took_the_job_over(api: Api, tmp_path: Path) -> None:
