@@ -8,15 +8,19 @@ import tempfile
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 from agent.test_spool import Machine, Stream
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 
+from onsembl.agent.link import journal
 from onsembl.agent.link.journal import Journal
+from onsembl.agent.link.outbox import Outbox
 from onsembl.agent.link.step_log import StepLog
 from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.ids import StreamId
@@ -61,6 +65,9 @@ class CommandsMachine(Machine):
         self.rows: dict[UUID, Row] = {}
         self.commands: dict[UUID, Written] = {}
         self.running: Accepted | None = None
+        self.without_output: set[UUID] = set()
+        """Commands whose end has named no output."""
+        self.was_full = False
         self.forgotten: set[int] = set()
         """Numbers that the agent has lost; the server may have them."""
         self.backup: tuple[dict[UUID, Stream], UUID | None, dict[UUID, Row]] | None = None
@@ -144,6 +151,11 @@ class CommandsMachine(Machine):
                 row.steps |= {step.number: step.output_start for step in place.of_steps(batch.steps)}
             self.step_log.recorded(batch.command_id, batch.through)
 
+    @rule(full=st.booleans())
+    def fill_or_empty_the_disk(self, full: bool) -> None:
+        super().fill_or_empty_the_disk(full)
+        self.was_full |= full
+
     @rule()
     def kill_the_agent(self) -> None:
         before = set(self.lost)
@@ -184,6 +196,7 @@ class CommandsMachine(Machine):
         report = place.of_end(report)
         if report.output_start is None or report.output_end is None:
             self.rows.pop(report.command_id, None)
+            self.without_output.add(report.command_id)
             return
         row = self.rows.setdefault(report.command_id, Row(place.stream_id, report.output_start))
         if row.end is None:
@@ -191,6 +204,8 @@ class CommandsMachine(Machine):
 
     def _place(self, named: UUID | None, tail: StreamTail | None) -> OutputPlace:
         assert self.newest is not None
+        if named is None and tail is not None:
+            named = tail.id
         if named == self.newest:
             return OutputPlace(StreamId(self.newest))
         chain = self._chain(named) if named is not None else None
@@ -234,6 +249,10 @@ class CommandsMachine(Machine):
 
     def check(self) -> None:
         self.send_steps()
+        for command_id in self.without_output:
+            after = self.commands[command_id].after
+            assert after is not None
+            assert self.was_full or any(number < after for number in self.forgotten), "a command has no output"
         archived = set(self._archived())
         for command_id, row in self.rows.items():
             command = self.commands[command_id]
@@ -301,3 +320,74 @@ def test_a_command_spans_two_streams(killed: bool, heard: bool, full: bool):
     finally:
         machine.teardown()
     assert len(machine.streams) > 1
+
+
+Steps = list[tuple[Any, ...]]
+AN_UNKNOWN_STREAM_BETWEEN: Steps = [
+    *(("begin",), ("take_all", True), ("start_command", False), ("restore",), ("restore",), ("kill_the_agent",)),
+]
+"""The server is restored twice from a backup that has only the stream at the command's start."""
+A_NAME_THAT_THE_DISK_DID_NOT_TAKE: Steps = [
+    *(("begin",), ("fill_or_empty_the_disk", True), ("take_all", False), ("fill_or_empty_the_disk", False)),
+    *(("start_command", False), ("kill_the_agent",)),
+]
+OUTPUT_THAT_ONLY_THE_ARCHIVE_HAS: Steps = [
+    *(("begin",), ("start_command", False), ("fill_or_empty_the_disk", True), ("write", 5)),
+    *(("send", 1000), ("archive", 1000)),
+]
+A_LOST_COMMAND: Steps = [*OUTPUT_THAT_ONLY_THE_ARCHIVE_HAS, ("kill_the_agent",)]
+AN_ENDED_COMMAND: Steps = [
+    *OUTPUT_THAT_ONLY_THE_ARCHIVE_HAS,
+    *(("end_command", False), ("acknowledge",), ("kill_the_agent",), ("write", 9)),
+]
+A_START_THAT_THE_ARCHIVE_HAS_LOST: Steps = [
+    *(("begin",), ("write", 5), ("take_all", True), ("write", 3), ("take_all", False)),
+    *(("start_command", False), ("write", 2), ("restore",), ("connect", True), ("write", 2), ("kill_the_agent",)),
+    ("write", 9),
+]
+
+
+def _all_in_last(place: OutputPlace, report: Ended) -> Ended:
+    assert report.output_start is not None and report.output_end is not None
+    if place.chain is None:
+        return report
+    start, end = place.counted(report.output_start), place.chain.counted(report.output_end, in_last=True)
+    return msgspec.structs.replace(report, output_start=start, output_end=end)
+
+
+def _none_in_last(place: OutputPlace, report: Ended) -> Ended:
+    assert report.output_start is not None and report.output_end is not None
+    start, end = place.counted(report.output_start), place.counted(report.output_end)
+    return msgspec.structs.replace(report, output_start=start, output_end=end)
+
+
+@pytest.mark.parametrize(
+    ("steps", "owner", "name", "broken"),
+    [
+        (AN_UNKNOWN_STREAM_BETWEEN, CommandsMachine, "_add_unknown", lambda *_: None),
+        (AN_UNKNOWN_STREAM_BETWEEN, Outbox, "earlier", []),
+        (A_NAME_THAT_THE_DISK_DID_NOT_TAKE, CommandsMachine, "_former_output", lambda *_: (0, None)),
+        (A_LOST_COMMAND, OutputPlace, "of_end", _none_in_last),
+        (AN_ENDED_COMMAND, OutputPlace, "of_end", _all_in_last),
+        (A_START_THAT_THE_ARCHIVE_HAS_LOST, StreamChain, "counted", lambda _, offset, **__: offset),
+        (A_START_THAT_THE_ARCHIVE_HAS_LOST, journal, "_report", lambda begun: Accepted(**_without_stream(begun))),
+    ],
+    ids=["unknown", "earlier", "newest", "lost", "ended", "gap", "named"],
+)
+def test_a_missing_guard_is_seen(monkeypatch, steps: Steps, owner: Any, name: str, broken: Any) -> None:
+    """The steps pass with the rules, and fail without one of them."""
+    _take(steps)
+    monkeypatch.setattr(owner, name, broken)
+    with pytest.raises(AssertionError):
+        _take(steps)
+
+
+def _without_stream(begun: journal.Begun) -> dict[str, Any]:
+    return {"command_id": begun.command_id, "started_at": begun.started_at, "output_start": begun.output_start}
+
+
+def _take(steps: Steps) -> None:
+    machine = CommandsMachine()
+    for name, *values in steps:
+        getattr(machine, name)(*values)
+    machine.teardown()
