@@ -185,8 +185,9 @@ async def test_the_list_of_tables_is_that_of_the_database(api: Api) -> None:
         assert not await supabase_setup.ensure_channel_policy(conn)
 
 
-async def test_who_is_not_signed_in_is_told_nothing(api: Api) -> None:
-    """With the public key alone, no channel can be joined: neither the page's nor another."""
+async def test_who_is_not_signed_in_is_told_nothing_and_no_operator_filters_by_patterns(api: Api) -> None:
+    """With the public key alone, no channel can be joined: neither the page's nor another. A regular expression, whose
+    time has no bound, is rejected from every operator."""
     await execute(api, PUBLISHED_ROWS)
     async with open_wire(api.url, await api.key()) as wire:
         for topic, private in (("onsembl-fleet-1", True), ("room", False), ("room", True)):
@@ -194,6 +195,11 @@ async def test_who_is_not_signed_in_is_told_nothing(api: Api) -> None:
             assert reply["response"]["reason"].startswith("Unauthorized: "), topic
         await execute(api, "update onsembl.agents set name = name")
         assert await wire.flush() == []
+        for role in Role:
+            filtered = {"event": "*", "schema": "onsembl", "table": "agents", "filter": "name=match.^(a+)+$"}
+            await wire.join(role, (await api.operator(role)).access_token, postgres_changes=[filtered])
+            system = await wire.expect("system", f"realtime:{role}")
+            assert system["message"].endswith("only with the secret key")
 
 
 async def test_a_former_operator_is_told_nothing_at_once(api: Api) -> None:
