@@ -89,7 +89,7 @@ class Turn:
         newest: dict[int, dict] = {}
         for file in self.stage.folder.glob(f"agents/*/steps/{self.command['id']}.jsonl"):
             lines, _, _ = file.read_bytes().rpartition(b"\n")
-            for line in lines.splitlines():
+            for line in lines.splitlines()[1:]:  # the first one names the stream
                 step = msgspec.json.decode(line, type=Step)
                 newest[step.number] = msgspec.structs.asdict(step)
         return list(newest.values())
