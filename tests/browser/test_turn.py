@@ -50,6 +50,8 @@ async def test_the_steps_of_a_turn_are_shown(center: Api, visit, tmp_path, monke
         await expect(pane.locator("li.result")).to_contain_text("232 tokens")
         await page.get_by_role("button", name="Terminal", exact=True).click()
         await visitor.sees("The command printed: one")
+        await page.evaluate("location.hash = '#/recordings/one'")
+        await expect(page.get_by_role("row", name="refused").locator(".chip")).to_have_class(re.compile("incomplete"))
 
 
 async def test_a_text_goes_into_the_running_turn(center: Api, visit, tmp_path, monkeypatch) -> None:
