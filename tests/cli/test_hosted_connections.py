@@ -15,6 +15,8 @@ from support.pgbouncer import pgbouncer
 from support.supabase_project import CONNECTIONS, SupabaseProject, supabase_project
 from support.transaction_pooler import transaction_pooler
 
+from onsembl.sql.database import connect
+
 PASSWORD = "good password"
 
 
@@ -66,10 +68,13 @@ async def test_up_a_worker_and_a_check_fit_into_a_small_project(postgres, tmp_pa
 
         async def watch() -> None:
             nonlocal most
-            query = f"select count(*) from pg_stat_activity where usename = '{project.login}'"
-            while True:
-                most = max(most, (await asyncio.to_thread(project.execute, query))[0]["count"])
-                await asyncio.sleep(0.02)
+            async with await connect(project.superuser, autocommit=True) as conn:
+                while True:
+                    cursor = await conn.execute(
+                        "select count(*) from pg_stat_activity where usename = %s", [project.login]
+                    )
+                    most = max(most, (await cursor.fetchall())[0]["count"])
+                    await asyncio.sleep(0.02)
 
         with ControlCenter(tmp_path / "data", "--demo", environment=project.environment) as center:
             await asyncio.to_thread(center.ready)
