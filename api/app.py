@@ -73,6 +73,7 @@ from onsembl.sql.database import DATABASE_ERRORS
 from onsembl.sql.process_database import ProcessDatabase
 from onsembl.sql.supervision import start_supervised
 from onsembl.tasks.retention import AUDIT_DAYS
+from onsembl.tasks.standby import stand_by
 from onsembl.tasks.worker import WORKER_END_SECONDS, run_jobs
 
 logger = logging.getLogger(__name__)
@@ -293,6 +294,8 @@ async def _start(
     workers: list[asyncio.Task[None]] = []
     if (worker := settings.worker) is not None:
         workers.append(run("The worker", lambda: run_jobs(database, listener, worker, counted.worker, local=hub)))
+    elif (standby := settings.standby) is not None:
+        tasks.append(run("The standby for workers", lambda: stand_by(database, listener, standby)))
 
     async def stop() -> None:
         await asyncio.gather(cancel_until_done(tasks), cancel_until_done(workers, again=WORKER_END_SECONDS))

@@ -21,7 +21,9 @@ from onsembl.api.terminals.hub import Hub
 from onsembl.fleet.activities import ActivityFigures
 from onsembl.protocol.activity import AgentActivity
 from onsembl.protocol.states import CommandState
+from onsembl.protocol.waking import JOBS_PER_WORKER, wanted_workers
 from onsembl.realtime.builtin import BuiltinSupabase
+from onsembl.sql.jobs import Load
 from onsembl.sql.stats import Unfinished
 from onsembl.sql.vendor_limits import LimitFigures
 from onsembl.tasks.metrics import FAST, SLOW, LoopLag, Pools, WorkerMetrics, new_registry
@@ -140,6 +142,8 @@ class StateMetrics(Collector):
     unfinished: Unfinished | None = None
     limits: LimitFigures | None = None
     activities: ActivityFigures | None = None
+    load: Load | None = None
+    jobs_per_worker: int = JOBS_PER_WORKER
 
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus-client for each reading."""
@@ -171,6 +175,11 @@ class StateMetrics(Collector):
             yield from _of_limits(self.limits)
         if self.activities is not None:
             yield from _of_activities(self.activities)
+        if self.load is not None:
+            yield _gauge("onsembl_jobs_startable", "Jobs that run, or that a worker could start now.", self.load.jobs)
+            yield _gauge("onsembl_workers", "Workers that have not signed off.", self.load.workers)
+            wanted = wanted_workers(self.load.jobs, self.jobs_per_worker)
+            yield _gauge("onsembl_workers_wanted", "Workers that are wanted for these jobs.", wanted)
 
 
 def _of_commands(unfinished: Unfinished) -> Iterator[Metric]:

@@ -10,8 +10,10 @@ from onsembl.api.auth.rate_limits import RateLimits
 from onsembl.api.terminals.archiver import STREAM_BYTES, TOTAL_BYTES
 from onsembl.protocol.states import AgentKind
 from onsembl.protocol.stop_timeouts import HALT_SECONDS, StopTimeouts
+from onsembl.protocol.waking import JOBS_PER_WORKER
 from onsembl.realtime.auth.settings import AuthSettings
 from onsembl.realtime.hosted import HostedProject
+from onsembl.tasks.standby import StandbySettings
 from onsembl.tasks.worker import INSTANCE_DEAD_SECONDS, WorkerSettings
 
 DAY = 24 * 3600.0
@@ -26,6 +28,8 @@ class Settings:
     `public_url` is the URL at which browsers and agents reach this instance; other instances reach it at `address`.
     `hosted` is the Supabase project; without one the built-in Supabase is served, with the settings `auth`.
     `worker` are the settings of a worker in this process. Any worker that was silent for `dead_after` is shown as dead.
+    `standby` is for a process without a worker: with it, nothing else needs a worker to be alive. One worker is wanted
+    for `jobs_per_worker` jobs.
     Workers consider this instance dead when it is silent for `instance_dead_after`.
     `allowed_hosts` are names under which browsers may load the page, beside that of `public_url` and localhost.
     `metrics_token` is required to read the metrics; without one, only this machine may read them.
@@ -46,6 +50,8 @@ class Settings:
     address: str = "127.0.0.1"
     hosted: HostedProject | None = None
     dashboard: Path | None = None
+    standby: StandbySettings | None = None
+    jobs_per_worker: int = JOBS_PER_WORKER
     worker: WorkerSettings | None = field(default_factory=WorkerSettings)
     dead_after: float = WorkerSettings().dead_after
     allowed_origins: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ migrations keep its schema at the library's version.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from psycopg.rows import DictRow
 
@@ -77,6 +78,28 @@ _AWAY = """exists (
     select from commands join agents on agents.id = commands.agent_id
     where commands.job_id = jobs.id and agents.status = 'offline'
       and coalesce(agents.disconnected_at, '-infinity') < now() - make_interval(secs => %(away_after)s))"""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The jobs that run or that a worker could start now, and the workers that have a row."""
+
+    jobs: int
+    workers: int
+
+
+async def load(conn: Connection, away_after: float) -> Load:
+    """How much there is to do, and how many do it; jobs of agents offline for `away_after` seconds do not count."""
+    cursor = await conn.execute(
+        f"""select (select count(*) from procrastinate_jobs as jobs
+                    where (status = 'doing' or status = 'todo' and (scheduled_at is null or scheduled_at <= now()))
+                      and not {_AWAY}) as jobs,
+                   (select count(*) from procrastinate_workers) as workers""",
+        {"away_after": away_after},
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return Load(**row)
 
 
 async def due(conn: Connection, away_after: float) -> bool:

@@ -25,8 +25,9 @@ PERIODIC = {
 """The scheduled tasks, each with its cron expression in UTC."""
 
 
-def new_app(listener: Listener) -> App:
-    """An application for one run of a worker; it is opened on the worker's pool."""
+def new_app(listener: Listener, *, schedules: bool = True) -> App:
+    """An application for one run of a worker; it is opened on the worker's pool. Without `schedules`, no job is queued
+    for them every minute."""
     app = App(connector=SharedConnector(listener))
     app.task(name=RUN_COMMAND, pass_context=True, retry=DeliveryRetry())(run_command)
     # No queueing locks here: under row-level security, Postgres does not name the key of a conflict. Procrastinate then
@@ -36,6 +37,7 @@ def new_app(listener: Listener) -> App:
     hourly(app.task(name=KEEP_AUDIT_LOG, lock=KEEP_AUDIT_LOG, pass_context=True)(keep_audit_log))
     hourly(app.task(name=KEEP_SEARCH_TEXT, lock=KEEP_SEARCH_TEXT, pass_context=True)(keep_search_text))
     hourly(app.task(name=KEEP_ARCHIVE, lock=KEEP_ARCHIVE, pass_context=True)(keep_archive))
-    minutely = app.periodic(cron=MINUTELY)
-    minutely(app.task(name=FIRE_SCHEDULES, pass_context=True)(fire_schedules))
+    fire = app.task(name=FIRE_SCHEDULES, pass_context=True)(fire_schedules)
+    if schedules:
+        app.periodic(cron=MINUTELY)(fire)
     return app

@@ -1,7 +1,8 @@
 """Recovers from the death of a worker or of an API instance, so that it only causes a delay.
 
-Every worker sweeps. Each finds the dead by its own looks at their heartbeats (`protocol/liveness.py`). An advisory lock
-allows one repair at a time, and each step changes nothing when nothing is broken.
+Every worker sweeps, and so does every API process without one. Each finds the dead by its own looks at their heartbeats
+(`protocol/liveness.py`). An advisory lock allows one repair at a time, and each step changes nothing when nothing is
+broken.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from onsembl.protocol.limits import LimitName
 from onsembl.protocol.liveness import Liveness
 from onsembl.protocol.overdue import LimitObserver
 from onsembl.sql import agents, audit, commands, instances, jobs, locks, stats
-from onsembl.sql.database import Connection, Pool
+from onsembl.sql.database import DATABASE_ERRORS, Connection, Pool
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,15 @@ class Sweeper:
         """The seconds between two sweeps."""
         self.workers: frozenset[int] = frozenset()
         """The workers that have a row, at the last look."""
+
+    async def try_sweep(self) -> bool:
+        """Sweep; False when the database does not respond."""
+        try:
+            await self.sweep()
+        except DATABASE_ERRORS as error:
+            logger.warning("A sweep failed: %s", error, extra={"action": "sweep_failed"})
+            return False
+        return True
 
     async def sweep(self) -> None:
         """Look at the heartbeats and at the commands with limits. Repair if a process is dead, a command is overdue, or

@@ -182,13 +182,9 @@ async def _run_queue(
 async def _sweep_for_ever(sweeper: Sweeper, registered: _Registered) -> None:
     while True:
         worker_id = registered.id
-        try:
-            await sweeper.sweep()
-        except DATABASE_ERRORS as error:
-            logger.warning("A sweep failed: %s", error, extra={"action": "sweep_failed"})
-        else:
-            if worker_id is not None and worker_id not in sweeper.workers and worker_id == registered.id:
-                _register_again(registered)
+        swept = await sweeper.try_sweep()
+        if swept and worker_id is not None and worker_id not in sweeper.workers and worker_id == registered.id:
+            _register_again(registered)
         await asyncio.sleep(sweeper.interval)
 
 

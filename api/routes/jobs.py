@@ -18,6 +18,7 @@ from onsembl.api.routes.commands_models import StateList
 from onsembl.fleet.recurrence import next_times
 from onsembl.protocol.field_types import RowNumber
 from onsembl.protocol.states import Role
+from onsembl.protocol.waking import wanted_workers
 from onsembl.sql import audit, jobs
 from onsembl.tasks.app import PERIODIC
 
@@ -77,7 +78,11 @@ class Worker(Answer, frozen=True, kw_only=True):
 
 
 class Workers(Answer, frozen=True, kw_only=True):
-    """All workers, oldest first."""
+    """All workers, oldest first. `load` is the number of jobs that run or could start, `wanted` how many workers are
+    wanted for them."""
+
+    load: int
+    wanted: int
 
     workers: list[Worker]
 
@@ -126,8 +131,11 @@ async def list_periodic_tasks(call: Call[NoBody]) -> PeriodicTasks:
 
 
 async def list_workers(call: Call[NoBody]) -> dict[str, object]:
+    settings = call.services.settings
     async with call.services.pool.connection() as conn:
-        return {"workers": await jobs.workers(conn, call.services.settings.dead_after)}
+        load = (await jobs.load(conn, settings.dead_after)).jobs
+        rows = await jobs.workers(conn, settings.dead_after)
+    return {"load": load, "wanted": wanted_workers(load, settings.jobs_per_worker), "workers": rows}
 
 
 async def retry_job(call: Call[NoBody]) -> dict[str, object]:

@@ -18,7 +18,7 @@ from onsembl.api.http.endpoint import bearer
 from onsembl.api.http.problems import Problem, unauthenticated
 from onsembl.api.services import Services
 from onsembl.fleet import activities
-from onsembl.sql import stats, vendor_limits
+from onsembl.sql import jobs, stats, vendor_limits
 from onsembl.sql.database import DATABASE_ERRORS, Connection
 from onsembl.sql.stats import Unfinished
 
@@ -41,8 +41,10 @@ async def metrics(request: Request) -> Response:
         raise
     limits = await _read(services, vendor_limits.figures, "The limits")
     figures = await _read(services, activities.figures, "The agents' activities")
+    load = await _read(services, lambda conn: jobs.load(conn, services.settings.dead_after), "The jobs")
     services.state_metrics.unfinished = await count_unfinished(services)  # and nothing awaits until it is read
     services.state_metrics.limits = limits
+    services.state_metrics.load, services.state_metrics.jobs_per_worker = load, services.settings.jobs_per_worker
     services.state_metrics.activities = figures
     return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 

@@ -78,13 +78,15 @@ def periodic(as_json: bool, server: str | None) -> None:
 def workers(as_json: bool, server: str | None) -> None:
     """List workers with their last heartbeat. The exit code is 1 when no worker is alive."""
     with OperatorClient(server) as client:
-        rows = client.request("GET", "/v1/jobs/workers")["workers"]
+        answer = client.request("GET", "/v1/jobs/workers")
+    rows = answer["workers"]
     if as_json:
         print_json(rows)
     else:
         for worker in rows:
             state = "alive" if worker["alive"] else "dead"
             print_line(f"{worker['id']:>6}  {state:<6} heartbeat {worker['heartbeat_at'][:19]}  {worker['jobs']} jobs")
+        print_line(f"{answer['load']} jobs run or can start; {answer['wanted']} workers are wanted.")
     if not any(worker["alive"] for worker in rows):
         print_line("No worker is alive: queued commands do not start.", err=True)
         raise SystemExit(1)

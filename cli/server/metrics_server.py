@@ -4,58 +4,33 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
-import threading
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from ipaddress import ip_address
-from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from onsembl.cli.errors import CliError
+from onsembl.cli.server.side_server import address_of_host, serve
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-SILENCE_SECONDS = 10.0
-"""A client that sends nothing for this long is disconnected."""
 
-
-class _Quiet(WSGIRequestHandler):
-    timeout = SILENCE_SECONDS
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@contextmanager
-def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> Generator[None]:
+def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> AbstractContextManager[None]:
     """Serve the metrics while the block runs; with `ONSEMBL_METRICS_TOKEN` set, to clients that send it.
 
     Raises CliError when the port is not available, or when other machines reach the host and no token is set.
     """
     token = os.environ.get("ONSEMBL_METRICS_TOKEN") or None
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        if token is None and not ip_address(address[0]).is_loopback:
-            raise CliError(
-                f"Other machines reach {host}. Set ONSEMBL_METRICS_TOKEN: clients must then send that token."
-            )
-        server_class = type("_Server", (ThreadingMixIn, WSGIServer), {"address_family": family, "daemon_threads": True})
-        server = make_server(str(address[0]), port, _app(registry, token), server_class, handler_class=_Quiet)
+        _, address = address_of_host(host, port)
     except OSError as error:
         raise CliError(f"Metrics cannot be served on {host}, port {port}: {error.strerror}.") from error
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    if token is None and not ip_address(address).is_loopback:
+        raise CliError(f"Other machines reach {host}. Set ONSEMBL_METRICS_TOKEN: clients must then send that token.")
+    return serve(_app(registry, token), host, port, "Metrics")
 
 
 def _app(registry: CollectorRegistry, token: str | None) -> WSGIApplication:

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 import psycopg
@@ -37,6 +38,7 @@ from onsembl.cli.server.options import (
 from onsembl.protocol.affinity import fly_address
 from onsembl.protocol.states import AgentKind
 from onsembl.protocol.stop_timeouts import StopTimeouts
+from onsembl.protocol.waking import JOBS_PER_WORKER, WakeTarget
 from onsembl.realtime.auth.mail_server import BadMailServer, MailServer
 from onsembl.realtime.hosted import HostedProject
 
@@ -61,6 +63,8 @@ class _Start:
     cancel_times: dict[AgentKind, StopTimeouts]
     demo: bool
     no_worker: bool
+    jobs_per_worker: int
+    wake: WakeTarget | None
     archive_days: int
     dead_after: float
     instance_dead_after: float
@@ -136,6 +140,24 @@ class _Start:
 @cancel_times_option
 @click.option("--demo", is_flag=True, help="Run a demo agent, too.")
 @click.option("--no-worker", is_flag=True, help="Run no worker; start `onsembl worker` yourself.")
+@click.option(
+    "--worker-wake-url",
+    envvar="ONSEMBL_WORKER_WAKE_URL",
+    show_envvar=True,
+    help=(
+        "With --no-worker: the URL that is sent a POST when jobs wait and too few workers are alive, with the bearer "
+        "token in ONSEMBL_WORKER_WAKE_SECRET."
+    ),
+)
+@click.option(
+    "--jobs-per-worker",
+    type=click.IntRange(1, 10_000),
+    envvar="ONSEMBL_JOBS_PER_WORKER",
+    show_envvar=True,
+    default=JOBS_PER_WORKER,
+    show_default=True,
+    help="For how many jobs one worker is wanted.",
+)
 @dead_after_option
 @instance_dead_after_option
 @archive_days_option
@@ -166,6 +188,8 @@ def up(
     cancel_times: tuple[tuple[AgentKind, StopTimeouts], ...],
     demo: bool,
     no_worker: bool,
+    worker_wake_url: str | None,
+    jobs_per_worker: int,
     dead_after: float,
     instance_dead_after: float,
     archive_days: int,
@@ -209,6 +233,8 @@ def up(
         cancel_times=dict(cancel_times),
         demo=demo,
         no_worker=no_worker,
+        jobs_per_worker=jobs_per_worker,
+        wake=_wake_target(worker_wake_url) if no_worker else None,
         archive_days=archive_days,
         dead_after=dead_after,
         instance_dead_after=instance_dead_after,
@@ -238,6 +264,15 @@ def _instance_address(listener: socket.socket) -> str:
     machine, app = os.environ.get("FLY_MACHINE_ID"), os.environ.get("FLY_APP_NAME")
     host = fly_address(machine, app) if machine and app else socket.gethostname()
     return f"{host}:{listener.getsockname()[1]}"
+
+
+def _wake_target(url: str | None) -> WakeTarget | None:
+    if not url:
+        return None
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise CliError("--worker-wake-url must begin with http:// or https://, and name a host.")
+    return WakeTarget(url=url, secret=os.environ.get("ONSEMBL_WORKER_WAKE_SECRET") or None)
 
 
 def _hosted(database_url: str | None) -> HostedProject | None:
@@ -283,6 +318,7 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None, postgres: E
     from onsembl.realtime.auth.settings import AuthSettings
     from onsembl.sql.cancellation import cancel_until_done
     from onsembl.sql.migrate import MigrationError, migrate
+    from onsembl.tasks.standby import StandbySettings
     from onsembl.tasks.worker import WorkerSettings
 
     try:
@@ -296,13 +332,21 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None, postgres: E
         instance_dead_after=start.instance_dead_after,
         archive_days=start.archive_days,
     )
+    standby = StandbySettings(
+        dead_after=start.dead_after,
+        instance_dead_after=start.instance_dead_after,
+        jobs_per_worker=start.jobs_per_worker,
+        wake=start.wake,
+    )
     settings = Settings(
         database_url=database_url,
         public_url=start.address,
         address=_instance_address(start.listener),
         hosted=start.hosted,
         dashboard=dashboard,
+        jobs_per_worker=start.jobs_per_worker,
         worker=None if start.no_worker else worker,
+        standby=standby if start.no_worker else None,
         dead_after=start.dead_after,
         instance_dead_after=start.instance_dead_after,
         allowed_hosts=start.allowed_hosts,

@@ -28,6 +28,7 @@ from onsembl.cli.server.options import (
     instance_dead_after_option,
     pooler_url_option,
 )
+from onsembl.cli.server.wake_server import serve_wake
 from onsembl.sql.cancellation import cancel_until_done
 from onsembl.sql.supervision import GaveUp, supervise
 from onsembl.tasks.metrics import LoopLag, Pools, WorkerMetrics, new_registry
@@ -56,6 +57,17 @@ from onsembl.tasks.worker import WORKER_END_SECONDS, WorkerSettings, run_worker
     show_default=True,
     help="The address to serve metrics on. Other machines need the token in ONSEMBL_METRICS_TOKEN.",
 )
+@click.option(
+    "--wake-port",
+    type=click.IntRange(1, 65535),
+    help="Answer a POST on this port while the worker runs, for a proxy that starts its machine on a request.",
+)
+@click.option(
+    "--wake-host",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address of --wake-port. With ONSEMBL_WORKER_WAKE_SECRET set, requests must send that token.",
+)
 @archive_days_option
 @database_url_option
 @pooler_url_option
@@ -69,6 +81,8 @@ def worker(
     until_idle: bool,
     metrics_port: int | None,
     metrics_host: str,
+    wake_port: int | None,
+    wake_host: str,
     archive_days: int,
     database_url: str | None,
     pooler_url: str | None,
@@ -84,7 +98,8 @@ def worker(
     url = running_database(database_url, data_dir, database_wait)
     registry = new_registry()
     metrics = serve_metrics(registry, metrics_host, metrics_port) if metrics_port is not None else nullcontext()
-    with metrics:
+    wake = serve_wake(wake_host, wake_port) if wake_port is not None else nullcontext()
+    with metrics, wake:
         settings = WorkerSettings(
             concurrency=concurrency,
             dead_after=dead_after,

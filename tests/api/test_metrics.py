@@ -56,6 +56,7 @@ async def test_a_commands_way_is_counted(api, tmp_path):
         assert seen["onsembl_job_latency_seconds_count"] == 1
         assert seen["onsembl_relay_latency_seconds_count"] >= 1
         assert seen['onsembl_pool_connections{pool="database"}'] > 0
+        assert seen["onsembl_workers"] == 1 and seen["onsembl_jobs_startable"] == seen["onsembl_workers_wanted"] == 0
 
 
 async def test_what_waits_is_shown_by_priority(api):

@@ -1,0 +1,130 @@
+"""What an API process without a worker does, so that nothing needs a worker to be alive.
+
+It recovers from the death of workers and of other API processes, sends the commands of schedules that are due, and
+queues periodic jobs. Several processes may do so beside each other: the database allows one repair at a time, and one
+run or job for each due time. With an address to ask, it wakes a worker when jobs wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NoReturn, cast
+
+import httpx
+from procrastinate.periodic import PeriodicDeferrer
+from psycopg_pool import AsyncConnectionPool
+
+from onsembl.fleet.listener import Listener
+from onsembl.protocol.backoff import Backoff
+from onsembl.protocol.waking import Waker, WakeTarget
+from onsembl.sql import jobs
+from onsembl.sql.database import Pool
+from onsembl.sql.process_database import ProcessDatabase
+from onsembl.tasks.app import new_app
+from onsembl.tasks.recovery import Sweeper
+from onsembl.tasks.schedules import fire_due
+from onsembl.tasks.worker import DATABASE_ERRORS
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 5.0
+"""How long the next look at the queue waits at most, in seconds; a new job makes it look at once."""
+BURST_SECONDS = 0.2
+"""Jobs that are queued within this time, in seconds, are seen by one look."""
+ASK_SECONDS = 10.0
+"""How long an answer to the request for a worker may take, in seconds."""
+_NEW_JOBS = "procrastinate_any_queue_v1"
+"""The channel on which Procrastinate tells of new jobs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandbySettings:
+    """Processes that were silent for `dead_after` (workers) and `instance_dead_after` seconds count as dead. One worker
+    is wanted for `jobs_per_worker` jobs."""
+
+    dead_after: float
+    instance_dead_after: float
+    jobs_per_worker: int
+    wake: WakeTarget | None = None
+
+
+async def stand_by(database: ProcessDatabase, listener: Listener, settings: StandbySettings) -> None:
+    """Do what must happen without a worker, until cancelled."""
+    async with asyncio.TaskGroup() as group:
+        sweeper = Sweeper(database.work, settings.dead_after, settings.instance_dead_after)
+        group.create_task(_keep_up(sweeper, database.work))
+        group.create_task(_queue_periodic_jobs(database.queue, listener))
+        if settings.wake is not None:
+            group.create_task(_wake_workers(database.statements, listener, settings, settings.wake))
+
+
+async def _keep_up(sweeper: Sweeper, pool: Pool) -> NoReturn:
+    """Sweep, and send the commands of schedules that are due."""
+    while True:
+        await sweeper.try_sweep()
+        try:
+            await fire_due(pool)
+        except DATABASE_ERRORS as error:
+            logger.warning("Schedules could not run: %s", error, extra={"action": "schedules_failed"})
+        await asyncio.sleep(sweeper.interval)
+
+
+async def _queue_periodic_jobs(queue: Pool, listener: Listener) -> NoReturn:
+    backoff = Backoff()
+    while True:
+        app = new_app(listener, schedules=False)  # a job of every minute would wake a worker for nothing
+        await app.open_async(cast("AsyncConnectionPool", queue))
+        try:
+            await PeriodicDeferrer(app.periodic_registry).worker()
+        except DATABASE_ERRORS as error:
+            logger.warning("Periodic jobs could not be queued: %s", error, extra={"action": "periodic_failed"})
+        await asyncio.sleep(backoff.next_delay())
+
+
+async def _wake_workers(statements: Pool, listener: Listener, settings: StandbySettings, target: WakeTarget) -> None:
+    changed = asyncio.Event()
+
+    async def on_notify(_channel: str, _payload: str) -> None:
+        changed.set()
+
+    async def on_listening() -> None:
+        changed.set()
+
+    async with asyncio.TaskGroup() as group, httpx.AsyncClient(timeout=ASK_SECONDS) as client:
+        group.create_task(listener.listen([_NEW_JOBS], on_notify, on_listening))
+        waker = Waker(settings.jobs_per_worker)
+        while True:
+            changed.clear()
+            try:
+                async with statements.connection() as conn:
+                    load = await jobs.load(conn, settings.dead_after)
+            except DATABASE_ERRORS as error:
+                logger.warning("The queue cannot be read: %s", error, extra={"action": "wake_failed"})
+            else:
+                if waker.look(time.monotonic(), load.jobs, load.workers):
+                    taken = await _ask(client, target)
+                    waker.asked(time.monotonic(), taken=taken)
+            await asyncio.sleep(BURST_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await changed.wait()
+
+
+async def _ask(client: httpx.AsyncClient, target: WakeTarget) -> bool:
+    """Ask for a worker; return whether the request was taken."""
+    headers = {"authorization": f"Bearer {target.secret}"} if target.secret is not None else {}
+    try:
+        answer = await client.post(target.url, headers=headers)
+    except httpx.HTTPError as error:
+        problem = str(error) or type(error).__name__
+    else:
+        if answer.is_success:
+            logger.info("Asked for a worker", extra={"action": "worker_woken"})
+            return True
+        problem = f"status {answer.status_code}"
+    logger.warning("A worker could not be woken: %s", problem, extra={"action": "wake_failed"})
+    return False
