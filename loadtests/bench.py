@@ -26,6 +26,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import attention_bench
 import cancel_bench
 import command_bench
 import others_bench
@@ -166,6 +167,11 @@ def benchmarks(options: argparse.Namespace) -> list[Benchmark]:
             "a coding CLI's event → viewer",
             {"ours": lambda: turn_bench.turns(counted)},
             [at_most("first event p99 ms", 20), at_most("later events p99 ms", 20)],
+        ),
+        Benchmark(
+            "a coding CLI asks → row at a subscriber; answer → the CLI goes on",
+            {"ours": lambda: attention_bench.requests(10 if quick else 200)},
+            [at_most("asked → row p99 ms", 100), at_most("answer → CLI p99 ms", 100)],
         ),
         Benchmark(
             "a turn of very many steps",

@@ -116,16 +116,17 @@ async def turns(count: int = 50) -> dict[str, float]:
     later = sorted(delay for number, delay in watcher.delays if number > 0)
     starts = sorted(begin - accept for begin, accept in zip(began, accepted, strict=True))
     return {
-        "first event p50 ms": _at(first, 0.5),
-        "first event p99 ms": _at(first, 0.99),
-        "later events p50 ms": _at(later, 0.5),
-        "later events p99 ms": _at(later, 0.99),
-        "accepted → started p50 ms": _at(starts, 0.5),
-        "accepted → started p99 ms": _at(starts, 0.99),
+        "first event p50 ms": at(first, 0.5),
+        "first event p99 ms": at(first, 0.99),
+        "later events p50 ms": at(later, 0.5),
+        "later events p99 ms": at(later, 0.99),
+        "accepted → started p50 ms": at(starts, 0.5),
+        "accepted → started p99 ms": at(starts, 0.99),
     }
 
 
-def _at(values: list[float], share: float) -> float:
+def at(values: list[float], share: float) -> float:
+    """The value in sorted seconds that this share does not exceed, in milliseconds."""
     return values[min(len(values) - 1, int(len(values) * share))] * 1e3
 
 

@@ -27,6 +27,7 @@ from onsembl.cli.output import print_line
 from onsembl.cli.server.dashboard_build import install_for_checks
 from onsembl.cli.server.node import node_command, node_environment
 from onsembl.protocol import close_codes, keyboard_messages, messages, states
+from onsembl.protocol.activity import AgentActivity
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.states import AgentKind, AgentMode, AgentStatus, CommandState, HaltState, Role
 from onsembl.sql.published_tables import PUBLISHED
@@ -37,7 +38,7 @@ GENERATOR = DASHBOARD / "generator"
 PROTOCOL = DASHBOARD / "src" / "lib" / "protocol.ts"
 REST = DASHBOARD / "src" / "lib" / "rest.ts"
 
-ENUMS: tuple[type[Enum], ...] = (AgentKind, AgentMode, AgentStatus, HaltState, Role, CommandState)
+ENUMS: tuple[type[Enum], ...] = (AgentKind, AgentMode, AgentStatus, AgentActivity, HaltState, Role, CommandState)
 RECEIVED: tuple[type[msgspec.Struct], ...] = (keyboard_messages.TerminalClient,)
 """Parts of the messages that the page receives: every field is present."""
 
@@ -124,7 +125,7 @@ def _tables() -> Iterable[str]:
 
 def _plural(name: str) -> str:
     words = "".join(f"_{letter}" if letter.isupper() else letter.upper() for letter in name).lstrip("_")
-    return f"{words}ES" if words.endswith("S") else f"{words}S"
+    return f"{words[:-1]}IES" if words.endswith("Y") else f"{words}ES" if words.endswith("S") else f"{words}S"
 
 
 def _close_codes() -> Iterable[str]:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from support.silent_agents import ANN, falls_silent, had_a_turn
 
 from onsembl.fleet.activities import figures, present
 from onsembl.fleet.commands import CommandContent, send
 from onsembl.protocol.activity import AgentActivity
 from onsembl.protocol.ids import AgentId
 from onsembl.sql import agents
-from onsembl.sql.audit import Actor
 from onsembl.sql.database import Connection, Pool, create_pool
-
-ANN = Actor("operator", uuid4(), "ann@example.org")
 
 
 @pytest.fixture
@@ -31,36 +28,10 @@ async def working_agent(conn: Connection, pauses: list[int]) -> AgentId:
     assert row is not None
     agent_id = AgentId(row["id"])
     await conn.execute("update agents set status = 'online'")
-    for state in ("succeeded", "running"):
-        command = (await send(conn, CommandContent(text="work"), agent_id, ANN)).command
-        assert command is not None
-        await conn.execute(
-            """update commands set state = %(state)s, started_at = now() - interval '1 h',
-                   ended_at = case when %(state)s = 'succeeded' then now() end
-               where id = %(id)s""",
-            {"state": state, "id": command["id"]},
-        )
-        seconds = [sum(pauses[:number]) for number in range(len(pauses) + 1)] if state == "succeeded" else [0]
-        for number, after in enumerate(seconds, 1):
-            await conn.execute(
-                """insert into steps (at, command_id, number, changed, revision, kind, name, title, status, text,
-                       result, text_omitted, result_omitted, denied, started_at, output_start, output_end)
-                   select created_at, id, %(number)s, %(number)s, 1, 'tool', 'Bash', 'npm test', 'in_progress', '', '',
-                       0, 0, false, now() - interval '1 h' + %(after)s, 0, 0
-                   from commands where id = %(id)s""",
-                {"number": number, "after": timedelta(seconds=after), "id": command["id"]},
-            )
-    await conn.execute(
-        """insert into turn_progress (command_id, agent_id, steps, number, kind, name, title, status, changed)
-           select id, agent_id, 1, 1, 'tool', 'Bash', 'npm test', 'in_progress', 1 from commands
-           where state = 'running'"""
-    )
+    await had_a_turn(conn, agent_id, pauses)
+    assert (await send(conn, CommandContent(text="work"), agent_id, ANN)).command is not None
+    await conn.execute("update commands set state = 'running' where ended_at is null")
     return agent_id
-
-
-async def silent_for(conn: Connection, seconds: int) -> None:
-    """Let the last sign of the running turn be so long ago."""
-    await conn.execute("update turn_progress set updated_at = now() - %s", [timedelta(seconds=seconds)])
 
 
 async def test_an_unusual_silence_is_told(pool):
@@ -69,7 +40,7 @@ async def test_an_unusual_silence_is_told(pool):
     async with pool.connection() as conn:
         agent_id = await working_agent(conn, [100] * 19 + [500])
         for seconds, unusual in [(0, False), (59, False), (90, False), (110, True)]:
-            await silent_for(conn, seconds)
+            await falls_silent(conn, agent_id, seconds)
             now = (await present(conn))[agent_id]
             assert now.activity.name is AgentActivity.WORKING
             assert (now.silence is not None) is unusual, seconds
@@ -97,7 +68,7 @@ async def test_an_agent_without_turns_is_never_silent(pool):
     """Nothing is usual for an agent with too few pauses."""
     async with pool.connection() as conn:
         agent_id = await working_agent(conn, [1] * 18)
-        await silent_for(conn, 3600)
+        await falls_silent(conn, agent_id, 3600)
         now = (await present(conn))[agent_id]
         assert (now.activity.name, now.silence) == (AgentActivity.WORKING, None)
         assert await present(conn, [AgentId(uuid4())]) == {}

@@ -13,6 +13,10 @@ export type AgentMode = (typeof AGENT_MODES)[number];
 export const AGENT_STATUSES = ["online", "offline"] as const;
 export type AgentStatus = (typeof AGENT_STATUSES)[number];
 
+/** What an agent does at present. Of those that apply, the first counts. */
+export const AGENT_ACTIVITIES = ["offline", "halted", "waiting", "working", "problem", "paused", "limited", "idle"] as const;
+export type AgentActivity = (typeof AGENT_ACTIVITIES)[number];
+
 /** The progress of a halt at one agent. `stopped` means that the agent has confirmed that no process is left. */
 export const HALT_STATES = ["not_reached", "stopping", "stopped", "dying"] as const;
 export type HaltState = (typeof HALT_STATES)[number];
