@@ -185,7 +185,10 @@ async def test_what_happens_to_an_agent_is_told(pool):
             "insert into halts (seconds, requested_by_name) values (10, 'ann')",
             [("halt.begun", None), ("agent.status", "halted")],
         ),
-        ("update commands set state = 'failed', error = repeat('x', 5000)", [("command.ended", "failed")]),
+        (
+            "update commands set state = 'failed', error = repeat('x', 5000)",
+            [("command.ended", "failed"), ("attention.asked", None)],  # the note of the failure
+        ),
         ("update halts set lifted_at = now()", [("halt.lifted", None), ("agent.status", "paused")]),
         (
             "update agents set paused_at = null, limited_since = now(), limited_until = now() + interval '1 h'",
@@ -206,7 +209,8 @@ async def test_what_happens_to_an_agent_is_told(pool):
         assert told == expected, happens
     async with pool.connection() as conn:
         _, rows = await events.page(conn, EventFilter(kind="attention"), 0, 100)
-        assert [row["kind"] for row in rows] == ["attention.asked", "attention.answered"]
+        assert [row["kind"] for row in rows] == ["attention.asked", "attention.answered", "attention.asked"]
+        assert [row["detail"]["request_kind"] for row in rows] == ["permission", "permission", "failed"]
         assert not rows[0]["is_open"] and actions_for(rows[0])[0].method == "GET"
         _, rows = await events.page(conn, EventFilter(kind="command.ended", agent_id=agent_id), 0, 100)
         assert len(rows[0]["detail"]["error"]) == 1000
