@@ -211,8 +211,8 @@ def file_rules(
         path = f"/v1/agents/{client.agent_id(name)}"
         agent = client.request("GET", path)
         if given or defaults:
-            rules = {**({} if defaults else agent["file_rules"]), **given}
-            agent = client.request("PUT", f"{path}/file-rules", {"rules": rules})
+            changed: dict[str, Any] = {**({} if defaults else agent["file_rules"]), **given}
+            agent = client.request("PUT", f"{path}/file-rules", {"rules": changed})
     if as_json:
         print_json(agent)
         return
