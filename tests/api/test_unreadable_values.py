@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from support.agents import Operator
 from support.api_calls import call_api
 from support.rest_examples import Objects
+from support.server import running
 
 from onsembl.api.http.openapi import document
 from onsembl.fleet.json_rows import to_json
@@ -131,6 +132,18 @@ async def test_a_row_with_hostile_values_breaks_no_list(api):
     faults = [text for text in alerts if text.startswith("GET /v1/commands cannot show started_at of")]
     fault = "the time 12000-01-01 00:00:00+00 is out of range"
     assert faults == [f"GET /v1/commands cannot show started_at of {ids['command']}: {fault}."]
+
+
+async def test_a_missing_guard_is_seen(settings, monkeypatch):
+    """Without the loaders of unreadable values, one row breaks its list."""
+    monkeypatch.setattr("onsembl.sql.database.load_every_value", lambda _: None)
+    async with running(settings) as api:
+        operator = Operator(api, await api.operator())
+        await api.enrol()
+        async with await connect(api.database_url) as conn:
+            await conn.execute("update agents set created_at = 'infinity'")
+        with pytest.raises(AssertionError):
+            await call_api(operator, "GET", "/v1/agents")
 
 
 def _key(row: dict[str, Any]) -> object:
