@@ -155,8 +155,6 @@ export class Workspace {
   reportsSeen = $state(0);
   /** The open requests of agents; null until their code is loaded, after the first paint. */
   requests = $state.raw<OpenRequests | null>(null);
-  /** Grows when requests of agents have changed or may have changed. */
-  attentionSeen = $state(0);
   /** The present access token: terminals send each new one to the server. */
   accessToken = $state("");
 
@@ -187,11 +185,11 @@ export class Workspace {
       (await import("./realtime.ts")).connectRealtime(config, auth, onHeartbeat);
     this.#subscription = new Subscription(connect, {
       change: (change) => this.fleet.change(change),
-      reread: (table) => {
+      reread: (table, record) => {
         if (table === "halts" || table === "halt_agents") void this.halting.read();
         else if (table === "schedules") this.schedulesSeen += 1;
         else if (table === "reports") this.reportsSeen += 1;
-        else if (table === "attention") void this.#readRequests();
+        else if (table === "attention") void this.#readRequests(record);
         else void this.inbox.read(table);
       },
       turn: (commandId) => this.#turnWatchers.get(commandId)?.forEach((watcher) => watcher()),
@@ -230,7 +228,7 @@ export class Workspace {
     for (const watchers of this.#turnWatchers.values()) watchers.forEach((watcher) => watcher());
     this.schedulesSeen += 1;
     this.reportsSeen += 1;
-    void this.#readRequests();
+    void this.#readRequests(null);
     void this.halting.read();
     void this.fleet.readUntilDone(() => {
       this.#live.set({ current: true });
@@ -238,16 +236,17 @@ export class Workspace {
     });
   }
 
-  async #readRequests(): Promise<void> {
-    this.attentionSeen += 1;
+  /** Takes a change of a request, null when any may have changed. */
+  async #readRequests(record: Record<string, unknown> | null): Promise<void> {
     try {
-      const { OpenRequests } = await import("./attention/list.svelte.ts");
+      const { changedRequest, OpenRequests } = await import("./attention/list.svelte.ts");
       if (this.#closed) return;
+      const known = this.requests !== null;
       this.requests ??= new OpenRequests(this.api);
+      this.requests.changed(known ? changedRequest(record) : null);
     } catch {
       return; // the code could not be loaded: the next change or reconnect tries again
     }
-    await this.requests.read();
   }
 
   sessionRefreshed(session: Session): void {

@@ -20,7 +20,8 @@ type UnshownTable = "conversations";
 
 export interface SubscriptionEvents {
   change(change: Change): void;
-  reread(table: RereadTable): void;
+  /** A row has changed; `record` are its values, null after a deletion. */
+  reread(table: RereadTable, record: Record<string, unknown> | null): void;
   /** The turn of a command has come further. */
   turn(commandId: string): void;
   /** Changes flow from now on: earlier ones have to be read. Called again after each reconnect. */
@@ -133,7 +134,7 @@ export class Subscription {
       const id = (payload.new as Record<string, unknown>)["command_id"];
       if (typeof id === "string") this.#events.turn(id);
     } else {
-      this.#events.reread(table);
+      this.#events.reread(table, payload.eventType === "DELETE" ? null : payload.new);
     }
   }
 
