@@ -146,7 +146,7 @@ class SimulatedCenter:
         now = datetime.now().timestamp()
         connected = await self.presence.connect(AgentIdentity(agent.id, "", now, now + 900), hello, None, "")
         self.hub.terminals.pop(agent.id, None)
-        self.hub.terminal(agent.id, connected.stream_id, 0, Size(80, 24))
+        self.hub.terminal(agent.id, connected.stream_id, 0, Size(80, 24), connected.epoch)
         link = agent.link = SimulatedLink(agent.id, connected.epoch, agent.boot)
         await link.send(
             Welcome(
