@@ -264,7 +264,8 @@ async def used(conn: Connection, agent_id: AgentId, command_id: CommandId, usage
 
 
 async def undelivered(conn: Connection, command_id: CommandId, final: bool) -> int | None:
-    """Count an offer that the agent did not accept, and with `final`, fail the command.
+    """Count an offer that the agent did not accept, and with `final`, fail the command: also one that was not made,
+    because the agent's program does not take what goes with the turn.
 
     Return the count; None when the command no longer waits for acceptance.
     """
@@ -273,7 +274,14 @@ async def undelivered(conn: Connection, command_id: CommandId, final: bool) -> i
            set delivery_attempts = delivery_attempts + 1,
                state = case when %(final)s then 'failed' else state end,
                ended_at = case when %(final)s then now() end,
-               error = case when %(final)s then 'The agent did not take the command up.' end
+               error = case when %(final)s then (
+                   select case
+                       when not takes_rules and (rules <> '{}' or turn -> 'rules' <> '{}') then
+                           'The agent does not hold its coding CLI to rules: its version is older. Update it.'
+                       when not takes_attachments and turn -> 'attachments' <> '[]' then
+                           'The agent gives its coding CLI no files: its version is older. Update it.'
+                       else 'The agent did not take the command up.' end
+                   from agents where agents.id = agent_id) end
            where id = %(id)s and state = 'dispatched'
            returning delivery_attempts""",
         {"id": command_id, "final": final},

@@ -17,6 +17,7 @@ from onsembl.agent.drivers.acp.translator import AcpTranslator
 from onsembl.protocol.attention_messages import Allow, Decision, Deny
 from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.request_events import RequestOpened, RequestWithdrawn
+from onsembl.protocol.tool_rules import NO_RULES, ToolRules
 from onsembl.protocol.turn_events import (
     MessageChunk,
     Notice,
@@ -443,10 +444,11 @@ def asking(
     kinds: tuple[str, ...] = ("allow_always", "allow_once", "reject_once"),
     servers: tuple[dict, ...] = (),
     own_tools: Sequence[str] = (),
+    rules: ToolRules = NO_RULES,
     **call: object,
 ) -> Client:
     """A turn in which the CLI asks about a call, with options of these kinds, and has these servers of tools."""
-    client = Client(translator(cli=ANY, mcp_servers=servers, own_tools=own_tools))
+    client = Client(translator(cli=ANY, mcp_servers=servers, own_tools=own_tools, rules=rules))
     client.answer("initialize", {**INITIALIZED, "authMethods": []})
     client.answer("session/new", SESSION)
     client.answer("session/set_mode", {})
@@ -477,6 +479,48 @@ def test_what_a_person_decides_is_given_for_once(decision, kinds, outcome):
     assert answers(client) == [outcome]
     allowed = outcome.get("optionId") == "allow_once"
     assert client.run.report.denied == (0 if allowed else 1) == len(client.of(PermissionDenied))
+
+
+@pytest.mark.parametrize(
+    ("rules", "kinds", "option"),
+    [
+        (ToolRules(allow=["execute(touch *)"]), ("allow_always", "allow_once"), "allow_once"),
+        (ToolRules(allow=["execute(touch *)"]), ("allow_always",), None),
+        (ToolRules(allow=["execute(ls)"]), ("allow_once",), None),
+        (ToolRules(allow=["execute"], deny=["*(touch *)"]), ("allow_once", "reject_once"), "reject_once"),
+    ],
+)
+def test_a_rule_decides_what_the_cli_asks(rules, kinds, option):
+    """For this call only; what the CLI would remember is asked of a person."""
+    client = asking(None, kinds, rules=rules, rawInput={"command": "touch a"})
+    assert [told.get("optionId") for told in answers(client)] == ([option] if option is not None else [])
+    assert len(client.of(RequestOpened)) == (option is None)
+    assert len(client.of(PermissionDenied)) == client.run.report.denied == (option == "reject_once")
+    assert len([notice for notice in client.of(Notice) if "by rule" in notice.text]) == (option == "allow_once")
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_denied_call_that_the_cli_does_not_ask_about_stops_the_turn(asks):
+    """It has run: the turn is cancelled, and fails with the rule. One that was asked about was decided on."""
+    client = asking(None, rules=ToolRules(deny=["fetch"]), rawInput={"command": "touch a"})
+    update = {
+        "sessionUpdate": "tool_call",
+        "toolCallId": "d",
+        "title": "a.example",
+        "kind": "read" if asks else "fetch",
+    }
+    params = {"sessionId": "s1", "update": update}
+    client.say({"jsonrpc": "2.0", "method": "session/update", "params": params})
+    client.update("tool_call_update", toolCallId="d", status="completed")
+    cancelled = client.sent[-1].get("method") == "session/cancel"
+    assert cancelled != asks
+    assert len(client.of(RequestWithdrawn)) == cancelled
+    prompt = next(line for line in client.sent if line.get("method") == "session/prompt")
+    reason = "cancelled" if cancelled else "end_turn"
+    client.say({"jsonrpc": "2.0", "id": prompt["id"], "result": {"stopReason": reason}})
+    assert client.run.outcome == ("failed" if cancelled else "completed")
+    text = "Stopped: A CLI ran fetch a.example without asking, which the rule fetch denies."
+    assert client.run.error == (text if cancelled else None)
 
 
 def test_a_request_ends_with_its_turn():

@@ -17,6 +17,7 @@ from onsembl.protocol.attention_messages import Allow, Answers, Decision, Deny, 
 from onsembl.protocol.decisions import problem_with
 from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.request_events import RequestOpened, RequestWithdrawn
+from onsembl.protocol.tool_rules import NO_RULES, ToolRules
 from onsembl.protocol.turn_events import (
     Diff,
     MessageChunk,
@@ -485,9 +486,9 @@ def test_images_go_with_the_prompt():
     ]
 
 
-def asking(method: str, decision: Decision | None, **params: object) -> Server:
+def asking(method: str, decision: Decision | None, rules: ToolRules = NO_RULES, **params: object) -> Server:
     """A turn in which Codex asks this about the call `c`."""
-    server = Server(translator()).open()
+    server = Server(translator(mode="accept_edits" if rules else "ask", rules=rules)).open()
     server.decision = decision
     if method == "item/fileChange/requestApproval":
         server.item("started", type="fileChange", id="c", changes=[{"path": f"{FOLDER}/a", "kind": {}, "diff": "x"}])
@@ -551,6 +552,51 @@ def test_what_a_person_decides_is_given_once(method, params, decision, result):
     cancelled = [line["result"] for line in open.sent if "result" in line]
     assert len(cancelled) == 1 and ("accept" not in str(cancelled) or not asked)
     assert open.run.answer(uuid4(), decision, "") is None
+
+
+@pytest.mark.parametrize(
+    ("method", "rule", "params", "decision"),
+    [
+        ("item/commandExecution/requestApproval", "+execute(touch *)", COMMAND, "accept"),
+        ("item/commandExecution/requestApproval", "+shell(ls *)", COMMAND, None),
+        ("item/commandExecution/requestApproval", "-shell(touch *)", COMMAND, "decline"),
+        ("item/commandExecution/requestApproval", "+execute", {**COMMAND, **NETWORK}, None),
+        ("item/fileChange/requestApproval", "-edit(a)", {}, "decline"),  # the mode would allow it
+        ("item/fileChange/requestApproval", "+edit(a)", {"grantRoot": "/"}, None),
+    ],
+)
+def test_a_rule_decides_what_codex_asks(method, rule, params, decision):
+    """A denial goes before the permission mode, and an allowance allows no more than it names."""
+    rules = ToolRules(deny=[rule[1:]]) if rule[0] == "-" else ToolRules(allow=[rule[1:]])
+    server = asking(method, None, rules, **params)
+    given = [line["result"]["decision"] for line in server.sent if "result" in line]
+    assert given == ([decision] if decision is not None else [])
+    assert len(server.of(RequestOpened)) == (decision is None)
+    assert [event.reason for event in server.of(PermissionDenied)] == [f"by rule {rule[1:]}"] * (decision == "decline")
+    assert len([notice for notice in server.of(Notice) if "by rule" in notice.text]) == (decision == "accept")
+
+
+@pytest.mark.parametrize(
+    ("item", "rule", "when"),
+    [
+        ({"type": "commandExecution", "command": "rm x", "processId": "7"}, "shell(rm *)", "started"),
+        ({"type": "commandExecution", "command": "rm x", "processId": None}, "execute", "completed"),
+        ({"type": "webSearch", "query": "a"}, "fetch", "started"),
+    ],
+)
+def test_a_denied_call_that_codex_does_not_ask_about_stops_the_turn(item, rule, when):
+    """It has run, or runs: the turn is interrupted, and fails with the rule."""
+    server = Server(translator(rules=ToolRules(deny=[rule]))).open()
+    server.decision = None
+    server.say({"id": 7, "method": "item/tool/requestUserInput", "params": {"threadId": "t1", "questions": QUESTIONS}})
+    server.item("started", id="c", **item)
+    interrupts = [line for line in server.sent if line.get("method") == "turn/interrupt"]
+    assert len(interrupts) == (when == "started")
+    server.item("completed", id="c", status="completed", **item)
+    assert server.asked("turn/interrupt")["params"] == {"threadId": "t1", "turnId": "u1"}
+    assert len(server.of(RequestWithdrawn)) == 1
+    server.complete("interrupted")
+    assert server.run.outcome == "failed" and rule in (server.run.error or "")
 
 
 def test_what_codex_asks_is_shown_whole():

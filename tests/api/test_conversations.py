@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from support.agents import FINAL, Operator, agent_running, until
@@ -15,7 +15,10 @@ from support.command_line import CommandLine
 from support.frames import HELLO, next_message
 from support.server import Api
 
+from onsembl.protocol.ids import CommandId
 from onsembl.protocol.states import Role
+from onsembl.sql.commands import get as command_row
+from onsembl.sql.commands import undelivered
 from onsembl.sql.database import connect
 
 FORGOTTEN = (
@@ -286,7 +289,7 @@ async def test_an_agent_gets_the_rules_that_are_in_force(api, admin):
     path, commands = f"/v1/agents/{agent.id}/rules", f"/v1/agents/{agent.id}/commands"
     await call_api(admin, "PUT", path, {"rules": {"allow": ["Bash"]}})
     asked = {"allow": ["Bash(git *)"], "deny": ["edit"]}
-    await call_api(admin, "POST", commands, {"text": "x", "rules": asked}, 201)
+    sent = await call_api(admin, "POST", commands, {"text": "x", "rules": asked}, 201)
     await call_api(admin, "PUT", path, {"rules": {"allow": ["Read"], "deny": ["WebFetch"]}})
     async with api.agent_socket(agent) as socket:
         await socket.send(json.dumps({**HELLO, "kind": "claude"}))
@@ -294,6 +297,11 @@ async def test_an_agent_gets_the_rules_that_are_in_force(api, admin):
         problem = await call_api(admin, "POST", commands, {"text": "x", "rules": {"deny": ["edit"]}}, 422)
         assert "does not hold its coding CLI to rules" in problem["detail"]
         await call_api(admin, "PUT", path, {"rules": {"deny": ["Bash"]}}, 409)
+        async with await connect(api.database_url, role="onsembl_api") as conn:  # as its job does after three offers
+            await undelivered(conn, CommandId(UUID(sent["id"])), final=True)
+            row = await command_row(conn, CommandId(UUID(sent["id"])))
+            assert row is not None and "does not hold its coding CLI to rules" in row["error"]
+            await conn.rollback()
     async with api.agent_socket(agent) as socket:
         await socket.send(json.dumps({**HELLO, "kind": "claude", "takes_rules": True}))
         offer = await next_message(socket, "offer")

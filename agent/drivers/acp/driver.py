@@ -14,6 +14,7 @@ from onsembl.agent.drivers.attached_files import AttachedFile, with_paths
 from onsembl.agent.drivers.conversation_ids import ConversationIds
 from onsembl.agent.drivers.flags import states
 from onsembl.agent.drivers.json_lines import Json
+from onsembl.agent.drivers.rule_decisions import rules_of
 from onsembl.agent.drivers.turn_run import TurnRun
 from onsembl.agent.mcp.gateway import COMMAND, ToolAccess
 from onsembl.agent.process.process import ProcessContext
@@ -32,7 +33,7 @@ class GeminiDriver:
     """Starts prompts. The prompt goes to standard input, so that the list of processes does not show it."""
 
     takes_steers = False
-    takes_rules = False
+    takes_rules = True
     takes_attachments = True
     takes_answers = True
     takes_forks = False
@@ -49,7 +50,7 @@ class AcpDriver:
     """Starts prompts, as `GeminiDriver`, for the CLI that the agent's arguments name."""
 
     takes_steers = False
-    takes_rules = False
+    takes_rules = True
     takes_attachments = True
     takes_answers = True
     takes_forks = False
@@ -95,6 +96,7 @@ def _start(
         mode=mode,
         model=turn.model if turn is not None else None,
         has_key=cli.key_method is not None and bool(os.environ.get(cli.key_method[1])),
+        rules=rules_of(turn),
         mcp_servers=[_tools(access)] if access is not None else [],
         own_tools=cli.own_tools(access.server_name) if access is not None else (),
         on_conversation=lambda cli_id: ids.put(turn.conversation, cli_id) if turn is not None else None,

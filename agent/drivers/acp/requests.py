@@ -24,7 +24,7 @@ def body_of(call: Json, diffs: Sequence[Diff], folder: str) -> PermissionBody:
     return permission_body(
         as_text(call.get("name")) or kind,
         kind,
-        _use(call, diffs, folder),
+        use_of(call, diffs, folder),
         input=to_json(arguments or {"title": title}),
         folder=as_text(arguments.get("cwd")) or folder,
         diffs=diffs,
@@ -32,7 +32,7 @@ def body_of(call: Json, diffs: Sequence[Diff], folder: str) -> PermissionBody:
     )
 
 
-def _use(call: Json, diffs: Sequence[Diff], folder: str) -> ToolUse:
+def use_of(call: Json, diffs: Sequence[Diff], folder: str) -> ToolUse:
     """The call, as rules see it: by its kind, for the protocol has no names of tools. A call of which only a title is
     known has no parts, so that only a rule for all of its kind allows it."""
     kind, command = content.tool_kind(call), as_text(as_object(call.get("rawInput")).get("command"))

@@ -25,11 +25,13 @@ from onsembl.agent.drivers.json_lines import (
 )
 from onsembl.agent.drivers.json_rpc import JsonRpc, Message, Notification, Refusal, Request, Result, Unknown
 from onsembl.agent.drivers.rate_limits import RateLimits
+from onsembl.agent.drivers.rule_decisions import decide, stop_text
 from onsembl.agent.drivers.start_failure import with_doctor
 from onsembl.agent.drivers.step_recorder import short
-from onsembl.protocol.attention_messages import Allow, Decision
+from onsembl.protocol.attention_messages import Allow, Decision, Deny
 from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.request_events import RequestOpened, RequestWithdrawn
+from onsembl.protocol.tool_rules import NO_RULES, ToolRules
 from onsembl.protocol.turn_events import (
     Diff,
     MessageChunk,
@@ -90,6 +92,7 @@ class AcpTranslator:
         images: Sequence[tuple[str, str]] = (),
         mcp_servers: Sequence[Json] = (),
         own_tools: Sequence[str] = (),
+        rules: ToolRules = NO_RULES,
     ) -> None:
         self._cli = cli
         self._prompt: list[Json] = [{"type": "text", "text": prompt}]
@@ -104,6 +107,11 @@ class AcpTranslator:
         self._cannot = _cannot(cli, mode, model)
         """Why the CLI cannot run this turn as it is to be run."""
         self._on_conversation = on_conversation
+        self._rules = rules
+        self._checked: set[str] = set()
+        """The tool calls of which the CLI has asked."""
+        self._stopped: str | None = None
+        """Why the turn was stopped, if a denied call has run."""
         self._rpc = JsonRpc(versioned=True)
         self._version = ""
         self._session = ""
@@ -178,12 +186,7 @@ class AcpTranslator:
         self._rpc.answer(request, result := requests.result_of(request.params, decision))
         if isinstance(decision, Allow) and result != requests.CANCELLED:
             return []
-        identity, name, title = as_text(call.get("toolCallId")), content.tool_kind(call), content.title(call)
-        if identity in self._denied:
-            return []
-        self._denied[identity] = Denial(tool=name, title=short(title))
-        parent = content.parent(call)
-        return [PermissionDenied(tool_call=identity, name=name, title=title, reason=denial, parent=parent)]
+        return [*self._deny(call, denial)]
 
     def take_input(self) -> bytes:
         """The bytes for the CLI's input since the last call."""
@@ -308,7 +311,9 @@ class AcpTranslator:
         usage = content.usage(answer, self._model, self._turn_cost())
         self._usage = usage
         reason = as_text(answer.get("stopReason"))
-        if reason == "end_turn":
+        if self._stopped is not None:
+            yield from self._end("failed", self._stopped)
+        elif reason == "end_turn":
             yield from self._end("completed", None)
         elif reason == "cancelled":
             yield from self._end("interrupted", _INTERRUPTED)
@@ -375,14 +380,46 @@ class AcpTranslator:
             identity = as_text(told.get("toolCallId"))
             yield from self._call(identity, told, show=True)
             call = self._calls[identity]
+            self._checked.add(identity)
             if call.get("kind") == "other" and call.get("title") in self._own_tools:
                 self._rpc.answer(request, requests.result_of(request.params, Allow()))
                 return
-            id = uuid4()
-            self._asked[id] = request, dict(call)
             title = f"{content.tool_kind(call)} {content.title(call)}"
             body = requests.body_of(call, self._shown[identity], self._folder)
-            yield RequestOpened(id=id, tool_call=identity, title=title, body=body, parent=content.parent(call))
+            decision = decide(self._rules, body)
+            allowed = requests.result_of(request.params, Allow())
+            if decision is not None and decision.verdict == "deny":
+                self._rpc.answer(request, requests.result_of(request.params, Deny()))
+                yield from self._deny(call, f"by rule {decision.rule}")
+            elif decision is not None and allowed != requests.CANCELLED:
+                self._rpc.answer(request, allowed)
+                text = f"Allowed by rule {decision.rule}: {title}"
+                yield Notice(kind="permission_mode", text=text, parent=content.parent(call))
+            else:
+                id = uuid4()
+                self._asked[id] = request, dict(call)
+                yield RequestOpened(id=id, tool_call=identity, title=title, body=body, parent=content.parent(call))
+
+    def _deny(self, call: Json, reason: str) -> Iterator[TurnEvent]:
+        """Note a denial, once for each call."""
+        identity, name, title = as_text(call.get("toolCallId")), content.tool_kind(call), content.title(call)
+        if identity not in self._denied:
+            self._denied[identity] = Denial(tool=name, title=short(title))
+            parent = content.parent(call)
+            yield PermissionDenied(tool_call=identity, name=name, title=title, reason=reason, parent=parent)
+
+    def _check_unasked(self, identity: str) -> Iterator[TurnEvent]:
+        """Stop the turn if the CLI has run a call without asking which a rule denies."""
+        if identity in self._checked or self._stopped is not None or self._interrupted or not self._prompted:
+            return
+        call = self._calls[identity]
+        rule = self._rules.denial(requests.use_of(call, self._shown[identity], self._folder))
+        if rule is not None:
+            title = f"{content.tool_kind(call)} {content.title(call)}"
+            self._stopped = stop_text(self._cli.name, title.rstrip(), rule)
+            for id in self._asked:
+                yield RequestWithdrawn(id=id, reason="The turn is stopped.")
+            self.interrupt()
 
     def _update(self, update: Json) -> Iterator[TurnEvent]:
         kind = as_text(update.get("sessionUpdate"))
@@ -406,6 +443,8 @@ class AcpTranslator:
                 identity = as_text(update.get("toolCallId"))
                 yield from self._call(identity, update, show=runs or told)
                 if update.get("status") in ("completed", "failed"):
+                    if update.get("status") == "completed":
+                        yield from self._check_unasked(identity)
                     yield self._end_call(identity)
             case "plan":
                 yield Plan(entries=content.plan(update))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from onsembl.agent.drivers.attached_files import AttachedFile, with_paths
 from onsembl.agent.drivers.codex.translator import CodexTranslator
 from onsembl.agent.drivers.conversation_ids import ConversationIds
+from onsembl.agent.drivers.rule_decisions import rules_of
 from onsembl.agent.drivers.turn_run import TurnRun
 from onsembl.agent.mcp.gateway import COMMAND, ToolAccess
 from onsembl.agent.process.process import ProcessContext
@@ -26,7 +27,7 @@ class CodexDriver:
     """Starts prompts. The prompt goes to standard input, so that the list of processes does not show it."""
 
     takes_steers = True
-    takes_rules = False
+    takes_rules = True
     takes_attachments = True
     takes_answers = True
     takes_forks = True
@@ -47,6 +48,7 @@ class CodexDriver:
             mode=turn.permission_mode if turn is not None else "ask",
             model=turn.model if turn is not None else None,
             effort=turn.effort if turn is not None else None,
+            rules=rules_of(turn),
             on_conversation=lambda cli_id: ids.put(turn.conversation, cli_id) if turn is not None else None,
         )
         quiet = () if "RUST_LOG" in os.environ else QUIET

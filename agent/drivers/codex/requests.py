@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 import msgspec
 
@@ -86,6 +87,21 @@ def _use(command: str) -> ToolUse:
     """A command line, as rules see it. Codex tells it in quotes: one that has quotes of its own has no parts."""
     use = shell_use(["shell", "execute"], command)
     return ToolUse(use.names, use.said, []) if "\\" in command else use
+
+
+def use_of(call: ToolCall, paths: Sequence[str], folder: str) -> ToolUse:
+    """A tool call of Codex, as rules see it."""
+    if call.kind == "execute":
+        return _use(call.title)
+    if call.kind == "edit" and paths:
+        return files_use(["edit"], paths, folder)
+    return text_use([call.name, call.kind], call.title if call.kind != "other" else call.arguments)
+
+
+def stays_in(folder: str, paths: Sequence[str]) -> bool:
+    """Whether a change of these files, of which there are some, is within the folder."""
+    inside = [PurePosixPath(path) for path in paths]
+    return bool(paths) and all(PurePosixPath(folder) in path.parents and ".." not in path.parts for path in inside)
 
 
 def title_of(body: RequestBody, method: str, title: str) -> str:

@@ -8,16 +8,15 @@ counted and passed over. As seen with version 0.171.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import PurePosixPath
 from uuid import UUID, uuid4
 
 import msgspec
 
 from onsembl.agent.drivers.codex import items, requests
 from onsembl.agent.drivers.codex.permissions import STARTS, ModeStart
+from onsembl.agent.drivers.codex.usage import UsageCounter
 from onsembl.agent.drivers.json_lines import (
     Json,
-    as_count,
     as_id,
     as_object,
     as_objects,
@@ -25,11 +24,13 @@ from onsembl.agent.drivers.json_lines import (
 )
 from onsembl.agent.drivers.json_rpc import JsonRpc, Message, Notification, Refusal, Request, Result, Unknown
 from onsembl.agent.drivers.rate_limits import RateLimits
+from onsembl.agent.drivers.rule_decisions import decide, stop_text
 from onsembl.agent.drivers.start_failure import with_doctor
 from onsembl.agent.drivers.step_recorder import short
 from onsembl.protocol.attention_messages import Allow, Decision, Deny
 from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.request_events import RequestOpened, RequestWithdrawn
+from onsembl.protocol.tool_rules import NO_RULES, ToolRules
 from onsembl.protocol.turn_events import (
     MessageChunk,
     MessageEnded,
@@ -46,7 +47,7 @@ from onsembl.protocol.turn_events import (
     TurnStarted,
 )
 from onsembl.protocol.turn_messages import MAX_DENIALS, Denial, Effort, TurnReport
-from onsembl.protocol.usage import NOTHING, Usage, add_counts, usage_of
+from onsembl.protocol.usage import Usage
 
 _INTERRUPTED = "The turn was interrupted."
 _FORGOTTEN = ("no rollout found", "thread not found")
@@ -93,6 +94,7 @@ class CodexTranslator:
         on_conversation: Callable[[str], None],
         images: Sequence[str] = (),
         schema: Json | None = None,
+        rules: ToolRules = NO_RULES,
     ) -> None:
         self._input: list[Json] = [{"type": "text", "text": prompt}]
         self._input += [{"type": "localImage", "path": image} for image in images]
@@ -104,6 +106,11 @@ class CodexTranslator:
         self._wanted_model = model
         self._effort: Effort | None = effort
         self._on_conversation = on_conversation
+        self._rules = rules
+        self._checked: set[str] = set()
+        """The tool calls of which Codex has asked."""
+        self._stopped: str | None = None
+        """Why the turn was stopped, if a denied call has run."""
         self._rpc = JsonRpc(versioned=False)
         self._thread = ""
         self._turn = ""
@@ -131,12 +138,9 @@ class CodexTranslator:
         """The texts that Codex has not taken."""
         self._unanswered: dict[int, UUID] = {}
         """Those of them that Codex has neither accepted nor refused, by the number of the request."""
-        self._used: dict[str, list[int]] = {}
-        """The tokens of each model: input, output, cache read, cache write."""
-        self._any_usage = False
+        self._usage = UsageCounter()
         self._acted = False
         """Whether a tool was called."""
-        self._context: tuple[int, int] | None = None
         self._forgotten = False
         self._limits = RateLimits()
         self._prompt_seen = False
@@ -218,9 +222,7 @@ class CodexTranslator:
     @property
     def usage(self) -> Usage | None:
         """The tokens of the turn so far; None before any were reported. Codex reports no cost."""
-        if not self._any_usage:
-            return None
-        return usage_of(self._used, model=self._model, turns=1 if self._ended else None)
+        return self._usage.usage(self._model, 1 if self._ended else None)
 
     @property
     def error(self) -> str | None:
@@ -230,13 +232,14 @@ class CodexTranslator:
     @property
     def report(self) -> TurnReport:
         """What Codex has said of the turn and its thread."""
+        context = self._usage.context
         return TurnReport(
             conversation=as_id(self._thread),
             model=self._model,
             folder=self._folder.replace("\0", "")[:4096],
             permission_mode=self._start.shown,
-            context_tokens=self._context[0] if self._context is not None else None,
-            context_window=self._context[1] if self._context is not None else None,
+            context_tokens=context[0] if context is not None else None,
+            context_window=context[1] if context is not None else None,
             denied=len(self._denied),
             denials=list(self._denied.values())[:MAX_DENIALS],
             forgotten=self._forgotten,
@@ -358,12 +361,21 @@ class CodexTranslator:
             self._rpc.reject(request)
         elif self._ended or self._interrupted:
             self._rpc.answer(request, requests.result_of(method, params, None))
-        elif method in (requests.COMMAND, requests.EDIT) and self._allows(identity, params):
-            self._rpc.answer(request, requests.result_of(method, params, Allow()))
         else:
+            self._checked.add(identity)
             title = call.title if call is not None else items.title(params)
             body = requests.body_of(method, params, call, self._changes.get(identity, []), self._folder)
-            if body is None:
+            decision = decide(self._rules, body)
+            if decision is not None and decision.verdict == "deny":
+                self._rpc.answer(request, requests.result_of(method, params, Deny()))
+                yield from self._deny(request, title, f"by rule {decision.rule}")
+            elif method in (requests.COMMAND, requests.EDIT) and self._allows(identity, params):
+                self._rpc.answer(request, requests.result_of(method, params, Allow()))
+            elif decision is not None and not params.get("grantRoot"):  # which allows more than this call
+                self._rpc.answer(request, requests.result_of(method, params, Allow()))
+                text = f"Allowed by rule {decision.rule}: {requests.tool_name(method)} {title}"
+                yield Notice(kind="permission_mode", text=text)
+            elif body is None:
                 self._rpc.answer(request, requests.result_of(method, params, Deny()))
                 yield from self._deny(request, title, "the request cannot be shown")
             else:
@@ -375,7 +387,8 @@ class CodexTranslator:
 
     def _allows(self, identity: str, params: Json) -> bool:
         """Whether the mode allows a change of files."""
-        return self._start.accepts_edits and self._stays_in_folder(identity) and not params.get("grantRoot")
+        inside = requests.stays_in(self._folder, self._changes.get(identity, []))
+        return self._start.accepts_edits and inside and not params.get("grantRoot")
 
     def _resolved(self, number: object) -> Iterator[TurnEvent]:
         """A request is not open any more. It was answered elsewhere, unless it was answered here."""
@@ -383,13 +396,6 @@ class CodexTranslator:
             if request.number == number:
                 del self._asked[id]
                 yield RequestWithdrawn(id=id, reason="Codex has given the question up.")
-
-    def _stays_in_folder(self, identity: str) -> bool:
-        """Whether a change of files, of which the item is known, is within the working folder."""
-        changed = self._changes.get(identity, [])
-        folder = PurePosixPath(self._folder)
-        inside = [PurePosixPath(path) for path in changed]
-        return bool(changed) and all(folder in path.parents and ".." not in path.parts for path in inside)
 
     def _deny(self, request: Request, title: str, reason: str) -> Iterator[TurnEvent]:
         identity = as_text(request.params.get("itemId")) or str(request.number)
@@ -425,7 +431,7 @@ class CodexTranslator:
             case "thread/tokenUsage/updated" if params.get("turnId") != self._turn:
                 pass  # of the turn before, told when a thread is resumed
             case "thread/tokenUsage/updated":
-                self._count(as_object(params.get("tokenUsage")))
+                self._count(params, own=True)
             case "thread/compacted":
                 yield from self._compacted()
             case "model/rerouted":
@@ -445,7 +451,7 @@ class CodexTranslator:
         """A notification of another thread than that of the turn. Messages come whole: pieces of several at a time
         would make many short ones."""
         if method == "thread/tokenUsage/updated":
-            self._count(as_object(params.get("tokenUsage")), own=False)
+            self._count(params, own=False)
         elif not self._ended and method == "serverRequest/resolved":
             yield from self._resolved(params.get("requestId"))
         elif not self._ended and method in ("item/started", "item/completed"):
@@ -475,6 +481,8 @@ class CodexTranslator:
             self._subagents.update(dict.fromkeys(items.begun_threads(item), as_text(item.get("id"))))
             if (identity := as_text(item.get("id"))) in self._calls:
                 yield from self._end_message()
+                if item.get("status") != "declined":
+                    yield from self._check_unasked(self._calls[identity])
                 yield self._end_call(identity, item)
 
     def _item_started(self, item: Json) -> Iterator[TurnEvent]:
@@ -490,6 +498,8 @@ class CodexTranslator:
             self._acted = True
             self._changes[call.id] = items.paths(item)
             yield call
+            if item.get("type") not in ("commandExecution", "fileChange") or item.get("processId") is not None:
+                yield from self._check_unasked(call)
 
     def _message_taken(self, item: Json) -> Iterator[TurnEvent]:
         """A message of a person is part of the turn now: the prompt, or a text that was sent while the turn ran."""
@@ -513,6 +523,20 @@ class CodexTranslator:
                 yield from self._compacted()
             case _:
                 yield from self._tool("item/completed", item)
+
+    def _check_unasked(self, call: ToolCall) -> Iterator[TurnEvent]:
+        """Stop the turn if Codex runs a call without asking which a rule denies."""
+        if call.id in self._checked or self._stopped is not None or self._interrupted:
+            return
+        rule = self._rules.denial(requests.use_of(call, self._changes.get(call.id, []), self._folder))
+        if rule is not None:
+            self._stopped = stop_text("Codex", f"{call.name} {call.title}".rstrip(), rule)
+            for id in self._asked:
+                yield RequestWithdrawn(id=id, reason="The turn is stopped.")
+            self.interrupt()
+
+    def _count(self, params: Json, *, own: bool) -> None:
+        self._usage.count(as_object(params.get("tokenUsage")), self._rerouted or self._model or "", own=own)
 
     def _compacted(self) -> Iterator[TurnEvent]:
         yield from self._end_message()
@@ -548,6 +572,10 @@ class CodexTranslator:
         yield from self._end_message()
         for identity in list(self._calls):
             yield self._end_call(identity, {})
+        if self._stopped is not None:
+            self._rpc.ask(_END_COMMANDS, _nothing, threadId=self._thread)
+            yield from self._end("failed", self._stopped)
+            return
         error = as_object(turn.get("error"))
         match turn.get("status"):
             case "completed":
@@ -563,18 +591,6 @@ class CodexTranslator:
                 if error.get("codexErrorInfo") == "unauthorized":
                     text = with_doctor(f"Codex is not signed in: {text}")
                 yield from self._end("failed", text)
-
-    def _count(self, usage: Json, *, own: bool = True) -> None:
-        """Count one call of the model; the sums that Codex reports beside it are those of the whole thread."""
-        last = as_object(usage.get("last"))
-        names = ("inputTokens", "outputTokens", "cachedInputTokens", "cacheWriteInputTokens")
-        entered, written, read, stored = (as_count(last.get(name)) for name in names)
-        model = self._rerouted or self._model or ""
-        counts = (max(0, entered - read - stored), written, read, stored)  # Codex's input includes the cache
-        self._used[model] = add_counts(self._used.get(model, NOTHING), counts)
-        self._any_usage = True
-        if own and (window := as_count(usage.get("modelContextWindow"))):
-            self._context = as_count(last.get("totalTokens")), window
 
 
 _EFFORTS: dict[Effort, str] = {"low": "low", "medium": "medium", "high": "high", "max": "xhigh"}
