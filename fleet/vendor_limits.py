@@ -33,9 +33,11 @@ async def record(conn: Connection, command: DictRow, name: str, turn: TurnReport
         return
     strikes, now = await vendor_limits.strikes(conn, agent_id)
     until = resume_at(now, turn.limit.resets_at, strikes)
-    await vendor_limits.set_limited(conn, agent_id, until)
+    await vendor_limits.set_limited(conn, agent_id, until, turn.limit.model)
     told = turn.limit.resets_at.isoformat() if turn.limit.resets_at is not None else None
     detail: dict[str, object] = {"name": name, "until": until.isoformat(), "resets_at": told, "strikes": strikes + 1}
+    if turn.limit.model is not None:
+        detail["model"] = turn.limit.model
     await audit.write(conn, _event(audit.SYSTEM, "agent.usage_limit_reached", agent_id, detail))
     logger.warning(
         "An agent has reached a usage limit of its vendor",

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from onsembl.protocol.field_types import Bounded, ShortText, Time
+from onsembl.protocol.field_types import END, Bounded, ShortText, Time
 
 MAX_WINDOWS = 16
 MARGIN = timedelta(seconds=60)
@@ -33,10 +33,12 @@ class RateWindow(Bounded, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class VendorLimit(Bounded, frozen=True, kw_only=True, omit_defaults=True):
-    """A turn ended because its CLI may use no more. `untouched` is true when the turn had done nothing before."""
+    """A turn ended because its CLI may use no more. `untouched` is true when the turn had done nothing before. `model`
+    is part of the names of the models that the limit is of; None when it is of all."""
 
     resets_at: Time | None = None
     untouched: bool = False
+    model: Annotated[str, Meta(pattern="^[a-z0-9.-]{1,64}" + END)] | None = None
 
 
 def resume_at(now: datetime, resets_at: datetime | None, strikes: int) -> datetime:

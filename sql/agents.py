@@ -25,7 +25,7 @@ from onsembl.sql.database import Connection
 COLUMNS = """id, name, kind, mode, host, platform, version, created_at, disabled_at, status, epoch, instance_id,
     connected_at, disconnected_at, stream_id, columns, rows, paused_at, paused_by_name,
     labels, limits, permission_mode, rules, problem, problem_since, takes_steers, takes_rules,
-    takes_attachments, rate_windows, rate_windows_at, limited_since, limited_until, cli, takes_forks,
+    takes_attachments, rate_windows, rate_windows_at, limited_since, limited_until, limited_model, cli, takes_forks,
     shows_files, file_rules"""
 
 

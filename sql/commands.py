@@ -113,9 +113,10 @@ async def active(conn: Connection, agent_ids: Collection[AgentId]) -> list[DictR
 
 
 async def promote(conn: Connection, agent_id: AgentId) -> DictRow | None:
-    """Make the head of the agent's queue `dispatched` and give it a job, if the agent is online, free, not paused, at
-    no limit of its vendor and without a problem, and the fleet is not halted; return the command's row. The caller has
-    locked the agent's row (`agents.lock`). At a limit, the queued commands that are not to wait fail.
+    """Make the head of the agent's queue `dispatched` and give it a job, if the agent is online, free, not paused,
+    without a problem and at no limit of its vendor for the command's model, and the fleet is not halted; return the
+    command's row. The caller has locked the agent's row (`agents.lock`). At a limit, the queued commands that are not
+    to wait fail.
 
     Only the head has a job: Procrastinate's fetch looks at every waiting job whose lock is taken, so a job for each
     queued command would make each fetch slower by the length of every queue.
@@ -133,7 +134,8 @@ async def idle_queues(conn: Connection) -> list[AgentId]:
              and not exists (select from halts where lifted_at is null)
              and exists (
                  select from commands
-                 where agent_id = agents.id and state = 'queued' and coalesce(steer_state, 'late') = 'late')
+                 where agent_id = agents.id and state = 'queued' and coalesce(steer_state, 'late') = 'late'
+                   and (limited_until is null or not limit_is_of(limited_model, turn)))
              and not exists (
                  select from commands where agent_id = agents.id and state in ('dispatched', 'running'))
            order by id"""

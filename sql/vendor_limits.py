@@ -33,12 +33,15 @@ async def strikes(conn: Connection, agent_id: AgentId) -> tuple[int, datetime]:
     return row["limit_strikes"], row["at"]
 
 
-async def set_limited(conn: Connection, agent_id: AgentId, until: datetime) -> None:
-    """Give the agent no command until then. The caller has locked the row."""
+async def set_limited(conn: Connection, agent_id: AgentId, until: datetime, model: str | None) -> None:
+    """Give the agent no command until then, or none of these models. At a second limit, of other models, it gets none
+    until the first of both is over. The caller has locked the row."""
     await conn.execute(
-        """update agents set limited_since = coalesce(limited_since, now()), limited_until = %s,
-               limit_strikes = limit_strikes + 1 where id = %s""",
-        [until, agent_id],
+        """update agents set limited_since = coalesce(limited_since, now()), limited_until = least(
+                   %(until)s, case when limited_model is distinct from %(model)s then limited_until end),
+               limited_model = case when limited_until is null or limited_model = %(model)s then %(model)s end,
+               limit_strikes = limit_strikes + 1 where id = %(id)s""",
+        {"until": until, "model": model, "id": agent_id},
     )
 
 

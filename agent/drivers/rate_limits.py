@@ -11,6 +11,8 @@ from onsembl.protocol.turn_events import Notice
 from onsembl.protocol.vendor_limits import MAX_WINDOWS, RateWindow, VendorLimit, WindowStatus
 
 _CLAUDE_STATUS: dict[str, WindowStatus] = {"allowed_warning": "warning", "rejected": "rejected"}
+_CLAUDE_MODELS = {"seven_day_opus": "opus", "seven_day_sonnet": "sonnet"}
+"""The windows of Claude's plans that are of some models, and how these are called."""
 _CODEX_WINDOWS = ("primary", "secondary")
 
 
@@ -54,9 +56,11 @@ class RateLimits:
         """Note how a turn ended; `untouched` says that it had done nothing."""
         self.limit = None
         if at_limit:
-            rejected = [window.resets_at for window in self._windows.values() if window.status == "rejected"]
-            resets = [at for at in rejected if at is not None]
-            self.limit = VendorLimit(resets_at=max(resets, default=None), untouched=untouched)
+            rejected = [window for window in self._windows.values() if window.status == "rejected"]
+            resets = [window.resets_at for window in rejected if window.resets_at is not None]
+            models = {_CLAUDE_MODELS.get(window.name) for window in rejected}
+            model = models.pop() if len(models) == 1 else None
+            self.limit = VendorLimit(resets_at=max(resets, default=None), untouched=untouched, model=model)
 
     def _take(self, name: str, status: WindowStatus, used: float | None, resets: object) -> None:
         if name in self._windows or len(self._windows) < MAX_WINDOWS:

@@ -77,6 +77,7 @@ class Agent(Answer, frozen=True, kw_only=True):
     limited_since: Time | None
     """Since when the agent waits, because it has reached a usage limit of its vendor."""
     limited_until: Time | None
+    limited_model: str | None
     cli: str | None
     """The program of its CLI, where the kind does not name it."""
     takes_forks: bool

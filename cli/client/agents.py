@@ -326,7 +326,8 @@ def _print_reasons(agent: dict[str, Any]) -> None:
     if agent["problem"] is not None:
         print_line(f"  takes no command: {agent['problem']}")
     if agent["limited_until"] is not None:
-        print_line(f"  limited until {agent['limited_until']}: it has reached a usage limit of its vendor")
+        models = f" for {agent['limited_model']} models" if agent["limited_model"] is not None else ""
+        print_line(f"  limited until {agent['limited_until']}: it has reached a usage limit of its vendor{models}")
 
 
 def _cli(agent: dict[str, Any]) -> str:

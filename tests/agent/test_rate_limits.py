@@ -60,11 +60,24 @@ def test_claude_tells_its_windows():
     ("lines", "limit"),
     [
         ([window("rejected"), message(TEXT, error="rate_limit"), FAILED], VendorLimit(resets_at=RESET, untouched=True)),
+        (
+            [window("rejected", rateLimitType="seven_day_opus"), message(TEXT, error="rate_limit"), FAILED],
+            VendorLimit(resets_at=RESET, untouched=True, model="opus"),
+        ),
+        (
+            [
+                window("rejected"),
+                window("rejected", rateLimitType="seven_day_opus"),
+                message(TEXT, error="rate_limit"),
+                FAILED,
+            ],
+            VendorLimit(resets_at=RESET, untouched=True),
+        ),
         ([message(TOOL), message(TEXT, error="rate_limit"), FAILED], VendorLimit(untouched=False)),
         ([message(TEXT, error="overloaded"), FAILED], None),
         ([window("rejected"), message(TEXT), {**FAILED, "is_error": False}], None),
     ],
-    ids=["at once", "on its way", "another error", "no error"],
+    ids=["at once", "of a model", "also of a model", "on its way", "another error", "no error"],
 )
 def test_a_turn_of_claude_ends_at_a_limit(lines, limit):
     """The report says whether the turn had done anything, and when the window is reset if that is known."""

@@ -110,6 +110,35 @@ async def test_a_queue_waits_for_the_reset_and_goes_on(api, agent, operator):
     ]
 
 
+async def test_commands_of_other_models_go_on(api, agent, operator):
+    """At a limit of some models: they overtake what waits, but nothing of their own conversation. Their success does
+    not end the limit; a limit of theirs makes the whole queue wait until the first of both is over."""
+    async with api.agent_socket(agent) as socket:
+        turns = await an_agent(socket)
+        first = await operator.send(agent.id, "first", model="claude-Opus-4")
+        waits = await operator.send(agent.id, "of the default model")
+        fails = await operator.send(agent.id, "fails", model="opus", limits={"on_limit": "fail"})
+        other = {"limits": {"on_limit": "fail"}, "model": "sonnet"}
+        same = await operator.send(agent.id, "s", conversation=first["conversation_id"], **other)
+        goes = await operator.send(agent.id, "goes", **other)
+        limit = {"resets_at": in_hours(100), "model": "opus"}
+        await turns.end(await turns.take(), limit=limit)
+        assert (await row_of(operator, agent.id))["limited_model"] == "opus"
+        offer = await turns.take()
+        assert offer["command_id"] == goes["id"]
+        await turns.end(offer)
+        assert (await operator.read(fails))["state"] == "failed"
+        again, *rest = await queue_of(operator, agent.id)
+        assert (again["continues"], [command["id"] for command in rest]) == (first["id"], [waits["id"], same["id"]])
+        assert (await row_of(operator, agent.id))["limited_until"] is not None
+        await operator.send(agent.id, "hits its own", model="sonnet")
+        await turns.end(await turns.take(), limit={"resets_at": in_hours(1), "model": "sonnet"})
+        row = await row_of(operator, agent.id)
+        assert row["limited_model"] is None
+        assert datetime.fromisoformat(row["limited_until"]) < datetime.fromisoformat(in_hours(2))
+        assert (await operator.read(same))["state"] == "failed"
+
+
 async def test_an_operator_lets_an_agent_go_on(api, agent, operator, tmp_path):
     """A reset that was wrong costs a longer pause each time, until a turn succeeds. A turn that had done something is
     told to go on. The command line and the metrics show the limit."""
