@@ -298,6 +298,9 @@ class Agent:
     def requests_after_welcome(self, *, server_takes: bool) -> list[Message]:
         return self._runner.requests_after_welcome(server_takes=server_takes)
 
+    def clock_after_welcome(self, *, server_takes: bool) -> list[Message]:
+        return self._runner.clock_after_welcome(server_takes=server_takes)
+
     def answer(self, answer: Answer) -> None:
         self._runner.answer(answer)
 
@@ -364,6 +367,7 @@ class Agent:
             takes_rules=DRIVERS[self._config.kind].takes_rules,
             takes_attachments=DRIVERS[self._config.kind].takes_attachments,
             takes_answers=DRIVERS[self._config.kind].takes_answers,
+            tells_work_clock=True,
             takes_forks=DRIVERS[self._config.kind].takes_forks,
             shows_files=self._looks.shown,
         )

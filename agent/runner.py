@@ -30,12 +30,12 @@ from onsembl.agent.rendering.text import printable
 from onsembl.agent.requests import NOBODY, answer_taken
 from onsembl.agent.startup import StartupScript
 from onsembl.agent.terminal import AgentTerminal
-from onsembl.agent.watchdog import watch_limits, watch_preparation
+from onsembl.agent.watchdog import clock_state, stop_reason, watch_limits, watch_preparation
 from onsembl.protocol import request_ids
 from onsembl.protocol.command_messages import MAX_STEERS
 from onsembl.protocol.field_types import MAX_PIDS
 from onsembl.protocol.keyboard_messages import KeysRejection
-from onsembl.protocol.limits import CommandLimits, LimitName, describe
+from onsembl.protocol.limits import CommandLimits, LimitName, describe, sent
 from onsembl.protocol.messages import (
     Accepted,
     Answer,
@@ -52,6 +52,7 @@ from onsembl.protocol.messages import (
     encode_for_server,
 )
 from onsembl.protocol.stop_timeouts import StopTimeouts
+from onsembl.protocol.work_clock import WorkClock
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ class Runner:
         self._task: asyncio.Task[None] | None = None
         self._run: GuardedRun | None = None
         self._current: UUID | None = None
+        self._server_takes_clock = False
         self._early_steers: list[Steer] = []
         """Texts for the turn of a command whose program is not started yet."""
         self._stop_requested = asyncio.Event()
@@ -196,6 +198,16 @@ class Runner:
         if not server_takes and self._run is not None:
             self._run.deny_requests(NOBODY)
         return messages
+
+    def clock_after_welcome(self, *, server_takes: bool) -> list[Message]:
+        """The messages about the running command's clock. A server of an earlier release takes none."""
+        self._server_takes_clock = server_takes
+        run, command_id = self._run, self._current
+        return [clock_state(command_id, run.clock)] if server_takes and run is not None and command_id else []
+
+    def _tell_clock(self, command_id: UUID, clock: WorkClock) -> None:
+        if self._server_takes_clock:
+            self._send(clock_state(command_id, clock))
 
     def answer(self, answer: Answer) -> None:
         """Give the CLI the decision on an open request, once, and report what became of the answer."""
@@ -383,7 +395,7 @@ class Runner:
             return self._end(report, "cancelled")
         error = f"Stopped: {describe(self._exceeded, limits)}."
         self._terminal.write_line(f"{RED}{error}{RESET}")
-        return self._end(report, "timed_out", error=error, limit=self._exceeded)
+        return self._end(report, "timed_out", error=error, limit=sent(self._exceeded))
 
     def _remove_files(self, remove: Callable[[], None]) -> None:
         try:
@@ -426,6 +438,7 @@ class Runner:
             offer.limits,
             self._stop_requested,
             lambda usage: self._send(Used(command_id=command_id, usage=usage)),
+            lambda clock: self._tell_clock(command_id, clock),
             started=started,
         )
         if exceeded is not None:
@@ -433,7 +446,7 @@ class Runner:
         if run.fault is not None:
             message = f"{in_words(run.fault)} · The command is stopped."
             self._terminal.write_line(f"{RED}{printable(message)}{RESET}")
-        run.withdraw_requests(PROGRAM_ENDED if process.exited.done() else "The command is stopped.")
+        run.withdraw_requests(PROGRAM_ENDED if process.exited.done() else stop_reason(exceeded, offer.limits))
         if process.exited.done():
             return await escalate(process.tree, self._new_escalation(LEFTOVER_TIMEOUTS), self._reaper)
 
@@ -444,7 +457,7 @@ class Runner:
                 at=datetime.now(UTC),
                 processes_left=len(alive),
                 pids=alive[:MAX_PIDS] if stage == "failed" else [],
-                limit=self._exceeded,
+                limit=sent(self._exceeded) if self._exceeded is not None else None,
             )
             self._steps.append(step)
             self._send(step)
@@ -500,7 +513,7 @@ class Runner:
             error=error,
             usage=usage,
             turn=turn,
-            limit=exceeded,
+            limit=sent(exceeded) if exceeded is not None else None,
             steps=self._steps,
         )
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from uuid import UUID
 
 from onsembl.agent.drivers.guarded import GuardedRun
-from onsembl.protocol.limits import CommandLimits, LimitName, LimitWatch
+from onsembl.protocol.limits import CommandLimits, LimitName, LimitWatch, span
+from onsembl.protocol.messages import WorkClockState
 from onsembl.protocol.usage import Usage
+from onsembl.protocol.work_clock import WorkClock
 
 USAGE_REPORT_SECONDS = 5.0
 """The shortest time between two reports of a command's usage."""
@@ -18,29 +21,32 @@ async def watch_limits(
     limits: CommandLimits,
     stop: asyncio.Event,
     report: Callable[[Usage], None],
+    report_clock: Callable[[WorkClock], None] = lambda _clock: None,
     *,
     started: float | None = None,
     every: float = USAGE_REPORT_SECONDS,
 ) -> LimitName | None:
     """Wait for exit, a stop request, a fault of the driver or an exceeded limit; return that limit, if any.
 
-    The command started at `started`, by the clock of the event loop; by default, now.
-    The time in which a request waits for a person does not count as idle. `report` gets the usage whenever it has
-    grown, at most once in `every` seconds.
+    The command started at `started`, by the clock of the event loop; by default, with its program. `report` gets the
+    usage whenever it has grown, at most once in `every` seconds; `report_clock` gets the command's clock whenever it
+    stands still or goes on, and when the command begins or ends to wait for a person.
     """
     now = asyncio.get_running_loop().time
-    watch = LimitWatch(limits, started=now() if started is None else started)
+    if started is not None:
+        run.clock.started = started
+    watch = LimitWatch(limits, run.clock)
     reported, due = None, now() + every
-    waited, asked_last = False, now()
+    told = False, run.clock.counts_from, False
     stopped = asyncio.create_task(stop.wait())
     try:
         while not run.process.exited.done() and not stop.is_set() and run.fault is None:
             run.progressed.clear()
-            waits = run.waits
-            if waits or waited:  # also until just now
-                asked_last = now()
-            waited = waits
-            usage, last_output = run.usage, max(run.process.last_output, asked_last)
+            usage, last_output = run.usage, run.process.last_output
+            clock = (run.clock.stands_still, run.clock.counts_from, run.clock.waits_since is not None)
+            if clock != told:
+                told = clock
+                report_clock(run.clock)
             if (exceeded := watch.exceeded(now(), last_output, usage)) is not None:
                 return exceeded
             if usage is not None and usage != reported and now() >= due:
@@ -62,7 +68,7 @@ async def watch_preparation(
     """Wait until a command that started at `started`, and shows nothing yet, is prepared, is to be stopped or has
     exceeded a limit; return that limit, if any."""
     now = asyncio.get_running_loop().time
-    watch = LimitWatch(limits, started)
+    watch = LimitWatch(limits, WorkClock(started))
     deadline = watch.deadline(started)
     stopped = asyncio.create_task(stop.wait(), name="stop")
     try:
@@ -74,6 +80,21 @@ async def watch_preparation(
     finally:
         stopped.cancel()
     return None
+
+
+def stop_reason(exceeded: LimitName | None, limits: CommandLimits) -> str:
+    """Why the requests of a command that is stopped are withdrawn."""
+    if exceeded == "waiting_seconds" and limits.waiting_seconds is not None:
+        return f"Nobody has answered for {span(limits.waiting_seconds)}: the command is stopped."
+    return "The command is stopped."
+
+
+def clock_state(command_id: UUID, clock: WorkClock) -> WorkClockState:
+    """The message about the clock of a running command, now."""
+    stood_still = clock.stood_still(asyncio.get_running_loop().time())
+    return WorkClockState(
+        command_id=command_id, stands_still=clock.stands_still, stood_still_seconds=max(0.0, stood_still)
+    )
 
 
 async def _wait_for_change(run: GuardedRun, stopped: asyncio.Task[bool], deadline: float | None, now: float) -> None:

@@ -22,7 +22,7 @@ from onsembl.protocol.field_types import (
     ShortText,
     Time,
 )
-from onsembl.protocol.limits import NO_LIMITS, CommandLimits, LimitName
+from onsembl.protocol.limits import NO_LIMITS, CommandLimits, SentLimitName
 from onsembl.protocol.request_ids import RequestId
 from onsembl.protocol.turn_messages import TurnReport, TurnSettings
 from onsembl.protocol.turn_steps import StepNumber
@@ -77,7 +77,7 @@ class Cancel(Message, tag="cancel", frozen=True, kw_only=True):
 
     command_id: UUID
     reason: Reason | None = None
-    limit: LimitName | None = None
+    limit: SentLimitName | None = None
 
 
 # Agent to server
@@ -120,7 +120,7 @@ class CancelStep(Message, tag="cancel_step", frozen=True, kw_only=True):
     processes_left: Processes
     pids: Pids = []
     """The processes that survive the last stage, when `step` is `failed`."""
-    limit: LimitName | None = None
+    limit: SentLimitName | None = None
     """The exceeded limit, if the command is stopped for it."""
 
 
@@ -146,7 +146,7 @@ class Ended(Message, tag="ended", frozen=True, kw_only=True):
     output_end: OffsetField | None = None
     usage: Usage | None = None
     turn: TurnReport | None = None
-    limit: LimitName | None = None
+    limit: SentLimitName | None = None
     steps: Annotated[list[CancelStep], Meta(max_length=MAX_STEPS)] = []
     steers: Annotated[list[SteerFate], Meta(max_length=MAX_STEERS)] | None = None
 
@@ -169,3 +169,12 @@ class Used(Message, tag="used", frozen=True, kw_only=True):
 
     command_id: UUID
     usage: Usage
+
+
+class WorkClockState(Message, tag="work_clock", frozen=True, kw_only=True):
+    """The working time of the running command stands still, or goes on: while it stands still, the command only waits
+    for a person. `stood_still_seconds` is how long that was so far. The agent repeats the state on each connection."""
+
+    command_id: UUID
+    stands_still: bool
+    stood_still_seconds: Annotated[float, Meta(ge=0, le=2**40)]

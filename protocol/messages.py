@@ -26,6 +26,7 @@ Agent's socket `/v1/agent`, subprotocol `onsembl.agent.v1`, access token in the 
       withdrawn        →
                        ←                  answer           repeated until taken
       answer_taken     →
+      work_clock       →                                   the command only waits for a person, or goes on
                        ←                  cancel
       cancel_step      →                                   each stage of the escalation
                        ←                  halt             stop everything, fast
@@ -89,6 +90,7 @@ from onsembl.protocol.command_messages import Steer as Steer
 from onsembl.protocol.command_messages import Steered as Steered
 from onsembl.protocol.command_messages import SteerFate as SteerFate
 from onsembl.protocol.command_messages import Used as Used
+from onsembl.protocol.command_messages import WorkClockState as WorkClockState
 from onsembl.protocol.field_types import END, NO_NUL, Bounded, Count, Credential
 from onsembl.protocol.field_types import Columns as Columns
 from onsembl.protocol.field_types import EscalationStage as EscalationStage
@@ -205,6 +207,8 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     """Whether the agent gives files to its coding CLI (`attachments` of a turn)."""
     takes_answers: bool = False
     """Whether the agent sends `asked` and takes `answer`."""
+    tells_work_clock: bool = False
+    """Whether the agent knows `work_seconds` and `waiting_seconds`, and sends `work_clock`."""
     takes_forks: bool = True
     """Whether its coding CLI copies a conversation (`fork_of` of a turn). Agents of an earlier release do not tell."""
     shows_files: bool = False
@@ -282,6 +286,8 @@ class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
     takes_requests: bool = False
     """Whether the server takes `asked`. For an earlier release, the agent denies at once what would wait for a
     person."""
+    takes_work_clock: bool = False
+    """Whether the server takes `work_clock`; an earlier release does not."""
     takes_problems: bool = False
     """Whether the server takes `problem`; an earlier release does not, and its agents leave while they have one."""
 
@@ -375,6 +381,7 @@ AgentMessage = (
     Hello
     | Accepted
     | Used
+    | WorkClockState
     | Ended
     | Steps
     | Steered

@@ -9,7 +9,8 @@ from onsembl.protocol.turn_events import TurnEvent
 
 
 class RequestOpened(TurnEvent, tag="request_opened", frozen=True, kw_only=True):
-    """The CLI waits for a person. `tool_call` is the id of the call that it asks about; empty when there is none."""
+    """The CLI waits for a person. `tool_call` is the id of the call that it asks about, `ask_operator` if it asks by
+    this tool, and empty when there is none."""
 
     id: UUID
     tool_call: str = ""

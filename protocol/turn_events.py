@@ -106,6 +106,12 @@ class PermissionDenied(TurnEvent, tag="permission_denied", frozen=True, kw_only=
     reason: str
 
 
+class BackgroundSubagents(TurnEvent, tag="background_subagents", frozen=True, kw_only=True):
+    """The subagents that were started by these tool calls, and no others, work on in the background."""
+
+    tool_calls: list[str]
+
+
 class StructuredAnswer(TurnEvent, tag="structured_answer", frozen=True, kw_only=True):
     """The answer as JSON, which the CLI has held to the schema that it was given."""
 

@@ -18,8 +18,8 @@ from psycopg.types.json import Jsonb
 
 from onsembl.protocol.command_messages import MAX_STEERS
 from onsembl.protocol.ids import AgentId, CommandId, OperatorId, StreamId
-from onsembl.protocol.limits import CommandLimits, LimitName
-from onsembl.protocol.messages import Ended
+from onsembl.protocol.limits import CommandLimits, LimitName, received
+from onsembl.protocol.messages import Ended, WorkClockState
 from onsembl.protocol.overdue import LimitedCommand
 from onsembl.protocol.usage import Usage
 from onsembl.sql.audit import Actor
@@ -130,7 +130,6 @@ async def idle_queues(conn: Connection) -> list[AgentId]:
     cursor = await conn.execute(
         """select id from agents
            where status = 'online' and disabled_at is null and paused_at is null and problem is null
-             and limited_until is null
              and not exists (select from halts where lifted_at is null)
              and exists (
                  select from commands
@@ -223,7 +222,7 @@ async def ended(
             "output_start": end.output_start,
             "output_end": end.output_end,
             "usage": Jsonb(to_builtins(end.usage)) if end.usage else None,
-            "limit": end.limit,
+            "limit": received(end.limit) if end.limit is not None else None,
             "channel": CHANGED,
             "task": RUN_COMMAND if promote_next else None,
             "by_name": actor.name,
@@ -262,6 +261,17 @@ async def used(conn: Connection, agent_id: AgentId, command_id: CommandId, usage
             "id": command_id,
             "agent_id": agent_id,
         },
+    )
+
+
+async def clock_told(conn: Connection, agent_id: AgentId, state: WorkClockState) -> None:
+    """Record whether the working time of a running command stands still, and how long it did. As with `used`, a crash
+    of Postgres may undo it; the agent tells it again on its next connection."""
+    await conn.execute(
+        """update commands set stands_still = %s, stood_still = %s
+           where id = %s and agent_id = %s and state = 'running'
+           returning set_config('synchronous_commit', 'off', true)""",
+        [state.stands_still, state.stood_still_seconds, state.command_id, agent_id],
     )
 
 
@@ -390,13 +400,19 @@ async def limited(conn: Connection) -> dict[CommandId, LimitedCommand]:
                   case when status = 'online' then format('%s %s', epoch, reached_since) end as connection,
                   agents.stream_id as present_stream,
                   (select ended from archive_ends where archive_ends.stream_id = agents.stream_id) as output_end,
+                  coalesce(stands_still, open.oldest is not null) as stands_still,
+                  coalesce(stood_still, 0) as stood_still, open.oldest,
                   case when over_at is null then null
                       when usage_cost(usage) > (commands.limits ->> 'cost_usd')::float8 then 'cost_usd'
                       else 'tokens' end as over
            from commands
            join agents on agents.id = agent_id
            left join instances on instances.id = instance_id
-           where state = 'running' and commands.limits <> '{}' and cancel_requested_at is null"""
+           left join lateral (select attention.id as oldest from attention
+                              where command_id = commands.id and state = 'open'
+                                and kind not in ('idle', 'failed', 'limit')
+                              order by seq limit 1) as open on true
+           where commands.state = 'running' and commands.limits <> '{}' and cancel_requested_at is null"""
     )
     found: dict[CommandId, LimitedCommand] = {}
     for row in await cursor.fetchall():
@@ -407,6 +423,9 @@ async def limited(conn: Connection) -> dict[CommandId, LimitedCommand]:
                 row["heartbeat"],
                 (row["present_stream"], row["output_end"]),
                 row["over"],
+                row["stands_still"],
+                row["stood_still"],
+                row["oldest"],
             )
     return found
 

@@ -14,6 +14,7 @@ from onsembl.protocol.limits import LimitName
 from onsembl.protocol.messages import Offer
 from onsembl.protocol.turn_messages import TurnReport
 from onsembl.protocol.usage import Usage
+from onsembl.protocol.work_clock import WorkClock
 
 
 class Run(Protocol):
@@ -21,7 +22,9 @@ class Run(Protocol):
 
     process: Process
     progressed: asyncio.Event
-    """Set whenever `usage` may have grown, or `waits` may have changed."""
+    """Set whenever `usage` may have grown, or `clock` may have changed."""
+    clock: WorkClock
+    """The working time of the command, by the clock of the event loop."""
     on_steered: Callable[[UUID, int], None]
     """Called with a text's id and the number of its step when the CLI has taken the text."""
 
@@ -36,11 +39,6 @@ class Run(Protocol):
 
     def steer(self, steer_id: UUID, text: str) -> None:
         """Give the CLI a text for the running turn; `takes_steers` was true just before."""
-        ...
-
-    @property
-    def waits(self) -> bool:
-        """Whether a request waits for a person."""
         ...
 
     def give(self, request_id: UUID, decision: Decision, by: str) -> bool:

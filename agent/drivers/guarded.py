@@ -33,6 +33,7 @@ class GuardedRun:
         self._usage: Usage | None = None
         self.process = run.process
         self.progressed: asyncio.Event = run.progressed
+        self.clock = run.clock
         self.fault: Exception | None = None
         run.process.failed.add_done_callback(lambda failed: self._failed(failed.result()))
 
@@ -52,11 +53,6 @@ class GuardedRun:
     def on_steered(self, callback: Callable[[UUID, int], None]) -> None:
         """Call back with a text's id and the number of its step when the CLI has taken the text."""
         self._run.on_steered = callback
-
-    @property
-    def waits(self) -> bool:
-        """Whether a request waits for a person."""
-        return self._guarded(lambda: self._run.waits, False)
 
     def give(self, request_id: UUID, decision: Decision, by: str) -> bool:
         """Give the CLI the decision on a request; return whether that worked."""

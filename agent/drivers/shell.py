@@ -15,6 +15,7 @@ from onsembl.agent.process.terminal_calls import TerminalCalls
 from onsembl.agent.requests import Requests
 from onsembl.protocol.attention_messages import Asked, Decision, IdleBody, digest_of
 from onsembl.protocol.messages import Offer
+from onsembl.protocol.work_clock import WorkClock
 
 SHELL = ("/bin/bash", "-c", "--")  # after `--`, a command line that begins with a dash is no option
 CTRL_C = b"\x03"
@@ -30,11 +31,11 @@ class ShellRun:
     completed = False
     exceeded = None
     takes_steers = False
-    waits = False
-    """A call, or a guess, does not stop the limit of idle time: many programs ring the bell."""
 
     def __init__(self, process: Process, command_id: UUID, requests: Requests) -> None:
         self.process = process
+        self.clock = WorkClock(asyncio.get_running_loop().time())
+        """It never stands still: a call, or a guess, does not stop it, for many programs ring the bell."""
         self.progressed = asyncio.Event()
         self.on_steered: Callable[[UUID, int], None] = lambda _id, _step: None
         self._command_id = command_id

@@ -25,10 +25,21 @@ from onsembl.agent.requests import in_words
 from onsembl.protocol.attention_messages import Asked, Decision, Deny, RequestBody, digest_of
 from onsembl.protocol.limits import LimitName
 from onsembl.protocol.request_events import RequestAnswered, RequestOpened, RequestWithdrawn
-from onsembl.protocol.turn_events import Notice, Steered, TurnEvent, TurnOutcome
+from onsembl.protocol.turn_events import (
+    BackgroundSubagents,
+    Notice,
+    Steered,
+    ToolCall,
+    ToolCallEnded,
+    TurnEnded,
+    TurnEvent,
+    TurnOutcome,
+    TurnStarted,
+)
 from onsembl.protocol.turn_messages import TurnReport
 from onsembl.protocol.turn_steps import Step
 from onsembl.protocol.usage import Usage
+from onsembl.protocol.work_clock import ASK_TOOL, WorkClock
 
 logger = logging.getLogger(__name__)
 
@@ -156,6 +167,7 @@ class TurnRun:
         """False once the input is closed, or the turn is interrupted."""
         self.on_steered: Callable[[UUID, int], None] = lambda _id, _step: None
         self.progressed = asyncio.Event()
+        self.clock = WorkClock(asyncio.get_running_loop().time())
         self._access = access
         environment: Mapping[str, str] = {}
         if access is not None:
@@ -188,10 +200,6 @@ class TurnRun:
         assert self._steering is not None
         self._steering.steer(steer_id, text)
         self._pass_input()
-
-    @property
-    def waits(self) -> bool:
-        return bool(self._requests.open_of(self._command_id))
 
     def give(self, request_id: UUID, decision: Decision, by: str) -> bool:
         reason = f": {decision.reason}" if isinstance(decision, Deny) and decision.reason else ""
@@ -291,6 +299,7 @@ class TurnRun:
                     self._close(event)
                 case _:
                     pass
+            _tell(self.clock, event, asyncio.get_running_loop().time())
             shown.append(_terminal_lines(self._renderer.render(event)))
             end = start + len(shown[-1])
             steps += self._recorder.record(event, start, end, now)
@@ -400,6 +409,28 @@ class TurnRun:
         self.process.tree.signal_group(number)
         loop = asyncio.get_running_loop()
         self._exit_due = loop.call_later(EXIT_SECONDS, self._stop_program, signal.SIGKILL)
+
+
+def _tell(clock: WorkClock, event: TurnEvent, at: float) -> None:
+    """Tell the clock of an event by which it stands still, or goes on."""
+    match event:
+        case RequestOpened():
+            clock.request_opened(event.id, at, tool_call=event.tool_call, parent=event.parent)
+        case RequestAnswered() | RequestWithdrawn():
+            clock.request_closed(event.id, at)
+        case ToolCall():
+            asks = event.kind == "other" and (event.name.endswith(ASK_TOOL) or event.title.startswith(ASK_TOOL))
+            clock.tool_began(event.id, at, parent=event.parent, asks=asks)
+        case ToolCallEnded():
+            clock.tool_ended(event.id, at)
+        case BackgroundSubagents():
+            clock.background(event.tool_calls, at)
+        case TurnStarted():
+            clock.turn_began(at)
+        case TurnEnded():
+            clock.turn_ended(at)
+        case _:
+            pass
 
 
 def _terminal_lines(text: str) -> bytes:

@@ -14,7 +14,7 @@ from onsembl.agent.errors import CannotWrite
 from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.control import KeyDeduplicator
 from onsembl.protocol.keyboard_messages import KeysRejection
-from onsembl.protocol.limits import LimitName
+from onsembl.protocol.limits import LimitName, received
 from onsembl.protocol.messages import (
     MAX_OUTPUT_BYTES,
     Acknowledged,
@@ -74,8 +74,8 @@ class CommandHandler(Protocol):
     `halt_lifted` gets the number of the newest halt that is over, or None when the server has no halt in force.
     `next_steps` returns the next batch of steps, when there is one and none is on its way; `resend_steps` says that the
     batch on its way is lost. `requests_after_welcome` returns the messages about all requests that are open, for a
-    server that takes them. `when_read` calls back, in order, when the program has read nearly all typed keys, or does
-    not read.
+    server that takes them, `clock_after_welcome` those about the running command's clock. `when_read` calls back, in
+    order, when the program has read nearly all typed keys, or does not read.
     """
 
     @property
@@ -84,6 +84,7 @@ class CommandHandler(Protocol):
     def fail(self, command_id: UUID, error: str) -> None: ...
     def steer(self, steer: Steer) -> None: ...
     def requests_after_welcome(self, *, server_takes: bool) -> list[Message]: ...
+    def clock_after_welcome(self, *, server_takes: bool) -> list[Message]: ...
     def answer(self, answer: Answer) -> None: ...
     def cancel(self, command_id: UUID, limit: LimitName | None) -> None: ...
     def set_stop_timeouts(self, timeouts: StopTimeouts) -> None: ...
@@ -181,6 +182,8 @@ class ServerSession:
         self._takes_steps, self._takes_problems = welcome.takes_steps, welcome.takes_problems
         self.problem_changed()
         for message in self._handler.requests_after_welcome(server_takes=welcome.takes_requests):
+            self.send(message)
+        for message in self._handler.clock_after_welcome(server_takes=welcome.takes_work_clock):
             self.send(message)
         for command_id in welcome.recall:
             self._handler.recall(command_id)
@@ -283,7 +286,7 @@ class ServerSession:
             case Answer():
                 self._handler.answer(message)
             case Cancel():
-                self._handler.cancel(message.command_id, message.limit)
+                self._handler.cancel(message.command_id, received(message.limit) if message.limit is not None else None)
             case Halt():
                 self._handler.halt(message)
             case HaltLifted():

@@ -29,8 +29,9 @@ from onsembl.protocol.reports import SCHEMA, read_report
 from onsembl.protocol.request_events import RequestOpened, RequestWithdrawn
 from onsembl.protocol.turn_events import Notice, ReportSubmitted, TurnEvent
 from onsembl.protocol.turn_steps import MAX_STEP_TEXT
+from onsembl.protocol.work_clock import ASK_TOOL
 
-ASK, NOTIFY, SUBMIT = "ask_operator", "notify", "submit_report"
+ASK, NOTIFY, SUBMIT = ASK_TOOL, "notify", "submit_report"
 MAX_TEXT = 2000
 """The most characters of a question, an option and a notice."""
 MAX_NOTICES = 100
@@ -119,7 +120,7 @@ class OperatorTools:
                 return []
         id = uuid4()
         self._open[id] = digest, [reply]
-        return [RequestOpened(id=id, title=body.questions[0].text, body=body)]
+        return [RequestOpened(id=id, tool_call=ASK, title=body.questions[0].text, body=body)]
 
     def answer(self, request_id: UUID, decision: Decision) -> bool:
         """Give the calls that wait for a question its answer; whether the question is one of these tools. Without a

@@ -21,6 +21,7 @@ from onsembl.fleet.halt import record_progress
 from onsembl.protocol import request_ids
 from onsembl.protocol.command_messages import MAX_STEPS
 from onsembl.protocol.ids import AgentId, CommandId, StreamId
+from onsembl.protocol.limits import received
 from onsembl.protocol.messages import (
     Accepted,
     AgentProblem,
@@ -40,6 +41,7 @@ from onsembl.protocol.messages import (
     StreamTail,
     Used,
     Withdrawn,
+    WorkClockState,
 )
 from onsembl.protocol.output_place import OutputPlace
 from onsembl.protocol.reports import REPORT_STEP
@@ -57,6 +59,7 @@ CLOCK_TOLERANCE = 1.0
 Report = (
     Accepted
     | Used
+    | WorkClockState
     | Ended
     | Steps
     | Steered
@@ -117,6 +120,9 @@ class AgentReports:
             case Used():
                 async with self.statements.connection() as conn:
                     await commands.used(conn, agent_id, CommandId(report.command_id), report.usage)
+            case WorkClockState():
+                async with self.statements.connection() as conn:
+                    await commands.clock_told(conn, agent_id, report)
             case Ended():
                 whole = bool(report.steps) or _tells_of_limits(report)
                 async with self.pool.connection() if whole else statement(self.pool) as conn:
@@ -381,7 +387,7 @@ def _step(report: CancelStep) -> dict[str, object]:
         "at": report.at.isoformat(),
         "processes_left": report.processes_left,
         "pids": report.pids,
-        **({"limit": report.limit} if report.limit is not None else {}),
+        **({"limit": received(report.limit)} if report.limit is not None else {}),
     }
 
 

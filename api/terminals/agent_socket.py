@@ -69,6 +69,7 @@ from onsembl.protocol.messages import (
     Used,
     Welcome,
     Withdrawn,
+    WorkClockState,
     decode_from_agent,
     decode_output,
     encode,
@@ -143,6 +144,7 @@ class AgentSession:
         self.actor = Actor("agent", identity.id, "", client_address(websocket))
         self.takes_steers = False
         self.takes_answers = False
+        self.tells_work_clock = False
         self.takes_rules = False
         self.takes_attachments = False
         self.offered: tuple[CommandId, float] | None = None
@@ -280,12 +282,14 @@ class AgentSession:
                     takes_steps=True,
                     takes_requests=True,
                     takes_problems=True,
+                    takes_work_clock=True,
                 )
             ),
         )
         self.boot = hello.boot
         self.takes_steers, self.takes_rules = hello.takes_steers, hello.takes_rules
         self.takes_attachments, self.takes_answers = hello.takes_attachments, hello.takes_answers
+        self.tells_work_clock = hello.tells_work_clock
         self._hub.links[self.agent_id] = self
         self._known_halt = connected.halt
         for command_id in connected.hello.ended_before:
@@ -390,7 +394,7 @@ class AgentSession:
         match message:
             case Accepted() | Used() | Ended() | Steps() | Steered() | CancelStep() | HaltProgress() | AgentProblem():
                 await self._reports.put(message)
-            case OpenRequests() | Asked() | Withdrawn() | AnswerTaken():
+            case OpenRequests() | Asked() | Withdrawn() | AnswerTaken() | WorkClockState():
                 await self._reports.put(message)
             case SizeApplied():
                 terminal.resize(Size(message.columns, message.rows), message.offset)

@@ -23,7 +23,7 @@ from onsembl.protocol import request_ids
 from onsembl.protocol.attention_messages import Decision
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, CommandId, Epoch, OperatorId, StreamId
-from onsembl.protocol.limits import CommandLimits
+from onsembl.protocol.limits import CommandLimits, sent
 from onsembl.protocol.messages import Answer, Cancel, Halt, HaltLifted, KeysTaken, Offer, ServerToAgentMessage, Steer
 from onsembl.protocol.states import CommandState
 from onsembl.protocol.tool_rules import ToolRules
@@ -51,8 +51,11 @@ class AgentLink(Protocol):
     actor: Actor
     """The agent, as the audit log names it."""
     takes_steers: bool
-    takes_answers: bool
     """Whether the agent puts texts into a running turn."""
+    takes_answers: bool
+    """Whether the agent takes answers to its requests."""
+    tells_work_clock: bool
+    """Whether the agent knows all limits of this release, and reports how long a command waits."""
     takes_rules: bool
     """Whether the agent holds a turn to its rules."""
     takes_attachments: bool
@@ -366,7 +369,9 @@ async def _send_for(link: AgentLink, row: DictRow) -> None:
         return
     if row["cancel_requested_at"] is not None:
         # The agent may not have accepted the command yet; after the cancel it never starts it.
-        message = Cancel(command_id=row["id"], reason=row["cancel_reason"], limit=row["limit_passed"])
+        # An earlier release does not know all limits. That the command has timed out is on its row.
+        limit = sent(row["limit_passed"]) if row["limit_passed"] and link.tells_work_clock else None
+        message = Cancel(command_id=row["id"], reason=row["cancel_reason"], limit=limit)
     elif row["state"] == CommandState.DISPATCHED:
         now = time.monotonic()
         if link.offered is not None and link.offered[0] == row["id"] and now < link.offered[1] + OFFER_AGAIN_SECONDS:

@@ -20,8 +20,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 _AGO_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LIMIT_FIELDS = {
-    "wall_time": "wall_seconds",
+    "work_time": "work_seconds",
     "idle_time": "idle_seconds",
+    "waiting_time": "waiting_seconds",
     "max_tokens": "tokens",
     "max_cost": "cost_usd",
     "on_limit": "on_limit",
@@ -122,7 +123,7 @@ def target_of(agents: tuple[str, ...], labels: tuple[str, ...], all_agents: bool
 
 
 def limit_options(command: F) -> F:
-    """Add `--wall-time`, `--idle-time`, `--max-tokens`, `--max-cost` and `--on-limit`. `limits_of` reads them."""
+    """Add the limits of a command. `limits_of` reads them."""
     for option in (
         click.option(
             "--on-limit",
@@ -137,7 +138,18 @@ def limit_options(command: F) -> F:
             "--idle-time", type=duration, metavar="TIME", help="Stop a command that writes nothing for this long."
         ),
         click.option(
-            "--wall-time", type=duration, metavar="TIME", help="Stop a command that runs longer: 90s, 30m, 2h."
+            "--waiting-time",
+            type=duration,
+            metavar="TIME",
+            help="Stop a command whose request nobody answers for this long.",
+        ),
+        click.option(
+            "--work-time",
+            "--wall-time",
+            "work_time",
+            type=duration,
+            metavar="TIME",
+            help="Stop a command that works longer: 90s, 30m, 2h. --wall-time is the old name.",
         ),
     ):
         command = option(command)

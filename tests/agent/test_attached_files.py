@@ -90,8 +90,8 @@ async def test_a_fetch_without_a_final_answer_ends(monkeypatch, tmp_path, answer
     [
         ({}, "operator", "cancelled", None),
         ({}, "server", "timed_out", "wall_seconds"),
-        ({"wall_seconds": 0.05}, None, "timed_out", "wall_seconds"),
-        ({"wall_seconds": 3600, "idle_seconds": 0.05}, None, "timed_out", "idle_seconds"),
+        ({"work_seconds": 0.05}, None, "timed_out", "wall_seconds"),
+        ({"work_seconds": 3600, "idle_seconds": 0.05}, None, "timed_out", "idle_seconds"),
     ],
 )
 async def test_a_command_is_stopped_while_its_files_are_fetched(tmp_path, context, limits, asked_by, outcome, limit):

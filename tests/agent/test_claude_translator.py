@@ -32,6 +32,7 @@ from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.request_events import RequestOpened, RequestWithdrawn
 from onsembl.protocol.tool_rules import ToolRules
 from onsembl.protocol.turn_events import (
+    BackgroundSubagents,
     Diff,
     MessageChunk,
     Notice,
@@ -262,6 +263,21 @@ def test_the_input_ends_after_the_last_turn_and_its_subagents():
     ]:
         run.receive(output(line))
         assert run.input_complete == complete, line
+
+
+def test_subagents_in_the_background_are_told():
+    """Each time that they change, by the tool calls that started them; one in the foreground is its tool call."""
+    run = translator()
+    started = {"type": "system", "subtype": "task_started", "task_type": "local_agent"}
+    over = {"type": "system", "subtype": "background_tasks_changed", "tasks": []}
+    lines = [
+        {**started, "task_id": "f", "tool_use_id": "foreground", "is_backgrounded": False},
+        {**started, "task_id": "b", "tool_use_id": "call", "is_backgrounded": True},
+        {"type": "keep_alive"},
+        over,
+    ]
+    events = [of_type(run.receive(output(line)), BackgroundSubagents) for line in lines]
+    assert [[event.tool_calls for event in told] for told in events] == [[], [["call"]], [], [[]]]
 
 
 def test_shell_commands_in_the_background_are_named_at_the_end():

@@ -26,6 +26,7 @@ from onsembl.protocol.messages import Ended, Message, Offer, decode_from_agent, 
 from onsembl.protocol.stop_timeouts import StopTimeouts
 from onsembl.protocol.turn_messages import TurnReport
 from onsembl.protocol.usage import Usage
+from onsembl.protocol.work_clock import WorkClock
 
 QUICK = StopTimeouts(interrupt=0.05, sigint=0.05, sigterm=5.0)
 
@@ -69,6 +70,7 @@ class FaultyRun:
     def __init__(self, driver: FaultyDriver) -> None:
         self._driver = driver
         self.progressed = asyncio.Event()
+        self.clock = WorkClock(asyncio.get_running_loop().time())
 
     def receive(self, data: bytes) -> None:
         self._driver.at("output")
@@ -80,10 +82,6 @@ class FaultyRun:
 
     def interrupt(self) -> None:
         self._driver.at("interrupt")
-
-    @property
-    def waits(self) -> bool:
-        return bool(self._driver.at("waits"))
 
     def withdraw_requests(self, reason: str) -> None:
         self._driver.at("withdraw")
@@ -147,7 +145,7 @@ async def bench(tmp_path: Path, context: ProcessContext) -> AsyncIterator[Bench]
     bench.journal.close()
 
 
-ENDLESS = ("started", "output", "error output", "waits", "usage")
+ENDLESS = ("started", "output", "error output", "usage")
 """Places at which the program would run on for ever if the fault did not stop it."""
 INVALID: list[tuple[str, object]] = [
     ("usage", Usage(model="\ud800")),
@@ -157,7 +155,7 @@ INVALID: list[tuple[str, object]] = [
     ("finish", 7),
 ]
 PLACES: list[tuple[str, object]] = [
-    *((place, None) for place in ("start", "started", "output", "error output", "waits", "withdraw", "finish")),
+    *((place, None) for place in ("start", "started", "output", "error output", "withdraw", "finish")),
     *((place, None) for place in ("usage", "completed", "exceeded")),
     *INVALID,
 ]

@@ -91,6 +91,9 @@ class Handler:
     def when_read(self, answer: Callable[[], None]) -> None:
         self.answers.append(answer)
 
+    def clock_after_welcome(self, *, server_takes: bool) -> list[Message]:
+        return []
+
     def requests_after_welcome(self, *, server_takes: bool) -> list[Message]:
         return [OpenRequests(requests=self.requests)] if server_takes else []
 

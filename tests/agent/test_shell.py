@@ -35,7 +35,7 @@ async def test_a_call_waits_until_somebody_types(context, shown, sent):
     asked = sent[0]
     assert isinstance(asked, Asked)
     assert (asked.title, asked.body) == ("Deploy: Which stage?", IdleBody(text="Deploy: Which stage?"))
-    assert not run.waits and not run.give(asked.request_id, None, "ann"), "it has no answer"
+    assert not run.clock.stands_still and not run.give(asked.request_id, None, "ann"), "it has no answer"
     assert run.process.type(b"one\n") is None
     await shown.until(b"to one\r\n")
     await until(lambda: len(sent) > 1, "it goes on")

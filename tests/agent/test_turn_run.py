@@ -235,11 +235,15 @@ async def test_a_request_waits_for_its_answer(context, shown, decision, got, ste
     server, steps = Server(context), Steps()
     run = bash(ASKS, replace(context, steps=steps), EchoTranslator())
     asked = await server.next()
-    assert isinstance(asked, Asked) and run.waits and server.requests.open_of(asked.command_id) == [asked.request_id]
+    assert (
+        isinstance(asked, Asked)
+        and run.clock.stands_still
+        and server.requests.open_of(asked.command_id) == [asked.request_id]
+    )
     assert steps.told() == [("request", "in_progress", "")]
     assert b"Waits for a person: Bash rm" in shown.data
     taken = server.take(asked, decision)
-    assert taken.decision == decision and run.give(asked.request_id, decision, "anna") and not run.waits
+    assert taken.decision == decision and run.give(asked.request_id, decision, "anna") and run.clock.waits_since is None
     assert await end(run) == (0, None)
     assert got in shown.data and steps.told()[0] == step
     assert (b"Allowed by anna." if decision == Allow() else b"denied: Bash rm \xc2\xb7 by anna: No.") in shown.data
@@ -254,7 +258,7 @@ async def test_a_request_that_nobody_can_see_is_denied(context, shown):
     run = bash(ASKS, context, EchoTranslator())
     asked = await server.next()
     run.deny_requests("nobody could be asked")
-    assert isinstance(asked, Asked) and not run.waits
+    assert isinstance(asked, Asked) and run.clock.waits_since is None
     assert isinstance(await server.next(), Withdrawn)
     assert await end(run) == (0, None)
     assert shown.data.count(b"got Deny") == 2
@@ -277,7 +281,7 @@ async def test_a_request_ends_with_its_turn(context, shown, by):
     else:
         run.withdraw_requests("The command is stopped.")
         run.interrupt()
-    assert not run.waits
+    assert run.clock.waits_since is None
     if by != "kill":
         assert isinstance(await server.next(), Withdrawn)
         assert server.take(asked, Allow()) == Taken("late")

@@ -11,28 +11,29 @@ from agent.conftest import PATIENT, TESTS, alone, sleeping
 from onsembl.agent.watchdog import watch_limits
 from onsembl.protocol.limits import NO_LIMITS, CommandLimits
 from onsembl.protocol.usage import Usage
+from onsembl.protocol.work_clock import WorkClock
 
 
 async def test_a_command_that_runs_too_long_is_stopped(tmp_path, nap):
     """It is stopped by an escalation; its end names the limit, and none of its processes is left."""
     async with alone(tmp_path) as agent:
-        agent.offer(f"trap '' INT TERM; sleep {nap}; sleep {nap}", wall_seconds=3)
+        agent.offer(f"trap '' INT TERM; sleep {nap}; sleep {nap}", work_seconds=3)
         end = await agent.report("ended")
         assert sleeping(nap) == []
         assert (end["outcome"], end["limit"], end["error"]) == (
             "timed_out",
-            "wall_seconds",
-            "Stopped: it ran for more than 3 s.",
+            "wall_seconds",  # as the release before calls it
+            "Stopped: it worked for more than 3 s.",
         )
         assert agent.steps()[:4] == ["interrupt", "sigint", "sigterm", "sigkill"]
-        assert b"timed out, it ran for more than 3 s" in agent.shown
+        assert b"timed out, it worked for more than 3 s" in agent.shown
         assert (await agent.run("true"))["outcome"] == "succeeded"
 
 
 async def test_a_silent_command_is_stopped(tmp_path, nap):
     """Its earlier output is kept."""
     async with alone(tmp_path) as agent:
-        agent.offer(f"echo so far; sleep {nap}", idle_seconds=3, wall_seconds=3600)
+        agent.offer(f"echo so far; sleep {nap}", idle_seconds=3, work_seconds=3600)
         end = await agent.report("ended")
         assert sleeping(nap) == []
         assert (end["outcome"], end["limit"]) == ("timed_out", "idle_seconds")
@@ -44,13 +45,13 @@ async def test_the_server_can_stop_a_command_for_its_limit(tmp_path, nap):
     async with alone(tmp_path) as agent:
         command = agent.offer(f"sleep {nap}")
         await agent.report("accepted")
-        agent.order("cancel", command, "wall_seconds")
+        agent.order("cancel", command, "work_seconds")
         end = await agent.report("ended")
         assert (end["outcome"], end["limit"]) == ("timed_out", "wall_seconds")
         command = agent.offer(f"trap '' INT; sleep {nap}; sleep {nap}")
         await agent.report("accepted")
         agent.order("cancel", command)
-        agent.order("cancel", command, "wall_seconds")
+        agent.order("cancel", command, "work_seconds")
         end = await agent.report("ended")
         assert (end["outcome"], end.get("limit")) == ("cancelled", None)
 
@@ -98,7 +99,7 @@ class Running:
         self.fault = None
         self.progressed = asyncio.Event()
         self.usage: Usage | None = None
-        self.waits = False
+        self.clock = WorkClock(asyncio.get_running_loop().time())
 
     def uses(self, tokens: int) -> None:
         self.usage = Usage(output_tokens=tokens)
@@ -132,28 +133,42 @@ async def test_an_exceeded_limit_ends_the_wait_at_once():
 async def test_the_time_before_the_program_counts():
     """A command that took its whole time to fetch its files is over when its program begins."""
     started = asyncio.get_running_loop().time() - 60
-    limits = CommandLimits(wall_seconds=60)
+    limits = CommandLimits(work_seconds=60)
     exceeded = await watch_limits(Running(), limits, asyncio.Event(), lambda _: None, started=started)
-    assert exceeded == "wall_seconds"
+    assert exceeded == "work_seconds"
 
 
-async def test_waiting_for_a_person_is_not_idle():
-    """While a request is open no silence is too long; after it, the time without output counts anew."""
+class Waiting(Running):
+    """Waits for a person from the start. The clock is that of the loop."""
 
-    class Waiting(Running):
-        """Waits for a person until it was looked at often enough."""
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock.request_opened("request", asyncio.get_running_loop().time())
 
-        looks = 0
 
-        @property
-        def waits(self) -> bool:
-            self.looks += 1
-            return self.looks < 5
+async def test_waiting_for_a_person_is_no_work():
+    """While a request is open no limit of work is exceeded; after it, the time without output counts anew. The clock is
+    reported when it stands still, and when it goes on."""
+    run, clocks = Waiting(), asyncio.Queue()
+    limits = CommandLimits(work_seconds=3600, idle_seconds=0.01)
+    watching = asyncio.create_task(
+        watch_limits(
+            run, limits, asyncio.Event(), lambda _: None, lambda clock: clocks.put_nowait(clock.stands_still), every=0.0
+        )
+    )
+    assert await clocks.get()
+    loop = asyncio.get_running_loop()
+    later = loop.create_future()
+    loop.call_later(0.03, later.set_result, None)
+    await later
+    assert not watching.done()
+    run.clock.request_closed("request", loop.time())
+    run.progressed.set()
+    assert await watching == "idle_seconds"
+    assert not clocks.get_nowait()
 
-        @waits.setter
-        def waits(self, _: bool) -> None:
-            pass
 
-    run = Waiting()
-    assert await watch_limits(run, CommandLimits(idle_seconds=0.02), asyncio.Event(), lambda _: None) == "idle_seconds"
-    assert run.looks > 5, "each look came when it would have been idle for too long"
+async def test_a_request_that_nobody_answers_ends_the_wait():
+    """Its own limit ends a command that waits."""
+    limits = CommandLimits(work_seconds=0.001, waiting_seconds=0.01)
+    assert await watch_limits(Waiting(), limits, asyncio.Event(), lambda _: None) == "waiting_seconds"

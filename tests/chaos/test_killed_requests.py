@@ -95,7 +95,8 @@ class Run:
     async def bring(self) -> None:
         """Send the command, and wait until its first request is at its place."""
         await self.stage.connected()
-        link, limits = self.stage.link, {"limits": {"wall_seconds": 2}} if self.event == "deadline" else {}
+        link, deadline = self.stage.link, {"work_seconds": 2, "waiting_seconds": 2}
+        limits = {"limits": deadline} if self.event == "deadline" else {}
         link.muted = self.place == "asked, on its way"
         self.command = await self.stage.operator.send(self.stage.agent.id, self.name, **limits)
 

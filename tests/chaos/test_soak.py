@@ -155,7 +155,7 @@ class Soak(Chaos):
         sent.row = await self._insist(
             "POST",
             f"/v1/agents/{self.ids[agent]}/commands",
-            json={"text": text, "limits": {"wall_seconds": LIMIT_SECONDS}},
+            json={"text": text, "limits": {"work_seconds": LIMIT_SECONDS}},
             headers={"Idempotency-Key": f"soak-{number}"},
         )
         return sent

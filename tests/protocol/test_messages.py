@@ -23,6 +23,7 @@ from onsembl.protocol.turn_steps import Step
 ID = UUID("b7d6a1f0-0000-4000-8000-000000000001")
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ACCEPTED = m.Accepted(command_id=ID, started_at=NOW, output_start=0)
+CLOCK = m.WorkClockState(command_id=ID, stands_still=True, stood_still_seconds=2.5)
 USED = m.Used(command_id=ID, usage=m.Usage(input_tokens=3))
 ENDED = m.Ended(command_id=ID, outcome="failed", ended_at=NOW, exit_code=1, usage=m.Usage(input_tokens=3))
 PERMISSION = PermissionBody(
@@ -50,6 +51,7 @@ FROM_AGENT = [
     ),
     ACCEPTED,
     USED,
+    CLOCK,
     ENDED,
     m.Steps(
         command_id=ID,
@@ -108,7 +110,7 @@ FROM_SERVER = [
     ),
     m.Acknowledged(offset=9),
     m.Resend(offset=9),
-    m.Offer(command_id=ID, text="ls", limits=CommandLimits(wall_seconds=60, tokens=5)),
+    m.Offer(command_id=ID, text="ls", limits=CommandLimits(work_seconds=60, tokens=5)),
     m.Steer(command_id=ID, steer_id=ID, text="and this"),
     m.EndRecorded(command_id=ID),
     m.StepsRecorded(command_id=ID, through=3),

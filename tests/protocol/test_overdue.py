@@ -15,7 +15,7 @@ from onsembl.protocol.overdue import LimitedCommand, LimitObserver
 
 ID = CommandId(UUID(int=1))
 GRACE, GAP = 30.0, 15.0
-LIMITS = CommandLimits(wall_seconds=100, idle_seconds=40)
+LIMITS = CommandLimits(work_seconds=100, idle_seconds=40)
 QUIET = LimitedCommand(LIMITS, connection="1", heartbeat="0", output_end=7, over=None)
 
 
@@ -55,10 +55,10 @@ def test_silence_counts_from_the_last_output(looks):
 
 def test_output_does_not_prolong_the_running_time(looks):
     """Nor does a new connection, but for the grace time, in which a report may still come."""
-    looks.command = replace(QUIET, limits=CommandLimits(wall_seconds=100))
+    looks.command = replace(QUIET, limits=CommandLimits(work_seconds=100))
     assert looks.until_overdue(120.0) is None
     looks.command = replace(looks.command, output_end=8, connection="2")
-    assert looks.until_overdue(1000.0) == (125.0 + GRACE, "wall_seconds")
+    assert looks.until_overdue(1000.0) == (125.0 + GRACE, "work_seconds")
 
 
 def test_what_a_command_used_counts_from_the_report(looks):
@@ -68,6 +68,27 @@ def test_what_a_command_used_counts_from_the_report(looks):
     assert looks.until_overdue(1000.0) == (25.0 + GRACE, "tokens")
 
 
+def test_a_command_that_waits_does_not_work(looks):
+    """It is not overdue while it waits; what its agent says that it waited, also between looks, does not count."""
+    looks.command = replace(QUIET, limits=CommandLimits(work_seconds=100, idle_seconds=90))
+    assert looks.until_overdue(20.0) is None
+    looks.command = replace(looks.command, stands_still=True)
+    assert looks.until_overdue(1000.0) is None
+    looks.command = replace(looks.command, stands_still=False, stood_still=983.0)
+    assert looks.until_overdue(1050.0) is None
+    looks.command = replace(looks.command, stood_still=990.0, output_end=8)
+    assert looks.until_overdue(2000.0) == (5.0 + 990.0 + 100.0 + GRACE, "work_seconds")
+
+
+def test_a_request_that_nobody_answers(looks):
+    """The oldest open request counts; with an answer it is another one, or none."""
+    limits = CommandLimits(work_seconds=100, waiting_seconds=300)
+    looks.command = replace(QUIET, limits=limits, stands_still=True, oldest_request="one")
+    assert looks.until_overdue(200.0) is None
+    looks.command = replace(looks.command, oldest_request="two")
+    assert looks.until_overdue(2000.0) == (205.0 + 300.0 + GRACE, "waiting_seconds")
+
+
 @pytest.mark.parametrize("what", ["offline", "no heartbeats"])
 def test_an_agent_that_cannot_report_is_not_overdue(looks, what):
     """Its report may be missing until it has been connected for the grace time."""
@@ -75,28 +96,33 @@ def test_an_agent_that_cannot_report_is_not_overdue(looks, what):
     looks.beats = what == "offline"
     assert looks.until_overdue(1000.0) is None
     looks.command, looks.beats = QUIET, True
-    assert looks.until_overdue(2000.0) == (1005.0 + GRACE, "wall_seconds")
+    assert looks.until_overdue(2000.0) == (1005.0 + GRACE, "work_seconds")
 
 
 def test_a_late_look_starts_the_grace_time_anew(looks):
     """The observer was stopped, or the database was: the end of the command may be on its way."""
-    looks.command = replace(QUIET, limits=CommandLimits(wall_seconds=100))
+    looks.command = replace(QUIET, limits=CommandLimits(work_seconds=100))
     assert looks.until_overdue(20.0) is None
     looks.now = 4000.0
-    assert looks.until_overdue(5000.0) == (4005.0 + GRACE, "wall_seconds")
+    assert looks.until_overdue(5000.0) == (4005.0 + GRACE, "work_seconds")
 
 
 acts = st.lists(
-    st.tuples(st.floats(0.1, 200), st.floats(0, 20), st.sampled_from(["", "beat", "output", "reconnect", "leave"]))
+    st.tuples(
+        st.floats(0.1, 200),
+        st.floats(0, 20),
+        st.sampled_from(["", "beat", "output", "reconnect", "leave", "wait", "short wait", "answer"]),
+    )
 )
 
 
 @given(acts=acts)
 def test_no_command_is_stopped_early(acts):
-    """Whatever pauses the observer makes, an overdue command has run for its limit and the grace time, and its agent
-    has been connected for the grace time."""
+    """Whatever pauses the observer makes, an overdue command has worked for its limit and the grace time, and its agent
+    has been connected for the grace time. One that only waits is not overdue for its work."""
     observer, command = LimitObserver(GRACE, GAP), QUIET
-    now = connected = output = 0.0
+    now = connected = output = waited = 0.0
+    waits_since: float | None = None
     for number, (pause, took, act) in enumerate(acts):
         now += pause
         match act:
@@ -108,11 +134,20 @@ def test_no_command_is_stopped_early(acts):
                 command, connected = replace(command, connection=number), now
             case "leave":
                 command = replace(command, connection=None)
+            case "wait" if waits_since is None:
+                command, waits_since = replace(command, stands_still=True), now
+            case "answer" if waits_since is not None:
+                waited, waits_since, output = waited + now - waits_since, None, now
+                command = replace(command, stands_still=False, stood_still=waited)
+            case "short wait" if waits_since is None:  # that no look has seen
+                waited, output = waited + pause / 2, now
+                command = replace(command, stood_still=waited)
             case _:
                 pass
         overdue = observer.look(now, now + took, {ID: command}).get(ID)
         if overdue is not None:
             assert command.connection is not None and now - connected >= GRACE
-            since, limit = (output, 40.0) if overdue == "idle_seconds" else (0.0, 100.0)
+            assert waits_since is None
+            since, limit = (output, 40.0) if overdue == "idle_seconds" else (waited, 100.0)
             assert now - since >= limit + GRACE
         now += took

@@ -1,7 +1,7 @@
 """SQL that inserts a row into each table that Realtime publishes."""
 
 PUBLISHED_ROWS = """
-    insert into onsembl.agents (name, kind, labels, limits) values ('one', 'shell', '{gpu}', '{"wall_seconds": 5}');
+    insert into onsembl.agents (name, kind, labels, limits) values ('one', 'shell', '{gpu}', '{"work_seconds": 5}');
     insert into onsembl.alerts (kind, text) values ('refresh_token_reused', 'x');
     insert into onsembl.halts (seconds, reason) values (2, 'fire');
     insert into onsembl.halt_agents (halt_id, agent_id, state, pids)

@@ -27,7 +27,14 @@ class Example:
 
 TIME = "2026-01-02T03:04:05Z"
 SPAN = {"since": TIME, "until": "2026-02-03T04:05:06Z"}
-LIMITS = {"wall_seconds": 60.0, "idle_seconds": 5.0, "tokens": 10, "cost_usd": 1.5, "on_limit": "fail"}
+LIMITS = {
+    "work_seconds": 60.0,
+    "idle_seconds": 5.0,
+    "waiting_seconds": 9.0,
+    "tokens": 10,
+    "cost_usd": 1.5,
+    "on_limit": "fail",
+}
 RULES = {"allow": ["Bash(git log*)", "edit"], "deny": ["mcp__*"]}
 COMMAND = {"text": "ls", "priority": 3, "limits": LIMITS}
 VARIABLE = {"name": "goal", "type": "integer", "help": "why", "required": True, "default": 3, "choices": []}

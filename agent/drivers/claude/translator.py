@@ -36,6 +36,7 @@ from onsembl.protocol.attention_messages import Decision
 from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.tool_rules import NO_RULES, ToolRules
 from onsembl.protocol.turn_events import (
+    BackgroundSubagents,
     MessageChunk,
     MessageEnded,
     Notice,
@@ -99,6 +100,10 @@ class ClaudeTranslator:
         self._last_line = ""
         """The id of the last line of the main conversation, by which a fork names its end."""
         self._subagents: set[str] = set()
+        self._agent_calls: dict[str, str] = {}
+        """The tool call that started each subagent, by the id of its task."""
+        self._told_background: list[str] = []
+        """The tool calls of the subagents in the background, as the last event has them."""
         self._shells: dict[str, str] = {}
         """The shell commands that run now, by the id of their task."""
         self._turn_runs = True
@@ -135,7 +140,7 @@ class ClaudeTranslator:
 
     def receive(self, data: bytes) -> list[TurnEvent]:
         """Translate output, which may be cut anywhere."""
-        return [event for line in self._lines.feed(data) for event in self._line(line)]
+        return [event for line in self._lines.feed(data) for event in (*self._line(line), *self._background())]
 
     def end(self) -> list[TurnEvent]:
         """Translate the last line at the end of the output."""
@@ -236,6 +241,13 @@ class ClaudeTranslator:
         self._to_send.append(encode_line(line))
 
     # Lines of the CLI
+
+    def _background(self) -> Iterator[TurnEvent]:
+        """The subagents in the background, if they are others than before."""
+        calls = [call for task, call in self._agent_calls.items() if task in self._subagents]
+        if calls != self._told_background:
+            self._told_background = calls
+            yield BackgroundSubagents(tool_calls=calls)
 
     def _line(self, line: Json | str) -> Iterator[TurnEvent]:
         """The events of a line. Calls that change tasks one after the other make one plan, before the next event."""
@@ -424,6 +436,8 @@ class ClaudeTranslator:
                 yield from self._permissions.deny(identity, name, title, reason)
             case "task_started" if line.get("task_type") == "local_agent":
                 self._subagents.add(as_text(line.get("task_id")))
+                if line.get("is_backgrounded"):
+                    self._agent_calls[as_text(line.get("task_id"))] = as_text(line.get("tool_use_id"))
             case "task_started" if line.get("task_type") == "local_bash":
                 self._shells[as_text(line.get("task_id"))] = as_text(line.get("description"))
             case "task_updated":
@@ -454,6 +468,7 @@ class ClaudeTranslator:
 
     def _task_ended(self, identity: str) -> None:
         self._subagents.discard(identity)
+        self._agent_calls.pop(identity, None)
         self._shells.pop(identity, None)
 
     def _request(self, line: Json) -> Iterator[TurnEvent]:

@@ -27,7 +27,7 @@ describe("durations", () => {
 });
 
 describe("a form", () => {
-  const limits = { wall_seconds: 7200, tokens: 5000, cost_usd: 2.5 };
+  const limits = { work_seconds: 7200, tokens: 5000, cost_usd: 2.5 };
 
   test("has the limits that it was filled with", () => {
     expect(parse(typed(limits))).toEqual({ limits, wrong: null });
@@ -35,8 +35,9 @@ describe("a form", () => {
   });
 
   test.each([
-    ["wall_seconds", "0"],
+    ["work_seconds", "0"],
     ["idle_seconds", "a while"],
+    ["waiting_seconds", "overnight"],
     ["tokens", "1.5"],
     ["cost_usd", "0"],
   ] as const)("names the invalid field: %s of %j", (name, text) => {
@@ -49,8 +50,8 @@ describe("a form", () => {
 });
 
 test("limits as text", () => {
-  expect(limitsName({ wall_seconds: 7200, idle_seconds: 600, tokens: 200_000, cost_usd: 2.5 })).toBe(
-    "2h, 10m without output, 200,000 tokens, $2.50",
+  expect(limitsName({ work_seconds: 7200, idle_seconds: 600, waiting_seconds: 28_800, tokens: 200_000, cost_usd: 2.5 })).toBe(
+    "2h, 10m without output, 8h without an answer, 200,000 tokens, $2.50",
   );
   expect(limitsName({})).toBe("");
 });

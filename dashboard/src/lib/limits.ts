@@ -1,14 +1,15 @@
 import { dollars } from "./format.ts";
 import type { CommandLimits } from "./rest.ts";
 
-export type LimitName = Exclude<keyof CommandLimits, "on_limit">;
+export type LimitName = Exclude<keyof CommandLimits, "on_limit" | "wall_seconds">;
 
 /** The texts of a form's fields: each limit as it is typed, empty for no limit. */
-export type Typed = Record<keyof CommandLimits, string>;
+export type Typed = Record<LimitName | "on_limit", string>;
 
 export const LIMITS: [name: LimitName, label: string, placeholder: string][] = [
-  ["wall_seconds", "Run time", "2h"],
+  ["work_seconds", "Working time", "2h"],
   ["idle_seconds", "Time without output", "10m"],
+  ["waiting_seconds", "Time without an answer", "8h"],
   ["tokens", "Tokens", "200000"],
   ["cost_usd", "Cost in $", "2.50"],
 ];
@@ -35,8 +36,9 @@ export function writeSpan(seconds: number): string {
 
 export function typed(limits: CommandLimits): Typed {
   return {
-    wall_seconds: write(limits.wall_seconds, writeSpan),
+    work_seconds: write(limits.work_seconds, writeSpan),
     idle_seconds: write(limits.idle_seconds, writeSpan),
+    waiting_seconds: write(limits.waiting_seconds, writeSpan),
     tokens: write(limits.tokens, String),
     cost_usd: write(limits.cost_usd, String),
     on_limit: limits.on_limit ?? "",
@@ -55,7 +57,7 @@ export function parse(form: Typed): { limits: CommandLimits; wrong: LimitName | 
   for (const [name] of LIMITS) {
     const text = form[name].trim();
     if (text === "") continue;
-    const value = name === "wall_seconds" || name === "idle_seconds" ? parseSpan(text) : Number(text.replaceAll(",", ""));
+    const value = name.endsWith("_seconds") ? parseSpan(text) : Number(text.replaceAll(",", ""));
     const least = name === "cost_usd" ? Number.MIN_VALUE : 1;
     if (value === null || !(value >= least) || (name === "tokens" && !Number.isInteger(value))) wrong ??= name;
     else limits[name] = value;
@@ -66,8 +68,9 @@ export function parse(form: Typed): { limits: CommandLimits; wrong: LimitName | 
 /** `2h, 5,000 tokens`; empty without any. */
 export function limitsName(limits: CommandLimits): string {
   return [
-    write(limits.wall_seconds, writeSpan),
+    write(limits.work_seconds, writeSpan),
     write(limits.idle_seconds, (span) => `${writeSpan(span)} without output`),
+    write(limits.waiting_seconds, (span) => `${writeSpan(span)} without an answer`),
     write(limits.tokens, (count) => `${count.toLocaleString("en")} tokens`),
     write(limits.cost_usd, dollars),
     limits.on_limit === "fail" ? "fails at a usage limit" : "",
