@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.decisions import UNASKED, decided
 
+from onsembl.agent.drivers.codex import items
 from onsembl.agent.drivers.codex.translator import CodexTranslator
 from onsembl.protocol.attention_messages import Allow, Answers, Decision, Deny, FilledForm, QuestionAnswer
 from onsembl.protocol.decisions import problem_with
@@ -576,11 +578,24 @@ def test_a_rule_decides_what_codex_asks(method, rule, params, decision):
     assert len([notice for notice in server.of(Notice) if "by rule" in notice.text]) == (decision == "accept")
 
 
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1))
+def test_a_command_is_seen_without_its_shell(command):
+    """However it is quoted; rules see the command that runs."""
+    assert items.title({"command": shlex.join(["/bin/bash", "-lc", command])}) == command
+
+
+@pytest.mark.parametrize("command", ["/bin/bash -lc 'a", "/bin/bash -lc a b", "bash -c ls", "ls -lc x"])
+def test_another_command_stays_whole(command):
+    """What is not one word after a shell and its option."""
+    assert items.title({"command": command}) == command
+
+
 @pytest.mark.parametrize(
     ("item", "rule", "when"),
     [
         ({"type": "commandExecution", "command": "rm x", "processId": "7"}, "shell(rm *)", "started"),
         ({"type": "commandExecution", "command": "rm x", "processId": None}, "execute", "completed"),
+        ({"type": "commandExecution", "command": "/bin/bash -lc ls", "processId": "7"}, "shell(ls*)", "started"),
         ({"type": "webSearch", "query": "a"}, "fetch", "started"),
     ],
 )

@@ -8,7 +8,7 @@ from support.case_tables import FOLDER, table, tree
 OTHERS = sorted(path.stem for path in FOLDER.glob("*.toml") if path.stem != "claude_code")
 ONLY_CLAUDE = {"rules allow what would be asked", "a pattern allows no more than it says"}
 ONLY_CLAUDE |= {"a denial holds in a lax mode, and in a subagent"}
-"""Only Claude Code holds a command's rules itself."""
+"""The tools of these rules are those of Claude Code. Others hold the rules of what they ask."""
 STEERED = ["a text for a running tool", "a text for a running answer"]
 """Cases that Claude Code has in test_claude_code_steering.py."""
 

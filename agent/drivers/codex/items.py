@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import cast
 
 from onsembl.agent.drivers.json_lines import Json, as_count, as_object, as_objects, as_text, to_json
+from onsembl.agent.drivers.tool_uses import MAX_TEXT
 from onsembl.protocol.turn_events import Diff, PlanEntry, PlanStatus, ToolCall, ToolKind
 
 SUBAGENT = "subagent"
@@ -21,7 +23,7 @@ _TOOLS: dict[str, tuple[str, ToolKind]] = {
 }
 """The kinds of items that are tool calls, each with the name and the kind of the tool."""
 _ARGUMENTS = ("command", "cwd", "arguments", "query", "path", "prompt")
-_WRAPPED = re.compile(r"""^\S*/(?:bash|zsh|sh) -lc (['"])(.*)\1$""", re.DOTALL)
+_SHELLS = ("bash", "zsh", "sh")
 _PLAN_STATUS: dict[str, PlanStatus] = {"inProgress": "in_progress", "completed": "completed"}
 _HUNK = re.compile(r"^(---|\+\+\+|@@|diff |index |\\ )")
 
@@ -48,14 +50,25 @@ def tool_call(item: Json) -> ToolCall | None:
 def title(item: Json) -> str:
     """The main argument of a tool call: the command without its shell, the files, the query."""
     if command := as_text(item.get("command")):
-        wrapped = _WRAPPED.match(command)
-        return wrapped[2] if wrapped is not None else command
+        return _unwrapped(command)
     if changes := as_objects(item.get("changes")):
         return ", ".join(as_text(change.get("path")) for change in changes)
     for name in ("query", "path", "prompt", "tool"):
         if text := as_text(item.get(name)):
             return text
     return ""
+
+
+def _unwrapped(command: str) -> str:
+    """A command without the shell that runs it. Codex quotes it as one word, which needs no quotes if it is one."""
+    shell, _, rest = command.partition(" ")
+    if shell.rpartition("/")[2] not in _SHELLS or not rest.startswith("-lc ") or len(command) > MAX_TEXT:
+        return command
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return command
+    return words[2] if len(words) == 3 else command
 
 
 def diffs(item: Json) -> list[Diff]:
