@@ -1,0 +1,15 @@
+"""The usage of Codex's turns, compared with what the model served."""
+
+from __future__ import annotations
+
+import pytest
+from clis.programs import CODEX
+from clis.usage import counted_and_served
+
+pytestmark = [pytest.mark.clis, pytest.mark.timeout(600)]
+
+
+async def test_the_usage_of_turns_is_what_the_model_served(api, admin, codex, model, tmp_path):
+    """Token for token, with those from the cache."""
+    counted, served = await counted_and_served(api, admin, model, tmp_path, CODEX)
+    assert counted == served
