@@ -86,14 +86,14 @@ async def run_turn(
         await call_api(admin, "PUT", f"/v1/agents/{agent.id}/permission-mode", {"permission_mode": "full"})
         command = await admin.send(agent.id, text, conversation=conversation, **fields)
         if "interrupt_at" in turn:
-            await until(reached, "the step to interrupt")
+            await until(reached, "the step to interrupt", SECONDS)
             await admin.cancel(command)
         if "steer_at" in turn:
-            await until(to_steer, "the step during which the text is sent")
+            await until(to_steer, "the step during which the text is sent", SECONDS)
             text_row = await admin.send(agent.id, turn["steer"], steer=True)
             assert (await admin.until_state(text_row, *FINAL))["steer_state"] == "taken"
         if "kill_agent_at" in turn:
-            await until(reached, "the step in which to kill the agent")
+            await until(reached, "the step in which to kill the agent", SECONDS)
             agent.process.kill()
             await agent.process.wait()
         else:
