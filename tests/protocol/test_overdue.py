@@ -80,6 +80,16 @@ def test_a_command_that_waits_does_not_work(looks):
     assert looks.until_overdue(2000.0) == (5.0 + 990.0 + 100.0 + GRACE, "work_seconds")
 
 
+def test_a_command_that_waits_is_not_stopped_for_its_work_before(looks):
+    """It has passed its limit without a connection. When it goes on, it is overdue at once."""
+    looks.command = replace(QUIET, limits=CommandLimits(work_seconds=100), connection=None)
+    assert looks.until_overdue(200.0) is None
+    looks.command = replace(looks.command, connection="2", stands_still=True)
+    assert looks.until_overdue(1000.0) is None
+    looks.command = replace(looks.command, stands_still=False)
+    assert looks.until_overdue(2000.0) == (1005.0, "work_seconds")
+
+
 def test_a_request_that_nobody_answers(looks):
     """The oldest open request counts; with an answer it is another one, or none."""
     limits = CommandLimits(work_seconds=100, waiting_seconds=300)
