@@ -68,7 +68,7 @@ class Run:
         return None
 
     async def open_rows(self) -> list[dict]:
-        page = await self.read(f"/v1/attention?state=open&command_id={self.command['id']}")
+        page = await self.read(f"/v1/attention?state=open&kind=permission&command_id={self.command['id']}")
         return page["requests"] if page is not None else []
 
     async def has_ended(self) -> bool:
@@ -164,7 +164,7 @@ class Run:
         """The CLI, the rows and the audit log agree."""
         dead = self.event in ("agent killed", "CLI killed", "cancel", "deadline") or halted
 
-        path = f"/v1/attention?command_id={self.command['id']}"
+        path = f"/v1/attention?kind=permission&command_id={self.command['id']}"
 
         async def settled() -> dict | None:
             page = await self.read(path)
