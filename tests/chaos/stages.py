@@ -20,6 +20,8 @@ from onsembl.cli.server.dashboard import dashboard_files
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 
 FAST_RECOVERY = ("--dead-after", "2")
+IDLE = httpx.Limits(keepalive_expiry=1)
+"""No request meets a connection that the server closes just then, after 5 s."""
 PATIENT = "claude:interrupt=600"
 """The turn of a coding agent ends by its interrupt alone, however long the machine takes to kill and start parts."""
 
@@ -113,7 +115,7 @@ async def center_running(
         for part in (api_part, parts["worker"]):
             await part.start()
             stack.push_async_callback(part.stop)
-        http = await stack.enter_async_context(httpx.AsyncClient(base_url=api_part.url, timeout=30))
+        http = await stack.enter_async_context(httpx.AsyncClient(base_url=api_part.url, timeout=30, limits=IDLE))
         await api_part.ready(http)
         api = Api(api_part.url, url, http)
         operator = Operator(api, await api.operator())

@@ -58,7 +58,7 @@ POINTS = {
     "interrupt sent": Point("interrupted", seen=2, kinds=(BEGIN, TOOL, RESULT), state="cancelled"),
     "result seen": Point("result_seen", seen=4, ended=True),
     "end on its way": Point("result_seen", seen=4, ended=True, muted=True),
-    "end reported": Point("nowhere", seen=4, ended=True, unacknowledged=True),
+    "end reported": Point("result_seen", seen=4, ended=True, unacknowledged=True),
 }
 
 
@@ -123,10 +123,7 @@ async def bring(stage: Stage, point: str, name: str) -> Turn:
     if place.offered:
         turn.command = await stage.operator.until_state(command, "dispatched")
         return turn
-    if place.unacknowledged:
-        await stage.operator.until_state(command, "running", *FINAL)
-        stage.link.drop_answers()
-    elif place.at == "steered":
+    if place.at == "steered":
         await until(exists(turn.file("waits")), "the program waits for a text")
         steer = {"text": "a further text", "steer": True, "conversation": "latest"}
         await call_api(stage.operator, "POST", f"/v1/agents/{stage.agent.id}/commands", steer, 201)
@@ -136,6 +133,10 @@ async def bring(stage: Stage, point: str, name: str) -> Turn:
     if place.at != "nowhere":
         await until(exists(turn.file("at")), f"the turn is at {point}")
     await until_seen(turn)
+    if place.unacknowledged:  # from here on: a batch of steps waits until the one before is acknowledged
+        stage.link.drop_answers()
+        turn.file("go").touch()
+        await stage.operator.until_state(command, *FINAL)
     return turn
 
 
