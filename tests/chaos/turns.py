@@ -88,7 +88,10 @@ class Turn:
         """The steps that the agent has on disk, in their newest revision: it keeps them until the server has all."""
         newest: dict[int, dict] = {}
         for file in self.stage.folder.glob(f"agents/*/steps/{self.command['id']}.jsonl"):
-            lines, _, _ = file.read_bytes().rpartition(b"\n")
+            try:
+                lines, _, _ = file.read_bytes().rpartition(b"\n")
+            except FileNotFoundError:  # the server has them now
+                continue
             for line in lines.splitlines()[1:]:  # the first one names the stream
                 step = msgspec.json.decode(line, type=Step)
                 newest[step.number] = msgspec.structs.asdict(step)
