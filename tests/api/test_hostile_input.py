@@ -16,9 +16,10 @@ from urllib.parse import quote, urlencode, urlsplit
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.frames import HELLO_TEXT
+from support.frames import HELLO
 from support.rest_examples import EXAMPLES, SPAN, Example, Objects
 from support.server import running
+from websockets.asyncio.client import ClientConnection
 
 from onsembl.api.auth.rate_limits import Allowance, RateLimits
 from onsembl.api.http import url_check
@@ -252,8 +253,9 @@ async def test_no_request_is_answered_with_a_server_error(settings, monkeypatch,
         admin = await api.operator()
         online = await api.enrol("online")
         async with api.agent_socket(online) as socket:
-            await socket.send(HELLO_TEXT)
+            await socket.send(json.dumps({**HELLO, "shows_files": True}))
             await socket.recv()
+            looked_at = asyncio.create_task(show_a_file(socket))
             requests = await requests_of(Objects(api, admin, online.id))
             with closing(KeptConnection(api.url)) as connection:
                 await asyncio.to_thread(send_valid_ones, connection, requests)
@@ -264,6 +266,16 @@ async def test_no_request_is_answered_with_a_server_error(settings, monkeypatch,
             monkeypatch.setattr(url_check, "_is_text", lambda _part: True)
             with closing(KeptConnection(api.url)) as connection, pytest.raises(AssertionError):
                 await asyncio.to_thread(send_worst_ones, connection, requests)
+            looked_at.cancel()
+
+
+async def show_a_file(socket: ClientConnection) -> None:
+    """Answer each look at the agent's files."""
+    async for frame in socket:
+        message = json.loads(frame)
+        if message["type"] == "look":
+            part = {"type": "look_part", "request_id": message["request_id"], "number": 0, "last": True}
+            await socket.send(json.dumps({**part, "text": '{"path":"a.txt","kind":"text","text":"x"}'}))
 
 
 def send_valid_ones(connection: KeptConnection, requests: list[Request]) -> None:

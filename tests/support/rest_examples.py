@@ -215,7 +215,7 @@ class Objects:
 
     async def path_value(self, operation: str, parameter: str) -> str:
         """The value of a path parameter: the id or the name of a new object that the operation accepts."""
-        if operation in ("restartAgent", "stopAgent"):
+        if operation in ("readFile", "restartAgent", "stopAgent"):
             return self._online_agent
         if operation == "exportCommandRecording":
             return await self._recorded_command()
