@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.decisions import UNASKED, decided
 
-from onsembl.agent.drivers.acp.clis import GEMINI
+from onsembl.agent.drivers.acp.clis import GEMINI, KNOWN
 from onsembl.agent.drivers.acp.translator import AcpTranslator
 from onsembl.protocol.attention_messages import Allow, Decision, Deny
 from onsembl.protocol.permissions import PermissionMode
@@ -554,6 +554,8 @@ def test_the_agents_own_tools_need_no_permission():
     that has another name is not taken for the agent's."""
     call, server = {"kind": "other", "title": "ask_operator (onsembl-1a MCP Server)"}, {"name": "onsembl-1a"}
     own = GEMINI.own_tools("onsembl-1a")
+    assert "mcp__onsembl-1a__ask_operator" in KNOWN["claude-agent-acp"].own_tools("onsembl-1a")
+    assert not KNOWN["opencode"].own_tools("onsembl-1a"), "its titles are not known"
     allowed = asking(None, servers=(server,), own_tools=own, **call)
     assert answers(allowed) == [{"outcome": "selected", "optionId": "allow_once"}] and not allowed.of(RequestOpened)
     opening = next(line for line in allowed.sent if line.get("method") == "session/new")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clis.programs import CODEX, GEMINI, Cli
+from clis.programs import ASKING_OPENCODE, CLAUDE_BY_ACP, CODEX, GEMINI, Cli
 from support.agents import FINAL, Operator, agent_running, until
 from support.api_calls import call_api
 
@@ -26,6 +26,10 @@ class Asking:
     shell: str
     edit: str
     tool: str
+    goes_on: bool = True
+    """Whether a turn goes on after a denial: OpenCode ends it."""
+    shows_changes: bool = True
+    """Whether a request has the change of the file: OpenCode's has not."""
 
 
 _PATCH = "apply_patch <<'EOF'\n*** Begin Patch\n*** Add File: NAME\n+x\n*** End Patch\nEOF"
@@ -42,6 +46,20 @@ ASKING = {
         shell="[run: touch NAME]",
         edit='[call: write_file {"file_path": "FOLDER/NAME", "content": "x"}]',
         tool="mcp_{server}_{tool}",
+    ),
+    "opencode": Asking(
+        cli=ASKING_OPENCODE,
+        shell="[run: touch NAME]",
+        edit='[call: write {"filePath": "FOLDER/NAME", "content": "x"}]',
+        tool="{server}_{tool}",
+        goes_on=False,
+        shows_changes=False,
+    ),
+    "claude by ACP": Asking(
+        cli=CLAUDE_BY_ACP,
+        shell="[run: touch NAME]",
+        edit='[call: Write {"file_path": "FOLDER/NAME", "content": "x"}]',
+        tool="mcp__{server}__{tool}",
     ),
 }
 
@@ -80,8 +98,9 @@ async def answer(admin: Operator, row: dict[str, Any], decision: str, **fields: 
 
 
 async def test_commands_and_changes_wait(api, admin, asking, tmp_path):
-    """Allowed, they are made; denied, they are not, and the turn goes on."""
-    calls = [(asking.shell, "a"), (asking.shell, "b"), (asking.edit, "c"), (asking.edit, "d")]
+    """Allowed, they are made; denied, they are not."""
+    calls = [(asking.shell, "a"), (asking.edit, "c"), (asking.shell, "b"), (asking.edit, "d")]
+    calls = calls if asking.goes_on else calls[:3]
     arguments = asking.cli.arguments
     async with agent_running(api, tmp_path, kind=asking.cli.kind, arguments=arguments) as agent:
         command = await admin.send(agent.id, prompt(tmp_path, *calls), permission_mode="ask")
@@ -90,12 +109,12 @@ async def test_commands_and_changes_wait(api, admin, asking, tmp_path):
             (row,) = await asked(admin, command)
             kinds.append(row["body"]["tool_kind"])
             assert name in row["title"]
-            if row["body"]["tool_kind"] == "edit":
+            if row["body"]["tool_kind"] == "edit" and asking.shows_changes:
                 assert "+x" in row["body"]["diff"]
             await answer(admin, row, "allow" if name in ("a", "c") else "deny")
         ended = await admin.until_state(command, *FINAL)
-        assert (ended["state"], ended["error"], ended["denied"]) == ("succeeded", None, 2)
-        assert kinds == ["execute", "execute", "edit", "edit"]
+        assert (ended["state"], ended["error"], ended["denied"]) == ("succeeded", None, len(calls) - 2)
+        assert kinds == ["execute", "edit", "execute", "edit"][: len(calls)]
         assert {name for name in "abcd" if (tmp_path / name).exists()} == {"a", "c"}
 
 

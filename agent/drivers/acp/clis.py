@@ -76,6 +76,7 @@ KNOWN: dict[str, AcpCli] = {
             "auto": "auto",
             "full": "bypassPermissions",
         },
+        tool_title="mcp__{server}__{tool}",
     ),
     "codex-acp": AcpCli(
         name="Codex by ACP",
