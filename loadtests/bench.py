@@ -33,6 +33,7 @@ import others_bench
 import queue_bench
 import realtime_bench
 import relay_bench
+import report_bench
 import start_bench
 import steps_bench
 import turn_bench
@@ -41,7 +42,7 @@ import uvloop
 from targets import Measures, Target, at_least_the_peers, at_most, at_most_the_peers, at_most_times
 
 Case = Callable[[], Awaitable[Measures]]
-GROUPS = ("relay", "command", "row", "others", "keys", "queue", "cancel", "turn", "start")
+GROUPS = ("relay", "command", "row", "others", "keys", "queue", "cancel", "turn", "report", "start")
 RELAY_TARGETS = {
     relay_bench.PACED: [at_most_the_peers("p50 ms"), at_most_the_peers("p99 ms")],
     relay_bench.FASTER: [at_most("p99 ms", 10)],
@@ -178,6 +179,13 @@ def benchmarks(options: argparse.Namespace) -> list[Benchmark]:
             {"ours": lambda: steps_bench.long_turn(300 if quick else 10_000)},
             [at_most("server's growth MiB", FLAT_MIB)],
         ),
+    ]
+    rows["report"] = [
+        Benchmark(
+            "a click on a report of 200 findings → on the screen",
+            {"ours": lambda: report_bench.opened(200, 2 if quick else 10)},
+            [at_most("median ms", 300)],
+        )
     ]
     rows["start"] = [Benchmark("`up` on an existing folder → ready", {"ours": start_bench.again}, [at_most("s", 3)])]
     return [row for group in GROUPS if group in options.only for row in rows[group]]

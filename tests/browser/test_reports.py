@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from playwright.async_api import expect
+from support.agents import agent_running
 from support.page_faults import AXE, faults
 from support.reports import EXCERPT, add_report, report_of
 from support.server import Api
@@ -73,3 +74,49 @@ async def test_a_report_is_read_pinned_and_exported(center: Api, visit) -> None:
     await expect(page.get_by_role("note")).to_contain_text("does not fit")
     await expect(page.locator(".monaco-editor .view-line").nth(1)).to_contain_text("findings")
     assert found == []
+
+
+async def test_evidence_opens_in_its_file(center: Api, visit, tmp_path) -> None:
+    """At its line, in the agent's working folder, whose other files are beside it. Hostile names and texts stay text.
+    On a phone the text has the same colours, without the editor."""
+    names = [f"{number:02}.txt" for number in range(3)] + ["<img src=x onerror=alert(1)>\u202e.py"]
+    (tmp_path / "src").mkdir()
+    for name in names:
+        (tmp_path / "src" / name).write_text(HOSTILE)
+    lines = [f"# line {number}" for number in range(1, 121)]
+    (tmp_path / "src" / "cache.py").write_text("\n".join([*lines[:11], EXCERPT.rstrip(), *lines[13:], HOSTILE]))
+    (tmp_path / ".env").write_text("KEY=1")
+    async with agent_running(center, tmp_path, "files-1", options=("--files",)) as agent:
+        report_id = await add_report(center, agent.id, report_of(1))
+        visitor = await visit(center.url)
+        page = visitor.page
+        await page.add_init_script(path=AXE)
+        await visitor.come_back((await center.operator(Role.OPERATOR)).email, path=f"/#/reports/{report_id}")
+        visitor.console.expect("403")  # of a file that is not shown
+        await page.emulate_media(color_scheme="dark")
+        await page.get_by_role("link", name="src/cache.py:12").click()
+        await expect(page.locator(".monaco-editor .revealed").first).to_be_visible()
+        await expect(page.locator(".monaco-editor").get_by_text("never removed")).to_be_visible()
+        await expect(page.locator(".monaco-editor").first).to_have_css("background-color", "rgb(11, 14, 19)")
+        listed = page.get_by_role("list", name="Folder").get_by_role("link")
+        await expect(listed).to_have_count(6)
+        found = await faults(page, "file")
+        await picture(page, "file-dark")
+        await page.emulate_media(color_scheme="light")
+        await expect(page.locator(".monaco-editor").first).to_have_css("background-color", "rgb(255, 255, 255)")
+        await picture(page, "file-light")
+        await page.get_by_role("link", name="working folder").click()
+        await expect(page.get_by_text("1 hidden by the agent's rules")).to_be_visible()
+        found += await faults(page, "folder")
+        await picture(page, "folder-light")
+        await page.goto(f"{center.url}/#/files/files-1/.env")
+        await expect(page.get_by_text("By its name, it may hold secrets.")).to_be_visible()
+        await page.set_viewport_size({"width": 390, "height": 844})
+        await page.goto(f"{center.url}/#/files/files-1/src%2Fcache.py?line=12")
+        await expect(page.locator(".code span[class^=mtk]").first).to_be_visible()
+        assert await page.locator(".monaco-editor").count() == 0
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        found += await faults(page, "file on a phone")
+        await picture(page, "file-phone")
+        assert "owned" not in await page.title()
+        assert found == [], "\n".join(found)

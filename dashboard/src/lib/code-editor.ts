@@ -26,6 +26,8 @@ export interface EditorSettings {
   path?: string | undefined;
   /** The number of the first line. */
   line?: number | undefined;
+  /** The line that is marked and brought into sight. */
+  reveal?: number | undefined;
   /** Called with the text when a person has changed it; without it, the text cannot be changed. */
   changed?: ((text: string) => void) | undefined;
   label: string;
@@ -60,6 +62,14 @@ export function openEditor(element: HTMLElement, settings: EditorSettings): Edit
     unicodeHighlight: { invisibleCharacters: true, ambiguousCharacters: false, includeComments: true, includeStrings: true },
     tabFocusMode: true,
   });
+  const reveal = Math.min(settings.reveal ?? 0, editor.getModel()?.getLineCount() ?? 0);
+  if (reveal > 0) {
+    editor.setPosition({ lineNumber: reveal, column: 1 });
+    editor.revealLineInCenter(reveal);
+    editor.createDecorationsCollection([
+      { range: new monaco.Range(reveal, 1, reveal, 1), options: { isWholeLine: true, className: "revealed" } },
+    ]);
+  }
   editor.onDidChangeModelContent(() => settings.changed?.(editor.getValue()));
   return {
     setDark: (dark) => monaco.editor.setTheme(themeOf(dark)),
@@ -74,9 +84,9 @@ export function openEditor(element: HTMLElement, settings: EditorSettings): Edit
 }
 
 /** The HTML of a text in colours: Monaco escapes what is in it. */
-export async function colored(text: string, path: string | undefined, dark: boolean): Promise<string> {
+export async function colored(text: string, path: string | undefined, dark: boolean, language?: string): Promise<string> {
   monaco.editor.setTheme(themeOf(dark));
-  return monaco.editor.colorize(text, languageOf(path), { tabSize: 4 });
+  return monaco.editor.colorize(text, language ?? languageOf(path), { tabSize: 4 });
 }
 
 function themeOf(dark: boolean): string {

@@ -18,6 +18,7 @@ export const PAGES: Page[] = [
   { id: "inbox", label: "Inbox", role: "viewer", load: () => import("../pages/Inbox.svelte") },
   { id: "history", label: "History", role: "viewer", load: () => import("../pages/History.svelte") },
   { id: "reports", label: "Reports", role: "viewer", load: () => import("../pages/Reports.svelte") },
+  { id: "files", label: "Files", role: "viewer", hidden: true, load: () => import("../pages/Files.svelte") },
   { id: "presets", label: "Presets", role: "viewer", load: () => import("../pages/Presets.svelte") },
   { id: "schedules", label: "Schedules", role: "viewer", load: () => import("../pages/Schedules.svelte") },
   { id: "recordings", label: "Recordings", role: "viewer", load: () => import("../pages/Recordings.svelte") },

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 
 import type { StepAnswer } from "./rest.ts";
-import { change, lasted, matching, nextMatch, placed, planned, readable, stepAt } from "./turn.ts";
+import { change, lasted, matching, nextMatch, placed, planned, readable, sources, stepAt } from "./turn.ts";
 
 function step(number: number, fields: Partial<StepAnswer> = {}): StepAnswer {
   return {
@@ -128,6 +128,22 @@ describe("texts", () => {
     expect(readable(step(1, { text: '{"command":"l' }))).toBe('{"command":"l');
     expect(readable(step(1, { text: "[1]" }))).toBe("[1]");
     expect(readable(step(1, { kind: "notice", text: '{"a":"b"}' }))).toBe('{"a":"b"}');
+  });
+
+  test("each text of a step has its language", () => {
+    const shell = step(1, { tool_kind: "execute", text: '{"command":"ls"}', result: "a\nb" });
+    expect(sources(shell)).toEqual([
+      { label: "Input", text: "ls", language: "shell" },
+      { label: "Result", text: "a\nb" },
+    ]);
+    const read = step(1, { tool_kind: "read", text: '{"file_path":"a.py"}', result: "1: x" });
+    expect(sources(read)).toEqual([
+      { label: "Input", text: '{\n  "file_path": "a.py"\n}', language: "javascript" },
+      { label: "Result", text: "1: x", path: "a.py" },
+    ]);
+    expect(sources(step(1, { text: '{"a":1', result: '{"b": 2}' })).map((source) => source.language)).toEqual(["javascript", "javascript"]);
+    expect(sources(step(1, { kind: "message", text: "# Hello" }))).toEqual([{ label: "Text", text: "# Hello", language: "markdown" }]);
+    expect(sources(step(1))).toEqual([]);
   });
 
   test("a plan has its entries and how far each is", () => {

@@ -52,6 +52,38 @@ export function readable(step: StepAnswer): string {
   return lines.join("\n");
 }
 
+/** A text of a step as it is, with its language: Monaco's name of it, or the path of its file. */
+export interface Source {
+  label: "Input" | "Result" | "Text";
+  text: string;
+  language?: string;
+  path?: string;
+}
+
+/** The names under which the tools of coding CLIs are given the path of a file. */
+const PATHS = ["file_path", "notebook_path", "absolute_path", "path"];
+
+/** The texts of a step: a tool's input and result, else what the step says. */
+export function sources(step: StepAnswer): Source[] {
+  const given = step.kind === "tool" ? parsed(step.text) : null;
+  const path = PATHS.map((name) => given?.[name]).find((value) => typeof value === "string");
+  const found: Source[] = [];
+  if (given !== null) {
+    const command = step.tool_kind === "execute" && Object.keys(given).length <= 2 ? given["command"] : undefined;
+    if (typeof command === "string") found.push({ label: "Input", text: command, language: "shell" });
+    else found.push({ label: "Input", text: JSON.stringify(given, null, 2), language: "javascript" });
+  } else if (step.text !== "") {
+    found.push({ label: step.kind === "tool" ? "Input" : "Text", text: step.text, language: step.kind === "tool" ? "javascript" : "markdown" });
+  }
+  if (step.result !== "") {
+    const result: Source = { label: "Result", text: step.result };
+    if (/^\s*[{[]/.test(step.result) && parsed(step.result) !== null) result.language = "javascript";
+    else if (typeof path === "string" && step.tool_kind === "read") result.path = path;
+    found.push(result);
+  }
+  return found;
+}
+
 /** The JSON object that a text is; null if it is none, or not whole. */
 function parsed(text: string): Record<string, unknown> | null {
   try {
