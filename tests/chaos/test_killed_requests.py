@@ -28,6 +28,10 @@ CLAUDE = Path(__file__).with_name("asking_claude.py")
 RUNS = int(os.environ.get("ONSEMBL_KILLED_REQUESTS", "500"))
 AT_ONCE = 8
 
+NO_ANSWER = (httpx.HTTPError, AttributeError)
+"""What a request to a killed API raises. A connection that ends while it is made has no socket, for which AnyIO has no
+error of its own."""
+
 Place = Literal["asked, on its way", "open", "answer on its way", "given, untold"]
 """Where the request is when the parts are killed."""
 Event = Literal["none", "link cut", "agent killed", "CLI killed", "cancel", "deadline"]
@@ -62,7 +66,7 @@ class Run:
     async def read(self, path: str) -> dict | None:
         """A resource of the API, None while it is not there."""
         operator = self.stage.operator
-        with suppress(httpx.HTTPError):
+        with suppress(*NO_ANSWER):
             response = await operator.api.http.get(path, headers=operator.headers)
             return response.json() if response.is_success else None
         return None
@@ -88,7 +92,7 @@ class Run:
         body = self.choice.choice(bodies)
         self.allowed = self.allowed or body["decision"]["decision"] == "allow"
         operator = self.stage.operator
-        with suppress(httpx.HTTPError):
+        with suppress(*NO_ANSWER):
             path = f"/v1/attention/{row['id']}/answer"
             await operator.api.http.post(path, json={"digest": row["digest"], **body}, headers=operator.headers)
 
@@ -127,7 +131,7 @@ class Run:
     async def happen(self) -> None:
         """Let the event happen, and operators answer meanwhile."""
         rows = await self.open_rows()
-        with suppress(httpx.HTTPError, AssertionError):
+        with suppress(*NO_ANSWER, AssertionError):
             match self.event:
                 case "link cut":
                     self.stage.link.cut()
@@ -212,7 +216,7 @@ async def halted(center: Center) -> None:
     """Halt the fleet, whatever is killed meanwhile."""
 
     async def is_halted() -> bool:
-        with suppress(httpx.HTTPError):
+        with suppress(*NO_ANSWER):
             response = await center.api.http.post("/v1/halt", json={}, headers=center.operator.headers)
             return response.status_code in (202, 409)
         return False
