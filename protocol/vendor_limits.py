@@ -38,7 +38,7 @@ class VendorLimit(Bounded, frozen=True, kw_only=True, omit_defaults=True):
 
     resets_at: Time | None = None
     untouched: bool = False
-    model: Annotated[str, Meta(pattern="^[a-z0-9.-]{1,64}" + END)] | None = None
+    model: Annotated[str, Meta(max_length=64, pattern="^[a-z0-9.-]{1,64}" + END)] | None = None
 
 
 def resume_at(now: datetime, resets_at: datetime | None, strikes: int) -> datetime:

@@ -18,7 +18,7 @@ from onsembl.cli.client.options import (
 )
 from onsembl.cli.client.rest_client import OperatorClient
 from onsembl.cli.json_output import json_option, print_json
-from onsembl.cli.output import local_time, print_field, print_line, print_lines, styled
+from onsembl.cli.output import local_time, print_field, print_line, styled
 from onsembl.protocol.attention_notes import NOTES
 from onsembl.protocol.files import IGNORED, SECRETS
 from onsembl.protocol.permissions import PERMISSION_MODES
@@ -170,7 +170,10 @@ def files(name: str, path: str, as_json: bool, server: str | None) -> None:
     if as_json:
         print_json(seen)
     elif seen["text"] is not None:
-        print_lines(seen["text"])
+        lines = seen["text"].removesuffix("\n").split("\n")
+        width = len(str(len(lines)))
+        for number, line in enumerate(lines, 1):
+            print_line(f"{number:>{width}}  {line}")
     elif seen["kind"] == "folder":
         for entry in seen["entries"]:
             size = "" if entry["size"] is None else f"{entry['size']:,}"

@@ -65,7 +65,7 @@ async def test_a_command_offered_twice_runs_once(tmp_path):
         agent.order("recorded", command)
         for order in (("offer", command, text), ("cancel", command)):
             agent.order(*order)
-            assert await agent.report("ended") == end | {"output_start": None, "output_end": None}
+            assert await agent.report("ended") == end | {"output_start": None, "output_end": None, "stream_id": None}
         assert (await agent.run("true"))["outcome"] == "succeeded"
     assert (tmp_path / "log").read_text() == "ran\n"
 

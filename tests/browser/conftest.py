@@ -165,13 +165,8 @@ def dashboard() -> Path:
     return built_page()
 
 
-_STARTED = pytest.StashKey[bool]()
-
-
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def browsers(pytestconfig: pytest.Config) -> AsyncGenerator[Browsers]:
-    assert not pytestconfig.stash.get(_STARTED, False), "the browser ended with a test; it takes half a second to start"
-    pytestconfig.stash[_STARTED] = True
+async def browsers() -> AsyncGenerator[Browsers]:
     browsers = Browsers()
     yield browsers
     await browsers.stop()

@@ -55,7 +55,7 @@ class Tree:
 
     async def click_keeps_place(self, title: str) -> None:
         """Open a step by a click: it stays under the pointer."""
-        button = self.step(title).get_by_role("button")
+        button = self.step(title).locator("button[data-row]")
         before = await button.bounding_box()
         await button.click()
         await expect(button).to_have_attribute("aria-expanded", "true")

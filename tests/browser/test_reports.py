@@ -23,9 +23,9 @@ async def picture(page, name: str) -> None:
         await page.screenshot(path=Path(PICTURES) / f"{name}.png")
 
 
-async def test_a_report_is_read_pinned_and_exported(center: Api, visit) -> None:
+async def test_a_report_is_read_pinned_and_exported(center: Api, visit, tmp_path) -> None:
     """A report appears when it is written; code has colours and the lines of its file; what does not fit is shown as it
-    came; hostile text stays text. At every width."""
+    came; hostile text stays text, also in an exported page that is opened by itself. At every width."""
     agent = await center.enrol("builder", "claude")
     visitor = await visit(center.url)
     page = visitor.page
@@ -70,6 +70,20 @@ async def test_a_report_is_read_pinned_and_exported(center: Api, visit) -> None:
     assert await page.locator("article img").count() == 0
     assert await page.locator('article a[href^="javascript" i]').count() == 0
     assert "owned" not in await page.title()
+    await page.goto(f"{center.url}/#/reports/{hostile}")
+    async with page.expect_download() as started:
+        await page.get_by_role("button", name="HTML").click()
+    await (await started.value).save_as(tmp_path / "report.html")
+    for scripts in (False, True):
+        opened = await page.context.browser.new_context(java_script_enabled=scripts)
+        exported = await opened.new_page()
+        await exported.goto((tmp_path / "report.html").as_uri())
+        await expect(exported.get_by_role("heading", level=1)).to_contain_text("<img src=x")
+        await expect(exported.get_by_text("Exported by operator@example.org")).to_be_visible()
+        assert await exported.locator("img, script, a[href^='javascript' i]").count() == 0
+        assert await exported.title() != "owned"
+        await picture(exported, f"exported-{scripts}")
+        await opened.close()
     await page.goto(f"{center.url}/#/reports/{broken}")
     await expect(page.get_by_role("note")).to_contain_text("does not fit")
     await expect(page.locator(".monaco-editor .view-line").nth(1)).to_contain_text("findings")

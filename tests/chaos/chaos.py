@@ -15,7 +15,7 @@ import httpx
 from chaos.parts import ApiPart, ChaosViewer, Part, PostgresPart
 from chaos.writer import BEGIN, END, expected
 from support.agents import FINAL, CuttableLink, Operator, agent_running, until
-from support.archive import until_archived
+from support.archive import continued, until_archived
 from support.server import Api
 
 from onsembl.cli.server.dashboard import dashboard_files
@@ -240,6 +240,7 @@ class Chaos:
             assert stream is not None
             count = int((self.folder / f"count-{number}").read_text())
             written = BEGIN % number + expected(number, count) + END % number
+            assert not await continued(self.database_url, stream), f"the archive differs; seed {self.seed}"
             whole[stream] = await until_archived(self.database_url, stream, rows[number]["output_end"])
             print(f"agent {number}: {count} bytes")
             assert written in whole[stream], f"the archive differs; seed {self.seed}"

@@ -228,7 +228,7 @@ async def test_commands_in_every_state_survive_a_kill(
 AGENT_WITHOUT_JOURNAL = """
 from onsembl.agent.link.journal import Journal
 
-Journal.accepted = Journal.end = lambda self, report: None
+Journal.accepted = Journal.end = lambda self, *_: None
 """
 
 

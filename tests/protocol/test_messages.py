@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from onsembl.protocol import messages as m
 from onsembl.protocol.attention_messages import Answers, PermissionBody, QuestionAnswer, digest_of
 from onsembl.protocol.close_codes import CloseCode, is_permanent
+from onsembl.protocol.files import FileRules
 from onsembl.protocol.limits import CommandLimits
 from onsembl.protocol.states import ACTIVE_STATES, FINAL_STATES, TRANSITIONS, CommandState, Role
 from onsembl.protocol.stop_timeouts import StopTimeouts
@@ -94,6 +95,7 @@ FROM_AGENT = [
     m.SizeApplied(columns=80, rows=24, offset=7),
     m.KeysTaken(client_id=ID, seq=2, refused="nothing_runs"),
     m.Refresh(refresh_token="r"),
+    m.LookPart(request_id=ID, number=1, text="{}", last=True),
     m.Ping(),
     m.Pong(),
 ]
@@ -129,6 +131,7 @@ FROM_SERVER = [
     m.Resize(columns=80, rows=24),
     m.Keys(client_id=ID, seq=2, text="é\r"),
     m.Redraw(),
+    m.Look(request_id=ID, path="src/a.py", rules=FileRules(roots=["src"], viewers=True)),
     m.Ping(),
     m.Pong(),
 ]

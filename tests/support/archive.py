@@ -30,3 +30,14 @@ async def until_archived(database_url: str, stream_id: str, upto: int) -> bytes:
 
     await until(archived, "the archive")
     return await archived_bytes(database_url, stream_id)
+
+
+async def continued(database_url: str, stream_id: str) -> bool:
+    """Whether the agent of this stream has begun another one after output, since bytes of the earlier one were lost."""
+    async with await connect(database_url) as conn:
+        cursor = await conn.execute(
+            """select 1 from streams join archive_ends on archive_ends.stream_id = streams.continues
+               where archive_ends.ended > 0 and agent_id = (select agent_id from streams where id = %s)""",
+            [stream_id],
+        )
+        return await cursor.fetchone() is not None
