@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, get_args
 from uuid import UUID
 
 import click
@@ -11,6 +11,7 @@ from onsembl.cli.client.options import count_option, server_option
 from onsembl.cli.client.rest_client import OperatorClient
 from onsembl.cli.json_output import json_option, print_json
 from onsembl.cli.output import print_line, print_lines, styled
+from onsembl.protocol.reports import Severity
 
 _report_argument = click.argument("report_id", type=click.UUID)
 _COLOURS = {"critical": "red", "high": "red", "medium": "yellow"}
@@ -66,7 +67,8 @@ def list_reports(
 def _counts(row: dict[str, Any]) -> str:
     if row["problem"] is not None:
         return "not a valid report"
-    return ", ".join(f"{count} {severity}" for severity, count in row["severities"].items()) or "no findings"
+    counts = row["severities"]
+    return ", ".join(f"{counts[name]} {name}" for name in get_args(Severity) if name in counts) or "no findings"
 
 
 @reports_group.command()

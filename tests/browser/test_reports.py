@@ -35,6 +35,7 @@ async def test_a_report_is_read_pinned_and_exported(center: Api, visit, tmp_path
     broken = await add_report(center, agent.id, '{"findings": "none", "title": "\u202ex"}')
     await add_report(center, agent.id, report_of(3))
     await expect(page.get_by_role("table", name="Reports").get_by_role("link")).to_have_count(2)
+    await expect(page.get_by_role("cell", name="1 critical, 1 high, 1 medium")).to_be_visible()
     await picture(page, "reports")
     found = await faults(page, "list")
     await page.get_by_role("link", name="The cache is never cleared").click()
