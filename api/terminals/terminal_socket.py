@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 
+from psycopg.rows import DictRow
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from onsembl.api.auth.operator import Operator
@@ -58,7 +59,7 @@ from onsembl.protocol.messages import (
 from onsembl.protocol.rates import SlidingWindow
 from onsembl.protocol.states import Role
 from onsembl.sql import agents, archive
-from onsembl.sql.database import DATABASE_ERRORS
+from onsembl.sql.database import DATABASE_ERRORS, Connection
 
 logger = logging.getLogger(__name__)
 
@@ -233,16 +234,22 @@ class ViewerSession:
         terminal = self._hub.terminals.get(self.agent_id)
         if terminal is not None and self.agent_id in self._hub.links:
             return terminal
+        async with self._services.pool.connection() as conn:
+            await self._row(conn)  # only an agent that exists has a lock
         async with self._hub.connecting[self.agent_id]:  # the agent does not connect here meanwhile
             return await self._terminal_of_absent()
+
+    async def _row(self, conn: Connection) -> DictRow:
+        row = await agents.get(conn, self.agent_id)
+        if row is None:
+            raise ConnectionRejected(CloseCode.NOT_FOUND, "Agent not found.")
+        return row
 
     async def _terminal_of_absent(self) -> Terminal:
         if await self._services.affinity.is_elsewhere(self.agent_id):
             raise ConnectionRejected(CloseCode.ELSEWHERE, ELSEWHERE)
         async with self._services.pool.connection() as conn:
-            row = await agents.get(conn, self.agent_id)
-            if row is None:
-                raise ConnectionRejected(CloseCode.NOT_FOUND, "Agent not found.")
+            row = await self._row(conn)
             stream_id = StreamId(row["stream_id"]) if row["stream_id"] else None
             archived = await archive.end(conn, stream_id) if stream_id else 0
         epoch = Epoch(row["epoch"])

@@ -47,7 +47,7 @@ async def test_a_page_of_another_site_is_refused_before_the_upgrade(api):
 
 async def test_only_an_operator_may_look(api):
     """An invalid token, an agent's token and an agent that does not exist each end the connection with their close
-    code."""
+    code, and nothing is kept of them."""
     agent, operator = await api.enrol(), await api.operator(Role.VIEWER)
     for agent_id, token, code in (
         (agent.id, "x", CloseCode.UNAUTHENTICATED),
@@ -57,6 +57,7 @@ async def test_only_an_operator_may_look(api):
         async with api.terminal_socket(agent_id) as socket:
             await socket.send(json.dumps({"type": "attach", "access_token": token}))
             assert await close_code(socket) == code
+    assert not api.services.hub.connecting, "an id that no agent has takes memory"
 
 
 @cases("frame", ["{", '{"type":"ping"}', b"bytes", '{"type":"attach"}'])
