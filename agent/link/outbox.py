@@ -129,11 +129,6 @@ class Outbox:
         unspooled = self.end + self._base - self._spool.end
         return self.end - self.start >= self._capacity or unspooled >= self._memory_bytes
 
-    @property
-    def ends_line(self) -> bool:
-        """Whether the last byte ends a line, or there is none."""
-        return self._spool.read(self._spool.end - 1, 1) == b"\n" if self._spool.start < self._spool.end else True
-
     def append(self, data: bytes) -> int:
         """Number and keep these bytes; return the new end."""
         if data:
