@@ -1,4 +1,5 @@
-"""The demo agent of `onsembl up --demo`: a real agent of kind `shell`, in a folder of its own."""
+"""The demo of `onsembl up --demo`: three real agents, each in a folder of its own, with something to watch, to approve,
+to cancel and to read."""
 
 from __future__ import annotations
 
@@ -6,8 +7,10 @@ import asyncio
 import os
 import secrets
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psutil
 
@@ -15,13 +18,16 @@ from onsembl.agent.enrolment import credentials as store
 from onsembl.agent.enrolment.enrol import enrol
 from onsembl.agent.errors import AgentError
 from onsembl.cli import logs
+from onsembl.cli.server import demo_assistant
+from onsembl.fleet.commands import CommandContent, send
+from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import AgentKind
-from onsembl.sql import agents, enrolment, refresh_tokens
-from onsembl.sql.database import connect
+from onsembl.sql import agents, audit, enrolment, refresh_tokens
+from onsembl.sql.database import Connection, connect
 
-NAME = "demo"
+ACTOR = audit.Actor("system", name="demo")
 TOKEN_SECONDS = 60.0
-"""Lifetime of its one-time token, which is used at once."""
+"""Lifetime of an agent's one-time token, which is used at once."""
 STOP_SECONDS = 20.0
 
 SCRIPT = r"""
@@ -44,74 +50,167 @@ fi
 printf '\n\033[32mReady.\033[0m Try: \033[1mls -la\033[0m, or \033[1mping -c 3 127.0.0.1\033[0m\n'
 """
 
+BUILDS = r"""
+n=0
+while :; do
+    n=$((n + 1))
+    printf '\033[36m%s\033[0m build %d\n' "$(date +%H:%M:%S)" "$n"
+    for step in fetch compile test package; do
+        printf '  %-8s ' "$step"
+        sleep 0.5
+        printf '\033[32mok\033[0m\n'
+    done
+    sleep 3
+done
+"""
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DemoAgent:
-    """The demo agent's process: starts and stops with the server."""
+    """An agent of the demo. `prepare` makes the files of its working folder, and `commands` are sent when the demo
+    starts for the first time. `arguments` are the options and arguments of `onsembl agent run`."""
+
+    name: str
+    kind: AgentKind
+    labels: Sequence[str]
+    prepare: Callable[[Path], None]
+    arguments: Callable[[Path], Sequence[str]]
+    commands: Sequence[CommandContent] = ()
+
+
+def _write(name: str, text: str) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+    return write
+
+
+FLEET = (
+    DemoAgent(
+        name="demo",
+        kind=AgentKind.SHELL,
+        labels=["demo"],
+        prepare=_write(".demo.sh", SCRIPT),
+        arguments=lambda folder: ("--startup-script", str(folder / ".demo.sh")),
+    ),
+    DemoAgent(
+        name="demo-assistant",
+        kind=AgentKind.ACP,
+        labels=["demo", "shop"],
+        prepare=demo_assistant.make_shop,
+        arguments=lambda folder: ("--", str(folder / demo_assistant.PROGRAM)),
+        commands=[
+            CommandContent(
+                preset="Investigate", values={"what": "A discount of 10 % gives the goods away.", "history": False}
+            ),
+            CommandContent(text="Mend the discount, and run the tests.", conversation="latest"),
+        ],
+    ),
+    DemoAgent(
+        name="demo-builds",
+        kind=AgentKind.SHELL,
+        labels=["demo", "ci"],
+        prepare=_write("builds.sh", BUILDS),
+        arguments=lambda _: (),
+        commands=[
+            CommandContent(text="sh builds.sh"),
+            CommandContent(text="echo 'This waits until the builds are cancelled.'"),
+        ],
+    ),
+)
+
+
+class Demo:
+    """The processes of the demo's agents: they start and stop with the server."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._state = folder / "agents"
-        self._pid_file = folder / "pid"
-        self._process: asyncio.subprocess.Process | None = None
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
 
     async def start(self, server: str, database_url: str) -> None:
-        """Enrol the demo agent, or replace its credentials, and start it. Raises AgentError."""
-        scratch = self._folder / "scratch"
-        scratch.mkdir(parents=True, exist_ok=True)
-        script = self._folder / "demo.sh"
-        script.write_text(SCRIPT)
-        await asyncio.to_thread(self._stop_leftover)
-        store.save(self._state / NAME, await _credentials(server, database_url))
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "onsembl.cli.main", "agent", "run", "--insecure", "--name", NAME),
-            *("--state-dir", str(self._state), "--cwd", str(scratch), "--startup-script", str(script)),
+        """Enrol the agents, or replace their credentials, and start them. Raises AgentError."""
+        await asyncio.gather(*(self._start(agent, server, database_url) for agent in FLEET))
+
+    async def _start(self, agent: DemoAgent, server: str, database_url: str) -> None:
+        folder = self._folder / agent.name
+        await asyncio.to_thread(agent.prepare, folder)
+        await asyncio.to_thread(self._stop_leftover, agent)
+        store.save(self._state / agent.name, await _credentials(agent, server, database_url))
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "onsembl.cli.main", "agent", "run", "--insecure", "--name", agent.name),
+            *("--state-dir", str(self._state), "--cwd", str(folder), *agent.arguments(folder)),
             env=_environment(),
             start_new_session=True,
         )
-        self._pid_file.write_text(str(self._process.pid))
+        self._processes[agent.name] = process
+        self._pid_file(agent.name).write_text(str(process.pid))
 
-    def _stop_leftover(self) -> None:
-        """Stop the demo agent of a server that was killed: it still runs and has locked the folder."""
+    @property
+    def _state(self) -> Path:
+        return self._folder / "agents"
+
+    def _pid_file(self, name: str) -> Path:
+        return self._folder / f"{name}.pid"
+
+    def _stop_leftover(self, agent: DemoAgent) -> None:
+        """Stop the agent of a server that was killed: it still runs and has locked the folder."""
         try:
-            process = psutil.Process(int(self._pid_file.read_text()))
+            process = psutil.Process(int(self._pid_file(agent.name).read_text()))
             if str(self._state) in process.cmdline():
                 process.terminate()
                 process.wait(STOP_SECONDS)
         except psutil.TimeoutExpired as error:
-            raise AgentError("The demo agent of an earlier start does not stop.") from error
+            raise AgentError(f"The agent {agent.name} of an earlier start does not stop.") from error
         except (FileNotFoundError, ValueError, psutil.Error):
             pass
 
     async def stop(self) -> None:
-        """Stop the agent and its running command."""
-        if self._process is None:
-            return
-        if self._process.returncode is None:
-            self._process.terminate()
-        await self._process.wait()
-        self._pid_file.unlink(missing_ok=True)
+        """Stop the agents and their running commands."""
+        await asyncio.gather(*(self._stop(name, process) for name, process in self._processes.items()))
+
+    async def _stop(self, name: str, process: asyncio.subprocess.Process) -> None:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+        self._pid_file(name).unlink(missing_ok=True)
 
 
-async def _credentials(server: str, database_url: str) -> store.Credentials:
+async def _credentials(agent: DemoAgent, server: str, database_url: str) -> store.Credentials:
     """New credentials at each start: the old ones may have expired, or belong to another database or address."""
     token = "one_" + secrets.token_urlsafe(32)
     async with await connect(database_url, role="onsembl_api") as conn:
-        known = [agent for agent in await agents.list_agents(conn) if agent["name"] == NAME]
+        known = [row for row in await agents.list_agents(conn) if row["name"] == agent.name]
         if known:
             await refresh_tokens.add(conn, token, uuid4(), known[0]["id"], TOKEN_SECONDS, None)
         else:
-            await enrolment.add_token(conn, token, NAME, TOKEN_SECONDS, None)
-    if not known:
-        return await enrol(server, token, NAME, AgentKind.SHELL)
-    return store.Credentials(
-        server=server,
-        agent_id=str(known[0]["id"]),
-        name=NAME,
-        kind=AgentKind.SHELL,
-        access_token="",
-        access_expires_at=0.0,
-        refresh_token=token,
+            await enrolment.add_token(conn, token, agent.name, TOKEN_SECONDS, None)
+    if known:
+        return store.Credentials(
+            server=server,
+            agent_id=str(known[0]["id"]),
+            name=agent.name,
+            kind=agent.kind,
+            access_token="",
+            access_expires_at=0.0,
+            refresh_token=token,
+        )
+    credentials = await enrol(server, token, agent.name, agent.kind)
+    async with await connect(database_url, role="onsembl_api") as conn:
+        await _begin(conn, agent, AgentId(UUID(credentials.agent_id)))
+    return credentials
+
+
+async def _begin(conn: Connection, agent: DemoAgent, agent_id: AgentId) -> None:
+    """Give a new agent of the demo its labels and its first commands, which wait for its connection."""
+    await agents.set_labels(conn, agent_id, agent.labels)
+    detail = {"labels": [*agent.labels]}
+    await audit.write(
+        conn,
+        audit.Event(actor=ACTOR, action="agent.labelled", target_kind="agent", target_id=str(agent_id), detail=detail),
     )
+    for command in agent.commands:
+        await send(conn, command, agent_id, ACTOR)
 
 
 def _environment() -> dict[str, str]:

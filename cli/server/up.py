@@ -138,7 +138,7 @@ class _Start:
 )
 @halt_seconds_option
 @cancel_times_option
-@click.option("--demo", is_flag=True, help="Run a demo agent, too.")
+@click.option("--demo", is_flag=True, help="Run a demo, too: three agents with something to watch, approve and cancel.")
 @click.option("--no-worker", is_flag=True, help="Run no worker; start `onsembl worker` yourself.")
 @click.option(
     "--worker-wake-url",
@@ -312,7 +312,7 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None, postgres: E
     from onsembl.agent.errors import AgentError
     from onsembl.api.app import create_app
     from onsembl.api.settings import Settings
-    from onsembl.cli.server.demo import DemoAgent
+    from onsembl.cli.server.demo import Demo
     from onsembl.cli.server.postgres_watch import keep_running
     from onsembl.cli.server.serve import Failure, serve
     from onsembl.realtime.auth.settings import AuthSettings
@@ -362,7 +362,7 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None, postgres: E
         auth=AuthSettings(mail_server=start.mail_server),
         metrics_token=os.environ.get("ONSEMBL_METRICS_TOKEN") or None,
     )
-    agent = DemoAgent(start.data_dir / "demo") if start.demo else None
+    demo = Demo(start.data_dir / "demo") if start.demo else None
     failure = Failure()
     watching: list[asyncio.Task[None]] = []
 
@@ -378,16 +378,16 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None, postgres: E
             await _print_first_operator(database_url)
         took = time.monotonic() - start.began
         print_line(f"Onsembl is ready at {start.address} ({took:.1f} s). Stop it with Ctrl-C.")
-        if agent is not None:
+        if demo is not None:
             try:
-                await agent.start(address_of(start.listener), database_url)
+                await demo.start(address_of(start.listener), database_url)
             except AgentError as error:
-                print_line(f"The demo agent could not be started: {error}", err=True)
+                print_line(f"The demo could not be started: {error}", err=True)
 
     async def stopping() -> None:
         await cancel_until_done(watching)
-        if agent is not None:
-            await agent.stop()
+        if demo is not None:
+            await demo.stop()
 
     serve(create_app(settings, failure.report), start.listener, started, stopping, failure)
 

@@ -82,8 +82,8 @@ def sleeping(seconds: str) -> list[int]:
 
 @pytest.mark.seconds(10)
 async def test_from_one_command_to_a_cancelled_one(demo: ControlCenter, visit) -> None:
-    """A user signs in with the printed account, runs a command on the demo agent and cancels another with its
-    processes."""
+    """A user signs in with the printed account, runs a command on the demo agent, cancels another with its processes,
+    approves what the assistant asks, and cancels the builds."""
     visitor = await visit(demo.url)
     await visitor.sign_in(demo.email, demo.password)
     await expect(visitor.page.locator('[data-agent="demo"][data-status="online"]')).to_be_visible()
@@ -109,6 +109,17 @@ async def test_from_one_command_to_a_cancelled_one(demo: ControlCenter, visit) -
     await visitor.live()
     await visitor.sees("hello-42")
     await expect(visitor.command(f"sleep {seconds}", "cancelled")).to_be_visible()
+
+    await visitor.page.locator('[data-agent="demo-assistant"]').click()
+    for asked in ("discount.py", "-m unittest"):
+        card = visitor.page.locator("[data-request]", has_text=asked)
+        await card.get_by_role("button", name="Allow").first.click()
+    await visitor.sees("The discount is mended, and the tests pass.")
+    await expect(visitor.command("Mend the discount, and run the tests.", "succeeded")).to_be_visible()
+
+    await visitor.page.locator('[data-agent="demo-builds"]').click()
+    await visitor.cancel(visitor.command("sh builds.sh", "running"))
+    await expect(visitor.command("echo 'This waits until the builds are cancelled.'", "succeeded")).to_be_visible()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -151,10 +162,12 @@ async def test_the_page_outlives_its_server(demo_beside_its_database: ControlCen
 
 
 async def _states(demo: ControlCenter, visitor) -> dict[str, str]:
-    """Every command's state, as REST answers it."""
+    """The state of each command of the agent `demo`, as REST answers it."""
     token = await visitor.page.evaluate(
         """() => JSON.parse(localStorage[Object.keys(localStorage).find((key) => key.endsWith("-auth-token"))])
             .access_token"""
     )
     async with httpx.AsyncClient(base_url=demo.url, headers={"Authorization": f"Bearer {token}"}, timeout=60) as http:
-        return {row["id"]: row["state"] for row in (await http.get("/v1/commands")).json()["commands"]}
+        [agent] = [row for row in (await http.get("/v1/agents")).json()["agents"] if row["name"] == "demo"]
+        commands = (await http.get("/v1/commands", params={"agent_id": agent["id"]})).json()["commands"]
+        return {row["id"]: row["state"] for row in commands}
