@@ -163,6 +163,34 @@ async def enable(conn: Connection, agent_id: AgentId) -> DictRow | None:
     return await cursor.fetchone()
 
 
+async def rename(conn: Connection, agent_id: AgentId, name: str) -> DictRow | None:
+    """Give the agent another name; return its row, None when another agent has the name. The caller has locked the row.
+
+    Schedules that name the agent name it by its new name.
+    """
+    cursor = await conn.execute(
+        f"""with before as (select id, name from agents where id = %(id)s),
+            renamed as (
+                update agents set name = %(name)s
+                where id = %(id)s and not exists (select from agents where name = %(name)s and id <> %(id)s)
+                returning {COLUMNS}),
+            named as (
+                update schedules set target = jsonb_set(target, '{{agents}}', (
+                    select jsonb_agg(case when each = to_jsonb(before.name) then to_jsonb(%(name)s::text) else each end)
+                    from jsonb_array_elements(target -> 'agents') as each))
+                from before, renamed where target -> 'agents' ? before.name)
+            select * from renamed""",
+        {"id": agent_id, "name": name},
+    )
+    return await cursor.fetchone()
+
+
+async def delete(conn: Connection, agent_id: AgentId) -> None:
+    """Delete the agent with its commands, conversations, requests, reports and streams. The caller has locked the
+    row."""
+    await conn.execute("delete from agents where id = %s", [agent_id])
+
+
 async def set_labels(conn: Connection, agent_id: AgentId, labels: Sequence[str]) -> DictRow | None:
     """Replace the agent's labels; return its row, None when the agent does not exist."""
     cursor = await conn.execute(

@@ -14,6 +14,7 @@ from onsembl.sql.database import Connection
 ACTIONS: dict[str, str] = {
     "agent.all_cancelled": "An operator cancelled all commands of an agent.",
     "agent.connected": "An agent connected and is online.",
+    "agent.deleted": "An admin deleted an agent with its commands; the detail has its name.",
     "agent.disabled": "An agent was disabled: its connection is closed and its tokens are rejected.",
     "agent.disconnected": "An agent's connection ended.",
     "agent.enabled": "A disabled agent was enabled.",
@@ -30,6 +31,7 @@ ACTIONS: dict[str, str] = {
     "agent.problem_over": "The problem of an agent is over, and its queue continues.",
     "agent.recovered": "An agent got new tokens in a recovery, or was rejected because its secret was used before.",
     "agent.refresh": "An agent exchanged its refresh token, or was rejected.",
+    "agent.renamed": "An admin renamed an agent: before and after.",
     "agent.restart_requested": "An operator requested the restart of an agent's program.",
     "agent.resumed": "A paused agent was resumed: its queue continues.",
     "agent.stop_requested": "An operator requested the stop of an agent's program.",

@@ -15,6 +15,9 @@ from onsembl.sql.commands import COLUMNS
 from onsembl.sql.database import Connection
 from onsembl.sql.steers import STILL_EDITABLE
 
+SHOWN_CHARACTERS = 200
+"""How much of a command's text stands in the list of agents."""
+
 
 async def queued(conn: Connection, agent_id: AgentId) -> list[QueueEntry]:
     """The agent's queued commands, in the order in which they run."""
@@ -25,6 +28,30 @@ async def queued(conn: Connection, agent_id: AgentId) -> list[QueueEntry]:
         [agent_id],
     )
     return [QueueEntry(row["id"], row["priority"], row["position"]) for row in await cursor.fetchall()]
+
+
+async def lengths(conn: Connection, agent_ids: Collection[AgentId] | None = None) -> dict[AgentId, int]:
+    """How many commands wait in the queues of these agents, or of all; an agent with none is missing."""
+    cursor = await conn.execute(
+        """select agent_id, count(*) as queued from commands
+           where state = 'queued' and (%(ids)s::uuid[] is null or agent_id = any(%(ids)s)) group by agent_id""",
+        {"ids": list(agent_ids) if agent_ids is not None else None},
+    )
+    return {AgentId(row["agent_id"]): row["queued"] for row in await cursor.fetchall()}
+
+
+async def last_ended(conn: Connection, agent_ids: Collection[AgentId] | None = None) -> dict[AgentId, DictRow]:
+    """The command of each of these agents, or of all, that has ended last: its result and the beginning of its text."""
+    cursor = await conn.execute(
+        """select agents.id as agent, last.* from agents cross join lateral (
+               select id, state, denied, left(text, %(characters)s) as text, exit_code, signal, ended_at from commands
+               where agent_id = agents.id and ended_at is not null
+               order by ended_at desc, seq desc limit 1
+           ) as last
+           where %(ids)s::uuid[] is null or agents.id = any(%(ids)s)""",
+        {"ids": list(agent_ids) if agent_ids is not None else None, "characters": SHOWN_CHARACTERS},
+    )
+    return {AgentId(row.pop("agent")): row for row in await cursor.fetchall()}
 
 
 async def newest(conn: Connection) -> int:

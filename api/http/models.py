@@ -88,12 +88,28 @@ class Agent(Answer, frozen=True, kw_only=True):
     """What operators see of these files; a field that is missing has its default."""
 
 
+class LastCommand(Answer, frozen=True, kw_only=True):
+    """How a command has ended; the text is its beginning."""
+
+    id: UUID
+    state: CommandState
+    denied: int
+    text: str
+    exit_code: int | None
+    signal: int | None
+    ended_at: Time
+
+
 class AgentNow(Agent, frozen=True, kw_only=True):
     """An agent, with what it does at present. Live updates have the agent's row only."""
 
     activity: CurrentActivity
     silence: Silence | None
     """An unusual silence of an agent that works."""
+    queued: int
+    """How many commands wait in its queue."""
+    last_command: LastCommand | None
+    """The command that has ended last."""
 
 
 class PageQuery(Query, frozen=True, kw_only=True):

@@ -1,18 +1,21 @@
-"""Disabling and enabling agents and operators. Both take effect at once, on every instance."""
+"""Renaming and deleting agents; disabling and enabling agents and operators, at once and on every instance."""
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
+from psycopg.errors import UniqueViolation
 from psycopg.rows import DictRow
 
 from onsembl.api.http.endpoint import Call, Endpoint
-from onsembl.api.http.models import Agent, Answer, NoBody, Time
+from onsembl.api.http.models import Agent, Answer, Body, NoBody, Time
 from onsembl.api.http.problems import Problem, found
 from onsembl.fleet import instance_messages
 from onsembl.fleet.instance_messages import Broadcast, InstanceMessage
+from onsembl.protocol.field_types import Name
 from onsembl.protocol.ids import AgentId
-from onsembl.protocol.states import CommandState, Role
+from onsembl.protocol.states import AgentStatus, CommandState, Role
 from onsembl.realtime.operators import OperatorAccount, OperatorError
 from onsembl.sql import agents, audit, commands, operators
 
@@ -59,9 +62,58 @@ async def enable_agent(call: Call[NoBody]) -> DictRow:
     return row
 
 
-def _of_agent(call: Call[NoBody], action: str, row: DictRow) -> audit.Event:
+class AgentName(Body, frozen=True, kw_only=True):
+    """The name by which operators and schedules name an agent. On its own machine, the agent keeps the former name."""
+
+    name: Name
+
+
+async def rename_agent(call: Call[AgentName]) -> DictRow:
+    """Schedules that name the agent follow."""
+    agent_id, name = AgentId(call.id("agent_id")), call.body.name
+    async with call.services.pool.connection() as conn:
+        before = found(await agents.lock(conn, agent_id), "agent")
+        try:
+            async with conn.transaction():
+                row = await agents.rename(conn, agent_id, name)
+        except UniqueViolation:  # another agent has got the name at the same moment
+            row = None
+        if row is None:
+            raise Problem(409, f"Another agent has the name {name}.")
+        if before["name"] != name:
+            await audit.write(conn, _of_agent(call, "agent.renamed", row, name=[before["name"], name]))
+    return row
+
+
+class DeletedAgent(Answer, frozen=True, kw_only=True):
+    """The agent that was deleted."""
+
+    id: UUID
+    name: str
+
+
+async def delete_agent(call: Call[NoBody]) -> DeletedAgent:
+    """Delete an agent that is offline, with its queue, commands, conversations, requests, reports and recordings, and
+    reject its tokens. The audit log and what its turns have cost are kept."""
+    agent_id = AgentId(call.id("agent_id"))
+    async with call.services.pool.connection() as conn:
+        row = found(await agents.lock(conn, agent_id), "agent")
+        if row["status"] == AgentStatus.ONLINE:
+            raise Problem(409, "The agent is online. Stop or disable it, then delete it.")
+        for settled in await commands.settle_unreported(conn, agent_id, []):
+            await commands.notify_changed(conn, settled["id"])
+        await agents.delete(conn, agent_id)
+        await audit.write(conn, _of_agent(call, "agent.deleted", row))
+    return DeletedAgent(id=agent_id, name=row["name"])
+
+
+def _of_agent(call: Call[Any], action: str, row: DictRow, **detail: object) -> audit.Event:
     return audit.Event(
-        actor=call.actor, action=action, target_kind="agent", target_id=str(row["id"]), detail={"name": row["name"]}
+        actor=call.actor,
+        action=action,
+        target_kind="agent",
+        target_id=str(row["id"]),
+        detail={"name": row["name"], **detail},
     )
 
 
@@ -141,6 +193,25 @@ def _answer(account: OperatorAccount, *, disabled: bool) -> OperatorAnswer:
 
 
 ENDPOINTS = [
+    Endpoint(
+        method="PUT",
+        path="/v1/agents/{agent_id:uuid}/name",
+        handler=rename_agent,
+        summary="Rename an agent",
+        answer=Agent,
+        role=Role.ADMIN,
+        body=AgentName,
+        problems=(404, 409),
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/v1/agents/{agent_id:uuid}",
+        handler=delete_agent,
+        summary="Delete an agent that is offline",
+        answer=DeletedAgent,
+        role=Role.ADMIN,
+        problems=(404, 409),
+    ),
     Endpoint(
         method="POST",
         path="/v1/agents/{agent_id:uuid}/disable",

@@ -17,7 +17,8 @@ from onsembl.protocol.activity import AgentActivity, CurrentActivity
 from onsembl.protocol.enrolment import AgentCredentials, Enrolment
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import Role
-from onsembl.sql import agents
+from onsembl.sql import agents, queues
+from onsembl.sql.database import Connection
 
 
 class Me(Answer, frozen=True, kw_only=True):
@@ -48,22 +49,33 @@ async def read_current_operator(call: Call[NoBody]) -> Me:
 
 async def list_agents(call: Call[NoBody]) -> dict[str, list[dict[str, Any]]]:
     async with call.services.pool.connection() as conn:
-        rows = await agents.list_agents(conn)
-        now = await activities.present(conn)
-    return {"agents": [_with_activity(row, now.get(row["id"])) for row in rows]}
+        return {"agents": await _as_now(conn, await agents.list_agents(conn), None)}
 
 
 async def read_agent(call: Call[NoBody]) -> dict[str, Any]:
     agent_id = AgentId(call.id("agent_id"))
     async with call.services.pool.connection() as conn:
         row = found(await agents.get(conn, agent_id), "agent")
-        now = await activities.present(conn, [agent_id])
-    return _with_activity(row, now.get(agent_id))
+        [now] = await _as_now(conn, [row], [agent_id])
+    return now
 
 
-def _with_activity(row: DictRow, now: Present | None) -> dict[str, Any]:
-    now = now or Present(CurrentActivity(name=AgentActivity.OFFLINE), None)  # it was deleted meanwhile
-    return {**row, "activity": now.activity, "silence": now.silence}
+async def _as_now(conn: Connection, rows: list[DictRow], agent_ids: list[AgentId] | None) -> list[dict[str, Any]]:
+    """The agents' rows with what each does at present, its queue's length and the end of its last command."""
+    now = await activities.present(conn, agent_ids)
+    queued = await queues.lengths(conn, agent_ids)
+    last = await queues.last_ended(conn, agent_ids)
+    gone = Present(CurrentActivity(name=AgentActivity.OFFLINE), None)  # it was deleted meanwhile
+    return [
+        {
+            **row,
+            "activity": now.get(row["id"], gone).activity,
+            "silence": now.get(row["id"], gone).silence,
+            "queued": queued.get(row["id"], 0),
+            "last_command": last.get(row["id"]),
+        }
+        for row in rows
+    ]
 
 
 async def enrol_agent(call: Call[Enrolment]) -> AgentCredentials:

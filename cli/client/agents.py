@@ -28,7 +28,7 @@ _name_argument = click.argument("name")
 
 @click.group()
 def agents() -> None:
-    """List, pause, resume, restart, stop and disable agents. Needs `onsembl login`."""
+    """List, pause, resume, restart, stop, disable, rename and delete agents. Needs `onsembl login`."""
 
 
 @agents.command("list")
@@ -307,6 +307,37 @@ def disable(name: str, as_json: bool, server: str | None) -> None:
 def enable(name: str, as_json: bool, server: str | None) -> None:
     """Enable a disabled agent. Needs an admin."""
     _post(server, name, "enable", as_json, "is enabled.")
+
+
+@agents.command()
+@_name_argument
+@click.argument("new_name")
+@json_option
+@server_option
+def rename(name: str, new_name: str, as_json: bool, server: str | None) -> None:
+    """Rename an agent. Schedules follow; on its machine, the agent keeps the former name. Needs an admin."""
+    with OperatorClient(server) as client:
+        agent = client.request("PUT", f"/v1/agents/{client.agent_id(name)}/name", {"name": new_name})
+    if as_json:
+        print_json(agent)
+    else:
+        print_line(f"{name} is {agent['name']}.")
+
+
+@agents.command()
+@_name_argument
+@click.confirmation_option(prompt="Delete the agent with its queue, commands, conversations, reports and recordings?")
+@json_option
+@server_option
+def delete(name: str, as_json: bool, server: str | None) -> None:
+    """Delete an agent that is offline, with its queue, commands, conversations, reports and recordings. The audit log
+    and what its turns have cost are kept. Needs an admin."""
+    with OperatorClient(server) as client:
+        deleted = client.request("DELETE", f"/v1/agents/{client.agent_id(name)}")
+    if as_json:
+        print_json(deleted)
+    else:
+        print_line(f"{name} is deleted.")
 
 
 def _post(

@@ -68,6 +68,7 @@ EXAMPLES: dict[str, Example] = {
     "setFileRules": Example(
         body={"rules": {"roots": ["src"], "ignored": ["node_modules"], "secrets": [".env"], "viewers": True}}
     ),
+    "renameAgent": Example(body={"name": "another-name"}),
     "setAgentLabels": Example(body={"labels": ["blue"]}),
     "setAgentLimits": Example(body=LIMITS),
     "createPolicy": Example(body={"verdict": "deny", "rule": "mcp__*", "label": "blue"}),
