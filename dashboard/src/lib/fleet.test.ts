@@ -42,7 +42,7 @@ class Server extends Api {
 
   async #agents(): Promise<Agents> {
     const activity = { name: "idle", since: null, until: null, reason: null, waiting: 0, command_id: null, attention_id: null } as const;
-    const answer = { agents: this.agentRows.map((row) => ({ ...row, activity, silence: null })) };
+    const answer = { agents: this.agentRows.map((row) => ({ ...row, activity, silence: null, queued: 0, last_command: null })) };
     if (this.fails) throw this.fails;
     await Promise.resolve();
     this.before();
