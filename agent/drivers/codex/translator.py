@@ -12,8 +12,9 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from onsembl.agent.drivers.codex import items, requests
+from onsembl.agent.drivers.codex import items, requests, steers
 from onsembl.agent.drivers.codex.permissions import STARTS, ModeStart
+from onsembl.agent.drivers.codex.steers import Steers
 from onsembl.agent.drivers.codex.usage import UsageCounter
 from onsembl.agent.drivers.json_lines import (
     Json,
@@ -134,10 +135,7 @@ class CodexTranslator:
         self._streamed: set[str] = set()
         """The messages whose pieces were shown as they came."""
         self._writing: str | None = None
-        self._steers: dict[UUID, str] = {}
-        """The texts that Codex has not taken."""
-        self._unanswered: dict[int, UUID] = {}
-        """Those of them that Codex has neither accepted nor refused, by the number of the request."""
+        self._steers = Steers(self._rpc)
         self._usage = UsageCounter()
         self._acted = False
         """Whether a tool was called."""
@@ -179,9 +177,7 @@ class CodexTranslator:
 
     def steer(self, steer_id: UUID, text: str) -> None:
         """Give Codex a text for the running turn."""
-        self._steers[steer_id] = text
-        if self._turn:
-            self._send_steer(steer_id, text)
+        self._steers.add(steer_id, text, self._thread, self._turn)
 
     def answer(self, request_id: UUID, decision: Decision, denial: str) -> list[TurnEvent] | None:
         """Give Codex the decision on a request that was opened by an event; None when it does not wait any more.
@@ -198,12 +194,12 @@ class CodexTranslator:
         if decision.reason and self._turn and not self._ended:
             text = f"Denied: {title}. {decision.reason}"
             told = [{"type": "text", "text": text}]
-            self._rpc.ask("turn/steer", _nothing, threadId=self._thread, expectedTurnId=self._turn, input=told)
+            self._rpc.ask(steers.METHOD, _nothing, threadId=self._thread, expectedTurnId=self._turn, input=told)
         return list(self._deny(request, title, denial))
 
     def drop_steers(self) -> None:
         """Wait no longer for Codex to take the texts that it has not taken."""
-        self._steers.clear()
+        self._steers.drop()
 
     def take_input(self) -> bytes:
         """The bytes for Codex's input since the last call."""
@@ -217,7 +213,7 @@ class CodexTranslator:
     @property
     def input_complete(self) -> bool:
         """Whether the turn has ended, and its commands after an interrupt: Codex ends when its input is closed."""
-        return self._ended and not self._steers and not self._rpc.waits_for(_END_COMMANDS)
+        return self._ended and not self._steers.open and not self._rpc.waits_for(_END_COMMANDS)
 
     @property
     def usage(self) -> Usage | None:
@@ -291,30 +287,17 @@ class CodexTranslator:
         self._turn = as_text(as_object(answer.get("turn")).get("id"))
         if self._interrupted:
             self._ask_to_interrupt()
-        for steer_id, text in self._steers.items():
-            self._send_steer(steer_id, text)
+        self._steers.send_all(self._thread, self._turn)
         yield from ()
 
     def _ask_to_interrupt(self) -> None:
         self._rpc.ask("turn/interrupt", _nothing, threadId=self._thread, turnId=self._turn)
 
-    def _send_steer(self, steer_id: UUID, text: str) -> None:
-        """Send a text. It is taken when Codex shows it as a message of the turn, and not when Codex refuses it."""
-        told = [{"type": "text", "text": text}]
-        params = {"threadId": self._thread, "expectedTurnId": self._turn, "input": told}
-        number = self._rpc.ask("turn/steer", lambda _: self._steer_accepted(steer_id), **params)
-        self._unanswered[number] = steer_id
-
-    def _steer_accepted(self, steer_id: UUID) -> Iterator[TurnEvent]:
-        self._unanswered = {number: asked for number, asked in self._unanswered.items() if asked != steer_id}
-        yield from ()
-
     def _end(self, outcome: TurnOutcome, error: str | None) -> Iterator[TurnEvent]:
         if not self._ended:
             self._ended = True
             self.outcome, self._error = outcome, error
-            unanswered = self._unanswered.values()
-            self._steers = {steer_id: text for steer_id, text in self._steers.items() if steer_id in unanswered}
+            self._steers.end_turn()
             for id in self._asked:
                 yield RequestWithdrawn(id=id, reason="The turn has ended.")
             self._asked.clear()
@@ -342,9 +325,8 @@ class CodexTranslator:
 
     def _refused(self, number: int, method: str, text: str) -> Iterator[TurnEvent]:
         """An error in the place of an answer. A refused interrupt came too late, as a refused text did."""
-        if method == "turn/steer":
-            if (steer_id := self._unanswered.pop(number, None)) is not None:  # else the reason of a denial
-                self._steers.pop(steer_id, None)
+        if method == steers.METHOD:
+            self._steers.refused(number)
         elif method not in ("turn/interrupt", _END_COMMANDS):
             if method in ("thread/resume", "thread/fork") and any(known in text for known in _FORGOTTEN):
                 self._forgotten = method == "thread/resume"
@@ -507,10 +489,9 @@ class CodexTranslator:
             self._prompt_seen = True
             return
         text = "".join(as_text(part.get("text")) for part in as_objects(item.get("content")))
-        taken = next((steer_id for steer_id, sent in self._steers.items() if sent == text), None)
-        if taken is not None:
+        if (taken := self._steers.take(text)) is not None:
             yield from self._end_message()
-            yield Steered(id=taken, text=self._steers.pop(taken))
+            yield Steered(id=taken, text=text)
 
     def _item_completed(self, item: Json) -> Iterator[TurnEvent]:
         identity = as_text(item.get("id"))
