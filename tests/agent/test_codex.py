@@ -13,6 +13,7 @@ from agent.conftest import TESTS
 from agent.test_gemini import end, requests
 
 from onsembl.agent.drivers.codex.driver import CodexDriver
+from onsembl.agent.drivers.codex.program import codex_program
 from onsembl.agent.process.process import ProcessContext
 from onsembl.protocol.messages import Offer
 from onsembl.protocol.turn_messages import TurnSettings
@@ -52,3 +53,32 @@ async def test_a_conversation_continues_and_is_copied_by_the_clis_own_id(codex, 
         ("thread/fork", "the-clis-id"),
         ("thread/resume", "copy-of-the-clis-id"),
     ]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_the_binary_runs_without_npms_script(tmp_path, monkeypatch, nested):
+    """Wherever npm has put the package of this machine: else killing the script would leave Codex running."""
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    packages = tmp_path / "lib" / "node_modules" / "@openai"
+    script = packages / "codex" / "bin" / "codex.js"
+    script.parent.mkdir(parents=True)
+    script.touch(mode=0o755)
+    (tmp_path / "codex").symlink_to(script)
+    assert codex_program() == "codex"  # without its binary the script says what is wrong
+    place = packages / "codex" / "node_modules" / "@openai" if nested else packages
+    binary = place / "codex-linux-x64" / "vendor" / "x86_64-unknown-linux-musl" / "bin" / "codex"
+    binary.parent.mkdir(parents=True)
+    binary.touch(mode=0o755)
+    assert codex_program() == str(binary)
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    assert codex_program() == "codex"
+
+
+def test_any_other_codex_runs_as_it_is(tmp_path, monkeypatch):
+    """A binary, a script of the user's own, or none."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert codex_program() == "codex"
+    (tmp_path / "codex").touch(mode=0o755)
+    assert codex_program() == "codex"

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 
 from onsembl.agent.drivers.attached_files import AttachedFile, with_paths
+from onsembl.agent.drivers.codex.program import codex_program
 from onsembl.agent.drivers.codex.translator import CodexTranslator
 from onsembl.agent.drivers.conversation_ids import ConversationIds
 from onsembl.agent.drivers.rule_decisions import rules_of
@@ -16,7 +17,6 @@ from onsembl.agent.process.process import ProcessContext
 from onsembl.protocol.messages import Offer
 from onsembl.protocol.reports import SCHEMA
 
-ARGV = ("codex", "app-server")
 PENDING_SECONDS, TOOL_SECONDS = 3600.0, 3660
 """How long a call of the agent's own tools may wait, and how long Codex waits for it."""
 QUIET = ("env", "RUST_LOG=off")
@@ -52,7 +52,7 @@ class CodexDriver:
             on_conversation=lambda cli_id: ids.put(turn.conversation, cli_id) if turn is not None else None,
         )
         quiet = () if "RUST_LOG" in os.environ else QUIET
-        argv = [*quiet, *ARGV, *context.arguments]
+        argv = [*quiet, codex_program(), "app-server", *context.arguments]
         access = context.tools.admit(PENDING_SECONDS) if context.tools is not None else None
         if access is not None:
             argv += _tools(access)
