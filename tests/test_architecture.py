@@ -179,22 +179,71 @@ def test_modules_import_in_no_circle():
         pytest.fail(" → ".join(error.args[1]))
 
 
+CODING_KINDS = "|".join(kind for kind in AgentKind if kind.converses)
+NAMES_KINDS = ("agent/drivers/", "agent/doctor/", "protocol/states.py", "cli/server/demo.py")
+"""The drivers, the checks of each CLI's installation, the kinds themselves, and the agents of the demo."""
+
+
+def kinds_in_python(source: ast.Module) -> list[str]:
+    """Where a coding CLI's kind is named in any form: compared, matched, the key of a table, a member of a set."""
+    return [
+        f"{node.lineno}: {ast.unparse(node)}"
+        for node in ast.walk(source)
+        if (isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(CODING_KINDS, node.value))
+        or (isinstance(node, ast.Attribute) and ast.unparse(node.value) == "AgentKind")
+    ]
+
+
+def kinds_in_page(source: str) -> list[str]:
+    """The same on the page, and where something is compared with `shell`."""
+    named = rf"""["'](?:{CODING_KINDS})["']|^\s*(?:{CODING_KINDS}):\s"""
+    compared = r"""[!=]==?\s*["']shell["']|case\s+["']shell["']"""
+    return [match[0] for match in re.finditer(f"{named}|{compared}", source, re.MULTILINE)]
+
+
 def test_only_drivers_depend_on_the_kind_of_an_agent():
-    """Elsewhere nothing is compared with a kind; a table by kind, and a property of `AgentKind`, are no comparison."""
-    kinds = {kind.value for kind in AgentKind}
-    faults: list[str] = []
+    """Nothing else names a kind of coding CLI; `AgentKind.converses` and `takesPrompts` tell a shell apart. On the page
+    a kind has its colour in the style sheet."""
     for path in SOURCES:
-        name = name_of(path)
-        if name.startswith("agent/drivers/") or name == "protocol/states.py":
-            continue
-        for node in ast.walk(tree_of(path)):
-            if not isinstance(node, ast.Compare | ast.MatchValue):
-                continue
-            for part in ast.walk(node):
-                named = isinstance(part, ast.Attribute) and ast.unparse(part.value) == "AgentKind"
-                if named or (isinstance(part, ast.Constant) and part.value in kinds and "kind" in ast.unparse(node)):
-                    faults.append(f"{name}:{node.lineno}: {ast.unparse(node)}")
-    assert faults == []
+        if not name_of(path).startswith(NAMES_KINDS):
+            assert kinds_in_python(tree_of(path)) == [], name_of(path)
+    for path in (ROOT / "dashboard" / "src").rglob("*.*"):
+        generated = path.name in ("protocol.ts", "rest.ts")
+        if path.suffix in (".ts", ".svelte", ".js") and not generated and ".test." not in path.name:
+            found = kinds_in_page(path.read_text())
+            assert found == (['!== "shell"'] if path.name == "kinds.ts" else []), path
+
+
+@pytest.mark.parametrize(
+    "branch",
+    [
+        'kind == "claude"',
+        'kind in ("codex", "acp")',
+        '{"gemini": 1}[kind]',
+        "TABLE = {AgentKind.ACP: 1}",
+        'kind.startswith("claude")',
+        'match kind:\n    case "codex":\n        pass',
+        "match kind:\n    case AgentKind.SHELL:\n        pass",
+    ],
+)
+def test_a_branch_on_the_kind_is_found(branch):
+    """In each form that it may have."""
+    assert kinds_in_python(ast.parse(branch)) != []
+
+
+@pytest.mark.parametrize(
+    "branch",
+    [
+        'agent.kind === "claude"',
+        "agent.kind !== 'shell'",
+        '{#if ["codex", "gemini"].includes(agent.kind)}',
+        'switch (kind) {\n  case "shell":',
+        "const names = {\n  gemini: 1,\n};",
+    ],
+)
+def test_a_branch_on_the_kind_is_found_on_the_page(branch):
+    """In each form that it may have."""
+    assert kinds_in_page(branch) != []
 
 
 def snake_case(name: str) -> str:

@@ -11,3 +11,8 @@ export function hue(agent: Agent): number {
   for (const character of cliName(agent)) sum = (sum * 31 + (character.codePointAt(0) ?? 0)) % 360;
   return sum;
 }
+
+/** Whether the agent's commands are prompts of conversations; those of a shell are command lines. */
+export function takesPrompts(agent: Agent): boolean {
+  return agent.kind !== "shell";
+}
