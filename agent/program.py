@@ -368,6 +368,6 @@ class Agent:
             takes_attachments=DRIVERS[self._config.kind].takes_attachments,
             takes_answers=DRIVERS[self._config.kind].takes_answers,
             tells_work_clock=True,
-            takes_forks=DRIVERS[self._config.kind].takes_forks,
+            takes_forks=DRIVERS[self._config.kind].takes_forks(self._config.arguments),
             shows_files=self._looks.shown,
         )

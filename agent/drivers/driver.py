@@ -92,8 +92,11 @@ class Driver(Protocol):
     """Whether files can go with a prompt."""
     takes_answers: bool
     """Whether the CLI's requests are asked of a person."""
-    takes_forks: bool
-    """Whether a conversation can begin as a copy of another one."""
+
+    @staticmethod
+    def takes_forks(arguments: Sequence[str]) -> bool:
+        """Whether a conversation can begin as a copy of another one, in the CLI that runs with these arguments."""
+        ...
 
     def start(self, offer: Offer, context: ProcessContext, files: Sequence[AttachedFile] = ()) -> Run:
         """Run a command, with the files of its prompt. Raises OSError when it cannot start."""

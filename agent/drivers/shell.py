@@ -107,7 +107,10 @@ class ShellDriver:
     takes_rules = False
     takes_attachments = False
     takes_answers = False
-    takes_forks = False
+
+    @staticmethod
+    def takes_forks(arguments: Sequence[str]) -> bool:
+        return False
 
     def start(self, offer: Offer, context: ProcessContext, files: Sequence[AttachedFile] = ()) -> ShellRun:
         argv = [*SHELL, script(offer.text), *context.arguments]

@@ -50,11 +50,10 @@ def translator(
         "the prompt",
         folder="/home/dev/project",
         known=known,
-        fork_of=None,
         mode=mode,
         has_key=has_key,
         on_conversation=begun.append,
-        **others,
+        **{"fork_of": None, **others},
     )
     run.begun = begun
     return run
@@ -244,12 +243,55 @@ def test_a_cli_that_resumes_is_not_asked_for_a_replay():
 
 def test_a_copy_of_a_conversation_is_refused():
     """The turn ends in words: no prompt is sent to another conversation."""
-    run = AcpTranslator(
-        ANY, "p", folder="/", known=None, fork_of="s0", mode=None, has_key=False, on_conversation=lambda _: None
-    )
-    client = Client(run)
+    client = Client(translator(fork_of="s0", cli=ANY))
     client.answer("initialize", INITIALIZED)
-    assert "cannot fork" in (run.error or "") and run.input_complete
+    assert "cannot fork" in (client.run.error or "") and client.run.input_complete
+
+
+FORKS = {"protocolVersion": 1, "agentCapabilities": {"sessionCapabilities": {"fork": {}, "resume": {}}}}
+
+
+def test_a_copy_of_a_conversation_is_made_where_the_cli_announces_it():
+    """The prompt goes to the copy, whose id is kept. The cost that the CLI tells may be that of the original, too."""
+    client = Client(translator(fork_of="s0", cli=ANY, mode=None))
+    client.answer("initialize", FORKS)
+    assert client.sent[-1]["params"] == {"sessionId": "s0", "cwd": "/home/dev/project", "mcpServers": []}
+    client.answer("session/fork", SESSION)
+    assert (client.run.begun, client.sent[-1]["params"]["sessionId"]) == (["s1"], "s1")
+    client.update("usage_update", used=1, size=10, cost={"amount": 3, "currency": "USD"})
+    client.answer("session/prompt", {"stopReason": "end_turn", "usage": {"inputTokens": 5}})
+    assert client.run.usage == usage_of({"a-model": (5, 0, 0, 0)}, model="a-model", turns=1)
+
+
+def test_a_copy_of_a_conversation_that_the_cli_has_forgotten():
+    """It ends the turn as one that would continue it."""
+    client = Client(translator(fork_of="s0", cli=ANY))
+    client.answer("initialize", FORKS)
+    client.answer("session/fork", error={"code": -32002, "message": "Resource not found"})
+    assert client.run.report.forgotten
+
+
+def test_a_cli_that_wants_to_be_signed_in_names_its_ways():
+    """As GitHub Copilot CLI and Qwen Code do."""
+    client = Client(translator(cli=KNOWN["copilot"]))
+    way = {"id": "copilot-login", "name": "Log in", "description": "Run `copilot login` in the terminal"}
+    client.answer("initialize", INITIALIZED | {"authMethods": [way, {"id": "key", "name": "An API key"}]})
+    client.answer("session/new", error={"code": -32000, "message": "Authentication required"})
+    assert client.run.error == (
+        "GitHub Copilot CLI is not signed in: Authentication required. On the agent's machine: "
+        "Run `copilot login` in the terminal; or: An API key"
+    )
+
+
+@pytest.mark.parametrize("opens", ["session/new", "session/resume", "session/fork"])
+def test_claude_by_acp_makes_no_calls_of_the_model_that_nobody_asked_for(opens):
+    """However the conversation is opened: those for titles and next prompts are not in what it reports."""
+    which = {"session/resume": {"known": "s1"}, "session/fork": {"fork_of": "s0"}}.get(opens, {})
+    client = Client(translator(cli=KNOWN["claude-agent-acp"], **which))
+    client.answer("initialize", FORKS)
+    assert client.sent[-1]["method"] == opens
+    options = client.sent[-1]["params"]["_meta"]["claudeCode"]["options"]
+    assert options["title"] and options["promptSuggestions"] is False
 
 
 def test_a_call_is_shown_once_its_arguments_are_known():

@@ -70,6 +70,13 @@ def test_an_agent_names_its_cli():
         cli_name(AgentKind.ACP, [])
 
 
+def test_an_agent_tells_whether_its_cli_copies_conversations():
+    """Of the kind `acp` those do that announce it; of an unknown one it is not known before it runs."""
+    copies = {kind: driver.takes_forks(["my-cli"]) for kind, driver in DRIVERS.items()}
+    assert {kind for kind, copied in copies.items() if copied} == {AgentKind.CLAUDE, AgentKind.CODEX}
+    assert [name for name in KNOWN if AcpDriver.takes_forks([name, "--debug"])] == ["opencode", "claude-agent-acp"]
+
+
 def test_a_known_cli_is_told_every_permission_mode_or_none():
     """None of them is laxer in a stricter mode."""
     for cli in KNOWN.values():

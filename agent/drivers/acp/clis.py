@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
+from typing import Any
 
+from onsembl.agent.drivers.json_lines import Json
 from onsembl.agent.errors import AgentError
 from onsembl.agent.mcp.tools import NAMES
 from onsembl.protocol.permissions import PermissionMode
@@ -25,7 +27,9 @@ class AcpCli:
     folder that it may read. `replay_ends_with` is the update that follows a replay of a conversation, when the CLI
     answers the request for it before the replay is over. `tool_title` is the title of a call of a tool by the names of
     the tool and its server. `forgotten` are texts of its error about a conversation that it does not have.
-    `mode_message` begins the message in which it says that its mode has changed, in the place of an update.
+    `mode_message` begins the message in which it says that its mode has changed, in the place of an update. `forks`
+    says whether it copies conversations (`session/fork`), and `session_settings` is what it is told, beside the
+    protocol, when it opens a conversation.
     """
 
     name: str
@@ -38,6 +42,8 @@ class AcpCli:
     forgotten: Sequence[str] = ()
     tool_title: str | None = None
     mode_message: str | None = None
+    forks: bool = False
+    session_settings: Json = field(default_factory=dict[str, Any])
 
     def own_tools(self, server: str) -> Sequence[str]:
         """The titles of calls of the agent's own tools, which need no permission, on the server of that name."""
@@ -61,7 +67,7 @@ GEMINI = AcpCli(
 )
 
 KNOWN: dict[str, AcpCli] = {
-    "opencode": AcpCli(name="OpenCode", argv=("opencode", "acp")),
+    "opencode": AcpCli(name="OpenCode", argv=("opencode", "acp"), forks=True),
     "copilot": AcpCli(name="GitHub Copilot CLI", argv=("copilot", "--acp", "--stdio")),
     "grok": AcpCli(name="Grok", argv=("grok", "agent", "stdio")),
     "qwen": AcpCli(name="Qwen Code", argv=("qwen", "--acp")),
@@ -77,6 +83,9 @@ KNOWN: dict[str, AcpCli] = {
             "full": "bypassPermissions",
         },
         tool_title="mcp__{server}__{tool}",
+        forks=True,
+        # Nobody sees the titles and the next prompts that it would ask of the model, in calls that it does not report.
+        session_settings={"claudeCode": {"options": {"title": "Onsembl", "promptSuggestions": False}}},
     ),
     "codex-acp": AcpCli(
         name="Codex by ACP",

@@ -36,7 +36,10 @@ class GeminiDriver:
     takes_rules = True
     takes_attachments = True
     takes_answers = True
-    takes_forks = False
+
+    @staticmethod
+    def takes_forks(arguments: Sequence[str]) -> bool:
+        return GEMINI.forks
 
     def start(self, offer: Offer, context: ProcessContext, files: Sequence[AttachedFile] = ()) -> TurnRun:
         own_mode = states(context.arguments, _MODE_FLAGS)  # the machine's owner has decided
@@ -53,7 +56,10 @@ class AcpDriver:
     takes_rules = True
     takes_attachments = True
     takes_answers = True
-    takes_forks = False
+
+    @staticmethod
+    def takes_forks(arguments: Sequence[str]) -> bool:
+        return cli_of(arguments).forks
 
     def start(self, offer: Offer, context: ProcessContext, files: Sequence[AttachedFile] = ()) -> TurnRun:
         return _start(cli_of(context.arguments), (), offer, context, files)
@@ -75,6 +81,7 @@ def _start(
     reason: str = "",
 ) -> TurnRun:
     ids, turn = _ids(context), offer.turn
+    source = turn.fork_of if turn is not None else None
     argv = [*cli.argv, *arguments]
     if turn is not None and turn.model is not None and cli.model_flag is not None:
         argv += [cli.model_flag, turn.model]
@@ -92,7 +99,7 @@ def _start(
         images=[(file.attachment.media_type, file.base64()) for file in files if file.attachment.is_image],
         folder=str(context.cwd),
         known=ids.known(turn),
-        fork_of=turn.fork_of if turn is not None else None,
+        fork_of=(ids.get(source) or source) if source is not None else None,
         mode=mode,
         model=turn.model if turn is not None else None,
         has_key=cli.key_method is not None and bool(os.environ.get(cli.key_method[1])),

@@ -64,6 +64,7 @@ _STOPPED: dict[str, str] = {
 _SPEAKERS: dict[str, Speaker] = {"agent_message_chunk": "agent", "agent_thought_chunk": "thought"}
 _OF_A_TURN = (*_SPEAKERS, "tool_call", "tool_call_update", "plan")
 """Updates that, before the prompt, belong to no turn of this run."""
+_OF_A_KNOWN_CONVERSATION = ("session/load", "session/resume", "session/fork")
 _SILENT = ("user_message_chunk", "available_commands_update", "config_option_update", "session_info_update")
 """Updates that show nothing. A `user_message_chunk` is the prompt, or belongs to a replay."""
 
@@ -72,8 +73,8 @@ class AcpTranslator:
     """One run of a CLI that speaks ACP, for one prompt; an `onsembl.agent.drivers.turn_run.Translator`.
 
     `known` is the CLI's own id of the conversation that the prompt continues; None begins one, and then
-    `on_conversation` is called with its id before the prompt is sent. `fork_of` is the id of the conversation of which
-    a new one would be a copy. `mcp_servers` are servers of tools for the CLI, as ACP names them, and `own_tools` the
+    `on_conversation` is called with its id before the prompt is sent. `fork_of` is the CLI's own id of the conversation
+    of which a new one is a copy. `mcp_servers` are servers of tools for the CLI, as ACP names them, and `own_tools` the
     titles of calls of the agent's own tools, which need no permission.
     """
 
@@ -115,6 +116,8 @@ class AcpTranslator:
         self._rpc = JsonRpc(versioned=True)
         self._version = ""
         self._session = ""
+        self._sign_ins: list[Json] = []
+        """The ways to sign in that the CLI offers."""
         self._replays = False
         self._after_replay: Json | None = None
         self._interrupted = False
@@ -234,9 +237,9 @@ class AcpTranslator:
             yield from self._end("failed", text)
             return
         self._version = short(as_text(as_object(answer.get("agentInfo")).get("version")))
-        methods = [as_text(method.get("id")) for method in as_objects(answer.get("authMethods"))]
+        self._sign_ins = as_objects(answer.get("authMethods"))
         key_method = self._cli.key_method[0] if self._cli.key_method is not None and self._has_key else None
-        if key_method in methods:
+        if key_method in [as_text(method.get("id")) for method in self._sign_ins]:
             self._rpc.ask("authenticate", lambda _: self._open(answer), methodId=key_method)
         else:
             yield from self._open(answer)
@@ -244,16 +247,21 @@ class AcpTranslator:
     def _open(self, initialized: Json) -> Iterator[TurnEvent]:
         """Begin the conversation, or continue it: without a replay where the CLI can."""
         place: Json = {"cwd": self._folder, "mcpServers": self._mcp_servers}
+        if self._cli.session_settings:
+            place["_meta"] = self._cli.session_settings
         capabilities = as_object(initialized.get("agentCapabilities"))
+        of_sessions = as_object(capabilities.get("sessionCapabilities"))
         if as_object(capabilities.get("promptCapabilities")).get("image") is True:  # else it has their paths
             self._prompt += [{"type": "image", "mimeType": kind, "data": data} for kind, data in self._images]
         if self._cannot is not None:
             yield from self._end("failed", self._cannot)
-        elif self._known is None and self._fork_of is not None:
-            yield from self._end("failed", f"{self._cli.name} cannot fork a conversation. Begin a new one.")
-        elif self._known is None:
+        elif self._known is None and self._fork_of is None:
             self._rpc.ask("session/new", self._opened, **place)
-        elif "resume" in as_object(capabilities.get("sessionCapabilities")):
+        elif self._known is None and "fork" in of_sessions:
+            self._rpc.ask("session/fork", self._opened, sessionId=self._fork_of, **place)
+        elif self._known is None:
+            yield from self._end("failed", f"{self._cli.name} cannot fork a conversation. Begin a new one.")
+        elif "resume" in of_sessions:
             self._session = self._known
             self._rpc.ask("session/resume", self._opened, sessionId=self._known, **place)
         elif capabilities.get("loadSession") is True:
@@ -322,9 +330,8 @@ class AcpTranslator:
 
     def _turn_cost(self) -> float | None:
         """The cost of this turn. The CLIs tell that of the conversation so far, and none tells it before the turn."""
-        if self._cost is None or self._known is not None:
-            return None
-        return self._cost
+        begun = self._known is None and self._fork_of is None
+        return self._cost if begun else None
 
     def _end(self, outcome: TurnOutcome, error: str | None) -> Iterator[TurnEvent]:
         if not self._ended:
@@ -359,14 +366,22 @@ class AcpTranslator:
         text = _error_text(error)
         self._limits.end_turn(at_limit=error.get("code") == TOO_MANY_REQUESTS, untouched=not self._acted)
         if error.get("code") == AUTHENTICATION_REQUIRED or method == "authenticate":
-            text = with_doctor(f"{self._cli.name} is not signed in: {text}")
-        elif method in ("session/load", "session/resume"):
+            text = self._not_signed_in(text)
+        elif method in _OF_A_KNOWN_CONVERSATION:
             if error.get("code") == RESOURCE_NOT_FOUND or any(known in text for known in self._cli.forgotten):
                 self._forgotten = True
                 text = f"{self._cli.name} does not know this conversation any more. Begin a new one."
         elif method == "session/set_mode":
             text = f"{self._cli.name} refused the permission mode {self._mode}: {text}"
         yield from self._end("failed", text)
+
+    def _not_signed_in(self, text: str) -> str:
+        """The error of a CLI that wants to be signed in, with the ways that it offers; the doctor knows Gemini's."""
+        cause = f"{self._cli.name} is not signed in: {text}"
+        ways = [as_text(method.get("description")) or as_text(method.get("name")) for method in self._sign_ins]
+        if self._cli.key_method is not None or not any(ways):
+            return with_doctor(cause)
+        return short(f"{cause.rstrip('.')}. On the agent's machine: {'; or: '.join(filter(None, ways))}")
 
     def _request(self, request: Request) -> Iterator[TurnEvent]:
         """A request of the CLI. A person is asked for permission; any other request is answered with an error."""

@@ -48,7 +48,10 @@ class ClaudeDriver:
     takes_rules = True
     takes_attachments = True
     takes_answers = True
-    takes_forks = True
+
+    @staticmethod
+    def takes_forks(arguments: Sequence[str]) -> bool:
+        return True
 
     def start(self, offer: Offer, context: ProcessContext, files: Sequence[AttachedFile] = ()) -> TurnRun:
         argv = [*ARGV, *context.arguments]
