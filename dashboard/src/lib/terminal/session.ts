@@ -1,6 +1,7 @@
 import type { Tokens } from "../api.ts";
 import { bytes as amount } from "../format.ts";
 import type { Attached, Controlled, Gap, KeysTaken, StreamStarted, TerminalClient } from "../protocol.ts";
+import { withCtrl } from "./ctrl.ts";
 import { Flow, type Place } from "./flow.ts";
 import { TerminalSocket, type LinkStatus } from "./socket.ts";
 import { Screen, type ScreenOptions, type Size } from "./terminal.ts";
@@ -46,6 +47,7 @@ export class TerminalSession {
   /** The person has chosen a size below the floor: it stays until this window gets control again. */
   #fitted = false;
   #resizeTimer: ReturnType<typeof setTimeout> | undefined;
+  #ctrlUsed: (() => void) | null = null;
 
   constructor(host: HTMLElement, options: SessionOptions) {
     this.#options = options;
@@ -108,7 +110,17 @@ export class TerminalSession {
 
   /** Types a text into the terminal. */
   type(text: string): void {
-    this.#socket.type(text);
+    const held = this.#ctrlUsed;
+    if (held !== null && text.length === 1) {
+      this.#ctrlUsed = null;
+      held();
+      this.#socket.type(withCtrl(text));
+    } else this.#socket.type(text);
+  }
+
+  /** Holds Ctrl for the next key, which a phone's keyboard lacks; then `used` is called. Null lets go of it. */
+  holdCtrl(used: (() => void) | null): void {
+    this.#ctrlUsed = used;
   }
 
   /** Interrupts the running command by Ctrl-C, or in the way of its CLI. */

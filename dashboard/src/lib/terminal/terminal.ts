@@ -289,11 +289,22 @@ export class Screen {
     this.#terminal.scrollToBottom();
   }
 
-  /** The text of scrollback and screen, wrapped lines joined. */
-  text(): string {
+  /** Whether a program shows a full screen, which has no lines that could be wrapped in another way. */
+  get fullScreen(): boolean {
+    return this.#terminal.buffer.active.type === "alternate";
+  }
+
+  /** Calls `changed` after each change of the text, until the returned function is called. */
+  watch(changed: () => void): () => void {
+    const watched = this.#terminal.onWriteParsed(changed);
+    return () => watched.dispose();
+  }
+
+  /** The text of scrollback and screen, or of their last `rows` rows, wrapped lines joined. */
+  text(rows = Number.POSITIVE_INFINITY): string {
     const buffer = this.#terminal.buffer.active;
     const lines: string[] = [];
-    for (let y = 0; y < buffer.length; y++) {
+    for (let y = Math.max(0, buffer.length - rows); y < buffer.length; y++) {
       const line = buffer.getLine(y);
       if (line === undefined) continue;
       const text = line.translateToString(true);
