@@ -184,6 +184,7 @@ async def test_only_the_window_that_types_sets_the_size(center: Api, visit, tmp_
         small = await visit(center.url, {"width": 500, "height": 400})
         await small.come_back(account.email, "/#/agents/one")
         await small.attached()
+        await small.page.get_by_role("button", name="Screen", exact=True).click()  # in the place of the wrapped text
         for window in (large, small):
             await expect(window.page.locator(".size")).to_have_text("120×32")
         await small.page.get_by_role("button", name="Type here").click()
