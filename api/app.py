@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -29,7 +28,7 @@ from onsembl.api.auth.rejections import Rejections
 from onsembl.api.auth.sign_in_audit import audit_sign_ins
 from onsembl.api.database_state import DatabaseState
 from onsembl.api.event_feed import EventFeed
-from onsembl.api.http.client_address import ClientAddress
+from onsembl.api.http.client_address import FORWARDED_FOR, ClientAddress
 from onsembl.api.http.dashboard import SecurityHeaders, config, page_routes, security_headers
 from onsembl.api.http.health import Readiness, healthz, readyz
 from onsembl.api.http.host_check import KnownHosts
@@ -54,6 +53,7 @@ from onsembl.api.routes.devices import ROUTES as DEVICE_ROUTES
 from onsembl.api.routes.metrics import metrics
 from onsembl.api.routes.table import ENDPOINTS
 from onsembl.api.services import Services
+from onsembl.api.serving import MAX_FRAME_BYTES
 from onsembl.api.settings import Settings
 from onsembl.api.terminals.agent_presence import AgentPresence
 from onsembl.api.terminals.agent_reports import AgentReports
@@ -63,9 +63,8 @@ from onsembl.api.terminals.hub import Hub
 from onsembl.api.terminals.terminal_socket import terminal_socket
 from onsembl.fleet.commands import SendError
 from onsembl.fleet.listener import Listener
-from onsembl.protocol.messages import FIRST_MESSAGE_SECONDS
 from onsembl.realtime.builtin import BuiltinSupabase
-from onsembl.realtime.channels.limits import RealtimeLimits
+from onsembl.realtime.channels.proxy import RealtimeProxy
 from onsembl.realtime.operators import OperatorDirectory
 from onsembl.sql import audit_chain, instances
 from onsembl.sql.cancellation import cancel_until_done
@@ -105,12 +104,8 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
             on_rejected=on_rejected,
             on_failure=on_failure,
             settings=settings.auth,
-            limits=RealtimeLimits(
-                unauthenticated_per_address=settings.limits.unauthenticated_realtime_sockets,
-                authentication_seconds=math.inf if settings.anonymous_broadcast else FIRST_MESSAGE_SECONDS,
-                anonymous_broadcast=settings.anonymous_broadcast,
-                regular_expressions=False,
-            ),
+            limits=settings.realtime_limits,
+            realtime_proxy=_realtime_proxy(settings),
         )
 
     @asynccontextmanager
@@ -159,6 +154,12 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
         },
     )
     return app
+
+
+def _realtime_proxy(settings: Settings) -> RealtimeProxy | None:
+    if settings.realtime_url is None:
+        return None
+    return RealtimeProxy(settings.realtime_url, settings.client_address_header or FORWARDED_FOR, MAX_FRAME_BYTES)
 
 
 def _middleware(settings: Settings, headers: Mapping[str, str]) -> list[Middleware]:

@@ -21,8 +21,8 @@ from onsembl.api.terminals.hub import Hub
 from onsembl.fleet.activities import ActivityFigures
 from onsembl.protocol.activity import AgentActivity
 from onsembl.protocol.states import CommandState
-from onsembl.protocol.waking import JOBS_PER_WORKER, wanted_workers
-from onsembl.realtime.builtin import BuiltinSupabase
+from onsembl.protocol.waking import wanted_workers
+from onsembl.realtime.channels.server import RealtimeServer
 from onsembl.sql.jobs import Load
 from onsembl.sql.stats import Unfinished
 from onsembl.sql.vendor_limits import LimitFigures
@@ -133,17 +133,10 @@ def resident_bytes() -> int | None:
 
 @dataclass(slots=True, eq=False)
 class StateMetrics(Collector):
-    """The present state of the process, of the queue and of the agents; `unfinished`, `limits` and `activities` are set
-    just before each reading."""
+    """The present state of the process and of its database."""
 
     hub: Hub
-    builtin: BuiltinSupabase | None
     database: DatabaseState
-    unfinished: Unfinished | None = None
-    limits: LimitFigures | None = None
-    activities: ActivityFigures | None = None
-    load: Load | None = None
-    jobs_per_worker: int = JOBS_PER_WORKER
 
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus-client for each reading."""
@@ -159,16 +152,39 @@ class StateMetrics(Collector):
         if self.database.size is not None:
             yield _gauge("onsembl_database_bytes", "Size of the database.", self.database.size)
         yield _gauge("onsembl_database_read_only", "1 while the database takes no changes.", self.database.read_only)
-        if self.builtin is not None:
-            realtime = self.builtin.realtime
-            yield _gauge("onsembl_realtime_sockets", "Connected sockets of Realtime.", len(realtime.sockets))
-            subscribers = len(realtime.feed.subscribers)
-            yield _gauge("onsembl_realtime_subscribers", "Channels that subscribe to changes of rows.", subscribers)
-            yield _gauge(
-                "onsembl_realtime_lag_seconds",
-                "Time from the last commit to its delivery; the commit's age while it is not delivered.",
-                realtime.feed.lag,
-            )
+
+
+@dataclass(slots=True, eq=False)
+class RealtimeMetrics(Collector):
+    """The present state of the built-in Realtime in this process."""
+
+    realtime: RealtimeServer
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by prometheus-client for each reading."""
+        feed = self.realtime.feed
+        yield _gauge("onsembl_realtime_sockets", "Connected sockets of Realtime.", len(self.realtime.sockets))
+        subscribers = len(feed.subscribers)
+        yield _gauge("onsembl_realtime_subscribers", "Channels that subscribe to changes of rows.", subscribers)
+        yield _gauge(
+            "onsembl_realtime_lag_seconds",
+            "Time from the last commit to its delivery; the commit's age while it is not delivered.",
+            feed.lag,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FleetMetrics(Collector):
+    """What the database has of the queue and of the agents, the same for every process."""
+
+    unfinished: Unfinished | None
+    limits: LimitFigures | None
+    activities: ActivityFigures | None
+    load: Load | None
+    jobs_per_worker: int
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by prometheus-client for each reading."""
         if self.unfinished is not None:
             yield from _of_commands(self.unfinished)
         if self.limits is not None:

@@ -21,7 +21,7 @@ from onsembl.api.event_feed import EventFeed
 from onsembl.api.http.problems import Problem
 from onsembl.api.http.unreadable_values import UnreadableValues
 from onsembl.api.instances.affinity import Affinity
-from onsembl.api.metrics import Metrics, StateMetrics
+from onsembl.api.metrics import Metrics, RealtimeMetrics, StateMetrics
 from onsembl.api.settings import Settings
 from onsembl.api.terminals.agent_presence import AgentPresence
 from onsembl.api.terminals.agent_reports import AgentReports
@@ -61,13 +61,13 @@ class Services:
     background_tasks: BackgroundTasks = field(default_factory=BackgroundTasks)
     verifying: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the audit log is verified, which uses a connection for minutes."""
-    state_metrics: StateMetrics = field(init=False)
     _recorded: dict[OperatorId, tuple[str, Role]] = field(default_factory=dict[OperatorId, tuple[str, Role]])
     _forget_count: int = 0
 
     def __post_init__(self) -> None:
-        self.state_metrics = StateMetrics(self.hub, self.builtin, self.database)
-        self.metrics.registry.register(self.state_metrics)
+        self.metrics.registry.register(StateMetrics(self.hub, self.database))
+        if self.builtin is not None and self.builtin.realtime is not None:
+            self.metrics.registry.register(RealtimeMetrics(self.builtin.realtime))
 
     async def authorize(self, token: str, least: Role, address: str) -> Operator:
         """The operator at `address` who holds the access token, if the role includes `least`. Raises Problem 401, 403,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from onsembl.api.auth.rate_limits import RateLimits
 from onsembl.api.terminals.archiver import STREAM_BYTES, TOTAL_BYTES
+from onsembl.protocol.messages import FIRST_MESSAGE_SECONDS
 from onsembl.protocol.states import AgentKind
 from onsembl.protocol.stop_timeouts import HALT_SECONDS, StopTimeouts
 from onsembl.protocol.waking import JOBS_PER_WORKER
 from onsembl.realtime.auth.settings import AuthSettings
+from onsembl.realtime.channels.limits import RealtimeLimits
 from onsembl.realtime.hosted import HostedProject
 from onsembl.tasks.standby import StandbySettings
 from onsembl.tasks.worker import INSTANCE_DEAD_SECONDS, WorkerSettings
@@ -43,6 +46,8 @@ class Settings:
     `connections` is how many connections to the database the process uses at most, with its worker; the built-in
     Supabase has its own. A database that comes near `database_limit` (bytes) is an alert.
     Statements go to `pooler_url`, if there is one: it may lead to a pooler in transaction mode.
+    With `realtime_url`, the clients of the built-in Realtime are passed on to the process at this URL.
+    `process` is this process's name among those of one `up`, and `siblings` has the URLs of the others by name.
     """
 
     database_url: str
@@ -74,8 +79,21 @@ class Settings:
     connections: int = CONNECTIONS
     pooler_url: str | None = None
     database_limit: int | None = None
+    realtime_url: str | None = None
+    process: str = ""
+    siblings: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def instance_heartbeat(self) -> float:
         """The interval of this instance's heartbeats: some of them may be late."""
         return self.instance_dead_after / 4
+
+    @property
+    def realtime_limits(self) -> RealtimeLimits:
+        """The limits of the built-in Realtime."""
+        return RealtimeLimits(
+            unauthenticated_per_address=self.limits.unauthenticated_realtime_sockets,
+            authentication_seconds=math.inf if self.anonymous_broadcast else FIRST_MESSAGE_SECONDS,
+            anonymous_broadcast=self.anonymous_broadcast,
+            regular_expressions=False,
+        )

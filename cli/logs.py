@@ -75,13 +75,29 @@ def _plain(value: object) -> bool:
     return isinstance(value, str | int | None) or (isinstance(value, float) and math.isfinite(value))
 
 
+class _PartName(logging.Filter):
+    """Adds the name of this process to each record."""
+
+    def __init__(self, part: str) -> None:
+        super().__init__()
+        self._part = part
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.process_name = self._part
+        return True
+
+
 def configure(
-    level: int, pattern: str = "%(asctime)s %(levelname)s %(name)s %(message)s", informs: Sequence[str] = ()
+    level: int,
+    pattern: str = "%(asctime)s %(levelname)s %(name)s %(message)s",
+    informs: Sequence[str] = (),
+    part: str | None = None,
 ) -> None:
     """Write this process's log to standard error.
 
     The log is text in the format `pattern` from `level` up, or JSON from INFO up; of the loggers in `informs` always
-    from INFO up. `ONSEMBL_LOG_LEVEL` overrides the level of all. Raises ClickException when a setting has an unknown
+    from INFO up. `part` names this process in each line, among those of one command. `ONSEMBL_LOG_LEVEL` overrides the
+    level of all. Raises ClickException when a setting has an unknown
     value.
     """
     as_json = _chosen(FORMAT, FORMATS) == "json"
@@ -91,6 +107,9 @@ def configure(
     elif as_json:
         level = logging.INFO
     handler = logging.StreamHandler()
+    if part is not None:
+        handler.addFilter(_PartName(part))
+        pattern = f"{pattern} (%(process_name)s)"
     handler.setFormatter(JsonFormatter() if as_json else TextFormatter(pattern))
     logging.captureWarnings(True)
     # Debug messages of libraries may contain secrets.

@@ -31,6 +31,7 @@ from onsembl.realtime.auth.signing_keys import SigningKeys
 from onsembl.realtime.builtin_operators import BuiltinOperators
 from onsembl.realtime.channels.app import RealtimeApp
 from onsembl.realtime.channels.limits import RealtimeLimits
+from onsembl.realtime.channels.proxy import RealtimeProxy
 from onsembl.realtime.channels.server import RealtimeServer
 from onsembl.realtime.keys import PUBLISHABLE, SECRET, ProjectKeys, new_key
 from onsembl.realtime.tokens import AccessTokens
@@ -56,7 +57,7 @@ class BuiltinSupabase:
 
     `on_event` gets each sign-in and each change to a user, for the audit log. A request waits for it and fails when it
     fails. `on_rejected` gets every other rejected request, and `on_failure` the error of a background task that fails
-    after each restart.
+    after each restart. With `realtime_proxy`, another process serves Realtime, and this one passes its clients on.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class BuiltinSupabase:
         settings: AuthSettings | None = None,
         passwords: Passwords | None = None,
         limits: RealtimeLimits | None = None,
+        realtime_proxy: RealtimeProxy | None = None,
     ) -> None:
         self._settings = settings or AuthSettings()
         self._on_event = on_event
@@ -80,14 +82,14 @@ class BuiltinSupabase:
         )
         self._tokens = AccessTokens(issuer, self._settings.access_token_lifetime)
         self._passwords = passwords or Passwords(self._settings.hasher)
-        self._realtime = RealtimeApp(database_url, limits, on_rejected, on_failure)
-        self._signing_keys = SigningKeys(self._pool, self._tokens, self._settings, self.realtime.disconnect_users)
+        self._realtime = (
+            RealtimeApp(database_url, limits, on_rejected, on_failure) if realtime_proxy is None else realtime_proxy
+        )
+        self._signing_keys = SigningKeys(self._pool, self._tokens, self._settings, self._disconnect_users)
         self._started: _Started | None = None
         self._stack = AsyncExitStack()
-        self.routes: list[BaseRoute] = [
-            Mount("/auth/v1", self._serve_auth),
-            Mount("/realtime/v1", self._realtime.app),
-        ]
+        self.realtime_routes: list[BaseRoute] = [Mount("/realtime/v1", self._realtime.app)]
+        self.routes: list[BaseRoute] = [Mount("/auth/v1", self._serve_auth), *self.realtime_routes]
 
     async def start(self) -> None:
         """Read the project's keys, or make them on the first start; then serve. Raises psycopg.OperationalError."""
@@ -125,9 +127,13 @@ class BuiltinSupabase:
         return self._running.keys.secret
 
     @property
-    def realtime(self) -> RealtimeServer:
-        """The sockets of Realtime with their topics and counters."""
+    def realtime(self) -> RealtimeServer | None:
+        """The sockets of Realtime with their topics and counters; None when another process serves them."""
         return self._realtime.server
+
+    def _disconnect_users(self) -> None:
+        if self.realtime is not None:
+            self.realtime.disconnect_users()
 
     @property
     def operators(self) -> BuiltinOperators:

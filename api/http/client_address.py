@@ -11,6 +11,9 @@ from ipaddress import ip_address
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+FORWARDED_FOR = "X-Forwarded-For"
+"""The header in which one process of ours passes a client's address to another, unless the settings name one."""
+
 
 def client_address(connection: HTTPConnection) -> str:
     """The client's network address, without its port; empty when there is none (a Unix socket)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -17,6 +17,7 @@ from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, Epoch, InstanceId, OperatorId
 from onsembl.protocol.messages import Leave
 from onsembl.protocol.ownership import Differences, differences
+from onsembl.realtime.builtin import BuiltinSupabase
 from onsembl.sql import agents, instances, operators
 from onsembl.sql.database import DATABASE_ERRORS, Pool
 
@@ -221,6 +222,12 @@ class Instance:
             elif operator_id in (None, link.operator_id):
                 self._start(link.authorize_again())
         if self._services.builtin is not None:
-            # Clients whose tokens still count reconnect; policies decide.
-            for id in disabled if operator_id is None else {operator_id}:
-                self._services.builtin.realtime.disconnect_user(str(id), CloseCode.NORMAL)
+            disconnect_users(self._services.builtin, disabled if operator_id is None else {operator_id})
+
+
+def disconnect_users(builtin: BuiltinSupabase, changed: Collection[OperatorId]) -> None:
+    """Close the sockets of Realtime of operators who were changed, where this process serves them. Clients whose tokens
+    still count reconnect; policies decide."""
+    if builtin.realtime is not None:
+        for operator_id in changed:
+            builtin.realtime.disconnect_user(str(operator_id), CloseCode.NORMAL)

@@ -9,13 +9,16 @@ from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from typing import TypeVar
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 
 from onsembl.api.http.client_address import client_address
 from onsembl.api.http.endpoint import bearer
 from onsembl.api.http.problems import Problem, unauthenticated
+from onsembl.api.instances.sibling_metrics import OWN, all_processes
+from onsembl.api.metrics import FleetMetrics
 from onsembl.api.services import Services
 from onsembl.fleet import activities
 from onsembl.sql import jobs, stats, vendor_limits
@@ -32,21 +35,41 @@ FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "fly-client-ip", "via"
 
 
 async def metrics(request: Request) -> Response:
-    """The endpoint. Those of the database are left out while it does not answer."""
+    """The endpoint. Those of the database are left out while it does not answer.
+
+    Where `up` runs several processes, the one that is asked adds the metrics of the others, which it asks for with the
+    query `process=own`.
+    """
     services: Services = request.app.state.services
+    settings = services.settings
     try:
-        _admit(request, services)
+        admit(request, settings.metrics_token)
     except Problem as problem:
         services.rejections.record("GET /metrics", problem.detail, client_address(request))
         raise
-    limits = await _read(services, vendor_limits.figures, "The limits")
-    figures = await _read(services, activities.figures, "The agents' activities")
-    load = await _read(services, lambda conn: jobs.load(conn, services.settings.dead_after), "The jobs")
-    services.state_metrics.unfinished = await count_unfinished(services)  # and nothing awaits until it is read
-    services.state_metrics.limits = limits
-    services.state_metrics.load, services.state_metrics.jobs_per_worker = load, services.settings.jobs_per_worker
-    services.state_metrics.activities = figures
-    return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    if request.query_params.get("process") == OWN:
+        return _text(services.metrics.registry)
+    fleet = await _fleet_metrics(services)
+    if not settings.siblings:
+        return _text(services.metrics.registry, fleet)
+    return _text(await all_processes(services.metrics.registry, settings), fleet)
+
+
+def _text(*collectors: Collector) -> Response:
+    registry = CollectorRegistry()
+    for collector in collectors:
+        registry.register(collector)
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _fleet_metrics(services: Services) -> FleetMetrics:
+    return FleetMetrics(
+        limits=await _read(services, vendor_limits.figures, "The limits"),
+        activities=await _read(services, activities.figures, "The agents' activities"),
+        load=await _read(services, lambda conn: jobs.load(conn, services.settings.dead_after), "The jobs"),
+        unfinished=await count_unfinished(services),
+        jobs_per_worker=services.settings.jobs_per_worker,
+    )
 
 
 async def count_unfinished(services: Services) -> Unfinished | None:
@@ -64,11 +87,10 @@ async def _read(services: Services, read: Callable[[Connection], Awaitable[T]], 
         return None
 
 
-def _admit(request: Request, services: Services) -> None:
-    """Raises Problem 401 or 403."""
-    wanted = services.settings.metrics_token
-    if wanted is not None:
-        if not secrets.compare_digest(bearer(request).encode(), wanted.encode()):
+def admit(request: Request, token: str | None) -> None:
+    """Let through who shows the token or, if there is none, this machine. Raises Problem 401 or 403."""
+    if token is not None:
+        if not secrets.compare_digest(bearer(request).encode(), token.encode()):
             raise unauthenticated("This is not the token for metrics.")
     elif not _from_here(request):
         raise Problem(403, "Metrics are for this machine, unless a token is set (ONSEMBL_METRICS_TOKEN).")

@@ -25,14 +25,15 @@ from onsembl.sql.stats import Unfinished
 
 async def read_statistics(call: Call[NoBody]) -> Statistics:
     services = call.services
-    hub, metrics, builtin = services.hub, services.metrics, services.builtin
+    hub, metrics = services.hub, services.metrics
+    realtime = services.builtin.realtime if services.builtin is not None else None
     unfinished = await count_unfinished(services)
     return Statistics(
         instance_id=services.presence.instance_id,
         at=time.time(),
         agents=len(hub.links),
         viewers=len(hub.viewers),
-        realtime_subscribers=len(builtin.realtime.feed.subscribers) if builtin is not None else None,
+        realtime_subscribers=len(realtime.feed.subscribers) if realtime is not None else None,
         terminal_bytes=hub.received,
         deliveries=hub.delivered,
         archive_lag_bytes=hub.archiver.budget.used,

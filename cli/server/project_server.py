@@ -24,7 +24,7 @@ def serve_project(database_url: str, listener: socket.socket) -> None:
     async def stopping() -> None:
         return
 
-    serve(create_project_app(builtin), listener, started, stopping)
+    serve(create_project_app(builtin), [listener], started, stopping)
 
 
 async def _ignore(_event: AuthEvent) -> None:

@@ -7,7 +7,7 @@ import gc
 import resource
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import uvicorn
@@ -34,12 +34,12 @@ class Failure:
 
 def serve(
     app: Starlette,
-    listener: socket.socket,
+    listeners: Sequence[socket.socket],
     started: Callable[[], Awaitable[None]],
     stopping: Callable[[], Awaitable[None]],
     failure: Failure | None = None,
 ) -> None:
-    """Serve on `listener`. `started` runs when requests are answered, `stopping` before the server stops.
+    """Serve on `listeners`. `started` runs when requests are answered, `stopping` before the server stops.
 
     Raises CliError when the server does not start, and after the stop that a `failure` has caused.
     """
@@ -47,7 +47,7 @@ def serve(
     _limit_garbage_collection()
     config = uvicorn_config(app)
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(_run(uvicorn.Server(config), listener, started, stopping, failure or Failure()))
+        runner.run(_run(uvicorn.Server(config), listeners, started, stopping, failure or Failure()))
 
 
 def _limit_garbage_collection() -> None:
@@ -77,13 +77,13 @@ def _allow_many_sockets() -> None:
 
 async def _run(
     server: uvicorn.Server,
-    listener: socket.socket,
+    listeners: Sequence[socket.socket],
     started: Callable[[], Awaitable[None]],
     stopping: Callable[[], Awaitable[None]],
     failure: Failure,
 ) -> None:
     stop = asyncio.Event()
-    serving = asyncio.create_task(server.serve([listener]))
+    serving = asyncio.create_task(server.serve(list(listeners)))
     while not server.started:
         if serving.done():
             serving.result()

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +46,11 @@ from onsembl.realtime.hosted import HostedProject
 if TYPE_CHECKING:
     from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 
+LOOPBACK = "127.0.0.1"
+BUILTIN_CONNECTIONS = 10
+"""The connections to the database of the built-in Supabase in one process, at most."""
+SPARE_CONNECTIONS = 60
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Start:
@@ -70,6 +76,8 @@ class _Start:
     instance_dead_after: float
     pooler_url: str | None
     database_connections: int
+    instances: int
+    realtime_url: str | None
     database_limit: int | None
     mail_server: MailServer | None
     began: float
@@ -158,6 +166,24 @@ class _Start:
     show_default=True,
     help="For how many jobs one worker is wanted.",
 )
+@click.option(
+    "--instances",
+    type=click.IntRange(1, 64),
+    envvar="ONSEMBL_INSTANCES",
+    show_envvar=True,
+    default=1,
+    show_default=True,
+    help="API processes that share the port, to use more cores.",
+)
+@click.option(
+    "--realtime-url",
+    envvar="ONSEMBL_REALTIME_URL",
+    show_envvar=True,
+    help=(
+        "Pass the clients of the built-in Realtime on to the control center at this URL, which has the same database. "
+        "Name the same one on every other machine, so that their clients meet in channels."
+    ),
+)
 @dead_after_option
 @instance_dead_after_option
 @archive_days_option
@@ -190,6 +216,8 @@ def up(
     no_worker: bool,
     worker_wake_url: str | None,
     jobs_per_worker: int,
+    instances: int,
+    realtime_url: str | None,
     dead_after: float,
     instance_dead_after: float,
     archive_days: int,
@@ -240,6 +268,8 @@ def up(
         instance_dead_after=instance_dead_after,
         pooler_url=pooler_url,
         database_connections=database_connections,
+        instances=instances,
+        realtime_url=_realtime_url(realtime_url, hosted),
         database_limit=database_limit_mb * 1_000_000 if database_limit_mb is not None else None,
         mail_server=mail_server,
         began=began,
@@ -249,7 +279,7 @@ def up(
         return
     from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 
-    postgres = EmbeddedPostgres(data_dir)
+    postgres = EmbeddedPostgres(data_dir, {"max_connections": str(_most_connections(start))})
     if not (data_dir / "postgres").exists():
         print_line(f"Creating a database in {data_dir}")
     try:
@@ -266,13 +296,43 @@ def _instance_address(listener: socket.socket) -> str:
     return f"{host}:{listener.getsockname()[1]}"
 
 
+def _private_listeners(count: int) -> tuple[list[socket.socket], str]:
+    """A listening socket on a free port for each process, and the host at which other processes reach them.
+
+    On Fly, other machines reach them, too, by its private network.
+    """
+    machine, app = os.environ.get("FLY_MACHINE_ID"), os.environ.get("FLY_APP_NAME")
+    if machine and app:
+        return [listen("::", 0) for _ in range(count)], fly_address(machine, app)
+    return [listen(LOOPBACK, 0) for _ in range(count)], LOOPBACK
+
+
+def _most_connections(start: _Start) -> int:
+    """How many connections the embedded Postgres allows: those of each instance, and some for workers and tools."""
+    return max(200, start.instances * (start.database_connections + BUILTIN_CONNECTIONS) + SPARE_CONNECTIONS)
+
+
+def _realtime_url(url: str | None, hosted: HostedProject | None) -> str | None:
+    if not url:
+        return None
+    if hosted is not None:
+        raise CliError("--realtime-url is for the built-in Realtime; the Supabase project serves its own.")
+    return _http_url(url, "--realtime-url").rstrip("/")
+
+
+def _http_url(url: str, option: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise CliError(f"{option} must begin with http:// or https://, and name a host.")
+    return url
+
+
 def _wake_target(url: str | None) -> WakeTarget | None:
     if not url:
         return None
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise CliError("--worker-wake-url must begin with http:// or https://, and name a host.")
-    return WakeTarget(url=url, secret=os.environ.get("ONSEMBL_WORKER_WAKE_SECRET") or None)
+    return WakeTarget(
+        url=_http_url(url, "--worker-wake-url"), secret=os.environ.get("ONSEMBL_WORKER_WAKE_SECRET") or None
+    )
 
 
 def _hosted(database_url: str | None) -> HostedProject | None:
@@ -313,6 +373,7 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None, postgres: E
     from onsembl.api.app import create_app
     from onsembl.api.settings import Settings
     from onsembl.cli.server.demo import Demo
+    from onsembl.cli.server.instances import plan_processes, serve_processes
     from onsembl.cli.server.postgres_watch import keep_running
     from onsembl.cli.server.serve import Failure, serve
     from onsembl.realtime.auth.settings import AuthSettings
@@ -361,6 +422,7 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None, postgres: E
         database_limit=start.database_limit,
         auth=AuthSettings(mail_server=start.mail_server),
         metrics_token=os.environ.get("ONSEMBL_METRICS_TOKEN") or None,
+        realtime_url=start.realtime_url,
     )
     demo = Demo(start.data_dir / "demo") if start.demo else None
     failure = Failure()
@@ -377,7 +439,8 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None, postgres: E
         if start.hosted is None:
             await _print_first_operator(database_url)
         took = time.monotonic() - start.began
-        print_line(f"Onsembl is ready at {start.address} ({took:.1f} s). Stop it with Ctrl-C.")
+        number = f" with {start.instances} instances" if start.instances > 1 else ""
+        print_line(f"Onsembl is ready at {start.address}{number} ({took:.1f} s). Stop it with Ctrl-C.")
         if demo is not None:
             try:
                 await demo.start(address_of(start.listener), database_url)
@@ -389,7 +452,16 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None, postgres: E
         if demo is not None:
             await demo.stop()
 
-    serve(create_app(settings, failure.report), start.listener, started, stopping, failure)
+    if start.instances == 1:
+        serve(create_app(settings, failure.report), [start.listener], started, stopping, failure)
+        return
+    with ExitStack() as stack:
+        private, host = _private_listeners(start.instances + 1)
+        for listener in private:
+            stack.enter_context(listener)
+        serve_processes(
+            plan_processes(settings, start.instances, start.listener, private, host), started, stopping, failure
+        )
 
 
 async def _print_first_operator(database_url: str) -> None:
