@@ -15,7 +15,7 @@ from support.decisions import UNASKED, decided
 from onsembl.agent.drivers.acp.clis import GEMINI, KNOWN
 from onsembl.agent.drivers.acp.translator import AcpTranslator
 from onsembl.protocol.attention_messages import Allow, Decision, Deny
-from onsembl.protocol.permissions import PermissionMode
+from onsembl.protocol.permissions import PERMISSION_MODES, PermissionMode
 from onsembl.protocol.request_events import RequestOpened, RequestWithdrawn
 from onsembl.protocol.tool_rules import NO_RULES, ToolRules
 from onsembl.protocol.turn_events import (
@@ -95,6 +95,12 @@ class Client:
         self.answer("session/new", SESSION)
         self.answer("session/set_mode", {})
         assert self.sent[-1]["method"] == "session/prompt"
+        return self
+
+    def open_before_mode(self) -> Client:
+        """All until the mode is set."""
+        self.answer("initialize", INITIALIZED)
+        self.answer("session/new", SESSION)
         return self
 
     def of(self, kind: type) -> list:
@@ -269,6 +275,49 @@ def test_a_copy_of_a_conversation_that_the_cli_has_forgotten():
     client.answer("initialize", FORKS)
     client.answer("session/fork", error={"code": -32002, "message": "Resource not found"})
     assert client.run.report.forgotten
+
+
+@pytest.mark.parametrize("mode", PERMISSION_MODES)
+def test_qwen_code_does_not_begin_in_its_own_mode(mode):
+    """Which is one in which a model decides: nothing is prompted before it has ours."""
+    client = Client(translator(cli=KNOWN["qwen"], mode=mode))
+    client.answer("initialize", INITIALIZED)
+    client.answer("session/new", SESSION | {"modes": {"currentModeId": "auto"}})
+    assert client.sent[-1]["method"] == "session/set_mode"
+    assert (client.sent[-1]["params"]["modeId"] == "auto") == (mode == "auto")
+
+
+def test_a_mode_that_is_an_option():
+    """Copilot asks nothing with the option `allow_all`, which is set in the mode `full` only."""
+    for mode in ("ask", "full"):
+        client = Client(translator(cli=KNOWN["copilot"], mode=mode)).open_before_mode()
+        client.answer("session/set_mode", {})
+        if mode == "full":
+            assert client.sent[-1]["params"] == {"sessionId": "s1", "configId": "allow_all", "value": "on"}
+            client.answer("session/set_config_option", {})
+        assert client.sent[-1]["method"] == "session/prompt"
+    refused = Client(translator(cli=KNOWN["copilot"], mode="full")).open_before_mode()
+    refused.answer("session/set_mode", {})
+    refused.answer("session/set_config_option", error={"code": -32602, "message": "no such option"})
+    assert refused.run.error == "GitHub Copilot CLI refused the permission mode full: no such option"
+
+
+def test_tokens_of_a_cache_that_the_input_includes():
+    """As GitHub Copilot CLI reports them: written ones, too. The total tells."""
+    client = Client(translator(cli=ANY)).open()
+    told = {"inputTokens": 8264, "outputTokens": 28, "cachedReadTokens": 8000, "cachedWriteTokens": 56}
+    client.answer("session/prompt", {"stopReason": "end_turn", "usage": told | {"totalTokens": 8292}})
+    assert client.run.usage == usage_of({"a-model": (208, 28, 8000, 56)}, model="a-model", turns=1)
+
+
+def test_tokens_that_come_with_messages():
+    """Qwen Code tells those of each call of the model so, and none with the answer to the prompt."""
+    client = Client(translator(cli=ANY)).open()
+    told = {"usage": {"inputTokens": 4132, "outputTokens": 14, "totalTokens": 4146, "cachedReadTokens": 4000}}
+    for _ in range(2):
+        client.update("agent_message_chunk", content={"type": "text", "text": ""}, _meta=told)
+    client.answer("session/prompt", {"stopReason": "end_turn"})
+    assert client.run.usage == usage_of({"a-model": (264, 28, 8000, 0)}, model="a-model", turns=1)
 
 
 def test_a_cli_that_wants_to_be_signed_in_names_its_ways():

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from uuid import uuid4
 
@@ -74,15 +75,17 @@ def test_an_agent_tells_whether_its_cli_copies_conversations():
     """Of the kind `acp` those do that announce it; of an unknown one it is not known before it runs."""
     copies = {kind: driver.takes_forks(["my-cli"]) for kind, driver in DRIVERS.items()}
     assert {kind for kind, copied in copies.items() if copied} == {AgentKind.CLAUDE, AgentKind.CODEX}
-    assert [name for name in KNOWN if AcpDriver.takes_forks([name, "--debug"])] == ["opencode", "claude-agent-acp"]
+    copying = {name for name in KNOWN if AcpDriver.takes_forks([name, "--debug"])}
+    assert copying == {"opencode", "claude-agent-acp", "codex-acp"}
 
 
 def test_a_known_cli_is_told_every_permission_mode_or_none():
     """None of them is laxer in a stricter mode."""
     for cli in KNOWN.values():
         assert set(cli.modes) in (set(), set(PERMISSION_MODES))
-        told = [cli.modes[mode] for mode in PERMISSION_MODES if cli.modes]
-        assert [mode for at, mode in enumerate(told) if mode in told[: max(0, at - 1)]] == []
+        told = [(cli.modes[mode], cli.mode_options.get(mode)) for mode in PERMISSION_MODES if cli.modes]
+        steps = [mode for mode, _ in groupby(told)]
+        assert len(steps) == len(set(steps))
 
 
 async def test_any_cli_that_speaks_acp_runs_a_prompt(acp, shown):

@@ -10,7 +10,7 @@ from typing import Any
 from onsembl.agent.drivers.json_lines import Json
 from onsembl.agent.errors import AgentError
 from onsembl.agent.mcp.tools import NAMES
-from onsembl.protocol.permissions import PermissionMode
+from onsembl.protocol.permissions import PERMISSION_MODES, PermissionMode
 
 NO_COMMAND = (
     "Name the CLI after `--`: a known one (onsembl agent run --name NAME -- opencode), or any command that speaks ACP"
@@ -22,7 +22,8 @@ class AcpCli:
     """A CLI: how it is started and signed in, and its names of the permission modes.
 
     `modes` has for each of our modes the CLI's own, or the next stricter that the CLI has; without any, the CLI asks by
-    itself, and only the mode `plan` cannot be had. `key_method` is the way to sign in with an API key, and the
+    itself, and only the mode `plan` cannot be had. `mode_options` has for some of our modes an option of its own that
+    is set, too, and the option's value. `key_method` is the way to sign in with an API key, and the
     environment variable that has the key. `model_flag` and `folder_flag` are its options for a model and for a further
     folder that it may read. `replay_ends_with` is the update that follows a replay of a conversation, when the CLI
     answers the request for it before the replay is over. `tool_title` is the title of a call of a tool by the names of
@@ -35,6 +36,9 @@ class AcpCli:
     name: str
     argv: Sequence[str]
     modes: Mapping[PermissionMode, str] = field(default_factory=dict[PermissionMode, str])
+    mode_options: Mapping[PermissionMode, tuple[str, str]] = field(
+        default_factory=dict[PermissionMode, tuple[str, str]]
+    )
     key_method: tuple[str, str] | None = None
     model_flag: str | None = None
     folder_flag: str | None = None
@@ -66,11 +70,22 @@ GEMINI = AcpCli(
     mode_message="[MODE_UPDATE] ",
 )
 
+_SESSION_MODES = "https://agentclientprotocol.com/protocol/session-modes"
 KNOWN: dict[str, AcpCli] = {
     "opencode": AcpCli(name="OpenCode", argv=("opencode", "acp"), forks=True),
-    "copilot": AcpCli(name="GitHub Copilot CLI", argv=("copilot", "--acp", "--stdio")),
+    "copilot": AcpCli(
+        name="GitHub Copilot CLI",
+        argv=("copilot", "--acp", "--stdio"),
+        # Its autopilot asks nothing either, but goes on after the answer until the model calls the task complete.
+        modes={mode: f"{_SESSION_MODES}#{'plan' if mode == 'plan' else 'agent'}" for mode in PERMISSION_MODES},
+        mode_options={"full": ("allow_all", "on")},
+    ),
     "grok": AcpCli(name="Grok", argv=("grok", "agent", "stdio")),
-    "qwen": AcpCli(name="Qwen Code", argv=("qwen", "--acp")),
+    "qwen": AcpCli(
+        name="Qwen Code",
+        argv=("qwen", "--acp"),
+        modes={"plan": "plan", "ask": "default", "accept_edits": "auto-edit", "auto": "auto", "full": "yolo"},
+    ),
     "goose": AcpCli(name="Goose", argv=("goose", "acp")),
     "claude-agent-acp": AcpCli(
         name="Claude by ACP",
@@ -97,6 +112,7 @@ KNOWN: dict[str, AcpCli] = {
             "auto": "agent",
             "full": "agent-full-access",
         },
+        forks=True,
     ),
 }
 """The CLIs that are known by the name of their program."""

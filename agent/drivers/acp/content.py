@@ -9,6 +9,7 @@ from onsembl.agent.drivers.json_lines import Json, as_count, as_object, as_objec
 from onsembl.protocol.turn_events import Diff, PlanEntry, PlanStatus, ToolKind
 from onsembl.protocol.usage import NOTHING, Usage, add_counts, usage_of
 
+Counts = tuple[int, int, int, int]
 MAX_DIFF_LINES = 1000
 """How much of a file is compared."""
 _KINDS: dict[str, ToolKind] = {
@@ -104,10 +105,19 @@ def plan(update: Json) -> list[PlanEntry]:
     ]
 
 
-def usage(answer: Json, model: str | None, cost_usd: float | None) -> Usage:
-    """The tokens of a turn, from the answer to its prompt: by model in `_meta.quota`, else in `usage`."""
+def counted(before: Counts, update: Json) -> Counts:
+    """The tokens so far, with those that an update tells beside the protocol."""
+    told = _counts(as_object(as_object(update.get("_meta")).get("usage")))
+    entered, written, read, stored = add_counts(before, told)
+    return entered, written, read, stored
+
+
+def usage(answer: Json, counted: Counts, model: str | None, cost_usd: float | None) -> Usage:
+    """The tokens of a turn, from the answer to its prompt: by model in `_meta.quota`, else in `usage`, else those that
+    were `counted` before."""
     quota = as_object(as_object(answer.get("_meta")).get("quota"))
-    told = _counts(as_object(answer.get("usage")) or as_object(quota.get("token_count")))
+    answered = as_object(answer.get("usage")) or as_object(quota.get("token_count"))
+    told = _counts(answered) if answered else counted
     parts: dict[str, list[int]] = {}
     total = list(NOTHING)
     for part in as_objects(quota.get("model_usage")):
@@ -119,13 +129,13 @@ def usage(answer: Json, model: str | None, cost_usd: float | None) -> Usage:
     return usage_of(parts, model=model, turns=1, cost_usd=cost_usd)
 
 
-def _counts(told: Json) -> tuple[int, int, int, int]:
+def _counts(told: Json) -> Counts:
     """Input, output, cache read, cache write. The CLIs name them differently, and do not agree whether the input
-    includes the tokens that were read from a cache: the total tells."""
+    includes the tokens of the cache: the total tells."""
     entered = as_count(told.get("inputTokens", told.get("input_tokens")))
     written = as_count(told.get("outputTokens", told.get("output_tokens")))
     read = as_count(told.get("cachedReadTokens", told.get("cachedInputTokens", told.get("cached_tokens"))))
-    stored = as_count(told.get("cachedWriteTokens"))
+    stored = as_count(told.get("cachedWriteTokens", told.get("cacheWriteInputTokens")))
     if as_count(told.get("totalTokens")) == entered + written:
-        entered = max(0, entered - read)
+        entered = max(0, entered - read - stored)
     return entered, written, read, stored

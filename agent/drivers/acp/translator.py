@@ -48,7 +48,7 @@ from onsembl.protocol.turn_events import (
     TurnStarted,
 )
 from onsembl.protocol.turn_messages import MAX_DENIALS, Denial, TurnReport
-from onsembl.protocol.usage import Usage
+from onsembl.protocol.usage import NOTHING, Usage
 
 PROTOCOL_VERSION = 1
 AUTHENTICATION_REQUIRED = -32000
@@ -130,6 +130,8 @@ class AcpTranslator:
         self._cost: float | None = None
         self._context: tuple[int, int] | None = None
         self._usage: Usage | None = None
+        self._counted = NOTHING
+        """The tokens that were told with pieces of messages, as Qwen Code tells those of each call of the model."""
         self._forgotten = False
         self._limits = RateLimits()
         self._acted = False
@@ -292,7 +294,12 @@ class AcpTranslator:
 
     def _mode_set(self, mode: str) -> Iterator[TurnEvent]:
         self._current_mode = mode
-        yield from self._send_prompt()
+        option = self._cli.mode_options.get(self._mode) if self._mode is not None else None
+        if option is None:
+            yield from self._send_prompt()
+        else:
+            names = {"sessionId": self._session, "configId": option[0], "value": option[1]}
+            self._rpc.ask("session/set_config_option", lambda _: self._send_prompt(), **names)
 
     def _send_prompt(self) -> Iterator[TurnEvent]:
         if self._ended:
@@ -316,8 +323,7 @@ class AcpTranslator:
         """The turn has ended."""
         yield from self._end_message()
         yield from self._end_calls()
-        usage = content.usage(answer, self._model, self._turn_cost())
-        self._usage = usage
+        self._usage = content.usage(answer, self._counted, self._model, self._turn_cost())
         reason = as_text(answer.get("stopReason"))
         if self._stopped is not None:
             yield from self._end("failed", self._stopped)
@@ -371,7 +377,7 @@ class AcpTranslator:
             if error.get("code") == RESOURCE_NOT_FOUND or any(known in text for known in self._cli.forgotten):
                 self._forgotten = True
                 text = f"{self._cli.name} does not know this conversation any more. Begin a new one."
-        elif method == "session/set_mode":
+        elif method in ("session/set_mode", "session/set_config_option"):
             text = f"{self._cli.name} refused the permission mode {self._mode}: {text}"
         yield from self._end("failed", text)
 
@@ -451,6 +457,7 @@ class AcpTranslator:
             yield from self._end_message()
         match kind:
             case "agent_message_chunk" | "agent_thought_chunk":
+                self._counted = content.counted(self._counted, update)
                 yield from self._chunk(_SPEAKERS[kind], as_object(update.get("content")))
             case "tool_call" | "tool_call_update":
                 runs = update.get("status") not in (None, "pending")
