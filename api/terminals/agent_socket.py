@@ -218,6 +218,8 @@ class AgentSession:
             async with self._hub.connecting[self.agent_id]:
                 terminal = await self._connect(hello)
             await self._synchronize(hello, terminal)
+            if self._closing is not None:  # psycopg may lose a cancellation: see `cancel_until_done`
+                raise ConnectionRejected(*self._closing)
             await self._converse(terminal)
         finally:
             if self._hub.remove_agent(self) and terminal is not None:
