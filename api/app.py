@@ -47,6 +47,7 @@ from onsembl.api.http.request_log import RequestLog
 from onsembl.api.http.unreadable_values import UnreadableValues
 from onsembl.api.http.url_check import TextUrls
 from onsembl.api.instances.affinity import Affinity
+from onsembl.api.instances.drain import Drain
 from onsembl.api.instances.instance import Instance
 from onsembl.api.metrics import Metrics
 from onsembl.api.routes.devices import ROUTES as DEVICE_ROUTES
@@ -162,6 +163,12 @@ def _realtime_proxy(settings: Settings) -> RealtimeProxy | None:
     return RealtimeProxy(settings.realtime_url, settings.client_address_header or FORWARDED_FOR, MAX_FRAME_BYTES)
 
 
+async def drain(app: Starlette, hurry: asyncio.Event) -> None:
+    """Move the agents and viewers of an app that is about to stop to other instances; hurry when the event is set."""
+    services: Services = app.state.services
+    await services.drain.run(services.settings.drain_seconds, hurry)
+
+
 def _middleware(settings: Settings, headers: Mapping[str, str]) -> list[Middleware]:
     inner = [
         Middleware(RequestLog),
@@ -255,12 +262,14 @@ async def _start(
     unreadable = UnreadableValues(pool, counted.unreadable)
     stack.push_async_callback(unreadable.write)
     state = DatabaseState(pool, settings.database_limit)
+    presence = AgentPresence(pool, instance_id, reports)
     services = Services(
         settings=settings,
         pool=pool,
         hub=hub,
         affinity=Affinity(pool, settings.address, settings.instance_dead_after),
-        presence=AgentPresence(pool, instance_id, reports),
+        presence=presence,
+        drain=Drain(hub, presence, database.heartbeat, settings.address, settings.instance_dead_after),
         reports=reports,
         agent_keys=agent_keys,
         agent_tokens=agent_tokens,

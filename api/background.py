@@ -11,6 +11,9 @@ from onsembl.sql.cancellation import cancel_until_done
 
 logger = logging.getLogger(__name__)
 
+FINISH_SECONDS = 1.0
+"""How long the background tasks of a process that stops may take to finish, in seconds."""
+
 
 class BackgroundTasks:
     """Runs each coroutine as an asyncio task until it is done or the process stops.
@@ -28,7 +31,9 @@ class BackgroundTasks:
         task.add_done_callback(self._done)
 
     async def stop(self) -> None:
-        """Cancel the tasks that are still running, and wait for their end."""
+        """Wait for the tasks for at most `FINISH_SECONDS`, and cancel those that are still running then."""
+        if tasks := list(self._tasks):
+            await asyncio.wait(tasks, timeout=FINISH_SECONDS)
         await cancel_until_done(list(self._tasks))
 
     def _done(self, task: asyncio.Task[Any]) -> None:

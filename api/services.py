@@ -21,6 +21,7 @@ from onsembl.api.event_feed import EventFeed
 from onsembl.api.http.problems import Problem
 from onsembl.api.http.unreadable_values import UnreadableValues
 from onsembl.api.instances.affinity import Affinity
+from onsembl.api.instances.drain import Drain
 from onsembl.api.metrics import Metrics, RealtimeMetrics, StateMetrics
 from onsembl.api.settings import Settings
 from onsembl.api.terminals.agent_presence import AgentPresence
@@ -43,6 +44,7 @@ class Services:
     hub: Hub
     affinity: Affinity
     presence: AgentPresence
+    drain: Drain
     reports: AgentReports
     agent_keys: AgentKeys
     agent_tokens: AgentTokens

@@ -34,6 +34,7 @@ class Settings:
     `standby` is for a process without a worker: with it, nothing else needs a worker to be alive. One worker is wanted
     for `jobs_per_worker` jobs.
     Workers consider this instance dead when it is silent for `instance_dead_after`.
+    An instance that stops moves its agents to other instances within `drain_seconds`.
     `allowed_hosts` are names under which browsers may load the page, beside that of `public_url` and localhost.
     `metrics_token` is required to read the metrics; without one, only this machine may read them.
     `ring_bytes` of each stream are kept in memory for viewers. While the archive cannot be written, at most
@@ -72,6 +73,7 @@ class Settings:
     heartbeat: float = 30.0
     heartbeat_timeout: float = 10.0
     instance_dead_after: float = INSTANCE_DEAD_SECONDS
+    drain_seconds: float = 10.0
     agent_access_token: float = 15 * 60.0
     agent_refresh_token: float = 7 * DAY
     halt_seconds: float = HALT_SECONDS

@@ -39,6 +39,8 @@ class CloseCode(IntEnum):
     """The output has a gap, or an offset that was never sent: reconnect, and resume."""
     ELSEWHERE = 4410
     """The agent is connected to another instance: reconnect, so that the proxy in front can choose that one."""
+    DRAINING = 4411
+    """The instance is about to stop: reconnect at once, another one takes over."""
     TOKEN_EXPIRED = 4461
     """The access token expired: refresh it and reconnect."""
     REFRESH_REJECTED = 4462
@@ -54,6 +56,7 @@ class CloseCode(IntEnum):
         return self >= 4400 and self not in (
             CloseCode.SUPERSEDED,
             CloseCode.ELSEWHERE,
+            CloseCode.DRAINING,
             CloseCode.HEARTBEAT_LOST,
         )
 

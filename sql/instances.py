@@ -86,11 +86,21 @@ async def address_of_agent(conn: Connection, agent_id: AgentId, dead_after: floa
 
 
 async def addresses(conn: Connection, dead_after: float) -> list[str]:
-    """The addresses of the instances that have written a heartbeat within `dead_after` seconds."""
+    """The addresses of the instances that take agents and viewers: they have written a heartbeat within `dead_after`
+    seconds, and do not drain."""
     cursor = await conn.execute(
-        "select distinct address from instances where heartbeat_at > now() - make_interval(secs => %s)", [dead_after]
+        """select distinct address from instances
+           where heartbeat_at > now() - make_interval(secs => %s) and draining_since is null""",
+        [dead_after],
     )
     return [row["address"] for row in await cursor.fetchall()]
+
+
+async def begin_drain(conn: Connection, instance_id: InstanceId) -> None:
+    """Record that the instance is about to stop: it takes no more agents and viewers."""
+    await conn.execute(
+        "update instances set draining_since = now() where id = %s and draining_since is null", [instance_id]
+    )
 
 
 async def remove(conn: Connection, instance_id: InstanceId) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from onsembl.protocol.drain import DRAINING_PROBLEM
 from onsembl.protocol.enrolment import DeviceErrorCode
 
 PROBLEM = "application/problem+json"
@@ -17,6 +18,7 @@ class _Problem(msgspec.Struct, frozen=True):
 
     status: int
     detail: str
+    type: str = ""
 
 
 class _DeviceError(msgspec.Struct, frozen=True):
@@ -27,13 +29,24 @@ class _DeviceError(msgspec.Struct, frozen=True):
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes) -> str | None:
     """The text of the server's own refusal; None for an answer that need not be the server's."""
+    problem = _problem(status, headers, body)
+    return problem.detail if problem is not None else None
+
+
+def is_draining(status: int, headers: Mapping[str, str], body: bytes) -> bool:
+    """Whether the instance that answers is about to stop, and another one takes over."""
+    problem = _problem(status, headers, body)
+    return problem is not None and problem.type == DRAINING_PROBLEM
+
+
+def _problem(status: int, headers: Mapping[str, str], body: bytes) -> _Problem | None:
     if headers.get("Content-Type", "").partition(";")[0].strip().lower() != PROBLEM:
         return None
     try:
         problem = msgspec.json.decode(body, type=_Problem)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
-    return problem.detail if problem.status == status else None
+    return problem if problem.status == status else None
 
 
 def is_device_error(body: bytes) -> bool:

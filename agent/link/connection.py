@@ -25,7 +25,7 @@ from onsembl.agent.enrolment.enrol import (
     refresh,
     retry_after_of,
 )
-from onsembl.agent.enrolment.refusals import refusal
+from onsembl.agent.enrolment.refusals import is_draining, refusal
 from onsembl.agent.errors import AgentError, CannotWrite
 from onsembl.agent.link.attachments import fetch_attachment
 from onsembl.agent.link.problem import ROOM_SECONDS
@@ -53,6 +53,9 @@ REFRESH_ANSWER_SECONDS = 20.0
 """How long the server may take to answer a refresh before it is asked again."""
 MAX_REASON = 60
 """A close reason holds 123 bytes."""
+MOVES_AT_ONCE = 3
+"""An agent that is sent away by instances that are about to stop tries so often without a delay: a proxy may bring it
+to the same instance again."""
 STABLE_SECONDS = 30.0
 """After a connection that held this long, the delays before reconnecting begin small again."""
 
@@ -78,6 +81,8 @@ class AgentConnection:
         """How many seconds the server asked the agent to wait, at the last rejection."""
         self._rejections = 0
         """How often the server has rejected the token since the last welcome."""
+        self._moves = 0
+        """How often an instance that is about to stop has sent the agent away since the last welcome."""
         self._refreshing: asyncio.Task[None] | None = None
         self._saving: asyncio.Task[None] | None = None
         """Tries to write the credentials that a full disk did not take."""
@@ -139,22 +144,28 @@ class AgentConnection:
             await asyncio.sleep(max(self._backoff.next_delay(), self._retry_after))
 
     def _reconnect_at_once(self, error: Exception) -> bool:
-        """Whether to reconnect without delay, with a new token. Raises AgentError when reconnecting is pointless."""
-        rejected = False
+        """Whether to reconnect without delay: with a new token, or at another instance. Raises AgentError when
+        reconnecting is pointless."""
+        rejected = moves = False
         if isinstance(error, InvalidStatus):
             status = error.response.status_code
             self._retry_after = retry_after_of(error.response.headers)
             told = refusal(status, error.response.headers, error.response.body or b"")
+            moves = is_draining(status, error.response.headers, error.response.body or b"")
             rejected = status == 401 and told is not None
             if status in (400, 403, 404) and told is not None:
                 raise AgentError(f"The server rejects the connection ({status}): {told}") from error
         if isinstance(error, ConnectionClosed) and error.rcvd is not None:
             code, reason = error.rcvd.code, error.rcvd.reason
+            moves = code == CloseCode.DRAINING
             rejected = code in (CloseCode.TOKEN_EXPIRED, CloseCode.UNAUTHENTICATED)
             if code == CloseCode.REFRESH_REJECTED and self._credentials.recovery_secret:
                 rejected = True  # the token is presented once more by REST, which tells whether it is only unknown
             elif is_permanent(code):
                 raise AgentError(f"The server ended the connection for good ({code}): {reason}") from error
+        if moves:
+            self._moves += 1
+            return self._moves <= MOVES_AT_ONCE
         if not rejected:
             return False
         self._rejected_token = self._presented_token
@@ -191,7 +202,7 @@ class AgentConnection:
         await websocket.send(self._session.connect())
         async with asyncio.timeout(FIRST_MESSAGE_SECONDS * 2):
             welcome = self._session.receive_welcome(await websocket.recv())
-        self._rejections = 0
+        self._rejections = self._moves = 0
         fields = {"action": "connected", "epoch": welcome.epoch}
         logger.info("Connected to %s as %s", self._credentials.server, welcome.name, extra=fields)
         heartbeat = Heartbeat(welcome.heartbeat_seconds, welcome.heartbeat_timeout_seconds, now=time.monotonic())

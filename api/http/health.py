@@ -9,6 +9,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from onsembl.api.http.problems import Problem
+from onsembl.api.instances.drain import draining
+from onsembl.api.services import Services
 from onsembl.sql import write_probe
 from onsembl.sql.database import DATABASE_ERRORS, Pool
 
@@ -52,7 +54,10 @@ async def healthz(_request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Answer 200 if the database can be written. Raises Problem 503."""
+    """Answer 200 if the database can be written, and the instance is not about to stop. Raises Problem 503."""
+    services: Services = request.app.state.services
+    if services.drain.begun:
+        raise draining()
     readiness: Readiness = request.app.state.readiness
     problem = await readiness.problem()
     if problem is not None:

@@ -97,7 +97,7 @@ class Instance:
                 self._hub.disconnect(agent_id, CloseCode.SUPERSEDED, SUPERSEDED)
             elif agent_id in found.lost:
                 self._hub.disconnect(agent_id, CloseCode.GOING_AWAY, TAKEN_FOR_LOST)
-            elif agent_id in found.gone:
+            elif agent_id in found.gone and not self._services.drain.is_moving(agent_id):
                 await self._services.presence.disconnect(agent_id, found.gone[agent_id])
             else:
                 return

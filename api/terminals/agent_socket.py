@@ -14,6 +14,7 @@ from onsembl.api.auth.agent_keys import AgentIdentity, kid_of
 from onsembl.api.auth.agent_tokens import RefreshRejected
 from onsembl.api.http.client_address import client_address
 from onsembl.api.http.problems import Problem, no_database_answer, unauthenticated
+from onsembl.api.instances.drain import DRAINING
 from onsembl.api.services import Services
 from onsembl.api.terminals.agent_reports import Report, cancel_of_ended, unrecorded
 from onsembl.api.terminals.direct_input import DirectInput
@@ -92,6 +93,9 @@ MAX_REPORTS = 64
 async def agent_socket(websocket: WebSocket) -> None:
     """The ASGI endpoint."""
     services: Services = websocket.app.state.services
+    if services.drain.begun:
+        await websocket.send_denial_response(services.drain.refusal(websocket.headers))
+        return
     try:
         identity = await _authenticate(websocket, services)
     except Problem as problem:
@@ -224,7 +228,7 @@ class AgentSession:
         finally:
             if self._hub.remove_agent(self) and terminal is not None:
                 terminal.promised = None
-            if self.epoch:  # the agent was marked online
+            if self.epoch and not self._services.drain.is_moving(self.agent_id):  # the agent was marked online
                 await asyncio.shield(self._disconnect())
 
     async def _receive_hello(self) -> Hello:
@@ -249,6 +253,8 @@ class AgentSession:
         """Mark the agent online, resume its terminal, and welcome it. A connection that it has here is closed."""
         if not self._keys.verifies(self._kid):
             raise ConnectionRejected(CloseCode.TOKEN_EXPIRED, KEY_REMOVED)
+        if self._services.drain.begun:
+            raise ConnectionRejected(CloseCode.DRAINING, DRAINING)
         self._hub.disconnect(self.agent_id, CloseCode.SUPERSEDED, "The agent has connected again.")
         connected = await self._services.presence.connect(
             self._identity, hello, held(self._hub.terminals.get(self.agent_id)), address=self.actor.address

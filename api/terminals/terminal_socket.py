@@ -84,6 +84,9 @@ async def terminal_socket(websocket: WebSocket) -> None:
     if (replay := await services.affinity.replay(websocket.headers, agent_id)) is not None:
         await websocket.send_denial_response(replay)
         return
+    if services.drain.begun and agent_id not in services.hub.links and not services.drain.is_moving(agent_id):
+        await websocket.send_denial_response(services.drain.refusal(websocket.headers))
+        return
     await websocket.accept(subprotocol=TERMINAL_SUBPROTOCOL)
     try:
         await ViewerSession(websocket, services, agent_id).run()

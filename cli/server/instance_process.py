@@ -27,12 +27,16 @@ def main() -> None:
     """Serve until a signal, or until the parent ends."""
     plan = _read(sys.stdin.buffer)
     logs.configure(logging.WARNING, part=plan.settings.process)
-    from onsembl.api.app import create_app
+    from onsembl.api.app import create_app, drain
     from onsembl.api.realtime_process import create_realtime_app
     from onsembl.cli.server.serve import Failure, serve
 
     failure = Failure()
-    create = create_realtime_app if plan.realtime else create_app
+    app = (create_realtime_app if plan.realtime else create_app)(plan.settings, failure.report)
+
+    async def draining(hurry: asyncio.Event) -> None:
+        if not plan.realtime:
+            await drain(app, hurry)
 
     async def started() -> None:
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _parent_ended)
@@ -42,7 +46,7 @@ def main() -> None:
         asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
 
     listeners = [socket.socket(fileno=descriptor) for descriptor in plan.descriptors]
-    serve(create(plan.settings, failure.report), listeners, started, stopping, failure)
+    serve(app, listeners, started, stopping, failure, draining)
 
 
 def _read(stream: BinaryIO) -> ProcessPlan:

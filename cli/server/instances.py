@@ -23,8 +23,8 @@ from onsembl.sql.supervision import Failed, GaveUp, supervise
 
 logger = logging.getLogger(__name__)
 
-STOP_SECONDS = 30.0
-"""How long a process may take to stop before it is killed, in seconds."""
+STOP_SECONDS = 25.0
+"""How long a process may take to stop after its agents were moved before it is killed, in seconds."""
 REALTIME = "realtime"
 LOOPBACK = "127.0.0.1"
 
@@ -79,7 +79,7 @@ class InstanceProcess:
             return
         self.terminate()
         try:
-            async with asyncio.timeout(STOP_SECONDS):
+            async with asyncio.timeout(self._plan.settings.drain_seconds + STOP_SECONDS):
                 await self._process.wait()
         except TimeoutError:
             logger.warning("%s does not stop: it is killed", self.name, extra={"action": "process_killed"})

@@ -18,6 +18,9 @@ from onsembl.cli.errors import CliError
 
 FULL_COLLECTION_SECONDS = 600.0
 
+Draining = Callable[[asyncio.Event], Awaitable[None]]
+"""Hands the work of a server over before it stops; hurries when the event is set."""
+
 
 class Failure:
     """The reason why the process has to end, once there is one."""
@@ -32,14 +35,22 @@ class Failure:
         self.reported.set()
 
 
+async def _drain_nothing(_hurry: asyncio.Event) -> None:
+    return
+
+
 def serve(
     app: Starlette,
     listeners: Sequence[socket.socket],
     started: Callable[[], Awaitable[None]],
     stopping: Callable[[], Awaitable[None]],
     failure: Failure | None = None,
+    draining: Draining = _drain_nothing,
 ) -> None:
-    """Serve on `listeners`. `started` runs when requests are answered, `stopping` before the server stops.
+    """Serve on `listeners`. `started` runs when requests are answered.
+
+    On a signal `draining` runs while requests are still served, and then `stopping` before the server stops. A second
+    signal sets the event that `draining` gets: it should hurry.
 
     Raises CliError when the server does not start, and after the stop that a `failure` has caused.
     """
@@ -47,7 +58,7 @@ def serve(
     _limit_garbage_collection()
     config = uvicorn_config(app)
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(_run(uvicorn.Server(config), listeners, started, stopping, failure or Failure()))
+        runner.run(_run(uvicorn.Server(config), listeners, started, stopping, failure or Failure(), draining))
 
 
 def _limit_garbage_collection() -> None:
@@ -81,8 +92,13 @@ async def _run(
     started: Callable[[], Awaitable[None]],
     stopping: Callable[[], Awaitable[None]],
     failure: Failure,
+    draining: Draining,
 ) -> None:
-    stop = asyncio.Event()
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def stop_or_hurry() -> None:
+        (hurry if stop.is_set() else stop).set()
+
     serving = asyncio.create_task(server.serve(list(listeners)))
     while not server.started:
         if serving.done():
@@ -92,13 +108,15 @@ async def _run(
     # These replace uvicorn's handlers, which would end this process before the rest is stopped.
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop_or_hurry)
     await started()
     collecting = asyncio.create_task(_collect_garbage())
     waiting = [asyncio.create_task(event.wait()) for event in (stop, failure.reported)]
     await asyncio.wait({serving, *waiting}, return_when=asyncio.FIRST_COMPLETED)
     for task in (*waiting, collecting):
         task.cancel()
+    if stop.is_set():
+        await draining(hurry)
     await stopping()
     server.should_exit = True
     await serving

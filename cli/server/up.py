@@ -74,6 +74,7 @@ class _Start:
     archive_days: int
     dead_after: float
     instance_dead_after: float
+    drain_seconds: float
     pooler_url: str | None
     database_connections: int
     instances: int
@@ -186,6 +187,15 @@ class _Start:
 )
 @dead_after_option
 @instance_dead_after_option
+@click.option(
+    "--drain-seconds",
+    type=click.FloatRange(0, 300),
+    envvar="ONSEMBL_DRAIN_SECONDS",
+    show_envvar=True,
+    default=10.0,
+    show_default=True,
+    help="Seconds over which a process that stops moves its agents to other instances.",
+)
 @archive_days_option
 @database_url_option
 @pooler_url_option
@@ -220,6 +230,7 @@ def up(
     realtime_url: str | None,
     dead_after: float,
     instance_dead_after: float,
+    drain_seconds: float,
     archive_days: int,
     database_url: str | None,
     pooler_url: str | None,
@@ -266,6 +277,7 @@ def up(
         archive_days=archive_days,
         dead_after=dead_after,
         instance_dead_after=instance_dead_after,
+        drain_seconds=drain_seconds,
         pooler_url=pooler_url,
         database_connections=database_connections,
         instances=instances,
@@ -370,7 +382,7 @@ def _terminate(_number: int, _frame: object) -> None:
 
 def _serve(start: _Start, database_url: str, dashboard: Path | None, postgres: EmbeddedPostgres | None = None) -> None:
     from onsembl.agent.errors import AgentError
-    from onsembl.api.app import create_app
+    from onsembl.api.app import create_app, drain
     from onsembl.api.settings import Settings
     from onsembl.cli.server.demo import Demo
     from onsembl.cli.server.instances import plan_processes, serve_processes
@@ -423,6 +435,7 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None, postgres: E
         auth=AuthSettings(mail_server=start.mail_server),
         metrics_token=os.environ.get("ONSEMBL_METRICS_TOKEN") or None,
         realtime_url=start.realtime_url,
+        drain_seconds=start.drain_seconds,
     )
     demo = Demo(start.data_dir / "demo") if start.demo else None
     failure = Failure()
@@ -447,13 +460,19 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None, postgres: E
             except AgentError as error:
                 print_line(f"The demo could not be started: {error}", err=True)
 
+    async def stop_demo_and_drain(hurry: asyncio.Event) -> None:
+        if demo is not None:
+            await demo.stop()
+        await drain(app, hurry)
+
     async def stopping() -> None:
         await cancel_until_done(watching)
         if demo is not None:
             await demo.stop()
 
     if start.instances == 1:
-        serve(create_app(settings, failure.report), [start.listener], started, stopping, failure)
+        app = create_app(settings, failure.report)
+        serve(app, [start.listener], started, stopping, failure, stop_demo_and_drain)
         return
     with ExitStack() as stack:
         private, host = _private_listeners(start.instances + 1)

@@ -22,6 +22,7 @@ from onsembl.agent.link.connection import AgentConnection
 from onsembl.agent.link.session import ServerSession
 from onsembl.agent.terminal import AgentTerminal
 from onsembl.protocol.close_codes import CloseCode
+from onsembl.protocol.drain import DRAINING_PROBLEM
 from onsembl.protocol.messages import AGENT_SUBPROTOCOL, Offer, encode
 
 
@@ -42,6 +43,11 @@ class FakeServer:
         self.body: str | None = None
         """The text of a refusal; None for a problem document of the server's."""
 
+    @staticmethod
+    def content(status: int) -> str:
+        """The problem document of a refusal."""
+        return f'{{"status":{status},"detail":"not you"}}'
+
     def answer(self, request: object) -> int:
         return self.answers[min(len(self.connections), len(self.answers)) - 1]
 
@@ -51,7 +57,7 @@ class FakeServer:
             status = self.answer(request)
             if not 400 <= status < 600:
                 return None
-            response = connection.respond(HTTPStatus(status), self.body or f'{{"status":{status},"detail":"not you"}}')
+            response = connection.respond(HTTPStatus(status), self.body or self.content(status))
             if self.body is None:
                 del response.headers["Content-Type"]
                 response.headers["Content-Type"] = "application/problem+json"
@@ -179,6 +185,24 @@ async def test_a_temporary_failure_is_retried(server, connected, refreshes, answ
     await stays(connected(), server)
     assert [token for _, token in server.connections] == ["access-1"] * 3
     assert refreshes == []
+
+
+DRAINING_BODY = f'{{"status":503,"detail":"about to stop","type":"{DRAINING_PROBLEM}"}}'
+
+
+@pytest.mark.parametrize("answer", [503, CloseCode.DRAINING])
+async def test_an_agent_that_is_told_to_move_connects_at_once(server, connected, refreshes, waits, monkeypatch, answer):
+    """An instance that is about to stop sends it away: it tries again without a delay, but not for ever."""
+    monkeypatch.setattr(FakeServer, "content", staticmethod(lambda _: DRAINING_BODY))
+    server.answers = [answer, answer, answer, 0] if answer == 503 else [answer, 0]
+    await stays(connected(), server)
+    assert waits == []
+    server.stayed.clear()
+    server.connections.clear()
+    server.answers = [503] * 6 + [0]
+    await stays(connected(), server)
+    assert len(waits) == 3
+    assert {token for _, token in server.connections} == {"access-1"}
 
 
 @pytest.mark.parametrize(("header", "least"), [("7", 7.0), ("100000", 120.0), ("Fri, 31 Dec 2027 23:59:59 GMT", 0.0)])

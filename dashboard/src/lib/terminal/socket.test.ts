@@ -189,6 +189,23 @@ describe("a terminal's socket", () => {
     expect(peer().sent[0]).toMatchObject({ access_token: "t2", offset: 100 });
   });
 
+  test.each([CloseCode.ELSEWHERE, CloseCode.DRAINING])(
+    "follows at once an agent that moves, with the code %i, and waits if it is not there yet",
+    async (code) => {
+      peer().opens().says(ATTACHED);
+      peer().drops(code);
+      await vi.advanceTimersByTimeAsync(0);
+      expect(peers).toHaveLength(2);
+      peer().opens();
+      expect(peer().sent[0]).toMatchObject({ access_token: "t1", offset: 100 });
+      peer().drops(code);
+      await vi.advanceTimersByTimeAsync(0);
+      expect(peers).toHaveLength(2);
+      await vi.advanceTimersByTimeAsync(1000);
+      expect(peers).toHaveLength(3);
+    },
+  );
+
   test("reconnects with delays to a server that rejects every token", async () => {
     peer().opens().drops(CloseCode.UNAUTHENTICATED);
     await vi.advanceTimersByTimeAsync(999);

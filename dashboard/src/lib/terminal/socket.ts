@@ -57,7 +57,7 @@ const ANSWER_MS = 10_000;
  * The viewer's side of `/v1/agents/{id}/terminal`: attaches, counts bytes, and reconnects at the byte it had reached.
  *
  * After a permanent close code it does not reconnect until `retry` is called. After the first close code about the token
- * it reconnects at once with a new token.
+ * it reconnects at once with a new token; after one that says that the agent moves, at once.
  */
 export class TerminalSocket {
   readonly typist = new Typist();
@@ -222,7 +222,8 @@ export class TerminalSocket {
       return;
     }
     this.#renewNext = code === CloseCode.TOKEN_EXPIRED || code === CloseCode.UNAUTHENTICATED;
-    if (this.#renewNext && hadAttached) void this.#connect();
+    const moves = code === CloseCode.ELSEWHERE || code === CloseCode.DRAINING;
+    if ((this.#renewNext || moves) && hadAttached) void this.#connect();
     else this.#reconnectLater(reason || reasonOf(code));
   }
 
@@ -269,5 +270,6 @@ export class TerminalSocket {
 
 function reasonOf(code: number): string {
   if (code === CloseCode.ELSEWHERE) return "the agent is connected to another instance";
+  if (code === CloseCode.DRAINING) return "the instance is about to stop";
   return code === CloseCode.GOING_AWAY ? "the server restarts" : "the connection was lost";
 }
