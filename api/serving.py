@@ -22,6 +22,10 @@ MAX_HEAD_BYTES = 32 * 1024
 """The limit of a request's line and headers together. Beyond it the answer is 400, and the connection is closed."""
 HEAD_SECONDS = 5.0
 """The time limit for the headers of a request, from the opening of the connection or the request's first byte."""
+IDLE_SECONDS = 130
+"""The time limit for the next request of a kept connection. It is longer than a proxy in front keeps idle connections
+(nginx and AWS 60 s, Traefik 90 s, Caddy 120 s): a server that closes first may do so while a request is on its way,
+which the proxy answers 502."""
 REFUSED = "ASGI callable returned without completing handshake."
 """The error that uvicorn logs for each WebSocket that was answered with a status instead of an upgrade."""
 REPEAT_SECONDS = 10.0
@@ -77,9 +81,12 @@ class PromptProtocol(H11Protocol):
         self._stall.stop()
 
     def on_response_complete(self) -> None:
-        """The whole response is written: its bytes must leave, also where the connection is to close."""
+        """The whole response is written: its bytes must leave, also where the connection is to close. The timer starts
+        if the next request has begun before."""
         super().on_response_complete()
         self._stall.start()
+        if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
+            self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timer and the watch."""
@@ -134,6 +141,7 @@ def uvicorn_config(app: ASGIApp) -> uvicorn.Config:
         app,
         http=PromptProtocol,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        timeout_keep_alive=IDLE_SECONDS,
         ws=DirectSocket,
         ws_max_size=MAX_FRAME_BYTES,
         ws_ping_interval=None,  # our protocol has its own heartbeats

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from copy import deepcopy
@@ -35,8 +34,6 @@ LIMITS = RateLimits(
     user_codes=UNLIMITED,
     address_invalid_tokens=UNLIMITED,
 )
-IDLE_SECONDS = 2.0
-"""The server closes a connection that is idle for five seconds."""
 DEEP: Any = None
 for _ in range(400):
     DEEP = [DEEP]
@@ -181,7 +178,6 @@ class KeptConnection:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._http = HTTPConnection(parts.hostname or "", parts.port, timeout=60)
-        self._used_at = time.monotonic()
         self.sent = 0
 
     def close(self) -> None:
@@ -189,12 +185,9 @@ class KeptConnection:
 
     def ask(self, method: str, target: str, body: bytes, headers: dict[str, str]) -> int:
         """The status of the answer, which must come whole. Raises an error if the connection breaks."""
-        if time.monotonic() - self._used_at > IDLE_SECONDS:
-            self._http.close()
         self._http.request(method, target, body, headers)
         answer = self._http.getresponse()
         answer.read()
-        self._used_at = time.monotonic()
         self.sent += 1
         return answer.status
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from contextlib import closing
 from urllib.parse import urlsplit
 
 import pytest
+from starlette.applications import Starlette
 from support.cases import cases
 from support.frames import HELLO_TEXT
+from support.server import running
 
 from onsembl.api import serving
 from onsembl.realtime import bodies
 
 pytestmark = pytest.mark.no_worker
+
+WHOLE = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @pytest.fixture
@@ -60,8 +65,27 @@ async def test_a_client_that_does_not_say_what_it_wants_is_closed(quick, api, pi
 
 async def test_a_second_request_that_stalls_is_closed(patient, api):
     """A connection that is kept alive is closed if its second request stalls."""
-    whole = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-    assert (await answer_to(api, whole + b"GET /hea")).count(b"HTTP/1.1 200") == 1
+    assert (await answer_to(api, WHOLE + b"GET /hea")).count(b"HTTP/1.1 200") == 1
+
+
+async def test_a_kept_connection_outlasts_the_proxy_in_front(quick, api):
+    """A connection whose requests are answered is kept when the time for a head is over, and longer than Caddy, the
+    most patient of the usual proxies, keeps it."""
+    parts = urlsplit(api.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    with closing(writer):
+        for _ in range(2):
+            writer.write(WHOLE)
+            assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+            assert await answer_to(api) == b"", "one that came later has used up its time"
+    assert serving.uvicorn_config(Starlette()).timeout_keep_alive > 120
+
+
+async def test_an_idle_connection_is_closed(monkeypatch, settings):
+    """A connection that is kept alive is closed when its next request does not come."""
+    monkeypatch.setattr(serving, "IDLE_SECONDS", 0.1)
+    async with running(settings) as api:
+        assert (await answer_to(api, WHOLE)).count(b"HTTP/1.1 200") == 1
 
 
 async def test_what_is_in_time_is_served_for_as_long_as_it_takes(patient, api):
