@@ -19,17 +19,20 @@ class Notifier:
         for waiter in self._waiting:
             _wake(waiter)
 
-    async def wait(self, seconds: float) -> None:
-        """Wait for the next change, for at most `seconds`."""
+    async def wait(self, seconds: float, *others: Notifier) -> None:
+        """Wait for the next change of this notifier or of another one, for at most `seconds`."""
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
-        self._waiting.add(waiter)
+        notifiers = (self, *others)
+        for notifier in notifiers:
+            notifier._waiting.add(waiter)
         timer = loop.call_later(seconds, _wake, waiter)
         try:
             await waiter
         finally:
             timer.cancel()
-            self._waiting.discard(waiter)
+            for notifier in notifiers:
+                notifier._waiting.discard(waiter)
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

@@ -7,8 +7,9 @@ from typing import Any, cast
 import httpx
 
 BANNED = "user_banned"
-ENDED = frozenset({"session_not_found", "session_expired", "user_not_found", "bad_jwt"})
-"""The codes with which Supabase Auth says that a session or its user is no more."""
+BAD_JWT = "bad_jwt"
+ENDED = frozenset({"session_not_found", "session_expired", "user_not_found", BAD_JWT})
+"""The codes with which Supabase Auth says that a session or its user is no more, or that the token is not valid."""
 
 
 class RejectedBySupabase(Exception):
@@ -24,13 +25,16 @@ class NoAnswer(Exception):
     and says nothing of the token."""
 
 
-async def user_of(client: httpx.AsyncClient, issuer: str, api_key: str, token: str) -> dict[str, Any]:
-    """The user by `GET /user` with their own token. Raises RejectedBySupabase and NoAnswer."""
+async def user_of(
+    client: httpx.AsyncClient, issuer: str, api_key: str, token: str, user_id: str | None = None
+) -> dict[str, Any]:
+    """The user by `GET /user` with their own token; another user than `user_id` is no answer. Raises RejectedBySupabase
+    and NoAnswer."""
     headers = {"Authorization": f"Bearer {token}", "apikey": api_key}
     try:
         response = await client.get(f"{issuer}/user", headers=headers)
         answer = response.json()
-        if response.status_code == 200 and isinstance(answer["id"], str):
+        if response.status_code == 200 and isinstance(answer["id"], str) and user_id in (None, answer["id"]):
             return answer
         code = response.headers.get("x-sb-error-code") or answer.get("error_code") or answer.get("code")
     except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError) as error:

@@ -9,9 +9,11 @@ import time
 from psycopg.rows import DictRow
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from onsembl.api.auth.accounts import RETRY_SECONDS
 from onsembl.api.auth.operator import Operator
 from onsembl.api.http.client_address import client_address
 from onsembl.api.http.problems import Problem
+from onsembl.api.notifier import Notifier
 from onsembl.api.services import Services
 from onsembl.api.terminals.control import ViewerControl
 from onsembl.api.terminals.direct_socket import direct_socket, send_now, send_text
@@ -130,6 +132,7 @@ class ViewerSession:
         """The operator's newest access token."""
         self._acted = False
         """Whether the operator has acted since the account was last checked."""
+        self._acts = Notifier()
         self._control: ViewerControl
         self._viewer: Viewer
         self._terminal: Terminal
@@ -392,11 +395,16 @@ class ViewerSession:
                     raise ConnectionRejected(CloseCode.FORBIDDEN, "The token is another operator's.")
                 self._operator, self._token = operator, message.access_token
             case Resize():
-                self._acted = True
+                self._act()
                 await self._resize(message)
             case Keys() | TakeControl() | GrantControl() | ReleaseControl():
-                self._acted = True
+                self._act()
                 await self._control.receive(message)
+
+    def _act(self) -> None:
+        """The operator acts: the account is checked soon, and the message is not delayed by it."""
+        self._acted = True
+        self._acts.notify_all()
 
     async def _resize(self, message: Resize) -> None:
         """Set the pseudo-terminal's size to that of the controller's window, or of any operator's while there is no
@@ -424,8 +432,12 @@ class ViewerSession:
             if self._acted:
                 self._acted = False
                 await self.authorize_again()
+                if self._services.accounts.is_unanswered(self._operator):
+                    self._acted = True  # the account is yet to be checked
             seconds = min(left, self._heartbeat.deadline - time.monotonic())
-            await self._tokens.keys_changed.wait(max(0.0, seconds))
+            if self._acted:
+                seconds = min(seconds, RETRY_SECONDS)
+            await self._tokens.keys_changed.wait(max(0.0, seconds), self._acts)
             match self._heartbeat.poll(time.monotonic()):
                 case "ping":
                     if not send_now(self._websocket, encode(Ping())):

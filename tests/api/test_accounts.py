@@ -18,8 +18,9 @@ from support.server import PASSWORD, Api
 from websockets.asyncio.client import connect as websocket
 
 from onsembl.api.auth import accounts
-from onsembl.api.auth.accounts import LOOK_SECONDS, RETRY_SECONDS, Accounts, hosted_look
+from onsembl.api.auth.accounts import LOOK_SECONDS, RETRY_SECONDS, Accounts, Finding, hosted_look
 from onsembl.api.auth.operator import Operator, operator_from
+from onsembl.api.auth.supabase_user import NoAnswer
 from onsembl.api.http.problems import SECOND_FACTOR_PROBLEM, Problem
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import OperatorId
@@ -225,6 +226,48 @@ async def test_only_the_project_itself_ends_a_session(clock, answer, outcome):
         assert await project.outcome() == 403
 
 
+@cases(
+    ("answer", "silent"),
+    [
+        (lambda: user_answer("viewer"), Role.VIEWER),
+        (lambda: user_answer(None), None),
+        (lambda: rejection(403, "user_banned"), 403),
+        (lambda: rejection(403, "session_not_found"), 401),
+        (lambda: rejection(403, "bad_jwt"), Role.ADMIN),
+    ],
+)
+async def test_the_last_answer_counts_while_a_project_is_silent(clock, answer, silent):
+    """A demotion, a ban and the end of a session outlast the silence of the project; a token that it did not accept
+    says nothing of the next one. A new answer counts at once."""
+    project = HostedAuth()
+    clock.now = 0.0
+    project.answer = answer()
+    before = await project.outcome()
+    project.answer = httpx.ConnectError("no")
+    for _ in range(2):
+        clock.now += LOOK_SECONDS
+        assert await project.outcome() == silent
+        assert project.accounts.is_unanswered(EVE) == (not isinstance(silent, int))
+    clock.now += LOOK_SECONDS
+    project.answer = answer()
+    assert await project.outcome() == before
+    assert not project.accounts.is_unanswered(EVE)
+
+
+async def test_a_project_that_is_silent_delays_few_requests(clock, monkeypatch):
+    """A project that answers no request in time is asked again some time after that, and not at the next request."""
+    project = HostedAuth()
+
+    async def times_out(*_: object) -> None:
+        clock.now += 2 * RETRY_SECONDS
+        project.looks += 1
+        raise NoAnswer
+
+    monkeypatch.setattr(accounts, "user_of", times_out)
+    assert [await project.outcome() for _ in range(3)] == [Role.ADMIN] * 3
+    assert project.looks == 1
+
+
 async def test_a_second_factor_is_required(clock):
     """An account with a verified factor is let in only by a session with it, even if another session of the same user
     was let in before, and also while the project does not answer; a factor that is not yet verified does not count."""
@@ -266,11 +309,11 @@ async def test_a_change_during_a_look_is_not_lost(clock):
     """An answer that was asked for before a change is not kept."""
     role: Role | None = Role.ADMIN
 
-    async def look(operator: Operator, token: str) -> tuple[Role | None, float]:
+    async def look(operator: Operator, token: str) -> Finding:
         nonlocal role
         present, role = role, Role.VIEWER
         known.forget(operator.id)
-        return present, float("inf")
+        return Finding(present, float("inf"))
 
     known = Accounts(look)
     assert (await known.present(EVE, "token")).role is Role.ADMIN

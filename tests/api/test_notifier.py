@@ -26,6 +26,17 @@ async def test_all_who_wait_are_woken_at_once():
     await later
 
 
+async def test_either_notifier_wakes():
+    """A task that waits for two notifiers is woken by either, and then waits for neither."""
+    one, other = Notifier(), Notifier()
+    for notifier in (one, other):
+        task = asyncio.create_task(one.wait(3600, other))
+        await asyncio.sleep(0)
+        notifier.notify_all()
+        await task
+    assert not one._waiting and not other._waiting
+
+
 async def test_who_has_waited_long_enough_goes_on():
     """A task continues when its timeout has passed."""
     notifier = Notifier()

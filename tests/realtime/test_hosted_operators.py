@@ -15,7 +15,9 @@ from support.server import running
 
 from onsembl.api.auth import accounts
 from onsembl.api.auth.accounts import LOOK_SECONDS
+from onsembl.api.auth.supabase_user import NoAnswer, user_of
 from onsembl.api.settings import Settings
+from onsembl.api.terminals import terminal_socket
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.realtime.hosted import HostedProject
 
@@ -40,6 +42,27 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+class Silence:
+    """Lets the project leave the next `looks` at an account without an answer."""
+
+    looks = 0
+
+    async def user_of(self, *arguments: Any) -> dict[str, Any]:
+        if self.looks:
+            self.looks -= 1
+            raise NoAnswer
+        return await user_of(*arguments)
+
+
+@pytest.fixture
+def silence(monkeypatch: pytest.MonkeyPatch) -> Silence:
+    silence = Silence()
+    monkeypatch.setattr(accounts, "user_of", silence.user_of)
+    for module in (accounts, terminal_socket):
+        monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
+    return silence
+
+
 @pytest.fixture
 async def hosted(postgres: Any, database_url: str, clock: Clock) -> Any:
     """A project with a database of its own, and a server that uses it as a hosted one."""
@@ -51,8 +74,7 @@ async def hosted(postgres: Any, database_url: str, clock: Clock) -> Any:
                 public_url="",
                 worker=None,
                 hosted=supabase,
-                heartbeat=0.2,
-                heartbeat_timeout=60,
+                heartbeat=600.0,  # no look waits for it
             )
             async with running(settings) as api:
                 yield project, api
@@ -68,10 +90,11 @@ async def hosted(postgres: Any, database_url: str, clock: Clock) -> Any:
     ],
 )
 async def test_the_next_look_ends_requests_and_the_sockets_of_who_acts(
-    hosted: Any, clock: Clock, name: str, method: str, body: Any, status: int, code: CloseCode
+    hosted: Any, clock: Clock, silence: Silence, name: str, method: str, body: Any, status: int, code: CloseCode
 ) -> None:
     """Within the time of a look the token counts; after it, requests are rejected, and a terminal into which its
-    operator types is closed. A terminal that is only watched costs no look."""
+    operator types is closed, also if the project does not answer the first look. A terminal that is only watched costs
+    no look."""
     project, api = hosted
     await project.operator(f"{name}@example.org")
     session = await project.sign_in(f"{name}@example.org")
@@ -87,8 +110,10 @@ async def test_the_next_look_ends_requests_and_the_sockets_of_who_acts(
         assert (await project.http.request(method, path, json=body, headers=admin)).status_code in (200, 204)
         assert (await api.http.get("/v1/operators", headers=headers)).status_code == 200
         clock.ahead += 1001 * LOOK_SECONDS
+        silence.looks = 1
         await types.send(json.dumps({"type": "take_control", "client_id": str(uuid4())}))
         assert await close_code(types) == code
+        assert silence.looks == 0
         await watches.send('{"type": "ping"}')
         await next_message(watches, "pong")
         assert (await api.http.get("/v1/me", headers=headers)).status_code == status
