@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -26,9 +26,10 @@ PATIENT = {"interrupt": 60.0}
 """For programs that end at the interrupt; on a busy machine that takes a while."""
 
 
-def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+@pytest.fixture(scope="session")
+def _asyncio_loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     """Run the tests of agents in the event loop of agents, which handles the end of child processes itself."""
-    return {"asyncio": asyncio.new_event_loop}
+    return asyncio.new_event_loop
 
 
 class Alone:
