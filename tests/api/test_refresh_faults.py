@@ -12,14 +12,16 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from support.agents import CuttableLink, Operator, agent_running, until
+from support.agents import CuttableLink, Operator, RunningAgent, agent_running, until
 from support.frames import HELLO_TEXT, next_message
 from support.server import Api, running
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from onsembl.agent.enrolment import credentials as store
+from onsembl.api.auth import agent_tokens
 from onsembl.api.auth.agent_tokens import AgentTokens
-from onsembl.sql.database import connect
+from onsembl.sql import refresh_tokens
+from onsembl.sql.database import Connection, connect
 
 Refresh = Callable[..., Awaitable[object]]
 
@@ -34,7 +36,7 @@ class Faults:
         self._monkeypatch = monkeypatch
         self.real: Refresh = AgentTokens.refresh
 
-    def around(self, fault: Callable[[Faults, Refresh], Awaitable[object]]) -> None:
+    def around(self, fault: Fault) -> None:
         async def refresh(tokens: AgentTokens, *arguments: object) -> object:
             if self.left == 0:
                 self.done += 1
@@ -43,6 +45,9 @@ class Faults:
             return await fault(self, lambda: self.real(tokens, *arguments))
 
         self._monkeypatch.setattr(AgentTokens, "refresh", refresh)
+
+
+Fault = Callable[[Faults, Refresh], Awaitable[object]]
 
 
 async def cut_before(faults: Faults, real: Refresh) -> object:
@@ -80,9 +85,7 @@ async def agent_behind_a_link(api: Api, tmp_path: Path, faults: Faults) -> Async
             operator = Operator(api, await api.operator())
             command = await operator.send(agent.id, "until test -e go; do sleep 0.05; done")
             yield operator
-            async with asyncio.timeout(90):
-                while faults.done < 2:
-                    await asyncio.sleep(0.05)
+            await until(lambda: _went_on(agent, faults, 2), "the agent to have gone on", 90)
             (tmp_path / "go").touch()
             assert (await operator.until_state(command, "succeeded", "failed", "lost"))["state"] == "succeeded"
             await until(lambda: welcome(api, tmp_path), "a welcome for what is on disk")
@@ -102,12 +105,15 @@ async def welcome(api: Api, tmp_path: Path) -> bool:
 @pytest.mark.parametrize("fault", [cut_before, cut_between, cut_late, answer_late])
 async def test_the_socket_is_cut(settings, tmp_path, monkeypatch, fault):
     """After three cuts at this step the tokens rotate on, the command succeeds, and the stored tokens are valid."""
-    faults = Faults(monkeypatch)
     async with running(replace(settings, agent_access_token=2.0)) as api:
-        async with agent_behind_a_link(api, tmp_path, faults):
-            faults.around(fault)
-            await until(lambda: _true(faults.left == 0), "the faults")
+        await survives(api, tmp_path, Faults(monkeypatch), fault)
         assert await alerts(api) == 0, "no fault is taken for a theft"
+
+
+async def survives(api: Api, tmp_path: Path, faults: Faults, fault: Fault) -> None:
+    """An agent whose refreshes have these faults finishes its command, and its stored tokens are valid."""
+    async with agent_behind_a_link(api, tmp_path, faults):
+        faults.around(fault)
 
 
 @pytest.mark.parametrize("fault", [cut_before, cut_between, cut_late, answer_late])
@@ -120,13 +126,31 @@ async def test_a_stolen_token_is_found_out_after_a_fault(settings, tmp_path, mon
         async with agent_running(api, tmp_path, server=link.url) as agent:
             stolen = store.load(tmp_path / "agents" / "one").refresh_token
             faults.around(fault)
-            await until(lambda: _true(faults.done >= 3), "the agent to have gone on")
+            await until(lambda: _went_on(agent, faults, 3), "the agent to have gone on")
             assert await exchanged(api, stolen) is None
             async with asyncio.timeout(60):
                 assert await agent.process.wait() != 0
         assert await alerts(api) == 1
         assert await exchanged(api, store.load(tmp_path / "agents" / "one").refresh_token) is None
         assert not await welcome(api, tmp_path)
+
+
+async def test_a_missing_guard_is_seen(settings, tmp_path, monkeypatch):
+    """Two holders would go on if no used token were rejected; an agent that missed an answer would lose its credentials
+    if a used token could not be repeated."""
+    take = refresh_tokens.take
+
+    async def take_once(conn: Connection, token: str) -> refresh_tokens.RefreshToken | None:
+        found = await take(conn, token)
+        return replace(found, repeatable=False) if found is not None else None
+
+    async with running(replace(settings, agent_access_token=2.0)) as api:
+        with monkeypatch.context() as removed, pytest.raises(AssertionError):
+            removed.setattr(agent_tokens, "_rejection", lambda _: None)
+            await test_both_answers_used_at_once(api)
+        monkeypatch.setattr(refresh_tokens, "take", take_once)
+        with pytest.raises(AssertionError, match="the agent has lost its credentials"):
+            await survives(api, tmp_path, Faults(monkeypatch), cut_between)
 
 
 async def test_the_database_is_down(own_postgres, settings, tmp_path, monkeypatch):
@@ -173,7 +197,7 @@ async def test_two_refreshes_at_once(api):
 
 async def test_both_answers_used_at_once(api):
     """If two holders use the two answers at once, at most one is accepted, and the next use revokes both."""
-    agent = await api.enrol()
+    agent = await api.enrol("held-twice")
     first, second = await asyncio.gather(*(exchanged(api, agent.refresh_token) for _ in range(2)))
     answers = await asyncio.gather(exchanged(api, first), exchanged(api, second))
     assert [answer is None for answer in answers].count(True) == 1
@@ -193,6 +217,12 @@ async def alerts(api) -> int:
     async with await connect(api.database_url) as conn:
         row = await (await conn.execute("select count(*) as count from alerts")).fetchone()
     return row["count"]
+
+
+async def _went_on(agent: RunningAgent, faults: Faults, times: int) -> bool:
+    """Whether the agent, which still runs, has refreshed so often after the faults."""
+    assert agent.process.returncode is None, "the agent has lost its credentials"
+    return faults.done >= times
 
 
 async def _true(condition: bool) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+import signal
 import sys
 from collections import Counter
 from contextlib import suppress
@@ -21,6 +22,7 @@ from support.agents import until
 from support.control_center import ControlCenter, clean_environment
 from support.frames import HELLO_TEXT, next_message
 from websockets.asyncio.client import connect as connect_socket
+from websockets.exceptions import InvalidStatus
 
 from onsembl.protocol.messages import AGENT_SUBPROTOCOL
 from onsembl.sql.database import connect
@@ -60,9 +62,19 @@ async def bad_tokens(database_url: str) -> dict[str, str]:
 # The clock that closes a silent connection is tested by itself (tests/api/test_serving.py); with it, how many are open
 # at the same moment would depend on how fast the machine opens them.
 PATIENT = """
+import signal
 from onsembl.api import serving
+from onsembl.api.auth.rate_limits import RateLimiter
 from onsembl.cli.main import main
 serving.HEAD_SECONDS = 3600.0
+
+def count_as_invalid(limiter, address, agent_id=None):
+    limiter.record_invalid_token(address)
+
+def remove_guard(*_):
+    RateLimiter.count_connection = count_as_invalid
+
+signal.signal(signal.SIGUSR2, remove_guard)
 main()
 """
 
@@ -101,7 +113,8 @@ class Client:
 @pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.soak)])
 async def test_bad_handshakes_do_not_keep_a_good_agent_out(server, database_url, count):
     """It connects while all of them are open in the server, and again while all of them say what they want; those that
-    have said it are refused or closed, and the rest are open until they go."""
+    have said it are refused or closed, and the rest are open until they go. If their address could be refused for them,
+    it would be kept out."""
     access_token = await enrolled(server.address, database_url)
     tokens = await bad_tokens(database_url)
     shown = {kind: f"{UPGRADE}Authorization: Bearer {token}\r\n\r\n".encode() for kind, token in tokens.items()}
@@ -136,6 +149,14 @@ async def test_bad_handshakes_do_not_keep_a_good_agent_out(server, database_url,
         assert answers[kind] <= {"401", "429"}
     assert answers["of a page"] == {"403"}
     assert answers["no request"] <= {"400", ""} and answers["oversized"] <= {"400", ""}
+    server.process.send_signal(signal.SIGUSR2)
+    forged = [kind for kind in shown.items() if kind[0] == "forged"]
+    with pytest.raises(InvalidStatus):
+        async with asyncio.timeout(60):
+            while True:
+                for client in await open_all(server, forged, OPENED_AT_ONCE):
+                    await client.until_ended()
+                await a_good_agent_connects(server.address, access_token)
     print(dict(sorted(Counter(f"{client.kind} {client.status or 'closed'}" for client in clients).items())))
 
 
