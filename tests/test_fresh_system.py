@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -57,17 +58,24 @@ def fresh(base: FreshSystem, tmp_path: Path) -> Iterator[Fresh]:
 def dev(system: FreshSystem, *arguments: str, user: str | None = USER, network: bool = True, code: int = 0) -> str:
     """What `./dev` says; it ends with this code."""
     with system.start(["./dev", *arguments], user, network=network) as process:
-        said, _ = process.communicate()
+        said = "".join(_lines(process))
     assert process.returncode == code, said
     return said
+
+
+def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
+    """The lines of a process, printed as they come, so that `-s` shows them also of a test that is stopped."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        print(line, end="", flush=True)
+        yield line
 
 
 def ready(system: FreshSystem, user: str | None = USER, *, network: bool = True) -> str:
     """What `./dev up --demo` says until it is ready; then it is ended."""
     said = ""
     with system.start(["./dev", "up", "--demo", "--port", "0"], user, network=network) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
+        for line in _lines(process):
             said += line
             if "Onsembl is ready at" in line:
                 process.kill()  # and with it the namespace of its processes
