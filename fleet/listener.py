@@ -17,8 +17,10 @@ from onsembl.sql.database import Connection, connect
 
 logger = logging.getLogger(__name__)
 
-CHECK_SECONDS = 20.0
+CHECK_SECONDS = 10.0
 """How long a quiet connection is used before it is tested, in seconds."""
+ANSWER_SECONDS = 5.0
+"""How long the test may take, in seconds. psycopg takes up to ten more to give a statement up."""
 MOST_WAITING = 10_000
 """Notifications that may wait for one listener. With more, it reads its state again instead."""
 
@@ -109,7 +111,11 @@ class Listener:
             async for notification in conn.notifies(timeout=CHECK_SECONDS):
                 for subscription in self._subscriptions:
                     subscription.add(notification.channel, notification.payload)
-            await conn.execute("select 1")
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await conn.execute("select 1")
+            except TimeoutError as error:
+                raise psycopg.OperationalError("the connection does not answer") from error
 
 
 class _Subscription:

@@ -243,6 +243,26 @@ async def test_a_key_that_is_revoked_before_the_hello_opens_no_session(api):
         assert closed.value.rcvd.code == CloseCode.TOKEN_EXPIRED
 
 
+@pytest.mark.no_worker
+async def test_an_operator_who_was_disabled_while_nobody_listened_is_refused(api):
+    """An instance that missed the message that an operator is disabled refuses the operator's next request once it
+    listens again, about a second after it lost the connection."""
+    operator = await api.operator(Role.OPERATOR)
+
+    async def refused() -> bool:
+        return (await api.http.get("/v1/agents", headers=operator.headers)).status_code == 403
+
+    assert not await refused()
+    async with await connect(api.database_url, autocommit=True) as conn:  # sends no notification
+        await conn.execute("update operators set disabled_at = now() where email = %s", [operator.email])
+        assert not await refused()
+        await conn.execute(
+            """select pg_terminate_backend(pid, 5000) from pg_stat_activity
+               where datname = current_database() and (query ilike 'listen %' or query = 'select 1')"""
+        )
+    await until(refused, "the operator is refused", seconds=30)
+
+
 async def forgotten(keys: AgentKeys, token: str) -> bool:
     return not keys.verifies(kid_of(token))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -69,7 +71,8 @@ async def sessions(url: str) -> list[int]:
     """The sessions that listen."""
     async with await connect(url, autocommit=True) as conn:
         rows = await conn.execute(
-            "select pid from pg_stat_activity where datname = current_database() and query like 'listen %'"
+            """select pid from pg_stat_activity
+               where datname = current_database() and (query like 'listen %' or query = 'select 1')"""
         )
         return [row["pid"] for row in await rows.fetchall()]
 
@@ -103,6 +106,21 @@ async def test_every_listener_begins_again_after_a_lost_connection(database_url)
             await one.until(lambda one=one: one.begun == 2)
             await notify(database_url, channel, "x")
             await one.until(lambda one=one, channel=channel: one.payloads == [f"{channel} x"])
+
+
+async def test_a_connection_that_falls_silent_is_replaced(database_url, monkeypatch):
+    """A connection over which nothing comes any more is found by a question: its listeners begin again on another."""
+    monkeypatch.setattr(module, "CHECK_SECONDS", 0.2)
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.5)
+    async with listening(database_url, "a") as (_, (a,), _):
+        (pid,) = await sessions(database_url)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await a.until(lambda: a.begun == 2)
+            await notify(database_url, "a", "1")
+            await a.until(lambda: a.payloads == ["a 1"])
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("fault", ["database", "flood"])
