@@ -42,13 +42,15 @@ class ModelUsage(Tokens, frozen=True, kw_only=True):
 class Usage(Tokens, frozen=True, kw_only=True):
     """The usage of a run of a coding CLI, subagents included, as the CLI reports it; each message counts once.
 
-    `models` has its parts. Without them, as from an older agent, all of it counts to `model`.
+    `models` has its parts. Without them, as from an older agent, all of it counts to `model`. It is `partial` if the
+    CLI is not known to report all tokens of the run.
     """
 
     cost_usd: CostUsd | None = None
     turns: Count | None = None
     model: ShortText | None = None
     models: Annotated[list[ModelUsage], Meta(max_length=MAX_MODELS)] = []
+    partial: bool = False
 
     @property
     def tokens(self) -> int:
@@ -63,6 +65,7 @@ def usage_of(
     turns: int | None,
     cost_usd: float | None = None,
     costs: Mapping[str, float] | None = None,
+    partial: bool = False,
 ) -> Usage:
     """The usage whose parts are the counts (input, output, cache read, cache write) of each model.
 
@@ -94,6 +97,7 @@ def usage_of(
         turns=turns,
         model=model,
         models=[ModelUsage(model=key, cost_usd=priced.get(key), **_fields(counts)) for key, counts in merged.items()],
+        partial=partial,
     )
 
 

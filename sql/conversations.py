@@ -14,13 +14,14 @@ from onsembl.sql.search import pattern
 COLUMNS = """id, seq, agent_id, cli_id, title, state, imported, forked_from, folder, branch, model, permission_mode,
     context_tokens, context_window, created_at, active_at, own_id"""
 
-_WITH_TOTALS = f"""select {COLUMNS}, turns, tokens, cost_usd, last_command_id
+_WITH_TOTALS = f"""select {COLUMNS}, turns, tokens, cost_usd, partial, last_command_id
     from conversations
     cross join lateral (
         select count(*) filter (where started_at is not null) as turns,
             coalesce(sum((usage ->> 'input_tokens')::numeric + (usage ->> 'output_tokens')::numeric
                 + (usage ->> 'cache_write_tokens')::numeric), 0)::bigint as tokens,
             sum((usage ->> 'cost_usd')::float8) as cost_usd,
+            coalesce(bool_or(usage -> 'partial' = 'true'), false) as partial,
             (array_agg(commands.id order by commands.seq desc))[1] as last_command_id
         from commands where conversation_id = conversations.id) as totals"""
 """`tokens` counts what `Usage.tokens` counts."""

@@ -13,7 +13,7 @@ from onsembl.sql.database import Connection
 
 By = Literal["day", "model", "agent", "operator", "conversation", "label", "turn"]
 COLUMNS = """command_id, model, ended_at, agent_id, agent_name, labels, operator_id, operator_name, conversation_id,
-    input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd, cost_source, prices"""
+    input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd, cost_source, prices, partial"""
 
 _NEWEST: LiteralString = "(array_agg({} order by ended_at desc))[1]"
 _GROUPS: dict[By, tuple[LiteralString, LiteralString]] = {
@@ -40,7 +40,8 @@ _SUMS: LiteralString = f"""count(distinct command_id) as turns, {_sum("input_tok
     {_sum("cache_write_tokens")} as cache_write_tokens, sum(cost_usd) as cost_usd,
     coalesce(sum(cost_usd) filter (where cost_source = 'prices'), 0) as estimated_usd,
     {_sum("input_tokens + output_tokens + cache_read_tokens + cache_write_tokens", "cost_usd is null")}
-        as unpriced_tokens"""
+        as unpriced_tokens,
+    count(distinct command_id) filter (where partial) as partial_turns"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,7 +168,7 @@ class TurnRenderer:
     def _turn_ended(self, event: TurnEnded) -> str:
         parts = [f"{event.seconds:.1f} s"] if event.seconds is not None else []
         if event.usage is not None:
-            parts.append(f"{event.usage.tokens:,} tokens")
+            parts.append(f"{'≥' if event.usage.partial else ''}{event.usage.tokens:,} tokens")
             if event.usage.cost_usd is not None:
                 parts.append(f"${event.usage.cost_usd:.4f}")
         error = "".join(f"{RED}{line}{RESET}\n" for line in folded(event.error)) if event.error else ""

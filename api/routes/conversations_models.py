@@ -21,8 +21,9 @@ class Conversation(Answer, frozen=True, kw_only=True):
 
     By `cli_id` the agent and its CLI name it; `own_id` is present if the CLI has chosen another id itself. `state` is
     `forgotten` when the CLI does not know the conversation any more; an `imported` one was begun outside. `tokens` and
-    `cost_usd` are the sums over its turns. `context_tokens` of `context_window` tokens were in use after the last turn.
-    The folder, the branch, the model and the permission mode are those of the last turn.
+    `cost_usd` are the sums over its turns; they are `partial` if the CLI is not known to report all tokens of each.
+    `context_tokens` of `context_window` tokens were in use after the last turn. The folder, the branch, the model and
+    the permission mode are those of the last turn.
     """
 
     id: UUID
@@ -43,6 +44,7 @@ class Conversation(Answer, frozen=True, kw_only=True):
     turns: int
     tokens: int
     cost_usd: float | None
+    partial: bool
     last_command_id: UUID | None
     created_at: Time
     active_at: Time

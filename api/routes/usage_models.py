@@ -52,6 +52,9 @@ class UsageSum(Answer, frozen=True, kw_only=True):
     cost_usd: Annotated[float | None, Meta(description="null where the cost of no turn is known.")]
     estimated_usd: Annotated[float, Meta(description="The part of the cost that is estimated by the table of prices.")]
     unpriced_tokens: Annotated[int, Meta(description="Tokens without a cost: no price fits their model.")]
+    partial_turns: Annotated[
+        int, Meta(description="Turns whose CLI is not known to report all tokens: they used at least those counted.")
+    ]
 
 
 class UsageGroup(UsageSum, frozen=True, kw_only=True):

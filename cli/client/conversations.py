@@ -155,7 +155,8 @@ def _print(row: dict[str, Any], as_json: bool) -> None:
 
 
 def _size(row: dict[str, Any]) -> str:
-    parts = [f"{row['turns']} {'turn' if row['turns'] == 1 else 'turns'}", f"{row['tokens']:,} tokens"]
+    tokens = f"{'≥' if row['partial'] else ''}{row['tokens']:,} tokens"
+    parts = [f"{row['turns']} {'turn' if row['turns'] == 1 else 'turns'}", tokens]
     if row["cost_usd"] is not None:
         parts.append(f"${row['cost_usd']:.2f}")
     return ", ".join(parts)

@@ -38,7 +38,8 @@ def usage(
 ) -> None:
     """Show the tokens and the cost of turns, by default of the last 30 days by day. Needs `onsembl login`.
 
-    A cost with ~ is an estimate by the table of prices (`onsembl prices`), wholly or in part.
+    A cost with ~ is an estimate by the table of prices (`onsembl prices`), wholly or in part. Tokens with ≥ are the
+    least that was used: the CLIs of some turns are not known to report all.
     """
     period = {name: time.isoformat() for name, time in (("since", since), ("until", until)) if time is not None}
     with OperatorClient(server) as client:
@@ -58,7 +59,8 @@ def usage(
         styled(f"  {'cache read':>13}  {'cache write':>13}  {'cost':>12}", dim=True),
     )
     for name, row in rows:
-        counts = "  ".join(f"{row[count]:>13,}" for count in COUNTS)
+        least = "≥" if row["partial_turns"] else ""
+        counts = "  ".join(f"{least}{row[count]:,}".rjust(13) for count in COUNTS)
         print_line(f"{name[:60]:<{width}}  {row['turns']:>7,}  {counts}  {_cost(row):>12}")
 
 

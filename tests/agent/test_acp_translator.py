@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.decisions import UNASKED, decided
 
-from onsembl.agent.drivers.acp.clis import GEMINI, KNOWN
+from onsembl.agent.drivers.acp.clis import GEMINI, KNOWN, cli_of
 from onsembl.agent.drivers.acp.translator import AcpTranslator
 from onsembl.protocol.attention_messages import Allow, Decision, Deny
 from onsembl.protocol.permissions import PERMISSION_MODES, PermissionMode
@@ -308,6 +308,19 @@ def test_tokens_of_a_cache_that_the_input_includes():
     told = {"inputTokens": 8264, "outputTokens": 28, "cachedReadTokens": 8000, "cachedWriteTokens": 56}
     client.answer("session/prompt", {"stopReason": "end_turn", "usage": told | {"totalTokens": 8292}})
     assert client.run.usage == usage_of({"a-model": (208, 28, 8000, 56)}, model="a-model", turns=1)
+
+
+@pytest.mark.parametrize(
+    ("cli", "partial"),
+    [(GEMINI, False), (KNOWN["claude-agent-acp"], False), (KNOWN["opencode"], True), (cli_of(["my-cli"]), True)],
+)
+def test_tokens_of_a_cli_that_is_not_known_to_report_all(cli, partial):
+    """OpenCode reports those of the last call of the model; of an unknown CLI nothing can be said."""
+    client = Client(translator(cli=cli, mode=None))
+    client.answer("initialize", INITIALIZED)
+    client.answer("session/new", SESSION)
+    client.answer("session/prompt", {"stopReason": "end_turn", "usage": {"inputTokens": 5}})
+    assert client.run.usage is not None and client.run.usage.partial == partial
 
 
 def test_tokens_that_come_with_messages():

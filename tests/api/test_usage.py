@@ -11,6 +11,7 @@ import pytest
 from support.agents import Operator
 from support.api_calls import audit_entries, call_api
 from support.cases import cases
+from support.command_line import CommandLine
 from support.frames import HELLO, next_message
 from support.server import Api
 
@@ -91,6 +92,25 @@ async def test_turns_are_counted_by_every_group(api, admin):
         ("older", "7", "1.0"),
         ("large", "1000", ""),
     ]
+
+
+async def test_tokens_of_a_cli_that_may_not_report_all_are_marked(api, admin, tmp_path):
+    """Such turns are counted in each sum and in their conversation, even if the CLI reports nothing of them. The
+    command line marks them."""
+    turns = await run_turns(
+        api, admin, "one", whole(part("m", 5, 0, 0, 0)), whole(part("m", 1, 1, 0, 0), partial=True), {"partial": True}
+    )
+    report = await call_api(admin, "GET", "/v1/usage?by=turn")
+    partial = {group["key"]: group["partial_turns"] for group in report["groups"]}
+    assert partial == dict(zip([turn["id"] for turn in turns], [0, 1, 1], strict=True))
+    assert (report["total"]["turns"], report["total"]["partial_turns"]) == (3, 2)
+    lines = csv.DictReader(io.StringIO((await api.http.get("/v1/usage/export", headers=admin.headers)).text))
+    assert [line["partial"] for line in lines] == ["false", "true", "true"]
+    conversation = await call_api(admin, "GET", f"/v1/conversations/{turns[0]['conversation_id']}")
+    assert (conversation["tokens"], conversation["partial"]) == (7, True)
+    shown, _ = await CommandLine(api, await api.operator(), tmp_path).run("usage", "--by", "model")
+    _, *rows = [line.split() for line in shown.splitlines()]
+    assert [row[:3] for row in rows] == [["m", "2", "≥6"], ["-", "1", "≥0"], ["total", "3", "≥6"]]
 
 
 async def test_a_period_and_a_time_zone_choose_the_turns(api, admin):

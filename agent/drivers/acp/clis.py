@@ -29,8 +29,8 @@ class AcpCli:
     answers the request for it before the replay is over. `tool_title` is the title of a call of a tool by the names of
     the tool and its server. `forgotten` are texts of its error about a conversation that it does not have.
     `mode_message` begins the message in which it says that its mode has changed, in the place of an update. `forks`
-    says whether it copies conversations (`session/fork`), and `session_settings` is what it is told, beside the
-    protocol, when it opens a conversation.
+    says whether it copies conversations (`session/fork`), and `counts_all` whether the tokens that it reports were seen
+    to be all those of a turn. `session_settings` is what it is told, beside the protocol, when it opens a conversation.
     """
 
     name: str
@@ -47,6 +47,7 @@ class AcpCli:
     tool_title: str | None = None
     mode_message: str | None = None
     forks: bool = False
+    counts_all: bool = False
     session_settings: Json = field(default_factory=dict[str, Any])
 
     def own_tools(self, server: str) -> Sequence[str]:
@@ -68,6 +69,7 @@ GEMINI = AcpCli(
     tool_title="{tool} ({server} MCP Server)",
     forgotten=("Invalid session identifier", "No previous sessions found"),
     mode_message="[MODE_UPDATE] ",
+    counts_all=True,
 )
 
 _SESSION_MODES = "https://agentclientprotocol.com/protocol/session-modes"
@@ -79,6 +81,7 @@ KNOWN: dict[str, AcpCli] = {
         # Its autopilot asks nothing either, but goes on after the answer until the model calls the task complete.
         modes={mode: f"{_SESSION_MODES}#{'plan' if mode == 'plan' else 'agent'}" for mode in PERMISSION_MODES},
         mode_options={"full": ("allow_all", "on")},
+        counts_all=True,
     ),
     "grok": AcpCli(name="Grok", argv=("grok", "agent", "stdio")),
     "qwen": AcpCli(
@@ -99,6 +102,7 @@ KNOWN: dict[str, AcpCli] = {
         },
         tool_title="mcp__{server}__{tool}",
         forks=True,
+        counts_all=True,
         # Nobody sees the titles and the next prompts that it would ask of the model, in calls that it does not report.
         session_settings={"claudeCode": {"options": {"title": "Onsembl", "promptSuggestions": False}}},
     ),

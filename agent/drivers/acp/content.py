@@ -112,7 +112,7 @@ def counted(before: Counts, update: Json) -> Counts:
     return entered, written, read, stored
 
 
-def usage(answer: Json, counted: Counts, model: str | None, cost_usd: float | None) -> Usage:
+def usage(answer: Json, counted: Counts, model: str | None, *, cost_usd: float | None, partial: bool) -> Usage:
     """The tokens of a turn, from the answer to its prompt: by model in `_meta.quota`, else in `usage`, else those that
     were `counted` before."""
     quota = as_object(as_object(answer.get("_meta")).get("quota"))
@@ -126,7 +126,7 @@ def usage(answer: Json, counted: Counts, model: str | None, cost_usd: float | No
         total = add_counts(total, counts)
     if any(counted < count for counted, count in zip(total, told, strict=True)):
         parts = {model or "": list(told)}
-    return usage_of(parts, model=model, turns=1, cost_usd=cost_usd)
+    return usage_of(parts, model=model, turns=1, cost_usd=cost_usd, partial=partial)
 
 
 def _counts(told: Json) -> Counts:

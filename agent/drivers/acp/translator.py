@@ -323,7 +323,8 @@ class AcpTranslator:
         """The turn has ended."""
         yield from self._end_message()
         yield from self._end_calls()
-        self._usage = content.usage(answer, self._counted, self._model, self._turn_cost())
+        cost, partial = self._turn_cost(), not self._cli.counts_all
+        self._usage = content.usage(answer, self._counted, self._model, cost_usd=cost, partial=partial)
         reason = as_text(answer.get("stopReason"))
         if self._stopped is not None:
             yield from self._end("failed", self._stopped)

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 
-import { ago, bytes, counted, duration, elapsed, firstLine, localTime, dollars } from "./format.ts";
+import { ago, atLeast, bytes, counted, duration, elapsed, firstLine, localTime, dollars } from "./format.ts";
 
 test.each([
   [-5, "0.0 s"],
@@ -54,4 +54,8 @@ test.each([
   [1.5, "$1.50"],
 ])("a cost of %d is %s: one below a cent is not nothing", (cost, shown) => {
   expect(dollars(cost)).toBe(shown);
+});
+
+test("tokens that are the least that was used are marked", () => {
+  expect([atLeast(true), atLeast(false), atLeast(undefined)]).toEqual(["≥", "", ""]);
 });

@@ -72,6 +72,11 @@ export function counted(count: number, one: string, many = `${one}s`): string {
   return `${count.toLocaleString()} ${count === 1 ? one : many}`;
 }
 
+/** The mark of a number of tokens that is the least that was used. */
+export function atLeast(partial: boolean | undefined): string {
+  return partial === true ? "≥" : "";
+}
+
 function two(value: number): string {
   return String(value).padStart(2, "0");
 }

@@ -4,7 +4,7 @@ import type { UsageGroup } from "./rest.ts";
 import { firstDay, perDay, short } from "./usage.ts";
 
 function day(key: string, tokens: number, cost: number | null): UsageGroup {
-  const none = { cache_read_tokens: 0, cache_write_tokens: 0, estimated_usd: 0, unpriced_tokens: 0, turns: 1 };
+  const none = { cache_read_tokens: 0, cache_write_tokens: 0, estimated_usd: 0, unpriced_tokens: 0, partial_turns: 0, turns: 1 };
   return { ...none, key, name: key, input_tokens: tokens, output_tokens: 1, cost_usd: cost };
 }
 
