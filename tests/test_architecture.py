@@ -68,7 +68,7 @@ SUBJECTS = {
     " hostile_input internal_faults misbehaving_peers recording_commands refresh_faults revocation sign_in_links"
     " steers token_rotation vendor_limits",
     "browser": "demo groups",
-    "chaos": "killed_parts killed_requests killed_turns soak stopped_parts terminal_bytes",
+    "chaos": "killed_parts killed_requests killed_turns many_instances soak stopped_parts terminal_bytes",
     "cli": "bad_handshakes hosted_connections request_ids wheel",
     "clis": "claude_code_forks claude_code_steering requests",
     "dashboard": "sources",

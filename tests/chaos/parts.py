@@ -56,6 +56,10 @@ class Part:
         """Send SIGKILL; the process is restarted."""
         await self._signal(signal.SIGKILL)
 
+    async def drain(self) -> None:
+        """Send SIGTERM; the process ends by itself, and is restarted."""
+        await self._signal(signal.SIGTERM)
+
     def freeze(self) -> None:
         """Stop the process until `thaw`: its sockets stay open, and it does nothing."""
         assert self._process is not None
@@ -82,15 +86,24 @@ class Part:
 
 
 class ApiPart(Part):
-    """An `onsembl up` that keeps its address over restarts."""
+    """An `onsembl up` that keeps its address over restarts. Each of several has a name and a data folder."""
 
-    def __init__(self, folder: Path, database_url: str, *, worker: bool = False, **environment: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        database_url: str,
+        *,
+        worker: bool = False,
+        name: str = "api",
+        data: str = "data",
+        **environment: str,
+    ) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         super().__init__(
             folder,
-            "api",
-            *("up", *([] if worker else ["--no-worker"]), "--port", str(port), "--data-dir", str(folder / "data")),
+            name,
+            *("up", *([] if worker else ["--no-worker"]), "--port", str(port), "--data-dir", str(folder / data)),
             database_url=database_url,
             **environment,
         )
@@ -117,9 +130,9 @@ class AgentPart(Part):
         run = ("agent", "run", "--verbose", "--name", name, "--state-dir", str(state), "--cwd", str(folder))
         super().__init__(folder, name, *run, **environment)
 
-    async def enrol(self, api: Api, name: str, state: Path, server: str) -> str:
+    async def enrol(self, api: Api, name: str, state: Path, server: str, kind: str = "shell") -> str:
         """Enrol the agent, and return its id."""
-        credentials = await enrol(server, await api.enrolment_token(), name, AgentKind("shell"))
+        credentials = await enrol(server, await api.enrolment_token(), name, AgentKind(kind))
         store.save(state / name, credentials)
         return credentials.agent_id
 

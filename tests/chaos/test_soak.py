@@ -62,6 +62,8 @@ class Form:
     agents: int
     most_at_once: int
     fills_database_disk: bool = False
+    faults: int = 0
+    """How many faults are caused at least."""
 
 
 @dataclass(slots=True)
@@ -306,7 +308,8 @@ class Soak(Chaos):
         end = loop.time() + self.form.seconds
         kinds, deck = {kind: part for kind, part in self.kinds().items() if only in (None, kind.__name__)}, []
         busy: dict[asyncio.Task[None], str] = {}
-        while loop.time() < end or not self.done.keys() >= {kind.__name__ for kind in kinds}:
+        names = {kind.__name__ for kind in kinds}
+        while loop.time() < end or self.done.total() < self.form.faults or not self.done.keys() >= names:
             if not deck:
                 deck = list(kinds)
                 self.chance.shuffle(deck)
@@ -323,7 +326,8 @@ class Soak(Chaos):
 
     async def run_soak(self, only: str | None = None) -> None:
         """Cause the faults while commands run, or only those of the kind of this name, and come to rest."""
-        async with asyncio.timeout(self.form.seconds + SETTLE_SECONDS), asyncio.TaskGroup() as group:
+        longest = self.form.seconds + self.form.faults * self.form.longest
+        async with asyncio.timeout(longest + SETTLE_SECONDS), asyncio.TaskGroup() as group:
             for agent in range(self.form.agents):
                 group.create_task(self.send_commands(agent))
             group.create_task(self.read_pages())

@@ -1,0 +1,246 @@
+"""Three instances behind Fly's edge with two workers, under faults: agents that run commands, coding agents whose turns
+ask, and viewers that come back through the edge."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+from chaos.parts import AgentPart, ApiPart, Part, PostgresPart
+from chaos.test_soak import SETTLE_SECONDS, Form, Soak
+from support.agents import FINAL, CuttableLink, Operator, until
+from support.fly_proxy import FlyProxy, HealthCheck
+from support.server import Api
+
+from onsembl.cli.server.dashboard import dashboard_files
+from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
+
+CLAUDE = Path(__file__).with_name("asking_claude.py")
+APP = "onsembl"
+PUBLIC_URL = "https://onsembl.example"
+"""The issuer of the operators' tokens, which is the same for every instance."""
+MACHINES = ("148ed0a", "148ed0b", "148ed0c")
+STEPS = ["tool", "notice", "tool", "notice", "result"]
+"""The steps of a turn that asks twice: each permission has a notice."""
+VIEWERS = 2
+"""Viewers of each agent."""
+CHECK = HealthCheck("/readyz", interval=0.5, timeout=2.0)
+SOON = {"ONSEMBL_INSTANCE_DEAD_AFTER": "4", "ONSEMBL_DEAD_AFTER": "3"}
+
+
+@dataclass
+class Turn:
+    """A command of a coding agent that asks twice."""
+
+    name: str
+    agent_id: str
+    row: dict = field(default_factory=dict)
+
+
+class ManyInstances(Soak):
+    """A system of several instances. `asking` of the agents are coding agents."""
+
+    def __init__(self, seed: int, stack: AsyncExitStack, form: Form, asking: int) -> None:
+        super().__init__(seed, stack, form)
+        self._asking_count = asking
+        self.turns: list[Turn] = []
+
+    async def start(self, postgres: EmbeddedPostgres, folder: Path, **environment: str) -> None:  # type: ignore[override]
+        """Start everything, the instances in this environment."""
+        self.folder, self.database_url = folder, postgres.url()
+        self.postgres = PostgresPart(postgres)
+        await asyncio.to_thread(dashboard_files, print)  # a new clone builds its page first
+        self.instances = {
+            machine: ApiPart(
+                folder,
+                self.database_url,
+                name=machine,
+                data=f"data-{machine}",
+                FLY_MACHINE_ID=machine,
+                FLY_APP_NAME=APP,
+                ONSEMBL_PUBLIC_URL=PUBLIC_URL,
+                **SOON,
+                **environment,
+            )
+            for machine in MACHINES
+        }
+        self.workers = [
+            Part(folder, f"worker-{n}", "worker", database_url=self.database_url, **SOON, **environment)
+            for n in range(2)
+        ]
+        for part in (*self.instances.values(), *self.workers):
+            await part.start()
+            self.stack.push_async_callback(part.stop)
+        for part in self.instances.values():
+            async with httpx.AsyncClient(base_url=part.url, timeout=30) as http:
+                await part.ready(http)
+        self.edge_links = {
+            machine: await self.stack.enter_async_context(CuttableLink(part.url))
+            for machine, part in self.instances.items()
+        }
+        urls = {machine: link.url for machine, link in self.edge_links.items()}
+        self.edge = await self.stack.enter_async_context(FlyProxy(urls, check=CHECK))
+        self.agents_link = await self.stack.enter_async_context(CuttableLink(self.edge.url))
+        self.viewers_link = await self.stack.enter_async_context(CuttableLink(self.edge.url))
+        http = await self.stack.enter_async_context(httpx.AsyncClient(base_url=self.edge.url, timeout=30))
+        api = Api(self.edge.url, self.database_url, http)
+        account = await api.operator()
+        self.token, self.operator = account.access_token, Operator(api, account)
+        await self._start_agents()
+
+    async def _start_agents(self) -> None:
+        (self.folder / "bin").mkdir()
+        (self.folder / "bin" / "claude").symlink_to(CLAUDE)
+        (self.folder / "stages").mkdir()
+        environment = {
+            "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
+            "STAGES": str(self.folder / "stages"),
+            "ONSEMBL_KEYRING": "off",
+        }
+        self.ids, self.parts, self.asking = [], [], []
+        for number in range(self.form.agents + self._asking_count):
+            name, state = f"agent-{number}", self.folder / f"state-{number}"
+            kind = "shell" if number < self.form.agents else "claude"
+            agent = AgentPart(self.folder, name, state, **environment)
+            (self.ids if kind == "shell" else self.asking).append(
+                await agent.enrol(self.operator.api, name, state, self.agents_link.url, kind)
+            )
+            await agent.start()
+            self.stack.push_async_callback(agent.stop)
+        for agent_id in (*self.ids, *self.asking):
+            self.steady += [self._viewer(agent_id) for _ in range(VIEWERS)]
+        await until(self._all_online, "the agents")
+
+    # Faults
+
+    def kinds(self) -> dict[Callable[[], Awaitable[None]], str]:
+        """The faults, each with the part that it disturbs."""
+        return {
+            self.cut_agents: "agents' link",
+            self.sever_agents: "agents' link",
+            self.hold_agents: "agents' link",
+            self.cut_viewers: "viewers' link",
+            self.hold_viewers: "viewers' link",
+            self.cut_edge: "edge",
+            self.hold_edge: "edge",
+            self.kill_instance: "instance",
+            self.stop_instance: "instance",
+            self.drain_instance: "instance",
+            self.kill_worker: "worker",
+            self.stop_worker: "worker",
+        }
+
+    async def cut_edge(self) -> None:
+        """All connections between the edge and one instance end."""
+        self.chance.choice(list(self.edge_links.values())).cut()
+
+    async def hold_edge(self) -> None:
+        """Nothing passes in one direction between the edge and one instance."""
+        await self._hold(self.chance.choice(list(self.edge_links.values())))
+
+    async def kill_instance(self) -> None:
+        await self._instance().kill()
+        await self._while()  # it starts again
+
+    async def stop_instance(self) -> None:
+        await self._stop(self._instance())
+
+    async def drain_instance(self) -> None:
+        await self._instance().drain()
+
+    def _instance(self) -> ApiPart:
+        return self.chance.choice(list(self.instances.values()))
+
+    async def kill_worker(self) -> None:
+        await self.chance.choice(self.workers).kill()
+
+    async def stop_worker(self) -> None:
+        await self._stop(self.chance.choice(self.workers))
+
+    # What operators do
+
+    async def read_pages(self) -> None:
+        """Have the coding agents run turns, and answer what they ask."""
+        async with asyncio.TaskGroup() as group:
+            for agent_id in self.asking:
+                group.create_task(self._run_turns(agent_id))
+
+    async def _run_turns(self, agent_id: str) -> None:
+        while self._sending:
+            turn = Turn(f"turn-{len(self.turns)}", agent_id)
+            self.turns.append(turn)
+            turn.row = await self._insist(
+                "POST",
+                f"/v1/agents/{agent_id}/commands",
+                json={"text": turn.name},
+                headers={"Idempotency-Key": turn.name},
+            )
+            async with asyncio.timeout(SETTLE_SECONDS):
+                while turn.row["state"] not in FINAL:
+                    await self._answer(turn)
+                    turn.row = await self._insist("GET", f"/v1/commands/{turn.row['id']}")
+                    await asyncio.sleep(0.1)
+
+    async def _answer(self, turn: Turn) -> None:
+        page = await self._insist("GET", f"/v1/attention?state=open&command_id={turn.row['id']}")
+        for asked in page["requests"]:
+            answer = {"digest": asked["digest"], "decision": {"decision": "allow"}}
+            await self.call("POST", f"/v1/attention/{asked['id']}/answer", json=answer)
+
+    # What holds afterwards
+
+    async def check(self) -> None:
+        """Raises AssertionError, with all that is wrong."""
+        await super().check()
+        found = await asyncio.gather(*map(self._wrong_with_turn, self.turns))
+        wrong = [finding for findings in found for finding in findings]
+        ends: dict[str, int] = {}
+        for sent in self.sent:
+            if sent.row["stream_id"] is not None and sent.row["output_end"] is not None:
+                ends[sent.row["stream_id"]] = max(ends.get(sent.row["stream_id"], 0), sent.row["output_end"])
+
+        async def all_seen() -> bool:
+            return all(viewer.offset >= ends.get(viewer.stream_id or "", 0) for viewer in self.steady)
+
+        try:
+            await until(all_seen, "the viewers have all bytes", SEEN_SECONDS)
+        except TimeoutError:
+            wrong += [
+                f"viewer {number} was left at byte {viewer.offset} of {ends[viewer.stream_id]}"
+                for number, viewer in enumerate(self.steady)
+                if viewer.offset < ends.get(viewer.stream_id or "", 0)
+            ]
+        print(f"{len(self.turns)} turns; {len(self.edge.repeated)} requests repeated, {self.edge.failed} failed")
+        assert wrong == [], f"--seed {self.seed}:\n" + "\n".join(wrong)
+
+    async def _wrong_with_turn(self, turn: Turn) -> list[str]:
+        """The CLI was told each answer once, and each step is there once."""
+        wrong = [] if turn.row["state"] == "succeeded" else [f"{turn.name} is {turn.row['state']}: {turn.row['error']}"]
+        told = (self.folder / "stages" / f"{turn.name}.told").read_text().splitlines()
+        if [line.split()[:2] for line in told] != [["1", "allow"], ["2", "allow"]]:
+            wrong.append(f"{turn.name} was told {told}")
+        page = await self._insist("GET", f"/v1/attention?command_id={turn.row['id']}")
+        for asked in page["requests"]:
+            if (asked["state"], asked["delivery"]) != ("answered", "given"):
+                wrong.append(f"a request of {turn.name} is {asked['state']}, {asked['delivery']}")
+        steps: list[dict] = []
+
+        async def complete() -> bool:
+            nonlocal steps
+            steps = (await self._insist("GET", f"/v1/commands/{turn.row['id']}/steps"))["steps"]
+            return [step["kind"] for step in sorted(steps, key=lambda step: step["number"])] == STEPS
+
+        try:
+            await until(complete, "the steps", SEEN_SECONDS)
+        except TimeoutError:
+            wrong.append(f"{turn.name} has the steps {[(step['number'], step['kind']) for step in steps]}")
+        return wrong
+
+
+SEEN_SECONDS = 60.0
+"""How long the last bytes may take to each viewer, and the last steps to the server."""

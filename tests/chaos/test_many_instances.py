@@ -1,0 +1,75 @@
+"""Three instances, two workers and Fly's edge under faults: every byte, command, step and answer is accounted for.
+
+`ONSEMBL_CHAOS_FAULTS` is the number of faults in the long form (default 500). `--seed` repeats the random choices of a
+run, which prints its seed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from chaos import many_instances, test_soak
+from chaos.many_instances import ManyInstances
+from chaos.test_soak import Form
+from support.missing_guards import without
+
+from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
+
+LONG = int(os.environ.get("ONSEMBL_CHAOS_FAULTS", "500"))
+
+
+@asynccontextmanager
+async def under_faults(
+    postgres: EmbeddedPostgres, folder: Path, seed: int, form: Form, asking: int, **environment: str
+) -> AsyncGenerator[ManyInstances]:
+    async with AsyncExitStack() as stack:
+        center = ManyInstances(seed, stack, form, asking)
+        await center.start(postgres, folder, **environment)
+        yield center
+
+
+@pytest.mark.seconds(30)
+@pytest.mark.parametrize(
+    ("form", "asking"),
+    [
+        pytest.param(Form(0.0, 0.5, 2.0, agents=3, most_at_once=4, faults=25), 2, id="short"),
+        pytest.param(
+            Form(0.0, 5.0, 40.0, agents=14, most_at_once=3, faults=LONG),
+            6,
+            id="long",
+            marks=[pytest.mark.soak, pytest.mark.timeout(1200 + 20 * LONG)],
+        ),
+    ],
+)
+async def test_everything_is_accounted_for(own_postgres, tmp_path, seed, form, asking):
+    """After kills, stops and drains of instances and cut and silent links, each command ran once and ended right, each
+    viewer and the archive have every byte, each answer was given once and each step is there."""
+    async with under_faults(own_postgres, tmp_path, seed, form, asking) as center:
+        await center.run_soak()
+        await center.check()
+
+
+PAST_OWNER_SERVES = """
+from onsembl.api.terminals.hub import Hub
+
+Hub.release = lambda *_: None
+"""
+"""A guard that the test removes: an instance whose agent has connected elsewhere, under a later epoch, lets go of its
+terminal."""
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+async def test_a_past_owner_that_serves_on_is_found(own_postgres, tmp_path, seed, monkeypatch):
+    """Without the fence of the epoch, a viewer stays at the instance from which its agent has moved."""
+    monkeypatch.setattr(test_soak, "SETTLE_SECONDS", 60.0)
+    monkeypatch.setattr(many_instances, "SEEN_SECONDS", 10.0)
+    form, guard = Form(5.0, 0.2, 1.0, agents=3, most_at_once=1), without(tmp_path / "guard", PAST_OWNER_SERVES)
+    async with under_faults(own_postgres, tmp_path, seed, form, 0, **guard) as center:
+        with pytest.raises(AssertionError, match="was left at byte"):
+            await center.run_soak("cut_agents")
+            await center.check()
