@@ -143,7 +143,8 @@ def test_arguments_are_passed_on(machine: Machine, arguments: list[str], ran: li
     """After the packages are installed by the machine's uv, the arguments are passed on."""
     machine.has("uv", UV)
     machine.has("debootstrap", "")
-    machine.has("pgbouncer", "")
+    for program in ("pgbouncer", "nginx", "caddy"):
+        machine.has(program, "")
     said = machine.run(*arguments)
     assert machine.ran == ran
     assert re.search(r"bringing the project's packages up to date: \d+ s\n", said)

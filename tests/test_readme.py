@@ -90,3 +90,65 @@ def test_fly_checks_the_port_and_path_of_the_server():
     assert service["internal_port"] == port
     served = {route.path for route in create_app(Settings(database_url="", public_url="")).routes}
     assert {check["path"] for check in service["checks"]} <= served
+
+
+def _blocks_of(document: str) -> list[dict]:
+    """The blocks of TOML in a document of docs/."""
+    return [tomllib.loads(block) for block in re.findall(r"^```toml\n(.*?)^```", document, re.MULTILINE | re.DOTALL)]
+
+
+def test_fly_wakes_the_worker_where_it_listens():
+    """The documented address of the workers is that of their app and service, which starts a worker that answers there
+    and exits when it is idle; the instances run none."""
+    workers = tomllib.loads((ROOT / "fly.workers.toml").read_text())
+    (service,) = workers["services"]
+    name, *arguments = shlex.split(workers["processes"]["worker"])[1:]
+    command = main.get_command(click.Context(main), name)
+    values = command.make_context(name, arguments, resilient_parsing=True).params
+    assert values["until_idle"] and values["wake_port"] == service["internal_port"] and values["wake_host"] == "0.0.0.0"
+    assert service["processes"] == list(workers["processes"])
+    assert (service["auto_start_machines"], service["min_machines_running"]) == (True, 0)
+    assert [restart["policy"] for restart in workers["restart"]] == ["on-failure"]
+    (instances,) = _blocks_of((ROOT / "docs" / "deployment.md").read_text())
+    port = service["ports"][0]["port"]
+    assert instances["env"]["ONSEMBL_WORKER_WAKE_URL"] == f"http://{workers['app']}.flycast:{port}/"
+    name, *arguments = shlex.split(instances["processes"]["app"])[1:]
+    assert (
+        main.get_command(click.Context(main), name)
+        .make_context(name, arguments, resilient_parsing=True)
+        .params["no_worker"]
+    )
+
+
+FLY = {
+    "": "app primary_region kill_signal kill_timeout env deploy http_service restart vm processes services",
+    "deploy": "strategy",
+    "http_service": "internal_port force_https auto_stop_machines auto_start_machines min_machines_running concurrency"
+    " checks processes",
+    "concurrency": "type soft_limit hard_limit",
+    "checks": "method path interval timeout grace_period",
+    "restart": "policy retries processes",
+    "vm": "size memory",
+    "services": "processes protocol internal_port auto_stop_machines auto_start_machines min_machines_running ports",
+    "ports": "port handlers",
+}
+"""The settings of https://fly.io/docs/reference/configuration/ that we use, by section. Fly ignores a misspelt one."""
+
+
+@pytest.mark.parametrize("file", ["fly.toml", "fly.workers.toml"])
+def test_fly_knows_the_settings(file: str):
+    """Each setting is one of Fly's, and each machine has at least the time for its stop that a drain takes."""
+
+    def check(section: str, values: dict) -> None:
+        assert values.keys() <= set(FLY[section].split()), section
+        for name, value in values.items():
+            for inner in value if isinstance(value, list) else [value]:
+                if isinstance(inner, dict) and name not in ("env", "processes"):
+                    check(name, inner)
+
+    settings = tomllib.loads((ROOT / file).read_text())
+    check("", settings)
+    known = {
+        option.envvar for name in ("up", "worker") for option in main.get_command(click.Context(main), name).params
+    }
+    assert settings.get("env", {}).keys() <= known
