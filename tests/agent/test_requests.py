@@ -6,12 +6,14 @@ from collections import Counter
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
+from support.missing_guards import assert_fails
 
-from onsembl.agent.requests import NOBODY, TOO_LONG, TOO_MANY, Requests, in_words
+from onsembl.agent.requests import NOBODY, TOO_LONG, TOO_MANY, Requests, Taken, in_words
 from onsembl.protocol.attention_messages import (
     MAX_BODY_TEXT,
     MAX_GIVEN_ANSWERS,
@@ -121,6 +123,18 @@ class AnyOrder(RuleBasedStateMachine):
 
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+
+
+def test_a_missing_guard_is_seen(monkeypatch: pytest.MonkeyPatch):
+    """Without the comparison of what was asked, an answer is given to another request."""
+    take = Requests.take
+
+    def take_for_anything(requests: Requests, answer: Answer) -> Taken:
+        open_one = requests._open.get(answer.request_id)
+        return take(requests, answer if open_one is None else replace(answer, digest=open_one.digest))
+
+    monkeypatch.setattr(Requests, "take", take_for_anything)
+    assert_fails(AnyOrder)
 
 
 def test_what_nobody_can_see_is_not_asked():

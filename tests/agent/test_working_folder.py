@@ -6,7 +6,7 @@ import asyncio
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
@@ -27,6 +27,10 @@ SECRET = "outside: a secret"
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
+    return folder_beside_another(tmp_path)
+
+
+def folder_beside_another(tmp_path: Path) -> Path:
     """A working folder beside a folder that must not be seen."""
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "private.txt").write_text(SECRET)
@@ -197,6 +201,25 @@ def swap_pipe(root: Path) -> None:
 @pytest.mark.parametrize("before", range(6))
 def test_a_swap_before_each_call_of_the_kernel_leads_nowhere(root, monkeypatch, swap, before):
     """Before the n-th stat or open of a look."""
+    look_while_swapped(root, monkeypatch, swap, before)
+
+
+@pytest.mark.parametrize(("swap", "flags"), [(swap_folder, "_FOLDER"), (swap_file, "_FILE")])
+def test_a_missing_guard_is_seen(tmp_path, monkeypatch, swap, flags):
+    """If links were followed, a swap before one of the calls would show the file outside."""
+    monkeypatch.setattr(working_folder, flags, getattr(working_folder, flags) & ~os.O_NOFOLLOW)
+    shown: list[int] = []
+    for before in range(6):
+        (tmp_path / f"{before}").mkdir()
+        try:
+            look_while_swapped(folder_beside_another(tmp_path / f"{before}"), monkeypatch, swap, before)
+        except AssertionError:
+            shown.append(before)
+    assert shown != []
+
+
+def look_while_swapped(root: Path, monkeypatch: pytest.MonkeyPatch, swap: Callable[[Path], None], before: int) -> None:
+    """Look at a file, which is swapped before the n-th stat or open; nothing outside may be shown."""
     folder = WorkingFolder(root)
     calls = 0
 
