@@ -64,8 +64,8 @@ SQL = re.compile(
 
 SUBJECTS = {
     "": "repository types",
-    "api": "agent_login command_end_to_end command_limits command_recovery full_disk halt_fleet"
-    " hostile_input internal_faults misbehaving_peers recording_commands refresh_faults revocation sign_in_links"
+    "api": "agent_login command_end_to_end command_limits command_recovery full_disk hostile_input"
+    " internal_faults misbehaving_peers recording_commands refresh_faults revocation sign_in_links"
     " steers token_rotation vendor_limits",
     "browser": "demo groups",
     "chaos": "killed_parts killed_requests killed_turns many_instances soak stopped_parts terminal_bytes",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 from collections import Counter
 from dataclasses import replace
@@ -23,6 +24,7 @@ from onsembl.sql import agents, halts
 from onsembl.sql.audit import SYSTEM, Actor
 from onsembl.sql.database import connect
 
+BENCH = Path(__file__).resolve().parents[2] / "loadtests" / "halt_bench.py"
 # Ignores every signal but SIGKILL; a child of it leaves group, session and parents.
 STUBBORN = """
 trap '' INT TERM HUP
@@ -336,3 +338,27 @@ async def test_a_halt_that_was_cut_short_is_seen_through(api, admin, database_ur
         await halts.begin(conn, SYSTEM, None, 2.0)
         await conn.commit()
     await admin.until_state(waiting, "cancelled")
+
+
+@pytest.mark.parametrize(
+    "agents",
+    [
+        pytest.param(6, marks=pytest.mark.seconds(6)),
+        pytest.param(100, marks=[pytest.mark.soak, pytest.mark.seconds(60), pytest.mark.timeout(400)]),
+    ],
+)
+async def test_all_agents_are_stopped_and_nothing_is_alive(api: Api, agents: int) -> None:
+    """The stop leaves no process of any agent alive, as counted in /proc: their trees ignore signals, and parts
+    of them have escaped."""
+    spec = importlib.util.spec_from_file_location("halt_bench", BENCH)
+    assert spec is not None and spec.loader is not None
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    admin = await api.operator()
+    result = await bench.stop_a_fleet(api.http, admin.headers, api.enrolment_token, agents)
+    print(result)
+    assert result["processes_before"] >= bench.PROCESSES_EACH * agents
+    assert result["processes_after"] == 0
+    async with api.services.pool.connection() as conn:
+        cursor = await conn.execute("select state, count(*) from commands group by state")
+        assert [(row["state"], row["count"]) for row in await cursor.fetchall()] == [("cancelled", agents)]
