@@ -9,6 +9,7 @@ import socket
 import stat
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import httpx
@@ -19,6 +20,7 @@ from support.control_center import COMMAND, SECONDS, ControlCenter, clean_enviro
 from support.disks import mounted_disk
 from support.folders import copy_folder
 
+from onsembl.cli.server.demo import FLEET
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 
 PARAGRAPH = re.compile(r"\AError: [^\n]+\n\Z")
@@ -156,22 +158,21 @@ def test_an_interrupted_first_start_is_repeated(empty_folder: Path):
         center.ready()
 
 
-def test_the_demo_agent_starts_and_stops_with_the_server(folder: Path):
-    """The demo agent is online after a kill, at another address, and after its folder was deleted."""
+def test_the_demo_starts_and_stops_with_the_server(folder: Path):
+    """The demo's agents are online after a kill, at another address, and after their folder was deleted."""
 
     def demo_agents() -> list[psutil.Process]:
         return [process for process in psutil.process_iter(["cmdline"]) if _is_demo(process, folder)]
 
-    def online(center: ControlCenter, email: str, password: str, before: str | None = None) -> str:
-        """Wait until it is, by another connection than `before`, which a kill leaves in its row; since when."""
+    def online(center: ControlCenter, email: str, password: str, before: Collection[str] = ()) -> set[str]:
+        """Wait until all are, by other connections than `before`, which a kill leaves in their rows; since when."""
         token = sign_in(center, email, password).json()["access_token"]
         deadline = time.monotonic() + SECONDS
         while True:
             answer = center.get("/v1/agents", Authorization=f"Bearer {token}").json()
-            if [(agent["name"], agent["status"]) for agent in answer["agents"]] == [("demo", "online")]:
-                since = answer["agents"][0]["connected_at"]
-                if since != before:
-                    return since
+            since = {agent["connected_at"] for agent in answer["agents"] if agent["status"] == "online"}
+            if len(since) == len(FLEET) == len(answer["agents"]) and since.isdisjoint(before):
+                return since
             assert time.monotonic() < deadline, answer
             time.sleep(0.05)
 
@@ -179,10 +180,10 @@ def test_the_demo_agent_starts_and_stops_with_the_server(folder: Path):
     email, password = SIGN_IN.search(first.output).groups()
     since = online(first, email, password)
     first.stop(signal.SIGKILL)
-    assert len(demo_agents()) == 1
+    assert len(demo_agents()) == len(FLEET)
     with ControlCenter(folder, "--demo") as second:
         since = online(second.ready(), email, password, since)
-        assert len(demo_agents()) == 1
+        assert len(demo_agents()) == len(FLEET)
     assert demo_agents() == []
     shutil.rmtree(folder / "demo")
     with ControlCenter(folder, "--demo") as third:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.server import Api, running
 
-from onsembl.api import app
+from onsembl.api import settings as api_settings
 from onsembl.api.settings import Settings
 from onsembl.realtime.channels.limits import RealtimeLimits
 
@@ -28,7 +28,7 @@ MESSAGES = {"messages": [{"topic": "room", "event": "hello", "payload": {"n": 2}
 
 @pytest.fixture
 def settings(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setattr(app, "RealtimeLimits", partial(RealtimeLimits, join_error_backoff=0.0))
+    monkeypatch.setattr(api_settings, "RealtimeLimits", partial(RealtimeLimits, join_error_backoff=0.0))
     return Settings(database_url=database_url, public_url="", worker=None)
 
 

@@ -12,7 +12,7 @@ import pytest
 from support.published_rows import PUBLISHED_ROWS
 from support.server import Api, running
 
-from onsembl.api import app
+from onsembl.api import settings as api_settings
 from onsembl.api.settings import Settings
 from onsembl.protocol.states import Role
 from onsembl.realtime.channels.limits import RealtimeLimits
@@ -30,8 +30,8 @@ NOT_IN_REST = {"turn_progress": {"updated_at"}}
 @pytest.fixture
 async def api(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A server whose Realtime rejects without a pause and does not close sockets that are not signed in."""
-    monkeypatch.setattr(app, "RealtimeLimits", partial(RealtimeLimits, join_error_backoff=0.0))
-    monkeypatch.setattr(app, "FIRST_MESSAGE_SECONDS", 3600.0)
+    monkeypatch.setattr(api_settings, "RealtimeLimits", partial(RealtimeLimits, join_error_backoff=0.0))
+    monkeypatch.setattr(api_settings, "FIRST_MESSAGE_SECONDS", 3600.0)
     async with running(Settings(database_url=database_url, public_url="", worker=None)) as api:
         yield api
 

@@ -15,7 +15,9 @@ VIOLATIONS = """async () => {
     return violations.flatMap(({ id, nodes }) => nodes.map((node) => told(id, node)));
 }"""
 HIDDEN = r"""() => {
-    const hidden = /(?![\n\t])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/u;
+    const characters = /(?![\n\t])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/u;
+    const joined = /(?<=[\p{Extended_Pictographic}\p{Emoji_Modifier}\ufe0f])\u200d|\ufe0f/gu;
+    const hidden = { test: (text) => characters.test(text.replace(joined, "")) }; // a joiner within an emoji is seen
     const found = [];
     for (const element of document.querySelectorAll("*")) {
         if (element.closest("textarea, input, script, style, .xterm") !== null) continue;

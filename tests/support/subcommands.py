@@ -17,6 +17,7 @@ from onsembl.protocol.states import CommandState
 ID = "00000000-0000-4000-8000-000000000001"
 TIME = "2026-01-31T12:00:00+00:00"
 ALSO = {
+    "agents delete": ["--yes"],
     "attention answer": ["--allow"],
     "attention watch": ["--count", "1"],
     "audit export": ["--format", "csv"],
