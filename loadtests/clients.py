@@ -164,7 +164,7 @@ class LoadViewer(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
-        self.say({"type": "attach", "access_token": self._token})
+        self.say({"type": "attach", "access_token": self._token, "times": True})
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         if not self.leaving:

@@ -322,6 +322,8 @@ class Attach(Message, tag="attach", frozen=True, kw_only=True):
     offset: OffsetField | None = None
     client_id: UUID | None = None
     """Identifies the page, which keeps its control of the terminal if it reconnects soon."""
+    times: bool = False
+    """Send `times`, too."""
 
 
 class Token(Message, tag="token", frozen=True, kw_only=True):
@@ -377,6 +379,14 @@ class StreamStarted(Message, tag="stream_started", frozen=True, kw_only=True):
     rows: Rows
 
 
+class Times(Message, tag="times", frozen=True, kw_only=True):
+    """The bytes from each of `offsets` on were received in the second (Unix time) at the same index of `seconds`, which
+    is 0 if it is not known. Sent before these bytes, to a viewer that attached with `times`."""
+
+    offsets: list[int]
+    seconds: list[int]
+
+
 AgentMessage = (
     Hello
     | Accepted
@@ -421,7 +431,7 @@ ServerToAgentMessage = (
     | Pong
 )
 ViewerMessage = Attach | Resize | TakeControl | GrantControl | ReleaseControl | Keys | Token | Ping | Pong
-ServerToViewerMessage = Attached | Gap | StreamStarted | Resized | Controlled | KeysTaken | Ping | Pong
+ServerToViewerMessage = Attached | Gap | StreamStarted | Resized | Times | Controlled | KeysTaken | Ping | Pong
 
 _encoder = msgspec.json.Encoder()
 _agent_decoder = msgspec.json.Decoder(AgentMessage)

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from onsembl.api.terminals.hub import Hub
 from onsembl.api.terminals.sessions import ConnectionRejected
 from onsembl.api.terminals.terminal import Size, Terminal
+from onsembl.protocol.byte_times import ByteTimes, Marks
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, Epoch, StreamId
 from onsembl.protocol.resume import HeldBytes
@@ -71,10 +72,11 @@ async def _fill(hub: Hub, terminal: Terminal, upto: int) -> None:
     if not terminal.viewers or upto - terminal.inbox.end > hub.ring_bytes:
         return
     while terminal.inbox.end < upto:
-        data = await read(hub.pool, terminal, terminal.inbox.end, upto)
+        data, times = await read(hub.pool, terminal, terminal.inbox.end, upto)
         if not data:
             return
-        terminal.fill(data)
+        start = terminal.inbox.end
+        terminal.fill(data, times.marks(start, start + len(data)))
 
 
 async def refill(pool: Pool, terminal: Terminal) -> None:
@@ -96,29 +98,34 @@ async def _refill(pool: Pool, terminal: Terminal) -> None:
         # Retention may have removed the beginning.
         first = max(kept[0] if kept is not None else start, start - ring.room)
         parts: list[bytes] = []
+        marks: Marks = []
         while first < start:
-            data = await read(pool, terminal, first, start)
+            data, times = await read(pool, terminal, first, start)
             if not data:
                 return
             parts.append(data)
+            marks += times.marks(first, first + len(data))
             first += len(data)
         if terminal.ring is ring and ring.start == start:
             earlier = b"".join(parts)
             ring.prepend(earlier)
             terminal.modes.prepend(earlier, start - len(earlier))
+            terminal.times.prepend(marks)
             terminal.refilled = True
 
 
-async def read(pool: Pool, terminal: Terminal, start: int, upto: int) -> bytes:
-    """Bytes of the terminal from `start` on, out of the archive or the backlog; empty when neither has them.
+async def read(pool: Pool, terminal: Terminal, start: int, upto: int) -> tuple[bytes, ByteTimes]:
+    """Bytes of the terminal from `start` on, out of the archive or the backlog, and when they were received; empty when
+    neither has them.
 
     Raises psycopg.Error or PoolTimeout.
     """
     assert terminal.stream_id is not None
     upto = min(upto, start + READ_BYTES)
     if waiting := terminal.log.backlog.read(start, upto - start):
-        return waiting
+        return waiting, terminal.times
     parts: list[bytes] = []
+    times = ByteTimes()
     place = start
     async with (
         pool.connection(CONNECTION_SECONDS) as conn,
@@ -128,5 +135,6 @@ async def read(pool: Pool, terminal: Terminal, start: int, upto: int) -> bytes:
             if piece.start != place:
                 break
             parts.append(piece.data)
+            times.note(place, piece.at.timestamp())
             place += len(piece.data)
-    return b"".join(parts)
+    return b"".join(parts), times

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from onsembl.api.terminals.archiver import Archiver, StreamLog
 from onsembl.api.terminals.sessions import FAILED
+from onsembl.protocol.byte_times import ByteTimes, Marks
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.control import Control
 from onsembl.protocol.ids import Epoch, StreamId
@@ -126,6 +127,7 @@ class Terminal:
         self.inbox = Inbox(start)
         self.ring = Ring(self._ring_bytes, start)
         self.modes = TerminalModes(start)
+        self.times = ByteTimes()
         self.promised: int | None = None
         """The offset up to which the connected agent has bytes to send; None while the agent is offline."""
         self.refilled = start == 0
@@ -163,8 +165,10 @@ class Terminal:
     def ingest(self, offset: int, data: bytes) -> None:
         """Take bytes from the agent. Raises GapRejected or OffsetOutOfRange; no byte is taken then."""
         new = self.inbox.receive(offset, data)
+        now = time()
         if new:
             start = self.ring.end
+            self.times.note(start, now)
             self.ring.append(new)
             self._unsampled -= 1
             if self._unsampled < 0:
@@ -181,12 +185,14 @@ class Terminal:
             self.modes.feed(new)  # after the viewers, since it can wait
         # The archive may lack bytes that viewers have had, or have bytes before they came here.
         log = self.log
-        log.backlog.offer(offset, data, time())
+        log.backlog.offer(offset, data, now)
         if offset < log.backlog.start and log.on_archived is not None:
             log.on_archived()
 
-    def fill(self, data: bytes) -> None:
-        """Append bytes from the archive, which had them by way of another process."""
+    def fill(self, data: bytes, marks: Marks) -> None:
+        """Append bytes from the archive, which had them by way of another process, with the marks of their times."""
+        for offset, second in marks:
+            self.times.note(offset, second)
         self.inbox.end += len(data)
         self._counted_from += len(data)
         self.ring.append(data)

@@ -33,7 +33,8 @@ from onsembl.api.terminals.sessions import (
 )
 from onsembl.api.terminals.stream_resumption import read, refill
 from onsembl.api.terminals.terminal import Sample, Size, Terminal
-from onsembl.api.terminals.viewer import MAX_FRAME_BYTES, Viewer
+from onsembl.api.terminals.viewer import MAX_FRAME_BYTES, Viewer, times_message
+from onsembl.protocol.byte_times import ByteTimes
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.heartbeat import Heartbeat
 from onsembl.protocol.ids import AgentId, Epoch, OperatorId, StreamId
@@ -269,19 +270,20 @@ class ViewerSession:
         start, offset = terminal.ring.start, attach.offset
         archived = False
         if stream_id == terminal.stream_id and offset is not None and start - CATCH_UP_BYTES <= offset < start:
-            archived = bool(await self._read_back(terminal, offset, offset + 1))
-        return Viewer(terminal, stream_id, offset, archived=archived and terminal.stream_id == stream_id)
+            archived = bool((await self._read_back(terminal, offset, offset + 1))[0])
+        archived = archived and terminal.stream_id == stream_id
+        return Viewer(terminal, stream_id, offset, archived=archived, timed=attach.times)
 
-    async def _read_back(self, terminal: Terminal, start: int, upto: int) -> bytes:
-        """Read the bytes before the ring from the archive; empty when they are lost.
+    async def _read_back(self, terminal: Terminal, start: int, upto: int) -> tuple[bytes, ByteTimes]:
+        """Read the bytes before the ring, and their times, from the archive; empty when they are lost.
 
         Raises ConnectionRejected when the agent will send the bytes again, because the archive was full at their
         arrival.
         """
-        data = await read(self._services.pool, terminal, start, upto)
+        data, times = await read(self._services.pool, terminal, start, upto)
         if not data and terminal.promised is not None and terminal.log.backlog.end <= start < terminal.ring.start:
             raise ConnectionRejected(CloseCode.INTERNAL_ERROR, NOT_YET_ARCHIVED)
-        return data
+        return data, times
 
     async def _catch_up(self, viewer: Viewer, terminal: Terminal) -> None:
         """Send a viewer that is behind the ring the bytes up to the ring, from the archive.
@@ -290,9 +292,11 @@ class ViewerSession:
         up.
         """
         while (lacks := viewer.lacks) and lacks[1] - lacks[0] <= CATCH_UP_BYTES:
-            data = await self._read_back(terminal, *lacks)
+            data, times = await self._read_back(terminal, *lacks)
             if not data:
                 return
+            if viewer.timed:
+                await self._send(times_message(times.marks(lacks[0], lacks[0] + len(data))))
             for at in range(0, len(data), MAX_FRAME_BYTES):
                 frame = data[at : at + MAX_FRAME_BYTES]
                 await self._websocket.send_bytes(frame)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from onsembl.api.terminals.terminal import Terminal
+from onsembl.protocol.byte_times import Marks
 from onsembl.protocol.control import Client
 from onsembl.protocol.ids import StreamId
 from onsembl.protocol.keyboard_messages import Controlled, TerminalClient
-from onsembl.protocol.messages import Attached, Gap, Message, Resized, StreamStarted
+from onsembl.protocol.messages import Attached, Gap, Message, Resized, StreamStarted, Times
 from onsembl.protocol.ring import AttachAnswer, BehindRing, attach
+from onsembl.protocol.stream import MAX_OFFSET
 
 MAX_FRAME_BYTES = 64 * 1024
 """The largest frame to a viewer that is behind, so that its browser can draw between frames."""
@@ -17,17 +19,32 @@ def _terminal_client(client: Client) -> TerminalClient:
     return TerminalClient(client_id=client.id, name=client.name[:256])
 
 
+def times_message(marks: Marks) -> Times:
+    """The message with these marks."""
+    return Times(offsets=[offset for offset, _ in marks], seconds=[second for _, second in marks])
+
+
 class Viewer:
     """The place of one viewer in the stream, and what it was told. Memory does not grow with how far it is behind."""
 
     def __init__(
-        self, terminal: Terminal, stream_id: StreamId | None, offset: int | None, *, archived: bool = False
+        self,
+        terminal: Terminal,
+        stream_id: StreamId | None,
+        offset: int | None,
+        *,
+        archived: bool = False,
+        timed: bool = False,
     ) -> None:
-        """`archived`: the archive has the bytes from `offset` to the ring; the caller sends them with `advance`."""
+        """`archived`: the archive has the bytes from `offset` to the ring; the caller sends them with `advance`.
+        `timed`: the viewer is told the times of the bytes."""
         self._terminal = terminal
         self._ring = terminal.ring
         self._stream_id = terminal.stream_id
         self._sizes = terminal.sizes
+        self._times = terminal.times
+        self.timed = timed
+        self._told = -1 if timed else MAX_OFFSET  # the offset up to which the marks of times were sent
         self._control_version = terminal.control.version
         answer = attach(self._ring, self._stream_id, stream_id, offset, terminal.upto)
         if archived and answer.mode == "gap":
@@ -80,6 +97,7 @@ class Viewer:
             or len(data) > MAX_FRAME_BYTES
             or self._size is not self._sizes.newest
             or self._control_version != self._terminal.control.version
+            or self._told < self._times.newest
             or self._ring is not self._terminal.ring
         ):
             return False
@@ -91,6 +109,8 @@ class Viewer:
         first."""
         if self._control_version != self._terminal.control.version:
             return self.controlled()
+        if self._told < self._times.newest:
+            return self._new_times()
         limit = MAX_FRAME_BYTES
         if self._size is not self._sizes.newest:
             if (resized := self._resized()) is not None:
@@ -100,6 +120,12 @@ class Viewer:
         if self._offset < self._ring.end:
             return self._next_bytes(limit)
         return self._move_on() if self._ring is not self._terminal.ring else None
+
+    def _new_times(self) -> Times:
+        """The marks that this viewer lacks: at first also that of its next byte, which is older."""
+        marks = self._times.marks(self._offset) if self._told < 0 else self._times.later(self._told)
+        self._told = self._times.newest
+        return times_message(marks)
 
     def _resized(self) -> Resized | None:
         """The change of size before the next byte, if there is one."""
@@ -124,11 +150,14 @@ class Viewer:
         """Go on with the terminal's new ring, since the old one is read to its end."""
         terminal = self._terminal
         same_stream = self._stream_id == terminal.stream_id
-        self._ring, self._stream_id, self._sizes = terminal.ring, terminal.stream_id, terminal.sizes
+        self._ring, self._stream_id = terminal.ring, terminal.stream_id
+        self._sizes, self._times = terminal.sizes, terminal.times
         if same_stream:
             return self._skip_to(self._ring.start) if self._offset < self._ring.start else self.next()
         self._offset = self._ring.start
         self._size = self._sizes.at(self._offset)
+        if self.timed:
+            self._told = -1
         assert self._stream_id is not None, "a terminal that has begun again has a stream"
         return StreamStarted(
             stream_id=self._stream_id, offset=self._offset, columns=self._size.columns, rows=self._size.rows

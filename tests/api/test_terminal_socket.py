@@ -14,6 +14,7 @@ from support.frames import HELLO_TEXT, attach, close_code, next_message
 from support.server import running
 from websockets.exceptions import InvalidStatus
 
+from onsembl.api.terminals import terminal as terminal_module
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import StreamId
 from onsembl.protocol.messages import encode_output
@@ -105,6 +106,47 @@ async def test_a_viewer_goes_on_where_it_was_or_is_told_that_it_cannot(settings)
                     attached = await attach(viewer, operator.access_token, **place)
                     assert (attached["mode"], attached["offset"], attached["columns"]) == (mode, offset, 80)
                     assert await bytes_of(viewer, 40 - offset) == everything[offset:]
+
+
+async def test_a_viewer_is_told_when_bytes_were_received(settings, monkeypatch):
+    """The times of bytes come before the bytes: live, for a late viewer, from the archive where the memory does not
+    reach, and after a restart of the server. A viewer that does not ask for times gets none."""
+    clock = [1_700_000_000.0]
+    monkeypatch.setattr(terminal_module, "time", lambda: clock[0])
+    async with running(replace(settings, ring_bytes=16)) as api:
+        agent, operator = await api.enrol(), await api.operator()
+        async with api.agent_socket(agent) as socket, api.terminal_socket(agent.id) as live:
+            await socket.send(HELLO_TEXT)
+            stream = json.loads(await socket.recv())["stream_id"]
+            await attach(live, operator.access_token, times=True)
+            for offset in range(0, 40, 8):
+                await socket.send(encode_output(offset, b"%08d" % offset))
+                assert json.loads(await live.recv()) == times({offset: clock[0]})
+                await bytes_of(live, 8)
+                clock[0] += 10
+            await acknowledged(socket, 40)
+            async with api.terminal_socket(agent.id) as late:
+                assert (await attach(late, operator.access_token, times=True))["offset"] == 24
+                assert json.loads(await late.recv()) == times({24: clock[0] - 20, 32: clock[0] - 10})
+                await bytes_of(late, 16)
+            async with api.terminal_socket(agent.id) as behind:
+                await attach(behind, operator.access_token, times=True, stream_id=stream, offset=3)
+                told = json.loads(await behind.recv())
+                assert told == times({3: clock[0] - 50, 8: clock[0] - 40, 16: clock[0] - 30})
+                await bytes_of(behind, 21)
+                assert json.loads(await behind.recv()) == times({24: clock[0] - 20, 32: clock[0] - 10})
+            async with api.terminal_socket(agent.id) as plain:
+                await attach(plain, operator.access_token)
+                assert await bytes_of(plain, 16) == b"%08d%08d" % (24, 32)
+    async with running(replace(settings, ring_bytes=16)) as api, api.terminal_socket(agent.id) as after:
+        operator = await api.operator()
+        await attach(after, operator.access_token, times=True)
+        assert json.loads(await after.recv()) == times({24: clock[0] - 20, 32: clock[0] - 10})
+
+
+def times(marks: dict[int, float]) -> dict[str, object]:
+    """The message with these marks."""
+    return {"type": "times", "offsets": [*marks], "seconds": [int(second) for second in marks.values()]}
 
 
 async def acknowledged(socket, upto: int) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import cast
 from uuid import UUID, uuid4
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onsembl.api.terminals import terminal as terminal_module
 from onsembl.api.terminals.archiver import Archiver
 from onsembl.api.terminals.terminal import Size, Terminal
 from onsembl.api.terminals.viewer import MAX_FRAME_BYTES, Viewer
 from onsembl.protocol.control import Client
 from onsembl.protocol.ids import StreamId
-from onsembl.protocol.messages import Message
+from onsembl.protocol.messages import Message, Times
 from onsembl.sql.database import Pool
 
 RING_BYTES = 100_000
@@ -26,6 +28,7 @@ happenings = st.one_of(
     st.tuples(st.just("control"), st.booleans()),
     st.tuples(st.just("stream"), st.booleans()),
     st.tuples(st.just("late"), st.booleans()),
+    st.tuples(st.just("second"), st.booleans()),
 )
 
 
@@ -34,7 +37,7 @@ class Kept:
     afterwards."""
 
     def __init__(self, terminal: Terminal, *, follows: bool) -> None:
-        self.viewer = Viewer(terminal, None, None)
+        self.viewer = Viewer(terminal, None, None, timed=True)
         self.had: list[bytes | Message] = []
         self.followed = 0
         self.late = False
@@ -62,8 +65,24 @@ def _terminal() -> Terminal:
     return Terminal(RING_BYTES, Archiver(cast("Pool", None)), StreamId(uuid4()), 0, SIZE)
 
 
-@given(st.lists(happenings, max_size=40))
-def test_following_is_reading(what):
+class Clock:
+    """The seconds that the terminals see."""
+
+    now = 1000.5
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(scope="module", autouse=True)
+def clock():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(terminal_module, "time", clock := Clock())
+        yield clock
+
+
+@given(what=st.lists(happenings, max_size=40))
+def test_following_is_reading(clock, what):
     """A follower has the same bytes and messages as a reader of the ring; chunks are cut to the ring's size, because a
     larger chunk leaves a gap for a reader only."""
     terminal = _terminal()
@@ -87,6 +106,8 @@ def test_following_is_reading(what):
                 elif terminal.control.controller is not None:
                     terminal.control.release(terminal.control.controller.id)
                 terminal.wake()
+            case "second":
+                clock.now += 1
             case "stream":
                 terminal.begin(StreamId(uuid4()), 0, SIZE)
             case _:
@@ -97,13 +118,17 @@ def test_following_is_reading(what):
     assert following.had == reading.had
 
 
-def test_a_viewer_that_keeps_up_is_given_the_object_that_came():
-    """A viewer that keeps up receives the appended object itself and does not read the ring."""
+def test_a_viewer_that_keeps_up_is_given_the_object_that_came(clock):
+    """A viewer that keeps up receives the appended object itself and does not read the ring; the first bytes of a
+    second are read, after their time."""
     terminal = _terminal()
     kept = Kept(terminal, follows=True)
     terminal.subscribe(kept)
     kept.wake()
+    terminal.ingest(0, b"first")
+    assert kept.had == [Times(offsets=[0], seconds=[int(clock.now)]), b"first"]
+    kept.had.clear()
     chunk = b"x" * 100
-    terminal.ingest(0, chunk)
+    terminal.ingest(5, chunk)
     assert kept.followed == 1 and kept.had[-1] is chunk
     assert kept.viewer.next() is None

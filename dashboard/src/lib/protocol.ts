@@ -68,7 +68,7 @@ export const TERMINAL_SUBPROTOCOL = "onsembl.terminal.v1";
 
 export type ViewerMessage = Attach | Resize | TakeControl | GrantControl | ReleaseControl | Keys | Token | Ping | Pong;
 
-export type ServerToViewerMessage = Attached | Gap | StreamStarted | Resized | Controlled | KeysTaken | Ping | Pong;
+export type ServerToViewerMessage = Attached | Gap | StreamStarted | Resized | Times | Controlled | KeysTaken | Ping | Pong;
 
 /** The first message of a viewer: its access token and, after a reconnect, the first byte that it lacks. */
 export interface Attach {
@@ -77,6 +77,7 @@ export interface Attach {
   stream_id?: string | null;
   offset?: number | null;
   client_id?: string | null;
+  times?: boolean;
 }
 
 /** Set the pseudo-terminal's size. */
@@ -168,6 +169,16 @@ export interface Resized {
   type: "resized";
   columns: number;
   rows: number;
+}
+
+/**
+ * The bytes from each of `offsets` on were received in the second (Unix time) at the same index of `seconds`, which
+ * is 0 if it is not known. Sent before these bytes, to a viewer that attached with `times`.
+ */
+export interface Times {
+  type: "times";
+  offsets: number[];
+  seconds: number[];
 }
 
 /** Who has control and who waits for it: sent to every viewer, after `attached` and at each change. */
