@@ -11,6 +11,8 @@ export type KeyAction =
   | "type"
   | "commands"
   | "find"
+  | "times"
+  | "jump"
   | "cancel"
   | "larger"
   | "smaller";
@@ -38,6 +40,8 @@ export const BINDINGS: Binding[] = [
   { action: null, keys: ["Ctrl+Shift+Esc"], help: "Stop typing into the program" },
   { action: "commands", keys: ["3"], help: "Go to the commands" },
   { action: "find", keys: ["Ctrl+f"], help: "Find in the terminal, or in the steps of a turn; press again for the browser's search", always: true },
+  { action: "times", keys: ["g"], help: "Show or hide the time of each line" },
+  { action: "jump", keys: ["G"], help: "Jump to a time, in the scrollback or in the recording" },
   { action: "larger", keys: ["+", "="], help: "Larger terminal text" },
   { action: "smaller", keys: ["-"], help: "Smaller terminal text" },
   { action: null, keys: ["Enter"], help: "Send the command" },

@@ -10,10 +10,11 @@ interface Kept {
   theme: Theme;
   fontSize: number;
   screenReader: boolean;
+  times: boolean;
 }
 
 function kept(): Kept {
-  const usual: Kept = { theme: "system", fontSize: FONT_SIZES.usual, screenReader: false };
+  const usual: Kept = { theme: "system", fontSize: FONT_SIZES.usual, screenReader: false, times: false };
   try {
     return { ...usual, ...(JSON.parse(localStorage.getItem(KEY) ?? "{}") as Partial<Kept>) };
   } catch {
@@ -61,6 +62,15 @@ class Preferences {
   }
   set screenReader(on: boolean) {
     this.#chosen.screenReader = on;
+    this.#keep();
+  }
+
+  /** Whether the terminal shows the time of each line. */
+  get times(): boolean {
+    return this.#chosen.times;
+  }
+  set times(on: boolean) {
+    this.#chosen.times = on;
     this.#keep();
   }
 

@@ -10,8 +10,16 @@ export const FORMATS: { format: Format; label: string; extension: string }[] = [
   { format: "text", label: "plain text", extension: "txt" },
 ];
 
-/** The player's address for a stream: it opens at the offset `at`, and plays only from `from` to `to` if they are given. */
-export function playerAddress(agent: string, streamId: string, place: { at?: number; from?: number; to?: number } = {}): string {
+/** A place in a recording: the offset or the time (in seconds) at which the player opens, and the only part that it plays. */
+export interface RecordingPlace {
+  at?: number;
+  time?: number;
+  from?: number;
+  to?: number;
+}
+
+/** The player's address for a stream. */
+export function playerAddress(agent: string, streamId: string, place: RecordingPlace = {}): string {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(place)) if (value !== undefined) query.set(name, String(value));
   return addressOf(["recordings", agent, streamId], query);

@@ -11,6 +11,8 @@ export interface Source {
 
 /** The emulator that a player draws on. */
 export interface Stage {
+  /** The bytes that are written from here on were received in this second (Unix time). */
+  stamp(second: number): void;
   write(data: Uint8Array, drawn: () => void): void;
   clear(): void;
   resize(size: { columns: number; rows: number }): void;
@@ -199,6 +201,7 @@ export class Player {
     this.#queued -= piece.data.byteLength;
     let { start, data } = piece;
     const end = start + data.byteLength;
+    this.#stage.stamp(Math.floor(piece.at / 1000));
     for (const size of this.#sizes) {
       if (size.start < start || size.start >= end) continue;
       const part = data.subarray(0, size.start - start);

@@ -33,11 +33,13 @@ function setUp(texts: [number, string][], { window = Infinity, sizes = SIZES.sli
     offsetAt: (ms) => Promise.resolve(pieces.find((piece) => piece.at >= ms)?.start ?? end),
   };
   let screen = "";
+  const stamps: number[] = [];
   const player = new Player(
     { start: 0, end, began: pieces[0]?.at ?? 0, ended: pieces.at(-1)?.at ?? 0 },
     sizes,
     source,
     {
+      stamp: (second) => stamps.push(second),
       write: (data, drawn) =>
         queueMicrotask(() => {
           screen += new TextDecoder().decode(data);
@@ -52,13 +54,13 @@ function setUp(texts: [number, string][], { window = Infinity, sizes = SIZES.sli
     await settle();
     return screen.replaceAll("<80>", "");
   };
-  return { player, screen: drawn };
+  return { player, stamps, screen: drawn };
 }
 
 const settle = () => new Promise((resolve) => setTimeout(resolve));
 
 test("bytes are drawn when their time has come", async () => {
-  const { player, screen } = setUp([[1000, "a"], [1500, "b"], [2200, "c"]]);
+  const { player, stamps, screen } = setUp([[1000, "a"], [1500, "b"], [2200, "c"]]);
   player.toggle();
   player.tick(0);
   await settle();
@@ -69,6 +71,7 @@ test("bytes are drawn when their time has come", async () => {
   player.speed = 2;
   player.tick(400);
   expect(await screen()).toBe("abc");
+  expect(stamps).toEqual([1, 1, 2]);
   player.tick(10);
   expect(player.playing).toBe(false);
   expect(player.atEnd).toBe(true);

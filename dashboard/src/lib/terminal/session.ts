@@ -1,12 +1,13 @@
 import type { Tokens } from "../api.ts";
 import { bytes as amount } from "../format.ts";
 import type { Attached, Controlled, Gap, KeysTaken, StreamStarted, TerminalClient } from "../protocol.ts";
+import { ByteTimes } from "./byte-times.ts";
 import { withCtrl } from "./ctrl.ts";
 import { Flow, type Place } from "./flow.ts";
 import { TerminalSocket, type LinkStatus } from "./socket.ts";
 import { Screen, type ScreenOptions, type Size } from "./terminal.ts";
 
-export interface SessionOptions extends ScreenOptions {
+export interface SessionOptions extends Omit<ScreenOptions, "onWidth"> {
   url: string;
   tokens: Tokens;
   onStatus: (status: LinkStatus) => void;
@@ -41,6 +42,7 @@ export class TerminalSession {
   readonly #socket: TerminalSocket;
   readonly #flow: Flow;
   readonly #options: SessionOptions;
+  readonly #times = new ByteTimes();
   readonly #observer: ResizeObserver;
   #streamId: string | null = null;
   #mine = false;
@@ -51,8 +53,8 @@ export class TerminalSession {
 
   constructor(host: HTMLElement, options: SessionOptions) {
     this.#options = options;
-    this.screen = new Screen(host, options);
-    this.#flow = new Flow((data, drawn) => this.screen.write(data, drawn), {
+    this.screen = new Screen(host, { ...options, onWidth: () => this.#propose(0) });
+    this.#flow = new Flow((data, drawn) => this.#write(data, drawn), {
       overflowed: () => this.#socket.pause(),
       drained: () => {
         this.#flow.restart();
@@ -76,6 +78,8 @@ export class TerminalSession {
           this.#flow.then(() => this.#begin(message), after);
         },
         resized: (message) => this.#flow.then(() => this.#resize(message)),
+        // After the earlier bytes, which may be of another stream.
+        times: (message) => this.#flow.then(() => this.#times.add(message)),
         controlled: (message) => this.#controlled(message),
         taken: (message) => {
           if (message.refused !== null) options.onRefused(message.refused);
@@ -150,6 +154,12 @@ export class TerminalSession {
     this.#propose(RESIZE_MS);
   }
 
+  /** Shows the time of each line beside the terminal, or hides the times. */
+  showTimes(on: boolean): void {
+    this.screen.showsTimes = on;
+    this.#propose(0);
+  }
+
   close(): void {
     clearTimeout(this.#resizeTimer);
     removeEventListener("focus", this.#focused);
@@ -162,7 +172,22 @@ export class TerminalSession {
 
   readonly #focused = (): void => this.#propose(0);
 
+  /** Writes the bytes, which end at the flow's place, to the screen: cut where bytes of another second begin. */
+  #write(data: Uint8Array, drawn: () => void): void {
+    const end = this.#flow.place.offset;
+    for (const { offset, second } of data.byteLength > 0 ? this.#times.take(end) : []) {
+      const before = data.byteLength - (end - offset);
+      if (before > 0) {
+        this.screen.write(data.subarray(0, before), () => undefined);
+        data = data.subarray(before);
+      }
+      this.screen.stamp(second);
+    }
+    this.screen.write(data, drawn);
+  }
+
   #attached(message: Attached): void {
+    this.#times.clear(); // the times of the bytes that follow come again
     if (message.mode === "tail" || message.stream_id !== this.#streamId) {
       this.#begin(message);
       return;
@@ -176,6 +201,7 @@ export class TerminalSession {
 
   #begin(stream: Attached | StreamStarted): void {
     this.#streamId = stream.stream_id;
+    this.#times.clear();
     this.screen.clear();
     this.#resize(stream);
     if (stream.offset > 0) this.screen.mark("earlier output is no longer in the server's memory");

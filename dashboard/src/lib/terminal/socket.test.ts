@@ -76,6 +76,7 @@ beforeEach(async () => {
       started: (m) => seen.push(["started", { streamId: m.stream_id, offset: m.offset }]),
       controlled: (m) => seen.push([`controlled by ${m.controller?.name}`, { streamId: null, offset: 0 }]),
       taken: (m) => seen.push([`taken ${m.seq}`, { streamId: null, offset: 0 }]),
+      times: (m) => seen.push([`times ${m.seconds}`, { streamId: null, offset: 0 }]),
       resized: (m) => seen.push([`${m.columns}x${m.rows}`, { streamId: null, offset: 0 }]),
     },
   });
@@ -94,7 +95,7 @@ function peer(index = -1): Peer {
 describe("a terminal's socket", () => {
   test("sends its token first, and no place the first time", () => {
     peer().opens();
-    expect(peer().sent).toEqual([{ type: "attach", access_token: "t1", client_id: socket.typist.clientId }]);
+    expect(peer().sent).toEqual([{ type: "attach", access_token: "t1", client_id: socket.typist.clientId, times: true }]);
   });
 
   test("counts the bytes from the announced offset", () => {
@@ -116,7 +117,7 @@ describe("a terminal's socket", () => {
     expect(peers).toHaveLength(1);
     await vi.advanceTimersByTimeAsync(1);
     peer().opens();
-    expect(peer().sent).toEqual([{ type: "attach", access_token: "t1", client_id: socket.typist.clientId, stream_id: "s1", offset: 103 }]);
+    expect(peer().sent).toEqual([{ type: "attach", access_token: "t1", client_id: socket.typist.clientId, times: true, stream_id: "s1", offset: 103 }]);
   });
 
   test("sends unanswered keys again after a lost connection", async () => {

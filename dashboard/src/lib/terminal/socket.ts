@@ -15,6 +15,7 @@ import {
   type ServerToViewerMessage,
   type StreamStarted,
   type TakeControl,
+  type Times,
   type ViewerMessage,
 } from "../protocol.ts";
 import type { Place } from "./flow.ts";
@@ -36,6 +37,8 @@ export interface TerminalEvents {
   gap(message: Gap, after: Place): void;
   started(message: StreamStarted): void;
   resized(message: Resized): void;
+  /** The times of bytes that come next. */
+  times(message: Times): void;
   controlled(message: Controlled): void;
   taken(message: KeysTaken): void;
 }
@@ -157,7 +160,7 @@ export class TerminalSocket {
     const accessToken = token;
     socket.onopen = () => {
       const place = this.#place?.streamId ? { stream_id: this.#place.streamId, offset: this.#place.offset } : {};
-      this.#send({ type: "attach", access_token: accessToken, client_id: this.typist.clientId, ...place });
+      this.#send({ type: "attach", access_token: accessToken, client_id: this.typist.clientId, times: true, ...place });
       this.#heard();
     };
     socket.onmessage = (event: MessageEvent<ArrayBuffer | string>) => {
@@ -198,6 +201,9 @@ export class TerminalSocket {
         return;
       case "resized":
         events.resized(message);
+        return;
+      case "times":
+        events.times(message);
         return;
       case "controlled":
         events.controlled(message);

@@ -6,6 +6,8 @@ import { WebLinksAddon } from "@xterm/addon-web-links";
 import { WebglAddon } from "@xterm/addon-webgl";
 import { Terminal } from "@xterm/xterm";
 
+import { Gutter } from "./gutter.ts";
+import { LineTimes } from "./line-times.ts";
 import { harmless, lineCount } from "./paste.ts";
 import { silence } from "./silence.ts";
 import { DARK, LIGHT, MATCHES } from "./themes.ts";
@@ -37,6 +39,8 @@ export interface ScreenOptions {
   onLines: (text: string, lines: number, paste: () => void) => void;
   /** Ctrl-Shift-Esc was pressed while this window has control. */
   onLeave: () => void;
+  /** The terminal has another width, because the column of times has. */
+  onWidth: () => void;
 }
 
 const SCROLLBACK = 10_000;
@@ -72,6 +76,9 @@ export class Screen {
   #gone = false;
   #typed: ((text: string) => void) | null = null;
   #fontSize: number;
+  readonly #times: LineTimes;
+  #gutter: Gutter | null = null;
+  #stamped: number | null = null;
   #searchedHow = "";
   #follows = true;
   #scrolledTo = { top: 0, left: 0 };
@@ -96,6 +103,7 @@ export class Screen {
       theme: options.dark ? DARK : LIGHT,
     });
     silence(this.#terminal);
+    this.#times = new LineTimes(this.#terminal);
     this.#terminal.loadAddon(this.#fit);
     this.#terminal.loadAddon(this.#search);
     const widths = todaysWidths();
@@ -152,14 +160,55 @@ export class Screen {
     this.#terminal.write(data, drawn);
   }
 
+  /** The bytes that are written from here on were received in this second (Unix time; 0 if it is not known). */
+  stamp(second: number): void {
+    if (second === this.#stamped) return;
+    this.#stamped = second;
+    this.#terminal.write("", () => this.#times.stamp(second));
+  }
+
+  /** Shows the time of each line beside it, or hides the times. The terminal's width changes. */
+  set showsTimes(on: boolean) {
+    if (on === (this.#gutter !== null)) return;
+    this.#gutter?.dispose();
+    this.#gutter = on ? new Gutter(this.#host, this.#terminal, this.#times, this.#options.onWidth) : null;
+  }
+
+  /** The second of the oldest line whose time is known; null if there is none. */
+  get oldest(): number | null {
+    return this.#times.oldest;
+  }
+
+  /** Scrolls to the first line of this second or after it; false if that line has left the scrollback. */
+  scrollToTime(second: number): boolean {
+    const { oldest } = this;
+    if (oldest === null || second < oldest) return false;
+    const line = this.#times.lineAt(second);
+    if (line === null) this.#terminal.scrollToBottom();
+    else this.#scrollTo(line);
+    return true;
+  }
+
+  /** Scrolls until the line is the first one of the window: right after a change of size, xterm.js scrolls by the old one. */
+  #scrollTo(line: number, frames = 3): void {
+    const { active } = this.#terminal.buffer;
+    this.#terminal.scrollToLine(line);
+    requestAnimationFrame(() => {
+      if (!this.#gone && frames > 0 && active.viewportY !== Math.min(line, active.baseY)) this.#scrollTo(line, frames - 1);
+    });
+  }
+
   /** Clears the screen, before another stream or its tail. */
   clear(): void {
+    this.#times.clear();
+    this.#stamped = null;
     this.#terminal.reset();
   }
 
   /** Takes the size of the pseudo-terminal. If it is larger than the window, the text shrinks until all of it fits. */
   resize(size: Size): void {
     if (size.columns !== this.#terminal.cols || size.rows !== this.#terminal.rows) {
+      this.#times.settle();
       this.#terminal.resize(size.columns, size.rows);
     }
     this.shrink();
@@ -316,6 +365,7 @@ export class Screen {
 
   dispose(): void {
     this.#gone = true;
+    this.#gutter?.dispose();
     this.#host.removeEventListener("mouseup", this.#copySelection);
     this.#host.removeEventListener("paste", this.#pasted, true);
     this.#host.removeEventListener("scroll", this.#scrolled);

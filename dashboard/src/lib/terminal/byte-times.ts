@@ -1,0 +1,31 @@
+import type { Times } from "../protocol.ts";
+
+/** From `offset` on, bytes were received in this second (Unix time); 0 if it is not known. */
+export interface TimeMark {
+  offset: number;
+  second: number;
+}
+
+/** The marks of bytes that have yet to come to the screen, by offset. */
+export class ByteTimes {
+  #marks: TimeMark[] = [];
+
+  add({ offsets, seconds }: Times): void {
+    const added = offsets.map((offset, index) => ({ offset, second: seconds[index] ?? 0 }));
+    const ordered = (added[0]?.offset ?? 0) >= (this.#marks.at(-1)?.offset ?? 0);
+    this.#marks.push(...added);
+    if (!ordered) this.#marks.sort((one, other) => one.offset - other.offset);
+  }
+
+  /** Removes the marks of the bytes below `end`, and returns them. */
+  take(end: number): TimeMark[] {
+    const first = this.#marks[0];
+    if (first === undefined || first.offset >= end) return [];
+    const later = this.#marks.findIndex((mark) => mark.offset >= end);
+    return this.#marks.splice(0, later < 0 ? this.#marks.length : later);
+  }
+
+  clear(): void {
+    this.#marks = [];
+  }
+}
