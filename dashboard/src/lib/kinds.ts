@@ -5,11 +5,22 @@ export function cliName(agent: Agent): string {
   return agent.cli ?? agent.kind;
 }
 
-/** The hue, in degrees, of a CLI that has no colour of its own: the same for the same name. */
+/** The hues, in degrees, between those of the kinds that have a colour of their own in app.css. */
+const FREE = [
+  [15, 120],
+  [175, 235],
+  [285, 315],
+] as const;
+
+/** The hue of a CLI that has no colour of its own: the same for the same name. The factor keeps the known ones apart. */
 export function hue(agent: Agent): number {
   let sum = 0;
-  for (const character of cliName(agent)) sum = (sum * 31 + (character.codePointAt(0) ?? 0)) % 360;
-  return sum;
+  for (const character of cliName(agent)) sum = (sum * 184 + (character.codePointAt(0) ?? 0)) % 195;
+  for (const [from, to] of FREE) {
+    if (sum < to - from) return from + sum;
+    sum -= to - from;
+  }
+  return 0;
 }
 
 /** Whether the agent's commands are prompts of conversations; those of a shell are command lines. */
