@@ -6,9 +6,6 @@ import pytest
 from support.case_tables import FOLDER, table, tree
 
 OTHERS = sorted(path.stem for path in FOLDER.glob("*.toml") if path.stem != "claude_code")
-ONLY_CLAUDE = {"rules allow what would be asked", "a pattern allows no more than it says"}
-ONLY_CLAUDE |= {"a denial holds in a lax mode, and in a subagent"}
-"""The tools of these rules are those of Claude Code. Others hold the rules of what they ask."""
 STEERED = ["a text for a running tool", "a text for a running answer"]
 """Cases that Claude Code has in test_claude_code_steering.py."""
 
@@ -16,7 +13,7 @@ STEERED = ["a text for a running tool", "a text for a running answer"]
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_table_has_all_cases(name, subtests):
     """In the order of Claude Code's table; a cell is filled, or has a reason. A tree differs if a reason says so."""
-    claude = {case["name"]: case for case in table("claude_code")["case"] if case["name"] not in ONLY_CLAUDE}
+    claude = {case["name"]: case for case in table("claude_code")["case"]}
     cases = table(name)["case"]
     assert [case["name"] for case in cases] == [*claude, *STEERED]
     for case in cases:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from clis.programs import OPENCODE
+from clis.programs import ASKING_OPENCODE, OPENCODE
 from clis.turns import check
 from support.case_tables import runnable, table
 
@@ -13,5 +13,6 @@ pytestmark = [pytest.mark.clis, pytest.mark.timeout(600)]
 @pytest.mark.parametrize("case", runnable(table("opencode")), ids=lambda case: case["name"])
 async def test_a_case_gives_what_the_table_says(api, admin, pinned, model, tmp_path, monkeypatch, case):
     """State, error, steps, and no process is left."""
-    OPENCODE.use(pinned, model, tmp_path, monkeypatch)
-    await check(api, admin, tmp_path, OPENCODE, case)
+    cli = ASKING_OPENCODE if case.get("asks") else OPENCODE
+    cli.use(pinned, model, tmp_path, monkeypatch)
+    await check(api, admin, tmp_path, cli, case)
