@@ -93,7 +93,7 @@ class Drain:
                 self._move(AgentId(agent_id))
             if step.done:
                 break
-            await _wait(hurry, min(step.wait, LOOK_SECONDS))
+            await _wait(hurry, LOOK_SECONDS)
             if hurry.is_set():
                 plan.shorten()
             if time.monotonic() - asked_at >= OTHERS_SECONDS:  # they may be about to stop, too
