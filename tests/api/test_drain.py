@@ -177,11 +177,13 @@ async def fleet(folder: Path, database_url: str, **environment: str) -> AsyncGen
             await made.leave()
 
 
-async def replaced(made: Fleet, api: Api, machine: str) -> None:
+async def replaced(made: Fleet, machine: str) -> None:
     """The process of the machine is stopped and started again, as a deploy does."""
-    await made.parts[machine].stop()
-    await made.parts[machine].start()
-    await made.parts[machine].ready(api.http)
+    part = made.parts[machine]
+    await part.stop()
+    await part.start()
+    async with httpx.AsyncClient(base_url=part.url, timeout=60) as http:
+        await part.ready(http)
     for agent in made.agents:
         await agent.online.wait()
 
@@ -215,7 +217,7 @@ async def test_a_drain_under_load_loses_nothing(tmp_path, database_url, agents, 
         )
         assert pauses[-1] <= LONGEST_PAUSE
         assert await made.times_offline() == offline
-        await replaced(made, api, MACHINES[1])
+        await replaced(made, MACHINES[1])
         await made.settle()
         await made.answer_all(commands)
         for agent in made.agents[:turns]:
@@ -230,7 +232,7 @@ async def test_a_rolling_deploy_loses_nothing(tmp_path, database_url):
         commands = await made.ask(5)
         offline = await made.times_offline()
         for machine in (*MACHINES, *MACHINES):
-            await replaced(made, Api(made.parts[machine].url, database_url, api.http), machine)
+            await replaced(made, machine)
         assert await made.times_offline() == offline
         await made.settle()
         await made.answer_all(commands)
