@@ -1,10 +1,10 @@
-"""The release before runs on beside the present one while a deploy replaces it: it works on the migrated database."""
+"""The release before runs on beside the present one while a deploy replaces it: its servers and its agents."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -14,11 +14,16 @@ from support.api_calls import call_api
 from support.asking_agents import running
 from support.databases import fresh_database
 from support.frames import next_message
-from support.previous_release import FIRST_MIGRATION, ROOT, previous_release
+from support.previous_release import FIRST_MIGRATION, ROOT, previous_agent, previous_release
 from support.server import Api
 from support.server import running as serving
 
+from onsembl.agent.enrolment import credentials as store
+from onsembl.agent.enrolment.enrol import enrol
 from onsembl.api.settings import Settings
+from onsembl.protocol.close_codes import CloseCode
+from onsembl.protocol.ids import AgentId
+from onsembl.protocol.states import AgentKind
 from onsembl.sql.migrate import migrate
 
 PUBLIC = "https://onsembl.example"
@@ -90,6 +95,22 @@ async def test_the_release_before_works_on_the_new_schema(postgres, tmp_path):
                     assert reports == (await call_api(operator, "GET", "/v1/reports"))["reports"] != []
                     async with running(new, account, "beside") as asking:
                         await answered(operator, asking)
+
+
+@pytest.mark.package
+async def test_an_agent_of_the_release_before_works_with_this_server(database_url, tmp_path):
+    """It runs commands, and comes back when it is told to move, which its release does not know."""
+    state = tmp_path / "agents"
+    async with serving(Settings(database_url=database_url, public_url="")) as api:
+        operator = Operator(api, await api.operator())
+        credentials = await enrol(api.url, await api.enrolment_token(), "one", AgentKind.SHELL)
+        store.save(state / "one", credentials)
+        options = ("--name", "one", "--state-dir", str(state), "--cwd", str(tmp_path))
+        async with previous_agent(tmp_path / "previous", *options):
+            for _ in range(2):
+                command = await operator.send(credentials.agent_id, "echo seen")
+                assert (await operator.until_state(command, *FINAL))["state"] == "succeeded"
+                api.services.hub.disconnect(AgentId(UUID(credentials.agent_id)), CloseCode.DRAINING, "It stops.")
 
 
 async def answered(operator: Operator, asking) -> None:

@@ -38,10 +38,26 @@ def unpack(folder: Path) -> None:
     require_history(ROOT)
     added = git(ROOT, "log", "--diff-filter=A", "--format=%H", "-1", "--", FIRST_MIGRATION).strip()
     package = folder / "onsembl"
-    package.mkdir()
+    package.mkdir(parents=True)
     archive = subprocess.run(["git", "-C", str(ROOT), "archive", f"{added}^"], check=True, capture_output=True).stdout
     subprocess.run(["tar", "-x", "-C", str(package)], input=archive, check=True)
     assert not (package / FIRST_MIGRATION).exists()
+
+
+@asynccontextmanager
+async def previous_agent(folder: Path, *arguments: str) -> AsyncGenerator[asyncio.subprocess.Process]:
+    """The `onsembl agent run` of the release before, with these arguments, until the block ends."""
+    await asyncio.to_thread(unpack, folder)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "onsembl.cli.main", "agent", "run", *arguments),
+        env=clean_environment(PYTHONPATH=str(folder)),
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
 
 
 @asynccontextmanager
