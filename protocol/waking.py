@@ -41,9 +41,12 @@ class Waker:
         self._alive_then = 0
         """How many workers were alive when one was last asked for."""
 
-    def look(self, now: float, jobs: int, alive: int) -> bool:
-        """Whether to ask for a worker at `now`, with this many jobs that wait or run and workers that are alive."""
-        if alive >= wanted_workers(jobs, self._jobs_per_worker):
+    def look(self, now: float, *, jobs: int, waiting: int, alive: int) -> bool:
+        """Whether to ask for a worker at `now`: of the `jobs` so many are `waiting`, and so many workers are `alive`.
+
+        While none waits, one more worker would find nothing to do and exit.
+        """
+        if waiting == 0 or alive >= wanted_workers(jobs, self._jobs_per_worker):
             self._not_before = -math.inf
             self._backoff.reset()
             return False

@@ -82,19 +82,21 @@ _AWAY = """exists (
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The jobs that run or that a worker could start now, and the workers that have a row."""
+    """The jobs that run or that a worker could start now, how many of them wait, and the workers that have a row."""
 
     jobs: int
+    waiting: int
     workers: int
 
 
 async def load(conn: Connection, away_after: float) -> Load:
     """How much there is to do, and how many do it; jobs of agents offline for `away_after` seconds do not count."""
     cursor = await conn.execute(
-        f"""select (select count(*) from procrastinate_jobs as jobs
-                    where (status = 'doing' or status = 'todo' and (scheduled_at is null or scheduled_at <= now()))
-                      and not {_AWAY}) as jobs,
-                   (select count(*) from procrastinate_workers) as workers""",
+        f"""select count(*) as jobs, count(*) filter (where status = 'todo') as waiting,
+                   (select count(*) from procrastinate_workers) as workers
+            from procrastinate_jobs as jobs
+            where (status = 'doing' or status = 'todo' and (scheduled_at is null or scheduled_at <= now()))
+              and not {_AWAY}""",
         {"away_after": away_after},
     )
     row = await cursor.fetchone()

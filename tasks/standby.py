@@ -105,7 +105,7 @@ async def _wake_workers(statements: Pool, listener: Listener, settings: StandbyS
             except DATABASE_ERRORS as error:
                 logger.warning("The queue cannot be read: %s", error, extra={"action": "wake_failed"})
             else:
-                if waker.look(time.monotonic(), load.jobs, load.workers):
+                if waker.look(time.monotonic(), jobs=load.jobs, waiting=load.waiting, alive=load.workers):
                     taken = await _ask(client, target)
                     waker.asked(time.monotonic(), taken=taken)
             await asyncio.sleep(BURST_SECONDS)
