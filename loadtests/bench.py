@@ -42,7 +42,7 @@ import uvloop
 from targets import Measures, Target, at_least_the_peers, at_most, at_most_the_peers, at_most_times
 
 Case = Callable[[], Awaitable[Measures]]
-GROUPS = ("relay", "command", "row", "others", "keys", "queue", "cancel", "turn", "report", "start")
+GROUPS = ("relay", "command", "row", "others", "keys", "queue", "cancel", "turn", "report", "start", "worker")
 RELAY_TARGETS = {
     relay_bench.PACED: [at_most_the_peers("p50 ms"), at_most_the_peers("p99 ms")],
     relay_bench.FASTER: [at_most("p99 ms", 10)],
@@ -188,6 +188,9 @@ def benchmarks(options: argparse.Namespace) -> list[Benchmark]:
         )
     ]
     rows["start"] = [Benchmark("`up` on an existing folder → ready", {"ours": start_bench.again}, [at_most("s", 3)])]
+    rows["worker"] = [
+        Benchmark("a worker's start → its first job", {"ours": start_bench.first_job}, [at_most("s", 1.5)])
+    ]
     return [row for group in GROUPS if group in options.only for row in rows[group]]
 
 

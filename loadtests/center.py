@@ -135,8 +135,8 @@ async def session() -> AsyncGenerator[aiohttp.ClientSession]:
 
 
 @asynccontextmanager
-async def center(workers: int = 0) -> AsyncGenerator[Center]:
-    """Start one, with its worker inside or with so many beside it; its data is thrown away.
+async def center(workers: int = 0, *, no_worker: bool = False) -> AsyncGenerator[Center]:
+    """Start one, with its worker inside, with so many beside it, or with none; its data is thrown away.
 
     It begins with an empty data folder, or with a copy of the one that the environment variable LOAD_DATA names, whose
     Postgres is stopped.
@@ -147,7 +147,9 @@ async def center(workers: int = 0) -> AsyncGenerator[Center]:
             # With its owners: as root, Postgres runs as another user.
             subprocess.run(["cp", "-a", begin_with, f"{folder}/data"], check=True)  # noqa: ASYNC221 — as above
         environment = clean_environment()
-        arguments = ["up", "--port", "0", "--data-dir", f"{folder}/data", *(["--no-worker"] if workers else [])]
+        arguments = ["up", "--port", "0", "--data-dir", f"{folder}/data"]
+        if workers or no_worker:
+            arguments.append("--no-worker")
         server = await asyncio.create_subprocess_exec(
             *ONSEMBL, *arguments, stdout=asyncio.subprocess.PIPE, env=environment
         )

@@ -38,7 +38,7 @@ async def under_faults(
     [
         pytest.param(Form(0.0, 0.5, 2.0, agents=3, most_at_once=4, faults=25), 2, id="short"),
         pytest.param(
-            Form(0.0, 5.0, 40.0, agents=14, most_at_once=3, faults=LONG),
+            Form(0.0, 5.0, 40.0, agents=14, most_at_once=4, faults=LONG, most_pause=4.0),
             6,
             id="long",
             marks=[pytest.mark.soak, pytest.mark.timeout(1200 + 20 * LONG)],

@@ -64,6 +64,8 @@ class Form:
     fills_database_disk: bool = False
     faults: int = 0
     """How many faults are caused at least."""
+    most_pause: float | None = None
+    """The longest pause between the beginnings of two faults; half of the longest fault, unless it is given."""
 
 
 @dataclass(slots=True)
@@ -318,7 +320,8 @@ class Soak(Chaos):
                 deck.remove(fault)
                 self.done[fault.__name__] += 1
                 busy[asyncio.create_task(fault(), name=fault.__name__)] = kinds[fault]
-            await asyncio.sleep(self.chance.uniform(0.2, self.form.longest / 2))
+            most = self.form.longest / 2 if self.form.most_pause is None else self.form.most_pause
+            await asyncio.sleep(self.chance.uniform(0.2, most))
             for task in [task for task in busy if task.done()]:
                 del busy[task]
                 task.result()
