@@ -15,6 +15,7 @@ CLIENT, SERVER = "onsembl.cli.client", "onsembl.cli.server"
         "agent": LazyCommand("onsembl.cli.agent:agent", "Enrol and run an agent on this machine."),
         "agents": LazyCommand(f"{CLIENT}.agents:agents", "List and control agents."),
         "alerts": LazyCommand(f"{CLIENT}.alerts:alerts_group", "List and acknowledge alerts."),
+        "attach": LazyCommand(f"{CLIENT}.attach:attach", "Show and use an agent's terminal in this one."),
         "attention": LazyCommand(f"{CLIENT}.attention:attention_group", "List and answer what agents ask."),
         "audit": LazyCommand(f"{CLIENT}.audit:audit_group", "Verify and export the audit log."),
         "commands": LazyCommand(f"{CLIENT}.commands:commands_group", "List, edit and cancel commands."),

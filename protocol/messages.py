@@ -437,6 +437,7 @@ _encoder = msgspec.json.Encoder()
 _agent_decoder = msgspec.json.Decoder(AgentMessage)
 _server_to_agent_decoder = msgspec.json.Decoder(ServerToAgentMessage)
 _viewer_decoder = msgspec.json.Decoder(ViewerMessage)
+_server_to_viewer_decoder = msgspec.json.Decoder(ServerToViewerMessage)
 
 M = TypeVar("M")
 
@@ -475,6 +476,11 @@ def decode_from_agent(frame: str | bytes) -> AgentMessage:
 def decode_from_server(frame: str | bytes) -> ServerToAgentMessage:
     """Decode a frame that the server sent to an agent. Raises BadMessage."""
     return _decode(_server_to_agent_decoder, frame)
+
+
+def decode_from_terminal(frame: str | bytes) -> ServerToViewerMessage:
+    """Decode a frame that the server sent to a viewer. Raises BadMessage."""
+    return _decode(_server_to_viewer_decoder, frame)
 
 
 def decode_from_viewer(frame: str | bytes) -> ViewerMessage:

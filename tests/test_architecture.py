@@ -64,7 +64,7 @@ SQL = re.compile(
 
 SUBJECTS = {
     "": "repository types",
-    "api": "agent_login command_end_to_end command_limits command_recovery full_disk hostile_input"
+    "api": "agent_login attach command_end_to_end command_limits command_recovery full_disk hostile_input"
     " internal_faults misbehaving_peers recording_commands refresh_faults revocation sign_in_links"
     " steers token_rotation vendor_limits",
     "browser": "demo groups",

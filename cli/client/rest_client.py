@@ -148,8 +148,17 @@ class OperatorClient:
         self._server = base
         self._http = httpx.Client(base_url=base, auth=self._authorize, timeout=TIMEOUT_SECONDS)
 
+    @property
+    def server(self) -> str:
+        """The control center's URL."""
+        return self._server
+
+    def access_token(self) -> str:
+        """The access token, renewed if it expires soon. Raises CliError."""
+        return self._token or self._valid_token()
+
     def _authorize(self, request: httpx.Request) -> httpx.Request:
-        request.headers["Authorization"] = f"Bearer {self._token or self._valid_token()}"
+        request.headers["Authorization"] = f"Bearer {self.access_token()}"
         return request
 
     def _valid_token(self) -> str:
