@@ -6,16 +6,16 @@ The systems are made by debootstrap, so that these tests are root's; they fetch 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.fresh_system import CLONE, USER, FreshSystem
+from support.fresh_system import CLONE, SUITE, USER, FreshSystem, archive_debian
 
 pytestmark = [
     pytest.mark.package,
@@ -23,31 +23,32 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can enter another file system"),
 ]
 
+KEPT_SECONDS = 24 * 3600
+"""A system of yesterday is made anew: its packages may have been replaced since."""
 Fresh = Callable[..., FreshSystem]
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> FreshSystem:
-    """Debian's essential packages, installed once for all processes of the run."""
+def debian(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive of a new Debian, made once a day."""
     assert shutil.which("debootstrap"), "these tests need debootstrap; `./dev test --all` installs it"
-    shared = (
-        tmp_path_factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else tmp_path_factory.getbasetemp()
-    )
-    folder, done = shared / "debian", shared / "debian.json"
-    with (shared / "debian.lock").open("w") as lock:
+    assert pytestconfig.cache is not None
+    folder = pytestconfig.cache.mkdir("systems")
+    archive = folder / f"{SUITE}.tar"
+    with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not done.exists():
-            done.write_text(json.dumps(FreshSystem.install(folder).environment))
-    return FreshSystem(folder, json.loads(done.read_text()))
+        if not archive.exists() or time.time() - archive.stat().st_mtime > KEPT_SECONDS:
+            archive_debian(archive, tmp_path_factory.mktemp("debian"))
+    return archive
 
 
 @pytest.fixture
-def fresh(base: FreshSystem, tmp_path: Path) -> Iterator[Fresh]:
+def fresh(debian: Path, tmp_path: Path) -> Iterator[Fresh]:
     """Makes a system with a clone of the project, and with these packages."""
     made: list[FreshSystem] = []
 
     def make(*packages: str) -> FreshSystem:
-        made.append(base.copy(tmp_path / "system"))
+        made.append(FreshSystem.unpack(debian, tmp_path / "system"))
         return made[-1].with_packages(*packages) if packages else made[-1]
 
     yield make
@@ -133,7 +134,8 @@ def test_uv_comes_by_what_there_is(fresh: Fresh, installed: list[str], way: str)
 def test_a_users_uv_is_used(fresh: Fresh):
     """Where the project's own installer put it, which may not be on the PATH."""
     system = fresh("python3")
-    program = Path(os.environ.get("UV") or shutil.which("uv") or "")
+    show = [os.environ.get("UV", "uv"), "run", "--no-project", "printenv", "UV"]  # `uv` may be a launcher of it
+    program = subprocess.run(show, check=True, capture_output=True, text=True).stdout.strip()
     bin_folder = system.folder / "home" / USER / ".local" / "bin"
     bin_folder.mkdir(parents=True)
     shutil.copy(program, bin_folder / "uv")

@@ -35,15 +35,11 @@ class FreshSystem:
     environment: dict[str, str] = field(default_factory=dict[str, str])
 
     @classmethod
-    def install(cls, folder: Path) -> FreshSystem:
-        """A new Debian with nothing but its essential packages."""
-        subprocess.run(["debootstrap", "--variant=minbase", SUITE, folder], check=True, stdout=subprocess.DEVNULL)
-        return cls(folder, _reach_registries(folder))
-
-    def copy(self, folder: Path) -> FreshSystem:
-        """A copy of this system, with a clone of the project that belongs to USER."""
-        subprocess.run(["cp", "--archive", self.folder, folder], check=True)
-        made = FreshSystem(folder, self.environment)
+    def unpack(cls, archive: Path, folder: Path) -> FreshSystem:
+        """A system of `archive_debian`, with a clone of the project that belongs to USER."""
+        folder.mkdir()
+        subprocess.run(["tar", "--extract", "--numeric-owner", "--file", archive, "--directory", folder], check=True)
+        made = cls(folder, _reach_registries(folder))
         made.root("useradd", "--create-home", USER)
         files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout
         for name in files.decode().rstrip("\0").split("\0"):
@@ -92,6 +88,16 @@ class FreshSystem:
     def remove(self) -> None:
         """Delete the system."""
         shutil.rmtree(self.folder)
+
+
+def archive_debian(archive: Path, scratch: Path) -> None:
+    """Write an archive of a new Debian with nothing but its essential packages; it is made in `scratch`."""
+    root = scratch / "root"  # debootstrap makes it readable for everybody
+    subprocess.run(["debootstrap", "--variant=minbase", SUITE, root], check=True, stdout=subprocess.DEVNULL)
+    partial = archive.with_suffix(".partial")
+    subprocess.run(["tar", "--create", "--numeric-owner", "--file", partial, "--directory", root, "."], check=True)
+    partial.rename(archive)
+    shutil.rmtree(root)
 
 
 def _reach_registries(folder: Path) -> dict[str, str]:
