@@ -15,7 +15,7 @@ import pytest
 from agent.test_codex_translator import RECORDINGS, Server, translator
 from clis.programs import CODEX
 
-from onsembl.agent.drivers.codex import items, requests
+from onsembl.agent.drivers.codex import items, requests, steers
 from onsembl.agent.drivers.codex import translator as module
 from onsembl.agent.drivers.codex.permissions import STARTS
 from onsembl.protocol.attention_messages import Allow, Answers, Deny, FilledForm, QuestionAnswer
@@ -90,7 +90,7 @@ def test_what_is_written_is_of_the_types(types):
         if "params" in message:
             name = schema["properties"]["params"]["$ref"].rpartition("/")[2]
             assert message["params"].keys() <= schema["definitions"][name]["properties"].keys(), message
-    source = set(METHOD.findall(inspect.getsource(module)))
+    source = set(METHOD.findall(inspect.getsource(module) + inspect.getsource(steers)))
     assert seen == {"initialize", "initialized"} | (source & known.keys())
 
 
