@@ -93,7 +93,8 @@ async def test_a_phone_stops_a_command(center: Api, visit, tmp_path: Path) -> No
 
 
 async def test_keyboard_shortcuts(center: Api, visit) -> None:
-    """The palette, the list of agents, the command box and the help are reached without a mouse."""
+    """The palette, the list of agents, the command box and the help are reached without a mouse; the column of commands
+    is folded by a key, and stays folded."""
     for name in ("alpha", "beta", "gamma"):
         await center.enrol(name)
     visitor = await visit(center.url)
@@ -119,6 +120,16 @@ async def test_keyboard_shortcuts(center: Api, visit) -> None:
     await page.keyboard.press("Escape")
     await page.keyboard.press("Control+f")
     await expect(page.get_by_role("textbox", name="Find in the terminal")).to_be_focused()
+    await page.keyboard.press("Escape")
+    commands = page.locator(".commands")
+    await expect(commands).to_be_visible()
+    await page.keyboard.press("]")
+    await expect(commands).to_be_hidden()
+    await page.reload()
+    await visitor.live()
+    await expect(commands).to_be_hidden()
+    await page.keyboard.press("3")
+    await expect(commands).to_be_visible()
 
 
 async def test_commands_written_fast_all_arrive_in_order(center: Api, visit, tmp_path: Path) -> None:

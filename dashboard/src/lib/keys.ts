@@ -12,6 +12,7 @@ export type KeyAction =
   | "commands"
   | "find"
   | "times"
+  | "fold"
   | "jump"
   | "cancel"
   | "larger"
@@ -40,6 +41,7 @@ export const BINDINGS: Binding[] = [
   { action: null, keys: ["Ctrl+Shift+Esc"], help: "Stop typing into the program" },
   { action: "commands", keys: ["3"], help: "Go to the commands" },
   { action: "find", keys: ["Ctrl+f"], help: "Find in the terminal, or in the steps of a turn; press again for the browser's search", always: true },
+  { action: "fold", keys: ["]"], help: "Fold the column of commands, or show it again" },
   { action: "times", keys: ["g"], help: "Show or hide the time of each line" },
   { action: "jump", keys: ["G"], help: "Jump to a time, in the scrollback or in the recording" },
   { action: "larger", keys: ["+", "="], help: "Larger terminal text" },

@@ -11,10 +11,11 @@ interface Kept {
   fontSize: number;
   screenReader: boolean;
   times: boolean;
+  folded: boolean;
 }
 
 function kept(): Kept {
-  const usual: Kept = { theme: "system", fontSize: FONT_SIZES.usual, screenReader: false, times: false };
+  const usual: Kept = { theme: "system", fontSize: FONT_SIZES.usual, screenReader: false, times: false, folded: false };
   try {
     return { ...usual, ...(JSON.parse(localStorage.getItem(KEY) ?? "{}") as Partial<Kept>) };
   } catch {
@@ -71,6 +72,15 @@ class Preferences {
   }
   set times(on: boolean) {
     this.#chosen.times = on;
+    this.#keep();
+  }
+
+  /** Whether the column of commands is folded away. */
+  get folded(): boolean {
+    return this.#chosen.folded;
+  }
+  set folded(on: boolean) {
+    this.#chosen.folded = on;
     this.#keep();
   }
 

@@ -13,7 +13,8 @@ export interface SessionOptions extends Omit<ScreenOptions, "onWidth"> {
   onStatus: (status: LinkStatus) => void;
   onSize: (size: Size, fitting: Size | null) => void;
   onControl: (control: Control) => void;
-  onRefused: (why: NonNullable<KeysTaken["refused"]>) => void;
+  /** Keys were rejected, for this reason. */
+  onRefused: (why: string) => void;
 }
 
 /** The smallest size that a window sets by itself. */
@@ -27,6 +28,16 @@ export interface Control {
   /** This window has asked for control. */
   asked: boolean;
 }
+
+const REFUSED: Record<NonNullable<KeysTaken["refused"]>, string> = {
+  not_in_control: "Input rejected: another window controls the terminal.",
+  offline: "Input rejected: the agent is offline.",
+  restarted: "Input rejected: the agent was restarted.",
+  nothing_runs: "Input rejected: no command is running.",
+  no_terminal: "Input rejected: this command does not read the keyboard.",
+  line_too_long: "Input rejected: the program reads line by line, and a line has more than 4,095 bytes.",
+  too_much: "Input rejected: the program has not read the earlier input yet.",
+};
 
 const RESIZE_MS = 120;
 const NOBODY: Controlled = { type: "controlled", controller: null, waiting: [] };
@@ -82,7 +93,7 @@ export class TerminalSession {
         times: (message) => this.#flow.then(() => this.#times.add(message)),
         controlled: (message) => this.#controlled(message),
         taken: (message) => {
-          if (message.refused !== null) options.onRefused(message.refused);
+          if (message.refused !== null) options.onRefused(REFUSED[message.refused]);
         },
       },
     });
