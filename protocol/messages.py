@@ -51,6 +51,7 @@ Terminal's socket `/v1/agents/{id}/terminal`, subprotocol `onsembl.terminal.v1`:
       attach           →                                   the access token and the next byte wanted
                        ←                  attached         exact, tail or gap
                        ←                  (binary output)
+                       ←                  times            when the next bytes were received, if the viewer asks for it
                        ←                  gap              bytes that left the ring before this viewer had them
                        ←                  stream_started   the agent began a new stream
                        ←                  resized
