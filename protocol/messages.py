@@ -291,6 +291,8 @@ class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
     """Whether the server takes `work_clock`; an earlier release does not."""
     takes_problems: bool = False
     """Whether the server takes `problem`; an earlier release does not, and its agents leave while they have one."""
+    version: ShortText | None = None
+    """The server's release; an earlier one does not tell."""
 
 
 class Acknowledged(Message, tag="acknowledged", frozen=True, kw_only=True):

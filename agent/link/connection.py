@@ -77,6 +77,8 @@ class AgentConnection:
         """The access token that the server rejected or declared expired."""
         self._unknown_token: str | None = None
         """A refresh token that the server does not know: only the recovery secret gets new tokens."""
+        self._told_version: str | None = None
+        """The server's release that was logged as another one."""
         self._retry_after = 0.0
         """How many seconds the server asked the agent to wait, at the last rejection."""
         self._rejections = 0
@@ -205,6 +207,7 @@ class AgentConnection:
         self._rejections = self._moves = 0
         fields = {"action": "connected", "epoch": welcome.epoch}
         logger.info("Connected to %s as %s", self._credentials.server, welcome.name, extra=fields)
+        self._compare_versions(welcome.version)
         heartbeat = Heartbeat(welcome.heartbeat_seconds, welcome.heartbeat_timeout_seconds, now=time.monotonic())
         tasks = [
             asyncio.create_task(self._read(websocket, heartbeat), name="agent's reader"),
@@ -220,6 +223,17 @@ class AgentConnection:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _compare_versions(self, server: str | None) -> None:
+        """Log, once for each release of the server, that this agent has another."""
+        if server not in (None, self._session.version, self._told_version):
+            self._told_version = server
+            logger.warning(
+                "The server has the release %s, this agent %s: install the server's here, and restart the agent",
+                server,
+                self._session.version,
+                extra={"action": "other_release", "server_version": server, "version": self._session.version},
+            )
 
     async def _read(self, websocket: ClientConnection, heartbeat: Heartbeat) -> None:
         while True:

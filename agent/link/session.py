@@ -124,6 +124,8 @@ class ServerSession:
         self._keys = KeyDeduplicator()
         self.on_frame: Callable[[], None] = lambda: None
         self.on_tokens: Callable[[Tokens], None] = lambda tokens: None
+        self.version = ""
+        """This agent's release, as its last hello said."""
         self.acknowledgements = 0
         """How often the server has acknowledged output; a connection over which it does has worked."""
         terminal.on_output = lambda: self.on_frame()
@@ -155,6 +157,7 @@ class ServerSession:
         self._handler.resend_steps()
         hello = self._handler.hello(stream)
         self._told_problem, self._problems = hello.problem, 0
+        self.version = hello.version
         try:
             return encode_for_server(hello)
         except BadMessage as error:

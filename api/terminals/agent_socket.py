@@ -13,6 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from onsembl.api.auth.agent_keys import AgentIdentity, kid_of
 from onsembl.api.auth.agent_tokens import RefreshRejected
 from onsembl.api.http.client_address import client_address
+from onsembl.api.http.dashboard import version
 from onsembl.api.http.problems import Problem, no_database_answer, unauthenticated
 from onsembl.api.instances.drain import DRAINING
 from onsembl.api.services import Services
@@ -291,6 +292,7 @@ class AgentSession:
                     takes_requests=True,
                     takes_problems=True,
                     takes_work_clock=True,
+                    version=version(),
                 )
             ),
         )

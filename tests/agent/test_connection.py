@@ -35,6 +35,7 @@ class FakeServer:
         self.connections: list[tuple[float, str]] = []
         self.stayed = asyncio.Event()
         self.heartbeat = 30.0
+        self.version: str | None = None
         self.retry_after: str | None = None
         self.offers = False
         """Whether it offers a command."""
@@ -67,7 +68,9 @@ class FakeServer:
 
         async def talk(websocket: ServerConnection) -> None:
             answer = self.answer(None)
-            await websocket.send(Server(self.heartbeat).welcome(await websocket.recv()))
+            welcoming = Server(self.heartbeat)
+            welcoming.version = self.version
+            await websocket.send(welcoming.welcome(await websocket.recv()))
             if answer:
                 await websocket.close(answer, "because")
             else:
@@ -185,6 +188,16 @@ async def test_a_temporary_failure_is_retried(server, connected, refreshes, answ
     await stays(connected(), server)
     assert [token for _, token in server.connections] == ["access-1"] * 3
     assert refreshes == []
+
+
+@pytest.mark.parametrize(("version", "told"), [("9.9", 1), ("1", 0), (None, 0)])
+async def test_an_agent_of_another_release_says_so_once(server, connected, caplog, version, told):
+    """Its log names both releases, once for each release of the server."""
+    server.version, server.answers = version, [CloseCode.DRAINING, CloseCode.DRAINING, 0]
+    await stays(connected(), server)
+    records = [record for record in caplog.records if getattr(record, "action", "") == "other_release"]
+    assert len(records) == told
+    assert all("9.9" in record.getMessage() for record in records)
 
 
 DRAINING_BODY = f'{{"status":503,"detail":"about to stop","type":"{DRAINING_PROBLEM}"}}'

@@ -145,6 +145,7 @@ class Server:
 
     def __init__(self, heartbeat: float = 30.0) -> None:
         self._heartbeat = heartbeat
+        self.version: str | None = None
         self.stream_id = uuid4()
         self.inbox = Inbox()
         self.data = bytearray()
@@ -163,6 +164,7 @@ class Server:
                 resume_offset=self.inbox.end,
                 heartbeat_seconds=self._heartbeat,
                 heartbeat_timeout_seconds=self._heartbeat,
+                version=self.version,
             )
         )
 
