@@ -16,7 +16,16 @@ MAX_LINE_BYTES = 64 * 2**20
 """A longer line is dropped, so that a program without line feeds does not fill the memory."""
 
 Json = dict[str, Any]
+_KEPT_BYTES = 512
+"""Of a line that is dropped, so much of its begin and of its end is kept."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
+
+
+class DroppedLine(str):
+    """The text in the place of a line that was too long; `head` and `tail` are its first and its last bytes."""
+
+    head: bytes
+    tail: bytes
 
 
 class JsonLines:
@@ -26,7 +35,7 @@ class JsonLines:
         self._limit = limit
         self._unfinished: list[bytes] = []
         self._size = 0
-        self._dropping = False
+        self._dropped: DroppedLine | None = None
 
     def feed(self, data: bytes) -> Iterator[Json | str]:
         """Decode the lines that end in `data`; an unfinished line is kept until its end comes."""
@@ -34,22 +43,30 @@ class JsonLines:
         for part in ended:
             self._keep(part)
             yield from self._take()
-            self._dropping = False
         self._keep(rest)
-        if self._size > self._limit:
-            self._unfinished, self._size, self._dropping = [], 0, True
-            yield f"A line of more than {self._limit:,} bytes was left out."
 
     def end(self) -> Iterator[Json | str]:
         """Decode the last line, if it has no line feed."""
         yield from self._take()
 
     def _keep(self, part: bytes) -> None:
-        if part and not self._dropping:
+        if self._dropped is not None:
+            self._dropped.tail = (self._dropped.tail + part[-_KEPT_BYTES:])[-_KEPT_BYTES:]
+            return
+        if part:
             self._unfinished.append(part)
             self._size += len(part)
+        if self._size > self._limit:
+            self._dropped = DroppedLine(f"A line of more than {self._limit:,} bytes was left out.")
+            line = b"".join(self._unfinished)
+            self._dropped.head, self._dropped.tail = line[:_KEPT_BYTES], line[-_KEPT_BYTES:]
+            self._unfinished, self._size = [], 0
 
     def _take(self) -> Iterator[Json | str]:
+        if self._dropped is not None:
+            yield self._dropped
+            self._dropped = None
+            return
         line = b"".join(self._unfinished)
         self._unfinished, self._size = [], 0
         if line.strip():

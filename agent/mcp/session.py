@@ -6,16 +6,23 @@ the official package would bring a web server to every agent's machine.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from onsembl.agent.drivers.json_lines import Json, JsonLines, as_object, as_text, encode_line
+import msgspec
+
+from onsembl.agent.drivers.json_lines import DroppedLine, Json, JsonLines, as_object, as_text, encode_line
 from onsembl.agent.drivers.json_rpc import METHOD_NOT_FOUND
 
 VERSIONS = ("2025-06-18", "2025-03-26", "2024-11-05")
 """The versions of the protocol that are spoken alike here, newest first."""
 MAX_LINE_BYTES = 1024 * 1024
 INVALID_REQUEST, INVALID_PARAMS = -32600, -32602
+_ID = rb'"id"\s*:\s*(?P<id>\d{1,18}|"[^"\\]{1,200}")\s*'
+_FIRST_ID = re.compile(rb'\s*\{\s*("jsonrpc"\s*:\s*"2\.0"\s*,\s*)?' + _ID + b",")
+_LAST_ID = re.compile(rb",\s*" + _ID + rb'(,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*$')
+"""The id of a request at the begin or at the end of its line: clients write it there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +54,8 @@ class McpSession:
         self._to_send: list[bytes] = []
 
     def receive(self, data: bytes) -> list[Call | CallCancelled]:
-        """Read bytes, which may be cut anywhere. A line that is no message is passed over."""
+        """Read bytes, which may be cut anywhere. A line that is no message is passed over; a request that is too long
+        is answered with an error."""
         return [call for line in self._lines.feed(data) for call in self._line(line)]
 
     def respond(self, call: Call, text: str, *, failed: bool = False) -> None:
@@ -61,6 +69,11 @@ class McpSession:
         return data
 
     def _line(self, line: Json | str) -> Iterator[Call | CallCancelled]:
+        if isinstance(line, DroppedLine):
+            found = _FIRST_ID.match(line.head) or _LAST_ID.search(line.tail)
+            number = msgspec.json.decode(found["id"]) if found is not None else None
+            self._error(number, INVALID_REQUEST, f"A request has at most {MAX_LINE_BYTES:,} bytes.")
+            return
         if isinstance(line, str) or not isinstance(line.get("method"), str):
             return  # no message, or the answer to a request, of which none is sent
         method, params = as_text(line.get("method")), as_object(line.get("params"))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onsembl.agent.drivers.json_lines import JsonLines
+from onsembl.agent.drivers.json_lines import DroppedLine, JsonLines
 
 
 def read(data: bytes, size: int = 2**30, limit: int = 1000) -> list:
@@ -49,8 +49,16 @@ def test_every_line_counts(line, decoded):
 
 
 def test_a_line_without_an_end_does_not_fill_the_memory():
-    """A line over the limit is left out, and the next line is read."""
+    """A line over the limit is left out but for its begin and its end, and the next line is read."""
     lines = JsonLines(1000)
-    shown = [line for _ in range(50) for line in lines.feed(b"x" * 300)]
-    assert shown == ["A line of more than 1,000 bytes was left out."]
-    assert list(lines.feed(b'xx\n{"next": 1}\n')) == [{"next": 1}]
+    assert [line for _ in range(50) for line in lines.feed(b"x" * 300)] == []
+    dropped, after = lines.feed(b'yz\n{"next": 1}\n')
+    assert (dropped, after) == ("A line of more than 1,000 bytes was left out.", {"next": 1})
+    assert isinstance(dropped, DroppedLine)
+    assert (set(dropped.head), dropped.tail[-3:]) == (set(b"x"), b"xyz")
+    assert len(dropped.head) == len(dropped.tail) < 1000
+
+
+def test_a_line_over_the_limit_within_one_piece_is_left_out():
+    """As one that comes in pieces."""
+    assert read(b"x" * 1001 + b"\n" + b"y" * 1000) == ["A line of more than 1,000 bytes was left out.", "y" * 1000]

@@ -19,7 +19,7 @@ from protocol.test_reports import REPORT
 
 from onsembl.agent.mcp.gateway import COMMAND, ToolAccess, ToolGateway, server_name
 from onsembl.agent.mcp.pipe import SECRET_VARIABLE, SOCKET_VARIABLE
-from onsembl.agent.mcp.session import VERSIONS, Call, CallCancelled, McpSession
+from onsembl.agent.mcp.session import MAX_LINE_BYTES, VERSIONS, Call, CallCancelled, McpSession
 from onsembl.agent.mcp.tools import (
     ASK,
     DESCRIPTIONS,
@@ -67,6 +67,24 @@ def test_calls_have_one_result_each():
     unknown, invalid, answer = said(session)
     assert (unknown["error"]["code"], invalid["error"]["code"], invalid["id"]) == (-32602, -32600, None)
     assert answer["result"] == {"content": [{"type": "text", "text": "yes"}], "isError": False}
+
+
+@pytest.mark.parametrize("number", [7, "a-7"])
+@pytest.mark.parametrize("order", ["first", "last", "nowhere"])
+def test_a_request_that_is_too_long_gets_an_error(number, order):
+    """With its id, which clients write first or last; the session goes on."""
+    call: dict = {"method": "tools/call", "params": {"name": SUBMIT, "arguments": {"x": "y" * MAX_LINE_BYTES, "id": 5}}}
+    if order == "first":
+        call = {"jsonrpc": "2.0", "id": number, **call}
+    elif order == "last":
+        call = {**call, "jsonrpc": "2.0", "id": number}
+    session = McpSession(DESCRIPTIONS)
+    sent = json.dumps(call, separators=(",", ":")).encode() + b"\n" + line("ping", 8)
+    for at in range(0, len(sent), 65536):
+        assert session.receive(sent[at : at + 65536]) == []
+    error, pong = said(session)
+    assert (error["id"], error["error"]["code"]) == (None if order == "nowhere" else number, -32600)
+    assert (pong["id"], pong["result"]) == (8, {})
 
 
 @given(data=st.binary(max_size=200), size=st.integers(1, 50))
