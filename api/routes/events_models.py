@@ -61,7 +61,8 @@ class RequestWithdrawn(Answer, frozen=True, kw_only=True, tag="attention.withdra
 
 
 class CommandEnded(Answer, frozen=True, kw_only=True, tag="command.ended", tag_field="kind"):
-    """A command has ended. `text` is the beginning of its text."""
+    """A command has ended. `text` is the beginning of its text; `denied` counts the tool calls that were not
+    allowed."""
 
     state: CommandState
     text: str
@@ -69,6 +70,7 @@ class CommandEnded(Answer, frozen=True, kw_only=True, tag="command.ended", tag_f
     signal: int | None
     error: str | None
     limit_passed: str | None
+    denied: int = 0  # events of earlier releases do not have it
 
 
 class AgentStatusChanged(CurrentActivity, frozen=True, kw_only=True, tag="agent.status", tag_field="kind"):

@@ -79,8 +79,8 @@ def in_words(detail: Any) -> str:
             return f"{decision} by {name}: {title}"
         case {"kind": "attention.withdrawn", "title": title, "reason": reason}:
             return f"{title} ({reason})"
-        case {"kind": "command.ended", "state": state, "text": text}:
-            return f"{state}: {text}"
+        case {"kind": "command.ended", "state": state, "text": text, "denied": denied}:
+            return f"{state}, {denied} not allowed: {text}" if denied else f"{state}: {text}"
         case {"kind": "agent.status", "name": name, "reason": reason}:
             return f"{name}: {reason}" if reason else str(name)
         case {"kind": "limit.reached", "until": until}:

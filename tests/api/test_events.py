@@ -104,12 +104,14 @@ async def test_events_are_read_in_pages(api, viewer):
         body = {"digest": event["detail"]["digest"], "decision": {"decision": "allow"}}
         await call_api(viewer, "POST", answer["path"], body, 403)
         await call_api(operator, "POST", answer["path"], body)
-        await agent.end()
+        await agent.end(turn={"denied": 1, "denials": [{"tool": "Bash", "title": "make"}]})
     everything = await call_api(viewer, "GET", "/v1/events")
     msgspec.convert(everything, Events)
     kinds = [event["kind"] for event in everything["events"]]
     order = ["attention.asked", "attention.answered", "command.ended"]
     assert [kind for kind in kinds if not kind.startswith("agent.")] == order
+    [ended] = [one["detail"] for one in everything["events"] if one["kind"] == "command.ended"]
+    assert (ended["state"], ended["denied"]) == ("succeeded", 1)
     statuses = [one["detail"]["name"] for one in everything["events"] if one["kind"] == "agent.status"]
     assert statuses[-1] in ("idle", "offline") and "waiting" in statuses
     paged: list[dict] = []
